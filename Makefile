@@ -1,0 +1,65 @@
+# Everything a newcomer runs. `make help` lists it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+# Debian's own interpreter is the faster build of the two a machine may have.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 $(BIN)/uv
+PORT ?= 8080
+ADMIN_PORT ?= 9090
+ARGS ?=
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/uv:
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# `--inexact` lets the runtime install share the environment with the developers' tools.
+.venv/.run: $(BIN)/uv pyproject.toml uv.lock
+	@$(UV) sync --frozen --inexact --no-dev --quiet
+	@touch $@
+
+.venv/.dev: $(BIN)/uv pyproject.toml uv.lock
+	@$(UV) sync --frozen --extra dev --quiet
+	@touch $@ .venv/.run
+
+.PHONY: install
+install: .venv/.dev ## install the service and the developers' tools into .venv
+
+.PHONY: up
+up: .venv/.run ## start the whole service with the demo program (PORT=, ADMIN_PORT=, ARGS=)
+	@exec $(BIN)/reservasi up --demo --port $(PORT) --admin-port $(ADMIN_PORT) $(ARGS)
+
+.PHONY: check
+check: .venv/.dev ## lint, format, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.dev ## rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test
+test: .venv/.dev ## run all tests on real servers (ARGS="-k name")
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: loadtest
+loadtest: .venv/.dev ## many more people than places, headless, with an HTML report in reports/
+	$(BIN)/python -m loadtest.run $(ARGS)
+
+.PHONY: bench
+bench: .venv/.dev ## claims per second beside the baselines, as ratios
+	$(BIN)/python -m loadtest.bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove the environment and what the tools left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports dist

@@ -1,0 +1,85 @@
+"""Every fault the service raises on purpose.
+
+Expected refusals are outcomes (`model.Outcome`), not exceptions. What stands here means that something could not
+be done at all::
+
+    ReservasiError
+    ├── ConfigurationError          a setting, file or directory cannot be used as given
+    │   └── ProgramFileError        a program file is refused whole, with line and field
+    ├── EmbeddedServerError         a server we ship did not come up, or died
+    ├── Unavailable                 cannot be answered now; asking again is safe
+    │   ├── Overloaded              a bounded queue is full, or a deadline passed before the work was sent
+    │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
+    │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
+    │   └── RecordsUnavailable      PostgreSQL does not answer
+    ├── LedgerFault                 the ledger answered with an error or something unreadable: a bug
+    ├── JournalGap                  an entry is missing or does not chain to the one before it
+    └── StaleRecorder               another recorder moved the position first
+"""
+
+from dataclasses import dataclass
+
+
+class ReservasiError(Exception):
+    """The root of all faults raised by this package."""
+
+
+class ConfigurationError(ReservasiError):
+    """A setting, a file or a directory cannot be used as given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFinding:
+    """One thing that is wrong in a file."""
+
+    line: int  # 1-based; 0 when the finding belongs to no single line
+    field: str  # dotted path, such as "offices[0].slots[1].start"
+    message: str  # what is wrong and what is allowed
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.field}: {self.message}"
+
+
+class ProgramFileError(ConfigurationError):
+    """A program file is refused whole; `findings` names each line and field."""
+
+    def __init__(self, path: str, findings: list[FileFinding]) -> None:
+        self.path = path
+        self.findings = findings
+        super().__init__("\n".join([f"{path} is refused, nothing was imported:", *(f"  {f}" for f in findings)]))
+
+
+class EmbeddedServerError(ReservasiError):
+    """A server we ship did not come up, or died."""
+
+
+class Unavailable(ReservasiError):
+    """Cannot be answered now; the same request may be sent again safely."""
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full, or the deadline passed before the work was sent."""
+
+
+class LedgerUnreachable(Unavailable):
+    """No connection or no reply in time; the command may or may not have been carried out."""
+
+
+class LedgerFenced(Unavailable):
+    """The ledger is not owned by this deployment; it sells nothing until recovery has owned it."""
+
+
+class RecordsUnavailable(Unavailable):
+    """PostgreSQL does not answer."""
+
+
+class LedgerFault(ReservasiError):
+    """The ledger answered with an error, or with something that cannot be read: always a bug."""
+
+
+class JournalGap(ReservasiError):
+    """A journal entry is missing, or does not chain to the one before it."""
+
+
+class StaleRecorder(ReservasiError):
+    """Another recorder has moved the recorded position first."""

@@ -1,0 +1,282 @@
+"""The words of the domain as types: outcomes, states, quotas, commands and events. Pure; imports nothing of ours.
+
+Commands go to the ledger, events come out of it. Both travel as positional msgpack (`ledger.wire`), so the order of
+the fields below is the order on the wire. Times are milliseconds since the Unix epoch by the ledger's clock, 0 for
+"none"; ids and hashes are ASCII text.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+APPLICANTS_MAX = 5  # applicants in one reservation, the most any program may allow (DOMAIN: sources disagree, up to 5)
+QUOTAS_MAX = 20_000  # quotas in one program: one snapshot reply stays below 8 MB
+CAPACITY_MAX = 100_000  # places in one quota
+SEQ_MAX = 2**53 - 1  # Lua numbers are doubles: beyond this they lose exactness
+
+
+class Outcome(StrEnum):
+    """The named result of a ledger command."""
+
+    HELD = "held"  # claim: the places are held until the deadline
+    CONFIRMED = "confirmed"  # confirm: the hold is permanent
+    RELEASED = "released"  # release: the hold is given up
+    CANCELLED = "cancelled"  # cancel: the confirmed reservation is ended
+    QUOTA_SET = "quota_set"  # set_quota: created or changed
+    SWEPT = "swept"  # sweep: how much was expired, returned and dropped
+    FOUND = "found"  # find: the reservation as the ledger knows it
+    SNAPSHOT = "snapshot"  # snapshot: every quota at one seq
+    OWNED = "owned"  # own: this run of the server may sell again
+    EXISTS = "exists"  # the same command was carried out before; the answer is the same
+    EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"  # the key was used for something else
+    UNKNOWN_QUOTA = "unknown_quota"  # no such quota in this program
+    CLOSED = "closed"  # the quota is closed by staff, or its closing time has passed
+    NOT_OPEN = "not_open"  # the opening lies ahead
+    DUPLICATE_APPLICANT = "duplicate_applicant"  # a person already has a live reservation in the program
+    SOLD_OUT = "sold_out"  # fewer places remain than were asked for
+    NOT_FOUND = "not_found"  # no such reservation, or forgotten after its tombstone's time
+    HOLD_EXPIRED = "hold_expired"  # the deadline ended the hold
+    NOT_HELD = "not_held"  # confirm, release: the reservation is in another state
+    NOT_CONFIRMED = "not_confirmed"  # cancel: the reservation is in another state
+    TOO_LATE = "too_late"  # cancel: the program's last moment for it has passed
+    BELOW_TAKEN = "below_taken"  # set_quota: capacity would fall below the places already taken
+    VERSION_MISMATCH = "version_mismatch"  # set_quota: somebody changed the quota in the meantime
+    MOVED = "moved"  # own: the ledger is not where the caller saw it
+    FENCED = "fenced"  # the whole batch: wrong epoch, wrong run, or not owned
+
+
+class State(StrEnum):
+    """Where a reservation is in its life."""
+
+    HELD = "held"  # places taken, deadline running
+    CONFIRMED = "confirmed"  # permanent
+    RELEASED = "released"  # the hold was given up
+    EXPIRED = "expired"  # the deadline ended the hold
+    CANCELLED = "cancelled"  # ended after it was confirmed
+
+    @property
+    def live(self) -> bool:
+        """Whether it counts for "one live reservation per person"."""
+        return self in (State.HELD, State.CONFIRMED)
+
+
+class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What staff decide about a quota; everything the ledger needs to judge a claim, and what it is for."""
+
+    capacity: int  # places, 0..CAPACITY_MAX
+    opens_at_ms: int  # the opening; 0 = open from the start
+    closes_at_ms: int  # claims end here; 0 = never
+    cancel_until_ms: int  # last moment for a cancellation by the applicant; 0 = any time
+    hold_ms: int  # how long a hold lasts
+    return_min_ms: int  # a place given back returns after a random delay between these two
+    return_max_ms: int
+    closed: bool  # closed by staff
+    office: str  # ids within the program
+    service: str
+    channel: str
+    date: str  # ISO date of the slot, local to the office
+    start: str  # "HH:MM", local to the office
+    end: str
+
+
+class QuotaCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts the ledger keeps; remaining = capacity - held - confirmed - returning."""
+
+    held: int = 0
+    confirmed: int = 0
+    returning: int = 0  # given back, waiting for their random return
+    version: int = 1  # grows with every set_quota; the ETag of staff calls
+
+    @property
+    def taken(self) -> int:
+        """Places that nobody can claim now."""
+        return self.held + self.confirmed + self.returning
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota at one moment: its terms and its counts."""
+
+    id: str
+    terms: QuotaTerms
+    counts: QuotaCounts
+
+    @property
+    def remaining(self) -> int:
+        """Places that can be claimed now; never below 0 while the promises hold."""
+        return self.terms.capacity - self.counts.taken
+
+
+# -- commands: one item of a batch -------------------------------------------------------------------------------
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """Atomically try to take one place for each person: all or nothing."""
+
+    reservation_id: str  # derived from program, person and Idempotency-Key
+    quota: str
+    fingerprint: str  # keyed hash of the whole request; another one under the same id is a reused key
+    sealed: str  # names, numbers and contacts, encrypted; the ledger only passes it to the journal
+    persons: tuple[str, ...]  # keyed hashes, 1..APPLICANTS_MAX, distinct
+
+
+class Confirm(msgspec.Struct, frozen=True, kw_only=True):
+    """Make a hold permanent."""
+
+    reservation_id: str
+    payment_reference: str = ""
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """Give a hold up."""
+
+    reservation_id: str
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+    """End a confirmed reservation."""
+
+    reservation_id: str
+    by_staff: bool = False  # staff are not bound by `cancel_until_ms`
+
+
+class SetQuota(msgspec.Struct, frozen=True, kw_only=True):
+    """Create a quota, or change some of its terms."""
+
+    quota: str
+    terms: QuotaTerms | None = None  # the whole terms: create the quota, or replace them when `version` says so
+    capacity: int | None = None  # changes to an existing quota; None keeps what is there
+    opens_at_ms: int | None = None
+    closes_at_ms: int | None = None
+    closed: bool | None = None
+    version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
+
+
+class Find(msgspec.Struct, frozen=True, kw_only=True):
+    """Look a reservation up."""
+
+    reservation_id: str
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """Expire holds, return places, drop old tombstones; at most so many of each."""
+
+    items_max: int
+
+
+Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Find | Sweep
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One item of a batch's reply. Which fields are set depends on the outcome."""
+
+    outcome: Outcome
+    epoch: int  # the ledger's lineage; (epoch, seq) orders everything in a program
+    seq: int  # of the change this answer speaks of; for a refusal the program's seq when it was refused
+    now_ms: int  # the ledger's clock at the batch
+    state: State | None = None  # of the reservation, where there is one
+    quota: str = ""  # of the reservation
+    places: int = 0
+    deadline_ms: int = 0  # the hold's end, also after it was confirmed
+    opens_at_ms: int = 0  # not_open
+    remaining: int = 0  # sold_out: places that do remain, fewer than asked for
+    taken: int = 0  # below_taken
+    version: int = 0  # quota_set, exists, version_mismatch
+    expired: int = 0  # swept
+    returned: int = 0  # swept
+    dropped: int = 0  # swept
+    retried: bool = False  # the batch was sent more than once, so `exists` may be our own first try
+
+
+# -- events: what the journal says -------------------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted change."""
+
+    seq: int
+
+
+class Held(Event, frozen=True, kw_only=True):
+    """Places were claimed."""
+
+    reservation_id: str
+    quota: str
+    deadline_ms: int
+    fingerprint: str
+    sealed: str
+    persons: tuple[str, ...]
+
+    @property
+    def places(self) -> int:
+        """One place a person."""
+        return len(self.persons)
+
+
+class Confirmed(Event, frozen=True, kw_only=True):
+    """A hold became permanent."""
+
+    reservation_id: str
+    quota: str
+    places: int
+    payment_reference: str
+
+
+class Ended(Event, frozen=True, kw_only=True):
+    """A reservation ended; its places return at `returns_at_ms` (0: at once)."""
+
+    state: State  # RELEASED, EXPIRED or CANCELLED
+    reservation_id: str
+    quota: str
+    places: int
+    returns_at_ms: int
+
+
+class Returned(Event, frozen=True, kw_only=True):
+    """Places given back earlier can be claimed again."""
+
+    quota: str
+    places: int
+
+
+class QuotaSet(Event, frozen=True, kw_only=True):
+    """A quota was created or changed."""
+
+    quota: str
+    version: int
+    terms: QuotaTerms
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A place in a program's journal: all up to `seq` of `epoch`."""
+
+    epoch: int
+    seq: int
+    chain: str = ""  # hash over everything up to here; "" before the first entry
+
+
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch's accepted changes."""
+
+    epoch: int
+    first_seq: int
+    at_ms: int
+    chain: str  # over the previous entry's chain and this entry
+    payload: bytes  # the events as the ledger packed them; what `chain` covers
+    events: tuple[Held | Confirmed | Ended | Returned | QuotaSet, ...]
+
+    @property
+    def position(self) -> Position:
+        """The position after this entry."""
+        return Position(epoch=self.epoch, seq=self.first_seq + len(self.events) - 1, chain=self.chain)
+
+
+def chain_hash(previous: str, epoch: int, first_seq: int, at_ms: int, payload: bytes) -> str:
+    """The hash that ties a journal entry to the one before it, as `lua/shared.lua` computes it.
+
+    SHA-1 is the only hash a Redis function offers. The chain finds loss and divergence; it is not what protects the
+    journal from forgery.
+    """
+    head = f"{previous}:{epoch}:{first_seq}:{at_ms}:".encode()
+    return hashlib.sha1(head + payload, usedforsecurity=False).hexdigest()

@@ -1,0 +1,102 @@
+"""Every setting, with its unit and limits. Flags > `RESERVASI_*` environment > `config/reservasi.toml` > defaults."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from reservasi.errors import ConfigurationError
+
+CONFIG_FILE = Path("config/reservasi.toml")
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def default_data_dir() -> Path:
+    """Where data lies when nobody says otherwise.
+
+    As root a place that an unprivileged PostgreSQL can reach, since `/root` is closed to it; else the user's own.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/reservasi")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "reservasi"
+
+
+class Settings(BaseSettings):
+    """The service's settings; the README's table is held against this class by a test."""
+
+    model_config = SettingsConfigDict(env_prefix="RESERVASI_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="where the embedded servers keep their data")
+    host: str = Field("127.0.0.1", description="address the front listens on")
+    port: Port = Field(8080, description="port of the public API")
+    admin_host: str = Field("127.0.0.1", description="address of the admin port")
+    admin_port: Port = Field(9090, description="port of `/livez`, `/readyz` and `/metrics` of the fronts")
+    worker_admin_port: Port = Field(9091, description="the same for the recorder")
+    processes: int = Field(1, ge=1, le=64, description="front processes")
+
+    redis_url: str = Field("", description="an existing Redis or Valkey; empty: the embedded one under `data_dir`")
+    postgres_dsn: str = Field("", description="an existing PostgreSQL; empty: the embedded one under `data_dir`")
+    postgres_pool_max: int = Field(4, ge=1, le=100, description="connections to PostgreSQL a process opens at most")
+    run_as: str = Field("", description="account for PostgreSQL when started as root; empty: postgres, else nobody")
+    secrets_file: Path | None = Field(None, description="key ring; empty: `data_dir/secrets.json`, made at first use")
+
+    batch_items_max: int = Field(256, ge=1, le=1000, description="commands in one ledger call")
+    queue_items_max: int = Field(5000, ge=1, le=100_000, description="commands waiting in one front for one program")
+    command_timeout_ms: int = Field(3000, ge=50, le=60_000, description="a ledger command's deadline")
+    confirm_wait_ms: int = Field(
+        2000, ge=0, le=60_000, description="how long a confirm waits for its record before 202"
+    )
+    sweep_interval_ms: int = Field(250, ge=10, le=60_000, description="pause between two sweeps of a program")
+    sweep_items_max: int = Field(500, ge=1, le=5000, description="holds expired and places returned in one sweep")
+    tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
+    record_events_max: int = Field(2000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
+    follow_block_ms: int = Field(50, ge=1, le=5000, description="how long a follower waits for the next journal entry")
+    view_stale_ms: int = Field(100, ge=1, le=10_000, description="age past which memory no longer answers `sold-out`")
+    catalogue_refresh_ms: int = Field(2000, ge=100, le=600_000, description="pause between two looks at the programs")
+
+    body_bytes_max: int = Field(16_384, ge=1024, le=1_048_576, description="size of a request body")
+    body_timeout_ms: int = Field(5000, ge=100, le=60_000, description="how long a request body may take to arrive")
+    keepalive_s: int = Field(15, ge=1, le=300, description="how long an idle connection stays open")
+    backlog: int = Field(4096, ge=128, le=65_535, description="connections waiting to be accepted")
+    shutdown_timeout_s: int = Field(20, ge=1, le=300, description="how long requests in flight may finish at SIGTERM")
+    start_timeout_s: int = Field(60, ge=1, le=600, description="how long an embedded server may take to come up")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["console", "json"] = Field("console", description="for people, or one JSON object a line")
+
+    @property
+    def secrets_path(self) -> Path:
+        """The key ring's file."""
+        return self.secrets_file or self.data_dir / "secrets.json"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, CONFIG_FILE)
+
+
+def load(**flags: object) -> Settings:
+    """The settings, with command-line flags on top; a flag that is None was not given.
+
+    Raises:
+        ConfigurationError: a value is unknown or out of its limits, each named with what is allowed.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigurationError(
+            "\n".join(["the settings cannot be used:", *(f"  {line}" for line in lines)])
+        ) from error
+    except ValueError as error:  # the TOML file itself cannot be parsed
+        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}") from error
