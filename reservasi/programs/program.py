@@ -1,0 +1,276 @@
+"""What a program is: its offices, services and channels, its rules, and when its quotas open.
+
+The same types are read from TOML files, stored as JSON (`msgspec.json`) and shown to the public. Times of day are
+"HH:MM", local to the program's time zone.
+"""
+
+import datetime as dt
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta
+
+from reservasi import model
+
+HOLD_MIN_S = 10  # nobody can pay within less: catches hours or minutes written where seconds belong
+HOLD_MAX_S = 14 * 86_400
+RETURN_DELAY_MAX_S = 7 * 86_400
+SLOT_MINUTES_MIN = 5
+DAYS_AHEAD_MAX = 366
+
+Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{2,32}\Z", description="2 to 32 of a-z, 0-9 and -")]
+TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "08:00"')]
+Words = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]*\Z",
+        description="1 to 200 characters, none of them a control character",
+    ),
+]  # a name or an address, for people
+Places = Annotated[int, Meta(ge=0, le=model.CAPACITY_MAX)]
+DaysAhead = Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX)]
+SlotMinutes = Annotated[int, Meta(ge=SLOT_MINUTES_MIN, le=1440)]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all parts of a program share: values that cannot change, and no field that nobody knows."""
+
+
+class Text(Rule, frozen=True, kw_only=True):
+    """Words shown to the public, in both languages of the service."""
+
+    id: Words  # Indonesian
+    en: Words  # English
+
+
+class Weekday(StrEnum):
+    """A day of the week as program files write it."""
+
+    MON = "mon"
+    TUE = "tue"
+    WED = "wed"
+    THU = "thu"
+    FRI = "fri"
+    SAT = "sat"
+    SUN = "sun"
+
+    @property
+    def number(self) -> int:
+        """Monday is 0, as in `datetime.date.weekday`."""
+        return list(Weekday).index(self)
+
+    @classmethod
+    def of(cls, day: dt.date) -> "Weekday":
+        """The weekday of a date."""
+        return list(cls)[day.weekday()]
+
+
+class OfficeKind(StrEnum):
+    """What kind of unit an office is."""
+
+    KANIM = "kanim"  # kantor imigrasi: the immigration office itself
+    ULP = "ulp"  # unit layanan paspor: a passport service unit outside the office
+    UKK = "ukk"  # unit kerja kantor: a working unit in another regency
+    MPP = "mpp"  # mal pelayanan publik: a counter in a public service mall
+
+
+class CancelUntil(Rule, frozen=True, kw_only=True):
+    """The applicant's last moment for a cancellation, counted back from the slot's date."""
+
+    days_before: DaysAhead
+    time: TimeOfDay
+
+
+class Policies(Rule, frozen=True, kw_only=True):
+    """The program's rules about reservations."""
+
+    hold_s: Annotated[int, Meta(ge=HOLD_MIN_S, le=HOLD_MAX_S)]  # how long claimed places wait for the payment
+    # A place given back returns after a random delay between these two, so that nobody can wait for it.
+    return_delay_min_s: Annotated[int, Meta(ge=0, le=RETURN_DELAY_MAX_S)]
+    return_delay_max_s: Annotated[int, Meta(ge=0, le=RETURN_DELAY_MAX_S)]
+    applicants_max: Annotated[int, Meta(ge=1, le=model.APPLICANTS_MAX)]  # applicants in one reservation
+    closes_before_min: Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX * 1440)] = 0  # claims end so long before the slot
+    cancel_until: CancelUntil | None = None  # None: at any time
+
+
+class WeeklyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="weekly"):
+    """On this weekday for a whole later week (Monday to Sunday)."""
+
+    weekday: Weekday
+    time: TimeOfDay
+    weeks_ahead: Annotated[int, Meta(ge=1, le=52)] = 1  # 1: for the next week
+
+
+class MonthlyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="monthly"):
+    """On these days of each month; an opening covers the dates up to what the following one covers."""
+
+    days: Annotated[tuple[Annotated[int, Meta(ge=1, le=31)], ...], Meta(min_length=1, max_length=31)]  # 31: the last
+    time: TimeOfDay
+    lead_days: DaysAhead = 1  # the first date it covers lies so many days after the opening
+
+
+class MonthEndOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="month-end"):
+    """On one of the last working days of a month, for the whole next month."""
+
+    time: TimeOfDay
+    working_day: Annotated[int, Meta(ge=1, le=10)] = 1  # counted from the month's end: 1 is the last one
+
+
+class DatedOpening(Rule, frozen=True, kw_only=True):
+    """One announced opening and the dates it covers, both included."""
+
+    date: dt.date
+    time: TimeOfDay
+    first: dt.date
+    last: dt.date
+
+
+class DatesOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="dates"):
+    """On announced dates; a slot that none of them covers is not offered."""
+
+    openings: Annotated[tuple[DatedOpening, ...], Meta(min_length=1, max_length=400)]
+
+
+class DaysBeforeOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="days-before"):
+    """So many days before each date."""
+
+    days: DaysAhead
+    time: TimeOfDay
+
+
+class NowOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="now"):
+    """Open from the moment the quota exists."""
+
+
+OpeningRule: TypeAlias = (
+    WeeklyOpening | MonthlyOpening | MonthEndOpening | DatesOpening | DaysBeforeOpening | NowOpening
+)
+
+
+class ExtraDate(Rule, frozen=True, kw_only=True):
+    """A date on which the offices open although it is a weekend or a holiday."""
+
+    date: dt.date
+    hours_of: Weekday  # the offices keep the hours of this weekday
+
+
+class Holidays(Rule, frozen=True, kw_only=True):
+    """When all offices are closed, and the exceptions."""
+
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z", description="two capital letters")]  # ISO 3166, `holidays`
+    categories: Annotated[tuple[Words, ...], Meta(max_length=10)] = ("public", "government")  # government: joint leave
+    closed_dates: Annotated[tuple[dt.date, ...], Meta(max_length=400)] = ()
+    extra_dates: Annotated[tuple[ExtraDate, ...], Meta(max_length=400)] = ()
+
+
+class Service(Rule, frozen=True, kw_only=True):
+    """What people come for."""
+
+    id: Id
+    name: Text
+
+
+class Channel(Rule, frozen=True, kw_only=True):
+    """A way to a place, with its own quota."""
+
+    id: Id
+    name: Text
+    public: bool  # False: only staff may claim it, as for people who walk in
+
+
+class DayHours(Rule, frozen=True, kw_only=True):
+    """When the counter is open on one weekday."""
+
+    open: TimeOfDay
+    close: TimeOfDay
+    break_start: TimeOfDay | None = None  # both or neither
+    break_end: TimeOfDay | None = None
+
+
+class WeekHours(Rule, frozen=True, kw_only=True):
+    """The counter's hours; a weekday that is absent is closed."""
+
+    mon: DayHours | None = None
+    tue: DayHours | None = None
+    wed: DayHours | None = None
+    thu: DayHours | None = None
+    fri: DayHours | None = None
+    sat: DayHours | None = None
+    sun: DayHours | None = None
+
+    def on(self, weekday: Weekday) -> DayHours | None:
+        """The hours of that weekday, None when it is closed."""
+        hours: DayHours | None = getattr(self, weekday.value)
+        return hours
+
+
+class Share(Rule, frozen=True, kw_only=True):
+    """What an office offers of one service through one channel: exactly one of `per_day` and `per_slot`."""
+
+    service: Id
+    channel: Id
+    per_day: Places | None = None  # spread over the day's windows, the first ones get one more
+    per_slot: Places | None = None  # the same in every window
+    start: TimeOfDay | None = None  # narrower than the office's hours, such as mornings only
+    end: TimeOfDay | None = None
+    slot_minutes: SlotMinutes | None = None  # other windows than the office's
+
+
+class Office(Rule, frozen=True, kw_only=True):
+    """Where people come to."""
+
+    id: Id
+    name: Text
+    address: Words
+    kind: OfficeKind
+    hours: WeekHours
+    slot_minutes: SlotMinutes  # length of a window
+    services: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=50)]  # not every office offers every service
+    quotas: Annotated[tuple[Share, ...], Meta(min_length=1, max_length=500)]
+    latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
+    longitude: Annotated[float, Meta(ge=-180, le=180)] | None = None
+
+
+class Program(Rule, frozen=True, kw_only=True):
+    """One domain of rules, and of "one live reservation per person"."""
+
+    id: Id
+    name: Text
+    timezone: Words  # IANA name, such as Asia/Jakarta
+    policies: Policies
+    opening: OpeningRule
+    holidays: Holidays
+    services: Annotated[tuple[Service, ...], Meta(min_length=1, max_length=50)]
+    channels: Annotated[tuple[Channel, ...], Meta(min_length=1, max_length=20)]
+    offices: Annotated[tuple[Office, ...], Meta(min_length=1, max_length=200)]
+    demo: bool = False  # shown as a demonstration: nothing that is booked here is real
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of every time of day in the program."""
+        return ZoneInfo(self.timezone)
+
+    def office(self, office_id: str) -> Office | None:
+        """The office of that id."""
+        return next((office for office in self.offices if office.id == office_id), None)
+
+    def service(self, service_id: str) -> Service | None:
+        """The service of that id."""
+        return next((service for service in self.services if service.id == service_id), None)
+
+    def channel(self, channel_id: str) -> Channel | None:
+        """The channel of that id."""
+        return next((channel for channel in self.channels if channel.id == channel_id), None)
+
+    def quota_id(self, office: str, service: str, day: dt.date, start: str, channel: str) -> str:
+        """The id of a quota, such as `surabaya.kanim.baru.20261201.0800.online`; `start` is "HH:MM"."""
+        return ".".join((self.id, office, service, day.strftime("%Y%m%d"), start.replace(":", ""), channel))
+
+
+def program_of(quota_id: str) -> str:
+    """The program a quota belongs to: what stands before the first dot."""
+    return quota_id.partition(".")[0]
