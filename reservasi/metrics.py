@@ -1,0 +1,65 @@
+"""Every metric of the service; the unit stands in the name and every label is bounded.
+
+A label is a program (as many as the catalogue holds), a role, a route template or an outcome: never a person, a
+reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of one role group write there and
+`exposition` adds them up; that is why every gauge says how its processes are combined.
+"""
+
+import os
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# -- the recorder ------------------------------------------------------------------------------------------------
+
+RECORDED_ENTRIES = Counter("reservasi_recorded_entries_total", "Journal entries committed in PostgreSQL.", ["program"])
+RECORDED_EVENTS = Counter("reservasi_recorded_events_total", "Events committed in PostgreSQL.", ["program"])
+DEAD_LETTERS = Counter(
+    "reservasi_dead_letters_total", "Events that could not be applied and lie in the dead-letter table.", ["program"]
+)
+RECORD_BATCH_SECONDS = Histogram(
+    "reservasi_record_batch_seconds", "Time of one recording transaction.", ["program"], buckets=STORE_SECONDS
+)
+RECORD_DELAY_SECONDS = Histogram(
+    "reservasi_record_delay_seconds",
+    "Time from the ledger's acceptance of a batch to its commit in PostgreSQL.",
+    ["program"],
+    buckets=STORE_SECONDS,
+)
+RECORDER_LAG_EVENTS = Gauge(
+    "reservasi_recorder_lag_events",
+    "Events read from the journal and not yet committed.",
+    ["program"],
+    multiprocess_mode="livesum",
+)
+RECORDED_SEQ = Gauge(
+    "reservasi_recorded_seq", "Last recorded seq of the program.", ["program"], multiprocess_mode="livemax"
+)
+RECORDER_ACTIVE = Gauge(
+    "reservasi_recorder_active",
+    "Whether this recorder records the program (1) or stands by (0).",
+    ["program"],
+    multiprocess_mode="livesum",
+)
+RECORDER_HALTED = Gauge(
+    "reservasi_recorder_halted",
+    "Whether recording has stopped because the journal cannot be continued (alarm when 1).",
+    ["program"],
+    multiprocess_mode="livemax",
+)
+RECORDER_FAULTS = Counter(
+    "reservasi_recorder_faults_total", "Interruptions of the recorder, by the name of the fault.", ["program", "fault"]
+)
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes when they share a directory."""
+    if not os.environ.get(MULTIPROCESS_DIR_VARIABLE):
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
