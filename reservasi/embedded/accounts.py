@@ -1,0 +1,96 @@
+"""The account that the embedded servers run as, and what it can reach.
+
+PostgreSQL refuses to run as root, and no server that strangers' input reaches should. As root we therefore drop to an
+unprivileged account; as anybody else the servers simply run as ourselves.
+"""
+
+import os
+import pwd
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reservasi.errors import ConfigurationError
+
+FALLBACK_NAMES = ("postgres", "nobody")  # tried in this order when no account is configured
+ANSWER_BYTES_MAX = 8192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """An unprivileged account of this machine."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # every group it belongs to, its own included
+
+
+def server_account(run_as: str) -> Account | None:
+    """The account that servers run as; None means our own, since only root can choose another.
+
+    Raises:
+        ConfigurationError: `run_as` does not exist, or is root itself, or no account is left to fall back on.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in (run_as,) if run_as else FALLBACK_NAMES:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if found.pw_uid == 0:
+            raise ConfigurationError(f"run_as: {name} is root, and PostgreSQL refuses to run as root")
+        groups = tuple(os.getgrouplist(name, found.pw_gid))
+        return Account(name=name, uid=found.pw_uid, gid=found.pw_gid, groups=groups)
+    wanted = run_as or " nor ".join(FALLBACK_NAMES)
+    raise ConfigurationError(f"run_as: this machine has no account {wanted}; name one that exists")
+
+
+def closed_directory(path: Path, account: Account | None) -> Path | None:
+    """The first directory on the way to `path` (itself included) that the account cannot pass through, if any."""
+
+    def first_closed() -> str:
+        way = [*reversed(path.parents), path]
+        return next((str(place) for place in way if place.exists() and not os.access(place, os.X_OK)), "")
+
+    answer = _ask_as(account, first_closed)
+    return Path(answer) if answer else None
+
+
+def can_use(paths: list[Path], account: Account | None) -> bool:
+    """Whether the account can read and execute every one of the files or directories."""
+
+    def all_open() -> str:
+        return "yes" if all(os.access(path, os.R_OK | os.X_OK) for path in paths) else "no"
+
+    return _ask_as(account, all_open) == "yes"
+
+
+def _ask_as(account: Account | None, question: Callable[[], str]) -> str:
+    """The answer that the account itself gets: permissions are tried, never computed."""
+    if account is None:
+        return question()
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _answer_and_exit(account, question, write_fd)
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as reader:
+        answer = reader.read(ANSWER_BYTES_MAX)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0:
+        raise ConfigurationError(f"run_as: this process may not act as the account {account.name}")
+    return os.fsdecode(answer)
+
+
+def _answer_and_exit(account: Account, question: Callable[[], str], write_fd: int) -> None:
+    """The forked child's whole life; it must never return into the parent's code."""
+    failed = 1
+    try:
+        os.setgroups(account.groups)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+        os.write(write_fd, os.fsencode(question()))
+        failed = 0
+    finally:
+        os._exit(failed)

@@ -1,0 +1,205 @@
+"""Where everything lies in a data directory, who owns it, and the addresses of the servers in it.
+
+::
+
+    <data_dir>/              0711 when we are root, else 0700; made by us, or used as it is
+    ├── up.lock              held for life by the one `up` that uses this directory
+    ├── valkey.lock          held by the Valkey server itself, for as long as it lives
+    ├── postgres.lock        the same for PostgreSQL
+    ├── etc/                 the configuration that we write at each start
+    ├── log/                 what the servers say
+    ├── programs/            copies of the servers' files, when the originals are closed to their account
+    ├── run/       0700      the unix sockets (elsewhere when the path is too long for a socket)
+    ├── valkey/    0700      the append-only file
+    └── postgres/  0700      the database cluster
+
+No permission is ever changed on something that we did not make.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from reservasi.embedded.accounts import Account, closed_directory
+from reservasi.errors import ConfigurationError
+
+SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 bytes, the last one is a zero
+POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
+DATABASE = "reservasi"
+ROLE = "reservasi"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The paths of one data directory; `of` makes one."""
+
+    data_dir: Path  # absolute, links resolved, so that every process derives the same addresses
+
+    @classmethod
+    def of(cls, data_dir: Path) -> "Places":
+        """The places of a data directory that need not exist yet."""
+        return cls(data_dir.expanduser().resolve())
+
+    @property
+    def valkey(self) -> Path:
+        """The append-only file's directory."""
+        return self.data_dir / "valkey"
+
+    @property
+    def postgres(self) -> Path:
+        """The directory around PostgreSQL's cluster."""
+        return self.data_dir / "postgres"
+
+    @property
+    def etc(self) -> Path:
+        """The configuration files, written anew at each start."""
+        return self.data_dir / "etc"
+
+    @property
+    def log(self) -> Path:
+        """What the servers say."""
+        return self.data_dir / "log"
+
+    @property
+    def programs(self) -> Path:
+        """Copies of the servers' files."""
+        return self.data_dir / "programs"
+
+    @property
+    def run(self) -> Path:
+        """The sockets' directory; a short one under `/tmp` when a socket's path would be too long or need quoting."""
+        run = self.data_dir / "run"
+        too_long = len(os.fsencode(run / POSTGRES_SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX
+        if too_long or re.search(r"[\x00-\x1f\x7f\"',\\]", str(run)):
+            tag = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
+            return Path(f"/tmp/reservasi-{tag}")  # noqa: S108  # its owner is checked before use
+        return run
+
+    @property
+    def valkey_socket(self) -> Path:
+        """Where Valkey listens."""
+        return self.run / "valkey.sock"
+
+    @property
+    def postgres_socket(self) -> Path:
+        """Where PostgreSQL listens."""
+        return self.run / POSTGRES_SOCKET_NAME
+
+
+def embedded_redis_url(data_dir: Path) -> str:
+    """The URL of the Valkey that runs, or would run, in this data directory."""
+    return f"unix://{quote(str(Places.of(data_dir).valkey_socket))}"
+
+
+def embedded_postgres_dsn(data_dir: Path, database: str = DATABASE) -> str:
+    """The DSN of the PostgreSQL that runs, or would run, in this data directory; asyncpg reads it as it is."""
+    return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(Places.of(data_dir).run), safe='')}"
+
+
+def prepare(places: Places, account: Account | None) -> None:
+    """Make whatever is missing in the data directory, for servers that run as `account`.
+
+    Raises:
+        ConfigurationError: a directory is closed to the account, not writable, or belongs to somebody else.
+    """
+    _refuse_closed(places.data_dir, account)
+    try:
+        _make_parents(places.data_dir.parent)
+        # Root's data directory lets its servers pass through; its secret files carry their own mode.
+        _make(places.data_dir, 0o711 if account else 0o700, None)
+        for directory in (places.etc, places.log, places.programs):
+            _make(directory, 0o755 if account else 0o700, None)
+        for directory in (places.valkey, places.postgres, places.run):
+            _make(directory, 0o700, account)
+    except OSError as error:
+        raise ConfigurationError(_unusable(places.data_dir, error)) from error
+    _refuse_closed(places.data_dir, account)  # what exists already keeps its mode, and that may be too narrow
+    for directory in (places.valkey, places.postgres, places.run):
+        _refuse_foreign(directory, account)
+
+
+@contextmanager
+def occupied(data_dir: Path) -> Iterator[None]:
+    """Be the only one that runs servers in this data directory, until the block ends or this process dies.
+
+    Raises:
+        ConfigurationError: the directory cannot be written, or a living process occupies it.
+    """
+    places = Places.of(data_dir)
+    try:
+        _make_parents(places.data_dir.parent)
+        _make(places.data_dir, 0o711 if os.geteuid() == 0 else 0o700, None)
+        # Close-on-exec, so that no child keeps the directory occupied after us.
+        fd = os.open(places.data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(_unusable(places.data_dir, error)) from error
+    with os.fdopen(fd, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = file.read(32).strip() or "unknown"
+            raise ConfigurationError(
+                f"data_dir: {places.data_dir} is in use by process {owner}; stop that one, or choose another directory"
+            ) from error
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _make_parents(directory: Path) -> None:
+    """Make the missing parents so that others can pass through them, whatever our umask is."""
+    if directory.is_dir():
+        return
+    _make_parents(directory.parent)
+    _make(directory, 0o755, None)
+
+
+def _make(directory: Path, mode: int, account: Account | None) -> None:
+    """Make a directory with exactly this mode and owner; one that exists is left as it is."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+        return
+    if account is not None:
+        os.chown(directory, account.uid, account.gid)
+    directory.chmod(mode)
+
+
+def _refuse_closed(data_dir: Path, account: Account | None) -> None:
+    """Refuse a data directory that the servers' account cannot reach."""
+    closed = closed_directory(data_dir, account)
+    if closed is None:
+        return
+    who = f"the account {account.name}, which runs the servers," if account else "this account"
+    raise ConfigurationError(
+        f"data_dir: {data_dir} cannot be reached, because {closed} is closed to {who} and its permissions are not ours "
+        f"to change. Choose a data_dir elsewhere, such as /var/lib/reservasi, or open it: chmod o+x {closed}"
+    )
+
+
+def _refuse_foreign(directory: Path, account: Account | None) -> None:
+    """Refuse a server's directory that belongs to another account, or is a link to somewhere else."""
+    found = directory.lstat()
+    uid = account.uid if account else os.geteuid()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == uid:
+        return
+    who = account.name if account else str(uid)
+    raise ConfigurationError(
+        f"data_dir: {directory} is not a directory of the account {who}, which runs the servers (its owner is uid "
+        f"{found.st_uid}). Start as the account that made it (run_as), or hand it over: chown -R {who} {directory}"
+    )
+
+
+def _unusable(data_dir: Path, error: OSError) -> str:
+    """What to tell the person whose directory cannot be written."""
+    return f"data_dir: {data_dir} cannot be used: {error.strerror} ({error.filename}); choose a directory you may write"

@@ -1,0 +1,139 @@
+"""The embedded PostgreSQL: durable, modest, reachable through a unix socket only."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from reservasi.embedded.accounts import server_account
+from reservasi.embedded.binaries import reachable_postgres
+from reservasi.embedded.places import DATABASE, ROLE, Places, embedded_postgres_dsn, prepare
+from reservasi.embedded.process import ServerKind, ServerProcess
+from reservasi.errors import EmbeddedServerError
+
+STOP_TIMEOUT_S = 10.0
+READY_LINE = 7  # of postmaster.pid, counted from 0: what the server says of itself
+# A dead parent means fast shutdown: connections are cut, what was committed is flushed.
+POSTGRES = ServerKind(name="PostgreSQL", death_signal=signal.SIGINT, stop_signals=(signal.SIGINT, signal.SIGQUIT))
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server in a data directory, with the database and the role `reservasi`, made at the first start."""
+
+    def __init__(self, data_dir: Path, start_timeout_s: float, run_as: str = "") -> None:
+        self._places = Places.of(data_dir)
+        self._start_timeout_s = start_timeout_s
+        self._account = server_account(run_as)
+        self._cluster = self._places.postgres / "data"
+        self._process = ServerProcess(
+            POSTGRES,
+            log=self._places.log / "postgres.log",
+            lock=self._places.data_dir / "postgres.lock",
+            account=self._account,
+        )
+
+    @property
+    def dsn(self) -> str:
+        """The address for clients, such as `postgresql://reservasi@/reservasi?host=%2Fvar%2Flib%2Freservasi%2Frun`."""
+        return embedded_postgres_dsn(self._places.data_dir)
+
+    @property
+    def pid(self) -> int | None:
+        """The running server's process id, if it runs."""
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start the server, making its cluster first where there is none, and return once it takes connections.
+
+        Raises:
+            ConfigurationError: the data directory cannot be used.
+            EmbeddedServerError: the server did not come up.
+        """
+        prepare(self._places, self._account)
+        binaries = reachable_postgres(self._places.programs, self._account)
+        if not (self._cluster / "PG_VERSION").exists():
+            await self._make_cluster(binaries)
+        config = self._places.etc / "postgresql.conf"
+        try:
+            config.write_text(configuration(self._places))
+            config.chmod(0o644)
+        except OSError as error:
+            raise EmbeddedServerError(f"{config} cannot be written: {error}") from error
+        socket = self._places.postgres_socket
+        await self._process.start(
+            [str(binaries / "postgres"), "-D", str(self._cluster), f"--config-file={config}"],
+            # Nobody else lives here once the lock is ours, whoever may have got the old server's pid since.
+            stale=[self._cluster / "postmaster.pid", socket, socket.with_name(f"{socket.name}.lock")],
+            ready=self._ready,
+            timeout_s=self._start_timeout_s,
+        )
+
+    async def stop(self) -> None:
+        """Stop the server if it runs: transactions in flight are rolled back."""
+        await self._process.stop(STOP_TIMEOUT_S)
+
+    async def wait(self) -> int:
+        """Wait until the server ends and return its exit code."""
+        return await self._process.wait()
+
+    async def _make_cluster(self, binaries: Path) -> None:
+        """Make the cluster under another name first, so that one cut short by a crash is never mistaken for whole."""
+        staging = self._places.postgres / "unfinished"
+        shutil.rmtree(staging, ignore_errors=True)
+        initdb = [str(binaries / "initdb"), "-D", str(staging), "-U", "postgres", "--encoding=UTF8", "--locale=C"]
+        # Sorting by code point never changes under an index, unlike the operating system's own locales.
+        initdb += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # The socket's directory is closed to every other account, so whoever can open the socket is trusted.
+        initdb += ["--auth-local=trust", "--auth-host=reject"]
+        await self._process.run(initdb, timeout_s=self._start_timeout_s)
+        single = [str(binaries / "postgres"), "--single", "-D", str(staging), "-c", "exit_on_error=on", "postgres"]
+        statements = f"CREATE ROLE {ROLE} LOGIN CREATEDB\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
+        await self._process.run(single, stdin=statements, timeout_s=self._start_timeout_s)
+        staging.rename(self._cluster)
+        directory_fd = os.open(self._places.postgres, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(directory_fd)
+        os.close(directory_fd)
+
+    async def _ready(self, pid: int) -> bool:
+        """Whether the server says of itself, in its pid file, that it is ready for connections."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > READY_LINE and lines[0].strip() == str(pid) and lines[READY_LINE].strip() == "ready"
+
+
+def configuration(places: Places) -> str:
+    """The server's whole configuration file; whatever it does not name keeps PostgreSQL's own default."""
+    run = str(places.run).replace("'", "''")
+    lines = [
+        "# Written at each start; changes made here are lost.",
+        "listen_addresses = ''",
+        f"unix_socket_directories = '\"{run}\"'",
+        "unix_socket_permissions = 0700",
+        "port = 5432",  # only part of the socket's name
+        "max_connections = 300",
+        # A recorded booking survives the loss of power.
+        "fsync = on",
+        "synchronous_commit = on",
+        "full_page_writes = on",
+        "max_wal_size = 512MB",
+        # Modest: this server shares its machine with the fronts and the ledger.
+        "shared_buffers = 64MB",
+        "work_mem = 4MB",
+        "maintenance_work_mem = 64MB",
+        "io_method = sync",
+        "jit = off",
+        "max_parallel_workers_per_gather = 0",
+        "timezone = 'UTC'",
+        "log_timezone = 'UTC'",
+        "logging_collector = off",
+        "log_min_messages = warning",
+        "log_line_prefix = '%m [%p] '",
+        # Statements carry people's data, and logs must not.
+        "log_statement = 'none'",
+        "log_min_error_statement = panic",
+        "log_parameter_max_length = 0",
+        "log_parameter_max_length_on_error = 0",
+    ]
+    return "\n".join(lines) + "\n"
