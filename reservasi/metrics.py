@@ -14,6 +14,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+# -- the ledger, as a front sees it ------------------------------------------------------------------------------
+
+BATCH_ITEMS = Histogram(
+    "reservasi_batch_items", "Commands in one ledger call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+)
+BATCH_SECONDS = Histogram("reservasi_batch_seconds", "Time of one ledger call, retries included.", buckets=STORE_SECONDS)
+LEDGER_RETRIES = Counter("reservasi_ledger_retries_total", "Ledger calls that were sent again after a lost reply.")
+
 # -- the recorder ------------------------------------------------------------------------------------------------
 
 RECORDED_ENTRIES = Counter("reservasi_recorded_entries_total", "Journal entries committed in PostgreSQL.", ["program"])

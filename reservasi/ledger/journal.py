@@ -1,0 +1,132 @@
+"""Reading a program's journal in order, and telling what of it is recorded.
+
+Everyone but the ledger follows this stream: the recorder, the availability view, live pages. Each entry is checked
+against the one before it, so that loss or divergence is noticed where it is read.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import redis.asyncio as redis_asyncio
+
+from reservasi.errors import JournalGap, LedgerUnreachable
+from reservasi.ledger import keys, wire
+from reservasi.ledger.connection import LOST, text
+from reservasi.model import JournalEntry, Position, chain_hash
+
+ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
+TRIM_MARGIN_SEQ = 5000  # recorded changes left in the stream for followers that lag
+START = Position(epoch=0, seq=0)
+IDS_PAGE = 1000
+
+
+class Journal:
+    """One program's journal. Each reader needs a client of its own, since a blocking read occupies a connection."""
+
+    def __init__(self, client: redis_asyncio.Redis, program: str) -> None:
+        self._client = client
+        self._program = program
+        self._stream = keys.journal(program)
+
+    async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
+        """The next entries after a position, verified; empty when none came within `block_ms` (0: do not wait).
+
+        At least one entry is returned when there is one, whatever `events_max` says.
+
+        Raises:
+            JournalGap: the next entry is not the one that follows `after`.
+            LedgerUnreachable: the server does not answer.
+            LedgerFault: an entry cannot be read.
+        """
+        position = after or START
+        count = max(1, min(events_max, ENTRIES_MAX))
+        since = f"{position.epoch}-{position.seq}"
+        try:
+            found = await self._client.xread({self._stream: since}, count=count, block=block_ms or None)
+        except LOST as error:
+            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
+        entries: list[JournalEntry] = []
+        events = 0
+        for entry_id, fields in _entries(found):
+            entry = wire.decode_entry(entry_id, fields)
+            if entries and events + len(entry.events) > events_max:
+                break
+            check_follows(position, entry)
+            entries.append(entry)
+            events += len(entry.events)
+            position = entry.position
+        return entries
+
+    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
+        """Say how far PostgreSQL has followed, and which reservations have a change that lies in the dead-letter table.
+
+        Raises:
+            LedgerUnreachable: the server does not answer; the position is said again with the next batch.
+        """
+        message = json.dumps({"epoch": position.epoch, "seq": position.seq, "dead": list(dead)})
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hset(keys.recorded(self._program), mapping={"epoch": position.epoch, "seq": position.seq})
+                if dead:
+                    pipeline.sadd(keys.dead_letters(self._program), *dead)
+                pipeline.publish(keys.recorded_channel(self._program), message)
+                await pipeline.execute()
+        except LOST as error:
+            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
+
+    async def trim(self, recorded: Position) -> None:
+        """Forget entries that are recorded, but for a margin; never one that is not.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        if recorded.seq <= TRIM_MARGIN_SEQ:
+            return
+        oldest = f"{recorded.epoch}-{recorded.seq - TRIM_MARGIN_SEQ}"
+        try:
+            await self._client.xtrim(self._stream, minid=oldest, approximate=True)
+        except LOST as error:
+            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
+
+    async def reservation_ids(self) -> AsyncIterator[str]:
+        """Every reservation id that the ledger remembers now, live or not, possibly more than once.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        cursor = 0
+        key = keys.reservations(self._program)
+        try:
+            while True:
+                cursor, page = await self._client.hscan(key, cursor, count=IDS_PAGE)
+                for reservation_id in page:
+                    yield text(reservation_id)
+                if cursor == 0:
+                    return
+        except LOST as error:
+            raise LedgerUnreachable(f"the ledger of {self._program}: {type(error).__name__}") from error
+
+
+def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The stream's entries out of XREAD's reply, which is shaped by the protocol version."""
+    if not found:
+        return []
+    if isinstance(found, dict):
+        (lists,) = found.values()
+        return [entry for part in lists for entry in part]
+    entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1]
+    return entries
+
+
+def check_follows(position: Position, entry: JournalEntry) -> None:
+    """Whether `entry` is the one that comes right after `position`.
+
+    Raises:
+        JournalGap: seq or chain says otherwise.
+    """
+    if entry.first_seq != position.seq + 1:
+        raise JournalGap(f"expected seq {position.seq + 1} of epoch {position.epoch}, found {entry.first_seq}")
+    chain = chain_hash(position.chain, entry.epoch, entry.first_seq, entry.at_ms, entry.payload)
+    if chain != entry.chain:
+        raise JournalGap(f"the entry at seq {entry.first_seq} does not chain to the one before it")

@@ -1,0 +1,35 @@
+"""The Lua function library: its source, its name, and how it gets into the server.
+
+The name carries a hash of the source, so that fronts of two versions can work side by side during a deploy.
+"""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+DIRECTORY = Path(__file__).parent / "lua"
+COMMANDS = ("claim", "confirm", "release", "cancel", "set_quota", "sweep", "find", "snapshot", "own")
+NAME_PLACEHOLDER = "@LIBRARY@"
+HASH_CHARS = 12
+
+
+class Library(msgspec.Struct, frozen=True, kw_only=True):
+    """A library as it is loaded."""
+
+    name: str  # reservasi_<hash of the source>
+    source: str
+
+    def function(self, command: str) -> str:
+        """The name under which the server knows a command of this version."""
+        return f"{self.name}_{command}"
+
+
+@lru_cache(maxsize=8)
+def read_library(directory: Path = DIRECTORY) -> Library:
+    """Join `shared.lua` and one file a command, by plain concatenation."""
+    files = [directory / f"{part}.lua" for part in ("shared", *COMMANDS)]
+    body = "\n".join(path.read_text() for path in files)
+    name = f"reservasi_{hashlib.sha256(body.encode()).hexdigest()[:HASH_CHARS]}"
+    return Library(name=name, source=f"#!lua name={name}\n{body.replace(NAME_PLACEHOLDER, name)}")

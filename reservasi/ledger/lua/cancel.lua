@@ -1,0 +1,32 @@
+-- cancel: end a confirmed reservation.
+--
+-- Item: {reservation_id, by_staff (0 or 1)}
+-- Outcomes, in order of precedence:
+--   not_found      no such reservation, or forgotten after its tombstone's time
+--   exists         it was cancelled before: the same answer
+--   not_confirmed  it is held, or has ended otherwise
+--   too_late       the last moment for it has passed, and it is not staff who ask
+--   cancelled      ended; its places return as the quota's terms say
+-- Example: {'abcd...', 0} -> {'cancelled', 3, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+
+local function cancel(call, item)
+  local id, by_staff = item[1], item[2] == 1
+  local reservation = get_reservation(call, id)
+  if not reservation then
+    return { 'not_found', call.seq }
+  end
+  if reservation[R.state] == CANCELLED then
+    return describe('exists', reservation[R.seq], reservation)
+  end
+  if reservation[R.state] ~= CONFIRMED then
+    return describe('not_confirmed', reservation[R.seq], reservation)
+  end
+  local last_moment = get_quota(call, reservation[R.quota])[Q.cancel_until]
+  if last_moment > 0 and last_moment < call.now and not by_staff then
+    return describe('too_late', call.seq, reservation)
+  end
+  end_reservation(call, id, reservation, CANCELLED)
+  return describe('cancelled', reservation[R.seq], reservation)
+end
+
+register('cancel', cancel, prepare_by_id, { 'allow-oom' })

@@ -1,0 +1,108 @@
+-- claim: atomically try to take one place for each person, all or nothing.
+--
+-- Item: {reservation_id, quota, fingerprint, sealed, {person, ...}}
+-- Outcomes, in order of precedence:
+--   exists_with_different_content  the id is known, and was used for another request
+--   exists          the id is known: the first answer again, whatever became of the reservation since
+--   unknown_quota   no such quota
+--   closed          closed by staff, or its closing time has passed
+--   not_open        the opening lies ahead: + opens_at
+--   duplicate_applicant  one of the persons has a live reservation in the program, or comes twice in the item
+--   sold_out        fewer places remain than persons: + remaining
+--   held            the places are taken until the deadline
+-- Example: {'abcd...', 'p.o.s.20261201.0800.online', 'f...', 'k1.x...', {'a...'}}
+--   -> {'held', 1, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+
+local function prepare_claims(call)
+  local reservations, quotas, persons = {}, {}, {}
+  for _, item in ipairs(call.items) do
+    reservations[#reservations + 1] = item[1]
+    quotas[#quotas + 1] = item[2]
+    for _, person in ipairs(item[5]) do
+      persons[#persons + 1] = person
+    end
+  end
+  preload(call.reservations, call.key.reservations, reservations)
+  preload(call.quotas, call.key.quotas, quotas)
+  preload(call.persons, call.key.persons, persons)
+end
+
+local function has_live_reservation(call, person)
+  local id = get_live_id(call, person)
+  if not id then
+    return false
+  end
+  local reservation = get_reservation(call, id)
+  if is_overdue(call, reservation) then
+    end_reservation(call, id, reservation, EXPIRED)
+    return false
+  end
+  return true
+end
+
+local function any_duplicate(call, persons)
+  local seen = {}
+  for _, person in ipairs(persons) do
+    if seen[person] or has_live_reservation(call, person) then
+      return true
+    end
+    seen[person] = true
+  end
+  return false
+end
+
+-- Timers are run only where places lack: a claim that finds room need not wait for others' deadlines.
+local function has_room(call, quota_id, quota, places)
+  if remaining_of(quota) < places and not call.swept[quota_id] then
+    run_timers(call, quota_id, TIMERS_MAX)
+  end
+  return remaining_of(quota) >= places
+end
+
+local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
+  local deadline = call.now + quota[Q.hold]
+  local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
+  local reservation = { HELD, quota_id, fingerprint, deadline, seq, seq }
+  for _, person in ipairs(persons) do
+    reservation[#reservation + 1] = person
+    call.persons[person] = id
+    call.changed_persons[person] = true
+  end
+  quota[Q.held] = quota[Q.held] + #persons
+  call.reservations[id] = reservation
+  call.changed_reservations[id] = true
+  call.changed_quotas[quota_id] = true
+  set_timer(call, quota_id, id, deadline)
+  return reservation
+end
+
+local function claim(call, item)
+  local id, quota_id, fingerprint, sealed, persons = item[1], item[2], item[3], item[4], item[5]
+  local known = get_reservation(call, id)
+  if known and known[R.fingerprint] ~= fingerprint then
+    return { 'exists_with_different_content', call.seq }
+  end
+  if known then
+    return describe('exists', known[R.held_seq], known, HELD)
+  end
+  local quota = get_quota(call, quota_id)
+  if not quota then
+    return { 'unknown_quota', call.seq }
+  end
+  if quota[Q.closed] == 1 or (quota[Q.closes_at] > 0 and quota[Q.closes_at] <= call.now) then
+    return { 'closed', call.seq }
+  end
+  if quota[Q.opens_at] > call.now then
+    return { 'not_open', call.seq, quota[Q.opens_at] }
+  end
+  if any_duplicate(call, persons) then
+    return { 'duplicate_applicant', call.seq }
+  end
+  if not has_room(call, quota_id, quota, #persons) then
+    return { 'sold_out', call.seq, remaining_of(quota) }
+  end
+  local reservation = hold(call, id, quota_id, quota, fingerprint, sealed, persons)
+  return describe('held', reservation[R.seq], reservation)
+end
+
+register('claim', claim, prepare_claims)

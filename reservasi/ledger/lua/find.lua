@@ -1,0 +1,17 @@
+-- find: look a reservation up; changes nothing.
+--
+-- Item: {reservation_id}
+-- Outcomes, in order of precedence:
+--   not_found  no such reservation, or forgotten after its tombstone's time
+--   found      its state now: an overdue hold is expired, whether or not it has been swept
+-- Example: {'abcd...'} -> {'found', 2, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+
+local function find(call, item)
+  local reservation = get_reservation(call, item[1])
+  if not reservation then
+    return { 'not_found', call.seq }
+  end
+  return describe('found', reservation[R.seq], reservation, is_overdue(call, reservation) and EXPIRED or nil)
+end
+
+register('find', find, prepare_by_id, { 'no-writes' })

@@ -1,0 +1,40 @@
+-- own: let this run of the server sell again, after its ledger has been compared with the records.
+--
+-- The only command that may be called on a ledger that nobody owns.
+--
+-- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
+-- Outcomes, in order of precedence:
+--   moved    the ledger is not there any more, or claims to be empty and is not: + epoch, chain
+--   exists   this run is owned under this epoch already
+--   owned    from now on, under new_epoch
+-- Example: {0, 0, '', 1} -> {'owned', 0}
+
+local function is_empty(call)
+  return redis.call('EXISTS', call.key.quotas, call.key.reservations, call.key.persons, call.key.journal) == 0
+end
+
+local function own(call, item)
+  local epoch, seq, chain, new_epoch = item[1], item[2], item[3], item[4]
+  local actual_epoch = tonumber(call.epoch)
+  if actual_epoch ~= epoch or call.seq ~= seq or call.chain ~= chain or (epoch == 0 and not is_empty(call)) then
+    return { 'moved', call.seq, actual_epoch, call.chain }
+  end
+  local run_id = server_run_id()
+  if call.run_id == run_id and actual_epoch == new_epoch then
+    return { 'exists', call.seq }
+  end
+  redis.call(
+    'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', run_id
+  )
+  return { 'owned', call.seq }
+end
+
+redis.register_function({
+  function_name = '@LIBRARY@_own',
+  flags = { 'allow-oom' },
+  callback = function(keys, args)
+    local call = begin(keys, args)
+    local answer = own(call, call.items[1])
+    return reply(call, 'done', { answer })
+  end,
+})

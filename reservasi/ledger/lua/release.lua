@@ -1,0 +1,34 @@
+-- release: give a hold up.
+--
+-- Item: {reservation_id}
+-- Outcomes, in order of precedence:
+--   not_found     no such reservation, or forgotten after its tombstone's time
+--   exists        it was released before: the same answer
+--   hold_expired  the deadline has ended the hold
+--   not_held      it is confirmed, or was cancelled
+--   released      given up; its places return as the quota's terms say
+-- Example: {'abcd...'} -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+
+local function release(call, item)
+  local id = item[1]
+  local reservation = get_reservation(call, id)
+  if not reservation then
+    return { 'not_found', call.seq }
+  end
+  if reservation[R.state] == RELEASED then
+    return describe('exists', reservation[R.seq], reservation)
+  end
+  if is_overdue(call, reservation) then
+    end_reservation(call, id, reservation, EXPIRED)
+  end
+  if reservation[R.state] == EXPIRED then
+    return describe('hold_expired', reservation[R.seq], reservation)
+  end
+  if reservation[R.state] ~= HELD then
+    return describe('not_held', reservation[R.seq], reservation)
+  end
+  end_reservation(call, id, reservation, RELEASED)
+  return describe('released', reservation[R.seq], reservation)
+end
+
+register('release', release, prepare_by_id, { 'allow-oom' })

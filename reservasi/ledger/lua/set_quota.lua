@@ -1,0 +1,94 @@
+-- set_quota: create a quota, or change some of its terms.
+--
+-- Item: {quota, version, capacity, opens_at, closes_at, closed, terms}
+--   version   0: any (with terms: only create); else the version that is replaced
+--   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
+--   terms     0, or all of them: the first fields of Q in order, then office, service, channel, date, start, end
+-- Outcomes, in order of precedence (each but the first: + version):
+--   unknown_quota      it does not exist, and no terms were given to create it
+--   exists             it already is as asked for
+--   exists_with_different_content  it exists with other terms, and should only be created
+--   version_mismatch   somebody changed it in the meantime
+--   below_taken        capacity would fall below what is held, confirmed or on its way back: + taken
+--   quota_set          created or changed
+-- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0} -> {'quota_set', 4, 2}
+
+local FACTS = 6
+
+local function wanted_quota(current, item)
+  local terms = item[7]
+  local wanted = {}
+  for field = 1, QUOTA_TERMS do
+    wanted[field] = terms == 0 and current[field] or terms[field]
+  end
+  if terms == 0 then
+    local changes = { [Q.capacity] = item[3], [Q.opens_at] = item[4], [Q.closes_at] = item[5], [Q.closed] = item[6] }
+    for field, value in pairs(changes) do
+      if value ~= -1 then
+        wanted[field] = value
+      end
+    end
+  end
+  return wanted
+end
+
+local function wanted_facts(current, terms)
+  if terms == 0 then
+    return current
+  end
+  return { unpack(terms, QUOTA_TERMS + 1, QUOTA_TERMS + FACTS) }
+end
+
+local function same(left, right, count)
+  for field = 1, count do
+    if left[field] ~= right[field] then
+      return false
+    end
+  end
+  return true
+end
+
+local function terms_of(quota, facts)
+  local terms = {}
+  for field = 1, QUOTA_TERMS do
+    terms[field] = quota[field]
+  end
+  for _, fact in ipairs(facts) do
+    terms[#terms + 1] = fact
+  end
+  return terms
+end
+
+local function set_quota(call, item)
+  local id, version, terms = item[1], item[2], item[7]
+  local current = get_quota(call, id)
+  if not current and (terms == 0 or version ~= 0) then
+    return { 'unknown_quota', call.seq }
+  end
+  local current_facts = current and read_packed(call.facts, call.key.facts, id) or {}
+  local wanted, facts = wanted_quota(current, item), wanted_facts(current_facts, terms)
+  if current and same(wanted, current, QUOTA_TERMS) and same(facts, current_facts, FACTS) then
+    return { 'exists', call.seq, current[Q.version] }
+  end
+  if current and terms ~= 0 and version == 0 then
+    return { 'exists_with_different_content', call.seq, current[Q.version] }
+  end
+  if current and version ~= 0 and version ~= current[Q.version] then
+    return { 'version_mismatch', call.seq, current[Q.version] }
+  end
+  current = current or { [Q.held] = 0, [Q.confirmed] = 0, [Q.returning] = 0, [Q.version] = 0 }
+  local taken = current[Q.held] + current[Q.confirmed] + current[Q.returning]
+  if wanted[Q.capacity] < taken then
+    return { 'below_taken', call.seq, current[Q.version], taken }
+  end
+  for field = Q.held, Q.returning do
+    wanted[field] = current[field]
+  end
+  wanted[Q.version] = current[Q.version] + 1
+  call.quotas[id], call.facts[id] = wanted, facts
+  call.changed_quotas[id], call.changed_facts[id] = true, true
+  local seq = record(call, { 'q', id, wanted[Q.version], terms_of(wanted, facts) })
+  return { 'quota_set', seq, wanted[Q.version] }
+end
+
+register('set_quota', set_quota, nil, { 'allow-oom' })

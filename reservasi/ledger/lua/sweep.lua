@@ -1,0 +1,34 @@
+-- sweep: expire holds, return places, forget old tombstones; bounded, and never needed for correctness.
+--
+-- Item: {items_max, tombstone_ms}
+-- Outcomes, in order of precedence:
+--   swept   + expired holds, returned places' timers, forgotten tombstones
+-- Example: {500, 86400000} -> {'swept', 9, 3, 1, 0}
+
+local function forget_tombstones(call, most, tombstone_ms)
+  local ids = redis.call(
+    'ZRANGEBYSCORE', call.key.tombstones, '-inf', integer(call.now - tombstone_ms), 'LIMIT', '0', integer(most)
+  )
+  call_in_chunks('HDEL', call.key.reservations, ids)
+  call_in_chunks('ZREM', call.key.tombstones, ids)
+  return #ids
+end
+
+local function sweep(call, item)
+  local items_max, tombstone_ms = item[1], item[2]
+  local expired, returned = 0, 0
+  local quotas = redis.call(
+    'ZRANGEBYSCORE', call.key.due, '-inf', integer(call.now), 'LIMIT', '0', integer(items_max)
+  )
+  for _, quota_id in ipairs(quotas) do
+    local budget = items_max - expired - returned
+    if budget <= 0 then
+      break
+    end
+    local quota_expired, quota_returned = run_timers(call, quota_id, budget)
+    expired, returned = expired + quota_expired, returned + quota_returned
+  end
+  return { 'swept', call.seq, expired, returned, forget_tombstones(call, items_max, tombstone_ms) }
+end
+
+register('sweep', sweep, nil, { 'allow-oom' })

@@ -1,0 +1,278 @@
+"""Every encoding between Python and the Lua functions: positional msgpack, text only.
+
+Valkey's `cmsgpack` refuses `bin` and `ext` and rounds integers above 2^53, so everything is packed as text
+(`use_bin_type=False`) and numbers stay below `model.SEQ_MAX`. Layouts are documented in the header of each Lua file.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+import msgspec
+
+from reservasi.errors import LedgerFault
+from reservasi.model import (
+    Answer,
+    Cancel,
+    Claim,
+    Command,
+    Confirm,
+    Confirmed,
+    Ended,
+    Find,
+    Held,
+    JournalEntry,
+    Outcome,
+    Position,
+    Quota,
+    QuotaCounts,
+    QuotaSet,
+    QuotaTerms,
+    Release,
+    Returned,
+    SetQuota,
+    State,
+    Sweep,
+)
+
+STATES = {
+    "h": State.HELD,
+    "c": State.CONFIRMED,
+    "r": State.RELEASED,
+    "x": State.EXPIRED,
+    "k": State.CANCELLED,
+}
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+TERMS = QuotaTerms.__struct_fields__
+FLAG_INDEX = TERMS.index("closed")
+LIMITS = FLAG_INDEX + 1  # terms that the ledger judges by; facts follow
+KEEP = -1
+
+COMMAND_NAMES: dict[type, str] = {
+    Claim: "claim",
+    Confirm: "confirm",
+    Release: "release",
+    Cancel: "cancel",
+    SetQuota: "set_quota",
+    Find: "find",
+    Sweep: "sweep",
+}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply to one batch, its answers still raw."""
+
+    fenced: bool
+    epoch: int
+    seq: int
+    now_ms: int
+    answers: list[list[Any]]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Every quota of a program at one position."""
+
+    position: Position
+    now_ms: int
+    quotas: list[Quota]
+
+
+def pack(value: Any) -> bytes:
+    """Msgpack as `cmsgpack` can read it."""
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+def encode_items(commands: Sequence[Command], tombstone_ms: int) -> bytes:
+    """One batch of commands of one kind."""
+    return pack([encode_item(command, tombstone_ms) for command in commands])
+
+
+def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
+    """One command as its Lua file's header says."""
+    match command:
+        case Claim():
+            return [command.reservation_id, command.quota, command.fingerprint, command.sealed, command.persons]
+        case Confirm():
+            return [command.reservation_id, command.payment_reference]
+        case Release() | Find():
+            return [command.reservation_id]
+        case Cancel():
+            return [command.reservation_id, int(command.by_staff)]
+        case SetQuota():
+            return _encode_set_quota(command)
+        case Sweep():
+            return [command.items_max, tombstone_ms]
+
+
+def _encode_set_quota(command: SetQuota) -> list[Any]:
+    changes = (command.capacity, command.opens_at_ms, command.closes_at_ms, command.closed)
+    terms = 0 if command.terms is None else encode_terms(command.terms)
+    return [command.quota, command.version, *(KEEP if c is None else int(c) for c in changes), terms]
+
+
+def encode_terms(terms: QuotaTerms) -> list[Any]:
+    """A quota's terms in field order; the flag as a number."""
+    fields = [getattr(terms, name) for name in TERMS]
+    fields[FLAG_INDEX] = int(terms.closed)
+    return fields
+
+
+def decode_terms(fields: Sequence[Any]) -> QuotaTerms:
+    """The reverse of `encode_terms`."""
+    values = dict(zip(TERMS, fields, strict=True))
+    values["closed"] = values["closed"] == 1
+    return QuotaTerms(**values)
+
+
+def decode_reply(raw: bytes) -> Reply:
+    """The frame of a batch's reply.
+
+    Raises:
+        LedgerFault: it is not one.
+    """
+    try:
+        outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, strict_map_key=False)
+    except (ValueError, TypeError) as error:
+        raise LedgerFault(f"unreadable reply of {len(raw)} bytes") from error
+    return Reply(fenced=outcome == Outcome.FENCED, epoch=epoch, seq=seq, now_ms=now_ms, answers=list(answers))
+
+
+def peek_epoch(raw: bytes) -> int:
+    """The epoch of a batch's reply, without reading its answers."""
+    unpacker = msgpack.Unpacker(strict_map_key=False, raw=True)
+    unpacker.feed(raw)
+    unpacker.read_array_header()
+    unpacker.skip()
+    epoch: int = unpacker.unpack()
+    return epoch
+
+
+def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> Answer:
+    """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
+    outcome = OUTCOMES[fields[0]]
+    extra = _EXTRA_BY_OUTCOME.get(outcome)
+    if len(fields) == 6:
+        named = {"state": STATES[fields[2]], "quota": fields[3], "places": fields[4], "deadline_ms": fields[5]}
+    elif extra is not None:
+        named = dict(zip(extra, fields[2:], strict=False))
+    else:
+        named = {}
+    return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
+
+
+_EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
+    Outcome.NOT_OPEN: ("opens_at_ms",),
+    Outcome.SOLD_OUT: ("remaining",),
+    Outcome.QUOTA_SET: ("version",),
+    Outcome.EXISTS: ("version",),
+    Outcome.EXISTS_WITH_DIFFERENT_CONTENT: ("version",),
+    Outcome.VERSION_MISMATCH: ("version",),
+    Outcome.BELOW_TAKEN: ("version", "taken"),
+    Outcome.SWEPT: ("expired", "returned", "dropped"),
+}
+
+
+def decode_snapshot(raw: bytes) -> Snapshot | None:
+    """The reply of `snapshot`; None when it was fenced."""
+    outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
+    if outcome == Outcome.FENCED.encode():
+        return None
+    _, _, chain, quotas, facts = answers[0]
+    facts_by_id = dict(_pairs(facts))
+    return Snapshot(
+        position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
+        now_ms=now_ms,
+        quotas=[_decode_quota(quota_id, packed, facts_by_id[quota_id]) for quota_id, packed in _pairs(quotas)],
+    )
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """A hash's fields and values. An empty Lua table may arrive as an empty map."""
+    items = list(flat)
+    return list(zip(items[::2], items[1::2], strict=True))
+
+
+def _decode_quota(quota_id: bytes, packed: bytes, facts: bytes) -> Quota:
+    fields = msgpack.unpackb(packed)
+    held, confirmed, returning, version = fields[LIMITS:]
+    return Quota(
+        id=quota_id.decode(),
+        terms=decode_terms([*fields[:LIMITS], *msgpack.unpackb(facts)]),
+        counts=QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=version),
+    )
+
+
+def _decode_held(seq: int, fields: list[Any]) -> Held:
+    reservation_id, quota, deadline_ms, fingerprint, sealed, persons = fields
+    return Held(
+        seq=seq,
+        reservation_id=reservation_id,
+        quota=quota,
+        deadline_ms=deadline_ms,
+        fingerprint=fingerprint,
+        sealed=sealed,
+        persons=tuple(persons),
+    )
+
+
+def _decode_confirmed(seq: int, fields: list[Any]) -> Confirmed:
+    reservation_id, quota, places, reference = fields
+    return Confirmed(seq=seq, reservation_id=reservation_id, quota=quota, places=places, payment_reference=reference)
+
+
+def _decode_ended(seq: int, fields: list[Any]) -> Ended:
+    state, reservation_id, quota, places, returns_at_ms = fields
+    return Ended(
+        seq=seq,
+        state=STATES[state],
+        reservation_id=reservation_id,
+        quota=quota,
+        places=places,
+        returns_at_ms=returns_at_ms,
+    )
+
+
+def _decode_returned(seq: int, fields: list[Any]) -> Returned:
+    quota, places = fields
+    return Returned(seq=seq, quota=quota, places=places)
+
+
+def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
+    quota, version, terms = fields
+    return QuotaSet(seq=seq, quota=quota, version=version, terms=decode_terms(terms))
+
+
+AnyEvent = Held | Confirmed | Ended | Returned | QuotaSet
+
+_EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
+    "h": _decode_held,
+    "c": _decode_confirmed,
+    "e": _decode_ended,
+    "r": _decode_returned,
+    "q": _decode_quota_set,
+}
+
+
+def decode_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
+    """One stream entry as a journal entry.
+
+    Raises:
+        LedgerFault: it is not one.
+    """
+    try:
+        epoch = int(entry_id.partition(b"-")[0])
+        first_seq = int(fields[b"first"])
+        payload = fields[b"events"]
+        events = msgpack.unpackb(payload)
+        decoded = tuple(_EVENT_DECODERS[event[0]](first_seq + at, event[1:]) for at, event in enumerate(events))
+        return JournalEntry(
+            epoch=epoch,
+            first_seq=first_seq,
+            at_ms=int(fields[b"at"]),
+            chain=fields[b"chain"].decode(),
+            payload=payload,
+            events=decoded,
+        )
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise LedgerFault(f"unreadable journal entry {entry_id!r}") from error

@@ -1,0 +1,170 @@
+"""Keyed hashes, derived secrets and sealed envelopes: what keeps personal data out of the ledger and the journal.
+
+Everything here is derived from one key ring. `identity` never changes, since persons and reservations are recognised
+by it; the sealing keys rotate: the active one seals, any one in the ring opens.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from reservasi.errors import ConfigurationError, ReservasiError
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_CHARS = 4  # of the program, in front of each reservation id
+RESERVATION_ID_CHARS = 26
+PERSON_CHARS = 22  # 128 bits
+FINGERPRINT_CHARS = 16  # 96 bits: a reused key must be noticed, not a forgery withstood
+BOOKING_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0/O, 1/I/L, U: read aloud at a counter
+
+
+class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
+    """The secrets of one deployment."""
+
+    identity: bytes  # 32 bytes; persons, reservation ids, bearer secrets and booking codes derive from it
+    active: str  # id of the sealing key that seals
+    sealing: dict[str, bytes]  # id -> 32 bytes; all that may still have to be opened
+
+
+def create_key_ring() -> KeyRing:
+    """A fresh key ring from the system's random source."""
+    return KeyRing(identity=secrets.token_bytes(KEY_BYTES), active="k1", sealing={"k1": secrets.token_bytes(KEY_BYTES)})
+
+
+def load_key_ring(path: Path, *, create: bool) -> KeyRing:
+    """The key ring in `path`; made there, readable by its owner only, when `create` is set and there is none.
+
+    Raises:
+        ConfigurationError: the file is missing, unreadable, or not a key ring.
+    """
+    if create and not path.exists():
+        _write_once(path, msgspec.json.encode(create_key_ring()))
+    try:
+        ring = msgspec.json.decode(path.read_bytes(), type=KeyRing)
+    except OSError as error:
+        raise ConfigurationError(f"the key ring {path} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path} is not a key ring: {error}") from error
+    keys = [ring.identity, *ring.sealing.values()]
+    if ring.active not in ring.sealing or any(len(key) != KEY_BYTES for key in keys):
+        raise ConfigurationError(f"{path} is not a key ring: keys have {KEY_BYTES} bytes, `active` names one of them")
+    return ring
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Write a new private file whole, unless somebody else was first: two processes may start at once."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    except OSError as error:
+        raise ConfigurationError(f"the key ring {path} cannot be made: {error.strerror}") from error
+
+
+class SealBroken(ReservasiError):
+    """An envelope cannot be opened: altered, for another reservation, or its key is not in the ring."""
+
+
+@lru_cache(maxsize=10_000)
+def program_tag(program: str) -> str:
+    """The first characters of a program's reservation ids; public, and the same in every deployment."""
+    return base64.b32encode(hashlib.sha256(program.encode()).digest())[:TAG_CHARS].decode().lower()
+
+
+class Sealing:
+    """Derives hashes and secrets, seals and opens personal data, under one key ring."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        def subkey(purpose: str) -> bytes:
+            return hmac.digest(ring.identity, purpose.encode(), "sha256")
+
+        self._person_key = subkey("person")
+        self._reservation_key = subkey("reservation")
+        self._fingerprint_key = subkey("fingerprint")
+        self._manage_key = subkey("manage")
+        self._booking_key = subkey("booking")
+        self._api_key = subkey("api-key")
+        self._active = ring.active
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
+
+    def person(self, program: str, nik: str) -> str:
+        """A person within a program; the same NIK in another program is another person."""
+        return _text(hmac.digest(self._person_key, f"{program}\0{nik}".encode(), "sha256"), PERSON_CHARS)
+
+    def reservation_id(self, program: str, person: str, idempotency_key: str) -> str:
+        """The id under which a repeated claim finds the first one."""
+        digest = hmac.digest(self._reservation_key, f"{program}\0{person}\0{idempotency_key}".encode(), "sha256")
+        body = base64.b32encode(digest[:15])[: RESERVATION_ID_CHARS - TAG_CHARS].decode().lower()
+        return program_tag(program) + body
+
+    def fingerprint(self, content: bytes) -> str:
+        """A keyed hash of a whole request: equal for a replay, different for a reused key."""
+        return _text(hmac.digest(self._fingerprint_key, content, "sha256"), FINGERPRINT_CHARS)
+
+    def manage_token(self, reservation_id: str) -> str:
+        """The bearer secret of a reservation."""
+        return _text(hmac.digest(self._manage_key, reservation_id.encode(), "sha256"), 43)
+
+    def holds_manage_token(self, reservation_id: str, token: str) -> bool:
+        """Whether `token` is the reservation's bearer secret, compared in constant time."""
+        return hmac.compare_digest(self.manage_token(reservation_id).encode(), token.encode("utf-8", "replace"))
+
+    def booking_code(self, reservation_id: str) -> str:
+        """Twelve characters in groups of four (59 bits), for people: `K7QF-3M2P-XW8D`."""
+        number = int.from_bytes(hmac.digest(self._booking_key, reservation_id.encode(), "sha256"), "big")
+        letters = []
+        for _ in range(12):
+            number, index = divmod(number, len(BOOKING_CODE_ALPHABET))
+            letters.append(BOOKING_CODE_ALPHABET[index])
+        return "-".join("".join(letters[at : at + 4]) for at in (0, 4, 8))
+
+    def api_key_hash(self, api_key: str) -> str:
+        """What is stored of a staff API key. The key itself has 256 random bits, so a slow hash would add nothing."""
+        return hmac.digest(self._api_key, api_key.encode("utf-8", "replace"), "sha256").hex()
+
+    def seal(self, reservation_id: str, content: bytes) -> str:
+        """Encrypt (AES-256-GCM) for one reservation; text, since the ledger's msgpack takes no binary."""
+        nonce = os.urandom(NONCE_BYTES)
+        box = self._ciphers[self._active].encrypt(nonce, content, reservation_id.encode())
+        return f"{self._active}.{_text(nonce + box)}"
+
+    def open(self, reservation_id: str, sealed: str) -> bytes:
+        """Decrypt what `seal` made for this reservation.
+
+        Raises:
+            SealBroken: altered, made for another reservation, or under a key that is not in the ring.
+        """
+        key_id, _, text = sealed.partition(".")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise SealBroken("the envelope's key is not in the ring")
+        try:
+            box = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            return cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], reservation_id.encode())
+        except (InvalidTag, ValueError, binascii.Error) as error:
+            raise SealBroken("the envelope was altered, or is another reservation's") from error
+
+
+def _text(digest: bytes, chars: int | None = None) -> str:
+    """URL-safe base64 without padding, cut to `chars`."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=")[:chars].decode()
