@@ -1,5 +1,7 @@
 """Programs: what they are, how a file becomes one, and how one becomes slots and quotas."""
 
+from reservasi.programs.expansion import expand
+from reservasi.programs.files import read_program
 from reservasi.programs.program import (
     CancelUntil,
     Channel,
@@ -49,5 +51,7 @@ __all__ = [
     "WeekHours",
     "Weekday",
     "WeeklyOpening",
+    "expand",
     "program_of",
+    "read_program",
 ]

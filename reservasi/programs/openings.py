@@ -1,0 +1,105 @@
+"""When offices work and when quotas open: the rules of a program applied to one date."""
+
+import calendar
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import holidays as public_holidays
+
+from reservasi.programs.program import (
+    DatesOpening,
+    DaysBeforeOpening,
+    Holidays,
+    MonthEndOpening,
+    MonthlyOpening,
+    NowOpening,
+    OpeningRule,
+    Weekday,
+    WeeklyOpening,
+)
+
+DAY = dt.timedelta(days=1)
+
+
+class WorkingDays:
+    """Which dates are worked, by the public calendar and the program's own exceptions.
+
+    Exceptions win over the calendar. Holidays that follow the moon are estimates until the government announces them
+    (in September for the next year): `closed_dates` and `extra_dates` correct them.
+    """
+
+    def __init__(self, holidays: Holidays) -> None:
+        self._calendar = public_holidays.country_holidays(holidays.country, categories=holidays.categories)
+        self._closed = frozenset(holidays.closed_dates)
+        self._extra = {extra.date: extra.hours_of for extra in holidays.extra_dates}
+
+    def hours_of(self, day: dt.date) -> Weekday | None:
+        """The weekday whose hours the offices keep on that date; None when all of them are closed."""
+        if day in self._extra:
+            return self._extra[day]
+        if day in self._closed or day in self._calendar:
+            return None
+        return Weekday.of(day)
+
+    def is_working_day(self, day: dt.date) -> bool:
+        """Whether it is a Monday to Friday that is worked; counters open on Saturdays do not make them one."""
+        return day.weekday() < Weekday.SAT.number and self.hours_of(day) is not None
+
+
+def at_ms(day: dt.date, time: str, zone: ZoneInfo) -> int:
+    """The instant of a local date and "HH:MM", in milliseconds since the epoch."""
+    local = dt.datetime.combine(day, dt.time.fromisoformat(time), zone)
+    return int(local.timestamp()) * 1000
+
+
+def opens_at_ms(rule: OpeningRule, day: dt.date, working_days: WorkingDays, zone: ZoneInfo) -> int | None:
+    """When the quotas of the date `day` open: 0 for "open from the start", None when no opening covers that date."""
+    if isinstance(rule, NowOpening):
+        return 0
+    if isinstance(rule, DatesOpening):
+        covering = next((opening for opening in rule.openings if opening.first <= day <= opening.last), None)
+        return None if covering is None else at_ms(covering.date, covering.time, zone)
+    return at_ms(_opening_date(rule, day, working_days), rule.time, zone)
+
+
+def _opening_date(
+    rule: WeeklyOpening | MonthlyOpening | MonthEndOpening | DaysBeforeOpening, day: dt.date, working_days: WorkingDays
+) -> dt.date:
+    if isinstance(rule, WeeklyOpening):
+        monday = day - day.weekday() * DAY
+        return monday + (rule.weekday.number - 7 * rule.weeks_ahead) * DAY
+    if isinstance(rule, DaysBeforeOpening):
+        return day - rule.days * DAY
+    if isinstance(rule, MonthEndOpening):
+        return _last_working_day(day.replace(day=1) - DAY, rule.working_day, working_days)
+    latest = day - rule.lead_days * DAY
+    month_before = latest.replace(day=1) - DAY
+    dates = [_in_month(month, number) for month in (month_before, latest) for number in rule.days]
+    return max(date for date in dates if date <= latest)
+
+
+def _in_month(month: dt.date, number: int) -> dt.date:
+    """That day of the month, or its last day when it is shorter."""
+    return month.replace(day=min(number, calendar.monthrange(month.year, month.month)[1]))
+
+
+def _last_working_day(month_end: dt.date, number: int, working_days: WorkingDays) -> dt.date:
+    """The `number`-th working day from the end of a month; the first of the month when it has not so many."""
+    dates = [month_end - back * DAY for back in range(month_end.day)]
+    worked = [date for date in dates if working_days.is_working_day(date)]
+    return worked[number - 1] if len(worked) >= number else dates[-1]
+
+
+def least_lead_days(rule: OpeningRule) -> int | None:
+    """How many days at the least lie between an opening and a date that it covers; None when it is always open."""
+    if isinstance(rule, NowOpening):
+        return None
+    if isinstance(rule, WeeklyOpening):
+        return 7 * rule.weeks_ahead - rule.weekday.number
+    if isinstance(rule, MonthlyOpening):
+        return rule.lead_days
+    if isinstance(rule, MonthEndOpening):
+        return 1
+    if isinstance(rule, DaysBeforeOpening):
+        return rule.days
+    return min((opening.first - opening.date).days for opening in rule.openings)
