@@ -1,0 +1,111 @@
+"""What the records say about reservations, for the front, the command line and the checker."""
+
+import asyncpg
+import msgspec
+
+from reservasi.records.pool import Connection
+
+DEAD_RESERVATIONS_MAX = 100_000
+
+BOOKING = """
+SELECT program, reservation_id, booking_code, quota, places, state, payment_reference, fingerprint, sealed, deadline_ms,
+  held_at_ms, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq
+FROM bookings WHERE reservation_id = $1 ORDER BY held_epoch DESC, held_seq DESC LIMIT 1
+"""
+HOLD = """
+SELECT program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, held_at_ms, epoch, seq
+FROM holds WHERE reservation_id = $1
+"""
+PERSONS = """
+SELECT person FROM applicants WHERE reservation_id = $1 ORDER BY held_epoch DESC, held_seq DESC, position LIMIT $2
+"""
+COUNT_BOOKINGS = "SELECT count(*) FROM bookings WHERE program = $1"
+COUNT_HOLDS = "SELECT count(*) FROM holds WHERE program = $1"
+BOOKING_IDS = "SELECT reservation_id FROM bookings WHERE program = $1 AND state = $2 ORDER BY reservation_id"
+COUNT_DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE program = $1"
+DEAD_RESERVATIONS = """
+SELECT DISTINCT reservation_id FROM dead_letters WHERE program = $1 AND reservation_id IS NOT NULL LIMIT $2
+"""
+
+
+class HoldRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded hold: places taken and not yet confirmed."""
+
+    program: str
+    reservation_id: str
+    quota: str
+    places: int
+    deadline_ms: int
+    fingerprint: str
+    sealed: str
+    held_at_ms: int
+    epoch: int  # of the event that held it
+    seq: int
+    persons: tuple[str, ...]  # in the order of the claim
+
+
+class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation that was confirmed, whatever became of it."""
+
+    program: str
+    reservation_id: str
+    booking_code: str
+    quota: str
+    places: int
+    state: str  # confirmed, cancelled, attended or absent
+    payment_reference: str
+    fingerprint: str
+    sealed: str
+    deadline_ms: int  # of the hold it was
+    held_at_ms: int
+    confirmed_at_ms: int
+    ended_at_ms: int
+    returns_at_ms: int
+    epoch: int  # of the event that changed it last
+    seq: int
+    persons: tuple[str, ...]
+
+
+async def find_booking(connection: Connection, reservation_id: str) -> BookingRow | None:
+    """The latest booking under that id."""
+    row = await connection.fetchrow(BOOKING, reservation_id)
+    return None if row is None else BookingRow(**row, persons=await _persons(connection, row))
+
+
+async def find_hold(connection: Connection, reservation_id: str) -> HoldRow | None:
+    """The hold under that id."""
+    row = await connection.fetchrow(HOLD, reservation_id)
+    return None if row is None else HoldRow(**row, persons=await _persons(connection, row))
+
+
+async def count_bookings(connection: Connection, program: str, state: str | None) -> int:
+    """How many reservations were ever confirmed, or are in that state now."""
+    if state is None:
+        return int(await connection.fetchval(COUNT_BOOKINGS, program))
+    return int(await connection.fetchval(f"{COUNT_BOOKINGS} AND state = $2", program, state))
+
+
+async def count_holds(connection: Connection, program: str) -> int:
+    """How many holds are recorded."""
+    return int(await connection.fetchval(COUNT_HOLDS, program))
+
+
+async def booking_ids(connection: Connection, program: str, state: str) -> list[str]:
+    """Every reservation in that state; twice when it is there twice."""
+    return [row["reservation_id"] for row in await connection.fetch(BOOKING_IDS, program, state)]
+
+
+async def count_dead_letters(connection: Connection, program: str) -> int:
+    """How many events could not be applied."""
+    return int(await connection.fetchval(COUNT_DEAD_LETTERS, program))
+
+
+async def dead_reservations(connection: Connection, program: str) -> list[str]:
+    """Reservations with an event that could not be applied."""
+    rows = await connection.fetch(DEAD_RESERVATIONS, program, DEAD_RESERVATIONS_MAX)
+    return [row["reservation_id"] for row in rows]
+
+
+async def _persons(connection: Connection, row: asyncpg.Record) -> tuple[str, ...]:
+    rows = await connection.fetch(PERSONS, row["reservation_id"], row["places"])
+    return tuple(person["person"] for person in rows)

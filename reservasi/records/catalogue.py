@@ -1,0 +1,86 @@
+"""Programs, their quotas as recorded, and staff with their API keys."""
+
+import msgspec
+
+from reservasi.model import QuotaTerms
+from reservasi.programs import Program
+from reservasi.records.pool import Connection
+
+SAVE_PROGRAM = """
+INSERT INTO programs (id, spec) VALUES ($1, $2)
+ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, updated_at = now() WHERE programs.spec <> excluded.spec
+"""
+PROGRAMS = "SELECT spec::text AS spec FROM programs ORDER BY id"
+QUOTAS = """
+SELECT id, office, service, channel, coalesce(slot_date::text, '') AS slot_date, slot_start, slot_end, capacity, booked,
+  opens_at_ms, closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version
+FROM quotas WHERE program = $1 ORDER BY id
+"""
+ADD_STAFF = "INSERT INTO staff (name, role, api_key_hash) VALUES ($1, $2, $3) RETURNING id"
+STAFF_BY_KEY_HASH = "SELECT id, name, role FROM staff WHERE api_key_hash = $1 AND disabled_at IS NULL"
+
+
+class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota as the records know it."""
+
+    id: str
+    terms: QuotaTerms
+    booked: int  # confirmed places
+    version: int
+
+
+class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of staff."""
+
+    id: int
+    name: str
+    role: str
+
+
+async def save_program(connection: Connection, program: Program) -> None:
+    """Store a program, replacing the one of the same id."""
+    await connection.execute(SAVE_PROGRAM, program.id, msgspec.json.encode(program).decode())
+
+
+async def load_programs(connection: Connection) -> list[Program]:
+    """All programs, by id."""
+    return [msgspec.json.decode(row["spec"], type=Program) for row in await connection.fetch(PROGRAMS)]
+
+
+async def load_quotas(connection: Connection, program: str) -> list[QuotaRow]:
+    """All quotas of a program, by id."""
+    return [
+        QuotaRow(
+            id=row["id"],
+            booked=row["booked"],
+            version=row["version"],
+            terms=QuotaTerms(
+                capacity=row["capacity"],
+                opens_at_ms=row["opens_at_ms"],
+                closes_at_ms=row["closes_at_ms"],
+                cancel_until_ms=row["cancel_until_ms"],
+                hold_ms=row["hold_ms"],
+                return_min_ms=row["return_min_ms"],
+                return_max_ms=row["return_max_ms"],
+                closed=row["closed"],
+                office=row["office"],
+                service=row["service"],
+                channel=row["channel"],
+                date=row["slot_date"],
+                start=row["slot_start"],
+                end=row["slot_end"],
+            ),
+        )
+        for row in await connection.fetch(QUOTAS, program)
+    ]
+
+
+async def add_staff(connection: Connection, name: str, role: str, key_hash: str) -> int:
+    """Add a member of staff; returns their id."""
+    return int(await connection.fetchval(ADD_STAFF, name, role, key_hash))
+
+
+async def find_staff(connection: Connection, key_hash: str) -> StaffRow | None:
+    """Whose API key this is; None when it is nobody's, or no longer valid."""
+    row = await connection.fetchrow(STAFF_BY_KEY_HASH, key_hash)
+    return None if row is None else StaffRow(**row)

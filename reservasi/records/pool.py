@@ -1,0 +1,131 @@
+"""Connections to PostgreSQL: a bounded pool, and one meaning for every way in which it can be lost."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from reservasi.errors import RecordsUnavailable
+
+CONNECT_TIMEOUT_S = 5.0
+ACQUIRE_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 5.0
+LEAD_CHECK_TIMEOUT_S = 2.0
+IDLE_IN_TRANSACTION_MS = 60_000
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+# What a lost, overloaded, restarting or demoted server looks like: each time the same work may be tried again.
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.ObjectNotInPrerequisiteStateError,
+    asyncpg.exceptions.TransactionRollbackError,
+    asyncpg.exceptions.InvalidTransactionStateError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.InvalidCatalogNameError,
+)
+
+
+@contextlib.contextmanager
+def unavailable() -> Iterator[None]:
+    """Turn a lost connection into `RecordsUnavailable`."""
+    try:
+        yield
+    except LOST as error:
+        if isinstance(error, ValueError):  # asyncpg's word for an argument that does not fit: not a lost connection
+            raise
+        raise RecordsUnavailable(f"PostgreSQL does not answer: {type(error).__name__}: {error}") from error
+
+
+async def open_pool(dsn: str, pool_max: int) -> Pool:
+    """Open at most `pool_max` connections; raises RecordsUnavailable when not even one can be had."""
+    with unavailable():
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=pool_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={
+                "application_name": "reservasi",
+                "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
+            },
+        )
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close all connections, by force after a while."""
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_S)
+    except LOST:
+        pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
+    """Borrow a connection; inside, a lost connection raises RecordsUnavailable."""
+    with unavailable():
+        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            yield connection
+
+
+class Lead:
+    """The right to record a program, held as an advisory lock by a connection of its own.
+
+    It keeps a second recorder idle; what keeps a recorder that lost it from committing is the position.
+    """
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", program: str) -> None:
+        self._connection = connection
+        self._key = _advisory_key(program)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is known to be gone; costs nothing, and `check` is what finds out."""
+        return self._connection.is_closed()
+
+    async def take(self) -> bool:
+        """Try to become the one that records; False while another one is."""
+        with unavailable():
+            return bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key))
+
+    async def check(self) -> None:
+        """Ask the server whether it still knows us; raises RecordsUnavailable when not."""
+        with unavailable():
+            await self._connection.fetchval("SELECT 1", timeout=LEAD_CHECK_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Give the right back."""
+        try:
+            await self._connection.close(timeout=CLOSE_TIMEOUT_S)
+        except LOST:
+            self._connection.terminate()
+
+
+async def open_lead(dsn: str, program: str) -> Lead:
+    """Connect on behalf of one recorder; raises RecordsUnavailable."""
+    with unavailable():
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": f"reservasi recorder {program}"},
+        )
+    return Lead(connection, program)
+
+
+def _advisory_key(program: str) -> int:
+    digest = hashlib.sha256(f"reservasi recorder {program}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)

@@ -1,0 +1,159 @@
+"""Record journal entries exactly once: rows and position in one transaction, and dead letters instead of a halt."""
+
+import json
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from reservasi.errors import StaleRecorder
+from reservasi.model import Confirmed, Ended, Held, JournalEntry, Position
+from reservasi.records.effects import AnyEvent, Stamped, Unapplicable, net_effects
+from reservasi.records.pool import Connection
+from reservasi.records.writes import BookingCode, apply_effects
+
+ERROR_CHARS_MAX = 500
+
+# What is wrong with the data and not with the server. ValueError is asyncpg's for an argument that does not fit, and
+# Python's for text that is no Unicode.
+UNFIT = (
+    Unapplicable,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    OverflowError,
+)
+
+POSITION = "SELECT epoch, seq, chain FROM positions WHERE program = $1"
+FIRST_POSITION = """
+INSERT INTO positions (program, epoch, seq, chain) VALUES ($1, $2, $3, $4) ON CONFLICT (program) DO NOTHING
+"""
+NEXT_POSITION = """
+UPDATE positions SET epoch = $2, seq = $3, chain = $4, updated_at = now()
+WHERE program = $1 AND epoch = $5 AND seq = $6 AND chain = $7
+"""
+NEW_JOURNAL = """
+INSERT INTO journal (program, epoch, first_seq, last_seq, at_ms, chain, payload)
+SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
+"""
+NEW_DEAD_LETTER = """
+INSERT INTO dead_letters (program, epoch, seq, reservation_id, event, error) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that could not be applied; it lies in the dead-letter table."""
+
+    seq: int
+    reservation_id: str | None  # None: the event speaks of a quota
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call recorded."""
+
+    position: Position
+    dead: tuple[DeadLetter, ...] = ()
+
+
+async def stored_position(connection: Connection, program: str) -> Position | None:
+    """How far the program is recorded; None when nothing is."""
+    row = await connection.fetchrow(POSITION, program)
+    return None if row is None else Position(epoch=row["epoch"], seq=row["seq"], chain=row["chain"])
+
+
+async def record(
+    connection: Connection,
+    program: str,
+    expected: Position | None,
+    entries: Sequence[JournalEntry],
+    booking_code: BookingCode,
+) -> Recorded:
+    """Move the position from `expected` to the end of `entries`, with everything they say, or do nothing.
+
+    Raises:
+        StaleRecorder: the position is not `expected`.
+    """
+    position = entries[-1].position
+    events = [Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events]
+    async with connection.transaction():
+        await _move_position(connection, program, expected, position)
+        await _write_journal(connection, program, entries)
+        try:
+            await _apply(connection, program, events, booking_code)
+        except UNFIT:
+            dead = await _apply_one_by_one(connection, program, events, booking_code)
+        else:
+            dead = ()
+    return Recorded(position=position, dead=dead)
+
+
+async def _move_position(connection: Connection, program: str, expected: Position | None, position: Position) -> None:
+    after = (program, position.epoch, position.seq, position.chain)
+    if expected is None:
+        done = await connection.execute(FIRST_POSITION, *after)
+    else:
+        done = await connection.execute(NEXT_POSITION, *after, expected.epoch, expected.seq, expected.chain)
+    if not done.endswith(" 1"):
+        raise StaleRecorder(f"the recorded position of {program} is no longer {expected}")
+
+
+async def _write_journal(connection: Connection, program: str, entries: Sequence[JournalEntry]) -> None:
+    await connection.execute(
+        NEW_JOURNAL,
+        program,
+        [entry.epoch for entry in entries],
+        [entry.first_seq for entry in entries],
+        [entry.position.seq for entry in entries],
+        [entry.at_ms for entry in entries],
+        [entry.chain for entry in entries],
+        [entry.payload for entry in entries],
+    )
+
+
+async def _apply(connection: Connection, program: str, events: Sequence[Stamped], booking_code: BookingCode) -> None:
+    effects = net_effects(events)
+    async with connection.transaction():  # a savepoint: the outer transaction survives what fails here
+        await apply_effects(connection, program, effects, booking_code)
+
+
+async def _apply_one_by_one(
+    connection: Connection, program: str, events: Sequence[Stamped], booking_code: BookingCode
+) -> tuple[DeadLetter, ...]:
+    dead: list[DeadLetter] = []
+    for stamped in events:
+        try:
+            await _apply(connection, program, [stamped], booking_code)
+        except UNFIT as error:
+            dead.append(await _bury(connection, program, stamped, error))
+    return tuple(dead)
+
+
+async def _bury(connection: Connection, program: str, stamped: Stamped, error: Exception) -> DeadLetter:
+    reservation_id = _reservation_of(stamped.event)
+    await connection.execute(
+        NEW_DEAD_LETTER,
+        program,
+        stamped.epoch,
+        stamped.event.seq,
+        None if reservation_id is None else _storable(reservation_id),
+        json.dumps(
+            {"kind": type(stamped.event).__name__, **msgspec.to_builtins(stamped.event)}
+        ),  # escapes all but ASCII
+        _reason(error),
+    )
+    return DeadLetter(seq=stamped.event.seq, reservation_id=reservation_id)
+
+
+def _reservation_of(event: AnyEvent) -> str | None:
+    return event.reservation_id if isinstance(event, Held | Confirmed | Ended) else None
+
+
+def _reason(error: Exception) -> str:
+    """The error's name and message without its details, which repeat the row."""
+    message = error.args[0] if error.args else ""
+    return _storable(f"{type(error).__name__}: {message}")[:ERROR_CHARS_MAX]
+
+
+def _storable(words: str) -> str:
+    return words.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()

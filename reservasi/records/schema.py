@@ -1,0 +1,206 @@
+"""The tables of the records, and the promises that the database repeats.
+
+The migrations create what stands here; a test compares the two. Times called `..._ms` are milliseconds since the
+Unix epoch by the ledger's clock and 0 for "none", exactly as the journal says them, so that a ledger rebuilt from
+here equals the one that was lost. `epoch` and `seq` name the event that wrote a row last.
+
+There are no foreign keys between the tables the recorder writes: each would cost a look-up a row in the one
+transaction everybody waits for, and the same condition is checked once a batch (`writes.py`): a change that meets no
+quota, hold or booking it could apply to is a dead letter.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "uq": "%(table_name)s_%(column_0_N_name)s_unique",
+        "ck": "%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _moment(name: str) -> Column[object]:
+    """A time by the database's own clock."""
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+programs = Table(
+    "programs",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("spec", JSONB, nullable=False),  # `programs.Program`
+    _moment("updated_at"),
+    PrimaryKeyConstraint("id"),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("office", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("slot_date", Date),  # local to the office
+    Column("slot_start", Text, nullable=False),  # "HH:MM", local to the office
+    Column("slot_end", Text, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("booked", Integer, nullable=False, server_default=text("0")),  # confirmed places
+    Column("opens_at_ms", BigInteger, nullable=False),
+    Column("closes_at_ms", BigInteger, nullable=False),
+    Column("cancel_until_ms", BigInteger, nullable=False),
+    Column("hold_ms", BigInteger, nullable=False),
+    Column("return_min_ms", BigInteger, nullable=False),
+    Column("return_max_ms", BigInteger, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("program", "id"),
+    CheckConstraint("booked >= 0", name="booked_not_negative"),
+    CheckConstraint("booked <= capacity", name="never_oversold"),
+    postgresql_with={"fillfactor": "70"},  # counts change often: room for updates that touch no index
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("reservation_id", Text, nullable=False),
+    Column("program", Text, nullable=False),
+    Column("quota", Text, nullable=False),
+    Column("places", SmallInteger, nullable=False),
+    Column("deadline_ms", BigInteger, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("held_at_ms", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    PrimaryKeyConstraint("reservation_id"),
+    CheckConstraint("places BETWEEN 1 AND 5", name="places_in_range"),
+)
+
+# A row per confirmed reservation. The id alone is no key: its idempotency key may be used again a day after the first
+# reservation was cancelled, so the hold that began the reservation belongs to it.
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("reservation_id", Text, nullable=False),
+    Column("held_epoch", BigInteger, nullable=False),
+    Column("held_seq", BigInteger, nullable=False),
+    Column("program", Text, nullable=False),
+    Column("booking_code", Text, nullable=False),
+    Column("quota", Text, nullable=False),
+    Column("places", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("payment_reference", Text, nullable=False),
+    Column("deadline_ms", BigInteger, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("held_at_ms", BigInteger, nullable=False),
+    Column("confirmed_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger, nullable=False),
+    Column("returns_at_ms", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq"),
+    CheckConstraint("places BETWEEN 1 AND 5", name="places_in_range"),
+    CheckConstraint("state IN ('confirmed', 'cancelled', 'attended', 'absent')", name="state_known"),
+    CheckConstraint("(state = 'confirmed') = (ended_at_ms = 0)", name="ended_when_not_confirmed"),
+)
+
+# The applicants of holds and bookings; those of a hold that ended are removed, the journal remembers them.
+applicants = Table(
+    "applicants",
+    metadata,
+    Column("reservation_id", Text, nullable=False),
+    Column("held_epoch", BigInteger, nullable=False),
+    Column("held_seq", BigInteger, nullable=False),
+    Column("position", SmallInteger, nullable=False),  # 0 is the first applicant of the group
+    Column("program", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("live", Boolean, nullable=False),
+    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "position"),
+    CheckConstraint("position BETWEEN 0 AND 4", name="position_in_range"),
+)
+Index(
+    "applicants_one_live_reservation",
+    applicants.c.program,
+    applicants.c.person,
+    unique=True,
+    postgresql_where=applicants.c.live,
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("chain", Text, nullable=False),
+    _moment("updated_at"),
+    PrimaryKeyConstraint("program"),
+    CheckConstraint("epoch >= 0 AND seq >= 0", name="not_negative"),
+    postgresql_with={"fillfactor": "50"},  # one row a program, rewritten by every batch
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("program", "epoch", "first_seq"),
+    CheckConstraint("last_seq >= first_seq", name="not_empty"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=True),
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("reservation_id", Text),
+    # json, not jsonb: an event may be here because of a NUL character, which jsonb refuses as well.
+    Column("event", JSON, nullable=False),
+    Column("error", Text, nullable=False),
+    _moment("at"),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("program", "epoch", "seq"),
+)
+
+staff = Table(
+    "staff",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("api_key_hash", Text, nullable=False),
+    _moment("created_at"),
+    Column("disabled_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("api_key_hash"),
+)

@@ -1,0 +1,128 @@
+"""The records as the rest of the service sees them: one object over a bounded pool."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from reservasi.model import JournalEntry, Position
+from reservasi.programs import Program
+from reservasi.records import bookings, catalogue, recording
+from reservasi.records.bookings import BookingRow, HoldRow
+from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
+from reservasi.records.recording import Recorded
+from reservasi.records.writes import BookingCode
+
+
+class Records:
+    """Everything that is asked of PostgreSQL. Every method raises `RecordsUnavailable` when it does not answer."""
+
+    def __init__(self, dsn: str, pool: Pool) -> None:
+        self._dsn = dsn
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, dsn: str, pool_max: int) -> "Records":
+        """Connect; `dsn` as asyncpg takes it, such as `postgresql://reservasi@/reservasi?host=/run/reservasi`."""
+        return cls(dsn, await open_pool(dsn, pool_max))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await close_pool(self._pool)
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        async with connection_of(self._pool) as connection:
+            await connection.fetchval("SELECT 1")
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    async def position(self, program: str) -> Position | None:
+        """How far the program is recorded; None when nothing is."""
+        async with connection_of(self._pool) as connection:
+            return await recording.stored_position(connection, program)
+
+    async def record(
+        self, program: str, expected: Position | None, entries: Sequence[JournalEntry], *, booking_code: BookingCode
+    ) -> Recorded:
+        """Write the entries that follow `expected`, at least one, and the position after them, in one transaction.
+
+        After `RecordsUnavailable` nobody knows whether it was committed: ask `position` before trying again.
+
+        Raises:
+            StaleRecorder: the recorded position is not `expected`; nothing was written.
+        """
+        async with connection_of(self._pool) as connection:
+            return await recording.record(connection, program, expected, entries, booking_code)
+
+    @contextlib.asynccontextmanager
+    async def lead(self, program: str) -> AsyncIterator[Lead]:
+        """A connection of its own, outside the pool, that can take the right to record the program."""
+        lead = await open_lead(self._dsn, program)
+        try:
+            yield lead
+        finally:
+            await lead.close()
+
+    # -- reservations --------------------------------------------------------------------------------------------
+
+    async def booking(self, reservation_id: str) -> BookingRow | None:
+        """The booking of a reservation that was confirmed; the latest when the id was used again."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.find_booking(connection, reservation_id)
+
+    async def hold(self, reservation_id: str) -> HoldRow | None:
+        """A hold that is neither confirmed nor ended."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.find_hold(connection, reservation_id)
+
+    async def count_bookings(self, program: str, state: str | None = None) -> int:
+        """How many reservations were ever confirmed, or, given a state, are in it now."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.count_bookings(connection, program, state)
+
+    async def count_holds(self, program: str) -> int:
+        """How many holds are neither confirmed nor ended."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.count_holds(connection, program)
+
+    async def booking_ids(self, program: str, state: str = "confirmed") -> list[str]:
+        """The reservations in that state, sorted; one that is recorded twice appears twice."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.booking_ids(connection, program, state)
+
+    async def dead_letter_count(self, program: str) -> int:
+        """How many events could not be applied; anything but 0 wants a person."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.count_dead_letters(connection, program)
+
+    async def dead_reservations(self, program: str) -> list[str]:
+        """The reservations those events speak of, which nobody may call recorded."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.dead_reservations(connection, program)
+
+    # -- programs, quotas, staff ---------------------------------------------------------------------------------
+
+    async def save_program(self, program: Program) -> None:
+        """Store a program, replacing the one of the same id."""
+        async with connection_of(self._pool) as connection:
+            await catalogue.save_program(connection, program)
+
+    async def programs(self) -> list[Program]:
+        """All programs, by id."""
+        async with connection_of(self._pool) as connection:
+            return await catalogue.load_programs(connection)
+
+    async def quota_rows(self, program: str) -> list[QuotaRow]:
+        """All recorded quotas of a program, by id."""
+        async with connection_of(self._pool) as connection:
+            return await catalogue.load_quotas(connection, program)
+
+    async def add_staff(self, name: str, role: str, key_hash: str) -> int:
+        """Add a member of staff, known by the keyed hash of their API key; returns their id."""
+        async with connection_of(self._pool) as connection:
+            return await catalogue.add_staff(connection, name, role, key_hash)
+
+    async def staff_by_key_hash(self, key_hash: str) -> StaffRow | None:
+        """Whose API key this is; None when it is nobody's, or was disabled."""
+        async with connection_of(self._pool) as connection:
+            return await catalogue.find_staff(connection, key_hash)

@@ -1,0 +1,102 @@
+"""Bring the schema to the version of this program, in process and safely from several processes at once."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import msgspec
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from reservasi.errors import RecordsUnavailable
+from reservasi.records.pool import CONNECT_TIMEOUT_S, unavailable
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+UPGRADE_KEY = 7_302_716_945_117_190_004  # advisory lock: one upgrade of a database at a time
+TURN_TIMEOUT_MS = 120_000  # how long an upgrade waits for another one
+LOCK_TIMEOUT_MS = 5_000  # a migration gives up rather than queue in front of running transactions
+STATEMENT_TIMEOUT_MS = 60_000
+
+
+class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
+    """What schema a database has, and what this program wants."""
+
+    current: str  # revision; "" for an empty database
+    wanted: str
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.current == self.wanted
+
+
+async def upgrade(dsn: str) -> SchemaState:
+    """Apply what is missing, in one transaction; returns the state afterwards.
+
+    Raises:
+        RecordsUnavailable: no connection, or another transaction stood in the way for longer than the timeouts.
+    """
+    async with _connection(dsn) as connection:
+        await _set_timeouts(connection, lock_ms=TURN_TIMEOUT_MS, statement_ms=TURN_TIMEOUT_MS)
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_KEY})
+        await _set_timeouts(connection, lock_ms=LOCK_TIMEOUT_MS, statement_ms=STATEMENT_TIMEOUT_MS)
+        await connection.run_sync(_apply)
+        state = await connection.run_sync(_state)
+        await connection.commit()
+        return state
+
+
+async def check(dsn: str) -> SchemaState:
+    """Compare the database's schema with what this program wants, changing nothing.
+
+    Raises:
+        RecordsUnavailable: no connection.
+    """
+    async with _connection(dsn) as connection:
+        return await connection.run_sync(_state)
+
+
+@contextlib.asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)  # asyncpg reads more forms of a DSN
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        with unavailable():
+            async with engine.connect() as connection:
+                yield connection
+    except DBAPIError as error:
+        raise RecordsUnavailable(f"the schema could not be read or changed: {error.orig}") from error
+    finally:
+        await engine.dispose()
+
+
+async def _set_timeouts(connection: AsyncConnection, *, lock_ms: int, statement_ms: int) -> None:
+    await connection.execute(text(f"SET LOCAL lock_timeout = {lock_ms:d}"))
+    await connection.execute(text(f"SET LOCAL statement_timeout = {statement_ms:d}"))
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _apply(connection: Connection) -> None:
+    command.upgrade(_config(connection), "head")
+
+
+def _state(connection: Connection) -> SchemaState:
+    wanted = ScriptDirectory.from_config(_config()).get_current_head()
+    current = MigrationContext.configure(connection).get_current_revision()
+    return SchemaState(current=current or "", wanted=wanted or "")

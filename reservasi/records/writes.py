@@ -1,0 +1,238 @@
+"""Write the net effect of a batch: each table at most once, ends before new holds, everything counted.
+
+The order never meets the index "one live reservation per person" with both the old and the new row. Every statement
+must touch exactly as many rows as the effects name; fewer means that a change met nothing it could apply to.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from reservasi.model import QuotaTerms
+from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
+from reservasi.records.pool import Connection
+
+BookingCode = Callable[[str], str]
+
+END_HOLDS = """
+DELETE FROM holds h USING unnest($2::text[], $3::text[], $4::int[]) AS c(reservation_id, quota, places)
+WHERE h.reservation_id = c.reservation_id AND h.program = $1 AND h.quota = c.quota AND h.places = c.places
+"""
+REMOVE_APPLICANTS = "DELETE FROM applicants WHERE reservation_id = ANY($2::text[]) AND live AND program = $1"
+END_APPLICANTS = "UPDATE applicants SET live = false WHERE reservation_id = ANY($2::text[]) AND live AND program = $1"
+END_BOOKINGS = """
+UPDATE bookings b SET state = c.state, ended_at_ms = c.ended_at_ms, returns_at_ms = c.returns_at_ms,
+  epoch = c.epoch, seq = c.seq
+FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
+  AS c(reservation_id, quota, places, state, ended_at_ms, returns_at_ms, epoch, seq)
+WHERE b.reservation_id = c.reservation_id AND b.state = 'confirmed' AND b.program = $1
+  AND b.quota = c.quota AND b.places = c.places
+"""
+MOVE_HOLDS = """
+WITH moved AS (
+  DELETE FROM holds h
+  USING unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[],
+    $10::bigint[], $11::bigint[], $12::bigint[])
+    AS c(reservation_id, quota, places, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms,
+      returns_at_ms, epoch, seq)
+  WHERE h.reservation_id = c.reservation_id AND h.program = $1 AND h.quota = c.quota AND h.places = c.places
+  RETURNING h.reservation_id, h.epoch AS held_epoch, h.seq AS held_seq, h.quota, h.places, h.deadline_ms,
+    h.fingerprint, h.sealed, h.held_at_ms, c.booking_code, c.payment_reference, c.state, c.confirmed_at_ms,
+    c.ended_at_ms, c.returns_at_ms, c.epoch, c.seq
+)
+INSERT INTO bookings (program, reservation_id, held_epoch, held_seq, quota, places, deadline_ms, fingerprint, sealed,
+  held_at_ms, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq)
+SELECT $1, * FROM moved
+"""
+NEW_HOLDS = """
+INSERT INTO holds (program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, held_at_ms, epoch, seq)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
+  $9::bigint[], $10::bigint[])
+"""
+NEW_BOOKINGS = """
+INSERT INTO bookings (program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, held_at_ms,
+  held_epoch, held_seq, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq)
+SELECT $1, * FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
+  $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
+  $17::bigint[], $18::bigint[])
+"""
+NEW_APPLICANTS = """
+INSERT INTO applicants (program, reservation_id, held_epoch, held_seq, position, person, live)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bool[])
+"""
+NEW_QUOTAS = """
+INSERT INTO quotas (program, id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms,
+  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version)
+SELECT $1, id, office, service, channel, nullif(slot_date, '')::date, slot_start, slot_end, capacity, opens_at_ms,
+  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[], $17::bigint[])
+  AS c(id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms, closes_at_ms,
+    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version)
+ON CONFLICT (program, id) DO NOTHING
+"""
+# Terms and count change in one statement: only where both end up must satisfy the check against overselling.
+SET_QUOTAS = """
+UPDATE quotas q SET office = c.office, service = c.service, channel = c.channel,
+  slot_date = nullif(c.slot_date, '')::date, slot_start = c.slot_start, slot_end = c.slot_end, capacity = c.capacity,
+  opens_at_ms = c.opens_at_ms, closes_at_ms = c.closes_at_ms, cancel_until_ms = c.cancel_until_ms, hold_ms = c.hold_ms,
+  return_min_ms = c.return_min_ms, return_max_ms = c.return_max_ms, closed = c.closed, version = c.version,
+  booked = q.booked + c.booked_delta
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[],
+  $17::bigint[], $18::int[])
+  AS c(id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms, closes_at_ms,
+    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, booked_delta)
+WHERE q.program = $1 AND q.id = c.id
+"""
+COUNT_BOOKED = """
+UPDATE quotas q SET booked = q.booked + c.booked_delta
+FROM unnest($2::text[], $3::int[]) AS c(id, booked_delta) WHERE q.program = $1 AND q.id = c.id
+"""
+KNOWN_QUOTAS = "SELECT count(*) FROM quotas WHERE program = $1 AND id = ANY($2::text[])"
+
+
+async def apply_effects(connection: Connection, program: str, effects: Effects, booking_code: BookingCode) -> None:
+    """Write all tables but position and journal.
+
+    Raises:
+        Unapplicable: something was missing; the caller rolls back to its savepoint.
+        asyncpg.PostgresError: a promise would be broken.
+    """
+    await _write_ends(connection, program, effects)
+    await _write_moves(connection, program, effects.moved, booking_code)
+    await _end_applicants(connection, program, [*effects.ended_bookings, *effects.ended_at_once])
+    await _write_new_holds(connection, program, effects.new_holds)
+    await _write_new_bookings(connection, program, effects.new_bookings, booking_code)
+    await _write_applicants(connection, program, [*effects.new_holds, *effects.new_bookings])
+    await _write_quotas(connection, program, effects)
+
+
+async def _expect(connection: Connection, rows: int, statement: str, program: str, *columns: Sequence[object]) -> None:
+    done = await connection.execute(statement, program, *columns)  # such as "INSERT 0 12" or "UPDATE 12"
+    if int(done.rsplit(" ", 1)[1]) != rows:
+        raise Unapplicable("nothing recorded fits this change")
+
+
+async def _write_ends(connection: Connection, program: str, effects: Effects) -> None:
+    if holds := effects.ended_holds:
+        ids, quotas, places = _identity(holds)
+        await _expect(connection, len(holds), END_HOLDS, program, ids, quotas, places)
+        await _expect(connection, sum(places), REMOVE_APPLICANTS, program, ids)
+    if bookings := effects.ended_bookings:
+        await _expect(
+            connection,
+            len(bookings),
+            END_BOOKINGS,
+            program,
+            *_identity(bookings),
+            [life.state.value for life in bookings],
+            *_end_times(bookings),
+            *_change(bookings),
+        )
+
+
+async def _write_moves(connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode) -> None:
+    if lives:
+        await _expect(
+            connection, len(lives), MOVE_HOLDS, program, *_identity(lives), *_confirmation(lives, booking_code)
+        )
+
+
+async def _end_applicants(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+    if lives:
+        ids, _quotas, places = _identity(lives)
+        await _expect(connection, sum(places), END_APPLICANTS, program, ids)
+
+
+async def _write_new_holds(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+    if lives:
+        await _expect(
+            connection, len(lives), NEW_HOLDS, program, *_identity(lives), *_hold_terms(lives), *_change(lives)
+        )
+
+
+async def _write_new_bookings(
+    connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode
+) -> None:
+    if lives:
+        await _expect(
+            connection,
+            len(lives),
+            NEW_BOOKINGS,
+            program,
+            *_identity(lives),
+            *_hold_terms(lives),
+            [life.held_epoch for life in lives],
+            [life.held.seq for life in lives if life.held],
+            *_confirmation(lives, booking_code),
+        )
+
+
+async def _write_applicants(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+    rows = [
+        (life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
+        for life in lives
+        if life.held
+        for position, person in enumerate(life.held.persons)
+    ]
+    if rows:
+        await _expect(connection, len(rows), NEW_APPLICANTS, program, *zip(*rows, strict=True))
+
+
+async def _write_quotas(connection: Connection, program: str, effects: Effects) -> None:
+    set_here = [(id_, change, change.terms) for id_, change in effects.quotas.items() if change.terms is not None]
+    counted = {id_: change.booked_delta for id_, change in effects.quotas.items() if change.terms is None}
+    if set_here:
+        columns = [list(column) for column in zip(*(_quota_row(*row) for row in set_here), strict=True)]
+        await connection.execute(NEW_QUOTAS, program, *columns)
+        deltas = [change.booked_delta for _, change, _ in set_here]
+        await _expect(connection, len(set_here), SET_QUOTAS, program, *columns, deltas)
+    if counted:
+        await _expect(connection, len(counted), COUNT_BOOKED, program, list(counted), list(counted.values()))
+    unchanged = list(effects.quotas_held - effects.quotas.keys())
+    if unchanged and await connection.fetchval(KNOWN_QUOTAS, program, unchanged) != len(unchanged):
+        raise Unapplicable("the quota is not recorded")
+
+
+def _identity(lives: Sequence[Life]) -> tuple[list[str], list[str], list[int]]:
+    return (
+        [life.reservation_id for life in lives],
+        [life.quota for life in lives],
+        [life.places for life in lives],
+    )
+
+
+def _change(lives: Sequence[Life]) -> tuple[list[int], list[int]]:
+    return [life.epoch for life in lives], [life.seq for life in lives]
+
+
+def _end_times(lives: Sequence[Life]) -> tuple[list[int], list[int]]:
+    return [life.ended_at_ms for life in lives], [life.returns_at_ms for life in lives]
+
+
+def _confirmation(lives: Sequence[Life], booking_code: BookingCode) -> tuple[list[str] | list[int], ...]:
+    return (
+        [booking_code(life.reservation_id) for life in lives],
+        [life.confirmed.payment_reference for life in lives if life.confirmed],
+        [life.state.value for life in lives],
+        [life.confirmed_at_ms for life in lives],
+        *_end_times(lives),
+        *_change(lives),
+    )
+
+
+def _hold_terms(lives: Sequence[Life]) -> tuple[list[str] | list[int], ...]:
+    held = [life.held for life in lives if life.held]
+    return (
+        [event.deadline_ms for event in held],
+        [event.fingerprint for event in held],
+        [event.sealed for event in held],
+        [life.held_at_ms for life in lives],
+    )
+
+
+def _quota_row(quota: str, change: QuotaChange, terms: QuotaTerms) -> tuple[str | int | bool, ...]:
+    place = (terms.office, terms.service, terms.channel, terms.date, terms.start, terms.end)
+    times = (terms.opens_at_ms, terms.closes_at_ms, terms.cancel_until_ms, terms.hold_ms)
+    delays = (terms.return_min_ms, terms.return_max_ms)
+    return tuple(chain((quota,), place, (terms.capacity,), times, delays, (terms.closed, change.version)))
