@@ -38,6 +38,11 @@ class EmbeddedPostgres:
         return embedded_postgres_dsn(self._places.data_dir)
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return POSTGRES.name
+
+    @property
     def pid(self) -> int | None:
         """The running server's process id, if it runs."""
         return self._process.pid

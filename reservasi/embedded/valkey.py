@@ -41,6 +41,11 @@ class EmbeddedValkey:
         return embedded_redis_url(self._places.data_dir)
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return VALKEY.name
+
+    @property
     def pid(self) -> int | None:
         """The running server's process id, if it runs."""
         return self._process.pid

@@ -1,0 +1,211 @@
+"""Keeps the processes of one `up` alive: starts them in order, restarts what dies, stops them in reverse order.
+
+A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. Every
+member is tied to our life by the parent-death signal, so that even our own `kill -9` leaves nobody behind.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import structlog
+
+from reservasi.embedded.process import dies_with_us, end, ended
+from reservasi.errors import EmbeddedServerError, ReservasiError
+
+ORPHANS_GRACE_S = 2.0  # how long the children of a crashed role may take to leave by themselves
+POLL_S = 0.02
+
+log = structlog.get_logger()
+
+
+class Member(Protocol):
+    """What can be supervised."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def pid(self) -> int | None:
+        """The running process; None when it does not run."""
+
+    async def start(self) -> None:
+        """Start it, and return once it may be relied on; may be called again after it ended."""
+
+    async def stop(self) -> None:
+        """Stop it, within a bounded time; does nothing when it does not run."""
+
+    async def wait(self) -> int:
+        """Wait until it ends and return its exit code."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RestartLimits:
+    """How often and how soon a member that dies is started again."""
+
+    delay_first_s: float = 0.1  # before the first restart; doubles with each further crash in the window
+    delay_max_s: float = 5.0
+    crashes_max: int = 8  # one more within the window, and the supervisor gives up
+    window_s: float = 60.0
+
+
+@dataclass(kw_only=True)
+class Role:
+    """A command of ours that runs as a process, such as the recorder or the fronts."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)  # on top of our own environment
+    stop_timeout_s: float = 25.0  # from SIGTERM to SIGKILL
+    log_path: Path | None = None  # where its output is appended; None: our own output
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def pid(self) -> int | None:
+        """The running process; None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    async def start(self) -> None:
+        """Start the command; what a crashed predecessor left running is ended first.
+
+        Raises:
+            EmbeddedServerError: the command or its log cannot be opened.
+        """
+        await self._end_orphans(ORPHANS_GRACE_S)
+        try:
+            self._process = self._spawn()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EmbeddedServerError(f"{self.name}: {self.argv[0]} cannot be started: {error}") from error
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL after `stop_timeout_s`; its own children do not outlive it."""
+        if self._process is not None:
+            await end(self._process, (signal.SIGTERM,), self.stop_timeout_s)
+            await self._end_orphans(0)
+
+    async def wait(self) -> int:
+        """Wait until the process ends and return its exit code."""
+        if self._process is None:
+            raise EmbeddedServerError(f"{self.name} was not started")
+        return await ended(self._process)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with contextlib.ExitStack() as files:
+            output = files.enter_context(self.log_path.open("ab")) if self.log_path else None
+            return subprocess.Popen(  # noqa: S603  # our own command, without a shell
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **self.env},
+                start_new_session=True,  # Ctrl-C in a terminal is for us; members are stopped in order
+                preexec_fn=dies_with_us(signal.SIGTERM),  # noqa: PLW1509  # one prctl, loaded before
+            )
+
+    async def _end_orphans(self, grace_s: float) -> None:
+        """End what is left of the process group, which would hold ports and connections of the next process."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):  # the usual case: the group is empty
+            os.killpg(self._process.pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, 0)
+                await asyncio.sleep(POLL_S)
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Supervisor:
+    """Starts members in the order of the calls and keeps them alive; leaving the block stops them in reverse order."""
+
+    def __init__(self, limits: RestartLimits | None = None) -> None:
+        self._limits = limits or RestartLimits()
+        self._members: list[Member] = []
+        self._watches: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Supervisor":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self, member: Member) -> None:
+        """Start a member and watch it from now on.
+
+        Raises:
+            ReservasiError: its first start failed; only a member that has run once is restarted.
+        """
+        self._members.append(member)  # first, so that a start that is interrupted is stopped as well
+        await member.start()
+        log.info("member_started", member=member.name, pid=member.pid)
+        self._watches.append(asyncio.create_task(self._keep_alive(member), name=f"watch {member.name}"))
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set.
+
+        Raises:
+            EmbeddedServerError: a member crashed so often that restarting it makes no sense.
+        """
+        stopping = asyncio.create_task(stop.wait(), name="stop asked for")
+        try:
+            done, _ = await asyncio.wait({stopping, *self._watches}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for watch in done - {stopping}:
+            watch.result()  # a watch only ends by giving up, so this raises
+
+    async def stop(self) -> None:
+        """Stop watching, then stop every member, the last one started first."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        self._watches.clear()
+        while self._members:
+            member = self._members.pop()
+            try:
+                await member.stop()
+            except (ReservasiError, OSError):  # the others must be stopped all the same
+                log.exception("member_stop_failed", member=member.name)
+            else:
+                log.info("member_stopped", member=member.name)
+
+    async def _keep_alive(self, member: Member) -> None:
+        """Restart a member whenever it ends, until it has ended too often."""
+        crashes: deque[float] = deque(maxlen=self._limits.crashes_max + 1)
+        while True:
+            reason = f"ended with {await member.wait()}"
+            started = False
+            while not started:
+                crashes.append(time.monotonic())
+                log.warning("member_ended", member=member.name, reason=reason)
+                await asyncio.sleep(self._delay_s(crashes, member, reason))
+                try:
+                    await member.start()
+                except ReservasiError as error:
+                    reason = str(error)
+                else:
+                    started = True
+                    log.info("member_restarted", member=member.name, pid=member.pid)
+
+    def _delay_s(self, crashes: deque[float], member: Member, reason: str) -> float:
+        """How long to wait before the next start; gives up when there were too many in the window."""
+        limits = self._limits
+        recent = sum(1 for moment in crashes if moment > crashes[-1] - limits.window_s)
+        if recent > limits.crashes_max:
+            raise EmbeddedServerError(
+                f"{member.name} failed {recent} times within {limits.window_s:g} s, no further start is tried; "
+                f"the last time: {reason}"
+            )
+        return float(min(limits.delay_max_s, limits.delay_first_s * 2 ** (recent - 1)))

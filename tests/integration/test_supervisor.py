@@ -1,0 +1,199 @@
+"""The supervisor: members start in order, are restarted when they die, and stop in reverse order."""
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis
+
+from reservasi.embedded import EmbeddedValkey
+from reservasi.errors import EmbeddedServerError
+from reservasi.supervisor import RestartLimits, Role, Supervisor
+
+DEADLINE_S = 20
+QUICK = RestartLimits(delay_first_s=0.01, delay_max_s=0.02, crashes_max=3, window_s=60)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  # another process decides
+            await asyncio.sleep(0.01)
+
+
+def command(source: str, *args: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", textwrap.dedent(source), *args)
+
+
+def sleeper(name: str, diary: Path) -> Role:
+    """A role that notes when it starts and when it is asked to stop."""
+    source = """
+        import signal, sys
+        def note(word):
+            with open(sys.argv[2], "a") as file:
+                file.write(f"{sys.argv[1]} {word}\\n")
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        note("up")
+        signal.sigwait([signal.SIGTERM])
+        note("down")
+    """
+    return Role(name=name, argv=command(source, name, str(diary)))
+
+
+def lines(diary: Path) -> list[str]:
+    return diary.read_text().splitlines() if diary.exists() else []
+
+
+async def test_members_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    async with Supervisor() as supervisor:
+        for number, name in enumerate(("first", "second"), start=1):
+            await supervisor.start(sleeper(name, diary))
+            await until(lambda expected=number: len(lines(diary)) == expected)  # type: ignore[misc]
+    assert lines(diary) == ["first up", "second up", "second down", "first down"]
+
+
+async def test_a_member_that_is_killed_comes_back(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    role = sleeper("recorder", diary)
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(role)
+        await until(lambda: lines(diary) == ["recorder up"])
+        killed = role.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: lines(diary) == ["recorder up", "recorder up"])
+        assert role.pid not in (None, killed)
+
+
+async def test_a_killed_ledger_comes_back_with_its_data(data_dir: Path) -> None:
+    server = EmbeddedValkey(data_dir, DEADLINE_S)
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(server)
+        async with redis.Redis.from_url(server.url) as client:
+            await client.set("place", "taken")
+        killed = server.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: server.pid not in (None, killed))
+        async with asyncio.timeout(DEADLINE_S):
+            assert await _value(server.url, "place") == b"taken"
+
+
+async def _value(url: str, key: str) -> bytes | None:
+    while True:
+        try:
+            async with redis.Redis.from_url(url) as client:
+                found: bytes | None = await client.get(key)
+                return found
+        except redis.ConnectionError:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_crash_loop_ends_with_the_reason() -> None:
+    role = Role(name="fronts", argv=command("import sys; sys.exit(7)"))
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(role)
+        with pytest.raises(EmbeddedServerError, match=r"fronts failed 4 times within 60 s.*ended with 7"):
+            async with asyncio.timeout(DEADLINE_S):
+                await supervisor.run_until(asyncio.Event())
+
+
+async def test_a_command_that_does_not_exist_is_a_clear_fault() -> None:
+    async with Supervisor() as supervisor:
+        with pytest.raises(EmbeddedServerError, match="fronts: /nowhere/fronts cannot be started"):
+            await supervisor.start(Role(name="fronts", argv=("/nowhere/fronts",)))
+
+
+async def test_run_until_returns_when_asked(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    async with Supervisor() as supervisor:
+        await supervisor.start(sleeper("recorder", tmp_path / "diary"))
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        async with asyncio.timeout(DEADLINE_S):
+            await supervisor.run_until(stop)
+
+
+async def test_a_member_that_ignores_sigterm_is_killed_in_time(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    source = """
+        import pathlib, signal, sys
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pathlib.Path(sys.argv[1]).touch()
+        while True:
+            signal.pause()
+    """
+    role = Role(name="stubborn", argv=command(source, str(ready)), stop_timeout_s=0.2)
+    async with Supervisor() as supervisor:
+        await supervisor.start(role)
+        await until(ready.exists)
+        began = time.monotonic()
+    assert time.monotonic() - began < DEADLINE_S
+    assert await role.wait() == -signal.SIGKILL
+
+
+async def test_children_of_a_crashed_member_are_ended_before_it_starts_again(tmp_path: Path) -> None:
+    children = tmp_path / "children"
+    source = """
+        import signal, subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+        with open(sys.argv[1], "a") as file:
+            file.write(f"{child.pid}\\n")
+        signal.pause()
+    """
+    role = Role(name="fronts", argv=command(source, str(children)))
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(role)
+        await until(lambda: len(lines(children)) == 1)
+        assert role.pid is not None
+        os.kill(role.pid, signal.SIGKILL)
+        await until(lambda: len(lines(children)) == 2)
+        await until(lambda: not _runs(int(lines(children)[0])))
+    await until(lambda: not _runs(int(lines(children)[1])))
+
+
+async def test_output_goes_to_the_log_and_the_environment_is_ours_and_more(tmp_path: Path) -> None:
+    output = tmp_path / "role.log"
+    source = "import os; print(os.environ['EXTRA'], 'PATH' in os.environ, flush=True); import signal; signal.pause()"
+    role = Role(name="recorder", argv=command(source), env={"EXTRA": "more"}, log_path=output)
+    async with Supervisor() as supervisor:
+        await supervisor.start(role)
+        await until(lambda: lines(output) == ["more True"])
+
+
+async def test_kill_9_of_the_supervisor_ends_its_members(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    source = """
+        import asyncio, sys
+        from pathlib import Path
+        from reservasi.supervisor import Role, Supervisor
+        async def main():
+            role = Role(name="recorder", argv=tuple(sys.argv[2:]))
+            async with Supervisor() as supervisor:
+                await supervisor.start(role)
+                Path(sys.argv[1]).write_text(str(role.pid))
+                await supervisor.run_until(asyncio.Event())
+        asyncio.run(main())
+    """
+    pid_file = tmp_path / "pid"
+    up = Role(name="up", argv=command(source, str(pid_file), *sleeper("recorder", diary).argv))
+    await up.start()
+    await until(lambda: lines(diary) == ["recorder up"] and pid_file.exists() and pid_file.read_text() != "")
+    assert up.pid is not None
+    os.kill(up.pid, signal.SIGKILL)
+    await up.wait()
+    await until(lambda: lines(diary) == ["recorder up", "recorder down"])
+    await until(lambda: not _runs(int(pid_file.read_text())))
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be buried by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
