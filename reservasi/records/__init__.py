@@ -6,8 +6,10 @@ from reservasi.records.pool import Lead
 from reservasi.records.recording import DeadLetter, Recorded
 from reservasi.records.store import Records
 from reservasi.records.upgrades import SchemaState, check, upgrade
+from reservasi.records.writes import BookingCode
 
 __all__ = [
+    "BookingCode",
     "BookingRow",
     "DeadLetter",
     "HoldRow",

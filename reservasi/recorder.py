@@ -1,0 +1,172 @@
+"""The recorder: follows a program's journal into PostgreSQL, and tells the fronts how far it has come.
+
+One recorder is active for a program, any number stand by. The advisory lock decides who works; the position in
+PostgreSQL decides what counts, so that two recorders that both believe to be the one still record everything once.
+Nothing here is remembered between two rounds: whatever interrupts one, the next starts at the stored position.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from reservasi import metrics
+from reservasi.errors import JournalGap, LedgerFault, ReservasiError, StaleRecorder, Unavailable
+from reservasi.model import JournalEntry, Position
+from reservasi.records import BookingCode, Lead, Records
+
+STANDBY_INTERVAL_S = 0.2  # between two tries to take over
+LEAD_CHECK_INTERVAL_S = 1.0  # between two questions whether the lead is still ours
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 2.0  # a server is away: it comes back
+HALTED_BACKOFF_MAX_S = 30.0  # the journal cannot be continued: a person or recovery has to act
+TRIM_INTERVAL_EVENTS = 1000
+
+log = structlog.get_logger()
+
+
+class Journal(Protocol):
+    """What the recorder needs of a program's journal; `ledger.Journal` is one."""
+
+    async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
+        """The entries after a position, verified; raises JournalGap."""
+
+    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
+        """Tell the fronts what is recorded, and which reservations have a change that is not."""
+
+    async def trim(self, recorded: Position) -> None:
+        """Forget what is recorded, but for a margin."""
+
+
+class Backoff:
+    """Waits that double up to a limit, spread so that not everybody comes back at once."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Something worked."""
+        self._failures = 0
+
+    def next_s(self, max_s: float) -> float:
+        """How long to wait before trying again."""
+        full_s = min(max_s, BACKOFF_MIN_S * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return full_s * random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, protects nothing
+
+
+class Recorder:
+    """Records one program."""
+
+    def __init__(
+        self,
+        program: str,
+        records: Records,
+        journal: Journal,
+        *,
+        booking_code: BookingCode,
+        events_max: int,
+        block_ms: int,
+    ) -> None:
+        self._program = program
+        self._records = records
+        self._journal = journal
+        self._booking_code = booking_code
+        self._events_max = events_max
+        self._block_ms = block_ms
+        self._backoff = Backoff()
+        self._events_since_trim = 0
+        self._active = metrics.RECORDER_ACTIVE.labels(program)
+        self._halted = metrics.RECORDER_HALTED.labels(program)
+        self._lag = metrics.RECORDER_LAG_EVENTS.labels(program)
+        self._log = log.bind(program=program)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Record until `stop`, finishing the batch in hand; waits out every fault that time or people can mend."""
+        while not stop.is_set():
+            try:
+                async with self._records.lead(self._program) as lead:
+                    if await self._take(lead, stop):
+                        await self._follow(lead, stop)
+                continue
+            except (JournalGap, LedgerFault) as error:
+                self._halted.set(1)
+                self._interrupted("recording_halted", error)
+                pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
+            except (Unavailable, StaleRecorder) as error:
+                self._interrupted("recording_interrupted", error)
+                pause_s = self._backoff.next_s(BACKOFF_MAX_S)
+            finally:
+                self._active.set(0)
+            await _pause(stop, pause_s)
+
+    async def _take(self, lead: Lead, stop: asyncio.Event) -> bool:
+        """Stand by until the lead is ours; False when stopped before."""
+        while not stop.is_set():
+            if await lead.take():
+                return True
+            await _pause(stop, STANDBY_INTERVAL_S * random.uniform(0.75, 1.25))  # noqa: S311  # the same
+        return False
+
+    async def _follow(self, lead: Lead, stop: asyncio.Event) -> None:
+        """Record entry after entry from the stored position on, while the lead is ours."""
+        position = await self._records.position(self._program)
+        if position is not None:
+            # Who recorded before us may have died between its commit and telling of it.
+            await self._journal.publish_recorded(position, await self._records.dead_reservations(self._program))
+        self._active.set(1)
+        self._log.info("recording", position=position)
+        check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
+        while not stop.is_set():
+            if lead.lost or time.monotonic() >= check_at_s:
+                await lead.check()
+                check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
+            entries = await self._journal.read(position, self._events_max, self._block_ms)
+            self._halted.set(0)
+            if entries:
+                position = await self._record(position, entries)
+            self._backoff.reset()
+
+    async def _record(self, expected: Position | None, entries: list[JournalEntry]) -> Position:
+        events = sum(len(entry.events) for entry in entries)
+        self._lag.set(events)
+        started_s = time.monotonic()
+        recorded = await self._records.record(self._program, expected, entries, booking_code=self._booking_code)
+        self._count(entries, events, time.monotonic() - started_s, recorded.position)
+        for letter in recorded.dead:
+            metrics.DEAD_LETTERS.labels(self._program).inc()
+            self._log.error("event_not_recorded", seq=letter.seq, reservation_id=letter.reservation_id)
+        dead = sorted({letter.reservation_id for letter in recorded.dead if letter.reservation_id is not None})
+        await self._journal.publish_recorded(recorded.position, dead)
+        await self._trim(recorded.position, events)
+        return recorded.position
+
+    async def _trim(self, recorded: Position, events: int) -> None:
+        self._events_since_trim += events
+        if self._events_since_trim >= TRIM_INTERVAL_EVENTS:
+            await self._journal.trim(recorded)
+            self._events_since_trim = 0
+
+    def _count(self, entries: list[JournalEntry], events: int, batch_s: float, position: Position) -> None:
+        metrics.RECORDED_ENTRIES.labels(self._program).inc(len(entries))
+        metrics.RECORDED_EVENTS.labels(self._program).inc(events)
+        metrics.RECORDED_SEQ.labels(self._program).set(position.seq)
+        metrics.RECORD_BATCH_SECONDS.labels(self._program).observe(batch_s)
+        now_ms = time.time() * 1000
+        for entry in entries:
+            metrics.RECORD_DELAY_SECONDS.labels(self._program).observe(max(0.0, now_ms - entry.at_ms) / 1000)
+        self._lag.set(0)
+
+    def _interrupted(self, what: str, error: ReservasiError) -> None:
+        metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
+        self._log.warning(what, fault=type(error).__name__, reason=str(error))
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait, but not longer than until `stop`."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

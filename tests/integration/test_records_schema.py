@@ -1,0 +1,65 @@
+"""The schema: what the migrations make is what the code says, from several processes at once too."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Connection, inspect
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from reservasi.errors import RecordsUnavailable
+from reservasi.records import Records, check, upgrade, upgrades
+from reservasi.records.schema import metadata
+
+
+async def test_an_empty_database_is_brought_up_to_date_once(database: str) -> None:
+    before = await check(database)
+    assert (before.current, before.up_to_date) == ("", False)
+
+    states = await asyncio.gather(*(upgrade(database) for _ in range(6)))
+
+    assert {state.up_to_date for state in states} == {True}
+    assert await check(database) == states[0]
+    assert await upgrade(database) == states[0]  # nothing to do
+
+
+def _differences(connection: Connection) -> list[object]:
+    differences: list[object] = list(compare_metadata(MigrationContext.configure(connection), metadata))
+    inspector = inspect(connection)
+    for table in metadata.sorted_tables:
+        wanted = {str(c.name) for c in table.constraints if isinstance(c, CheckConstraint)}
+        found = {str(c["name"]) for c in inspector.get_check_constraints(table.name)}
+        differences += [(table.name, name) for name in wanted ^ found]
+    return differences
+
+
+async def test_the_migrations_make_what_the_schema_says(database: str) -> None:
+    await upgrade(database)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(database))
+    async with engine.connect() as connection:
+        assert await connection.run_sync(_differences) == []
+    await engine.dispose()
+
+
+async def test_an_upgrade_gives_up_rather_than_wait_for_ever(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrades, "TURN_TIMEOUT_MS", 100)
+    other = await asyncpg.connect(database)
+    await other.execute("SELECT pg_advisory_lock($1)", upgrades.UPGRADE_KEY)
+    started_s = time.monotonic()
+    with pytest.raises(RecordsUnavailable, match="timeout"):
+        await upgrade(database)
+    assert time.monotonic() - started_s < 10
+    await other.close()
+    assert (await upgrade(database)).up_to_date
+
+
+async def test_without_a_server_the_records_are_unavailable(database: str) -> None:
+    nowhere = "postgresql://reservasi@/reservasi?host=/nonexistent"
+    for attempt in (check(nowhere), upgrade(nowhere), Records.open(nowhere, 1)):
+        with pytest.raises(RecordsUnavailable):
+            await attempt
+    with pytest.raises(RecordsUnavailable):
+        await check(database.replace("@/", "@/no_such_"))
