@@ -19,8 +19,25 @@ STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 BATCH_ITEMS = Histogram(
     "reservasi_batch_items", "Commands in one ledger call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 )
-BATCH_SECONDS = Histogram("reservasi_batch_seconds", "Time of one ledger call, retries included.", buckets=STORE_SECONDS)
+BATCH_SECONDS = Histogram(
+    "reservasi_batch_seconds", "Time of one ledger call, retries included.", buckets=STORE_SECONDS
+)
 LEDGER_RETRIES = Counter("reservasi_ledger_retries_total", "Ledger calls that were sent again after a lost reply.")
+
+VIEW_READY = Gauge(
+    "reservasi_view_ready",
+    "Whether the availability view follows the journal (1), by program; the least of all fronts.",
+    ["program"],
+    multiprocess_mode="livemin",
+)
+VIEW_RESYNCS = Counter("reservasi_view_resyncs_total", "Snapshots taken by the availability view.", ["program"])
+LEDGER_OWNED = Gauge(
+    "reservasi_ledger_owned",
+    "Whether the ledger may sell (1), or is fenced until recovery has compared it with the records (0).",
+    ["program"],
+    multiprocess_mode="livemax",
+)
+SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
 
 # -- the recorder ------------------------------------------------------------------------------------------------
 
@@ -62,6 +79,21 @@ RECORDER_HALTED = Gauge(
 RECORDER_FAULTS = Counter(
     "reservasi_recorder_faults_total", "Interruptions of the recorder, by the name of the fault.", ["program", "fault"]
 )
+
+# -- the front ---------------------------------------------------------------------------------------------------
+
+REQUESTS = Counter(
+    "reservasi_requests_total",
+    "Answered requests, by route template, method and class of outcome (2xx, 3xx, 4xx, 5xx).",
+    ["route", "method", "outcome"],
+)
+REQUEST_SECONDS = Histogram(
+    "reservasi_request_seconds", "Time from a request's headers to its answer.", ["route"], buckets=STORE_SECONDS
+)
+REQUESTS_IN_FLIGHT = Gauge(
+    "reservasi_requests_in_flight", "Requests being answered now, streams included.", multiprocess_mode="livesum"
+)
+OPEN_STREAMS = Gauge("reservasi_open_streams", "Live availability streams.", multiprocess_mode="livesum")
 
 
 def exposition() -> bytes:

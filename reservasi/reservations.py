@@ -7,7 +7,12 @@ from datetime import date
 
 import msgspec
 
-from reservasi.model import Answer, SetQuota
+from reservasi.availability import Availability
+from reservasi.errors import ConfigurationError
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
+from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +49,33 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
 class Reservations:
     """Everything a front asks of the ledger, over all programs."""
 
+    def __init__(
+        self, sealing: Sealing, availability: Availability, recorded: RecordedPositions, *, confirm_wait_ms: int
+    ) -> None:
+        self._sealing = sealing
+        self._availability = availability
+        self._recorded = recorded
+        self._confirm_wait_s = confirm_wait_ms / 1000
+        self._groups: dict[str, GroupCommit] = {}
+        self._programs_by_tag: dict[str, str] = {}
+
+    def serve(self, program: str, group: GroupCommit) -> None:
+        """Take commands for a program from now on.
+
+        Raises:
+            ConfigurationError: another program's reservation ids start alike, so that they could not be told apart.
+        """
+        tag = program_tag(program)
+        other = self._programs_by_tag.get(tag, program)
+        if other != program:
+            raise ConfigurationError(f"programs {other!r} and {program!r} share the tag {tag!r}: rename one of them")
+        self._programs_by_tag[tag] = program
+        self._groups[program] = group
+
+    def program_of(self, reservation_id: str) -> str | None:
+        """The program that a reservation belongs to, by its id alone."""
+        return self._programs_by_tag.get(reservation_id[:TAG_CHARS])
+
     async def claim(self, request: ClaimRequest) -> tuple[str, Answer]:
         """Try to take one place for each applicant.
 
@@ -53,14 +85,39 @@ class Reservations:
         Raises:
             Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
         """
-        raise NotImplementedError
+        program = request.quota.partition(".")[0]
+        persons = tuple([self._sealing.person(program, applicant.nik) for applicant in request.applicants])
+        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
+        group = self._groups.get(program)
+        if group is None:
+            return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
+        if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
+            return reservation_id, _without_ledger(Outcome.SOLD_OUT)
+        command = Claim(
+            reservation_id=reservation_id,
+            quota=request.quota,
+            fingerprint=self._sealing.fingerprint(
+                msgspec.json.encode((request.quota, request.applicants, request.contact))
+            ),
+            sealed=self._sealing.seal(reservation_id, msgspec.json.encode((request.applicants, request.contact))),
+            persons=persons,
+        )
+        return reservation_id, await group.submit(command)
 
     async def confirm(self, reservation_id: str, payment_reference: str) -> Confirmation:
         """Make a hold permanent, and wait a bounded time until it is recorded.
 
         Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED, NOT_HELD, NOT_FOUND.
         """
-        raise NotImplementedError
+        program = self.program_of(reservation_id)
+        if program is None:
+            return Confirmation(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
+        command = Confirm(reservation_id=reservation_id, payment_reference=payment_reference)
+        answer = await self._groups[program].submit(command)
+        recorded = answer.outcome in (Outcome.CONFIRMED, Outcome.EXISTS) and await self._recorded.wait(
+            program, answer.epoch, answer.seq, reservation_id, self._confirm_wait_s
+        )
+        return Confirmation(answer=answer, recorded=recorded)
 
     async def cancel(self, reservation_id: str, *, by_staff: bool = False) -> Answer:
         """End a reservation: a hold is released, a confirmed one is cancelled.
@@ -68,27 +125,49 @@ class Reservations:
         Outcomes: RELEASED, CANCELLED, EXISTS (it was ended so before; `state` says how), HOLD_EXPIRED, TOO_LATE,
         NOT_FOUND.
         """
-        raise NotImplementedError
+        program = self.program_of(reservation_id)
+        if program is None:
+            return _without_ledger(Outcome.NOT_FOUND)
+        group = self._groups[program]
+        # A hold may be confirmed between the two questions, but never becomes a hold again: three are enough.
+        answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+        if answer.outcome is Outcome.NOT_CONFIRMED:
+            answer = await group.submit(Release(reservation_id=reservation_id))
+        if answer.outcome is Outcome.NOT_HELD:
+            answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+        return answer
 
     async def find(self, reservation_id: str) -> Answer:
         """Look a reservation up: FOUND (state, quota, places, deadline) or NOT_FOUND."""
-        raise NotImplementedError
+        program = self.program_of(reservation_id)
+        if program is None:
+            return _without_ledger(Outcome.NOT_FOUND)
+        return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
     async def set_quota(self, command: SetQuota) -> Answer:
         """Create or change a quota.
 
-        Outcomes: QUOTA_SET, EXISTS (nothing to change), UNKNOWN_QUOTA, BELOW_TAKEN, VERSION_MISMATCH.
+        Outcomes: QUOTA_SET, EXISTS (nothing to change), EXISTS_WITH_DIFFERENT_CONTENT, UNKNOWN_QUOTA, BELOW_TAKEN,
+        VERSION_MISMATCH.
         """
-        raise NotImplementedError
+        group = self._groups.get(command.quota.partition(".")[0])
+        if group is None:
+            return _without_ledger(Outcome.UNKNOWN_QUOTA)
+        return await group.submit(command)
 
     def manage_token(self, reservation_id: str) -> str:
         """The bearer secret of a reservation: derived, so that a replay returns it again."""
-        raise NotImplementedError
+        return self._sealing.manage_token(reservation_id)
 
     def holds_manage_token(self, reservation_id: str, token: str) -> bool:
         """Whether `token` is the reservation's bearer secret, compared in constant time."""
-        raise NotImplementedError
+        return self._sealing.holds_manage_token(reservation_id, token)
 
     def booking_code(self, reservation_id: str) -> str:
         """What the person shows at the counter, such as `K7QF-3M2P-XW8D`."""
-        raise NotImplementedError
+        return self._sealing.booking_code(reservation_id)
+
+
+def _without_ledger(outcome: Outcome) -> Answer:
+    """A refusal that needs no ledger call, and so has no place in its history."""
+    return Answer(outcome=outcome, epoch=0, seq=0, now_ms=0)

@@ -112,6 +112,27 @@ class LedgerConnection:
         outcome: str = wire.decode_reply(reply).answers[0][0]
         return outcome
 
+    async def meta(self, timeout_s: float) -> LedgerMeta:
+        """Where the ledger is and whether this run of its server is owned.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                if not self.connected:
+                    await self._connection.connect()
+                await self._connection.send_command("HMGET", self._keys[0], "epoch", "seq", "chain", "run_id")
+                epoch, seq, chain, run_id = await self._connection.read_response()
+                await self._connection.send_command("INFO", "server")
+                server = text(await self._connection.read_response())
+        except LOST as error:
+            await self.drop()
+            raise LedgerUnreachable(f"the ledger of {self._program} does not answer: {type(error).__name__}") from error
+        position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
+        owned = run_id is not None and f"run_id:{text(run_id)}\r\n" in server
+        return LedgerMeta(position=position, owned=owned)
+
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
         try:
@@ -157,18 +178,3 @@ class LedgerConnection:
 def text(value: bytes | str) -> str:
     """A field as text, whichever way the client decodes."""
     return value.decode() if isinstance(value, bytes) else value
-
-
-async def read_meta(client: redis_asyncio.Redis, program: str) -> LedgerMeta:
-    """Where the ledger is and whether this run of its server is owned.
-
-    Raises:
-        LedgerUnreachable: the server does not answer.
-    """
-    try:
-        epoch, seq, chain, run_id = await client.hmget(keys.meta(program), ["epoch", "seq", "chain", "run_id"])
-        server = await client.info("server")
-    except LOST as error:
-        raise LedgerUnreachable(f"the ledger of {program} does not answer: {type(error).__name__}") from error
-    position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
-    return LedgerMeta(position=position, owned=run_id is not None and text(run_id) == server["run_id"])

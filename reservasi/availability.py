@@ -1,0 +1,328 @@
+"""The quota view: every program's quotas in memory, following the journal.
+
+Reads and sold-out answers come from here without asking the ledger. The view may lag by milliseconds; it never
+decides that somebody gets a place, only that there is none, and that only while it is fresh.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+import structlog
+
+from reservasi.errors import JournalGap, LedgerFault, Unavailable
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.wire import Snapshot
+from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
+from reservasi.model import (
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    Position,
+    Quota,
+    QuotaCounts,
+    QuotaSet,
+    Returned,
+    State,
+)
+
+log = structlog.get_logger()
+
+QuotaState = Literal["not-open", "open", "sold-out", "closed"]
+
+KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
+ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 1.0
+SNAPSHOT_TIMEOUT_S = 5.0
+ALTERNATIVES_KEPT_MAX = 10_000
+ALTERNATIVES_FRESH_S = 0.5
+
+
+class ProgramView:
+    """One program's quotas as of a journal position."""
+
+    def __init__(self) -> None:
+        self.quotas: dict[str, Quota] = {}
+        self.known_ids: set[str] = set()
+        self.position = Position(epoch=0, seq=0)
+        self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
+
+    def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
+        """Start anew from a snapshot."""
+        self.quotas = {quota.id: quota for quota in snapshot.quotas}
+        self.known_ids = set(ids)
+        self.position = snapshot.position
+        self.changed_at = dict.fromkeys(self.quotas, version)
+
+    def apply(self, entry: JournalEntry, version: int) -> None:
+        """Apply one entry's events."""
+        for event in entry.events:
+            match event:
+                case Held():
+                    self.known_ids.add(event.reservation_id)
+                    self._count(event.quota, held=event.places)
+                case Confirmed():
+                    self._count(event.quota, held=-event.places, confirmed=event.places)
+                case Ended():
+                    returning = event.places if event.returns_at_ms else 0
+                    if event.state is State.CANCELLED:
+                        self._count(event.quota, confirmed=-event.places, returning=returning)
+                    else:
+                        self._count(event.quota, held=-event.places, returning=returning)
+                case Returned():
+                    self._count(event.quota, returning=-event.places)
+                case QuotaSet():
+                    self._set(event)
+            self.changed_at[event.quota] = version
+        self.position = entry.position
+
+    def _count(self, quota_id: str, *, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:
+        quota = self.quotas[quota_id]
+        counts = QuotaCounts(
+            held=quota.counts.held + held,
+            confirmed=quota.counts.confirmed + confirmed,
+            returning=quota.counts.returning + returning,
+            version=quota.counts.version,
+        )
+        self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
+
+    def _set(self, event: QuotaSet) -> None:
+        known = self.quotas.get(event.quota)
+        counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
+        self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
+
+
+class _Follower:
+    """Keeps one view in step with its journal, for as long as the process lives."""
+
+    def __init__(self, program: str, connection: LedgerConnection, journal: Journal, owner: "Availability") -> None:
+        self.view = ProgramView()
+        self.ready = False
+        self.fresh_at = float("-inf")  # by the event loop's clock: when the view last was all there was
+        self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._owner = owner
+        self.task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self._connection.drop()
+
+    async def _run(self) -> None:
+        pause_s = PAUSE_MIN_S
+        while True:
+            try:
+                if await self._take_snapshot():
+                    pause_s = PAUSE_MIN_S
+                    await self._follow()
+            except (Unavailable, JournalGap, LedgerFault) as error:
+                log.warning("view_lost_the_journal", program=self._program, error=str(error))
+            self._set_ready(False)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _take_snapshot(self) -> bool:
+        """A place in the journal to follow from; False while the ledger is fenced."""
+        snapshot = await self._connection.snapshot(SNAPSHOT_TIMEOUT_S)
+        if snapshot is None:
+            return False
+        # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
+        ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
+        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
+        self.view.reset(snapshot, ids, self._owner.note_change())
+        self._set_ready(True)
+        VIEW_RESYNCS.labels(self._program).inc()
+        return True
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, self._owner.block_ms)
+            if entries:
+                version = self._owner.note_change()
+                for entry in entries:
+                    self.view.apply(entry, version)
+                self.clock_offset_ms = max(self.clock_offset_ms, entries[-1].at_ms - loop.time() * 1000)
+            self.fresh_at = loop.time()
+
+    def _set_ready(self, ready: bool) -> None:
+        self.ready = ready
+        VIEW_READY.labels(self._program).set(int(ready))
+        if not ready:
+            self.fresh_at = float("-inf")
+
+
+class Availability:
+    """All programs' views: what a front answers reads from."""
+
+    def __init__(
+        self,
+        open_connection: Callable[[str], LedgerConnection],
+        open_journal: Callable[[str], Journal],
+        *,
+        block_ms: int,
+        stale_ms: int,
+    ) -> None:
+        self.block_ms = block_ms
+        self._open_connection = open_connection
+        self._open_journal = open_journal
+        self._stale_s = stale_ms / 1000
+        self._followers: dict[str, _Follower] = {}
+        self._version = 0
+        self._changed = asyncio.Event()
+        self._alternatives: dict[tuple[str, int], tuple[float, list[Quota]]] = {}
+
+    def follow(self, program: str) -> None:
+        """Begin to follow a program; again is harmless."""
+        if program not in self._followers:
+            self._followers[program] = _Follower(
+                program, self._open_connection(program), self._open_journal(program), self
+            )
+
+    async def close(self) -> None:
+        """Stop following."""
+        await asyncio.gather(*(follower.close() for follower in self._followers.values()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every program's view is in step with its journal."""
+        return all(follower.ready for follower in self._followers.values())
+
+    @property
+    def version(self) -> int:
+        """Grows with every change to any view in this process."""
+        return self._version
+
+    def note_change(self) -> int:
+        """Tell those who wait that a view changes now; the new version."""
+        self._version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return self._version
+
+    async def wait_change(self, version: int, timeout_s: float) -> int:
+        """The version, as soon as it is another than `version`, or after the time-out."""
+        if self._version == version:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        return self._version
+
+    def now_ms(self, program: str = "") -> int:
+        """The ledger's clock as far as this process knows it."""
+        follower = self._followers.get(program) or next(iter(self._followers.values()), None)
+        offset_ms = follower.clock_offset_ms if follower else 0.0
+        return int(asyncio.get_running_loop().time() * 1000 + offset_ms)
+
+    def quota(self, quota_id: str) -> Quota | None:
+        """One quota, or None when no followed program has it."""
+        follower = self._followers.get(quota_id.partition(".")[0])
+        return follower.view.quotas.get(quota_id) if follower else None
+
+    def knows(self, program: str) -> bool:
+        """Whether the program's view is in step, so that a quota it lacks does not exist."""
+        follower = self._followers.get(program)
+        return follower is not None and follower.ready
+
+    def is_sold_out(self, quota_id: str, places: int, reservation_id: str) -> bool:
+        """Whether a claim can be refused as sold out without asking the ledger.
+
+        Only while the view is fresh, the quota open, and the reservation unknown: a replay must find its first answer.
+        """
+        follower = self._followers.get(quota_id.partition(".")[0])
+        if follower is None or not follower.ready or len(follower.view.known_ids) > KNOWN_IDS_MAX:
+            return False
+        quota = follower.view.quotas.get(quota_id)
+        if quota is None or quota.remaining >= places or reservation_id in follower.view.known_ids:
+            return False
+        if asyncio.get_running_loop().time() - follower.fresh_at > self._stale_s:
+            return False
+        # Opening and closing are the ledger's to judge where they are near; one second covers what clocks differ.
+        now_ms = self.now_ms(quota_id.partition(".")[0])
+        terms = quota.terms
+        is_open = not terms.closed and terms.opens_at_ms < now_ms - 1000
+        return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + 1000)
+
+    def state(self, quota: Quota, now_ms: int) -> QuotaState:
+        """What a claim would meet, in the ledger's order of precedence."""
+        terms = quota.terms
+        if terms.closed or (terms.closes_at_ms and terms.closes_at_ms <= now_ms):
+            return "closed"
+        if terms.opens_at_ms > now_ms:
+            return "not-open"
+        return "open" if quota.remaining > 0 else "sold-out"
+
+    def select(
+        self,
+        program: str | None = None,
+        *,
+        office: str | None = None,
+        service: str | None = None,
+        channel: str | None = None,
+        first: str | None = None,
+        last: str | None = None,
+    ) -> list[Quota]:
+        """The quotas that fit, by program, date, start and id; `first` and `last` are ISO dates, both included."""
+        programs = [program] if program else sorted(self._followers)
+        found = [
+            quota
+            for name in programs
+            if name in self._followers
+            for quota in self._followers[name].view.quotas.values()
+            if office in (None, quota.terms.office)
+            and service in (None, quota.terms.service)
+            and channel in (None, quota.terms.channel)
+            and (first is None or quota.terms.date >= first)
+            and (last is None or quota.terms.date <= last)
+        ]
+        return sorted(found, key=lambda q: (q.id.partition(".")[0], q.terms.date, q.terms.start, q.id))
+
+    def changed_since(self, version: int) -> list[Quota]:
+        """The quotas that changed after `version`; what a live page is told."""
+        return [
+            follower.view.quotas[quota_id]
+            for follower in self._followers.values()
+            for quota_id, at in follower.view.changed_at.items()
+            if at > version
+        ]
+
+    def alternatives(self, quota: Quota, places: int, limit: int) -> list[Quota]:
+        """Open quotas of the same service and channel with room, the same office first, then the nearest in time.
+
+        Worked out anew at most twice a second for a quota, since thousands are refused at the same moment.
+        """
+        now = asyncio.get_running_loop().time()
+        kept = self._alternatives.get((quota.id, places))
+        if kept is not None and now - kept[0] < ALTERNATIVES_FRESH_S:
+            return kept[1][:limit]
+        program = quota.id.partition(".")[0]
+        now_ms = self.now_ms(program)
+        terms = quota.terms
+        candidates = [
+            other
+            for other in self.select(program, service=terms.service, channel=terms.channel)
+            if other.remaining >= places and other.id != quota.id and self.state(other, now_ms) == "open"
+        ]
+        at = _slot_minutes(quota)
+        candidates.sort(key=lambda q: (q.terms.office != terms.office, abs(_slot_minutes(q) - at), q.id))
+        if len(self._alternatives) >= ALTERNATIVES_KEPT_MAX:
+            self._alternatives.clear()
+        self._alternatives[quota.id, places] = (now, candidates[:10])
+        return candidates[:limit]
+
+
+def _slot_minutes(quota: Quota) -> int:
+    """A number that orders slots of one program by time and says how far apart they are, months counted as 31 days."""
+    year, month, day = (int(part) for part in quota.terms.date.split("-"))
+    hour, minute = (int(part) for part in quota.terms.start.split(":"))
+    return (((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute

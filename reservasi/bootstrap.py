@@ -1,0 +1,234 @@
+"""Opening and closing the graph of objects, explicitly and in one file. Nothing is opened at import.
+
+`open_front` builds what a front process needs, `open_worker` what the recorder process needs, `open_operations` what
+a command of the command line needs. Each closes what it opened, in the reverse order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+import redis.asyncio as redis_asyncio
+import structlog
+
+from reservasi.availability import Availability
+from reservasi.catalogue import Catalogue
+from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
+from reservasi.errors import RecordsUnavailable
+from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.library import read_library
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.recorder import Recorder
+from reservasi.records import Records
+from reservasi.recovery import Owner, Ownership, own_ledger
+from reservasi.reservations import Reservations
+from reservasi.sealing import Sealing, load_key_ring
+from reservasi.settings import Settings
+from reservasi.sweeper import Sweeper
+
+log = structlog.get_logger()
+
+RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
+CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
+
+
+def redis_url(settings: Settings) -> str:
+    """The configured Redis or Valkey, else the embedded one."""
+    return settings.redis_url or embedded_redis_url(settings.data_dir)
+
+
+def postgres_dsn(settings: Settings) -> str:
+    """The configured PostgreSQL, else the embedded one."""
+    return settings.postgres_dsn or embedded_postgres_dsn(settings.data_dir)
+
+
+class Ledgers:
+    """Makes the objects that speak to one program's ledger."""
+
+    def __init__(self, settings: Settings, client: redis_asyncio.Redis) -> None:
+        self._settings = settings
+        self._client = client
+        self._url = redis_url(settings)
+        self._library = read_library()
+
+    def connection(self, program: str) -> LedgerConnection:
+        """A connection of its own."""
+        return LedgerConnection(self._url, program, self._library)
+
+    def journal(self, program: str) -> Journal:
+        """A reader of the program's journal."""
+        return Journal(self._client, program)
+
+    def group(self, program: str) -> GroupCommit:
+        """A group commit, not started yet."""
+        settings = self._settings
+        return GroupCommit(
+            self.connection(program),
+            batch_items_max=settings.batch_items_max,
+            queue_items_max=settings.queue_items_max,
+            command_timeout_ms=settings.command_timeout_ms,
+            tombstone_ms=settings.tombstone_ms,
+        )
+
+
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front process works with."""
+
+    settings: Settings
+    reservations: Reservations
+    availability: Availability
+    catalogue: Catalogue
+
+
+class Operations(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command of the command line works with."""
+
+    settings: Settings
+    client: redis_asyncio.Redis
+    records: Records
+    ledgers: Ledgers
+    sealing: Sealing
+
+
+@asynccontextmanager
+async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
+    """Records and ledgers, opened once PostgreSQL answers.
+
+    Raises:
+        RecordsUnavailable: it did not answer within `start_timeout_s`.
+    """
+    async with AsyncExitStack() as stack:
+        sealing = Sealing(load_key_ring(settings.secrets_path, create=settings.secrets_file is None))
+        client = open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
+        stack.push_async_callback(client.aclose)
+        records = await _open_records(settings)
+        stack.push_async_callback(records.close)
+        yield Operations(
+            settings=settings, client=client, records=records, ledgers=Ledgers(settings, client), sealing=sealing
+        )
+
+
+@asynccontextmanager
+async def open_front(settings: Settings) -> AsyncIterator[Front]:
+    """Everything a front needs, following every program of the catalogue, also those that are imported later."""
+    async with AsyncExitStack() as stack:
+        operations = await stack.enter_async_context(open_operations(settings))
+        ledgers = operations.ledgers
+        availability = Availability(
+            ledgers.connection, ledgers.journal, block_ms=settings.follow_block_ms, stale_ms=settings.view_stale_ms
+        )
+        stack.push_async_callback(availability.close)
+        recorded = RecordedPositions(operations.client)
+        stack.push_async_callback(recorded.close)
+        reservations = Reservations(
+            operations.sealing, availability, recorded, confirm_wait_ms=settings.confirm_wait_ms
+        )
+
+        def serve(program: str) -> None:
+            group = ledgers.group(program)
+            group.start()
+            stack.push_async_callback(group.close)
+            reservations.serve(program, group)
+            availability.follow(program)
+            recorded.follow(program)
+
+        catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
+        stack.push_async_callback(catalogue.close)
+        await catalogue.open(serve)
+        yield Front(settings=settings, reservations=reservations, availability=availability, catalogue=catalogue)
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
+    """The recorder, the owner and the sweeper of every program, running until the block ends."""
+    async with AsyncExitStack() as stack:
+        operations = await stack.enter_async_context(open_operations(settings))
+        stop = asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def end_tasks() -> None:
+            stop.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        def serve(program: str) -> None:
+            group = operations.ledgers.group(program)
+            group.start()
+            stack.push_async_callback(group.close)
+            for run in _worker_roles(operations, program, group):
+                task = asyncio.create_task(run(stop))
+                task.add_done_callback(_report_end)
+                tasks.append(task)
+
+        stack.push_async_callback(end_tasks)
+        catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
+        stack.push_async_callback(catalogue.close)
+        await catalogue.open(serve)
+        yield operations
+
+
+def _worker_roles(
+    operations: Operations, program: str, group: GroupCommit
+) -> list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]]:
+    settings = operations.settings
+    journal = operations.ledgers.journal(program)
+    owner = Owner(program, operations.ledgers.connection(program), journal, operations.records)
+    recorder = Recorder(
+        program,
+        operations.records,
+        journal,
+        booking_code=operations.sealing.booking_code,
+        events_max=settings.record_events_max,
+        block_ms=settings.follow_block_ms,
+    )
+    sweeper = Sweeper(program, group, interval_ms=settings.sweep_interval_ms, items_max=settings.sweep_items_max)
+    return [owner.run, recorder.run, sweeper.run]
+
+
+def _report_end(task: "asyncio.Task[None]") -> None:
+    """A role ends only when it is told to; anything else is a bug that must not pass in silence."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("worker_role_failed", exc_info=task.exception())
+        asyncio.get_running_loop().call_exception_handler({"message": "a role failed", "exception": task.exception()})
+
+
+@asynccontextmanager
+async def open_program(operations: Operations, program: str) -> AsyncIterator[GroupCommit]:
+    """Commands to one program's ledger, which is owned first where that is safe.
+
+    Raises:
+        LedgerFenced: never here; the commands themselves raise it when the ledger could not be owned.
+    """
+    connection = operations.ledgers.connection(program)
+    try:
+        owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)
+        if owned is not Ownership.OWNED:
+            log.warning("ledger_not_owned", program=program, result=str(owned))
+    finally:
+        await connection.drop()
+    group = operations.ledgers.group(program)
+    group.start()
+    try:
+        yield group
+    finally:
+        await group.close()
+
+
+async def _open_records(settings: Settings) -> Records:
+    """Records, waiting for a PostgreSQL that is still starting.
+
+    Raises:
+        RecordsUnavailable: it did not answer within `start_timeout_s`.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.start_timeout_s
+    while True:
+        try:
+            return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)
+        except RecordsUnavailable:
+            if loop.time() >= deadline:
+                raise
+        await asyncio.sleep(RECORDS_RETRY_S)

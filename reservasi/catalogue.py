@@ -1,0 +1,113 @@
+"""The catalogue: programs and staff as the records hold them, kept in memory so that a front needs no database.
+
+When PostgreSQL is away, what was known last stays in force.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from reservasi.errors import RecordsUnavailable
+from reservasi.programs import Program
+from reservasi.records import Records
+from reservasi.records.catalogue import StaffRow
+from reservasi.sealing import Sealing
+
+log = structlog.get_logger()
+
+STAFF_KEPT_S = 60.0  # how long an accepted API key is believed without asking again
+STAFF_KEPT_MAX = 10_000
+
+
+class Catalogue:
+    """Programs, refreshed at a steady pace; staff, looked up when they call."""
+
+    def __init__(self, records: Records, sealing: Sealing, *, refresh_ms: int) -> None:
+        self._records = records
+        self._sealing = sealing
+        self._refresh_s = refresh_ms / 1000
+        self._programs: dict[str, Program] = {}
+        self._version = ""
+        self._loaded = False
+        self._staff: dict[str, tuple[float, StaffRow]] = {}
+        self._on_program: Callable[[str], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, on_program: Callable[[str], None]) -> None:
+        """Load the programs and keep them fresh; `on_program` hears of each one once."""
+        self._on_program = on_program
+        await self._refresh()
+        self._task = asyncio.create_task(self._keep_fresh())
+
+    async def close(self) -> None:
+        """Stop refreshing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the programs have been read at least once."""
+        return self._loaded
+
+    @property
+    def version(self) -> str:
+        """A hash over all programs, for ETags."""
+        return self._version
+
+    def programs(self) -> tuple[Program, ...]:
+        """All programs, by id."""
+        return tuple(self._programs.values())
+
+    def program(self, program_id: str) -> Program | None:
+        """One program."""
+        return self._programs.get(program_id)
+
+    async def staff(self, api_key: str) -> StaffRow | None:
+        """Whose API key this is, or None.
+
+        Raises:
+            RecordsUnavailable: the key is not known here, and the database cannot be asked.
+        """
+        key_hash = self._sealing.api_key_hash(api_key)
+        now = asyncio.get_running_loop().time()
+        kept = self._staff.get(key_hash)
+        if kept is not None and now - kept[0] < STAFF_KEPT_S:
+            return kept[1]
+        try:
+            found = await self._records.staff_by_key_hash(key_hash)
+        except RecordsUnavailable:
+            if kept is not None:  # an outage of the database must not lock staff out
+                return kept[1]
+            raise
+        if found is None:
+            self._staff.pop(key_hash, None)
+            return None
+        if len(self._staff) >= STAFF_KEPT_MAX:
+            self._staff.clear()
+        self._staff[key_hash] = (now, found)
+        return found
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._refresh_s)
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            programs = await self._records.programs()
+        except RecordsUnavailable as error:
+            log.warning("catalogue_not_refreshed", error=str(error))
+            return
+        fresh = {program.id: program for program in programs}
+        if not self._loaded or fresh != self._programs:
+            self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
+        new = [program_id for program_id in fresh if program_id not in self._programs]
+        self._programs, self._loaded = fresh, True
+        for program_id in new:
+            log.info("program_found", program=program_id)
+            if self._on_program is not None:
+                self._on_program(program_id)
