@@ -52,7 +52,7 @@ def closed_directory(path: Path, account: Account | None) -> Path | None:
 
     def first_closed() -> str:
         way = [*reversed(path.parents), path]
-        return next((str(place) for place in way if place.exists() and not os.access(place, os.X_OK)), "")
+        return next((str(place) for place in way if place.is_dir() and not os.access(place, os.X_OK)), "")
 
     answer = _ask_as(account, first_closed)
     return Path(answer) if answer else None

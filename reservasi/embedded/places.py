@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from reservasi.embedded.accounts import Account, closed_directory
+from reservasi.embedded.accounts import Account, closed_directory, server_account
 from reservasi.errors import ConfigurationError
 
 SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 bytes, the last one is a zero
@@ -126,13 +126,18 @@ def prepare(places: Places, account: Account | None) -> None:
 
 
 @contextmanager
-def occupied(data_dir: Path) -> Iterator[None]:
+def occupied(data_dir: Path, run_as: str | None = None) -> Iterator[None]:
     """Be the only one that runs servers in this data directory, until the block ends or this process dies.
 
+    With `run_as` (the setting, which may be empty) a directory that the servers' account cannot reach is refused before
+    anything is made in it.
+
     Raises:
-        ConfigurationError: the directory cannot be written, or a living process occupies it.
+        ConfigurationError: the directory cannot be written or reached, or a living process occupies it.
     """
     places = Places.of(data_dir)
+    if run_as is not None:
+        _refuse_closed(places.data_dir, server_account(run_as))
     try:
         _make_parents(places.data_dir.parent)
         _make(places.data_dir, 0o711 if os.geteuid() == 0 else 0o700, None)

@@ -5,6 +5,7 @@ servers are started from the main thread, where the event loop runs.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -148,10 +149,11 @@ class ServerProcess:
         program = Path(argv[0]).name
         try:
             if process.stdin is not None:
-                process.stdin.write(stdin.encode())
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it ended already; its exit code tells why
+                    process.stdin.write(stdin.encode())
+                    process.stdin.close()
             code = await asyncio.wait_for(ended(process), timeout_s)
-        except (TimeoutError, BrokenPipeError) as error:
+        except TimeoutError as error:
             raise EmbeddedServerError(self._told(f"{program} did not finish within {timeout_s:g} s")) from error
         finally:
             if process.poll() is None:

@@ -85,12 +85,11 @@ async def test_a_killed_ledger_comes_back_with_its_data(data_dir: Path) -> None:
             assert await _value(server.url, "place") == b"taken"
 
 
-async def _value(url: str, key: str) -> bytes | None:
+async def _value(url: str, key: str) -> object:
     while True:
         try:
             async with redis.Redis.from_url(url) as client:
-                found: bytes | None = await client.get(key)
-                return found
+                return await client.get(key)
         except redis.ConnectionError:
             await asyncio.sleep(0.01)
 
