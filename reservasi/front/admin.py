@@ -1,0 +1,59 @@
+"""The admin port: whether the process lives, whether it can answer, and its metrics."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.front.keys import FrontServices
+from reservasi.metrics import CONTENT_TYPE, exposition
+
+Readiness = Callable[[], Mapping[str, bool]]
+READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
+
+
+def front_readiness(services: FrontServices) -> Readiness:
+    """What a front needs before it can answer."""
+
+    def checks() -> Mapping[str, bool]:
+        return {
+            "availability": services.availability.ready,
+            "catalogue": services.catalogue.loaded,
+        }
+
+    return checks
+
+
+def create_admin_app(readiness: Readiness) -> web.Application:
+    """The application behind the admin port; ready when every check is true."""
+    app = web.Application()
+    app[READINESS] = readiness
+    app.router.add_get("/livez", _livez)
+    app.router.add_get("/readyz", _readyz)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+async def _livez(_request: web.Request) -> web.Response:
+    return _json({"live": True})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    checks = dict(request.app[READINESS]())
+    ready = all(checks.values())
+    return _json({"ready": ready, **checks}, 200 if ready else 503)
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    # Reading the files of every process may take a while; the loop has better things to do.
+    body = await asyncio.to_thread(exposition)
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})
+
+
+def _json(body: Mapping[str, bool], status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"},
+    )

@@ -1,0 +1,52 @@
+"""The public application: its routes, its one middleware, and what it carries."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from reservasi.front import booking, public, staff, stream
+from reservasi.front.answering import answer_everything, expect
+from reservasi.front.keys import MEMORY, SERVICES, STREAMS, FrontServices, Streams
+from reservasi.front.memory import Memory
+from reservasi.front.operations import OPERATIONS
+
+__all__ = ["HANDLERS", "FrontServices", "create_app"]
+
+HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
+    "listPrograms": public.programs,
+    "listOffices": public.offices,
+    "listOpenings": public.openings,
+    "listAvailability": public.availability,
+    "streamAvailability": stream.stream,
+    "claim": booking.claim,
+    "showReservation": booking.show,
+    "confirm": booking.confirm,
+    "cancel": booking.cancel,
+    "showQrCode": booking.qr,
+    "showTicket": booking.ticket,
+    "listStaffQuotas": staff.list_quotas,
+    "setQuota": staff.set_quota,
+    "describeApi": public.openapi,
+    "describeProblem": public.problem_type,
+}
+
+
+def create_app(services: FrontServices) -> web.Application:
+    """The application for one process; every route is one of the declared operations."""
+    app = web.Application(middlewares=[answer_everything], client_max_size=services.settings.body_bytes_max)
+    app[SERVICES] = services
+    app[MEMORY] = Memory(services.availability)
+    app[STREAMS] = Streams()
+    for operation in OPERATIONS:
+        handler = HANDLERS[operation.id]
+        if operation.method == "GET":
+            app.router.add_get(operation.path, handler, expect_handler=expect)  # and HEAD
+        else:
+            app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)
+    app.on_shutdown.append(_end_streams)
+    return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    """Streams never end by themselves; at shutdown they do, so that the process can."""
+    app[STREAMS].stopping.set()

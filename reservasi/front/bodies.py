@@ -1,0 +1,283 @@
+"""The JSON that goes in and out, as the OpenAPI document shows it.
+
+Requests are declared here and judged in `validation.py`, which names every finding at once; a test holds the two
+together. Times are RFC 3339 in UTC; null means that there is none.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX, State
+
+BIRTH_YEAR_MIN = 1900
+EMAIL_CHARS_MAX = 254
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+NAME_CHARS_MAX = 100
+TICKET_CHARS_MAX = 2048
+EMAIL_PATTERN = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$"
+NIK_PATTERN = r"^[0-9]{16}$"
+PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+PHONE_PATTERN = r"^[+]?[0-9]([ -]?[0-9]){5,19}$"
+QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
+ID_PATTERN = r"^[a-z0-9-]{2,32}$"
+
+QuotaId: TypeAlias = Annotated[str, Meta(pattern=QUOTA_PATTERN, examples=["surabaya.kanim.baru.20261201.0800.online"])]
+Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-27T07:00:00Z"])]
+QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
+
+
+class ApplicantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One person who needs a place."""
+
+    nik: Annotated[str, Meta(pattern=NIK_PATTERN, extra_json_schema={"format": "nik"}, examples=["3578014107900001"])]
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=NAME_CHARS_MAX,
+            extra_json_schema={"format": "person-name"},
+            examples=["Siti Aminah"],
+        ),
+    ]
+    birth_date: Annotated[str, Meta(extra_json_schema={"format": "birth-date"}, examples=["1990-07-01"])]
+
+
+class ContactBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How to reach the group."""
+
+    email: (
+        Annotated[str, Meta(max_length=EMAIL_CHARS_MAX, pattern=EMAIL_PATTERN, examples=["siti@example.id"])]
+        | UnsetType
+    ) = UNSET
+    phone: Annotated[str, Meta(pattern=PHONE_PATTERN, examples=["+62 812 3456 7890"])] | UnsetType = UNSET
+
+
+class ClaimBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A request for one place for each applicant: all or nothing. No NIK may be named twice."""
+
+    quota: QuotaId
+    applicants: Annotated[list[ApplicantBody], Meta(min_length=1, max_length=APPLICANTS_MAX)]
+    contact: ContactBody | UnsetType = UNSET
+    ticket: Annotated[str, Meta(max_length=TICKET_CHARS_MAX)] | UnsetType = UNSET
+
+
+class ConfirmBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What may be said when a hold is made permanent."""
+
+    payment_reference: (
+        Annotated[str, Meta(pattern=PAYMENT_REFERENCE_PATTERN, examples=["820261127001"])] | UnsetType
+    ) = UNSET
+
+
+class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What staff may change about a quota; at least one field."""
+
+    capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType = UNSET
+    opens_at: Moment | UnsetType | None = UNSET
+    closes_at: Moment | UnsetType | None = UNSET
+    closed: bool | UnsetType = UNSET
+
+
+class QuotaBody(msgspec.Struct, kw_only=True):
+    """A quota as the public sees it."""
+
+    id: QuotaId
+    office: str
+    service: str
+    channel: str
+    date: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    start: str
+    end: str
+    capacity: int
+    remaining: int
+    state: QuotaState
+    opens_at: Moment | None
+
+
+class StaffQuotaBody(QuotaBody, kw_only=True):
+    """A quota as staff see it."""
+
+    held: int
+    confirmed: int
+    returning: int
+    closes_at: Moment | None
+    closed: bool
+    version: int
+
+
+class TextBody(msgspec.Struct, kw_only=True):
+    """Words in both languages of the service."""
+
+    id: str
+    en: str
+
+
+class NamedBody(msgspec.Struct, kw_only=True):
+    """A service, by its id and its names."""
+
+    id: str
+    name: TextBody
+
+
+class ChannelBody(msgspec.Struct, kw_only=True):
+    """A way to a place; a channel that is not public is claimed by staff only."""
+
+    id: str
+    name: TextBody
+    public: bool
+
+
+class ProgramBody(msgspec.Struct, kw_only=True):
+    """A domain of rules, and of one live reservation per person."""
+
+    id: str
+    name: TextBody
+    timezone: Annotated[str, Meta(examples=["Asia/Jakarta"])]
+    demo: bool
+    applicants_max: int
+    hold_s: int
+    services: list[NamedBody]
+    channels: list[ChannelBody]
+
+
+class ProgramsBody(msgspec.Struct, kw_only=True):
+    """All programs."""
+
+    programs: list[ProgramBody]
+
+
+class OfficeBody(msgspec.Struct, kw_only=True):
+    """Where people come to."""
+
+    id: str
+    program: str
+    name: TextBody
+    address: str
+    kind: Annotated[str, Meta(examples=["kanim"])]
+    services: list[str]
+    hours: dict[str, Any]
+    latitude: float | None
+    longitude: float | None
+
+
+class OfficesBody(msgspec.Struct, kw_only=True):
+    """Offices, in the order of their programs."""
+
+    offices: list[OfficeBody]
+
+
+class AvailabilityBody(msgspec.Struct, kw_only=True):
+    """Quotas, in the order of their ids."""
+
+    quotas: list[QuotaBody]
+
+
+class StaffQuotasBody(msgspec.Struct, kw_only=True):
+    """Quotas as staff see them."""
+
+    quotas: list[StaffQuotaBody]
+
+
+class OpeningBody(msgspec.Struct, kw_only=True):
+    """A moment at which quotas of a program open."""
+
+    id: Annotated[str, Meta(examples=["surabaya-20261127T1400"])]
+    program: str
+    opens_at: Moment
+    state: QuotaState
+    quotas: int
+    places: int
+
+
+class OpeningsBody(msgspec.Struct, kw_only=True):
+    """Openings, earliest first."""
+
+    openings: list[OpeningBody]
+
+
+class ClaimedBody(msgspec.Struct, kw_only=True):
+    """Places are held until `hold_expires_at`; a replay gets the same answer."""
+
+    id: str
+    status: Literal["held"] = "held"
+    quota: str
+    places: int
+    hold_expires_at: Moment
+    manage_token: str
+
+
+class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A reservation, for whoever holds its manage token."""
+
+    id: str
+    status: State
+    quota: str
+    places: int
+    office: str
+    service: str
+    channel: str
+    date: str
+    start: str
+    end: str
+    hold_expires_at: Moment | UnsetType = UNSET
+    booking_code: str | UnsetType = UNSET
+
+
+class ConfirmedBody(msgspec.Struct, kw_only=True):
+    """Permanent, and in the records."""
+
+    id: str
+    status: Literal["confirmed"] = "confirmed"
+    booking_code: Annotated[str, Meta(examples=["K7QF-3M2P-XW8D"])]
+
+
+class ConfirmingBody(msgspec.Struct, kw_only=True):
+    """Accepted and permanent in the ledger, not yet in the records; ask again."""
+
+    id: str
+    status: Literal["confirming"] = "confirming"
+
+
+class EndedBody(msgspec.Struct, kw_only=True):
+    """The reservation has ended."""
+
+    id: str
+    status: Literal["cancelled", "released"]
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    """One finding of an invalid request."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemBody(msgspec.Struct, kw_only=True):
+    """A refusal (RFC 9457), in the caller's language."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    next: str
+    errors: list[ErrorBody] | UnsetType = UNSET
+    alternatives: list[QuotaBody] | UnsetType = UNSET
+    next_opening: OpeningBody | UnsetType | None = UNSET
+    opens_at: Moment | UnsetType | None = UNSET
+    state: str | UnsetType = UNSET
+    taken: int | UnsetType = UNSET
+    version: int | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+
+
+class ProblemTypeBody(msgspec.Struct, kw_only=True):
+    """What a problem type means."""
+
+    type: str
+    status: int
+    title: str
+    detail: str
+    next: str

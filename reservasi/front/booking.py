@@ -1,0 +1,240 @@
+"""The life of a reservation over HTTP: claim, look up, confirm, cancel, and its documents."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.front import problem_types
+from reservasi.front.bodies import (
+    ClaimedBody,
+    ConfirmedBody,
+    ConfirmingBody,
+    EndedBody,
+    ReservationBody,
+)
+from reservasi.front.documents import qr_svg, ticket_ics
+from reservasi.front.encoding import moment, moment_or_none
+from reservasi.front.keys import MEMORY, SERVICES, FrontServices
+from reservasi.front.languages import Text, negotiate
+from reservasi.front.problems import Refused, problem_response, retry_after
+from reservasi.front.requests import bearer, read_body
+from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm
+from reservasi.front.views import local_moment, sold_out_body
+from reservasi.model import APPLICANTS_MAX, Answer, Outcome, Quota, State
+from reservasi.programs import program_of
+from reservasi.reservations import ClaimRequest
+
+NO_STORE = "no-store"
+IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
+_RESERVATION_ID = re.compile(r"[a-z2-7]{26}")
+_STATE_WORDS = {
+    State.HELD: Text("ditahan", "held"),
+    State.CONFIRMED: Text("terkonfirmasi", "confirmed"),
+    State.RELEASED: Text("dilepas", "released"),
+    State.EXPIRED: Text("lewat batas waktu", "expired"),
+    State.CANCELLED: Text("dibatalkan", "cancelled"),
+}
+
+
+def _answer(body: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE, **(headers or {})},
+    )
+
+
+# -- claim -------------------------------------------------------------------------------------------------------
+
+
+async def claim(request: web.Request) -> web.Response:
+    """`POST /v1/reservations`: the path that must stay short."""
+    services = request.app[SERVICES]
+    key = idempotency_key(request.headers.getall("Idempotency-Key", []))
+    reader = ClaimBodyReader(await read_body(request))
+    program = services.catalogue.program(program_of(reader.quota))
+    wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
+    quota = _claimable(services, wanted.quota)
+    reservation_id, answer = await services.reservations.claim(wanted)
+    if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
+        return _claimed(services, reservation_id, wanted, answer)
+    if answer.outcome is Outcome.SOLD_OUT:
+        language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+        body = sold_out_body(services, request.app[MEMORY], quota, len(wanted.applicants), language)
+        return problem_response(request, Refused(problem_types.SOLD_OUT), body)
+    raise _refused_claim(answer)
+
+
+def _claimable(services: FrontServices, quota_id: str) -> Quota:
+    """The quota as memory knows it; refuses what no claim of the public can get, without asking the ledger."""
+    program = services.catalogue.program(program_of(quota_id))
+    if program is None:
+        raise Refused(problem_types.UNKNOWN_QUOTA if services.catalogue.loaded else problem_types.RECOVERING)
+    if not services.availability.knows(program.id):
+        raise Refused(problem_types.RECOVERING)
+    quota = services.availability.quota(quota_id)
+    if quota is None:
+        raise Refused(problem_types.UNKNOWN_QUOTA)
+    channel = program.channel(quota.terms.channel)
+    if channel is None or not channel.public:
+        raise Refused(problem_types.CLOSED)
+    return quota
+
+
+def _claimed(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> web.Response:
+    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/reservations/{reservation_id}"}
+    # A batch that was sent twice finds its own first try: for the person it is the first answer.
+    if answer.outcome is Outcome.EXISTS and not answer.retried:
+        headers[IDEMPOTENT_REPLAYED] = "true"
+    body = ClaimedBody(
+        id=reservation_id,
+        quota=wanted.quota,
+        places=len(wanted.applicants),
+        hold_expires_at=moment(answer.deadline_ms),
+        manage_token=services.reservations.manage_token(reservation_id),
+    )
+    return _answer(body, 201, headers)
+
+
+_CLAIM_REFUSALS = {
+    Outcome.EXISTS_WITH_DIFFERENT_CONTENT: problem_types.IDEMPOTENCY_KEY_REUSED,
+    Outcome.UNKNOWN_QUOTA: problem_types.UNKNOWN_QUOTA,
+    Outcome.CLOSED: problem_types.CLOSED,
+    Outcome.NOT_OPEN: problem_types.NOT_OPEN,
+    Outcome.DUPLICATE_APPLICANT: problem_types.DUPLICATE_APPLICANT,
+}
+
+
+def _refused_claim(answer: Answer) -> Refused:
+    members = {"opens_at": moment_or_none(answer.opens_at_ms)} if answer.outcome is Outcome.NOT_OPEN else None
+    return Refused(_CLAIM_REFUSALS[answer.outcome], members=members)
+
+
+# -- with the manage token ---------------------------------------------------------------------------------------
+
+
+def _managed(request: web.Request) -> str:
+    """The reservation of the path, once the bearer secret has been proved; else there is nothing to see."""
+    reservation_id = request.match_info["id"]
+    token = bearer(request)
+    if not (token and _RESERVATION_ID.fullmatch(reservation_id)):
+        raise Refused(problem_types.NOT_FOUND)
+    if not request.app[SERVICES].reservations.holds_manage_token(reservation_id, token):
+        raise Refused(problem_types.NOT_FOUND)
+    return reservation_id
+
+
+async def _found(request: web.Request, reservation_id: str) -> tuple[Answer, State, Quota]:
+    services = request.app[SERVICES]
+    answer = await services.reservations.find(reservation_id)
+    if answer.outcome is not Outcome.FOUND or answer.state is None:
+        raise Refused(problem_types.NOT_FOUND)
+    quota = services.availability.quota(answer.quota)
+    if quota is None:  # the ledger knows it and memory does not yet
+        raise Refused(problem_types.RECOVERING)
+    return answer, answer.state, quota
+
+
+async def show(request: web.Request) -> web.Response:
+    """`GET /v1/reservations/{id}`."""
+    reservation_id = _managed(request)
+    answer, state, quota = await _found(request, reservation_id)
+    body = ReservationBody(
+        id=reservation_id,
+        status=state,
+        quota=quota.id,
+        places=answer.places,
+        office=quota.terms.office,
+        service=quota.terms.service,
+        channel=quota.terms.channel,
+        date=quota.terms.date,
+        start=quota.terms.start,
+        end=quota.terms.end,
+    )
+    if state is State.HELD:
+        body.hold_expires_at = moment(answer.deadline_ms)
+    if state is State.CONFIRMED:
+        body.booking_code = request.app[SERVICES].reservations.booking_code(reservation_id)
+    return _answer(body)
+
+
+async def confirm(request: web.Request) -> web.Response:
+    """`POST /v1/reservations/{id}/confirm`: 200 once it is in the records, else 202."""
+    reservation_id = _managed(request)
+    reservations = request.app[SERVICES].reservations
+    payment_reference = read_confirm(await read_body(request, required=False))
+    confirmation = await reservations.confirm(reservation_id, payment_reference)
+    outcome = confirmation.answer.outcome
+    if outcome in (Outcome.CONFIRMED, Outcome.EXISTS):
+        if not confirmation.recorded:
+            return _answer(ConfirmingBody(id=reservation_id), 202, {hdrs.RETRY_AFTER: retry_after()})
+        return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
+    if outcome is Outcome.HOLD_EXPIRED:
+        raise Refused(problem_types.HOLD_EXPIRED)
+    if outcome is Outcome.NOT_HELD:
+        raise _wrong_state(problem_types.NOT_CONFIRMABLE, confirmation.answer.state)
+    raise Refused(problem_types.NOT_FOUND)
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation."""
+    reservation_id = _managed(request)
+    services = request.app[SERVICES]
+    answer = await services.reservations.cancel(reservation_id)
+    if answer.outcome in (Outcome.RELEASED, Outcome.CANCELLED, Outcome.EXISTS):
+        if answer.outcome is Outcome.RELEASED or answer.state is State.RELEASED:
+            return _answer(EndedBody(id=reservation_id, status="released"))
+        if answer.outcome is Outcome.CANCELLED or answer.state is State.CANCELLED:
+            return _answer(EndedBody(id=reservation_id, status="cancelled"))
+        raise _wrong_state(problem_types.ALREADY_ENDED, answer.state)
+    if answer.outcome is Outcome.HOLD_EXPIRED:
+        raise _wrong_state(problem_types.ALREADY_ENDED, State.EXPIRED)
+    if answer.outcome is Outcome.TOO_LATE:
+        quota = services.availability.quota(answer.quota)
+        at = local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms) if quota else "…"
+        raise Refused(problem_types.CANCELLATION_TOO_LATE, words={"cancel_until": Text(at, at)})
+    raise Refused(problem_types.NOT_FOUND)
+
+
+def _wrong_state(kind: problem_types.ProblemType, state: State | None) -> Refused:
+    if state is None:
+        return Refused(kind)
+    return Refused(kind, members={"state": state.value}, words={"state": _STATE_WORDS[state]})
+
+
+# -- documents ---------------------------------------------------------------------------------------------------
+
+
+async def _confirmed_quota(request: web.Request, reservation_id: str) -> Quota:
+    _, state, quota = await _found(request, reservation_id)
+    if state is not State.CONFIRMED:
+        raise _wrong_state(problem_types.NOT_CONFIRMED, state)
+    return quota
+
+
+def _document(body: bytes, content_type: str) -> web.Response:
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: NO_STORE})
+
+
+async def qr(request: web.Request) -> web.Response:
+    """`GET /v1/reservations/{id}/qr.svg`: the booking code for the counter's scanner."""
+    reservation_id = _managed(request)
+    await _confirmed_quota(request, reservation_id)
+    booking_code = request.app[SERVICES].reservations.booking_code(reservation_id)
+    return _document(qr_svg(booking_code), "image/svg+xml")
+
+
+async def ticket(request: web.Request) -> web.Response:
+    """`GET /v1/reservations/{id}/ticket.ics`: the appointment for a calendar."""
+    reservation_id = _managed(request)
+    services = request.app[SERVICES]
+    quota = await _confirmed_quota(request, reservation_id)
+    program = services.catalogue.program(program_of(quota.id))
+    if program is None:
+        raise Refused(problem_types.RECOVERING)
+    language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    booking_code = services.reservations.booking_code(reservation_id)
+    calendar = ticket_ics(reservation_id, booking_code, quota, program, language)
+    return _document(calendar, "text/calendar; charset=utf-8")

@@ -1,0 +1,62 @@
+"""How an operation of the API is declared, and the problems that many of them share."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from reservasi.front import problem_types as problems
+from reservasi.front.problem_types import ProblemType
+
+Security = Literal["none", "manageToken", "staffKey"]
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter in the path, the query or a header."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Mapping[str, Any]
+    about: str
+    required: bool = False
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer that is not a refusal."""
+
+    about: str
+    body: type | None = None
+    media: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path."""
+
+    id: str
+    method: Literal["GET", "POST", "PUT"]
+    path: str
+    tag: Literal["public", "reservations", "staff", "about"]
+    summary: str
+    successes: Mapping[int, Success]
+    problems: tuple[ProblemType, ...] = ()  # besides COMMON_PROBLEMS
+    parameters: tuple[Parameter, ...] = ()
+    body: type | None = None
+    body_required: bool = True
+    security: Security = "none"
+
+
+# Any operation may answer these, whatever it does.
+COMMON_PROBLEMS = (
+    problems.BAD_REQUEST,
+    problems.METHOD_NOT_ALLOWED,
+    problems.EXPECTATION_FAILED,
+    problems.INTERNAL_ERROR,
+)
+BODY_PROBLEMS = (
+    problems.REQUEST_TIMEOUT,
+    problems.BODY_TOO_LARGE,
+    problems.UNSUPPORTED_MEDIA_TYPE,
+    problems.INVALID_REQUEST,
+)
+UNAVAILABLE = (problems.OVERLOADED, problems.RECOVERING)

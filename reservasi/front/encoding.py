@@ -1,0 +1,54 @@
+"""Quotas and moments as the public reads them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
+from reservasi.model import Quota
+
+
+def moment(at_ms: int) -> str:
+    """Milliseconds since the epoch as RFC 3339 in UTC; the fraction only when there is one."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def moment_or_none(at_ms: int) -> str | None:
+    """The same, with null for "none"."""
+    return moment(at_ms) if at_ms else None
+
+
+def quota_body(quota: Quota, state: QuotaState) -> QuotaBody:
+    """A quota for the public."""
+    return QuotaBody(**_public(quota, state))
+
+
+def staff_quota_body(quota: Quota, state: QuotaState) -> StaffQuotaBody:
+    """A quota for staff."""
+    terms, counts = quota.terms, quota.counts
+    return StaffQuotaBody(
+        **_public(quota, state),
+        held=counts.held,
+        confirmed=counts.confirmed,
+        returning=counts.returning,
+        closes_at=moment_or_none(terms.closes_at_ms),
+        closed=terms.closed,
+        version=counts.version,
+    )
+
+
+def _public(quota: Quota, state: QuotaState) -> dict[str, Any]:
+    terms = quota.terms
+    return {
+        "id": quota.id,
+        "office": terms.office,
+        "service": terms.service,
+        "channel": terms.channel,
+        "date": terms.date,
+        "start": terms.start,
+        "end": terms.end,
+        "capacity": terms.capacity,
+        "remaining": quota.remaining,
+        "state": state,
+        "opens_at": moment_or_none(terms.opens_at_ms),
+    }

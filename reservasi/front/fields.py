@@ -1,0 +1,259 @@
+"""The checks of single values that strangers send; each says what is wrong, in both languages, and echoes nothing.
+
+The limits are the ones that `bodies.py` declares to the world; a test holds one against the other.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from stdnum.id import nik as stdnum_nik
+
+from reservasi.front.bodies import (
+    BIRTH_YEAR_MIN,
+    EMAIL_CHARS_MAX,
+    EMAIL_PATTERN,
+    NAME_CHARS_MAX,
+    PAYMENT_REFERENCE_PATTERN,
+    PHONE_PATTERN,
+    QUOTA_PATTERN,
+    TICKET_CHARS_MAX,
+)
+from reservasi.front.languages import Text
+from reservasi.front.shapes import NOT_AN_ARRAY, NOT_AN_OBJECT, NOT_TEXT, Check, Field, Wrong, text_check
+from reservasi.model import CAPACITY_MAX
+
+NIK_DIGITS = 16
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_RFC3339 = re.compile(
+    r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
+)
+# Dates are judged where the person is: the easternmost zone of the country is 9 hours ahead of UTC.
+_EASTERNMOST = timedelta(hours=9)
+
+
+def check_nik(value: Any) -> Wrong | None:
+    """A NIK: 16 ASCII digits with a known region and a real birth date (women: day + 40)."""
+    if type(value) is not str:
+        return Wrong(
+            "nik-type",
+            Text("NIK harus berupa teks dalam tanda kutip, bukan angka.", "The NIK must be a string, not a number."),
+        )
+    if len(value) != NIK_DIGITS:
+        return Wrong("nik-length", Text("NIK harus tepat 16 angka.", "A NIK has exactly 16 digits."))
+    if not (value.isascii() and value.isdigit()):
+        return Wrong("nik-digits", Text("NIK hanya boleh berisi angka 0-9.", "A NIK has only the digits 0-9."))
+    if not (_region_known(value[:4]) and _birth_known(value)):
+        return Wrong(
+            "nik-invalid",
+            Text(
+                "NIK ini tidak sah: wilayah atau tanggal lahir di dalamnya tidak ada.",
+                "This NIK is not valid: the region or the birth date in it does not exist.",
+            ),
+        )
+    return None
+
+
+@lru_cache(maxsize=10_000)  # four digits: every value there can be
+def _region_known(prefix: str) -> bool:
+    return bool(stdnum_nik.is_valid(f"{prefix}010101900001"))
+
+
+def _birth_known(nik: str) -> bool:
+    # python-stdnum takes the day modulo 40 and so lets 81 pass as 1.
+    if int(nik[6:8]) > 71:
+        return False
+    try:
+        stdnum_nik.get_birth_date(nik)
+    except stdnum_nik.InvalidComponent:
+        return False
+    return True
+
+
+def check_name(value: Any) -> Wrong | None:
+    """A person's name: printable, not blank, at most NAME_CHARS_MAX characters."""
+    if type(value) is not str:
+        return Wrong("name-type", NOT_TEXT)
+    if not 1 <= len(value) <= NAME_CHARS_MAX:
+        return Wrong(
+            "name-length",
+            Text(
+                f"Nama terdiri atas 1 sampai {NAME_CHARS_MAX} huruf.", f"A name has 1 to {NAME_CHARS_MAX} characters."
+            ),
+        )
+    if not value.isprintable() or not value.strip():
+        return Wrong(
+            "name-characters",
+            Text("Nama memuat huruf yang tidak dapat dicetak.", "The name has characters that cannot be printed."),
+        )
+    return None
+
+
+def check_birth_date(value: Any) -> Wrong | None:
+    """An ISO date that exists, from BIRTH_YEAR_MIN on, not in the future."""
+    if type(value) is not str:
+        return Wrong("birth-date-type", NOT_TEXT)
+    born = parse_date(value)
+    if born is None:
+        return Wrong(
+            "birth-date-invalid",
+            Text("Tanggal lahir harus ada dan ditulis YYYY-MM-DD.", "The birth date must exist, as YYYY-MM-DD."),
+        )
+    if born.year < BIRTH_YEAR_MIN or born > (datetime.now(UTC) + _EASTERNMOST).date():
+        return Wrong(
+            "birth-date-range",
+            Text(
+                f"Tanggal lahir harus antara tahun {BIRTH_YEAR_MIN} dan hari ini.",
+                f"The birth date must lie between {BIRTH_YEAR_MIN} and today.",
+            ),
+        )
+    return None
+
+
+def parse_date(value: str) -> date | None:
+    """An ISO date, only in the form YYYY-MM-DD; None when it is not one or does not exist."""
+    if not _ISO_DATE.fullmatch(value):
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return None
+
+
+def _check_array(value: Any) -> Wrong | None:
+    return None if type(value) is list else Wrong("array-expected", NOT_AN_ARRAY)
+
+
+def _check_object(value: Any) -> Wrong | None:
+    return None if type(value) is dict else Wrong("object-expected", NOT_AN_OBJECT)
+
+
+def _check_ticket(value: Any) -> Wrong | None:
+    if type(value) is not str:
+        return Wrong("ticket-type", NOT_TEXT)
+    if len(value) > TICKET_CHARS_MAX:
+        return Wrong("ticket-length", Text("Tiket terlalu panjang.", "The ticket is too long."))
+    return None
+
+
+def _check_email(value: Any) -> Wrong | None:
+    if type(value) is not str:
+        return Wrong("email-type", NOT_TEXT)
+    if len(value) > EMAIL_CHARS_MAX or not _EMAIL.fullmatch(value):
+        return Wrong("email-invalid", Text("Alamat surel tidak sah.", "This is not an e-mail address."))
+    return None
+
+
+_EMAIL = re.compile(EMAIL_PATTERN.strip("^$"))
+
+
+def _check_capacity(value: Any) -> Wrong | None:
+    if type(value) is not int:  # not isinstance: True is an int to Python, and 1.0 is not a count
+        return Wrong("capacity-type", Text("Kapasitas harus bilangan bulat.", "The capacity must be an integer."))
+    if not 0 <= value <= CAPACITY_MAX:
+        return Wrong(
+            "capacity-range",
+            Text(f"Kapasitas harus 0 sampai {CAPACITY_MAX}.", f"The capacity must be 0 to {CAPACITY_MAX}."),
+        )
+    return None
+
+
+def _check_moment(value: Any) -> Wrong | None:
+    if value is None or (type(value) is str and parse_moment_ms(value) is not None):
+        return None
+    return Wrong(
+        "time-invalid",
+        Text(
+            "Waktu harus ada, tahun 2000-2099, ditulis menurut RFC 3339 dengan zona, atau null.",
+            "A time must exist, in 2000-2099, written as in RFC 3339 with its offset, or null.",
+        ),
+    )
+
+
+def _check_closed(value: Any) -> Wrong | None:
+    return (
+        None if type(value) is bool else Wrong("closed-type", Text("Harus true atau false.", "Must be true or false."))
+    )
+
+
+def parse_moment_ms(value: str) -> int | None:
+    """An RFC 3339 time as milliseconds since the epoch; None when it is not one or does not exist."""
+    parts = _RFC3339.fullmatch(value)
+    if parts is None:
+        return None
+    offset = "+00:00" if parts[3] in "Zz" else parts[3]
+    try:
+        moment = datetime.fromisoformat(f"{parts[1]}T{parts[2]}{offset}")
+    except ValueError:
+        return None
+    return max(1, int(moment.timestamp() * 1000))
+
+
+# -- objects, field by field -------------------------------------------------------------------------------------
+
+APPLICANT = {
+    "nik": Field(check_nik, required=True),
+    "name": Field(check_name, required=True),
+    "birth_date": Field(check_birth_date, required=True),
+}
+CONTACT = {
+    "email": Field(_check_email),
+    "phone": Field(
+        text_check(
+            "phone",
+            Text("Nomor telepon harus 6 sampai 20 angka.", "A phone number has 6 to 20 digits."),
+            pattern=PHONE_PATTERN.strip("^$"),
+        )
+    ),
+}
+CLAIM = {
+    "quota": Field(
+        text_check(
+            "quota",
+            Text("Bentuk id kuota tidak sah.", "This is not the form of a quota id."),
+            pattern=QUOTA_PATTERN.strip("^$"),
+        ),
+        required=True,
+    ),
+    "applicants": Field(_check_array, required=True),
+    "contact": Field(_check_object),
+    "ticket": Field(_check_ticket),
+}
+CONFIRM = {
+    "payment_reference": Field(
+        text_check(
+            "payment-reference",
+            Text(
+                "Acuan pembayaran terdiri atas 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung.",
+                "A payment reference has 1 to 64 letters, digits, dots, underscores or hyphens.",
+            ),
+            pattern=PAYMENT_REFERENCE_PATTERN.strip("^$"),
+        )
+    )
+}
+QUOTA_CHANGE = {
+    "capacity": Field(_check_capacity),
+    "opens_at": Field(_check_moment),
+    "closes_at": Field(_check_moment),
+    "closed": Field(_check_closed),
+}
+
+
+# -- query parameters --------------------------------------------------------------------------------------------
+
+
+def parameter_check(pattern: str) -> Check:
+    """A check of a query parameter against its whole pattern."""
+    return text_check(
+        "parameter",
+        Text("Nilai parameter tidak sah.", "The parameter's value is not valid."),
+        pattern=pattern.strip("^$"),
+    )
+
+
+def check_date_parameter(value: Any) -> Wrong | None:
+    """An ISO date that exists."""
+    if parse_date(value) is not None:
+        return None
+    return Wrong("date-invalid", Text("Tanggal harus ada, ditulis YYYY-MM-DD.", "The date must exist, as YYYY-MM-DD."))

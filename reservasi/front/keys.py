@@ -1,0 +1,35 @@
+"""What the front works with, and the typed keys under which an application carries it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from reservasi.availability import Availability
+from reservasi.catalogue import Catalogue
+from reservasi.front.memory import Memory
+from reservasi.reservations import Reservations
+from reservasi.settings import Settings
+
+
+@dataclass(frozen=True)
+class FrontServices:
+    """The parts of the graph that answer requests; opened and closed by `bootstrap`."""
+
+    settings: Settings
+    reservations: Reservations
+    availability: Availability
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The live streams that are open in this process."""
+
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set at shutdown: every stream ends
+    open: set[int] = field(default_factory=set)
+
+
+SERVICES = web.AppKey("services", FrontServices)
+MEMORY = web.AppKey("memory", Memory)
+STREAMS = web.AppKey("streams", Streams)

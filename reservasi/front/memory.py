@@ -1,0 +1,98 @@
+"""Encoded answers kept in memory, so that thousands of people asking the same thing cost one encoding.
+
+An answer is made anew when the availability view has changed, or when the clock reaches a moment at which a quota
+opens or closes. Between two makings passes at least `REST_RATIO` times what one took, so that a busy opening cannot
+make a front do nothing but encode; the clock's moments are kept exactly all the same.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from reservasi.availability import Availability
+from reservasi.front.encoding import quota_body
+from reservasi.model import Quota
+
+ANSWERS_MAX = 2048
+BYTES_MAX = 64 * 1024 * 1024
+FRAGMENTS_MAX = 200_000
+REST_RATIO = 10  # at most about a tenth of the time goes into encoding one answer
+REST_S_MAX = 1.0  # what the Cache-Control of availability allows
+NEVER_MS = 2**62
+
+Value = TypeVar("Value")
+
+
+class Made(NamedTuple, Generic[Value]):
+    """What a maker returns."""
+
+    value: Value
+    bytes_held: int
+    turns_at_ms: int  # the ledger's clock at which the value stops being true; NEVER_MS when no such moment lies ahead
+
+
+class _Kept(NamedTuple):
+    made: Made[Any]  # a key belongs to one maker, which knows the type
+    version: int
+    rests_until_s: float
+
+    def serves(self, version: int) -> bool:
+        """Whether nothing has changed since, or too little time has passed to make it again."""
+        return self.version == version or time.monotonic() < self.rests_until_s
+
+
+class Memory:
+    """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
+
+    def __init__(self, availability: Availability) -> None:
+        self._availability = availability
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._bytes_held = 0
+        self._fragments: dict[str, tuple[Quota, str, bytes]] = {}
+
+    def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s_min: float = 0.0) -> Value:
+        """The answer under `key`, made by `make(now_ms)` when there is none that is fresh."""
+        now_ms = self._availability.now_ms()
+        version = self._availability.version
+        kept = self._kept.get(key)
+        if kept is not None and now_ms < kept.made.turns_at_ms and kept.serves(version):
+            self._kept.move_to_end(key)
+            return kept.made.value  # type: ignore[no-any-return]
+        started_s = time.perf_counter()
+        made = make(now_ms)
+        rest_s = max(rest_s_min, min((time.perf_counter() - started_s) * REST_RATIO, REST_S_MAX))
+        self._keep(key, _Kept(made, version, time.monotonic() + rest_s))
+        return made.value
+
+    def _keep(self, key: Hashable, kept: _Kept) -> None:
+        former = self._kept.pop(key, None)
+        self._bytes_held += kept.made.bytes_held - (former.made.bytes_held if former else 0)
+        self._kept[key] = kept
+        while len(self._kept) > 1 and (len(self._kept) > ANSWERS_MAX or self._bytes_held > BYTES_MAX):
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes_held -= dropped.made.bytes_held
+
+    def fragment(self, quota: Quota, now_ms: int) -> bytes:
+        """A quota's public JSON; quotas are values, so the same object has the same JSON while its state stays."""
+        state = self._availability.state(quota, now_ms)
+        kept = self._fragments.get(quota.id)
+        if kept is not None and kept[0] is quota and kept[1] == state:
+            return kept[2]
+        if len(self._fragments) >= FRAGMENTS_MAX:
+            self._fragments.clear()
+        encoded = msgspec.json.encode(quota_body(quota, state))
+        self._fragments[quota.id] = (quota, state, encoded)
+        return encoded
+
+
+def next_turn_ms(quotas: Iterable[Quota], now_ms: int) -> int:
+    """The next moment at which one of the quotas opens or closes by the clock; NEVER_MS when there is none."""
+    turn_ms = NEVER_MS
+    for quota in quotas:
+        for at_ms in (quota.terms.opens_at_ms, quota.terms.closes_at_ms):
+            if now_ms < at_ms < turn_ms:
+                turn_ms = at_ms
+    return turn_ms

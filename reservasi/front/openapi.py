@@ -1,0 +1,163 @@
+"""The OpenAPI 3.1 document, made from the declared operations and bodies; no running server is needed."""
+
+from typing import Any
+
+import msgspec
+from apispec import APISpec
+
+import reservasi
+from reservasi.front import bodies
+from reservasi.front.declarations import COMMON_PROBLEMS, Operation, Success
+from reservasi.front.operations import OPERATIONS
+from reservasi.front.problem_types import ProblemType
+from reservasi.front.problems import MEDIA_TYPE
+
+_HEADERS = {
+    "Allow": "The methods that the address accepts.",
+    "Cache-Control": "How long the answer may be kept.",
+    "Content-Language": "The language of the texts.",
+    "ETag": "The tag of this version.",
+    "Idempotent-Replayed": "`true` when the same request was answered before.",
+    "Location": "Where the reservation is.",
+    "Retry-After": "Whole seconds to wait before asking again.",
+    "WWW-Authenticate": "How to authenticate.",
+}
+_SCHEMES = {
+    "manageToken": {"type": "http", "scheme": "bearer", "description": "The `manage_token` of the reservation."},
+    "staffKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A staff API key."},
+    "staffBearer": {"type": "http", "scheme": "bearer", "description": "A staff API key as bearer secret."},
+}
+_SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "manageToken": [{"manageToken": []}],
+    "staffKey": [{"staffKey": []}, {"staffBearer": []}],
+}
+
+
+def openapi_document() -> dict[str, Any]:
+    """The whole document, as plain JSON values."""
+    spec = APISpec(
+        title="reservasi",
+        version=reservasi.__version__,
+        openapi_version="3.1.0",
+        info={
+            "summary": "Places at public offices: fair, exact and verifiable.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        tags=[{"name": name} for name in ("public", "reservations", "staff", "about")],
+    )
+    for name, schema in _schemas().items():
+        spec.components.schema(name, schema)
+    for name, scheme in _SCHEMES.items():
+        spec.components.security_scheme(name, scheme)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    for path, operations in paths.items():
+        spec.path(path=path, operations=operations)
+    document: dict[str, Any] = spec.to_dict()
+    return document
+
+
+def _schemas() -> dict[str, Any]:
+    types = [
+        body
+        for operation in OPERATIONS
+        for body in (operation.body, *(success.body for success in operation.successes.values()))
+        if body not in (None, dict)
+    ]
+    _, components = msgspec.json.schema_components(
+        [*dict.fromkeys(types), bodies.ProblemBody], ref_template="#/components/schemas/{name}"
+    )
+    components["QuotaChangeBody"]["minProperties"] = 1
+    return components
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [
+            {
+                "name": parameter.name,
+                "in": parameter.place,
+                "description": parameter.about,
+                "required": parameter.required,
+                "schema": dict(parameter.schema),
+            }
+            for parameter in operation.parameters
+        ],
+        "responses": _responses(operation),
+    }
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": {"application/json": {"schema": _reference(operation.body)}},
+        }
+    if operation.security != "none":
+        described["security"] = _SECURITY[operation.security]
+    return described
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    responses = {str(status): _success(success) for status, success in operation.successes.items()}
+    by_status: dict[int, list[ProblemType]] = {}
+    for kind in (*operation.problems, *COMMON_PROBLEMS):
+        by_status.setdefault(kind.status, []).append(kind)
+    for status in sorted(by_status):
+        responses[str(status)] = _refusal(by_status[status])
+    return responses
+
+
+def _success(success: Success) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": success.about}
+    if success.headers:
+        described["headers"] = _headers(success.headers)
+    if success.body is not None:
+        described["content"] = {success.media: {"schema": _reference(success.body)}}
+    elif success.media != "application/json":
+        described["content"] = {success.media: {"schema": {"type": "string"}}}
+    return described
+
+
+def _refusal(kinds: list[ProblemType]) -> dict[str, Any]:
+    names = ["Content-Language"]
+    if any(kind.retry for kind in kinds):
+        names.append("Retry-After")
+    names += {401: ["WWW-Authenticate"], 405: ["Allow"]}.get(kinds[0].status, [])
+    narrowed = {
+        "properties": {
+            "type": {"enum": [f"/problems/{kind.name}" for kind in kinds]},
+            "status": {"const": kinds[0].status},
+        }
+    }
+    return {
+        "description": "; ".join(f"`{kind.name}`: {kind.title.en}" for kind in kinds),
+        "headers": _headers(tuple(names)),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"allOf": [_reference(bodies.ProblemBody), narrowed]},
+                "examples": {kind.name: {"value": _example(kind)} for kind in kinds},
+            }
+        },
+    }
+
+
+def _example(kind: ProblemType) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{kind.name}",
+        "title": kind.title.en,
+        "status": kind.status,
+        "detail": kind.detail.en,
+        "next": kind.next.en,
+    }
+
+
+def _headers(names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+def _reference(body: type) -> dict[str, Any]:
+    if body is dict:
+        return {"type": "object"}
+    return {"$ref": f"#/components/schemas/{body.__name__}"}

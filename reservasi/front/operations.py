@@ -1,0 +1,277 @@
+"""Every operation of the API, declared once: the routes and the OpenAPI document are both made from this."""
+
+from collections.abc import Mapping
+
+from reservasi.front import bodies
+from reservasi.front import problem_types as problems
+from reservasi.front.declarations import BODY_PROBLEMS, UNAVAILABLE, Operation, Parameter, Success
+from reservasi.front.problem_types import PROBLEM_TYPES
+
+_ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
+_DATE_SCHEMA = {"type": "string", "format": "date"}
+_LANGUAGE = Parameter(
+    name="Accept-Language",
+    place="header",
+    schema={"type": "string", "examples": ["en"]},
+    about="The language of refusals: `id` (default) or `en`.",
+)
+_PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
+_FILTERS = (
+    _PROGRAM,
+    Parameter(name="office", place="query", schema=_ID_SCHEMA, about="Only this office."),
+    Parameter(name="service", place="query", schema=_ID_SCHEMA, about="Only this service."),
+    Parameter(name="channel", place="query", schema=_ID_SCHEMA, about="Only this channel."),
+    Parameter(name="from", place="query", schema=_DATE_SCHEMA, about="First date of the slots, not after `to`."),
+    Parameter(name="to", place="query", schema=_DATE_SCHEMA, about="Last date of the slots."),
+)
+_IF_NONE_MATCH = Parameter(
+    name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
+)
+_RESERVATION = Parameter(
+    name="id",
+    place="path",
+    schema={"type": "string", "pattern": "^[a-z2-7]{26}$"},
+    about="The reservation's id.",
+    required=True,
+)
+_QUOTA = Parameter(
+    name="id",
+    place="path",
+    schema={"type": "string", "pattern": bodies.QUOTA_PATTERN},
+    about="The quota's id.",
+    required=True,
+)
+_NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
+_SHOWN = (problems.NOT_FOUND, *UNAVAILABLE)
+
+
+def _listed(about: str, body: type) -> Mapping[int, Success]:
+    return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: _NOT_MODIFIED}
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="listPrograms",
+        method="GET",
+        path="/v1/programs",
+        tag="public",
+        summary="All programs with their services and channels.",
+        parameters=(_IF_NONE_MATCH,),
+        successes=_listed("The programs.", bodies.ProgramsBody),
+    ),
+    Operation(
+        id="listOffices",
+        method="GET",
+        path="/v1/offices",
+        tag="public",
+        summary="Offices with their addresses and hours.",
+        parameters=(_PROGRAM, _IF_NONE_MATCH),
+        successes=_listed("The offices.", bodies.OfficesBody),
+        problems=(problems.INVALID_REQUEST,),
+    ),
+    Operation(
+        id="listOpenings",
+        method="GET",
+        path="/v1/openings",
+        tag="public",
+        summary="The moments at which quotas open, earliest first.",
+        parameters=(_PROGRAM, _IF_NONE_MATCH),
+        successes=_listed("The openings.", bodies.OpeningsBody),
+        problems=(problems.INVALID_REQUEST, problems.RECOVERING),
+    ),
+    Operation(
+        id="listAvailability",
+        method="GET",
+        path="/v1/availability",
+        tag="public",
+        summary="Quotas and how many places remain.",
+        parameters=(*_FILTERS, _IF_NONE_MATCH),
+        successes=_listed("The quotas that match, by program, date and start.", bodies.AvailabilityBody),
+        problems=(problems.INVALID_REQUEST, problems.RECOVERING),
+    ),
+    Operation(
+        id="streamAvailability",
+        method="GET",
+        path="/v1/availability/stream",
+        tag="public",
+        summary="Server-sent events named `availability`: first all quotas that match, then those that change.",
+        parameters=_FILTERS,
+        successes={
+            200: Success(about="The stream; each event's data is an AvailabilityBody.", media="text/event-stream")
+        },
+        problems=(problems.INVALID_REQUEST, problems.RECOVERING, problems.TOO_MANY_STREAMS),
+    ),
+    Operation(
+        id="claim",
+        method="POST",
+        path="/v1/reservations",
+        tag="reservations",
+        summary="Hold one place for each applicant: all or nothing.",
+        parameters=(
+            Parameter(
+                name="Idempotency-Key",
+                place="header",
+                schema={
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": bodies.IDEMPOTENCY_KEY_CHARS_MAX,
+                    "pattern": "^[!-~]+$",
+                    "examples": ["0b7c3a52-6f0e-4a56-9d4e-1f3c8f1f2a10"],
+                },
+                about="One key for each attempt to book; a repeat with the same key gets the same answer.",
+                required=True,
+            ),
+        ),
+        body=bodies.ClaimBody,
+        successes={
+            201: Success(
+                about="The places are held.",
+                body=bodies.ClaimedBody,
+                headers=("Location", "Idempotent-Replayed", "Cache-Control"),
+            )
+        },
+        problems=(
+            problems.IDEMPOTENCY_KEY_MISSING,
+            *BODY_PROBLEMS,
+            problems.IDEMPOTENCY_KEY_REUSED,
+            problems.UNKNOWN_QUOTA,
+            problems.SOLD_OUT,
+            problems.DUPLICATE_APPLICANT,
+            problems.NOT_OPEN,
+            problems.CLOSED,
+            *UNAVAILABLE,
+        ),
+    ),
+    Operation(
+        id="showReservation",
+        method="GET",
+        path="/v1/reservations/{id}",
+        tag="reservations",
+        summary="A reservation.",
+        parameters=(_RESERVATION,),
+        security="manageToken",
+        successes={200: Success(about="The reservation.", body=bodies.ReservationBody, headers=("Cache-Control",))},
+        problems=_SHOWN,
+    ),
+    Operation(
+        id="confirm",
+        method="POST",
+        path="/v1/reservations/{id}/confirm",
+        tag="reservations",
+        summary="Make a hold permanent; repeat it to ask again after 202.",
+        parameters=(_RESERVATION,),
+        body=bodies.ConfirmBody,
+        body_required=False,
+        security="manageToken",
+        successes={
+            200: Success(about="Confirmed, and in the records.", body=bodies.ConfirmedBody),
+            202: Success(
+                about="Accepted, not yet in the records.", body=bodies.ConfirmingBody, headers=("Retry-After",)
+            ),
+        },
+        problems=(*BODY_PROBLEMS, problems.NOT_CONFIRMABLE, problems.HOLD_EXPIRED, *_SHOWN),
+    ),
+    Operation(
+        id="cancel",
+        method="POST",
+        path="/v1/reservations/{id}/cancel",
+        tag="reservations",
+        summary="Give a hold up, or end a confirmed reservation.",
+        parameters=(_RESERVATION,),
+        security="manageToken",
+        successes={200: Success(about="Ended.", body=bodies.EndedBody)},
+        problems=(problems.CANCELLATION_TOO_LATE, problems.ALREADY_ENDED, *_SHOWN),
+    ),
+    Operation(
+        id="showQrCode",
+        method="GET",
+        path="/v1/reservations/{id}/qr.svg",
+        tag="reservations",
+        summary="The booking code of a confirmed reservation as a QR code.",
+        parameters=(_RESERVATION,),
+        security="manageToken",
+        successes={200: Success(about="The image.", media="image/svg+xml")},
+        problems=(problems.NOT_CONFIRMED, *_SHOWN),
+    ),
+    Operation(
+        id="showTicket",
+        method="GET",
+        path="/v1/reservations/{id}/ticket.ics",
+        tag="reservations",
+        summary="The appointment of a confirmed reservation for a calendar.",
+        parameters=(_RESERVATION,),
+        security="manageToken",
+        successes={200: Success(about="The calendar entry.", media="text/calendar")},
+        problems=(problems.NOT_CONFIRMED, *_SHOWN),
+    ),
+    Operation(
+        id="listStaffQuotas",
+        method="GET",
+        path="/v1/staff/quotas",
+        tag="staff",
+        summary="Quotas with every count.",
+        parameters=_FILTERS,
+        security="staffKey",
+        successes={200: Success(about="The quotas that match.", body=bodies.StaffQuotasBody)},
+        problems=(problems.API_KEY_REQUIRED, problems.INVALID_REQUEST, problems.RECOVERING),
+    ),
+    Operation(
+        id="setQuota",
+        method="PUT",
+        path="/v1/staff/quotas/{id}",
+        tag="staff",
+        summary="Change a quota's capacity, its times, or whether it is closed.",
+        parameters=(
+            _QUOTA,
+            Parameter(
+                name="If-Match",
+                place="header",
+                schema={"type": "string", "examples": ['"3"']},
+                about="The version that is changed; without it, any.",
+            ),
+        ),
+        body=bodies.QuotaChangeBody,
+        security="staffKey",
+        successes={200: Success(about="The quota after the change.", body=bodies.StaffQuotaBody, headers=("ETag",))},
+        problems=(
+            problems.API_KEY_REQUIRED,
+            problems.ROLE_NOT_ALLOWED,
+            *BODY_PROBLEMS,
+            problems.UNKNOWN_QUOTA,
+            problems.BELOW_TAKEN,
+            problems.VERSION_MISMATCH,
+            *UNAVAILABLE,
+        ),
+    ),
+    Operation(
+        id="describeApi",
+        method="GET",
+        path="/openapi.json",
+        tag="about",
+        summary="This document.",
+        parameters=(_IF_NONE_MATCH,),
+        successes={
+            200: Success(about="The OpenAPI 3.1 document.", headers=("ETag", "Cache-Control"), body=dict),
+            304: _NOT_MODIFIED,
+        },
+    ),
+    Operation(
+        id="describeProblem",
+        method="GET",
+        path="/problems/{type}",
+        tag="about",
+        summary="What a problem type means, as JSON, or as HTML for a browser.",
+        parameters=(
+            Parameter(
+                name="type",
+                place="path",
+                schema={"type": "string", "enum": sorted(PROBLEM_TYPES)},
+                about="The last part of a problem's `type`.",
+                required=True,
+            ),
+            _LANGUAGE,
+        ),
+        successes={200: Success(about="The meaning.", body=bodies.ProblemTypeBody, headers=("Content-Language",))},
+        problems=(problems.NOT_FOUND,),
+    ),
+)

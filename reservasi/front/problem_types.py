@@ -1,0 +1,293 @@
+"""The catalogue of problem types. `problems.py` turns one into an answer; `/problems/<name>` shows it to people."""
+
+import msgspec
+
+from reservasi.front.languages import Text
+
+
+class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of refusal."""
+
+    name: str  # the last part of the type URI
+    status: int  # HTTP status
+    title: Text
+    detail: Text  # what happened; placeholders in braces are filled from the request's facts
+    next: Text  # what the person can do now
+    retry: bool = False  # whether a jittered Retry-After says when to ask again
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+INVALID_REQUEST = ProblemType(
+    name="invalid-request",
+    status=422,
+    title=Text("Permintaan tidak dapat diproses", "The request cannot be processed"),
+    detail=Text(
+        "Ada isian yang salah; setiap kesalahan disebut dalam `errors`.",
+        "Something in the request is wrong; `errors` names each finding.",
+    ),
+    next=Text("Perbaiki isian yang disebut, lalu kirim lagi.", "Correct what is named and send it again."),
+)
+IDEMPOTENCY_KEY_MISSING = ProblemType(
+    name="idempotency-key-missing",
+    status=400,
+    title=Text("Idempotency-Key tidak ada", "Idempotency-Key is missing"),
+    detail=Text(
+        "Permintaan ini memerlukan header Idempotency-Key agar aman diulang.",
+        "This request needs an Idempotency-Key header, so that it can be repeated safely.",
+    ),
+    next=Text(
+        "Buat satu kunci acak untuk tiap percobaan memesan dan kirim kunci yang sama saat mengulang.",
+        "Make one random key for each attempt to book, and send the same key when you repeat it.",
+    ),
+)
+IDEMPOTENCY_KEY_REUSED = ProblemType(
+    name="idempotency-key-reused",
+    status=422,
+    title=Text("Idempotency-Key sudah dipakai", "Idempotency-Key was used before"),
+    detail=Text(
+        "Kunci ini sudah dipakai untuk permintaan dengan isi yang lain.",
+        "This key was used for a request with different content.",
+    ),
+    next=Text(
+        "Pakai kunci baru untuk permintaan yang baru, atau ulangi permintaan lama tanpa perubahan.",
+        "Use a new key for a new request, or repeat the old request unchanged.",
+    ),
+)
+BAD_REQUEST = ProblemType(
+    name="bad-request",
+    status=400,
+    title=Text("Permintaan HTTP tidak terbaca", "The HTTP request cannot be read"),
+    detail=Text("Permintaan tidak sesuai dengan HTTP/1.1.", "The request does not follow HTTP/1.1."),
+    next=Text("Periksa program pengirim, lalu kirim lagi.", "Check the program that sent it and send it again."),
+)
+EXPECTATION_FAILED = ProblemType(
+    name="expectation-failed",
+    status=417,
+    title=Text("Header Expect tidak didukung", "The Expect header is not supported"),
+    detail=Text("Hanya `Expect: 100-continue` yang didukung.", "Only `Expect: 100-continue` is supported."),
+    next=Text("Kirim lagi tanpa header itu.", "Send it again without that header."),
+)
+API_KEY_REQUIRED = ProblemType(
+    name="api-key-required",
+    status=401,
+    title=Text("Kunci API diperlukan", "An API key is required"),
+    detail=Text("Kunci API tidak ada atau tidak dikenal.", "The API key is missing or unknown."),
+    next=Text(
+        "Kirim kunci API petugas dalam header X-API-Key; administrator dapat membuatkannya.",
+        "Send a staff API key in the X-API-Key header; an administrator can make one.",
+    ),
+)
+ROLE_NOT_ALLOWED = ProblemType(
+    name="role-not-allowed",
+    status=403,
+    title=Text("Peran tidak berwenang", "The role is not allowed to do this"),
+    detail=Text("Peran pada kunci API ini tidak boleh mengubah kuota.", "This API key's role may not change quotas."),
+    next=Text("Minta petugas yang berwenang melakukannya.", "Ask somebody whose role allows it."),
+)
+NOT_FOUND = ProblemType(
+    name="not-found",
+    status=404,
+    title=Text("Tidak ditemukan", "Not found"),
+    detail=Text(
+        "Tidak ada apa pun di alamat ini yang dapat diperlihatkan kepada Anda.",
+        "There is nothing at this address that can be shown to you.",
+    ),
+    next=Text(
+        "Periksa alamat dan, untuk reservasi, token pengelolaannya.",
+        "Check the address and, for a reservation, its manage token.",
+    ),
+)
+UNKNOWN_QUOTA = ProblemType(
+    name="unknown-quota",
+    status=404,
+    title=Text("Kuota tidak dikenal", "Unknown quota"),
+    detail=Text("Tidak ada kuota dengan id ini.", "There is no quota with this id."),
+    next=Text("Pilih kuota dari GET /v1/availability.", "Choose a quota from GET /v1/availability."),
+)
+METHOD_NOT_ALLOWED = ProblemType(
+    name="method-not-allowed",
+    status=405,
+    title=Text("Metode tidak didukung", "Method not allowed"),
+    detail=Text("Alamat ini tidak menerima metode itu.", "This address does not accept that method."),
+    next=Text("Pakai salah satu metode dalam header Allow.", "Use one of the methods in the Allow header."),
+)
+REQUEST_TIMEOUT = ProblemType(
+    name="request-timeout",
+    status=408,
+    title=Text("Permintaan terlalu lambat", "The request took too long"),
+    detail=Text("Isi permintaan tidak tiba pada waktunya.", "The request's body did not arrive in time."),
+    next=Text("Kirim lagi dengan Idempotency-Key yang sama.", "Send it again with the same Idempotency-Key."),
+)
+SOLD_OUT = ProblemType(
+    name="sold-out",
+    status=409,
+    title=Text("Tempat habis", "Sold out"),
+    detail=Text(
+        "Sisa tempat pada kuota ini lebih sedikit daripada yang diminta.",
+        "Fewer places remain in this quota than were asked for.",
+    ),
+    next=Text(
+        "Pilih salah satu dari `alternatives`, atau coba lagi saat pembukaan berikutnya (`next_opening`).",
+        "Choose one of `alternatives`, or try again at the next opening (`next_opening`).",
+    ),
+)
+DUPLICATE_APPLICANT = ProblemType(
+    name="duplicate-applicant",
+    status=409,
+    title=Text("Pemohon sudah punya reservasi", "An applicant already has a reservation"),
+    detail=Text(
+        "Salah satu pemohon masih memiliki reservasi yang berlaku dalam program ini.",
+        "One of the applicants already has a live reservation in this program.",
+    ),
+    next=Text(
+        "Pakai reservasi itu, atau batalkan dahulu sebelum memesan lagi.",
+        "Use that reservation, or cancel it before booking again.",
+    ),
+)
+NOT_OPEN = ProblemType(
+    name="not-open",
+    status=409,
+    title=Text("Belum dibuka", "Not open yet"),
+    detail=Text("Kuota ini belum dibuka.", "This quota has not opened yet."),
+    next=Text("Coba lagi pada waktu `opens_at`.", "Try again at `opens_at`."),
+)
+CLOSED = ProblemType(
+    name="closed",
+    status=409,
+    title=Text("Ditutup", "Closed"),
+    detail=Text("Kuota ini tidak menerima pesanan daring.", "This quota does not take bookings here."),
+    next=Text("Pilih kuota lain dari GET /v1/availability.", "Choose another quota from GET /v1/availability."),
+)
+NOT_CONFIRMABLE = ProblemType(
+    name="not-confirmable",
+    status=409,
+    title=Text("Tidak dapat dikonfirmasi", "Cannot be confirmed"),
+    detail=Text(
+        "Hanya tempat yang sedang ditahan yang dapat dikonfirmasi; keadaan reservasi ini: {state}.",
+        "Only a held reservation can be confirmed; this one is {state}.",
+    ),
+    next=Text("Buat reservasi baru bila masih memerlukan tempat.", "Make a new reservation if you still need a place."),
+)
+HOLD_EXPIRED = ProblemType(
+    name="hold-expired",
+    status=410,
+    title=Text("Batas waktu lewat", "The hold has expired"),
+    detail=Text("Tempat tidak dikonfirmasi sebelum batas waktunya.", "The places were not confirmed in time."),
+    next=Text("Buat reservasi baru.", "Make a new reservation."),
+)
+CANCELLATION_TOO_LATE = ProblemType(
+    name="cancellation-too-late",
+    status=409,
+    title=Text("Terlambat untuk membatalkan", "Too late to cancel"),
+    detail=Text(
+        "Menurut aturan program, pembatalan diterima paling lambat {cancel_until}.",
+        "The program's rule: cancellations are accepted until {cancel_until} at the latest.",
+    ),
+    next=Text("Hubungi kantor bila Anda tidak dapat datang.", "Contact the office if you cannot come."),
+)
+ALREADY_ENDED = ProblemType(
+    name="already-ended",
+    status=409,
+    title=Text("Sudah berakhir", "Already ended"),
+    detail=Text("Reservasi ini sudah berakhir: {state}.", "This reservation has already ended: {state}."),
+    next=Text("Tidak ada yang perlu dilakukan.", "There is nothing left to do."),
+)
+NOT_CONFIRMED = ProblemType(
+    name="not-confirmed",
+    status=409,
+    title=Text("Belum dikonfirmasi", "Not confirmed"),
+    detail=Text(
+        "Dokumen hanya ada untuk reservasi yang terkonfirmasi; keadaan reservasi ini: {state}.",
+        "Documents exist for confirmed reservations only; this one is {state}.",
+    ),
+    next=Text("Konfirmasikan reservasi dahulu.", "Confirm the reservation first."),
+)
+BELOW_TAKEN = ProblemType(
+    name="below-taken",
+    status=409,
+    title=Text("Di bawah yang sudah terpakai", "Below what is taken"),
+    detail=Text(
+        "Kapasitas tidak boleh kurang dari tempat yang sudah terpakai (`taken`).",
+        "The capacity cannot be less than the places already taken (`taken`).",
+    ),
+    next=Text(
+        "Tetapkan kapasitas sekurangnya `taken`, atau tutup kuota dengan `closed`.",
+        "Set a capacity of at least `taken`, or close the quota with `closed`.",
+    ),
+)
+VERSION_MISMATCH = ProblemType(
+    name="version-mismatch",
+    status=412,
+    title=Text("Kuota sudah berubah", "The quota has changed"),
+    detail=Text(
+        "Versi dalam If-Match bukan versi kuota yang sekarang.",
+        "The version in If-Match is not the quota's present one.",
+    ),
+    next=Text("Baca kuota lagi, lalu ulangi dengan ETag-nya.", "Read the quota again and repeat with its ETag."),
+)
+BODY_TOO_LARGE = ProblemType(
+    name="body-too-large",
+    status=413,
+    title=Text("Isi permintaan terlalu besar", "The request's body is too large"),
+    detail=Text("Isi permintaan melebihi batas.", "The request's body exceeds the limit."),
+    next=Text("Kirim isi yang lebih kecil.", "Send a smaller body."),
+)
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    name="unsupported-media-type",
+    status=415,
+    title=Text("Jenis isi tidak didukung", "Unsupported media type"),
+    detail=Text("Isi permintaan harus JSON dalam UTF-8.", "The request's body must be JSON in UTF-8."),
+    next=Text("Kirim dengan Content-Type: application/json.", "Send it with Content-Type: application/json."),
+)
+INTERNAL_ERROR = ProblemType(
+    name="internal-error",
+    status=500,
+    title=Text("Kesalahan di pihak kami", "An error on our side"),
+    detail=Text(
+        "Terjadi kesalahan yang tidak terduga; sudah dicatat dengan nomor dalam `request_id`.",
+        "Something unexpected went wrong; it was logged under `request_id`.",
+    ),
+    next=Text(
+        "Ulangi dengan Idempotency-Key yang sama; bila tetap gagal, sebutkan `request_id` kepada kantor.",
+        "Repeat it with the same Idempotency-Key; if it fails again, tell the office the `request_id`.",
+    ),
+)
+OVERLOADED = ProblemType(
+    name="overloaded",
+    status=503,
+    title=Text("Sedang sangat ramai", "Overloaded"),
+    detail=Text("Terlalu banyak permintaan saat ini.", "There are too many requests right now."),
+    next=Text(
+        "Ulangi setelah waktu dalam Retry-After dengan Idempotency-Key yang sama.",
+        "Repeat it after Retry-After with the same Idempotency-Key.",
+    ),
+    retry=True,
+)
+RECOVERING = ProblemType(
+    name="recovering",
+    status=503,
+    title=Text("Sedang memulihkan diri", "Recovering"),
+    detail=Text(
+        "Layanan sedang memeriksa catatannya; belum ada jawaban pasti.",
+        "The service is checking its records; there is no definite answer yet.",
+    ),
+    next=Text(
+        "Ulangi setelah waktu dalam Retry-After dengan Idempotency-Key yang sama; tempat tidak akan terpakai dua kali.",
+        "Repeat it after Retry-After with the same Idempotency-Key; no place will be taken twice.",
+    ),
+    retry=True,
+)
+TOO_MANY_STREAMS = ProblemType(
+    name="too-many-streams",
+    status=503,
+    title=Text("Terlalu banyak siaran terbuka", "Too many open streams"),
+    detail=Text("Jumlah siaran langsung sudah mencapai batas.", "The limit of live streams is reached."),
+    next=Text("Pakai GET /v1/availability, atau coba lagi nanti.", "Use GET /v1/availability, or try again later."),
+    retry=True,
+)
+
+PROBLEM_TYPES: dict[str, ProblemType] = {
+    kind.name: kind for kind in list(globals().values()) if isinstance(kind, ProblemType)
+}

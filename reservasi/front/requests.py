@@ -1,0 +1,93 @@
+"""Reading what aiohttp hands over: bodies within their limits, bearer secrets, query parameters, entity tags."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+from aiohttp import hdrs, http_exceptions, web
+
+from reservasi.front.keys import SERVICES
+from reservasi.front.languages import Text
+from reservasi.front.problem_types import (
+    BAD_REQUEST,
+    BODY_TOO_LARGE,
+    INVALID_REQUEST,
+    REQUEST_TIMEOUT,
+    UNSUPPORTED_MEDIA_TYPE,
+)
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.shapes import Check
+
+SECRET_CHARS_MAX = 512
+_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+_CHARSETS = (None, "utf-8", "utf8", "us-ascii")
+
+
+async def read_body(request: web.Request, *, required: bool = True) -> bytes:
+    """The body, within its size and its time, and JSON by its label; b"" when there may be none and is none."""
+    settings = request.app[SERVICES].settings
+    if (request.content_length or 0) > settings.body_bytes_max:
+        raise Refused(BODY_TOO_LARGE)
+    try:
+        if request.content.is_eof():
+            body = await request.read()  # it came with the headers, as small bodies do: no timer needed
+        else:
+            async with asyncio.timeout(settings.body_timeout_ms / 1000):
+                body = await request.read()
+    except TimeoutError as error:
+        raise Refused(REQUEST_TIMEOUT) from error
+    except (http_exceptions.HttpProcessingError, web.RequestPayloadError) as error:
+        raise Refused(BAD_REQUEST) from error
+    if body or required:
+        content_type = request.content_type
+        if content_type != "application/json" or (request.charset or "utf-8").lower() not in _CHARSETS:
+            raise Refused(UNSUPPORTED_MEDIA_TYPE)
+    return body
+
+
+def bearer(request: web.Request) -> str:
+    """The bearer secret of the request; "" when it is missing, malformed or too long to be one of ours."""
+    scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret.isascii() or len(secret) > SECRET_CHARS_MAX:
+        return ""
+    return secret
+
+
+def read_query(request: web.Request, checks: Mapping[str, Check]) -> dict[str, str]:
+    """The query parameters; refuses unknown, repeated and invalid ones, all at once."""
+    if not request.query_string:
+        return {}
+    read: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, value in request.query.items():
+        check = checks.get(name)
+        if check is None:
+            findings.append(Finding("", "unknown-parameter", _UNKNOWN_PARAMETER))
+        elif name in read:
+            findings.append(Finding(name, "repeated-parameter", _REPEATED_PARAMETER))
+        else:
+            wrong = check(value)
+            if wrong is not None:
+                findings.append(Finding(name, wrong.code, wrong.detail))
+            read[name] = value
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=tuple(findings))
+    return read
+
+
+_UNKNOWN_PARAMETER = Text("Ada parameter yang tidak dikenal.", "There is a parameter that nobody knows.")
+_REPEATED_PARAMETER = Text("Parameter ini disebut lebih dari sekali.", "This parameter is given more than once.")
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether If-None-Match names the entity tag (weak comparison, RFC 9110 section 13.1.2)."""
+    header = header.strip()
+    if header in ("*", etag):
+        return True
+    return etag.strip('"') in _ENTITY_TAG.findall(header)
+
+
+def strong_tags(header: str) -> list[str]:
+    """The strong entity tags of an If-Match header, without their quotes."""
+    return [tag.group(1) for tag in _ENTITY_TAG.finditer(header) if not tag.group(0).startswith("W/")]

@@ -1,0 +1,119 @@
+"""What staff do: see quotas with their counts, and change them while they are open."""
+
+import asyncio
+import re
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.front import problem_types
+from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotasBody
+from reservasi.front.booking import NO_STORE
+from reservasi.front.encoding import staff_quota_body
+from reservasi.front.keys import SERVICES, FrontServices
+from reservasi.front.problems import Refused
+from reservasi.front.public import read_filters
+from reservasi.front.requests import SECRET_CHARS_MAX, bearer, read_body, strong_tags
+from reservasi.front.validation import read_quota_change
+from reservasi.front.views import quotas_matching, require_view
+from reservasi.model import Answer, Outcome, Quota, SetQuota
+from reservasi.programs import program_of
+
+API_KEY = "X-API-Key"
+ROLES_THAT_CHANGE_QUOTAS = frozenset({"admin", "operator"})
+VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
+_QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
+_VERSION = re.compile(r"[1-9][0-9]{0,15}")
+_NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
+
+
+async def _role(request: web.Request) -> str:
+    """The role behind the API key; refuses a key that is missing or unknown."""
+    key = request.headers.get(API_KEY, "") or bearer(request)
+    staff = None
+    if key and key.isascii() and len(key) <= SECRET_CHARS_MAX:
+        staff = await request.app[SERVICES].catalogue.staff(key)
+    if staff is None:
+        raise Refused(problem_types.API_KEY_REQUIRED, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="staff"'})
+    return staff.role
+
+
+async def list_quotas(request: web.Request) -> web.Response:
+    """`GET /v1/staff/quotas`: every count, by the filters of availability."""
+    await _role(request)
+    services = request.app[SERVICES]
+    filters = read_filters(request)
+    require_view(services, filters.get("program"))
+    now_ms = services.availability.now_ms()
+    quotas = quotas_matching(services.availability, filters)
+    body = StaffQuotasBody(quotas=[staff_quota_body(q, services.availability.state(q, now_ms)) for q in quotas])
+    return web.Response(
+        body=msgspec.json.encode(body),
+        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
+    )
+
+
+async def set_quota(request: web.Request) -> web.Response:
+    """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; judged by the ledger."""
+    if await _role(request) not in ROLES_THAT_CHANGE_QUOTAS:
+        raise Refused(problem_types.ROLE_NOT_ALLOWED)
+    services = request.app[SERVICES]
+    quota_id = request.match_info["id"]
+    change = read_quota_change(await read_body(request), quota_id, _version(request))
+    require_view(services, program_of(quota_id))
+    known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
+    if known is None:
+        raise Refused(problem_types.UNKNOWN_QUOTA)
+    answer = await services.reservations.set_quota(change)
+    if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
+        raise _refused_change(answer)
+    quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)
+    body = staff_quota_body(quota, services.availability.state(quota, services.availability.now_ms()))
+    return web.Response(
+        body=msgspec.json.encode(body),
+        headers={
+            hdrs.CONTENT_TYPE: "application/json",
+            hdrs.CACHE_CONTROL: NO_STORE,
+            hdrs.ETAG: f'"{quota.counts.version}"',
+        },
+    )
+
+
+def _version(request: web.Request) -> int:
+    """The version that If-Match names; 0 for any."""
+    header = request.headers.get(hdrs.IF_MATCH)
+    if header is None or header.strip() == "*":
+        return 0
+    tags = [tag for tag in strong_tags(header) if _VERSION.fullmatch(tag)]
+    return int(tags[0]) if len(tags) == 1 else _NO_VERSION
+
+
+def _refused_change(answer: Answer) -> Refused:
+    if answer.outcome is Outcome.BELOW_TAKEN:
+        return Refused(problem_types.BELOW_TAKEN, members={"taken": answer.taken})
+    if answer.outcome is Outcome.VERSION_MISMATCH:
+        return Refused(problem_types.VERSION_MISMATCH, members={"version": answer.version})
+    return Refused(problem_types.UNKNOWN_QUOTA)
+
+
+async def _seen(services: FrontServices, quota_id: str, version: int) -> Quota | None:
+    """The quota once the change has come back through the journal; None when it takes too long."""
+    availability = services.availability
+    deadline_s = asyncio.get_running_loop().time() + VIEW_WAIT_S
+    while (rest_s := deadline_s - asyncio.get_running_loop().time()) > 0:
+        seen = availability.version
+        quota = availability.quota(quota_id)
+        if quota is not None and quota.counts.version >= version:
+            return quota
+        await availability.wait_change(seen, rest_s)
+    return None
+
+
+def _changed(known: Quota, change: SetQuota, version: int) -> Quota:
+    names = ("capacity", "opens_at_ms", "closes_at_ms", "closed")
+    changes = {name: value for name in names if (value := getattr(change, name)) is not None}
+    return msgspec.structs.replace(
+        known,
+        terms=msgspec.structs.replace(known.terms, **changes),
+        counts=msgspec.structs.replace(known.counts, version=version),
+    )

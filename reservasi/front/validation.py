@@ -1,0 +1,133 @@
+"""What whole requests must look like, and what they mean once they do."""
+
+import re
+from datetime import date
+from typing import Any
+
+from reservasi.front.bodies import IDEMPOTENCY_KEY_CHARS_MAX
+from reservasi.front.fields import APPLICANT, CLAIM, CONFIRM, CONTACT, QUOTA_CHANGE, parse_moment_ms
+from reservasi.front.languages import Text
+from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.shapes import Findings, Wrong, read_json, read_object
+from reservasi.model import APPLICANTS_MAX, SetQuota
+from reservasi.reservations import Applicant, ClaimRequest, Contact
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+def idempotency_key(values: list[str]) -> str:
+    """The Idempotency-Key of a request, given all its header lines of that name."""
+    if not values or not values[0].strip():
+        raise Refused(IDEMPOTENCY_KEY_MISSING)
+    key = values[0]
+    if len(values) > 1 or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or not _VISIBLE_ASCII.fullmatch(key):
+        raise Refused(
+            INVALID_REQUEST,
+            findings=(
+                Finding(
+                    "Idempotency-Key",
+                    "idempotency-key-invalid",
+                    Text(
+                        f"Satu kunci, 1 sampai {IDEMPOTENCY_KEY_CHARS_MAX} karakter ASCII yang dapat dicetak.",
+                        f"One key of 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters.",
+                    ),
+                ),
+            ),
+        )
+    return key
+
+
+class ClaimBodyReader:
+    """Reads the body of a claim; `applicants_max` comes from the program the quota belongs to."""
+
+    def __init__(self, body: bytes) -> None:
+        self._findings = Findings()
+        decoded = read_json(body, self._findings)
+        self._claim: dict[str, Any] = {} if self._findings else read_object(decoded, CLAIM, "", self._findings)
+        quota = self._claim.get("quota")
+        self.quota = quota if type(quota) is str else ""  # not judged yet
+
+    def read(self, applicants_max: int, key: str) -> ClaimRequest:
+        """The validated request; refuses with every finding at once."""
+        applicants = self._claim.get("applicants")
+        if type(applicants) is list:
+            self._check_applicants(applicants, min(applicants_max, APPLICANTS_MAX))
+        contact = self._claim.get("contact")
+        if type(contact) is dict:
+            read_object(contact, CONTACT, "/contact", self._findings)
+        if self._findings:
+            raise Refused(INVALID_REQUEST, findings=self._findings.all())
+        return ClaimRequest(
+            quota=self.quota,
+            applicants=tuple(
+                Applicant(nik=a["nik"], name=a["name"], birth_date=date.fromisoformat(a["birth_date"]))
+                for a in self._claim["applicants"]
+            ),
+            contact=Contact(**contact) if contact else Contact(),
+            idempotency_key=key,
+        )
+
+    def _check_applicants(self, applicants: list[Any], applicants_max: int) -> None:
+        if not 1 <= len(applicants) <= applicants_max:
+            self._findings.add(
+                "/applicants",
+                Wrong(
+                    "applicants-count",
+                    Text(
+                        f"Jumlah pemohon harus 1 sampai {applicants_max}.",
+                        f"There must be 1 to {applicants_max} applicants.",
+                    ),
+                ),
+            )
+        first_seen: set[str] = set()
+        for index, applicant in enumerate(applicants[: APPLICANTS_MAX + 1]):
+            nik = read_object(applicant, APPLICANT, f"/applicants/{index}", self._findings).get("nik")
+            if type(nik) is not str:
+                continue
+            if nik in first_seen:
+                self._findings.add(f"/applicants/{index}/nik", _NIK_REPEATED)
+            first_seen.add(nik)
+
+
+_NIK_REPEATED = Wrong(
+    "nik-repeated",
+    Text("NIK ini sudah disebut untuk pemohon lain.", "This NIK is already given for another applicant."),
+)
+
+
+def read_confirm(body: bytes) -> str:
+    """The payment reference in the body of a confirm; "" when there is none."""
+    if not body:
+        return ""
+    findings = Findings()
+    decoded = read_json(body, findings)
+    confirm = {} if findings else read_object(decoded, CONFIRM, "", findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return str(confirm.get("payment_reference", ""))
+
+
+def read_quota_change(body: bytes, quota: str, version: int) -> SetQuota:
+    """The change that staff ask for; refuses with every finding at once."""
+    findings = Findings()
+    decoded = read_json(body, findings)
+    change = {} if findings else read_object(decoded, QUOTA_CHANGE, "", findings)
+    if not findings and not change:
+        findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return SetQuota(
+        quota=quota,
+        capacity=change.get("capacity"),
+        opens_at_ms=_moment_ms(change, "opens_at"),
+        closes_at_ms=_moment_ms(change, "closes_at"),
+        closed=change.get("closed"),
+        version=version,
+    )
+
+
+def _moment_ms(change: dict[str, Any], name: str) -> int | None:
+    if name not in change:
+        return None
+    return 0 if change[name] is None else parse_moment_ms(change[name])
