@@ -16,7 +16,8 @@ import structlog
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
-from reservasi.errors import RecordsUnavailable
+from reservasi.errors import ConfigurationError, RecordsUnavailable
+from reservasi.front.keys import FrontServices
 from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
@@ -75,15 +76,6 @@ class Ledgers:
         )
 
 
-class Front(msgspec.Struct, frozen=True, kw_only=True):
-    """What a front process works with."""
-
-    settings: Settings
-    reservations: Reservations
-    availability: Availability
-    catalogue: Catalogue
-
-
 class Operations(msgspec.Struct, frozen=True, kw_only=True):
     """What a command of the command line works with."""
 
@@ -113,7 +105,7 @@ async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
 
 
 @asynccontextmanager
-async def open_front(settings: Settings) -> AsyncIterator[Front]:
+async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
     """Everything a front needs, following every program of the catalogue, also those that are imported later."""
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings))
@@ -139,7 +131,9 @@ async def open_front(settings: Settings) -> AsyncIterator[Front]:
         catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
         stack.push_async_callback(catalogue.close)
         await catalogue.open(serve)
-        yield Front(settings=settings, reservations=reservations, availability=availability, catalogue=catalogue)
+        yield FrontServices(
+            settings=settings, reservations=reservations, availability=availability, catalogue=catalogue
+        )
 
 
 @asynccontextmanager
@@ -200,8 +194,10 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
     """Commands to one program's ledger, which is owned first where that is safe.
 
     Raises:
-        LedgerFenced: never here; the commands themselves raise it when the ledger could not be owned.
+        ConfigurationError: there is no such program.
     """
+    if program not in {known.id for known in await operations.records.programs()}:
+        raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
     connection = operations.ledgers.connection(program)
     try:
         owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)

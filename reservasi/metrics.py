@@ -8,7 +8,7 @@ reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of on
 import os
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -103,3 +103,9 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def forget_process(pid: int) -> None:
+    """A process has ended: its gauges no longer count. Its counters do, for what it did has happened."""
+    if os.environ.get(MULTIPROCESS_DIR_VARIABLE):
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -62,6 +62,14 @@ class State(StrEnum):
         return self in (State.HELD, State.CONFIRMED)
 
 
+class StaffRole(StrEnum):
+    """What a member of staff may do."""
+
+    ADMIN = "admin"  # everything
+    OPERATOR = "operator"  # look, and change quotas
+    VIEWER = "viewer"  # look
+
+
 class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What staff decide about a quota; everything the ledger needs to judge a claim, and what it is for."""
 

@@ -1,11 +1,13 @@
 """The admin port: whether the process lives, whether it can answer, and its metrics."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiohttp import hdrs, web
 
+from reservasi.errors import ConfigurationError
 from reservasi.front.keys import FrontServices
 from reservasi.metrics import CONTENT_TYPE, exposition
 
@@ -23,6 +25,31 @@ def front_readiness(services: FrontServices) -> Readiness:
         }
 
     return checks
+
+
+def worker_readiness() -> Readiness:
+    """A worker waits out whatever is missing, so it is ready as soon as it runs; its metrics say more."""
+    return lambda: {"worker": True}
+
+
+@asynccontextmanager
+async def serve_admin(readiness: Readiness, host: str, port: int) -> AsyncIterator[None]:
+    """Serve the admin port until the block ends. Several processes may share it: any of them answers.
+
+    Raises:
+        ConfigurationError: the port is taken by somebody else.
+    """
+    runner = web.AppRunner(create_admin_app(readiness), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, reuse_port=True).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigurationError(f"the admin port {host}:{port} cannot be opened: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def create_admin_app(readiness: Readiness) -> web.Application:

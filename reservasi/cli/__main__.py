@@ -1,0 +1,5 @@
+"""`python -m reservasi.cli`: the same as the installed command `reservasi`."""
+
+from reservasi.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""`reservasi doctor`, `openapi` and `version`."""
+
+import asyncio
+import platform
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+import msgspec
+import typer
+
+from reservasi import __version__
+from reservasi.bootstrap import Operations, open_operations, postgres_dsn
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, out, print_json, run
+from reservasi.errors import ReservasiError
+from reservasi.front.openapi import openapi_document
+from reservasi.front.probe import parses_in_c
+from reservasi.ledger.library import read_library
+from reservasi.ledger.server import read_facts
+from reservasi.model import Position
+from reservasi.records import upgrades
+from reservasi.settings import Settings
+
+DISK_FREE_MIN_BYTES = 1 << 30
+CALL_TIMEOUT_S = 5.0
+LAG_MAX_SEQ = 5000
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing the doctor looked at."""
+
+    check: str
+    ok: bool
+    said: str  # what was found, and what to do when it is not well
+
+
+def doctor(
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn_: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything the promises rest on; exit 1 when something is not well."""
+    settings = configured(
+        data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn_, start_timeout_s=int(CALL_TIMEOUT_S)
+    )
+    findings = run(_examine(settings))
+    if as_json:
+        print_json({"ok": all(finding.ok for finding in findings), "findings": findings})
+    else:
+        for finding in findings:
+            mark = "[green]ok  [/]" if finding.ok else "[bold red]bad [/]"
+            out.print(f"{mark} [dim]{finding.check:<20}[/] {finding.said}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _examine(settings: Settings) -> list[Finding]:
+    findings = [_interpreter(), _disk(settings)]
+    try:
+        findings.append(await _schema(settings))
+        async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
+            findings += await _server(operations)
+            findings += [await _program(operations, each.id) for each in await operations.records.programs()]
+    except (ReservasiError, TimeoutError) as error:
+        findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
+    return findings
+
+
+def _interpreter() -> Finding:
+    said = f"Python {platform.python_version()}, aiohttp {metadata.version('aiohttp')}"
+    if parses_in_c():
+        return Finding(check="interpreter", ok=True, said=f"{said} with its C parser")
+    return Finding(check="interpreter", ok=False, said=f"{said} without its C parser: install the binary wheel")
+
+
+def _disk(settings: Settings) -> Finding:
+    place = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    said = f"{free >> 20:,} MiB free at {place}"
+    return Finding(check="disk", ok=free >= DISK_FREE_MIN_BYTES, said=said)
+
+
+async def _schema(settings: Settings) -> Finding:
+    state = await upgrades.check(postgres_dsn(settings))
+    if state.up_to_date:
+        return Finding(check="schema", ok=True, said=f"at {state.current}")
+    said = f"at {state.current or 'nothing'}, this version wants {state.wanted}: run reservasi db upgrade"
+    return Finding(check="schema", ok=False, said=said)
+
+
+async def _server(operations: Operations) -> list[Finding]:
+    facts = await read_facts(operations.client)
+    checks = [
+        ("server version", facts.recent_enough, f"{facts.version}, wanted Redis 7.0.15 or newer, or Valkey"),
+        ("append-only file", facts.append_only, "appendonly yes, or a restart forgets what was promised"),
+        ("fsync", facts.synced_always, "appendfsync always, or power loss forgets up to two seconds"),
+        ("eviction", None if facts.evicts is None else not facts.evicts, "maxmemory-policy noeviction"),
+    ]
+    return [
+        Finding(check=check, ok=ok is not False, said=said if ok is not None else f"not allowed to ask; wanted: {said}")
+        for check, ok, said in checks
+    ]
+
+
+async def _program(operations: Operations, program: str) -> Finding:
+    check = f"program {program}"
+    connection = operations.ledgers.connection(program)
+    try:
+        meta = await connection.meta(CALL_TIMEOUT_S)
+    finally:
+        await connection.drop()
+    recorded = await operations.records.position(program) or Position(epoch=0, seq=0)
+    dead = await operations.records.dead_letter_count(program)
+    lag = meta.position.seq - recorded.seq
+    said = f"epoch {meta.position.epoch}, seq {meta.position.seq}, {lag} not recorded yet, {dead} dead letters"
+    if not meta.owned:
+        return Finding(check=check, ok=False, said=f"{said}; the ledger is fenced: is a worker running?")
+    return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)
+
+
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the HTTP API."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(openapi_document()), indent=2).decode() + "\n")
+
+
+def version(as_json: AsJson = False) -> None:
+    """Print the versions that matter when a fault is reported."""
+    facts: dict[str, Any] = {
+        "reservasi": __version__,
+        "library": read_library().name,
+        "python": platform.python_version(),
+        "aiohttp": metadata.version("aiohttp"),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        out.print("  ".join(f"{name} {value}" for name, value in facts.items()))

@@ -1,0 +1,118 @@
+"""What all commands share: options, output for people or as JSON, progress, exit codes."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from reservasi import logs, settings
+from reservasi.errors import ConfigurationError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+DataDir: TypeAlias = Annotated[
+    Path | None, typer.Option("--data-dir", help="where the embedded servers keep their data", show_default=False)
+]
+RedisUrl: TypeAlias = Annotated[
+    str | None, typer.Option("--redis-url", help="an existing Redis or Valkey instead of the embedded one")
+]
+PostgresDsn: TypeAlias = Annotated[
+    str | None, typer.Option("--postgres-dsn", help="an existing PostgreSQL instead of the embedded one")
+]
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+T = TypeVar("T")
+
+
+def configured(**flags: object) -> settings.Settings:
+    """The settings under these flags, with logging set up after them; a usage error when they cannot be used."""
+    try:
+        loaded = settings.load(**flags)
+    except ConfigurationError as error:
+        fail(str(error), as_json="--json" in sys.argv)
+        raise typer.Exit(EXIT_USAGE) from error
+    logs.configure(loaded.log_level, loaded.log_format)
+    return loaded
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine."""
+    return asyncio.run(coroutine)
+
+
+def fail(message: str, *, as_json: bool) -> None:
+    """Say what went wrong: as JSON on standard output where that was asked for, else on standard error."""
+    if as_json:
+        print_json({"error": message})
+    else:
+        err.print(f"[bold red]reservasi:[/] {_plain(message)}")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, alone on its line."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def show(value: Mapping[str, Any], *, as_json: bool) -> None:
+    """One thing: a line a field, or JSON."""
+    if as_json:
+        print_json(value)
+        return
+    width = max((len(name) for name in value), default=0)
+    for name, field in value.items():
+        out.print(f"[dim]{name:<{width}}[/]  {_plain(_words(field))}")
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Many things: a table, or JSON."""
+    if as_json:
+        print_json(list(rows))
+        return
+    if not rows:
+        out.print("[dim]none[/]")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(_words(field)) for field in row.values()))
+    out.print(table)
+
+
+@contextmanager
+def progress(what: str, total: int, *, quiet: bool) -> Iterator[Any]:
+    """A bar on standard error for anything that may take longer than a second; yields `advance(count)`."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, disable=quiet) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count=1: bar.advance(task, count)
+
+
+def _words(field: Any) -> str:
+    if field is None:
+        return "-"
+    if isinstance(field, bool):
+        return "yes" if field else "no"
+    return str(field)
+
+
+def _plain(text: str) -> str:
+    """Text as it is, not as Rich's markup."""
+    return text.replace("[", r"\[")

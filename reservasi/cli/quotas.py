@@ -1,0 +1,165 @@
+"""`reservasi quota`: look at a quota, change it, close it."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+import typer
+
+from reservasi.bootstrap import open_operations, open_program
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    PostgresDsn,
+    RedisUrl,
+    configured,
+    fail,
+    run,
+    show,
+    show_rows,
+)
+from reservasi.model import CAPACITY_MAX, Answer, Outcome, Quota, SetQuota
+from reservasi.programs import program_of
+from reservasi.settings import Settings
+
+app = typer.Typer(help="Quotas: the places of one channel in one slot.", no_args_is_help=True)
+
+QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.20261201.0800.online")]
+SNAPSHOT_TIMEOUT_S = 5.0
+
+REFUSALS = {
+    Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
+    Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be less",
+    Outcome.VERSION_MISMATCH: "{id} is at version {version} now: somebody changed it",
+}
+
+
+@app.command("show")
+def show_quota(
+    quota: Annotated[str, typer.Argument(help="a quota's id, or a program's to list all of its quotas")],
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one quota, or all of a program, as the ledger has them now."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    quotas = run(_quotas(settings, program_of(quota)))
+    if quotas is None:
+        fail("the ledger is fenced: it has not been compared with the records yet", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    if "." not in quota:
+        show_rows([describe(each) for each in sorted(quotas, key=lambda each: each.id)], as_json=as_json)
+        return
+    found = next((each for each in quotas if each.id == quota), None)
+    if found is None:
+        fail(f"there is no quota {quota}", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show(describe(found), as_json=as_json)
+
+
+@app.command("set")
+def set_quota(
+    quota: QuotaId,
+    capacity: Annotated[int | None, typer.Option(min=0, max=CAPACITY_MAX, help="places")] = None,
+    opens_at: Annotated[str | None, typer.Option(help='RFC 3339 time, or "now"')] = None,
+    version: Annotated[int, typer.Option(min=0, help="only when the quota is at this version; 0: at any")] = 0,
+    reopen: Annotated[bool, typer.Option("--reopen", help="undo a close")] = False,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a quota's capacity or opening, also while it is open."""
+    if capacity is None and opens_at is None and not reopen:
+        fail("nothing to change: give --capacity, --opens-at or --reopen", as_json=as_json)
+        raise typer.Exit(EXIT_USAGE)
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    command = SetQuota(
+        quota=quota,
+        capacity=capacity,
+        opens_at_ms=None if opens_at is None else _milliseconds(opens_at),
+        closed=False if reopen else None,
+        version=version,
+    )
+    _change(settings, command, as_json=as_json)
+
+
+@app.command("close")
+def close_quota(
+    quota: QuotaId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take no more claims for a quota; what is held or confirmed stays."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    _change(settings, SetQuota(quota=quota, closed=True), as_json=as_json)
+
+
+def describe(quota: Quota) -> dict[str, Any]:
+    """A quota's fields for people and programs."""
+    terms, counts = quota.terms, quota.counts
+    return {
+        "id": quota.id,
+        "office": terms.office,
+        "service": terms.service,
+        "channel": terms.channel,
+        "date": terms.date,
+        "start": terms.start,
+        "end": terms.end,
+        "capacity": terms.capacity,
+        "held": counts.held,
+        "confirmed": counts.confirmed,
+        "returning": counts.returning,
+        "remaining": quota.remaining,
+        "opens_at": _moment(terms.opens_at_ms),
+        "closes_at": _moment(terms.closes_at_ms),
+        "closed": terms.closed,
+        "version": counts.version,
+    }
+
+
+def _moment(at_ms: int) -> str | None:
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
+
+
+def _milliseconds(moment: str) -> int:
+    if moment == "now":
+        return 0
+    try:
+        parsed = dt.datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise typer.BadParameter(f"{moment} is not a time such as 2026-12-01T14:00:00+07:00") from error
+    if parsed.tzinfo is None:
+        raise typer.BadParameter(f"{moment} has no offset, such as +07:00")
+    return int(parsed.timestamp() * 1000)
+
+
+async def _quotas(settings: Settings, program: str) -> list[Quota] | None:
+    async with open_operations(settings) as operations:
+        connection = operations.ledgers.connection(program)
+        try:
+            snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
+        finally:
+            await connection.drop()
+    return None if snapshot is None else snapshot.quotas
+
+
+def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
+    async def work() -> tuple[Answer, list[Quota]]:
+        async with (
+            open_operations(settings) as operations,
+            open_program(operations, program_of(command.quota)) as group,
+        ):
+            answer = await group.submit(command)
+        return answer, await _quotas(settings, program_of(command.quota)) or []
+
+    answer, quotas = run(work())
+    if answer.outcome in REFUSALS:
+        message = REFUSALS[answer.outcome].format(id=command.quota, taken=answer.taken, version=answer.version)
+        fail(message, as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show(next(describe(each) for each in quotas if each.id == command.quota), as_json=as_json)

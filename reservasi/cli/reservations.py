@@ -1,0 +1,117 @@
+"""`reservasi reservation`: look one up in ledger and records, or end it on behalf of staff."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, fail, run, show
+from reservasi.model import Answer, Cancel, Find, Outcome, Release
+from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
+
+app = typer.Typer(help="Reservations of people.", no_args_is_help=True)
+
+ReservationId = Annotated[str, typer.Argument(help="26 characters, as the claim returned it")]
+NIK_SHOWN = 4  # last digits; the rest is masked
+
+
+@app.command("show")
+def show_reservation(
+    reservation_id: ReservationId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a reservation: what the ledger says, and the booking in PostgreSQL."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    async def work() -> dict[str, Any] | None:
+        async with open_operations(settings) as operations:
+            return await _describe(operations, reservation_id)
+
+    found = run(work())
+    if found is None:
+        fail(f"there is no reservation {reservation_id}", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show(found, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_reservation(
+    reservation_id: ReservationId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a reservation as staff: also after the applicant's last moment for it."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    async def work() -> Answer | None:
+        async with open_operations(settings) as operations:
+            program = await _program_of(operations, reservation_id)
+            if program is None:
+                return None
+            async with open_program(operations, program) as group:
+                answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=True))
+                if answer.outcome is Outcome.NOT_CONFIRMED:
+                    answer = await group.submit(Release(reservation_id=reservation_id))
+                return answer
+
+    answer = run(work())
+    if answer is None or answer.outcome is Outcome.NOT_FOUND:
+        fail(f"there is no reservation {reservation_id}", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    if answer.outcome not in (Outcome.CANCELLED, Outcome.RELEASED, Outcome.EXISTS):
+        fail(f"{reservation_id} cannot be ended: it is {answer.state}", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show({"id": reservation_id, "status": answer.state, "quota": answer.quota}, as_json=as_json)
+
+
+async def _program_of(operations: Operations, reservation_id: str) -> str | None:
+    programs = await operations.records.programs()
+    return next((each.id for each in programs if program_tag(each.id) == reservation_id[:TAG_CHARS]), None)
+
+
+async def _describe(operations: Operations, reservation_id: str) -> dict[str, Any] | None:
+    program = await _program_of(operations, reservation_id)
+    if program is None:
+        return None
+    async with open_program(operations, program) as group:
+        answer = await group.submit(Find(reservation_id=reservation_id))
+    booking = await operations.records.booking(reservation_id)
+    hold = None if booking else await operations.records.hold(reservation_id)
+    row = booking or hold
+    if answer.outcome is Outcome.NOT_FOUND and row is None:
+        return None
+    return {
+        "id": reservation_id,
+        "program": program,
+        "status": answer.state or (booking.state if booking else None),
+        "quota": answer.quota or (row.quota if row else None),
+        "places": answer.places or (row.places if row else None),
+        "hold_expires_at": _moment(answer.deadline_ms),
+        "recorded": booking.state if booking else ("held" if hold else None),
+        "booking_code": booking.booking_code if booking else None,
+        "payment_reference": booking.payment_reference if booking else None,
+        "applicants": _applicants(operations, reservation_id, row.sealed) if row else [],
+    }
+
+
+def _applicants(operations: Operations, reservation_id: str, sealed: str) -> list[dict[str, str]]:
+    """Who it is for, their numbers masked."""
+    try:
+        personal = msgspec.json.decode(operations.sealing.open(reservation_id, sealed))
+    except SealBroken:
+        return [{"name": "sealed under another key"}]
+    return [
+        {"name": each["name"], "nik": "*" * (len(each["nik"]) - NIK_SHOWN) + each["nik"][-NIK_SHOWN:]}
+        for each in personal["applicants"]
+    ]
+
+
+def _moment(at_ms: int) -> str | None:
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None

@@ -1,0 +1,139 @@
+"""`reservasi api` and `reservasi worker`: the two kinds of process that `up` runs, each also alone.
+
+Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
+stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
+
+import typer
+from gunicorn.app.base import BaseApplication
+
+from reservasi import logs
+from reservasi.bootstrap import open_front, open_worker
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, configured, run
+from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
+from reservasi.front.app import create_app
+from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
+from reservasi.settings import Settings
+
+WORKER_CLASS = "aiohttp.GunicornUVLoopWebWorker"
+Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
+PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
+AdminPort = Annotated[int | None, typer.Option("--admin-port", min=0, max=65535, help="port for probes and metrics")]
+Processes = Annotated[int | None, typer.Option("--processes", min=1, max=64, help="front processes")]
+
+
+class Fronts(BaseApplication):
+    """Gunicorn with our settings in place of its own files and flags."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Translate our settings to gunicorn's."""
+        settings = self._settings
+        values: dict[str, Any] = {
+            "bind": f"{settings.host}:{settings.port}",
+            "workers": settings.processes,
+            "worker_class": WORKER_CLASS,
+            "backlog": settings.backlog,
+            "keepalive": settings.keepalive_s,
+            "graceful_timeout": settings.shutdown_timeout_s,
+            "timeout": 60,
+            "accesslog": None,
+            "loglevel": "warning",
+            "proc_name": "reservasi-front",
+            "child_exit": lambda _server, worker: forget_process(worker.pid),
+            "control_socket_disable": True,
+        }
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """What a process makes its application with; called once in each."""
+        return self._make_app
+
+    async def _make_app(self) -> Any:
+        settings = self._settings
+        logs.configure(settings.log_level, settings.log_format)
+        stack = AsyncExitStack()
+        services = await stack.enter_async_context(open_front(settings))
+        readiness = front_readiness(services)
+        await stack.enter_async_context(serve_admin(readiness, settings.admin_host, settings.admin_port))
+        app = create_app(services)
+
+        async def close(_app: object) -> None:
+            await stack.aclose()
+
+        app.on_cleanup.append(close)
+        return app
+
+
+def api(
+    host: Host = None,
+    port: PortFlag = None,
+    admin_port: AdminPort = None,
+    processes: Processes = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the HTTP fronts alone; a worker must run somewhere, or confirmations stay "confirming"."""
+    settings = configured(
+        host=host,
+        port=port,
+        admin_port=admin_port,
+        processes=processes,
+        data_dir=data_dir,
+        redis_url=redis_url,
+        postgres_dsn=postgres_dsn,
+        log_format="json" if as_json else None,
+    )
+    _share_metrics()
+    Fronts(settings).run()
+
+
+def worker(
+    admin_port: AdminPort = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the recorder: journal to PostgreSQL, expired holds, ownership of the ledger. Several are safe."""
+    settings = configured(
+        worker_admin_port=admin_port,
+        data_dir=data_dir,
+        redis_url=redis_url,
+        postgres_dsn=postgres_dsn,
+        log_format="json" if as_json else None,
+    )
+    run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for received in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    async with (
+        open_worker(settings),
+        serve_admin(worker_readiness(), settings.admin_host, settings.worker_admin_port),
+    ):
+        await stop.wait()
+
+
+def _share_metrics() -> None:
+    """Several processes count into one directory; the metrics library wants to know before it is imported."""
+    if MULTIPROCESS_DIR_VARIABLE not in os.environ:
+        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix="reservasi-metrics-")}
+        os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli", *sys.argv[1:]], environment)  # noqa: S606

@@ -1,0 +1,154 @@
+"""`reservasi up`: the whole service on one machine, from nothing to an address that answers."""
+
+import asyncio
+import datetime as dt
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, configured, err, fail, out, print_json, run
+from reservasi.cli.programs import DAYS_DEFAULT, import_program
+from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
+from reservasi.cli.staff import add_staff
+from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
+from reservasi.errors import ConfigurationError, EmbeddedServerError
+from reservasi.front.probe import wait_ready
+from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
+from reservasi.model import StaffRole
+from reservasi.programs import Program, read_program
+from reservasi.records import upgrades
+from reservasi.sealing import load_key_ring
+from reservasi.settings import Settings
+from reservasi.supervisor import Role, Supervisor
+
+PROGRAMS_DIR = Path("config/programs")
+STAFF_KEY_FILE = "staff-api-key"
+DEMO_STAFF = "demo"
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="load config/programs and open quotas now")] = False,
+    host: Host = None,
+    port: PortFlag = None,
+    admin_port: AdminPort = None,
+    processes: Processes = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."""
+    settings = configured(host=host, port=port, admin_port=admin_port, processes=processes, data_dir=data_dir)
+    programs = _demo_programs() if demo else []
+    try:
+        with occupied(settings.data_dir, run_as=settings.run_as):
+            run(_up(settings, programs, as_json=as_json))
+    except EmbeddedServerError as error:
+        fail(str(error), as_json=as_json)
+        raise typer.Exit(EXIT_FAILED) from error
+
+
+async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> None:
+    stop = asyncio.Event()
+    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    async with AsyncExitStack() as stack:
+        supervisor = await stack.enter_async_context(Supervisor())
+        work = asyncio.create_task(_start(supervisor, settings, programs, as_json=as_json))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            return
+        work.result()
+        await supervisor.run_until(stop)
+
+
+async def _start(supervisor: Supervisor, settings: Settings, programs: list[Program], *, as_json: bool) -> None:
+    """Stores first, then the schema, then the processes; the demo's programs while those come up."""
+    load_key_ring(settings.secrets_path, create=settings.secrets_file is None)
+    await _start_stores(supervisor, settings)
+    with err.status("schema"):
+        await upgrades.upgrade(postgres_dsn(settings))
+    if programs:
+        await _load_demo(settings, programs, quiet=as_json)
+    environment = _environment(settings)
+    command = (sys.executable, "-m", "reservasi.cli")
+    await supervisor.start(Role(name="worker", argv=(*command, "worker"), env=environment))
+    fronts = Role(name="fronts", argv=(*command, "api"), env=environment)
+    await supervisor.start(fronts)
+    with err.status("fronts"):
+        await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s)
+    _announce(settings, as_json=as_json)
+
+
+async def _start_stores(supervisor: Supervisor, settings: Settings) -> None:
+    stores: list[Any] = []
+    if not settings.redis_url:
+        stores.append(EmbeddedValkey(settings.data_dir, settings.start_timeout_s, run_as=settings.run_as))
+    if not settings.postgres_dsn:
+        stores.append(EmbeddedPostgres(settings.data_dir, settings.start_timeout_s, settings.run_as))
+    for store in stores:
+        with err.status(store.name):
+            await supervisor.start(store)
+
+
+def _demo_programs() -> list[Program]:
+    files = sorted(PROGRAMS_DIR.glob("*.toml"))
+    if not files:
+        raise ConfigurationError(f"--demo found no program in {PROGRAMS_DIR.resolve()}: start it in the checkout")
+    return [read_program(file) for file in files]
+
+
+async def _load_demo(settings: Settings, programs: list[Program], *, quiet: bool) -> None:
+    """Every shipped program; those marked as a demo open now. What exists already is left as it is."""
+    async with open_operations(settings) as operations:
+        for program in programs:
+            first = dt.datetime.now(program.zone).date()
+            last = first + dt.timedelta(days=DAYS_DEFAULT)
+            await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+        key_file = Places.of(settings.data_dir).data_dir / STAFF_KEY_FILE
+        if not key_file.exists():
+            key = await add_staff(operations, DEMO_STAFF, StaffRole.OPERATOR)
+            key_file.touch(mode=0o600)
+            key_file.write_text(f"{key}\n")
+
+
+def _environment(settings: Settings) -> Mapping[str, str]:
+    """The children's settings: exactly ours, whichever way we got them."""
+    metrics = Places.of(settings.data_dir).data_dir / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
+    metrics.mkdir(mode=0o700)
+    environment = {MULTIPROCESS_DIR_VARIABLE: str(metrics)}
+    for name, value in settings.model_dump(mode="json").items():
+        environment[f"RESERVASI_{name.upper()}"] = "" if value is None else str(value)
+    if settings.secrets_file is None:
+        environment["RESERVASI_SECRETS_FILE"] = str(settings.secrets_path)
+    return environment
+
+
+def _announce(settings: Settings, *, as_json: bool) -> None:
+    key_file = settings.data_dir / STAFF_KEY_FILE
+    addresses = {
+        "api": f"http://{settings.host}:{settings.port}",
+        "admin": f"http://{settings.admin_host}:{settings.admin_port}",
+        "worker_admin": f"http://{settings.admin_host}:{settings.worker_admin_port}",
+        "redis": redis_url(settings),
+        "postgres": postgres_dsn(settings),
+        "data_dir": str(settings.data_dir),
+    }
+    if key_file.exists():
+        addresses["staff_api_key"] = str(key_file)
+    if as_json:
+        print_json(addresses)
+        return
+    out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
+    for name, address in addresses.items():
+        out.print(f"  [dim]{name:<14}[/] {address}")

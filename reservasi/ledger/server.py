@@ -1,0 +1,55 @@
+"""What kind of server the ledger lives in, and whether it is set up to keep what it accepted."""
+
+from typing import Any
+
+import msgspec
+import redis.asyncio as redis_asyncio
+
+from reservasi.errors import LedgerUnreachable
+from reservasi.ledger.connection import LOST
+
+VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
+
+
+class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A server's version and the settings that promises rest on; None where it does not say."""
+
+    version: str
+    recent_enough: bool
+    append_only: bool | None
+    synced_always: bool | None  # appendfsync always: survives power loss, not only a crash
+    evicts: bool | None  # a ledger must never lose keys to memory pressure
+
+
+async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
+    """Ask the server.
+
+    Raises:
+        LedgerUnreachable: it does not answer.
+    """
+    try:
+        info: dict[str, Any] = await client.info("server")
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
+    version = str(info["redis_version"])
+    name = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {version}"
+    policy = await _setting(client, "maxmemory-policy")
+    append_only = await _setting(client, "appendonly")
+    sync = await _setting(client, "appendfsync")
+    return ServerFacts(
+        version=name,
+        recent_enough=tuple(int(part) for part in version.split(".")[:3]) >= VERSION_MIN,
+        append_only=None if append_only is None else append_only == "yes",
+        synced_always=None if sync is None else sync == "always",
+        evicts=None if policy is None else policy != "noeviction",
+    )
+
+
+async def _setting(client: redis_asyncio.Redis, name: str) -> str | None:
+    """A server's setting; None when we may not ask, as on managed services."""
+    try:
+        found: dict[Any, Any] = await client.config_get(name)
+    except LOST:
+        return None
+    values = [value.decode() if isinstance(value, bytes) else str(value) for value in found.values()]
+    return values[0] if values else None
