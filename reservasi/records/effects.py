@@ -6,8 +6,9 @@ step contradicts within the batch itself raises `Unapplicable`; what contradicts
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
+
+import msgspec
 
 from reservasi.model import Confirmed, Ended, Held, QuotaSet, QuotaTerms, Returned, State
 
@@ -18,8 +19,7 @@ class Unapplicable(Exception):  # never leaves this package
     """An event does not fit what is recorded."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stamped:
+class Stamped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event with what its entry says about it."""
 
     epoch: int
@@ -27,13 +27,13 @@ class Stamped:
     event: AnyEvent
 
 
-@dataclass(kw_only=True, slots=True)
-class Life:
+class Life(msgspec.Struct, kw_only=True, gc=False):
     """What a batch does to one reservation."""
 
     reservation_id: str
     quota: str
     places: int
+    state: State = State.HELD  # where the batch leaves it
     held: Held | None = None  # None: the batch found it held or confirmed
     held_epoch: int = 0
     held_at_ms: int = 0
@@ -45,20 +45,12 @@ class Life:
     seq: int = 0
 
     @property
-    def state(self) -> State:
-        """Where the batch leaves the reservation."""
-        if self.ended is not None:
-            return self.ended.state
-        return State.CONFIRMED if self.confirmed is not None else State.HELD
-
-    @property
     def returns_at_ms(self) -> int:
         """When the places of an ended reservation return."""
         return self.ended.returns_at_ms if self.ended is not None else 0
 
 
-@dataclass(kw_only=True, slots=True)
-class QuotaChange:
+class QuotaChange(msgspec.Struct, kw_only=True):
     """What a batch does to one quota."""
 
     booked_delta: int = 0  # confirmed places gained or lost
@@ -66,18 +58,19 @@ class QuotaChange:
     version: int = 0
 
 
-@dataclass(kw_only=True, slots=True)
-class Effects:
+class Effects(msgspec.Struct, kw_only=True):
     """What a batch leads to, by table; lists hold each reservation at most once."""
 
-    quotas: dict[str, QuotaChange] = field(default_factory=dict)
-    quotas_held: set[str] = field(default_factory=set)  # must exist, though nothing about them changes
-    new_holds: list[Life] = field(default_factory=list)
-    new_bookings: list[Life] = field(default_factory=list)  # held and confirmed here
-    moved: list[Life] = field(default_factory=list)  # a recorded hold becomes a booking
-    ended_holds: list[Life] = field(default_factory=list)
-    ended_bookings: list[Life] = field(default_factory=list)
-    ended_at_once: list[Life] = field(default_factory=list)  # moved and cancelled here: their applicants end as well
+    quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
+    quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
+    new_holds: list[Life] = msgspec.field(default_factory=list)
+    new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed here
+    moved: list[Life] = msgspec.field(default_factory=list)  # a recorded hold becomes a booking
+    ended_holds: list[Life] = msgspec.field(default_factory=list)
+    ended_bookings: list[Life] = msgspec.field(default_factory=list)
+    ended_at_once: list[Life] = msgspec.field(
+        default_factory=list
+    )  # moved and cancelled here: their applicants end as well
 
 
 def net_effects(events: Iterable[Stamped]) -> Effects:
@@ -132,7 +125,7 @@ def _confirm(effects: Effects, lives: dict[str, list[Life]], stamped: Stamped, e
     life = _current(lives, event)
     if life.state is not State.HELD:
         raise Unapplicable(f"confirmed while {life.state}")
-    life.confirmed, life.confirmed_at_ms = event, stamped.at_ms
+    life.state, life.confirmed, life.confirmed_at_ms = State.CONFIRMED, event, stamped.at_ms
     life.epoch, life.seq = stamped.epoch, event.seq
     effects.quotas.setdefault(event.quota, QuotaChange()).booked_delta += event.places
 
@@ -143,7 +136,7 @@ def _end(effects: Effects, lives: dict[str, list[Life]], stamped: Stamped, event
     before = State.CONFIRMED if event.state is State.CANCELLED else State.HELD
     if event.state.live or (found_here and life.state is not before):
         raise Unapplicable(f"{event.state} while {life.state}")
-    life.ended, life.ended_at_ms = event, stamped.at_ms
+    life.state, life.ended, life.ended_at_ms = event.state, event, stamped.at_ms
     life.epoch, life.seq = stamped.epoch, event.seq
     if event.state is State.CANCELLED:
         effects.quotas.setdefault(event.quota, QuotaChange()).booked_delta -= event.places

@@ -1,0 +1,48 @@
+"""Metrics: over several processes, with the unit in the name and bounded labels."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+import reservasi.metrics  # noqa: F401  # registers them
+
+LABELS = {
+    "program",
+    "fault",
+    "method",
+    "route",
+    "outcome",
+    "role",
+    "command",
+    "kind",
+    "le",
+    "reason",
+    "state",
+    "problem",
+}
+COUNTED = """
+from reservasi import metrics
+metrics.RECORDED_EVENTS.labels("demo").inc({events})
+metrics.RECORDED_SEQ.labels("demo").set({events})
+"""
+
+
+def test_the_exposition_adds_up_all_processes(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for events in (3, 4):
+        subprocess.run([sys.executable, "-c", COUNTED.format(events=events)], env=environment, check=True)
+    show = "from reservasi import metrics; print(metrics.exposition().decode())"
+    done = subprocess.run([sys.executable, "-c", show], env=environment, check=True, capture_output=True, text=True)
+    assert 'reservasi_recorded_events_total{program="demo"} 7.0' in done.stdout
+
+
+def test_names_are_ours_and_labels_are_bounded() -> None:
+    for metric in REGISTRY.collect():
+        if metric.name.startswith(("python_", "process_")):
+            continue
+        assert metric.name.startswith("reservasi_"), metric.name
+        assert metric.documentation.endswith("."), metric.name
+        assert {label for sample in metric.samples for label in sample.labels} <= LABELS
