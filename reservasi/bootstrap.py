@@ -87,17 +87,17 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
+async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIterator[Operations]:
     """Records and ledgers, opened once PostgreSQL answers.
 
     Raises:
-        RecordsUnavailable: it did not answer within `start_timeout_s`.
+        RecordsUnavailable: it did not answer within `wait_s`.
     """
     async with AsyncExitStack() as stack:
         sealing = Sealing(load_key_ring(settings.secrets_path, create=settings.secrets_file is None))
         client = open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
         stack.push_async_callback(client.aclose)
-        records = await _open_records(settings)
+        records = await _open_records(settings, wait_s)
         stack.push_async_callback(records.close)
         yield Operations(
             settings=settings, client=client, records=records, ledgers=Ledgers(settings, client), sealing=sealing
@@ -108,7 +108,7 @@ async def open_operations(settings: Settings) -> AsyncIterator[Operations]:
 async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
     """Everything a front needs, following every program of the catalogue, also those that are imported later."""
     async with AsyncExitStack() as stack:
-        operations = await stack.enter_async_context(open_operations(settings))
+        operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         ledgers = operations.ledgers
         availability = Availability(
             ledgers.connection, ledgers.journal, block_ms=settings.follow_block_ms, stale_ms=settings.view_stale_ms
@@ -140,7 +140,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
 async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
     """The recorder, the owner and the sweeper of every program, running until the block ends."""
     async with AsyncExitStack() as stack:
-        operations = await stack.enter_async_context(open_operations(settings))
+        operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 
@@ -213,14 +213,10 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
         await group.close()
 
 
-async def _open_records(settings: Settings) -> Records:
-    """Records, waiting for a PostgreSQL that is still starting.
-
-    Raises:
-        RecordsUnavailable: it did not answer within `start_timeout_s`.
-    """
+async def _open_records(settings: Settings, wait_s: float) -> Records:
+    """Records, waiting for a PostgreSQL that is still starting."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.start_timeout_s
+    deadline = loop.time() + wait_s
     while True:
         try:
             return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)

@@ -93,13 +93,12 @@ class Reservations:
             return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
         if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
             return reservation_id, _without_ledger(Outcome.SOLD_OUT)
+        personal = msgspec.json.encode({"applicants": request.applicants, "contact": request.contact})
         command = Claim(
             reservation_id=reservation_id,
             quota=request.quota,
-            fingerprint=self._sealing.fingerprint(
-                msgspec.json.encode((request.quota, request.applicants, request.contact))
-            ),
-            sealed=self._sealing.seal(reservation_id, msgspec.json.encode((request.applicants, request.contact))),
+            fingerprint=self._sealing.fingerprint(f"{request.quota}\0".encode() + personal),
+            sealed=self._sealing.seal(reservation_id, personal),
             persons=persons,
         )
         return reservation_id, await group.submit(command)

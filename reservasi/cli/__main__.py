@@ -1,5 +1,5 @@
 """`python -m reservasi.cli`: the same as the installed command `reservasi`."""
 
-from reservasi.cli import main
+from reservasi.cli.main import main
 
 main()

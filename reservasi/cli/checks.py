@@ -42,9 +42,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look at everything the promises rest on; exit 1 when something is not well."""
-    settings = configured(
-        data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn_, start_timeout_s=int(CALL_TIMEOUT_S)
-    )
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn_)
     findings = run(_examine(settings))
     if as_json:
         print_json({"ok": all(finding.ok for finding in findings), "findings": findings})

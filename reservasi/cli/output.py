@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from reservasi import logs, settings
-from reservasi.errors import ConfigurationError
+from reservasi.errors import ConfigurationError, ReservasiError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -49,6 +49,15 @@ def configured(**flags: object) -> settings.Settings:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine."""
     return asyncio.run(coroutine)
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line; a fault becomes one clear line and exit 1, anything else is a bug and shows itself."""
+    try:
+        app()
+    except ReservasiError as error:
+        fail(str(error), as_json="--json" in sys.argv)
+        sys.exit(EXIT_FAILED)
 
 
 def fail(message: str, *, as_json: bool) -> None:

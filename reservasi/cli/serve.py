@@ -17,9 +17,10 @@ from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
 from reservasi.bootstrap import open_front, open_worker
-from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, configured, run
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, configured, run, run_app
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
+from reservasi.front.server import create_runner
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import Settings
 
@@ -45,7 +46,6 @@ class Fronts(BaseApplication):
             "workers": settings.processes,
             "worker_class": WORKER_CLASS,
             "backlog": settings.backlog,
-            "keepalive": settings.keepalive_s,
             "graceful_timeout": settings.shutdown_timeout_s,
             "timeout": 60,
             "accesslog": None,
@@ -75,7 +75,7 @@ class Fronts(BaseApplication):
             await stack.aclose()
 
         app.on_cleanup.append(close)
-        return app
+        return create_runner(app, settings)
 
 
 def api(
@@ -136,4 +136,12 @@ def _share_metrics() -> None:
     """Several processes count into one directory; the metrics library wants to know before it is imported."""
     if MULTIPROCESS_DIR_VARIABLE not in os.environ:
         environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix="reservasi-metrics-")}
-        os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli", *sys.argv[1:]], environment)  # noqa: S606
+        os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli.serve", *sys.argv[1:]], environment)  # noqa: S606
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command("api")(api)
+app.command("worker")(worker)
+
+if __name__ == "__main__":
+    run_app(app)

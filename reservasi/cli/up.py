@@ -80,7 +80,7 @@ async def _start(supervisor: Supervisor, settings: Settings, programs: list[Prog
     if programs:
         await _load_demo(settings, programs, quiet=as_json)
     environment = _environment(settings)
-    command = (sys.executable, "-m", "reservasi.cli")
+    command = (sys.executable, "-m", "reservasi.cli.serve")
     await supervisor.start(Role(name="worker", argv=(*command, "worker"), env=environment))
     fronts = Role(name="fronts", argv=(*command, "api"), env=environment)
     await supervisor.start(fronts)
