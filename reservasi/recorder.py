@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from reservasi import metrics
-from reservasi.errors import JournalGap, LedgerFault, ReservasiError, StaleRecorder, Unavailable
+from reservasi.errors import JournalGap, LedgerFault, StaleRecorder, Unavailable
 from reservasi.model import JournalEntry, Position
 from reservasi.records import BookingCode, Lead, Records
 
@@ -100,6 +100,10 @@ class Recorder:
             except (Unavailable, StaleRecorder) as error:
                 self._interrupted("recording_interrupted", error)
                 pause_s = self._backoff.next_s(BACKOFF_MAX_S)
+            except Exception as error:  # a bug; to stop for good would turn it into bookings that nobody recorded
+                self._halted.set(1)
+                self._interrupted("recording_failed", error, exc_info=True)
+                pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
             finally:
                 self._active.set(0)
             await _pause(stop, pause_s)
@@ -161,9 +165,9 @@ class Recorder:
             metrics.RECORD_DELAY_SECONDS.labels(self._program).observe(max(0.0, now_ms - entry.at_ms) / 1000)
         self._lag.set(0)
 
-    def _interrupted(self, what: str, error: ReservasiError) -> None:
+    def _interrupted(self, what: str, error: Exception, *, exc_info: bool = False) -> None:
         metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
-        self._log.warning(what, fault=type(error).__name__, reason=str(error))
+        self._log.warning(what, fault=type(error).__name__, reason=str(error), exc_info=exc_info)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -1,11 +1,20 @@
-"""A program's journal, written by hand, so that a test decides what the ledger accepted; and records to put it in."""
+"""A journal written by hand, so that a test decides what the ledger accepted; records to put it in; recorders."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import asyncpg
 import msgpack
 import pytest
+from prometheus_client import REGISTRY
 
+from reservasi.ledger import keys
+from reservasi.ledger.connection import open_client
+from reservasi.ledger.journal import Journal
 from reservasi.model import (
     Confirmed,
     Ended,
@@ -18,8 +27,10 @@ from reservasi.model import (
     State,
     chain_hash,
 )
+from reservasi.recorder import Recorder
 from reservasi.records import Records, upgrade
 
+DEADLINE_S = 30
 AT_MS = 1_780_000_000_000
 LETTERS = {State.RELEASED: "r", State.EXPIRED: "x", State.CANCELLED: "k"}
 
@@ -134,6 +145,44 @@ class JournalWriter:
         return entry
 
 
+class Tables:
+    """What the database holds, read past the code under test."""
+
+    ORDERS: ClassVar[dict[str, str]] = {
+        "quotas": "program, id",
+        "holds": "reservation_id",
+        "bookings": "reservation_id, held_seq",
+        "applicants": "reservation_id, held_seq, position",
+        "journal": "first_seq",
+    }
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    async def rows(self, query: str) -> list[tuple[object, ...]]:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return [tuple(row) for row in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    async def everything(self) -> dict[str, list[tuple[object, ...]]]:
+        """All that recording writes, but for the times of the database's own clock."""
+        found = {name: await self.rows(f"SELECT * FROM {name} ORDER BY {by}") for name, by in self.ORDERS.items()}
+        found["positions"] = await self.rows("SELECT program, epoch, seq, chain FROM positions")
+        found["dead"] = await self.rows("SELECT seq, reservation_id, event::text FROM dead_letters ORDER BY seq")
+        return found
+
+    async def empty(self) -> None:
+        await self.rows(f"TRUNCATE {', '.join(self.ORDERS)}, positions, dead_letters")
+
+
+@pytest.fixture
+def tables(database: str) -> Tables:
+    """The tables of this test's database."""
+    return Tables(database)
+
+
 @pytest.fixture
 def writer() -> JournalWriter:
     """An empty journal."""
@@ -147,3 +196,101 @@ async def records(database: str) -> AsyncIterator[Records]:
     opened = await Records.open(database, 4)
     yield opened
     await opened.close()
+
+
+@dataclass
+class Stage:
+    """One program's journal and records, and recorders started on them."""
+
+    program: str
+    writer: JournalWriter
+    records: Records
+    client: Any  # redis-py types replies too widely to take them apart
+    valkey_url: str
+    tables: Tables
+
+    def journal(self) -> Journal:
+        return Journal(self.client, self.program)
+
+    async def append(self) -> JournalEntry:
+        """Put the writer's events into the stream, as the ledger does."""
+        entry = self.writer.entry()
+        fields = {"first": entry.first_seq, "at": entry.at_ms, "chain": entry.chain, "events": entry.payload}
+        await self.client.xadd(
+            keys.journal(self.program),
+            {name.encode(): value if isinstance(value, bytes) else str(value) for name, value in fields.items()},
+            id=f"{entry.epoch}-{entry.position.seq}",
+        )
+        return entry
+
+    async def book(self, first: int, last: int) -> None:
+        """One confirmed booking an entry."""
+        for number in range(first, last):
+            self.writer.held(f"r{number}", "q", f"person {number}")
+            self.writer.confirmed(f"r{number}")
+            await self.append()
+
+    def recorder(self, journal: Journal | None = None, *, events_max: int = 100) -> Recorder:
+        return Recorder(
+            self.program,
+            self.records,
+            journal or self.journal(),
+            booking_code=str.upper,
+            events_max=events_max,
+            block_ms=20,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self, recorder: Recorder) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        task = asyncio.create_task(recorder.run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, DEADLINE_S)
+
+    async def recorded(self) -> bool:
+        return await self.records.position(self.program) == self.writer.position
+
+    async def published(self) -> bool:
+        position = self.writer.position
+        assert position is not None
+        said: dict[bytes, bytes] = await self.client.hgetall(keys.recorded(self.program))
+        return said == {b"epoch": str(position.epoch).encode(), b"seq": str(position.seq).encode()}
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        deadline_s = time.monotonic() + DEADLINE_S
+        while not await condition():
+            assert time.monotonic() < deadline_s, f"waited too long: {what}"
+            await asyncio.sleep(0.01)
+
+    def metric(self, name: str) -> float:
+        return REGISTRY.get_sample_value(name, {"program": self.program}) or 0.0
+
+    async def assert_exactly_once(self, bookings: int) -> None:
+        assert await self.tables.rows("SELECT count(*), count(DISTINCT reservation_id) FROM bookings") == [
+            (bookings, bookings)
+        ]
+        assert [quota.booked for quota in await self.records.quota_rows(self.program)] == [bookings]
+        gaps = """
+            SELECT first_seq FROM (
+              SELECT first_seq, lag(last_seq, 1, 0) OVER (ORDER BY epoch, first_seq) AS before FROM journal
+            ) AS entries WHERE first_seq <> before + 1
+        """
+        assert await self.tables.rows(gaps) == []
+        assert self.writer.position is not None
+        assert await self.tables.rows("SELECT max(last_seq) FROM journal") == [(self.writer.position.seq,)]
+
+
+@pytest.fixture
+async def stage(
+    program: str, writer: JournalWriter, records: Records, valkey_url: str, tables: Tables
+) -> AsyncIterator[Stage]:
+    async with contextlib.AsyncExitStack() as stack:
+        client = open_client(valkey_url)
+        stack.push_async_callback(client.aclose)
+        built = Stage(program, writer, records, client, valkey_url, tables)
+        writer.quota_set("q", 10_000)
+        await built.append()
+        yield built
