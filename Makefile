@@ -11,6 +11,8 @@ UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 $(
 PORT ?= 8080
 ADMIN_PORT ?= 9090
 ARGS ?=
+SQL ?=
+DATA_DIR ?=
 
 .PHONY: help
 help: ## show this list
@@ -63,3 +65,9 @@ bench: .venv/.dev ## claims per second beside the baselines, as ratios
 .PHONY: clean
 clean: ## remove the environment and what the tools left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports dist
+
+.PHONY: psql
+psql: .venv/.run ## ask the embedded PostgreSQL (SQL="SELECT ...", DATA_DIR=)
+	@dsn=$$($(BIN)/python -c 'from reservasi import bootstrap, settings; print(bootstrap.postgres_dsn(settings.load(data_dir="$(DATA_DIR)" or None)))') \
+	&& exec $(BIN)/python -c 'import sys, os; from reservasi.embedded import postgres_binaries; os.execv(postgres_binaries() / "psql", ["psql", *sys.argv[1:]])' \
+		"$$dsn" $(if $(SQL),-c "$(SQL)")

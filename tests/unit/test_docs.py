@@ -1,0 +1,100 @@
+"""The documents say what the code does: every setting, metric, command, outcome and dependency is named in them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from reservasi import metrics
+from reservasi.cli import main
+from reservasi.front.problem_types import PROBLEM_TYPES
+from reservasi.model import Outcome
+from reservasi.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table_after(marker: str) -> dict[str, list[str]]:
+    lines = README.split(marker)[1].strip().split("\n\n")[0].splitlines()
+    return {row[0].strip("`"): row for row in map(cells, lines[2:])}
+
+
+def test_every_setting_is_documented_as_it_is() -> None:
+    documented = table_after("<!-- settings -->")
+    assert list(documented) == list(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        assert documented[name][3] == field.description
+        if field.default not in ("", None) and field.default_factory is None:
+            assert documented[name][1] == f"`{field.default}`", name
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    documented = table_after("<!-- metrics -->")
+    collectors = [
+        value
+        for value in vars(metrics).values()
+        if isinstance(value, metrics.Counter | metrics.Gauge | metrics.Histogram)
+    ]
+    names = [c._name + ("_total" if isinstance(c, metrics.Counter) else "") for c in collectors]
+    assert list(documented) == names
+    for name, collector in zip(names, collectors, strict=True):
+        assert documented[name][2] == collector._documentation
+        assert documented[name][1] == (", ".join(collector._labelnames) or "-")
+
+
+def commands() -> list[str]:
+    group = typer.main.get_command(main.app)
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", None)
+        found += [f"{name} {sub}" for sub in below] if below else [name]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_documented(command: str) -> None:
+    section = README.split("## Commands")[1].split("## ")[0]
+    assert re.search(rf"`(reservasi )?{command}\b", section), command
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_is_documented(outcome: Outcome) -> None:
+    assert f"`{outcome}`" in ARCHITECTURE.split("Outcomes, by command")[1].split("## ")[0]
+
+
+@pytest.mark.parametrize("problem", PROBLEM_TYPES.values(), ids=lambda problem: problem.name)
+def test_every_problem_type_speaks_both_languages(problem) -> None:  # type: ignore[no-untyped-def]
+    for text in (problem.title, problem.detail, problem.next):
+        assert text.id
+        assert text.en
+        assert text.id != text.en
+
+
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["loadtest"]]
+    table = ARCHITECTURE.split("## What it builds on")[1]
+    for requirement in wanted:
+        name = re.split(r"[\[<>=]", requirement)[0]
+        assert re.search(rf"\b{re.escape(name)}\b", table), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "loadtest/README.md", "CHANGELOG.md"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_path_that_is_named_exists() -> None:
+    for path in re.findall(r"`((?:tests|config|loadtest|reservasi)/[\w./-]+)`", README + ARCHITECTURE):
+        assert (ROOT / path).exists(), path
