@@ -1,0 +1,1 @@
+"""Proof under load: crowds far larger than the places, and a checker that reads afterwards what became of them."""

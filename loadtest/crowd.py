@@ -1,0 +1,70 @@
+"""A crowd in one asyncio process: drives the scenario with aiohttp, for tests that watch what happens meanwhile."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import aiohttp
+
+from loadtest.history import NO_ANSWER, Exchange
+from loadtest.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+
+ANSWER_TIMEOUT_S = 15.0
+
+
+class Crowd:
+    """Visits of the people 0 to `plan.people` - 1, at most `at_once` of them at the same time."""
+
+    def __init__(self, url: str, plan: Plan, *, at_once: int) -> None:
+        self._url = url
+        self._plan = plan
+        self._at_once = at_once
+        self._next = 0
+        self._seen: list[str] = []
+        self.history: list[Exchange] = []
+        self.results: Counter[Result] = Counter()
+
+    async def run(self, progressed: Callable[[int], None] | None = None) -> None:
+        """Let everybody visit; `progressed` is told after each visit how many have ended."""
+        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+        connector = aiohttp.TCPConnector(limit=self._at_once)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(min(self._at_once, self._plan.people)):
+                group.create_task(self._visits(client, progressed or (lambda _: None)))
+
+    async def _visits(self, client: aiohttp.ClientSession, progressed: Callable[[int], None]) -> None:
+        while self._next < self._plan.people:
+            number, self._next = self._next, self._next + 1
+            self.results[await self._visit(client, number)] += 1
+            progressed(self.results.total())
+
+    async def _visit(self, client: aiohttp.ClientSession, number: int) -> Result:
+        steps = visit(number, self._plan, self._seen)
+        answered: Answered | None = None
+        while True:
+            try:
+                step = steps.send(answered)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if isinstance(step, Pause):
+                answered = None
+                await asyncio.sleep(step.seconds)
+            else:
+                answered = await self._send(client, number, step)
+
+    async def _send(self, client: aiohttp.ClientSession, number: int, call: Call) -> Answered:
+        sent_ms = time.time() * 1000
+        try:
+            async with client.request(
+                call.method, self._url + call.path, headers=call.headers, data=call.body or None
+            ) as response:
+                answered = read_answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            answered = Answered(outcome=NO_ANSWER)
+        self.history.append(exchange(number, call, answered, sent_ms))
+        return answered

@@ -1,0 +1,63 @@
+"""What the clients saw: every request and its answer with times, one JSON object a line.
+
+Invented people only, so answers are kept whole, manage tokens included: a replay must return the very same ones.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+NO_ANSWER = 0  # the connection was refused, cut or timed out: nobody knows what the service did
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One request and what came back."""
+
+    person: int  # number of the applicant
+    call: str  # claim, confirm, cancel, show
+    sent_ms: float  # since the Unix epoch, by the client's clock
+    answered_ms: float
+    outcome: int  # HTTP status, or NO_ANSWER
+    key: str = ""  # Idempotency-Key, claims only
+    quota: str = ""  # claims only
+    places: int = 0  # asked for, claims only
+    reservation_id: str = ""  # everything but claims
+    replayed: bool = False  # Idempotent-Replayed was set
+    body: dict[str, Any] = {}  # of answers below 300; of others `type` only
+
+
+class HistoryWriter:
+    """Appends exchanges to a file."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._encode = msgspec.json.Encoder().encode
+
+    def write(self, exchange: Exchange) -> None:
+        """One line, buffered by the file."""
+        self._file.write(self._encode(exchange).decode() + "\n")
+
+
+def read_history(path: Path) -> list[Exchange]:
+    """All exchanges of a file, in the order in which the answers came."""
+    decoder = msgspec.json.Decoder(Exchange)
+    with path.open("rb") as lines:
+        return [decoder.decode(line) for line in lines]
+
+
+def kept_body(outcome: int, body: dict[str, Any]) -> dict[str, Any]:
+    """What the history keeps of an answer: refusals say enough by their type."""
+    if outcome < 300:
+        return body
+    return {"type": body["type"]} if "type" in body else {}
+
+
+def server_errors(history: Iterable[Exchange]) -> dict[int, int]:
+    """How often each 5xx was answered."""
+    counts: dict[int, int] = {}
+    for exchange in history:
+        if exchange.outcome >= 500:
+            counts[exchange.outcome] = counts.get(exchange.outcome, 0) + 1
+    return counts

@@ -1,0 +1,156 @@
+"""The scenario as Locust runs it: `locust -f loadtest/locustfile.py --host http://... --people 20000`.
+
+Locust's users are places in the crowd: each takes in the next person as soon as the one before has left. People arrive
+at a fixed rate whether or not the service keeps up, so a stall shows in "since arrival", which counts from the moment
+at which a person meant to come; the rows of single calls count from sending, as always.
+"""
+
+import itertools
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, TextIO
+
+import gevent
+from locust import FastHttpUser, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.exception import StopUser
+
+from loadtest.history import HistoryWriter
+from loadtest.program import PROGRAM
+from loadtest.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+
+ANSWER_TIMEOUT_S = 15.0
+REFUSALS = frozenset({409})  # definite answers that are no failure
+
+
+class Opening:
+    """What all people of one run share."""
+
+    def __init__(self, options: Namespace) -> None:
+        self.plan = Plan(
+            program=options.program,
+            people=options.people,
+            seed=options.seed,
+            abandon_share=options.abandon_share,
+            cancel_share=options.cancel_share,
+            think_s_max=options.think_s_max,
+            look_share=options.look_share,
+        )
+        self.numbers = itertools.count()
+        self.seen: list[str] = []
+        self.ended = 0
+        self.started_s = time.time()
+        self._interval_s: float = 1 / options.arrivals_per_s
+        self._file: TextIO | None = Path(options.history).open("w") if options.history else None  # noqa: SIM115
+        self.history = HistoryWriter(self._file) if self._file else None
+
+    def arrives_at_s(self, number: int) -> float:
+        """When that person means to come."""
+        return self.started_s + number * self._interval_s
+
+    def close(self) -> None:
+        """Write what is still buffered."""
+        if self._file:
+            self._file.close()
+
+
+def add_options(parser: LocustArgumentParser) -> None:
+    defaults = Plan(program=PROGRAM, people=20_000)
+    parser.add_argument("--program", default=defaults.program, help="program whose quotas are claimed")
+    parser.add_argument("--people", type=int, default=defaults.people, help="distinct people in all")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="another seed: other people")
+    parser.add_argument("--arrivals-per-s", type=float, default=500.0, help="people who arrive in a second")
+    parser.add_argument("--abandon-share", type=float, default=defaults.abandon_share, help="hold and never confirm")
+    parser.add_argument("--cancel-share", type=float, default=defaults.cancel_share, help="confirm, then cancel")
+    parser.add_argument("--think-s-max", type=float, default=defaults.think_s_max, help="from claim to confirmation")
+    parser.add_argument("--look-share", type=float, default=defaults.look_share, help="ask for the availability")
+    parser.add_argument("--history", default="", help="file for every request and answer, JSON lines")
+
+
+OPENINGS: dict[int, Opening] = {}  # by environment: what one run shares
+
+
+def begin(environment: Environment, **_: Any) -> None:
+    if environment.parsed_options is not None:
+        OPENINGS[id(environment)] = Opening(environment.parsed_options)
+
+
+def finish(environment: Environment, **_: Any) -> None:
+    OPENINGS[id(environment)].close()
+
+
+class Visitor(FastHttpUser):
+    """One place in the crowd."""
+
+    connection_timeout = ANSWER_TIMEOUT_S
+    network_timeout = ANSWER_TIMEOUT_S
+    concurrency = 1
+
+    @task
+    def next_person(self) -> None:
+        opening = OPENINGS[id(self.environment)]
+        number = next(opening.numbers)
+        if number >= opening.plan.people:
+            raise StopUser
+        gevent.sleep(max(0.0, opening.arrives_at_s(number) - time.time()))
+        self._report(opening, self._visit(opening, number), number)
+        opening.ended += 1
+        if opening.ended == opening.plan.people:
+            self.environment.runner.quit()
+
+    def _visit(self, opening: Opening, number: int) -> Result:
+        steps = visit(number, opening.plan, opening.seen)
+        answered: Answered | None = None
+        first_claim = True
+        while True:
+            try:
+                step = steps.send(answered)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if isinstance(step, Pause):
+                answered = None
+                gevent.sleep(step.seconds)
+                continue
+            answered = self._send(opening, number, step)
+            if step.name == "claim" and first_claim and answered.outcome not in TRY_AGAIN:
+                first_claim = False
+                self._fire("person", "first definite answer since arrival", opening.arrives_at_s(number))
+
+    def _send(self, opening: Opening, number: int, call: Call) -> Answered:
+        sent_ms = time.time() * 1000
+        with self.client.request(
+            call.method,
+            call.path,
+            name=call.name,
+            headers=call.headers,
+            data=call.body.decode() or None,
+            catch_response=True,
+        ) as response:
+            answered = read_answer(response.status_code, response.headers or {}, response.content or b"")
+            if response.status_code in REFUSALS:
+                response.success()
+        if opening.history is not None and call.name != "availability":
+            opening.history.write(exchange(number, call, answered, sent_ms))
+        return answered
+
+    def _report(self, opening: Opening, result: Result, number: int) -> None:
+        fault = None if result not in (Result.SURPRISED, Result.UNANSWERED) else AssertionError(str(result))
+        self._fire("visit", result.value, opening.arrives_at_s(number), fault)
+
+    def _fire(self, kind: str, name: str, since_s: float, fault: Exception | None = None) -> None:
+        self.environment.events.request.fire(
+            request_type=kind,
+            name=name,
+            response_time=(time.time() - since_s) * 1000,
+            response_length=0,
+            exception=fault,
+            context={},
+        )
+
+
+events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(begin)  # type: ignore[no-untyped-call]
+events.test_stop.add_listener(finish)  # type: ignore[no-untyped-call]

@@ -1,0 +1,253 @@
+"""What one person does at an opening, told as a generator: it yields requests and pauses, and is sent the answers.
+
+No input or output happens here, so that Locust's greenlets and asyncio tasks drive the very same behaviour. A person
+looks at the availability, claims, tries elsewhere when that is sold out, and then confirms, cancels or walks away.
+An answer that is not definite (none at all, 429, 503) is met by sending the same request again, bounded.
+"""
+
+import random
+import time
+from collections.abc import Generator, Mapping
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import msgspec
+
+from loadtest.history import NO_ANSWER, Exchange, kept_body
+from loadtest.people import Person, companion, person
+
+TRIES_MAX = 40  # of one request; with kills in between, several are normal
+PAUSE_MIN_S = 0.1
+PAUSE_MAX_S = 3.0
+ELSEWHERE_MAX = 2  # further quotas that a person tries after a sold-out one
+CONFIRMING_MAX = 60  # times a person asks again while a confirmation is being recorded
+TRY_AGAIN = frozenset({NO_ANSWER, 429, 503})
+LOST_GATEWAY = frozenset({502, 504})  # what a proxy says for us; nothing here sends them, a deployment's proxy might
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the crowd behaves; shares are probabilities of one person."""
+
+    program: str
+    people: int
+    seed: int = 0
+    abandon_share: float = 0.05  # hold a place and never confirm it
+    cancel_share: float = 0.05  # confirm and cancel; only in the first half, so that the places find others
+    replay_share: float = 0.1  # send the claim again although it was answered
+    greedy_share: float = 0.05  # try to hold a second place
+    pair_share: float = 0.02  # come with a companion
+    think_s_max: float = 5.0  # between claim and confirmation
+    look_share: float = 1.0  # look at the availability themselves; the others have seen it on somebody's phone
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to be sent."""
+
+    name: str  # the exchange's `call`, and Locust's name for it
+    method: str
+    path: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    key: str = ""
+    quota: str = ""
+    places: int = 0
+    reservation_id: str = ""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Time that passes before the next request."""
+
+    seconds: float
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back."""
+
+    outcome: int  # HTTP status, or NO_ANSWER
+    body: dict[str, Any] = {}
+    retry_after_s: float = 0.0
+    replayed: bool = False
+
+
+class Result(StrEnum):
+    """How a person's visit ended."""
+
+    CONFIRMED = "confirmed"  # 200: it is in the records
+    CONFIRMING = "confirming"  # still 202 after all patience
+    CANCELLED = "cancelled"  # confirmed, then cancelled
+    ABANDONED = "abandoned"  # held, and left so
+    WITHOUT = "without"  # definite: no place
+    UNANSWERED = "unanswered"  # no definite answer after all tries
+    SURPRISED = "surprised"  # an answer that the rules do not know; always a bug
+
+
+Visit: TypeAlias = Generator[Call | Pause, Answered | None, Result]
+
+
+class Surprise(Exception):
+    """An answer that a person must never get."""
+
+
+class Unanswered(Exception):
+    """All tries were used up."""
+
+
+def visit(number: int, plan: Plan, seen: list[str]) -> Visit:
+    """One person's visit; `seen` are the quotas on everybody's phone, refreshed by whoever looks."""
+    chance = random.Random(f"{plan.seed}/{number}")
+    try:
+        return (yield from _visit(number, plan, seen, chance))
+    except Surprise:
+        return Result.SURPRISED
+    except Unanswered:
+        return Result.UNANSWERED
+
+
+def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> Visit:
+    if not seen or chance.random() < plan.look_share:
+        yield from _look(plan, seen)
+    group = [person(number, plan.seed)]
+    if chance.random() < plan.pair_share:
+        group.append(companion(number, plan.seed))
+    claim, held = yield from _claim_somewhere(group, chance, seen)
+    if held is None:
+        return Result.WITHOUT
+    if chance.random() < plan.replay_share:
+        again = yield from _definite(claim, chance)
+        _expect(again.outcome == 201 and again.replayed and again.body == held)
+    if chance.random() < plan.greedy_share:
+        refused = yield from _definite(_claim(group, chance.choice(seen), f"greedy-{number}"), chance)
+        _expect(refused.outcome == 409)
+    yield Pause(chance.uniform(0, plan.think_s_max))
+    if chance.random() < plan.abandon_share:
+        return Result.ABANDONED
+    return (yield from _keep(number, held, plan, chance))
+
+
+def _look(plan: Plan, seen: list[str]) -> Generator[Call | Pause, Answered | None, None]:
+    call = Call(name="availability", method="GET", path=f"/v1/availability?program={plan.program}")
+    answered = yield from _definite(call, random.Random(len(seen)))
+    _expect(answered.outcome == 200)
+    quotas = answered.body["quotas"]
+    left = [quota["id"] for quota in quotas if quota["remaining"] > 0]
+    seen[:] = left or [quota["id"] for quota in quotas]  # people try all the same when nothing is left
+
+
+def _claim_somewhere(
+    group: list[Person], chance: random.Random, seen: list[str]
+) -> Generator[Call | Pause, Answered | None, tuple[Call, dict[str, Any] | None]]:
+    """Claim, and try the alternatives that a sold-out answer names; the answer's body when a place was held."""
+    quota = chance.choice(seen)
+    for attempt in range(1 + ELSEWHERE_MAX):
+        call = _claim(group, quota, f"{group[0].number}-{attempt}-{chance.getrandbits(64):016x}")
+        answered = yield from _definite(call, chance)
+        if answered.outcome == 201:
+            return call, answered.body
+        _expect(answered.outcome == 409 and answered.body.get("type") == "/problems/sold-out")
+        alternatives = answered.body.get("alternatives", [])
+        if not alternatives:
+            break
+        quota = chance.choice(alternatives)["id"]
+    return call, None
+
+
+def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) -> Visit:
+    """Confirm until it is recorded, look at it, and maybe cancel."""
+    confirm = _managed("confirm", "POST", held, "/confirm", {"payment_reference": f"PAY-{number}"})
+    for _ in range(CONFIRMING_MAX):
+        answered = yield from _definite(confirm, chance)
+        _expect(answered.outcome in (200, 202))
+        if answered.outcome == 200:
+            break
+        yield Pause(chance.uniform(PAUSE_MIN_S, 1.0))
+    else:
+        return Result.CONFIRMING
+    shown = yield from _definite(_managed("show", "GET", held), chance)
+    _expect(shown.outcome == 200 and shown.body["status"] == "confirmed")
+    _expect(shown.body["booking_code"] == answered.body["booking_code"])
+    if number < plan.people // 2 and chance.random() < plan.cancel_share:
+        cancelled = yield from _definite(_managed("cancel", "POST", held, "/cancel"), chance)
+        _expect(cancelled.outcome == 200)
+        return Result.CANCELLED
+    return Result.CONFIRMED
+
+
+def _definite(call: Call, chance: random.Random) -> Generator[Call | Pause, Answered | None, Answered]:
+    """Send the same request until the answer is definite."""
+    pause_s = PAUSE_MIN_S
+    for _ in range(TRIES_MAX):
+        answered = yield call
+        assert answered is not None, "a call must be answered"
+        if answered.outcome not in TRY_AGAIN | LOST_GATEWAY:
+            return answered
+        yield Pause(answered.retry_after_s or pause_s * chance.uniform(0.5, 1.0))
+        pause_s = min(pause_s * 2, PAUSE_MAX_S)
+    raise Unanswered
+
+
+def _claim(group: list[Person], quota: str, key: str) -> Call:
+    body = {
+        "quota": quota,
+        "applicants": [one.applicant() for one in group],
+        "contact": {"email": group[0].email, "phone": group[0].phone},
+    }
+    return Call(
+        name="claim",
+        method="POST",
+        path="/v1/reservations",
+        headers={"Idempotency-Key": key, "Content-Type": "application/json"},
+        body=msgspec.json.encode(body),
+        key=key,
+        quota=quota,
+        places=len(group),
+    )
+
+
+def _managed(name: str, method: str, held: dict[str, Any], suffix: str = "", body: Any = None) -> Call:
+    headers = {"Authorization": f"Bearer {held['manage_token']}"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    return Call(
+        name=name,
+        method=method,
+        path=f"/v1/reservations/{held['id']}{suffix}",
+        headers=headers,
+        body=b"" if body is None else msgspec.json.encode(body),
+        reservation_id=held["id"],
+    )
+
+
+def _expect(condition: bool) -> None:
+    if not condition:
+        raise Surprise
+
+
+def read_answer(outcome: int, headers: Mapping[str, str], body: bytes) -> Answered:
+    """An answer as the scenario reads it; one whose body is cut is none."""
+    try:
+        decoded = msgspec.json.decode(body) if body else {}
+    except msgspec.DecodeError:
+        return Answered(outcome=NO_ANSWER)
+    return Answered(
+        outcome=outcome,
+        body=decoded,
+        retry_after_s=float(headers.get("Retry-After", 0)),
+        replayed=headers.get("Idempotent-Replayed") == "true",
+    )
+
+
+def exchange(number: int, call: Call, answered: Answered, sent_ms: float) -> Exchange:
+    """What the history keeps of a request that was just answered."""
+    return Exchange(
+        person=number,
+        call=call.name,
+        sent_ms=sent_ms,
+        answered_ms=time.time() * 1000,
+        outcome=answered.outcome,
+        key=call.key,
+        quota=call.quota,
+        places=call.places,
+        reservation_id=call.reservation_id,
+        replayed=answered.replayed,
+        body={} if call.name == "availability" else kept_body(answered.outcome, answered.body),
+    )
