@@ -217,10 +217,10 @@ local function run_timers(call, quota_id, most)
   )
   for _, member in ipairs(members) do
     local places = tonumber(string.match(member, '^%+%d+:(%d+)$'))
+    push(call.timers_removed, quota_id, member) -- whatever it was for, its moment has passed
     if places then
       quota[Q.returning] = quota[Q.returning] - places
       call.changed_quotas[quota_id] = true
-      push(call.timers_removed, quota_id, member)
       record(call, { 'r', quota_id, places })
       returned = returned + 1
     else
