@@ -7,7 +7,7 @@
 --   not_confirmed  it is held, or has ended otherwise
 --   too_late       the last moment for it has passed, and it is not staff who ask
 --   cancelled      ended; its places return as the quota's terms say
--- Example: {'abcd...', 0} -> {'cancelled', 3, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+-- Example: {'abcd...', 0} -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function cancel(call, item)
   local id, by_staff = item[1], item[2] == 1

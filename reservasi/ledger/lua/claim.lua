@@ -11,7 +11,7 @@
 --   sold_out        fewer places remain than persons: + remaining
 --   held            the places are taken until the deadline
 -- Example: {'abcd...', 'p.o.s.20261201.0800.online', 'f...', 'k1.x...', {'a...'}}
---   -> {'held', 1, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+--   -> {'held', 2, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function prepare_claims(call)
   local reservations, quotas, persons = {}, {}, {}

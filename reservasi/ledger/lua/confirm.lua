@@ -7,7 +7,7 @@
 --   hold_expired  the deadline has ended the hold
 --   not_held      it was released or cancelled
 --   confirmed     permanent
--- Example: {'abcd...', 'PAY-1'} -> {'confirmed', 2, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+-- Example: {'abcd...', 'PAY-1'} -> {'confirmed', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function confirm(call, item)
   local id, payment_reference = item[1], item[2]

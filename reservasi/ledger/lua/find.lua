@@ -4,7 +4,7 @@
 -- Outcomes, in order of precedence:
 --   not_found  no such reservation, or forgotten after its tombstone's time
 --   found      its state now: an overdue hold is expired, whether or not it has been swept
--- Example: {'abcd...'} -> {'found', 2, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+-- Example: {'abcd...'} -> {'found', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function find(call, item)
   local reservation = get_reservation(call, item[1])

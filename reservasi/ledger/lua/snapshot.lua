@@ -3,7 +3,8 @@
 -- Item: {}
 -- Outcomes, in order of precedence:
 --   snapshot   + chain, {quota, packed record, ...}, {quota, packed facts, ...}
--- Example: {} -> {'snapshot', 4, '3f...', {'p.o.s.20261201.0800.online', '...'}, {...}}
+-- Example: {}
+--   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}}
 
 local function snapshot(call)
   return {

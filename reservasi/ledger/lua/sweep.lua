@@ -3,7 +3,7 @@
 -- Item: {items_max, tombstone_ms}
 -- Outcomes, in order of precedence:
 --   swept   + expired holds, returned places' timers, forgotten tombstones
--- Example: {500, 86400000} -> {'swept', 9, 3, 1, 0}
+-- Example: {500, 86400000} -> {'swept', 11, 3, 1, 0}
 
 local function forget_tombstones(call, most, tombstone_ms)
   local ids = redis.call(

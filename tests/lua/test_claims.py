@@ -1,0 +1,242 @@
+"""Claims: all or nothing, exact capacity, large batches, texts of all kinds, and a journal that chains."""
+
+import itertools
+from typing import Any
+
+import msgpack
+import pytest
+
+from reservasi.ledger import keys, wire
+from reservasi.model import (
+    Answer,
+    Cancel,
+    Claim,
+    Command,
+    Confirm,
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    Outcome,
+    QuotaSet,
+    Release,
+    SetQuota,
+    State,
+    Sweep,
+    chain_hash,
+)
+from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, START, Ledger, claim, quota_set, terms
+
+
+async def _persons(ledger: Ledger) -> Any:
+    found: Any = await ledger.client.hgetall(keys.persons(ledger.program))
+    return found
+
+
+async def test_a_group_gets_all_its_places_or_none(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=4))
+    first, too_many, fits = claim(3), claim(2), claim(1)
+    answers = await ledger.run(first, too_many, fits)
+    assert [answer.outcome for answer in answers] == [Outcome.HELD, Outcome.SOLD_OUT, Outcome.HELD]
+    assert (answers[1].remaining, answers[1].seq) == (1, answers[0].seq)
+    assert await ledger.counts() == (4, 0, 0)
+    living = {person.encode(): each.reservation_id.encode() for each in (first, fits) for person in each.persons}
+    assert await _persons(ledger) == living
+
+
+async def test_one_duplicate_refuses_the_whole_group(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    answers = await ledger.run(claim(["a"]), claim(["b", "c", "a"]), claim(["c", "b"]))
+    assert [answer.outcome for answer in answers] == [Outcome.HELD, Outcome.DUPLICATE_APPLICANT, Outcome.HELD]
+
+
+async def test_capacity_is_exact_over_many_batches(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=100))
+    answers = [answer for _ in range(8) for answer in await ledger.run(*(claim() for _ in range(25)))]
+    assert [answer.outcome for answer in answers] == [Outcome.HELD] * 100 + [Outcome.SOLD_OUT] * 100
+    assert [answer.seq for answer in answers[:100]] == list(range(2, 102))
+    assert await ledger.counts() == (100, 0, 0)
+
+
+async def test_a_batch_sees_its_own_earlier_items(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=1))
+    asked = claim()
+    answers = await ledger.run(asked, asked, claim(asked.persons), claim())
+    assert [answer.outcome for answer in answers] == [
+        Outcome.HELD,
+        Outcome.EXISTS,
+        Outcome.DUPLICATE_APPLICANT,
+        Outcome.SOLD_OUT,
+    ]
+
+
+async def test_a_thousand_groups_of_five_in_one_batch(ledger: Ledger) -> None:
+    quotas = [f"p.o.s.20261201.{number:04}.online" for number in range(10)]
+    await ledger.run(*(quota_set(quota, 400) for quota in quotas))
+    asked = [claim(5, quota) for _, quota in zip(range(1000), itertools.cycle(quotas), strict=False)]
+    answers = await ledger.run(*asked)
+    assert [answer.outcome for answer in answers] == [Outcome.HELD] * 800 + [Outcome.SOLD_OUT] * 200
+    assert len(await _persons(ledger)) == 4000
+    *_, entry = await ledger.entries()
+    assert len(entry.events) == 800
+    ids = [each.reservation_id for each in asked[:800]]
+    confirmed = await ledger.run(*(Confirm(reservation_id=reservation_id) for reservation_id in ids))
+    assert {answer.outcome for answer in confirmed} == {Outcome.CONFIRMED}
+    cancelled = await ledger.run(*(Cancel(reservation_id=reservation_id) for reservation_id in ids))
+    assert {answer.outcome for answer in cancelled} == {Outcome.CANCELLED}
+    assert await _persons(ledger) == {}
+    assert {quota.counts.taken for quota in (await ledger.snapshot()).quotas} == {0}
+
+
+async def test_more_timers_than_one_batch_may_run_are_all_run_in_the_end(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=2500, hold_ms=1))
+    answers: list[Answer] = []
+    for _ in range(5):
+        answers = await ledger.run(*(claim() for _ in range(500)))
+    await ledger.until(answers[-1].deadline_ms)
+    await ledger.one(SetQuota(quota=QUOTA, terms=terms(2500), version=1))
+    assert (await ledger.one(claim(5))).outcome is Outcome.HELD
+    assert await ledger.counts() == (505, 0, 0)
+    assert (await ledger.one(Sweep(items_max=5000))).expired == 500
+    assert await ledger.counts() == (5, 0, 0)
+
+
+REFUSED_COMMANDS: dict[str, Command] = {
+    "unknown quota": claim(quota="p.no.such.quota"),
+    "closed": claim(quota="closed"),
+    "not open": claim(quota="not-open"),
+    "duplicate": claim(["taken"], OTHER_QUOTA),
+    "twice": claim(["a", "a"], OTHER_QUOTA),
+    "sold out": claim(),
+    "reused": claim(quota=OTHER_QUOTA, reservation_id="known", fingerprint="another"),
+    "replay": Claim(reservation_id="known", quota=QUOTA, fingerprint="f", sealed="", persons=("taken",)),
+    "confirm not found": Confirm(reservation_id="nobody"),
+    "release not found": Release(reservation_id="nobody"),
+    "cancel not found": Cancel(reservation_id="nobody"),
+    "cancel not confirmed": Cancel(reservation_id="known"),
+    "confirm not held": Confirm(reservation_id="released"),
+    "released before": Release(reservation_id="released"),
+    "too late": Cancel(reservation_id="confirmed"),
+    "release not held": Release(reservation_id="confirmed"),
+    "confirmed before": Confirm(reservation_id="confirmed"),
+    "below taken": SetQuota(quota=QUOTA, capacity=0),
+    "version mismatch": SetQuota(quota=QUOTA, capacity=9, version=9),
+    "set before": quota_set(QUOTA, 1),
+    "set otherwise": quota_set(QUOTA, 2),
+    "no quota to change": SetQuota(quota="p.no.such.quota", capacity=1),
+}
+
+
+async def test_no_refusal_writes_anything(ledger: Ledger) -> None:
+    now_ms = await ledger.now_ms()
+    await ledger.run(
+        quota_set(QUOTA, 1),
+        quota_set(OTHER_QUOTA, 10, cancel_until_ms=1),
+        quota_set("closed", closed=True),
+        quota_set("not-open", opens_at_ms=now_ms + HOUR_MS),
+        claim(["taken"], reservation_id="known"),
+        claim(quota=OTHER_QUOTA, reservation_id="confirmed"),
+        claim(quota=OTHER_QUOTA, reservation_id="released"),
+        Confirm(reservation_id="confirmed"),
+        Release(reservation_id="released"),
+    )
+    before = await ledger.dump()
+    accepted = {Outcome.HELD, Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.QUOTA_SET}
+    for name, command in REFUSED_COMMANDS.items():
+        answer = await ledger.one(command)
+        assert answer.outcome not in accepted, name
+        assert await ledger.dump() == before, name
+
+
+async def test_an_unreadable_batch_changes_nothing(ledger: Ledger) -> None:
+    """Whatever goes wrong in the function goes wrong before the first write."""
+    await ledger.one(quota_set(capacity=5))
+    before = await ledger.dump()
+    good = wire.encode_item(claim(), 0)
+    for bad in (["only-an-id"], ["id", QUOTA, "f", "s", 7], 5, ["id", QUOTA, "f", "s", [["nested"]]]):
+        with pytest.raises(Exception, match=r"user_function|script"):
+            await ledger.raw("claim", [good, bad])
+        assert await ledger.dump() == before
+    assert (await ledger.raw("claim", []))[4] in ([], {})
+    assert await ledger.dump() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["Siti Nurhaliza 🙏 — ñ 漢字", "x" * 31, "x" * 32, "x" * 256, "x" * 70_000, "", "0", "1e5"]
+)
+async def test_texts_pass_unchanged(text: str, ledger: Ledger) -> None:
+    await ledger.one(quota_set(office=text))
+    asked = Claim(reservation_id=f"r{text}", quota=QUOTA, fingerprint=text, sealed=text, persons=(f"p{text}", text))
+    await ledger.run(asked, Confirm(reservation_id=asked.reservation_id, payment_reference=text))
+    events = [event for entry in await ledger.entries() for event in entry.events]
+    _, held, confirmed = events
+    assert isinstance(held, Held)
+    assert (held.reservation_id, held.fingerprint, held.sealed, held.persons) == (
+        asked.reservation_id,
+        text,
+        text,
+        asked.persons,
+    )
+    assert isinstance(confirmed, Confirmed)
+    assert confirmed.payment_reference == text
+    (quota,) = (await ledger.snapshot()).quotas
+    assert quota.terms.office == text
+    assert (await ledger.one(asked)).outcome is Outcome.EXISTS
+
+
+async def test_numbers_stay_exact_up_to_what_a_double_holds(ledger: Ledger) -> None:
+    most = 2**53 - 1
+    wanted = terms(100_000, closes_at_ms=most, cancel_until_ms=most - 1, hold_ms=2**41)
+    await ledger.one(SetQuota(quota=QUOTA, terms=wanted))
+    (quota,) = (await ledger.snapshot()).quotas
+    assert quota.terms == wanted
+    held = await ledger.one(claim())
+    assert held.deadline_ms == held.now_ms + 2**41
+
+
+async def test_the_journal_chains_and_says_what_happened(ledger: Ledger) -> None:
+    asked, other = claim(2), claim()
+    await ledger.one(quota_set())
+    await ledger.run(asked, other)
+    await ledger.run(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY"))
+    await ledger.run(Release(reservation_id=other.reservation_id), Cancel(reservation_id=asked.reservation_id))
+    raw: Any = await ledger.client.xrange(keys.journal(ledger.program))
+    entries: list[JournalEntry] = [wire.decode_entry(entry_id, fields) for entry_id, fields in raw]
+    chain = ""
+    for (entry_id, fields), entry in zip(raw, entries, strict=True):
+        assert entry_id == f"1-{entry.position.seq}".encode()
+        assert entry.chain == chain_hash(chain, 1, entry.first_seq, entry.at_ms, entry.payload)
+        assert entry.payload == fields[b"events"]
+        assert [event.seq for event in entry.events] == list(range(entry.first_seq, entry.position.seq + 1))
+        chain = entry.chain
+    assert (await ledger.snapshot()).position == entries[-1].position
+    assert entries == await ledger.entries()
+    assert [entry.first_seq for entry in entries] == [START.seq + 1, 2, 4, 5, 6]
+    events = [event for entry in entries for event in entry.events]
+    assert [type(event) for event in events] == [QuotaSet, Held, Held, Confirmed, Ended, Ended]
+    assert [event.state for event in events if isinstance(event, Ended)] == [State.RELEASED, State.CANCELLED]
+    assert msgpack.unpackb(entries[1].payload)[0][:3] == ["h", asked.reservation_id, QUOTA]
+
+
+async def test_loading_the_library_again_keeps_what_is_held(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    asked = claim()
+    await ledger.one(asked)
+    await ledger.client.function_flush()
+    assert (await ledger.one(asked)).outcome is Outcome.EXISTS
+
+
+async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    asked = claim()
+    await ledger.one(asked)
+    before = await ledger.dump()
+    await ledger.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Exception, match=r"OOM|memory"):
+            await ledger.raw("claim", [wire.encode_item(claim(), 0)])
+        assert await ledger.dump() == before
+        assert (await ledger.one(Confirm(reservation_id=asked.reservation_id))).outcome is Outcome.CONFIRMED
+        assert (await ledger.one(Cancel(reservation_id=asked.reservation_id))).outcome is Outcome.CANCELLED
+    finally:
+        await ledger.client.config_set("maxmemory", 0)

@@ -1,0 +1,81 @@
+"""A ledger that is not owned, or is another one than the caller believes in, answers nothing and changes nothing."""
+
+from typing import Any
+
+import pytest
+
+from reservasi.ledger import keys, wire
+from reservasi.ledger.library import COMMANDS
+from reservasi.model import Cancel, Command, Confirm, Find, Release, Sweep
+from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
+
+FENCED_COMMANDS = [command for command in COMMANDS if command != "own"]
+HELD = claim(2)
+
+
+def _item(command: str) -> list[Any]:
+    """An item that would have an effect on the ledger of `_filled`."""
+    commands: dict[str, Command] = {
+        "claim": claim(),
+        "confirm": Confirm(reservation_id=HELD.reservation_id),
+        "release": Release(reservation_id=HELD.reservation_id),
+        "cancel": Cancel(reservation_id=HELD.reservation_id),
+        "set_quota": quota_set("p.o.s.20261201.1000.online"),
+        "find": Find(reservation_id=HELD.reservation_id),
+        "sweep": Sweep(items_max=10),
+    }
+    return wire.encode_item(commands[command], TOMBSTONE_MS) if command in commands else []
+
+
+async def _fill(ledger: Ledger) -> None:
+    """A hold to be changed, another one overdue, so that even a sweep has work."""
+    short = quota_set("p.o.s.20261201.0700.online", hold_ms=1)
+    overdue = claim(quota=short.quota)
+    answers = await ledger.run(quota_set(QUOTA), HELD, short, overdue)
+    await ledger.until(answers[-1].deadline_ms)
+
+
+async def _assert_fenced(ledger: Ledger, command: str, epoch: int, meta_epoch: int) -> None:
+    before = await ledger.dump()
+    outcome, said_epoch, _, now_ms, answers = await ledger.raw(command, [_item(command)], epoch)
+    assert (outcome, said_epoch, list(answers)) == ("fenced", meta_epoch, [])
+    assert now_ms > 0
+    assert await ledger.dump() == before
+
+
+@pytest.mark.parametrize("command", FENCED_COMMANDS)
+async def test_an_empty_ledger_is_fenced_until_owned(command: str, valkey_url: str, program: str) -> None:
+    async with open_ledger(valkey_url, program, owned=False) as ledger:
+        for epoch in (0, 1):
+            await _assert_fenced(ledger, command, epoch, meta_epoch=0)
+        assert await ledger.dump() == {}
+
+
+@pytest.mark.parametrize("command", FENCED_COMMANDS)
+async def test_another_epoch_is_fenced(command: str, ledger: Ledger) -> None:
+    await _fill(ledger)
+    for epoch in (0, 2, 11):
+        await _assert_fenced(ledger, command, epoch, meta_epoch=1)
+    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "done"
+
+
+@pytest.mark.parametrize("command", FENCED_COMMANDS)
+async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger) -> None:
+    await _fill(ledger)
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", "f" * 40)
+    await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
+    await ledger.client.hdel(keys.meta(ledger.program), "run_id")
+    await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
+    assert await ledger.own() == "owned"
+    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "done"
+
+
+async def test_a_connection_believes_a_newer_epoch_and_never_an_older_one(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    (entry,) = await ledger.entries()
+    assert await ledger.connection.own(entry.position, 5, 5.0) == "owned"
+    assert (await ledger.one(claim())).epoch == 5
+    await ledger.client.hset(keys.meta(ledger.program), "epoch", "4")
+    before = await ledger.dump()
+    assert await ledger.connection.snapshot(5.0) is None
+    assert await ledger.dump() == before

@@ -1,0 +1,206 @@
+"""What happens at a moment: deadlines, openings, closings, random returns, tombstones, exact to the millisecond."""
+
+from collections.abc import Awaitable, Callable
+
+from reservasi.ledger import keys
+from reservasi.model import (
+    Answer,
+    Cancel,
+    Confirm,
+    Ended,
+    Find,
+    Held,
+    Outcome,
+    Release,
+    Returned,
+    SetQuota,
+    State,
+    Sweep,
+)
+from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, Ledger, claim, quota_set, terms
+
+ROUNDS_MAX = 40  # tries to be there in the very millisecond
+SWEEP = Sweep(items_max=100)
+
+
+async def _watch(moment_ms: int, probe: Callable[[], Awaitable[Answer]]) -> list[Answer]:
+    """Answers from before the moment until after it."""
+    answers = [await probe()]
+    while answers[-1].now_ms <= moment_ms:
+        answers.append(await probe())
+    return answers
+
+
+async def test_a_hold_has_expired_in_the_millisecond_of_its_deadline(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=ROUNDS_MAX, hold_ms=4))
+    for _ in range(ROUNDS_MAX):
+        asked = claim()
+        deadline_ms = (await ledger.one(asked)).deadline_ms
+        find = Find(reservation_id=asked.reservation_id)
+        answers = await _watch(deadline_ms, lambda find=find: ledger.one(find))  # type: ignore[misc]
+        for answer in answers:
+            assert answer.state is (State.EXPIRED if answer.now_ms >= deadline_ms else State.HELD)
+        if any(answer.now_ms == deadline_ms for answer in answers):
+            return
+    raise AssertionError("no answer fell into the deadline's millisecond")
+
+
+async def test_a_deadline_that_is_now_has_passed(ledger: Ledger) -> None:
+    await ledger.one(quota_set(hold_ms=0))
+    first, second = claim(["a"]), claim(["a"])
+    held, again = await ledger.run(first, second)
+    assert (held.outcome, again.outcome) == (Outcome.HELD, Outcome.HELD)
+    assert held.deadline_ms == held.now_ms == again.now_ms
+    *_, entry = await ledger.entries()
+    assert [type(event) for event in entry.events] == [Held, Ended, Held]
+    # No timer of a hold that has ended stays behind.
+    assert (await ledger.one(SWEEP)).expired == 1
+    await ledger.one(SWEEP)
+    assert await ledger.client.exists(keys.timers(ledger.program) + QUOTA, keys.due(ledger.program)) == 0
+
+
+async def test_an_opening_and_a_closing_are_exact(ledger: Ledger) -> None:
+    for round_number in range(ROUNDS_MAX):
+        quota = f"p.o.s.20261201.{round_number:04}.online"
+        at_ms = await ledger.now_ms() + 4
+        await ledger.one(quota_set(quota, 10_000, opens_at_ms=at_ms, closes_at_ms=at_ms + 4))
+        answers = await _watch(at_ms + 4, lambda quota=quota: ledger.one(claim(quota=quota)))  # type: ignore[misc]
+        for answer in answers:
+            if answer.now_ms < at_ms:
+                assert answer.outcome is Outcome.NOT_OPEN
+            else:
+                assert answer.outcome is (Outcome.HELD if answer.now_ms < at_ms + 4 else Outcome.CLOSED)
+        if {at_ms, at_ms + 4} <= {answer.now_ms for answer in answers}:
+            return
+    raise AssertionError("no answers fell into both milliseconds")
+
+
+async def test_the_last_moment_of_a_cancellation_is_included(ledger: Ledger) -> None:
+    for round_number in range(ROUNDS_MAX):
+        quota = f"p.o.s.20261201.{round_number:04}.online"
+        await ledger.one(quota_set(quota, 1000))
+        asked = [claim(quota=quota) for _ in range(100)]
+        await ledger.run(*asked, *(Confirm(reservation_id=each.reservation_id) for each in asked))
+        last_ms = await ledger.now_ms() + 3
+        await ledger.one(SetQuota(quota=quota, terms=terms(1000, cancel_until_ms=last_ms), version=1))
+        waiting = [each.reservation_id for each in asked]
+        answers = await _watch(
+            last_ms,
+            lambda waiting=waiting: ledger.one(Cancel(reservation_id=waiting.pop())),  # type: ignore[misc]
+        )
+        for answer in answers:
+            assert answer.outcome is (Outcome.CANCELLED if answer.now_ms <= last_ms else Outcome.TOO_LATE)
+        if any(answer.now_ms == last_ms for answer in answers):
+            return
+    raise AssertionError("no answer fell into the last millisecond")
+
+
+async def test_a_claim_runs_the_timers_of_its_quota_itself(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=2, hold_ms=1))
+    lost = claim(2)
+    held = await ledger.one(lost)
+    await ledger.until(held.deadline_ms)
+    assert (await ledger.one(claim(2))).outcome is Outcome.HELD
+    assert (await ledger.one(Find(reservation_id=lost.reservation_id))).state is State.EXPIRED
+    assert await ledger.counts() == (2, 0, 0)
+
+
+async def test_an_expired_hold_of_another_quota_does_not_block_its_person(ledger: Ledger) -> None:
+    await ledger.run(quota_set(OTHER_QUOTA, hold_ms=1), quota_set(QUOTA))
+    lost = claim(["a", "b"], OTHER_QUOTA)
+    held = await ledger.one(lost)
+    await ledger.until(held.deadline_ms)
+    assert (await ledger.one(claim(["b"]))).outcome is Outcome.HELD
+    assert await ledger.counts(OTHER_QUOTA) == (0, 0, 0)
+    assert (await ledger.one(Confirm(reservation_id=lost.reservation_id))).outcome is Outcome.HOLD_EXPIRED
+    # The other person of the group is free as well.
+    assert (await ledger.one(claim(["a"]))).outcome is Outcome.HELD
+
+
+async def test_a_person_is_free_again_after_every_end(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=1))
+    for _ in range(2):
+        released = claim(["a"])
+        assert (await ledger.one(released)).outcome is Outcome.HELD
+        assert (await ledger.one(claim(["a"]))).outcome is Outcome.DUPLICATE_APPLICANT
+        await ledger.one(Release(reservation_id=released.reservation_id))
+        cancelled = claim(["a"])
+        await ledger.run(cancelled, Confirm(reservation_id=cancelled.reservation_id))
+        assert (await ledger.one(claim(["a"]))).outcome is Outcome.DUPLICATE_APPLICANT
+        await ledger.one(Cancel(reservation_id=cancelled.reservation_id))
+    assert await ledger.client.exists(keys.persons(ledger.program)) == 0
+
+
+async def test_returned_places_count_as_taken_and_come_back_once_within_their_bounds(ledger: Ledger) -> None:
+    least_ms, most_ms, places = 20, 120, 40
+    await ledger.one(quota_set(capacity=places, return_min_ms=least_ms, return_max_ms=most_ms))
+    asked = [claim() for _ in range(places)]
+    await ledger.run(*asked)
+    released = await ledger.run(*(Release(reservation_id=each.reservation_id) for each in asked))
+    assert await ledger.counts() == (0, 0, places)
+    *_, entry = await ledger.entries()
+    ended = [event for event in entry.events if isinstance(event, Ended)]
+    delays_ms = [event.returns_at_ms - entry.at_ms for event in ended]
+    assert all(least_ms <= delay_ms <= most_ms for delay_ms in delays_ms)
+    assert len(set(delays_ms)) > places // 4, "places of one batch return at different moments"
+    assert max(delays_ms) - min(delays_ms) > (most_ms - least_ms) // 3
+
+    # While any is on its way, exactly those whose moment has passed can be claimed.
+    while (answer := await ledger.one(claim(places + 1))).now_ms <= released[0].now_ms + most_ms:
+        passed = sum(event.returns_at_ms <= answer.now_ms for event in ended)
+        assert (answer.outcome, answer.remaining) == (Outcome.SOLD_OUT, passed)
+    assert (await ledger.one(claim(places + 1))).remaining == places
+    returned = [event for entry in await ledger.entries() for event in entry.events if isinstance(event, Returned)]
+    assert sum(event.places for event in returned) == places
+    assert (await ledger.one(SWEEP)).returned == 0
+    assert await ledger.counts() == (0, 0, 0)
+
+
+async def test_expired_and_cancelled_places_return_late_as_well(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=3, hold_ms=30, return_min_ms=HOUR_MS, return_max_ms=2 * HOUR_MS))
+    lost, cancelled = claim(2), claim()
+    held, *_ = await ledger.run(
+        lost,
+        cancelled,
+        Confirm(reservation_id=cancelled.reservation_id),
+        Cancel(reservation_id=cancelled.reservation_id),
+    )
+    await ledger.until(held.deadline_ms)
+    swept = await ledger.one(SWEEP)
+    assert (swept.expired, swept.returned) == (1, 0)
+    assert await ledger.counts() == (0, 0, 3)
+    assert (await ledger.one(claim())).outcome is Outcome.SOLD_OUT
+    below = await ledger.one(SetQuota(quota=QUOTA, capacity=2))
+    assert (below.outcome, below.taken) == (Outcome.BELOW_TAKEN, 3)
+
+
+async def test_a_sweep_keeps_to_its_limit_and_forgets_no_quota(ledger: Ledger) -> None:
+    await ledger.run(quota_set(QUOTA, 5, hold_ms=1), quota_set(OTHER_QUOTA, 5, hold_ms=1))
+    answers = await ledger.run(*(claim() for _ in range(5)), *(claim(quota=OTHER_QUOTA) for _ in range(5)))
+    await ledger.until(answers[-1].deadline_ms)
+    assert [(await ledger.one(Sweep(items_max=4))).expired for _ in range(4)] == [4, 4, 2, 0]
+    assert await ledger.client.exists(keys.due(ledger.program), keys.timers(ledger.program) + QUOTA) == 0
+
+
+async def test_tombstones_are_forgotten_after_their_time_and_the_living_are_not(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    ended, confirmed, held = claim(), claim(), claim()
+    *_, released = await ledger.run(
+        ended,
+        confirmed,
+        held,
+        Confirm(reservation_id=confirmed.reservation_id),
+        Release(reservation_id=ended.reservation_id),
+    )
+    assert (await ledger.one(SWEEP, tombstone_ms=HOUR_MS)).dropped == 0
+    assert (await ledger.one(ended)).outcome is Outcome.EXISTS
+    await ledger.until(released.now_ms + 1)
+    assert (await ledger.one(SWEEP, tombstone_ms=1)).dropped == 1
+    assert (await ledger.one(Find(reservation_id=ended.reservation_id))).outcome is Outcome.NOT_FOUND
+    assert await ledger.client.exists(keys.tombstones(ledger.program)) == 0
+    for living in (confirmed, held):
+        assert (await ledger.one(Find(reservation_id=living.reservation_id))).outcome is Outcome.FOUND
+    # The same key may be used anew, and its hold is not forgotten with the old tombstone.
+    assert (await ledger.one(ended)).outcome is Outcome.HELD
+    assert (await ledger.one(SWEEP, tombstone_ms=0)).dropped == 0
+    assert (await ledger.one(Find(reservation_id=ended.reservation_id))).state is State.HELD
