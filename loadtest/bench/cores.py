@@ -1,0 +1,55 @@
+"""Which core does what, and how much processor time a process and its children used."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The front has a core of its own; the load generator and the stores share the other."""
+
+    front: frozenset[int]
+    rest: frozenset[int]
+
+    @classmethod
+    def split(cls) -> "Cores":
+        """The first two cores that we may use; one core alone is shared by all."""
+        allowed = sorted(os.sched_getaffinity(0))
+        return cls(frozenset(allowed[:1]), frozenset(allowed[1:2] or allowed))
+
+    @property
+    def separate(self) -> bool:
+        """Whether there were two."""
+        return self.front != self.rest
+
+
+@contextmanager
+def pinned(cores: frozenset[int]) -> Iterator[None]:
+    """Run on these cores; children that are started meanwhile stay on them."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def busy_s(pid: int) -> float:
+    """Processor time of a process and of all its living descendants, in seconds."""
+    total = 0.0
+    waiting = [pid]
+    while waiting:
+        current = waiting.pop()
+        try:
+            fields = Path(f"/proc/{current}/stat").read_text().rpartition(")")[2].split()
+            tasks = list(Path(f"/proc/{current}/task").iterdir())
+            waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        except FileNotFoundError:
+            continue  # it ended while we looked
+        total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return total

@@ -1,0 +1,31 @@
+"""Free ports on the loopback."""
+
+import asyncio
+import socket
+
+POLL_S = 0.02
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def wait_listening(port: int, timeout_s: float) -> None:
+    """Return once a connection is accepted.
+
+    Raises:
+        TimeoutError: none was within `timeout_s`.
+    """
+    async with asyncio.timeout(timeout_s):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(POLL_S)
+                continue
+            writer.close()
+            return

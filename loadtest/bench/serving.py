@@ -1,0 +1,53 @@
+"""Serves a baseline exactly as our own front is served: gunicorn, aiohttp's uvloop worker, one process."""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
+from gunicorn.app.base import BaseApplication
+
+from reservasi.cli.serve import WORKER_CLASS
+
+PORT_VARIABLE = "BENCH_PORT"
+ANSWER_BYTES_VARIABLE = "BENCH_ANSWER_BYTES"
+REDIS_URL_VARIABLE = "BENCH_REDIS_URL"
+
+
+class Baseline(BaseApplication):
+    """Gunicorn with the settings that `reservasi api` has."""
+
+    def __init__(self, make_app: Callable[[], Awaitable[web.Application]]) -> None:
+        self._make_app = make_app
+        super().__init__()
+
+    def load_config(self) -> None:
+        """One process, no access log, the same worker class."""
+        values: dict[str, Any] = {
+            "bind": f"127.0.0.1:{os.environ[PORT_VARIABLE]}",
+            "workers": 1,
+            "worker_class": WORKER_CLASS,
+            "backlog": 4096,
+            "keepalive": 15,
+            "timeout": 60,
+            "accesslog": None,
+            "loglevel": "warning",
+            "control_socket_disable": True,
+        }
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """What a process makes its application with."""
+        return self._make_app
+
+
+def body_bytes() -> int:
+    """The size of a body that makes the whole answer, with aiohttp's own headers, as large as our front's."""
+    head = (
+        "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 000\r\n"
+        f"Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+    )
+    return int(os.environ[ANSWER_BYTES_VARIABLE]) - len(head)

@@ -1,0 +1,11 @@
+"""What is measured. A further variant is one module here with a class like these, and one name in `COMPARED`."""
+
+from loadtest.bench.variants.bare import Bare
+from loadtest.bench.variants.evalsha import Evalsha
+from loadtest.bench.variants.ours import Ours
+from loadtest.bench.variants.variant import Ground, Variant
+
+__all__ = ["COMPARED", "Bare", "Ground", "Ours", "Variant"]
+
+# In the order of a round, after the bare handler; `Ours` is started first, since the others answer in its size.
+COMPARED: tuple[type[Variant], ...] = (Ours, Evalsha)

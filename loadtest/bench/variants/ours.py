@@ -1,0 +1,91 @@
+"""The service itself: `reservasi api` with one process, the recorder running beside it, everything real."""
+
+import asyncio
+import sys
+from typing import ClassVar
+
+import redis.asyncio as redis_asyncio
+
+from loadtest.bench.ground import PROGRAM
+from loadtest.bench.variants.variant import Ground, pid_of, start_on
+from reservasi.front.probe import wait_ready
+from reservasi.ledger import keys
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.library import read_library
+from reservasi.ledger.wire import Snapshot
+from reservasi.supervisor import Role
+
+SETTLE_TIMEOUT_S = 120.0
+SETTLE_POLL_S = 0.02
+CALL_TIMEOUT_S = 5.0
+
+
+class Ours:
+    """Group commit, journal, recorder: what `reservasi up` runs."""
+
+    name: ClassVar[str] = "ours"
+    title: ClassVar[str] = "reservasi: full validation, sealing, group commit, journal, recorder running"
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self.port = ground.settings.port
+        command = (sys.executable, "-m", "reservasi.cli")
+        environment = _environment(ground)
+        self._worker = Role(
+            name="worker", argv=(*command, "worker"), env=environment, log_path=ground.log_dir / "worker.log"
+        )
+        self._fronts = Role(
+            name="fronts",
+            argv=(*command, "api", "--processes", "1"),
+            env=environment,
+            log_path=ground.log_dir / "fronts.log",
+        )
+        self._ledger = LedgerConnection(ground.redis_url, PROGRAM, read_library())
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {"front": pid_of(self._fronts), "worker": pid_of(self._worker)}
+
+    async def start(self) -> None:
+        settings = self._ground.settings
+        await start_on(self._worker, self._ground.cores.rest)
+        await start_on(self._fronts, self._ground.cores.front)
+        await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s)
+
+    async def stop(self) -> None:
+        await self._ledger.drop()
+        await self._fronts.stop()
+        await self._worker.stop()
+
+    async def settle(self) -> None:
+        """Wait until PostgreSQL has everything that the ledger accepted.
+
+        Raises:
+            TimeoutError: it has not within `SETTLE_TIMEOUT_S`.
+        """
+        async with (
+            asyncio.timeout(SETTLE_TIMEOUT_S),
+            redis_asyncio.Redis.from_url(self._ground.redis_url) as client,
+        ):
+            while True:
+                accepted = (await self._snapshot()).position
+                recorded = await client.hmget(keys.recorded(PROGRAM), ["epoch", "seq"])
+                if (accepted.epoch, accepted.seq) == tuple(int(number or 0) for number in recorded):
+                    return
+                await asyncio.sleep(SETTLE_POLL_S)
+
+    async def held(self) -> int | None:
+        return sum(quota.counts.held for quota in (await self._snapshot()).quotas)
+
+    async def _snapshot(self) -> Snapshot:
+        snapshot = await self._ledger.snapshot(CALL_TIMEOUT_S)
+        if snapshot is None:
+            raise RuntimeError("the ledger is fenced, so nothing can be measured")
+        return snapshot
+
+
+def _environment(ground: Ground) -> dict[str, str]:
+    """The settings as environment; unset ones are left to their defaults."""
+    given = ground.settings.model_dump(mode="json", exclude_none=True)
+    environment = {f"RESERVASI_{name.upper()}": str(value) for name, value in given.items()}
+    return {**environment, "RESERVASI_SECRETS_FILE": str(ground.settings.secrets_path)}

@@ -1,0 +1,83 @@
+"""What the benchmark asks of a variant, and what it gives it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from loadtest.bench.cores import Cores, pinned
+from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, REDIS_URL_VARIABLE
+from reservasi.settings import Settings
+from reservasi.supervisor import Role
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all variants stand on."""
+
+    settings: Settings  # of our own service; says where the stores are
+    redis_url: str
+    postgres_dsn: str
+    cores: Cores
+    quotas: tuple[str, ...]  # ids that the claims name
+    capacity: int  # places in each quota
+    log_dir: Path  # what the processes print
+    store_pids: dict[str, int]  # the stores by what they are
+    answer_bytes: int  # size of our own answer to a claim; 0 while our own variant starts
+
+
+class Variant(Protocol):
+    """Something that answers claims over HTTP."""
+
+    name: ClassVar[str]  # as printed
+    title: ClassVar[str]  # one line on what it does
+
+    def __init__(self, ground: Ground) -> None:
+        """Nothing is started yet."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The roots of its process trees by what they are; `front` is always there."""
+
+    async def start(self) -> None:
+        """Start it; it need not answer yet."""
+
+    async def stop(self) -> None:
+        """Stop it."""
+
+    async def settle(self) -> None:
+        """Wait until what the last measurement left to do in the background is done."""
+
+    async def held(self) -> int | None:
+        """How many claims its store holds; None when it stores none."""
+
+
+def baseline_front(ground: Ground, module: str, port: int) -> Role:
+    """The process of a baseline whose module ends in `Baseline(...).run()`."""
+    return Role(
+        name=module.rpartition(".")[2],
+        argv=(sys.executable, "-m", module),
+        env={
+            PORT_VARIABLE: str(port),
+            ANSWER_BYTES_VARIABLE: str(ground.answer_bytes),
+            REDIS_URL_VARIABLE: ground.redis_url,
+        },
+        log_path=ground.log_dir / f"{module.rpartition('.')[2]}.log",
+    )
+
+
+async def start_on(role: Role, cores: frozenset[int]) -> None:
+    """Start a process that stays, with its children, on these cores."""
+    with pinned(cores):
+        await role.start()
+
+
+def pid_of(role: Role) -> int:
+    """The pid of a process that must be running."""
+    if role.pid is None:
+        raise RuntimeError(f"{role.name} has ended; see {role.log_path}")
+    return role.pid
