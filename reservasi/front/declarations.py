@@ -27,7 +27,9 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     body: type | None = None
     media: str = "application/json"
+    schema: Mapping[str, Any] | None = None  # of a body that is not JSON; plain text when it is not given
     headers: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()  # operations that take this body's `id`
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

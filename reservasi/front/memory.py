@@ -22,6 +22,7 @@ FRAGMENTS_MAX = 200_000
 REST_RATIO = 10  # at most about a tenth of the time goes into encoding one answer
 REST_S_MAX = 1.0  # what the Cache-Control of availability allows
 NEVER_MS = 2**62
+_BY_TIME = -1  # no version of the view
 
 Value = TypeVar("Value")
 
@@ -53,8 +54,12 @@ class Memory:
         self._bytes_held = 0
         self._fragments: dict[str, tuple[Quota, str, bytes]] = {}
 
-    def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s_min: float = 0.0) -> Value:
-        """The answer under `key`, made by `make(now_ms)` when there is none that is fresh."""
+    def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
+        """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
+
+        With `rest_s` it lives exactly that long, whatever changes: for what is put together from things that may
+        themselves be a little old, and so must not be taken for the newest because nothing changed since.
+        """
         now_ms = self._availability.now_ms()
         version = self._availability.version
         kept = self._kept.get(key)
@@ -63,7 +68,10 @@ class Memory:
             return kept.made.value  # type: ignore[no-any-return]
         started_s = time.perf_counter()
         made = make(now_ms)
-        rest_s = max(rest_s_min, min((time.perf_counter() - started_s) * REST_RATIO, REST_S_MAX))
+        if rest_s:
+            version = _BY_TIME
+        else:
+            rest_s = min((time.perf_counter() - started_s) * REST_RATIO, REST_S_MAX)
         self._keep(key, _Kept(made, version, time.monotonic() + rest_s))
         return made.value
 

@@ -116,7 +116,11 @@ def _success(success: Success) -> dict[str, Any]:
     if success.body is not None:
         described["content"] = {success.media: {"schema": _reference(success.body)}}
     elif success.media != "application/json":
-        described["content"] = {success.media: {"schema": {"type": "string"}}}
+        described["content"] = {success.media: {"schema": dict(success.schema or {"type": "string"})}}
+    if success.links:
+        described["links"] = {
+            name: {"operationId": name, "parameters": {"id": "$response.body#/id"}} for name in success.links
+        }
     return described
 
 

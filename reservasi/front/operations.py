@@ -41,6 +41,18 @@ _QUOTA = Parameter(
     about="The quota's id.",
     required=True,
 )
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"const": "availability"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/AvailabilityBody"},
+        },
+    },
+}
+_RESERVATION_LINKS = ("showReservation", "confirm", "cancel", "showQrCode", "showTicket")
 _NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
 _SHOWN = (problems.NOT_FOUND, *UNAVAILABLE)
 
@@ -97,7 +109,9 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Server-sent events named `availability`: first all quotas that match, then those that change.",
         parameters=_FILTERS,
         successes={
-            200: Success(about="The stream; each event's data is an AvailabilityBody.", media="text/event-stream")
+            200: Success(
+                about="The stream; an event's data is an AvailabilityBody.", media="text/event-stream", schema=_EVENT
+            )
         },
         problems=(problems.INVALID_REQUEST, problems.RECOVERING, problems.TOO_MANY_STREAMS),
     ),
@@ -128,6 +142,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 about="The places are held.",
                 body=bodies.ClaimedBody,
                 headers=("Location", "Idempotent-Replayed", "Cache-Control"),
+                links=_RESERVATION_LINKS,
             )
         },
         problems=(

@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from reservasi.front.answering import STATIC_HEADERS
-from reservasi.front.keys import MEMORY, SERVICES, STREAMS, FrontServices
-from reservasi.front.memory import Memory, next_turn_ms
+from reservasi.front.keys import MEMORY, SERVICES, STREAMS
+from reservasi.front.memory import next_turn_ms
 from reservasi.front.problem_types import TOO_MANY_STREAMS
 from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
@@ -18,6 +18,7 @@ from reservasi.metrics import OPEN_STREAMS
 STREAMS_MAX = 256  # in one process: a stream costs memory as long as it is open
 EVENT_PAUSE_S = 0.25  # at most four events a second and stream, whatever happens at the opening
 HEARTBEAT_S = 15.0
+LOOK_S = 1.0  # how soon a reader that went away is noticed
 SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is let go
 
 
@@ -36,7 +37,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         async with sse_response(
             request, headers=STATIC_HEADERS, ping_interval=HEARTBEAT_S, send_timeout=SEND_TIMEOUT_S
         ) as response:
-            await _follow(response, services, request.app[MEMORY], filters, streams.stopping)
+            await _follow(request, response, filters)
     except (ConnectionError, TimeoutError):
         response.force_close()  # the reader went away, or stalled
     finally:
@@ -45,26 +46,25 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _follow(
-    response: EventSourceResponse,
-    services: FrontServices,
-    memory: Memory,
-    filters: Mapping[str, str],
-    stopping: asyncio.Event,
-) -> None:
-    availability = services.availability
-    sent: dict[str, bytes] = {}
-    while response.is_connected() and not stopping.is_set():
+async def _follow(request: web.Request, response: EventSourceResponse, filters: Mapping[str, str]) -> None:
+    availability, memory = request.app[SERVICES].availability, request.app[MEMORY]
+    stopping = request.app[STREAMS].stopping
+    sent: dict[str, bytes] | None = None
+    while not stopping.is_set():
         version, now_ms = availability.version, availability.now_ms()
         quotas = quotas_matching(availability, filters)
         fresh = {quota.id: memory.fragment(quota, now_ms) for quota in quotas}
-        changed = [fragment for quota_id, fragment in fresh.items() if sent.get(quota_id) != fragment]
-        if changed or not sent:
+        changed = [fragment for quota_id, fragment in fresh.items() if sent is None or sent.get(quota_id) != fragment]
+        if changed or sent is None:
             await response.send('{"quotas":[' + b",".join(changed).decode() + "]}", event="availability")
         sent = fresh
-        turn_s = (next_turn_ms(quotas, now_ms) - now_ms) / 1000
-        await _first_of(stopping, availability.wait_change(version, min(turn_s, HEARTBEAT_S)))
         await _first_of(stopping, asyncio.sleep(EVENT_PAUSE_S))
+        turn_ms = next_turn_ms(quotas, now_ms)
+        while availability.version == version and availability.now_ms() < turn_ms and not stopping.is_set():
+            if request.transport is None or request.transport.is_closing():
+                return  # the reader went away, and nothing that is sent would tell us
+            wait_s = min((turn_ms - availability.now_ms()) / 1000, LOOK_S)
+            await _first_of(stopping, availability.wait_change(version, max(wait_s, 0.0)))
 
 
 async def _first_of(stopping: asyncio.Event, waiting: Awaitable[object]) -> None:

@@ -1,0 +1,142 @@
+"""The life of a reservation for whoever holds its manage token."""
+
+import asyncio
+import time
+from typing import Any
+
+import icalendar
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CALLS = [("GET", ""), ("POST", "/confirm"), ("POST", "/cancel"), ("GET", "/qr.svg"), ("GET", "/ticket.ics")]
+
+
+async def expired(stack: Any) -> dict[str, Any]:
+    """A reservation whose hold has ended."""
+    quota = await stack.quota(hold_ms=50)
+    held: dict[str, Any] = await stack.held(quota)
+    await stack.seen(quota, lambda q: q.counts.held == 0 and q.counts.returning == 0)
+    return held
+
+
+async def confirmed(stack: Any, **terms: Any) -> dict[str, Any]:
+    """A reservation that is confirmed and recorded."""
+    held: dict[str, Any] = await stack.held(await stack.quota(**terms), 2)
+    reply = await stack.managed("POST", held, "/confirm", json={"payment_reference": "820261127001"})
+    assert reply.status == 200, reply.text
+    return {**held, "booking_code": reply.json["booking_code"]}
+
+
+@pytest.mark.parametrize(("method", "suffix"), CALLS)
+async def test_without_the_right_secret_there_is_nothing(stack: Any, anyone: str, method: str, suffix: str) -> None:
+    held, other = await stack.held(await stack.quota()), await stack.held(await stack.quota())
+    before = await stack.ledger_state()
+    wrong = ["", "Bearer", "Bearer ", f"Basic {held['manage_token']}", f"Bearer {other['manage_token']}", "Bearer é"]
+    for authorization in (*wrong, f"Bearer {held['manage_token']}x", "Bearer " + "x" * 4000):
+        headers = {"Authorization": authorization}
+        reply = await stack.request(method, f"/v1/reservations/{held['id']}{suffix}", headers=headers)
+        reply.is_problem("not-found", 404)
+        assert reply.headers["Cache-Control"] == "no-store"
+    headers = {"Authorization": f"Bearer {held['manage_token']}"}
+    for reservation_id in (anyone, "x", "%00", held["id"].upper()):
+        reply = await stack.request(method, f"/v1/reservations/{reservation_id}{suffix}", headers=headers)
+        reply.is_problem("not-found", 404)
+    assert await stack.ledger_state() == before
+
+
+async def test_a_confirmed_reservation_is_in_the_records(stack: Any) -> None:
+    held = await confirmed(stack)
+    row = await stack.worker.records.booking(held["id"])
+    assert row is not None
+    assert (row.quota, row.places, row.state) == (held["quota"], 2, "confirmed")
+    again = await stack.managed("POST", held, "/confirm")
+    assert (again.status, again.json) == (
+        200,
+        {"id": held["id"], "status": "confirmed", "booking_code": held["booking_code"]},
+    )
+    shown = (await stack.managed("GET", held)).json
+    assert (shown["status"], shown["booking_code"]) == ("confirmed", held["booking_code"])
+    assert "hold_expires_at" not in shown
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"payment_reference": ""}', b'{"payment_reference": "a b"}', b'{"amount": 1}', b"[]", b"x"]
+)
+async def test_a_confirm_with_a_bad_body(stack: Any, body: bytes) -> None:
+    held = await stack.held(await stack.quota())
+    before = await stack.ledger_state()
+    headers = {"Content-Type": "application/json"}
+    reply = await stack.managed("POST", held, "/confirm", data=body, headers=headers)
+    reply.is_problem("invalid-request", 422)
+    assert await stack.ledger_state() == before
+
+
+async def test_a_confirm_that_is_not_text(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    reply = await stack.managed("POST", held, "/confirm", data=b"{}", headers={"Content-Type": "text/plain"})
+    reply.is_problem("unsupported-media-type", 415)
+
+
+async def test_a_hold_that_is_given_up(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    for _ in range(2):
+        reply = await stack.managed("POST", held, "/cancel")
+        assert (reply.status, reply.json) == (200, {"id": held["id"], "status": "released"})
+    problem = (await stack.managed("POST", held, "/confirm")).is_problem("not-confirmable", 409)
+    assert problem["state"] == "released"
+    await stack.seen(held["quota"], lambda q: q.remaining == 10)
+
+
+async def test_a_confirmed_reservation_that_is_cancelled(stack: Any) -> None:
+    held = await confirmed(stack)
+    for _ in range(2):
+        reply = await stack.managed("POST", held, "/cancel")
+        assert (reply.status, reply.json) == (200, {"id": held["id"], "status": "cancelled"})
+    assert (await stack.managed("GET", held)).json["status"] == "cancelled"
+    (await stack.managed("POST", held, "/confirm")).is_problem("not-confirmable", 409)
+
+
+async def test_a_hold_that_has_expired(stack: Any) -> None:
+    held = await expired(stack)
+    (await stack.managed("POST", held, "/confirm")).is_problem("hold-expired", 410)
+    assert (await stack.managed("POST", held, "/cancel")).is_problem("already-ended", 409)["state"] == "expired"
+    assert (await stack.managed("GET", held)).json["status"] == "expired"
+
+
+async def test_a_cancellation_that_comes_too_late(stack: Any) -> None:
+    held = await confirmed(stack, cancel_until_ms=int(time.time() * 1000) - 60_000)
+    reply = await stack.managed("POST", held, "/cancel", headers={"Accept-Language": "en"})
+    assert "WIB" in reply.is_problem("cancellation-too-late", 409)["detail"]
+
+
+async def test_documents_of_a_confirmed_reservation(stack: Any) -> None:
+    held = await confirmed(stack)
+    image = await stack.managed("GET", held, "/qr.svg")
+    assert (image.status, image.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert image.text.lstrip().startswith("<?xml")
+    assert held["booking_code"] in image.text
+    ticket = await stack.managed("GET", held, "/ticket.ics")
+    assert (ticket.status, ticket.headers["Content-Type"]) == (200, "text/calendar; charset=utf-8")
+    event: Any = icalendar.Calendar.from_ical(ticket.body).walk("VEVENT")[0]
+    quota = stack.front.availability.quota(held["quota"])
+    assert event["uid"] == f"{held['id']}@reservasi"
+    assert held["booking_code"] in event["description"]
+    hour, minute = map(int, quota.terms.start.split(":"))
+    assert (event["dtstart"].dt.hour, event["dtstart"].dt.minute) == ((hour - 7) % 24, minute)  # WIB is UTC+7
+    for reply in (image, ticket):
+        assert reply.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("suffix", ["/qr.svg", "/ticket.ics"])
+async def test_documents_of_a_hold(stack: Any, suffix: str) -> None:
+    held = await stack.held(await stack.quota())
+    assert (await stack.managed("GET", held, suffix)).is_problem("not-confirmed", 409)["state"] == "held"
+
+
+async def test_concurrent_confirms_have_one_effect(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    replies = await asyncio.gather(*(stack.managed("POST", held, "/confirm") for _ in range(10)))
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert (await stack.seen(held["quota"], lambda q: q.counts.confirmed > 0)).counts.confirmed == 1

@@ -1,0 +1,90 @@
+"""What staff do, and what keeps others from doing it."""
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "é"}])
+async def test_without_a_key(stack: Any, headers: dict[str, str]) -> None:
+    quota = await stack.quota()
+    before = await stack.ledger_state()
+    for method, path in (("PUT", f"/v1/staff/quotas/{quota}"), ("GET", "/v1/staff/quotas")):
+        reply = await stack.request(method, path, json={"capacity": 20}, headers=headers)
+        reply.is_problem("api-key-required", 401)
+        assert reply.headers["WWW-Authenticate"].startswith("Bearer")
+    assert await stack.ledger_state() == before
+
+
+async def test_a_role_that_only_looks(stack: Any) -> None:
+    quota = await stack.quota()
+    before = await stack.ledger_state()
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", key=stack.viewer_key, json={"capacity": 20})
+    reply.is_problem("role-not-allowed", 403)
+    assert await stack.ledger_state() == before
+    assert (await stack.staff("GET", "/v1/staff/quotas", key=stack.viewer_key)).status == 200
+
+
+async def test_a_quota_is_raised_while_it_is_open(stack: Any) -> None:
+    quota = await stack.quota(capacity=1)
+    await stack.held(quota)
+    reply = await stack.request(
+        "PUT",
+        f"/v1/staff/quotas/{quota}",
+        json={"capacity": 3},
+        headers={"Authorization": f"Bearer {stack.operator_key}"},
+    )
+    assert reply.status == 200
+    assert reply.headers["ETag"] == '"2"'
+    assert {
+        name: reply.json[name] for name in ("id", "capacity", "remaining", "held", "confirmed", "version", "closed")
+    } == {
+        "id": quota,
+        "capacity": 3,
+        "remaining": 2,
+        "held": 1,
+        "confirmed": 0,
+        "version": 2,
+        "closed": False,
+    }
+    assert (await stack.claim(stack.body(quota, 2))).status == 201
+    listed = (await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}")).json["quotas"]
+    assert next(q for q in listed if q["id"] == quota)["version"] == 2
+
+
+async def test_times_and_closing(stack: Any) -> None:
+    quota = await stack.quota()
+    change = {"opens_at": "2027-02-26T14:00:00+07:00", "closes_at": "2027-03-01T00:00:00.5Z", "closed": True}
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=change)
+    assert reply.json["opens_at"] == "2027-02-26T07:00:00Z"
+    assert reply.json["closes_at"] == "2027-03-01T00:00:00.500Z"
+    assert (reply.json["closed"], reply.json["state"]) == (True, "closed")
+    reopened = {"opens_at": None, "closes_at": None, "closed": False}
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=reopened)
+    assert (reply.json["opens_at"], reply.json["closes_at"], reply.json["state"]) == (None, None, "open")
+    again = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=reopened)
+    assert (again.status, again.json["version"]) == (200, reply.json["version"])
+
+
+async def test_if_match(stack: Any) -> None:
+    quota = await stack.quota()
+    path = f"/v1/staff/quotas/{quota}"
+    for header in ('"7"', 'W/"1"', "1", '"x"', '"1", "2"'):
+        before = await stack.ledger_state()
+        reply = await stack.staff("PUT", path, json={"capacity": 12}, headers={"If-Match": header})
+        reply.is_problem("version-mismatch", 412)
+        assert await stack.ledger_state() == before
+    for header, version in (('"1"', '"2"'), ("*", '"3"'), ('"3"', '"4"')):
+        change = {"capacity": 12 + int(version.strip('"'))}
+        reply = await stack.staff("PUT", path, json=change, headers={"If-Match": header})
+        assert (reply.status, reply.headers["ETag"]) == (200, version)
+
+
+@pytest.mark.parametrize("quota", ["{program}.kanim.baru.20270301.0759.online", "x", "%00", "nowhere.a.b.c.d.e"])
+async def test_a_quota_that_is_not_there(stack: Any, quota: str) -> None:
+    before = await stack.ledger_state()
+    path = f"/v1/staff/quotas/{quota.format(program=stack.program)}"
+    (await stack.staff("PUT", path, json={"capacity": 5})).is_problem("unknown-quota", 404)
+    assert await stack.ledger_state() == before

@@ -1,0 +1,95 @@
+"""The OpenAPI document says what the routes are, what the bodies are, and what is refused."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from reservasi.availability import Availability
+from reservasi.catalogue import Catalogue
+from reservasi.front import bodies, fields
+from reservasi.front.app import HANDLERS, FrontServices, create_app
+from reservasi.front.declarations import COMMON_PROBLEMS
+from reservasi.front.openapi import openapi_document
+from reservasi.front.operations import OPERATIONS
+from reservasi.front.shapes import Field
+from reservasi.reservations import Reservations
+from reservasi.settings import Settings
+
+DOCUMENT = openapi_document()
+
+
+def routes() -> set[tuple[str, str]]:
+    unused = object()  # the routes are made without asking any of the parts
+    services = FrontServices(
+        Settings(), cast(Reservations, unused), cast(Availability, unused), cast(Catalogue, unused)
+    )
+    app: web.Application = create_app(services)
+    return {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+
+
+def test_every_route_is_documented_and_the_reverse() -> None:
+    documented = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    assert documented == routes()
+
+
+def test_every_operation_has_a_handler_and_the_reverse() -> None:
+    assert {operation.id for operation in OPERATIONS} == set(HANDLERS)
+    assert len(OPERATIONS) == len(HANDLERS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_every_refusal_is_documented_under_its_status(operation: Any) -> None:
+    responses = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]
+    for kind in (*operation.problems, *COMMON_PROBLEMS):
+        schema = responses[str(kind.status)]["content"]["application/problem+json"]["schema"]
+        assert f"/problems/{kind.name}" in schema["allOf"][1]["properties"]["type"]["enum"]
+    for status in operation.successes:
+        assert str(status) in responses
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schemas = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert set(references(DOCUMENT)) <= schemas
+
+
+def test_it_is_plain_json_of_version_3_1() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    assert msgspec.json.decode(msgspec.json.encode(DOCUMENT)) == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("body", "judged"),
+    [
+        (bodies.ClaimBody, fields.CLAIM),
+        (bodies.ApplicantBody, fields.APPLICANT),
+        (bodies.ContactBody, fields.CONTACT),
+        (bodies.ConfirmBody, fields.CONFIRM),
+        (bodies.QuotaChangeBody, fields.QUOTA_CHANGE),
+    ],
+)
+def test_what_is_declared_is_what_is_judged(body: type, judged: Mapping[str, Field]) -> None:
+    schema = DOCUMENT["components"]["schemas"][body.__name__]
+    assert set(schema["properties"]) == set(judged)
+    assert set(schema["required"]) == {name for name, field in judged.items() if field.required}
+    assert schema["additionalProperties"] is False
+    for name, declared in schema["properties"].items():
+        for example in declared.get("examples", []):
+            assert judged[name].check(example) is None, (name, example)

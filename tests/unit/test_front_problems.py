@@ -1,0 +1,63 @@
+"""Every problem type is translated, explained, used and documented."""
+
+import re
+from pathlib import Path
+from string import Formatter
+
+import msgspec
+import pytest
+
+import reservasi.front
+from reservasi.front import problem_types
+from reservasi.front.declarations import COMMON_PROBLEMS
+from reservasi.front.languages import LANGUAGES, Text
+from reservasi.front.operations import OPERATIONS
+from reservasi.front.problem_types import PROBLEM_TYPES, ProblemType
+from reservasi.front.problems import FINDINGS_MAX, Finding, Refused, problem_body
+
+FRONT = Path(reservasi.front.__path__[0])
+DECLARING = {"problem_types.py", "operations.py", "declarations.py"}
+CONSTANTS = {kind: name for name, kind in vars(problem_types).items() if isinstance(kind, ProblemType)}
+KINDS = list(PROBLEM_TYPES.values())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_it_is_translated_and_says_what_to_do(kind: ProblemType) -> None:
+    for text in (kind.title, kind.detail, kind.next):
+        assert text.id.strip()
+        assert text.en.strip()
+        assert text.id != text.en
+    placeholders = [{name for _, name, _, _ in Formatter().parse(kind.detail.to(lang)) if name} for lang in LANGUAGES]
+    assert placeholders[0] == placeholders[1]
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.name)
+    assert 400 <= kind.status <= 599
+    assert kind.retry == (kind.status in (429, 503))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_it_is_used_and_documented(kind: ProblemType) -> None:
+    sources = [path.read_text() for path in FRONT.glob("*.py") if path.name not in DECLARING]
+    assert any(re.search(rf"\b{CONSTANTS[kind]}\b", source) for source in sources)
+    assert kind in COMMON_PROBLEMS or any(kind in operation.problems for operation in OPERATIONS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_it_becomes_a_problem_in_both_languages(kind: ProblemType) -> None:
+    bodies = [msgspec.json.decode(problem_body(Refused(kind), language)) for language in LANGUAGES]
+    assert [body["title"] for body in bodies] == [kind.title.id, kind.title.en]
+    assert all("{" not in body["detail"] for body in bodies)
+
+
+def test_words_fill_the_detail_and_members_are_added() -> None:
+    words = {"state": Text("dilepas", "released")}
+    refused = Refused(problem_types.ALREADY_ENDED, members={"state": "released"}, words=words)
+    indonesian, english = (msgspec.json.decode(problem_body(refused, language)) for language in LANGUAGES)
+    assert indonesian["detail"] == "Reservasi ini sudah berakhir: dilepas."
+    assert english["detail"] == "This reservation has already ended: released."
+    assert indonesian["state"] == "released"
+
+
+def test_findings_are_bounded() -> None:
+    findings = tuple(Finding(f"/{n}", "missing", Text("a", "b")) for n in range(FINDINGS_MAX * 2))
+    refused = Refused(problem_types.INVALID_REQUEST, findings=findings)
+    assert len(msgspec.json.decode(problem_body(refused, "en"))["errors"]) == FINDINGS_MAX

@@ -1,0 +1,158 @@
+"""Reading what strangers send: nothing crashes, everything is named, nothing is echoed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stdnum.id import nik as stdnum_nik
+
+from reservasi.front.encoding import moment
+from reservasi.front.fields import APPLICANT, check_birth_date, check_name, check_nik, parse_moment_ms
+from reservasi.front.problem_types import INVALID_REQUEST
+from reservasi.front.problems import FINDINGS_MAX, Refused, problem_body
+from reservasi.front.shapes import Findings, read_object
+from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm, read_quota_change
+
+NIK = "3578014107900001"
+QUOTA = "surabaya.kanim.baru.20261201.0800.online"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+FIELDS = st.sampled_from(["quota", "applicants", "contact", "ticket", "nik", "name", "birth_date", "email", "phone"])
+CLAIMS = st.recursive(
+    JSON, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(FIELDS, inner, max_size=5), max_leaves=20
+)
+
+
+@given(CLAIMS)
+def test_any_json_is_read_or_refused(value: Any) -> None:
+    refused = refusal_of(lambda: ClaimBodyReader(msgspec.json.encode(value)).read(5, "k"))
+    assert refused is None or problem_body(refused, "id")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    refusal_of(lambda: ClaimBodyReader(body).read(5, "k"))
+    refusal_of(lambda: read_quota_change(body, QUOTA, 0))
+    refusal_of(lambda: read_confirm(body))
+
+
+def refusal_of(read: Callable[[], object]) -> Refused | None:
+    """The refusal, if it is one: an invalid request that names what is wrong. Nothing else may be raised."""
+    refused = None
+    try:
+        read()
+    except Refused as error:
+        refused = error
+    assert refused is None or (refused.kind is INVALID_REQUEST and refused.findings)
+    return refused
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[0-9]{16}", fullmatch=True))
+def test_a_nik_is_what_the_library_accepts_and_nothing_else(value: str) -> None:
+    accepted = check_nik(value) is None
+    assert accepted <= (len(value) == 16 and value.isascii() and value.isdigit() and stdnum_nik.is_valid(value))
+    assert not accepted or check_nik(value) is None
+
+
+@pytest.mark.parametrize("day", [1, 31, 41, 71])
+def test_days_of_men_and_women(day: int) -> None:
+    assert check_nik(f"357801{day:02}0190{1:04}") is None
+
+
+@pytest.mark.parametrize("day", [0, 32, 40, 72, 80, 81, 99])
+def test_days_that_are_none(day: int) -> None:
+    wrong = check_nik(f"357801{day:02}0190{1:04}")
+    assert wrong is not None
+    assert wrong.code == "nik-invalid"
+
+
+@pytest.mark.parametrize("name", ["Siti", "O'Neil", "Ni Luh Putu", "José", "李", "x" * 100])
+def test_names(name: str) -> None:
+    assert check_name(name) is None
+
+
+def test_birth_dates_around_today() -> None:
+    today = (datetime.now(UTC) + timedelta(hours=9)).date()
+    assert check_birth_date(today.isoformat()) is None
+    assert check_birth_date((today + timedelta(days=2)).isoformat()) is not None
+    assert check_birth_date("1900-01-01") is None
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)))  # noqa: DTZ001 - the zone is given below
+def test_moments_come_back(at: datetime) -> None:
+    at_ms = int(at.replace(tzinfo=UTC).timestamp() * 1000)
+    assert parse_moment_ms(moment(at_ms)) == max(1, at_ms)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2027-02-30T00:00:00Z",
+        "2027-02-03",
+        "2027-02-03T00:00:00",
+        "2027-02-03T24:00:00Z",
+        "2027-02-03T00:00:00+25:00",
+        "1999-12-31T00:00:00Z",
+        "2100-01-01T00:00:00Z",
+        "2027-02-03 00:00:00Z",
+        "２027-02-03T00:00:00Z",
+        "",
+    ],
+)
+def test_moments_that_are_none(value: str) -> None:
+    assert parse_moment_ms(value) is None
+
+
+def test_null_takes_a_time_away_and_absence_keeps_it() -> None:
+    change = read_quota_change(b'{"opens_at": null}', QUOTA, 3)
+    assert (change.opens_at_ms, change.closes_at_ms, change.capacity, change.closed) == (0, None, None, None)
+    assert (change.quota, change.version) == (QUOTA, 3)
+
+
+def test_the_programs_own_limit_counts() -> None:
+    applicants = [{"nik": f"357801410790000{n}", "name": "Siti", "birth_date": "1990-07-01"} for n in range(3)]
+    body = msgspec.json.encode({"quota": QUOTA, "applicants": applicants})
+    assert len(ClaimBodyReader(body).read(3, "k").applicants) == 3
+    with pytest.raises(Refused) as refused:
+        ClaimBodyReader(body).read(2, "k")
+    assert [f.code for f in refused.value.findings] == ["applicants-count"]
+
+
+def test_nothing_that_was_sent_comes_back() -> None:
+    body = msgspec.json.encode(
+        {NIK: 1, "quota": NIK, "applicants": [{"nik": int(NIK), "name": f"{NIK}\n", "birth_date": NIK, NIK: NIK}]}
+    )
+    with pytest.raises(Refused) as refused:
+        ClaimBodyReader(body).read(5, "k")
+    assert len(refused.value.findings) == 6
+    assert NIK.encode() not in problem_body(refused.value, "id") + problem_body(refused.value, "en")
+
+
+def test_findings_are_bounded() -> None:
+    findings = Findings()
+    read_object({f"x{'y' * n}": n for n in range(500)}, APPLICANT, "", findings)
+    assert len(findings.all()) == FINDINGS_MAX
+
+
+@pytest.mark.parametrize("key", ["k", "k" * 255, "a b", "0b7c3a52-6f0e-4a56-9d4e-1f3c8f1f2a10"])
+def test_keys(key: str) -> None:
+    assert idempotency_key([key]) == key
+
+
+@pytest.mark.parametrize("keys", [[], [""], ["  "]])
+def test_keys_that_are_missing(keys: list[str]) -> None:
+    with pytest.raises(Refused, match="idempotency-key-missing"):
+        idempotency_key(keys)
+
+
+@pytest.mark.parametrize("keys", [["k" * 256], ["é"], ["a\x7f"], ["a", "b"], [" a"], ["a "]])
+def test_keys_that_are_none(keys: list[str]) -> None:
+    with pytest.raises(Refused, match="invalid-request"):
+        idempotency_key(keys)
