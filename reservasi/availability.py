@@ -196,6 +196,14 @@ class Availability:
         """Whether every program's view is in step with its journal."""
         return all(follower.ready for follower in self._followers.values())
 
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """Whether every view is in step, waiting at most so long for it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self.ready and loop.time() < deadline:
+            await self.wait_change(self._version, min(PAUSE_MIN_S, deadline - loop.time()))
+        return self.ready
+
     @property
     def version(self) -> int:
         """Grows with every change to any view in this process."""

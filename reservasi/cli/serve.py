@@ -24,6 +24,7 @@ from reservasi.front.server import create_runner
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import Settings
 
+IN_STEP_WAIT_S = 3.0
 WORKER_CLASS = "aiohttp.GunicornUVLoopWebWorker"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
 PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
@@ -67,6 +68,9 @@ class Fronts(BaseApplication):
         logs.configure(settings.log_level, settings.log_format)
         stack = AsyncExitStack()
         services = await stack.enter_async_context(open_front(settings))
+        # A front that is not in step yet would only answer 503 while others can serve; but it does not wait for ever,
+        # since a definite "recovering" is better than no answer.
+        await services.availability.wait_ready(IN_STEP_WAIT_S)
         readiness = front_readiness(services)
         await stack.enter_async_context(serve_admin(readiness, settings.admin_host, settings.admin_port))
         app = create_app(services)

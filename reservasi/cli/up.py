@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -46,11 +47,29 @@ def up(
     settings = configured(host=host, port=port, admin_port=admin_port, processes=processes, data_dir=data_dir)
     programs = _demo_programs() if demo else []
     try:
+        _refuse_taken_ports(settings)
         with occupied(settings.data_dir, run_as=settings.run_as):
             run(_up(settings, programs, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
+
+
+def _refuse_taken_ports(settings: Settings) -> None:
+    """Say so before anything is started, rather than let processes fail one after the other."""
+    wanted = {
+        "port": (settings.host, settings.port),
+        "admin_port": (settings.admin_host, settings.admin_port),
+        "worker_admin_port": (settings.admin_host, settings.worker_admin_port),
+    }
+    for name, (address, number) in wanted.items():
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, number))
+            except OSError as error:
+                message = f"{name}: {address}:{number} cannot be listened on: {error.strerror}; choose another"
+                raise EmbeddedServerError(message) from error
 
 
 async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> None:

@@ -66,7 +66,8 @@ class Journal:
         """
         message = json.dumps({"epoch": position.epoch, "seq": position.seq, "dead": list(dead)})
         try:
-            async with self._client.pipeline(transaction=False) as pipeline:
+            # One transaction: whoever reads the position must also find the dead letters up to it.
+            async with self._client.pipeline(transaction=True) as pipeline:
                 pipeline.hset(keys.recorded(self._program), mapping={"epoch": position.epoch, "seq": position.seq})
                 if dead:
                     pipeline.sadd(keys.dead_letters(self._program), *dead)
