@@ -15,7 +15,7 @@ from reservasi.cli.programs import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError
 from reservasi.programs import Program, expand, read_program
-from reservasi.records import upgrade
+from reservasi.records.upgrades import upgrade
 from reservasi.sealing import load_key_ring
 from reservasi.settings import Settings, load
 

@@ -1,11 +1,13 @@
-"""The records: what PostgreSQL remembers, and enough of it to rebuild the ledger from nothing."""
+"""The records: what PostgreSQL remembers, and enough of it to rebuild the ledger from nothing.
+
+`upgrades` is imported by who changes the schema, and not here: a front or a worker needs no migrations to start.
+"""
 
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import DeadLetter, Recorded
 from reservasi.records.store import Records
-from reservasi.records.upgrades import SchemaState, check, upgrade
 from reservasi.records.writes import BookingCode
 
 __all__ = [
@@ -17,8 +19,5 @@ __all__ = [
     "QuotaRow",
     "Recorded",
     "Records",
-    "SchemaState",
     "StaffRow",
-    "check",
-    "upgrade",
 ]

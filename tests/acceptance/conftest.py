@@ -23,7 +23,7 @@ from reservasi.front.server import create_runner
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Outcome, Quota, QuotaTerms, SetQuota
 from reservasi.programs.files import read_program
-from reservasi.records import upgrade
+from reservasi.records.upgrades import upgrade
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 

@@ -28,7 +28,8 @@ from reservasi.model import (
     chain_hash,
 )
 from reservasi.recorder import Recorder
-from reservasi.records import Records, upgrade
+from reservasi.records import Records
+from reservasi.records.upgrades import upgrade
 
 DEADLINE_S = 30
 AT_MS = 1_780_000_000_000

@@ -18,7 +18,8 @@ from reservasi.embedded import EmbeddedPostgres
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
 from reservasi.ledger.journal import Journal
-from reservasi.records import Records, upgrade
+from reservasi.records import Records
+from reservasi.records.upgrades import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

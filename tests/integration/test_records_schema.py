@@ -11,8 +11,9 @@ from sqlalchemy import CheckConstraint, Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from reservasi.errors import RecordsUnavailable
-from reservasi.records import Records, check, upgrade, upgrades
+from reservasi.records import Records, upgrades
 from reservasi.records.schema import metadata
+from reservasi.records.upgrades import check, upgrade
 
 
 async def test_an_empty_database_is_brought_up_to_date_once(database: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from prometheus_client import Counter, Gauge, Histogram
 
 from reservasi import metrics
 from reservasi.cli import main
@@ -38,12 +39,8 @@ def test_every_setting_is_documented_as_it_is() -> None:
 
 def test_every_metric_is_documented_as_it_is() -> None:
     documented = table_after("<!-- metrics -->")
-    collectors = [
-        value
-        for value in vars(metrics).values()
-        if isinstance(value, metrics.Counter | metrics.Gauge | metrics.Histogram)
-    ]
-    names = [c._name + ("_total" if isinstance(c, metrics.Counter) else "") for c in collectors]
+    collectors = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
+    names = [c._name + ("_total" if isinstance(c, Counter) else "") for c in collectors]
     assert list(documented) == names
     for name, collector in zip(names, collectors, strict=True):
         assert documented[name][2] == collector._documentation
