@@ -1,0 +1,129 @@
+"""Was every promise kept? `python -m loadtest.checker --redis-url URL --postgres-dsn DSN [--history FILE]`.
+
+Reads ledger and database after a run and judges them, together and against what the clients were told. Exit code 0:
+nothing found; 1: each violation is named on its own line; 2: could not be checked.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from loadtest.evidence import DatabaseEvidence, LedgerEvidence, Moving, programs_of, read_database, read_ledger
+from loadtest.history import Exchange, read_history
+from loadtest.history_rules import history_violations
+from loadtest.replay import journal_violations
+from loadtest.rules import Rule, Violation, database_violations, ledger_violations
+from reservasi.errors import ReservasiError
+
+SHOWN_MAX = 200  # violations printed; the rest is counted
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checker saw in one program."""
+
+    program: str
+    capacity: int = 0
+    held: int = 0
+    confirmed: int = 0
+    returning: int = 0
+    booked: int = 0  # places of confirmed rows in the database
+    reservations: int = 0  # records in the ledger, live or not
+    changes: int = 0  # events in the recorded journal
+    violations: tuple[Violation, ...] = ()
+
+
+async def check(
+    redis_url: str, postgres_dsn: str, history: Sequence[Exchange] = (), programs: Sequence[str] = ()
+) -> list[Finding]:
+    """Check these programs, or all that the database knows of.
+
+    Raises:
+        Moving: people are still claiming.
+        ReservasiError, asyncpg.PostgresError, OSError: ledger or database cannot be read.
+    """
+    findings = []
+    for program in programs or await programs_of(postgres_dsn):
+        ledger = await read_ledger(redis_url, program)
+        if ledger is None:
+            fenced = Violation(Rule.FENCED, program, "nobody owns the ledger of this run of its server")
+            findings.append(Finding(program=program, violations=(fenced,)))
+            continue
+        database = await read_database(postgres_dsn, program, ledger.position)
+        told = [exchange for exchange in history if _is_about(exchange, program, ledger)]
+        findings.append(judge(program, ledger, database, told))
+    return findings
+
+
+def judge(
+    program: str, ledger: LedgerEvidence, database: DatabaseEvidence, history: Sequence[Exchange] = ()
+) -> Finding:
+    """All rules over one program's evidence."""
+    violations = (
+        *ledger_violations(ledger),
+        *database_violations(ledger, database),
+        *journal_violations(ledger, database),
+        *history_violations(history, ledger, database),
+    )
+    quotas = ledger.quotas.values()
+    return Finding(
+        program=program,
+        capacity=sum(quota.terms.capacity for quota in quotas),
+        held=sum(quota.counts.held for quota in quotas),
+        confirmed=sum(quota.counts.confirmed for quota in quotas),
+        returning=sum(quota.counts.returning for quota in quotas),
+        booked=sum(row.places for row in database.bookings if row.state == "confirmed"),
+        reservations=len(ledger.reservations),
+        changes=sum(len(entry.events) for entry in database.journal),
+        violations=violations,
+    )
+
+
+def _is_about(exchange: Exchange, program: str, ledger: LedgerEvidence) -> bool:
+    """Whether an exchange speaks of the program; ids begin with the tag of theirs, which all its reservations share."""
+    if exchange.quota:
+        return exchange.quota.partition(".")[0] == program
+    some_id = next(iter(ledger.reservations), "")
+    return exchange.reservation_id[:4] == some_id[:4]
+
+
+def show(findings: Sequence[Finding]) -> int:
+    """Print what was found; the exit code."""
+    for finding in findings:
+        print(
+            f"{finding.program}: {finding.capacity} places: {finding.held} held, {finding.confirmed} confirmed, "
+            f"{finding.returning} returning; {finding.booked} booked in the database; "
+            f"{finding.reservations} reservations, {finding.changes} changes"
+        )
+        for violation in finding.violations[:SHOWN_MAX]:
+            print(f"  VIOLATION {violation}")
+        if len(finding.violations) > SHOWN_MAX:
+            print(f"  and {len(finding.violations) - SHOWN_MAX} more")
+    count = sum(len(finding.violations) for finding in findings)
+    print(f"{count} violations in {len(findings)} programs")
+    return 1 if count else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.checker", description=__doc__)
+    parser.add_argument("--redis-url", required=True, help="the ledger, such as unix:///run/valkey.sock")
+    parser.add_argument("--postgres-dsn", required=True, help="the records")
+    parser.add_argument("--history", type=Path, help="what the clients saw, JSON lines")
+    parser.add_argument("--program", action="append", default=[], help="only this one; may be repeated")
+    options = parser.parse_args(arguments)
+    try:
+        history = read_history(options.history) if options.history else []
+        findings = asyncio.run(check(options.redis_url, options.postgres_dsn, history, options.program))
+    except (Moving, ReservasiError, asyncpg.PostgresError, msgspec.DecodeError, OSError) as error:
+        print(f"cannot be checked: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return show(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""What ledger and database hold after a run, read past the service: the checker's evidence.
+
+The ledger is read in one MULTI/EXEC at one seq, the database in one repeatable-read transaction after the recorder has
+come to that seq. A ledger that keeps changing is read again, a bounded number of times.
+"""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import msgpack
+import msgspec
+import redis.asyncio as redis_asyncio
+
+from reservasi.ledger import keys, wire
+from reservasi.ledger.connection import LedgerConnection, open_client, text
+from reservasi.ledger.library import read_library
+from reservasi.model import JournalEntry, Position, Quota, State
+
+READS_MAX = 10  # of a ledger that changes while it is read
+READ_PAUSE_S = 0.2
+RECORDED_TIMEOUT_S = 60.0  # how long the recorder may take to come to the ledger's seq
+RECORDED_PAUSE_S = 0.1
+CALL_TIMEOUT_S = 10.0
+
+
+class Moving(Exception):
+    """The ledger never stood still: it can only be checked when nobody claims."""
+
+
+class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation as the ledger has it."""
+
+    state: State
+    quota: str
+    deadline_ms: int
+    held_seq: int
+    seq: int
+    persons: tuple[str, ...]
+
+    @property
+    def places(self) -> int:
+        """One place a person."""
+        return len(self.persons)
+
+
+class LedgerEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a program's ledger holds, at one seq."""
+
+    position: Position
+    quotas: dict[str, Quota]
+    reservations: dict[str, LedgerRecord]
+    persons: dict[str, str]  # person -> id of their live reservation
+    timers: dict[str, dict[str, int]]  # quota -> member -> when
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold or a booking in the database."""
+
+    reservation_id: str
+    quota: str
+    places: int
+    state: str = "held"
+    booking_code: str = ""
+
+
+class Applicant(msgspec.Struct, frozen=True, kw_only=True):
+    """A person of a hold or a booking in the database."""
+
+    reservation_id: str
+    person: str
+    live: bool
+
+
+class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the database holds of a program, in one transaction."""
+
+    position: Position | None
+    quotas: dict[str, tuple[int, int]]  # id -> capacity, booked
+    holds: list[Row]
+    bookings: list[Row]
+    applicants: list[Applicant]
+    journal: list[JournalEntry]
+    dead_letters: list[str]  # what each is about and why
+
+
+async def programs_of(dsn: str) -> list[str]:
+    """Every program that the database knows of."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch("SELECT program FROM positions UNION SELECT id FROM programs ORDER BY 1")
+    finally:
+        await connection.close()
+    return [row["program"] for row in rows]
+
+
+async def read_ledger(redis_url: str, program: str) -> LedgerEvidence | None:
+    """The program's ledger at one seq; None while it is fenced.
+
+    Raises:
+        Moving: it changed during each of `READS_MAX` reads.
+    """
+    client = open_client(redis_url)
+    connection = LedgerConnection(redis_url, program, read_library())
+    try:
+        for _ in range(READS_MAX):
+            snapshot = await connection.snapshot(CALL_TIMEOUT_S)
+            if snapshot is None:
+                return None
+            evidence = await _read_hashes(client, program, snapshot)
+            if evidence is not None:
+                return evidence
+            await asyncio.sleep(READ_PAUSE_S)
+    finally:
+        await connection.drop()
+        await client.aclose()
+    raise Moving(f"the ledger of {program} changed during each of {READS_MAX} reads")
+
+
+async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire.Snapshot) -> LedgerEvidence | None:
+    quotas = {quota.id: quota for quota in snapshot.quotas}
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.hget(keys.meta(program), "seq")
+        pipeline.hgetall(keys.reservations(program))
+        pipeline.hgetall(keys.persons(program))
+        for quota in quotas:
+            pipeline.zrange(keys.timers(program) + quota, 0, -1, withscores=True)
+        seq, reservations, persons, *timers = await pipeline.execute()
+    if int(seq or 0) != snapshot.position.seq:
+        return None
+    return LedgerEvidence(
+        position=snapshot.position,
+        quotas=quotas,
+        reservations={text(id_): _record(packed) for id_, packed in reservations.items()},
+        persons={text(person): text(id_) for person, id_ in persons.items()},
+        timers={
+            quota: {text(member): int(at) for member, at in members}
+            for quota, members in zip(quotas, timers, strict=True)
+        },
+    )
+
+
+def _record(packed: bytes) -> LedgerRecord:
+    """A packed reservation, in the order of R in `lua/shared.lua`."""
+    state, quota, _fingerprint, deadline_ms, held_seq, seq, *persons = msgpack.unpackb(packed)
+    return LedgerRecord(
+        state=wire.STATES[state],
+        quota=quota,
+        deadline_ms=int(deadline_ms),
+        held_seq=int(held_seq),
+        seq=int(seq),
+        persons=tuple(persons),
+    )
+
+
+async def read_database(dsn: str, program: str, until: Position) -> DatabaseEvidence:
+    """The program's rows, once the recorder has come to `until` or its time for that has passed."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await _await_recorded(connection, program, until)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return await _read_tables(connection, program)
+    finally:
+        await connection.close()
+
+
+async def _await_recorded(connection: "asyncpg.Connection[Any]", program: str, until: Position) -> None:
+    deadline = asyncio.get_running_loop().time() + RECORDED_TIMEOUT_S
+    while asyncio.get_running_loop().time() < deadline:
+        position = await _position(connection, program)
+        if (position.epoch, position.seq) >= (until.epoch, until.seq) if position else until.seq == 0:
+            return
+        await asyncio.sleep(RECORDED_PAUSE_S)
+
+
+async def _position(connection: "asyncpg.Connection[Any]", program: str) -> Position | None:
+    row = await connection.fetchrow("SELECT epoch, seq, chain FROM positions WHERE program = $1", program)
+    return Position(**row) if row else None
+
+
+async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> DatabaseEvidence:
+    async def rows(columns: str, table: str, order: str = "1") -> list[Any]:
+        query = f"SELECT {columns} FROM {table} WHERE program = $1 ORDER BY {order}"  # noqa: S608  # words from below
+        return await connection.fetch(query, program)
+
+    quotas = await rows("id, capacity, booked", "quotas")
+    dead = await rows("epoch, seq, reservation_id, error", "dead_letters", "epoch, seq")
+    journal = await rows("epoch, first_seq, last_seq, at_ms, chain, payload", "journal", "epoch, first_seq")
+    bookings = await rows("reservation_id, quota, places, state, booking_code", "bookings")
+    return DatabaseEvidence(
+        position=await _position(connection, program),
+        quotas={row["id"]: (row["capacity"], row["booked"]) for row in quotas},
+        holds=[Row(**row) for row in await rows("reservation_id, quota, places", "holds")],
+        bookings=[Row(**row) for row in bookings],
+        applicants=[Applicant(**row) for row in await rows("reservation_id, person, live", "applicants")],
+        journal=[_entry(row) for row in journal],
+        dead_letters=[f"{row['epoch']}-{row['seq']} of {row['reservation_id']}: {row['error']}" for row in dead],
+    )
+
+
+def _entry(row: Any) -> JournalEntry:
+    fields = {
+        b"first": str(row["first_seq"]).encode(),
+        b"at": str(row["at_ms"]).encode(),
+        b"chain": row["chain"].encode(),
+        b"events": row["payload"],
+    }
+    return wire.decode_entry(f"{row['epoch']}-{row['last_seq']}".encode(), fields)

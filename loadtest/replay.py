@@ -1,0 +1,128 @@
+"""The journal from its first entry, replayed against a model that knows nothing of the ledger's code.
+
+It sees each moment of the run, not only its end: a place that was sold twice and given back is found here.
+"""
+
+from collections.abc import Iterator
+
+from loadtest.evidence import DatabaseEvidence, LedgerEvidence
+from loadtest.rules import Rule, Violation
+from reservasi.errors import JournalGap
+from reservasi.ledger.journal import START, check_follows
+from reservasi.model import Confirmed, Ended, Held, JournalEntry, QuotaCounts, QuotaSet, Returned, State
+
+AnyEvent = Held | Confirmed | Ended | Returned | QuotaSet
+
+
+class Model:
+    """Quotas and live reservations as the events alone tell them."""
+
+    def __init__(self) -> None:
+        self.capacity: dict[str, int] = {}
+        self.counts: dict[str, list[int]] = {}  # held, confirmed, returning
+        self.live: dict[str, tuple[State, Held]] = {}
+        self.persons: dict[str, str] = {}
+
+    def oversold(self, quota: str) -> str | None:
+        """How a quota breaks its capacity, if it does."""
+        held, confirmed, returning = self.counts.get(quota, [0, 0, 0])
+        capacity = self.capacity.get(quota, 0)
+        if min(held, confirmed, returning) >= 0 and held + confirmed + returning <= capacity:
+            return None
+        return f"held {held}, confirmed {confirmed}, returning {returning} of {capacity}"
+
+    def second_life(self, event: AnyEvent) -> str | None:
+        """Whom a hold gives a second live reservation, if anybody."""
+        twice = [person for person in event.persons if person in self.persons] if isinstance(event, Held) else []
+        return f"held for {twice}, who have a live reservation" if twice else None
+
+    def apply(self, event: AnyEvent) -> str | None:
+        """Follow one event; how it contradicts the ones before it, if it does."""
+        match event:
+            case QuotaSet():
+                self.capacity[event.quota] = event.terms.capacity
+                self.counts.setdefault(event.quota, [0, 0, 0])
+                return None
+            case _ if event.quota not in self.counts:
+                return "an event of a quota that was never set"
+            case Held():
+                return self._hold(event)
+            case Confirmed():
+                return self._confirm(event)
+            case Ended():
+                return self._end(event)
+            case Returned():
+                self.counts[event.quota][2] -= event.places
+                return None
+
+    def _hold(self, event: Held) -> str | None:
+        if event.reservation_id in self.live:
+            return f"{event.reservation_id} is held while it lives"
+        self.live[event.reservation_id] = (State.HELD, event)
+        self.persons.update(dict.fromkeys(event.persons, event.reservation_id))
+        self.counts[event.quota][0] += event.places
+        return None
+
+    def _confirm(self, event: Confirmed) -> str | None:
+        state, held = self.live.get(event.reservation_id, (None, None))
+        if held is None or state is not State.HELD or (held.quota, held.places) != (event.quota, event.places):
+            return f"{event.reservation_id} is confirmed while it is {state}"
+        self.live[event.reservation_id] = (State.CONFIRMED, held)
+        self.counts[event.quota][0] -= event.places
+        self.counts[event.quota][1] += event.places
+        return None
+
+    def _end(self, event: Ended) -> str | None:
+        state, held = self.live.pop(event.reservation_id, (None, None))
+        before = State.CONFIRMED if event.state is State.CANCELLED else State.HELD
+        if held is None or state is not before or (held.quota, held.places) != (event.quota, event.places):
+            return f"{event.reservation_id} is {event.state} while it is {state}"
+        for person in held.persons:
+            self.persons.pop(person, None)
+        self.counts[event.quota][0 if state is State.HELD else 1] -= event.places
+        if event.returns_at_ms:
+            self.counts[event.quota][2] += event.places
+        return None
+
+
+def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
+    """Whether the recorded journal is whole, keeps the promises at each step, and leads to what the ledger has."""
+    position, model = START, Model()
+    for entry in database.journal:
+        try:
+            check_follows(position, entry)
+        except JournalGap as gap:
+            yield Violation(Rule.JOURNAL_GAP, f"{entry.epoch}-{entry.first_seq}", str(gap))
+        yield from _step_violations(model, entry)
+        position = entry.position
+    if database.position is not None and database.position != position:
+        detail = f"the recorded position is {database.position}, the journal ends at {position}"
+        yield Violation(Rule.POSITION_DIFFERS, f"{position.epoch}-{position.seq}", detail)
+    if (position.epoch, position.seq) == (ledger.position.epoch, ledger.position.seq):
+        yield from _end_violations(model, ledger)
+
+
+def _step_violations(model: Model, entry: JournalEntry) -> Iterator[Violation]:
+    for event in entry.events:
+        subject = f"{entry.epoch}-{event.seq}"
+        if wrong := model.second_life(event):
+            yield Violation(Rule.TWO_LIVE, subject, f"{event.quota}: {wrong}")
+        if wrong := model.apply(event):
+            yield Violation(Rule.REPLAY_DIFFERS, subject, f"{event.quota}: {wrong}")
+        if wrong := model.oversold(event.quota):
+            yield Violation(Rule.OVERSOLD, subject, f"{event.quota}: {wrong}")
+
+
+def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]:
+    for quota in ledger.quotas.values():
+        held, confirmed, returning = model.counts.get(quota.id, [0, 0, 0])
+        counts = QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=quota.counts.version)
+        if counts != quota.counts or model.capacity.get(quota.id) != quota.terms.capacity:
+            detail = f"the journal leads to {counts} of {model.capacity.get(quota.id)}, the ledger has {quota.counts}"
+            yield Violation(Rule.REPLAY_DIFFERS, quota.id, detail)
+    live = {id_: (record.state, record.quota) for id_, record in ledger.reservations.items() if record.state.live}
+    told = {id_: (state, held.quota) for id_, (state, held) in model.live.items()}
+    for id_ in sorted(live.keys() | told.keys()):
+        if live.get(id_) != told.get(id_):
+            detail = f"the journal leads to {told.get(id_)}, the ledger has {live.get(id_)}"
+            yield Violation(Rule.REPLAY_DIFFERS, id_, detail)
