@@ -31,7 +31,7 @@ counter = itertools.count()
 manage_tokens = {RESERVATION: MANAGE_TOKEN}  # grows with every claim that is held
 
 
-@schemathesis.auth()
+@schemathesis.auth(refresh_interval=None)  # every reservation has a secret of its own
 class Secrets:
     """Each operation's own secret."""
 
