@@ -57,10 +57,12 @@ def doctor(
 async def _examine(settings: Settings) -> list[Finding]:
     findings = [_interpreter(), _disk(settings)]
     try:
-        findings.append(await _schema(settings))
+        schema = await _schema(settings)
+        findings.append(schema)
         async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
             findings += await _server(operations)
-            findings += [await _program(operations, each.id) for each in await operations.records.programs()]
+            programs = await operations.records.programs() if schema.ok else []
+            findings += [await _program(operations, each.id) for each in programs]
     except (ReservasiError, TimeoutError) as error:
         findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
     return findings

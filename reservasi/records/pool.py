@@ -41,9 +41,12 @@ LOST = (
 
 @contextlib.contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn a lost connection into `RecordsUnavailable`."""
+    """Turn a lost connection, or a schema that is not there yet, into `RecordsUnavailable`."""
     try:
         yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        message = f"the records' schema is missing or older than this version ({error}): run `reservasi db upgrade`"
+        raise RecordsUnavailable(message) from error
     except LOST as error:
         if isinstance(error, ValueError):  # asyncpg's word for an argument that does not fit: not a lost connection
             raise

@@ -1,0 +1,252 @@
+"""The command line against real servers: what each command says, in words and as JSON, and its exit code."""
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reservasi import __version__
+from reservasi.bootstrap import open_operations, open_program
+from reservasi.cli.main import app
+from reservasi.cli.output import run, run_app
+from reservasi.model import Claim, Confirm, Outcome
+from reservasi.programs import read_program
+from reservasi.settings import load
+
+ROOT = Path(__file__).parents[2]
+SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
+WEEK = ("--from", "2026-11-30", "--to", "2026-12-04")
+
+
+@pytest.fixture
+def deployment(
+    valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
+) -> "Deployment":
+    """Stores that exist already, told to the commands by the environment; no service runs."""
+    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
+    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
+    file = data_dir / "program.toml"
+    file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
+    return Deployment(program, file)
+
+
+class Deployment:
+    def __init__(self, program: str, file: Path) -> None:
+        self.program = program
+        self.file = file
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    def ok(self, *words: str) -> Any:
+        done = self.call(*words, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def fails(self, *words: str, code: int = 1) -> str:
+        done = self.call(*words, "--json")
+        assert done.exit_code == code, done.output
+        said: str = json.loads(done.stdout)["error"]
+        return said
+
+    def imported(self) -> str:
+        """A migrated database with one week of the program; the id of one of its quotas."""
+        self.ok("db", "upgrade")
+        self.ok("program", "import", str(self.file), *WEEK, "--open-now")
+        return f"{self.program}.kanim.baru.20261201.0800.online"
+
+    def confirmed(self, quota: str) -> str:
+        """A confirmed reservation."""
+
+        async def work() -> str:
+            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
+                person = operations.sealing.person(self.program, secrets.token_hex(8))
+                reservation_id = operations.sealing.reservation_id(self.program, person, "key")
+                sealed = operations.sealing.seal(
+                    reservation_id, b'{"applicants":[{"name":"Siti","nik":"3578014101900001"}]}'
+                )
+                held = await group.submit(
+                    Claim(reservation_id=reservation_id, quota=quota, fingerprint="f", sealed=sealed, persons=(person,))
+                )
+                assert held.outcome is Outcome.HELD
+                await group.submit(Confirm(reservation_id=reservation_id))
+                return reservation_id
+
+        return run(work())
+
+
+def test_the_schema_is_checked_and_upgraded(deployment: Deployment) -> None:
+    before = deployment.call("db", "check", "--json")
+    assert before.exit_code == 1
+    assert json.loads(before.stdout) == {"schema": "", "wanted": "0001", "up_to_date": False}
+    assert deployment.ok("db", "upgrade")["up_to_date"]
+    assert deployment.ok("db", "check")["up_to_date"]
+
+
+def test_an_import_creates_quotas_once_and_says_so(deployment: Deployment) -> None:
+    deployment.ok("db", "upgrade")
+    expected = {"program": deployment.program, "first": "2026-11-30", "last": "2026-12-04"}
+    first = deployment.ok("program", "import", str(deployment.file), *WEEK)
+    assert first == {**expected, "created": first["total"], "unchanged": 0, "kept": 0, "total": first["total"]}
+    assert first["total"] > 500
+    again = deployment.ok("program", "import", str(deployment.file), *WEEK)
+    assert again == {**first, "created": 0, "unchanged": first["total"]}
+
+
+def test_an_import_leaves_alone_what_staff_changed(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    deployment.ok("quota", "set", quota, "--capacity", "77")
+    again = deployment.ok("program", "import", str(deployment.file), *WEEK, "--open-now")
+    assert (again["created"], again["kept"]) == (0, 1)
+    assert deployment.ok("quota", "show", quota)["capacity"] == 77
+
+
+def test_a_bad_file_is_refused_whole_with_line_and_field(
+    deployment: Deployment, failing: Callable[..., tuple[int, str]]
+) -> None:
+    deployment.ok("db", "upgrade")
+    text = deployment.file.read_text()
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith("hold_s"))
+    deployment.file.write_text(re.sub(r"^hold_s = 7200", "hold_s = -1", text, flags=re.MULTILINE))
+    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    assert code == 1
+    assert f"line {line}: policies.hold_s" in said
+    assert "nothing was imported" in said
+    assert failing("quota", "show", deployment.program)[0] == 1  # there is no such program
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run the program as its users do, faults and all: exit code and what it said."""
+
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["reservasi", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_app(app)
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    return call
+
+
+def test_a_quota_is_shown_changed_and_closed(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    shown = deployment.ok("quota", "show", quota)
+    assert (shown["capacity"], shown["remaining"], shown["closed"], shown["version"]) == (10, 10, False, 1)
+    assert deployment.ok("quota", "set", quota, "--capacity", "12", "--version", "1")["capacity"] == 12
+    assert "version 2" in deployment.fails("quota", "set", quota, "--capacity", "13", "--version", "1")
+    assert deployment.ok("quota", "close", quota)["closed"]
+    assert not deployment.ok("quota", "set", quota, "--reopen")["closed"]
+    opened = deployment.ok("quota", "set", quota, "--opens-at", "2026-11-30T14:00:00+07:00")
+    assert opened["opens_at"] == "2026-11-30T07:00:00+00:00"
+    assert any(each["id"] == quota for each in deployment.ok("quota", "show", deployment.program))
+    assert quota in deployment.call("quota", "show", quota).stdout
+
+
+def test_a_capacity_below_what_is_taken_is_refused(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    deployment.confirmed(quota)
+    assert "1 places taken" in deployment.fails("quota", "set", quota, "--capacity", "0")
+    assert deployment.ok("quota", "show", quota)["capacity"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--capacity", "-1"), 2),
+        (("--capacity", "1.5"), 2),
+        (("--capacity", "100001"), 2),
+        (("--opens-at", "tomorrow"), 2),
+        (("--opens-at", "2026-12-01T14:00:00"), 2),
+        ((), 2),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_changes_nothing(deployment: Deployment, words: tuple[str, ...], code: int) -> None:
+    quota = deployment.imported()
+    before = deployment.ok("quota", "show", quota)
+    assert deployment.call("quota", "set", quota, *words).exit_code == code
+    assert deployment.ok("quota", "show", quota) == before
+
+
+def test_an_unknown_quota_is_said(deployment: Deployment) -> None:
+    deployment.imported()
+    unknown = f"{deployment.program}.kanim.baru.20261201.0800.nothing"
+    assert unknown in deployment.fails("quota", "show", unknown)
+    assert unknown in deployment.fails("quota", "set", unknown, "--capacity", "1")
+
+
+def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    reservation_id = deployment.confirmed(quota)
+    shown = deployment.ok("reservation", "show", reservation_id)
+    assert (shown["status"], shown["quota"], shown["program"]) == ("confirmed", quota, deployment.program)
+    assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
+    assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
+    assert deployment.ok("quota", "show", quota)["confirmed"] == 0
+    assert "zzzz" in deployment.fails("reservation", "show", "zzzz")
+    assert "zzzz" in deployment.fails("reservation", "cancel", "zzzz")
+
+
+def test_a_staff_key_is_shown_once_and_stored_as_a_hash(deployment: Deployment) -> None:
+    deployment.ok("db", "upgrade")
+    key = deployment.ok("staff", "add", "Budi", "--role", "viewer")["api_key"]
+
+    async def stored() -> str | None:
+        async with open_operations(load()) as operations:
+            found = await operations.records.staff_by_key_hash(operations.sealing.api_key_hash(key))
+            return found.role if found else None
+
+    assert run(stored()) == "viewer"
+    assert deployment.call("staff", "add", "Budi", "--role", "king").exit_code == 2
+
+
+def test_the_doctor_names_what_is_not_well(deployment: Deployment) -> None:
+    sick = deployment.call("doctor", "--json")
+    assert sick.exit_code == 1
+    assert [each["check"] for each in json.loads(sick.stdout)["findings"] if not each["ok"]] == ["schema"]
+    deployment.ok("db", "upgrade")
+    assert deployment.ok("doctor")["ok"]
+    deployment.imported()
+    well = deployment.ok("doctor")
+    assert any(each["check"] == f"program {deployment.program}" for each in well["findings"])
+
+
+def test_the_api_describes_itself_without_servers() -> None:
+    document = json.loads(CliRunner().invoke(app, ["openapi"]).stdout)
+    assert document["openapi"].startswith("3.1")
+    assert "/v1/reservations" in document["paths"]
+
+
+def test_the_version_is_said() -> None:
+    assert json.loads(CliRunner().invoke(app, ["version", "--json"]).stdout)["reservasi"] == __version__
+
+
+def test_a_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESERVASI_BATCH_ITEMS_MAX", "0")
+    done = CliRunner().invoke(app, ["db", "check"])
+    assert done.exit_code == 2
+    assert "batch_items_max" in done.output
+
+
+def test_a_database_without_schema_is_exit_1(deployment: Deployment, failing: Callable[..., tuple[int, str]]) -> None:
+    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    assert code == 1
+    assert "reservasi db upgrade" in said
+
+
+def test_a_database_that_is_away_is_exit_1(failing: Callable[..., tuple[int, str]], data_dir: Path) -> None:
+    code, said = failing("db", "check", "--data-dir", str(data_dir))
+    assert code == 1
+    assert "PostgreSQL does not answer" in said
+
+
+def test_the_shipped_programs_can_be_read() -> None:
+    programs = [read_program(file) for file in sorted(SURABAYA.parent.glob("*.toml"))]
+    assert [program.id for program in programs] == ["batam", "pontianak", "surabaya"]
