@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ class Stack:
         assert answer.outcome is Outcome.QUOTA_SET
         await self.seen(quota, lambda _: True)
         return quota
+
+    def at(self, url: str) -> "Stack":
+        """The same, speaking to another front."""
+        return replace(self, url=url)
 
     def nik(self) -> str:
         """A valid NIK that no other call returned."""

@@ -1,0 +1,57 @@
+"""The admin port: alive, ready, measured."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from reservasi.front.admin import create_admin_app, front_readiness
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def admin(stack: Any) -> AsyncIterator[Any]:
+    """The admin port of the front, with one check more that a test may let fail."""
+    extra = {"extra": True}
+    ready = front_readiness(stack.front)
+    runner = web.AppRunner(create_admin_app(lambda: {**ready(), **extra}), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    yield stack.at(f"http://{host}:{port}"), extra
+    await runner.cleanup()
+
+
+async def test_alive_and_ready(admin: Any) -> None:
+    port, extra = admin
+    alive = await port.request("GET", "/livez")
+    assert (alive.status, alive.json) == (200, {"live": True})
+    ready = await port.request("GET", "/readyz")
+    assert ready.status == 200
+    assert ready.json["ready"] is True
+    assert all(ready.json.values())
+    extra["extra"] = False
+    waiting = await port.request("GET", "/readyz")
+    assert waiting.status == 503
+    assert (waiting.json["ready"], waiting.json["extra"]) == (False, False)
+    assert (await port.request("GET", "/livez")).status == 200
+
+
+async def test_requests_are_counted_by_route(stack: Any, admin: Any) -> None:
+    port, _ = admin
+    held = await stack.held(await stack.quota())
+    await stack.managed("GET", held)
+    await stack.request("GET", "/no/such/address/at/all")
+    metrics = await port.request("GET", "/metrics")
+    assert metrics.status == 200
+    assert metrics.headers["Content-Type"].startswith("text/plain")
+    assert 'reservasi_requests_total{method="POST",outcome="2xx",route="/v1/reservations"}' in metrics.text
+    assert 'reservasi_requests_total{method="GET",outcome="2xx",route="/v1/reservations/{id}"}' in metrics.text
+    assert 'reservasi_requests_total{method="GET",outcome="4xx",route="unmatched"}' in metrics.text
+    assert 'reservasi_request_seconds_bucket{le="0.1",route="/v1/reservations"}' in metrics.text
+    assert "reservasi_requests_in_flight" in metrics.text
+    assert held["id"] not in metrics.text
+    assert "/no/such" not in metrics.text
