@@ -22,6 +22,7 @@ from reservasi.model import Position
 # On a failover redis-py may also raise these, out of its own half-closed connection.
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
+ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +73,8 @@ class LedgerConnection:
     async def call(self, frames: Sequence[Frame], timeout_s: float) -> list[bytes | LedgerFault]:
         """Send all frames in one write and read all replies.
 
-        A reply that says another, newer epoch is believed, and the frames are sent once more under it.
+        A reply that says another, newer epoch is believed, and the frames are sent again under it; so they are when the
+        server did not know the functions. Both happen on the first call after a deploy: hence the three round trips.
 
         Raises:
             LedgerUnreachable: no connection, or not every reply came in time; the calls may have been carried out.
@@ -82,9 +84,11 @@ class LedgerConnection:
                 if not self.connected:
                     await self._connection.connect()
                 replies = await self._round_trip(frames)
-                if self._adopt_epoch(replies) or await self._load_where_missing(replies):
+                for _ in range(ROUND_TRIPS_MAX - 1):
+                    if not (self._adopt_epoch(replies) or await self._load_where_missing(replies)):
+                        break
                     replies = await self._round_trip(frames)
-                    self._adopt_epoch(replies)
+                self._adopt_epoch(replies)
                 return replies
         except LOST as error:
             await self.drop()

@@ -8,7 +8,7 @@ same bytes again: every command is idempotent. Confirmations and status go befor
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
@@ -77,6 +77,10 @@ class GroupCommit:
             for task in (runner, reaper):
                 task.cancel()
             await asyncio.gather(runner, reaper, return_exceptions=True)
+        # Nobody is left to answer these later.
+        _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
+        for queue in self._queues.values():
+            _fail(queue, Overloaded("the front is closing"))
         await self._connection.drop()
 
     async def submit(self, command: Command) -> Answer:
@@ -102,7 +106,13 @@ class GroupCommit:
             batch = self._take()
             if batch:
                 self._in_flight = batch
-                await self._carry_out(batch)
+                try:
+                    await self._carry_out(batch)
+                except Exception as error:
+                    # One batch that cannot be carried out must not stop all that come after it.
+                    log.exception("batch_failed")
+                    _fail(batch, error if isinstance(error, LedgerFault) else LedgerFault(f"a batch failed: {error!r}"))
+                    await self._connection.drop()
                 self._in_flight = []
             elif self._closing:
                 return
@@ -201,7 +211,7 @@ def _resolve(group: Sequence[_Waiting], raw: bytes | LedgerFault, *, retried: bo
             waiting.answer.set_result(wire.decode_answer(reply, fields, retried=retried))
 
 
-def _fail(group: Sequence[_Waiting], error: Exception) -> None:
+def _fail(group: Iterable[_Waiting], error: Exception) -> None:
     for waiting in group:
         if not waiting.answer.done():
             waiting.answer.set_exception(error)
