@@ -1,0 +1,107 @@
+"""A proxy between a client and the ledger's server that loses, delays and cuts what passes, on command."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+MARK = b"FCALL"  # only function calls are interfered with, never the handshake
+
+
+class Proxy:
+    """Listens on a unix socket and forwards to another one."""
+
+    def __init__(self, target: str, socket: Path) -> None:
+        self.url = f"unix://{socket}"
+        self.calls = 0  # chunks with function calls that passed on their way to the server
+        self.lost = 0  # replies that never arrived
+        self.replies_to_lose = 0  # the server has done its work; the reply is dropped and the connection cut
+        self.requests_to_lose = 0  # the connection is cut before the server sees the call
+        self.held = asyncio.Event()  # cleared: replies wait here
+        self.held.set()
+        self.refusing = False  # new connections are closed at once
+        self._target = target.removeprefix("unix://")
+        self._socket = socket
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, self._socket)
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Close every connection there is."""
+        for writer in self._writers:
+            writer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if not self.refusing:
+                await self._forward(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the test is over
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, server_writer}
+        calling = asyncio.Event()
+
+        async def upwards() -> None:
+            while chunk := await reader.read(CHUNK_BYTES):
+                if MARK in chunk:
+                    calling.set()
+                    if self.requests_to_lose > 0:
+                        self.requests_to_lose -= 1
+                        return
+                    self.calls += 1
+                server_writer.write(chunk)
+
+        async def downwards() -> None:
+            while chunk := await server_reader.read(CHUNK_BYTES):
+                await self.held.wait()
+                if calling.is_set() and self.replies_to_lose > 0:
+                    self.replies_to_lose -= 1
+                    self.lost += 1
+                    return
+                writer.write(chunk)
+
+        ways = [asyncio.create_task(upwards()), asyncio.create_task(downwards())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            for result in await asyncio.gather(*ways, return_exceptions=True):
+                with suppress(OSError, asyncio.CancelledError):
+                    if result is not None:
+                        raise result
+            for end in (writer, server_writer):
+                self._writers.discard(end)
+                end.close()
+
+
+@asynccontextmanager
+async def open_proxy(target: str) -> AsyncIterator[Proxy]:
+    """A proxy to the server behind a `unix://` URL."""
+    with tempfile.TemporaryDirectory(prefix="rv-proxy-") as directory:
+        proxy = Proxy(target, Path(directory) / "p.sock")
+        await proxy.start()
+        try:
+            yield proxy
+        finally:
+            await proxy.close()
