@@ -25,6 +25,7 @@ from reservasi.front.shapes import NOT_AN_ARRAY, NOT_AN_OBJECT, NOT_TEXT, Check,
 from reservasi.model import CAPACITY_MAX
 
 NIK_DIGITS = 16
+_DAYS_OF_MONTH = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
     r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
@@ -61,14 +62,15 @@ def _region_known(prefix: str) -> bool:
 
 
 def _birth_known(nik: str) -> bool:
-    # python-stdnum takes the day modulo 40 and so lets 81 pass as 1.
-    if int(nik[6:8]) > 71:
+    # By hand, since the library's way is a tenth of a claim's time, and takes the day modulo 40: 81 passes as 1.
+    day, month = int(nik[6:8]), int(nik[8:10])
+    if day > 40:
+        day -= 40
+    if not 1 <= month <= 12:
         return False
-    try:
-        stdnum_nik.get_birth_date(nik)
-    except stdnum_nik.InvalidComponent:
-        return False
-    return True
+    # The century is not in the NIK: 29 February exists when either year has it, and 2000 was a leap year.
+    days = 29 if month == 2 and int(nik[10:12]) % 4 == 0 else _DAYS_OF_MONTH[month]
+    return 1 <= day <= days
 
 
 def check_name(value: Any) -> Wrong | None:
