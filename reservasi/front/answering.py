@@ -5,7 +5,7 @@ import time
 from http import HTTPStatus
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
@@ -89,6 +89,8 @@ def _refused_by_http(error: web.HTTPException) -> Refused:
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
     """Answer an Expect header, which comes before the middleware: 100-continue, or a problem."""
+    if request.version != HttpVersion11:
+        return None  # HTTP/1.0 knows no Expect (RFC 9110, section 10.1.1)
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # The final answer starts with its own status line; what was written so far is not part of it.

@@ -62,3 +62,11 @@ BODY_PROBLEMS = (
     problems.INVALID_REQUEST,
 )
 UNAVAILABLE = (problems.OVERLOADED, problems.RECOVERING)
+
+# Any operation may refuse, so every one listens to this.
+ACCEPT_LANGUAGE = Parameter(
+    name="Accept-Language",
+    place="header",
+    schema={"type": "string", "examples": ["en"]},
+    about="The language of refusals: `id` (default) or `en`.",
+)

@@ -7,7 +7,7 @@ from apispec import APISpec
 
 import reservasi
 from reservasi.front import bodies
-from reservasi.front.declarations import COMMON_PROBLEMS, Operation, Success
+from reservasi.front.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.problem_types import ProblemType
 from reservasi.front.problems import MEDIA_TYPE
@@ -85,7 +85,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
                 "required": parameter.required,
                 "schema": dict(parameter.schema),
             }
-            for parameter in operation.parameters
+            for parameter in (*operation.parameters, ACCEPT_LANGUAGE)
         ],
         "responses": _responses(operation),
     }

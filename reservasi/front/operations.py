@@ -9,12 +9,6 @@ from reservasi.front.problem_types import PROBLEM_TYPES
 
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
 _DATE_SCHEMA = {"type": "string", "format": "date"}
-_LANGUAGE = Parameter(
-    name="Accept-Language",
-    place="header",
-    schema={"type": "string", "examples": ["en"]},
-    about="The language of refusals: `id` (default) or `en`.",
-)
 _PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
 _FILTERS = (
     _PROGRAM,
@@ -284,7 +278,6 @@ OPERATIONS: tuple[Operation, ...] = (
                 about="The last part of a problem's `type`.",
                 required=True,
             ),
-            _LANGUAGE,
         ),
         successes={200: Success(about="The meaning.", body=bodies.ProblemTypeBody, headers=("Content-Language",))},
         problems=(problems.NOT_FOUND,),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,6 +217,48 @@ async def test_a_body_that_does_not_come(stack: Any, unchanged: str, head: str, 
     assert answer.split(b" ")[1] == str(status).encode(), answer
     assert b"Server: reservasi\r\n" in answer
     assert b"application/problem+json" in answer
+
+
+NIK = "3578014107900001"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"{NIK}\r\n\r\n",
+        f"GET /v1/programs HTTP/9.{NIK}\r\n\r\n",
+        f"GET /v1/programs HTTP/1.1\r\nHost: x\r\nX-NIK: {NIK}{'x' * 20_000}\r\n\r\n",
+        f"GET /v1/programs?{NIK}={'x' * 20_000} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /v1/programs HTTP/1.1\r\nHost: x\r\n{NIK}\r\n\r\n",
+        f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Length: {NIK}x\r\n\r\n",
+    ],
+)
+async def test_bytes_that_are_not_http(
+    stack: Any, unchanged: str, data: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = stack.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data.encode())
+    async with asyncio.timeout(10):
+        answer = await reader.read(65_536)
+    writer.close()
+    assert answer.split(b" ")[1] == b"400", answer
+    assert b"application/problem+json" in answer
+    said = capsys.readouterr()
+    for shown in (answer.decode(), said.out, said.err, caplog.text):
+        assert NIK not in shown
+
+
+async def test_a_request_that_never_ends(stack: Any, listening: Any) -> None:
+    settings = stack.front.settings.model_copy(update={"keepalive_s": 1})
+    async with listening(replace(stack.front, settings=settings)) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        for head in (b"", b"POST /v1/res", b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head)
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+            writer.close()
 
 
 async def test_expect_continue_is_honoured(stack: Any) -> None:
