@@ -6,21 +6,24 @@ from collections import Counter
 from collections.abc import Callable
 
 import aiohttp
+import msgspec
 
 from loadtest.history import NO_ANSWER, Exchange
 from loadtest.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+from loadtest.service import Service
 
 ANSWER_TIMEOUT_S = 15.0
+LATECOMERS = 200
 
 
 class Crowd:
-    """Visits of the people 0 to `plan.people` - 1, at most `at_once` of them at the same time."""
+    """Visits of `plan.people` people from number `plan.first` on, at most `at_once` of them at the same time."""
 
     def __init__(self, url: str, plan: Plan, *, at_once: int) -> None:
         self._url = url
-        self._plan = plan
+        self.plan = plan
         self._at_once = at_once
-        self._next = 0
+        self._next = plan.first
         self._seen: list[str] = []
         self.history: list[Exchange] = []
         self.results: Counter[Result] = Counter()
@@ -33,17 +36,17 @@ class Crowd:
             aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as client,
             asyncio.TaskGroup() as group,
         ):
-            for _ in range(min(self._at_once, self._plan.people)):
+            for _ in range(min(self._at_once, self.plan.people)):
                 group.create_task(self._visits(client, progressed or (lambda _: None)))
 
     async def _visits(self, client: aiohttp.ClientSession, progressed: Callable[[int], None]) -> None:
-        while self._next < self._plan.people:
+        while self._next < self.plan.first + self.plan.people:
             number, self._next = self._next, self._next + 1
             self.results[await self._visit(client, number)] += 1
             progressed(self.results.total())
 
     async def _visit(self, client: aiohttp.ClientSession, number: int) -> Result:
-        steps = visit(number, self._plan, self._seen)
+        steps = visit(number, self.plan, self._seen)
         answered: Answered | None = None
         while True:
             try:
@@ -68,3 +71,19 @@ class Crowd:
             answered = Answered(outcome=NO_ANSWER)
         self.history.append(exchange(number, call, answered, sent_ms))
         return answered
+
+
+async def take_what_is_left(service: Service, crowd: Crowd) -> Crowd:
+    """Other people, who take and confirm whatever the last ones of a crowd gave back when nobody came any more."""
+    plan = msgspec.structs.replace(
+        crowd.plan,
+        people=LATECOMERS,
+        first=crowd.plan.first + crowd.plan.people,
+        abandon_share=0,
+        cancel_share=0,
+        pair_share=0,
+        think_s_max=0,
+    )
+    latecomers = Crowd(service.url, plan, at_once=LATECOMERS)
+    await latecomers.run()
+    return latecomers

@@ -30,6 +30,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     program: str
     people: int
+    first: int = 0  # number of the first of them
     seed: int = 0
     abandon_share: float = 0.05  # hold a place and never confirm it
     cancel_share: float = 0.05  # confirm and cancel; only in the first half, so that the places find others
@@ -165,7 +166,7 @@ def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) 
     shown = yield from _definite(_managed("show", "GET", held), chance)
     _expect(shown.outcome == 200 and shown.body["status"] == "confirmed")
     _expect(shown.body["booking_code"] == answered.body["booking_code"])
-    if number < plan.people // 2 and chance.random() < plan.cancel_share:
+    if number < plan.first + plan.people // 2 and chance.random() < plan.cancel_share:
         cancelled = yield from _definite(_managed("cancel", "POST", held, "/cancel"), chance)
         _expect(cancelled.outcome == 200)
         return Result.CANCELLED
