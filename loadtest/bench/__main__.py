@@ -12,9 +12,9 @@ from rich.console import Console
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
-from loadtest.bench.ground import prepared
 from loadtest.bench.report import as_json, show
 from loadtest.bench.rounds import Bench, Plan, Round, WrongResult
+from loadtest.bench.stores import prepared
 from reservasi import logs
 from reservasi.errors import ReservasiError
 

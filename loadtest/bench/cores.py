@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+LEAST_PRIORITY = 19
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,6 +38,11 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def yield_to_others(pid: int) -> None:
+    """Let a process, and the children it starts from now on, use only the time that others leave."""
+    os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
 
 
 def busy_s(pid: int) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.cores import Cores
-from loadtest.bench.variants import Ground
+from loadtest.bench.ground import Ground
 from reservasi.front.probe import parses_in_c
 from reservasi.ledger.server import read_facts
 

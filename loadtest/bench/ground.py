@@ -1,28 +1,13 @@
-"""Prepares what all variants stand on: a Valkey and a PostgreSQL of the benchmark's own, and a program to claim in."""
+"""What all variants stand on: where the stores are, which core is whose, and the program to claim in."""
 
-import datetime as dt
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from loadtest.bench.cores import Cores
-from loadtest.bench.ports import free_port
-from loadtest.bench.variants.variant import Ground
-from reservasi.bootstrap import open_operations
-from reservasi.cli.programs import import_program
-from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
-from reservasi.errors import ConfigurationError
-from reservasi.programs import Program, expand, read_program
-from reservasi.records.upgrades import upgrade
-from reservasi.sealing import load_key_ring
-from reservasi.settings import Settings, load
+from reservasi.settings import Settings
 
 PROGRAM = "bench"
 CAPACITY = 50_000  # places in each quota: more than any run can claim
-DAYS_AHEAD = 30  # the slots lie so far ahead that no rule ends their quotas during a run
-DAYS_LOOKED_AT = 14
 PROGRAM_FILE = f"""
 id = "{PROGRAM}"
 name = {{ id = "Uji kecepatan", en = "Benchmark" }}
@@ -67,71 +52,16 @@ fri = {{ open = "08:00", close = "16:20" }}
 """
 
 
-@asynccontextmanager
-async def prepared(cores: Cores) -> AsyncIterator[Ground]:
-    """The ground under a run, gone with all its data when the block ends."""
-    data_dir = _new_data_dir()
-    async with AsyncExitStack() as stack:
-        stack.callback(_remove, data_dir)
-        settings = load(
-            data_dir=data_dir,
-            port=free_port(),
-            admin_port=free_port(),
-            worker_admin_port=free_port(),
-            processes=1,
-            redis_url="",
-            postgres_dsn="",
-            log_level="warning",
-        )
-        valkey = EmbeddedValkey(data_dir, settings.start_timeout_s, run_as=settings.run_as)
-        postgres = EmbeddedPostgres(data_dir, settings.start_timeout_s, settings.run_as)
-        for store in (valkey, postgres):
-            stack.push_async_callback(store.stop)
-            await store.start()
-        load_key_ring(settings.secrets_path, create=True)
-        await upgrade(postgres.dsn)
-        yield Ground(
-            settings=settings,
-            redis_url=valkey.url,
-            postgres_dsn=postgres.dsn,
-            cores=cores,
-            quotas=await _quotas(settings),
-            capacity=CAPACITY,
-            log_dir=data_dir,
-            store_pids=_running({"valkey": valkey.pid, "postgres": postgres.pid}),
-            answer_bytes=0,
-        )
+@dataclass(frozen=True)
+class Ground:
+    """What all variants stand on."""
 
-
-async def _quotas(settings: Settings) -> tuple[str, ...]:
-    """Import the program and name its quotas, all of one working day."""
-    file = settings.data_dir / "bench.toml"
-    file.write_text(PROGRAM_FILE)
-    program = read_program(file)
-    day = _working_day(program)
-    async with open_operations(settings) as operations:
-        await import_program(operations, program, day, day, open_now=True, quiet=True)
-    return tuple(command.quota for command in expand(program, day, day, open_now=True))
-
-
-def _working_day(program: Program) -> dt.date:
-    first = dt.datetime.now(program.zone).date() + dt.timedelta(days=DAYS_AHEAD)
-    for day in (first + dt.timedelta(days=number) for number in range(DAYS_LOOKED_AT)):
-        if expand(program, day, day, open_now=True):
-            return day
-    raise ConfigurationError(f"no working day within {DAYS_LOOKED_AT} days of {first}")
-
-
-def _running(pids: Mapping[str, int | None]) -> dict[str, int]:
-    return {name: pid for name, pid in pids.items() if pid is not None}
-
-
-def _new_data_dir() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="rv-bench-"))
-    directory.chmod(0o711)  # the servers' account must pass
-    return directory
-
-
-def _remove(data_dir: Path) -> None:
-    for directory in {data_dir, Places.of(data_dir).run}:
-        shutil.rmtree(directory, ignore_errors=True)
+    settings: Settings  # of our own service; says where the stores are
+    redis_url: str
+    postgres_dsn: str
+    cores: Cores
+    quotas: tuple[str, ...]  # ids that the claims name
+    capacity: int  # places in each quota
+    log_dir: Path  # what the processes print
+    store_pids: dict[str, int]  # the stores by what they are
+    answer_bytes: int  # size of our own answer to a claim; 0 while our own variant starts

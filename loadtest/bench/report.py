@@ -25,6 +25,8 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     for variant in COMPARED:
         measured = [done.compared[variant.name] for done in counted]
         summary[variant.name] = _medians(measured, [done.ratio(variant.name) for done in counted])
+    for medians in summary.values():
+        medians["ratio_by_processor"] = summary[Bare.name]["busy_us"]["front"] / medians["busy_us"]["front"]
     return summary
 
 
@@ -67,7 +69,7 @@ def show(console: Console, rounds: Sequence[Round], environment: dict[str, Any])
     """The table, with what it was measured on."""
     table = Table(title="successful claims a second through HTTP, one front process", title_justify="left")
     table.add_column("variant", no_wrap=True)
-    for name in ("claims/s", "of bare", "min-max", "p50 ms", "p99 ms", "refused", "share", *BUSY):
+    for name in ("claims/s", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "refused", "share", *BUSY):
         table.add_column(name, justify="right", no_wrap=True)
     for name, medians in summarise(rounds).items():
         table.add_row(
@@ -75,6 +77,7 @@ def show(console: Console, rounds: Sequence[Round], environment: dict[str, Any])
             f"{medians['claims_per_s']:,.0f}",
             f"{medians['ratio']:.2f}",
             f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
+            f"{medians['ratio_by_processor']:.2f}",
             f"{medians['p50_ms']:.1f}",
             f"{medians['p99_ms']:.1f}",
             str(medians["refused"]),
@@ -83,6 +86,7 @@ def show(console: Console, rounds: Sequence[Round], environment: dict[str, Any])
         )
     console.print(table)
     console.print(f"  {', '.join(BUSY)}: processor time of each in microseconds a claim, background work included;")
+    console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
     console.print("  share: how much of its core the front used; well below 1, something else set the speed")
     variants: tuple[type[Variant], ...] = (Bare, *COMPARED)
     for variant in variants:

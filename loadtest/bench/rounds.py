@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from loadtest.bench.claims import requests
 from loadtest.bench.client import Load, run_load
 from loadtest.bench.cores import busy_s
+from loadtest.bench.ground import Ground
 from loadtest.bench.ports import wait_listening
-from loadtest.bench.variants import COMPARED, Bare, Ground, Ours, Variant
+from loadtest.bench.variants import COMPARED, Bare, Ours, Variant
 
 DRIFT_MAX = 0.10  # a round counts only when the bare handler before and after it differ by no more
 START_TIMEOUT_S = 30.0

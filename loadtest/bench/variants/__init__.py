@@ -3,9 +3,9 @@
 from loadtest.bench.variants.bare import Bare
 from loadtest.bench.variants.evalsha import Evalsha
 from loadtest.bench.variants.ours import Ours
-from loadtest.bench.variants.variant import Ground, Variant
+from loadtest.bench.variants.variant import Variant
 
-__all__ = ["COMPARED", "Bare", "Ground", "Ours", "Variant"]
+__all__ = ["COMPARED", "Bare", "Ours", "Variant"]
 
 # In the order of a round, after the bare handler; `Ours` is started first, since the others answer in its size.
 COMPARED: tuple[type[Variant], ...] = (Ours, Evalsha)

@@ -4,9 +4,10 @@ from typing import ClassVar
 
 from aiohttp import web
 
+from loadtest.bench.ground import Ground
 from loadtest.bench.ports import free_port
 from loadtest.bench.serving import Baseline, body_bytes
-from loadtest.bench.variants.variant import Ground, baseline_front, pid_of, start_on
+from loadtest.bench.variants.variant import baseline_front, pid_of, start_on
 
 
 class Bare:

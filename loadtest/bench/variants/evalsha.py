@@ -12,9 +12,10 @@ import msgspec
 import redis.asyncio as redis_asyncio
 from aiohttp import web
 
+from loadtest.bench.ground import Ground
 from loadtest.bench.ports import free_port
 from loadtest.bench.serving import REDIS_URL_VARIABLE, Baseline, body_bytes
-from loadtest.bench.variants.variant import Ground, baseline_front, pid_of, start_on
+from loadtest.bench.variants.variant import baseline_front, pid_of, start_on
 
 QUOTAS = "{bench-evalsha}:quotas"  # hash: quota -> places left
 PERSONS = "{bench-evalsha}:persons"  # hash: person -> reservation id

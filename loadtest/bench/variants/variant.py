@@ -1,29 +1,12 @@
-"""What the benchmark asks of a variant, and what it gives it."""
+"""What the benchmark asks of a variant."""
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Protocol
 
-from loadtest.bench.cores import Cores, pinned
+from loadtest.bench.cores import pinned
+from loadtest.bench.ground import Ground
 from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, REDIS_URL_VARIABLE
-from reservasi.settings import Settings
 from reservasi.supervisor import Role
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What all variants stand on."""
-
-    settings: Settings  # of our own service; says where the stores are
-    redis_url: str
-    postgres_dsn: str
-    cores: Cores
-    quotas: tuple[str, ...]  # ids that the claims name
-    capacity: int  # places in each quota
-    log_dir: Path  # what the processes print
-    store_pids: dict[str, int]  # the stores by what they are
-    answer_bytes: int  # size of our own answer to a claim; 0 while our own variant starts
 
 
 class Variant(Protocol):
