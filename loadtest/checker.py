@@ -20,7 +20,7 @@ from loadtest.replay import journal_violations
 from loadtest.rules import Rule, Violation, database_violations, ledger_violations
 from reservasi.errors import ReservasiError
 
-SHOWN_MAX = 200  # violations printed; the rest is counted
+SHOWN_MAX = 20  # violations of one rule that are printed; the rest is counted
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +99,12 @@ def show(findings: Sequence[Finding]) -> int:
             f"{finding.returning} returning; {finding.booked} booked in the database; "
             f"{finding.reservations} reservations, {finding.changes} changes"
         )
-        for violation in finding.violations[:SHOWN_MAX]:
-            print(f"  VIOLATION {violation}")
-        if len(finding.violations) > SHOWN_MAX:
-            print(f"  and {len(finding.violations) - SHOWN_MAX} more")
+        for rule in Rule:
+            broken = [violation for violation in finding.violations if violation.rule is rule]
+            for violation in broken[:SHOWN_MAX]:
+                print(f"  VIOLATION {violation}")
+            if len(broken) > SHOWN_MAX:
+                print(f"  VIOLATION {rule}: and {len(broken) - SHOWN_MAX} more")
     count = sum(len(finding.violations) for finding in findings)
     print(f"{count} violations in {len(findings)} programs")
     return 1 if count else 0
