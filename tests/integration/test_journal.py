@@ -1,0 +1,152 @@
+"""The journal is read in order or not at all: gaps and alterations are noticed, trimming keeps a margin."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from reservasi.errors import JournalGap, LedgerFault, LedgerUnreachable
+from reservasi.ledger import journal as journal_module
+from reservasi.ledger import keys
+from reservasi.ledger.connection import open_client
+from reservasi.ledger.journal import Journal, check_follows
+from reservasi.model import Confirm, Position
+from tests.ledgers import START, Ledger, claim, open_ledger, quota_set
+from tests.proxy import open_proxy
+
+
+@pytest.fixture
+async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:
+    """A ledger with five entries of one event each, and one of ten."""
+    async with open_ledger(valkey_url, program) as opened:
+        await opened.one(quota_set(capacity=100_000))
+        for _ in range(4):
+            await opened.one(claim())
+        await opened.run(*(claim() for _ in range(10)))
+        yield opened
+
+
+async def _replace(ledger: Ledger, entry_id: bytes, changes: dict[bytes, bytes]) -> None:
+    """Write the journal anew with one entry altered."""
+    stream = keys.journal(ledger.program)
+    entries: Any = await ledger.client.xrange(stream)
+    await ledger.client.delete(stream)
+    for found_id, fields in entries:
+        altered = fields | changes if found_id == entry_id else fields
+        await ledger.client.xadd(stream, altered, id=found_id)
+
+
+async def test_entries_come_in_order_and_each_once(ledger: Ledger) -> None:
+    position, seen = START, []
+    while entries := await ledger.journal.read(position, 3, 0):
+        assert sum(len(entry.events) for entry in entries) <= 3 or len(entries) == 1
+        seen += [event.seq for entry in entries for event in entry.events]
+        position = entries[-1].position
+    assert seen == list(range(1, 16))
+    assert position == (await ledger.snapshot()).position
+    assert await ledger.journal.read(None, 1000, 0) == await ledger.entries()
+
+
+async def test_nothing_new_is_waited_for_and_then_empty(ledger: Ledger) -> None:
+    assert await ledger.journal.read((await ledger.snapshot()).position, 10, 1) == []
+    assert await Journal(ledger.client, "t-nobody").read(None, 10, 0) == []
+
+
+async def test_a_missing_entry_is_a_gap(ledger: Ledger) -> None:
+    await ledger.client.xdel(keys.journal(ledger.program), "1-3")
+    (first, second) = await ledger.journal.read(None, 2, 0)
+    with pytest.raises(JournalGap, match="expected seq 3"):
+        await ledger.journal.read(second.position, 10, 0)
+    with pytest.raises(JournalGap):
+        await ledger.journal.read(first.position, 10, 0)
+
+
+async def test_a_reader_that_does_not_stand_on_the_chain_is_told(ledger: Ledger) -> None:
+    elsewhere = Position(epoch=1, seq=2, chain="another history")
+    with pytest.raises(JournalGap, match="does not chain"):
+        await ledger.journal.read(elsewhere, 10, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{b"at": b"1"}, {b"chain": b"0" * 40}, {b"events": b"\x91\x93\xa1r\xa1q\x01"}],
+    ids=["time", "chain", "events"],
+)
+async def test_an_altered_entry_does_not_chain(changes: dict[bytes, bytes], ledger: Ledger) -> None:
+    await _replace(ledger, b"1-2", changes)
+    with pytest.raises(JournalGap, match="does not chain"):
+        await ledger.journal.read(None, 100, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{b"events": b"\xc1"}, {b"events": b"\x91\x91\xa1?"}, {b"first": b"two"}, {b"events": b"\x91\x92\xa1r\xa1q"}],
+    ids=["no msgpack", "unknown event", "no number", "too few fields"],
+)
+async def test_an_unreadable_entry_is_a_fault(changes: dict[bytes, bytes], ledger: Ledger) -> None:
+    await _replace(ledger, b"1-2", changes)
+    with pytest.raises(LedgerFault, match="1-2"):
+        await ledger.journal.read(None, 100, 0)
+
+
+async def test_check_follows_needs_the_very_next_seq(ledger: Ledger) -> None:
+    first, second, third, *_ = await ledger.entries()
+    check_follows(START, first)
+    check_follows(second.position, third)
+    for position in (START, first.position, third.position):
+        with pytest.raises(JournalGap):
+            check_follows(position, third)
+
+
+async def test_trimming_keeps_the_margin_and_what_is_not_recorded(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "TRIM_MARGIN_SEQ", 300)
+    # Trimming is approximate, by whole nodes of about 100 entries.
+    for _ in range(800):
+        await ledger.one(claim())
+    entries = await ledger.entries()
+    tip = entries[-1].position
+    recorded = next(entry.position for entry in entries if entry.position.seq == 600)
+    await ledger.journal.trim(Position(epoch=1, seq=300, chain=""))
+    assert await ledger.entries() == entries, "within the margin nothing is trimmed"
+    await ledger.journal.trim(recorded)
+    oldest: Any = await ledger.client.xrange(keys.journal(ledger.program), count=1)
+    oldest_seq = int(oldest[0][0].partition(b"-")[2])
+    assert 1 < oldest_seq <= 300
+    # A follower within the margin, and the recorder, go on; one that is further behind is told.
+    lagging = next(entry.position for entry in entries if entry.position.seq == 300)
+    for position in (lagging, recorded):
+        (*_, last) = await ledger.journal.read(position, 10_000, 0)
+        while last.position != tip:
+            (*_, last) = await ledger.journal.read(last.position, 10_000, 0)
+    with pytest.raises(JournalGap):
+        await ledger.journal.read(entries[0].position, 10, 0)
+
+
+async def test_every_remembered_reservation_is_listed(ledger: Ledger) -> None:
+    asked = [claim() for _ in range(2500)]
+    for at in range(0, len(asked), 500):
+        await ledger.run(*asked[at : at + 500])
+    await ledger.run(Confirm(reservation_id=asked[0].reservation_id))
+    listed = {reservation_id async for reservation_id in ledger.journal.reservation_ids()}
+    assert len(listed) == 2514
+    assert {each.reservation_id for each in asked} < listed
+
+
+async def test_a_server_that_is_away_is_said_so(ledger: Ledger) -> None:
+    async with open_proxy(ledger.url) as proxy:
+        proxy.refusing = True
+        client = open_client(proxy.url)
+        journal = Journal(client, ledger.program)
+        try:
+            with pytest.raises(LedgerUnreachable):
+                await journal.read(None, 10, 0)
+            with pytest.raises(LedgerUnreachable):
+                await journal.publish_recorded(START)
+            with pytest.raises(LedgerUnreachable):
+                await journal.trim(Position(epoch=1, seq=1_000_000))
+            with pytest.raises(LedgerUnreachable):
+                assert [each async for each in journal.reservation_ids()]
+        finally:
+            await client.aclose()

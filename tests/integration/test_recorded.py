@@ -1,0 +1,116 @@
+"""A confirm waits exactly until its change is recorded, and no longer than it was told to."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from reservasi.ledger import recorded as recorded_module
+from reservasi.ledger.connection import open_client
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.model import Position
+from tests.ledgers import TIMEOUT_S, eventually
+from tests.proxy import Proxy, open_proxy
+
+
+@pytest.fixture
+async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
+    async with open_proxy(valkey_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def journal(valkey_url: str, program: str) -> AsyncIterator[Journal]:
+    """What the recorder publishes through."""
+    client = open_client(valkey_url)
+    yield Journal(client, program)
+    await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _following(url: str, program: str) -> AsyncIterator[RecordedPositions]:
+    client = open_client(url)
+    positions = RecordedPositions(client)
+    positions.follow(program)
+    positions.follow(program)
+    try:
+        yield positions
+    finally:
+        await positions.close()
+        await client.aclose()
+
+
+async def test_what_was_recorded_before_is_known(valkey_url: str, program: str, journal: Journal) -> None:
+    await journal.publish_recorded(Position(epoch=1, seq=7), ["r-dead"])
+    async with _following(valkey_url, program) as positions:
+        assert await positions.wait(program, 1, 7, "r", TIMEOUT_S)
+        assert not await positions.wait(program, 1, 7, "r-dead", TIMEOUT_S)
+        assert not await positions.wait(program, 1, 8, "r", 0.05)
+        assert not await positions.wait(program, 2, 1, "r", 0.05)
+
+
+async def test_waiters_are_answered_in_their_order(valkey_url: str, program: str, journal: Journal) -> None:
+    async with _following(valkey_url, program) as positions:
+        waits = {
+            seq: asyncio.create_task(positions.wait(program, 1, seq, f"r{seq}", TIMEOUT_S)) for seq in (5, 3, 9, 4)
+        }
+        await journal.publish_recorded(Position(epoch=1, seq=4))
+        assert await waits[3]
+        assert await waits[4]
+        assert not waits[5].done()
+        assert not waits[9].done()
+        await journal.publish_recorded(Position(epoch=1, seq=8), ["r5"])
+        assert not await waits[5], "its change lies in the dead-letter table"
+        assert not waits[9].done()
+        await journal.publish_recorded(Position(epoch=2, seq=1))
+        assert await waits[9], "a newer epoch comes after all of an older one"
+
+
+async def test_a_position_never_goes_back(valkey_url: str, program: str, journal: Journal) -> None:
+    async with _following(valkey_url, program) as positions:
+        await journal.publish_recorded(Position(epoch=1, seq=9))
+        assert await positions.wait(program, 1, 9, "r", TIMEOUT_S)
+        await journal.publish_recorded(Position(epoch=1, seq=2))
+        assert await positions.wait(program, 1, 9, "r", 0.05)
+
+
+async def test_who_gives_up_waiting_disturbs_nobody(valkey_url: str, program: str, journal: Journal) -> None:
+    async with _following(valkey_url, program) as positions:
+        first, second = (asyncio.create_task(positions.wait(program, 1, 5, "r", TIMEOUT_S)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert not await positions.wait(program, 1, 5, "r", 0.01)
+        await journal.publish_recorded(Position(epoch=1, seq=5))
+        assert await second
+
+
+async def test_the_number_of_waiters_is_bounded(valkey_url: str, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_module, "WAITERS_MAX", 3)
+    async with _following(valkey_url, program) as positions:
+        waits = [asyncio.create_task(positions.wait(program, 1, 5, "r", TIMEOUT_S)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not await positions.wait(program, 1, 5, "r", TIMEOUT_S)
+        for wait in waits:
+            wait.cancel()
+
+
+async def test_a_word_that_was_missed_is_read_after_the_connection_is_back(
+    program: str, journal: Journal, proxy: Proxy
+) -> None:
+    async with _following(proxy.url, program) as positions:
+        await journal.publish_recorded(Position(epoch=1, seq=1))
+        assert await positions.wait(program, 1, 1, "r", TIMEOUT_S)
+        proxy.refusing = True
+        proxy.cut()
+        await journal.publish_recorded(Position(epoch=1, seq=2))
+        assert not await positions.wait(program, 1, 2, "r", 0.05)
+        proxy.refusing = False
+        assert await positions.wait(program, 1, 2, "r", TIMEOUT_S)
+
+        async def hears_again() -> bool:
+            await journal.publish_recorded(Position(epoch=1, seq=3))
+            return await positions.wait(program, 1, 3, "r", 0.02)
+
+        await eventually(hears_again)
