@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 
 from reservasi.errors import LedgerFenced, LedgerUnreachable, Overloaded, Unavailable
 from reservasi.front import problem_types
+from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
 from reservasi.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
 
@@ -46,6 +47,8 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
         REQUESTS_IN_FLIGHT.dec()
     if not response.prepared:
         response.headers.update(STATIC_HEADERS)
+        if request.app[STOPPING].is_set():
+            response.force_close()  # said in the answer, so that no further request is sent into a closing connection
     counters = _counters(request, response.status)
     counters[0].inc()
     counters[1].observe(time.perf_counter() - started_s)

@@ -1,12 +1,13 @@
 """The public application: its routes, its one middleware, and what it carries."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
 from reservasi.front import booking, public, staff, stream
 from reservasi.front.answering import answer_everything, expect
-from reservasi.front.keys import MEMORY, SERVICES, STREAMS, FrontServices, Streams
+from reservasi.front.keys import MEMORY, SERVICES, STOPPING, STREAMS, FrontServices
 from reservasi.front.memory import Memory
 from reservasi.front.operations import OPERATIONS
 
@@ -36,17 +37,18 @@ def create_app(services: FrontServices) -> web.Application:
     app = web.Application(middlewares=[answer_everything], client_max_size=services.settings.body_bytes_max)
     app[SERVICES] = services
     app[MEMORY] = Memory(services.availability)
-    app[STREAMS] = Streams()
+    app[STREAMS] = set()
+    app[STOPPING] = asyncio.Event()
     for operation in OPERATIONS:
         handler = HANDLERS[operation.id]
         if operation.method == "GET":
             app.router.add_get(operation.path, handler, expect_handler=expect)  # and HEAD
         else:
             app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)
-    app.on_shutdown.append(_end_streams)
+    app.on_shutdown.append(_stop)
     return app
 
 
-async def _end_streams(app: web.Application) -> None:
+async def _stop(app: web.Application) -> None:
     """Streams never end by themselves; at shutdown they do, so that the process can."""
-    app[STREAMS].stopping.set()
+    app[STOPPING].set()

@@ -1,7 +1,7 @@
 """What the front works with, and the typed keys under which an application carries it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -22,14 +22,7 @@ class FrontServices:
     catalogue: Catalogue
 
 
-@dataclass(frozen=True)
-class Streams:
-    """The live streams that are open in this process."""
-
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)  # set at shutdown: every stream ends
-    open: set[int] = field(default_factory=set)
-
-
 SERVICES = web.AppKey("services", FrontServices)
 MEMORY = web.AppKey("memory", Memory)
-STREAMS = web.AppKey("streams", Streams)
+STREAMS = web.AppKey("streams", set[int])  # the live streams that are open in this process
+STOPPING = web.AppKey("stopping", asyncio.Event)  # set at shutdown: streams end, and no connection is kept

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from reservasi.front.answering import STATIC_HEADERS
-from reservasi.front.keys import MEMORY, SERVICES, STREAMS
+from reservasi.front.keys import MEMORY, SERVICES, STOPPING, STREAMS
 from reservasi.front.memory import next_turn_ms
 from reservasi.front.problem_types import TOO_MANY_STREAMS
 from reservasi.front.problems import Refused
@@ -27,11 +27,11 @@ async def stream(request: web.Request) -> web.StreamResponse:
     services, streams = request.app[SERVICES], request.app[STREAMS]
     filters = read_filters(request)
     require_view(services, filters.get("program"))
-    if len(streams.open) >= STREAMS_MAX or streams.stopping.is_set():
+    if len(streams) >= STREAMS_MAX or request.app[STOPPING].is_set():
         raise Refused(TOO_MANY_STREAMS)
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-    streams.open.add(id(request))
+    streams.add(id(request))
     OPEN_STREAMS.inc()
     try:
         async with sse_response(
@@ -41,14 +41,14 @@ async def stream(request: web.Request) -> web.StreamResponse:
     except (ConnectionError, TimeoutError):
         response.force_close()  # the reader went away, or stalled
     finally:
-        streams.open.discard(id(request))
+        streams.discard(id(request))
         OPEN_STREAMS.dec()
     return response
 
 
 async def _follow(request: web.Request, response: EventSourceResponse, filters: Mapping[str, str]) -> None:
     availability, memory = request.app[SERVICES].availability, request.app[MEMORY]
-    stopping = request.app[STREAMS].stopping
+    stopping = request.app[STOPPING]
     sent: dict[str, bytes] | None = None
     while not stopping.is_set():
         version, now_ms = availability.version, availability.now_ms()

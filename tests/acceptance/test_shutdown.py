@@ -1,6 +1,8 @@
 """A front that is told to stop finishes what it has begun, and ends its streams."""
 
 import asyncio
+import contextlib
+import re
 import time
 from typing import Any
 
@@ -29,6 +31,38 @@ async def test_requests_in_flight_are_answered_and_streams_end(stack: Any, liste
     assert (await stack.seen(quota, lambda q: q.counts.held == 50)).remaining == 50
     for _, writer in connections:
         writer.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_whoever_is_connected_gets_an_answer(stack: Any, listening: Any, kept: bool) -> None:
+    quota = await stack.quota(capacity=100_000)
+    answers: list[bytes] = []
+
+    async def keep_claiming(host: str, port: int, client: int) -> None:
+        for number in range(100_000):
+            try:
+                reader, writer = await asyncio.open_connection(host, port)
+            except ConnectionRefusedError:
+                return
+            with contextlib.closing(writer):
+                closing = False
+                while not closing:
+                    writer.write(raw_claim(stack, quota, number * 100 + client))
+                    head = await reader.readuntil(b"\r\n\r\n")  # an answer that is cut off fails the test
+                    length = re.search(rb"Content-Length: ([0-9]+)", head)
+                    assert length is not None
+                    await reader.readexactly(int(length[1]))
+                    answers.append(head[:12])
+                    closing = not kept or b"Connection: close" in head
+
+    async with asyncio.timeout(20):
+        async with listening(stack.front) as url:
+            host, _, port = url.removeprefix("http://").partition(":")
+            clients = [asyncio.ensure_future(keep_claiming(host, int(port), client)) for client in range(24)]
+            await stack.seen(quota, lambda q: q.counts.held > 500)
+        await asyncio.gather(*clients)
+    assert len(answers) > 500
+    assert set(answers) <= {b"HTTP/1.1 201"}
 
 
 def raw_claim(stack: Any, quota: str, number: int) -> bytes:
