@@ -5,159 +5,22 @@ decides that somebody gets a place, only that there is none, and that only while
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
-import msgspec
-import structlog
-
-from reservasi.errors import JournalGap, LedgerFault, Unavailable
+from reservasi.availability.follower import PAUSE_MIN_S, Follower
+from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
-from reservasi.ledger.wire import Snapshot
-from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
-from reservasi.model import (
-    Confirmed,
-    Ended,
-    Held,
-    JournalEntry,
-    Position,
-    Quota,
-    QuotaCounts,
-    QuotaSet,
-    Returned,
-    State,
-)
+from reservasi.model import Quota
 
-log = structlog.get_logger()
+__all__ = ["Availability", "ProgramView", "QuotaState"]
 
 QuotaState = Literal["not-open", "open", "sold-out", "closed"]
 
 KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
-ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
-PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 1.0
-SNAPSHOT_TIMEOUT_S = 5.0
 ALTERNATIVES_KEPT_MAX = 10_000
 ALTERNATIVES_FRESH_S = 0.5
-
-
-class ProgramView:
-    """One program's quotas as of a journal position."""
-
-    def __init__(self) -> None:
-        self.quotas: dict[str, Quota] = {}
-        self.known_ids: set[str] = set()
-        self.position = Position(epoch=0, seq=0)
-        self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
-
-    def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
-        """Start anew from a snapshot."""
-        self.quotas = {quota.id: quota for quota in snapshot.quotas}
-        self.known_ids = set(ids)
-        self.position = snapshot.position
-        self.changed_at = dict.fromkeys(self.quotas, version)
-
-    def apply(self, entry: JournalEntry, version: int) -> None:
-        """Apply one entry's events."""
-        for event in entry.events:
-            match event:
-                case Held():
-                    self.known_ids.add(event.reservation_id)
-                    self._count(event.quota, held=event.places)
-                case Confirmed():
-                    self._count(event.quota, held=-event.places, confirmed=event.places)
-                case Ended():
-                    returning = event.places if event.returns_at_ms else 0
-                    if event.state is State.CANCELLED:
-                        self._count(event.quota, confirmed=-event.places, returning=returning)
-                    else:
-                        self._count(event.quota, held=-event.places, returning=returning)
-                case Returned():
-                    self._count(event.quota, returning=-event.places)
-                case QuotaSet():
-                    self._set(event)
-            self.changed_at[event.quota] = version
-        self.position = entry.position
-
-    def _count(self, quota_id: str, *, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:
-        quota = self.quotas[quota_id]
-        counts = QuotaCounts(
-            held=quota.counts.held + held,
-            confirmed=quota.counts.confirmed + confirmed,
-            returning=quota.counts.returning + returning,
-            version=quota.counts.version,
-        )
-        self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
-
-    def _set(self, event: QuotaSet) -> None:
-        known = self.quotas.get(event.quota)
-        counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
-        self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
-
-
-class _Follower:
-    """Keeps one view in step with its journal, for as long as the process lives."""
-
-    def __init__(self, program: str, connection: LedgerConnection, journal: Journal, owner: "Availability") -> None:
-        self.view = ProgramView()
-        self.ready = False
-        self.fresh_at = float("-inf")  # by the event loop's clock: when the view last was all there was
-        self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
-        self._program = program
-        self._connection = connection
-        self._journal = journal
-        self._owner = owner
-        self.task = asyncio.create_task(self._run())
-
-    async def close(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self._connection.drop()
-
-    async def _run(self) -> None:
-        pause_s = PAUSE_MIN_S
-        while True:
-            try:
-                if await self._take_snapshot():
-                    pause_s = PAUSE_MIN_S
-                    await self._follow()
-            except (Unavailable, JournalGap, LedgerFault) as error:
-                log.warning("view_lost_the_journal", program=self._program, error=str(error))
-            self._set_ready(False)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
-            pause_s = min(pause_s * 2, PAUSE_MAX_S)
-
-    async def _take_snapshot(self) -> bool:
-        """A place in the journal to follow from; False while the ledger is fenced."""
-        snapshot = await self._connection.snapshot(SNAPSHOT_TIMEOUT_S)
-        if snapshot is None:
-            return False
-        # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
-        ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
-        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
-        self.view.reset(snapshot, ids, self._owner.note_change())
-        self._set_ready(True)
-        VIEW_RESYNCS.labels(self._program).inc()
-        return True
-
-    async def _follow(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, self._owner.block_ms)
-            if entries:
-                version = self._owner.note_change()
-                for entry in entries:
-                    self.view.apply(entry, version)
-                self.clock_offset_ms = max(self.clock_offset_ms, entries[-1].at_ms - loop.time() * 1000)
-            self.fresh_at = loop.time()
-
-    def _set_ready(self, ready: bool) -> None:
-        self.ready = ready
-        VIEW_READY.labels(self._program).set(int(ready))
-        if not ready:
-            self.fresh_at = float("-inf")
 
 
 class Availability:
@@ -171,11 +34,11 @@ class Availability:
         block_ms: int,
         stale_ms: int,
     ) -> None:
-        self.block_ms = block_ms
+        self._block_ms = block_ms
         self._open_connection = open_connection
         self._open_journal = open_journal
         self._stale_s = stale_ms / 1000
-        self._followers: dict[str, _Follower] = {}
+        self._followers: dict[str, Follower] = {}
         self._version = 0
         self._changed = asyncio.Event()
         self._alternatives: dict[tuple[str, int], tuple[float, list[Quota]]] = {}
@@ -183,8 +46,12 @@ class Availability:
     def follow(self, program: str) -> None:
         """Begin to follow a program; again is harmless."""
         if program not in self._followers:
-            self._followers[program] = _Follower(
-                program, self._open_connection(program), self._open_journal(program), self
+            self._followers[program] = Follower(
+                program,
+                self._open_connection(program),
+                self._open_journal(program),
+                note_change=self._note_change,
+                block_ms=self._block_ms,
             )
 
     async def close(self) -> None:
@@ -209,7 +76,7 @@ class Availability:
         """Grows with every change to any view in this process."""
         return self._version
 
-    def note_change(self) -> int:
+    def _note_change(self) -> int:
         """Tell those who wait that a view changes now; the new version."""
         self._version += 1
         self._changed.set()

@@ -1,0 +1,95 @@
+"""Keeping one program's view in step with its journal."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import structlog
+
+from reservasi.availability.view import ProgramView
+from reservasi.errors import JournalGap, LedgerFault, Unavailable
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal import Journal
+from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
+
+log = structlog.get_logger()
+
+ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 1.0
+SNAPSHOT_TIMEOUT_S = 5.0
+
+
+class Follower:
+    """Keeps one view in step with its journal, for as long as the process lives."""
+
+    def __init__(
+        self,
+        program: str,
+        connection: LedgerConnection,
+        journal: Journal,
+        *,
+        note_change: Callable[[], int],
+        block_ms: int,
+    ) -> None:
+        self.view = ProgramView()
+        self.ready = False
+        self.fresh_at = float("-inf")  # by the event loop's clock: when the view last was all there was
+        self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._note_change = note_change  # tells the views' readers, and returns the new version
+        self._block_ms = block_ms
+        self.task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop following."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self._connection.drop()
+
+    async def _run(self) -> None:
+        pause_s = PAUSE_MIN_S
+        while True:
+            try:
+                if await self._take_snapshot():
+                    pause_s = PAUSE_MIN_S
+                    await self._follow()
+            except (Unavailable, JournalGap, LedgerFault) as error:
+                log.warning("view_lost_the_journal", program=self._program, error=str(error))
+            except Exception:  # a view that stopped following without a word would mislead everybody
+                log.exception("view_failed", program=self._program)
+            self._set_ready(False)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _take_snapshot(self) -> bool:
+        """A place in the journal to follow from; False while the ledger is fenced."""
+        snapshot = await self._connection.snapshot(SNAPSHOT_TIMEOUT_S)
+        if snapshot is None:
+            return False
+        # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
+        ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
+        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
+        self.view.reset(snapshot, ids, self._note_change())
+        self._set_ready(True)
+        VIEW_RESYNCS.labels(self._program).inc()
+        return True
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, self._block_ms)
+            if entries:
+                version = self._note_change()
+                for entry in entries:
+                    self.view.apply(entry, version)
+                self.clock_offset_ms = max(self.clock_offset_ms, entries[-1].at_ms - loop.time() * 1000)
+            self.fresh_at = loop.time()
+
+    def _set_ready(self, ready: bool) -> None:
+        self.ready = ready
+        VIEW_READY.labels(self._program).set(int(ready))
+        if not ready:
+            self.fresh_at = float("-inf")

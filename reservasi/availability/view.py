@@ -1,0 +1,73 @@
+"""One program's quotas in memory, as of a position in its journal."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from reservasi.ledger.wire import Snapshot
+from reservasi.model import (
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    Position,
+    Quota,
+    QuotaCounts,
+    QuotaSet,
+    Returned,
+    State,
+)
+
+
+class ProgramView:
+    """One program's quotas as of a journal position."""
+
+    def __init__(self) -> None:
+        self.quotas: dict[str, Quota] = {}
+        self.known_ids: set[str] = set()
+        self.position = Position(epoch=0, seq=0)
+        self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
+
+    def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
+        """Start anew from a snapshot."""
+        self.quotas = {quota.id: quota for quota in snapshot.quotas}
+        self.known_ids = set(ids)
+        self.position = snapshot.position
+        self.changed_at = dict.fromkeys(self.quotas, version)
+
+    def apply(self, entry: JournalEntry, version: int) -> None:
+        """Apply one entry's events."""
+        for event in entry.events:
+            match event:
+                case Held():
+                    self.known_ids.add(event.reservation_id)
+                    self._count(event.quota, held=event.places)
+                case Confirmed():
+                    self._count(event.quota, held=-event.places, confirmed=event.places)
+                case Ended():
+                    returning = event.places if event.returns_at_ms else 0
+                    if event.state is State.CANCELLED:
+                        self._count(event.quota, confirmed=-event.places, returning=returning)
+                    else:
+                        self._count(event.quota, held=-event.places, returning=returning)
+                case Returned():
+                    self._count(event.quota, returning=-event.places)
+                case QuotaSet():
+                    self._set(event)
+            self.changed_at[event.quota] = version
+        self.position = entry.position
+
+    def _count(self, quota_id: str, *, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:
+        quota = self.quotas[quota_id]
+        counts = QuotaCounts(
+            held=quota.counts.held + held,
+            confirmed=quota.counts.confirmed + confirmed,
+            returning=quota.counts.returning + returning,
+            version=quota.counts.version,
+        )
+        self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
+
+    def _set(self, event: QuotaSet) -> None:
+        known = self.quotas.get(event.quota)
+        counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
+        self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
