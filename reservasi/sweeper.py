@@ -36,7 +36,7 @@ class Sweeper:
                 continue
 
     async def _sweep(self) -> int:
-        """The largest count of what was done, 0 when the ledger cannot be reached now."""
+        """How much of the limit was used, 0 when the ledger cannot be reached now."""
         try:
             answer = await self._group.submit(Sweep(items_max=self._items_max))
         except (Unavailable, LedgerFault) as error:
@@ -45,4 +45,5 @@ class Sweeper:
         done = {"expired": answer.expired, "returned": answer.returned, "forgotten": answer.dropped}
         for what, count in done.items():
             SWEPT.labels(self._program, what).inc(count)
-        return max(done.values())
+        # As the ledger counts: holds and places share one limit, tombstones have their own.
+        return max(answer.expired + answer.returned, answer.dropped)
