@@ -1,0 +1,221 @@
+"""The view shows what the ledger has, notices when it lost the thread, and says sold out only when it is sure."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from reservasi.availability import Availability
+from reservasi.ledger import keys
+from reservasi.metrics import VIEW_RESYNCS
+from reservasi.model import Cancel, Command, Confirm, Find, Outcome, Release, SetQuota, Sweep
+from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, quota_set
+from tests.proxy import Proxy, open_proxy
+from tests.views import caught_up, open_view, says_sold_out
+
+
+@pytest.fixture
+async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:
+    async with open_ledger(valkey_url, program) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
+    async with open_proxy(valkey_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def view(ledger: Ledger) -> AsyncIterator[Availability]:
+    async with open_view(ledger.url, ledger.program) as opened:
+        yield opened
+
+
+def _quota(ledger: Ledger, number: int = 0) -> str:
+    return f"{ledger.program}.kanim.baru.20261201.{number:04}.online"
+
+
+def _resyncs(program: str) -> float:
+    return float(VIEW_RESYNCS.labels(program)._value.get())
+
+
+async def _follows(view: Availability, ledger: Ledger) -> None:
+    async def knows() -> bool:
+        return view.knows(ledger.program)
+
+    await eventually(knows)
+
+
+async def test_the_view_equals_the_snapshot_after_random_traffic(ledger: Ledger, view: Availability) -> None:
+    rng = random.Random(7)
+    quotas = [_quota(ledger, number) for number in range(8)]
+    late = {"hold_ms": 5, "return_min_ms": 1, "return_max_ms": 5}
+    await ledger.run(*(quota_set(quota, 6, **(late if at % 2 else {})) for at, quota in enumerate(quotas)))
+    await _follows(view, ledger)
+    resyncs = _resyncs(ledger.program)
+    ids: list[str] = ["nobody"]
+    for _ in range(60):
+        asked = [claim(rng.randint(1, 3), rng.choice(quotas)) for _ in range(5)]
+        ids += [each.reservation_id for each in asked]
+        changes: list[Command] = [Confirm(reservation_id=rng.choice(ids)) for _ in range(4)]
+        changes += [Release(reservation_id=rng.choice(ids)) for _ in range(2)]
+        changes += [Cancel(reservation_id=rng.choice(ids)) for _ in range(2)]
+        changes += [SetQuota(quota=rng.choice(quotas), capacity=rng.randint(2, 9), closed=rng.random() < 0.1)]
+        await ledger.run(*asked, *changes, Sweep(items_max=50))
+    await caught_up(view, ledger)
+    assert _resyncs(ledger.program) == resyncs, "it followed, and did not start anew"
+    new = quota_set(_quota(ledger, 99), 1)
+    await ledger.one(new)
+    await caught_up(view, ledger)
+    assert view.quota(new.quota) is not None
+
+
+async def test_a_fenced_ledger_gives_no_view(valkey_url: str, program: str) -> None:
+    async with open_ledger(valkey_url, program, owned=False) as ledger, open_view(valkey_url, program) as view:
+        assert not view.ready
+        assert not view.knows(program)
+        await ledger.own()
+        await _follows(view, ledger)
+        assert view.ready
+
+
+async def test_a_gap_makes_it_start_anew(ledger: Ledger, proxy: Proxy) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota))
+    async with open_view(proxy.url, ledger.program) as view:
+        await caught_up(view, ledger)
+        resyncs = _resyncs(ledger.program)
+        proxy.refusing = True
+        proxy.cut()
+        await ledger.run(claim(quota=quota))
+        await ledger.run(claim(quota=quota))
+        first: list[tuple[bytes, object]] = await ledger.client.xrange(keys.journal(ledger.program))  # type: ignore[assignment]
+        await ledger.client.xdel(keys.journal(ledger.program), first[-2][0])
+        proxy.refusing = False
+        await caught_up(view, ledger)
+        assert _resyncs(ledger.program) > resyncs
+
+
+async def test_a_lost_connection_is_followed_again(ledger: Ledger, proxy: Proxy) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 100))
+    async with open_view(proxy.url, ledger.program) as view:
+        for _ in range(3):
+            await caught_up(view, ledger)
+            proxy.cut()
+            await ledger.run(claim(quota=quota), claim(quota=quota))
+        await caught_up(view, ledger)
+        await ledger.one(claim(quota=quota))
+        await caught_up(view, ledger)
+
+
+async def test_it_waits_for_a_change(ledger: Ledger, view: Availability) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota))
+    await caught_up(view, ledger)
+    version = view.version
+    assert await view.wait_change(version, 0.01) == version
+    waiting = asyncio.create_task(view.wait_change(version, 10.0))
+    await asyncio.sleep(0)
+    await ledger.one(claim(quota=quota))
+    newer = await waiting
+    assert newer > version
+    assert [changed.id for changed in view.changed_since(version)] == [quota]
+    assert view.changed_since(newer) == []
+
+
+async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Availability) -> None:
+    quota, closed, not_open = (_quota(ledger, number) for number in range(3))
+    now_ms = await ledger.now_ms()
+    await ledger.run(
+        quota_set(quota, 2),
+        quota_set(closed, 0, closed=True),
+        quota_set(not_open, 0, opens_at_ms=now_ms + HOUR_MS),
+        quota_set(_quota(ledger, 3), 0, opens_at_ms=now_ms - 200),
+        quota_set(_quota(ledger, 4), 0, closes_at_ms=now_ms + 700),
+    )
+    asked = claim(2, quota)
+    await caught_up(view, ledger)
+
+    def sold_out(at: str, places: int = 1, reservation_id: str = "new") -> bool:
+        return view.is_sold_out(at, places, reservation_id)
+
+    await says_sold_out(view, quota, 3)  # fewer remain than are asked for
+    assert not sold_out(quota, 2)
+    await ledger.one(asked)
+    await caught_up(view, ledger)
+    assert sold_out(quota)
+    assert not sold_out(quota, 1, asked.reservation_id), "a replay must find its first answer"
+    # What else the ledger would say comes first.
+    for other in (closed, not_open, _quota(ledger, 3), _quota(ledger, 4), _quota(ledger, 9), "t-other.x"):
+        assert not sold_out(other)
+    await ledger.one(Release(reservation_id=asked.reservation_id))
+    await caught_up(view, ledger)
+    assert not sold_out(quota)
+    assert not sold_out(quota, 2, asked.reservation_id)
+    await says_sold_out(view, quota, 3)
+
+
+async def test_ids_from_before_the_snapshot_are_known(ledger: Ledger) -> None:
+    quota = _quota(ledger)
+    asked, released = claim(quota=quota), claim(quota=quota)
+    await ledger.run(quota_set(quota, 2), asked, released, claim(quota=quota))
+    await ledger.run(Release(reservation_id=released.reservation_id))
+    await ledger.run(claim(quota=quota))
+    async with open_view(ledger.url, ledger.program) as view:
+        await caught_up(view, ledger)
+        await says_sold_out(view, quota)
+        for known in (asked, released):
+            assert not view.is_sold_out(quota, 1, known.reservation_id)
+
+
+async def test_a_stale_view_says_nothing(ledger: Ledger, proxy: Proxy) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 0))
+    async with open_view(proxy.url, ledger.program, stale_ms=150) as view:
+        await caught_up(view, ledger)
+        await says_sold_out(view, quota)
+        proxy.held.clear()  # the journal's words do not arrive any more, and no connection breaks
+
+        async def unsure() -> bool:
+            return not view.is_sold_out(quota, 1, "new")
+
+        await eventually(unsure, 2.0)
+        proxy.held.set()
+        await says_sold_out(view, quota)
+        proxy.refusing = True
+        proxy.cut()
+        await eventually(unsure, 2.0)
+        assert not view.knows(ledger.program)
+        assert view.quota(quota) is not None, "reads may still show what was known last"
+
+
+async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> None:
+    now_ms = await ledger.now_ms()
+    ids = [_quota(ledger, number) for number in range(9)]
+    await ledger.run(
+        quota_set(ids[0], 0, start="08:00"),
+        quota_set(ids[1], 5, start="09:00"),
+        quota_set(ids[2], 5, start="08:30"),
+        quota_set(ids[3], 5, start="08:10", office="ulp"),
+        quota_set(ids[4], 5, start="08:05", closed=True),
+        quota_set(ids[5], 5, start="08:05", opens_at_ms=now_ms + HOUR_MS),
+        quota_set(ids[6], 5, start="08:05", closes_at_ms=now_ms - 1),
+        quota_set(ids[7], 5, start="08:05", service="other"),
+        quota_set(ids[8], 1, start="08:05"),
+    )
+    await caught_up(view, ledger)
+    full = view.quota(ids[0])
+    assert full is not None
+    assert [found.id for found in view.alternatives(full, 2, 5)] == [ids[2], ids[1], ids[3]]
+    assert [found.id for found in view.alternatives(full, 1, 2)] == [ids[8], ids[2]]
+    states = [view.state(found, view.now_ms(ledger.program)) for number in ids if (found := view.quota(number))]
+    assert states == ["sold-out", "open", "open", "open", "closed", "not-open", "closed", "open", "open"]
+    assert abs(view.now_ms(ledger.program) - await ledger.now_ms()) < 500
+    selected = view.select(ledger.program, office="kanim", service="baru", first="2026-12-01", last="2026-12-01")
+    assert [found.terms.start for found in selected] == sorted(found.terms.start for found in selected)
+    assert len(selected) == 7
+    assert view.select(ledger.program, first="2026-12-02") == []
+    assert (await ledger.one(Find(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND

@@ -1,0 +1,235 @@
+"""Which ledgers are owned and which stay fenced, each compared with real records."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from reservasi.embedded import EmbeddedValkey
+from reservasi.ledger import keys
+from reservasi.ledger.journal import Journal
+from reservasi.metrics import LEDGER_OWNED
+from reservasi.model import JournalEntry, Outcome, Position
+from reservasi.records import Records
+from reservasi.records.upgrades import upgrade
+from reservasi.recovery import Owner, Ownership, own_ledger
+from tests.ledgers import Ledger, claim, eventually, open_ledger, quota_set
+
+
+@pytest.fixture
+async def records(database: str) -> AsyncIterator[Records]:
+    await upgrade(database)
+    opened = await Records.open(database, 4)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:
+    """Not owned yet."""
+    async with open_ledger(valkey_url, program, owned=False) as opened:
+        yield opened
+
+
+async def _own(ledger: Ledger, records: Records) -> Ownership:
+    return await own_ledger(ledger.program, ledger.connection, ledger.journal, records)
+
+
+async def _record(ledger: Ledger, records: Records, entries: list[JournalEntry]) -> Position:
+    """What the recorder would do."""
+    expected = await records.position(ledger.program)
+    recorded = await records.record(ledger.program, expected, entries, booking_code=lambda _: "CODE")
+    assert recorded.dead == ()
+    return recorded.position
+
+
+async def _is_fenced(ledger: Ledger) -> bool:
+    return bool((await ledger.raw("find", [["nobody"]]))[0] == "fenced")
+
+
+async def _forget_run(ledger: Ledger) -> None:
+    """As if another run of the server had been owned last."""
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", "0" * 40)
+
+
+async def _forget_all(ledger: Ledger) -> None:
+    """As FLUSHALL would, but for this program only: others share the server."""
+    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
+    await ledger.client.delete(*found)
+
+
+async def _sell(ledger: Ledger, claims: int) -> None:
+    await ledger.one(quota_set(capacity=1000))
+    for _ in range(claims):
+        await ledger.one(claim())
+
+
+async def test_a_fresh_ledger_without_records_is_owned(ledger: Ledger, records: Records) -> None:
+    assert await _is_fenced(ledger)
+    assert await _own(ledger, records) is Ownership.OWNED
+    assert not await _is_fenced(ledger)
+    assert await _own(ledger, records) is Ownership.OWNED, "again is harmless"
+    assert await ledger.client.hget(keys.meta(ledger.program), "epoch") == b"1"
+
+
+async def test_a_ledger_that_is_as_far_as_the_records_is_owned(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 3)
+    entries = await ledger.entries()
+    await _record(ledger, records, entries)
+    await _forget_run(ledger)
+    assert await _is_fenced(ledger)
+    assert await _own(ledger, records) is Ownership.OWNED
+    assert await ledger.entries() == entries
+    assert (await ledger.one(claim())).seq == 5
+
+
+async def test_a_ledger_that_is_ahead_is_owned_and_its_journal_stays(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 5)
+    entries = await ledger.entries()
+    position = await _record(ledger, records, entries[:2])
+    await _forget_run(ledger)
+    assert await _own(ledger, records) is Ownership.OWNED
+    rest = await ledger.journal.read(position, 100, 0)
+    assert rest == entries[2:]
+    assert await _record(ledger, records, rest) == entries[-1].position
+
+
+async def test_a_ledger_behind_the_records_stays_fenced(ledger: Ledger, records: Records) -> None:
+    """A restored backup: a true history that ends too early."""
+    await ledger.own()
+    await _sell(ledger, 2)
+    backup = {key: await ledger.client.dump(key) for key in await ledger.dump()}
+    await ledger.one(claim())
+    await _record(ledger, records, await ledger.entries())
+    await _forget_all(ledger)
+    for key, content in backup.items():
+        assert content is not None
+        await ledger.client.restore(key, 0, content)
+    await _forget_run(ledger)
+    before = await ledger.dump()
+    assert await _own(ledger, records) is Ownership.BEHIND
+    assert await _is_fenced(ledger)
+    assert await ledger.dump() == before
+
+
+async def test_an_emptied_ledger_sells_nothing(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 2)
+    await _record(ledger, records, await ledger.entries())
+    await _forget_all(ledger)
+    assert await _own(ledger, records) is Ownership.BEHIND
+    for command in ("claim", "set_quota", "sweep", "snapshot"):
+        assert (await ledger.raw(command, [[]]))[0] == "fenced"
+        assert (await ledger.raw(command, [[]], epoch=0))[0] == "fenced"
+    assert await ledger.dump() == {}
+
+
+async def test_another_history_stays_fenced(ledger: Ledger, records: Records, program: str) -> None:
+    await ledger.own()
+    await _sell(ledger, 4)
+    await _record(ledger, records, (await ledger.entries())[:3])
+    await _forget_all(ledger)
+    # The same length, and longer: other people have the places.
+    assert await ledger.own() in ("owned", "exists")
+    for claims in (2, 4):
+        await ledger.one(quota_set(capacity=1000))
+        for _ in range(claims):
+            await ledger.one(claim())
+        await _forget_run(ledger)
+        assert await _own(ledger, records) is Ownership.DIVERGED
+        assert await _is_fenced(ledger)
+        assert await ledger.own() == "owned"
+
+
+async def test_a_journal_that_does_not_reach_the_ledgers_place_stays_fenced(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 5)
+    await _record(ledger, records, (await ledger.entries())[:2])
+    await _forget_run(ledger)
+    last: list[tuple[bytes, object]] = await ledger.client.xrevrange(  # type: ignore[assignment]
+        keys.journal(ledger.program), count=1
+    )
+    await ledger.client.xdel(keys.journal(ledger.program), last[0][0])
+    assert await _own(ledger, records) is Ownership.DIVERGED
+    await ledger.client.xdel(keys.journal(ledger.program), "1-4")
+    assert await _own(ledger, records) is Ownership.DIVERGED
+    assert await _is_fenced(ledger)
+
+
+async def test_a_later_epoch_does_not_hide_a_shorter_history(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 4)
+    await _record(ledger, records, await ledger.entries())
+    await _forget_all(ledger)
+    assert (await ledger.raw("own", [[0, 0, "", 2]]))[4] == [["owned", 0]]
+    await ledger.one(quota_set())
+    await _forget_run(ledger)
+    assert await _own(ledger, records) is not Ownership.OWNED
+    assert (await ledger.raw("find", [["nobody"]], epoch=2))[0] == "fenced"
+
+
+async def test_two_owners_at_once_agree(valkey_url: str, ledger: Ledger, records: Records, program: str) -> None:
+    async with open_ledger(valkey_url, program, owned=False) as other:
+        for _ in range(5):
+            results = await asyncio.gather(_own(ledger, records), _own(other, records))
+            assert Ownership.OWNED in results
+            assert set(results) <= {Ownership.OWNED, Ownership.MOVED}
+            assert await _own(ledger, records) is await _own(other, records) is Ownership.OWNED
+            await ledger.run(quota_set(capacity=100), claim())
+            await _forget_run(ledger)
+
+
+@asynccontextmanager
+async def _owner(ledger: Ledger, records: Records) -> AsyncIterator[None]:
+    owner = Owner(ledger.program, ledger.connection, Journal(ledger.client, ledger.program), records)
+    stop = asyncio.Event()
+    task = asyncio.create_task(owner.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 5.0)
+
+
+async def test_a_restarted_server_is_owned_after_it_was_compared(
+    data_dir: Path, program: str, records: Records
+) -> None:
+    server = EmbeddedValkey(data_dir, 60)
+    await server.start()
+    try:
+        async with open_ledger(server.url, program, owned=False) as ledger:
+            owned = LEDGER_OWNED.labels(program)._value
+
+            async def is_owned() -> bool:
+                return bool(owned.get() == 1)
+
+            async with _owner(ledger, records):
+                await eventually(is_owned)
+            await _sell(ledger, 3)
+            entries = await ledger.entries()
+            await _record(ledger, records, entries[:2])
+            await ledger.connection.drop()
+            await server.stop()
+            await server.start()
+            assert await _is_fenced(ledger)
+            owned.set(0)
+            async with _owner(ledger, records):
+                await eventually(is_owned)
+            assert await ledger.entries() == entries
+            assert (await ledger.one(claim())).outcome is Outcome.HELD
+            # Everything is lost while it runs: nobody owns it, and it stays so.
+            await _record(ledger, records, (await ledger.entries())[2:])
+            await ledger.client.flushall()
+
+            async def is_not_owned() -> bool:
+                return bool(owned.get() == 0)
+
+            async with _owner(ledger, records):
+                await eventually(is_not_owned)
+                assert (await ledger.raw("claim", [[]]))[0] == "fenced"
+    finally:
+        await server.stop()
