@@ -1,0 +1,112 @@
+"""Settings: flags over environment over file over defaults, each with its limits."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reservasi import settings as settings_module
+from reservasi.errors import ConfigurationError
+from reservasi.settings import Settings, default_data_dir, load
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings but the test's own."""
+    for name in list(os.environ):
+        if name.startswith("RESERVASI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def _write_file(text: str) -> None:
+    Path("config").mkdir()
+    settings_module.CONFIG_FILE.write_text(text)
+
+
+def test_defaults_need_nothing() -> None:
+    found = load()
+    assert (found.port, found.admin_port, found.processes) == (8080, 9090, 1)
+    assert found.data_dir == default_data_dir()
+    assert found.secrets_path == found.data_dir / "secrets.json"
+
+
+def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_file("port = 1001\nadmin_port = 1001\nprocesses = 3\n")
+    monkeypatch.setenv("RESERVASI_PORT", "1002")
+    monkeypatch.setenv("RESERVASI_ADMIN_PORT", "1002")
+    found = load(port=1003, admin_port=None)
+    assert (found.port, found.admin_port, found.processes) == (1003, 1002, 3)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"port": 70_000},
+        {"port": -1},
+        {"port": "http"},
+        {"processes": 0},
+        {"batch_items_max": 0},
+        {"batch_items_max": 1001},
+        {"queue_items_max": 0},
+        {"command_timeout_ms": 49},
+        {"tombstone_ms": 999},
+        {"log_level": "loud"},
+        {"unheard_of": 1},
+    ],
+)
+def test_a_value_out_of_its_limits_is_named(flags: dict[str, object]) -> None:
+    (name,) = flags
+    with pytest.raises(ConfigurationError, match=name):
+        load(**flags)
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(port=70_000, processes=0, log_format="xml")
+    assert all(name in str(caught.value) for name in ("port", "processes", "log_format"))
+
+
+def test_the_environment_is_held_to_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESERVASI_PROCESSES", "many")
+    with pytest.raises(ConfigurationError, match="processes"):
+        load()
+
+
+@pytest.mark.parametrize("text", ["port = \n", "port = 8080\nport = 8081\n", "no_such_setting = 1\n", "port = 'x'\n"])
+def test_a_bad_file_is_refused(text: str) -> None:
+    _write_file(text)
+    with pytest.raises(ConfigurationError):
+        load()
+
+
+def test_every_setting_is_described_and_bounded() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        if field.annotation is int:
+            bounds = {type(bound).__name__ for bound in field.metadata}
+            assert bounds >= {"Ge"}, f"{name} has no least value"
+
+
+def test_units_stand_last() -> None:
+    units = ("_ms", "_s", "_max", "_port", "port", "processes", "backlog")
+    for name, field in Settings.model_fields.items():
+        if field.annotation is int:
+            assert name.endswith(units), name
+
+
+def test_the_data_directory_of_an_ordinary_user_is_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_data_dir() == tmp_path / "reservasi"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_data_dir() == tmp_path / ".local/share/reservasi"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/reservasi")
+
+
+def test_settings_do_not_change() -> None:
+    found = load()
+    with pytest.raises(ValueError, match="frozen"):
+        found.port = 1  # type: ignore[misc]

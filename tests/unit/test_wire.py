@@ -1,0 +1,123 @@
+"""Encodings between Python and the Lua functions, without a server."""
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from reservasi.errors import LedgerFault
+from reservasi.ledger import wire
+from reservasi.model import (
+    Answer,
+    Cancel,
+    Claim,
+    Command,
+    Confirm,
+    Find,
+    Outcome,
+    QuotaTerms,
+    Release,
+    SetQuota,
+    State,
+    Sweep,
+    chain_hash,
+)
+from tests.ledgers import terms
+
+REPLY = wire.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[])
+
+
+def test_every_command_is_encoded_by_position() -> None:
+    given = terms(5, closed=True)
+    cases: list[tuple[Command, list[object]]] = [
+        (
+            Claim(reservation_id="r", quota="q", fingerprint="f", sealed="s", persons=("a", "b")),
+            ["r", "q", "f", "s", ("a", "b")],
+        ),
+        (Confirm(reservation_id="r", payment_reference="P"), ["r", "P"]),
+        (Release(reservation_id="r"), ["r"]),
+        (Cancel(reservation_id="r", by_staff=True), ["r", 1]),
+        (Find(reservation_id="r"), ["r"]),
+        (Sweep(items_max=5), [5, 1000]),
+        (SetQuota(quota="q"), ["q", 0, -1, -1, -1, -1, 0]),
+        (SetQuota(quota="q", capacity=0, closed=False, version=3), ["q", 3, 0, -1, -1, 0, 0]),
+        (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, wire.encode_terms(given)]),
+    ]
+    for command, item in cases:
+        assert wire.encode_item(command, 1000) == item
+    assert {type(command) for command, _ in cases} == set(wire.COMMAND_NAMES)
+
+
+def test_nothing_is_packed_as_binary() -> None:
+    """The server's msgpack refuses the types that came later: str 8, bin and ext."""
+    packed = wire.pack(["x" * 31, "y" * 200, "z" * 70_000, ("a",), 2**53 - 1])
+    unpacked = msgpack.unpackb(packed, raw=True)
+    assert unpacked[1] == b"y" * 200
+    assert b"\xd9" not in packed[:40]
+    assert packed[1 + 32 : 1 + 33] == b"\xda", "a text of 200 bytes has the old 16-bit length"
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_terms_survive_the_way_there_and_back(closed: bool) -> None:
+    given = terms(7, closed=closed, opens_at_ms=1, hold_ms=2)
+    fields = wire.encode_terms(given)
+    assert fields[7] == int(closed)
+    assert wire.LIMITS == 8
+    assert wire.decode_terms(fields) == given
+    assert len(fields) == len(QuotaTerms.__struct_fields__)
+
+
+def test_answers_are_read_by_outcome_and_length() -> None:
+    def read(*fields: object) -> Answer:
+        return wire.decode_answer(REPLY, list(fields), retried=True)
+
+    common: dict[str, Any] = {"epoch": 3, "now_ms": 77, "retried": True}
+    about: dict[str, Any] = {"state": State.HELD, "quota": "q", "places": 2, "deadline_ms": 5}
+    assert read("held", 4, "h", "q", 2, 5) == Answer(outcome=Outcome.HELD, seq=4, **about, **common)
+    assert read("exists", 4, "h", "q", 2, 5) == Answer(outcome=Outcome.EXISTS, seq=4, **about, **common)
+    assert read("exists", 4, 8) == Answer(outcome=Outcome.EXISTS, seq=4, version=8, **common)
+    assert read("not_found", 4) == Answer(outcome=Outcome.NOT_FOUND, seq=4, **common)
+    assert read("sold_out", 4, 1) == Answer(outcome=Outcome.SOLD_OUT, seq=4, remaining=1, **common)
+    assert read("not_open", 4, 6) == Answer(outcome=Outcome.NOT_OPEN, seq=4, opens_at_ms=6, **common)
+    assert read("below_taken", 4, 2, 9) == Answer(outcome=Outcome.BELOW_TAKEN, seq=4, version=2, taken=9, **common)
+    swept = Answer(outcome=Outcome.SWEPT, seq=4, expired=1, returned=2, dropped=3, **common)
+    assert read("swept", 4, 1, 2, 3) == swept
+
+
+def test_an_empty_lua_table_is_no_answers() -> None:
+    empties: tuple[Any, ...] = ({}, [])
+    for empty in empties:
+        reply = wire.decode_reply(msgpack.packb(["fenced", 2, 5, 6, empty]))
+        assert reply == wire.Reply(fenced=True, epoch=2, seq=5, now_ms=6, answers=[])
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", msgpack.packb([1, 2]), msgpack.packb(5), b"OK"])
+def test_an_unreadable_reply_is_a_fault(raw: bytes) -> None:
+    with pytest.raises(LedgerFault, match="unreadable reply"):
+        wire.decode_reply(raw)
+
+
+def test_the_epoch_is_found_without_reading_the_answers() -> None:
+    raw = msgpack.packb(["done", 12, 5, 6, [b"\xff\xfe not text"]])
+    assert wire.peek_epoch(raw) == 12
+
+
+def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:
+    assert wire.decode_snapshot(msgpack.packb(["fenced", 1, 2, 3, []])) is None
+    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}]]]))
+    assert empty is not None
+    assert (empty.quotas, empty.position.seq, empty.position.chain) == ([], 2, "c")
+
+
+def test_every_field_of_an_answer_can_be_read() -> None:
+    named = {name for extra in wire._EXTRA_BY_OUTCOME.values() for name in extra}
+    named |= {"outcome", "epoch", "seq", "now_ms", "state", "quota", "places", "deadline_ms", "retried"}
+    assert named == set(Answer.__struct_fields__)
+
+
+def test_the_chain_covers_every_part() -> None:
+    base = ("", 1, 1, 1, b"p")
+    others = [("x", 1, 1, 1, b"p"), ("", 2, 1, 1, b"p"), ("", 1, 2, 1, b"p"), ("", 1, 1, 2, b"p"), ("", 1, 1, 1, b"q")]
+    hashes = {chain_hash(*parts) for parts in (base, *others)}
+    assert len(hashes) == 6
+    assert chain_hash(*base) == "0f6266665f9e11ae4a139cf4d44be01908103a6b"
