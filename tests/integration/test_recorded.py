@@ -72,8 +72,13 @@ async def test_a_position_never_goes_back(valkey_url: str, program: str, journal
     async with _following(valkey_url, program) as positions:
         await journal.publish_recorded(Position(epoch=1, seq=9))
         assert await positions.wait(program, 1, 9, "r", TIMEOUT_S)
-        await journal.publish_recorded(Position(epoch=1, seq=2))
-        assert await positions.wait(program, 1, 9, "r", 0.05)
+        await journal.publish_recorded(Position(epoch=1, seq=2), ["r-dead"])
+
+        async def heard() -> bool:
+            return not await positions.wait(program, 1, 9, "r-dead", 0.01)
+
+        await eventually(heard)
+        assert await positions.wait(program, 1, 9, "r", 0.01)
 
 
 async def test_who_gives_up_waiting_disturbs_nobody(valkey_url: str, program: str, journal: Journal) -> None:
