@@ -4,19 +4,17 @@ import asyncio
 import itertools
 import secrets
 import shutil
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import aiohttp
 import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
-import structlog
 from aiohttp import web
 
 from reservasi.bootstrap import Operations, open_front, open_worker
@@ -172,28 +170,6 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not await condition():  # noqa: ASYNC110 - what is waited for is outside this process
             await asyncio.sleep(0.01)
-
-
-class _CurrentStderr:
-    """Standard error as it is when something is written to it."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def logs_outlive_a_captured_stderr() -> Iterator[None]:
-    """The command line binds the loggers of its process to standard error; here many commands share one process.
-
-    What a test runner captured for one of them is closed when the next test logs.
-    """
-    original = structlog.PrintLoggerFactory
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(structlog, "PrintLoggerFactory", lambda _file=None: original(cast(TextIO, _CurrentStderr())))
-        yield
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -18,6 +18,7 @@ LABELS = {
     "role",
     "command",
     "kind",
+    "what",
     "le",
     "reason",
     "state",
