@@ -98,7 +98,7 @@ class Visitor(FastHttpUser):
         self._report(opening, self._visit(opening, number), number)
         opening.ended += 1
         if opening.ended == opening.plan.people:
-            self.environment.runner.quit()
+            gevent.spawn(self.environment.runner.quit)  # quitting ends this very greenlet, and must go on after that
 
     def _visit(self, opening: Opening, number: int) -> Result:
         steps = visit(number, opening.plan, opening.seen)

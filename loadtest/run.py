@@ -27,8 +27,9 @@ from reservasi.errors import ReservasiError
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
-CROWD_TIMEOUT_S = 1800
+PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
 SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
+LATE = -1  # in place of Locust's exit code
 KILL_ORDER = (Part.FRONT, Part.WORKER, Part.VALKEY)
 
 
@@ -124,7 +125,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--places", type=int, default=20, help="in each quota")
     parser.add_argument("--processes", type=int, default=1, help="fronts")
     parser.add_argument("--at-once", type=int, default=1500, help="people on the site at the same time, at most")
-    parser.add_argument("--arrivals-per-s", type=float, default=1000.0, help="people who arrive in a second")
+    parser.add_argument("--arrivals-per-s", type=float, default=500.0, help="people who arrive in a second")
     parser.add_argument("--cancel-share", type=float, default=0.05, help="of those who confirmed")
     parser.add_argument("--abandon-share", type=float, default=0.05, help="of those who hold")
     parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
@@ -148,7 +149,11 @@ def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, hi
     words = [word for flag, value in flags.items() for word in (flag, str(value))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     quietly = ("--loglevel", "ERROR")  # it warns of the spawn rate, which is meant
-    done = subprocess.run((*command, *quietly, *words), timeout=CROWD_TIMEOUT_S, check=False, cwd=ROOT, env=environment)
+    timeout_s = options.people / options.arrivals_per_s + PATIENCE_S
+    try:
+        done = subprocess.run((*command, *quietly, *words), timeout=timeout_s, check=False, cwd=ROOT, env=environment)
+    except subprocess.TimeoutExpired:
+        return LATE
     return done.returncode
 
 
@@ -181,7 +186,9 @@ def _wrong(
         errors.pop(503, None)  # asked again until it was definite
         if killer.fault or len(killer.done) < len(KILL_ORDER):
             wrong.append(f"only {len(killer.done)} kills: {killer.fault or 'the crowd had left before'}")
-    elif locust_exit:
+    if locust_exit == LATE:
+        wrong.append(f"the crowd was not done {PATIENCE_S} s after the last one arrived")
+    elif locust_exit and not options.kills:
         wrong.append(f"Locust counted failures (exit code {locust_exit})")
     wrong += [f"{count} answers {outcome}" for outcome, count in sorted(errors.items())]
     claims = {exchange.outcome for exchange in history if exchange.call == "claim"}
