@@ -5,6 +5,7 @@ stop finish its requests. Each process serves the admin port as well, so that on
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -79,7 +80,14 @@ class Fronts(BaseApplication):
             await stack.aclose()
 
         app.on_cleanup.append(close)
+        _set_aside_what_stays()
         return create_runner(app, settings)
+
+
+def _set_aside_what_stays() -> None:
+    """Take modules, view and catalogue out of the garbage collector's rounds: they live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 def api(
