@@ -182,6 +182,22 @@ async def test_a_sweep_keeps_to_its_limit_and_forgets_no_quota(ledger: Ledger) -
     assert await ledger.client.exists(keys.due(ledger.program), keys.timers(ledger.program) + QUOTA) == 0
 
 
+async def test_a_place_returns_once_however_many_sweeps_one_batch_has(ledger: Ledger) -> None:
+    await ledger.run(quota_set(capacity=9, return_min_ms=1, return_max_ms=1), quota_set(OTHER_QUOTA, hold_ms=1))
+    asked, lost = [claim(2) for _ in range(4)], [claim(quota=OTHER_QUOTA) for _ in range(2)]
+    answers = await ledger.run(*asked, *lost, *(Release(reservation_id=each.reservation_id) for each in asked))
+    await ledger.until(answers[-1].now_ms + 2)
+    assert await ledger.counts() == (0, 0, 8)
+    sweeps = await ledger.run(*(Sweep(items_max=most) for most in (1, 2, 100, 100)))
+    assert sum(sweep.returned for sweep in sweeps) == 4
+    assert sum(sweep.expired for sweep in sweeps) == 2
+    assert await ledger.counts() == (0, 0, 0)
+    assert await ledger.counts(OTHER_QUOTA) == (0, 0, 0)
+    returned = [event for entry in await ledger.entries() for event in entry.events if isinstance(event, Returned)]
+    assert [event.places for event in returned] == [2, 2, 2, 2]
+    assert (await ledger.one(claim(10))).remaining == 9
+
+
 async def test_tombstones_are_forgotten_after_their_time_and_the_living_are_not(ledger: Ledger) -> None:
     await ledger.one(quota_set())
     ended, confirmed, held = claim(), claim(), claim()

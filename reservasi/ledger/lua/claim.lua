@@ -53,7 +53,7 @@ end
 
 -- Timers are run only where places lack: a claim that finds room need not wait for others' deadlines.
 local function has_room(call, quota_id, quota, places)
-  if remaining_of(quota) < places and not call.swept[quota_id] then
+  if remaining_of(quota) < places and not call.timers_run[quota_id] then
     run_timers(call, quota_id, TIMERS_MAX)
   end
   return remaining_of(quota) >= places

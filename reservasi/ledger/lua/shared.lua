@@ -64,7 +64,7 @@ local function begin(keys, args)
     now = now_ms(),
     quotas = {}, reservations = {}, persons = {}, facts = {}, -- read; false where the key has no such field
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {},
-    timers_added = {}, timers_removed = {}, due_earlier = {}, due_stale = {}, swept = {},
+    timers_added = {}, timers_removed = {}, due_earlier = {}, due_stale = {}, timers_run = {},
     entombed = {}, events = {},
   }
 end
@@ -204,17 +204,21 @@ local function is_overdue(call, reservation)
 end
 
 -- Expires the holds and returns the places of one quota that are due, at most `most`. Returns both counts.
+-- The timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
+-- and are passed over, or a place would return twice.
 local function run_timers(call, quota_id, most)
   local expired, returned = 0, 0
-  call.swept[quota_id] = true
+  local already = call.timers_run[quota_id] or 0
+  call.timers_run[quota_id] = already
   call.due_stale[quota_id] = true
   local quota = get_quota(call, quota_id)
   if not quota then
     return expired, returned
   end
   local members = redis.call(
-    'ZRANGEBYSCORE', call.key.timers .. quota_id, '-inf', integer(call.now), 'LIMIT', '0', integer(most)
+    'ZRANGEBYSCORE', call.key.timers .. quota_id, '-inf', integer(call.now), 'LIMIT', integer(already), integer(most)
   )
+  call.timers_run[quota_id] = already + #members
   for _, member in ipairs(members) do
     local places = tonumber(string.match(member, '^%+%d+:(%d+)$'))
     push(call.timers_removed, quota_id, member) -- whatever it was for, its moment has passed
