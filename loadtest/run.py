@@ -51,16 +51,16 @@ class Killer(threading.Thread):
         self._service = service
         self._parts = KILL_ORDER * rounds
         self._pause_s = pause_s
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
         """The thread."""
-        while not self._taken() and not self._stop.wait(0.05):
+        while not self._taken() and not self._ended.wait(0.05):
             pass
         begun_s = time.monotonic()
         try:
             for part in self._parts:
-                if self._stop.wait(self._pause_s):
+                if self._ended.wait(self._pause_s):
                     return
                 after_s = time.monotonic() - begun_s
                 self._service.kill_and_wait(part)
@@ -71,7 +71,7 @@ class Killer(threading.Thread):
 
     def stop(self) -> None:
         """Kill nothing any more, and wait until the thread has ended."""
-        self._stop.set()
+        self._ended.set()
         self.join()
 
     def _taken(self) -> bool:
