@@ -25,8 +25,11 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     for variant in COMPARED:
         measured = [done.compared[variant.name] for done in counted]
         summary[variant.name] = _medians(measured, [done.ratio(variant.name) for done in counted])
+    bare_us = summary[Bare.name]["busy_us"]["front"]
     for medians in summary.values():
-        medians["ratio_by_processor"] = summary[Bare.name]["busy_us"]["front"] / medians["busy_us"]["front"]
+        front_us = medians["busy_us"]["front"]
+        # A handful of claims may use less than one tick of the kernel's clock: that is no measurement.
+        medians["ratio_by_processor"] = bare_us / front_us if bare_us and front_us else None
     return summary
 
 
@@ -77,7 +80,7 @@ def show(console: Console, rounds: Sequence[Round], environment: dict[str, Any])
             f"{medians['claims_per_s']:,.0f}",
             f"{medians['ratio']:.2f}",
             f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
-            f"{medians['ratio_by_processor']:.2f}",
+            "-" if medians["ratio_by_processor"] is None else f"{medians['ratio_by_processor']:.2f}",
             f"{medians['p50_ms']:.1f}",
             f"{medians['p99_ms']:.1f}",
             str(medians["refused"]),

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 from stdnum.id import nik as stdnum_nik
 
 from loadtest.bench.claims import PEOPLE_MAX, person, requests
 from loadtest.bench.client import UnreadableAnswer, run_load
+from loadtest.bench.report import show, summarise
 from loadtest.bench.rounds import Measured, Round
+from loadtest.bench.variants import COMPARED
 
 TIMEOUT_S = 120
 QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
@@ -94,16 +97,16 @@ async def test_a_lost_connection_ends_the_measurement(refusing_server: TestServe
         await run_load(refusing_server.port, closing, connections=1, timeout_s=TIMEOUT_S)
 
 
-def measured(claims_per_s: float) -> Measured:
+def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") -> Measured:
     return Measured(
-        variant="v",
+        variant=variant,
         claimed=1,
         refused=0,
         claims_per_s=claims_per_s,
         p50_ms=1,
         p99_ms=1,
         front_share=1,
-        busy_us={},
+        busy_us={"front": front_us},
     )
 
 
@@ -112,3 +115,21 @@ def test_a_round_counts_only_on_firm_ground(after: float, counts: bool) -> None:
     done = Round(before=measured(1000), compared={"v": measured(500)}, after=measured(after))
     assert done.counts is counts
     assert done.ratio("v") == pytest.approx(500 / ((1000 + after) / 2))
+
+
+@pytest.mark.parametrize(("bare_us", "front_us", "ratio"), [(20.0, 80.0, 0.25), (0.0, 80.0, None), (20.0, 0.0, None)])
+def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: float, ratio: float | None) -> None:
+    compared = {kind.name: measured(500, front_us, kind.name) for kind in COMPARED}
+    done = Round(before=measured(1000, bare_us), compared=compared, after=measured(1000, bare_us))
+    environment = {
+        "python": "",
+        "executable": "",
+        "compiler": "",
+        "packages": {"aiohttp": ""},
+        "store": "",
+        "fsync_us": 1.0,
+        "cores": 2,
+        "processor": "",
+    }
+    assert {summarise([done])[kind.name]["ratio_by_processor"] for kind in COMPARED} == {ratio}
+    show(Console(quiet=True), [done], environment)
