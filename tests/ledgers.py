@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import redis.asyncio as redis_asyncio
 
-from reservasi.errors import LedgerFault
+from reservasi.errors import ReservasiError
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import Frame, LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
@@ -99,7 +99,7 @@ class Ledger:
         replies = await self.connection.call(frames_of(commands, tombstone_ms), TIMEOUT_S)
         answers: list[Answer] = []
         for raw in replies:
-            assert not isinstance(raw, LedgerFault), raw
+            assert not isinstance(raw, ReservasiError), raw
             reply = wire.decode_reply(raw)
             assert not reply.fenced
             answers += [wire.decode_answer(reply, fields) for fields in reply.answers]

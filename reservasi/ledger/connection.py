@@ -12,9 +12,9 @@ import msgspec
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from reservasi.errors import LedgerFault, LedgerUnreachable
+from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, wire
 from reservasi.ledger.library import Library
 from reservasi.model import Position
@@ -22,6 +22,8 @@ from reservasi.model import Position
 # On a failover redis-py may also raise these, out of its own half-closed connection.
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
+# A replica, a full disk, too few replicas, a cluster that lost a primary: it may be over in a moment.
+REFUSES_WRITES = ("READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
 
@@ -70,7 +72,7 @@ class LedgerConnection:
         """Whether the last round trip left the connection usable."""
         return bool(self._connection.is_connected)
 
-    async def call(self, frames: Sequence[Frame], timeout_s: float) -> list[bytes | LedgerFault]:
+    async def call(self, frames: Sequence[Frame], timeout_s: float) -> list[bytes | ReservasiError]:
         """Send all frames in one write and read all replies.
 
         A reply that says another, newer epoch is believed, and the frames are sent again under it; so they are when the
@@ -100,7 +102,7 @@ class LedgerConnection:
     async def snapshot(self, timeout_s: float) -> wire.Snapshot | None:
         """Every quota at one position; None while the ledger is fenced."""
         (reply,) = await self.call([Frame(command="snapshot", items=wire.pack([[]]))], timeout_s)
-        if isinstance(reply, LedgerFault):
+        if isinstance(reply, ReservasiError):
             raise reply
         return wire.decode_snapshot(reply)
 
@@ -111,7 +113,7 @@ class LedgerConnection:
         """
         items = wire.pack([[seen.epoch, seen.seq, seen.chain, epoch]])
         (reply,) = await self.call([Frame(command="own", items=items)], timeout_s)
-        if isinstance(reply, LedgerFault):
+        if isinstance(reply, ReservasiError):
             raise reply
         outcome: str = wire.decode_reply(reply).answers[0][0]
         return outcome
@@ -144,7 +146,7 @@ class LedgerConnection:
         except LOST:
             return
 
-    async def _round_trip(self, frames: Sequence[Frame]) -> list[bytes | LedgerFault]:
+    async def _round_trip(self, frames: Sequence[Frame]) -> list[bytes | ReservasiError]:
         commands = [
             ("FCALL", self._library.function(frame.command), len(self._keys), *self._keys, self._epoch, frame.items)
             for frame in frames
@@ -153,30 +155,40 @@ class LedgerConnection:
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         return [await self._read_reply() for _ in frames]
 
-    async def _read_reply(self) -> bytes | LedgerFault:
+    async def _read_reply(self) -> bytes | ReservasiError:
         try:
             reply: bytes = await self._connection.read_response(disable_decoding=True)
             return reply
         except ResponseError as error:
-            return LedgerFault(f"{self._program}: {error}")
+            return _refusal(self._program, error)
 
-    def _adopt_epoch(self, replies: Sequence[bytes | LedgerFault]) -> bool:
+    def _adopt_epoch(self, replies: Sequence[bytes | ReservasiError]) -> bool:
         newest = self._epoch
         for reply in replies:
-            if not isinstance(reply, LedgerFault):
+            if not isinstance(reply, ReservasiError):
                 newest = max(newest, wire.peek_epoch(reply))
         changed, self._epoch = newest > self._epoch, newest
         return changed
 
-    async def _load_where_missing(self, replies: Sequence[bytes | LedgerFault]) -> bool:
+    async def _load_where_missing(self, replies: Sequence[bytes | ReservasiError]) -> bool:
         """A server that came up empty, or a first start, does not know the functions yet."""
-        if not any(isinstance(reply, LedgerFault) and "Function not found" in str(reply) for reply in replies):
+        if not any(isinstance(reply, ReservasiError) and "Function not found" in str(reply) for reply in replies):
             return False
         await self._connection.send_command("FUNCTION", "LOAD", "REPLACE", self._library.source)
         loaded = await self._read_reply()
-        if isinstance(loaded, LedgerFault):
+        if isinstance(loaded, ReservasiError):
             raise loaded
         return True
+
+
+def _refusal(program: str, error: ResponseError) -> ReservasiError:
+    """What a server's error means: full, not to be written to now, or a bug of ours."""
+    message = str(error)
+    if isinstance(error, OutOfMemoryError) or message.startswith("OOM"):
+        return Overloaded(f"the memory of the ledger of {program} is full")
+    if isinstance(error, ReadOnlyError) or message.startswith(REFUSES_WRITES):
+        return LedgerFenced(f"the server of the ledger of {program} takes no writes: {message}")
+    return LedgerFault(f"{program}: {message}")
 
 
 def text(value: bytes | str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
-from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
+from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import wire
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES
@@ -30,13 +30,12 @@ REAP_INTERVAL_S = 0.05
 class _Waiting:
     """One submitted command and where its answer goes."""
 
-    __slots__ = ("answer", "command", "deadline", "sent")
+    __slots__ = ("answer", "command", "deadline")
 
     def __init__(self, command: Command, answer: asyncio.Future[Answer], deadline: float) -> None:
         self.command = command
         self.answer = answer
         self.deadline = deadline  # by the event loop's clock
-        self.sent = False
 
 
 class GroupCommit:
@@ -108,10 +107,13 @@ class GroupCommit:
                 self._in_flight = batch
                 try:
                     await self._carry_out(batch)
+                except ReservasiError as error:
+                    _fail(batch, error)
+                    await self._connection.drop()
                 except Exception as error:
                     # One batch that cannot be carried out must not stop all that come after it.
                     log.exception("batch_failed")
-                    _fail(batch, error if isinstance(error, LedgerFault) else LedgerFault(f"a batch failed: {error!r}"))
+                    _fail(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
                     await self._connection.drop()
                 self._in_flight = []
             elif self._closing:
@@ -128,7 +130,6 @@ class GroupCommit:
                 waiting = queue.popleft()
                 self._queued -= 1
                 if not waiting.answer.done():
-                    waiting.sent = True
                     batch.append(waiting)
         return batch
 
@@ -190,9 +191,9 @@ def _by_kind(batch: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
         yield group
 
 
-def _resolve(group: Sequence[_Waiting], raw: bytes | LedgerFault, *, retried: bool) -> None:
-    if isinstance(raw, LedgerFault):
-        log.error("ledger_function_failed", error=str(raw))
+def _resolve(group: Sequence[_Waiting], raw: bytes | ReservasiError, *, retried: bool) -> None:
+    if isinstance(raw, ReservasiError):
+        log.error("ledger_refused_a_batch", error=str(raw))
         _fail(group, raw)
         return
     try:

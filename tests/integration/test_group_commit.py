@@ -270,13 +270,39 @@ async def test_a_batch_that_fails_does_not_stop_the_next(ledger: Ledger) -> None
         await ledger.client.function_flush()
         await ledger.client.config_set("maxmemory", 1)
         try:
-            with pytest.raises(LedgerFault):  # the functions cannot be loaded
+            with pytest.raises(Overloaded):  # the functions cannot be loaded
                 await asyncio.wait_for(group.submit(claim()), 5.0)
         finally:
             await ledger.client.config_set("maxmemory", 0)
         unpackable = Claim(reservation_id="\ud800", quota=QUOTA, fingerprint="", sealed="", persons=("a",))
         with pytest.raises(LedgerFault):
             await asyncio.wait_for(group.submit(unpackable), 5.0)
+        assert (await group.submit(claim())).outcome is Outcome.HELD
+
+
+async def test_a_server_that_is_full_takes_no_claims_and_all_else(ledger: Ledger) -> None:
+    async with open_group(ledger.url, ledger.program) as group:
+        held = claim()
+        assert (await group.submit(held)).outcome is Outcome.HELD
+        await ledger.client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(Overloaded, match="full"):
+                await group.submit(claim())
+            answer = await group.submit(Confirm(reservation_id=held.reservation_id))
+            assert answer.outcome is Outcome.CONFIRMED
+            assert (await group.submit(Cancel(reservation_id=held.reservation_id))).outcome is Outcome.CANCELLED
+        finally:
+            await ledger.client.config_set("maxmemory", 0)
+
+
+async def test_a_server_that_takes_no_writes_counts_as_fenced(ledger: Ledger) -> None:
+    async with open_group(ledger.url, ledger.program) as group:
+        await ledger.client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(LedgerFenced, match="NOREPLICAS"):
+                await group.submit(claim())
+        finally:
+            await ledger.client.config_set("min-replicas-to-write", 0)
         assert (await group.submit(claim())).outcome is Outcome.HELD
 
 
