@@ -14,6 +14,7 @@ from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import read_library
 from reservasi.ledger.wire import Snapshot
+from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.supervisor import Role
 
 SETTLE_TIMEOUT_S = 120.0
@@ -92,5 +93,8 @@ class Ours:
 def _environment(ground: Ground) -> dict[str, str]:
     """The settings as environment; unset ones are left to their defaults."""
     given = ground.settings.model_dump(mode="json", exclude_none=True)
-    environment = {f"RESERVASI_{name.upper()}": str(value) for name, value in given.items()}
+    metrics = ground.log_dir / "metrics"  # ours to remove, as under `reservasi up`
+    metrics.mkdir()
+    environment = {MULTIPROCESS_DIR_VARIABLE: str(metrics)}
+    environment |= {f"RESERVASI_{name.upper()}": str(value) for name, value in given.items()}
     return {**environment, "RESERVASI_SECRETS_FILE": str(ground.settings.secrets_path)}
