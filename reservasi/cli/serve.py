@@ -7,10 +7,12 @@ stop finish its requests. Each process serves the admin port as well, so that on
 import asyncio
 import gc
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +28,7 @@ from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import Settings
 
 IN_STEP_WAIT_S = 3.0
+METRICS_PREFIX = "reservasi-metrics-"
 WORKER_CLASS = "aiohttp.GunicornUVLoopWebWorker"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
 PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
@@ -53,6 +56,7 @@ class Fronts(BaseApplication):
             "accesslog": None,
             "loglevel": "warning",
             "proc_name": "reservasi-front",
+            "on_exit": _forget_metrics,
             "child_exit": lambda _server, worker: forget_process(worker.pid),
             "control_socket_disable": True,
         }
@@ -88,6 +92,13 @@ def _set_aside_what_stays() -> None:
     """Take modules, view and catalogue out of the garbage collector's rounds: they live as long as the process."""
     gc.collect()
     gc.freeze()
+
+
+def _forget_metrics(_server: object) -> None:
+    """Remove the directory that `_share_metrics` made, and no other."""
+    directory = Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
+    if directory.name.startswith(METRICS_PREFIX):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def api(
@@ -147,7 +158,7 @@ async def _work(settings: Settings) -> None:
 def _share_metrics() -> None:
     """Several processes count into one directory; the metrics library wants to know before it is imported."""
     if MULTIPROCESS_DIR_VARIABLE not in os.environ:
-        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix="reservasi-metrics-")}
+        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix=METRICS_PREFIX)}
         os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli.serve", *sys.argv[1:]], environment)  # noqa: S606
 
 
