@@ -22,6 +22,7 @@ from loadtest.program import PROGRAM
 from loadtest.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
 
 ANSWER_TIMEOUT_S = 15.0
+EXIT_SURPRISED = 3  # somebody got an answer that the contract does not allow, or none at all in the end
 REFUSALS = frozenset({409})  # definite answers that are no failure
 
 
@@ -41,6 +42,7 @@ class Opening:
         self.numbers = itertools.count()
         self.seen: list[str] = []
         self.ended = 0
+        self.failed = 0  # visits that ended surprised or unanswered
         self.started_s = time.time()
         self._interval_s: float = 1 / options.arrivals_per_s
         self._file: TextIO | None = Path(options.history).open("w") if options.history else None  # noqa: SIM115
@@ -78,7 +80,10 @@ def begin(environment: Environment, **_: Any) -> None:
 
 
 def finish(environment: Environment, **_: Any) -> None:
-    OPENINGS[id(environment)].close()
+    opening = OPENINGS[id(environment)]
+    opening.close()
+    if opening.failed:
+        environment.process_exit_code = EXIT_SURPRISED
 
 
 class Visitor(FastHttpUser):
@@ -137,7 +142,9 @@ class Visitor(FastHttpUser):
         return answered
 
     def _report(self, opening: Opening, result: Result, number: int) -> None:
-        fault = None if result not in (Result.SURPRISED, Result.UNANSWERED) else AssertionError(str(result))
+        failed = result in (Result.SURPRISED, Result.UNANSWERED)
+        opening.failed += failed
+        fault = AssertionError(str(result)) if failed else None
         self._fire("visit", result.value, opening.arrives_at_s(number), fault)
 
     def _fire(self, kind: str, name: str, since_s: float, fault: Exception | None = None) -> None:

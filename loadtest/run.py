@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
 SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
+EXIT_SURPRISED = 3  # as the locustfile says, which must not be imported here
 LATE = -1  # in place of Locust's exit code
 KILL_ORDER = (Part.FRONT, Part.WORKER, Part.VALKEY)
 
@@ -188,6 +189,8 @@ def _wrong(
             wrong.append(f"only {len(killer.done)} kills: {killer.fault or 'the crowd had left before'}")
     if locust_exit == LATE:
         wrong.append(f"the crowd was not done {PATIENCE_S} s after the last one arrived")
+    elif locust_exit == EXIT_SURPRISED:
+        wrong.append("somebody got an answer that the contract does not allow, or none at all in the end")
     elif locust_exit and not options.kills:
         wrong.append(f"Locust counted failures (exit code {locust_exit})")
     wrong += [f"{count} answers {outcome}" for outcome, count in sorted(errors.items())]

@@ -48,6 +48,11 @@ async def test_places_given_back_find_somebody_else(service: Service) -> None:
     await crowd.run()
 
     assert crowd.results.keys() == {Result.CONFIRMED, Result.ABANDONED, Result.CANCELLED, Result.WITHOUT}
+    first_answers: set[str] = set()
+    for exchange in crowd.history:
+        if exchange.call == "claim" and exchange.outcome == 201:
+            assert exchange.replayed == (exchange.key in first_answers)
+            first_answers.add(exchange.key)
     latecomers = await take_what_is_left(service, crowd)
     history = crowd.history + latecomers.history
     assert max(exchange.outcome for exchange in history) == 409
