@@ -109,6 +109,12 @@ class Availability:
         follower = self._followers.get(program)
         return follower is not None and follower.ready
 
+    def has_view(self, program: str | None = None) -> bool:
+        """Whether there is anything to show, in step or not: of one program, or of all that are followed."""
+        followers = self._followers.values() if program is None else filter(None, [self._followers.get(program)])
+        shown = [follower.view.position.epoch > 0 for follower in followers]
+        return all(shown) and (program is None or bool(shown))
+
     def is_sold_out(self, quota_id: str, places: int, reservation_id: str) -> bool:
         """Whether a claim can be refused as sold out without asking the ledger.
 

@@ -37,11 +37,10 @@ def encoded(body: bytes) -> Encoded:
 
 
 def require_view(services: FrontServices, program: str | None) -> None:
-    """Refuse to show a view that is not in step with the journal: of one program, or of all."""
-    availability = services.availability
-    in_step = availability.ready if program is None else availability.knows(program)
+    """Refuse where there is no view yet: of one program, or of all. A view that lost its journal is shown as it was."""
+    shown = services.availability.has_view(program)
     unknown = program is not None and services.catalogue.program(program) is None  # shown as empty
-    if not services.catalogue.loaded or not (in_step or unknown):
+    if not services.catalogue.loaded or not (shown or unknown):
         raise Refused(RECOVERING)
 
 

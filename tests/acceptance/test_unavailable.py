@@ -12,6 +12,7 @@ from reservasi.errors import LedgerFault
 from reservasi.front.admin import front_readiness
 from reservasi.ledger import keys
 from reservasi.metrics import exposition
+from tests.proxy import open_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -73,6 +74,28 @@ async def test_a_confirm_that_is_not_recorded_yet(stack: Any, listening: Any) ->
             return bool((await hasty.managed("POST", held, "/confirm")).status == 200)
 
         await stack.eventually(is_recorded)
+
+
+async def test_what_was_seen_last_is_shown_while_the_ledger_is_away(
+    stack: Any, listening: Any, valkey_url: str
+) -> None:
+    quota = await stack.quota()
+    async with open_proxy(valkey_url) as proxy:
+        settings = stack.front.settings.model_copy(update={"redis_url": proxy.url, "command_timeout_ms": 200})
+        async with open_front(settings) as front, listening(front) as url:
+            await stack.eventually(lambda: serving(front, stack.program))
+            cut_off = stack.at(url)
+            await proxy.close()
+            proxy.cut()
+
+            async def is_lost() -> bool:
+                return not front.availability.ready
+
+            await stack.eventually(is_lost)
+            shown = await cut_off.request("GET", f"/v1/availability?program={stack.program}")
+            assert shown.status == 200
+            assert quota in {each["id"] for each in shown.json["quotas"]}
+            asks_again_later(await cut_off.claim(stack.body(quota)), "recovering")
 
 
 async def test_a_front_that_does_not_reach_the_ledger(stack: Any, listening: Any, tmp_path: Path) -> None:
