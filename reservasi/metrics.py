@@ -6,9 +6,10 @@ reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of on
 """
 
 import os
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -98,8 +99,10 @@ OPEN_STREAMS = Gauge("reservasi_open_streams", "Live availability streams.", mul
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes when they share a directory."""
-    if not os.environ.get(MULTIPROCESS_DIR_VARIABLE):
+    directory = os.environ.get(MULTIPROCESS_DIR_VARIABLE)
+    if not directory:
         return generate_latest(REGISTRY)
+    _forget_gone(Path(directory))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
@@ -107,5 +110,27 @@ def exposition() -> bytes:
 
 def forget_process(pid: int) -> None:
     """A process has ended: its gauges no longer count. Its counters do, for what it did has happened."""
-    if os.environ.get(MULTIPROCESS_DIR_VARIABLE):
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    if directory := os.environ.get(MULTIPROCESS_DIR_VARIABLE):
+        for path in Path(directory).glob(f"gauge_live*_{pid}.db"):
+            path.unlink(missing_ok=True)
+
+
+def _forget_gone(directory: Path) -> None:
+    """Forget every process that ended without anybody saying so: one that was killed, whoever its parent was.
+
+    The library's own `mark_process_dead` fails where two processes forget the same one, so files are removed here.
+    """
+    for path in directory.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdecimal() and not _exists(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another account
+    return True

@@ -29,6 +29,31 @@ from reservasi import metrics
 metrics.RECORDED_EVENTS.labels("demo").inc({events})
 metrics.RECORDED_SEQ.labels("demo").set({events})
 """
+KILLED = """
+import os, signal
+from reservasi import metrics
+metrics.RECORDER_ACTIVE.labels("demo").set(1)
+metrics.LEDGER_OWNED.labels("demo").set(1)
+metrics.RECORDED_EVENTS.labels("demo").inc(5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+LIVING = """
+from reservasi import metrics
+metrics.RECORDER_ACTIVE.labels("demo").set(1)
+metrics.LEDGER_OWNED.labels("demo").set(0)
+print(metrics.exposition().decode())
+"""
+
+
+def test_a_killed_process_no_longer_counts_but_what_it_did_does(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
+    assert len(list(tmp_path.glob("gauge_live*"))) == 4
+    done = subprocess.run([sys.executable, "-c", LIVING], env=environment, check=True, capture_output=True, text=True)
+    assert 'reservasi_recorder_active{program="demo"} 1.0' in done.stdout
+    assert 'reservasi_ledger_owned{program="demo"} 0.0' in done.stdout
+    assert 'reservasi_recorded_events_total{program="demo"} 10.0' in done.stdout
 
 
 def test_the_exposition_adds_up_all_processes(tmp_path: Path) -> None:
