@@ -37,7 +37,10 @@ class Catalogue:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, on_program: Callable[[str], None]) -> None:
-        """Load the programs and keep them fresh; `on_program` hears of each one once."""
+        """Load the programs and keep them fresh.
+
+        `on_program` hears of each one once, also when it raises: that is logged, and the others are told.
+        """
         self._on_program = on_program
         await self._refresh()
         self._task = asyncio.create_task(self._keep_fresh())
@@ -97,10 +100,14 @@ class Catalogue:
             await self._refresh()
 
     async def _refresh(self) -> None:
+        """One round; whatever goes wrong in it is said, and the next round tries again with what is known kept."""
         try:
             programs = await self._records.programs()
         except RecordsUnavailable as error:
             log.warning("catalogue_not_refreshed", error=str(error))
+            return
+        except Exception:  # such as a program that a newer version stored and this one cannot read
+            log.exception("catalogue_not_readable")
             return
         fresh = {program.id: program for program in programs}
         if not self._loaded or fresh != self._programs:
@@ -108,6 +115,14 @@ class Catalogue:
         new = [program_id for program_id in fresh if program_id not in self._programs]
         self._programs, self._loaded = fresh, True
         for program_id in new:
-            log.info("program_found", program=program_id)
-            if self._on_program is not None:
-                self._on_program(program_id)
+            self._tell(program_id)
+
+    def _tell(self, program_id: str) -> None:
+        """Say that a program was found; one that cannot be served must not keep the others from it."""
+        log.info("program_found", program=program_id)
+        if self._on_program is None:
+            return
+        try:
+            self._on_program(program_id)
+        except Exception:
+            log.exception("program_not_served", program=program_id)

@@ -1,0 +1,112 @@
+"""The catalogue keeps itself fresh, whatever one program or one round does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import pytest
+
+from reservasi.catalogue import Catalogue
+from reservasi.errors import ConfigurationError
+from reservasi.programs import Program, read_program
+from reservasi.records import Records
+from reservasi.sealing import Sealing, create_key_ring
+
+SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
+DEADLINE_S = 20
+REFRESH_MS = 100
+
+
+class Tables(Protocol):
+    """What the database holds, past the code under test."""
+
+    async def rows(self, query: str) -> list[tuple[object, ...]]:
+        """Run a statement."""
+
+
+def program_named(name: str) -> Program:
+    return msgspec.structs.replace(read_program(SURABAYA), id=name)
+
+
+@asynccontextmanager
+async def opened(records: Records, on_program: Callable[[str], None]) -> AsyncIterator[Catalogue]:
+    catalogue = Catalogue(records, Sealing(create_key_ring()), refresh_ms=REFRESH_MS)
+    await catalogue.open(on_program)
+    try:
+        yield catalogue
+    finally:
+        await catalogue.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110  # the database decides
+            await asyncio.sleep(0.01)
+
+
+async def test_a_program_that_cannot_be_served_keeps_nobody_else_from_it(records: Records) -> None:
+    told: list[str] = []
+
+    def serve(program: str) -> None:
+        told.append(program)
+        if program == "first":
+            raise ConfigurationError("first cannot be served")
+
+    for name in ("first", "second"):
+        await records.save_program(program_named(name))
+    async with opened(records, serve) as catalogue:
+        assert told == ["first", "second"]
+        await records.save_program(program_named("third"))
+        await until(lambda: "third" in told)
+        assert told == ["first", "second", "third"]
+        assert [program.id for program in catalogue.programs()] == ["first", "second", "third"]
+
+
+async def test_a_program_that_fails_later_does_not_end_the_refreshing(records: Records) -> None:
+    told: list[str] = []
+
+    def serve(program: str) -> None:
+        told.append(program)
+        if program == "first":
+            raise ZeroDivisionError
+
+    async with opened(records, serve):
+        for name in ("first", "second"):
+            await records.save_program(program_named(name))
+            await until(lambda expected=name: expected in told)  # type: ignore[misc]
+
+
+async def test_a_program_that_cannot_be_read_leaves_the_known_ones_and_is_tried_again(
+    records: Records, tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    await records.save_program(program_named("first"))
+    async with opened(records, told.append) as catalogue:
+        await tables.rows("""INSERT INTO programs (id, spec) VALUES ('from-a-newer-version', '{"id": 1}')""")
+        said = ""
+
+        def is_said() -> bool:
+            nonlocal said
+            captured = capsys.readouterr()
+            said += captured.out + captured.err
+            return "catalogue_not_readable" in said
+
+        await until(is_said)
+        assert catalogue.program("first") is not None
+        await records.save_program(program_named("second"))
+        await tables.rows("DELETE FROM programs WHERE id = 'from-a-newer-version'")
+        await until(lambda: told == ["first", "second"])
+
+
+async def test_an_unreadable_program_at_start_is_not_the_end(records: Records, tables: Tables) -> None:
+    told: list[str] = []
+    await tables.rows("""INSERT INTO programs (id, spec) VALUES ('from-a-newer-version', '{"id": 1}')""")
+    async with opened(records, told.append) as catalogue:
+        assert not catalogue.loaded
+        await records.save_program(program_named("first"))
+        await tables.rows("DELETE FROM programs WHERE id = 'from-a-newer-version'")
+        await until(lambda: told == ["first"])
+        assert catalogue.loaded
