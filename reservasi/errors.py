@@ -12,6 +12,7 @@ be done at all::
     │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
     │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
     │   └── RecordsUnavailable      PostgreSQL does not answer
+    │       └── SchemaMissing       it does, and its schema is missing or older than this version
     ├── LedgerFault                 the ledger answered with an error or something unreadable: a bug
     ├── JournalGap                  an entry is missing or does not chain to the one before it
     └── StaleRecorder               another recorder moved the position first
@@ -71,6 +72,10 @@ class LedgerFenced(Unavailable):
 
 class RecordsUnavailable(Unavailable):
     """PostgreSQL does not answer."""
+
+
+class SchemaMissing(RecordsUnavailable):
+    """PostgreSQL answers, but its schema is missing or older than this version: somebody has to upgrade it."""
 
 
 class LedgerFault(ReservasiError):

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from reservasi.errors import RecordsUnavailable
+from reservasi.errors import RecordsUnavailable, SchemaMissing
 
 CONNECT_TIMEOUT_S = 5.0
 ACQUIRE_TIMEOUT_S = 5.0
@@ -41,12 +41,12 @@ LOST = (
 
 @contextlib.contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn a lost connection, or a schema that is not there yet, into `RecordsUnavailable`."""
+    """Turn a lost connection into `RecordsUnavailable`, and a schema that is not there yet into `SchemaMissing`."""
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         message = f"the records' schema is missing or older than this version ({error}): run `reservasi db upgrade`"
-        raise RecordsUnavailable(message) from error
+        raise SchemaMissing(message) from error
     except LOST as error:
         if isinstance(error, ValueError):  # asyncpg's word for an argument that does not fit: not a lost connection
             raise
@@ -93,7 +93,7 @@ class Lead:
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", program: str) -> None:
         self._connection = connection
-        self._key = _advisory_key(program)
+        self._key = advisory_key(f"recorder {program}")
 
     @property
     def lost(self) -> bool:
@@ -130,6 +130,7 @@ async def open_lead(dsn: str, program: str) -> Lead:
     return Lead(connection, program)
 
 
-def _advisory_key(program: str) -> int:
-    digest = hashlib.sha256(f"reservasi recorder {program}".encode()).digest()
+def advisory_key(purpose: str) -> int:
+    """The number under which PostgreSQL knows an advisory lock of ours."""
+    digest = hashlib.sha256(f"reservasi {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

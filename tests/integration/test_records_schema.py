@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from reservasi.errors import RecordsUnavailable
+from reservasi.errors import RecordsUnavailable, SchemaMissing
 from reservasi.records import Records, upgrades
 from reservasi.records.schema import metadata
 from reservasi.records.upgrades import check, upgrade
@@ -57,10 +57,25 @@ async def test_an_upgrade_gives_up_rather_than_wait_for_ever(database: str, monk
     assert (await upgrade(database)).up_to_date
 
 
+async def test_a_missing_table_or_column_is_told_from_a_lost_server(database: str) -> None:
+    records = await Records.open(database, 1)
+    with pytest.raises(SchemaMissing, match="db upgrade"):
+        await records.position("surabaya")
+    await upgrade(database)
+    assert await records.position("surabaya") is None
+    owner = await asyncpg.connect(database)
+    await owner.execute("ALTER TABLE positions DROP COLUMN chain")
+    await owner.close()
+    with pytest.raises(SchemaMissing, match="chain"):
+        await records.position("surabaya")
+    await records.close()
+
+
 async def test_without_a_server_the_records_are_unavailable(database: str) -> None:
     nowhere = "postgresql://reservasi@/reservasi?host=/nonexistent"
     for attempt in (check(nowhere), upgrade(nowhere), Records.open(nowhere, 1)):
-        with pytest.raises(RecordsUnavailable):
+        with pytest.raises(RecordsUnavailable) as raised:
             await attempt
+        assert not isinstance(raised.value, SchemaMissing)
     with pytest.raises(RecordsUnavailable):
         await check(database.replace("@/", "@/no_such_"))
