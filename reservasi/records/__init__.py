@@ -5,6 +5,7 @@
 
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import DeadLetter, Recorded
 from reservasi.records.store import Records
@@ -14,6 +15,7 @@ __all__ = [
     "BookingCode",
     "BookingRow",
     "DeadLetter",
+    "EpochRow",
     "HoldRow",
     "Lead",
     "QuotaRow",

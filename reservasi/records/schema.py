@@ -176,6 +176,19 @@ journal = Table(
     CheckConstraint("last_seq >= first_seq", name="not_empty"),
 )
 
+# Every lineage that a ledger was owned under. A change of an older epoch counts only up to where the next one began.
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("base_seq", BigInteger, nullable=False),  # the last seq it has in common with the epoch before it
+    Column("run_id", Text, nullable=False),  # of the server's run that was owned
+    _moment("at"),
+    PrimaryKeyConstraint("program", "epoch"),
+    CheckConstraint("epoch >= 1 AND base_seq >= 0", name="in_range"),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -203,4 +216,13 @@ staff = Table(
     Column("disabled_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("api_key_hash"),
+)
+
+# Facts in which the hosts of one deployment must never differ.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("name"),
 )

@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator, Sequence
 
 from reservasi.model import JournalEntry, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, recording
+from reservasi.records import bookings, catalogue, ownership, recording
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
 from reservasi.records.recording import Recorded
 from reservasi.records.writes import BookingCode
 
 
 class Records:
-    """Everything that is asked of PostgreSQL. Every method raises `RecordsUnavailable` when it does not answer."""
+    """Everything that is asked of PostgreSQL. Every method raises `RecordsUnavailable` when it does not answer.
+
+    When it answers and lacks a table or a column, that is `SchemaMissing`.
+    """
 
     def __init__(self, dsn: str, pool: Pool) -> None:
         self._dsn = dsn
@@ -49,7 +53,8 @@ class Records:
         After `RecordsUnavailable` nobody knows whether it was committed: ask `position` before trying again.
 
         Raises:
-            StaleRecorder: the recorded position is not `expected`; nothing was written.
+            StaleRecorder: the recorded position is not `expected`, or an entry is of an epoch that was left before;
+                nothing was written.
         """
         async with connection_of(self._pool) as connection:
             return await recording.record(connection, program, expected, entries, booking_code)
@@ -62,6 +67,29 @@ class Records:
             yield lead
         finally:
             await lead.close()
+
+    # -- ownership -----------------------------------------------------------------------------------------------
+
+    async def epochs(self, program: str) -> list[EpochRow]:
+        """Every lineage that the program's ledger was owned under, ascending."""
+        async with connection_of(self._pool) as connection:
+            return await ownership.load_epochs(connection, program)
+
+    async def claim_epoch(self, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+        """Begin a lineage that branches off after `base_seq`; False unless it is later than every other so far.
+
+        After `RecordsUnavailable` nobody knows whether it was begun: ask `epochs`, or claim a later one.
+        """
+        async with connection_of(self._pool) as connection:
+            return await ownership.claim_epoch(connection, program, epoch, base_seq, run_id)
+
+    async def bind(self, name: str, value: str) -> str:
+        """Hold the deployment to a fact: stores it when none of that name is, and returns the one that is stored.
+
+        A caller who gets another value than their own belongs to another deployment.
+        """
+        async with connection_of(self._pool) as connection:
+            return await ownership.bind(connection, name, value)
 
     # -- reservations --------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The first schema: quotas, holds, bookings, applicants, the journal and its position, programs and staff.
+"""The first schema: quotas, holds, bookings, applicants, the journal, its position and epochs, programs and staff.
 
 Revision ID: 0001
 Revises:
@@ -66,6 +66,24 @@ STATEMENTS = (
         at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
         CONSTRAINT dead_letters_pk PRIMARY KEY (id),
         CONSTRAINT dead_letters_program_epoch_seq_unique UNIQUE (program, epoch, seq)
+    )
+    """,
+    """
+    CREATE TABLE deployment (
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        CONSTRAINT deployment_pk PRIMARY KEY (name)
+    )
+    """,
+    """
+    CREATE TABLE epochs (
+        program TEXT NOT NULL,
+        epoch BIGINT NOT NULL,
+        base_seq BIGINT NOT NULL,
+        run_id TEXT NOT NULL,
+        at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        CONSTRAINT epochs_pk PRIMARY KEY (program, epoch),
+        CONSTRAINT epochs_in_range CHECK (epoch >= 1 AND base_seq >= 0)
     )
     """,
     """

@@ -1,0 +1,43 @@
+"""Under which epochs each ledger was owned, and the facts in which the hosts of a deployment must agree."""
+
+import msgspec
+
+from reservasi.records.pool import Connection, advisory_key
+
+EPOCHS = "SELECT epoch, base_seq, run_id FROM epochs WHERE program = $1 ORDER BY epoch"
+TAKE_TURN = "SELECT pg_advisory_xact_lock($1)"
+CLAIM_EPOCH = """
+INSERT INTO epochs (program, epoch, base_seq, run_id)
+SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM epochs WHERE program = $1 AND epoch >= $2)
+ON CONFLICT (program, epoch) DO NOTHING
+"""
+BIND = "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
+BOUND = "SELECT value FROM deployment WHERE name = $1"
+
+
+class EpochRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One lineage of a program's ledger."""
+
+    epoch: int
+    base_seq: int  # the last seq it has in common with the epoch before it
+    run_id: str  # of the server's run that was owned
+
+
+async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
+    """All epochs of a program, ascending."""
+    return [EpochRow(**row) for row in await connection.fetch(EPOCHS, program)]
+
+
+async def claim_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+    """Add an epoch, unless the program has it or a later one already."""
+    async with connection.transaction():
+        # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
+        await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
+        done = await connection.execute(CLAIM_EPOCH, program, epoch, base_seq, run_id)
+    return done.endswith(" 1")
+
+
+async def bind(connection: Connection, name: str, value: str) -> str:
+    """Store a fact when there is none of that name; returns the one that is stored."""
+    await connection.execute(BIND, name, value)
+    return str(await connection.fetchval(BOUND, name))  # what is bound never changes, so two statements are enough
