@@ -72,8 +72,9 @@ async def record(
     """Move the position from `expected` to the end of `entries`, with everything they say, or do nothing.
 
     Raises:
-        StaleRecorder: the position is not `expected`.
+        StaleRecorder: the position is not `expected`, or an entry is of an earlier epoch than what stands before it.
     """
+    _check_epochs(program, expected, entries)
     position = entries[-1].position
     events = [Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events]
     async with connection.transaction():
@@ -86,6 +87,15 @@ async def record(
         else:
             dead = ()
     return Recorded(position=position, dead=dead)
+
+
+def _check_epochs(program: str, expected: Position | None, entries: Sequence[JournalEntry]) -> None:
+    """An epoch that was left is never gone back to, not even by a recorder that knows the position."""
+    epochs = [entry.epoch for entry in entries]
+    if expected is not None:
+        epochs.insert(0, expected.epoch)
+    if epochs != sorted(epochs):
+        raise StaleRecorder(f"entries of {program} go back to an earlier epoch: {epochs}")
 
 
 async def _move_position(connection: Connection, program: str, expected: Position | None, position: Position) -> None:

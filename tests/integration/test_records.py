@@ -159,6 +159,32 @@ async def test_a_stale_recorder_commits_nothing(records: Records, writer: Journa
     assert await tables.everything() == before
 
 
+async def test_an_epoch_that_was_left_is_not_gone_back_to(
+    records: Records, writer: JournalWriter, tables: Tables
+) -> None:
+    writer.epoch = 2
+    writer.quota_set("q", 5)
+    first = writer.entry()
+    await record(records, None, first)
+    writer.held("r1", "q", "ani")
+    second = writer.entry()
+    writer.epoch = 1
+    writer.held("r2", "q", "budi")
+    older = writer.entry()
+    before = await tables.everything()
+    continued = msgspec.structs.replace(older, first_seq=second.first_seq)
+    for expected, entries in (
+        (None, [older]),  # knows nothing of the second epoch
+        (msgspec.structs.replace(first.position, epoch=1), [continued]),  # is still in the first one
+        (first.position, [continued]),  # knows where the records are, and reads the wrong journal
+        (first.position, [second, older]),
+    ):
+        with pytest.raises(StaleRecorder):
+            await record(records, expected, *entries)
+    assert await tables.everything() == before
+    await record(records, first.position, second)
+
+
 async def test_of_many_recorders_with_the_same_entry_one_commits(
     records: Records, writer: JournalWriter, tables: Tables
 ) -> None:
