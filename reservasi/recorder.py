@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from reservasi import metrics
-from reservasi.errors import JournalGap, LedgerFault, StaleRecorder, Unavailable
+from reservasi.errors import JournalGap, LedgerFault, SchemaMissing, StaleRecorder, Unavailable
 from reservasi.model import JournalEntry, Position
 from reservasi.records import BookingCode, Lead, Records
 
@@ -23,7 +23,7 @@ STANDBY_INTERVAL_S = 0.2  # between two tries to take over
 LEAD_CHECK_INTERVAL_S = 1.0  # between two questions whether the lead is still ours
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0  # a server is away: it comes back
-HALTED_BACKOFF_MAX_S = 30.0  # the journal cannot be continued: a person or recovery has to act
+HALTED_BACKOFF_MAX_S = 30.0  # it cannot go on by itself: a person or recovery has to act
 TRIM_INTERVAL_EVENTS = 1000
 
 log = structlog.get_logger()
@@ -35,8 +35,14 @@ class Journal(Protocol):
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
         """The entries after a position, verified; raises JournalGap."""
 
-    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
-        """Tell the fronts what is recorded, and which reservations have a change that is not."""
+    async def publish_recorded(
+        self, position: Position, dead: Sequence[str], *, epochs: Sequence[tuple[int, int]]
+    ) -> None:
+        """Tell the fronts what is recorded, and which reservations have a change that is not.
+
+        `epochs` are all lineages so far, ascending, each (epoch, base_seq): a change of an earlier epoch that lies
+        beyond the next one's base_seq was left out and is not recorded, however far the position is.
+        """
 
     async def trim(self, recorded: Position) -> None:
         """Forget what is recorded, but for a margin."""
@@ -80,6 +86,7 @@ class Recorder:
         self._block_ms = block_ms
         self._backoff = Backoff()
         self._events_since_trim = 0
+        self._epochs: list[tuple[int, int]] = []
         self._active = metrics.RECORDER_ACTIVE.labels(program)
         self._halted = metrics.RECORDER_HALTED.labels(program)
         self._lag = metrics.RECORDER_LAG_EVENTS.labels(program)
@@ -93,7 +100,7 @@ class Recorder:
                     if await self._take(lead, stop):
                         await self._follow(lead, stop)
                 continue
-            except (JournalGap, LedgerFault) as error:
+            except (JournalGap, LedgerFault, SchemaMissing) as error:
                 self._halted.set(1)
                 self._interrupted("recording_halted", error)
                 pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
@@ -121,7 +128,8 @@ class Recorder:
         position = await self._records.position(self._program)
         if position is not None:
             # Who recorded before us may have died between its commit and telling of it.
-            await self._journal.publish_recorded(position, await self._records.dead_reservations(self._program))
+            dead = await self._records.dead_reservations(self._program)
+            await self._publish(position, dead, epochs_changed=True)
         self._active.set(1)
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
@@ -130,9 +138,9 @@ class Recorder:
                 await lead.check()
                 check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
             entries = await self._journal.read(position, self._events_max, self._block_ms)
-            self._halted.set(0)
             if entries:
                 position = await self._record(position, entries)
+            self._halted.set(0)
             self._backoff.reset()
 
     async def _record(self, expected: Position | None, entries: list[JournalEntry]) -> Position:
@@ -145,9 +153,16 @@ class Recorder:
             metrics.DEAD_LETTERS.labels(self._program).inc()
             self._log.error("event_not_recorded", seq=letter.seq, reservation_id=letter.reservation_id)
         dead = sorted({letter.reservation_id for letter in recorded.dead if letter.reservation_id is not None})
-        await self._journal.publish_recorded(recorded.position, dead)
+        epochs_changed = expected is None or expected.epoch != recorded.position.epoch
+        await self._publish(recorded.position, dead, epochs_changed=epochs_changed)
         await self._trim(recorded.position, events)
         return recorded.position
+
+    async def _publish(self, position: Position, dead: Sequence[str], *, epochs_changed: bool) -> None:
+        if epochs_changed:
+            # Read after the position: an epoch is claimed before its first change, so the position's is among them.
+            self._epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
+        await self._journal.publish_recorded(position, dead, epochs=self._epochs)
 
     async def _trim(self, recorded: Position, events: int) -> None:
         self._events_since_trim += events

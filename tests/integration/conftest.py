@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -257,8 +258,17 @@ class Stage:
     async def published(self) -> bool:
         position = self.writer.position
         assert position is not None
-        said: dict[bytes, bytes] = await self.client.hgetall(keys.recorded(self.program))
-        return said == {b"epoch": str(position.epoch).encode(), b"seq": str(position.seq).encode()}
+        said = await self.client.hget(keys.recorded(self.program), keys.RECORDED_FIELD)
+        if said is None:
+            return False
+        told = json.loads(said)
+        return (told["epoch"], told["seq"]) == (position.epoch, position.seq)
+
+    async def halted(self) -> bool:
+        return self.metric("reservasi_recorder_halted") == 1
+
+    async def going_on(self) -> bool:
+        return not await self.halted()
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
         deadline_s = time.monotonic() + DEADLINE_S
@@ -266,8 +276,8 @@ class Stage:
             assert time.monotonic() < deadline_s, f"waited too long: {what}"
             await asyncio.sleep(0.01)
 
-    def metric(self, name: str) -> float:
-        return REGISTRY.get_sample_value(name, {"program": self.program}) or 0.0
+    def metric(self, name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, {"program": self.program, **labels}) or 0.0
 
     async def assert_exactly_once(self, bookings: int) -> None:
         assert await self.tables.rows("SELECT count(*), count(DISTINCT reservation_id) FROM bookings") == [

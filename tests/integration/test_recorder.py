@@ -18,6 +18,7 @@ from reservasi.embedded import EmbeddedPostgres
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
 from reservasi.ledger.journal import Journal
+from reservasi.recorder import HALTED_BACKOFF_MAX_S, Backoff
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 
@@ -50,7 +51,9 @@ class Died(BaseException):
 class DyingJournal(Journal):
     """The recorder dies between its commit and telling of it."""
 
-    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
+    async def publish_recorded(
+        self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()
+    ) -> None:
         raise Died
 
 
@@ -147,18 +150,95 @@ async def test_a_database_that_crashes_is_waited_for(stage: Stage, data_dir: Pat
         await server.stop()
 
 
-async def test_what_nobody_foresaw_is_an_alarm_and_not_the_end(stage: Stage) -> None:
+async def test_a_missing_table_is_an_alarm_and_not_the_end(stage: Stage) -> None:
     await stage.tables.rows("ALTER TABLE bookings RENAME TO mislaid")
     await stage.book(0, 3)
     async with stage.running(stage.recorder()):
-
-        async def halted() -> bool:
-            return stage.metric("reservasi_recorder_halted") == 1
-
-        await stage.until(halted, "the alarm")
+        await stage.until(stage.halted, "the alarm")
         await stage.tables.rows("ALTER TABLE mislaid RENAME TO bookings")
         await stage.until(stage.published, "the table's return")
+        await stage.until(stage.going_on, "the end of the alarm")
+    assert stage.metric("reservasi_recorder_faults_total", fault="SchemaMissing") >= 1
     await stage.assert_exactly_once(3)
+
+
+async def test_a_missing_schema_is_asked_for_less_and_less_often(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits_s: list[float] = []
+
+    def next_s(_backoff: Backoff, max_s: float) -> float:
+        limits_s.append(max_s)
+        return 0.01
+
+    monkeypatch.setattr(Backoff, "next_s", next_s)
+    await stage.tables.rows("ALTER TABLE positions RENAME TO mislaid")
+    async with stage.running(stage.recorder()):
+        await stage.until(stage.halted, "the alarm")
+        await stage.tables.rows("ALTER TABLE mislaid RENAME TO positions")
+        await stage.until(stage.published, "the table's return")
+    assert set(limits_s) == {HALTED_BACKOFF_MAX_S}
+
+
+class BrokenJournal(Journal):
+    """Fails in a way that nobody has thought of, until it is mended."""
+
+    broken = True
+
+    async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
+        if self.broken:
+            raise RuntimeError("unheard of")
+        return await super().read(after, events_max, block_ms)
+
+
+async def test_what_nobody_foresaw_is_an_alarm_and_not_the_end(stage: Stage) -> None:
+    await stage.book(0, 3)
+    journal = BrokenJournal(stage.client, stage.program)
+    async with stage.running(stage.recorder(journal)):
+        await stage.until(stage.halted, "the alarm")
+        journal.broken = False
+        await stage.until(stage.published, "what the fault kept back")
+        await stage.until(stage.going_on, "the end of the alarm")
+    assert stage.metric("reservasi_recorder_faults_total", fault="RuntimeError") >= 1
+    await stage.assert_exactly_once(3)
+
+
+class ToldJournal(Journal):
+    """Remembers what the fronts were told."""
+
+    told: list[tuple[int, int, list[tuple[int, int]]]]
+
+    async def publish_recorded(
+        self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        self.told.append((position.epoch, position.seq, list(epochs)))
+        await super().publish_recorded(position, dead, epochs=epochs)
+
+
+async def test_the_recorded_position_is_told_with_its_epochs(stage: Stage) -> None:
+    journal = ToldJournal(stage.client, stage.program)
+    journal.told = []
+    async with stage.running(stage.recorder(journal)):
+        await stage.until(stage.published, "the first epoch, of which the records know nothing")
+        await stage.records.claim_epoch(stage.program, 2, 1, "run 2")
+        stage.writer.epoch = 2
+        await stage.book(0, 1)
+        await stage.until(stage.published, "the second epoch")
+        await stage.records.claim_epoch(stage.program, 4, 5, "run 4")
+        await stage.book(1, 2)
+        await stage.until(stage.published, "the second epoch, while the next is being claimed")
+        stage.writer.epoch = 4
+        await stage.book(2, 3)
+        await stage.until(stage.published, "the last epoch")
+    expected = [(1, 1, []), (2, 3, [(2, 1)]), (2, 5, [(2, 1)]), (4, 7, [(2, 1), (4, 5)])]
+    assert journal.told == expected
+
+    journal.told = []
+    async with stage.running(stage.recorder(journal)):
+
+        async def told() -> bool:
+            return bool(journal.told)
+
+        await stage.until(told, "what was recorded before")
+    assert journal.told == expected[-1:]
 
 
 class LostJournal(Journal):
@@ -170,9 +250,11 @@ class LostJournal(Journal):
         self._maybe_fail()
         return await super().read(after, events_max, block_ms)
 
-    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
+    async def publish_recorded(
+        self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self._maybe_fail()
-        await super().publish_recorded(position, dead)
+        await super().publish_recorded(position, dead, epochs=epochs)
 
     def _maybe_fail(self) -> None:
         if self.failures:
@@ -213,11 +295,7 @@ async def test_a_gap_halts_with_an_alarm_and_goes_on_once_it_is_mended(stage: St
     await stage.client.xdel(keys.journal(stage.program), missing_id)
 
     async with stage.running(stage.recorder(events_max=2)):
-
-        async def halted() -> bool:
-            return stage.metric("reservasi_recorder_halted") == 1
-
-        await stage.until(halted, "the alarm")
+        await stage.until(stage.halted, "the alarm")
         position = await stage.records.position(stage.program)
         assert position is not None
         assert position.seq == missing.first_seq - 1
@@ -230,7 +308,7 @@ async def test_a_gap_halts_with_an_alarm_and_goes_on_once_it_is_mended(stage: St
                 pipeline.xadd(keys.journal(stage.program), content, id=entry_id)
             await pipeline.execute()
         await stage.until(stage.published, "the mended journal")
-        assert stage.metric("reservasi_recorder_halted") == 0
+        await stage.until(stage.going_on, "the end of the alarm")
     await stage.assert_exactly_once(6)
 
 
