@@ -127,14 +127,7 @@ class Reservations:
         program = self.program_of(reservation_id)
         if program is None:
             return _without_ledger(Outcome.NOT_FOUND)
-        group = self._groups[program]
-        # A hold may be confirmed between the two questions, but never becomes a hold again: three are enough.
-        answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
-        if answer.outcome is Outcome.NOT_CONFIRMED:
-            answer = await group.submit(Release(reservation_id=reservation_id))
-        if answer.outcome is Outcome.NOT_HELD:
-            answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
-        return answer
+        return await end_reservation(self._groups[program], reservation_id, by_staff=by_staff)
 
     async def find(self, reservation_id: str) -> Answer:
         """Look a reservation up: FOUND (state, quota, places, deadline) or NOT_FOUND."""
@@ -165,6 +158,17 @@ class Reservations:
     def booking_code(self, reservation_id: str) -> str:
         """What the person shows at the counter, such as `K7QF-3M2P-XW8D`."""
         return self._sealing.booking_code(reservation_id)
+
+
+async def end_reservation(group: GroupCommit, reservation_id: str, *, by_staff: bool) -> Answer:
+    """End a reservation of the group's program, whatever its state; outcomes as of `Reservations.cancel`."""
+    # A hold may be confirmed between the two questions, but never becomes a hold again: three are enough.
+    answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+    if answer.outcome is Outcome.NOT_CONFIRMED:
+        answer = await group.submit(Release(reservation_id=reservation_id))
+    if answer.outcome is Outcome.NOT_HELD:
+        answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+    return answer
 
 
 def _without_ledger(outcome: Outcome) -> Answer:

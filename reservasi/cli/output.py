@@ -1,6 +1,8 @@
 """What all commands share: options, output for people or as JSON, progress, exit codes."""
 
 import asyncio
+import datetime as dt
+import re
 import sys
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,9 @@ RedisUrl: TypeAlias = Annotated[
 PostgresDsn: TypeAlias = Annotated[
     str | None, typer.Option("--postgres-dsn", help="an existing PostgreSQL instead of the embedded one")
 ]
+
+PASSWORD_IN_USERINFO = re.compile(r"(//[^/?#@:]*:)[^/?#]*@")
+PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -66,6 +71,11 @@ def fail(message: str, *, as_json: bool) -> None:
         print_json({"error": message})
     else:
         err.print(f"[bold red]reservasi:[/] {_plain(message)}")
+
+
+def warn(message: str) -> None:
+    """Say on standard error what did not go as asked for, though the command goes on."""
+    err.print(f"[bold yellow]reservasi:[/] {_plain(message)}")
 
 
 def print_json(value: Any) -> None:
@@ -112,6 +122,16 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Any]:
     with Progress(*columns, console=err, disable=quiet) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count=1: bar.advance(task, count)
+
+
+def moment(at_ms: int) -> str | None:
+    """A time of the ledger in RFC 3339; None for 0, which means that there is none."""
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
+
+
+def masked(url: str) -> str:
+    """A server's address without its password, so that it can be shown."""
+    return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD_IN_USERINFO.sub(r"\1***@", url))
 
 
 def _words(field: Any) -> str:

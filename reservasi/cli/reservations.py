@@ -1,14 +1,25 @@
 """`reservasi reservation`: look one up in ledger and records, or end it on behalf of staff."""
 
-import datetime as dt
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, fail, run, show
-from reservasi.model import Answer, Cancel, Find, Outcome, Release
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    AsJson,
+    DataDir,
+    PostgresDsn,
+    RedisUrl,
+    configured,
+    fail,
+    moment,
+    run,
+    show,
+)
+from reservasi.model import Answer, Find, Outcome
+from reservasi.reservations import end_reservation
 from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
 
 app = typer.Typer(help="Reservations of people.", no_args_is_help=True)
@@ -56,10 +67,7 @@ def cancel_reservation(
             if program is None:
                 return None
             async with open_program(operations, program) as group:
-                answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=True))
-                if answer.outcome is Outcome.NOT_CONFIRMED:
-                    answer = await group.submit(Release(reservation_id=reservation_id))
-                return answer
+                return await end_reservation(group, reservation_id, by_staff=True)
 
     answer = run(work())
     if answer is None or answer.outcome is Outcome.NOT_FOUND:
@@ -93,7 +101,7 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
         "status": answer.state or (booking.state if booking else None),
         "quota": answer.quota or (row.quota if row else None),
         "places": answer.places or (row.places if row else None),
-        "hold_expires_at": _moment(answer.deadline_ms),
+        "hold_expires_at": moment(answer.deadline_ms),
         "recorded": booking.state if booking else ("held" if hold else None),
         "booking_code": booking.booking_code if booking else None,
         "payment_reference": booking.payment_reference if booking else None,
@@ -111,7 +119,3 @@ def _applicants(operations: Operations, reservation_id: str, sealed: str) -> lis
         {"name": each["name"], "nik": "*" * (len(each["nik"]) - NIK_SHOWN) + each["nik"][-NIK_SHOWN:]}
         for each in personal["applicants"]
     ]
-
-
-def _moment(at_ms: int) -> str | None:
-    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
