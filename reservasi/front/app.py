@@ -7,7 +7,8 @@ from aiohttp import web
 
 from reservasi.front import booking, public, staff, stream
 from reservasi.front.answering import answer_everything, expect
-from reservasi.front.keys import MEMORY, SERVICES, STOPPING, STREAMS, FrontServices
+from reservasi.front.keys import LIVE, MEMORY, READERS, SERVICES, STOPPING, FrontServices
+from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
 from reservasi.front.operations import OPERATIONS
 
@@ -37,8 +38,9 @@ def create_app(services: FrontServices) -> web.Application:
     app = web.Application(middlewares=[answer_everything], client_max_size=services.settings.body_bytes_max)
     app[SERVICES] = services
     app[MEMORY] = Memory(services.availability)
-    app[STREAMS] = set()
     app[STOPPING] = asyncio.Event()
+    app[LIVE] = Live(services.availability, app[MEMORY], app[STOPPING])
+    app[READERS] = Readers()
     for operation in OPERATIONS:
         handler = HANDLERS[operation.id]
         if operation.method == "GET":
@@ -46,9 +48,14 @@ def create_app(services: FrontServices) -> web.Application:
         else:
             app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)
     app.on_shutdown.append(_stop)
+    app.on_cleanup.append(_close)
     return app
 
 
 async def _stop(app: web.Application) -> None:
     """Streams never end by themselves; at shutdown they do, so that the process can."""
     app[STOPPING].set()
+
+
+async def _close(app: web.Application) -> None:
+    await app[LIVE].close()

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
+from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
@@ -24,5 +25,6 @@ class FrontServices:
 
 SERVICES = web.AppKey("services", FrontServices)
 MEMORY = web.AppKey("memory", Memory)
-STREAMS = web.AppKey("streams", set[int])  # the live streams that are open in this process
+LIVE = web.AppKey("live", Live)
+READERS = web.AppKey("readers", Readers)  # the live streams that are open in this process
 STOPPING = web.AppKey("stopping", asyncio.Event)  # set at shutdown: streams end, and no connection is kept

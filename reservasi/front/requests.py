@@ -1,6 +1,7 @@
 """Reading what aiohttp hands over: bodies within their limits, bearer secrets, query parameters, entity tags."""
 
 import asyncio
+import ipaddress
 import re
 from collections.abc import Mapping
 
@@ -52,6 +53,29 @@ def bearer(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not secret.isascii() or len(secret) > SECRET_CHARS_MAX:
         return ""
     return secret
+
+
+def client_network(request: web.Request) -> str:
+    """Where a request comes from: an IPv4 address, or a /64 of IPv6, since one machine has all of that; else "".
+
+    A peer on this machine is a proxy; what counts then is the address that it wrote last into X-Forwarded-For.
+    """
+    address = _address(request.remote or "")
+    if address is None or address.is_loopback:
+        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [""])[-1]
+        address = _address(forwarded.rpartition(",")[2].strip()) or address
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address or "")
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def read_query(request: web.Request, checks: Mapping[str, Check]) -> dict[str, str]:

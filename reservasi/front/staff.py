@@ -10,12 +10,13 @@ from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
+from reservasi.front.filters import quotas_matching
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import SECRET_CHARS_MAX, bearer, read_body, strong_tags
 from reservasi.front.validation import read_quota_change
-from reservasi.front.views import quotas_matching, require_view
+from reservasi.front.views import require_view
 from reservasi.model import Answer, Outcome, Quota, SetQuota
 from reservasi.programs import program_of
 

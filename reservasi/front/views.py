@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi.availability import Availability
 from reservasi.front.bodies import OpeningBody, OpeningsBody, QuotaState
 from reservasi.front.encoding import moment
+from reservasi.front.filters import quotas_matching
 from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Language
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
@@ -42,18 +42,6 @@ def require_view(services: FrontServices, program: str | None) -> None:
     unknown = program is not None and services.catalogue.program(program) is None  # shown as empty
     if not services.catalogue.loaded or not (shown or unknown):
         raise Refused(RECOVERING)
-
-
-def quotas_matching(availability: Availability, filters: Mapping[str, str]) -> list[Quota]:
-    """The quotas that match the query parameters of availability, in the order of their ids."""
-    return availability.select(
-        program=filters.get("program"),
-        office=filters.get("office"),
-        service=filters.get("service"),
-        channel=filters.get("channel"),
-        first=filters.get("from"),
-        last=filters.get("to"),
-    )
 
 
 def availability_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from reservasi.front.live import STREAMS_MAX, STREAMS_PER_ADDRESS_MAX
 from reservasi.front.problem_types import PROBLEM_TYPES
-from reservasi.front.stream import STREAMS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -102,24 +102,68 @@ async def next_event(response: Any) -> list[dict[str, Any]]:
     return quotas
 
 
+async def test_two_streams_are_told_the_same(stack: Any) -> None:
+    quota = await stack.quota()
+    path = f"{stack.url}/v1/availability/stream?program={stack.program}"
+    async with asyncio.timeout(20), stack.client.get(path) as early:
+        await next_event(early)
+        await stack.held(quota)
+        assert [(q["id"], q["remaining"]) for q in await next_event(early)] == [(quota, 9)]
+        async with stack.client.get(path) as late:
+            assert {q["id"]: q["remaining"] for q in await next_event(late)}[quota] == 9
+            await stack.held(quota, 2)
+            for response in (early, late):
+                assert [(q["id"], q["remaining"]) for q in await next_event(response)] == [(quota, 7)]
+
+
+async def test_streams_are_told_what_the_clock_opens(stack: Any) -> None:
+    seconds, _ = await stack.worker.client.time()
+    quota = await stack.quota(opens_at_ms=(int(seconds) + 2) * 1000)
+    day = stack.front.availability.quota(quota).terms.date
+    path = f"{stack.url}/v1/availability/stream?program={stack.program}&from={day}&to={day}"
+    async with asyncio.timeout(20), stack.client.get(path) as response:
+        assert {q["id"]: q["state"] for q in await next_event(response)}[quota] == "not-open"
+        assert [(q["id"], q["state"]) for q in await next_event(response)] == [(quota, "open")]
+
+
 async def test_streams_are_bounded(stack: Any) -> None:
-    path = f"{stack.url}/v1/availability/stream?program={stack.program}&office=nowhere"
-    host, _, port = stack.url.removeprefix("http://").partition(":")
-    request = f"GET {path.removeprefix(stack.url)} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    path = f"/v1/availability/stream?program={stack.program}&office=nowhere"
     await stack.eventually(no_streams)  # those of other tests end when their readers are found to be gone
-    writers, statuses = [], []
-    for _ in range(STREAMS_MAX + 1):
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writers.append(writer)
-        writer.write(request)
-        statuses.append((await reader.readline()).split()[1])
-    assert statuses == [b"200"] * STREAMS_MAX + [b"503"]
-    (await stack.request("GET", path.removeprefix(stack.url))).is_problem("too-many-streams", 503)
-    for writer in writers:
+    addresses = [f"192.0.2.{1 + number // STREAMS_PER_ADDRESS_MAX}" for number in range(STREAMS_MAX + 1)]
+    opened = [await open_stream(stack, path, address) for address in addresses]
+    assert [status for status, _ in opened] == [b"200"] * STREAMS_MAX + [b"503"]
+    (await stack.request("GET", path)).is_problem("too-many-streams", 503)
+    for _, writer in opened:
         writer.close()
     await stack.eventually(no_streams)
-    async with stack.client.get(path) as response:
+    async with stack.client.get(stack.url + path) as response:
         assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [["203.0.113.9"], ["evil, 203.0.113.9", "10.0.0.1,203.0.113.9"], ["2001:db8::1", "2001:db8::2:3"], [""]],
+)
+async def test_one_address_does_not_take_all_streams(stack: Any, addresses: list[str]) -> None:
+    path = f"/v1/availability/stream?program={stack.program}&office=nowhere"
+    await stack.eventually(no_streams)
+    opened = [
+        await open_stream(stack, path, addresses[number % len(addresses)])
+        for number in range(STREAMS_PER_ADDRESS_MAX + 1)
+    ]
+    opened.append(await open_stream(stack, path, "198.51.100.1"))
+    assert [status for status, _ in opened] == [b"200"] * STREAMS_PER_ADDRESS_MAX + [b"503", b"200"]
+    for _, writer in opened:
+        writer.close()
+    await stack.eventually(no_streams)
+
+
+async def open_stream(stack: Any, path: str, address: str) -> tuple[bytes, asyncio.StreamWriter]:
+    """A stream as the proxy on this machine asks for it; the answer's status."""
+    host, _, port = stack.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {address}\r\n\r\n".encode())
+    return (await reader.readline()).split()[1], writer
 
 
 async def no_streams() -> bool:

@@ -1,0 +1,191 @@
+"""What live pages are told: worked out once for all streams of the process, however many there are.
+
+A look asks the view what changed since the last one. Each set of filters that somebody follows gets one event of it,
+encoded once and written to all who follow. A reader that fell behind gets everything that it missed in one event, so
+nothing is queued for anybody. Between two looks passes `REST_RATIO` times what a look and its events took.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+
+import structlog
+
+from reservasi.availability import Availability
+from reservasi.front.filters import fits, quotas_matching
+from reservasi.front.memory import FRAGMENTS_MAX, NEVER_MS, Memory, next_turn_ms
+from reservasi.model import Quota
+
+log = structlog.get_logger()
+
+STREAMS_MAX = 256  # in one process: a stream costs memory as long as it is open
+STREAMS_PER_ADDRESS_MAX = 16  # a household or an office behind one address, but nobody takes all of them
+PAUSE_S_MIN = 0.25  # at most four events a second and stream, whatever happens at the opening
+PAUSE_S_MAX = 2.0
+REST_RATIO = 10  # at most about a tenth of a front's time goes into live pages
+LOOK_S = 1.0  # how soon a reader that went away is noticed
+START = 0  # the tick of a reader that was told nothing yet
+UNKNOWN_VERSION = -1  # before any version of the view
+
+
+class Readers:
+    """How many streams are open, in all and by client address; addresses without a stream are not kept."""
+
+    def __init__(self) -> None:
+        self._by_address: Counter[str] = Counter()
+
+    def admit(self, address: str) -> bool:
+        """Whether one more stream may be opened from there; if so, it counts until `leave`."""
+        if self._by_address.total() >= STREAMS_MAX or self._by_address[address] >= STREAMS_PER_ADDRESS_MAX:
+            return False
+        self._by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A stream has ended."""
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+
+class Feed:
+    """The events of one set of filters."""
+
+    def __init__(self, filters: Mapping[str, str]) -> None:
+        self.filters = filters
+        self.readers = 0
+        self.events: dict[int, bytes] = {}  # tick of the reader -> what it missed; all of the present tick
+        self.looked = asyncio.Event()  # set and replaced at each look
+
+
+class Live:
+    """The looks of one process, and the feeds that somebody follows."""
+
+    def __init__(self, availability: Availability, memory: Memory, stopping: asyncio.Event) -> None:
+        self._availability = availability
+        self._memory = memory
+        self._stopping = stopping
+        self._feeds: dict[tuple[tuple[str, str], ...], Feed] = {}  # bounded by the streams
+        self._told: dict[str, tuple[int, bytes]] = {}  # quota -> tick of its last change, and its JSON since
+        self._tick = START + 1  # grows with every look that found a change
+        self._news: dict[str, Quota] = {}  # what changed since everybody was told last
+        self._news_since = self._tick
+        self._version = UNKNOWN_VERSION
+        self._looked_at_ms = 0
+        self._turn_ms = NEVER_MS
+        self._looking: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def follow(self, filters: Mapping[str, str]) -> Iterator[Feed]:
+        """The feed of these filters; looks go on for as long as anybody follows any."""
+        key = tuple(sorted(filters.items()))
+        feed = self._feeds.setdefault(key, Feed(filters))
+        feed.readers += 1
+        self._look()  # the first event shows what the view shows now
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._keep_looking())
+        try:
+            yield feed
+        finally:
+            feed.readers -= 1
+            if not feed.readers:
+                del self._feeds[key]
+
+    def event(self, feed: Feed, since: int) -> tuple[int, bytes]:
+        """The present tick, and the event for a reader that knows everything up to tick `since`; b"" for no news."""
+        if since == self._tick:
+            return self._tick, b""
+        event = feed.events.get(since)
+        if event is None:
+            told = [self._told.get(quota.id) for quota in quotas_matching(self._availability, feed.filters)]
+            event = _encoded([known[1] for known in told if known is not None and known[0] > since], since)
+            feed.events[since] = event
+        return self._tick, event
+
+    async def next_look(self, feed: Feed) -> bool:
+        """Wait for the next look; whether there will be more."""
+        if self._looking is not None:
+            await feed.looked.wait()
+        return self._looking is not None
+
+    async def close(self) -> None:
+        """Wait for the end of the looks, which comes with `stopping`."""
+        if self._looking is not None:
+            await self._looking
+
+    async def _keep_looking(self) -> None:
+        try:
+            while self._feeds and not self._stopping.is_set():
+                started_s = time.perf_counter()
+                self._look()
+                await self._tell()
+                pause_s = (time.perf_counter() - started_s) * REST_RATIO
+                await self._unless_stopping(asyncio.sleep(min(max(pause_s, PAUSE_S_MIN), PAUSE_S_MAX)))
+                wait_s = min(max(self._turn_ms - self._availability.now_ms(), 0) / 1000, LOOK_S)
+                await self._unless_stopping(self._availability.wait_change(self._version, wait_s))
+        except Exception:  # streams that hear nothing more without a word would mislead everybody
+            log.exception("live_pages_failed")
+        finally:
+            self._looking = None
+            for feed in self._feeds.values():
+                feed.looked.set()
+
+    async def _tell(self) -> None:
+        """Give each feed its event. Other work gets its turn after each, since there may be many."""
+        news, since, tick = self._news, self._news_since, self._tick
+        self._news, self._news_since = {}, tick
+        for feed in list(self._feeds.values()):
+            # After another look, begun by a new reader, the news would be incomplete: `event` works them out then.
+            if since != tick == self._tick:
+                fragments = [self._told[id_][1] for id_, quota in news.items() if fits(quota, feed.filters)]
+                feed.events[since] = _encoded(fragments, since)
+            feed.looked.set()
+            feed.looked = asyncio.Event()
+            await asyncio.sleep(0)
+
+    def _look(self) -> None:
+        """Begin a new tick if anything changed for the public."""
+        now_ms = self._availability.now_ms()
+        if len(self._told) >= FRAGMENTS_MAX:
+            self._told.clear()
+            self._version = UNKNOWN_VERSION
+        if now_ms >= self._turn_ms or now_ms < self._looked_at_ms:  # also when the ledger's clock was set back
+            touched, self._turn_ms = self._availability.select(), NEVER_MS
+        else:
+            touched = self._availability.changed_since(self._version)
+        self._turn_ms = min(self._turn_ms, next_turn_ms(touched, now_ms))
+        self._version, self._looked_at_ms = self._availability.version, now_ms
+        changed = {quota.id: quota for quota in touched if self._remember(quota, now_ms)}
+        if changed:
+            self._tick += 1
+            self._news |= changed
+            for feed in self._feeds.values():
+                feed.events = {}
+
+    def _remember(self, quota: Quota, now_ms: int) -> bool:
+        """Note what is told of a quota from the next tick on; whether that is news."""
+        fragment = self._memory.fragment(quota, now_ms)
+        known = self._told.get(quota.id)
+        if known is not None and known[1] == fragment:
+            return False
+        self._told[quota.id] = (self._tick + 1, fragment)
+        return True
+
+    async def _unless_stopping(self, waiting: Awaitable[object]) -> None:
+        """Wait for one thing, or for the shutdown if that comes first."""
+        tasks = [asyncio.ensure_future(task) for task in (waiting, self._stopping.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _encoded(fragments: list[bytes], since: int) -> bytes:
+    """A server-sent event; b"" when there is no news for a reader that has been told something before."""
+    if not fragments and since != START:
+        return b""
+    return b'event: availability\r\ndata: {"quotas":[' + b",".join(fragments) + b"]}\r\n\r\n"
