@@ -12,6 +12,7 @@ import typer
 
 from reservasi import __version__
 from reservasi.bootstrap import Operations, open_operations, postgres_dsn
+from reservasi.cli.fences import fence_cause
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, out, print_json, run
 from reservasi.errors import ReservasiError
 from reservasi.front.openapi import openapi_document
@@ -116,7 +117,8 @@ async def _program(operations: Operations, program: str) -> Finding:
     lag = meta.position.seq - recorded.seq
     said = f"epoch {meta.position.epoch}, seq {meta.position.seq}, {lag} not recorded yet, {dead} dead letters"
     if not meta.owned:
-        return Finding(check=check, ok=False, said=f"{said}; the ledger is fenced: is a worker running?")
+        cause = await fence_cause(operations, program)
+        return Finding(check=check, ok=False, said=f"the ledger is fenced: {cause}; {dead} dead letters")
     return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)
 
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from reservasi import model
 from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.fences import require_snapshot
 from reservasi.cli.output import (
     AsJson,
     DataDir,
@@ -20,9 +22,12 @@ from reservasi.cli.output import (
     run,
     show,
 )
+from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.wire import Snapshot
 from reservasi.model import Outcome, SetQuota
 from reservasi.programs import Program, expand, read_program
+from reservasi.sealing import program_tag
 
 app = typer.Typer(help="Programs: offices, services, quotas and rules.", no_args_is_help=True)
 
@@ -93,17 +98,21 @@ async def import_program(
     """Store the program and create the quotas that do not exist.
 
     Raises:
-        ConfigurationError: the range is too long for one import; nothing was changed.
+        ConfigurationError: the range is too long for one import, the program would have more quotas than it may, or
+            its reservation ids would start like another program's; nothing was changed.
+        LedgerFenced: the program's ledger sells nothing now; no quota was changed, and no program that was stored.
     """
     commands = expand(program, first, last, open_now=open_now)
-    await operations.records.save_program(program)
-    outcomes: Counter[Outcome] = Counter()
+    stored = await operations.records.programs()
+    _refuse_shared_tag(program, stored)
+    known = any(other.id == program.id for other in stored)
+    if not known:  # only the ledger of a stored program is owned, and it has nothing to count yet
+        await operations.records.save_program(program)
     async with open_program(operations, program.id) as group:
-        with progress(f"quotas of {program.id}", len(commands), quiet=quiet) as advance:
-            for at in range(0, len(commands), AT_ONCE):
-                part = commands[at : at + AT_ONCE]
-                outcomes.update(await _submit(group, part))
-                advance(len(part))
+        _refuse_too_many(program, commands, await require_snapshot(operations, program.id))
+        if known:
+            await operations.records.save_program(program)
+        outcomes = await _submit_all(group, program, commands, quiet=quiet)
     return Import(
         program=program.id,
         first=first,
@@ -112,6 +121,39 @@ async def import_program(
         unchanged=outcomes[Outcome.EXISTS],
         kept=outcomes[Outcome.EXISTS_WITH_DIFFERENT_CONTENT],
     )
+
+
+def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:
+    """Two programs whose reservation ids start alike could not be told apart, and no front would serve the second."""
+    for other in stored:
+        if other.id != program.id and program_tag(other.id) == program_tag(program.id):
+            raise ConfigurationError(
+                f"{program.id}: its reservation ids would start with {program_tag(program.id)!r}, as those of the "
+                f"program {other.id} do; give it another id. Nothing was imported"
+            )
+
+
+def _refuse_too_many(program: Program, commands: list[SetQuota], snapshot: Snapshot) -> None:
+    """A program's quotas must fit into one snapshot, those of earlier imports included."""
+    existing = {quota.id for quota in snapshot.quotas}
+    total = len(existing.union(command.quota for command in commands))
+    if total > model.QUOTAS_MAX:
+        raise ConfigurationError(
+            f"{program.id}: it has {len(existing)} quotas and would have {total}, but a program may have "
+            f"{model.QUOTAS_MAX}; import fewer days. Nothing was imported"
+        )
+
+
+async def _submit_all(
+    group: GroupCommit, program: Program, commands: list[SetQuota], *, quiet: bool
+) -> Counter[Outcome]:
+    outcomes: Counter[Outcome] = Counter()
+    with progress(f"quotas of {program.id}", len(commands), quiet=quiet) as advance:
+        for at in range(0, len(commands), AT_ONCE):
+            part = commands[at : at + AT_ONCE]
+            outcomes.update(await _submit(group, part))
+            advance(len(part))
+    return outcomes
 
 
 async def _submit(group: GroupCommit, commands: list[SetQuota]) -> list[Outcome]:

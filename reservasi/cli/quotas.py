@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import open_operations, open_program
+from reservasi.cli.fences import require_snapshot
 from reservasi.cli.output import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -15,6 +16,7 @@ from reservasi.cli.output import (
     RedisUrl,
     configured,
     fail,
+    moment,
     run,
     show,
     show_rows,
@@ -26,7 +28,6 @@ from reservasi.settings import Settings
 app = typer.Typer(help="Quotas: the places of one channel in one slot.", no_args_is_help=True)
 
 QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.20261201.0800.online")]
-SNAPSHOT_TIMEOUT_S = 5.0
 
 REFUSALS = {
     Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
@@ -46,9 +47,6 @@ def show_quota(
     """Show one quota, or all of a program, as the ledger has them now."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     quotas = run(_quotas(settings, program_of(quota)))
-    if quotas is None:
-        fail("the ledger is fenced: it has not been compared with the records yet", as_json=as_json)
-        raise typer.Exit(EXIT_FAILED)
     if "." not in quota:
         show_rows([describe(each) for each in sorted(quotas, key=lambda each: each.id)], as_json=as_json)
         return
@@ -115,37 +113,28 @@ def describe(quota: Quota) -> dict[str, Any]:
         "confirmed": counts.confirmed,
         "returning": counts.returning,
         "remaining": quota.remaining,
-        "opens_at": _moment(terms.opens_at_ms),
-        "closes_at": _moment(terms.closes_at_ms),
+        "opens_at": moment(terms.opens_at_ms),
+        "closes_at": moment(terms.closes_at_ms),
         "closed": terms.closed,
         "version": counts.version,
     }
 
 
-def _moment(at_ms: int) -> str | None:
-    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
-
-
-def _milliseconds(moment: str) -> int:
-    if moment == "now":
+def _milliseconds(words: str) -> int:
+    if words == "now":
         return 0
     try:
-        parsed = dt.datetime.fromisoformat(moment)
+        parsed = dt.datetime.fromisoformat(words)
     except ValueError as error:
-        raise typer.BadParameter(f"{moment} is not a time such as 2026-12-01T14:00:00+07:00") from error
+        raise typer.BadParameter(f"{words} is not a time such as 2026-12-01T14:00:00+07:00") from error
     if parsed.tzinfo is None:
-        raise typer.BadParameter(f"{moment} has no offset, such as +07:00")
+        raise typer.BadParameter(f"{words} has no offset, such as +07:00")
     return int(parsed.timestamp() * 1000)
 
 
-async def _quotas(settings: Settings, program: str) -> list[Quota] | None:
+async def _quotas(settings: Settings, program: str) -> list[Quota]:
     async with open_operations(settings) as operations:
-        connection = operations.ledgers.connection(program)
-        try:
-            snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
-        finally:
-            await connection.drop()
-    return None if snapshot is None else snapshot.quotas
+        return (await require_snapshot(operations, program)).quotas
 
 
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
@@ -155,7 +144,7 @@ def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
             open_program(operations, program_of(command.quota)) as group,
         ):
             answer = await group.submit(command)
-        return answer, await _quotas(settings, program_of(command.quota)) or []
+        return answer, await _quotas(settings, program_of(command.quota))
 
     answer, quotas = run(work())
     if answer.outcome in REFUSALS:

@@ -1,5 +1,6 @@
 """The command line against real servers: what each command says, in words and as JSON, and its exit code."""
 
+import asyncio
 import json
 import re
 import secrets
@@ -10,17 +11,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from reservasi import __version__
-from reservasi.bootstrap import open_operations, open_program
+from reservasi import __version__, model
+from reservasi.bootstrap import open_operations, open_program, open_worker
 from reservasi.cli.main import app
-from reservasi.cli.output import run, run_app
+from reservasi.cli.output import masked, run, run_app
+from reservasi.ledger import keys
 from reservasi.model import Claim, Confirm, Outcome
-from reservasi.programs import read_program
+from reservasi.programs import Program, read_program
+from reservasi.sealing import program_tag
 from reservasi.settings import load
 
 ROOT = Path(__file__).parents[2]
 SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
 WEEK = ("--from", "2026-11-30", "--to", "2026-12-04")
+NEXT_WEEK = ("--from", "2026-12-07", "--to", "2026-12-11")
+RECORD_TIMEOUT_S = 30
 
 
 @pytest.fixture
@@ -61,9 +66,64 @@ class Deployment:
         self.ok("program", "import", str(self.file), *WEEK, "--open-now")
         return f"{self.program}.kanim.baru.20261201.0800.online"
 
+    def held(self, quota: str) -> str:
+        """A hold."""
+        return self._reserved(quota, confirm=False)
+
     def confirmed(self, quota: str) -> str:
         """A confirmed reservation."""
+        return self._reserved(quota, confirm=True)
 
+    def recorded(self) -> None:
+        """Let a worker record everything that the ledger accepted, then stop it."""
+
+        async def work() -> None:
+            async with asyncio.timeout(RECORD_TIMEOUT_S), open_worker(load()) as worker:
+                connection = worker.ledgers.connection(self.program)
+                seq = (await connection.meta(RECORD_TIMEOUT_S)).position.seq
+                await connection.drop()
+                while (recorded := await worker.records.position(self.program)) is None or recorded.seq < seq:  # noqa: ASYNC110  # the worker decides
+                    await asyncio.sleep(0.02)
+
+        run(work())
+
+    def lose_ledger(self) -> None:
+        """Empty the program's ledger, as a server does that comes up without its file."""
+
+        async def work() -> None:
+            async with open_operations(load()) as operations:
+                async for key in operations.client.scan_iter(match=f"{{{self.program}}}:*", count=1000):
+                    await operations.client.delete(key)
+
+        run(work())
+
+    def change_meta(self, **fields: str) -> None:
+        """Let the ledger say another position than it has."""
+
+        async def work() -> None:
+            async with open_operations(load()) as operations:
+                for name, value in fields.items():
+                    await operations.client.hset(keys.meta(self.program), name, value)
+
+        run(work())
+
+    def stored(self) -> list[Program]:
+        """The programs of the records."""
+
+        async def work() -> list[Program]:
+            async with open_operations(load()) as operations:
+                return await operations.records.programs()
+
+        return run(work())
+
+    def finding(self, check: str) -> str:
+        """What the doctor says of a check that is not well."""
+        done = self.call("doctor", "--json")
+        assert done.exit_code == 1
+        said: str = next(each["said"] for each in json.loads(done.stdout)["findings"] if each["check"] == check)
+        return said
+
+    def _reserved(self, quota: str, *, confirm: bool) -> str:
         async def work() -> str:
             async with open_operations(load()) as operations, open_program(operations, self.program) as group:
                 person = operations.sealing.person(self.program, secrets.token_hex(8))
@@ -75,7 +135,8 @@ class Deployment:
                     Claim(reservation_id=reservation_id, quota=quota, fingerprint="f", sealed=sealed, persons=(person,))
                 )
                 assert held.outcome is Outcome.HELD
-                await group.submit(Confirm(reservation_id=reservation_id))
+                if confirm:
+                    await group.submit(Confirm(reservation_id=reservation_id))
                 return reservation_id
 
         return run(work())
@@ -119,6 +180,86 @@ def test_a_bad_file_is_refused_whole_with_line_and_field(
     assert f"line {line}: policies.hold_s" in said
     assert "nothing was imported" in said
     assert failing("quota", "show", deployment.program)[0] == 1  # there is no such program
+
+
+def test_a_program_that_would_have_too_many_quotas_is_refused_before_anything_changes(
+    deployment: Deployment, failing: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.imported()
+    before = deployment.ok("quota", "show", deployment.program)
+    monkeypatch.setattr(model, "QUOTAS_MAX", len(before) + 100)  # one week fits, two do not
+    deployment.file.write_text(deployment.file.read_text().replace("hold_s = 7200", "hold_s = 3600"))
+    code, said = failing("program", "import", str(deployment.file), *NEXT_WEEK)
+    assert code == 1
+    assert f"it has {len(before)} quotas" in said
+    assert deployment.ok("quota", "show", deployment.program) == before
+    assert [program.policies.hold_s for program in deployment.stored()] == [7200]
+    assert deployment.ok("program", "import", str(deployment.file), *WEEK)["created"] == 0  # what exists counts once
+
+
+def test_a_program_whose_tag_another_one_has_is_refused_before_anything_is_written(
+    deployment: Deployment, failing: Callable[..., tuple[int, str]]
+) -> None:
+    deployment.imported()
+    tag = program_tag(deployment.program)
+    namesake = next(name for number in range(20_000_000) if program_tag(name := f"n{number}") == tag)
+    text = deployment.file.read_text()
+    deployment.file.write_text(text.replace(f'id = "{deployment.program}"', f'id = "{namesake}"'))
+    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    assert code == 1
+    assert f"those of the program {deployment.program}" in said
+    assert [program.id for program in deployment.stored()] == [deployment.program]
+    assert failing("quota", "show", namesake)[0] == 1
+
+
+def test_a_ledger_that_lost_its_data_is_named_and_takes_no_import(
+    deployment: Deployment, failing: Callable[..., tuple[int, str]]
+) -> None:
+    deployment.imported()
+    deployment.recorded()
+    deployment.lose_ledger()
+    check = f"program {deployment.program}"
+    assert "fenced: behind, it is at nothing, the records at epoch" in deployment.finding(check)
+    deployment.file.write_text(deployment.file.read_text().replace("hold_s = 7200", "hold_s = 3600"))
+    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    assert code == 1
+    assert f"the ledger of {deployment.program} is fenced: behind" in said
+    assert [program.policies.hold_s for program in deployment.stored()] == [7200]
+    assert "fenced: behind" in failing("quota", "show", deployment.program)[1]
+
+
+def test_a_ledger_with_another_history_is_named(deployment: Deployment) -> None:
+    deployment.imported()
+    deployment.recorded()
+    deployment.change_meta(run_id="another", chain="0" * 40)
+    check = f"program {deployment.program}"
+    assert "fenced: diverged, it is at epoch" in deployment.finding(check)
+    deployment.lose_ledger()
+    deployment.change_meta(run_id="another", epoch="9", seq="1000000", chain="0" * 40)
+    assert "fenced: diverged, it is at epoch 9, seq 1000000" in deployment.finding(check)
+
+
+def test_a_ledger_that_nobody_compared_is_named(deployment: Deployment) -> None:
+    deployment.imported()
+    deployment.change_meta(run_id="another")
+    assert "fenced: not compared with the records yet" in deployment.finding(f"program {deployment.program}")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@ledger.example:6379/0", "redis://:***@ledger.example:6379/0"),
+        ("rediss://app:s%40e:c@ret@ledger.example", "rediss://app:***@ledger.example"),
+        ("unix://app:secret@/run/valkey.sock?db=1", "unix://app:***@/run/valkey.sock?db=1"),
+        ("unix:///run/valkey.sock?db=1&password=secret", "unix:///run/valkey.sock?db=1&password=***"),
+        ("postgresql://app:secret@one:5432,two:5433/db", "postgresql://app:***@one:5432,two:5433/db"),
+        ("postgresql://app@/db?host=%2Frun&password=secret", "postgresql://app@/db?host=%2Frun&password=***"),
+        ("redis://ledger.example:6379/0", "redis://ledger.example:6379/0"),
+        ("postgresql://reservasi@/reservasi?host=%2Frun%2Fa@b", "postgresql://reservasi@/reservasi?host=%2Frun%2Fa@b"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert masked(url) == shown
 
 
 @pytest.fixture
@@ -189,6 +330,7 @@ def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
     assert (shown["status"], shown["quota"], shown["program"]) == ("confirmed", quota, deployment.program)
     assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
     assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
+    assert deployment.ok("reservation", "cancel", deployment.held(quota))["status"] == "released"
     assert deployment.ok("quota", "show", quota)["confirmed"] == 0
     assert "zzzz" in deployment.fails("reservation", "show", "zzzz")
     assert "zzzz" in deployment.fails("reservation", "cancel", "zzzz")
