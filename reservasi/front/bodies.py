@@ -14,6 +14,7 @@ from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX, State
 BIRTH_YEAR_MIN = 1900
 EMAIL_CHARS_MAX = 254
 IDEMPOTENCY_KEY_CHARS_MAX = 255
+IDEMPOTENCY_KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"  # a header line has no spaces around its value
 NAME_CHARS_MAX = 100
 TICKET_CHARS_MAX = 2048
 EMAIL_PATTERN = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$"

@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Any
 
-from reservasi.front.bodies import IDEMPOTENCY_KEY_CHARS_MAX
+from reservasi.front.bodies import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_PATTERN
 from reservasi.front.fields import APPLICANT, CLAIM, CONFIRM, CONTACT, QUOTA_CHANGE, parse_moment_ms
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
@@ -13,7 +13,7 @@ from reservasi.front.shapes import Findings, Wrong, read_json, read_object
 from reservasi.model import APPLICANTS_MAX, SetQuota
 from reservasi.reservations import Applicant, ClaimRequest, Contact
 
-_VISIBLE_ASCII = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
 
 def idempotency_key(values: list[str]) -> str:
@@ -21,7 +21,7 @@ def idempotency_key(values: list[str]) -> str:
     if not values or not values[0].strip():
         raise Refused(IDEMPOTENCY_KEY_MISSING)
     key = values[0]
-    if len(values) > 1 or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or not _VISIBLE_ASCII.fullmatch(key):
+    if len(values) > 1 or len(key) > IDEMPOTENCY_KEY_CHARS_MAX or not _IDEMPOTENCY_KEY.fullmatch(key):
         raise Refused(
             INVALID_REQUEST,
             findings=(

@@ -175,13 +175,13 @@ async def test_pages_that_come_and_read_at_any_moment_end_up_with_what_is_there(
             number = chance.randrange(30)
             view.put(quota(f"{number}", office=offices[number % 3], held=step % 5))
             for page, shown in chance.sample(pages, len(pages) // 2):
-                shown |= page.read()
+                shown.update(page.read())
             if chance.random() < 0.7:
                 await asyncio.sleep(chance.choice([0, 0, 0.002]))
         assert len(pages) > 10
         with live.follow({}):  # looks once more
             for page, shown in pages:
-                shown |= page.read()
+                shown.update(page.read())
                 assert shown == {q.id: q.remaining for q in view.select(page.feed.filters.get("office"))}
 
 

@@ -1,5 +1,6 @@
 """The OpenAPI document says what the routes are, what the bodies are, and what is refused."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
 from reservasi.front.operations import OPERATIONS
+from reservasi.front.problems import Refused
 from reservasi.front.shapes import Field
+from reservasi.front.validation import idempotency_key
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
 
@@ -93,3 +96,16 @@ def test_what_is_declared_is_what_is_judged(body: type, judged: Mapping[str, Fie
     for name, declared in schema["properties"].items():
         for example in declared.get("examples", []):
             assert judged[name].check(example) is None, (name, example)
+
+
+@pytest.mark.parametrize("key", ["k", "a b", "k" * 255, "k" * 256, "", " a", "a ", "a\x7f", "é", "a\tb"])
+def test_a_key_that_is_declared_is_a_key_that_is_judged(key: str) -> None:
+    parameters = DOCUMENT["paths"]["/v1/reservations"]["post"]["parameters"]
+    (declared,) = [each["schema"] for each in parameters if each["name"] == "Idempotency-Key"]
+    matches = re.search(declared["pattern"], key) is not None
+    accepted = True
+    try:
+        idempotency_key([key])
+    except Refused:
+        accepted = False
+    assert accepted == (matches and declared["minLength"] <= len(key) <= declared["maxLength"])
