@@ -171,6 +171,8 @@ async def confirm(request: web.Request) -> web.Response:
         if not confirmation.recorded:
             return _answer(ConfirmingBody(id=reservation_id), 202, {hdrs.RETRY_AFTER: retry_after()})
         return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
+    if outcome is Outcome.EXISTS_WITH_DIFFERENT_CONTENT:
+        raise Refused(problem_types.PAYMENT_REFERENCE_DIFFERS)
     if outcome is Outcome.HOLD_EXPIRED:
         raise Refused(problem_types.HOLD_EXPIRED)
     if outcome is Outcome.NOT_HELD:

@@ -123,7 +123,7 @@ OPERATIONS: tuple[Operation, ...] = (
                     "type": "string",
                     "minLength": 1,
                     "maxLength": bodies.IDEMPOTENCY_KEY_CHARS_MAX,
-                    "pattern": "^[!-~]+$",
+                    "pattern": bodies.IDEMPOTENCY_KEY_PATTERN,
                     "examples": ["0b7c3a52-6f0e-4a56-9d4e-1f3c8f1f2a10"],
                 },
                 about="One key for each attempt to book; a repeat with the same key gets the same answer.",
@@ -178,7 +178,13 @@ OPERATIONS: tuple[Operation, ...] = (
                 about="Accepted, not yet in the records.", body=bodies.ConfirmingBody, headers=("Retry-After",)
             ),
         },
-        problems=(*BODY_PROBLEMS, problems.NOT_CONFIRMABLE, problems.HOLD_EXPIRED, *_SHOWN),
+        problems=(
+            *BODY_PROBLEMS,
+            problems.NOT_CONFIRMABLE,
+            problems.PAYMENT_REFERENCE_DIFFERS,
+            problems.HOLD_EXPIRED,
+            *_SHOWN,
+        ),
     ),
     Operation(
         id="cancel",

@@ -170,6 +170,19 @@ NOT_CONFIRMABLE = ProblemType(
     ),
     next=Text("Buat reservasi baru bila masih memerlukan tempat.", "Make a new reservation if you still need a place."),
 )
+PAYMENT_REFERENCE_DIFFERS = ProblemType(
+    name="payment-reference-differs",
+    status=409,
+    title=Text("Nomor pembayaran berbeda", "Another payment reference"),
+    detail=Text(
+        "Reservasi ini sudah dikonfirmasi dengan nomor pembayaran lain; nomor yang baru tidak dicatat.",
+        "This reservation was confirmed with another payment reference; the new one was not recorded.",
+    ),
+    next=Text(
+        "Reservasi tetap berlaku. Periksa apakah pembayaran dilakukan dua kali, dan bila ya, minta pengembaliannya.",
+        "The reservation stands. Check whether it was paid twice and, if so, ask for the second payment back.",
+    ),
+)
 HOLD_EXPIRED = ProblemType(
     name="hold-expired",
     status=410,

@@ -60,6 +60,28 @@ async def test_a_confirmed_reservation_is_in_the_records(stack: Any) -> None:
     assert "hold_expires_at" not in shown
 
 
+async def test_a_confirm_with_another_payment_is_not_passed_over(stack: Any) -> None:
+    held = await confirmed(stack)
+    before = await stack.ledger_state()
+    for language, word in (("id", "pembayaran"), ("en", "payment")):
+        other = {"json": {"payment_reference": "820261127002"}, "headers": {"Accept-Language": language}}
+        problem = (await stack.managed("POST", held, "/confirm", **other)).is_problem("payment-reference-differs", 409)
+        assert word in problem["detail"]
+        assert word in problem["next"]
+        assert "820261127" not in str(problem)
+    for same in ({}, {"json": {"payment_reference": "820261127001"}}):
+        again = await stack.managed("POST", held, "/confirm", **same)
+        assert (again.status, again.json["booking_code"]) == (200, held["booking_code"])
+    assert await stack.ledger_state() == before
+
+
+async def test_a_reference_does_not_contradict_a_confirm_without_one(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    for body in ({}, {"payment_reference": "820261127001"}, {"payment_reference": "820261127002"}):
+        reply = await stack.managed("POST", held, "/confirm", json=body)
+        assert (reply.status, reply.json["status"]) == (200, "confirmed")
+
+
 @pytest.mark.parametrize(
     "body", [b'{"payment_reference": ""}', b'{"payment_reference": "a b"}', b'{"amount": 1}', b"[]", b"x"]
 )
