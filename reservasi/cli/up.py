@@ -14,12 +14,24 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, configured, err, fail, out, print_json, run
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    AsJson,
+    DataDir,
+    configured,
+    err,
+    fail,
+    masked,
+    out,
+    print_json,
+    run,
+    warn,
+)
 from reservasi.cli.programs import DAYS_DEFAULT, import_program
 from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
 from reservasi.cli.staff import add_staff
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
-from reservasi.errors import ConfigurationError, EmbeddedServerError
+from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerFenced
 from reservasi.front.probe import wait_ready
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.model import StaffRole
@@ -32,6 +44,7 @@ from reservasi.supervisor import Role, Supervisor
 PROGRAMS_DIR = Path("config/programs")
 STAFF_KEY_FILE = "staff-api-key"
 DEMO_STAFF = "demo"
+STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
 
 
 def up(
@@ -48,7 +61,8 @@ def up(
     programs = _demo_programs() if demo else []
     try:
         _refuse_taken_ports(settings)
-        with occupied(settings.data_dir, run_as=settings.run_as):
+        embedded = not (settings.redis_url and settings.postgres_dsn)
+        with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
             run(_up(settings, programs, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
@@ -96,16 +110,25 @@ async def _start(supervisor: Supervisor, settings: Settings, programs: list[Prog
     await _start_stores(supervisor, settings)
     with err.status("schema"):
         await upgrades.upgrade(postgres_dsn(settings))
-    if programs:
-        await _load_demo(settings, programs, quiet=as_json)
-    environment = _environment(settings)
-    command = (sys.executable, "-m", "reservasi.cli.serve")
-    await supervisor.start(Role(name="worker", argv=(*command, "worker"), env=environment))
-    fronts = Role(name="fronts", argv=(*command, "api"), env=environment)
-    await supervisor.start(fronts)
+    fenced = await _load_demo(settings, programs, quiet=as_json) if programs else []
+    for role in roles(settings, _environment(settings)):
+        await supervisor.start(role)
     with err.status("fronts"):
-        await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s)
-    _announce(settings, as_json=as_json)
+        # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
+        ready = await wait_ready(
+            settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
+        )
+    _announce(settings, ready=ready, as_json=as_json)
+
+
+def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
+    """The worker and the fronts, in the order in which they start."""
+    command = (sys.executable, "-m", "reservasi.cli.serve")
+    stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
+    return (
+        Role(name="worker", argv=(*command, "worker"), env=environment, stop_timeout_s=stop_timeout_s),
+        Role(name="fronts", argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
+    )
 
 
 async def _start_stores(supervisor: Supervisor, settings: Settings) -> None:
@@ -126,18 +149,27 @@ def _demo_programs() -> list[Program]:
     return [read_program(file) for file in files]
 
 
-async def _load_demo(settings: Settings, programs: list[Program], *, quiet: bool) -> None:
-    """Every shipped program; those marked as a demo open now. What exists already is left as it is."""
+async def _load_demo(settings: Settings, programs: list[Program], *, quiet: bool) -> list[str]:
+    """Every shipped program; those marked as a demo open now. What exists already is left as it is.
+
+    Returns the programs that were left out, since their ledgers are fenced.
+    """
+    fenced: list[str] = []
     async with open_operations(settings) as operations:
         for program in programs:
             first = dt.datetime.now(program.zone).date()
             last = first + dt.timedelta(days=DAYS_DEFAULT)
-            await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+            try:
+                await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+            except LedgerFenced as error:  # the service must answer "recovering", not stay away
+                fenced.append(program.id)
+                warn(f"the program {program.id} is not imported: {error}")
         key_file = Places.of(settings.data_dir).data_dir / STAFF_KEY_FILE
         if not key_file.exists():
             key = await add_staff(operations, DEMO_STAFF, StaffRole.OPERATOR)
             key_file.touch(mode=0o600)
             key_file.write_text(f"{key}\n")
+    return fenced
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
@@ -153,21 +185,24 @@ def _environment(settings: Settings) -> Mapping[str, str]:
     return environment
 
 
-def _announce(settings: Settings, *, as_json: bool) -> None:
+def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:
     key_file = settings.data_dir / STAFF_KEY_FILE
     addresses = {
         "api": f"http://{settings.host}:{settings.port}",
         "admin": f"http://{settings.admin_host}:{settings.admin_port}",
         "worker_admin": f"http://{settings.admin_host}:{settings.worker_admin_port}",
-        "redis": redis_url(settings),
-        "postgres": postgres_dsn(settings),
+        "redis": masked(redis_url(settings)),
+        "postgres": masked(postgres_dsn(settings)),
         "data_dir": str(settings.data_dir),
     }
     if key_file.exists():
         addresses["staff_api_key"] = str(key_file)
     if as_json:
-        print_json(addresses)
+        print_json({"ready": ready, **addresses})
         return
-    out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
+    if ready:
+        out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
+    else:
+        out.print("[bold yellow]reservasi is recovering[/]: it sells nothing yet, ask reservasi doctor why")
     for name, address in addresses.items():
         out.print(f"  [dim]{name:<14}[/] {address}")

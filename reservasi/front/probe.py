@@ -16,25 +16,29 @@ def parses_in_c() -> bool:
     return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
 
 
-async def wait_ready(host: str, admin_port: int, timeout_s: float) -> None:
-    """Return when a front says that it can answer.
+async def wait_ready(host: str, admin_port: int, timeout_s: float, *, any_answer: bool = False) -> bool:
+    """Whether a front says that it is ready, waiting at most so long for it; with `any_answer` its first word counts.
+
+    False means that a front runs and says that it is not ready, as while the ledger is fenced.
 
     Raises:
-        EmbeddedServerError: none did in time.
+        EmbeddedServerError: no front said anything in time.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     url = f"http://{host}:{admin_port}/readyz"
-    said = "no answer"
+    failed, answered = "no answer", False
     timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-        while loop.time() < deadline:
+        while loop.time() < deadline and not (answered and any_answer):
             try:
                 async with session.get(url) as response:
+                    answered = True
                     if response.status == 200:
-                        return
-                    said = await response.text()
+                        return True
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                said = type(error).__name__
+                failed = type(error).__name__
             await asyncio.sleep(PAUSE_S)
-    raise EmbeddedServerError(f"no front was ready within {timeout_s:g} s; {url} last said: {said}")
+    if not answered:
+        raise EmbeddedServerError(f"no front answered within {timeout_s:g} s: {url}: {failed}")
+    return False

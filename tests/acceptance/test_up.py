@@ -1,18 +1,30 @@
 """`reservasi up --demo` as a newcomer meets it: one command, the README's lines, and the same data the next time."""
 
+import asyncio
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+import redis
+
+from reservasi.cli.up import _announce, roles
+from reservasi.errors import EmbeddedServerError
+from reservasi.front.admin import serve_admin
+from reservasi.front.probe import wait_ready
+from reservasi.settings import load
 
 ROOT = Path(__file__).parents[2]
 CLI = (sys.executable, "-m", "reservasi.cli")
@@ -30,22 +42,37 @@ def free_port() -> int:
 class Up:
     """A running `reservasi up --demo`."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, cwd: Path, environment: Mapping[str, str]) -> None:
         self.port, self.admin_port, self.worker_port = free_port(), free_port(), free_port()
         self.data_dir = data_dir
         self.log_path = data_dir.with_suffix(".log")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [*CLI, "up", "--demo", "--json", "--data-dir", str(data_dir), *self._ports()],
-                cwd=ROOT,
+                cwd=cwd,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "RESERVASI_WORKER_ADMIN_PORT": str(self.worker_port)},
+                env={**os.environ, "RESERVASI_WORKER_ADMIN_PORT": str(self.worker_port), **environment},
             )
+        try:
+            self.addresses: dict[str, Any] = json.loads(self._announced())
+        except BaseException:
+            self.process.kill()
+            self.process.wait(STOP_TIMEOUT_S)
+            raise
+
+    def _announced(self) -> bytes:
+        """The line that is printed once the fronts answer; it ends early only with the process."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()  # printed once the fronts are ready; ends early only with the process
-        assert line, self.log_path.read_text()
-        self.addresses: dict[str, str] = json.loads(line)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        line = b""
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            assert readable, f"nothing was announced within {START_TIMEOUT_S} s:\n{self.log_path.read_text()}"
+            part = os.read(self.process.stdout.fileno(), 65_536)
+            assert part, line.decode() + self.log_path.read_text()
+            line += part
+        return line
 
     def _ports(self) -> list[str]:
         return ["--port", str(self.port), "--admin-port", str(self.admin_port), "--processes", "2"]
@@ -53,6 +80,13 @@ class Up:
     def admin(self, path: str, port: int | None = None) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port or self.admin_port}{path}", timeout=10) as response:
             return response.status, response.read().decode()
+
+    def refused(self, path: str) -> tuple[int, str]:
+        """Status and problem type of a read that is not answered."""
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+        with refusal.value as response:
+            return response.code, json.load(response)["type"].rpartition("/")[2]
 
     def command(self, *words: str) -> Any:
         done = subprocess.run(
@@ -72,8 +106,8 @@ class Up:
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[Up]:
-    up = Up(data_dir)
+def running(data_dir: Path, cwd: Path = ROOT, **environment: str) -> Iterator[Up]:
+    up = Up(data_dir, cwd, environment)
     try:
         yield up
     finally:
@@ -102,6 +136,7 @@ def run_walk_through(up: Up) -> list[str]:
 
 def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -> None:
     with running(data_dir) as up:
+        assert up.addresses["ready"] is True
         assert up.admin("/livez")[0] == up.admin("/readyz")[0] == up.admin("/livez", up.worker_port)[0] == 200
         quota, hold, confirmed, read_back = map(
             json.loads, ['"' + (lines := run_walk_through(up))[0] + '"', *lines[1:]]
@@ -120,16 +155,87 @@ def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -
         run_walk_through(up)
 
 
+def until(condition: Any, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_dir: Path) -> None:
+    with running(data_dir) as up:
+        recorded = re.compile(r'reservasi_recorded_seq\{program="surabaya"\} [1-9]')
+        until(lambda: recorded.search(up.admin("/metrics")[1]))
+        with redis.Redis.from_url(up.addresses["redis"]) as client:
+            client.flushall()
+        assert up.stop() == 0
+    with running(data_dir) as up:
+        assert up.addresses["ready"] is False
+        assert "the program surabaya is not imported: the ledger of surabaya is fenced: behind" in (
+            up.log_path.read_text()
+        )
+        assert up.refused("/v1/availability?program=surabaya") == (503, "recovering")
+        assert 'reservasi_ledger_owned{program="surabaya"} 0.0' in up.admin("/metrics")[1]
+        assert up.process.poll() is None
+        assert up.stop() == 0
+
+
+def test_servers_that_exist_are_used_and_none_is_started(
+    data_dir: Path, valkey_url: str, database: str, program: str
+) -> None:
+    programs = data_dir / "checkout" / "config" / "programs"
+    programs.mkdir(parents=True)
+    shipped = (ROOT / "config" / "programs" / "surabaya.toml").read_text()
+    (programs / "program.toml").write_text(shipped.replace('id = "surabaya"', f'id = "{program}"'))
+    closed = data_dir / "closed"  # to the account of the servers, which do not run
+    closed.mkdir(mode=0o700)
+    place, checkout = closed / "data", data_dir / "checkout"
+    environment = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": database}
+    for _ in range(2):  # what exists already is no obstacle
+        with running(place, checkout, **environment) as up:
+            assert (up.addresses["redis"], up.addresses["postgres"]) == (valkey_url, database)
+            assert up.addresses["ready"] is True
+            with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/v1/availability?program={program}") as response:
+                assert json.load(response)["quotas"]
+            assert up.stop() == 0
+    assert not any((place / name).exists() for name in ("valkey", "postgres", "run"))
+
+
+def test_addresses_are_announced_without_passwords(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load(
+        data_dir=data_dir, redis_url="redis://:hush@ledger.example", postgres_dsn="postgresql://app:hush@records/db"
+    )
+    for as_json in (True, False):
+        _announce(settings, ready=False, as_json=as_json)
+        said = capsys.readouterr().out
+        assert "hush" not in said
+        assert "postgresql://app:***@records/db" in said
+        assert "recovering" in said or json.loads(said)["ready"] is False
+
+
+async def test_a_front_that_is_not_ready_is_told_from_one_that_is_not_there() -> None:
+    port = free_port()
+    with pytest.raises(EmbeddedServerError, match=f"no front answered within 0.1 s.*:{port}/readyz"):
+        await wait_ready("127.0.0.1", port, 0.1)
+    async with serve_admin(lambda: {"availability": False}, "127.0.0.1", port):
+        assert not await wait_ready("127.0.0.1", port, 0.5)
+        async with asyncio.timeout(10):
+            assert not await wait_ready("127.0.0.1", port, 600, any_answer=True)
+    async with serve_admin(lambda: {"availability": True}, "127.0.0.1", port):
+        assert await wait_ready("127.0.0.1", port, 10)
+
+
+def test_processes_get_the_time_to_stop_that_requests_are_given() -> None:
+    assert [role.stop_timeout_s for role in roles(load(shutdown_timeout_s=40), {})] == [45, 45]
+
+
 def test_nothing_is_left_running_when_up_is_killed(data_dir: Path) -> None:
     with running(data_dir) as up:
         children = descendants(up.process.pid)
         assert len(children) >= 5  # Valkey, PostgreSQL and its own, worker, gunicorn and two fronts
         up.process.kill()
         up.process.wait(STOP_TIMEOUT_S)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while any(is_running(pid) for pid in children):
-            assert time.monotonic() < deadline, [pid for pid in children if is_running(pid)]
-            time.sleep(0.05)
+        until(lambda: not any(is_running(pid) for pid in children), STOP_TIMEOUT_S)
 
 
 def descendants(pid: int) -> list[int]:
