@@ -1,24 +1,34 @@
 """What a front asks for: sold out from memory, replays from the ledger, returned places at once, three ways to cancel."""
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
+import msgpack
+import msgspec
 import pytest
 
 from reservasi.availability import Availability
+from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import ConfigurationError, LedgerUnreachable
+from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Outcome, Position, SetQuota, State
 from reservasi.reservations import Applicant, ClaimRequest, Contact, Reservations
 from reservasi.sealing import Sealing, create_key_ring, program_tag
-from tests.ledgers import Ledger, eventually, function_calls, open_group, open_ledger, quota_set
+from tests.ledgers import Ledger, claim, eventually, function_calls, open_group, open_ledger, quota_set
+from tests.personal import stored, traces
 from tests.proxy import open_proxy
 from tests.views import caught_up, open_view, says_sold_out
 
+START_TIMEOUT_S = 60
 AGAIN_S = 0.1  # a place that was given back can be claimed within this
 
 
@@ -33,14 +43,15 @@ class Front:
     quota: str
 
 
-@pytest.fixture
-async def front(valkey_url: str, program: str) -> AsyncIterator[Front]:
-    client = open_client(valkey_url)
+@asynccontextmanager
+async def open_front(url: str, program: str) -> AsyncIterator[Front]:
+    """A front on a ledger of its own, with one quota of two places."""
+    client = open_client(url)
     recorded = RecordedPositions(client)
     async with (
-        open_ledger(valkey_url, program) as ledger,
-        open_view(valkey_url, program) as view,
-        open_group(valkey_url, program) as group,
+        open_ledger(url, program) as ledger,
+        open_view(url, program) as view,
+        open_group(url, program) as group,
     ):
         reservations = Reservations(Sealing(create_key_ring()), view, recorded, confirm_wait_ms=200)
         reservations.serve(program, group)
@@ -51,6 +62,12 @@ async def front(valkey_url: str, program: str) -> AsyncIterator[Front]:
         yield Front(ledger, view, reservations, group, quota)
         await recorded.close()
     await client.aclose()
+
+
+@pytest.fixture
+async def front(valkey_url: str, program: str) -> AsyncIterator[Front]:
+    async with open_front(valkey_url, program) as opened:
+        yield opened
 
 
 def _request(front: Front, number: int, people: int = 1, *, name: str = "Siti", key: str = "") -> ClaimRequest:
@@ -213,12 +230,98 @@ async def test_programs_whose_ids_start_alike_are_refused(front: Front) -> None:
     front.reservations.serve(front.ledger.program, front.group)
 
 
+async def _busy_day(front: Front) -> tuple[list[str], str]:
+    """Everything that a front asks of the ledger; the personal data in it, and a reservation that came of it."""
+    reservations = front.reservations
+    request = _request(front, 1, 2, name="Siti Nurhaliza", key="the-key-of-siti")
+    reservation_id, _ = await reservations.claim(request)
+    await reservations.claim(request)  # a replay
+    await reservations.claim(_request(front, 1, 2, name="Somebody Else", key="the-key-of-siti"))
+    await reservations.claim(_request(front, 1, 2, name="Siti Nurhaliza", key="another-key-of-siti"))
+    await reservations.claim(_request(front, 2, name="Late Comer"))
+    await reservations.confirm(reservation_id, "PAY-1")
+    await reservations.confirm(reservation_id, "PAY-1")
+    await reservations.find(reservation_id)
+    await reservations.cancel(reservation_id)
+    niks = [applicant.nik for applicant in (*request.applicants, *_request(front, 2).applicants)]
+    said = ["Siti Nurhaliza", "Somebody Else", "Late Comer", "siti@example.org", "1990-01-01"]
+    return [*niks, *said, "the-key-of-siti", "another-key-of-siti"], reservation_id
+
+
 async def test_personal_data_reaches_neither_ledger_nor_journal(front: Front) -> None:
-    request = _request(front, 1, 2, name="Siti Nurhaliza")
-    await front.reservations.claim(request)
-    content = b"".join(value or b"" for value in (await front.ledger.dump()).values())
-    for secret in (b"Siti", b"Nurhaliza", b"35780101", b"example.org", b"1990", b"key-1"):
-        assert secret not in content
+    secrets, reservation_id = await _busy_day(front)
+    places = await stored(front.ledger.client, front.ledger.program)
+    assert traces(places, secrets) == []
+    # What must be there is found there: the search reads the reservations and the journal.
+    seen = {place.rpartition(":")[0] for place in traces(places, [reservation_id])}
+    program = front.ledger.program
+    assert {f"key {keys.reservations(program)}", f"key {keys.journal(program)}"} <= seen
+
+
+@pytest.mark.parametrize("field", ["sealed", "fingerprint", "reservation_id", "persons"])
+async def test_a_nik_in_a_claim_would_be_found(front: Front, field: str) -> None:
+    nik = "3578014107900001"
+    planted = msgspec.structs.replace(claim(quota=front.quota), **{field: (nik,) if field == "persons" else nik})
+    assert (await front.ledger.one(planted)).outcome is Outcome.HELD
+    assert traces(await stored(front.ledger.client, front.ledger.program), [nik])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"3578014107900001",
+        b"33353738303134313037393030303031",
+        base64.b64encode(b"3578014107900001"),
+        base64.b64encode(b'{"nik":"3578014107900001","name":"Siti"}'),
+        base64.b64encode(b'{"nik" :"3578014107900001","name":"Siti"}'),
+        base64.b64encode(b'{"nik": "3578014107900001" ,"name":"Siti"}'),
+        msgpack.packb(["h", 3578014107900001]),
+        msgpack.packb(["h", 3578014107900001.0]),
+        b"3.5780141079e+15",
+        hashlib.sha256(b"3578014107900001").digest(),
+        hashlib.sha1(b"3578014107900001").hexdigest().encode(),
+    ],
+)
+async def test_a_nik_in_any_form_and_place_would_be_found(front: Front, form: bytes) -> None:
+    client, program = front.ledger.client, front.ledger.program
+    place = f"{{{program}}}:planted:".encode()
+    text = b"before" + form + b"after"
+    await client.set(place + b"string", text)
+    await client.set(place + text, b"a key's name")
+    await client.hset(place + b"hash", mapping={b"field": text})
+    await client.hset(place + b"field", mapping={text: b"value"})
+    await client.rpush(place + b"list", text)
+    await client.sadd(place + b"set", text)
+    await client.zadd(place + b"zset", {text: 1.0})
+    await client.xadd(place + b"stream", {b"events": text})
+    found = await stored(client, program)
+    planted = {name: content for name, content in found.items() if ":planted:" in name}
+    assert len(planted) == 8
+    for name, content in planted.items():
+        assert traces({name: content}, ["3578014107900001"]), name
+
+
+async def test_personal_data_reaches_no_file_of_the_ledger(data_dir: Path, program: str) -> None:
+    server = EmbeddedValkey(data_dir, START_TIMEOUT_S)
+    await server.start()
+    try:
+        async with open_front(server.url, program) as front:
+            secrets, reservation_id = await _busy_day(front)
+            places = _files(data_dir)
+            assert traces(places, secrets) == []
+            assert any("appendonly" in place for place in traces(places, [reservation_id]))
+            # The same search finds what is there: a claim that would carry the person in clear.
+            planted = msgspec.structs.replace(claim(quota=front.quota), sealed=secrets[0])
+            assert (await front.ledger.one(planted)).outcome is Outcome.HELD
+            assert any("appendonly" in place for place in traces(_files(data_dir), secrets))
+    finally:
+        await server.stop()
+
+
+def _files(data_dir: Path) -> dict[str, bytes]:
+    """What the server wrote: its append-only file, which is synced before each answer, its log, its configuration."""
+    written = [path for path in data_dir.rglob("*") if path.is_file() and "programs" not in path.parts]
+    return {str(path.relative_to(data_dir)): path.read_bytes() for path in written}
 
 
 async def test_an_unreachable_ledger_is_not_called_sold_out(valkey_url: str, front: Front) -> None:
