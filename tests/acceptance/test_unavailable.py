@@ -11,7 +11,6 @@ from reservasi.bootstrap import open_front
 from reservasi.errors import LedgerFault
 from reservasi.front.admin import front_readiness
 from reservasi.ledger import keys
-from reservasi.metrics import exposition
 from tests.proxy import open_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -127,15 +126,3 @@ async def test_a_bug_is_answered_without_details(
     assert "secret details" not in reply.text
     logged = capsys.readouterr()
     assert problem["request_id"] in logged.out + logged.err
-
-
-async def test_no_nik_in_what_the_service_says_of_itself(stack: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    body = stack.body(await stack.quota())
-    nik = body["applicants"][0]["nik"]
-    await stack.claim(body)
-    await stack.claim({**body, "contact": {"phone": nik, nik: nik}})
-    await stack.request("POST", "/v1/reservations", data=f"{nik}".encode(), headers={"Idempotency-Key": "k"})
-    await stack.request("GET", f"/v1/availability?office={nik}.")
-    said = capsys.readouterr()
-    assert nik.encode() not in exposition()
-    assert nik not in said.out + said.err
