@@ -142,7 +142,7 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
 
 def _record(packed: bytes) -> LedgerRecord:
     """A packed reservation, in the order of R in `lua/shared.lua`."""
-    state, quota, _fingerprint, deadline_ms, held_seq, seq, *persons = msgpack.unpackb(packed)
+    state, quota, _fingerprint, deadline_ms, held_seq, seq, _reference, *persons = msgpack.unpackb(packed)
     return LedgerRecord(
         state=wire.STATES[state],
         quota=quota,

@@ -22,7 +22,6 @@ log = structlog.get_logger()
 CALL_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 0.2
 DRAIN_EVENTS_MAX = 2000  # read at once while the chain is checked
-FIRST_EPOCH = 1
 
 
 class Ownership(StrEnum):
@@ -31,26 +30,37 @@ class Ownership(StrEnum):
     OWNED = "owned"  # this run may sell
     BEHIND = "behind"  # the records have seen more than the ledger knows
     DIVERGED = "diverged"  # ledger and records tell different histories
+    SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     MOVED = "moved"  # somebody else was at it: look again
 
 
 async def own_ledger(program: str, connection: LedgerConnection, journal: Journal, records: Records) -> Ownership:
     """Compare a program's ledger with the records, and own it when nothing that is recorded would be forgotten.
 
+    Each run of a server is owned under an epoch of its own, claimed in the records first: what a ledger accepted and
+    lost before can then never be taken for what it accepts under the same seq afterwards.
+
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared; nothing was changed.
     """
     meta = await connection.meta(CALL_TIMEOUT_S)
-    if meta.owned:
-        return Ownership.OWNED
     seen = meta.position
+    epochs = await records.epochs(program)
+    latest = epochs[-1] if epochs else None
+    if meta.owned and (latest is None or latest.epoch <= seen.epoch):
+        return Ownership.OWNED
+    if meta.owned and latest is not None and latest.run_id != meta.run_id:
+        return Ownership.SUPERSEDED
     recorded = await records.position(program) or Position(epoch=0, seq=0)
     if (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq):
         return Ownership.BEHIND
     if not await _leads_to(journal, recorded, seen):
         return Ownership.DIVERGED
-    outcome = await connection.own(seen, seen.epoch or FIRST_EPOCH, CALL_TIMEOUT_S)
-    return Ownership.MOVED if outcome == "moved" else Ownership.OWNED
+    epoch = max(seen.epoch, latest.epoch if latest else 0) + 1
+    if not await records.claim_epoch(program, epoch, seen.seq, meta.run_id):
+        return Ownership.MOVED
+    outcome = await connection.own(seen, epoch, CALL_TIMEOUT_S)
+    return Ownership.OWNED if outcome == "owned" else Ownership.MOVED
 
 
 async def _leads_to(journal: Journal, recorded: Position, tip: Position) -> bool:
@@ -95,6 +105,9 @@ class Owner:
             result = await own_ledger(self._program, self._connection, self._journal, self._records)
         except (Unavailable, LedgerFault) as error:
             result = str(error)
+        except Exception as error:  # nobody else would own the ledger again
+            log.exception("ledger_ownership_failed", program=self._program)
+            result = f"{type(error).__name__}"
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
         if result != self._last:  # said when it changes, not five times a second
             level = log.info if result == Ownership.OWNED else log.error

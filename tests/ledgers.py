@@ -123,7 +123,7 @@ class Ledger:
     async def own(self) -> str:
         """Own it where it is, without asking any records."""
         seen = (await self.connection.meta(TIMEOUT_S)).position
-        return await self.connection.own(seen, seen.epoch or 1, TIMEOUT_S)
+        return await self.connection.own(seen, seen.epoch + 1, TIMEOUT_S)
 
     async def snapshot(self) -> wire.Snapshot:
         found = await self.connection.snapshot(TIMEOUT_S)

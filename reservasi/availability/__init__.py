@@ -19,6 +19,7 @@ __all__ = ["Availability", "ProgramView", "QuotaState"]
 QuotaState = Literal["not-open", "open", "sold-out", "closed"]
 
 KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
+CLOCK_MARGIN_MS = 1000  # by which this process may be wrong about the ledger's clock
 ALTERNATIVES_KEPT_MAX = 10_000
 ALTERNATIVES_FRESH_S = 0.5
 
@@ -128,11 +129,14 @@ class Availability:
             return False
         if asyncio.get_running_loop().time() - follower.fresh_at > self._stale_s:
             return False
-        # Opening and closing are the ledger's to judge where they are near; one second covers what clocks differ.
+        # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
         now_ms = self.now_ms(quota_id.partition(".")[0])
+        due_at_ms = follower.view.due_at_ms(quota_id)
+        if due_at_ms is not None and due_at_ms <= now_ms + CLOCK_MARGIN_MS:
+            return False
         terms = quota.terms
-        is_open = not terms.closed and terms.opens_at_ms < now_ms - 1000
-        return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + 1000)
+        is_open = not terms.closed and terms.opens_at_ms < now_ms - CLOCK_MARGIN_MS
+        return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + CLOCK_MARGIN_MS)
 
     def state(self, quota: Quota, now_ms: int) -> QuotaState:
         """What a claim would meet, in the ledger's order of precedence."""

@@ -18,6 +18,9 @@ ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.0
 SNAPSHOT_TIMEOUT_S = 5.0
+META_TIMEOUT_S = 2.0
+LOOK_INTERVAL_S = 0.5  # between two looks at whether the ledger is still the one that is followed
+CLOCK_JUMP_MS = 5000
 
 
 class Follower:
@@ -69,9 +72,9 @@ class Follower:
         snapshot = await self._connection.snapshot(SNAPSHOT_TIMEOUT_S)
         if snapshot is None:
             return False
+        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
         # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
         ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
-        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
         self.view.reset(snapshot, ids, self._note_change())
         self._set_ready(True)
         VIEW_RESYNCS.labels(self._program).inc()
@@ -79,14 +82,35 @@ class Follower:
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
+        look_at_s = loop.time() + LOOK_INTERVAL_S
         while True:
             entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, self._block_ms)
+            if loop.time() >= look_at_s and not entries:
+                await self._check_ledger()
+                look_at_s = loop.time() + LOOK_INTERVAL_S
             if entries:
                 version = self._note_change()
                 for entry in entries:
                     self.view.apply(entry, version)
-                self.clock_offset_ms = max(self.clock_offset_ms, entries[-1].at_ms - loop.time() * 1000)
+                self._follow_clock(entries[-1].at_ms - loop.time() * 1000)
             self.fresh_at = loop.time()
+
+    def _follow_clock(self, offset_ms: float) -> None:
+        """Read late, an entry makes the clock seem slow: what is ahead is believed, or a clock that was set back."""
+        if offset_ms > self.clock_offset_ms or offset_ms < self.clock_offset_ms - CLOCK_JUMP_MS:
+            self.clock_offset_ms = offset_ms
+
+    async def _check_ledger(self) -> None:
+        """A journal in which nothing new appears may be another one: an emptied or restored server's.
+
+        Raises:
+            JournalGap: the ledger is not owned, or is not where this view has seen it.
+        """
+        meta = await self._connection.meta(META_TIMEOUT_S)
+        seen, here = meta.position, self.view.position
+        same_seq_other_chain = seen.seq == here.seq and seen.chain != here.chain
+        if not meta.owned or (seen.epoch, seen.seq) < (here.epoch, here.seq) or same_seq_other_chain:
+            raise JournalGap("the ledger is not the one that was followed, or waits to be owned")
 
     def _set_ready(self, ready: bool) -> None:
         self.ready = ready

@@ -27,6 +27,8 @@ class ProgramView:
         self.known_ids: set[str] = set()
         self.position = Position(epoch=0, seq=0)
         self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
+        self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or place on its way back -> when it is due, ms
+        self._due_at_ms: dict[str, int | None] = {}  # the earliest of those, worked out when it is asked for
 
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
@@ -34,6 +36,8 @@ class ProgramView:
         self.known_ids = set(ids)
         self.position = snapshot.position
         self.changed_at = dict.fromkeys(self.quotas, version)
+        self._timers = {quota_id: dict(timers) for quota_id, timers in snapshot.timers.items()}
+        self._due_at_ms = {}
 
     def apply(self, entry: JournalEntry, version: int) -> None:
         """Apply one entry's events."""
@@ -41,21 +45,47 @@ class ProgramView:
             match event:
                 case Held():
                     self.known_ids.add(event.reservation_id)
+                    self._timers.setdefault(event.quota, {})[event.reservation_id] = event.deadline_ms
                     self._count(event.quota, held=event.places)
                 case Confirmed():
+                    self._stop_timer(event.quota, event.reservation_id)
                     self._count(event.quota, held=-event.places, confirmed=event.places)
                 case Ended():
+                    self._stop_timer(event.quota, event.reservation_id)
                     returning = event.places if event.returns_at_ms else 0
+                    if returning:
+                        self._timers.setdefault(event.quota, {})[f"+{event.seq}:{event.places}"] = event.returns_at_ms
                     if event.state is State.CANCELLED:
                         self._count(event.quota, confirmed=-event.places, returning=returning)
                     else:
                         self._count(event.quota, held=-event.places, returning=returning)
                 case Returned():
+                    self._stop_return(event)
                     self._count(event.quota, returning=-event.places)
                 case QuotaSet():
                     self._set(event)
+            self._due_at_ms.pop(event.quota, None)
             self.changed_at[event.quota] = version
         self.position = entry.position
+
+    def due_at_ms(self, quota_id: str) -> int | None:
+        """When the next hold of the quota ends or the next place returns; None when nothing is under way."""
+        if quota_id not in self._due_at_ms:
+            self._due_at_ms[quota_id] = min(self._timers.get(quota_id, {}).values(), default=None)
+        return self._due_at_ms[quota_id]
+
+    def _stop_timer(self, quota_id: str, timer: str) -> None:
+        timers = self._timers.get(quota_id)
+        if timers is not None:
+            timers.pop(timer, None)
+
+    def _stop_return(self, event: Returned) -> None:
+        """The event does not name its timer: it is the earliest of those with as many places."""
+        timers = self._timers.get(event.quota, {})
+        ends_with = f":{event.places}"
+        returning = [timer for timer in timers if timer[0] == "+" and timer.endswith(ends_with)]
+        if returning:
+            del timers[min(returning, key=timers.__getitem__)]
 
     def _count(self, quota_id: str, *, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:
         quota = self.quotas[quota_id]

@@ -5,8 +5,9 @@ repeat is decided by the caller, who knows the deadlines.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 import redis.asyncio as redis_asyncio
@@ -19,9 +20,12 @@ from reservasi.ledger import keys, wire
 from reservasi.ledger.library import Library
 from reservasi.model import Position
 
-# On a failover redis-py may also raise these, out of its own half-closed connection.
-LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, AttributeError, TypeError)
+LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
+T = TypeVar("T")
+# On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
+BROKEN = (*LOST, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 10.0  # longer than any blocking read; a route that died in silence is noticed after so long
 # A replica, a full disk, too few replicas, a cluster that lost a primary: it may be over in a moment.
 REFUSES_WRITES = ("READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
@@ -39,6 +43,7 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
 
     position: Position  # epoch 0, seq 0 when empty
     owned: bool
+    run_id: str  # of the server, new at each of its starts
 
 
 def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.Redis:
@@ -49,7 +54,7 @@ def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.R
         timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=None,
+        socket_timeout=READ_TIMEOUT_S,
     )
     return redis_asyncio.Redis(connection_pool=pool)
 
@@ -81,23 +86,37 @@ class LedgerConnection:
         Raises:
             LedgerUnreachable: no connection, or not every reply came in time; the calls may have been carried out.
         """
+        async with self._reaching(timeout_s):
+            replies = await self._round_trip(frames)
+            for _ in range(ROUND_TRIPS_MAX - 1):
+                newer = self._adopt_epoch(replies)
+                if not ((newer and any(map(_is_fenced, replies))) or await self._load_where_missing(replies)):
+                    break
+                replies = await self._round_trip(frames)
+            self._adopt_epoch(replies)
+            return replies
+
+    @asynccontextmanager
+    async def _reaching(self, timeout_s: float) -> AsyncIterator[None]:
+        """Work on the open connection; whatever interrupts it drops it, so that no later call reads a late reply."""
         try:
             async with asyncio.timeout(timeout_s):
                 if not self.connected:
-                    await self._connection.connect()
-                replies = await self._round_trip(frames)
-                for _ in range(ROUND_TRIPS_MAX - 1):
-                    if not (self._adopt_epoch(replies) or await self._load_where_missing(replies)):
-                        break
-                    replies = await self._round_trip(frames)
-                self._adopt_epoch(replies)
-                return replies
+                    await self._asked(self._connection.connect())
+                yield
         except LOST as error:
             await self.drop()
             raise LedgerUnreachable(f"the ledger of {self._program} does not answer: {type(error).__name__}") from error
-        except asyncio.CancelledError:
-            await self.drop()  # replies may be on their way: the next call must not read them as its own
+        except BaseException:
+            await self.drop()
             raise
+
+    async def _asked(self, call: Awaitable[T]) -> T:
+        """The result of one of redis-py's calls."""
+        try:
+            return await call
+        except (AttributeError, TypeError) as error:
+            raise ConnectionResetError(f"half-closed: {error}") from error
 
     async def snapshot(self, timeout_s: float) -> wire.Snapshot | None:
         """Every quota at one position; None while the ledger is fenced."""
@@ -109,7 +128,7 @@ class LedgerConnection:
     async def own(self, seen: Position, epoch: int, timeout_s: float) -> str:
         """Let this run of the server sell again under `epoch`, provided that the ledger still is where it was seen.
 
-        Returns the outcome: "owned", "exists" or "moved".
+        Returns the outcome: "owned" or "moved".
         """
         items = wire.pack([[seen.epoch, seen.seq, seen.chain, epoch]])
         (reply,) = await self.call([Frame(command="own", items=items)], timeout_s)
@@ -124,26 +143,21 @@ class LedgerConnection:
         Raises:
             LedgerUnreachable: the server does not answer.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                if not self.connected:
-                    await self._connection.connect()
-                await self._connection.send_command("HMGET", self._keys[0], "epoch", "seq", "chain", "run_id")
-                epoch, seq, chain, run_id = await self._connection.read_response()
-                await self._connection.send_command("INFO", "server")
-                server = text(await self._connection.read_response())
-        except LOST as error:
-            await self.drop()
-            raise LedgerUnreachable(f"the ledger of {self._program} does not answer: {type(error).__name__}") from error
+        async with self._reaching(timeout_s):
+            fields = ("epoch", "seq", "chain", "run_id")
+            await self._asked(self._connection.send_command("HMGET", self._keys[0], *fields))
+            epoch, seq, chain, owned_run_id = await self._asked(self._connection.read_response())
+            await self._asked(self._connection.send_command("INFO", "server"))
+            server = text(await self._asked(self._connection.read_response()))
+        run_id = server.partition("run_id:")[2].partition("\r\n")[0]
         position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
-        owned = run_id is not None and f"run_id:{text(run_id)}\r\n" in server
-        return LedgerMeta(position=position, owned=owned)
+        return LedgerMeta(position=position, owned=text(owned_run_id or b"") == run_id, run_id=run_id)
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
         try:
             await self._connection.disconnect(nowait=True)
-        except LOST:
+        except BROKEN:
             return
 
     async def _round_trip(self, frames: Sequence[Frame]) -> list[bytes | ReservasiError]:
@@ -152,12 +166,13 @@ class LedgerConnection:
             for frame in frames
         ]
         connection = self._connection
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        packed = connection.pack_commands(commands)
+        await self._asked(connection.send_packed_command(packed, check_health=False))
         return [await self._read_reply() for _ in frames]
 
     async def _read_reply(self) -> bytes | ReservasiError:
         try:
-            reply: bytes = await self._connection.read_response(disable_decoding=True)
+            reply: bytes = await self._asked(self._connection.read_response(disable_decoding=True))
             return reply
         except ResponseError as error:
             return _refusal(self._program, error)
@@ -174,11 +189,15 @@ class LedgerConnection:
         """A server that came up empty, or a first start, does not know the functions yet."""
         if not any(isinstance(reply, ReservasiError) and "Function not found" in str(reply) for reply in replies):
             return False
-        await self._connection.send_command("FUNCTION", "LOAD", "REPLACE", self._library.source)
+        await self._asked(self._connection.send_command("FUNCTION", "LOAD", "REPLACE", self._library.source))
         loaded = await self._read_reply()
         if isinstance(loaded, ReservasiError):
             raise loaded
         return True
+
+
+def _is_fenced(reply: bytes | ReservasiError) -> bool:
+    return not isinstance(reply, ReservasiError) and wire.peek_fenced(reply)
 
 
 def _refusal(program: str, error: ResponseError) -> ReservasiError:

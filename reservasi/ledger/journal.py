@@ -16,18 +16,20 @@ from reservasi.ledger.connection import LOST, text
 from reservasi.model import JournalEntry, Position, chain_hash
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
+EPOCHS_MAX = 100  # latest lineages that are named with a recorded position
 TRIM_MARGIN_SEQ = 5000  # recorded changes left in the stream for followers that lag
 START = Position(epoch=0, seq=0)
 IDS_PAGE = 1000
 
 
 class Journal:
-    """One program's journal. Each reader needs a client of its own, since a blocking read occupies a connection."""
+    """One program's journal. A blocking read occupies one of the client's connections while it lasts."""
 
     def __init__(self, client: redis_asyncio.Redis, program: str) -> None:
         self._client = client
         self._program = program
         self._stream = keys.journal(program)
+        self._entry_events = 1.0  # how many events an entry had lately, so that few are read in vain
 
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
         """The next entries after a position, verified; empty when none came within `block_ms` (0: do not wait).
@@ -40,7 +42,7 @@ class Journal:
             LedgerFault: an entry cannot be read.
         """
         position = after or START
-        count = max(1, min(events_max, ENTRIES_MAX))
+        count = max(1, min(int(events_max / self._entry_events), ENTRIES_MAX))
         since = f"{position.epoch}-{position.seq}"
         try:
             found = await self._client.xread({self._stream: since}, count=count, block=block_ms or None)
@@ -56,22 +58,28 @@ class Journal:
             entries.append(entry)
             events += len(entry.events)
             position = entry.position
+        if entries:
+            self._entry_events = max(1.0, events / len(entries))
         return entries
 
-    async def publish_recorded(self, position: Position, dead: Sequence[str] = ()) -> None:
+    async def publish_recorded(
+        self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """Say how far PostgreSQL has followed, and which reservations have a change that lies in the dead-letter table.
+
+        `epochs` has each lineage and the seq at which it branched off, in ascending order.
 
         Raises:
             LedgerUnreachable: the server does not answer; the position is said again with the next batch.
         """
-        message = json.dumps({"epoch": position.epoch, "seq": position.seq, "dead": list(dead)})
+        said = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
         try:
             # One transaction: whoever reads the position must also find the dead letters up to it.
             async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.hset(keys.recorded(self._program), mapping={"epoch": position.epoch, "seq": position.seq})
+                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
                 if dead:
                     pipeline.sadd(keys.dead_letters(self._program), *dead)
-                pipeline.publish(keys.recorded_channel(self._program), message)
+                pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
                 await pipeline.execute()
         except LOST as error:
             raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error

@@ -40,7 +40,7 @@ def timers(program: str) -> str:
 
 
 def tombstones(program: str) -> str:
-    """Sorted set: ended reservation by the time at which it may be forgotten."""
+    """Sorted set: ended reservation by the time it ended; the sweeper forgets it a day later."""
     return f"{{{program}}}:tombstones"
 
 
@@ -50,8 +50,11 @@ def journal(program: str) -> str:
 
 
 def recorded(program: str) -> str:
-    """Hash: the recorded position (epoch, seq), written by the recorder after its commit."""
+    """Hash: the recorded position with its epochs, written by the recorder after its commit."""
     return f"{{{program}}}:recorded"
+
+
+RECORDED_FIELD = "position"  # of that hash: JSON, as it is published
 
 
 def dead_letters(program: str) -> str:

@@ -6,13 +6,15 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import redis.asyncio as redis_asyncio
 import structlog
 
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, text
+from reservasi.ledger.journal import EPOCHS_MAX
 
 log = structlog.get_logger()
 
@@ -22,14 +24,41 @@ WAITERS_MAX = 20_000  # confirms of one program that may wait in one front; more
 LISTEN_S = 1.0  # after so long without a word the position is read, in case a message was lost
 
 
+class Lineage:
+    """What is recorded of one program: a position, and where each epoch branched off the one before it.
+
+    A ledger that lost changes goes on under a new epoch from an earlier seq, so that the same seq may mean two changes.
+    `(epoch, seq)` is recorded only when every later epoch branched off after it.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.seq = 0
+        self._bases: dict[int, int] = {}
+
+    def advance(self, epoch: int, seq: int, bases: Mapping[int, int]) -> None:
+        """Move on to a later position; an earlier one was said late and is ignored."""
+        if (epoch, seq) >= (self.epoch, self.seq):
+            self.epoch, self.seq = epoch, seq
+            self._bases = dict(bases) or self._bases
+
+    def contains(self, epoch: int, seq: int) -> bool:
+        """Whether the change is recorded."""
+        if self.seq < seq:
+            return False
+        later = {each: base for each, base in self._bases.items() if epoch < each <= self.epoch}
+        named_all = self.epoch <= epoch or len(self._bases) < EPOCHS_MAX or min(self._bases) <= epoch + 1
+        return named_all and all(seq <= base for base in later.values())
+
+
 class RecordedPositions:
     """The recorded position of each program, and those who wait for it to move."""
 
     def __init__(self, client: redis_asyncio.Redis) -> None:
         self._client = client
-        self._positions: dict[str, tuple[int, int]] = {}
+        self._lineages: dict[str, Lineage] = {}
         self._dead: dict[str, set[str]] = {}
-        self._waiters: dict[str, list[tuple[int, int, int, asyncio.Future[None]]]] = {}
+        self._waiters: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._order = itertools.count()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -46,18 +75,19 @@ class RecordedPositions:
 
     async def wait(self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float) -> bool:
         """Whether PostgreSQL has the change `(epoch, seq)` of a reservation, waiting at most so long for it."""
-        if self._positions.get(program, (0, 0)) < (epoch, seq):
+        lineage = self._lineages.setdefault(program, Lineage())
+        if lineage.seq < seq:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heap = self._waiters.setdefault(program, [])
             if len(heap) >= WAITERS_MAX:
                 return False
-            heapq.heappush(heap, (epoch, seq, next(self._order), future))
+            heapq.heappush(heap, (seq, next(self._order), future))
             try:
                 async with asyncio.timeout(timeout_s):
                     await future
             except TimeoutError:
                 return False
-        return reservation_id not in self._dead.get(program, ())
+        return lineage.contains(epoch, seq) and reservation_id not in self._dead.get(program, ())
 
     async def _follow(self, program: str) -> None:
         pause_s = PAUSE_MIN_S
@@ -69,24 +99,30 @@ class RecordedPositions:
                         await self._read(program)
                         pause_s = PAUSE_MIN_S
                         while message := await subscription.get_message(timeout=LISTEN_S):
-                            said = json.loads(message["data"])
-                            self._advance(program, said["epoch"], said["seq"], said["dead"])
+                            self._hear(program, json.loads(message["data"]))
             except LOST as error:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
+            except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
+                log.exception("recorded_position_unreadable", program=program)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
 
     async def _read(self, program: str) -> None:
         """What was said before we listened."""
-        epoch, seq = await self._client.hmget(keys.recorded(program), ["epoch", "seq"])
         dead = await self._client.smembers(keys.dead_letters(program))
-        self._advance(program, int(epoch or 0), int(seq or 0), [text(member) for member in dead])
+        said = await self._client.hget(keys.recorded(program), keys.RECORDED_FIELD)
+        if said is not None:
+            self._hear(program, {**json.loads(said), "dead": [text(member) for member in dead]})
 
-    def _advance(self, program: str, epoch: int, seq: int, dead: Iterable[str]) -> None:
+    def _hear(self, program: str, said: Mapping[str, Any]) -> None:
+        self._advance(program, said["epoch"], said["seq"], said["dead"], dict(said["epochs"]))
+
+    def _advance(self, program: str, epoch: int, seq: int, dead: Iterable[str], bases: Mapping[int, int]) -> None:
         self._dead.setdefault(program, set()).update(dead)
-        position = self._positions[program] = max((epoch, seq), self._positions.get(program, (0, 0)))
+        lineage = self._lineages.setdefault(program, Lineage())
+        lineage.advance(epoch, seq, bases)
         heap = self._waiters.get(program, [])
-        while heap and heap[0][:2] <= position:
-            future = heapq.heappop(heap)[3]
+        while heap and heap[0][0] <= lineage.seq:
+            future = heapq.heappop(heap)[2]
             with contextlib.suppress(asyncio.InvalidStateError):
                 future.set_result(None)

@@ -75,6 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     position: Position
     now_ms: int
     quotas: list[Quota]
+    timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> when it is due, ms
 
 
 def pack(value: Any) -> bytes:
@@ -138,6 +139,14 @@ def decode_reply(raw: bytes) -> Reply:
     return Reply(fenced=outcome == Outcome.FENCED, epoch=epoch, seq=seq, now_ms=now_ms, answers=list(answers))
 
 
+def peek_fenced(raw: bytes) -> bool:
+    """Whether a batch was refused as a whole, without reading more than its first words."""
+    return raw[1 : 2 + len(Outcome.FENCED)] == _PACKED_FENCED
+
+
+_PACKED_FENCED = pack(Outcome.FENCED.value)
+
+
 def peek_epoch(raw: bytes) -> int:
     """The epoch of a batch's reply, without reading its answers."""
     unpacker = msgpack.Unpacker(strict_map_key=False, raw=True)
@@ -178,16 +187,21 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
     if outcome == Outcome.FENCED.encode():
         return None
-    _, _, chain, quotas, facts = answers[0]
+    _, _, chain, quotas, facts, timers = answers[0]
     facts_by_id = dict(_pairs(facts))
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
         quotas=[_decode_quota(quota_id, packed, facts_by_id[quota_id]) for quota_id, packed in _pairs(quotas)],
+        timers={quota_id.decode(): _decode_timers(timer) for quota_id, timer in _pairs(timers)},
     )
 
 
-def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+def _decode_timers(flat: Sequence[bytes]) -> dict[str, int]:
+    return {member.decode(): int(float(at)) for member, at in _pairs(flat)}
+
+
+def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
     """A hash's fields and values. An empty Lua table may arrive as an empty map."""
     items = list(flat)
     return list(zip(items[::2], items[1::2], strict=True))

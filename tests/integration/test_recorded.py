@@ -48,7 +48,7 @@ async def test_what_was_recorded_before_is_known(valkey_url: str, program: str, 
         assert await positions.wait(program, 1, 7, "r", TIMEOUT_S)
         assert not await positions.wait(program, 1, 7, "r-dead", TIMEOUT_S)
         assert not await positions.wait(program, 1, 8, "r", 0.05)
-        assert not await positions.wait(program, 2, 1, "r", 0.05)
+        assert await positions.wait(program, 2, 1, "r", 0.05), "epoch 2 goes on from what is recorded of epoch 1"
 
 
 async def test_waiters_are_answered_in_their_order(valkey_url: str, program: str, journal: Journal) -> None:
@@ -64,8 +64,32 @@ async def test_waiters_are_answered_in_their_order(valkey_url: str, program: str
         await journal.publish_recorded(Position(epoch=1, seq=8), ["r5"])
         assert not await waits[5], "its change lies in the dead-letter table"
         assert not waits[9].done()
-        await journal.publish_recorded(Position(epoch=2, seq=1))
-        assert await waits[9], "a newer epoch comes after all of an older one"
+        await journal.publish_recorded(Position(epoch=2, seq=9), epochs=[(1, 0), (2, 9)])
+        assert await waits[9], "epoch 2 branched off after it"
+
+
+async def test_a_change_that_its_ledger_lost_is_never_called_recorded(
+    valkey_url: str, program: str, journal: Journal
+) -> None:
+    async with _following(valkey_url, program) as positions:
+        lost = asyncio.create_task(positions.wait(program, 1, 3, "r", TIMEOUT_S))
+        await journal.publish_recorded(Position(epoch=1, seq=2), epochs=[(1, 0)])
+        # The server came back without seq 3 and was owned anew; a stranger's change got that seq.
+        await journal.publish_recorded(Position(epoch=2, seq=3), epochs=[(1, 0), (2, 2)])
+        assert not await lost
+        assert await positions.wait(program, 2, 3, "stranger", TIMEOUT_S)
+        assert await positions.wait(program, 1, 2, "before", TIMEOUT_S)
+        assert not await positions.wait(program, 1, 3, "r", 0.01)
+
+
+async def test_only_the_latest_epochs_are_named(valkey_url: str, program: str, journal: Journal) -> None:
+    """What came before the oldest one named cannot be told apart, so it is not called recorded."""
+    epochs = [(epoch, 10 * epoch) for epoch in range(1, 201)]
+    async with _following(valkey_url, program) as positions:
+        await journal.publish_recorded(Position(epoch=200, seq=5000), epochs=epochs)
+        assert await positions.wait(program, 150, 1500, "r", TIMEOUT_S)
+        assert not await positions.wait(program, 150, 1511, "r", 0.01)
+        assert not await positions.wait(program, 50, 5, "r", 0.01)
 
 
 async def test_a_position_never_goes_back(valkey_url: str, program: str, journal: Journal) -> None:

@@ -67,7 +67,8 @@ async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger)
     await ledger.client.hdel(keys.meta(ledger.program), "run_id")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     assert await ledger.own() == "owned"
-    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "done"
+    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "fenced"
+    assert (await ledger.raw(command, [_item(command)], epoch=2))[0] == "done"
 
 
 async def test_a_connection_believes_a_newer_epoch_and_never_an_older_one(ledger: Ledger) -> None:

@@ -74,9 +74,11 @@ async def test_confirm(ledger: Ledger) -> None:
     confirm = Confirm(reservation_id=asked.reservation_id, payment_reference="PAY-1")
     confirmed = await ledger.one(confirm)
     assert (confirmed.outcome, confirmed.state) == (Outcome.CONFIRMED, State.CONFIRMED)
-    # Another payment reference changes nothing: the same answer.
-    again = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY-2"))
-    assert (again.outcome, again.seq) == (Outcome.EXISTS, confirmed.seq)
+    other = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY-2"))
+    assert (other.outcome, other.seq) == (Outcome.EXISTS_WITH_DIFFERENT_CONTENT, confirmed.seq)
+    for same in ("PAY-1", ""):
+        again = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference=same))
+        assert (again.outcome, again.seq) == (Outcome.EXISTS, confirmed.seq)
     await ledger.run(Release(reservation_id=released.reservation_id), Confirm(reservation_id=cancelled.reservation_id))
     await ledger.one(Cancel(reservation_id=cancelled.reservation_id))
     for ended in (released, cancelled):
@@ -181,13 +183,14 @@ async def test_find(ledger: Ledger) -> None:
     assert await ledger.dump() == before
 
 
-async def test_own_says_moved_before_exists(ledger: Ledger) -> None:
+async def test_own_says_moved_before_owned(ledger: Ledger) -> None:
     await ledger.one(quota_set())
     (entry,) = await ledger.entries()
     moved = ["moved", 1, 1, entry.chain]
     for seen in ([0, 0, ""], [1, 0, ""], [1, 2, entry.chain], [1, 1, "another"], [2, 1, entry.chain]):
-        assert (await ledger.raw("own", [[*seen, 1]]))[4] == [moved]
-    assert (await ledger.raw("own", [[1, 1, entry.chain, 1]]))[4] == [["exists", 1]]
+        assert (await ledger.raw("own", [[*seen, 3]]))[4] == [moved]
+    for not_new in (0, 1):
+        assert (await ledger.raw("own", [[1, 1, entry.chain, not_new]]))[4] == [moved]
     assert (await ledger.raw("own", [[1, 1, entry.chain, 2]]))[4] == [["owned", 1]]
     assert (await ledger.raw("find", [["nobody"]], epoch=1))[0] == "fenced"
     assert (await ledger.raw("find", [["nobody"]], epoch=2))[0] == "done"

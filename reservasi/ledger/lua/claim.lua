@@ -62,7 +62,7 @@ end
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   local deadline = call.now + quota[Q.hold]
   local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
-  local reservation = { HELD, quota_id, fingerprint, deadline, seq, seq }
+  local reservation = { HELD, quota_id, fingerprint, deadline, seq, seq, '' }
   for _, person in ipairs(persons) do
     reservation[#reservation + 1] = person
     call.persons[person] = id

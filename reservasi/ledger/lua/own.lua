@@ -4,8 +4,7 @@
 --
 -- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
 -- Outcomes, in order of precedence:
---   moved    the ledger is not there any more, or claims to be empty and is not: + epoch, chain
---   exists   this run is owned under this epoch already
+--   moved    the ledger is not there any more, is not empty as was said, or new_epoch is not new: + epoch, chain
 --   owned    from now on, under new_epoch
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 
@@ -16,15 +15,12 @@ end
 local function own(call, item)
   local epoch, seq, chain, new_epoch = item[1], item[2], item[3], item[4]
   local actual_epoch = tonumber(call.epoch)
-  if actual_epoch ~= epoch or call.seq ~= seq or call.chain ~= chain or (epoch == 0 and not is_empty(call)) then
+  local is_where_seen = actual_epoch == epoch and call.seq == seq and call.chain == chain
+  if not is_where_seen or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
     return { 'moved', call.seq, actual_epoch, call.chain }
   end
-  local run_id = server_run_id()
-  if call.run_id == run_id and actual_epoch == new_epoch then
-    return { 'exists', call.seq }
-  end
   redis.call(
-    'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', run_id
+    'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
   )
   return { 'owned', call.seq }
 end

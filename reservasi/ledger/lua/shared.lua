@@ -31,7 +31,7 @@ local Q = {
   held = 9, confirmed = 10, returning = 11, version = 12,
 }
 local QUOTA_TERMS = 8 -- the first fields of Q are what staff decide
-local R = { state = 1, quota = 2, fingerprint = 3, deadline = 4, held_seq = 5, seq = 6, first_person = 7 }
+local R = { state = 1, quota = 2, fingerprint = 3, deadline = 4, held_seq = 5, seq = 6, reference = 7, first_person = 8 }
 local HELD, CONFIRMED, RELEASED, EXPIRED, CANCELLED = 'h', 'c', 'r', 'x', 'k'
 
 local function integer(number)
@@ -65,7 +65,7 @@ local function begin(keys, args)
     quotas = {}, reservations = {}, persons = {}, facts = {}, -- read; false where the key has no such field
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {},
     timers_added = {}, timers_removed = {}, due_earlier = {}, due_stale = {}, timers_run = {},
-    entombed = {}, events = {},
+    entombed = {}, forgotten = {}, events = {},
   }
 end
 
@@ -311,17 +311,19 @@ local function append_to_journal(call)
   redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
 end
 
+-- The journal goes first: an entry id that does not grow is the one thing that the server may still refuse.
 local function commit(call)
-  write_timers(call)
-  if #call.events == 0 then
-    return
+  if #call.events > 0 then
+    append_to_journal(call)
   end
+  write_timers(call)
   write_hash(call.key.quotas, call.changed_quotas, call.quotas)
   write_hash(call.key.facts, call.changed_facts, call.facts)
   write_hash(call.key.reservations, call.changed_reservations, call.reservations)
   write_hash(call.key.persons, call.changed_persons, call.persons)
   call_in_chunks('ZADD', call.key.tombstones, call.entombed.all or {})
-  append_to_journal(call)
+  call_in_chunks('HDEL', call.key.reservations, call.forgotten)
+  call_in_chunks('ZREM', call.key.tombstones, call.forgotten)
 end
 
 local function reply(call, outcome, answers)

@@ -6,11 +6,14 @@
 -- Example: {500, 86400000} -> {'swept', 11, 3, 1, 0}
 
 local function forget_tombstones(call, most, tombstone_ms)
+  local before = #call.forgotten -- by earlier items of this batch, not written yet
   local ids = redis.call(
-    'ZRANGEBYSCORE', call.key.tombstones, '-inf', integer(call.now - tombstone_ms), 'LIMIT', '0', integer(most)
+    'ZRANGEBYSCORE', call.key.tombstones, '-inf', integer(call.now - tombstone_ms),
+    'LIMIT', integer(before), integer(most)
   )
-  call_in_chunks('HDEL', call.key.reservations, ids)
-  call_in_chunks('ZREM', call.key.tombstones, ids)
+  for _, id in ipairs(ids) do
+    call.forgotten[#call.forgotten + 1] = id
+  end
   return #ids
 end
 
