@@ -33,6 +33,7 @@ from reservasi.sweeper import Sweeper
 
 log = structlog.get_logger()
 
+IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
 RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
 CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
 
@@ -94,11 +95,11 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
         RecordsUnavailable: it did not answer within `wait_s`.
     """
     async with AsyncExitStack() as stack:
-        sealing = Sealing(load_key_ring(settings.secrets_path, create=settings.secrets_file is None))
         client = open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
         stack.push_async_callback(client.aclose)
         records = await _open_records(settings, wait_s)
         stack.push_async_callback(records.close)
+        sealing = await _open_sealing(settings, records)
         yield Operations(
             settings=settings, client=client, records=records, ledgers=Ledgers(settings, client), sealing=sealing
         )
@@ -211,6 +212,27 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
         yield group
     finally:
         await group.close()
+
+
+async def _open_sealing(settings: Settings, records: Records) -> Sealing:
+    """The deployment's key ring: made where there is none yet, and never another one afterwards.
+
+    Raises:
+        ConfigurationError: this host has no key ring, or another one than the records are bound to.
+    """
+    path = settings.secrets_path
+    bound = await records.bound(IDENTITY)
+    if bound is not None and not path.exists():
+        raise ConfigurationError(
+            f"the key ring {path} is missing, and people are recognised by it: restore it, copy it from the host that "
+            "has it, or name its place with secrets_file"
+        )
+    sealing = Sealing(load_key_ring(path, create=bound is None and settings.secrets_file is None))
+    if await records.bind(IDENTITY, sealing.identity_mark) != sealing.identity_mark:
+        raise ConfigurationError(
+            f"the key ring {path} is not the one that this deployment began with: under it a person could claim twice"
+        )
+    return sealing
 
 
 async def _open_records(settings: Settings, wait_s: float) -> Records:

@@ -104,6 +104,7 @@ class Sealing:
         self._manage_key = subkey("manage")
         self._booking_key = subkey("booking")
         self._api_key = subkey("api-key")
+        self.identity_mark = subkey("mark").hex()  # tells one deployment's key ring from another's, and nothing of it
         self._active = ring.active
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
 

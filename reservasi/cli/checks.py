@@ -60,10 +60,11 @@ async def _examine(settings: Settings) -> list[Finding]:
     try:
         schema = await _schema(settings)
         findings.append(schema)
+        if not schema.ok:  # nothing else can be asked before it is
+            return findings
         async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
             findings += await _server(operations)
-            programs = await operations.records.programs() if schema.ok else []
-            findings += [await _program(operations, each.id) for each in programs]
+            findings += [await _program(operations, each.id) for each in await operations.records.programs()]
     except (ReservasiError, TimeoutError) as error:
         findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
     return findings

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
+from reservasi.bootstrap import Operations, open_operations, postgres_dsn, redis_url
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -37,7 +37,6 @@ from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.model import StaffRole
 from reservasi.programs import Program, read_program
 from reservasi.records import upgrades
-from reservasi.sealing import load_key_ring
 from reservasi.settings import Settings
 from reservasi.supervisor import Role, Supervisor
 
@@ -76,6 +75,9 @@ def _refuse_taken_ports(settings: Settings) -> None:
         "admin_port": (settings.admin_host, settings.admin_port),
         "worker_admin_port": (settings.admin_host, settings.worker_admin_port),
     }
+    numbers = [number for _, number in wanted.values() if number]
+    if len(set(numbers)) < len(numbers):
+        raise EmbeddedServerError(f"{', '.join(wanted)} must differ: {', '.join(map(str, numbers))}")
     for name, (address, number) in wanted.items():
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -106,11 +108,11 @@ async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> 
 
 async def _start(supervisor: Supervisor, settings: Settings, programs: list[Program], *, as_json: bool) -> None:
     """Stores first, then the schema, then the processes; the demo's programs while those come up."""
-    load_key_ring(settings.secrets_path, create=settings.secrets_file is None)
     await _start_stores(supervisor, settings)
     with err.status("schema"):
         await upgrades.upgrade(postgres_dsn(settings))
-    fenced = await _load_demo(settings, programs, quiet=as_json) if programs else []
+    async with open_operations(settings) as operations:  # makes the key ring of a new deployment
+        fenced = await _load_demo(operations, programs, quiet=as_json) if programs else []
     for role in roles(settings, _environment(settings)):
         await supervisor.start(role)
     with err.status("fronts"):
@@ -149,26 +151,25 @@ def _demo_programs() -> list[Program]:
     return [read_program(file) for file in files]
 
 
-async def _load_demo(settings: Settings, programs: list[Program], *, quiet: bool) -> list[str]:
+async def _load_demo(operations: Operations, programs: list[Program], *, quiet: bool) -> list[str]:
     """Every shipped program; those marked as a demo open now. What exists already is left as it is.
 
     Returns the programs that were left out, since their ledgers are fenced.
     """
     fenced: list[str] = []
-    async with open_operations(settings) as operations:
-        for program in programs:
-            first = dt.datetime.now(program.zone).date()
-            last = first + dt.timedelta(days=DAYS_DEFAULT)
-            try:
-                await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
-            except LedgerFenced as error:  # the service must answer "recovering", not stay away
-                fenced.append(program.id)
-                warn(f"the program {program.id} is not imported: {error}")
-        key_file = Places.of(settings.data_dir).data_dir / STAFF_KEY_FILE
-        if not key_file.exists():
-            key = await add_staff(operations, DEMO_STAFF, StaffRole.OPERATOR)
-            key_file.touch(mode=0o600)
-            key_file.write_text(f"{key}\n")
+    for program in programs:
+        first = dt.datetime.now(program.zone).date()
+        last = first + dt.timedelta(days=DAYS_DEFAULT)
+        try:
+            await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+        except LedgerFenced as error:  # the service must answer "recovering", not stay away
+            fenced.append(program.id)
+            warn(f"the program {program.id} is not imported: {error}")
+    key_file = Places.of(operations.settings.data_dir).data_dir / STAFF_KEY_FILE
+    if not key_file.exists():
+        key = await add_staff(operations, DEMO_STAFF, StaffRole.OPERATOR)
+        key_file.touch(mode=0o600)
+        key_file.write_text(f"{key}\n")
     return fenced
 
 

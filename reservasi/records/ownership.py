@@ -41,3 +41,9 @@ async def bind(connection: Connection, name: str, value: str) -> str:
     """Store a fact when there is none of that name; returns the one that is stored."""
     await connection.execute(BIND, name, value)
     return str(await connection.fetchval(BOUND, name))  # what is bound never changes, so two statements are enough
+
+
+async def bound(connection: Connection, name: str) -> str | None:
+    """The fact that is stored under that name; None when there is none."""
+    value: str | None = await connection.fetchval(BOUND, name)
+    return value

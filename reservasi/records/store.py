@@ -83,6 +83,11 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await ownership.claim_epoch(connection, program, epoch, base_seq, run_id)
 
+    async def bound(self, name: str) -> str | None:
+        """The fact that is stored under that name; None when there is none."""
+        async with connection_of(self._pool) as connection:
+            return await ownership.bound(connection, name)
+
     async def bind(self, name: str, value: str) -> str:
         """Hold the deployment to a fact: stores it when none of that name is, and returns the one that is stored.
 

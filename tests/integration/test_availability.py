@@ -81,6 +81,53 @@ async def test_a_fenced_ledger_gives_no_view(valkey_url: str, program: str) -> N
         assert view.ready
 
 
+async def test_an_emptied_ledger_is_noticed_without_a_word_from_it(ledger: Ledger, view: Availability) -> None:
+    await caught_up(view, ledger)
+    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
+    await ledger.client.delete(*found)
+
+    async def noticed() -> bool:
+        return not view.ready
+
+    await eventually(noticed)
+    assert view.has_view(ledger.program), "what was seen last can still be shown"
+
+
+async def test_a_hold_past_its_deadline_is_not_called_sold_out(ledger: Ledger, view: Availability) -> None:
+    """Nobody sweeps here: memory must send the claim to the ledger, which ends the hold."""
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 1, hold_ms=2500))
+    held = await ledger.one(claim(1, quota))
+    await caught_up(view, ledger)
+    await says_sold_out(view, quota)
+    await ledger.until(held.deadline_ms)
+    assert not view.is_sold_out(quota, 1, "new")
+    assert (await ledger.one(claim(1, quota))).outcome is Outcome.HELD
+
+
+async def test_a_place_on_its_way_back_is_not_called_sold_out_when_it_is_due(
+    ledger: Ledger, view: Availability
+) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 1, return_min_ms=1500, return_max_ms=2500))
+    held = claim(1, quota)
+    await ledger.run(held, Release(reservation_id=held.reservation_id))
+    await caught_up(view, ledger)
+    await says_sold_out(view, quota)
+
+    async def asked() -> bool:
+        return not view.is_sold_out(quota, 1, "new")
+
+    await eventually(asked)
+
+    async def claimed() -> bool:
+        return (await ledger.one(claim(1, quota))).outcome is Outcome.HELD
+
+    await eventually(claimed)
+    await caught_up(view, ledger)
+    await says_sold_out(view, quota)
+
+
 async def test_a_gap_makes_it_start_anew(ledger: Ledger, proxy: Proxy) -> None:
     quota = _quota(ledger)
     await ledger.one(quota_set(quota))

@@ -10,6 +10,7 @@ import pytest
 from reservasi.embedded import EmbeddedValkey
 from reservasi.ledger import keys
 from reservasi.ledger.journal import Journal
+from reservasi.ledger.recorded import RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import JournalEntry, Outcome, Position
 from reservasi.records import Records
@@ -84,6 +85,63 @@ async def test_a_ledger_that_is_as_far_as_the_records_is_owned(ledger: Ledger, r
     assert await _own(ledger, records) is Ownership.OWNED
     assert await ledger.entries() == entries
     assert (await ledger.one(claim())).seq == 5
+
+
+async def test_each_run_of_a_server_is_owned_under_an_epoch_of_its_own(ledger: Ledger, records: Records) -> None:
+    assert await _own(ledger, records) is Ownership.OWNED
+    await _sell(ledger, 2)
+    await _record(ledger, records, await ledger.entries())
+    for epoch in (2, 3):
+        await _forget_run(ledger)
+        assert await _own(ledger, records) is Ownership.OWNED
+        answer = await ledger.one(claim())
+        assert answer.epoch == epoch
+    assert [(row.epoch, row.base_seq) for row in await records.epochs(ledger.program)] == [(1, 0), (2, 3), (3, 4)]
+
+
+async def test_what_a_ledger_lost_is_never_called_recorded(ledger: Ledger, records: Records) -> None:
+    """An unrecorded change is lost, and its seq is used again: the confirm that waits for it must not be told "done"."""
+    assert await _own(ledger, records) is Ownership.OWNED
+    await _sell(ledger, 1)
+    before = await ledger.dump()
+    await _record(ledger, records, await ledger.entries())
+    lost = await ledger.one(claim())
+    await _forget_all(ledger)
+    for key, value in before.items():
+        await ledger.client.restore(key, 0, value)
+    await _forget_run(ledger)
+    assert await _own(ledger, records) is Ownership.OWNED
+    stranger = await ledger.one(claim())
+    assert (stranger.seq, stranger.epoch) == (lost.seq, lost.epoch + 1)
+    recorded = await records.position(ledger.program)
+    position = await _record(ledger, records, await ledger.journal.read(recorded, 100, 0))
+    epochs = [(row.epoch, row.base_seq) for row in await records.epochs(ledger.program)]
+    positions = RecordedPositions(ledger.client)
+    positions.follow(ledger.program)
+    try:
+        await ledger.journal.publish_recorded(position, epochs=epochs)
+        assert await positions.wait(ledger.program, stranger.epoch, stranger.seq, "stranger", 5.0)
+        assert not await positions.wait(ledger.program, lost.epoch, lost.seq, "lost", 0.01)
+    finally:
+        await positions.close()
+
+
+async def test_a_copy_of_the_ledger_takes_over_and_the_old_one_is_superseded(
+    ledger: Ledger, records: Records, data_dir: Path
+) -> None:
+    assert await _own(ledger, records) is Ownership.OWNED
+    await _sell(ledger, 1)
+    copy = EmbeddedValkey(data_dir, 60)
+    await copy.start()
+    try:
+        async with open_ledger(copy.url, ledger.program, owned=False) as other:
+            for key, value in (await ledger.dump()).items():
+                await other.client.restore(key, 0, value)
+            assert await _own(other, records) is Ownership.OWNED
+            assert (await other.one(claim())).epoch == 2
+            assert await _own(ledger, records) is Ownership.SUPERSEDED
+    finally:
+        await copy.stop()
 
 
 async def test_a_ledger_that_is_ahead_is_owned_and_its_journal_stays(ledger: Ledger, records: Records) -> None:
