@@ -108,7 +108,7 @@ async def test_what_a_ledger_lost_is_never_called_recorded(ledger: Ledger, recor
     lost = await ledger.one(claim())
     await _forget_all(ledger)
     for key, value in before.items():
-        await ledger.client.restore(key, 0, value)
+        await ledger.client.restore(key, 0, value or b"")
     await _forget_run(ledger)
     assert await _own(ledger, records) is Ownership.OWNED
     stranger = await ledger.one(claim())
@@ -136,7 +136,7 @@ async def test_a_copy_of_the_ledger_takes_over_and_the_old_one_is_superseded(
     try:
         async with open_ledger(copy.url, ledger.program, owned=False) as other:
             for key, value in (await ledger.dump()).items():
-                await other.client.restore(key, 0, value)
+                await other.client.restore(key, 0, value or b"")
             assert await _own(other, records) is Ownership.OWNED
             assert (await other.one(claim())).epoch == 2
             assert await _own(ledger, records) is Ownership.SUPERSEDED
