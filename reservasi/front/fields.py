@@ -32,6 +32,7 @@ _RFC3339 = re.compile(
 )
 # Dates are judged where the person is: the easternmost zone of the country is 9 hours ahead of UTC.
 _EASTERNMOST = timedelta(hours=9)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def check_nik(value: Any) -> Wrong | None:
@@ -189,7 +190,7 @@ def parse_moment_ms(value: str) -> int | None:
         moment = datetime.fromisoformat(f"{parts[1]}T{parts[2]}{offset}")
     except ValueError:
         return None
-    return max(1, int(moment.timestamp() * 1000))
+    return max(1, (moment - _EPOCH) // timedelta(milliseconds=1))  # exact: a float falls a millisecond short at times
 
 
 # -- objects, field by field -------------------------------------------------------------------------------------
