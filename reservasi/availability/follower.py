@@ -9,6 +9,7 @@ import structlog
 from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import Journal
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
 
@@ -48,8 +49,7 @@ class Follower:
 
     async def close(self) -> None:
         """Stop following."""
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await end_tasks([self.task])
         await self._connection.drop()
 
     async def _run(self) -> None:

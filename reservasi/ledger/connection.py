@@ -25,7 +25,7 @@ T = TypeVar("T")
 # On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
 BROKEN = (*LOST, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 10.0  # longer than any blocking read; a route that died in silence is noticed after so long
+READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 # A replica, a full disk, too few replicas, a cluster that lost a primary: it may be over in a moment.
 REFUSES_WRITES = ("READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
@@ -54,7 +54,7 @@ def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.R
         timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=READ_TIMEOUT_S,
+        socket_timeout=None,  # every call is bounded where it is made
     )
     return redis_asyncio.Redis(connection_pool=pool)
 

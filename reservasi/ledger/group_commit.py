@@ -15,6 +15,7 @@ import structlog
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import wire
 from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.ending import end_tasks
 from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES
 from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Find, Release, SetQuota, Sweep
 
@@ -73,9 +74,7 @@ class GroupCommit:
         if self._tasks:
             runner, reaper = self._tasks
             await asyncio.wait([runner], timeout=self._timeout_s)
-            for task in (runner, reaper):
-                task.cancel()
-            await asyncio.gather(runner, reaper, return_exceptions=True)
+            await end_tasks((runner, reaper))
         # Nobody is left to answer these later.
         _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():

@@ -4,15 +4,17 @@ Everyone but the ledger follows this stream: the recorder, the availability view
 against the one before it, so that loss or divergence is noticed where it is read.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio as redis_asyncio
 
 from reservasi.errors import JournalGap, LedgerUnreachable
 from reservasi.ledger import keys, wire
-from reservasi.ledger.connection import LOST, text
+from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
 from reservasi.model import JournalEntry, Position, chain_hash
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
@@ -44,10 +46,8 @@ class Journal:
         position = after or START
         count = max(1, min(int(events_max / self._entry_events), ENTRIES_MAX))
         since = f"{position.epoch}-{position.seq}"
-        try:
+        async with self._reaching(block_ms / 1000):
             found = await self._client.xread({self._stream: since}, count=count, block=block_ms or None)
-        except LOST as error:
-            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
         entries: list[JournalEntry] = []
         events = 0
         for entry_id, fields in _entries(found):
@@ -73,16 +73,13 @@ class Journal:
             LedgerUnreachable: the server does not answer; the position is said again with the next batch.
         """
         said = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
-        try:
-            # One transaction: whoever reads the position must also find the dead letters up to it.
-            async with self._client.pipeline(transaction=True) as pipeline:
-                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
-                if dead:
-                    pipeline.sadd(keys.dead_letters(self._program), *dead)
-                pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
-                await pipeline.execute()
-        except LOST as error:
-            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
+        # One transaction: whoever reads the position must also find the dead letters up to it.
+        async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
+            if dead:
+                pipeline.sadd(keys.dead_letters(self._program), *dead)
+            pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
+            await pipeline.execute()
 
     async def trim(self, recorded: Position) -> None:
         """Forget entries that are recorded, but for a margin; never one that is not.
@@ -93,10 +90,8 @@ class Journal:
         if recorded.seq <= TRIM_MARGIN_SEQ:
             return
         oldest = f"{recorded.epoch}-{recorded.seq - TRIM_MARGIN_SEQ}"
-        try:
+        async with self._reaching():
             await self._client.xtrim(self._stream, minid=oldest, approximate=True)
-        except LOST as error:
-            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
 
     async def reservation_ids(self) -> AsyncIterator[str]:
         """Every reservation id that the ledger remembers now, live or not, possibly more than once.
@@ -106,15 +101,22 @@ class Journal:
         """
         cursor = 0
         key = keys.reservations(self._program)
-        try:
-            while True:
+        while True:
+            async with self._reaching():
                 cursor, page = await self._client.hscan(key, cursor, count=IDS_PAGE)
-                for reservation_id in page:
-                    yield text(reservation_id)
-                if cursor == 0:
-                    return
+            for reservation_id in page:
+                yield text(reservation_id)
+            if cursor == 0:
+                return
+
+    @asynccontextmanager
+    async def _reaching(self, longer_s: float = 0) -> AsyncIterator[None]:
+        """Ask the server, at most `longer_s` above the usual bound: a route may die in silence."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S + longer_s):
+                yield
         except LOST as error:
-            raise LedgerUnreachable(f"the ledger of {self._program}: {type(error).__name__}") from error
+            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
 
 
 def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

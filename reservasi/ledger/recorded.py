@@ -13,7 +13,8 @@ import redis.asyncio as redis_asyncio
 import structlog
 
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST, text
+from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import EPOCHS_MAX
 
 log = structlog.get_logger()
@@ -69,9 +70,7 @@ class RecordedPositions:
 
     async def close(self) -> None:
         """Stop following."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await end_tasks(self._tasks.values())
 
     async def wait(self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float) -> bool:
         """Whether PostgreSQL has the change `(epoch, seq)` of a reservation, waiting at most so long for it."""
@@ -109,8 +108,9 @@ class RecordedPositions:
 
     async def _read(self, program: str) -> None:
         """What was said before we listened."""
-        dead = await self._client.smembers(keys.dead_letters(program))
-        said = await self._client.hget(keys.recorded(program), keys.RECORDED_FIELD)
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            dead = await self._client.smembers(keys.dead_letters(program))
+            said = await self._client.hget(keys.recorded(program), keys.RECORDED_FIELD)
         if said is not None:
             self._hear(program, {**json.loads(said), "dead": [text(member) for member in dead]})
 
