@@ -16,7 +16,6 @@ from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError
 from reservasi.programs import Program, expand, read_program
 from reservasi.records.upgrades import upgrade
-from reservasi.sealing import load_key_ring
 from reservasi.settings import Settings, load
 
 DAYS_AHEAD = 30  # the slots lie so far ahead that no rule ends their quotas during a run
@@ -44,7 +43,6 @@ async def prepared(cores: Cores) -> AsyncIterator[Ground]:
         for store in (valkey, postgres):
             stack.push_async_callback(store.stop)
             await store.start()
-        load_key_ring(settings.secrets_path, create=True)
         await upgrade(postgres.dsn)
         yield Ground(
             settings=settings,

@@ -1,6 +1,7 @@
 """The service itself: `reservasi api` with one process, the recorder running beside it, everything real."""
 
 import asyncio
+import json
 import sys
 from typing import ClassVar
 
@@ -56,7 +57,8 @@ class Ours:
         for pid in (pid_of(self._worker), self._ground.store_pids["postgres"]):
             yield_to_others(pid)
         await start_on(self._fronts, self._ground.cores.front)
-        await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s)
+        if not await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s):
+            raise RuntimeError("the front is not ready, so nothing can be measured")
 
     async def stop(self) -> None:
         await self._ledger.drop()
@@ -75,8 +77,9 @@ class Ours:
         ):
             while True:
                 accepted = (await self._snapshot()).position
-                recorded = await client.hmget(keys.recorded(PROGRAM), ["epoch", "seq"])
-                if (accepted.epoch, accepted.seq) == tuple(int(number or 0) for number in recorded):
+                said = await client.hget(keys.recorded(PROGRAM), keys.RECORDED_FIELD)
+                recorded = json.loads(said or '{"epoch": 0, "seq": 0}')
+                if (accepted.epoch, accepted.seq) == (recorded["epoch"], recorded["seq"]):
                     return
                 await asyncio.sleep(SETTLE_POLL_S)
 
