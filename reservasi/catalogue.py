@@ -11,7 +11,8 @@ import msgspec
 import structlog
 
 from reservasi.errors import RecordsUnavailable
-from reservasi.programs import Program
+from reservasi.model import Quota
+from reservasi.programs import Program, program_of
 from reservasi.records import Records
 from reservasi.records.catalogue import StaffRow
 from reservasi.sealing import Sealing
@@ -68,6 +69,12 @@ class Catalogue:
     def program(self, program_id: str) -> Program | None:
         """One program."""
         return self._programs.get(program_id)
+
+    def is_public(self, quota: Quota) -> bool:
+        """Whether the public may claim from the quota; what staff claim at the counter is not."""
+        program = self._programs.get(program_of(quota.id))
+        channel = program.channel(quota.terms.channel) if program else None
+        return channel is not None and channel.public
 
     async def staff(self, api_key: str) -> StaffRow | None:
         """Whose API key this is, or None.

@@ -136,6 +136,11 @@ class Reservations:
             return _without_ledger(Outcome.NOT_FOUND)
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
+    def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
+        """Whether PostgreSQL has the change that an answer of `find` speaks of, as far as this process has heard."""
+        program = self.program_of(reservation_id)
+        return program is not None and self._recorded.has(program, answer.epoch, answer.seq, reservation_id)
+
     async def set_quota(self, command: SetQuota) -> Answer:
         """Create or change a quota.
 

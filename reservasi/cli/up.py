@@ -124,11 +124,12 @@ async def _start(supervisor: Supervisor, settings: Settings, programs: list[Prog
 
 
 def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
-    """The worker and the fronts, in the order in which they start."""
+    """The worker and the fronts, in the order in which they start; only fronts share their counters."""
+    alone = {name: value for name, value in environment.items() if name != MULTIPROCESS_DIR_VARIABLE}
     command = (sys.executable, "-m", "reservasi.cli.serve")
     stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
     return (
-        Role(name="worker", argv=(*command, "worker"), env=environment, stop_timeout_s=stop_timeout_s),
+        Role(name="worker", argv=(*command, "worker"), env=alone, stop_timeout_s=stop_timeout_s),
         Role(name="fronts", argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
     )
 

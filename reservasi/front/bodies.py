@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX, State
+from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX
 
 BIRTH_YEAR_MIN = 1900
 EMAIL_CHARS_MAX = 254
@@ -209,11 +209,15 @@ class ClaimedBody(msgspec.Struct, kw_only=True):
     manage_token: str
 
 
+# The ledger's states, and "confirming": confirmed there, and not in the records yet.
+ReservationStatus: TypeAlias = Literal["held", "confirming", "confirmed", "released", "expired", "cancelled"]
+
+
 class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A reservation, for whoever holds its manage token."""
 
     id: str
-    status: State
+    status: ReservationStatus
     quota: str
     places: int
     office: str

@@ -77,8 +77,7 @@ def _claimable(services: FrontServices, quota_id: str) -> Quota:
     quota = services.availability.quota(quota_id)
     if quota is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)
-    channel = program.channel(quota.terms.channel)
-    if channel is None or not channel.public:
+    if not services.catalogue.is_public(quota):
         raise Refused(problem_types.CLOSED)
     return quota
 
@@ -143,7 +142,7 @@ async def show(request: web.Request) -> web.Response:
     answer, state, quota = await _found(request, reservation_id)
     body = ReservationBody(
         id=reservation_id,
-        status=state,
+        status=state.value,
         quota=quota.id,
         places=answer.places,
         office=quota.terms.office,
@@ -155,8 +154,11 @@ async def show(request: web.Request) -> web.Response:
     )
     if state is State.HELD:
         body.hold_expires_at = moment(answer.deadline_ms)
-    if state is State.CONFIRMED:
-        body.booking_code = request.app[SERVICES].reservations.booking_code(reservation_id)
+    reservations = request.app[SERVICES].reservations
+    if state is State.CONFIRMED and not reservations.is_recorded(reservation_id, answer):
+        body.status = "confirming"  # as the confirm itself answers until then
+    elif state is State.CONFIRMED:
+        body.booking_code = reservations.booking_code(reservation_id)
     return _answer(body)
 
 

@@ -48,8 +48,9 @@ class _Kept(NamedTuple):
 class Memory:
     """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
 
-    def __init__(self, availability: Availability) -> None:
+    def __init__(self, availability: Availability, is_public: Callable[[Quota], bool] = lambda _quota: True) -> None:
         self._availability = availability
+        self._is_public = is_public  # what only staff may claim is closed to everybody else
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
         self._fragments: dict[str, tuple[Quota, str, bytes]] = {}
@@ -85,7 +86,7 @@ class Memory:
 
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
         """A quota's public JSON; quotas are values, so the same object has the same JSON while its state stays."""
-        state = self._availability.state(quota, now_ms)
+        state = self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
         kept = self._fragments.get(quota.id)
         if kept is not None and kept[0] is quota and kept[1] == state:
             return kept[2]

@@ -251,7 +251,10 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
     name="unsupported-media-type",
     status=415,
     title=Text("Jenis isi tidak didukung", "Unsupported media type"),
-    detail=Text("Isi permintaan harus JSON dalam UTF-8.", "The request's body must be JSON in UTF-8."),
+    detail=Text(
+        "Isi permintaan harus JSON dalam UTF-8, tanpa kompresi.",
+        "The request's body must be JSON in UTF-8, uncompressed.",
+    ),
     next=Text("Kirim dengan Content-Type: application/json.", "Send it with Content-Type: application/json."),
 )
 INTERNAL_ERROR = ProblemType(

@@ -107,5 +107,6 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         "keepalive_timeout": settings.keepalive_s,
         "shutdown_timeout": settings.shutdown_timeout_s,
         "access_log": None,
+        "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
     }
     return _Runner(app, **limits)

@@ -196,13 +196,19 @@ async def test_another_content_type(stack: Any, unchanged: str, content_type: st
     reply.is_problem("unsupported-media-type", 415)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "nonsense", "identity"])
+async def test_a_compressed_body_is_refused_unread(stack: Any, unchanged: str, encoding: str) -> None:
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json", "Content-Encoding": encoding}
+    reply = await stack.request("POST", "/v1/reservations", data=b"zz", headers=headers)
+    reply.is_problem("unsupported-media-type", 415)
+
+
 @pytest.mark.parametrize(
     ("head", "body", "status"),
     [
         ("Content-Length: 100\r\n", b'{"quota"', 408),
         ("Transfer-Encoding: chunked\r\n", b"5\r\n{}", 408),
         ("Transfer-Encoding: chunked\r\n", b"zz\r\n{}\r\n", 400),
-        ("Content-Length: 5\r\nContent-Encoding: gzip\r\n", b"plain", 400),
         ("Content-Length: 2\r\nExpect: miracles\r\n", b"{}", 417),
     ],
 )

@@ -201,3 +201,11 @@ async def test_an_address_that_is_not_there(stack: Any, path: str) -> None:
     reply.is_problem("not-found", 404)
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert reply.headers["Server"] == "reservasi"
+
+
+async def test_what_only_staff_may_claim_is_closed_to_the_public(stack: Any) -> None:
+    quota = await stack.quota(channel="walk-in")
+    shown = await stack.request("GET", f"/v1/availability?program={stack.program}&channel=walk-in")
+    assert {each["id"]: each["state"] for each in shown.json["quotas"]}[quota] == "closed"
+    staff = await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}&channel=walk-in")
+    assert {each["id"]: each["state"] for each in staff.json["quotas"]}[quota] == "open"

@@ -68,6 +68,9 @@ async def test_a_confirm_that_is_not_recorded_yet(stack: Any, listening: Any) ->
         reply = await hasty.managed("POST", held, "/confirm")
         assert (reply.status, reply.json) == (202, {"id": held["id"], "status": "confirming"})
         assert reply.headers["Retry-After"] in {"1", "2", "3", "4", "5"}
+        shown = (await hasty.managed("GET", held)).json
+        assert shown["status"] in ("confirming", "confirmed")
+        assert ("booking_code" in shown) == (shown["status"] == "confirmed")
 
         async def is_recorded() -> bool:
             return bool((await hasty.managed("POST", held, "/confirm")).status == 200)
