@@ -37,7 +37,7 @@ def create_app(services: FrontServices) -> web.Application:
     """The application for one process; every route is one of the declared operations."""
     app = web.Application(middlewares=[answer_everything], client_max_size=services.settings.body_bytes_max)
     app[SERVICES] = services
-    app[MEMORY] = Memory(services.availability, lambda quota: services.catalogue.is_public(quota))
+    app[MEMORY] = Memory(services.availability, services.catalogue.is_public)
     app[STOPPING] = asyncio.Event()
     app[LIVE] = Live(services.availability, app[MEMORY], app[STOPPING])
     app[READERS] = Readers()

@@ -18,7 +18,9 @@ from reservasi.front.operations import OPERATIONS
 from reservasi.front.problems import Refused
 from reservasi.front.shapes import Field
 from reservasi.front.validation import idempotency_key
+from reservasi.records import Records
 from reservasi.reservations import Reservations
+from reservasi.sealing import Sealing
 from reservasi.settings import Settings
 
 DOCUMENT = openapi_document()
@@ -26,9 +28,8 @@ DOCUMENT = openapi_document()
 
 def routes() -> set[tuple[str, str]]:
     unused = object()  # the routes are made without asking any of the parts
-    services = FrontServices(
-        Settings(), cast(Reservations, unused), cast(Availability, unused), cast(Catalogue, unused)
-    )
+    catalogue = Catalogue(cast(Records, unused), cast(Sealing, unused), refresh_ms=1000)
+    services = FrontServices(Settings(), cast(Reservations, unused), cast(Availability, unused), catalogue)
     app: web.Application = create_app(services)
     return {
         (route.method, route.resource.canonical)
