@@ -8,14 +8,15 @@ the journal drained. Behind, or on another chain: it stays fenced, since selling
 import asyncio
 from enum import StrEnum
 
+import msgspec
 import structlog
 
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
-from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import Journal
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import Position
-from reservasi.records import Records
+from reservasi.records import EpochRow, Records
 
 log = structlog.get_logger()
 
@@ -25,13 +26,47 @@ DRAIN_EVENTS_MAX = 2000  # read at once while the chain is checked
 
 
 class Ownership(StrEnum):
-    """What came of an attempt to own a ledger."""
+    """How a ledger stands to the records, or what came of an attempt to own it."""
 
     OWNED = "owned"  # this run may sell
+    OWNABLE = "ownable"  # nothing that is recorded would be forgotten: it may be owned
     BEHIND = "behind"  # the records have seen more than the ledger knows
     DIVERGED = "diverged"  # ledger and records tell different histories
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     MOVED = "moved"  # somebody else was at it: look again
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger beside the records, at one moment."""
+
+    verdict: Ownership  # any but MOVED
+    meta: LedgerMeta
+    recorded: Position  # epoch 0, seq 0 when nothing is
+    latest_epoch: int  # claimed so far, by whichever server; 0 when none was
+
+
+async def compare_ledger(program: str, connection: LedgerConnection, journal: Journal, records: Records) -> Comparison:
+    """Compare a program's ledger with the records, changing nothing.
+
+    Raises:
+        LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared.
+    """
+    meta = await connection.meta(CALL_TIMEOUT_S)
+    epochs = await records.epochs(program)
+    latest = epochs[-1] if epochs else EpochRow(epoch=0, base_seq=0, run_id="")
+    recorded = await records.position(program) or Position(epoch=0, seq=0)
+    seen = meta.position
+    if meta.owned and latest.epoch <= seen.epoch:
+        verdict = Ownership.OWNED
+    elif meta.owned and latest.run_id != meta.run_id:
+        verdict = Ownership.SUPERSEDED
+    elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq):
+        verdict = Ownership.BEHIND
+    elif await _leads_to(journal, recorded, seen):
+        verdict = Ownership.OWNABLE
+    else:
+        verdict = Ownership.DIVERGED
+    return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch)
 
 
 async def own_ledger(program: str, connection: LedgerConnection, journal: Journal, records: Records) -> Ownership:
@@ -43,21 +78,12 @@ async def own_ledger(program: str, connection: LedgerConnection, journal: Journa
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared; nothing was changed.
     """
-    meta = await connection.meta(CALL_TIMEOUT_S)
-    seen = meta.position
-    epochs = await records.epochs(program)
-    latest = epochs[-1] if epochs else None
-    if meta.owned and (latest is None or latest.epoch <= seen.epoch):
-        return Ownership.OWNED
-    if meta.owned and latest is not None and latest.run_id != meta.run_id:
-        return Ownership.SUPERSEDED
-    recorded = await records.position(program) or Position(epoch=0, seq=0)
-    if (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq):
-        return Ownership.BEHIND
-    if not await _leads_to(journal, recorded, seen):
-        return Ownership.DIVERGED
-    epoch = max(seen.epoch, latest.epoch if latest else 0) + 1
-    if not await records.claim_epoch(program, epoch, seen.seq, meta.run_id):
+    found = await compare_ledger(program, connection, journal, records)
+    if found.verdict is not Ownership.OWNABLE:
+        return found.verdict
+    seen = found.meta.position
+    epoch = max(seen.epoch, found.latest_epoch) + 1
+    if not await records.claim_epoch(program, epoch, seen.seq, found.meta.run_id):
         return Ownership.MOVED
     outcome = await connection.own(seen, epoch, CALL_TIMEOUT_S)
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED

@@ -12,15 +12,15 @@ import typer
 
 from reservasi import __version__
 from reservasi.bootstrap import Operations, open_operations, postgres_dsn
-from reservasi.cli.fences import fence_cause
+from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, out, print_json, run
 from reservasi.errors import ReservasiError
 from reservasi.front.openapi import openapi_document
 from reservasi.front.probe import parses_in_c
 from reservasi.ledger.library import read_library
 from reservasi.ledger.server import read_facts
-from reservasi.model import Position
 from reservasi.records import upgrades
+from reservasi.recovery import Ownership
 from reservasi.settings import Settings
 
 DISK_FREE_MIN_BYTES = 1 << 30
@@ -108,18 +108,13 @@ async def _server(operations: Operations) -> list[Finding]:
 
 async def _program(operations: Operations, program: str) -> Finding:
     check = f"program {program}"
-    connection = operations.ledgers.connection(program)
-    try:
-        meta = await connection.meta(CALL_TIMEOUT_S)
-    finally:
-        await connection.drop()
-    recorded = await operations.records.position(program) or Position(epoch=0, seq=0)
+    found = await compare(operations, program)
+    position = found.meta.position
     dead = await operations.records.dead_letter_count(program)
-    lag = meta.position.seq - recorded.seq
-    said = f"epoch {meta.position.epoch}, seq {meta.position.seq}, {lag} not recorded yet, {dead} dead letters"
-    if not meta.owned:
-        cause = await fence_cause(operations, program)
-        return Finding(check=check, ok=False, said=f"the ledger is fenced: {cause}; {dead} dead letters")
+    if found.verdict is not Ownership.OWNED:
+        return Finding(check=check, ok=False, said=f"the ledger is fenced: {fence_cause(found)}; {dead} dead letters")
+    lag = position.seq - found.recorded.seq
+    said = f"epoch {position.epoch}, seq {position.seq}, {lag} not recorded yet, {dead} dead letters"
     return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)
 
 
