@@ -95,7 +95,7 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
         RecordsUnavailable: it did not answer within `wait_s`.
     """
     async with AsyncExitStack() as stack:
-        client = open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
+        client = _open_client(settings)
         stack.push_async_callback(client.aclose)
         records = await _open_records(settings, wait_s)
         stack.push_async_callback(records.close)
@@ -235,6 +235,21 @@ async def _open_sealing(settings: Settings, records: Records) -> Sealing:
     return sealing
 
 
+def _open_client(settings: Settings) -> redis_asyncio.Redis:
+    try:
+        return open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
+    except ValueError as error:
+        raise ConfigurationError(f"redis_url cannot be used: {error}") from error
+
+
+def _nobody_home(settings: Settings, error: RecordsUnavailable) -> RecordsUnavailable:
+    """Say what to do, where it is the embedded server that is not there."""
+    if settings.postgres_dsn:
+        return error
+    where = f"no service runs in {settings.data_dir}: start `reservasi up`, or name another --data-dir"
+    return RecordsUnavailable(f"{where} ({error})")
+
+
 async def _open_records(settings: Settings, wait_s: float) -> Records:
     """Records, waiting for a PostgreSQL that is still starting."""
     loop = asyncio.get_running_loop()
@@ -242,7 +257,9 @@ async def _open_records(settings: Settings, wait_s: float) -> Records:
     while True:
         try:
             return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)
-        except RecordsUnavailable:
+        except ValueError as error:  # asyncpg's word for a DSN that it cannot read
+            raise ConfigurationError(f"postgres_dsn cannot be used: {error}") from error
+        except RecordsUnavailable as error:
             if loop.time() >= deadline:
-                raise
+                raise _nobody_home(settings, error) from error
         await asyncio.sleep(RECORDS_RETRY_S)

@@ -59,3 +59,18 @@ async def test_nothing_is_made_where_no_database_answers(data_dir: Path, valkey_
         async with open_operations(nowhere):
             pass
     assert not nowhere.data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("redis_url", "http://127.0.0.1"), ("redis_url", "nonsense"), ("postgres_dsn", "mysql://a/b")]
+)
+async def test_an_address_of_another_kind_is_said_clearly(settings: Settings, setting: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=setting):
+        async with open_operations(settings.model_copy(update={setting: value})):
+            pass
+
+
+async def test_where_no_service_runs_it_says_what_to_do(data_dir: Path) -> None:
+    with pytest.raises(RecordsUnavailable, match="start `reservasi up`"):
+        async with open_operations(Settings(data_dir=data_dir)):
+            pass
