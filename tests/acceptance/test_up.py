@@ -165,7 +165,7 @@ def until(condition: Any, timeout_s: float = 30) -> None:
 def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_dir: Path) -> None:
     with running(data_dir) as up:
         recorded = re.compile(r'reservasi_recorded_seq\{program="surabaya"\} [1-9]')
-        until(lambda: recorded.search(up.admin("/metrics")[1]))
+        until(lambda: recorded.search(up.admin("/metrics", up.worker_port)[1]))
         with redis.Redis.from_url(up.addresses["redis"]) as client:
             client.flushall()
         assert up.stop() == 0
@@ -175,7 +175,7 @@ def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_di
             up.log_path.read_text()
         )
         assert up.refused("/v1/availability?program=surabaya") == (503, "recovering")
-        assert 'reservasi_ledger_owned{program="surabaya"} 0.0' in up.admin("/metrics")[1]
+        assert 'reservasi_ledger_owned{program="surabaya"} 0.0' in up.admin("/metrics", up.worker_port)[1]
         assert up.process.poll() is None
         assert up.stop() == 0
 
