@@ -14,6 +14,8 @@ from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
+HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
+
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True):
     """One person who needs a place, validated."""
@@ -136,10 +138,15 @@ class Reservations:
             return _without_ledger(Outcome.NOT_FOUND)
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
-    def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
-        """Whether PostgreSQL has the change that an answer of `find` speaks of, as far as this process has heard."""
+    async def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
+        """Whether PostgreSQL has the change that an answer of `find` speaks of.
+
+        Waits a moment: another front may have told the person already, before this one heard of it.
+        """
         program = self.program_of(reservation_id)
-        return program is not None and self._recorded.has(program, answer.epoch, answer.seq, reservation_id)
+        return program is not None and await self._recorded.wait(
+            program, answer.epoch, answer.seq, reservation_id, HEAR_WAIT_S
+        )
 
     async def set_quota(self, command: SetQuota) -> Answer:
         """Create or change a quota.

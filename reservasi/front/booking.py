@@ -155,7 +155,7 @@ async def show(request: web.Request) -> web.Response:
     if state is State.HELD:
         body.hold_expires_at = moment(answer.deadline_ms)
     reservations = request.app[SERVICES].reservations
-    if state is State.CONFIRMED and not reservations.is_recorded(reservation_id, answer):
+    if state is State.CONFIRMED and not await reservations.is_recorded(reservation_id, answer):
         body.status = "confirming"  # as the confirm itself answers until then
     elif state is State.CONFIRMED:
         body.booking_code = reservations.booking_code(reservation_id)

@@ -86,14 +86,7 @@ class RecordedPositions:
                     await future
             except TimeoutError:
                 return False
-        return self.has(program, epoch, seq, reservation_id)
-
-    def has(self, program: str, epoch: int, seq: int, reservation_id: str) -> bool:
-        """The same, without waiting."""
-        lineage = self._lineages.get(program)
-        return (
-            lineage is not None and lineage.contains(epoch, seq) and reservation_id not in self._dead.get(program, ())
-        )
+        return lineage.contains(epoch, seq) and reservation_id not in self._dead.get(program, ())
 
     async def _follow(self, program: str) -> None:
         pause_s = PAUSE_MIN_S

@@ -62,7 +62,8 @@ async def test_nothing_is_made_where_no_database_answers(data_dir: Path, valkey_
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("redis_url", "http://127.0.0.1"), ("redis_url", "nonsense"), ("postgres_dsn", "mysql://a/b")]
+    ("setting", "value"),
+    [("redis_url", "http://127.0.0.1"), ("redis_url", "nonsense"), ("postgres_dsn", "mysql://a/b")],
 )
 async def test_an_address_of_another_kind_is_said_clearly(settings: Settings, setting: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=setting):
