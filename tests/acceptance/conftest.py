@@ -197,7 +197,8 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
                 yield Stack(url, client, front, worker, ledger, program_id, operator_key, viewer_key)
                 await ledger.drop()
     finally:
-        await _execute(postgres_dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+        superuser = postgres_dsn.replace("//reservasi@", "//postgres@")  # may end the server's own vacuum as well
+        await _execute(superuser, f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(data_dir)
 
 
