@@ -12,6 +12,7 @@ from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
+from reservasi.programs import program_of
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
 HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
@@ -87,7 +88,7 @@ class Reservations:
         Raises:
             Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
         """
-        program = request.quota.partition(".")[0]
+        program = program_of(request.quota)
         persons = tuple([self._sealing.person(program, applicant.nik) for applicant in request.applicants])
         reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
         group = self._groups.get(program)
@@ -154,7 +155,7 @@ class Reservations:
         Outcomes: QUOTA_SET, EXISTS (nothing to change), EXISTS_WITH_DIFFERENT_CONTENT, UNKNOWN_QUOTA, BELOW_TAKEN,
         VERSION_MISMATCH.
         """
-        group = self._groups.get(command.quota.partition(".")[0])
+        group = self._groups.get(program_of(command.quota))
         if group is None:
             return _without_ledger(Outcome.UNKNOWN_QUOTA)
         return await group.submit(command)

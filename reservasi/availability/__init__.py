@@ -13,6 +13,7 @@ from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
 from reservasi.model import Quota
+from reservasi.programs import program_of
 
 __all__ = ["Availability", "ProgramView", "QuotaState"]
 
@@ -102,7 +103,7 @@ class Availability:
 
     def quota(self, quota_id: str) -> Quota | None:
         """One quota, or None when no followed program has it."""
-        follower = self._followers.get(quota_id.partition(".")[0])
+        follower = self._followers.get(program_of(quota_id))
         return follower.view.quotas.get(quota_id) if follower else None
 
     def knows(self, program: str) -> bool:
@@ -121,7 +122,7 @@ class Availability:
 
         Only while the view is fresh, the quota open, and the reservation unknown: a replay must find its first answer.
         """
-        follower = self._followers.get(quota_id.partition(".")[0])
+        follower = self._followers.get(program_of(quota_id))
         if follower is None or not follower.ready or len(follower.view.known_ids) > KNOWN_IDS_MAX:
             return False
         quota = follower.view.quotas.get(quota_id)
@@ -130,7 +131,7 @@ class Availability:
         if asyncio.get_running_loop().time() - follower.fresh_at > self._stale_s:
             return False
         # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
-        now_ms = self.now_ms(quota_id.partition(".")[0])
+        now_ms = self.now_ms(program_of(quota_id))
         due_at_ms = follower.view.due_at_ms(quota_id)
         if due_at_ms is not None and due_at_ms <= now_ms + CLOCK_MARGIN_MS:
             return False
@@ -170,7 +171,7 @@ class Availability:
             and (first is None or quota.terms.date >= first)
             and (last is None or quota.terms.date <= last)
         ]
-        return sorted(found, key=lambda q: (q.id.partition(".")[0], q.terms.date, q.terms.start, q.id))
+        return sorted(found, key=lambda q: (program_of(q.id), q.terms.date, q.terms.start, q.id))
 
     def changed_since(self, version: int) -> list[Quota]:
         """The quotas that changed after `version`; what a live page is told."""
@@ -190,7 +191,7 @@ class Availability:
         kept = self._alternatives.get((quota.id, places))
         if kept is not None and now - kept[0] < ALTERNATIVES_FRESH_S:
             return kept[1][:limit]
-        program = quota.id.partition(".")[0]
+        program = program_of(quota.id)
         now_ms = self.now_ms(program)
         terms = quota.terms
         candidates = [

@@ -29,9 +29,8 @@ async def read_body(request: web.Request, *, required: bool = True) -> bytes:
     settings = request.app[SERVICES].settings
     if (request.content_length or 0) > settings.body_bytes_max:
         raise Refused(BODY_TOO_LARGE)
-    if (
-        hdrs.CONTENT_ENCODING in request.headers
-    ):  # a few hundred bytes need no compression, and a bomb is refused unread
+    # A few hundred bytes need no compression, and a bomb is refused unread.
+    if hdrs.CONTENT_ENCODING in request.headers:
         raise Refused(UNSUPPORTED_MEDIA_TYPE)
     try:
         if request.content.is_eof():
