@@ -1,5 +1,6 @@
 """Which core does what, and how much processor time a process and its children used."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
 def yield_to_others(pid: int) -> None:
     """Let a process, and the children it starts from now on, use only the time that others leave."""
     os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
+    # Where each session is scheduled as a group of its own, a process' priority only counts within its group.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(LEAST_PRIORITY))
 
 
 def busy_s(pid: int) -> float:
