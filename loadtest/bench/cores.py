@@ -42,24 +42,31 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
 
 
 def yield_to_others(pid: int) -> None:
-    """Let a process, and the children it starts from now on, use only the time that others leave."""
-    os.setpriority(os.PRIO_PROCESS, pid, LEAST_PRIORITY)
-    # Where each session is scheduled as a group of its own, a process' priority only counts within its group.
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text(str(LEAST_PRIORITY))
+    """Let a process and its descendants use only the time that others leave."""
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, each, LEAST_PRIORITY)
+            # Where each session is scheduled as a group of its own, a priority only counts within its group.
+            Path(f"/proc/{each}/autogroup").write_text(str(LEAST_PRIORITY))
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its living descendants."""
+    found, waiting = [], [pid]
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        with contextlib.suppress(FileNotFoundError):
+            tasks = list(Path(f"/proc/{current}/task").iterdir())
+            waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return found
 
 
 def busy_s(pid: int) -> float:
     """Processor time of a process and of all its living descendants, in seconds."""
     total = 0.0
-    waiting = [pid]
-    while waiting:
-        current = waiting.pop()
-        try:
-            fields = Path(f"/proc/{current}/stat").read_text().rpartition(")")[2].split()
-            tasks = list(Path(f"/proc/{current}/task").iterdir())
-            waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
-        except FileNotFoundError:
-            continue  # it ended while we looked
-        total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    for each in _family(pid):
+        with contextlib.suppress(FileNotFoundError):  # it ended while we looked
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
     return total

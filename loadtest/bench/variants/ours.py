@@ -52,13 +52,13 @@ class Ours:
     async def start(self) -> None:
         settings = self._ground.settings
         await start_on(self._worker, self._ground.cores.rest)
+        await start_on(self._fronts, self._ground.cores.front)
+        if not await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s):
+            raise RuntimeError("the front is not ready, so nothing can be measured")
         # The recorder and its database follow the ledger and hold nobody up. With two cores they would take the load
         # generator's time, and the figure would be that of the machine, not of the front.
         for pid in (pid_of(self._worker), self._ground.store_pids["postgres"]):
             yield_to_others(pid)
-        await start_on(self._fronts, self._ground.cores.front)
-        if not await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s):
-            raise RuntimeError("the front is not ready, so nothing can be measured")
 
     async def stop(self) -> None:
         await self._ledger.drop()
