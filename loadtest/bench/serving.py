@@ -11,6 +11,7 @@ from gunicorn.app.base import BaseApplication
 from reservasi.cli.serve import WORKER_CLASS
 
 PORT_VARIABLE = "BENCH_PORT"
+PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set
 ANSWER_BYTES_VARIABLE = "BENCH_ANSWER_BYTES"
 REDIS_URL_VARIABLE = "BENCH_REDIS_URL"
 
@@ -23,10 +24,10 @@ class Baseline(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """One process, no access log, the same worker class."""
+        """As many processes as asked for, no access log, the same worker class."""
         values: dict[str, Any] = {
             "bind": f"127.0.0.1:{os.environ[PORT_VARIABLE]}",
-            "workers": 1,
+            "workers": int(os.environ.get(PROCESSES_VARIABLE, "1")),
             "worker_class": WORKER_CLASS,
             "backlog": 4096,
             "keepalive": 15,
