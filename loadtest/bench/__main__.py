@@ -3,33 +3,79 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from rich.console import Console
 
+from loadtest.bench import experiments
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
-from loadtest.bench.report import as_json, show
-from loadtest.bench.rounds import Bench, Plan, Round, WrongResult
+from loadtest.bench.measuring import Plan, WrongResult
+from loadtest.bench.reads import measure_reads
+from loadtest.bench.report import Run, as_json, show
+from loadtest.bench.rounds import Bench, variants_named
 from loadtest.bench.stores import prepared
+from loadtest.bench.variants import COMPARED
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
-TABLE_COLUMNS = 132
+TABLE_COLUMNS = 150
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
+
+
+CLAIMS = "claims"
+READS = "reads"
+EXPERIMENTS = "experiments"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What `--only` leaves; everything when it names nothing."""
+
+    names: frozenset[str]
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants that were named."""
+        return [kind.name for kind in COMPARED if kind.name in self.names]
+
+    @property
+    def claims(self) -> bool:
+        """Whether claims are measured."""
+        return not self.names or CLAIMS in self.names or bool(self.variants)
+
+    @property
+    def reads(self) -> bool:
+        """Whether reads are measured."""
+        return not self.names or READS in self.names
+
+    def experiment(self, name: str) -> bool:
+        """Whether an experiment is made."""
+        return not self.names or EXPERIMENTS in self.names or name in self.names
+
+
+def names_allowed() -> list[str]:
+    """What `--only` may name."""
+    variants, single = [kind.name for kind in COMPARED], [module.NAME for module in experiments.ALL]
+    return [CLAIMS, READS, EXPERIMENTS, *variants, *single]
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=5, help="rounds that must count (default 5)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="rounds that are measured (default 5)")
     parser.add_argument("--connections", type=_positive, default=64, help="requests in flight (default 64)")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
-    amount.add_argument("--claims", type=_positive, default=0, help="claims in one measurement, instead")
-    parser.add_argument("--smoke", action="store_true", help="a few claims of each: shows that it works, not how fast")
+    amount.add_argument("--claims", type=_positive, default=0, help="requests in one measurement, instead")
+    parser.add_argument(
+        "--only", type=_choice, default=_choice(""), metavar="NAME,...", help=f"of {', '.join(names_allowed())}"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
     return parser.parse_args(argv)
 
@@ -39,6 +85,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return number
+
+
+def _choice(text: str) -> Choice:
+    names = frozenset(filter(None, text.split(",")))
+    if unknown := names.difference(names_allowed()):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(names_allowed())}")
+    return Choice(names=names)
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -54,18 +107,34 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
 
 
-async def run(plan: Plan, cores: Cores, console: Console) -> tuple[list[Round], dict[str, Any], int]:
+async def run(plan: Plan, choice: Choice, smoke: bool, cores: Cores, console: Console) -> Run:
     with console.status("starting Valkey, PostgreSQL and the fronts") as status:
-        async with prepared(cores) as ground:
-            environment = await describe(ground)
-            bench = Bench(ground, plan)
 
-            def say(text: str) -> None:
-                status.update(text)
-                console.print(f"[dim]{text}[/]")
+        def say(text: str) -> None:
+            status.update(text)
+            console.print(f"[dim]{text}[/]")
 
-            rounds = await bench.run(say)
-    return rounds, environment, bench.answer_bytes
+        found = await _measured(plan, choice, cores, say)
+        for module in experiments.ALL:
+            if choice.experiment(module.NAME):
+                say(f"experiment: {module.NAME}")
+                found.experiments[module.TITLE] = await module.run(cores, smoke, say)
+    return found
+
+
+async def _measured(plan: Plan, choice: Choice, cores: Cores, say: Callable[[str], None]) -> Run:
+    async with prepared(cores) as ground, AsyncExitStack() as stack:
+        found = Run(environment=await describe(ground))
+        if choice.claims or choice.reads:
+            bench = Bench(ground, plan, stack)
+            await bench.start()
+            found.answer_bytes = bench.answer_bytes
+            if choice.claims:
+                named = () if CLAIMS in choice.names else choice.variants
+                found.claims = await bench.claims(variants_named(named), say)
+            if choice.reads:
+                found.reads = await measure_reads(bench, say)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,13 +147,13 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(f"[yellow]{warning}[/]")
     try:
         with pinned(cores.rest):
-            rounds, environment, answer_bytes = uvloop.run(run(plan_of(arguments), cores, errors))
+            found = uvloop.run(run(plan_of(arguments), arguments.only, arguments.smoke, cores, errors))
     except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
         return 1
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(rounds, environment, answer_bytes), indent=2) + "\n")
-    show(console, rounds, environment)
+        arguments.json.write_text(json.dumps(as_json(found), indent=2) + "\n")
+    show(console, found)
     return 0
 
 

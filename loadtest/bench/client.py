@@ -22,16 +22,17 @@ class UnreadableAnswer(Exception):
 class Load:
     """What one measurement saw."""
 
+    wanted: int = 201  # the HTTP status that is a success here
     answers: Counter[int] = field(default_factory=Counter)  # by HTTP status
     latencies_s: list[float] = field(default_factory=list)
-    answer_bytes: set[int] = field(default_factory=set)  # every size of a 201, head and body
+    answer_bytes: set[int] = field(default_factory=set)  # every size of a wanted answer, head and body
     elapsed_s: float = 0.0
     busy_s: float = 0.0  # processor time that the load generator itself used
 
     @property
     def claimed(self) -> int:
-        """Claims that succeeded."""
-        return self.answers[201]
+        """Wanted answers; of claims, those that succeeded."""
+        return self.answers[self.wanted]
 
     @property
     def refused(self) -> int:
@@ -40,7 +41,7 @@ class Load:
 
     @property
     def claims_per_s(self) -> float:
-        """Successful claims a second."""
+        """Wanted answers a second."""
         return self.claimed / self.elapsed_s
 
     def latency_ms(self, share: float) -> float:
@@ -95,7 +96,7 @@ class _Connection(asyncio.Protocol):
         load = self._load
         load.latencies_s.append(time.perf_counter() - self._sent_s)
         load.answers[status] += 1
-        if status == 201:
+        if status == load.wanted:
             load.answer_bytes.add(total_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -124,7 +125,9 @@ def _body_bytes(head: bytes) -> int:
     return int(head[at + len(LENGTH) : head.index(b"\r", at)])
 
 
-async def run_load(port: int, requests: Sequence[bytes], *, connections: int, timeout_s: float) -> Load:
+async def run_load(
+    port: int, requests: Sequence[bytes], *, connections: int, timeout_s: float, wanted: int = 201
+) -> Load:
     """Send every request once over so many connections, each with one request in flight.
 
     Raises:
@@ -132,7 +135,7 @@ async def run_load(port: int, requests: Sequence[bytes], *, connections: int, ti
         TimeoutError: it took longer than `timeout_s`.
     """
     loop = asyncio.get_running_loop()
-    load = Load()
+    load = Load(wanted=wanted)
     source = iter(requests)
     opened = [
         (await loop.create_connection(lambda: _Connection(source, load), HOST, port))[1]

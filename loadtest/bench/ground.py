@@ -8,6 +8,7 @@ from reservasi.settings import Settings
 
 PROGRAM = "bench"
 CAPACITY = 50_000  # places in each quota: more than any run can claim
+SMALL_OFFICE = "kecil"  # with few places: what is read, and what is sold out
 PROGRAM_FILE = f"""
 id = "{PROGRAM}"
 name = {{ id = "Uji kecepatan", en = "Benchmark" }}
@@ -49,6 +50,22 @@ tue = {{ open = "08:00", close = "16:20" }}
 wed = {{ open = "08:00", close = "16:20" }}
 thu = {{ open = "08:00", close = "16:20" }}
 fri = {{ open = "08:00", close = "16:20" }}
+
+[[offices]]
+id = "{SMALL_OFFICE}"
+name = {{ id = "Kantor kecil", en = "Small office" }}
+address = "-"
+kind = "kanim"
+slot_minutes = 60
+services = ["baru"]
+quotas = [{{ service = "baru", channel = "online", per_slot = 1 }}]
+
+[offices.hours]
+mon = {{ open = "08:00", close = "16:00" }}
+tue = {{ open = "08:00", close = "16:00" }}
+wed = {{ open = "08:00", close = "16:00" }}
+thu = {{ open = "08:00", close = "16:00" }}
+fri = {{ open = "08:00", close = "16:00" }}
 """
 
 
@@ -61,7 +78,8 @@ class Ground:
     postgres_dsn: str
     cores: Cores
     quotas: tuple[str, ...]  # ids that the claims name
-    capacity: int  # places in each quota
+    small_quotas: tuple[str, ...]  # ids of those with a single place, which only the measured reads name
+    capacity: int  # places in each of `quotas`
     log_dir: Path  # what the processes print
     store_pids: dict[str, int]  # the stores by what they are
     answer_bytes: int  # size of our own answer to a claim; 0 while our own variant starts

@@ -1,30 +1,52 @@
-"""What a run showed: medians over the rounds that count, as a table for people and as JSON."""
+"""What a run showed: medians over the measures that count, as tables for people and as JSON."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.rounds import DRIFT_MAX, Measured, Round
+from loadtest.bench import targets
+from loadtest.bench.figures import Figure
+from loadtest.bench.measuring import DRIFT_MAX, Bracketed, Measured, Round
+from loadtest.bench.reads import TITLES
 from loadtest.bench.variants import COMPARED, Bare, Variant
 
 BUSY = ("front", "load", "valkey", "worker", "postgres")  # the processes whose time is shown
+NUMBERS = ("per second", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "max ms", "refused", "share", *BUSY)
+
+
+@dataclass
+class Run:
+    """Everything that a run found out."""
+
+    environment: dict[str, Any]
+    answer_bytes: int = 0
+    claims: list[Round] = field(default_factory=list)
+    reads: dict[str, list[Round]] = field(default_factory=dict)
+    experiments: dict[str, list[Figure]] = field(default_factory=dict)  # by title
+
+    @property
+    def figures(self) -> list[Figure]:
+        """What is held against a target, the experiments apart."""
+        return targets.figures(self.claims, self.reads)
 
 
 def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
-    """Each variant's medians; ratios are those of single rounds, so that the machine's mood cancels out.
+    """Each variant's medians; ratios are those of single measures, so that the machine's mood cancels out.
 
-    Rounds on shaky ground are left out, unless there are no others.
+    Measures on shaky ground are left out, unless a variant has no others.
     """
-    counted = counting(rounds)
-    bare = [counted[0].before, *(done.after for done in counted)]
-    summary = {Bare.name: _medians(bare, [1.0])}
-    for variant in COMPARED:
-        measured = [done.compared[variant.name] for done in counted]
-        summary[variant.name] = _medians(measured, [done.ratio(variant.name) for done in counted])
+    if not rounds:
+        return {}
+    brackets = {name: [done.compared[name] for done in targets.firm(rounds, name)] for name in rounds[0].compared}
+    # A measurement of the bare handler is the end of one bracket and the beginning of the next.
+    bare = {id(one): one for kept in brackets.values() for bracket in kept for one in (bracket.before, bracket.after)}
+    summary = {Bare.name: _medians(list(bare.values()), [1.0])}
+    for name, kept in brackets.items():
+        summary[name] = _medians([bracket.measured for bracket in kept], [bracket.ratio for bracket in kept])
     bare_us = summary[Bare.name]["busy_us"]["front"]
     for medians in summary.values():
         front_us = medians["busy_us"]["front"]
@@ -33,14 +55,8 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     return summary
 
 
-def counting(rounds: Sequence[Round]) -> list[Round]:
-    """The rounds that count; all of them when none does."""
-    return [done for done in rounds if done.counts] or list(rounds)
-
-
 def _medians(measured: Sequence[Measured], ratios: Sequence[float]) -> dict[str, Any]:
     rates = [one.claims_per_s for one in measured]
-    names = measured[0].busy_us
     return {
         "claims_per_s": statistics.median(rates),
         "claims_per_s_min": min(rates),
@@ -50,56 +66,117 @@ def _medians(measured: Sequence[Measured], ratios: Sequence[float]) -> dict[str,
         "ratio_max": max(ratios),
         "p50_ms": statistics.median(one.p50_ms for one in measured),
         "p99_ms": statistics.median(one.p99_ms for one in measured),
+        "max_ms": max(one.max_ms for one in measured),
         "claimed": sum(one.claimed for one in measured),
         "refused": sum(one.refused for one in measured),
         "front_share": statistics.median(one.front_share for one in measured),
-        "busy_us": {name: statistics.median(one.busy_us[name] for one in measured) for name in names},
+        "busy_us": {name: statistics.median(one.busy_us[name] for one in measured) for name in measured[0].busy_us},
     }
 
 
-def as_json(rounds: Sequence[Round], environment: dict[str, Any], answer_bytes: int) -> dict[str, Any]:
+def as_json(run: Run) -> dict[str, Any]:
     """The whole run."""
     return {
-        "environment": environment,
-        "answer_bytes": answer_bytes,
+        "environment": run.environment,
+        "answer_bytes": run.answer_bytes,
         "drift_max": DRIFT_MAX,
-        "variants": summarise(rounds),
-        "rounds": [{**asdict(done), "drift": done.drift, "counts": done.counts} for done in rounds],
+        "targets": [targets.as_row(figure) for figure in run.figures],
+        "variants": summarise(run.claims),
+        "reads": {name: summarise(rounds) for name, rounds in run.reads.items()},
+        "rounds": [_round(done) for done in run.claims],
+        "read_rounds": {name: [_round(done) for done in rounds] for name, rounds in run.reads.items()},
+        "experiments": {title: [targets.as_row(figure) for figure in kept] for title, kept in run.experiments.items()},
     }
 
 
-def show(console: Console, rounds: Sequence[Round], environment: dict[str, Any]) -> None:
-    """The table, with what it was measured on."""
-    table = Table(title="successful claims a second through HTTP, one front process", title_justify="left")
-    table.add_column("variant", no_wrap=True)
-    for name in ("claims/s", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "refused", "share", *BUSY):
+def _round(done: Round) -> dict[str, Any]:
+    compared = {name: _bracket(bracket) for name, bracket in done.compared.items()}
+    return {"counts": done.counts, "compared": compared, "left_out": [_bracket(bracket) for bracket in done.left_out]}
+
+
+def _bracket(bracket: Bracketed) -> dict[str, Any]:
+    return {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}
+
+
+def show(console: Console, run: Run) -> None:
+    """The tables, with what they were measured on."""
+    if run.claims:
+        _show_rates(console, "successful claims through HTTP, one front process", {"": run.claims})
+        kinds: tuple[type[Variant], ...] = (Bare, *COMPARED)
+        for kind in kinds:
+            if kind is Bare or kind.name in run.claims[0].compared:
+                console.print(f"  [dim]{kind.name:<15}[/] {kind.title}")
+    if run.reads:
+        _show_rates(console, "answers from memory through HTTP, one front process", run.reads)
+        for name in run.reads:
+            console.print(f"  [dim]{name:<15}[/] {TITLES[name]}")
+    if run.claims or run.reads:
+        console.print(f"  {', '.join(BUSY)}: processor time of each in microseconds a request, background included;")
+        console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
+        console.print("  share: how much of its core the front used; well below 1, something else set the speed")
+        _show_figures(console, "held against the targets", run.figures)
+    for title, figures in run.experiments.items():
+        _show_figures(console, title, figures)
+    _show_ground(console, run)
+
+
+def _show_rates(console: Console, title: str, suites: Mapping[str, Sequence[Round]]) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    for name in NUMBERS:
         table.add_column(name, justify="right", no_wrap=True)
-    for name, medians in summarise(rounds).items():
-        table.add_row(
-            name,
-            f"{medians['claims_per_s']:,.0f}",
-            f"{medians['ratio']:.2f}",
-            f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
-            "-" if medians["ratio_by_processor"] is None else f"{medians['ratio_by_processor']:.2f}",
-            f"{medians['p50_ms']:.1f}",
-            f"{medians['p99_ms']:.1f}",
-            str(medians["refused"]),
-            f"{medians['front_share']:.2f}",
-            *(f"{medians['busy_us'].get(process, 0.0):.0f}" for process in BUSY),
-        )
+    for suite, rounds in suites.items():
+        for name, medians in summarise(rounds).items():
+            table.add_row(f"{name} {suite}".strip() if name == Bare.name else name, *_cells(medians))
     console.print(table)
-    console.print(f"  {', '.join(BUSY)}: processor time of each in microseconds a claim, background work included;")
-    console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
-    console.print("  share: how much of its core the front used; well below 1, something else set the speed")
-    variants: tuple[type[Variant], ...] = (Bare, *COMPARED)
-    for variant in variants:
-        console.print(f"  [dim]{variant.name:<8}[/] {variant.title}")
-    counted = sum(done.counts for done in rounds)
+
+
+def _cells(medians: Mapping[str, Any]) -> list[str]:
+    by_processor = medians["ratio_by_processor"]
+    return [
+        f"{medians['claims_per_s']:,.0f}",
+        f"{medians['ratio']:.2f}",
+        f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
+        "-" if by_processor is None else f"{by_processor:.2f}",
+        *(f"{medians[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
+        str(medians["refused"]),
+        f"{medians['front_share']:.2f}",
+        *(f"{medians['busy_us'].get(process, 0.0):.0f}" for process in BUSY),
+    ]
+
+
+def _show_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in ("figure", "measured", "target", "", "what"):
+        table.add_column(name, justify="right" if name in ("measured", "target") else "left")
+    for figure in figures:
+        unit = f" {figure.unit}" if figure.unit else ""
+        target = "-" if figure.target is None else f"{figure.sense} {number(figure.target)}{unit}"
+        met = {None: "", True: "met", False: "[bold]not met[/]"}[figure.met]
+        what = f"{figure.title} ({figure.note})" if figure.note else figure.title
+        table.add_row(figure.name, f"{number(figure.value)}{unit}", target, met, what)
+    console.print(table)
+
+
+def number(value: float) -> str:
+    """Two digits after the point where they say something."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.2f}"
+
+
+def _show_ground(console: Console, run: Run) -> None:
+    environment = run.environment
+    rounds = [*run.claims, *(done for rounds in run.reads.values() for done in rounds)]
+    kept = [bracket for done in rounds for bracket in done.compared.values()]
+    counted, repeated = sum(bracket.counts for bracket in kept), sum(len(done.left_out) for done in rounds)
+    if kept:
+        console.print(
+            f"{counted} of {len(kept)} measures count (bare moved by at most {DRIFT_MAX:.0%} around them); "
+            f"{repeated} were repeated."
+        )
     console.print(
-        f"{counted} of {len(rounds)} rounds count (bare moved by at most {DRIFT_MAX:.0%}). "
         f"Python {environment['python']} ({environment['executable']}, {environment['compiler']}), aiohttp "
         f"{environment['packages']['aiohttp']}, {environment['store']}, fsync {environment['fsync_us']:.0f} us, "
         f"{environment['cores']} cores, {environment['processor']}"
     )
-    if not counted:
-        console.print("[bold]No round was on firm ground: something else used the machine. The ratios are shaky.[/]")
+    if kept and not counted:
+        console.print("[bold]Nothing was on firm ground: something else used the machine. The ratios are shaky.[/]")

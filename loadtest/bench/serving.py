@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,7 @@ PORT_VARIABLE = "BENCH_PORT"
 PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set
 ANSWER_BYTES_VARIABLE = "BENCH_ANSWER_BYTES"
 REDIS_URL_VARIABLE = "BENCH_REDIS_URL"
+POSTGRES_DSN_VARIABLE = "BENCH_POSTGRES_DSN"
 
 
 class Baseline(BaseApplication):
@@ -45,10 +47,12 @@ class Baseline(BaseApplication):
         return self._make_app
 
 
-def body_bytes() -> int:
-    """The size of a body that makes the whole answer, with aiohttp's own headers, as large as our front's."""
-    head = (
-        "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 000\r\n"
+def body_bytes(head: str = "", status: int = 201) -> int:
+    """The size of a body that makes the whole answer as large as our front's; `head` is aiohttp's unless given."""
+    total_bytes = int(os.environ[ANSWER_BYTES_VARIABLE])
+    head = head or (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\nContent-Length: \r\n"
         f"Date: Mon, 01 Jan 2024 00:00:00 GMT\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
     )
-    return int(os.environ[ANSWER_BYTES_VARIABLE]) - len(head)
+    rest = total_bytes - len(head)
+    return rest - len(str(rest - 3))  # the length is written in as many digits

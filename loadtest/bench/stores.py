@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from loadtest.bench.cores import Cores
-from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, Ground
+from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, SMALL_OFFICE, Ground
 from loadtest.bench.ports import free_port
 from reservasi.bootstrap import open_operations
 from reservasi.cli.programs import import_program
@@ -44,12 +44,14 @@ async def prepared(cores: Cores) -> AsyncIterator[Ground]:
             stack.push_async_callback(store.stop)
             await store.start()
         await upgrade(postgres.dsn)
+        quotas = await _quotas(settings)
         yield Ground(
             settings=settings,
             redis_url=valkey.url,
             postgres_dsn=postgres.dsn,
             cores=cores,
-            quotas=await _quotas(settings),
+            quotas=tuple(quota for quota in quotas if not _is_small(quota)),
+            small_quotas=tuple(filter(_is_small, quotas)),
             capacity=CAPACITY,
             log_dir=data_dir,
             store_pids=_running({"valkey": valkey.pid, "postgres": postgres.pid}),
@@ -66,6 +68,10 @@ async def _quotas(settings: Settings) -> tuple[str, ...]:
     async with open_operations(settings) as operations:
         await import_program(operations, program, day, day, open_now=True, quiet=True)
     return tuple(command.quota for command in expand(program, day, day, open_now=True))
+
+
+def _is_small(quota: str) -> bool:
+    return SMALL_OFFICE in quota.split(".")
 
 
 def _working_day(program: Program) -> dt.date:

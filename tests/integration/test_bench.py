@@ -1,22 +1,34 @@
 """The benchmark measures what it says: every variant runs, every claim counts, refusals are told apart. Never timings."""
 
+import asyncio
+import io
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 from stdnum.id import nik as stdnum_nik
 
+from loadtest.bench.__main__ import read_arguments
 from loadtest.bench.claims import PEOPLE_MAX, person, requests
 from loadtest.bench.client import UnreadableAnswer, run_load
-from loadtest.bench.report import show, summarise
-from loadtest.bench.rounds import Measured, Round
-from loadtest.bench.variants import COMPARED
+from loadtest.bench.figures import Figure
+from loadtest.bench.measuring import Bracketed, Measured, Round
+from loadtest.bench.reads import AVAILABILITY, SOLD_OUT
+from loadtest.bench.report import Run, as_json, show, summarise
+from loadtest.bench.rounds import variants_named
+from loadtest.bench.targets import figures
+from loadtest.bench.variants import COMPARED, Ours, tables
+from loadtest.bench.variants.essentials import Claim, Verdict
+from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
+from loadtest.bench.variants.plpgsql_single import CALL as CALL_ONE
+from loadtest.bench.variants.plpgsql_single import FUNCTION as FUNCTION_ONE
 
 TIMEOUT_S = 120
 QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
@@ -25,7 +37,7 @@ QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
 def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench", "--smoke", "--json", str(written)],
+        [sys.executable, "-m", "loadtest.bench", "--smoke", "--only", "claims,reads", "--json", str(written)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -33,14 +45,32 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(written.read_text())
-    assert set(run["variants"]) == {"bare", "ours", "evalsha"}
+    names = ["bare", "ours", "evalsha", "pipelined", "plpgsql_batches", "plpgsql_single", "for_update"]
+    assert list(run["variants"]) == names
     for name, medians in run["variants"].items():
         assert medians["refused"] == 0, name
         assert medians["claims_per_s"] > 0, name
+        assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
         assert name in done.stdout
-    assert [measured["claimed"] for measured in run["rounds"][0]["compared"].values()] == [200, 200]
+    assert [bracket["measured"]["claimed"] for bracket in run["rounds"][0]["compared"].values()] == [200] * 6
+    for name in (AVAILABILITY, SOLD_OUT):
+        assert (run["reads"][name][name]["claimed"], run["reads"][name][name]["refused"]) == (200, 0)
+    assert {"name", "measured", "target", "met"} <= run["targets"][0].keys()
+    assert {"ours/bare", "ours/for_update", "sold_out/bare"} <= {row["name"] for row in run["targets"]}
+    assert run["experiments"] == {}
     assert run["environment"]["synced_always"] is True
     assert run["environment"]["executable"] == sys.executable
+
+
+def test_only_what_is_named_is_measured() -> None:
+    choice = read_arguments(["--only", "evalsha,reads"]).only
+    assert (choice.claims, choice.reads, choice.experiment("growth")) == (True, True, False)
+    assert [kind.name for kind in variants_named(choice.variants)] == ["ours", "evalsha"]
+    assert variants_named([]) == list(COMPARED)
+    everything = read_arguments([]).only
+    assert (everything.claims, everything.reads, everything.experiment("growth")) == (True, True, True)
+    with pytest.raises(SystemExit):
+        read_arguments(["--only", "nonsense"])
 
 
 def test_people_are_valid_and_distinct() -> None:
@@ -97,6 +127,54 @@ async def test_a_lost_connection_ends_the_measurement(refusing_server: TestServe
         await run_load(refusing_server.port, closing, connections=1, timeout_s=TIMEOUT_S)
 
 
+async def test_other_statuses_may_be_wanted(refusing_server: TestServer) -> None:
+    assert refusing_server.port is not None
+    load = await run_load(refusing_server.port, requests(0, 10, QUOTAS), connections=1, timeout_s=TIMEOUT_S, wanted=409)
+    assert (load.claimed, load.refused, len(load.answer_bytes)) == (5, 5, 1)
+
+
+def claim(number: int, person: int | None = None, quota: str = "q") -> Claim:
+    return Claim(f"r{number}", quota, f"p{number if person is None else person}", "f")
+
+
+async def test_batches_decide_every_claim_once(database: str) -> None:
+    await tables.create(database, "s", {"q": 3, "other": 1}, statements=[FUNCTION])
+    batches = Batches(await asyncpg.connect(database, server_settings=tables.session("s")))
+    asked = [
+        *(claim(0), claim(0), claim(1), claim(9, person=1), claim(2, quota="other"), claim(3, quota="other")),
+        *(claim(4, quota="none"), claim(5), claim(6)),
+    ]
+    said = await asyncio.gather(*map(batches.decide, asked))
+    again = await batches.decide(claim(0))
+    await batches.close()
+    outcomes = [verdict.outcome for verdict in said]
+    assert outcomes == [
+        *("held", "exists", "held", "duplicate_applicant", "held", "sold_out"),
+        *("unknown_quota", "held", "sold_out"),
+    ]
+    assert again == said[1] == Verdict("exists", said[0].deadline_ms)
+    assert await tables.held(database, "s") == 4
+
+
+async def test_single_calls_decide_every_claim_once(database: str) -> None:
+    await tables.create(database, "s", {"q": 2}, statements=[FUNCTION_ONE])
+    async with asyncpg.create_pool(database, min_size=4, max_size=4, server_settings=tables.session("s")) as pool:
+
+        async def decide(asked: Claim) -> Verdict:
+            row = await pool.fetchrow(CALL_ONE, *asked, 1000)
+            assert row is not None
+            return Verdict(*row)
+
+        first = await decide(claim(0))
+        assert [(await decide(asked)).outcome for asked in (claim(0), claim(7, person=0), claim(1, quota="none"))] == [
+            *("exists", "duplicate_applicant", "unknown_quota"),
+        ]
+        assert (await decide(claim(0))).deadline_ms == first.deadline_ms > 0
+        said = await asyncio.gather(*(decide(claim(number)) for number in range(1, 9)))
+    assert sorted(verdict.outcome for verdict in said) == ["held", *["sold_out"] * 7]
+    assert await tables.held(database, "s") == 2
+
+
 def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") -> Measured:
     return Measured(
         variant=variant,
@@ -105,22 +183,59 @@ def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") ->
         claims_per_s=claims_per_s,
         p50_ms=1,
         p99_ms=1,
+        max_ms=1,
         front_share=1,
-        busy_us={"front": front_us},
+        busy_us={"front": front_us, "valkey": front_us / 2},
     )
 
 
+def bracketed(name: str, claims_per_s: float, front_us: float = 20.0, bare_us: float = 20.0) -> Bracketed:
+    bare = measured(1000, bare_us, "bare")
+    return Bracketed(before=bare, measured=measured(claims_per_s, front_us, name), after=bare)
+
+
 @pytest.mark.parametrize(("after", "counts"), [(1000, True), (910, True), (1100, True), (890, False), (1120, False)])
-def test_a_round_counts_only_on_firm_ground(after: float, counts: bool) -> None:
-    done = Round(before=measured(1000), compared={"v": measured(500)}, after=measured(after))
-    assert done.counts is counts
-    assert done.ratio("v") == pytest.approx(500 / ((1000 + after) / 2))
+def test_a_measure_counts_only_on_firm_ground(after: float, counts: bool) -> None:
+    bracket = Bracketed(before=measured(1000), measured=measured(500), after=measured(after))
+    assert bracket.counts is counts
+    assert Round(compared={"v": bracket}).counts is counts
+    assert bracket.ratio == pytest.approx(500 / ((1000 + after) / 2))
+
+
+def test_shaky_measures_are_left_out_where_there_are_others() -> None:
+    shaky = Bracketed(before=measured(1000), measured=measured(900), after=measured(500))
+    rounds = [Round(compared={"v": shaky}), Round(compared={"v": bracketed("v", 300)})]
+    assert summarise(rounds)["v"]["ratio"] == pytest.approx(0.3)
+    assert summarise(rounds[:1])["v"]["ratio"] == pytest.approx(900 / 750)
 
 
 @pytest.mark.parametrize(("bare_us", "front_us", "ratio"), [(20.0, 80.0, 0.25), (0.0, 80.0, None), (20.0, 0.0, None)])
 def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: float, ratio: float | None) -> None:
-    compared = {kind.name: measured(500, front_us, kind.name) for kind in COMPARED}
-    done = Round(before=measured(1000, bare_us), compared=compared, after=measured(1000, bare_us))
+    done = Round(compared={kind.name: bracketed(kind.name, 500, front_us, bare_us) for kind in COMPARED})
+    summary = summarise([done])
+    assert {summary[kind.name]["ratio_by_processor"] for kind in COMPARED} == {ratio}
+
+
+def test_every_figure_is_held_against_its_target() -> None:
+    rates = {"ours": 800, "evalsha": 400, "pipelined": 700, "plpgsql_single": 100, "for_update": 40}
+    claims = [
+        Round(compared={name: bracketed(name, rate, 20 if name == "ours" else 50) for name, rate in rates.items()})
+    ]
+    reads = {SOLD_OUT: [Round(compared={SOLD_OUT: bracketed(SOLD_OUT, 850)})]}
+    assert {figure.name: (round(figure.value, 3), figure.met) for figure in figures(claims, reads)} == {
+        "ours/bare": (0.8, True),
+        "ours/evalsha": (2.0, False),
+        "ours/pipelined": (1.143, None),
+        "ours/plpgsql_single": (8.0, True),
+        "ours/for_update": (20.0, True),
+        "valkey cpu ours/evalsha": (0.4, True),
+        "valkey cpu ours/pipelined": (0.4, True),
+        "sold_out/bare": (0.85, False),
+    }
+    assert figures([], {}) == []
+
+
+def test_a_run_is_shown_with_its_experiments() -> None:
     environment = {
         "python": "",
         "executable": "",
@@ -131,5 +246,17 @@ def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: fl
         "cores": 2,
         "processor": "",
     }
-    assert {summarise([done])[kind.name]["ratio_by_processor"] for kind in COMPARED} == {ratio}
-    show(Console(quiet=True), [done], environment)
+    figure = Figure(
+        name="bytes", title="of memory", value=250.5, unit="B", target=300, sense="at most", note="nota bene"
+    )
+    claims = [Round(compared={kind.name: bracketed(kind.name, 500) for kind in COMPARED})]
+    run = Run(environment=environment, claims=claims, experiments={"Memory": [figure]})
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
+    show(console, run)
+    shown = console.export_text()
+    assert "250.50 B" in shown
+    assert "at most 300 B" in shown
+    assert "not met" in shown  # ours is half of bare
+    assert Ours.title in shown
+    row = as_json(run)["experiments"]["Memory"][0]
+    assert (row["name"], row["measured"], row["target"], row["met"]) == ("bytes", 250.5, 300, True)

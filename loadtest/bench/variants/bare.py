@@ -1,51 +1,39 @@
-"""The ceiling: an aiohttp handler that looks at nothing and answers a constant 201 of the same size."""
+"""The ceiling: an aiohttp handler that looks at nothing and answers constant bytes of the same size as ours."""
 
+import os
 from typing import ClassVar
 
 from aiohttp import web
 
 from loadtest.bench.ground import Ground
-from loadtest.bench.ports import free_port
 from loadtest.bench.serving import Baseline, body_bytes
-from loadtest.bench.variants.variant import baseline_front, pid_of, start_on
+from loadtest.bench.variants.variant import Rival
+
+STATUS_VARIABLE = "BENCH_BARE_STATUS"
+ROUTES = {200: ("GET", "/v1/availability")}  # by the status of the answer; others answer claims
+CLAIMS = ("POST", "/v1/reservations")
 
 
-class Bare:
-    """The bare handler."""
+class Bare(Rival):
+    """The bare handler, for claims that succeed or, with another status, for what is measured beside them."""
 
     name: ClassVar[str] = "bare"
-    title: ClassVar[str] = "bare aiohttp handler, a constant 201 of the same size, no store"
+    title: ClassVar[str] = "bare aiohttp handler, a constant answer of the same size, no store"
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self.port = free_port()
-        self._front = baseline_front(ground, __name__, self.port)
-
-    @property
-    def pids(self) -> dict[str, int]:
-        return {"front": pid_of(self._front)}
-
-    async def start(self) -> None:
-        await start_on(self._front, self._ground.cores.front)
-
-    async def stop(self) -> None:
-        await self._front.stop()
-
-    async def settle(self) -> None:
-        """Nothing is left to do."""
-
-    async def held(self) -> int | None:
-        return None
+    def __init__(self, ground: Ground, status: int = 201) -> None:
+        super().__init__(ground)
+        self._front.env = {**self._front.env, STATUS_VARIABLE: str(status)}
 
 
 async def make_app() -> web.Application:
-    body = b'{"padding":"' + b"x" * (body_bytes() - 14) + b'"}'
+    status = int(os.environ[STATUS_VARIABLE])
+    body = b'{"padding":"' + b"x" * (body_bytes(status=status) - 14) + b'"}'
 
     async def answer(_request: web.Request) -> web.Response:
-        return web.Response(status=201, body=body, content_type="application/json")
+        return web.Response(status=status, body=body, content_type="application/json")
 
     app = web.Application()
-    app.router.add_post("/v1/reservations", answer)
+    app.router.add_route(*ROUTES.get(status, CLAIMS), answer)
     return app
 
 

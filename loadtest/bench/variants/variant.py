@@ -5,7 +5,8 @@ from typing import ClassVar, Protocol
 
 from loadtest.bench.cores import pinned
 from loadtest.bench.ground import Ground
-from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, REDIS_URL_VARIABLE
+from loadtest.bench.ports import free_port
+from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE
 from reservasi.supervisor import Role
 
 
@@ -14,6 +15,7 @@ class Variant(Protocol):
 
     name: ClassVar[str]  # as printed
     title: ClassVar[str]  # one line on what it does
+    hot: ClassVar[bool]  # whether all its claims are for one quota
 
     def __init__(self, ground: Ground) -> None:
         """Nothing is started yet."""
@@ -39,8 +41,41 @@ class Variant(Protocol):
         """How many claims its store holds; None when it stores none."""
 
 
+class Rival:
+    """A variant whose front is one process of its own module, and whose store is prepared beforehand."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    hot: ClassVar[bool] = False
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.port = free_port()
+        self._front = baseline_front(ground, f"loadtest.bench.variants.{self.name}", self.port)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {"front": pid_of(self._front)}
+
+    async def prepare(self) -> None:
+        """Offer the places."""
+
+    async def start(self) -> None:
+        await self.prepare()
+        await start_on(self._front, self.ground.cores.front)
+
+    async def stop(self) -> None:
+        await self._front.stop()
+
+    async def settle(self) -> None:
+        """Nothing is left to do."""
+
+    async def held(self) -> int | None:
+        return None
+
+
 def baseline_front(ground: Ground, module: str, port: int) -> Role:
-    """The process of a baseline whose module ends in `Baseline(...).run()`."""
+    """The process of a baseline whose module serves when it is run."""
     return Role(
         name=module.rpartition(".")[2],
         argv=(sys.executable, "-m", module),
@@ -48,6 +83,7 @@ def baseline_front(ground: Ground, module: str, port: int) -> Role:
             PORT_VARIABLE: str(port),
             ANSWER_BYTES_VARIABLE: str(ground.answer_bytes),
             REDIS_URL_VARIABLE: ground.redis_url,
+            POSTGRES_DSN_VARIABLE: ground.postgres_dsn,
         },
         log_path=ground.log_dir / f"{module.rpartition('.')[2]}.log",
     )

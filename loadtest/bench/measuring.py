@@ -1,0 +1,197 @@
+"""One measurement, and measurements interleaved with those of the bare handler, which is what ratios are taken to."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loadtest.bench.client import Load, run_load
+from loadtest.bench.cores import busy_s
+
+DRIFT_MAX = 0.10  # a measure counts only when the bare handler before and after it differ by no more
+START_TIMEOUT_S = 30.0
+REQUESTS_MIN = 200  # fewer say nothing
+TIMEOUT_FACTOR = 20  # a measurement may take so many times what it should, and at least the start's time
+SIZE_SLACK = 4  # our answer lacks ".000" where a deadline falls on a whole second
+
+Say = Callable[[str], None]
+
+
+class WrongResult(Exception):
+    """A variant did not do what it was measured for; its speed means nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int
+    connections: int
+    seconds: float  # one measurement should last so long
+    claims: int  # requests in one measurement; 0: as many as `seconds` take
+    warm_up_claims: int
+    repeats_max: int  # how often a measure on shaky ground is repeated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What can be measured: somebody who listens, and what they are asked."""
+
+    name: str
+    port: int
+    roots: Mapping[str, int]  # the roots of all process trees whose time is counted; `front` is there
+    requests: Callable[[int], list[bytes]]  # so many further ones
+    settle: Callable[[], Awaitable[None]]
+    check: Callable[[Load], Awaitable[None]]  # raises WrongResult
+    wanted: int = 201  # the status that every answer must have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One measurement of one subject."""
+
+    variant: str
+    claimed: int  # wanted answers
+    refused: int  # others
+    claims_per_s: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    front_share: float  # of its core, while the load ran
+    busy_us: dict[str, float]  # processor time a request, by process; background work until it is settled included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bracketed:
+    """A measurement between two of the bare handler."""
+
+    before: Measured
+    measured: Measured
+    after: Measured
+
+    @property
+    def reference(self) -> float:
+        """The bare handler's answers a second around the measurement."""
+        return (self.before.claims_per_s + self.after.claims_per_s) / 2
+
+    @property
+    def drift(self) -> float:
+        """How far the bare handler moved meanwhile, as a share."""
+        return abs(self.after.claims_per_s - self.before.claims_per_s) / self.reference
+
+    @property
+    def counts(self) -> bool:
+        """Whether the ground was firm enough."""
+        return self.drift <= DRIFT_MAX
+
+    @property
+    def ratio(self) -> float:
+        """The subject as a share of the bare handler around it."""
+        return self.measured.claims_per_s / self.reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Every subject once, each between two measurements of the bare handler."""
+
+    compared: dict[str, Bracketed]
+    left_out: list[Bracketed] = field(default_factory=list)  # on shaky ground, and repeated
+
+    @property
+    def counts(self) -> bool:
+        """Whether every measure that was kept was on firm ground."""
+        return all(bracket.counts for bracket in self.compared.values())
+
+
+class Meter:
+    """Measures one subject after the other, as long as the plan says."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._rates: dict[str, float] = {}  # the last measured ones, which say how many requests `seconds` take
+
+    async def measure(self, subject: Subject, requests: int = 0) -> Measured:
+        """One measurement.
+
+        Raises:
+            WrongResult: an answer or the store is not what it should be.
+        """
+        plan = self.plan
+        rate = self._rates.get(subject.name, REQUESTS_MIN)
+        count = requests or plan.claims or max(REQUESTS_MIN, int(rate * plan.seconds))
+        prebuilt = subject.requests(count)
+        busy_before = {name: busy_s(pid) for name, pid in subject.roots.items()}
+        load = await run_load(
+            subject.port,
+            prebuilt,
+            connections=plan.connections,
+            timeout_s=max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR),
+            wanted=subject.wanted,
+        )
+        front_s = busy_s(subject.roots["front"]) - busy_before["front"]
+        await subject.settle()
+        busy_us = {name: (busy_s(pid) - busy_before[name]) / count * 1e6 for name, pid in subject.roots.items()}
+        busy_us["load"] = load.busy_s / count * 1e6
+        if load.refused:
+            raise WrongResult(f"{subject.name} answered {dict(load.answers)}, not always {subject.wanted}")
+        await subject.check(load)
+        self._rates[subject.name] = load.claims_per_s
+        return Measured(
+            variant=subject.name,
+            claimed=load.claimed,
+            refused=load.refused,
+            claims_per_s=load.claims_per_s,
+            p50_ms=load.latency_ms(0.5),
+            p99_ms=load.latency_ms(0.99),
+            max_ms=load.latency_ms(1.0),
+            front_share=front_s / load.elapsed_s,
+            busy_us=busy_us,
+        )
+
+    async def rounds(self, bare: Subject, subjects: Sequence[Subject], say: Say) -> list[Round]:
+        """All rounds: bare, a subject, bare, the next one, bare.
+
+        Raises:
+            WrongResult: an answer or a store is not what it should be.
+        """
+        for subject in (bare, *subjects):
+            say(f"warming up: {subject.name}")
+            await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
+            await self.measure(subject, self._warm_up(subject))
+        rounds, before = list[Round](), await self.measure(bare)
+        for _ in range(self.plan.rounds):
+            done = Round(compared={})
+            for subject in subjects:
+                for left in reversed(range(1 + self.plan.repeats_max)):
+                    measured, after = await self.measure(subject), await self.measure(bare)
+                    bracket = Bracketed(before=before, measured=measured, after=after)
+                    before = after
+                    if bracket.counts or not left:
+                        break
+                    done.left_out.append(bracket)
+                done.compared[subject.name] = bracket
+            rounds.append(done)
+            say(sentence(done))
+        return rounds
+
+    def _warm_up(self, subject: Subject) -> int:
+        """Slow ones warm up with fewer requests."""
+        seconds = self.plan.seconds
+        return min(self.plan.warm_up_claims, max(REQUESTS_MIN, int(self._rates[subject.name] * seconds)))
+
+
+def sentence(done: Round) -> str:
+    """A round in a line."""
+    ratios = ", ".join(f"{name} {bracket.ratio:.2f}" for name, bracket in done.compared.items())
+    bare = max(bracket.reference for bracket in done.compared.values())
+    repeated = f"; {len(done.left_out)} repeated, since bare moved" if done.left_out else ""
+    return f"bare {bare:,.0f}/s: {ratios}{repeated}" + ("" if done.counts else "; on shaky ground all the same")
+
+
+def check_size(name: str, load: Load, answer_bytes: int) -> None:
+    """Every answer has the size that all have.
+
+    Raises:
+        WrongResult: one has not.
+    """
+    sizes = load.answer_bytes
+    if max(sizes) > answer_bytes or min(sizes) < answer_bytes - SIZE_SLACK:
+        raise WrongResult(f"{name} answers in {sorted(sizes)} bytes instead of {answer_bytes}")

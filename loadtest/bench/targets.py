@@ -1,0 +1,103 @@
+"""What the figures are held against, all in one place; the experiments bring their own."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loadtest.bench.figures import Figure
+from loadtest.bench.measuring import Round
+from loadtest.bench.reads import TITLES
+
+OURS = "ours"
+READS_OF_BARE = 0.90
+RATES = {  # ours as a multiple of a rival: target, what else a reader must know
+    "evalsha": (2.3, ""),
+    "pipelined": (None, ""),
+    "plpgsql_batches": (None, ""),
+    "plpgsql_single": (
+        6.0,
+        "its claims are all for one quota; ours are spread, which makes no difference to the ledger",
+    ),
+    "for_update": (20.0, ""),
+}
+CPU = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, ours as a share of the rival's
+
+
+def figures(claims: Sequence[Round], reads: Mapping[str, Sequence[Round]]) -> list[Figure]:
+    """The figures of what was measured; what the kernel's clock could not resolve is left out."""
+    return [*_rates(claims), *_processor(claims), *_reads(reads)]
+
+
+def as_row(figure: Figure) -> dict[str, Any]:
+    """A figure as JSON."""
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "measured": figure.value,
+        "unit": figure.unit,
+        "target": figure.target,
+        "sense": figure.sense,
+        "met": figure.met,
+        "note": figure.note,
+    }
+
+
+def firm(rounds: Sequence[Round], *names: str) -> list[Round]:
+    """The rounds in which these were measured on firm ground; all of them when there is none."""
+    return [done for done in rounds if all(done.compared[name].counts for name in names)] or list(rounds)
+
+
+def _rates(rounds: Sequence[Round]) -> list[Figure]:
+    if not rounds:
+        return []
+    bare = statistics.median(done.compared[OURS].ratio for done in firm(rounds, OURS))
+    found = [
+        Figure(name="ours/bare", title="claims a second, of the bare handler", value=bare, target=0.75, note="aim 0.85")
+    ]
+    for rival, (target, note) in RATES.items():
+        if rival in rounds[0].compared:
+            ratios = [done.compared[OURS].ratio / done.compared[rival].ratio for done in firm(rounds, OURS, rival)]
+            found.append(
+                Figure(
+                    name=f"ours/{rival}",
+                    title="claims a second",
+                    value=statistics.median(ratios),
+                    target=target,
+                    note=note,
+                )
+            )
+    return found
+
+
+def _processor(rounds: Sequence[Round]) -> list[Figure]:
+    found = []
+    for rival, target in CPU.items():
+        if not rounds or rival not in rounds[0].compared:
+            continue
+        ours_us, rival_us = (
+            statistics.median(done.compared[name].measured.busy_us["valkey"] for done in firm(rounds, name))
+            for name in (OURS, rival)
+        )
+        if ours_us and rival_us:
+            found.append(
+                Figure(
+                    name=f"valkey cpu ours/{rival}",
+                    title="Valkey's processor time a claim",
+                    value=ours_us / rival_us,
+                    target=target,
+                    sense="at most",
+                )
+            )
+    return found
+
+
+def _reads(reads: Mapping[str, Sequence[Round]]) -> list[Figure]:
+    return [
+        Figure(
+            name=f"{name}/bare",
+            title=TITLES[name],
+            value=statistics.median(done.compared[name].ratio for done in firm(rounds, name)),
+            target=READS_OF_BARE,
+        )
+        for name, rounds in reads.items()
+    ]

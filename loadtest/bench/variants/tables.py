@@ -1,0 +1,59 @@
+"""The tables of the rivals that claim straight in PostgreSQL, each in a schema of its own."""
+
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+
+TABLES = """
+CREATE TABLE quotas (id text PRIMARY KEY, capacity int NOT NULL, remaining int NOT NULL CHECK (remaining >= 0))
+    WITH (fillfactor = 50);
+CREATE TABLE reservations (
+    id text PRIMARY KEY,
+    person text NOT NULL UNIQUE,
+    quota text NOT NULL,
+    fingerprint text NOT NULL,
+    deadline_ms bigint NOT NULL
+);
+CREATE INDEX ON reservations (deadline_ms);
+"""
+
+
+def session(schema: str) -> dict[str, str]:
+    """Settings of a connection: plans that suit a full table, though they are made while it is empty."""
+    return {
+        "search_path": schema,
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }
+
+
+async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: Sequence[str] = ()) -> None:
+    """Make the schema with its quotas and their capacities, and whatever else the rival wants in it."""
+    connection = await asyncpg.connect(dsn, server_settings=session(schema))
+    try:
+        await connection.execute(f"CREATE SCHEMA {schema}")
+        for statement in (TABLES, *statements):
+            await connection.execute(statement)
+        rows = [(quota, capacity, capacity) for quota, capacity in quotas.items()]
+        await connection.executemany("INSERT INTO quotas VALUES ($1, $2, $3)", rows)
+    finally:
+        await connection.close()
+
+
+async def held(dsn: str, schema: str) -> int:
+    """How many places are taken.
+
+    Raises:
+        RuntimeError: the rows and the counts disagree.
+    """
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": schema})
+    try:
+        rows: int = await connection.fetchval("SELECT count(*) FROM reservations")
+        taken: int = await connection.fetchval("SELECT sum(capacity - remaining) FROM quotas")
+    finally:
+        await connection.close()
+    if rows != taken:
+        raise RuntimeError(f"{schema}: {taken} places are taken, and there are {rows} rows")
+    return rows
