@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from loadtest.bench import experiments
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
-from loadtest.bench.measuring import Plan, WrongResult
+from loadtest.bench.measuring import Plan, Say, WrongResult
 from loadtest.bench.reads import measure_reads
 from loadtest.bench.report import Run, as_json, show
 from loadtest.bench.rounds import Bench, variants_named
@@ -24,7 +23,7 @@ from loadtest.bench.variants import COMPARED
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
-TABLE_COLUMNS = 150
+TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
 
 
@@ -67,7 +66,7 @@ def names_allowed() -> list[str]:
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=5, help="rounds that are measured (default 5)")
+    parser.add_argument("--rounds", type=_positive, default=4, help="rounds that are measured (default 4)")
     parser.add_argument("--connections", type=_positive, default=64, help="requests in flight (default 64)")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
@@ -107,24 +106,24 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     )
 
 
-async def run(plan: Plan, choice: Choice, smoke: bool, cores: Cores, console: Console) -> Run:
+async def run(found: Run, plan: Plan, choice: Choice, cores: Cores, console: Console) -> None:
+    """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
     with console.status("starting Valkey, PostgreSQL and the fronts") as status:
 
         def say(text: str) -> None:
             status.update(text)
             console.print(f"[dim]{text}[/]")
 
-        found = await _measured(plan, choice, cores, say)
+        await _measure(found, plan, choice, cores, say)
         for module in experiments.ALL:
             if choice.experiment(module.NAME):
                 say(f"experiment: {module.NAME}")
-                found.experiments[module.TITLE] = await module.run(cores, smoke, say)
-    return found
+                found.experiments[module.TITLE] = await module.run(cores, plan == SMOKE, say)
 
 
-async def _measured(plan: Plan, choice: Choice, cores: Cores, say: Callable[[str], None]) -> Run:
+async def _measure(found: Run, plan: Plan, choice: Choice, cores: Cores, say: Say) -> None:
     async with prepared(cores) as ground, AsyncExitStack() as stack:
-        found = Run(environment=await describe(ground))
+        found.environment = await describe(ground)
         if choice.claims or choice.reads:
             bench = Bench(ground, plan, stack)
             await bench.start()
@@ -134,7 +133,6 @@ async def _measured(plan: Plan, choice: Choice, cores: Cores, say: Callable[[str
                 found.claims = await bench.claims(variants_named(named), say)
             if choice.reads:
                 found.reads = await measure_reads(bench, say)
-    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,16 +143,19 @@ def main(argv: list[str] | None = None) -> int:
     cores = Cores.split()
     for warning in warnings(cores):
         errors.print(f"[yellow]{warning}[/]")
+    found, failed = Run(), False
     try:
         with pinned(cores.rest):
-            found = uvloop.run(run(plan_of(arguments), arguments.only, arguments.smoke, cores, errors))
+            uvloop.run(run(found, plan_of(arguments), arguments.only, cores, errors))
     except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
+        failed = True
+    if not found.environment:
         return 1
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(found), indent=2) + "\n")
     show(console, found)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

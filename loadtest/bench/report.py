@@ -22,7 +22,7 @@ NUMBERS = ("per second", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "ma
 class Run:
     """Everything that a run found out."""
 
-    environment: dict[str, Any]
+    environment: dict[str, Any] = field(default_factory=dict)
     answer_bytes: int = 0
     claims: list[Round] = field(default_factory=list)
     reads: dict[str, list[Round]] = field(default_factory=dict)

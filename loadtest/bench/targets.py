@@ -86,6 +86,7 @@ def _processor(rounds: Sequence[Round]) -> list[Figure]:
                     value=ours_us / rival_us,
                     target=target,
                     sense="at most",
+                    note="the recorder's reading of the journal included",
                 )
             )
     return found

@@ -132,7 +132,7 @@ class Batches:
         for left in reversed(range(TRIES)):
             try:
                 rows = await self._connection.fetch(CALL, *columns, HOLD_MS)
-            except asyncpg.UniqueViolationError:  # another process took in one of these people meanwhile
+            except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError):  # another process has the same person
                 if not left:
                     raise
                 continue
