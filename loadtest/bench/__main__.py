@@ -143,19 +143,23 @@ def main(argv: list[str] | None = None) -> int:
     cores = Cores.split()
     for warning in warnings(cores):
         errors.print(f"[yellow]{warning}[/]")
-    found, failed = Run(), False
+    found = Run()
     try:
         with pinned(cores.rest):
             uvloop.run(run(found, plan_of(arguments), arguments.only, cores, errors))
     except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
-        failed = True
-    if not found.environment:
         return 1
-    if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(found), indent=2) + "\n")
+    finally:
+        if found.environment:
+            _report(found, arguments.json, console)
+    return 0
+
+
+def _report(found: Run, written: Path | None, console: Console) -> None:
+    if written:
+        written.write_text(json.dumps(as_json(found), indent=2) + "\n")
     show(console, found)
-    return int(failed)
 
 
 if __name__ == "__main__":

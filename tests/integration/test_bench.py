@@ -19,7 +19,7 @@ from loadtest.bench.__main__ import read_arguments
 from loadtest.bench.claims import PEOPLE_MAX, person, requests
 from loadtest.bench.client import UnreadableAnswer, run_load
 from loadtest.bench.figures import Figure
-from loadtest.bench.measuring import Bracketed, Measured, Round
+from loadtest.bench.measuring import Bracketed, Measured, Round, WrongResult
 from loadtest.bench.reads import AVAILABILITY, SOLD_OUT
 from loadtest.bench.report import Run, as_json, show, summarise
 from loadtest.bench.rounds import variants_named
@@ -260,3 +260,13 @@ def test_a_run_is_shown_with_its_experiments() -> None:
     assert Ours.title in shown
     row = as_json(run)["experiments"]["Memory"][0]
     assert (row["name"], row["measured"], row["target"], row["met"]) == ("bytes", 250.5, 300, True)
+
+
+async def test_rows_and_counts_that_disagree_are_a_wrong_result(database: str) -> None:
+    await tables.create(database, "s", {"q": 3})
+    assert await tables.held(database, "s") == 0
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE s.quotas SET remaining = 2")
+    await connection.close()
+    with pytest.raises(WrongResult, match="1 places are taken, and there are 0 rows"):
+        await tables.held(database, "s")

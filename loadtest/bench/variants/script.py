@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import Ground
+from loadtest.bench.measuring import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict
 
 CLAIM = """
@@ -63,12 +64,12 @@ async def held(ground: Ground, keys: Keys) -> int:
     """How many places are taken.
 
     Raises:
-        RuntimeError: the records and the counts disagree.
+        WrongResult: the records and the counts disagree.
     """
     async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
         left = sum(int(places) for places in await client.hvals(keys.quotas))
         records = {await client.hlen(keys.persons), await client.hlen(keys.reservations)}
     taken = ground.capacity * len(ground.quotas) - left
     if records != {taken}:
-        raise RuntimeError(f"{keys.quotas}: {taken} places are taken, and there are {records} records")
+        raise WrongResult(f"{keys.quotas}: {taken} places are taken, and there are {records} records")
     return taken

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
+from loadtest.bench.measuring import WrongResult
+
 TABLES = """
 CREATE TABLE quotas (id text PRIMARY KEY, capacity int NOT NULL, remaining int NOT NULL CHECK (remaining >= 0))
     WITH (fillfactor = 50);
@@ -46,7 +48,7 @@ async def held(dsn: str, schema: str) -> int:
     """How many places are taken.
 
     Raises:
-        RuntimeError: the rows and the counts disagree.
+        WrongResult: the rows and the counts disagree.
     """
     connection = await asyncpg.connect(dsn, server_settings={"search_path": schema})
     try:
@@ -55,5 +57,5 @@ async def held(dsn: str, schema: str) -> int:
     finally:
         await connection.close()
     if rows != taken:
-        raise RuntimeError(f"{schema}: {taken} places are taken, and there are {rows} rows")
+        raise WrongResult(f"{schema}: {taken} places are taken, and there are {rows} rows")
     return rows
