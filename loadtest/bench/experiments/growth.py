@@ -1,0 +1,161 @@
+"""Whether a claim costs the same however many reservations are live and however many quotas there are."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis.asyncio as redis_asyncio
+
+from loadtest.bench.cores import Cores
+from loadtest.bench.experiments.programs import (
+    BATCH,
+    OwnLedger,
+    batches,
+    group_commit,
+    info,
+    own_ledger,
+    rewritten,
+    submit_together,
+)
+from loadtest.bench.figures import Figure
+from loadtest.bench.stores import prepared
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.model import Outcome
+
+NAME = "growth"
+TITLE = "Growth: a claim's cost with many reservations and quotas, as a share of the smallest case"
+FLAT = 0.15
+WIDTH = 10  # quotas that one batch names, the same number everywhere
+QUOTAS_OF_SIZES = 100  # how many quotas the reservations are spread over
+SPARE = 4  # times the places that are filled, at least
+
+
+@dataclass(frozen=True)
+class Point:
+    """How much a ledger holds."""
+
+    reservations: int
+    quotas: int
+    width: int = WIDTH
+    judged: bool = True
+
+    @property
+    def name(self) -> str:
+        wide = "" if self.width == WIDTH else f", {min(self.width, BATCH)} quotas a batch"
+        return f"{self.reservations} live, {self.quotas} quotas{wide}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    points: tuple[tuple[Point, Point], ...]  # the smallest case, and the one that is held against it
+    repeats: int
+    batches: int  # of `BATCH` claims, in one measurement
+
+
+def _sizes(smoke: bool) -> Sizes:
+    small, few = Point(1000, QUOTAS_OF_SIZES), Point(1000, 10)
+    if smoke:
+        return Sizes(((small, Point(5000, QUOTAS_OF_SIZES)), (few, Point(1000, 200))), repeats=2, batches=4)
+    grown = [(small, Point(count, QUOTAS_OF_SIZES)) for count in (10_000, 100_000, 1_000_000)]
+    spread = [(few, Point(1000, quotas)) for quotas in (100, 1000, 10_000)]
+    wide = (few, Point(1000, 10_000, width=BATCH, judged=False))
+    return Sizes((*grown, *spread, wide), repeats=15, batches=100)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What claims cost in one measurement."""
+
+    valkey_us: float  # processor time of the server's main thread, a claim
+    claims_per_s: float
+
+
+async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
+    """Two figures a point: the server's time a claim, and claims a second."""
+    sizes, figures = _sizes(smoke), list[Figure]()
+    for number, (smallest, point) in enumerate(sizes.points):
+        say(f"growth: {point.name}")
+        async with prepared(cores) as ground:  # an empty server, so that no earlier point weighs on it
+            ratios = await _compared(ground.redis_url, number, smallest, point, sizes)
+        figures += _figures(smallest, point, ratios)
+    return figures
+
+
+def _figures(smallest: Point, point: Point, pairs: list[tuple[Cost, Cost]]) -> list[Figure]:
+    time_ratio = statistics.median(grown.valkey_us / base.valkey_us for base, grown in pairs)
+    rate_ratio = statistics.median(grown.claims_per_s / base.claims_per_s for base, grown in pairs)
+    valkey_us = statistics.median(grown.valkey_us for _, grown in pairs)
+    rate = statistics.median(grown.claims_per_s for _, grown in pairs)
+    against = f"against {smallest.name}, interleaved, batches of {BATCH}"
+    return [
+        Figure(
+            name=f"valkey time, {point.name}",
+            title=f"the server's processor time a claim {against}",
+            value=time_ratio,
+            target=1 + FLAT if point.judged else None,
+            sense="at most",
+            note=f"{valkey_us:.1f} us a claim",
+        ),
+        Figure(
+            name=f"claims/s, {point.name}",
+            title=f"claims a second through the group commit {against}",
+            value=rate_ratio,
+            target=1 - FLAT if point.judged else None,
+            note=f"{rate:,.0f} claims/s from one process",
+        ),
+    ]
+
+
+async def _compared(
+    redis_url: str, number: int, smallest: Point, point: Point, sizes: Sizes
+) -> list[tuple[Cost, Cost]]:
+    """The cost in the smallest case and at the point, one right after the other, several times."""
+    claims = BATCH * sizes.batches * (sizes.repeats + 1)
+    async with (
+        redis_asyncio.Redis.from_url(redis_url) as client,
+        own_ledger(redis_url, f"small{number}", smallest.quotas, _capacity(smallest, claims)) as base,
+        own_ledger(redis_url, f"grown{number}", point.quotas, _capacity(point, claims)) as grown,
+        group_commit(redis_url, base.program, BATCH) as base_group,
+        group_commit(redis_url, grown.program, BATCH) as grown_group,
+    ):
+        await base.fill(smallest.reservations)
+        await grown.fill(point.reservations)
+        await rewritten(client)
+        pairs = []
+        for repeat in range(sizes.repeats + 1):
+            measured = {}
+            # Who comes second differs, so that a drift weighs on both.
+            order = [(base, base_group, smallest), (grown, grown_group, point)]
+            for ledger, group, its in order if repeat % 2 else reversed(order):
+                measured[ledger.program] = await _cost(client, ledger, group, its.width, sizes.batches)
+            pairs.append((measured[base.program], measured[grown.program]))
+        for ledger, its in ((base, smallest), (grown, point)):
+            if await ledger.held() != its.reservations + claims:
+                raise RuntimeError("the ledger does not hold what was claimed")
+    return pairs[1:]  # the first one warmed up
+
+
+def _capacity(point: Point, claims: int) -> int:
+    """Room in each quota for all, however the batches fall on the quotas."""
+    return min(100_000, SPARE * (point.reservations + claims) // point.quotas + claims // WIDTH)
+
+
+async def _cost(
+    client: redis_asyncio.Redis, ledger: OwnLedger, group: GroupCommit, width: int, batch_count: int
+) -> Cost:
+    commands = ledger.claims(BATCH * batch_count, min(width, len(ledger.quotas)))
+    busy_before_s, started_s = await _busy_s(client), time.perf_counter()
+    for batch in batches(commands, BATCH):
+        await submit_together(group, batch, Outcome.HELD)
+    elapsed_s = time.perf_counter() - started_s
+    busy_s = await _busy_s(client) - busy_before_s
+    return Cost(valkey_us=busy_s / len(commands) * 1e6, claims_per_s=len(commands) / elapsed_s)
+
+
+async def _busy_s(client: redis_asyncio.Redis) -> float:
+    """Processor time of the server's main thread so far."""
+    said = await info(client, "cpu")
+    return float(said["used_cpu_user_main_thread"]) + float(said["used_cpu_sys_main_thread"])
