@@ -21,8 +21,11 @@ from reservasi.errors import ConfigurationError, ReservasiError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
+NONCES_BYTES = NONCE_BYTES * 1024
 TAG_CHARS = 4  # of the program, in front of each reservation id
 RESERVATION_ID_CHARS = 26
+_ID_BODY_CHARS = RESERVATION_ID_CHARS - TAG_CHARS
+_ID_LETTERS = (b"abcdefghijklmnopqrstuvwxyz234567") * 8  # a letter for each byte, each letter for as many
 PERSON_CHARS = 22  # 128 bits
 FINGERPRINT_CHARS = 16  # 96 bits: a reused key must be noticed, not a forgery withstood
 BOOKING_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0/O, 1/I/L, U: read aloud at a counter
@@ -104,27 +107,30 @@ class Sealing:
         self._manage_key = subkey("manage")
         self._booking_key = subkey("booking")
         self._api_key = subkey("api-key")
-        self.identity_mark = subkey("mark").hex()  # tells one deployment's key ring from another's, and nothing of it
+        self.identity_mark = subkey(
+            "mark of blake2b"
+        ).hex()  # tells one deployment's key ring from another's, and nothing of it
+        self._nonces: list[bytes] = []
+        os.register_at_fork(after_in_child=self._nonces.clear)  # no two processes may share one
         self._active = ring.active
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
 
     def person(self, program: str, nik: str) -> str:
         """A person within a program; the same NIK in another program is another person."""
-        return _text(hmac.digest(self._person_key, f"{program}\0{nik}".encode(), "sha256"), PERSON_CHARS)
+        return _text(_keyed(f"{program}\0{nik}".encode(), self._person_key, 17), PERSON_CHARS)
 
     def reservation_id(self, program: str, person: str, idempotency_key: str) -> str:
         """The id under which a repeated claim finds the first one."""
-        digest = hmac.digest(self._reservation_key, f"{program}\0{person}\0{idempotency_key}".encode(), "sha256")
-        body = base64.b32encode(digest[:15])[: RESERVATION_ID_CHARS - TAG_CHARS].decode().lower()
-        return program_tag(program) + body
+        digest = _keyed(f"{program}\0{person}\0{idempotency_key}".encode(), self._reservation_key, _ID_BODY_CHARS)
+        return program_tag(program) + digest.translate(_ID_LETTERS).decode()  # five bits of each byte: 110
 
     def fingerprint(self, content: bytes) -> str:
         """A keyed hash of a whole request: equal for a replay, different for a reused key."""
-        return _text(hmac.digest(self._fingerprint_key, content, "sha256"), FINGERPRINT_CHARS)
+        return _text(_keyed(content, self._fingerprint_key, 12), FINGERPRINT_CHARS)
 
     def manage_token(self, reservation_id: str) -> str:
         """The bearer secret of a reservation."""
-        return _text(hmac.digest(self._manage_key, reservation_id.encode(), "sha256"), 43)
+        return _text(_keyed(reservation_id.encode(), self._manage_key, 32), 43)
 
     def holds_manage_token(self, reservation_id: str, token: str) -> bool:
         """Whether `token` is the reservation's bearer secret, compared in constant time."""
@@ -145,9 +151,16 @@ class Sealing:
 
     def seal(self, reservation_id: str, content: bytes) -> str:
         """Encrypt (AES-256-GCM) for one reservation; text, since the ledger's msgpack takes no binary."""
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = self._next_nonce()
         box = self._ciphers[self._active].encrypt(nonce, content, reservation_id.encode())
         return f"{self._active}.{_text(nonce + box)}"
+
+    def _next_nonce(self) -> bytes:
+        """Random bytes from the system, asked for once in a thousand envelopes."""
+        if not self._nonces:
+            drawn = os.urandom(NONCES_BYTES)
+            self._nonces += [drawn[at : at + NONCE_BYTES] for at in range(0, NONCES_BYTES, NONCE_BYTES)]
+        return self._nonces.pop()
 
     def open(self, reservation_id: str, sealed: str) -> bytes:
         """Decrypt what `seal` made for this reservation.
@@ -166,6 +179,15 @@ class Sealing:
             raise SealBroken("the envelope was altered, or is another reservation's") from error
 
 
+def _keyed(content: bytes, key: bytes, size: int) -> bytes:
+    """Keyed BLAKE2b (RFC 7693): a third of what HMAC-SHA-256 costs here, and a claim needs four."""
+    return hashlib.blake2b(content, key=key, digest_size=size).digest()
+
+
 def _text(digest: bytes, chars: int | None = None) -> str:
     """URL-safe base64 without padding, cut to `chars`."""
-    return base64.urlsafe_b64encode(digest).rstrip(b"=")[:chars].decode()
+    encoded = binascii.b2a_base64(digest, newline=False).translate(_URL_SAFE).decode()
+    return encoded[:chars] if chars is not None else encoded.rstrip("=")
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")

@@ -33,11 +33,11 @@ def test_what_is_derived_never_changes(sealing: Sealing) -> None:
     """People, reservations and codes handed out are recognised by these for ever: a change here is a break."""
     person = sealing.person("surabaya", "3578014101900001")
     reservation_id = sealing.reservation_id("surabaya", person, "key")
-    assert person == "C9eEtGtgX-SMzP0XhbLvVo"
-    assert reservation_id == "4rpe5idenndchfbuejrsnlpfty"
-    assert sealing.fingerprint(b"content") == "Qis7OYdkXpfM_YON"
-    assert sealing.manage_token(reservation_id) == "yfA-rQ-GMNgRND_LHGH6m8cPDXXkSsUMpZQUHV1gGaU"
-    assert sealing.booking_code(reservation_id) == "N894-DHT7-RH4Q"
+    assert person == "9TDodeKq-NwkKYCBjZYVRt"
+    assert reservation_id == "4rpe5hnflvibzmzxzq2bxcrfas"
+    assert sealing.fingerprint(b"content") == "TN-DU8h4_ir4KlPT"
+    assert sealing.manage_token(reservation_id) == "AN4tNtPTy1NqPabO_bG9_Va28dUFx-QEwTcicjS8poo"
+    assert sealing.booking_code(reservation_id) == "YECT-4AV8-JRYK"
     assert sealing.api_key_hash("secret") == "7e9e9b72625cb3cf7f79945dd3c170cb9b1d229214703533abf3070ccaa784da"
 
 
@@ -158,3 +158,15 @@ def test_a_missing_or_impossible_file_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be made"):
         load_key_ring(tmp_path / "file" / "secrets.json", create=True)
+
+
+def test_no_nonce_comes_twice_not_even_in_a_child(sealing: Sealing) -> None:
+    nonces = {sealing.seal("id", b"")[3:19] for _ in range(3000)}
+    assert len(nonces) == 3000
+    received, sent = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(sent, sealing.seal("id", b"")[3:19].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(received, 100).decode() not in {sealing.seal("id", b"")[3:19] for _ in range(2000)}
