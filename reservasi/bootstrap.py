@@ -74,6 +74,7 @@ class Ledgers:
             queue_items_max=settings.queue_items_max,
             command_timeout_ms=settings.command_timeout_ms,
             tombstone_ms=settings.tombstone_ms,
+            queue_delay_target_ms=settings.queue_delay_target_ms,
         )
 
 

@@ -5,7 +5,9 @@ reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of on
 `exposition` adds them up; that is why every gauge says how its processes are combined.
 """
 
+import bisect
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +24,15 @@ BATCH_ITEMS = Histogram(
 )
 BATCH_SECONDS = Histogram(
     "reservasi_batch_seconds", "Time of one ledger call, retries included.", buckets=STORE_SECONDS
+)
+QUEUE_SECONDS = Histogram(
+    "reservasi_queue_seconds", "Time that the oldest claim of a batch waited to be sent.", buckets=STORE_SECONDS
+)
+CLAIMS_LIMIT = Gauge(
+    "reservasi_claims_limit",
+    "Claims of a program that may be under way in one front; follows their delay. The least of all fronts.",
+    ["program"],
+    multiprocess_mode="livemin",
 )
 LEDGER_RETRIES = Counter("reservasi_ledger_retries_total", "Ledger calls that were sent again after a lost reply.")
 
@@ -134,3 +145,15 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True  # of another account
     return True
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe many values at once; one by one, a value costs as much as a claim's hashes."""
+    bounds = histogram._upper_bounds  # noqa: SLF001 - the library has no call for many; a test holds it to `observe`
+    counts: dict[int, int] = {}
+    for value in values:
+        at = bisect.bisect_left(bounds, value)
+        counts[at] = counts.get(at, 0) + 1
+    histogram._sum.inc(sum(values))  # noqa: SLF001
+    for at, count in counts.items():
+        histogram._buckets[at].inc(count)  # noqa: SLF001

@@ -63,7 +63,7 @@ class LedgerConnection:
     """A single connection for the calls of one program; not for concurrent use."""
 
     def __init__(self, redis_url: str, program: str, library: Library) -> None:
-        self._program = program
+        self.program = program
         self._library = library
         self._keys = keys.program_keys(program)
         pool = redis_asyncio.ConnectionPool.from_url(
@@ -106,7 +106,7 @@ class LedgerConnection:
                 yield
         except LOST as error:
             await self.drop()
-            raise LedgerUnreachable(f"the ledger of {self._program} does not answer: {type(error).__name__}") from error
+            raise LedgerUnreachable(f"the ledger of {self.program} does not answer: {type(error).__name__}") from error
         except BaseException:
             await self.drop()
             raise
@@ -175,7 +175,7 @@ class LedgerConnection:
             reply: bytes = await self._asked(self._connection.read_response(disable_decoding=True))
             return reply
         except ResponseError as error:
-            return _refusal(self._program, error)
+            return _refusal(self.program, error)
 
     def _adopt_epoch(self, replies: Sequence[bytes | ReservasiError]) -> bool:
         newest = self._epoch

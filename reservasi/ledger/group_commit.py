@@ -2,21 +2,25 @@
 
 At most one call is in flight for a program. What arrives meanwhile waits in a bounded queue and goes with the next
 call, so the batch grows by itself under load and costs no delay without it. A lost reply is answered by sending the
-same bytes again: every command is idempotent. Confirmations and status go before new claims.
+same bytes again: every command is idempotent. Confirmations and status go before new claims, and only claims are
+refused when more are under way than the limit allows.
 """
 
 import asyncio
 import random
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import structlog
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import wire
+from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.ending import end_tasks
-from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES
+from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, CLAIMS_LIMIT, LEDGER_RETRIES, QUEUE_SECONDS
 from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Find, Release, SetQuota, Sweep
 
 log = structlog.get_logger()
@@ -28,15 +32,30 @@ RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05
 
 
-class _Waiting:
-    """One submitted command and where its answer goes."""
+Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
 
-    __slots__ = ("answer", "command", "deadline")
 
-    def __init__(self, command: Command, answer: asyncio.Future[Answer], deadline: float) -> None:
+class Submitted:
+    """One submitted command, until its one answer is told."""
+
+    __slots__ = ("command", "deadline", "done", "since", "tell")
+
+    def __init__(self, command: Command, tell: Tell, since: float, deadline: float) -> None:
         self.command = command
-        self.answer = answer
-        self.deadline = deadline  # by the event loop's clock
+        self.tell = tell  # called once, in the event loop, with the answer or the fault
+        self.since = since  # both by the event loop's clock
+        self.deadline = deadline
+        self.done = False
+
+    def finish(self, result: Answer | ReservasiError) -> None:
+        """Tell the answer, unless one was told before or nobody wants it any more."""
+        if not self.done:
+            self.done = True
+            self.tell(result)
+
+    def abandon(self) -> None:
+        """Whoever asked has gone: a command that was not sent yet is not sent at all."""
+        self.done = True
 
 
 class GroupCommit:
@@ -50,21 +69,29 @@ class GroupCommit:
         queue_items_max: int,
         command_timeout_ms: int,
         tombstone_ms: int,
+        queue_delay_target_ms: int = 20,
     ) -> None:
         self._connection = connection
         self._batch_items_max = batch_items_max
         self._queue_items_max = queue_items_max
         self._timeout_s = command_timeout_ms / 1000
         self._tombstone_ms = tombstone_ms
-        self._queues: dict[type, deque[_Waiting]] = {kind: deque() for kind in PRIORITY}
+        self._queues: dict[type, deque[Submitted]] = {kind: deque() for kind in PRIORITY}
+        self._claims_waiting = self._queues[Claim]
         self._queued = 0
-        self._in_flight: list[_Waiting] = []
+        self._in_flight: list[Submitted] = []
+        self._claims_in_flight = 0
+        self._limit = ConcurrencyLimit(
+            least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
+        )
+        self._limit_gauge = CLAIMS_LIMIT.labels(connection.program)
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to carry out batches."""
+        self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._reap())]
 
     async def close(self) -> None:
@@ -85,25 +112,57 @@ class GroupCommit:
         """Carry one command out with the next batch.
 
         Raises:
-            Overloaded: the queue is full, or the deadline passed before the command was sent: nothing happened.
+            Overloaded: too many wait, or the deadline passed before the command was sent: nothing happened.
             LedgerUnreachable: no reply by the deadline: it may have been carried out; repeat it.
             LedgerFenced: the ledger is not owned.
             LedgerFault: the function failed.
         """
-        if self._queued >= self._queue_items_max or self._closing:
-            raise Overloaded("the queue to the ledger is full" if not self._closing else "the front is closing")
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(command, loop.create_future(), loop.time() + self._timeout_s)
-        self._queues[type(command)].append(waiting)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def tell(result: Answer | ReservasiError) -> None:
+            if answered.done():
+                return
+            if isinstance(result, ReservasiError):
+                answered.set_exception(result)
+            else:
+                answered.set_result(result)
+
+        submitted = self.enqueue(command, tell)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            submitted.abandon()
+            raise
+
+    def enqueue(self, command: Command, tell: Tell) -> Submitted:
+        """The same without a task: `tell` is called with what `submit` returns or raises.
+
+        Raises:
+            Overloaded: too many wait: `tell` is not called.
+        """
+        if self._closing:
+            raise Overloaded("the front is closing")
+        if self._queued >= self._queue_items_max or (type(command) is Claim and not self.admits_claims):
+            raise Overloaded("too many claims wait for the ledger")
+        now = self._loop.time()
+        submitted = Submitted(command, tell, now, now + self._timeout_s)
+        self._queues[type(command)].append(submitted)
         self._queued += 1
-        self._wakeup.set()
-        return await waiting.answer
+        if not self._wakeup.is_set():
+            self._wakeup.set()
+        return submitted
+
+    @property
+    def admits_claims(self) -> bool:
+        """Whether a claim that comes now would be taken."""
+        return len(self._claims_waiting) + self._claims_in_flight < self._limit.value
 
     async def _run(self) -> None:
         while True:
             batch = self._take()
             if batch:
                 self._in_flight = batch
+                self._learn(batch)
                 try:
                     await self._carry_out(batch)
                 except ReservasiError as error:
@@ -115,24 +174,37 @@ class GroupCommit:
                     _fail(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
                     await self._connection.drop()
                 self._in_flight = []
+                self._claims_in_flight = 0
             elif self._closing:
                 return
             else:
                 self._wakeup.clear()
                 await self._wakeup.wait()
 
-    def _take(self) -> list[_Waiting]:
+    def _learn(self, batch: Sequence[Submitted]) -> None:
+        """Let the limit follow the delay of claims; they stand last in a batch, the oldest first."""
+        claims = [submitted for submitted in batch if type(submitted.command) is Claim]
+        self._claims_in_flight = len(claims)
+        if not claims:
+            return
+        now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
+        delay_s = max(0.0, now - claims[0].since)
+        self._limit.observe(delay_s, len(claims) + len(self._claims_waiting), now)
+        QUEUE_SECONDS.observe(delay_s)
+        self._limit_gauge.set(self._limit.value)
+
+    def _take(self) -> list[Submitted]:
         """The next batch: in order of priority, without those who gave up waiting."""
-        batch: list[_Waiting] = []
+        batch: list[Submitted] = []
         for queue in self._queues.values():
             while queue and len(batch) < self._batch_items_max:
                 waiting = queue.popleft()
                 self._queued -= 1
-                if not waiting.answer.done():
+                if not waiting.done:
                     batch.append(waiting)
         return batch
 
-    async def _carry_out(self, batch: list[_Waiting]) -> None:
+    async def _carry_out(self, batch: list[Submitted]) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
         last_deadline = max(waiting.deadline for waiting in batch)
@@ -151,7 +223,7 @@ class GroupCommit:
                 replies = await self._connection.call(frames, max(last_deadline - loop.time(), REAP_INTERVAL_S))
                 break
             except LedgerUnreachable as error:
-                if all(waiting.answer.done() for waiting in batch) or loop.time() + pause_s >= last_deadline:
+                if all(waiting.done for waiting in batch) or loop.time() + pause_s >= last_deadline:
                     _fail(batch, error)
                     return
             retried = True
@@ -169,6 +241,8 @@ class GroupCommit:
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
             now = loop.time()
+            if not self._queued:
+                self._limit.rest()
             for queue in self._queues.values():
                 for waiting in queue:
                     if waiting.deadline > now:
@@ -178,9 +252,9 @@ class GroupCommit:
             _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
 
 
-def _by_kind(batch: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
+def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
     """The batch is sorted by kind already: cut it where the kind changes."""
-    group: list[_Waiting] = []
+    group: list[Submitted] = []
     for waiting in batch:
         if group and type(waiting.command) is not type(group[0].command):
             yield group
@@ -190,7 +264,7 @@ def _by_kind(batch: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
         yield group
 
 
-def _resolve(group: Sequence[_Waiting], raw: bytes | ReservasiError, *, retried: bool) -> None:
+def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool) -> None:
     if isinstance(raw, ReservasiError):
         log.error("ledger_refused_a_batch", error=str(raw))
         _fail(group, raw)
@@ -207,11 +281,18 @@ def _resolve(group: Sequence[_Waiting], raw: bytes | ReservasiError, *, retried:
         _fail(group, LedgerFault(f"{len(reply.answers)} answers to {len(group)} items"))
         return
     for waiting, fields in zip(group, reply.answers, strict=True):
-        if not waiting.answer.done():
-            waiting.answer.set_result(wire.decode_answer(reply, fields, retried=retried))
+        if not waiting.done:
+            _finish(waiting, wire.decode_answer(reply, fields, retried=retried))
 
 
-def _fail(group: Iterable[_Waiting], error: Exception) -> None:
+def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:
     for waiting in group:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+        _finish(waiting, error)
+
+
+def _finish(waiting: Submitted, result: Answer | ReservasiError) -> None:
+    """One who cannot take their answer must not cost the others theirs."""
+    try:
+        waiting.finish(result)
+    except Exception:
+        log.exception("answer_not_taken")
