@@ -41,12 +41,17 @@ class ProgramView:
 
     def apply(self, entry: JournalEntry, version: int) -> None:
         """Apply one entry's events."""
+        held: dict[str, int] = {}  # counted together, since a rush is holds and nothing else
         for event in entry.events:
             match event:
                 case Held():
                     self.known_ids.add(event.reservation_id)
-                    self._timers.setdefault(event.quota, {})[event.reservation_id] = event.deadline_ms
-                    self._count(event.quota, held=event.places)
+                    timers = self._timers.get(event.quota)
+                    if timers is None:
+                        timers = self._timers[event.quota] = {}
+                    timers[event.reservation_id] = event.deadline_ms
+                    held[event.quota] = held.get(event.quota, 0) + len(event.persons)
+                    continue
                 case Confirmed():
                     self._stop_timer(event.quota, event.reservation_id)
                     self._count(event.quota, held=-event.places, confirmed=event.places)
@@ -66,6 +71,10 @@ class ProgramView:
                     self._set(event)
             self._due_at_ms.pop(event.quota, None)
             self.changed_at[event.quota] = version
+        for quota_id, places in held.items():
+            self._count(quota_id, held=places)
+            self._due_at_ms.pop(quota_id, None)
+            self.changed_at[quota_id] = version
         self.position = entry.position
 
     def due_at_ms(self, quota_id: str) -> int | None:
