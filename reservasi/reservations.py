@@ -9,12 +9,13 @@ import msgspec
 
 from reservasi.availability import Availability
 from reservasi.errors import ConfigurationError
-from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
 from reservasi.programs import program_of
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
+_encode = msgspec.json.Encoder().encode
 HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
 
 
@@ -88,23 +89,45 @@ class Reservations:
         Raises:
             Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
         """
-        program = program_of(request.quota)
-        persons = tuple([self._sealing.person(program, applicant.nik) for applicant in request.applicants])
-        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
+        prepared = self.prepare(request, self.persons(request))
+        if isinstance(prepared, Claim):
+            return prepared.reservation_id, await self._groups[program_of(request.quota)].submit(prepared)
+        return prepared
+
+    def admits_claims(self, program: str) -> bool:
+        """Whether a claim in the program would be taken now, rather than refused as one too many."""
         group = self._groups.get(program)
-        if group is None:
+        return group is None or group.admits_claims
+
+    def persons(self, request: ClaimRequest) -> tuple[str, ...]:
+        """Who the places are for, as the ledger knows them."""
+        program = program_of(request.quota)
+        return tuple([self._sealing.person(program, applicant.nik) for applicant in request.applicants])
+
+    def prepare(self, request: ClaimRequest, persons: tuple[str, ...]) -> Claim | tuple[str, Answer]:
+        """The command that a request stands for, or the reservation id and the refusal that needs no ledger call."""
+        program = program_of(request.quota)
+        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
+        if program not in self._groups:
             return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
         if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
             return reservation_id, _without_ledger(Outcome.SOLD_OUT)
-        personal = msgspec.json.encode({"applicants": request.applicants, "contact": request.contact})
-        command = Claim(
+        personal = _encode({"applicants": request.applicants, "contact": request.contact})
+        return Claim(
             reservation_id=reservation_id,
             quota=request.quota,
             fingerprint=self._sealing.fingerprint(f"{request.quota}\0".encode() + personal),
             sealed=self._sealing.seal(reservation_id, personal),
             persons=persons,
         )
-        return reservation_id, await group.submit(command)
+
+    def enqueue(self, command: Claim, tell: Tell) -> Submitted:
+        """Hand a prepared claim to the next batch; `tell` gets what `claim` returns or raises.
+
+        Raises:
+            Overloaded: too many wait: `tell` is not called.
+        """
+        return self._groups[program_of(command.quota)].enqueue(command, tell)
 
     async def confirm(self, reservation_id: str, payment_reference: str) -> Confirmation:
         """Make a hold permanent, and wait a bounded time until it is recorded.

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
 
     batch_items_max: int = Field(256, ge=1, le=1000, description="commands in one ledger call")
     queue_items_max: int = Field(5000, ge=1, le=100_000, description="commands waiting in one front for one program")
+    queue_delay_target_ms: int = Field(
+        20, ge=1, le=1000, description="wait of claims for their batch past which fewer are taken at once"
+    )
     command_timeout_ms: int = Field(3000, ge=50, le=60_000, description="a ledger command's deadline")
     confirm_wait_ms: int = Field(
         2000, ge=0, le=60_000, description="how long a confirm waits for its record before 202"
@@ -58,6 +61,8 @@ class Settings(BaseSettings):
 
     body_bytes_max: int = Field(16_384, ge=1024, le=1_048_576, description="size of a request body")
     body_timeout_ms: int = Field(5000, ge=100, le=60_000, description="how long a request body may take to arrive")
+    head_timeout_ms: int = Field(5000, ge=100, le=60_000, description="how long a request's head may take to arrive")
+    connections_max: int = Field(20_000, ge=16, le=500_000, description="connections open in one front at most")
     keepalive_s: int = Field(15, ge=1, le=300, description="how long an idle connection stays open")
     backlog: int = Field(4096, ge=128, le=65_535, description="connections waiting to be accepted")
     shutdown_timeout_s: int = Field(20, ge=1, le=300, description="how long requests in flight may finish at SIGTERM")

@@ -1,7 +1,9 @@
 """The one middleware: every request ends in an answer, and every refusal is a problem that says what to do next."""
 
+import asyncio
 import secrets
 import time
+from collections import Counter as Counting
 from http import HTTPStatus
 
 import structlog
@@ -9,11 +11,11 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
-from reservasi.errors import LedgerFenced, LedgerUnreachable, Overloaded, Unavailable
+from reservasi.errors import Overloaded, ReservasiError, Unavailable
 from reservasi.front import problem_types
 from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
-from reservasi.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT
+from reservasi.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
 log = structlog.get_logger()
 
@@ -60,19 +62,30 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except Refused as refused:
         return _refusal(request, refused)
-    except Overloaded:
-        return _refusal(request, Refused(problem_types.OVERLOADED))
-    except (LedgerFenced, LedgerUnreachable, Unavailable) as error:
-        log.warning("request_not_answered_yet", route=_route(request), fault=type(error).__name__)
-        return _refusal(request, Refused(problem_types.RECOVERING))
+    except ReservasiError as error:
+        return _refusal(request, refused_by_fault(error, _route(request)))
     except web.HTTPException as error:
         return _refusal(request, _refused_by_http(error))
     except ConnectionError:
         raise  # the caller went away; nobody is left to answer
-    except Exception:
-        request_id = secrets.token_hex(8)
-        log.exception("request_failed", route=_route(request), method=request.method, request_id=request_id)
-        return _refusal(request, Refused(problem_types.INTERNAL_ERROR, members={"request_id": request_id}))
+    except Exception as error:
+        return _refusal(request, _internal_error(error, _route(request)))
+
+
+def refused_by_fault(error: ReservasiError, route: str) -> Refused:
+    """What a fault means for whoever asked: come again, or a bug of ours."""
+    if isinstance(error, Overloaded):
+        return Refused(problem_types.OVERLOADED)
+    if isinstance(error, Unavailable):
+        log.warning("request_not_answered_yet", route=route, fault=type(error).__name__)
+        return Refused(problem_types.RECOVERING)
+    return _internal_error(error, route)
+
+
+def _internal_error(error: Exception, route: str) -> Refused:
+    request_id = secrets.token_hex(8)
+    log.error("request_failed", route=route, request_id=request_id, exc_info=error)
+    return Refused(problem_types.INTERNAL_ERROR, members={"request_id": request_id})
 
 
 def _refusal(request: web.Request, refused: Refused) -> web.Response:
@@ -122,3 +135,43 @@ def _counters(request: web.Request, status: int) -> tuple[Counter, Histogram]:
         counters = (REQUESTS.labels(route, method, f"{outcome}xx"), REQUEST_SECONDS.labels(route))
         _COUNTERS[key] = counters
     return counters
+
+
+class Tally:
+    """Counts and times the requests of one route that do not pass the middleware, many at a time.
+
+    What was counted is told to the metrics once in a turn of the event loop.
+    """
+
+    def __init__(self, route: str, method: str) -> None:
+        self._route = route
+        self._method = method
+        self._begun = 0
+        self._statuses: list[int] = []
+        self._seconds: list[float] = []
+        self._due = False
+
+    def begin(self) -> None:
+        """A request is being answered."""
+        self._begun += 1
+        self._soon()
+
+    def end(self, status: int, started_s: float) -> None:
+        """It has been answered; `started_s` is by `time.perf_counter`."""
+        self._statuses.append(status)
+        self._seconds.append(time.perf_counter() - started_s)
+        self._soon()
+
+    def _soon(self) -> None:
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._due = False
+        REQUESTS_IN_FLIGHT.inc(self._begun - len(self._statuses))
+        for status, count in Counting(self._statuses).items():
+            REQUESTS.labels(self._route, self._method, f"{status // 100}xx").inc(count)
+        if self._seconds:
+            observe_all(REQUEST_SECONDS.labels(self._route), self._seconds)
+        self._begun, self._statuses, self._seconds = 0, [], []

@@ -64,7 +64,7 @@ async def claim(request: web.Request) -> web.Response:
         language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
         body = sold_out_body(services, request.app[MEMORY], quota, len(wanted.applicants), language)
         return problem_response(request, Refused(problem_types.SOLD_OUT), body)
-    raise _refused_claim(answer)
+    raise claim_refusal(answer)
 
 
 def _claimable(services: FrontServices, quota_id: str) -> Quota:
@@ -82,19 +82,37 @@ def _claimable(services: FrontServices, quota_id: str) -> Quota:
     return quota
 
 
+def plainly_claimable(services: FrontServices, wanted: ClaimRequest) -> bool:
+    """Whether the ledger is to judge a request that is well formed; where not, `claim` says why."""
+    program = services.catalogue.program(program_of(wanted.quota))
+    if program is None or len(wanted.applicants) > program.policies.applicants_max:
+        return False
+    quota = services.availability.quota(wanted.quota)
+    return quota is not None and services.availability.knows(program.id) and services.catalogue.is_public(quota)
+
+
 def _claimed(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> web.Response:
     headers: dict[str, str] = {hdrs.LOCATION: f"/v1/reservations/{reservation_id}"}
-    # A batch that was sent twice finds its own first try: for the person it is the first answer.
-    if answer.outcome is Outcome.EXISTS and not answer.retried:
+    if is_replay(answer):
         headers[IDEMPOTENT_REPLAYED] = "true"
-    body = ClaimedBody(
+    return _answer(claimed_body(services, reservation_id, wanted, answer), 201, headers)
+
+
+def is_replay(answer: Answer) -> bool:
+    """Whether the caller had this answer before."""
+    # A batch that was sent twice finds its own first try: for the person it is the first answer.
+    return answer.outcome is Outcome.EXISTS and not answer.retried
+
+
+def claimed_body(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> ClaimedBody:
+    """What a person learns about their hold."""
+    return ClaimedBody(
         id=reservation_id,
         quota=wanted.quota,
         places=len(wanted.applicants),
         hold_expires_at=moment(answer.deadline_ms),
         manage_token=services.reservations.manage_token(reservation_id),
     )
-    return _answer(body, 201, headers)
 
 
 _CLAIM_REFUSALS = {
@@ -106,7 +124,8 @@ _CLAIM_REFUSALS = {
 }
 
 
-def _refused_claim(answer: Answer) -> Refused:
+def claim_refusal(answer: Answer) -> Refused:
+    """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
     members = {"opens_at": moment_or_none(answer.opens_at_ms)} if answer.outcome is Outcome.NOT_OPEN else None
     return Refused(_CLAIM_REFUSALS[answer.outcome], members=members)
 

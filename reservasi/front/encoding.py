@@ -1,12 +1,14 @@
 """Quotas and moments as the public reads them."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
 from reservasi.model import Quota
 
 
+@lru_cache(maxsize=1024)  # all holds of a batch end at the same moment
 def moment(at_ms: int) -> str:
     """Milliseconds since the epoch as RFC 3339 in UTC; the fraction only when there is one."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)

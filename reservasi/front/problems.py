@@ -96,7 +96,11 @@ def problem_response(request: web.BaseRequest, refused: Refused, body: bytes | N
 
     `body` is the problem already encoded in that language, for answers that are given thousands of times a second.
     """
-    language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    return problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), refused, body)
+
+
+def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> web.Response:
+    """The same for a language that is known already."""
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPE,
         hdrs.CONTENT_LANGUAGE: language,

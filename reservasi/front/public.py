@@ -1,7 +1,9 @@
 """What anyone may read: programs, offices, openings, availability, the API's description and its problem types."""
 
 import html
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import hdrs, web
@@ -15,9 +17,10 @@ from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.openapi import openapi_document
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES, ProblemType
 from reservasi.front.problems import Finding, Refused, detail_text
-from reservasi.front.requests import matches, read_query
+from reservasi.front.requests import check_query, matches, read_query
 from reservasi.front.views import Encoded, availability_view, encoded, openings_view, require_view
 
+AVAILABILITY_PATH = "/v1/availability"
 CACHE_A_SECOND = "public, max-age=1, stale-while-revalidate=5"
 CACHE_A_MINUTE = "public, max-age=60"
 _ID = parameter_check(ID_PATTERN)
@@ -35,12 +38,21 @@ AVAILABILITY_FILTERS = {
 def _cached(
     request: web.Request, view: Encoded, cache_control: str, content_type: str = "application/json"
 ) -> web.Response:
-    headers = {hdrs.ETAG: view.etag, hdrs.CACHE_CONTROL: cache_control}
+    headers = _headers(view, cache_control)
     known = request.headers.get(hdrs.IF_NONE_MATCH)
     if known is not None and matches(known, view.etag):
+        del headers[hdrs.CONTENT_TYPE]
         return web.Response(status=304, headers=headers)
-    headers[hdrs.CONTENT_TYPE] = "application/json"
     return web.Response(body=view.body, headers=headers)
+
+
+def _headers(view: Encoded, cache_control: str) -> dict[str, str]:
+    return {hdrs.ETAG: view.etag, hdrs.CACHE_CONTROL: cache_control, hdrs.CONTENT_TYPE: "application/json"}
+
+
+def availability_headers(view: Encoded) -> dict[str, str]:
+    """What is said with the availability."""
+    return _headers(view, CACHE_A_SECOND)
 
 
 async def programs(request: web.Request) -> web.Response:
@@ -78,10 +90,27 @@ async def openings(request: web.Request) -> web.Response:
 
 def read_filters(request: web.Request) -> dict[str, str]:
     """The query parameters of availability; refuses dates in the wrong order too."""
-    filters = read_query(request, AVAILABILITY_FILTERS)
+    return checked_filters(request.query.items()) if request.query_string else {}
+
+
+def checked_filters(parameters: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The same from the parameters alone."""
+    filters = check_query(parameters, AVAILABILITY_FILTERS)
     if "from" in filters and "to" in filters and filters["from"] > filters["to"]:
         raise Refused(INVALID_REQUEST, findings=(Finding("from", "dates-reversed", _DATES_REVERSED),))
     return filters
+
+
+@lru_cache(maxsize=1024)
+def filters_of(target: str) -> dict[str, str] | None:
+    """The filters of a request target for availability; None when it is another one, or something is wrong in it."""
+    path, _, query = target.partition("?")
+    if path != AVAILABILITY_PATH or "#" in target:
+        return None
+    try:
+        return checked_filters(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except (Refused, ValueError):
+        return None
 
 
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")

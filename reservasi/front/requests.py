@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aiohttp import hdrs, http_exceptions, web
 
@@ -83,11 +83,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def read_query(request: web.Request, checks: Mapping[str, Check]) -> dict[str, str]:
     """The query parameters; refuses unknown, repeated and invalid ones, all at once."""
-    if not request.query_string:
-        return {}
+    return check_query(request.query.items(), checks) if request.query_string else {}
+
+
+def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
+    """The same from the parameters alone."""
     read: dict[str, str] = {}
     findings: list[Finding] = []
-    for name, value in request.query.items():
+    for name, value in parameters:
         check = checks.get(name)
         if check is None:
             findings.append(Finding("", "unknown-parameter", _UNKNOWN_PARAMETER))

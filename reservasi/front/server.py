@@ -12,19 +12,134 @@ from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
 from reservasi.front.answering import STATIC_HEADERS
+from reservasi.front.express import Express, whole_answer
+from reservasi.front.heads import Incomplete, Unclear, read_request
 from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
+from reservasi.ledger.group_commit import Submitted
 from reservasi.settings import Settings
 
 log = structlog.get_logger()
 
 DRAIN_S = 0.5  # how long connections may end by themselves once we stop; idle ones are closed after it
 DRAIN_LOOK_S = 0.01
+LOOK_S = 0.25  # between two looks at requests that are slow to arrive
+PENDING_S_MAX = 3600.0  # the ledger's time-out comes much sooner; idle connections have their own
+PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
 BACKLOG_MAX = 65_535  # the most that a listening socket can hold
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
+
+    __slots__ = ("_express", "_gates", "_left", "_pending", "_plain", "_received", "_waits_for", "body_due_s", "due_s")
+
+    def __init__(self, manager: web.Server, gates: "_Gates", **limits: Any) -> None:
+        super().__init__(manager, **limits)
+        self._gates = gates
+        self._express = gates.express
+        self._received = b""  # of a request that is not whole yet
+        self._plain = False  # whether every further byte is for aiohttp's parser
+        self._pending = False  # whether a request on the short way waits for its answer
+        self._waits_for: Submitted | None = None
+        self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
+        self.due_s = 0.0  # when the request that is not whole must be; 0: none is under way
+        self.body_due_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._gates.let_in(self):
+            transport.write(self._gates.too_many())  # type: ignore[attr-defined]
+            transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._gates.forget(self)
+        if self._waits_for is not None:
+            self._waits_for.abandon()
+        self._settle()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Give a request that is plain and whole to the short way, everything else to aiohttp."""
+        if self._plain:
+            super().data_received(data)
+            return
+        if self._received:
+            data = self._received + data
+        if self._pending or self._request_in_progress or self._messages:
+            self._wait_behind(data)
+            return
+        try:
+            request = read_request(data, self._gates.body_bytes_max)
+        except Unclear:
+            self._leave_to_aiohttp(data)
+            return
+        if isinstance(request, Incomplete):
+            self._received = data
+            self._gates.time(self, head=request.head)
+            return
+        self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+        self._pending = True
+        if self._express.take(self, request):
+            if self._pending:
+                self._next_keepalive_close_time = self._loop.time() + PENDING_S_MAX
+        else:
+            self._pending = False
+            super().data_received(data)
+
+    def _wait_behind(self, data: bytes) -> None:
+        """A request that came before the answer to the one before it; the order must stay."""
+        if not self._pending:
+            self._leave_to_aiohttp(data)
+            return
+        self._received = data
+        if len(data) > PIPELINE_BYTES_MAX and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _leave_to_aiohttp(self, data: bytes) -> None:
+        self._plain, self._received, self.due_s, self.body_due_s = True, b"", 0.0, 0.0
+        super().data_received(data)
+
+    def waits_for(self, submitted: Submitted) -> None:
+        """What to abandon when the connection is lost."""
+        self._waits_for = submitted
+
+    def answer(self, content: bytes) -> None:
+        """Send an answer of the short way."""
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(content)
+        self._waits_for = None
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self._settle()
+        if self._gates.stopping.is_set():
+            transport.close()
+        elif self._received:
+            received, self._received = self._received, b""
+            if len(received) > PIPELINE_BYTES_MAX:
+                transport.resume_reading()
+            self._loop.call_soon(self.data_received, received)
+
+    def _settle(self) -> None:
+        self._pending = False
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+
+    def time_out(self) -> None:
+        """Say that the request took too long to arrive, and close."""
+        if self.transport is not None:
+            self.transport.write(self._gates.too_slow())
+            self.transport.close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Let the short way answer as well."""
+        if self._pending:
+            self._left = self._loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._left
+        await super().shutdown(timeout)
 
     def handle_error(
         self,
@@ -47,19 +162,78 @@ class _Connection(RequestHandler):
         return response
 
 
+class _Gates:
+    """What all connections of a process share: how many there may be, and how long a request may take to arrive."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        self.express = Express(app)
+        self.stopping = app[STOPPING]
+        self.body_bytes_max = settings.body_bytes_max
+        self._connections_max = settings.connections_max
+        self._head_timeout_s = settings.head_timeout_ms / 1000
+        self._body_timeout_s = settings.body_timeout_ms / 1000
+        self._open = 0
+        self._arriving: set[_Connection] = set()
+        self._watch: asyncio.TimerHandle | None = None
+
+    def let_in(self, connection: _Connection) -> bool:
+        """Whether there is room for one more connection."""
+        self._open += 1
+        return self._open <= self._connections_max
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._open -= 1
+        self._arriving.discard(connection)
+
+    def time(self, connection: _Connection, *, head: bool) -> None:
+        """A part of a request has come: from its first byte the head has its time, from the head's end the body."""
+        now = asyncio.get_running_loop().time()
+        if not connection.due_s:
+            connection.due_s = now + self._head_timeout_s
+        if not head and not connection.body_due_s:
+            connection.due_s = connection.body_due_s = now + self._body_timeout_s
+        self._arriving.add(connection)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """One timer for all, instead of one a request."""
+        now = asyncio.get_running_loop().time()
+        for connection in [each for each in self._arriving if not each.due_s or each.due_s <= now]:
+            self._arriving.discard(connection)
+            if connection.due_s:
+                connection.time_out()
+        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
+
+    def too_slow(self) -> bytes:
+        """The answer to a request that did not arrive in time."""
+        return whole_answer(Refused(problem_types.REQUEST_TIMEOUT))
+
+    def too_many(self) -> bytes:
+        """The answer to a connection for which there is no room."""
+        return whole_answer(Refused(problem_types.OVERLOADED))
+
+
 class _Server(web.Server):
-    def __init__(self, made: web.Server) -> None:
+    def __init__(self, made: web.Server, gates: _Gates) -> None:
         self.__dict__.update(made.__dict__)  # all that the application configured
+        self._gates = gates
 
     def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._gates, loop=self._loop, **self._kwargs)
 
 
 class _Runner(web.AppRunner):
-    __slots__ = ()
+    __slots__ = ("_settings",)
+
+    def __init__(self, app: web.Application, settings: Settings, **limits: Any) -> None:
+        super().__init__(app, **limits)
+        self._settings = settings
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server())
+        made = await super()._make_server()
+        return _Server(made, _Gates(self.app, self._settings))
 
     async def cleanup(self) -> None:
         """Stop without losing a request: first no new connections, then no kept ones, then none at all.
@@ -109,4 +283,4 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         "access_log": None,
         "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
     }
-    return _Runner(app, **limits)
+    return _Runner(app, settings, **limits)

@@ -2,10 +2,23 @@
 
 import re
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 
-from reservasi.front.bodies import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_PATTERN
-from reservasi.front.fields import APPLICANT, CLAIM, CONFIRM, CONTACT, QUOTA_CHANGE, parse_moment_ms
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from reservasi.front.bodies import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_KEY_PATTERN, TICKET_CHARS_MAX
+from reservasi.front.fields import (
+    APPLICANT,
+    CLAIM,
+    CONFIRM,
+    CONTACT,
+    QUOTA_CHANGE,
+    check_birth_date,
+    check_name,
+    check_nik,
+    parse_moment_ms,
+)
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
@@ -94,6 +107,66 @@ _NIK_REPEATED = Wrong(
     "nik-repeated",
     Text("NIK ini sudah disebut untuk pemohon lain.", "This NIK is already given for another applicant."),
 )
+
+
+def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
+    """A request without a fault, read in a tenth of the time; None where `ClaimBodyReader` must say what is wrong.
+
+    The number of applicants is judged by the caller, who knows the program.
+    """
+    try:
+        claim = _decode_claim(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    contact = _plain_contact(claim.contact)
+    if contact is None or _quota(claim.quota) is not None or not _IDEMPOTENCY_KEY.fullmatch(key):
+        return None
+    if len(key) > IDEMPOTENCY_KEY_CHARS_MAX or len(claim.ticket) > TICKET_CHARS_MAX:
+        return None
+    for applicant in claim.applicants:
+        if check_nik(applicant.nik) or check_name(applicant.name) or check_birth_date(applicant.birth_date):
+            return None
+    if len(claim.applicants) > 1 and len({applicant.nik for applicant in claim.applicants}) < len(claim.applicants):
+        return None
+    return ClaimRequest(
+        quota=claim.quota,
+        applicants=tuple(
+            [Applicant(nik=a.nik, name=a.name, birth_date=date.fromisoformat(a.birth_date)) for a in claim.applicants]
+        ),
+        contact=contact,
+        idempotency_key=key,
+    )
+
+
+def _plain_contact(contact: "_PlainContact | UnsetType") -> Contact | None:
+    if contact is UNSET:
+        return Contact()
+    email, phone = contact.email, contact.phone
+    if (email is not UNSET and _email(email)) or (phone is not UNSET and _phone(phone)):
+        return None
+    return Contact(email="" if email is UNSET else email, phone="" if phone is UNSET else phone)
+
+
+class _PlainApplicant(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    nik: str
+    name: str
+    birth_date: str
+
+
+class _PlainContact(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    email: str | UnsetType = UNSET
+    phone: str | UnsetType = UNSET
+
+
+class _PlainClaim(msgspec.Struct, forbid_unknown_fields=True):
+    quota: str
+    applicants: Annotated[list[_PlainApplicant], msgspec.Meta(min_length=1, max_length=APPLICANTS_MAX)]
+    contact: _PlainContact | UnsetType = UNSET
+    ticket: str = ""
+
+
+_decode_claim = msgspec.json.Decoder(_PlainClaim).decode
+_quota, _email, _phone = CLAIM["quota"].check, CONTACT["email"].check, CONTACT["phone"].check
 
 
 def read_confirm(body: bytes) -> str:

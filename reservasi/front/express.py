@@ -1,0 +1,192 @@
+"""The short way for what is asked thousands of times a second: a plain claim, and availability.
+
+A request that comes whole and without a fault is answered from bytes to bytes, without a task and without the objects
+of a web framework. Anything else (a fault to name, a header that needs thought) takes the way through `app.py`. Both
+ways use the same checks, the same calls and the same bodies, and a test holds their answers against each other.
+"""
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.errors import Overloaded, ReservasiError
+from reservasi.front.answering import STATIC_HEADERS, Tally, refused_by_fault
+from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plainly_claimable
+from reservasi.front.heads import Request
+from reservasi.front.keys import MEMORY, SERVICES, STOPPING
+from reservasi.front.languages import DEFAULT, Language, negotiate
+from reservasi.front.problem_types import OVERLOADED, SOLD_OUT
+from reservasi.front.problems import Refused, problem_answer
+from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
+from reservasi.front.validation import plain_claim
+from reservasi.front.views import availability_view, sold_out_body
+from reservasi.ledger.group_commit import Submitted
+from reservasi.model import Answer, Claim, Outcome
+from reservasi.programs import program_of
+from reservasi.reservations import ClaimRequest
+
+JSON_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
+CLAIM_PATH = "/v1/reservations"
+KEPT_MAX = 4096  # encoded answers kept; all are dropped when there are more
+_STATIC = "".join(f"{name}: {value}\r\n" for name, value in STATIC_HEADERS.items())
+_CLAIMED = (
+    f"HTTP/1.1 201 Created\r\n{hdrs.CONTENT_TYPE}: application/json\r\n{hdrs.CACHE_CONTROL}: {NO_STORE}\r\n{_STATIC}"
+    f"{hdrs.LOCATION}: {CLAIM_PATH}/"
+).encode()
+_REPLAYED = b"\r\nIdempotent-Replayed: true"
+_AFTER_LOCATION = f"\r\n{hdrs.CONTENT_LENGTH}: ".encode()
+
+
+class Caller(Protocol):
+    """A connection that waits for one answer."""
+
+    def answer(self, content: bytes) -> None:
+        """Send the whole answer; nothing happens when the caller has gone."""
+
+    def waits_for(self, submitted: Submitted) -> None:
+        """What to abandon when the caller goes."""
+
+
+class Express:
+    """Answers what it can; one for each front process."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._services = app[SERVICES]
+        self._memory = app[MEMORY]
+        self._stopping = app[STOPPING]
+        self._kept: dict[object, tuple[object, bytes]] = {}
+        self._claims = Tally(CLAIM_PATH, "POST")
+        self._reads = Tally(AVAILABILITY_PATH, "GET")
+
+    def take(self, caller: Caller, request: Request) -> bool:
+        """Whether the request is answered here: then `caller.answer` is called once, now or later."""
+        if request.target == CLAIM_PATH and request.method == "POST":
+            return self._claim(caller, request)
+        if request.method == "GET" and request.target.startswith(AVAILABILITY_PATH):
+            return self._availability(caller, request)
+        return False
+
+    # -- claim ---------------------------------------------------------------------------------------------------
+
+    def _claim(self, caller: Caller, request: Request) -> bool:
+        started_s = time.perf_counter()
+        headers = request.headers
+        if headers.get("content-type") not in JSON_TYPES:
+            return False
+        wanted = plain_claim(request.body, headers.get("idempotency-key", ""))
+        if wanted is None or not plainly_claimable(self._services, wanted):
+            return False
+        language = negotiate(headers.get("accept-language", ""))
+        reservations = self._services.reservations
+        self._claims.begin()
+        if not reservations.admits_claims(program_of(wanted.quota)):
+            self._refuse(caller, Refused(OVERLOADED), language, started_s)
+            return True
+        prepared = reservations.prepare(wanted, reservations.persons(wanted))
+        if isinstance(prepared, tuple):
+            self._answer_claim(caller, wanted, prepared[0], prepared[1], language, started_s)
+        else:
+            self._submit(caller, wanted, prepared, language, started_s)
+        return True
+
+    def _submit(
+        self, caller: Caller, wanted: ClaimRequest, command: Claim, language: Language, started_s: float
+    ) -> None:
+        def tell(result: Answer | ReservasiError) -> None:
+            if isinstance(result, ReservasiError):
+                self._refuse(caller, refused_by_fault(result, CLAIM_PATH), language, started_s)
+            else:
+                self._answer_claim(caller, wanted, command.reservation_id, result, language, started_s)
+
+        try:
+            caller.waits_for(self._services.reservations.enqueue(command, tell))
+        except Overloaded as error:
+            tell(error)
+
+    def _answer_claim(  # noqa: PLR0917 - one call for each claim, and names cost time
+        self,
+        caller: Caller,
+        wanted: ClaimRequest,
+        reservation_id: str,
+        answer: Answer,
+        language: Language,
+        started_s: float,
+    ) -> None:
+        if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
+            body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
+            replayed = _REPLAYED if is_replay(answer) else b""
+            head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
+            caller.answer(head + self._end_of_head() + body)
+            self._claims.end(201, started_s)
+        elif answer.outcome is Outcome.SOLD_OUT and (quota := self._services.availability.quota(wanted.quota)):
+            body = sold_out_body(self._services, self._memory, quota, len(wanted.applicants), language)
+            key = (wanted.quota, len(wanted.applicants), language)
+            kept = self._kept.get(key)
+            if kept is None or kept[0] is not body:
+                kept = self._keep(key, body, _head(problem_answer(language, Refused(SOLD_OUT), body)))
+            caller.answer(kept[1] + self._end_of_head() + body)
+            self._claims.end(SOLD_OUT.status, started_s)
+        else:
+            self._refuse(caller, claim_refusal(answer), language, started_s)
+
+    def _refuse(self, caller: Caller, refused: Refused, language: Language, started_s: float) -> None:
+        response = problem_answer(language, refused)
+        caller.answer(_head(response) + self._end_of_head() + response.body)  # type: ignore[operator]
+        self._claims.end(response.status, started_s)
+
+    # -- availability --------------------------------------------------------------------------------------------
+
+    def _availability(self, caller: Caller, request: Request) -> bool:
+        if "if-none-match" in request.headers or request.body:
+            return False
+        started_s = time.perf_counter()
+        filters = filters_of(request.target)
+        if filters is None or not self._services.availability.has_view(filters.get("program")):
+            return False
+        self._reads.begin()
+        view = availability_view(self._services, self._memory, filters)
+        kept = self._kept.get(request.target)
+        if kept is None or kept[0] is not view:
+            response = web.Response(body=view.body, headers=availability_headers(view))
+            kept = self._keep(request.target, view, _head(response))
+        caller.answer(kept[1] + self._end_of_head() + view.body)
+        self._reads.end(200, started_s)
+        return True
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def _keep(self, key: object, made_from: object, head: bytes) -> tuple[object, bytes]:
+        if len(self._kept) >= KEPT_MAX:
+            self._kept.clear()
+        self._kept[key] = (made_from, head)
+        return self._kept[key]
+
+    def _end_of_head(self) -> bytes:
+        """The lines that change: the date, and at shutdown that the connection will be closed."""
+        end = _date_line(int(time.time()))
+        return end if not self._stopping.is_set() else b"\r\nConnection: close" + end
+
+
+@lru_cache(maxsize=2)
+def _date_line(at_s: int) -> bytes:
+    return f"\r\n{hdrs.DATE}: {formatdate(at_s, usegmt=True)}\r\n\r\n".encode()
+
+
+def _head(response: web.Response) -> bytes:
+    """A response's head as far as it stays the same, without the last line's end."""
+    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in {**response.headers, **STATIC_HEADERS}.items()]
+    lines.append(f"{hdrs.CONTENT_LENGTH}: {len(response.body)}")  # type: ignore[arg-type]
+    return "\r\n".join(lines).encode()
+
+
+def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
+    """A problem as bytes, for a connection that is closed after it."""
+    response = problem_answer(language, refused)
+    end = b"\r\nConnection: close" + _date_line(int(time.time()))
+    return _head(response) + end + response.body  # type: ignore[operator]

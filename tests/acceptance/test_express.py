@@ -1,0 +1,148 @@
+"""The short way and the way through the framework give the same answers, and connections are kept in order."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+LONG_WAY = "Trailer: x"  # a header that the short way leaves alone, and that changes nothing
+
+
+class Line:
+    """One raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def answer(self) -> tuple[str, dict[str, str], bytes]:
+        """Status line, headers, body."""
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        body = await asyncio.wait_for(self.reader.readexactly(int(headers.get("Content-Length", "0"))), 10)
+        return head[0], headers, body
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def line(stack: Any) -> AsyncIterator[Line]:
+    address = urlsplit(stack.url)
+    opened = Line(*await asyncio.open_connection(address.hostname, address.port))
+    yield opened
+    opened.writer.close()
+
+
+def request(stack: Any, body: Any, key: str, *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = ["POST /v1/reservations HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    lines += [f"Idempotency-Key: {key}", f"Content-Length: {len(content)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+def comparable(answer: tuple[str, dict[str, str], bytes]) -> tuple[str, dict[str, str], Any]:
+    status, headers, body = answer
+    kept = {name: value for name, value in headers.items() if name not in ("Date", "Retry-After", "Content-Length")}
+    return status, kept, json.loads(body) if body else None
+
+
+async def both(line: Line, short: bytes, long: bytes) -> None:
+    line.writer.write(short)
+    first = comparable(await line.answer())
+    line.writer.write(long)
+    assert comparable(await line.answer()) == first
+
+
+@pytest.mark.parametrize("language", ["id", "en", ""])
+async def test_refusals_are_the_same_on_both_ways(stack: Any, line: Line, language: str) -> None:
+    said = [f"Accept-Language: {language}"] if language else []
+    later = await stack.quota(opens_at_ms=4_000_000_000_000)
+    closed, none_left = await stack.quota(closed=True), await stack.quota(capacity=0)
+    live = await stack.quota()
+    person = stack.applicant()
+    await stack.held(live)
+    line.writer.write(request(stack, {"quota": live, "applicants": [person]}, "live"))
+    assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+    bodies = [
+        stack.body(later),
+        stack.body(closed),
+        stack.body(none_left),
+        stack.body(f"{stack.program}.kanim.baru.20270101.0800.nothing"),
+        {"quota": live, "applicants": [person]},
+        {"quota": live, "applicants": [{**person, "nik": "1"}]},
+        {"quota": live, "applicants": [person, person]},
+        {"quota": live, "applicants": [person], "contact": {"email": ""}},
+        {"quota": live, "applicants": [person], "contact": None},
+        b"{",
+        b"",
+    ]
+    for number, body in enumerate(bodies):
+        key = f"refused-{number}"
+        await both(line, request(stack, body, key, *said), request(stack, body, key, LONG_WAY, *said))
+
+
+async def test_a_replay_finds_its_answer_whichever_way_it_takes(stack: Any, line: Line) -> None:
+    body = stack.body(await stack.quota(), 2, contact={"email": "siti@example.id", "phone": "+62 812 3456 7890"})
+    for first, second in (((), (LONG_WAY,)), ((LONG_WAY,), ())):
+        key = f"key-{first}"
+        for applicant in body["applicants"]:
+            applicant["nik"] = stack.nik()
+        line.writer.write(request(stack, body, key, *first))
+        status, headers, content = await line.answer()
+        assert status == "HTTP/1.1 201 Created"
+        assert "Idempotent-Replayed" not in headers
+        line.writer.write(request(stack, body, key, *second))
+        again_status, again_headers, again = await line.answer()
+        assert (again_status, again) == (status, content)
+        assert again_headers.pop("Idempotent-Replayed") == "true"
+        assert again_headers.keys() == headers.keys()
+
+
+async def test_availability_is_the_same_on_both_ways(stack: Any, line: Line) -> None:
+    await stack.quota()
+    for query in ("", f"?program={stack.program}", "?program=UPPER", "?from=2027-01-02&to=2027-01-01", "?what=x", "?"):
+        head = f"GET /v1/availability{query} HTTP/1.1\r\nHost: x\r\n".encode()
+        await both(line, head + b"\r\n", head + LONG_WAY.encode() + b"\r\n\r\n")
+
+
+async def test_requests_sent_ahead_are_answered_in_order(stack: Any, line: Line) -> None:
+    quota = await stack.quota(capacity=50)
+    bodies = [stack.body(quota) for _ in range(20)]
+    for number, body in enumerate(bodies):
+        line.writer.write(request(stack, body, f"ahead-{number}", *([LONG_WAY] if number % 3 == 1 else [])))
+        if number % 4 == 0:
+            await line.writer.drain()
+            await asyncio.sleep(0)
+    answers = [await line.answer() for _ in bodies]
+    assert [status for status, _, _ in answers] == ["HTTP/1.1 201 Created"] * len(bodies)
+    for body, number, (_, _, content) in zip(bodies, range(20), answers, strict=True):
+        line.writer.write(request(stack, body, f"ahead-{number}"))
+        assert (await line.answer())[2] == content
+
+
+async def test_a_request_in_single_bytes_is_answered(stack: Any, line: Line) -> None:
+    for byte in request(stack, stack.body(await stack.quota()), "bytes"):
+        line.writer.write(bytes([byte]))
+        await line.writer.drain()
+    assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+
+
+async def test_metrics_count_both_ways(stack: Any, line: Line) -> None:
+    async def counted() -> float:
+        from reservasi import metrics  # noqa: PLC0415 - of the process that the front of this test runs in
+
+        found = re.search(
+            r'reservasi_requests_total\{[^}]*method="POST",outcome="2xx"[^}]*route="/v1/reservations"\} ([0-9.]+)',
+            metrics.exposition().decode(),
+        )
+        return float(found[1]) if found else 0.0
+
+    before = await counted()
+    for key, headers in (("one", ()), ("two", (LONG_WAY,))):
+        line.writer.write(request(stack, stack.body(await stack.quota()), key, *headers))
+        await line.answer()
+    assert await counted() == before + 2
