@@ -9,11 +9,11 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from reservasi.errors import ReservasiError
-from reservasi.ledger import wire
+from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.library import read_library
-from reservasi.model import Answer, Claim, Command, Outcome, QuotaTerms, SetQuota
+from reservasi.model import Answer, Claim, Command, Outcome, QuotaTerms, Release, SetQuota, Sweep
 from reservasi.sealing import program_tag
 
 TIMEOUT_S = 60.0
@@ -54,14 +54,21 @@ class OwnLedger:
         for left in range(count, 0, -LOAD_BATCH):
             await self.carry_out(self.claims(min(LOAD_BATCH, left), width), Outcome.HELD)
 
-    async def carry_out(self, commands: Sequence[Command], wanted: Outcome) -> None:
+    async def forget(self, claims: Sequence[Claim]) -> None:
+        """Release these holds, and leave nothing behind that would say that they ever were."""
+        await self.carry_out([Release(reservation_id=claim.reservation_id) for claim in claims], Outcome.RELEASED)
+        sweep = Sweep(items_max=LOAD_BATCH)
+        for _ in batches(claims, LOAD_BATCH):
+            await self.carry_out([sweep], Outcome.SWEPT, tombstone_ms=0)
+
+    async def carry_out(self, commands: Sequence[Command], wanted: Outcome, tombstone_ms: int = TOMBSTONE_MS) -> None:
         """Carry out commands of one kind.
 
         Raises:
             LedgerRefused: one had another outcome.
         """
         for batch in batches(commands, LOAD_BATCH):
-            frame = Frame(command=wire.COMMAND_NAMES[type(batch[0])], items=wire.encode_items(batch, TOMBSTONE_MS))
+            frame = Frame(command=wire.COMMAND_NAMES[type(batch[0])], items=wire.encode_items(batch, tombstone_ms))
             (raw,) = await self.connection.call([frame], TIMEOUT_S)
             if isinstance(raw, ReservasiError):
                 raise raw
@@ -69,6 +76,10 @@ class OwnLedger:
             outcomes = {fields[0] for fields in reply.answers}
             if outcomes != {wanted.value} or len(reply.answers) != len(batch):
                 raise LedgerRefused(f"{self.program}: {outcomes or 'fenced'} instead of {wanted.value}")
+
+    async def remembered(self, client: redis_asyncio.Redis) -> int:
+        """How many reservations it knows, live or not."""
+        return int(await client.hlen(keys.reservations(self.program)))
 
     async def held(self) -> int:
         """How many places are held or confirmed."""
