@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from reservasi.errors import ConfigurationError
 
 CONFIG_FILE = Path("config/reservasi.toml")
+PROCESSES_MAX = 64
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -34,7 +35,7 @@ class Settings(BaseSettings):
     admin_host: str = Field("127.0.0.1", description="address of the admin port")
     admin_port: Port = Field(9090, description="port of `/livez`, `/readyz` and `/metrics` of the fronts")
     worker_admin_port: Port = Field(9091, description="the same for the recorder")
-    processes: int = Field(1, ge=1, le=64, description="front processes")
+    processes: int = Field(0, ge=0, le=PROCESSES_MAX, description="front processes; 0: one for each core it may use")
 
     redis_url: str = Field("", description="an existing Redis or Valkey; empty: the embedded one under `data_dir`")
     postgres_dsn: str = Field("", description="an existing PostgreSQL; empty: the embedded one under `data_dir`")
@@ -70,6 +71,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["console", "json"] = Field("console", description="for people, or one JSON object a line")
+
+    @property
+    def front_processes(self) -> int:
+        """How many fronts to start: as many as asked for, else one for each core this process may use, at most 64."""
+        return self.processes or min(PROCESSES_MAX, len(os.sched_getaffinity(0)))
 
     @property
     def secrets_path(self) -> Path:

@@ -25,7 +25,7 @@ from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
 from reservasi.front.server import create_runner
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
-from reservasi.settings import Settings
+from reservasi.settings import PROCESSES_MAX, Settings
 
 IN_STEP_WAIT_S = 3.0
 METRICS_PREFIX = "reservasi-metrics-"
@@ -33,7 +33,9 @@ WORKER_CLASS = "aiohttp.GunicornUVLoopWebWorker"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
 PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
 AdminPort = Annotated[int | None, typer.Option("--admin-port", min=0, max=65535, help="port for probes and metrics")]
-Processes = Annotated[int | None, typer.Option("--processes", min=1, max=64, help="front processes")]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=0, max=PROCESSES_MAX, help="front processes; 0: one a core")
+]
 
 
 class Fronts(BaseApplication):
@@ -48,7 +50,7 @@ class Fronts(BaseApplication):
         settings = self._settings
         values: dict[str, Any] = {
             "bind": f"{settings.host}:{settings.port}",
-            "workers": settings.processes,
+            "workers": settings.front_processes,
             "worker_class": WORKER_CLASS,
             "backlog": settings.backlog,
             "graceful_timeout": settings.shutdown_timeout_s,

@@ -26,7 +26,7 @@ def _write_file(text: str) -> None:
 
 def test_defaults_need_nothing() -> None:
     found = load()
-    assert (found.port, found.admin_port, found.processes) == (8080, 9090, 1)
+    assert (found.port, found.admin_port, found.processes) == (8080, 9090, 0)
     assert found.data_dir == default_data_dir()
     assert found.secrets_path == found.data_dir / "secrets.json"
 
@@ -45,7 +45,7 @@ def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> No
         {"port": 70_000},
         {"port": -1},
         {"port": "http"},
-        {"processes": 0},
+        {"processes": -1},
         {"batch_items_max": 0},
         {"batch_items_max": 1001},
         {"queue_items_max": 0},
@@ -63,7 +63,7 @@ def test_a_value_out_of_its_limits_is_named(flags: dict[str, object]) -> None:
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load(port=70_000, processes=0, log_format="xml")
+        load(port=70_000, processes=-1, log_format="xml")
     assert all(name in str(caught.value) for name in ("port", "processes", "log_format"))
 
 
@@ -104,6 +104,13 @@ def test_the_data_directory_of_an_ordinary_user_is_their_own(monkeypatch: pytest
     assert default_data_dir() == tmp_path / ".local/share/reservasi"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_data_dir() == Path("/var/lib/reservasi")
+
+
+def test_fronts_take_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, fronts in ((1, 1), (3, 3), (200, 64)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert load().front_processes == fronts
+    assert load(processes=2).front_processes == 2
 
 
 def test_settings_do_not_change() -> None:
