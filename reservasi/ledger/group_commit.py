@@ -30,6 +30,7 @@ PRIORITY: tuple[type, ...] = (Confirm, Cancel, Release, SetQuota, Find, Sweep, C
 RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05
+BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer than they are
 
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
@@ -56,6 +57,28 @@ class Submitted:
     def abandon(self) -> None:
         """Whoever asked has gone: a command that was not sent yet is not sent at all."""
         self.done = True
+
+
+class _Answered:
+    """A batch's replies, not told yet."""
+
+    __slots__ = ("_groups", "_retried", "replies")
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Submitted]] = (),
+        replies: Sequence[bytes | ReservasiError] = (),
+        *,
+        retried: bool = False,
+    ) -> None:
+        self._groups = groups
+        self.replies = replies
+        self._retried = retried
+
+    def tell(self) -> None:
+        """Give everybody their answer."""
+        for group, reply in zip(self._groups, self.replies, strict=True):
+            _resolve(group, reply, retried=self._retried)
 
 
 class GroupCommit:
@@ -88,6 +111,7 @@ class GroupCommit:
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._exchange: asyncio.Task[_Answered] | None = None
 
     def start(self) -> None:
         """Begin to carry out batches."""
@@ -102,6 +126,8 @@ class GroupCommit:
             runner, reaper = self._tasks
             await asyncio.wait([runner], timeout=self._timeout_s)
             await end_tasks((runner, reaper))
+            if self._exchange is not None:
+                self._exchange.cancel()
         # Nobody is left to answer these later.
         _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
@@ -158,28 +184,40 @@ class GroupCommit:
         return len(self._claims_waiting) + self._claims_in_flight < self._limit.value
 
     async def _run(self) -> None:
+        answered = _Answered()  # of the batch before: told while the next one is under way, so that nobody stands idle
         while True:
             batch = self._take()
             if batch:
                 self._in_flight = batch
                 self._learn(batch)
-                try:
-                    await self._carry_out(batch)
-                except ReservasiError as error:
-                    _fail(batch, error)
-                    await self._connection.drop()
-                except Exception as error:
-                    # One batch that cannot be carried out must not stop all that come after it.
-                    log.exception("batch_failed")
-                    _fail(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
-                    await self._connection.drop()
-                self._in_flight = []
+                exchange = self._exchange = asyncio.create_task(self._carry_out(batch))
+                if answered.replies:
+                    await asyncio.sleep(0)  # the batch is sent first
+                    answered.tell()
+                answered = await self._finished(batch, exchange)
                 self._claims_in_flight = 0
+            elif answered.replies:
+                answered.tell()
+                answered = _Answered()
             elif self._closing:
                 return
             else:
+                self._in_flight = []
                 self._wakeup.clear()
                 await self._wakeup.wait()
+
+    async def _finished(self, batch: list[Submitted], exchange: "asyncio.Task[_Answered]") -> "_Answered":
+        """The replies to a batch; none when it failed, which is told at once."""
+        try:
+            return await exchange
+        except ReservasiError as error:
+            _fail(batch, error)
+        except Exception as error:
+            # One batch that cannot be carried out must not stop all that come after it.
+            log.exception("batch_failed")
+            _fail(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
+        await self._connection.drop()
+        return _Answered()
 
     def _learn(self, batch: Sequence[Submitted]) -> None:
         """Let the limit follow the delay of claims; they stand last in a batch, the oldest first."""
@@ -194,17 +232,22 @@ class GroupCommit:
         self._limit_gauge.set(self._limit.value)
 
     def _take(self) -> list[Submitted]:
-        """The next batch: in order of priority, without those who gave up waiting."""
+        """The next batch: in order of priority, without those who gave up waiting.
+
+        Of many that wait, half go: while one half is carried out, the front has the other half to work on. All of them
+        in one batch would make ledger and front wait for each other for ever.
+        """
         batch: list[Submitted] = []
+        most = min(self._batch_items_max, max(BATCH_HALVED_FROM, (self._queued + 1) // 2))
         for queue in self._queues.values():
-            while queue and len(batch) < self._batch_items_max:
+            while queue and len(batch) < most:
                 waiting = queue.popleft()
                 self._queued -= 1
                 if not waiting.done:
                     batch.append(waiting)
         return batch
 
-    async def _carry_out(self, batch: list[Submitted]) -> None:
+    async def _carry_out(self, batch: list[Submitted]) -> _Answered:
         loop = asyncio.get_running_loop()
         started = loop.time()
         last_deadline = max(waiting.deadline for waiting in batch)
@@ -225,15 +268,14 @@ class GroupCommit:
             except LedgerUnreachable as error:
                 if all(waiting.done for waiting in batch) or loop.time() + pause_s >= last_deadline:
                     _fail(batch, error)
-                    return
+                    return _Answered()
             retried = True
             LEDGER_RETRIES.inc()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
-        for group, reply in zip(groups, replies, strict=True):
-            _resolve(group, reply, retried=retried)
         BATCH_ITEMS.observe(len(batch))
         BATCH_SECONDS.observe(loop.time() - started)
+        return _Answered(groups, replies, retried=retried)
 
     async def _reap(self) -> None:
         """Answers those whose deadline has passed; one timer for all, instead of one a request."""

