@@ -144,14 +144,15 @@ local function record(call, event)
   return call.seq
 end
 
-local function push(map, name, ...)
+local function push(map, name, value, other)
   local list = map[name]
   if not list then
     list = {}
     map[name] = list
   end
-  for _, value in ipairs({ ... }) do
-    list[#list + 1] = value
+  list[#list + 1] = value
+  if other then
+    list[#list + 1] = other
   end
 end
 
@@ -248,6 +249,13 @@ end
 
 -- Writing: each key once, in chunks that unpack() can take.
 local function call_in_chunks(command, key, values, ...)
+  if #values == 0 then
+    return
+  end
+  if #values <= CHUNK and select('#', ...) == 0 then
+    redis.call(command, key, unpack(values))
+    return
+  end
   local options = { ... }
   for first = 1, #values, CHUNK do
     local last = math.min(first + CHUNK - 1, #values)
