@@ -23,13 +23,13 @@ from reservasi.bootstrap import open_front, open_worker
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, configured, run, run_app
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
+from reservasi.front.rolling import FrontProcess, RollingArbiter
 from reservasi.front.server import create_runner
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import PROCESSES_MAX, Settings
 
 IN_STEP_WAIT_S = 3.0
 METRICS_PREFIX = "reservasi-metrics-"
-WORKER_CLASS = "aiohttp.GunicornUVLoopWebWorker"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
 PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
 AdminPort = Annotated[int | None, typer.Option("--admin-port", min=0, max=65535, help="port for probes and metrics")]
@@ -51,7 +51,7 @@ class Fronts(BaseApplication):
         values: dict[str, Any] = {
             "bind": f"{settings.host}:{settings.port}",
             "workers": settings.front_processes,
-            "worker_class": WORKER_CLASS,
+            "worker_class": FrontProcess,
             "backlog": settings.backlog,
             "graceful_timeout": settings.shutdown_timeout_s,
             "timeout": 60,
@@ -65,6 +65,10 @@ class Fronts(BaseApplication):
         for name, value in values.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Run the fronts until we are told to stop; SIGHUP replaces them one by one."""
+        RollingArbiter(self).run()
 
     def load(self) -> Any:
         """What a process makes its application with; called once in each."""

@@ -1,0 +1,84 @@
+"""Gunicorn's reload, made rolling: a new front serves before an old one is told to end."""
+
+import mmap
+import signal
+import time
+from typing import Any, ClassVar
+
+import structlog
+from aiohttp.worker import GunicornUVLoopWebWorker
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+log = structlog.get_logger()
+
+LOOK_S = 0.05  # how often the fronts are looked at while one of them starts or ends
+RETRY_S = 1.0  # from a front that failed to start to the next try
+
+
+class FrontProcess(GunicornUVLoopWebWorker):
+    """A front that tells its parent once it accepts connections."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._told = mmap.mmap(-1, 1)  # shared with the process that is forked from here
+
+    @property
+    def serves(self) -> bool:
+        """Whether it accepts connections; asked by the parent."""
+        return self._told[0] == 1
+
+    def notify(self) -> None:
+        """Say that it lives, which it does for the first time when its sockets are open."""
+        self._told[0] = 1
+        super().notify()
+
+
+class RollingArbiter(Arbiter):
+    """Starts fronts and ends them one by one; one that cannot start does not end those that serve."""
+
+    WORKERS: ClassVar[dict[int, FrontProcess]] = {}  # type: ignore[assignment]  # the class that we configure
+
+    def __init__(self, app: Any) -> None:
+        self._old_age = 0  # fronts up to this age are to be replaced
+        self._leaving: set[int] = set()
+        self._not_before = 0.0
+        super().__init__(app)
+
+    def reload(self) -> None:
+        """Replace every front, under the settings as they are now; returns at once."""
+        self.app.reload()
+        self.setup(self.app)
+        self._old_age = self.worker_age
+
+    def manage_workers(self) -> None:
+        """Start what lacks, then end what is too many, the oldest first; only what serves is counted or ended."""
+        self._leaving &= self.WORKERS.keys()
+        staying = {pid: front for pid, front in self.WORKERS.items() if pid not in self._leaving}
+        starting = [pid for pid, front in staying.items() if not front.serves]
+        old = [pid for pid, front in staying.items() if front.age <= self._old_age]
+        lacking = self.num_workers - len(staying)
+        if lacking <= 0 and old and not starting and not self._leaving:
+            lacking = 1
+        if lacking > 0 and time.monotonic() >= self._not_before:
+            for _ in range(lacking):
+                self.spawn_worker()
+        serving = sorted((front.age, pid) for pid, front in staying.items() if front.serves)
+        for _, pid in serving[: max(0, len(serving) - self.num_workers)]:
+            self._leaving.add(pid)
+            self.kill_worker(pid, signal.SIGTERM)
+
+    def reap_workers(self) -> None:
+        """Bury who ended; that a front could not start ends the service only where no other one serves."""
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not any(front.serves for front in self.WORKERS.values()):
+                raise
+            log.error("front_failed_to_start")  # noqa: TRY400  # it has told why itself
+            self._not_before = time.monotonic() + RETRY_S
+
+    def wait_for_signals(self, timeout: float | None = 1.0) -> list[int]:
+        """Look more often while a front starts or ends."""
+        busy = self._leaving or any(not front.serves or front.age <= self._old_age for front in self.WORKERS.values())
+        return super().wait_for_signals(LOOK_S if busy else timeout)
