@@ -106,6 +106,11 @@ REQUESTS_IN_FLIGHT = Gauge(
     "reservasi_requests_in_flight", "Requests being answered now, streams included.", multiprocess_mode="livesum"
 )
 OPEN_STREAMS = Gauge("reservasi_open_streams", "Live availability streams.", multiprocess_mode="livesum")
+RATE_LIMITED = Counter(
+    "reservasi_rate_limited_total",
+    "Requests refused with 429, by what asked too often (person, api_key, network).",
+    ["kind"],
+)
 
 
 def exposition() -> bytes:

@@ -1,17 +1,28 @@
 """Every setting, with its unit and limits. Flags > `RESERVASI_*` environment > `config/reservasi.toml` > defaults."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from reservasi.errors import ConfigurationError
 
 CONFIG_FILE = Path("config/reservasi.toml")
 PROCESSES_MAX = 64
 Port = Annotated[int, Field(ge=0, le=65535)]
+PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Burst = Annotated[int, Field(ge=1, le=1_000_000)]
+Proxies = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 def default_data_dir() -> Path:
@@ -69,8 +80,39 @@ class Settings(BaseSettings):
     shutdown_timeout_s: int = Field(20, ge=1, le=300, description="how long requests in flight may finish at SIGTERM")
     start_timeout_s: int = Field(60, ge=1, le=600, description="how long an embedded server may take to come up")
 
+    rate_person_per_s: PerSecond = Field(1.0, description="claims of one person a second in the long run; 0: no limit")
+    rate_person_burst: Burst = Field(20, description="claims of one person at once")
+    rate_api_key_per_s: PerSecond = Field(50.0, description="calls with one staff API key a second; 0: no limit")
+    rate_api_key_burst: Burst = Field(200, description="calls with one staff API key at once")
+    rate_network_per_s: PerSecond = Field(
+        500.0,
+        description="requests of one network a second; 0: no limit. High: carriers put thousands behind one address",
+    )
+    rate_network_burst: Burst = Field(2000, description="requests of one network at once")
+    rate_keys_max: int = Field(
+        100_000, ge=100, le=10_000_000, description="people, API keys and networks each, remembered for their limits"
+    )
+    network_prefix_v4: int = Field(24, ge=8, le=32, description="bits of an IPv4 address that make a network")
+    network_prefix_v6: int = Field(56, ge=16, le=128, description="the same of an IPv6 address")
+    trusted_proxies: Proxies = Field(
+        default_factory=lambda: LOOPBACK,
+        description="networks of proxies, with commas between, whose `X-Forwarded-For` is believed",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["console", "json"] = Field("console", description="for people, or one JSON object a line")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        return [ip_network(part.strip()) if isinstance(part, str) else part for part in parts if str(part).strip()]
+
+    @field_serializer("trusted_proxies", when_used="json")
+    def _join(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:  # as the environment takes it
+        return ",".join(map(str, value))
 
     @property
     def front_processes(self) -> int:

@@ -13,8 +13,9 @@ from prometheus_client import Counter, Histogram
 
 from reservasi.errors import Overloaded, ReservasiError, Unavailable
 from reservasi.front import problem_types
-from reservasi.front.keys import STOPPING
+from reservasi.front.keys import RATES, STOPPING
 from reservasi.front.problems import Refused, problem_response
+from reservasi.front.rate_limits import LIMITED_PATHS
 from reservasi.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
 log = structlog.get_logger()
@@ -59,6 +60,8 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        if request.path.startswith(LIMITED_PATHS):
+            request.app[RATES].check_network(request.remote or "", request.headers.getall(hdrs.X_FORWARDED_FOR, []))
         return await handler(request)
     except Refused as refused:
         return _refusal(request, refused)

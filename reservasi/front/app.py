@@ -7,10 +7,12 @@ from aiohttp import web
 
 from reservasi.front import booking, public, staff, stream
 from reservasi.front.answering import answer_everything, expect
-from reservasi.front.keys import LIVE, MEMORY, READERS, SERVICES, STOPPING, FrontServices
+from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
+from reservasi.front.networks import Networks
 from reservasi.front.operations import OPERATIONS
+from reservasi.front.rate_limits import RateLimits
 
 __all__ = ["HANDLERS", "FrontServices", "create_app"]
 
@@ -35,9 +37,14 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
 
 def create_app(services: FrontServices) -> web.Application:
     """The application for one process; every route is one of the declared operations."""
-    app = web.Application(middlewares=[answer_everything], client_max_size=services.settings.body_bytes_max)
+    settings = services.settings
+    app = web.Application(middlewares=[answer_everything], client_max_size=settings.body_bytes_max)
     app[SERVICES] = services
     app[MEMORY] = Memory(services.availability, services.catalogue.is_public)
+    app[NETWORKS] = Networks(
+        settings.trusted_proxies, prefix_v4=settings.network_prefix_v4, prefix_v6=settings.network_prefix_v6
+    )
+    app[RATES] = RateLimits(settings, app[NETWORKS])
     app[STOPPING] = asyncio.Event()
     app[LIVE] = Live(services.availability, app[MEMORY], app[STOPPING])
     app[READERS] = Readers()

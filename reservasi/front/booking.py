@@ -16,7 +16,7 @@ from reservasi.front.bodies import (
 )
 from reservasi.front.documents import qr_svg, ticket_ics
 from reservasi.front.encoding import moment, moment_or_none
-from reservasi.front.keys import MEMORY, SERVICES, FrontServices
+from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.problems import Refused, problem_response, retry_after
 from reservasi.front.requests import bearer, read_body
@@ -57,6 +57,7 @@ async def claim(request: web.Request) -> web.Response:
     program = services.catalogue.program(program_of(reader.quota))
     wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
     quota = _claimable(services, wanted.quota)
+    request.app[RATES].check_people(program_of(wanted.quota), services.reservations.persons(wanted))
     reservation_id, answer = await services.reservations.claim(wanted)
     if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
         return _claimed(services, reservation_id, wanted, answer)

@@ -9,6 +9,8 @@ from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
 from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
+from reservasi.front.networks import Networks
+from reservasi.front.rate_limits import RateLimits
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
 
@@ -25,6 +27,8 @@ class FrontServices:
 
 SERVICES = web.AppKey("services", FrontServices)
 MEMORY = web.AppKey("memory", Memory)
+NETWORKS = web.AppKey("networks", Networks)
+RATES = web.AppKey("rates", RateLimits)
 LIVE = web.AppKey("live", Live)
 READERS = web.AppKey("readers", Readers)  # the live streams that are open in this process
 STOPPING = web.AppKey("stopping", asyncio.Event)  # set at shutdown: streams end, and no connection is kept

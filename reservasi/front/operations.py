@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from reservasi.front import bodies
 from reservasi.front import problem_types as problems
 from reservasi.front.declarations import BODY_PROBLEMS, UNAVAILABLE, Operation, Parameter, Success
 from reservasi.front.problem_types import PROBLEM_TYPES
+from reservasi.front.rate_limits import LIMITED_PATHS
 
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
 _DATE_SCHEMA = {"type": "string", "format": "date"}
@@ -55,7 +58,7 @@ def _listed(about: str, body: type) -> Mapping[int, Success]:
     return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: _NOT_MODIFIED}
 
 
-OPERATIONS: tuple[Operation, ...] = (
+_DECLARED: tuple[Operation, ...] = (
     Operation(
         id="listPrograms",
         method="GET",
@@ -288,4 +291,9 @@ OPERATIONS: tuple[Operation, ...] = (
         successes={200: Success(about="The meaning.", body=bodies.ProblemTypeBody, headers=("Content-Language",))},
         problems=(problems.NOT_FOUND,),
     ),
+)
+
+OPERATIONS: tuple[Operation, ...] = tuple(
+    replace(each, problems=(*each.problems, problems.RATE_LIMITED)) if each.path.startswith(LIMITED_PATHS) else each
+    for each in _DECLARED
 )

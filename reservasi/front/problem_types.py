@@ -257,6 +257,20 @@ UNSUPPORTED_MEDIA_TYPE = ProblemType(
     ),
     next=Text("Kirim dengan Content-Type: application/json.", "Send it with Content-Type: application/json."),
 )
+RATE_LIMITED = ProblemType(
+    name="rate-limited",
+    status=429,
+    title=Text("Terlalu sering", "Too many requests"),
+    detail=Text(
+        "Permintaan dari orang, kunci API, atau jaringan ini datang lebih sering daripada yang diizinkan.",
+        "Requests of this person, API key or network come more often than is allowed.",
+    ),
+    next=Text(
+        "Tunggu selama waktu dalam Retry-After, lalu ulangi dengan Idempotency-Key yang sama.",
+        "Wait as long as Retry-After says, then repeat it with the same Idempotency-Key.",
+    ),
+    retry=True,
+)
 INTERNAL_ERROR = ProblemType(
     name="internal-error",
     status=500,

@@ -1,13 +1,12 @@
 """Reading what aiohttp hands over: bodies within their limits, bearer secrets, query parameters, entity tags."""
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
 from aiohttp import hdrs, http_exceptions, web
 
-from reservasi.front.keys import SERVICES
+from reservasi.front.keys import NETWORKS, SERVICES
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import (
     BAD_REQUEST,
@@ -59,26 +58,8 @@ def bearer(request: web.Request) -> str:
 
 
 def client_network(request: web.Request) -> str:
-    """Where a request comes from: an IPv4 address, or a /64 of IPv6, since one machine has all of that; else "".
-
-    A peer on this machine is a proxy; what counts then is the address that it wrote last into X-Forwarded-For.
-    """
-    address = _address(request.remote or "")
-    if address is None or address.is_loopback:
-        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [""])[-1]
-        address = _address(forwarded.rpartition(",")[2].strip()) or address
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((address, 64), strict=False))
-    return str(address or "")
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    """Where a request comes from: an IPv4 address, or a /64 of IPv6; also behind a proxy that the settings trust."""
+    return request.app[NETWORKS].host(request.remote or "", request.headers.getall(hdrs.X_FORWARDED_FOR, []))
 
 
 def read_query(request: web.Request, checks: Mapping[str, Check]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching
-from reservasi.front.keys import SERVICES, FrontServices
+from reservasi.front.keys import RATES, SERVICES, FrontServices
 from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import SECRET_CHARS_MAX, bearer, read_body, strong_tags
@@ -29,13 +29,14 @@ _NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version
 
 
 async def _role(request: web.Request) -> str:
-    """The role behind the API key; refuses a key that is missing or unknown."""
+    """The role behind the API key; refuses a key that is missing, unknown or used too often."""
     key = request.headers.get(API_KEY, "") or bearer(request)
     staff = None
     if key and key.isascii() and len(key) <= SECRET_CHARS_MAX:
         staff = await request.app[SERVICES].catalogue.staff(key)
     if staff is None:
         raise Refused(problem_types.API_KEY_REQUIRED, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="staff"'})
+    request.app[RATES].check_api_key(staff.id)  # a member of staff has one key
     return staff.role
 
 

@@ -1,0 +1,138 @@
+"""How often one person, one API key and one network may ask, counted in the front's own memory.
+
+The algorithm is GCRA (the "leaky bucket as a meter", ITU-T Recommendation I.371, annex A): one number a key, its
+theoretical arrival time, and one comparison a request. In any time t it lets `burst + rate * t` requests through and
+no more. A refused request costs nothing of what is allowed later.
+"""
+
+import math
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import islice
+
+from reservasi.front.networks import NOBODY, Networks
+from reservasi.front.problem_types import RATE_LIMITED
+from reservasi.front.problems import Refused
+from reservasi.metrics import RATE_LIMITED as REFUSALS
+from reservasi.settings import Settings
+
+LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
+JITTER_S_MAX = 2  # added to Retry-After, so that the refused do not come back in one wave
+BURST_SHARE_MIN = 10  # a connection stays with one process, and who repeats on it must not suffer from many cores
+LOOK_KEYS = 16  # keys looked at for one that may be forgotten without a loss
+_NS_PER_S = 1_000_000_000
+_JITTER = random.SystemRandom()
+
+
+class RateLimit:
+    """One limit over many keys: `burst` requests at once, `per_s` in the long run; 0 a second is no limit.
+
+    At most `keys_max` keys are remembered. When there is one more, those of the longest unused that have their whole
+    burst again are forgotten, which changes nothing; when there is none, the longest unused one is, and begins anew
+    with its whole burst. So a flood of new keys can make the limit milder, never the memory larger.
+    """
+
+    def __init__(
+        self, per_s: float, burst: int, *, keys_max: int, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._period_ns = math.ceil(_NS_PER_S / per_s) if per_s else 0
+        self._tolerance_ns = self._period_ns * (burst - 1)
+        self._keys_max = keys_max
+        self._clock_ns = clock_ns
+        self._arrivals_ns: OrderedDict[Hashable, int] = OrderedDict()  # theoretical arrival times, last used last
+
+    def __len__(self) -> int:
+        return len(self._arrivals_ns)
+
+    def take(self, key: Hashable) -> float:
+        """0 when the request is allowed, which counts it; else the seconds until it would be."""
+        if not self._period_ns:
+            return 0.0
+        now_ns = self._clock_ns()
+        arrivals = self._arrivals_ns
+        arrival_ns = arrivals.get(key)
+        if arrival_ns is None:
+            if len(arrivals) >= self._keys_max:
+                self._forget(now_ns)
+            arrivals[key] = now_ns + self._period_ns
+            return 0.0
+        arrivals.move_to_end(key)
+        wait_ns = arrival_ns - now_ns - self._tolerance_ns
+        if wait_ns > 0:
+            return wait_ns / _NS_PER_S
+        arrivals[key] = max(arrival_ns, now_ns) + self._period_ns
+        return 0.0
+
+    def _forget(self, now_ns: int) -> None:
+        longest_unused = list(islice(self._arrivals_ns.items(), LOOK_KEYS))
+        whole = [key for key, arrival_ns in longest_unused if arrival_ns <= now_ns]
+        for key in whole or [longest_unused[0][0]]:
+            del self._arrivals_ns[key]
+
+
+class RateLimits:
+    """The limits of one front process: its share of what this machine's fronts allow together.
+
+    The rate is divided by the number of fronts, and the burst down to `BURST_SHARE_MIN`: whoever spreads requests over
+    all fronts gets the rate that is set, and whoever keeps to one connection gets one share of it.
+    """
+
+    def __init__(self, settings: Settings, networks: Networks) -> None:
+        fronts = settings.front_processes
+
+        def limit(per_s: float, burst: int) -> RateLimit:
+            share = max(burst // fronts, min(burst, BURST_SHARE_MIN))
+            return RateLimit(per_s / fronts, share, keys_max=settings.rate_keys_max)
+
+        self._networks = networks
+        self._people = limit(settings.rate_person_per_s, settings.rate_person_burst)
+        self._api_keys = limit(settings.rate_api_key_per_s, settings.rate_api_key_burst)
+        self._by_network = limit(settings.rate_network_per_s, settings.rate_network_burst)
+
+    def network(self, peer: str, forwarded: Sequence[str]) -> float:
+        """Seconds that the caller's network must wait, 0 when it need not; callers that nobody names have no limit.
+
+        `peer` is the other end of the connection, `forwarded` every X-Forwarded-For line.
+        """
+        network = self._networks.network(peer, forwarded)
+        return 0.0 if network == NOBODY else self._by_network.take(network)
+
+    def person(self, program: str, person: str) -> float:
+        """Seconds that a person, given by their keyed hash, must wait before the next claim in the program."""
+        return self._people.take((program, person))
+
+    def api_key(self, key: Hashable) -> float:
+        """Seconds that whoever has the API key must wait; `key` tells keys apart and is not the secret itself."""
+        return self._api_keys.take(key)
+
+    def check_network(self, peer: str, forwarded: Sequence[str]) -> None:
+        """Count a request of a network.
+
+        Raises:
+            Refused: it asks too often.
+        """
+        _refuse("network", self.network(peer, forwarded))
+
+    def check_people(self, program: str, persons: Iterable[str]) -> None:
+        """Count a claim for each of its persons, a replay as well; the one who must wait longest decides.
+
+        Raises:
+            Refused: one of them asks too often.
+        """
+        _refuse("person", max(self.person(program, person) for person in persons))
+
+    def check_api_key(self, key: Hashable) -> None:
+        """Count a call of staff, by what `api_key` takes.
+
+        Raises:
+            Refused: the key is used too often.
+        """
+        _refuse("api_key", self.api_key(key))
+
+
+def _refuse(kind: str, wait_s: float) -> None:
+    if wait_s > 0:
+        REFUSALS.labels(kind).inc()
+        raise Refused(RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait_s) + _JITTER.randint(0, JITTER_S_MAX))})
