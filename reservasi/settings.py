@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     batch_items_max: int = Field(256, ge=1, le=1000, description="commands in one ledger call")
     queue_items_max: int = Field(5000, ge=1, le=100_000, description="commands waiting in one front for one program")
     queue_delay_target_ms: int = Field(
-        20, ge=1, le=1000, description="wait of claims for their batch past which fewer are taken at once"
+        100, ge=1, le=5000, description="wait of claims for their batch past which fewer are taken at once"
     )
     command_timeout_ms: int = Field(3000, ge=50, le=60_000, description="a ledger command's deadline")
     confirm_wait_ms: int = Field(
@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     start_timeout_s: int = Field(60, ge=1, le=600, description="how long an embedded server may take to come up")
 
     rate_person_per_s: PerSecond = Field(1.0, description="claims of one person a second in the long run; 0: no limit")
-    rate_person_burst: Burst = Field(20, description="claims of one person at once")
+    rate_person_burst: Burst = Field(60, description="claims of one person at once")
     rate_api_key_per_s: PerSecond = Field(50.0, description="calls with one staff API key a second; 0: no limit")
     rate_api_key_burst: Burst = Field(200, description="calls with one staff API key at once")
     rate_network_per_s: PerSecond = Field(

@@ -9,8 +9,6 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from gunicorn.app.base import BaseApplication
 
-from reservasi.cli.serve import WORKER_CLASS
-
 PORT_VARIABLE = "BENCH_PORT"
 PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set
 ANSWER_BYTES_VARIABLE = "BENCH_ANSWER_BYTES"
@@ -30,7 +28,7 @@ class Baseline(BaseApplication):
         values: dict[str, Any] = {
             "bind": f"127.0.0.1:{os.environ[PORT_VARIABLE]}",
             "workers": int(os.environ.get(PROCESSES_VARIABLE, "1")),
-            "worker_class": WORKER_CLASS,
+            "worker_class": "aiohttp.GunicornUVLoopWebWorker",
             "backlog": 4096,
             "keepalive": 15,
             "timeout": 60,

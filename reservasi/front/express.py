@@ -18,7 +18,7 @@ from reservasi.errors import Overloaded, ReservasiError
 from reservasi.front.answering import STATIC_HEADERS, Tally, refused_by_fault
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plainly_claimable
 from reservasi.front.heads import Request
-from reservasi.front.keys import MEMORY, SERVICES, STOPPING
+from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
 from reservasi.front.languages import DEFAULT, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED, SOLD_OUT
 from reservasi.front.problems import Refused, problem_answer
@@ -45,6 +45,8 @@ _AFTER_LOCATION = f"\r\n{hdrs.CONTENT_LENGTH}: ".encode()
 class Caller(Protocol):
     """A connection that waits for one answer."""
 
+    peer: str  # the address of its other end; "" where it has none
+
     def answer(self, content: bytes) -> None:
         """Send the whole answer; nothing happens when the caller has gone."""
 
@@ -58,6 +60,7 @@ class Express:
     def __init__(self, app: web.Application) -> None:
         self._services = app[SERVICES]
         self._memory = app[MEMORY]
+        self._rates = app[RATES]
         self._stopping = app[STOPPING]
         self._kept: dict[object, tuple[object, bytes]] = {}
         self._claims = Tally(CLAIM_PATH, "POST")
@@ -82,12 +85,18 @@ class Express:
         if wanted is None or not plainly_claimable(self._services, wanted):
             return False
         language = negotiate(headers.get("accept-language", ""))
-        reservations = self._services.reservations
-        self._claims.begin()
-        if not reservations.admits_claims(program_of(wanted.quota)):
+        reservations, program = self._services.reservations, program_of(wanted.quota)
+        if self._rates.network(caller.peer, request.forwarded):
+            return False  # asked again on the long way, which says until when
+        if not reservations.admits_claims(program):
+            self._claims.begin()
             self._refuse(caller, Refused(OVERLOADED), language, started_s)
             return True
-        prepared = reservations.prepare(wanted, reservations.persons(wanted))
+        persons = reservations.persons(wanted)
+        if any(self._rates.person(program, person) for person in persons):
+            return False
+        self._claims.begin()
+        prepared = reservations.prepare(wanted, persons)
         if isinstance(prepared, tuple):
             self._answer_claim(caller, wanted, prepared[0], prepared[1], language, started_s)
         else:
@@ -146,7 +155,9 @@ class Express:
             return False
         started_s = time.perf_counter()
         filters = filters_of(request.target)
-        if filters is None or not self._services.availability.has_view(filters.get("program")):
+        if filters is None or self._rates.network(caller.peer, request.forwarded):
+            return False
+        if not self._services.availability.has_view(filters.get("program")):
             return False
         self._reads.begin()
         view = availability_view(self._services, self._memory, filters)

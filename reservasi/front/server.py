@@ -32,7 +32,18 @@ BACKLOG_MAX = 65_535  # the most that a listening socket can hold
 class _Connection(RequestHandler):
     """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
 
-    __slots__ = ("_express", "_gates", "_left", "_pending", "_plain", "_received", "_waits_for", "body_due_s", "due_s")
+    __slots__ = (
+        "_express",
+        "_gates",
+        "_left",
+        "_pending",
+        "_plain",
+        "_received",
+        "_waits_for",
+        "body_due_s",
+        "due_s",
+        "peer",
+    )
 
     def __init__(self, manager: web.Server, gates: "_Gates", **limits: Any) -> None:
         super().__init__(manager, **limits)
@@ -43,11 +54,14 @@ class _Connection(RequestHandler):
         self._pending = False  # whether a request on the short way waits for its answer
         self._waits_for: Submitted | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
+        self.peer = ""
         self.due_s = 0.0  # when the request that is not whole must be; 0: none is under way
         self.body_due_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._gates.let_in(self):
             transport.write(self._gates.too_many())  # type: ignore[attr-defined]
             transport.close()

@@ -1,10 +1,10 @@
 """How many claims may be under way at once: as many as can be answered soon, found out by the delay that they meet.
 
 A fixed number is wrong on every machine but one. This limit follows the time that claims wait before their batch is
-sent, as DAGOR does (Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC 2018: queueing time tells
-overload, 20 ms of it are too many). As in CoDel (RFC 8289) the least delay of an interval counts, so that a burst
-that drains is let through and only a standing queue is cut. What is cut follows from Little's law: with the same
-throughput, the delay is proportional to what is under way.
+sent: queueing time tells overload, as in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC
+2018; 20 ms are too many there, people at an opening bear a little more). As in CoDel (RFC 8289) the least delay of an
+interval counts, so that a burst that drains is let through and only a standing queue is cut. What is cut follows from
+Little's law: with the same throughput, the delay is proportional to what is under way.
 """
 
 CUT_LEAST = 0.5  # of the limit that one interval takes away at most
@@ -15,7 +15,7 @@ IN_USE = 0.5  # of the limit; below it nothing is learnt by raising it
 class ConcurrencyLimit:
     """A number of claims between `least` and `most`; starts at `most`, so that an opening's burst is absorbed."""
 
-    def __init__(self, *, least: int, most: int, target_s: float, interval_s: float = 0.1) -> None:
+    def __init__(self, *, least: int, most: int, target_s: float, interval_s: float = 0.5) -> None:
         self.value = most
         self._least = min(least, most)
         self._most = most

@@ -92,7 +92,7 @@ class GroupCommit:
         queue_items_max: int,
         command_timeout_ms: int,
         tombstone_ms: int,
-        queue_delay_target_ms: int = 20,
+        queue_delay_target_ms: int = 100,
     ) -> None:
         self._connection = connection
         self._batch_items_max = batch_items_max

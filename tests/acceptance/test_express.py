@@ -146,3 +146,32 @@ async def test_metrics_count_both_ways(stack: Any, line: Line) -> None:
         line.writer.write(request(stack, stack.body(await stack.quota()), key, *headers))
         await line.answer()
     assert await counted() == before + 2
+
+
+async def test_a_network_that_asks_too_often_is_told_when_to_come_again(stack: Any, line: Line) -> None:
+    settings = stack.front.settings
+    quota = await stack.quota(capacity=0)
+    statuses = []
+    for number in range(settings.rate_network_burst + 5):
+        said = [f"X-Forwarded-For: 203.0.113.{number % 256}", *([LONG_WAY] if number % 50 == 0 else [])]
+        line.writer.write(request(stack, stack.body(quota), f"often-{number}", *said))
+        status, headers, body = await line.answer()
+        statuses.append(status.split(" ")[1])
+    assert set(statuses) == {"409", "429"}
+    assert statuses.index("429") >= settings.rate_network_burst // 2
+    if statuses[-1] == "429":
+        assert json.loads(body)["type"] == "/problems/rate-limited"
+        assert int(headers["Retry-After"]) >= 1
+    line.writer.write(request(stack, stack.body(quota), "elsewhere", "X-Forwarded-For: 198.51.100.1"))
+    assert (await line.answer())[0].split(" ")[1] == "409"
+
+
+async def test_a_person_who_asks_too_often_is_told_when_to_come_again(stack: Any, line: Line) -> None:
+    body = stack.body(await stack.quota())
+    content = request(stack, body, "again")
+    statuses = []
+    for _ in range(stack.front.settings.rate_person_burst + 5):
+        line.writer.write(content)
+        statuses.append((await line.answer())[0].split(" ")[1])
+    assert statuses[0] == "201"
+    assert set(statuses) == {"201", "429"}
