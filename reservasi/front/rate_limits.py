@@ -79,12 +79,14 @@ class RateLimits:
     all fronts gets the rate that is set, and whoever keeps to one connection gets one share of it.
     """
 
-    def __init__(self, settings: Settings, networks: Networks) -> None:
+    def __init__(
+        self, settings: Settings, networks: Networks, *, clock_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         fronts = settings.front_processes
 
         def limit(per_s: float, burst: int) -> RateLimit:
             share = max(burst // fronts, min(burst, BURST_SHARE_MIN))
-            return RateLimit(per_s / fronts, share, keys_max=settings.rate_keys_max)
+            return RateLimit(per_s / fronts, share, keys_max=settings.rate_keys_max, clock_ns=clock_ns)
 
         self._networks = networks
         self._people = limit(settings.rate_person_per_s, settings.rate_person_burst)
