@@ -15,9 +15,8 @@
 
 local function prepare_claims(call)
   local reservations, quotas, persons = {}, {}, {}
-  for _, item in ipairs(call.items) do
-    reservations[#reservations + 1] = item[1]
-    quotas[#quotas + 1] = item[2]
+  for index, item in ipairs(call.items) do
+    reservations[index], quotas[index] = item[1], item[2]
     for _, person in ipairs(item[5]) do
       persons[#persons + 1] = person
     end
@@ -41,6 +40,9 @@ local function has_live_reservation(call, person)
 end
 
 local function any_duplicate(call, persons)
+  if #persons == 1 then
+    return has_live_reservation(call, persons[1])
+  end
   local seen = {}
   for _, person in ipairs(persons) do
     if seen[person] or has_live_reservation(call, person) then

@@ -38,8 +38,12 @@ local function integer(number)
   return string.format('%.0f', number)
 end
 
+-- Asked for once in each run of the server, since it costs as much as a claim: another run has another Lua state.
+local run_id
+
 local function server_run_id()
-  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  run_id = run_id or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  return run_id
 end
 
 local function now_ms()
@@ -75,15 +79,16 @@ end
 
 -- Reading: several fields of one hash at once, each only once a call.
 local function preload(cache, key, fields)
-  local missing, seen = {}, {}
+  local missing, count = {}, 0
   for _, field in ipairs(fields) do
-    if cache[field] == nil and not seen[field] then
-      seen[field] = true
-      missing[#missing + 1] = field
+    if cache[field] == nil then
+      cache[field] = false
+      count = count + 1
+      missing[count] = field
     end
   end
-  for first = 1, #missing, CHUNK do
-    local last = math.min(first + CHUNK - 1, #missing)
+  for first = 1, count, CHUNK do
+    local last = math.min(first + CHUNK - 1, count)
     local values = redis.call('HMGET', key, unpack(missing, first, last))
     for index = first, last do
       cache[missing[index]] = values[index - first + 1]
@@ -95,11 +100,12 @@ local function read_packed(cache, key, field)
   local value = cache[field]
   if value == nil then
     value = redis.call('HGET', key, field)
+    cache[field] = value
   end
   if type(value) == 'string' then
     value = cmsgpack.unpack(value)
+    cache[field] = value
   end
-  cache[field] = value
   return value
 end
 
@@ -157,7 +163,10 @@ local function push(map, name, value, other)
 end
 
 local function set_timer(call, quota_id, member, at)
-  push(call.timers_added, quota_id, integer(at), member)
+  if call.last_at ~= at then -- most of a batch end at the same moment
+    call.last_at, call.last_score = at, integer(at)
+  end
+  push(call.timers_added, quota_id, call.last_score, member)
   if not call.due_earlier[quota_id] or call.due_earlier[quota_id] > at then
     call.due_earlier[quota_id] = at
   end
