@@ -82,8 +82,8 @@ class Settings(BaseSettings):
 
     rate_person_per_s: PerSecond = Field(1.0, description="claims of one person a second in the long run; 0: no limit")
     rate_person_burst: Burst = Field(60, description="claims of one person at once")
-    rate_api_key_per_s: PerSecond = Field(50.0, description="calls with one staff API key a second; 0: no limit")
-    rate_api_key_burst: Burst = Field(200, description="calls with one staff API key at once")
+    rate_api_key_per_s: PerSecond = Field(200.0, description="calls with one staff API key a second; 0: no limit")
+    rate_api_key_burst: Burst = Field(1000, description="calls with one staff API key at once")
     rate_network_per_s: PerSecond = Field(
         500.0,
         description="requests of one network a second; 0: no limit. High: carriers put thousands behind one address",
