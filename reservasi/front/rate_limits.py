@@ -73,25 +73,26 @@ class RateLimit:
 
 
 class RateLimits:
-    """The limits of one front process: its share of what this machine's fronts allow together.
+    """The limits of one front process.
 
-    The rate is divided by the number of fronts, and the burst down to `BURST_SHARE_MIN`: whoever spreads requests over
-    all fronts gets the rate that is set, and whoever keeps to one connection gets one share of it.
+    A person and a staff key mostly keep to one connection, and so to one front: each front lets them have their whole
+    rate. A network comes over many connections: its rate, and its burst down to `BURST_SHARE_MIN`, are divided among
+    the fronts of this machine.
     """
 
     def __init__(
         self, settings: Settings, networks: Networks, *, clock_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        fronts = settings.front_processes
-
         def limit(per_s: float, burst: int) -> RateLimit:
-            share = max(burst // fronts, min(burst, BURST_SHARE_MIN))
-            return RateLimit(per_s / fronts, share, keys_max=settings.rate_keys_max, clock_ns=clock_ns)
+            return RateLimit(per_s, burst, keys_max=settings.rate_keys_max, clock_ns=clock_ns)
 
+        fronts, burst = settings.front_processes, settings.rate_network_burst
         self._networks = networks
         self._people = limit(settings.rate_person_per_s, settings.rate_person_burst)
         self._api_keys = limit(settings.rate_api_key_per_s, settings.rate_api_key_burst)
-        self._by_network = limit(settings.rate_network_per_s, settings.rate_network_burst)
+        self._by_network = limit(
+            settings.rate_network_per_s / fronts, max(burst // fronts, min(burst, BURST_SHARE_MIN))
+        )
 
     def network(self, peer: str, forwarded: Sequence[str]) -> float:
         """Seconds that the caller's network must wait, 0 when it need not; callers that nobody names have no limit.

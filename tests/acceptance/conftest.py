@@ -184,6 +184,7 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
         postgres_dsn=postgres_dsn.replace("@/reservasi?", f"@/{name}?"),
         catalogue_refresh_ms=100,
         body_timeout_ms=500,
+        processes=1,  # one front, whatever the machine has
     )
     try:
         await upgrade(settings.postgres_dsn)
