@@ -166,6 +166,12 @@ class Supervisor:
         for watch in done - {stopping}:
             watch.result()  # a watch only ends by giving up, so this raises
 
+    def pass_on(self, name: str, received: signal.Signals) -> None:
+        """Send a signal to a member that runs; one that is just being restarted does not need it."""
+        for member in self._members:
+            if member.name == name and member.pid is not None:
+                os.kill(member.pid, received)
+
     async def stop(self) -> None:
         """Stop watching, then stop every member, the last one started first."""
         for watch in self._watches:

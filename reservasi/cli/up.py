@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import os
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ from reservasi.supervisor import Role, Supervisor
 PROGRAMS_DIR = Path("config/programs")
 STAFF_KEY_FILE = "staff-api-key"
 DEMO_STAFF = "demo"
+FRONTS = "fronts"
 STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
 
 
@@ -90,10 +92,21 @@ def _refuse_taken_ports(settings: Settings) -> None:
 
 async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> None:
     stop = asyncio.Event()
-    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    loop = asyncio.get_running_loop()
+    for received in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(received, stop.set)
+    in_terminal = _has_terminal()
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(Supervisor())
+
+        def hang_up() -> None:
+            """Replace the fronts one by one; or stop, when it is the terminal that has hung up."""
+            if in_terminal and not _has_terminal():
+                stop.set()
+            else:
+                supervisor.pass_on(FRONTS, signal.SIGHUP)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
         work = asyncio.create_task(_start(supervisor, settings, programs, as_json=as_json))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,6 +117,14 @@ async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> 
             return
         work.result()
         await supervisor.run_until(stop)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 async def _start(supervisor: Supervisor, settings: Settings, programs: list[Program], *, as_json: bool) -> None:
@@ -130,7 +151,7 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Rol
     stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
     return (
         Role(name="worker", argv=(*command, "worker"), env=alone, stop_timeout_s=stop_timeout_s),
-        Role(name="fronts", argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
+        Role(name=FRONTS, argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
     )
 
 
