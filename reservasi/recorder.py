@@ -17,7 +17,7 @@ import structlog
 from reservasi import metrics
 from reservasi.errors import JournalGap, LedgerFault, SchemaMissing, StaleRecorder, Unavailable
 from reservasi.model import JournalEntry, Position
-from reservasi.records import BookingCode, Lead, Records
+from reservasi.records import Batch, BookingCode, Lead, Recorded, Records
 
 STANDBY_INTERVAL_S = 0.2  # between two tries to take over
 LEAD_CHECK_INTERVAL_S = 1.0  # between two questions whether the lead is still ours
@@ -133,30 +133,48 @@ class Recorder:
         self._active.set(1)
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
-        while not stop.is_set():
-            if lead.lost or time.monotonic() >= check_at_s:
-                await lead.check()
-                check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
-            entries = await self._journal.read(position, self._events_max, self._block_ms)
-            if entries:
-                position = await self._record(position, entries)
-            self._halted.set(0)
-            self._backoff.reset()
+        # The next entries are read and worked out while PostgreSQL writes these; never more than that.
+        ahead = asyncio.create_task(self._read_after(position))
+        told = asyncio.create_task(_nothing())
+        try:
+            while not stop.is_set():
+                if lead.lost or time.monotonic() >= check_at_s:
+                    await lead.check()
+                    check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
+                batch = await ahead
+                ahead = asyncio.create_task(self._read_after(batch.position if batch else position))
+                recorded = await self._record(position, batch) if batch else None
+                await told
+                if batch and recorded:
+                    told = asyncio.create_task(self._tell(position, recorded, len(batch.events)))
+                    position = recorded.position
+                self._halted.set(0)
+                self._backoff.reset()
+            await told
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, told, return_exceptions=True)
 
-    async def _record(self, expected: Position | None, entries: list[JournalEntry]) -> Position:
-        events = sum(len(entry.events) for entry in entries)
-        self._lag.set(events)
+    async def _read_after(self, position: Position | None) -> Batch | None:
+        entries = await self._journal.read(position, self._events_max, self._block_ms)
+        return Batch.of(entries) if entries else None
+
+    async def _record(self, expected: Position | None, batch: Batch) -> Recorded:
+        self._lag.set(len(batch.events))
         started_s = time.monotonic()
-        recorded = await self._records.record(self._program, expected, entries, booking_code=self._booking_code)
-        self._count(entries, events, time.monotonic() - started_s, recorded.position)
+        recorded = await self._records.record(self._program, expected, batch, booking_code=self._booking_code)
+        self._count(batch, time.monotonic() - started_s)
         for letter in recorded.dead:
             metrics.DEAD_LETTERS.labels(self._program).inc()
             self._log.error("event_not_recorded", seq=letter.seq, reservation_id=letter.reservation_id)
+        return recorded
+
+    async def _tell(self, expected: Position | None, recorded: Recorded, events: int) -> None:
+        """Tell the fronts what has been committed, while the next entries are recorded."""
         dead = sorted({letter.reservation_id for letter in recorded.dead if letter.reservation_id is not None})
         epochs_changed = expected is None or expected.epoch != recorded.position.epoch
         await self._publish(recorded.position, dead, epochs_changed=epochs_changed)
         await self._trim(recorded.position, events)
-        return recorded.position
 
     async def _publish(self, position: Position, dead: Sequence[str], *, epochs_changed: bool) -> None:
         if epochs_changed:
@@ -170,19 +188,23 @@ class Recorder:
             await self._journal.trim(recorded)
             self._events_since_trim = 0
 
-    def _count(self, entries: list[JournalEntry], events: int, batch_s: float, position: Position) -> None:
-        metrics.RECORDED_ENTRIES.labels(self._program).inc(len(entries))
-        metrics.RECORDED_EVENTS.labels(self._program).inc(events)
-        metrics.RECORDED_SEQ.labels(self._program).set(position.seq)
+    def _count(self, batch: Batch, batch_s: float) -> None:
+        metrics.RECORDED_ENTRIES.labels(self._program).inc(len(batch.entries))
+        metrics.RECORDED_EVENTS.labels(self._program).inc(len(batch.events))
+        metrics.RECORDED_SEQ.labels(self._program).set(batch.position.seq)
         metrics.RECORD_BATCH_SECONDS.labels(self._program).observe(batch_s)
         now_ms = time.time() * 1000
-        for entry in entries:
+        for entry in batch.entries:
             metrics.RECORD_DELAY_SECONDS.labels(self._program).observe(max(0.0, now_ms - entry.at_ms) / 1000)
         self._lag.set(0)
 
     def _interrupted(self, what: str, error: Exception, *, exc_info: bool = False) -> None:
         metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
         self._log.warning(what, fault=type(error).__name__, reason=str(error), exc_info=exc_info)
+
+
+async def _nothing() -> None:
+    """What is told before anything was recorded."""
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

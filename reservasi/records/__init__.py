@@ -7,11 +7,12 @@ from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
-from reservasi.records.recording import DeadLetter, Recorded
+from reservasi.records.recording import Batch, DeadLetter, Recorded
 from reservasi.records.store import Records
 from reservasi.records.writes import BookingCode
 
 __all__ = [
+    "Batch",
     "BookingCode",
     "BookingRow",
     "DeadLetter",

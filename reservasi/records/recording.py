@@ -8,7 +8,7 @@ import msgspec
 
 from reservasi.errors import StaleRecorder
 from reservasi.model import Confirmed, Ended, Held, JournalEntry, Position
-from reservasi.records.effects import AnyEvent, Stamped, Unapplicable, net_effects
+from reservasi.records.effects import AnyEvent, Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection
 from reservasi.records.writes import BookingCode, apply_effects
 
@@ -62,30 +62,51 @@ async def stored_position(connection: Connection, program: str) -> Position | No
     return None if row is None else Position(epoch=row["epoch"], seq=row["seq"], chain=row["chain"])
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries with what they lead to, worked out before the transaction that waits for it."""
+
+    entries: tuple[JournalEntry, ...]
+    events: tuple[Stamped, ...]
+    effects: Effects | None  # None: two events contradict each other
+
+    @property
+    def position(self) -> Position:
+        """The position after them."""
+        return self.entries[-1].position
+
+    @classmethod
+    def of(cls, entries: Sequence[JournalEntry]) -> "Batch":
+        """The entries as they will be written."""
+        events = tuple(
+            Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events
+        )
+        try:
+            effects = net_effects(events)
+        except Unapplicable:
+            effects = None
+        return cls(entries=tuple(entries), events=events, effects=effects)
+
+
 async def record(
     connection: Connection,
     program: str,
     expected: Position | None,
-    entries: Sequence[JournalEntry],
+    batch: Batch,
     booking_code: BookingCode,
 ) -> Recorded:
-    """Move the position from `expected` to the end of `entries`, with everything they say, or do nothing.
+    """Move the position from `expected` to the end of the entries, with everything they say, or do nothing.
 
     Raises:
         StaleRecorder: the position is not `expected`, or an entry is of an earlier epoch than what stands before it.
     """
-    _check_epochs(program, expected, entries)
-    position = entries[-1].position
-    events = [Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events]
+    _check_epochs(program, expected, batch.entries)
+    position = batch.position
     async with connection.transaction():
         await _move_position(connection, program, expected, position)
-        await _write_journal(connection, program, entries)
-        try:
-            await _apply(connection, program, events, booking_code)
-        except UNFIT:
-            dead = await _apply_one_by_one(connection, program, events, booking_code)
-        else:
-            dead = ()
+        await _write_journal(connection, program, batch.entries)
+        dead: tuple[DeadLetter, ...] = ()
+        if not await _apply_whole(connection, program, batch.effects, booking_code):
+            dead = await _apply_one_by_one(connection, program, batch.events, booking_code)
     return Recorded(position=position, dead=dead)
 
 
@@ -121,8 +142,20 @@ async def _write_journal(connection: Connection, program: str, entries: Sequence
     )
 
 
-async def _apply(connection: Connection, program: str, events: Sequence[Stamped], booking_code: BookingCode) -> None:
-    effects = net_effects(events)
+async def _apply_whole(
+    connection: Connection, program: str, effects: Effects | None, booking_code: BookingCode
+) -> bool:
+    """Whether everything fits; if not, nothing is applied."""
+    if effects is None:
+        return False
+    try:
+        await _apply(connection, program, effects, booking_code)
+    except UNFIT:
+        return False
+    return True
+
+
+async def _apply(connection: Connection, program: str, effects: Effects, booking_code: BookingCode) -> None:
     async with connection.transaction():  # a savepoint: the outer transaction survives what fails here
         await apply_effects(connection, program, effects, booking_code)
 
@@ -133,7 +166,7 @@ async def _apply_one_by_one(
     dead: list[DeadLetter] = []
     for stamped in events:
         try:
-            await _apply(connection, program, [stamped], booking_code)
+            await _apply(connection, program, net_effects([stamped]), booking_code)
         except UNFIT as error:
             dead.append(await _bury(connection, program, stamped, error))
     return tuple(dead)

@@ -10,7 +10,7 @@ from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
-from reservasi.records.recording import Recorded
+from reservasi.records.recording import Batch, Recorded
 from reservasi.records.writes import BookingCode
 
 
@@ -46,7 +46,12 @@ class Records:
             return await recording.stored_position(connection, program)
 
     async def record(
-        self, program: str, expected: Position | None, entries: Sequence[JournalEntry], *, booking_code: BookingCode
+        self,
+        program: str,
+        expected: Position | None,
+        entries: Batch | Sequence[JournalEntry],
+        *,
+        booking_code: BookingCode,
     ) -> Recorded:
         """Write the entries that follow `expected`, at least one, and the position after them, in one transaction.
 
@@ -56,8 +61,9 @@ class Records:
             StaleRecorder: the recorded position is not `expected`, or an entry is of an epoch that was left before;
                 nothing was written.
         """
+        batch = entries if isinstance(entries, Batch) else Batch.of(entries)
         async with connection_of(self._pool) as connection:
-            return await recording.record(connection, program, expected, entries, booking_code)
+            return await recording.record(connection, program, expected, batch, booking_code)
 
     @contextlib.asynccontextmanager
     async def lead(self, program: str) -> AsyncIterator[Lead]:

@@ -43,22 +43,32 @@ INSERT INTO bookings (program, reservation_id, held_epoch, held_seq, quota, plac
   held_at_ms, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq)
 SELECT $1, * FROM moved
 """
-NEW_HOLDS = """
-INSERT INTO holds (program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, held_at_ms, epoch, seq)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
-  $9::bigint[], $10::bigint[])
-"""
-NEW_BOOKINGS = """
-INSERT INTO bookings (program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, held_at_ms,
-  held_epoch, held_seq, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::text[], $8::bigint[],
-  $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
-  $17::bigint[], $18::bigint[])
-"""
-NEW_APPLICANTS = """
-INSERT INTO applicants (program, reservation_id, held_epoch, held_seq, position, person, live)
-SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bool[])
-"""
+NEW_HOLDS = (
+    "program",
+    "reservation_id",
+    "quota",
+    "places",
+    "deadline_ms",
+    "fingerprint",
+    "sealed",
+    "held_at_ms",
+    "epoch",
+    "seq",
+)
+NEW_BOOKINGS = (
+    *NEW_HOLDS[:-2],
+    "held_epoch",
+    "held_seq",
+    "booking_code",
+    "payment_reference",
+    "state",
+    "confirmed_at_ms",
+    "ended_at_ms",
+    "returns_at_ms",
+    "epoch",
+    "seq",
+)
+NEW_APPLICANTS = ("program", "reservation_id", "held_epoch", "held_seq", "position", "person", "live")
 NEW_QUOTAS = """
 INSERT INTO quotas (program, id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms,
   closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version)
@@ -145,38 +155,41 @@ async def _end_applicants(connection: Connection, program: str, lives: Sequence[
 
 
 async def _write_new_holds(connection: Connection, program: str, lives: Sequence[Life]) -> None:
-    if lives:
-        await _expect(
-            connection, len(lives), NEW_HOLDS, program, *_identity(lives), *_hold_terms(lives), *_change(lives)
-        )
+    columns = (*_identity(lives), *_hold_terms(lives), *_change(lives))
+    await _copy(connection, "holds", NEW_HOLDS, program, columns)
 
 
 async def _write_new_bookings(
     connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode
 ) -> None:
-    if lives:
-        await _expect(
-            connection,
-            len(lives),
-            NEW_BOOKINGS,
-            program,
-            *_identity(lives),
-            *_hold_terms(lives),
-            [life.held_epoch for life in lives],
-            [life.held.seq for life in lives if life.held],
-            *_confirmation(lives, booking_code),
-        )
+    columns = (
+        *_identity(lives),
+        *_hold_terms(lives),
+        [life.held_epoch for life in lives],
+        [life.held.seq for life in lives if life.held],
+        *_confirmation(lives, booking_code),
+    )
+    await _copy(connection, "bookings", NEW_BOOKINGS, program, columns)
 
 
 async def _write_applicants(connection: Connection, program: str, lives: Sequence[Life]) -> None:
     rows = [
-        (life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
+        (program, life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
         for life in lives
         if life.held
         for position, person in enumerate(life.held.persons)
     ]
     if rows:
-        await _expect(connection, len(rows), NEW_APPLICANTS, program, *zip(*rows, strict=True))
+        await connection.copy_records_to_table("applicants", records=rows, columns=NEW_APPLICANTS)
+
+
+async def _copy(
+    connection: Connection, table: str, names: Sequence[str], program: str, columns: Sequence[Sequence[object]]
+) -> None:
+    """New rows by COPY, which takes PostgreSQL and us two thirds of the time of INSERT; all of them, or it fails."""
+    if columns[0]:
+        rows = [(program, *row) for row in zip(*columns, strict=True)]
+        await connection.copy_records_to_table(table, records=rows, columns=names)
 
 
 async def _write_quotas(connection: Connection, program: str, effects: Effects) -> None:
