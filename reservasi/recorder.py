@@ -133,16 +133,19 @@ class Recorder:
         self._active.set(1)
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
-        # The next entries are read and worked out while PostgreSQL writes these; never more than that.
-        ahead = asyncio.create_task(self._read_after(position))
+        ahead: asyncio.Task[Batch | None] | None = None
         told = asyncio.create_task(_nothing())
         try:
             while not stop.is_set():
                 if lead.lost or time.monotonic() >= check_at_s:
                     await lead.check()
                     check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
-                batch = await ahead
-                ahead = asyncio.create_task(self._read_after(batch.position if batch else position))
+                batch = await (ahead or self._read_after(position))
+                ahead = None
+                if batch and len(batch.events) * 2 >= self._events_max:
+                    # There is more: it is read and worked out while PostgreSQL writes this. Otherwise what comes
+                    # meanwhile is read together, in one batch, when this one is written.
+                    ahead = asyncio.create_task(self._read_after(batch.position))
                 recorded = await self._record(position, batch) if batch else None
                 await told
                 if batch and recorded:
@@ -152,8 +155,10 @@ class Recorder:
                 self._backoff.reset()
             await told
         finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, told, return_exceptions=True)
+            if ahead:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+            await asyncio.gather(told, return_exceptions=True)
 
     async def _read_after(self, position: Position | None) -> Batch | None:
         entries = await self._journal.read(position, self._events_max, self._block_ms)
