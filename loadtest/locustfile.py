@@ -16,6 +16,7 @@ from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
+from locust.runners import MasterRunner
 
 from loadtest.history import HistoryWriter
 from loadtest.program import PROGRAM
@@ -29,7 +30,7 @@ REFUSALS = frozenset({409})  # definite answers that are no failure
 class Opening:
     """What all people of one run share."""
 
-    def __init__(self, options: Namespace) -> None:
+    def __init__(self, options: Namespace, worker: int = 0) -> None:
         self.plan = Plan(
             program=options.program,
             people=options.people,
@@ -39,13 +40,15 @@ class Opening:
             think_s_max=options.think_s_max,
             look_share=options.look_share,
         )
-        self.numbers = itertools.count()
+        self.numbers = itertools.count(worker, options.workers)  # each worker has people of its own
+        self.share = len(range(worker, options.people, options.workers))
         self.seen: list[str] = []
         self.ended = 0
         self.failed = 0  # visits that ended surprised or unanswered
         self.started_s = time.time()
         self._interval_s: float = 1 / options.arrivals_per_s
-        self._file: TextIO | None = Path(options.history).open("w") if options.history else None  # noqa: SIM115
+        history = f"{options.history}.{worker}" if options.history and options.workers > 1 else options.history
+        self._file: TextIO | None = Path(history).open("w") if history else None  # noqa: SIM115
         self.history = HistoryWriter(self._file) if self._file else None
 
     def arrives_at_s(self, number: int) -> float:
@@ -68,6 +71,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--cancel-share", type=float, default=defaults.cancel_share, help="confirm, then cancel")
     parser.add_argument("--think-s-max", type=float, default=defaults.think_s_max, help="from claim to confirmation")
     parser.add_argument("--look-share", type=float, default=defaults.look_share, help="ask for the availability")
+    parser.add_argument("--workers", type=int, default=1, help="workers of a distributed run")
     parser.add_argument("--history", default="", help="file for every request and answer, JSON lines")
 
 
@@ -75,12 +79,15 @@ OPENINGS: dict[int, Opening] = {}  # by environment: what one run shares
 
 
 def begin(environment: Environment, **_: Any) -> None:
-    if environment.parsed_options is not None:
-        OPENINGS[id(environment)] = Opening(environment.parsed_options)
+    if environment.parsed_options is not None and not isinstance(environment.runner, MasterRunner):
+        worker = getattr(environment.runner, "worker_index", 0)
+        OPENINGS[id(environment)] = Opening(environment.parsed_options, max(0, worker))
 
 
 def finish(environment: Environment, **_: Any) -> None:
-    opening = OPENINGS[id(environment)]
+    opening = OPENINGS.get(id(environment))
+    if opening is None:  # the master of a distributed run, which sends nobody
+        return
     opening.close()
     if opening.failed:
         environment.process_exit_code = EXIT_SURPRISED
@@ -102,7 +109,7 @@ class Visitor(FastHttpUser):
         gevent.sleep(max(0.0, opening.arrives_at_s(number) - time.time()))
         self._report(opening, self._visit(opening, number), number)
         opening.ended += 1
-        if opening.ended == opening.plan.people:
+        if opening.ended == opening.share:
             gevent.spawn(self.environment.runner.quit)  # quitting ends this very greenlet, and must go on after that
 
     def _visit(self, opening: Opening, number: int) -> Result:

@@ -1,0 +1,52 @@
+"""A calm, the opening, its decay: `locust -f loadtest/spike.py --host http://... --people 5000`.
+
+The people and what they do are those of `locustfile.py`; this file says only how many come in a second. In a
+distributed run each worker has its own share of the people: tell the master how many there are with `--workers`.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from locust import LoadTestShape
+
+from loadtest.locustfile import Visitor
+
+__all__ = ["Spike", "Visitor"]
+
+
+class Stage(NamedTuple):
+    """A part of the hour around an opening, in a minute's time."""
+
+    until_s: float  # since the start
+    share: float  # of the users that are asked for
+    spawn_per_s: float  # share of the users that come or go in a second
+
+
+STAGES: Sequence[Stage] = (
+    Stage(5.0, 0.05, 0.05),  # calm: a few look around
+    Stage(20.0, 1.0, 1.0),  # the opening: everybody within a second
+    Stage(30.0, 0.4, 0.1),  # decay
+    Stage(40.0, 0.1, 0.1),
+)
+USERS_DEFAULT = 300
+
+
+class Spike(LoadTestShape):
+    """How many visitors there are at each moment; the run ends with the last stage, or with the last person."""
+
+    use_common_options: ClassVar[bool] = True  # `--users` is the size of the crowd at the opening
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users wanted now and how fast they come; None: the run is over."""
+        options: Namespace | None = self.runner.environment.parsed_options if self.runner else None
+        users = (options.num_users if options else None) or USERS_DEFAULT
+        return shape_at(self.get_run_time(), users)  # type: ignore[no-untyped-call]
+
+
+def shape_at(run_time_s: float, users: int) -> tuple[int, float] | None:
+    """The same as a function of time."""
+    for stage in STAGES:
+        if run_time_s < stage.until_s:
+            return max(1, round(users * stage.share)), max(1.0, users * stage.spawn_per_s)
+    return None
