@@ -162,7 +162,7 @@ class Recorder:
 
     async def _read_after(self, position: Position | None) -> Batch | None:
         entries = await self._journal.read(position, self._events_max, self._block_ms)
-        return Batch.of(entries) if entries else None
+        return Batch.of(self._program, entries, self._booking_code) if entries else None
 
     async def _record(self, expected: Position | None, batch: Batch) -> Recorded:
         self._lag.set(len(batch.events))

@@ -10,7 +10,7 @@ from reservasi.errors import StaleRecorder
 from reservasi.model import Confirmed, Ended, Held, JournalEntry, Position
 from reservasi.records.effects import AnyEvent, Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection
-from reservasi.records.writes import BookingCode, apply_effects
+from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_rows
 
 ERROR_CHARS_MAX = 500
 
@@ -67,7 +67,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     entries: tuple[JournalEntry, ...]
     events: tuple[Stamped, ...]
-    effects: Effects | None  # None: two events contradict each other
+    effects: Effects | None  # None: the events do not fit each other, or not the tables
+    new: NewRows
 
     @property
     def position(self) -> Position:
@@ -75,16 +76,17 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         return self.entries[-1].position
 
     @classmethod
-    def of(cls, entries: Sequence[JournalEntry]) -> "Batch":
+    def of(cls, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode) -> "Batch":
         """The entries as they will be written."""
         events = tuple(
             Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events
         )
         try:
             effects = net_effects(events)
-        except Unapplicable:
-            effects = None
-        return cls(entries=tuple(entries), events=events, effects=effects)
+            new = new_rows(program, effects, booking_code)
+        except UNFIT:
+            return cls(entries=tuple(entries), events=events, effects=None, new={})
+        return cls(entries=tuple(entries), events=events, effects=effects, new=new)
 
 
 async def record(
@@ -105,7 +107,7 @@ async def record(
         await _move_position(connection, program, expected, position)
         await _write_journal(connection, program, batch.entries)
         dead: tuple[DeadLetter, ...] = ()
-        if not await _apply_whole(connection, program, batch.effects, booking_code):
+        if not await _apply_whole(connection, program, batch, booking_code):
             dead = await _apply_one_by_one(connection, program, batch.events, booking_code)
     return Recorded(position=position, dead=dead)
 
@@ -142,22 +144,22 @@ async def _write_journal(connection: Connection, program: str, entries: Sequence
     )
 
 
-async def _apply_whole(
-    connection: Connection, program: str, effects: Effects | None, booking_code: BookingCode
-) -> bool:
+async def _apply_whole(connection: Connection, program: str, batch: Batch, booking_code: BookingCode) -> bool:
     """Whether everything fits; if not, nothing is applied."""
-    if effects is None:
+    if batch.effects is None:
         return False
     try:
-        await _apply(connection, program, effects, booking_code)
+        await _apply(connection, program, batch.effects, batch.new, booking_code)
     except UNFIT:
         return False
     return True
 
 
-async def _apply(connection: Connection, program: str, effects: Effects, booking_code: BookingCode) -> None:
+async def _apply(
+    connection: Connection, program: str, effects: Effects, new: NewRows, booking_code: BookingCode
+) -> None:
     async with connection.transaction():  # a savepoint: the outer transaction survives what fails here
-        await apply_effects(connection, program, effects, booking_code)
+        await apply_effects(connection, program, effects, new, booking_code)
 
 
 async def _apply_one_by_one(
@@ -166,7 +168,8 @@ async def _apply_one_by_one(
     dead: list[DeadLetter] = []
     for stamped in events:
         try:
-            await _apply(connection, program, net_effects([stamped]), booking_code)
+            effects = net_effects([stamped])
+            await _apply(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
         except UNFIT as error:
             dead.append(await _bury(connection, program, stamped, error))
     return tuple(dead)

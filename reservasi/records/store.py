@@ -61,7 +61,7 @@ class Records:
             StaleRecorder: the recorded position is not `expected`, or an entry is of an epoch that was left before;
                 nothing was written.
         """
-        batch = entries if isinstance(entries, Batch) else Batch.of(entries)
+        batch = entries if isinstance(entries, Batch) else Batch.of(program, entries, booking_code)
         async with connection_of(self._pool) as connection:
             return await recording.record(connection, program, expected, batch, booking_code)
 

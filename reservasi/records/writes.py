@@ -6,12 +6,15 @@ must touch exactly as many rows as the effects name; fewer means that a change m
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import TypeAlias
 
-from reservasi.model import QuotaTerms
+from reservasi.model import Held, QuotaTerms
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
 from reservasi.records.pool import Connection
 
 BookingCode = Callable[[str], str]
+Row: TypeAlias = tuple[str | int, ...]
+NewRows: TypeAlias = dict[str, tuple[Sequence[str], list[Row]]]  # table -> its columns, and the rows
 
 END_HOLDS = """
 DELETE FROM holds h USING unnest($2::text[], $3::text[], $4::int[]) AS c(reservation_id, quota, places)
@@ -101,8 +104,10 @@ FROM unnest($2::text[], $3::int[]) AS c(id, booked_delta) WHERE q.program = $1 A
 KNOWN_QUOTAS = "SELECT count(*) FROM quotas WHERE program = $1 AND id = ANY($2::text[])"
 
 
-async def apply_effects(connection: Connection, program: str, effects: Effects, booking_code: BookingCode) -> None:
-    """Write all tables but position and journal.
+async def apply_effects(
+    connection: Connection, program: str, effects: Effects, new: NewRows, booking_code: BookingCode
+) -> None:
+    """Write all tables but position and journal; `new` is what `new_rows` made of the effects.
 
     Raises:
         Unapplicable: something was missing; the caller rolls back to its savepoint.
@@ -111,9 +116,7 @@ async def apply_effects(connection: Connection, program: str, effects: Effects, 
     await _write_ends(connection, program, effects)
     await _write_moves(connection, program, effects.moved, booking_code)
     await _end_applicants(connection, program, [*effects.ended_bookings, *effects.ended_at_once])
-    await _write_new_holds(connection, program, effects.new_holds)
-    await _write_new_bookings(connection, program, effects.new_bookings, booking_code)
-    await _write_applicants(connection, program, [*effects.new_holds, *effects.new_bookings])
+    await _write_new(connection, new)
     await _write_quotas(connection, program, effects)
 
 
@@ -154,42 +157,62 @@ async def _end_applicants(connection: Connection, program: str, lives: Sequence[
         await _expect(connection, sum(places), END_APPLICANTS, program, ids)
 
 
-async def _write_new_holds(connection: Connection, program: str, lives: Sequence[Life]) -> None:
-    columns = (*_identity(lives), *_hold_terms(lives), *_change(lives))
-    await _copy(connection, "holds", NEW_HOLDS, program, columns)
+def new_rows(program: str, effects: Effects, booking_code: BookingCode) -> NewRows:
+    """The rows that a batch adds, made before the transaction, which then only sends them."""
+    return {
+        "holds": (NEW_HOLDS, [_hold_row(program, life, life.held) for life in effects.new_holds if life.held]),
+        "bookings": (
+            NEW_BOOKINGS,
+            [_booking_row(program, life, life.held, booking_code) for life in effects.new_bookings if life.held],
+        ),
+        "applicants": (
+            NEW_APPLICANTS,
+            [
+                (program, life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
+                for life in chain(effects.new_holds, effects.new_bookings)
+                if life.held
+                for position, person in enumerate(life.held.persons)
+            ],
+        ),
+    }
 
 
-async def _write_new_bookings(
-    connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode
-) -> None:
-    columns = (
-        *_identity(lives),
-        *_hold_terms(lives),
-        [life.held_epoch for life in lives],
-        [life.held.seq for life in lives if life.held],
-        *_confirmation(lives, booking_code),
+def _hold_row(program: str, life: Life, held: Held) -> Row:
+    return (
+        program,
+        life.reservation_id,
+        life.quota,
+        life.places,
+        held.deadline_ms,
+        held.fingerprint,
+        held.sealed,
+        life.held_at_ms,
+        life.epoch,
+        life.seq,
     )
-    await _copy(connection, "bookings", NEW_BOOKINGS, program, columns)
 
 
-async def _write_applicants(connection: Connection, program: str, lives: Sequence[Life]) -> None:
-    rows = [
-        (program, life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
-        for life in lives
-        if life.held
-        for position, person in enumerate(life.held.persons)
-    ]
-    if rows:
-        await connection.copy_records_to_table("applicants", records=rows, columns=NEW_APPLICANTS)
+def _booking_row(program: str, life: Life, held: Held, booking_code: BookingCode) -> Row:
+    return (
+        *_hold_row(program, life, held)[:-2],
+        life.held_epoch,
+        held.seq,
+        booking_code(life.reservation_id),
+        life.confirmed.payment_reference if life.confirmed else "",
+        life.state.value,
+        life.confirmed_at_ms,
+        life.ended_at_ms,
+        life.returns_at_ms,
+        life.epoch,
+        life.seq,
+    )
 
 
-async def _copy(
-    connection: Connection, table: str, names: Sequence[str], program: str, columns: Sequence[Sequence[object]]
-) -> None:
-    """New rows by COPY, which takes PostgreSQL and us two thirds of the time of INSERT; all of them, or it fails."""
-    if columns[0]:
-        rows = [(program, *row) for row in zip(*columns, strict=True)]
-        await connection.copy_records_to_table(table, records=rows, columns=names)
+async def _write_new(connection: Connection, new: NewRows) -> None:
+    """By COPY, which takes PostgreSQL and us two thirds of the time of INSERT; all rows of a table, or it fails."""
+    for table, (names, rows) in new.items():
+        if rows:
+            await connection.copy_records_to_table(table, records=rows, columns=names)
 
 
 async def _write_quotas(connection: Connection, program: str, effects: Effects) -> None:
@@ -231,16 +254,6 @@ def _confirmation(lives: Sequence[Life], booking_code: BookingCode) -> tuple[lis
         [life.confirmed_at_ms for life in lives],
         *_end_times(lives),
         *_change(lives),
-    )
-
-
-def _hold_terms(lives: Sequence[Life]) -> tuple[list[str] | list[int], ...]:
-    held = [life.held for life in lives if life.held]
-    return (
-        [event.deadline_ms for event in held],
-        [event.fingerprint for event in held],
-        [event.sealed for event in held],
-        [life.held_at_ms for life in lives],
     )
 
 
