@@ -1,0 +1,134 @@
+"""`make slow-clients`: thousands of connections that send a byte a second, and what everybody else notices of them.
+
+The same timetable is run without and with them. Exit code 0: all bounds were kept.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from loadtest.bench.cores import Cores
+from loadtest.bench.environment import describe
+from loadtest.openloop import commands
+from loadtest.openloop.commands import Verdict
+from loadtest.openloop.drip import Drips, dripping
+from loadtest.openloop.outcomes import HELD, Outcomes
+from loadtest.openloop.scene import Scene, Slowness, open_scene
+
+CONNECTIONS = 5000
+RATE_PER_S = 500.0
+CLOSING_SLACK_S = 1.0  # the service looks now and then, and a busy machine is late
+OPENING_TIMEOUT_S = 60.0
+P99_FACTOR = 2.0  # how much longer the others may take,
+P99_SLACK_MS = 20.0  # beyond what this adds
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowClients:
+    """What was seen."""
+
+    without: Outcomes
+    beside: Outcomes
+    drips: Drips
+    bound_s: float  # the service's own time limit of a head
+
+
+async def slow_clients(
+    scene: Scene, connections: int, *, rate_per_s: float, seconds: float, seed: int = 0
+) -> SlowClients:
+    """Claims by the same timetable without and with slow connections; at the end the service must have ended these."""
+    bound_s = scene.ground.settings.head_timeout_ms / 1000
+    await scene.offer(rate_per_s, min(seconds, 2.0), seed)  # warm
+    without = await scene.offer(rate_per_s, seconds, seed)
+    async with dripping(scene.ours.port, connections, OPENING_TIMEOUT_S) as drips:
+        beside = await scene.offer(rate_per_s, seconds, seed)
+        await drips.stop(bound_s)
+    return SlowClients(without=without, beside=beside, drips=drips, bound_s=bound_s)
+
+
+def judge(seen: SlowClients) -> list[Verdict]:
+    """Every figure beside its bound."""
+    drips, others = seen.drips, seen.beside.latency_ms(HELD)
+    before = seen.without.latency_ms(HELD)
+    p99_most = before["p99"] * P99_FACTOR + P99_SLACK_MS
+    longest_s = max(drips.closed_after_s, default=0.0)
+    most_s = seen.bound_s + CLOSING_SLACK_S
+    return [
+        Verdict(
+            name="claims of others that got their place",
+            value=f"{seen.beside.counts[HELD]} of {seen.beside.offered}",
+            bound="all",
+            met=seen.beside.counts[HELD] == seen.beside.offered,
+        ),
+        Verdict(
+            name="their latency, ms",
+            value=", ".join(f"{name} {before[name]:.1f} -> {ms:.1f}" for name, ms in others.items()),
+            bound=f"p99 <= {p99_most:.1f}",
+            met=others.get("p99", float("inf")) <= p99_most,
+        ),
+        Verdict(
+            name="slow connections closed by the service",
+            value=f"{len(drips.closed_after_s)}, {drips.most_open} at a time; left open {drips.left_open}",
+            bound="all",
+            met=drips.left_open == 0 and bool(drips.closed_after_s),
+        ),
+        Verdict(
+            name="the longest of them, s",
+            value=f"{longest_s:.2f}",
+            bound=f"<= {most_s:g}",
+            met=0 < longest_s <= most_s,
+        ),
+        Verdict(
+            name="load generator late, p99 ms",
+            value=f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}",
+            bound="(said, not judged)",
+            met=True,
+        ),
+        Verdict(
+            name="what they were told",
+            value=f"{dict(drips.answers)}; not let in: {drips.refused}",
+            bound="408",
+            met=set(drips.answers) == {408} and not drips.refused,
+        ),
+    ]
+
+
+async def run(cores: Cores, console: Console, options: argparse.Namespace) -> int:
+    async with open_scene(cores, Slowness(fsync_ms=0)) as scene:
+        environment = await describe(scene.ground)
+        seen = await slow_clients(
+            scene, options.connections, rate_per_s=options.rate_per_s, seconds=options.seconds, seed=options.seed
+        )
+        wrong = await commands.violations(scene)
+    title = f"{options.connections} connections that send a byte a second, {options.rate_per_s:g} claims/s beside them"
+    kept = commands.show_verdicts(console, title, judge(seen))
+    facts = {
+        "environment": environment,
+        "connections": options.connections,
+        "closed": len(seen.drips.closed_after_s),
+        "closed_after_s_most": max(seen.drips.closed_after_s, default=None),
+        "left_open": seen.drips.left_open,
+        "without": seen.without.facts(),
+        "beside": seen.beside.facts(),
+    }
+    commands.write_json(options.json, facts)
+    return 0 if kept and not wrong else 1
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = commands.parser_of("loadtest.openloop.slow_clients", __doc__, seconds=15.0)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="that are slow, at a time")
+    parser.add_argument("--rate-per-s", type=float, default=RATE_PER_S, help="claims of others a second")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = read_options(arguments)
+    return commands.start(lambda cores, console: run(cores, console, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
