@@ -12,7 +12,7 @@ def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Sequence[float]
     """
     if rate_per_s <= 0:
         raise ValueError("a rate must be above zero")
-    chance = random.Random(f"{seed}/{rate_per_s}/{seconds}")
+    chance = random.Random(f"{seed}/{float(rate_per_s)}/{float(seconds)}")  # 100 is 100.0
     arrivals: list[float] = []
     at_s = chance.expovariate(rate_per_s)
     while at_s < seconds:
