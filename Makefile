@@ -13,10 +13,11 @@ ADMIN_PORT ?= 9090
 ARGS ?=
 SQL ?=
 DATA_DIR ?=
+HOST ?=
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
 	@test -d .venv || $(PYTHON) -m venv .venv
@@ -61,6 +62,22 @@ loadtest: .venv/.dev ## many more people than places, headless, with an HTML rep
 .PHONY: bench
 bench: .venv/.dev ## claims per second beside the baselines, as ratios
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+.PHONY: latency
+latency: .venv/.dev ## latency against offered load, from calm to three times too much: table and picture
+	$(BIN)/python -m loadtest.openloop $(ARGS)
+
+.PHONY: overload
+overload: .venv/.dev ## three times of what the ledger takes: goodput, refusals, staff, memory
+	$(BIN)/python -m loadtest.openloop.overload $(ARGS)
+
+.PHONY: slow-clients
+slow-clients: .venv/.dev ## 5,000 connections that send a byte a second, and what others notice of them
+	$(BIN)/python -m loadtest.openloop.slow_clients $(ARGS)
+
+.PHONY: spike
+spike: .venv/.dev ## calm, opening, decay, and the checker; HOST=http://... for an installation of yours, unchecked
+	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.run --spike $(ARGS))
 
 .PHONY: clean
 clean: ## remove the environment and what the tools left behind

@@ -27,6 +27,7 @@ from reservasi.errors import ReservasiError
 
 ROOT = Path(__file__).parents[1]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+SPIKE = ROOT / "loadtest" / "spike.py"  # the same people; it alone says how many come at each moment
 PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
 SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
 EXIT_SURPRISED = 3  # as the locustfile says, which must not be imported here
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"cannot be checked: {error}", file=sys.stderr)
             return 1
     _show(history, killer, took_s)
+    if options.spike:
+        print(f"{len({exchange.person for exchange in history})} of {options.people} people came before the spike ended")
     wrong = _wrong(options, history, findings[0], killer, locust_exit)
     show_findings(findings)
     print(f"report: {reports / 'loadtest.html'}")
@@ -132,6 +135,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
     parser.add_argument("--kills", type=int, default=0, metavar="ROUNDS", help="kill front, worker, valkey so often")
     parser.add_argument("--kill-pause-s", type=float, default=1.0, help="before each kill")
+    parser.add_argument("--spike", action="store_true", help="a calm, the opening, its decay; ends after 40 s")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="where report and history are written")
     return parser.parse_args(arguments)
 
@@ -146,7 +150,8 @@ def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, hi
         "--history": history,
         **{f"--{name.replace('_', '-')}": getattr(options, name) for name in SHARED_OPTIONS},
     }
-    command = (sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary")
+    file = SPIKE if options.spike else LOCUSTFILE
+    command = (sys.executable, "-m", "locust", "-f", str(file), "--headless", "--only-summary")
     words = [word for flag, value in flags.items() for word in (flag, str(value))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
     quietly = ("--loglevel", "ERROR")  # it warns of the spawn rate, which is meant
@@ -198,7 +203,7 @@ def _wrong(
     if strange := claims - {201, 409} - ({NO_ANSWER, 503} if options.kills else set()):
         wrong.append(f"claims were answered {sorted(strange)}")
     people = len({exchange.person for exchange in history if exchange.outcome in (201, 409)})
-    if people != options.people:
+    if people != options.people and not options.spike:  # who has not come when a spike ends does not come
         wrong.append(f"{options.people - people} of {options.people} people got no definite answer")
     taken = finding.held + finding.confirmed
     if taken != finding.capacity and options.people > finding.capacity:
