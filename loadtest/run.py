@@ -111,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
     _show(history, killer, took_s)
     if options.spike:
-        print(f"{len({exchange.person for exchange in history})} of {options.people} people came before the spike ended")
+        came = len({exchange.person for exchange in history})
+        print(f"{came} of {options.people} people came before the spike ended")
     wrong = _wrong(options, history, findings[0], killer, locust_exit)
     show_findings(findings)
     print(f"report: {reports / 'loadtest.html'}")
