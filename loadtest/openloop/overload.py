@@ -1,6 +1,8 @@
 """`make overload`: three times of what the ledger takes, and still as many places are given, the rest refused at once.
 
-The ledger is slowed on purpose, so that one machine can offer so much. Exit code 0: all bounds were kept.
+The ledger is slowed on purpose, so that one machine can offer so much. Exit code 0: all bounds were kept. To see what
+the limit on the queue's delay is worth, take it away with `--queue-delay-target-ms 5000`: places are given nearly as
+fast, but people wait for seconds, also for a refusal.
 """
 
 import argparse
@@ -107,7 +109,9 @@ def judge(seen: Overload) -> list[Verdict]:
 
 async def run(cores: Cores, console: Console, options: argparse.Namespace) -> int:
     slowness = commands.slowness_of(options)
-    async with open_scene(cores, slowness) as scene:
+    target = options.queue_delay_target_ms
+    settings = {} if target is None else {"queue_delay_target_ms": target}
+    async with open_scene(cores, slowness, **settings) as scene:
         environment = await describe(scene.ground)
         peak_s = min(options.seconds, 3.0)
         seen = await overload(scene, factor=options.factor, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
@@ -117,6 +121,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
     facts = {
         "environment": environment,
         "slowed": slowness.title,
+        "queue_delay_target_ms": scene.ground.settings.queue_delay_target_ms,
         "peak_per_s": seen.peak,
         "front_rss_mib": {"before": seen.rss_before_mib, "most": max(seen.beside.rss_mib)},
         "bystanders_slowest_ms": seen.beside.slowest_ms(),
@@ -130,6 +135,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = commands.parser_of("loadtest.openloop.overload", __doc__, seconds=20.0)
     commands.add_slowness(parser)
+    parser.add_argument("--queue-delay-target-ms", type=int, help="the service's setting; its default unless given")
     parser.add_argument("--factor", type=float, default=FACTOR, help="times the peak")
     return parser.parse_args(arguments)
 
