@@ -7,6 +7,7 @@ stop finish its requests. Each process serves the admin port as well, so that on
 import asyncio
 import gc
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from gunicorn.app.base import BaseApplication
 
@@ -29,6 +31,7 @@ from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import PROCESSES_MAX, Settings
 
 IN_STEP_WAIT_S = 3.0
+OTHER_FILES = 1024  # that a front may need beside its callers' connections
 METRICS_PREFIX = "reservasi-metrics-"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
 PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
@@ -129,6 +132,7 @@ def api(
         log_format="json" if as_json else None,
     )
     _share_metrics()
+    raise_open_files(settings.connections_max)
     Fronts(settings).run()
 
 
@@ -159,6 +163,14 @@ async def _work(settings: Settings) -> None:
         serve_admin(worker_readiness(), settings.admin_host, settings.worker_admin_port),
     ):
         await stop.wait()
+
+
+def raise_open_files(connections_max: int) -> None:
+    """Let this process, and the fronts that it starts, open as many files as its account may: a connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < connections_max + OTHER_FILES:
+        structlog.get_logger().warning("too_few_open_files", allowed=most, wanted=connections_max + OTHER_FILES)
 
 
 def _share_metrics() -> None:
