@@ -1,6 +1,9 @@
 """The program that a load test claims from: so many quotas on one date, all open from the start."""
 
 import datetime as dt
+from typing import Any
+
+from reservasi.model import QuotaTerms
 
 PROGRAM = "crowd"
 WINDOWS_AN_OFFICE = 10
@@ -76,3 +79,24 @@ def program_file(quotas: int, places: int, day: dt.date, hold_s: int) -> str:
 
 def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def open_terms(**changes: Any) -> QuotaTerms:
+    """The terms of a quota that is open, never closes and takes places back at once; `changes` are other terms."""
+    terms: dict[str, Any] = {
+        "capacity": 10,
+        "opens_at_ms": 0,
+        "closes_at_ms": 0,
+        "cancel_until_ms": 0,
+        "hold_ms": 7_200_000,
+        "return_min_ms": 0,
+        "return_max_ms": 0,
+        "closed": False,
+        "office": "kanim",
+        "service": "baru",
+        "channel": "online",
+        "date": "2026-12-01",
+        "start": "08:00",
+        "end": "08:30",
+    }
+    return QuotaTerms(**{**terms, **changes})

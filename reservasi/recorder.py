@@ -134,7 +134,7 @@ class Recorder:
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
         ahead: asyncio.Task[Batch | None] | None = None
-        told = asyncio.create_task(_nothing())
+        told: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 if lead.lost or time.monotonic() >= check_at_s:
@@ -147,18 +147,19 @@ class Recorder:
                     # meanwhile is read together, in one batch, when this one is written.
                     ahead = asyncio.create_task(self._read_after(batch.position))
                 recorded = await self._record(position, batch) if batch else None
-                await told
+                if told:
+                    await told
                 if batch and recorded:
                     told = asyncio.create_task(self._tell(position, recorded, len(batch.events)))
                     position = recorded.position
                 self._halted.set(0)
                 self._backoff.reset()
-            await told
+            if told:
+                await told
         finally:
             if ahead:
                 ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
-            await asyncio.gather(told, return_exceptions=True)
+            await asyncio.gather(*filter(None, (ahead, told)), return_exceptions=True)
 
     async def _read_after(self, position: Position | None) -> Batch | None:
         entries = await self._journal.read(position, self._events_max, self._block_ms)
@@ -206,10 +207,6 @@ class Recorder:
     def _interrupted(self, what: str, error: Exception, *, exc_info: bool = False) -> None:
         metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
         self._log.warning(what, fault=type(error).__name__, reason=str(error), exc_info=exc_info)
-
-
-async def _nothing() -> None:
-    """What is told before anything was recorded."""
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -185,7 +185,12 @@ async def open_ledger(url: str, program: str, *, owned: bool = True) -> AsyncIte
 @asynccontextmanager
 async def open_group(url: str, program: str, **limits: int) -> AsyncIterator[GroupCommit]:
     """A group commit that runs."""
-    values = {"batch_items_max": 256, "queue_items_max": 5000, "command_timeout_ms": 10_000} | limits
+    values = {
+        "batch_items_max": 256,
+        "queue_items_max": 5000,
+        "command_timeout_ms": 10_000,
+        "queue_delay_target_ms": 100,
+    } | limits
     group = GroupCommit(LedgerConnection(url, program, read_library()), tombstone_ms=TOMBSTONE_MS, **values)
     group.start()
     try:

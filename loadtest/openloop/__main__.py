@@ -48,8 +48,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_options(arguments)
-    return commands.start(lambda cores, console: run(cores, console, options))
+    return commands.start(run, read_options(arguments))
 
 
 if __name__ == "__main__":

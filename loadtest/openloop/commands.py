@@ -15,8 +15,9 @@ from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import warnings
 from loadtest.checker import show as show_findings
-from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness, raise_files_limit
+from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness
 from reservasi import logs
+from reservasi.cli.serve import raise_open_files
 from reservasi.errors import ReservasiError
 
 FILES = 65_536
@@ -74,17 +75,19 @@ def write_json(path: Path | None, facts: dict[str, Any]) -> None:
         path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def start(work: Callable[[Cores, Console], Coroutine[Any, Any, int]]) -> int:
+def start(
+    work: Callable[[Cores, Console, argparse.Namespace], Coroutine[Any, Any, int]], options: argparse.Namespace
+) -> int:
     """Run a command: 0 all kept, 1 something was not, or it could not be measured."""
     console = Console(highlight=False, soft_wrap=True, width=COLUMNS)
     logs.configure("warning", "console")
     cores = Cores.split()
     for warning in warnings(cores):
         console.print(f"[yellow]{warning}[/]")
-    raise_files_limit(FILES)
+    raise_open_files(FILES)
     try:
         with pinned(cores.rest):
-            return uvloop.run(work(cores, console))
+            return uvloop.run(work(cores, console, options))
     except (RuntimeError, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         console.print(f"[bold red]failed:[/] {type(error).__name__}: {error}")
         return 1

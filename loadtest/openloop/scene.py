@@ -135,11 +135,3 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
             disk.check_under(ground.store_pids)
             stack.enter_context(disk.slowed())
         yield scene
-
-
-def raise_files_limit(wanted: int) -> int:
-    """Let this process, and those it starts, have so many files open, as far as the machine allows; the new limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return limit

@@ -126,8 +126,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = read_options(arguments)
-    return commands.start(lambda cores, console: run(cores, console, options))
+    return commands.start(run, read_options(arguments))
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ async def _work(settings: Settings) -> None:
 
 
 def raise_open_files(connections_max: int) -> None:
-    """Let this process, and the fronts that it starts, open as many files as its account may: a connection is one."""
+    """Let this process, and those that it starts, open as many files as its account may: a connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most < connections_max + OTHER_FILES:

@@ -52,7 +52,7 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
         response.headers.update(STATIC_HEADERS)
         if request.app[STOPPING].is_set():
             response.force_close()  # said in the answer, so that no further request is sent into a closing connection
-    counters = _counters(request, response.status)
+    counters = _counters(_route(request), request.method, response.status)
     counters[0].inc()
     counters[1].observe(time.perf_counter() - started_s)
     return response
@@ -72,7 +72,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except ConnectionError:
         raise  # the caller went away; nobody is left to answer
     except Exception as error:
-        return _refusal(request, _internal_error(error, _route(request)))
+        return _refusal(request, internal_error(error, _route(request)))
 
 
 def refused_by_fault(error: ReservasiError, route: str) -> Refused:
@@ -82,10 +82,11 @@ def refused_by_fault(error: ReservasiError, route: str) -> Refused:
     if isinstance(error, Unavailable):
         log.warning("request_not_answered_yet", route=route, fault=type(error).__name__)
         return Refused(problem_types.RECOVERING)
-    return _internal_error(error, route)
+    return internal_error(error, route)
 
 
-def _internal_error(error: Exception, route: str) -> Refused:
+def internal_error(error: Exception, route: str) -> Refused:
+    """What a bug of ours means for whoever asked; logged under the id that they are told."""
     request_id = secrets.token_hex(8)
     log.error("request_failed", route=route, request_id=request_id, exc_info=error)
     return Refused(problem_types.INTERNAL_ERROR, members={"request_id": request_id})
@@ -129,9 +130,9 @@ def _route(request: web.Request) -> str:
 _COUNTERS: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # bounded: routes x methods x classes
 
 
-def _counters(request: web.Request, status: int) -> tuple[Counter, Histogram]:
+def _counters(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
     """The metrics of a route, looked up once: the lookup by labels costs more than the counting."""
-    key = (_route(request), request.method if request.method in METHODS else "other", status // 100)
+    key = (route, method if method in METHODS else "other", status // 100)
     counters = _COUNTERS.get(key)
     if counters is None:
         route, method, outcome = key
@@ -147,7 +148,7 @@ class Tally:
     """
 
     def __init__(self, route: str, method: str) -> None:
-        self._route = route
+        self.route = route
         self._method = method
         self._begun = 0
         self._statuses: list[int] = []
@@ -158,6 +159,10 @@ class Tally:
         """A request is being answered."""
         self._begun += 1
         self._soon()
+
+    def withdraw(self) -> None:
+        """It takes the other way, where it is counted."""
+        self._begun -= 1
 
     def end(self, status: int, started_s: float) -> None:
         """It has been answered; `started_s` is by `time.perf_counter`."""
@@ -172,9 +177,10 @@ class Tally:
 
     def _tell(self) -> None:
         self._due = False
-        REQUESTS_IN_FLIGHT.inc(self._begun - len(self._statuses))
+        if self._begun != len(self._statuses):
+            REQUESTS_IN_FLIGHT.inc(self._begun - len(self._statuses))
         for status, count in Counting(self._statuses).items():
-            REQUESTS.labels(self._route, self._method, f"{status // 100}xx").inc(count)
-        if self._seconds:
-            observe_all(REQUEST_SECONDS.labels(self._route), self._seconds)
+            _counters(self.route, self._method, status)[0].inc(count)
+        if self._statuses:
+            observe_all(_counters(self.route, self._method, self._statuses[0])[1], self._seconds)
         self._begun, self._statuses, self._seconds = 0, [], []

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.errors import Overloaded, ReservasiError
-from reservasi.front.answering import STATIC_HEADERS, Tally, refused_by_fault
+from reservasi.front.answering import STATIC_HEADERS, Tally, internal_error, refused_by_fault
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plainly_claimable
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
@@ -54,6 +54,24 @@ class Caller(Protocol):
         """What to abandon when the caller goes."""
 
 
+class _Asked:
+    """One request on the short way: who waits for its answer, and what counts it."""
+
+    __slots__ = ("caller", "language", "started_s", "tally")
+
+    def __init__(self, caller: Caller, tally: Tally, request: Request) -> None:
+        self.started_s = time.perf_counter()
+        self.caller = caller
+        self.tally = tally
+        self.language: Language = negotiate(request.headers.get("accept-language", ""))
+        tally.begin()
+
+    def answer(self, status: int, content: bytes) -> None:
+        """Send the answer and count it."""
+        self.caller.answer(content)
+        self.tally.end(status, self.started_s)
+
+
 class Express:
     """Answers what it can; one for each front process."""
 
@@ -69,104 +87,97 @@ class Express:
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered here: then `caller.answer` is called once, now or later."""
         if request.target == CLAIM_PATH and request.method == "POST":
-            return self._claim(caller, request)
-        if request.method == "GET" and request.target.startswith(AVAILABILITY_PATH):
-            return self._availability(caller, request)
-        return False
+            asked, answer = _Asked(caller, self._claims, request), self._claim
+        elif request.method == "GET" and request.target.startswith(AVAILABILITY_PATH):
+            asked, answer = _Asked(caller, self._reads, request), self._availability
+        else:
+            return False
+        try:
+            taken = answer(asked, request)
+        except Exception as error:  # whoever asked must not wait for ever for what a bug of ours ate
+            self._refuse(asked, internal_error(error, asked.tally.route))
+            return True
+        if not taken:
+            asked.tally.withdraw()
+        return taken
 
     # -- claim ---------------------------------------------------------------------------------------------------
 
-    def _claim(self, caller: Caller, request: Request) -> bool:
-        started_s = time.perf_counter()
+    def _claim(self, asked: "_Asked", request: Request) -> bool:
         headers = request.headers
         if headers.get("content-type") not in JSON_TYPES:
             return False
         wanted = plain_claim(request.body, headers.get("idempotency-key", ""))
         if wanted is None or not plainly_claimable(self._services, wanted):
             return False
-        language = negotiate(headers.get("accept-language", ""))
         reservations, program = self._services.reservations, program_of(wanted.quota)
-        if self._rates.network(caller.peer, request.forwarded):
+        if self._rates.network(asked.caller.peer, request.forwarded):
             return False  # asked again on the long way, which says until when
         if not reservations.admits_claims(program):
-            self._claims.begin()
-            self._refuse(caller, Refused(OVERLOADED), language, started_s)
+            self._refuse(asked, Refused(OVERLOADED))
             return True
         persons = reservations.persons(wanted)
         if any(self._rates.person(program, person) for person in persons):
             return False
-        self._claims.begin()
         prepared = reservations.prepare(wanted, persons)
         if isinstance(prepared, tuple):
-            self._answer_claim(caller, wanted, prepared[0], prepared[1], language, started_s)
+            self._answer_claim(asked, wanted, *prepared)
         else:
-            self._submit(caller, wanted, prepared, language, started_s)
+            self._submit(asked, wanted, prepared)
         return True
 
-    def _submit(
-        self, caller: Caller, wanted: ClaimRequest, command: Claim, language: Language, started_s: float
-    ) -> None:
+    def _submit(self, asked: "_Asked", wanted: ClaimRequest, command: Claim) -> None:
         def tell(result: Answer | ReservasiError) -> None:
             if isinstance(result, ReservasiError):
-                self._refuse(caller, refused_by_fault(result, CLAIM_PATH), language, started_s)
-            else:
-                self._answer_claim(caller, wanted, command.reservation_id, result, language, started_s)
+                self._refuse(asked, refused_by_fault(result, CLAIM_PATH))
+                return
+            try:
+                self._answer_claim(asked, wanted, command.reservation_id, result)
+            except Exception as error:
+                self._refuse(asked, internal_error(error, CLAIM_PATH))
 
         try:
-            caller.waits_for(self._services.reservations.enqueue(command, tell))
+            asked.caller.waits_for(self._services.reservations.enqueue(command, tell))
         except Overloaded as error:
             tell(error)
 
-    def _answer_claim(  # noqa: PLR0917 - one call for each claim, and names cost time
-        self,
-        caller: Caller,
-        wanted: ClaimRequest,
-        reservation_id: str,
-        answer: Answer,
-        language: Language,
-        started_s: float,
-    ) -> None:
+    def _answer_claim(self, asked: "_Asked", wanted: ClaimRequest, reservation_id: str, answer: Answer) -> None:
         if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
-            caller.answer(head + self._end_of_head() + body)
-            self._claims.end(201, started_s)
+            asked.answer(HTTPStatus.CREATED, head + self._end_of_head() + body)
         elif answer.outcome is Outcome.SOLD_OUT and (quota := self._services.availability.quota(wanted.quota)):
-            body = sold_out_body(self._services, self._memory, quota, len(wanted.applicants), language)
-            key = (wanted.quota, len(wanted.applicants), language)
+            places, language = len(wanted.applicants), asked.language
+            body = sold_out_body(self._services, self._memory, quota, places, language)
+            key = (wanted.quota, places, language)
             kept = self._kept.get(key)
             if kept is None or kept[0] is not body:
                 kept = self._keep(key, body, _head(problem_answer(language, Refused(SOLD_OUT), body)))
-            caller.answer(kept[1] + self._end_of_head() + body)
-            self._claims.end(SOLD_OUT.status, started_s)
+            asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
         else:
-            self._refuse(caller, claim_refusal(answer), language, started_s)
+            self._refuse(asked, claim_refusal(answer))
 
-    def _refuse(self, caller: Caller, refused: Refused, language: Language, started_s: float) -> None:
-        response = problem_answer(language, refused)
-        caller.answer(_head(response) + self._end_of_head() + response.body)  # type: ignore[operator]
-        self._claims.end(response.status, started_s)
+    def _refuse(self, asked: "_Asked", refused: Refused) -> None:
+        response = problem_answer(asked.language, refused)
+        asked.answer(response.status, _head(response) + self._end_of_head() + response.body)  # type: ignore[operator]
 
     # -- availability --------------------------------------------------------------------------------------------
 
-    def _availability(self, caller: Caller, request: Request) -> bool:
+    def _availability(self, asked: "_Asked", request: Request) -> bool:
         if "if-none-match" in request.headers or request.body:
             return False
-        started_s = time.perf_counter()
         filters = filters_of(request.target)
-        if filters is None or self._rates.network(caller.peer, request.forwarded):
+        if filters is None or self._rates.network(asked.caller.peer, request.forwarded):
             return False
         if not self._services.availability.has_view(filters.get("program")):
             return False
-        self._reads.begin()
         view = availability_view(self._services, self._memory, filters)
         kept = self._kept.get(request.target)
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
             kept = self._keep(request.target, view, _head(response))
-        caller.answer(kept[1] + self._end_of_head() + view.body)
-        self._reads.end(200, started_s)
+        asked.answer(HTTPStatus.OK, kept[1] + self._end_of_head() + view.body)
         return True
 
     # -- bytes ---------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class RollingArbiter(Arbiter):
         super().__init__(app)
 
     def reload(self) -> None:
-        """Replace every front, under the settings as they are now; returns at once."""
+        """Replace every front, under the settings that the service was started with; returns at once."""
         self.app.reload()
         self.setup(self.app)
         self._old_age = self.worker_age

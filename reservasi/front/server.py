@@ -121,19 +121,27 @@ class _Connection(RequestHandler):
     def answer(self, content: bytes) -> None:
         """Send an answer of the short way."""
         transport = self.transport
-        if transport is None:
+        if transport is None or not self._pending:
             return
         transport.write(content)
         self._waits_for = None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        self._settle()
         if self._gates.stopping.is_set():
+            self._settle()
             transport.close()
         elif self._received:
-            received, self._received = self._received, b""
+            self._loop.call_soon(self._go_on)  # still pending until then: what comes meanwhile must stay behind
+        else:
+            self._settle()
+
+    def _go_on(self) -> None:
+        """Take up what was sent ahead of the answer."""
+        self._settle()
+        received, self._received = self._received, b""
+        if self.transport is not None and received:
             if len(received) > PIPELINE_BYTES_MAX:
-                transport.resume_reading()
-            self._loop.call_soon(self.data_received, received)
+                self.transport.resume_reading()
+            self.data_received(received)
 
     def _settle(self) -> None:
         self._pending = False

@@ -40,9 +40,8 @@ class ConcurrencyLimit:
             wanted = min(self.value, self._under_way_max) * max(CUT_LEAST, self._target_s / self._delay_min_s)
             self.value = max(self._least, round(wanted))
         elif self._under_way_max >= self.value * IN_USE:
-            self.value = min(self._most, int(self.value * GROWTH) + 1)
+            self.rest()
 
     def rest(self) -> None:
-        """Nothing waits: whatever was learnt in the crowd is old."""
-        if self.value < self._most:
-            self.value = min(self._most, int(self.value * GROWTH) + 1)
+        """Nothing stands: let more come, step by step."""
+        self.value = min(self._most, int(self.value * GROWTH) + 1)

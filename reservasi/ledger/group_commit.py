@@ -76,9 +76,13 @@ class _Answered:
         self._retried = retried
 
     def tell(self) -> None:
-        """Give everybody their answer."""
+        """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
         for group, reply in zip(self._groups, self.replies, strict=True):
-            _resolve(group, reply, retried=self._retried)
+            try:
+                _resolve(group, reply, retried=self._retried)
+            except Exception as error:
+                log.exception("reply_not_readable")
+                _fail(group, LedgerFault(f"a reply could not be read: {type(error).__name__}"))
 
 
 class GroupCommit:
@@ -92,7 +96,7 @@ class GroupCommit:
         queue_items_max: int,
         command_timeout_ms: int,
         tombstone_ms: int,
-        queue_delay_target_ms: int = 100,
+        queue_delay_target_ms: int,
     ) -> None:
         self._connection = connection
         self._batch_items_max = batch_items_max
@@ -111,7 +115,7 @@ class GroupCommit:
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._exchange: asyncio.Task[_Answered] | None = None
+        self._answered = _Answered()  # the last batch's: told while the next is under way, so that nobody stands idle
 
     def start(self) -> None:
         """Begin to carry out batches."""
@@ -126,8 +130,7 @@ class GroupCommit:
             runner, reaper = self._tasks
             await asyncio.wait([runner], timeout=self._timeout_s)
             await end_tasks((runner, reaper))
-            if self._exchange is not None:
-                self._exchange.cancel()
+        self._tell_last()
         # Nobody is left to answer these later.
         _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
@@ -184,27 +187,32 @@ class GroupCommit:
         return len(self._claims_waiting) + self._claims_in_flight < self._limit.value
 
     async def _run(self) -> None:
-        answered = _Answered()  # of the batch before: told while the next one is under way, so that nobody stands idle
         while True:
             batch = self._take()
             if batch:
                 self._in_flight = batch
                 self._learn(batch)
-                exchange = self._exchange = asyncio.create_task(self._carry_out(batch))
-                if answered.replies:
-                    await asyncio.sleep(0)  # the batch is sent first
-                    answered.tell()
-                answered = await self._finished(batch, exchange)
+                exchange = asyncio.create_task(self._carry_out(batch))
+                try:
+                    if self._answered.replies:
+                        await asyncio.sleep(0)  # the batch is sent first
+                        self._tell_last()
+                    self._answered = await self._finished(batch, exchange)
+                finally:
+                    exchange.cancel()
                 self._claims_in_flight = 0
-            elif answered.replies:
-                answered.tell()
-                answered = _Answered()
+            elif self._answered.replies:
+                self._tell_last()
             elif self._closing:
                 return
             else:
                 self._in_flight = []
                 self._wakeup.clear()
                 await self._wakeup.wait()
+
+    def _tell_last(self) -> None:
+        last, self._answered = self._answered, _Answered()
+        last.tell()
 
     async def _finished(self, batch: list[Submitted], exchange: "asyncio.Task[_Answered]") -> "_Answered":
         """The replies to a batch; none when it failed, which is told at once."""
@@ -283,7 +291,7 @@ class GroupCommit:
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
             now = loop.time()
-            if not self._queued:
+            if not (self._queued or self._in_flight):
                 self._limit.rest()
             for queue in self._queues.values():
                 for waiting in queue:

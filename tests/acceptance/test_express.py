@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from reservasi.front import express
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LONG_WAY = "Trailer: x"  # a header that the short way leaves alone, and that changes nothing
 
@@ -117,7 +119,6 @@ async def test_requests_sent_ahead_are_answered_in_order(stack: Any, line: Line)
         line.writer.write(request(stack, body, f"ahead-{number}", *([LONG_WAY] if number % 3 == 1 else [])))
         if number % 4 == 0:
             await line.writer.drain()
-            await asyncio.sleep(0)
     answers = [await line.answer() for _ in bodies]
     assert [status for status, _, _ in answers] == ["HTTP/1.1 201 Created"] * len(bodies)
     for body, number, (_, _, content) in zip(bodies, range(20), answers, strict=True):
@@ -177,3 +178,20 @@ async def test_a_person_who_asks_too_often_is_told_when_to_come_again(stack: Any
         statuses.append((await line.answer())[0].split(" ")[1])
     assert statuses[0] == "201"
     assert set(statuses) == {"201", "429"}
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+async def test_a_bug_of_ours_is_answered_and_the_connection_goes_on(
+    stack: Any, line: Line, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    quota = await stack.quota()
+    with monkeypatch.context() as patched:
+        name = "plain_claim" if at == "before" else "claimed_body"
+        patched.setattr(express, name, lambda *_: 1 / 0)
+        line.writer.write(request(stack, stack.body(quota), "bug"))
+        status, _, body = await line.answer()
+        assert status == "HTTP/1.1 500 Internal Server Error"
+        assert json.loads(body)["type"] == "/problems/internal-error"
+        assert json.loads(body)["request_id"]
+    line.writer.write(request(stack, stack.body(quota), "bug-gone"))
+    assert (await line.answer())[0] == "HTTP/1.1 201 Created"

@@ -16,9 +16,11 @@ async def expired(stack: Any) -> dict[str, Any]:
     """A reservation whose hold has ended."""
     quota = await stack.quota(hold_ms=50)
     held: dict[str, Any] = await stack.held(quota)
-    async with asyncio.timeout(10):  # the view may still be from before the hold, so the ledger is asked
-        while (await stack.managed("GET", held, "")).json["status"] == "held":  # noqa: ASYNC110 - the ledger ends it
-            await asyncio.sleep(0.01)
+
+    async def ended() -> bool:  # the view may still be from before the hold, so the ledger is asked
+        return bool((await stack.managed("GET", held, "")).json["status"] == "expired")
+
+    await stack.eventually(ended)
     await stack.seen(quota, lambda q: q.counts.held == 0 and q.counts.returning == 0)
     return held
 

@@ -13,6 +13,7 @@ import msgpack
 import pytest
 from prometheus_client import REGISTRY
 
+from loadtest.program import open_terms
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.journal import Journal
@@ -38,22 +39,7 @@ LETTERS = {State.RELEASED: "r", State.EXPIRED: "x", State.CANCELLED: "k"}
 
 
 def quota_terms(capacity: int) -> QuotaTerms:
-    return QuotaTerms(
-        capacity=capacity,
-        opens_at_ms=0,
-        closes_at_ms=0,
-        cancel_until_ms=0,
-        hold_ms=7_200_000,
-        return_min_ms=0,
-        return_max_ms=0,
-        closed=False,
-        office="kanim",
-        service="baru",
-        channel="online",
-        date="2026-12-01",
-        start="08:00",
-        end="09:00",
-    )
+    return open_terms(capacity=capacity, end="09:00")
 
 
 def packed(event: Held | Confirmed | Ended | Returned | QuotaSet) -> list[object]:

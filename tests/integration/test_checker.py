@@ -16,6 +16,7 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.checker import check, main
 from loadtest.history import Exchange, HistoryWriter, read_history
+from loadtest.program import open_terms
 from loadtest.replay import AnyEvent, Model
 from loadtest.rules import Rule, Violation
 from reservasi.bootstrap import Ledgers
@@ -104,22 +105,7 @@ class Run:
 
 
 def terms(capacity: int) -> QuotaTerms:
-    return QuotaTerms(
-        capacity=capacity,
-        opens_at_ms=0,
-        closes_at_ms=0,
-        cancel_until_ms=0,
-        hold_ms=HOLD_MS,
-        return_min_ms=60_000,
-        return_max_ms=60_000,
-        closed=False,
-        office="kanim",
-        service="baru",
-        channel="online",
-        date="2030-12-01",
-        start="08:00",
-        end="08:30",
-    )
+    return open_terms(capacity=capacity, hold_ms=HOLD_MS, return_min_ms=60_000, return_max_ms=60_000, date="2030-12-01")
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
-from reservasi.ledger import group_commit
+from reservasi.ledger import group_commit, wire
 from reservasi.ledger.group_commit import PRIORITY
 from reservasi.ledger.wire import COMMAND_NAMES
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Outcome, Release, SetQuota
@@ -337,3 +337,38 @@ async def test_a_killed_server_is_fenced_until_owned_and_keeps_what_it_said(data
             assert len(await ledger.entries()) > 2
     finally:
         await server.stop()
+
+
+def _unreadable(*_: object, **__: object) -> Answer:
+    raise KeyError("an outcome of a newer version")
+
+
+async def test_a_reply_that_cannot_be_read_does_not_stop_the_next_batch(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_group(ledger.url, ledger.program) as group:
+        await group.submit(claim())
+        with monkeypatch.context() as patched:
+            patched.setattr(wire, "decode_answer", _unreadable)
+            with pytest.raises(LedgerFault):
+                await asyncio.wait_for(group.submit(claim()), 5.0)
+        assert (await asyncio.wait_for(group.submit(claim()), 5.0)).outcome is Outcome.HELD
+
+
+async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: Proxy) -> None:
+    async with open_group(proxy.url, ledger.program) as group:
+        await group.submit(claim())
+        calls = proxy.calls
+        proxy.held.clear()
+        in_flight = asyncio.create_task(group.submit(claim()))
+        await _sent_after(proxy, calls)
+        wanted, given_up = claim(), claim()
+        waiting = asyncio.create_task(group.submit(wanted))
+        gone = asyncio.create_task(group.submit(given_up))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        proxy.held.set()
+        await asyncio.gather(in_flight, waiting)
+        found = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
+        assert [answer.outcome for answer in found] == [Outcome.FOUND, Outcome.NOT_FOUND]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.program import open_terms
 from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
@@ -19,24 +20,9 @@ from reservasi.front import live as live_module
 from reservasi.front.filters import fits, quotas_matching
 from reservasi.front.live import START, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX, Feed, Live, Readers
 from reservasi.front.memory import Memory
-from reservasi.model import Quota, QuotaCounts, QuotaTerms
+from reservasi.model import Quota, QuotaCounts
 
-TERMS = QuotaTerms(
-    capacity=5,
-    opens_at_ms=0,
-    closes_at_ms=0,
-    cancel_until_ms=0,
-    hold_ms=1000,
-    return_min_ms=0,
-    return_max_ms=0,
-    closed=False,
-    office="kanim",
-    service="baru",
-    channel="online",
-    date="2026-12-01",
-    start="08:00",
-    end="08:30",
-)
+TERMS = open_terms(capacity=5)
 
 
 def quota(name: str, *, held: int = 0, **terms: Any) -> Quota:

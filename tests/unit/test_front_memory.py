@@ -5,10 +5,11 @@ from typing import cast
 import msgspec
 import pytest
 
+from loadtest.program import open_terms
 from reservasi.availability import Availability
 from reservasi.front import memory as memory_module
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
-from reservasi.model import Quota, QuotaCounts, QuotaTerms
+from reservasi.model import Quota, QuotaCounts
 
 
 class View:
@@ -27,22 +28,7 @@ class View:
 
 
 def quota(number: int = 1, opens_at_ms: int = 0, closes_at_ms: int = 0) -> Quota:
-    terms = QuotaTerms(
-        capacity=5,
-        opens_at_ms=opens_at_ms,
-        closes_at_ms=closes_at_ms,
-        cancel_until_ms=0,
-        hold_ms=1000,
-        return_min_ms=0,
-        return_max_ms=0,
-        closed=False,
-        office="kanim",
-        service="baru",
-        channel="online",
-        date="2026-12-01",
-        start="08:00",
-        end="08:30",
-    )
+    terms = open_terms(capacity=5, opens_at_ms=opens_at_ms, closes_at_ms=closes_at_ms)
     return Quota(id=f"q-{number}", terms=terms, counts=QuotaCounts())
 
 

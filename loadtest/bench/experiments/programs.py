@@ -8,15 +8,17 @@ from typing import Any
 
 import redis.asyncio as redis_asyncio
 
+from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.library import read_library
-from reservasi.model import Answer, Claim, Command, Outcome, QuotaTerms, Release, SetQuota, Sweep
+from reservasi.model import Answer, Claim, Command, Outcome, Release, SetQuota, Sweep
 from reservasi.sealing import program_tag
 
 TIMEOUT_S = 60.0
+QUEUE_DELAY_TARGET_MS = 5000  # so that no claim of a measurement is refused
 TOMBSTONE_MS = 86_400_000
 HOLD_MS = 86_400_000  # no hold ends during an experiment
 LOAD_BATCH = 1000  # commands in one call while a ledger is filled
@@ -42,7 +44,7 @@ class OwnLedger:
         """Own it and offer the places."""
         seen = (await self.connection.meta(TIMEOUT_S)).position
         await self.connection.own(seen, seen.epoch + 1, TIMEOUT_S)
-        terms = quota_terms(capacity)
+        terms = open_terms(capacity=capacity, hold_ms=HOLD_MS)
         await self.carry_out([SetQuota(quota=quota, terms=terms) for quota in self.quotas], Outcome.QUOTA_SET)
 
     def claims(self, count: int, width: int = 0) -> list[Claim]:
@@ -100,26 +102,6 @@ class OwnLedger:
         )
 
 
-def quota_terms(capacity: int) -> QuotaTerms:
-    """Open, and places return at once."""
-    return QuotaTerms(
-        capacity=capacity,
-        opens_at_ms=0,
-        closes_at_ms=0,
-        cancel_until_ms=0,
-        hold_ms=HOLD_MS,
-        return_min_ms=0,
-        return_max_ms=0,
-        closed=False,
-        office="kanim",
-        service="baru",
-        channel="online",
-        date="2026-12-01",
-        start="08:00",
-        end="08:10",
-    )
-
-
 def batches(commands: Sequence[Command], size: int) -> Iterator[list[Command]]:
     """The commands in order, cut into batches."""
     return (list(commands[first : first + size]) for first in range(0, len(commands), size))
@@ -145,6 +127,7 @@ async def group_commit(redis_url: str, program: str, batch_items_max: int) -> As
         queue_items_max=100_000,
         command_timeout_ms=int(TIMEOUT_S * 1000),
         tombstone_ms=TOMBSTONE_MS,
+        queue_delay_target_ms=QUEUE_DELAY_TARGET_MS,
     )
     group.start()
     try:

@@ -1,0 +1,120 @@
+"""What a connection does with bytes that come in pieces, ahead of an answer, or after one."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from reservasi.front import server
+from reservasi.front.heads import Request
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class LaterExpress:
+    """Takes every request, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def take(self, _caller: object, request: Request) -> bool:
+        self.asked.append(request.target)
+        return True
+
+
+class Gates:
+    body_bytes_max = 1000
+
+    def __init__(self, express: LaterExpress) -> None:
+        self.express = express
+        self.stopping = asyncio.Event()
+
+    def let_in(self, _connection: object) -> bool:
+        return True
+
+    def forget(self, _connection: object) -> None:
+        pass
+
+    def time(self, _connection: object, *, head: bool) -> None:
+        pass
+
+
+def get(target: str) -> bytes:
+    return f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+Opened = tuple[Any, LaterExpress, FakeTransport]
+
+
+@pytest.fixture
+def open_connection() -> Callable[[], Opened]:
+    def opened() -> Opened:
+        async def nobody(_request: web.BaseRequest) -> web.StreamResponse:
+            raise AssertionError("the long way is not asked")
+
+        express, transport = LaterExpress(), FakeTransport()
+        made: Any = server._Connection(web.Server(nobody), Gates(express), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        made.connection_made(transport)
+        return made, express, transport
+
+    return opened
+
+
+async def turn() -> None:
+    """Let what is due run."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_what_comes_between_an_answer_and_what_was_sent_ahead_stays_behind_it(
+    open_connection: Callable[[], Opened],
+) -> None:
+    made, express, transport = open_connection()
+    made.data_received(get("/one"))
+    made.data_received(get("/two")[:10])
+    made.answer(b"1")
+    made.data_received(get("/two")[10:])  # before the loop has taken up the first ten bytes
+    await turn()
+    assert express.asked == ["/one", "/two"]
+    made.answer(b"2")
+    assert transport.sent == [b"1", b"2"]
+    made.connection_lost(None)
+
+
+async def test_a_request_has_one_answer(open_connection: Callable[[], Opened]) -> None:
+    made, _, transport = open_connection()
+    made.data_received(get("/one"))
+    made.answer(b"1")
+    made.answer(b"again")
+    assert transport.sent == [b"1"]
+    made.connection_lost(None)
+
+
+async def test_an_answer_at_shutdown_closes_the_connection(open_connection: Callable[[], Opened]) -> None:
+    made, _, transport = open_connection()
+    made.data_received(get("/one"))
+    ending = asyncio.create_task(made.shutdown(5))
+    await turn()
+    assert transport.sent == []
+    made._gates.stopping.set()
+    made.answer(b"1")
+    await ending
+    assert transport.sent == [b"1"]
+    assert transport.closed
+    made.connection_lost(None)

@@ -1,0 +1,88 @@
+"""The short way reads exactly the claims that the long way accepts, and reads the same out of them."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reservasi.front.problems import Refused
+from reservasi.front.validation import ClaimBodyReader, idempotency_key, plain_claim
+from reservasi.reservations import ClaimRequest
+
+QUOTA = "surabaya.kanim.baru.20261201.0800.online"
+NIK = "3578014107900001"
+ODD: list[Any] = [None, 0, 1.5, True, "", " ", "\n", [], {}, ["x"], {"a": 1}]
+quotas = st.sampled_from([QUOTA, QUOTA, f"{QUOTA}\n", f" {QUOTA}", "x", QUOTA.upper(), *ODD])
+niks = st.sampled_from([NIK, "3578014107900002", "3578014107900003", f"{NIK}\n", "0000000000000000", NIK[:-1], *ODD])
+names = st.sampled_from(["Siti", "José", "x" * 100, "x" * 101, "a\nb", "\u202e", *ODD])
+dates = st.sampled_from(["1990-07-01", "1990-02-30", "2999-01-01", "1899-12-31", "1990-07-01\n", "19900701", *ODD])
+emails = st.sampled_from(["siti@example.id", "siti@example.id\n", "x", "@", *ODD])
+phones = st.sampled_from(["+62 812 3456 7890", "0812345", "1", "+62812\n", *ODD])
+
+
+def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly whole objects, sometimes with a field too few or too many, sometimes something else."""
+    whole = st.fixed_dictionaries(fields)
+    return st.one_of(
+        whole,
+        st.fixed_dictionaries({}, optional={**fields, "more": st.just(1)}),
+        st.sampled_from(ODD),
+    )
+
+
+applicants = st.one_of(
+    st.lists(objects(nik=niks, name=names, birth_date=dates), max_size=6),
+    st.lists(
+        st.fixed_dictionaries({"nik": niks, "name": st.just("Siti"), "birth_date": st.just("1990-07-01")}), max_size=3
+    ),
+    st.sampled_from(ODD),
+)
+contacts = objects(email=emails, phone=phones)
+bodies = st.one_of(
+    objects(quota=quotas, applicants=applicants),
+    objects(quota=quotas, applicants=applicants, contact=contacts, ticket=st.sampled_from(["t", "x" * 2049, *ODD])),
+)
+keys = st.sampled_from(["k", "a b", "k" * 255, "k" * 256, "a\x7f", " a", "a ", "", "é"])
+
+
+def long_way(body: bytes, key: str) -> ClaimRequest | None:
+    try:
+        return ClaimBodyReader(body).read(5, idempotency_key([key]))
+    except Refused:
+        return None
+
+
+@given(body=bodies, key=keys)
+def test_both_ways_read_the_same(body: Any, key: str) -> None:
+    encoded = json.dumps(body).encode()
+    assert plain_claim(encoded, key) == long_way(encoded, key)
+
+
+GOOD = {"quota": QUOTA, "applicants": [{"nik": NIK, "name": "Siti", "birth_date": "1990-07-01"}]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(GOOD).encode(),
+        json.dumps({**GOOD, "contact": {"email": "siti@example.id"}}).encode(),
+        json.dumps({**GOOD, "contact": {}}).encode(),
+        json.dumps(GOOD).encode().replace(b"Siti", b"Si\xff"),
+        json.dumps(GOOD).encode().replace(b"Siti", b"Si\\ud800"),
+        b'{"quota":"x",' + json.dumps(GOOD).encode()[1:],
+        json.dumps(GOOD).encode() + b" ",
+        json.dumps(GOOD).encode() + b"x",
+        b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
+        b"[" * 10_000,
+        b"",
+        b"null",
+    ],
+)
+def test_both_ways_read_the_same_bytes(body: bytes) -> None:
+    assert plain_claim(body, "k") == long_way(body, "k")
+
+
+def test_what_is_good_is_read_on_the_short_way() -> None:
+    assert plain_claim(json.dumps(GOOD).encode(), "k") is not None
