@@ -75,7 +75,7 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Give a request that is plain and whole to the short way, everything else to aiohttp."""
-        if self._plain:
+        if self._plain or not data:  # nothing at all is aiohttp itself, looking at what it has kept
             super().data_received(data)
             return
         if self._received:

@@ -372,3 +372,22 @@ async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: 
         await asyncio.gather(in_flight, waiting)
         found = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
         assert [answer.outcome for answer in found] == [Outcome.FOUND, Outcome.NOT_FOUND]
+
+
+async def test_of_many_that_wait_half_go(ledger: Ledger) -> None:
+    async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
+        await group.submit(claim())
+        await asyncio.gather(*(group.submit(claim()) for _ in range(200)))
+    sizes = [len(entry.events) for entry in await ledger.entries()][2:]
+    assert sizes == [100, 50, 32, 18]
+
+
+async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
+    async with open_group(ledger.url, ledger.program) as group:
+        group._limit.value = 0
+        with pytest.raises(Overloaded):
+            await group.submit(claim())
+        async with asyncio.timeout(5):
+            while not group.admits_claims:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.01)
+        assert (await group.submit(claim())).outcome is Outcome.HELD

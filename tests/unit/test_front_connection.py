@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from reservasi.errors import Overloaded
 from reservasi.front import server
 from reservasi.front.heads import Request
+from reservasi.ledger.group_commit import Submitted
+from reservasi.model import Find
 
 
 class FakeTransport(asyncio.Transport):
@@ -118,3 +121,15 @@ async def test_an_answer_at_shutdown_closes_the_connection(open_connection: Call
     assert transport.sent == [b"1"]
     assert transport.closed
     made.connection_lost(None)
+
+
+async def test_what_a_lost_connection_waited_for_is_given_up(open_connection: Callable[[], Opened]) -> None:
+    made, _, _ = open_connection()
+    made.data_received(get("/one"))
+    told: list[object] = []
+    submitted = Submitted(Find(reservation_id="x"), told.append, 0.0, 1.0)
+    made.waits_for(submitted)
+    made.connection_lost(None)
+    assert submitted.done
+    submitted.finish(Overloaded("late"))
+    assert told == []

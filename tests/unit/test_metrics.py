@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 
-import reservasi.metrics  # noqa: F401  # registers them
+from reservasi import metrics
 
 LABELS = {
     "program",
@@ -72,3 +72,23 @@ def test_names_are_ours_and_labels_are_bounded() -> None:
         assert metric.name.startswith("reservasi_"), metric.name
         assert metric.documentation.endswith("."), metric.name
         assert {label for sample in metric.samples for label in sample.labels} <= LABELS
+
+
+def test_many_values_at_once_count_as_one_by_one() -> None:
+    registry = CollectorRegistry()
+    values = [0.0, 0.0005, 0.001, 0.0011, 0.3, 10.0, 11.0, 0.3]
+    singly, together = (
+        Histogram(name, "x", buckets=metrics.STORE_SECONDS, registry=registry) for name in ("singly", "together")
+    )
+    for value in values:
+        singly.observe(value)
+    metrics.observe_all(together, values[:3])
+    metrics.observe_all(together, values[3:])
+    metrics.observe_all(together, [])
+
+    def samples(name: str) -> list[tuple[str, dict[str, str], float]]:
+        (family,) = [each for each in registry.collect() if each.name == name]
+        kept = [sample for sample in family.samples if not sample.name.endswith("_created")]
+        return [(sample.name.removeprefix(name), sample.labels, sample.value) for sample in kept]
+
+    assert samples("singly") == samples("together")
