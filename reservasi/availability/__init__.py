@@ -5,6 +5,7 @@ decides that somebody gets a place, only that there is none, and that only while
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,6 +24,8 @@ KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim a
 CLOCK_MARGIN_MS = 1000  # by which this process may be wrong about the ledger's clock
 ALTERNATIVES_KEPT_MAX = 10_000
 ALTERNATIVES_FRESH_S = 0.5
+# The event loop's clock, without asking which loop runs: that asks the kernel for the process, and every claim would.
+_loop_time_s = time.monotonic
 
 
 class Availability:
@@ -99,7 +102,7 @@ class Availability:
         """The ledger's clock as far as this process knows it."""
         follower = self._followers.get(program) or next(iter(self._followers.values()), None)
         offset_ms = follower.clock_offset_ms if follower else 0.0
-        return int(asyncio.get_running_loop().time() * 1000 + offset_ms)
+        return int(_loop_time_s() * 1000 + offset_ms)
 
     def quota(self, quota_id: str) -> Quota | None:
         """One quota, or None when no followed program has it."""
@@ -128,7 +131,7 @@ class Availability:
         quota = follower.view.quotas.get(quota_id)
         if quota is None or quota.remaining >= places or reservation_id in follower.view.known_ids:
             return False
-        if asyncio.get_running_loop().time() - follower.fresh_at > self._stale_s:
+        if _loop_time_s() - follower.fresh_at > self._stale_s:
             return False
         # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
         now_ms = self.now_ms(program_of(quota_id))
@@ -187,7 +190,7 @@ class Availability:
 
         Worked out anew at most twice a second for a quota, since thousands are refused at the same moment.
         """
-        now = asyncio.get_running_loop().time()
+        now = _loop_time_s()
         kept = self._alternatives.get((quota.id, places))
         if kept is not None and now - kept[0] < ALTERNATIVES_FRESH_S:
             return kept[1][:limit]

@@ -154,6 +154,7 @@ class Tally:
         self._statuses: list[int] = []
         self._seconds: list[float] = []
         self._due = False
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a call of the kernel
 
     def begin(self) -> None:
         """A request is being answered."""
@@ -173,7 +174,7 @@ class Tally:
     def _soon(self) -> None:
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self._tell)
+            self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
         self._due = False

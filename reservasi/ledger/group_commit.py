@@ -146,7 +146,7 @@ class GroupCommit:
             LedgerFenced: the ledger is not owned.
             LedgerFault: the function failed.
         """
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Answer] = self._loop.create_future()
 
         def tell(result: Answer | ReservasiError) -> None:
             if answered.done():
