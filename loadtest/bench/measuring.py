@@ -1,6 +1,7 @@
 """One measurement, and measurements interleaved with those of the bare handler, which is what ratios are taken to."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from loadtest.bench.client import Load, run_load
@@ -13,6 +14,7 @@ TIMEOUT_FACTOR = 20  # a measurement may take so many times what it should, and 
 SIZE_SLACK = 4  # our answer lacks ".000" where a deadline falls on a whole second
 
 Say = Callable[[str], None]
+During = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class WrongResult(Exception):
@@ -42,6 +44,7 @@ class Subject:
     settle: Callable[[], Awaitable[None]]
     check: Callable[[Load], Awaitable[None]]  # raises WrongResult
     wanted: int = 201  # the status that every answer must have
+    during: During = nullcontext  # entered while the load runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +122,14 @@ class Meter:
         count = requests or plan.claims or max(REQUESTS_MIN, int(rate * plan.seconds))
         prebuilt = subject.requests(count)
         busy_before = {name: busy_s(pid) for name, pid in subject.roots.items()}
-        load = await run_load(
-            subject.port,
-            prebuilt,
-            connections=plan.connections,
-            timeout_s=max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR),
-            wanted=subject.wanted,
-        )
+        async with subject.during():
+            load = await run_load(
+                subject.port,
+                prebuilt,
+                connections=plan.connections,
+                timeout_s=max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR),
+                wanted=subject.wanted,
+            )
         front_s = busy_s(subject.roots["front"]) - busy_before["front"]
         await subject.settle()
         busy_us = {name: (busy_s(pid) - busy_before[name]) / count * 1e6 for name, pid in subject.roots.items()}

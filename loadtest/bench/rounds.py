@@ -1,7 +1,7 @@
 """Claims: starts the variants, measures them interleaved, and asks each one's store whether it holds what was said."""
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 
 from loadtest.bench import claims
@@ -9,7 +9,7 @@ from loadtest.bench.client import Load
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import START_TIMEOUT_S, Meter, Plan, Round, Say, Subject, WrongResult, check_size
 from loadtest.bench.ports import wait_listening
-from loadtest.bench.variants import COMPARED, Bare, Ours, Variant
+from loadtest.bench.variants import COMPARED, Bare, Ours, OursRecorded, Variant
 
 PROBES = 8  # claims that show how large our answer is
 
@@ -42,7 +42,7 @@ class Bench:
     async def start(self) -> None:
         """Start our own service, and see how large its answer to a claim is."""
         await _started(self.ours, self._stack)
-        await self.meter.measure(self._subject(self.ours), PROBES)
+        await self.meter.measure(self._subject(Ours, self.ours), PROBES)
 
     async def claims(self, compared: Sequence[type[Variant]], say: Say) -> list[Round]:
         """Measure these variants.
@@ -54,29 +54,30 @@ class Bench:
         async with AsyncExitStack() as stack:
             bare = Bare(ground)
             await _started(bare, stack)
-            subjects = [self._subject(await self._variant(kind, ground, stack)) for kind in compared]
-            return await self.meter.rounds(self._subject(bare), subjects, say)
+            subjects = [self._subject(kind, await self._variant(kind, ground, stack)) for kind in compared]
+            return await self.meter.rounds(self._subject(Bare, bare), subjects, say)
 
     async def _variant(self, kind: type[Variant], ground: Ground, stack: AsyncExitStack) -> Variant:
-        if kind is Ours:
+        if issubclass(kind, Ours):
             return self.ours
         variant = kind(ground)
         await _started(variant, stack)
         return variant
 
-    def _subject(self, variant: Variant) -> Subject:
+    def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
         quotas = self.ground.quotas[:1] if variant.hot else self.ground.quotas
 
         async def check(load: Load) -> None:
             await self._check(variant, load)
 
         return Subject(
-            name=variant.name,
+            name=kind.name,
             port=variant.port,
             roots={**self.ground.store_pids, **variant.pids},
             requests=lambda count: self.people.requests(count, quotas),
             settle=variant.settle,
             check=check,
+            during=self.ours.recorder_still if kind is not OursRecorded else nullcontext,
         )
 
     async def _check(self, variant: Variant, load: Load) -> None:

@@ -17,7 +17,7 @@ from loadtest.bench.experiments.recorder import WatchedJournal, recording, write
 from loadtest.bench.experiments.slow_disk import SlowDisk, can_build, slow_disk
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
-from loadtest.bench.measuring import Measured, Meter, Plan, Subject, WrongResult
+from loadtest.bench.measuring import During, Measured, Meter, Plan, Subject, WrongResult
 from loadtest.bench.ports import wait_listening
 from loadtest.bench.serving import PROCESSES_VARIABLE
 from loadtest.bench.stores import prepared
@@ -140,7 +140,8 @@ async def _started(ground: Ground, setting: Setting, meter: Meter, stack: AsyncE
     """Ours first: the rivals answer in the size of its answer."""
     people = _People(ground.quotas)
     ours = SeveralFronts(ground, setting.processes)
-    subjects = [await _subject(ours, ground, people, stack)]
+    during = contextlib.nullcontext if setting.recorder else ours.recorder_still
+    subjects = [await _subject(ours, ground, people, stack, during)]
     await meter.measure(subjects[0], PROBES)
     ground = replace(ground, answer_bytes=people.answer_bytes)
     with patch.dict(os.environ, {PROCESSES_VARIABLE: str(setting.processes)}):
@@ -161,7 +162,13 @@ class _People:
         return requests(self._next - count, count, self._quotas)
 
 
-async def _subject(variant: Variant, ground: Ground, people: _People, stack: AsyncExitStack) -> Subject:
+async def _subject(
+    variant: Variant,
+    ground: Ground,
+    people: _People,
+    stack: AsyncExitStack,
+    during: During = contextlib.nullcontext,
+) -> Subject:
     stack.push_async_callback(variant.stop)
     await variant.start()
     await wait_listening(variant.port, START_TIMEOUT_S)
@@ -182,6 +189,7 @@ async def _subject(variant: Variant, ground: Ground, people: _People, stack: Asy
         requests=people.requests,
         settle=variant.settle,
         check=check,
+        during=during,
     )
 
 

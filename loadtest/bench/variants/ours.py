@@ -1,9 +1,16 @@
-"""The service itself: `reservasi api` with one process, the recorder running beside it, everything real."""
+"""The service itself: `reservasi api` with one process and the recorder, everything real.
+
+The rivals only claim: none of them writes to a second store. So ours is measured twice: with the recorder held still
+while the load runs (it records everything before the next measurement), and with the recorder at work all the time.
+"""
 
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
+from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import asyncpg
@@ -30,7 +37,7 @@ class Ours:
     """Group commit, journal, recorder: what `reservasi up` runs."""
 
     name: ClassVar[str] = "ours"
-    title: ClassVar[str] = "reservasi: full validation, sealing, group commit, journal, recorder running"
+    title: ClassVar[str] = "reservasi: full validation, sealing, group commit, journal; recorded afterwards"
     hot: ClassVar[bool] = False
 
     def __init__(self, ground: Ground) -> None:
@@ -68,6 +75,16 @@ class Ours:
         await self._ledger.drop()
         await self._fronts.stop()
         await self._worker.stop()
+
+    @contextlib.asynccontextmanager
+    async def recorder_still(self) -> AsyncIterator[None]:
+        """Hold the recorder still, as if it ran on another machine."""
+        pid = pid_of(self._worker)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     async def settle(self) -> None:
         """Wait until PostgreSQL has everything that the ledger accepted.
@@ -108,6 +125,13 @@ class Ours:
         if snapshot is None:
             raise RuntimeError("the ledger is fenced, so nothing can be measured")
         return snapshot
+
+
+class OursRecorded(Ours):
+    """The same service, measured while it is recorded."""
+
+    name: ClassVar[str] = "ours_recorded"
+    title: ClassVar[str] = "the same, while the recorder writes everything to PostgreSQL on the stores' core"
 
 
 def _environment(ground: Ground) -> dict[str, str]:
