@@ -142,7 +142,7 @@ class Recorder:
                     check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
                 batch = await (ahead or self._read_after(position))
                 ahead = None
-                if batch and len(batch.events) * 2 >= self._events_max:
+                if batch and batch.events * 2 >= self._events_max:
                     # There is more: it is read and worked out while PostgreSQL writes this. Otherwise what comes
                     # meanwhile is read together, in one batch, when this one is written.
                     ahead = asyncio.create_task(self._read_after(batch.position))
@@ -150,7 +150,7 @@ class Recorder:
                 if told:
                     await told
                 if batch and recorded:
-                    told = asyncio.create_task(self._tell(position, recorded, len(batch.events)))
+                    told = asyncio.create_task(self._tell(position, recorded, batch.events))
                     position = recorded.position
                 self._halted.set(0)
                 self._backoff.reset()
@@ -166,7 +166,7 @@ class Recorder:
         return Batch.of(self._program, entries, self._booking_code) if entries else None
 
     async def _record(self, expected: Position | None, batch: Batch) -> Recorded:
-        self._lag.set(len(batch.events))
+        self._lag.set(batch.events)
         started_s = time.monotonic()
         recorded = await self._records.record(self._program, expected, batch, booking_code=self._booking_code)
         self._count(batch, time.monotonic() - started_s)
@@ -196,7 +196,7 @@ class Recorder:
 
     def _count(self, batch: Batch, batch_s: float) -> None:
         metrics.RECORDED_ENTRIES.labels(self._program).inc(len(batch.entries))
-        metrics.RECORDED_EVENTS.labels(self._program).inc(len(batch.events))
+        metrics.RECORDED_EVENTS.labels(self._program).inc(batch.events)
         metrics.RECORDED_SEQ.labels(self._program).set(batch.position.seq)
         metrics.RECORD_BATCH_SECONDS.labels(self._program).observe(batch_s)
         now_ms = time.time() * 1000

@@ -66,7 +66,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Entries with what they lead to, worked out before the transaction that waits for it."""
 
     entries: tuple[JournalEntry, ...]
-    events: tuple[Stamped, ...]
     effects: Effects | None  # None: the events do not fit each other, or not the tables
     new: NewRows
 
@@ -75,18 +74,20 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         """The position after them."""
         return self.entries[-1].position
 
+    @property
+    def events(self) -> int:
+        """How many events they hold."""
+        return sum(len(entry.events) for entry in self.entries)
+
     @classmethod
     def of(cls, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode) -> "Batch":
         """The entries as they will be written."""
-        events = tuple(
-            Stamped(epoch=entry.epoch, at_ms=entry.at_ms, event=event) for entry in entries for event in entry.events
-        )
         try:
-            effects = net_effects(events)
+            effects = net_effects(entries)
             new = new_rows(program, effects, booking_code)
         except UNFIT:
-            return cls(entries=tuple(entries), events=events, effects=None, new={})
-        return cls(entries=tuple(entries), events=events, effects=effects, new=new)
+            return cls(entries=tuple(entries), effects=None, new={})
+        return cls(entries=tuple(entries), effects=effects, new=new)
 
 
 async def record(
@@ -108,7 +109,7 @@ async def record(
         await _write_journal(connection, program, batch.entries)
         dead: tuple[DeadLetter, ...] = ()
         if not await _apply_whole(connection, program, batch, booking_code):
-            dead = await _apply_one_by_one(connection, program, batch.events, booking_code)
+            dead = await _apply_one_by_one(connection, program, batch.entries, booking_code)
     return Recorded(position=position, dead=dead)
 
 
@@ -163,10 +164,13 @@ async def _apply(
 
 
 async def _apply_one_by_one(
-    connection: Connection, program: str, events: Sequence[Stamped], booking_code: BookingCode
+    connection: Connection, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode
 ) -> tuple[DeadLetter, ...]:
     dead: list[DeadLetter] = []
-    for stamped in events:
+    alone = (
+        Stamped(epoch=entry.epoch, at_ms=entry.at_ms, events=(event,)) for entry in entries for event in entry.events
+    )
+    for stamped in alone:
         try:
             effects = net_effects([stamped])
             await _apply(connection, program, effects, new_rows(program, effects, booking_code), booking_code)

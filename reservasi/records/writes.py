@@ -168,7 +168,7 @@ def new_rows(program: str, effects: Effects, booking_code: BookingCode) -> NewRo
         "applicants": (
             NEW_APPLICANTS,
             [
-                (program, life.reservation_id, life.held_epoch, life.held.seq, position, person, life.state.live)
+                (program, life.reservation_id, life.held_epoch, life.held.seq, position, person, life.ended is None)
                 for life in chain(effects.new_holds, effects.new_bookings)
                 if life.held
                 for position, person in enumerate(life.held.persons)
@@ -194,15 +194,22 @@ def _hold_row(program: str, life: Life, held: Held) -> Row:
 
 def _booking_row(program: str, life: Life, held: Held, booking_code: BookingCode) -> Row:
     return (
-        *_hold_row(program, life, held)[:-2],
+        program,
+        life.reservation_id,
+        life.quota,
+        life.places,
+        held.deadline_ms,
+        held.fingerprint,
+        held.sealed,
+        life.held_at_ms,
         life.held_epoch,
         held.seq,
         booking_code(life.reservation_id),
         life.confirmed.payment_reference if life.confirmed else "",
-        life.state.value,
+        life.state,
         life.confirmed_at_ms,
         life.ended_at_ms,
-        life.returns_at_ms,
+        life.returns_at_ms if life.ended else 0,
         life.epoch,
         life.seq,
     )

@@ -7,7 +7,7 @@ from reservasi.records.effects import AnyEvent, Stamped, Unapplicable, net_effec
 
 
 def stamped(*events: AnyEvent) -> list[Stamped]:
-    return [Stamped(epoch=1, at_ms=1000 + event.seq, event=event) for event in events]
+    return [Stamped(epoch=1, at_ms=1000 + event.seq, events=(event,)) for event in events]
 
 
 def held(seq: int, reservation_id: str = "r1", *persons: str) -> Held:
