@@ -5,6 +5,7 @@ come to that seq. A ledger that keeps changing is read again, a bounded number o
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,7 @@ import redis.asyncio as redis_asyncio
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.library import read_library
+from reservasi.ledger.timers import decode_timers
 from reservasi.model import JournalEntry, Position, Quota, State
 
 READS_MAX = 10  # of a ledger that changes while it is read
@@ -123,32 +125,30 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
         pipeline.hget(keys.meta(program), "seq")
         pipeline.hgetall(keys.reservations(program))
         pipeline.hgetall(keys.persons(program))
-        for quota in quotas:
-            pipeline.zrange(keys.timers(program) + quota, 0, -1, withscores=True)
-        seq, reservations, persons, *timers = await pipeline.execute()
+        pipeline.hgetall(keys.names(program))
+        pipeline.zrange(keys.timers(program), 0, -1)
+        seq, reservations, persons, packed_names, timers = await pipeline.execute()
     if int(seq or 0) != snapshot.position.seq:
         return None
+    names = {int(number): text(quota) for number, quota in packed_names.items()}
     return LedgerEvidence(
         position=snapshot.position,
         quotas=quotas,
-        reservations={text(id_): _record(packed) for id_, packed in reservations.items()},
+        reservations={text(id_): _record(packed, names) for id_, packed in reservations.items()},
         persons={text(person): text(id_) for person, id_ in persons.items()},
-        timers={
-            quota: {text(member): int(at) for member, at in members}
-            for quota, members in zip(quotas, timers, strict=True)
-        },
+        timers=decode_timers(timers, names),
     )
 
 
-def _record(packed: bytes) -> LedgerRecord:
+def _record(packed: bytes, names: Mapping[int, str]) -> LedgerRecord:
     """A packed reservation, in the order of R in `lua/shared.lua`."""
-    state, quota, _fingerprint, deadline_ms, held_seq, seq, _reference, *persons = msgpack.unpackb(packed)
+    state, number, _fingerprint, deadline_ms, held_seq, later, _reference, *persons = msgpack.unpackb(packed)
     return LedgerRecord(
         state=wire.STATES[state],
-        quota=quota,
+        quota=names.get(number, str(number)),
         deadline_ms=int(deadline_ms),
         held_seq=int(held_seq),
-        seq=int(seq),
+        seq=int(held_seq + later),
         persons=tuple(persons),
     )
 

@@ -33,6 +33,7 @@ class Ownership(StrEnum):
     BEHIND = "behind"  # the records have seen more than the ledger knows
     DIVERGED = "diverged"  # ledger and records tell different histories
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
+    UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
     MOVED = "moved"  # somebody else was at it: look again
 
 
@@ -56,7 +57,9 @@ async def compare_ledger(program: str, connection: LedgerConnection, journal: Jo
     latest = epochs[-1] if epochs else EpochRow(epoch=0, base_seq=0, run_id="")
     recorded = await records.position(program) or Position(epoch=0, seq=0)
     seen = meta.position
-    if meta.owned and latest.epoch <= seen.epoch:
+    if not meta.readable:
+        verdict = Ownership.UNREADABLE
+    elif meta.owned and latest.epoch <= seen.epoch:
         verdict = Ownership.OWNED
     elif meta.owned and latest.run_id != meta.run_id:
         verdict = Ownership.SUPERSEDED

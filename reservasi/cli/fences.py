@@ -11,6 +11,7 @@ CAUSES = {
     Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",
     Ownership.BEHIND: "behind, {places}: selling from it would sell places twice",
     Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there",
+    Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
     Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
 }
 

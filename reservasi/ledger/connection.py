@@ -44,6 +44,7 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     position: Position  # epoch 0, seq 0 when empty
     owned: bool
     run_id: str  # of the server, new at each of its starts
+    readable: bool = True  # False: stored in a form that this version does not read
 
 
 def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.Redis:
@@ -146,12 +147,16 @@ class LedgerConnection:
         async with self._reaching(timeout_s):
             fields = ("epoch", "seq", "chain", "run_id")
             await self._asked(self._connection.send_command("HMGET", self._keys[0], *fields))
-            epoch, seq, chain, owned_run_id = await self._asked(self._connection.read_response())
+            epoch, seq, chain, owner = await self._asked(self._connection.read_response())
             await self._asked(self._connection.send_command("INFO", "server"))
             server = text(await self._asked(self._connection.read_response()))
         run_id = server.partition("run_id:")[2].partition("\r\n")[0]
         position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
-        return LedgerMeta(position=position, owned=text(owned_run_id or b"") == run_id, run_id=run_id)
+        form, _, owned_run_id = text(owner or b"").rpartition(":")
+        readable = owner is None or form == wire.FORM
+        return LedgerMeta(
+            position=position, owned=readable and owned_run_id == run_id, run_id=run_id, readable=readable
+        )
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""

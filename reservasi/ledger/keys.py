@@ -5,7 +5,7 @@ Order of `program_keys` is the order of `KEYS` in `lua/shared.lua`; a test holds
 
 
 def meta(program: str) -> str:
-    """Hash: epoch, seq, chain, run_id."""
+    """Hash: epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas)."""
     return f"{{{program}}}:meta"
 
 
@@ -35,8 +35,8 @@ def due(program: str) -> str:
 
 
 def timers(program: str) -> str:
-    """Prefix of one sorted set a quota: hold deadlines and places on their way back, by time."""
-    return f"{{{program}}}:timers:"
+    """Sorted set: hold deadlines and places on their way back, by quota and time in the order of their texts."""
+    return f"{{{program}}}:timers"
 
 
 def tombstones(program: str) -> str:
@@ -47,6 +47,11 @@ def tombstones(program: str) -> str:
 def journal(program: str) -> str:
     """Stream: one entry a batch, its id is `<epoch>-<last seq>`."""
     return f"{{{program}}}:journal"
+
+
+def names(program: str) -> str:
+    """Hash: quota's number -> quota id; reservations and timers name their quota by its number."""
+    return f"{{{program}}}:names"
 
 
 def recorded(program: str) -> str:
@@ -79,4 +84,5 @@ def program_keys(program: str) -> tuple[str, ...]:
         timers(program),
         tombstones(program),
         journal(program),
+        names(program),
     )

@@ -11,6 +11,7 @@ import msgpack
 import msgspec
 
 from reservasi.errors import LedgerFault
+from reservasi.ledger.timers import decode_timers
 from reservasi.model import (
     Answer,
     Cancel,
@@ -46,6 +47,8 @@ OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 TERMS = QuotaTerms.__struct_fields__
 FLAG_INDEX = TERMS.index("closed")
 LIMITS = FLAG_INDEX + 1  # terms that the ledger judges by; facts follow
+FORM = "2"  # of what is stored, as in `lua/shared.lua`
+NUMBER_INDEX = LIMITS + 4  # of a quota's packed record: behind its counts and version
 KEEP = -1
 
 COMMAND_NAMES: dict[type, str] = {
@@ -189,16 +192,14 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
         return None
     _, _, chain, quotas, facts, timers = answers[0]
     facts_by_id = dict(_pairs(facts))
+    records = {quota_id: msgpack.unpackb(packed) for quota_id, packed in _pairs(quotas)}
+    names = {fields[NUMBER_INDEX]: quota_id.decode() for quota_id, fields in records.items()}
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
-        quotas=[_decode_quota(quota_id, packed, facts_by_id[quota_id]) for quota_id, packed in _pairs(quotas)],
-        timers={quota_id.decode(): _decode_timers(timer) for quota_id, timer in _pairs(timers)},
+        quotas=[_decode_quota(quota_id, fields, facts_by_id[quota_id]) for quota_id, fields in records.items()],
+        timers=decode_timers(timers, names),
     )
-
-
-def _decode_timers(flat: Sequence[bytes]) -> dict[str, int]:
-    return {member.decode(): int(float(at)) for member, at in _pairs(flat)}
 
 
 def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
@@ -207,9 +208,8 @@ def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-def _decode_quota(quota_id: bytes, packed: bytes, facts: bytes) -> Quota:
-    fields = msgpack.unpackb(packed)
-    held, confirmed, returning, version = fields[LIMITS:]
+def _decode_quota(quota_id: bytes, fields: Sequence[int], facts: bytes) -> Quota:
+    held, confirmed, returning, version = fields[LIMITS:NUMBER_INDEX]
     return Quota(
         id=quota_id.decode(),
         terms=decode_terms([*fields[:LIMITS], *msgpack.unpackb(facts)]),

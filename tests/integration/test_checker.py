@@ -22,6 +22,7 @@ from loadtest.rules import Rule, Violation
 from reservasi.bootstrap import Ledgers
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
+from reservasi.ledger.timers import encode_timer
 from reservasi.model import (
     Answer,
     Cancel,
@@ -206,11 +207,13 @@ async def person_left_over(run: Run) -> None:
 
 
 async def deadline_lost(run: Run) -> None:
-    await run.client.zrem(keys.timers(run.program) + run.quota, run.id(3))
+    timers: Any = await run.client.zrange(keys.timers(run.program), 0, -1)
+    (timer,) = (timer for timer in timers if timer.endswith(run.id(3).encode()))
+    await run.client.zrem(keys.timers(run.program), timer)
 
 
 async def deadline_left_over(run: Run) -> None:
-    await run.client.zadd(keys.timers(run.program) + run.quota, {run.id(1): 1})
+    await run.client.zadd(keys.timers(run.program), {encode_timer(1, 1, run.id(1)): 0})
 
 
 async def reservation_lost(run: Run) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reservasi.embedded import EmbeddedValkey
-from reservasi.ledger import keys
+from reservasi.ledger import keys, wire
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
@@ -52,7 +52,7 @@ async def _is_fenced(ledger: Ledger) -> bool:
 
 async def _forget_run(ledger: Ledger) -> None:
     """As if another run of the server had been owned last."""
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", "0" * 40)
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{'0' * 40}")
 
 
 async def _forget_all(ledger: Ledger) -> None:
@@ -216,6 +216,17 @@ async def test_a_journal_that_does_not_reach_the_ledgers_place_stays_fenced(ledg
     await ledger.client.xdel(keys.journal(ledger.program), "1-4")
     assert await _own(ledger, records) is Ownership.DIVERGED
     assert await _is_fenced(ledger)
+
+
+async def test_a_ledger_of_another_form_stays_fenced(ledger: Ledger, records: Records) -> None:
+    await ledger.own()
+    await _sell(ledger, 2)
+    await _record(ledger, records, await ledger.entries())
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", (await ledger.connection.meta(5.0)).run_id)
+    before = await ledger.dump()
+    assert await _own(ledger, records) is Ownership.UNREADABLE
+    assert await _is_fenced(ledger)
+    assert await ledger.dump() == before
 
 
 async def test_a_later_epoch_does_not_hide_a_shorter_history(ledger: Ledger, records: Records) -> None:

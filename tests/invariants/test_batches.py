@@ -6,14 +6,16 @@ import msgpack
 from hypothesis import HealthCheck, Phase, given, settings
 
 from reservasi.ledger import keys, wire
+from reservasi.ledger.timers import decode_timers, encode_timer
 from reservasi.model import Answer, Command, Confirmed, Ended, Held, Quota, QuotaSet, Returned, State
 from tests.invariants.histories import FIRST, FIRST_TERMS, QUOTAS, Batch, Lapse, histories
 from tests.invariants.ledger_model import LedgerModel, Said
 from tests.ledgers import Ledger, open_ledger
 
 EXAMPLES = 150
-DEADLINE_FIELD, STATE_FIELD = 3, 0  # of a packed reservation, as `R` in the Lua library says
-FIRST_PERSON_FIELD = 7
+# Of a packed reservation and of a packed quota, as `R` and `Q` in the Lua library say.
+STATE_FIELD, NUMBER_IN_RECORD, DEADLINE_FIELD, FIRST_PERSON_FIELD = 0, 1, 3, 7
+NUMBER_FIELD, DUE_FIELD = 12, 13
 # Without shrinking: real servers make it take minutes, and the test's own time-out would then hide the example.
 SLOW = settings(
     max_examples=EXAMPLES,
@@ -40,19 +42,42 @@ def _said(answer: Answer) -> Said:
 
 async def _lapse(ledger: Ledger, quota: str) -> None:
     """Move every deadline and return of a quota into the past, as if its time had gone by."""
-    timers = keys.timers(ledger.program) + quota
-    members: Any = await ledger.client.zrange(timers, 0, -1)
-    for member in members:
-        record: Any = await ledger.client.hget(keys.reservations(ledger.program), member)
+    timers = (await _timers(ledger)).get(quota, {})
+    if not timers:
+        return
+    known = await _packed(ledger, keys.quotas(ledger.program), quota)
+    assert known is not None
+    for what, at_ms in timers.items():
+        record = await _packed(ledger, keys.reservations(ledger.program), what)
         if record is not None:
-            fields = msgpack.unpackb(record)
-            fields[DEADLINE_FIELD] = 1
-            await ledger.client.hset(
-                keys.reservations(ledger.program), member, msgpack.packb(fields, use_bin_type=False)
-            )
-    if members:
-        await ledger.client.zadd(timers, dict.fromkeys(members, 1))
-        await ledger.client.zadd(keys.due(ledger.program), {quota: 1})
+            record[DEADLINE_FIELD] = 1
+            await _pack(ledger, keys.reservations(ledger.program), what, record)
+        number = known[NUMBER_FIELD]
+        await ledger.client.zrem(keys.timers(ledger.program), encode_timer(number, at_ms, what))
+        await ledger.client.zadd(keys.timers(ledger.program), {encode_timer(number, 1, what): 0})
+    known[DUE_FIELD] = 1
+    await _pack(ledger, keys.quotas(ledger.program), quota, known)
+    await ledger.client.zadd(keys.due(ledger.program), {quota: 1})
+
+
+async def _packed(ledger: Ledger, key: str, field: str) -> list[Any] | None:
+    packed: Any = await ledger.client.hget(key, field)
+    return None if packed is None else msgpack.unpackb(packed)
+
+
+async def _pack(ledger: Ledger, key: str, field: str, values: list[Any]) -> None:
+    await ledger.client.hset(key, field, msgpack.packb(values, use_bin_type=False))
+
+
+async def _timers(ledger: Ledger) -> dict[str, dict[str, int]]:
+    """The stored timers, by quota."""
+    members: Any = await ledger.client.zrange(keys.timers(ledger.program), 0, -1)
+    return decode_timers(members, await _names(ledger))
+
+
+async def _names(ledger: Ledger) -> dict[int, str]:
+    found: Any = await ledger.client.hgetall(keys.names(ledger.program))
+    return {int(number): quota.decode() for number, quota in found.items()}
 
 
 async def _one_by_one(ledger: Ledger, commands: tuple[Command, ...]) -> list[Answer]:
@@ -62,11 +87,13 @@ async def _one_by_one(ledger: Ledger, commands: tuple[Command, ...]) -> list[Ans
 async def _assert_consistent(ledger: Ledger) -> list[Quota]:
     """Counts, capacities, persons and timers agree with the reservations themselves."""
     quotas = (await ledger.snapshot()).quotas
+    names, timers = await _names(ledger), await _timers(ledger)
+    assert sorted(names.values()) == sorted(quota.id for quota in quotas)
     packed: Any = await ledger.client.hgetall(keys.reservations(ledger.program))
     records = {key.decode(): msgpack.unpackb(value) for key, value in packed.items()}
     live: dict[str, str] = {}
     for quota in quotas:
-        mine = {key: fields for key, fields in records.items() if fields[1] == quota.id}
+        mine = {key: fields for key, fields in records.items() if names[fields[NUMBER_IN_RECORD]] == quota.id}
         by_state = {
             state: sum(len(fields) - FIRST_PERSON_FIELD for fields in mine.values() if fields[STATE_FIELD] == state)
             for state in "hc"
@@ -74,11 +101,15 @@ async def _assert_consistent(ledger: Ledger) -> list[Quota]:
         assert (quota.counts.held, quota.counts.confirmed) == (by_state["h"], by_state["c"])
         assert 0 <= quota.counts.taken <= quota.terms.capacity
         assert min(quota.counts.held, quota.counts.confirmed, quota.counts.returning) >= 0
-        members: Any = await ledger.client.zrange(keys.timers(ledger.program) + quota.id, 0, -1)
-        holds = {member.decode() for member in members if not member.startswith(b"+")}
-        returns = [int(member.rpartition(b":")[2]) for member in members if member.startswith(b"+")]
-        assert holds == {key for key, fields in mine.items() if fields[STATE_FIELD] == "h"}
+        running = timers.get(quota.id, {})
+        holds = {what: at_ms for what, at_ms in running.items() if not what.startswith("+")}
+        returns = [int(what.rpartition(":")[2]) for what in running if what.startswith("+")]
+        assert holds == {key: fields[DEADLINE_FIELD] for key, fields in mine.items() if fields[STATE_FIELD] == "h"}
         assert sum(returns) == quota.counts.returning
+        # What is due may be looked at too early, never too late.
+        due_at_ms = (await _packed(ledger, keys.quotas(ledger.program), quota.id) or [])[DUE_FIELD]
+        assert due_at_ms == (await ledger.client.zscore(keys.due(ledger.program), quota.id) or 0)
+        assert 0 < due_at_ms <= min(running.values()) if running else True
     for key, fields in records.items():
         if wire.STATES[fields[STATE_FIELD]].live:
             for person in fields[FIRST_PERSON_FIELD:]:

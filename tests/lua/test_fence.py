@@ -62,13 +62,31 @@ async def test_another_epoch_is_fenced(command: str, ledger: Ledger) -> None:
 @pytest.mark.parametrize("command", FENCED_COMMANDS)
 async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger) -> None:
     await _fill(ledger)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", "f" * 40)
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{'f' * 40}")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     await ledger.client.hdel(keys.meta(ledger.program), "run_id")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     assert await ledger.own() == "owned"
     assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "fenced"
     assert (await ledger.raw(command, [_item(command)], epoch=2))[0] == "done"
+
+
+async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Ledger) -> None:
+    await _fill(ledger)
+    run_id = (await ledger.connection.meta(5.0)).run_id
+    for another in (
+        run_id,
+        f"1:{run_id}",
+        f"{wire.FORM}0:{run_id}",
+    ):  # the first as ledgers were before forms were named
+        await ledger.client.hset(keys.meta(ledger.program), "run_id", another)
+        for command in FENCED_COMMANDS:
+            await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
+        assert await ledger.own() == "moved"
+        meta = await ledger.connection.meta(5.0)
+        assert (meta.owned, meta.readable) == (False, False)
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{run_id}")
+    assert (await ledger.connection.meta(5.0)).owned
 
 
 async def test_a_connection_believes_a_newer_epoch_and_never_an_older_one(ledger: Ledger) -> None:

@@ -56,7 +56,7 @@ async def test_a_deadline_that_is_now_has_passed(ledger: Ledger) -> None:
     # No timer of a hold that has ended stays behind.
     assert (await ledger.one(SWEEP)).expired == 1
     await ledger.one(SWEEP)
-    assert await ledger.client.exists(keys.timers(ledger.program) + QUOTA, keys.due(ledger.program)) == 0
+    assert await ledger.client.exists(keys.timers(ledger.program), keys.due(ledger.program)) == 0
 
 
 async def test_an_opening_and_a_closing_are_exact(ledger: Ledger) -> None:
@@ -179,7 +179,7 @@ async def test_a_sweep_keeps_to_its_limit_and_forgets_no_quota(ledger: Ledger) -
     answers = await ledger.run(*(claim() for _ in range(5)), *(claim(quota=OTHER_QUOTA) for _ in range(5)))
     await ledger.until(answers[-1].deadline_ms)
     assert [(await ledger.one(Sweep(items_max=4))).expired for _ in range(4)] == [4, 4, 2, 0]
-    assert await ledger.client.exists(keys.due(ledger.program), keys.timers(ledger.program) + QUOTA) == 0
+    assert await ledger.client.exists(keys.due(ledger.program), keys.timers(ledger.program)) == 0
 
 
 async def test_a_place_returns_once_however_many_sweeps_one_batch_has(ledger: Ledger) -> None:

@@ -16,17 +16,17 @@ local function cancel(call, item)
     return { 'not_found', call.seq }
   end
   if reservation[R.state] == CANCELLED then
-    return describe('exists', reservation[R.seq], reservation)
+    return describe(call, 'exists', seq_of(reservation), reservation)
   end
   if reservation[R.state] ~= CONFIRMED then
-    return describe('not_confirmed', reservation[R.seq], reservation)
+    return describe(call, 'not_confirmed', seq_of(reservation), reservation)
   end
-  local last_moment = get_quota(call, reservation[R.quota])[Q.cancel_until]
+  local last_moment = get_quota(call, quota_id_of(call, reservation))[Q.cancel_until]
   if last_moment > 0 and last_moment < call.now and not by_staff then
-    return describe('too_late', call.seq, reservation)
+    return describe(call, 'too_late', call.seq, reservation)
   end
   end_reservation(call, id, reservation, CANCELLED)
-  return describe('cancelled', reservation[R.seq], reservation)
+  return describe(call, 'cancelled', seq_of(reservation), reservation)
 end
 
 register('cancel', cancel, prepare_by_id, { 'allow-oom' })

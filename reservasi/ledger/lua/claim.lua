@@ -55,7 +55,7 @@ end
 
 -- Timers are run only where places lack: a claim that finds room need not wait for others' deadlines.
 local function has_room(call, quota_id, quota, places)
-  if remaining_of(quota) < places and not call.timers_run[quota_id] then
+  if remaining_of(quota) < places and quota[Q.due] > 0 and quota[Q.due] <= call.now and not call.timers_run[quota_id] then
     run_timers(call, quota_id, TIMERS_MAX)
   end
   return remaining_of(quota) >= places
@@ -64,7 +64,7 @@ end
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   local deadline = call.now + quota[Q.hold]
   local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
-  local reservation = { HELD, quota_id, fingerprint, deadline, seq, seq, '' }
+  local reservation = { HELD, quota[Q.number], fingerprint, deadline, seq, 0, '' }
   for _, person in ipairs(persons) do
     reservation[#reservation + 1] = person
     call.persons[person] = id
@@ -74,7 +74,8 @@ local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   call.reservations[id] = reservation
   call.changed_reservations[id] = true
   call.changed_quotas[quota_id] = true
-  set_timer(call, quota_id, id, deadline)
+  call.names[quota[Q.number]] = quota_id
+  set_timer(call, quota_id, quota, deadline, id)
   return reservation
 end
 
@@ -85,7 +86,7 @@ local function claim(call, item)
     return { 'exists_with_different_content', call.seq }
   end
   if known then
-    return describe('exists', known[R.held_seq], known, HELD)
+    return describe(call, 'exists', known[R.held_seq], known, HELD)
   end
   local quota = get_quota(call, quota_id)
   if not quota then
@@ -104,7 +105,7 @@ local function claim(call, item)
     return { 'sold_out', call.seq, remaining_of(quota) }
   end
   local reservation = hold(call, id, quota_id, quota, fingerprint, sealed, persons)
-  return describe('held', reservation[R.seq], reservation)
+  return describe(call, 'held', seq_of(reservation), reservation)
 end
 
 register('claim', claim, prepare_claims)

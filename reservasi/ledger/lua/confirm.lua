@@ -29,30 +29,30 @@ local function confirm(call, item)
   end
   local reference = digest_of(payment_reference)
   if reservation[R.state] == CONFIRMED and differs(reservation[R.reference], reference) then
-    return describe('exists_with_different_content', reservation[R.seq], reservation)
+    return describe(call, 'exists_with_different_content', seq_of(reservation), reservation)
   end
   if reservation[R.state] == CONFIRMED then
-    return describe('exists', reservation[R.seq], reservation)
+    return describe(call, 'exists', seq_of(reservation), reservation)
   end
   if is_overdue(call, reservation) then
     end_reservation(call, id, reservation, EXPIRED)
   end
   if reservation[R.state] == EXPIRED then
-    return describe('hold_expired', reservation[R.seq], reservation)
+    return describe(call, 'hold_expired', seq_of(reservation), reservation)
   end
   if reservation[R.state] ~= HELD then
-    return describe('not_held', reservation[R.seq], reservation)
+    return describe(call, 'not_held', seq_of(reservation), reservation)
   end
-  local quota_id, places = reservation[R.quota], places_of(reservation)
+  local quota_id, places = quota_id_of(call, reservation), places_of(reservation)
   local quota = get_quota(call, quota_id)
   quota[Q.held] = quota[Q.held] - places
   quota[Q.confirmed] = quota[Q.confirmed] + places
-  push(call.timers_removed, quota_id, id)
+  stop_timer(call, quota, reservation[R.deadline], id)
   reservation[R.state], reservation[R.reference] = CONFIRMED, reference
-  reservation[R.seq] = record(call, { 'c', id, quota_id, places, payment_reference })
+  reservation[R.later] = record(call, { 'c', id, quota_id, places, payment_reference }) - reservation[R.held_seq]
   call.changed_quotas[quota_id] = true
   call.changed_reservations[id] = true
-  return describe('confirmed', reservation[R.seq], reservation)
+  return describe(call, 'confirmed', seq_of(reservation), reservation)
 end
 
 register('confirm', confirm, prepare_by_id, { 'allow-oom' })

@@ -11,7 +11,7 @@ local function find(call, item)
   if not reservation then
     return { 'not_found', call.seq }
   end
-  return describe('found', reservation[R.seq], reservation, is_overdue(call, reservation) and EXPIRED or nil)
+  return describe(call, 'found', seq_of(reservation), reservation, is_overdue(call, reservation) and EXPIRED or nil)
 end
 
 register('find', find, prepare_by_id, { 'no-writes' })

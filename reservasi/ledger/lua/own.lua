@@ -4,7 +4,7 @@
 --
 -- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
 -- Outcomes, in order of precedence:
---   moved    the ledger is not there any more, is not empty as was said, or new_epoch is not new: + epoch, chain
+--   moved    the ledger is elsewhere, not empty as was said, of another form, or new_epoch is not new: + epoch, chain
 --   owned    from now on, under new_epoch
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 
@@ -12,11 +12,15 @@ local function is_empty(call)
   return redis.call('EXISTS', call.key.quotas, call.key.reservations, call.key.persons, call.key.journal) == 0
 end
 
+local function has_other_form(call)
+  return call.run_id and string.sub(call.run_id, 1, #FORM + 1) ~= FORM .. ':'
+end
+
 local function own(call, item)
   local epoch, seq, chain, new_epoch = item[1], item[2], item[3], item[4]
   local actual_epoch = tonumber(call.epoch)
   local is_where_seen = actual_epoch == epoch and call.seq == seq and call.chain == chain
-  if not is_where_seen or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
+  if not is_where_seen or has_other_form(call) or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
     return { 'moved', call.seq, actual_epoch, call.chain }
   end
   redis.call(

@@ -16,19 +16,19 @@ local function release(call, item)
     return { 'not_found', call.seq }
   end
   if reservation[R.state] == RELEASED then
-    return describe('exists', reservation[R.seq], reservation)
+    return describe(call, 'exists', seq_of(reservation), reservation)
   end
   if is_overdue(call, reservation) then
     end_reservation(call, id, reservation, EXPIRED)
   end
   if reservation[R.state] == EXPIRED then
-    return describe('hold_expired', reservation[R.seq], reservation)
+    return describe(call, 'hold_expired', seq_of(reservation), reservation)
   end
   if reservation[R.state] ~= HELD then
-    return describe('not_held', reservation[R.seq], reservation)
+    return describe(call, 'not_held', seq_of(reservation), reservation)
   end
   end_reservation(call, id, reservation, RELEASED)
-  return describe('released', reservation[R.seq], reservation)
+  return describe(call, 'released', seq_of(reservation), reservation)
 end
 
 register('release', release, prepare_by_id, { 'allow-oom' })

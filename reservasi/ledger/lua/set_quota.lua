@@ -59,6 +59,15 @@ local function terms_of(quota, facts)
   return terms
 end
 
+-- A number is never given twice, whatever becomes of its quota.
+local function next_number(call, quota_id)
+  local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
+  assert(given < NUMBER_MAX, 'no number is left for another quota')
+  call.numbers_given = given + 1
+  call.names[call.numbers_given], call.changed_names[call.numbers_given] = quota_id, true
+  return call.numbers_given
+end
+
 local function set_quota(call, item)
   local id, version, terms = item[1], item[2], item[7]
   local current = get_quota(call, id)
@@ -76,7 +85,7 @@ local function set_quota(call, item)
   if current and version ~= 0 and version ~= current[Q.version] then
     return { 'version_mismatch', call.seq, current[Q.version] }
   end
-  current = current or { [Q.held] = 0, [Q.confirmed] = 0, [Q.returning] = 0, [Q.version] = 0 }
+  current = current or { [Q.held] = 0, [Q.confirmed] = 0, [Q.returning] = 0, [Q.version] = 0, [Q.due] = 0 }
   local taken = current[Q.held] + current[Q.confirmed] + current[Q.returning]
   if wanted[Q.capacity] < taken then
     return { 'below_taken', call.seq, current[Q.version], taken }
@@ -85,6 +94,8 @@ local function set_quota(call, item)
     wanted[field] = current[field]
   end
   wanted[Q.version] = current[Q.version] + 1
+  wanted[Q.number] = current[Q.number] or next_number(call, id)
+  wanted[Q.due] = current[Q.due]
   call.quotas[id], call.facts[id] = wanted, facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
   local seq = record(call, { 'q', id, wanted[Q.version], terms_of(wanted, facts) })

@@ -1,15 +1,16 @@
 -- What all commands share: the keys, the fence, reading, changing and committing.
 --
 -- Keys, the same for every function, all under the program's hash tag (ledger/keys.py gives them in this order):
---   KEYS[1] meta          hash    epoch, seq, chain, run_id
+--   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas)
 --   KEYS[2] quotas        hash    quota -> packed limits and counts (fields: Q below)
 --   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end
 --   KEYS[4] reservations  hash    reservation id -> packed record (fields: R below)
 --   KEYS[5] persons       hash    person -> id of their live reservation
 --   KEYS[6] due           zset    quota by the time of its earliest timer; may be early, never late
---   KEYS[7] timers        prefix  of one zset a quota: reservation id by deadline, "+<seq>:<places>" by return time
+--   KEYS[7] timers        zset    all of score 0, in the order of their text: quota's number, time, what for (timer_of)
 --   KEYS[8] tombstones    zset    ended reservation by the time it ended
 --   KEYS[9] journal       stream  one entry a batch, id <epoch>-<last seq>
+--   KEYS[10] names        hash    quota's number -> quota
 --
 -- Arguments:
 --   ARGV[1] epoch   the lineage that the caller believes in
@@ -21,28 +22,38 @@
 -- Nothing is written before every item of the batch is decided: Lua errors do not roll back. Items change tables in
 -- memory, so that each sees the ones before it; commit() then writes each key once.
 
-local KEY_COUNT = 9
+local KEY_COUNT = 10
 local ARG_COUNT = 2
 local CHUNK = 4000 -- arguments in one call; Lua's unpack() fails near 8000
 local TIMERS_MAX = 2000 -- timers that one quota may have processed within one batch
+local FORM = '2' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
+local TIMER_HEAD = 6 + 11 -- digits of a quota's number and of a time
+local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
 local Q = {
   capacity = 1, opens_at = 2, closes_at = 3, cancel_until = 4, hold = 5, return_min = 6, return_max = 7, closed = 8,
   held = 9, confirmed = 10, returning = 11, version = 12,
+  number = 13, -- stands for the quota in reservations and timers
+  due = 14, -- the time in `due`, 0 when it is not there
 }
 local QUOTA_TERMS = 8 -- the first fields of Q are what staff decide
-local R = { state = 1, quota = 2, fingerprint = 3, deadline = 4, held_seq = 5, seq = 6, reference = 7, first_person = 8 }
+local R = {
+  state = 1, number = 2, fingerprint = 3, deadline = 4, held_seq = 5,
+  later = 6, -- seq of its last change, counted from held_seq
+  reference = 7, first_person = 8,
+}
 local HELD, CONFIRMED, RELEASED, EXPIRED, CANCELLED = 'h', 'c', 'r', 'x', 'k'
 
 local function integer(number)
   return string.format('%.0f', number)
 end
 
+-- What `meta` names when this run of the server was owned, and what is stored has the form that is read here.
 -- Asked for once in each run of the server, since it costs as much as a claim: another run has another Lua state.
 local run_id
 
 local function server_run_id()
-  run_id = run_id or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  run_id = run_id or FORM .. ':' .. string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
   return run_id
 end
 
@@ -57,7 +68,7 @@ local function begin(keys, args)
   assert(#args == ARG_COUNT, 'expected ' .. ARG_COUNT .. ' arguments, got ' .. #args)
   local key = {
     meta = keys[1], quotas = keys[2], facts = keys[3], reservations = keys[4], persons = keys[5], due = keys[6],
-    timers = keys[7], tombstones = keys[8], journal = keys[9],
+    timers = keys[7], tombstones = keys[8], journal = keys[9], names = keys[10],
   }
   local meta = redis.call('HMGET', key.meta, 'epoch', 'seq', 'chain', 'run_id')
   return {
@@ -66,9 +77,9 @@ local function begin(keys, args)
     believed_epoch = args[1],
     epoch = meta[1] or '0', seq = tonumber(meta[2] or 0), chain = meta[3] or '', run_id = meta[4],
     now = now_ms(),
-    quotas = {}, reservations = {}, persons = {}, facts = {}, -- read; false where the key has no such field
-    changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {},
-    timers_added = {}, timers_removed = {}, due_earlier = {}, due_stale = {}, timers_run = {},
+    quotas = {}, reservations = {}, persons = {}, facts = {}, names = {}, -- read; false where the key has no such field
+    changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
+    timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
     entombed = {}, forgotten = {}, events = {},
   }
 end
@@ -109,21 +120,40 @@ local function read_packed(cache, key, field)
   return value
 end
 
--- For commands whose items start with a reservation id.
-local function prepare_by_id(call)
-  local ids = {}
-  for _, item in ipairs(call.items) do
-    ids[#ids + 1] = item[1]
-  end
-  preload(call.reservations, call.key.reservations, ids)
-end
-
 local function get_quota(call, id)
   return read_packed(call.quotas, call.key.quotas, id)
 end
 
 local function get_reservation(call, id)
   return read_packed(call.reservations, call.key.reservations, id)
+end
+
+local function quota_id_of(call, reservation)
+  local number = reservation[R.number]
+  local id = call.names[number]
+  if id == nil then
+    id = redis.call('HGET', call.key.names, number)
+    call.names[number] = id
+  end
+  return id
+end
+
+-- For commands whose items start with a reservation id.
+local function prepare_by_id(call)
+  local ids, numbers, quotas = {}, {}, {}
+  for index, item in ipairs(call.items) do
+    ids[index] = item[1]
+  end
+  preload(call.reservations, call.key.reservations, ids)
+  for _, id in ipairs(ids) do
+    local reservation = get_reservation(call, id)
+    numbers[#numbers + 1] = reservation and reservation[R.number] or nil
+  end
+  preload(call.names, call.key.names, numbers)
+  for index, number in ipairs(numbers) do
+    quotas[index] = call.names[number]
+  end
+  preload(call.quotas, call.key.quotas, quotas)
 end
 
 local function get_live_id(call, person)
@@ -139,6 +169,10 @@ local function places_of(reservation)
   return #reservation - R.first_person + 1
 end
 
+local function seq_of(reservation)
+  return reservation[R.held_seq] + reservation[R.later]
+end
+
 local function remaining_of(quota)
   return quota[Q.capacity] - quota[Q.held] - quota[Q.confirmed] - quota[Q.returning]
 end
@@ -150,26 +184,25 @@ local function record(call, event)
   return call.seq
 end
 
-local function push(map, name, value, other)
-  local list = map[name]
-  if not list then
-    list = {}
-    map[name] = list
-  end
-  list[#list + 1] = value
-  if other then
-    list[#list + 1] = other
+-- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
+-- it is for: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota stand together, the
+-- earliest first, and the text of a hold's timer follows from its record.
+local function timer_of(quota, at, what)
+  return string.format('%06x%011x', quota[Q.number], at) .. what
+end
+
+local function set_timer(call, quota_id, quota, at, what)
+  local added = call.timers_added
+  added[#added + 1] = '0'
+  added[#added + 1] = timer_of(quota, at, what)
+  if quota[Q.due] == 0 or at < quota[Q.due] then
+    quota[Q.due] = at
+    call.due_changed[quota_id] = true
   end
 end
 
-local function set_timer(call, quota_id, member, at)
-  if call.last_at ~= at then -- most of a batch end at the same moment
-    call.last_at, call.last_score = at, integer(at)
-  end
-  push(call.timers_added, quota_id, call.last_score, member)
-  if not call.due_earlier[quota_id] or call.due_earlier[quota_id] > at then
-    call.due_earlier[quota_id] = at
-  end
+local function stop_timer(call, quota, at, what)
+  call.timers_removed[#call.timers_removed + 1] = timer_of(quota, at, what)
 end
 
 -- When a given-back place can be claimed again; 0 = at once. The delay comes from the chain, which nobody outside can
@@ -182,18 +215,18 @@ local function give_back(call, quota_id, quota, places)
   local at = call.now + quota[Q.return_min]
     + math.floor(draw * (quota[Q.return_max] - quota[Q.return_min] + 1))
   quota[Q.returning] = quota[Q.returning] + places
-  set_timer(call, quota_id, '+' .. integer(call.seq + 1) .. ':' .. integer(places), at)
+  set_timer(call, quota_id, quota, at, '+' .. integer(call.seq + 1) .. ':' .. integer(places))
   return at
 end
 
 -- Ends a live reservation: frees its persons, gives its places back, leaves a tombstone for replays.
 local function end_reservation(call, id, reservation, state)
-  local quota_id = reservation[R.quota]
+  local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
   local places = places_of(reservation)
   if reservation[R.state] == HELD then
     quota[Q.held] = quota[Q.held] - places
-    push(call.timers_removed, quota_id, id)
+    stop_timer(call, quota, reservation[R.deadline], id)
   else
     quota[Q.confirmed] = quota[Q.confirmed] - places
   end
@@ -203,10 +236,11 @@ local function end_reservation(call, id, reservation, state)
   end
   local returns_at = give_back(call, quota_id, quota, places)
   reservation[R.state] = state
-  reservation[R.seq] = record(call, { 'e', state, id, quota_id, places, returns_at })
+  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at }) - reservation[R.held_seq]
   call.changed_quotas[quota_id] = true
   call.changed_reservations[id] = true
-  push(call.entombed, 'all', integer(call.now), id)
+  call.entombed[#call.entombed + 1] = integer(call.now)
+  call.entombed[#call.entombed + 1] = id
 end
 
 local function is_overdue(call, reservation)
@@ -220,28 +254,29 @@ local function run_timers(call, quota_id, most)
   local expired, returned = 0, 0
   local already = call.timers_run[quota_id] or 0
   call.timers_run[quota_id] = already
-  call.due_stale[quota_id] = true
   local quota = get_quota(call, quota_id)
   if not quota then
     return expired, returned
   end
   local members = redis.call(
-    'ZRANGEBYSCORE', call.key.timers .. quota_id, '-inf', integer(call.now), 'LIMIT', integer(already), integer(most)
+    'ZRANGEBYLEX', call.key.timers, '[' .. timer_of(quota, 0, ''), '(' .. timer_of(quota, call.now + 1, ''),
+    'LIMIT', integer(already), integer(most)
   )
   call.timers_run[quota_id] = already + #members
   for _, member in ipairs(members) do
-    local places = tonumber(string.match(member, '^%+%d+:(%d+)$'))
-    push(call.timers_removed, quota_id, member) -- whatever it was for, its moment has passed
+    local id = string.sub(member, TIMER_HEAD + 1)
+    local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
+    call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
     if places then
       quota[Q.returning] = quota[Q.returning] - places
       call.changed_quotas[quota_id] = true
       record(call, { 'r', quota_id, places })
       returned = returned + 1
     else
-      local reservation = get_reservation(call, member)
+      local reservation = get_reservation(call, id)
       -- It may have been ended earlier in this very batch.
       if reservation and is_overdue(call, reservation) then
-        end_reservation(call, member, reservation, EXPIRED)
+        end_reservation(call, id, reservation, EXPIRED)
         expired = expired + 1
       end
     end
@@ -250,29 +285,17 @@ local function run_timers(call, quota_id, most)
 end
 
 -- The answer that describes a reservation.
-local function describe(outcome, seq, reservation, state)
+local function describe(call, outcome, seq, reservation, state)
   return {
-    outcome, seq, state or reservation[R.state], reservation[R.quota], places_of(reservation), reservation[R.deadline],
+    outcome, seq, state or reservation[R.state], quota_id_of(call, reservation), places_of(reservation),
+    reservation[R.deadline],
   }
 end
 
 -- Writing: each key once, in chunks that unpack() can take.
-local function call_in_chunks(command, key, values, ...)
-  if #values == 0 then
-    return
-  end
-  if #values <= CHUNK and select('#', ...) == 0 then
-    redis.call(command, key, unpack(values))
-    return
-  end
-  local options = { ... }
+local function call_in_chunks(command, key, values)
   for first = 1, #values, CHUNK do
-    local last = math.min(first + CHUNK - 1, #values)
-    local arguments = { unpack(options) }
-    for index = first, last do
-      arguments[#arguments + 1] = values[index]
-    end
-    redis.call(command, key, unpack(arguments))
+    redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
   end
 end
 
@@ -291,28 +314,38 @@ local function write_hash(key, changed, current)
   call_in_chunks('HDEL', key, delete)
 end
 
+-- The time of a quota's earliest stored timer, 0 when it has none.
+local function first_timer_at(call, quota)
+  local from = string.format('%06x', quota[Q.number])
+  local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
+  return first and tonumber(string.sub(first, 7, TIMER_HEAD), 16) or 0
+end
+
+-- `due` and the quota's record say the same time. Where timers ran, the earliest one is another; elsewhere the time may
+-- be early, which costs one look and no more.
 local function write_timers(call)
-  for quota_id, members in pairs(call.timers_removed) do
-    call_in_chunks('ZREM', call.key.timers .. quota_id, members)
+  call_in_chunks('ZADD', call.key.timers, call.timers_added)
+  call_in_chunks('ZREM', call.key.timers, call.timers_removed)
+  for quota_id in pairs(call.timers_run) do
+    local quota = get_quota(call, quota_id)
+    if quota then
+      quota[Q.due] = first_timer_at(call, quota)
+      call.changed_quotas[quota_id] = true
+    end
+    call.due_changed[quota_id] = true
   end
-  for quota_id, scores in pairs(call.timers_added) do
-    call_in_chunks('ZADD', call.key.timers .. quota_id, scores)
-  end
-  local earlier = {}
-  for quota_id, at in pairs(call.due_earlier) do
-    earlier[#earlier + 1] = integer(at)
-    earlier[#earlier + 1] = quota_id
-  end
-  call_in_chunks('ZADD', call.key.due, earlier, 'LT')
-  -- Where timers ran, the earliest one is another; elsewhere `due` may be early, which costs one look and no more.
-  for quota_id in pairs(call.due_stale) do
-    local first = redis.call('ZRANGE', call.key.timers .. quota_id, '0', '0', 'WITHSCORES')
-    if first[2] then
-      redis.call('ZADD', call.key.due, first[2], quota_id)
+  local due, none_due = {}, {}
+  for quota_id in pairs(call.due_changed) do
+    local quota = get_quota(call, quota_id)
+    if quota and quota[Q.due] > 0 then
+      due[#due + 1] = integer(quota[Q.due])
+      due[#due + 1] = quota_id
     else
-      redis.call('ZREM', call.key.due, quota_id)
+      none_due[#none_due + 1] = quota_id
     end
   end
+  call_in_chunks('ZADD', call.key.due, due)
+  call_in_chunks('ZREM', call.key.due, none_due)
 end
 
 local function append_to_journal(call)
@@ -333,12 +366,16 @@ local function commit(call)
   if #call.events > 0 then
     append_to_journal(call)
   end
+  if call.numbers_given then
+    redis.call('HSET', call.key.meta, 'numbers', integer(call.numbers_given))
+  end
   write_timers(call)
   write_hash(call.key.quotas, call.changed_quotas, call.quotas)
   write_hash(call.key.facts, call.changed_facts, call.facts)
+  write_hash(call.key.names, call.changed_names, call.names)
   write_hash(call.key.reservations, call.changed_reservations, call.reservations)
   write_hash(call.key.persons, call.changed_persons, call.persons)
-  call_in_chunks('ZADD', call.key.tombstones, call.entombed.all or {})
+  call_in_chunks('ZADD', call.key.tombstones, call.entombed)
   call_in_chunks('HDEL', call.key.reservations, call.forgotten)
   call_in_chunks('ZREM', call.key.tombstones, call.forgotten)
 end
