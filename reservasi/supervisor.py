@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -109,7 +109,7 @@ class Role:
                 stderr=output,
                 env={**os.environ, **self.env},
                 start_new_session=True,  # Ctrl-C in a terminal is for us; members are stopped in order
-                preexec_fn=dies_with_us(signal.SIGTERM),  # noqa: PLW1509  # one prctl, loaded before
+                preexec_fn=_before_exec(),  # noqa: PLW1509  # two system calls, loaded before
             )
 
     async def _end_orphans(self, grace_s: float) -> None:
@@ -125,6 +125,17 @@ class Role:
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def _before_exec() -> Callable[[], None]:
+    """Tie a role to our life, and hold SIGHUP back until it can take it: by default it ends who is still starting."""
+    tie = dies_with_us(signal.SIGTERM)
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        tie()
+
+    return prepare
+
+
 class Supervisor:
     """Starts members in the order of the calls and keeps them alive; leaving the block stops them in reverse order."""
 
@@ -132,6 +143,7 @@ class Supervisor:
         self._limits = limits or RestartLimits()
         self._members: list[Member] = []
         self._watches: list[asyncio.Task[None]] = []
+        self._renewals: dict[str, asyncio.Event] = {}  # by member: set while it is to be started anew
 
     async def __aenter__(self) -> "Supervisor":
         return self
@@ -150,6 +162,7 @@ class Supervisor:
         self._members.append(member)  # first, so that a start that is interrupted is stopped as well
         await member.start()
         log.info("member_started", member=member.name, pid=member.pid)
+        self._renewals[member.name] = asyncio.Event()
         self._watches.append(asyncio.create_task(self._keep_alive(member), name=f"watch {member.name}"))
 
     async def run_until(self, stop: asyncio.Event) -> None:
@@ -172,6 +185,11 @@ class Supervisor:
             if member.name == name and member.pid is not None:
                 os.kill(member.pid, received)
 
+    def renew(self, name: str) -> None:
+        """Have a member stopped, as gently as at the end, and started again; returns at once, it is no crash."""
+        if name in self._renewals:
+            self._renewals[name].set()
+
     async def stop(self) -> None:
         """Stop watching, then stop every member, the last one started first."""
         for watch in self._watches:
@@ -191,9 +209,8 @@ class Supervisor:
         """Restart a member whenever it ends, until it has ended too often."""
         crashes: deque[float] = deque(maxlen=self._limits.crashes_max + 1)
         while True:
-            reason = f"ended with {await member.wait()}"
-            started = False
-            while not started:
+            reason = await self._ended_or_renewed(member)
+            while reason is not None:
                 crashes.append(time.monotonic())
                 log.warning("member_ended", member=member.name, reason=reason)
                 await asyncio.sleep(self._delay_s(crashes, member, reason))
@@ -202,8 +219,28 @@ class Supervisor:
                 except ReservasiError as error:
                     reason = str(error)
                 else:
-                    started = True
+                    reason = None
                     log.info("member_restarted", member=member.name, pid=member.pid)
+
+    async def _ended_or_renewed(self, member: Member) -> str | None:
+        """Why the member must be started; None once it was started anew because somebody asked for it."""
+        ended = asyncio.ensure_future(member.wait())
+        asked = asyncio.ensure_future(self._renewals[member.name].wait())
+        try:
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return f"ended with {ended.result()}"
+        finally:
+            ended.cancel()
+            asked.cancel()
+        self._renewals[member.name].clear()
+        await member.stop()
+        try:
+            await member.start()
+        except ReservasiError as error:
+            return str(error)
+        log.info("member_renewed", member=member.name, pid=member.pid)
+        return None
 
     def _delay_s(self, crashes: deque[float], member: Member, reason: str) -> float:
         """How long to wait before the next start; gives up when there were too many in the window."""

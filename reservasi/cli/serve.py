@@ -2,6 +2,8 @@
 
 Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
 stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
+At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` is told to stop
+by SIGTERM, finishes its batch, and is started again by whoever runs it.
 """
 
 import asyncio
@@ -22,7 +24,8 @@ from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
 from reservasi.bootstrap import open_front, open_worker
-from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, configured, run, run_app
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run, run_app
+from reservasi.cli.reloading import Read, begin, read_again
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
 from reservasi.front.rolling import FrontProcess, RollingArbiter
@@ -44,8 +47,9 @@ Processes = Annotated[
 class Fronts(BaseApplication):
     """Gunicorn with our settings in place of its own files and flags."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, read: Read) -> None:
         self._settings = settings
+        self._read = read
         super().__init__()
 
     def load_config(self) -> None:
@@ -68,6 +72,16 @@ class Fronts(BaseApplication):
         for name, value in values.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
+
+    def reload(self) -> None:
+        """Read the settings again, for the fronts that are started from now on.
+
+        Raises:
+            ConfigurationError: they cannot be used; the former ones stay.
+        """
+        self._settings = read_again(self._settings, self._read)
+        raise_open_files(self._settings.connections_max)
+        super().reload()
 
     def run(self) -> None:
         """Run the fronts until we are told to stop; SIGHUP replaces them one by one."""
@@ -121,7 +135,7 @@ def api(
     as_json: AsJson = False,
 ) -> None:
     """Run the HTTP fronts alone; a worker must run somewhere, or confirmations stay "confirming"."""
-    settings = configured(
+    settings, read = begin(
         host=host,
         port=port,
         admin_port=admin_port,
@@ -133,7 +147,7 @@ def api(
     )
     _share_metrics()
     raise_open_files(settings.connections_max)
-    Fronts(settings).run()
+    Fronts(settings, read).run()
 
 
 def worker(
@@ -144,7 +158,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Run the recorder: journal to PostgreSQL, expired holds, ownership of the ledger. Several are safe."""
-    settings = configured(
+    settings, _ = begin(
         worker_admin_port=admin_port,
         data_dir=data_dir,
         redis_url=redis_url,

@@ -1,4 +1,8 @@
-"""`reservasi up`: the whole service on one machine, from nothing to an address that answers."""
+"""`reservasi up`: the whole service on one machine, from nothing to an address that answers.
+
+At SIGHUP it reads its settings again (`reloading.py` says which may change), has the fronts replaced one by one, and
+has the worker finish its batch and start anew; confirmations meanwhile wait, or answer 202 and are recorded later.
+"""
 
 import asyncio
 import datetime as dt
@@ -9,6 +13,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +34,7 @@ from reservasi.cli.output import (
     warn,
 )
 from reservasi.cli.programs import DAYS_DEFAULT, import_program
+from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
 from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
 from reservasi.cli.staff import add_staff
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
@@ -38,13 +44,14 @@ from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.model import StaffRole
 from reservasi.programs import Program, read_program
 from reservasi.records import upgrades
-from reservasi.settings import Settings
+from reservasi.settings import Settings, load
 from reservasi.supervisor import Role, Supervisor
 
 PROGRAMS_DIR = Path("config/programs")
 STAFF_KEY_FILE = "staff-api-key"
 DEMO_STAFF = "demo"
 FRONTS = "fronts"
+WORKER = "worker"
 STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
 
 
@@ -58,13 +65,14 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."""
-    settings = configured(host=host, port=port, admin_port=admin_port, processes=processes, data_dir=data_dir)
+    flags = {"host": host, "port": port, "admin_port": admin_port, "processes": processes, "data_dir": data_dir}
+    settings = configured(**flags)
     programs = _demo_programs() if demo else []
     try:
         _refuse_taken_ports(settings)
         embedded = not (settings.redis_url and settings.postgres_dsn)
         with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
-            run(_up(settings, programs, as_json=as_json))
+            run(_up(_Processes(settings, partial(load, **flags)), programs, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
@@ -90,7 +98,36 @@ def _refuse_taken_ports(settings: Settings) -> None:
                 raise EmbeddedServerError(message) from error
 
 
-async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> None:
+class _Processes:
+    """The worker and the fronts, and the settings that they run under."""
+
+    def __init__(self, settings: Settings, read: Read) -> None:
+        self.settings = settings
+        self.roles = roles(settings, _environment(settings))
+        self._read = read
+
+    def prepare(self) -> None:
+        """Make what they find when they start."""
+        metrics = _metrics_dir(self.settings)
+        shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
+        metrics.mkdir(mode=0o700)
+        hand_out(self.settings)
+
+    def renew(self, supervisor: Supervisor) -> None:
+        """Read the settings again, and have everything that runs under them replaced; or say why not."""
+        try:
+            self.settings = read_again(self.settings, self._read)
+            hand_out(self.settings)
+        except ConfigurationError as error:
+            refused(error)
+            return
+        for role in self.roles:
+            role.stop_timeout_s = self.settings.shutdown_timeout_s + STOP_MARGIN_S
+        supervisor.pass_on(FRONTS, signal.SIGHUP)
+        supervisor.renew(WORKER)
+
+
+async def _up(processes: _Processes, programs: list[Program], *, as_json: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for received in (signal.SIGTERM, signal.SIGINT):
@@ -100,14 +137,14 @@ async def _up(settings: Settings, programs: list[Program], *, as_json: bool) -> 
         supervisor = await stack.enter_async_context(Supervisor())
 
         def hang_up() -> None:
-            """Replace the fronts one by one; or stop, when it is the terminal that has hung up."""
+            """Reload; or stop, when it is the terminal that has hung up."""
             if in_terminal and not _has_terminal():
                 stop.set()
             else:
-                supervisor.pass_on(FRONTS, signal.SIGHUP)
+                processes.renew(supervisor)
 
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        work = asyncio.create_task(_start(supervisor, settings, programs, as_json=as_json))
+        work = asyncio.create_task(_start(supervisor, processes, programs, as_json=as_json))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -127,14 +164,16 @@ def _has_terminal() -> bool:
     return True
 
 
-async def _start(supervisor: Supervisor, settings: Settings, programs: list[Program], *, as_json: bool) -> None:
+async def _start(supervisor: Supervisor, processes: _Processes, programs: list[Program], *, as_json: bool) -> None:
     """Stores first, then the schema, then the processes; the demo's programs while those come up."""
+    settings = processes.settings
     await _start_stores(supervisor, settings)
     with err.status("schema"):
         await upgrades.upgrade(postgres_dsn(settings))
     async with open_operations(settings) as operations:  # makes the key ring of a new deployment
         fenced = await _load_demo(operations, programs, quiet=as_json) if programs else []
-    for role in roles(settings, _environment(settings)):
+    processes.prepare()
+    for role in processes.roles:
         await supervisor.start(role)
     with err.status("fronts"):
         # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
@@ -150,7 +189,7 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Rol
     command = (sys.executable, "-m", "reservasi.cli.serve")
     stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
     return (
-        Role(name="worker", argv=(*command, "worker"), env=alone, stop_timeout_s=stop_timeout_s),
+        Role(name=WORKER, argv=(*command, "worker"), env=alone, stop_timeout_s=stop_timeout_s),
         Role(name=FRONTS, argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
     )
 
@@ -196,16 +235,12 @@ async def _load_demo(operations: Operations, programs: list[Program], *, quiet: 
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    """The children's settings: exactly ours, whichever way we got them."""
-    metrics = Places.of(settings.data_dir).data_dir / "metrics"
-    shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
-    metrics.mkdir(mode=0o700)
-    environment = {MULTIPROCESS_DIR_VARIABLE: str(metrics)}
-    for name, value in settings.model_dump(mode="json").items():
-        environment[f"RESERVASI_{name.upper()}"] = "" if value is None else str(value)
-    if settings.secrets_file is None:
-        environment["RESERVASI_SECRETS_FILE"] = str(settings.secrets_path)
-    return environment
+    """What tells the children where they find their settings, which are exactly ours, and where they count."""
+    return {MULTIPROCESS_DIR_VARIABLE: str(_metrics_dir(settings)), HANDED_VARIABLE: str(handed_path(settings))}
+
+
+def _metrics_dir(settings: Settings) -> Path:
+    return Places.of(settings.data_dir).data_dir / "metrics"
 
 
 def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:

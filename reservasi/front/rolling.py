@@ -1,6 +1,7 @@
 """Gunicorn's reload, made rolling: a new front serves before an old one is told to end."""
 
 import mmap
+import os
 import signal
 import time
 from typing import Any, ClassVar
@@ -9,11 +10,13 @@ import structlog
 from aiohttp.worker import GunicornUVLoopWebWorker
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
+from gunicorn.systemd import sd_notify
 
-log = structlog.get_logger()
+from reservasi.errors import ConfigurationError
 
 LOOK_S = 0.05  # how often the fronts are looked at while one of them starts or ends
 RETRY_S = 1.0  # from a front that failed to start to the next try
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"  # where systemd wants to hear that the service is ready
 
 
 class FrontProcess(GunicornUVLoopWebWorker):
@@ -43,11 +46,28 @@ class RollingArbiter(Arbiter):
         self._old_age = 0  # fronts up to this age are to be replaced
         self._leaving: set[int] = set()
         self._not_before = 0.0
+        self._announced = False
         super().__init__(app)
 
+    def start(self) -> None:
+        """Listen, without saying yet that we are ready: a front must serve first."""
+        socket = os.environ.pop(NOTIFY_VARIABLE, None)
+        super().start()
+        if socket is not None:
+            os.environ[NOTIFY_VARIABLE] = socket
+
+    def init_signals(self) -> None:
+        """From here on SIGHUP replaces the fronts; whoever started us may have held it back until now."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
     def reload(self) -> None:
-        """Replace every front, under the settings that the service was started with; returns at once."""
-        self.app.reload()
+        """Replace every front, under settings that are read again; when they are refused, nothing happens."""
+        try:
+            self.app.reload()
+        except ConfigurationError as error:
+            structlog.get_logger().error("settings_refused", reason=str(error))
+            return
         self.setup(self.app)
         self._old_age = self.worker_age
 
@@ -64,6 +84,9 @@ class RollingArbiter(Arbiter):
             for _ in range(lacking):
                 self.spawn_worker()
         serving = sorted((front.age, pid) for pid, front in staying.items() if front.serves)
+        if not self._announced and len(serving) >= self.num_workers:
+            self._announced = True
+            sd_notify("READY=1\nSTATUS=all fronts serve", self.log)  # type: ignore[arg-type]  # set up long ago
         for _, pid in serving[: max(0, len(serving) - self.num_workers)]:
             self._leaving.add(pid)
             self.kill_worker(pid, signal.SIGTERM)
@@ -75,7 +98,7 @@ class RollingArbiter(Arbiter):
         except HaltServer:
             if not any(front.serves for front in self.WORKERS.values()):
                 raise
-            log.error("front_failed_to_start")  # noqa: TRY400  # it has told why itself
+            structlog.get_logger().error("front_failed_to_start")  # it has told why itself
             self._not_before = time.monotonic() + RETRY_S
 
     def wait_for_signals(self, timeout: float | None = 1.0) -> list[int]:

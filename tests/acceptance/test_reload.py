@@ -1,70 +1,265 @@
-"""Fronts are replaced one by one at SIGHUP, without a failed request, and one that is killed is replaced."""
+"""Fronts are replaced one by one at SIGHUP: every call is answered, every counter counts on, and one killed is replaced."""
 
+import asyncio
 import http.client
-import os
-import signal
+import json
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.checker import check
+from loadtest.people import person
 from loadtest.program import PROGRAM
 from loadtest.service import Part, Service, running_service, wait_for
+from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
 
-FRONTS = 2
-WAIT_S = 30.0
+QUOTAS = 2
+PLACES = 5000  # in each; more than are claimed here
+CLAIMERS = 4
+READERS = 2
+PAUSE_S = 0.02  # of a caller between two calls, so that the machine's other work goes on
+AVAILABILITY = f"/v1/availability?program={PROGRAM}"
+Route = tuple[str, str, str]
 
 
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running_service(quotas=QUOTAS, places=PLACES, processes=FRONTS) as running:
+        yield running
 
 
-@contextmanager
-def reading(service: Service, answers: list[int], faults: list[str]) -> Iterator[None]:
-    """Read the availability over kept connections, without a pause and without a second try."""
-    stop = threading.Event()
+class Connection:
+    """A kept connection; it is only made anew after the server said that it would close, and no call is repeated."""
 
-    def read() -> None:
-        connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=10)
-        while not stop.is_set():
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+
+    def call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, Any]:
+        content = None if body is None else json.dumps(body)
+        self._connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+        with self._connection.getresponse() as response:
+            found = response.read()
+            return response.status, response.headers, json.loads(found)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass
+class Callers:
+    """People who claim, confirm and read without an end, and what they heard."""
+
+    service: Service
+    quotas: list[str]
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    held: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        works = [(self._claim, number) for number in range(CLAIMERS)] + [(self._read, 0)] * READERS
+        threads = [threading.Thread(target=self._go_on, args=work) for work in works]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _go_on(self, work: Any, first: int) -> None:
+        connection = Connection(self.service.url)
+        number = first
+        while not self._stop.is_set():
             try:
-                connection.request("GET", f"/v1/availability?program={PROGRAM}")
-                with connection.getresponse() as response:
-                    response.read()
-                    answers.append(response.status)
-            except (OSError, http.client.HTTPException) as error:
-                faults.append(repr(error))
+                work(connection, number)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.faults.append(repr(error))
                 connection.close()
+            number += CLAIMERS
+            time.sleep(PAUSE_S)
         connection.close()
 
-    readers = [threading.Thread(target=read) for _ in range(4)]
-    for reader in readers:
-        reader.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for reader in readers:
-            reader.join()
+    def _read(self, connection: Connection, _number: int) -> None:
+        self._heard("read", *connection.call("GET", AVAILABILITY)[:2])
+
+    def _claim(self, connection: Connection, number: int) -> None:
+        """A claim of a new person; every second is confirmed, every fifth tried again by a person who has one."""
+        body = {"quota": self.quotas[number % QUOTAS], "applicants": [person(number).applicant()]}
+        status, headers, held = connection.call(
+            "POST", "/v1/reservations", body, **{"Idempotency-Key": f"first-{number}"}
+        )
+        self._heard("claim", status, headers)
+        if status != 201:
+            return
+        self.held.append(held)
+        step = number // CLAIMERS
+        if step % 2:
+            path = f"/v1/reservations/{held['id']}/confirm"
+            self._heard("confirm", *connection.call("POST", path, {}, **bearer(held))[:2])
+        if step % 5 == 0:
+            again = connection.call("POST", "/v1/reservations", body, **{"Idempotency-Key": f"second-{number}"})
+            self._heard("claim again", *again[:2])
+
+    def _heard(self, what: str, status: int, headers: http.client.HTTPMessage) -> None:
+        self.answers[what, status] += 1
+        if status == 503 and headers["Retry-After"] is None:
+            self.faults.append(f"{what}: 503 without Retry-After")
 
 
-def test_fronts_are_replaced_one_by_one_and_every_request_is_answered() -> None:
-    answers: list[int] = []
-    faults: list[str] = []
-    with running_service(quotas=1, places=10, processes=FRONTS) as service:
-        with reading(service, answers, faults):
-            for told in ("fronts", "fronts", "up"):
-                before = set(service.pids(Part.FRONT))
-                fronts = parent_of(min(before))
-                os.kill(parent_of(fronts) if told == "up" else fronts, signal.SIGHUP)
-                wait_for(lambda before=before: replaced(service, before), WAIT_S, "not replaced")  # type: ignore[misc]
-        service.kill_and_wait(Part.FRONT)
-        wait_for(lambda: len(service.pids(Part.FRONT)) == FRONTS or None, WAIT_S, "the killed front is missed")
-    assert not faults
-    assert set(answers) == {200}
+def bearer(held: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {held['manage_token']}"}
 
 
-def replaced(service: Service, before: set[int]) -> bool | None:
-    now = service.pids(Part.FRONT)
-    assert len(now) >= FRONTS
-    return (len(now) == FRONTS and not before & set(now)) or None
+def test_no_claim_is_lost_while_fronts_and_worker_are_replaced(service: Service) -> None:
+    offered = service.get(AVAILABILITY)["quotas"]
+    callers = Callers(service, [quota["id"] for quota in offered])
+    with callers.calling():
+        for told in ("fronts", "up", "fronts"):
+            wait_for_more(callers)
+            worker = service.pids(Part.WORKER)
+            replace_fronts(service, told)
+            if told == "up":
+                wait_for(partial(is_another, service, worker), WAIT_S, "the worker goes on")
+        wait_for_more(callers)
+
+    assert not callers.faults
+    heard = {what: {status for said, status in callers.answers if said == what} for what, _ in callers.answers}
+    assert heard["read"] == {200}
+    assert 201 in heard["claim"] <= {201, 503}
+    assert heard["claim again"] <= {409, 503}
+    assert 200 in heard["confirm"] <= {200, 202, 503}
+    assert_all_kept(service, callers)
+
+
+def is_another(service: Service, worker: list[int]) -> bool | None:
+    now = service.pids(Part.WORKER)
+    return (len(now) == 1 and now != worker) or None
+
+
+def assert_all_kept(service: Service, callers: Callers) -> None:
+    """Each reservation that was promised is there, each counts once, and ledger and records tell the same."""
+
+    def states(part: list[dict[str, Any]]) -> list[tuple[int, str]]:
+        connection = Connection(service.url)
+        found = [connection.call("GET", f"/v1/reservations/{held['id']}", **bearer(held)) for held in part]
+        connection.close()
+        return [(status, body.get("status")) for status, _, body in found]
+
+    with ThreadPoolExecutor(CLAIMERS) as readers:
+        parts = [callers.held[number::CLAIMERS] for number in range(CLAIMERS)]
+        found = Counter(state for part in readers.map(states, parts) for state in part)
+    assert found.keys() <= {(200, "held"), (200, "confirmed")}
+    assert found[200, "confirmed"] >= callers.answers["confirm", 200] + callers.answers["confirm", 202]
+    taken = Counter(held["quota"] for held in callers.held)
+    unseen = "the fronts do not show what was taken"
+    wait_for(lambda: shown_taken(service) == taken or None, WAIT_S, unseen)
+    (finding,) = asyncio.run(check(service.redis_url, service.postgres_dsn))
+    assert finding.violations == ()
+    assert (finding.held, finding.confirmed) == (found[200, "held"], found[200, "confirmed"])
+
+
+def shown_taken(service: Service) -> Counter[str]:
+    quotas = service.get(AVAILABILITY)["quotas"]
+    return Counter({quota["id"]: quota["capacity"] - quota["remaining"] for quota in quotas})
+
+
+def test_counters_are_exact_over_all_fronts_and_those_that_are_gone(service: Service) -> None:
+    wanted = counted(service)
+    for number in range(4):  # before, after one reload, after another, after a kill
+        wanted += send_known_requests(service)
+        wait_for(partial(tells, service, wanted), WAIT_S, "the counters do not tell what was sent")
+        assert set(service.pids(Part.FRONT)) <= fronts_that_counted(service)
+        if number < 2:
+            replace_fronts(service, "fronts")
+        else:
+            service.kill_and_wait(Part.FRONT)
+        assert counted(service) == wanted
+    fronts = service.pids(Part.FRONT)
+    gauges = {pid_of(path) for path in metrics_dir(service).glob("gauge_live*.db")}
+    assert gauges <= {*fronts, parent_of(fronts[0])}
+
+
+def send_known_requests(service: Service) -> Counter[Route]:
+    """Some of each kind until every front has counted some; what the counters must tell of them."""
+    sent: Counter[Route] = Counter()
+    number = 0
+    while number < 5 or not set(service.pids(Part.FRONT)) <= fronts_that_counted(service):
+        number += 1
+        assert number < 200, "a front serves nobody"
+        connection = Connection(service.url)
+        for _ in range(number % 10):
+            assert connection.call("GET", AVAILABILITY)[0] == 200
+            sent["/v1/availability", "GET", "2xx"] += 1
+        assert connection.call("GET", f"/v1/reservations/{'a' * 26}", Authorization="Bearer none")[0] == 404
+        sent["/v1/reservations/{id}", "GET", "4xx"] += 1
+        assert connection.call("POST", "/v1/reservations", {}, **{"Idempotency-Key": "wrong-1"})[0] == 422
+        sent["/v1/reservations", "POST", "4xx"] += 1
+        connection.close()
+    return sent
+
+
+def counted(service: Service) -> Counter[Route]:
+    connection = http.client.HTTPConnection(service.admin_url.removeprefix("http://"), timeout=10)
+    connection.request("GET", "/metrics")
+    with connection.getresponse() as response:
+        families = list(text_string_to_metric_families(response.read().decode()))
+    connection.close()
+    (requests,) = [family for family in families if family.name == "reservasi_requests"]
+    samples = [sample for sample in requests.samples if sample.name == "reservasi_requests_total"]
+    labels = [(each.labels["route"], each.labels["method"], each.labels["outcome"]) for each in samples]
+    return Counter(dict(zip(labels, [int(sample.value) for sample in samples], strict=True)))
+
+
+def tells(service: Service, wanted: Counter[Route]) -> bool | None:
+    return counted(service) == wanted or None
+
+
+def fronts_that_counted(service: Service) -> set[int]:
+    """Processes, also those that are gone, that have counted a request."""
+    found = set()
+    for path in metrics_dir(service).glob("counter_*.db"):
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+            if value and "reservasi_requests_total" in key:
+                found.add(pid_of(path))
+    return found
+
+
+def pid_of(path: Path) -> int:
+    """Whose file of metrics it is."""
+    return int(path.stem.rpartition("_")[2])
+
+
+def metrics_dir(service: Service) -> Path:
+    return service.data_dir / "metrics"
+
+
+def test_a_killed_front_is_replaced_and_the_other_one_goes_on(service: Service) -> None:
+    killed, successor = service.kill_and_wait(Part.FRONT)
+    assert killed != successor
+    for _ in range(20):  # a connection that the dead one had is gone, so each call has its own
+        connection = Connection(service.url)
+        assert connection.call("GET", AVAILABILITY)[0] == 200
+        connection.close()
+    wait_for(lambda: len(service.pids(Part.FRONT)) == FRONTS or None, WAIT_S, "the killed front is missed")
+
+
+def wait_for_more(callers: Callers) -> None:
+    """Let them go on, so that calls are under way when something is done next."""
+    enough = len(callers.held) + 50
+    wait_for(lambda: len(callers.held) >= enough or None, WAIT_S, "nobody gets a place any more")

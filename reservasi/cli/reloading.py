@@ -1,0 +1,132 @@
+"""Settings that are read again while the service runs: at SIGHUP the file counts anew, flags and environment stay.
+
+What a process is built around cannot change under it and waits for a restart (`NEEDS_RESTART`): addresses and ports,
+the length of the listening socket's queue, stores, key ring, directory and account, and the time that embedded servers
+get to start. Everything else holds for the fronts that a reload starts, and for the worker that `up` starts again.
+
+`up` reads for all of its processes and hands them what it found, in a file of the data directory, so that worker and
+fronts run under the same settings, and so that a configuration file that was broken meanwhile does not keep away a
+process that is started again after a crash.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from reservasi import logs
+from reservasi.cli.output import configured
+from reservasi.embedded import Places
+from reservasi.errors import ConfigurationError
+from reservasi.settings import CONFIG_FILE, Settings, load
+
+HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file in which `up` hands out what it read
+HANDED_FILE = "settings.json"
+NEEDS_RESTART = (
+    "data_dir",
+    "host",
+    "port",
+    "admin_host",
+    "admin_port",
+    "worker_admin_port",
+    "backlog",
+    "redis_url",
+    "postgres_dsn",
+    "run_as",
+    "secrets_file",
+    "start_timeout_s",
+)
+Read = Callable[[], Settings]
+
+
+class _Handed(Settings):
+    """Settings that `up` has read already; neither environment nor file is asked again."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was handed out, and nothing else."""
+        return (init_settings,)
+
+
+def begin(**flags: object) -> tuple[Settings, Read]:
+    """The settings of this process, with logging set up after them, and how to read them again.
+
+    Raises:
+        ConfigurationError: what `up` handed out cannot be used.
+    """
+    if handed := os.environ.get(HANDED_VARIABLE):
+        read = partial(_read_handed, Path(handed))
+        settings = read()
+        logs.configure(settings.log_level, settings.log_format)
+        return settings, read
+    return configured(**flags), partial(load, **flags)
+
+
+def read_again(running: Settings, read: Read) -> Settings:
+    """The settings as they are to hold from now on, with what needs a restart left as it is, and said.
+
+    Raises:
+        ConfigurationError: they cannot be used; the running ones go on.
+    """
+    try:
+        found = read()
+    except OSError as error:
+        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error.strerror}") from error
+    names = [name for name in Settings.model_fields if getattr(found, name) != getattr(running, name)]
+    waiting = [name for name in names if name in NEEDS_RESTART]
+    settings = found.model_copy(update={name: getattr(running, name) for name in waiting})
+    logs.configure(settings.log_level, settings.log_format)
+    log = structlog.get_logger()  # one that knows the level and the format of a moment ago
+    if waiting:
+        log.warning("settings_need_restart", settings=waiting)
+    log.info("settings_read_again", changed=[name for name in names if name not in waiting])
+    return settings
+
+
+def refused(error: ConfigurationError) -> None:
+    """Say that the settings cannot be used, and that the service goes on under those that it has."""
+    structlog.get_logger().error("settings_refused", reason=str(error))
+
+
+def handed_path(settings: Settings) -> Path:
+    """Where `up` hands out settings."""
+    return Places.of(settings.data_dir).data_dir / HANDED_FILE
+
+
+def hand_out(settings: Settings) -> None:
+    """Write the settings for our processes to read; whole or not at all, and for our account only.
+
+    Raises:
+        ConfigurationError: the data directory cannot be written.
+    """
+    values = settings.model_dump(mode="json")
+    values["data_dir"] = str(Places.of(settings.data_dir).data_dir)
+    values["secrets_file"] = str(settings.secrets_path.absolute())
+    path = handed_path(settings)
+    new = path.with_suffix(".new")
+    try:
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(values, indent=1))
+        new.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _read_handed(path: Path) -> Settings:
+    try:
+        return _Handed(**json.loads(path.read_text()))
+    except (OSError, ValidationError, ValueError) as error:
+        raise ConfigurationError(f"{path}, handed out by up, cannot be used: {error}") from error
