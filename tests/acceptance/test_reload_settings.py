@@ -108,7 +108,9 @@ def test_what_is_handed_out_is_for_our_account_only(service: Service) -> None:
 
 
 @contextmanager
-def api_alone(service: Service, directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+def api_alone(
+    service: Service, directory: Path, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """`reservasi api` on the service's stores, in a directory of its own; process, address and log."""
     port, admin_port = free_port(), free_port()
     log = directory / "api.log"
@@ -118,14 +120,12 @@ def api_alone(service: Service, directory: Path) -> Iterator[tuple[subprocess.Po
         process = subprocess.Popen(
             [sys.executable, "-m", "reservasi.cli", *words],
             cwd=directory,
-            env={**own, "RESERVASI_RATE_NETWORK_BURST": "1000"},
+            env={**own, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
-        until(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/openapi.json"), "no api")
-        assert process.poll() is None, log.read_text()
         yield process, f"http://127.0.0.1:{port}", log
     finally:
         process.terminate()
@@ -153,8 +153,8 @@ def children(pid: int) -> set[int]:
 def test_api_alone_reads_its_file_again(service: Service, tmp_path: Path) -> None:
     file = File(tmp_path)
     file.write("processes = 1\n")
-    with api_alone(service, tmp_path) as (api, url, log):
-        until(lambda: len(children(api.pid)) == 1, "not one front")
+    with api_alone(service, tmp_path, RESERVASI_RATE_NETWORK_BURST="1000") as (api, url, log):
+        until(lambda: answers(url + AVAILABILITY), "no front answers")
         (first,) = children(api.pid)
         assert parent_of(first) == api.pid
 
@@ -175,3 +175,17 @@ def test_api_alone_reads_its_file_again(service: Service, tmp_path: Path) -> Non
         api.send_signal(signal.SIGHUP)
         until(lambda: len(now := children(api.pid)) == 1 and not now & two, "not one front again")
         assert asked_often(url + AVAILABILITY) == {200}
+
+
+def test_systemd_hears_that_fronts_serve_once_they_do(service: Service, tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(WAIT_S)
+        with api_alone(service, tmp_path, NOTIFY_SOCKET=str(path), RESERVASI_PROCESSES="2") as (api, url, _):
+            assert systemd.recv(1000).splitlines()[0] == b"READY=1"
+            assert len(children(api.pid)) == 2
+            assert status(url + AVAILABILITY) == 200
+            systemd.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                systemd.recv(1000)
