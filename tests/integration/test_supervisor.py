@@ -94,6 +94,58 @@ async def _value(url: str, key: str) -> object:
             await asyncio.sleep(0.01)
 
 
+async def test_a_member_is_renewed_gently_and_that_is_no_crash(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    role = sleeper("recorder", diary)
+    async with Supervisor(RestartLimits(crashes_max=0)) as supervisor:
+        await supervisor.start(role)
+        for times in range(1, 4):
+            await until(lambda times=times: lines(diary).count("recorder up") == times)  # type: ignore[misc]
+            former = role.pid
+            supervisor.renew("recorder")
+            supervisor.renew("nobody")
+            await until(lambda former=former: role.pid not in (None, former))  # type: ignore[misc]
+        await until(lambda: len(lines(diary)) == 7)
+    assert lines(diary) == ["recorder up", "recorder down"] * 4
+
+
+async def test_a_member_that_cannot_be_renewed_is_tried_again(tmp_path: Path) -> None:
+    command_path, started = tmp_path / "command", tmp_path / "started"
+    command_path.write_text(f"#!/bin/sh\ntouch {started}\nexec sleep 1000\n")
+    command_path.chmod(0o755)
+    role = Role(name="recorder", argv=(str(command_path),))
+    async with Supervisor(RestartLimits(delay_first_s=0.01, delay_max_s=0.02, crashes_max=10_000)) as supervisor:
+        await supervisor.start(role)
+        await until(started.exists)
+        command_path.chmod(0o644)
+        supervisor.renew("recorder")
+        await until(lambda: role.pid is None)
+        command_path.chmod(0o755)
+        await until(lambda: role.pid is not None)
+
+
+async def test_a_hang_up_waits_for_a_member_that_is_starting(tmp_path: Path) -> None:
+    diary, ready = tmp_path / "diary", tmp_path / "ready"
+    source = """
+        import pathlib, signal, sys
+        assert signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        pathlib.Path(sys.argv[2]).touch()
+        while signal.SIGHUP not in signal.sigpending():
+            pass
+        def hung_up(*_):
+            pathlib.Path(sys.argv[1]).write_text("hung up")
+        signal.signal(signal.SIGHUP, hung_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        signal.pause()
+    """
+    role = Role(name="fronts", argv=command(source, str(diary), str(ready)))
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(role)
+        await until(ready.exists)
+        supervisor.pass_on("fronts", signal.SIGHUP)
+        await until(lambda: lines(diary) == ["hung up"])
+
+
 async def test_a_crash_loop_ends_with_the_reason() -> None:
     role = Role(name="fronts", argv=command("import sys; sys.exit(7)"))
     async with Supervisor(QUICK) as supervisor:
