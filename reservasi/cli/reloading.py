@@ -2,7 +2,8 @@
 
 What a process is built around cannot change under it and waits for a restart (`NEEDS_RESTART`): addresses and ports,
 the length of the listening socket's queue, stores, key ring, directory and account, and the time that embedded servers
-get to start. Everything else holds for the fronts that a reload starts, and for the worker that `up` starts again.
+get to start. Everything else holds for the fronts that a reload starts, and for the worker that `up` starts again; what
+watches over them may go on to log at the level and in the format that it began with.
 
 `up` reads for all of its processes and hands them what it found, in a file of the data directory, so that worker and
 fronts run under the same settings, and so that a configuration file that was broken meanwhile does not keep away a

@@ -2,8 +2,8 @@
 
 Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
 stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
-At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` is told to stop
-by SIGTERM, finishes its batch, and is started again by whoever runs it.
+At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at
+SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it.
 """
 
 import asyncio
@@ -170,7 +170,7 @@ def worker(
 
 async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
-    for received in (signal.SIGTERM, signal.SIGINT):
+    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(received, stop.set)
     async with (
         open_worker(settings),

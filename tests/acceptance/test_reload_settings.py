@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,21 +112,27 @@ def api_alone(
     service: Service, directory: Path, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """`reservasi api` on the service's stores, in a directory of its own; process, address and log."""
-    port, admin_port = free_port(), free_port()
-    log = directory / "api.log"
+    port, log = free_port(), directory / "api.log"
+    words = ("api", "--port", str(port), "--admin-port", str(free_port()), "--data-dir", str(service.data_dir))
+    with alone(words, log, environment) as process:
+        yield process, f"http://127.0.0.1:{port}", log
+
+
+@contextmanager
+def alone(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that runs in the directory of its log."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RESERVASI_", "PROMETHEUS_"))}
-    words = ("api", "--port", str(port), "--admin-port", str(admin_port), "--json", "--data-dir", str(service.data_dir))
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "reservasi.cli", *words],
-            cwd=directory,
+            [sys.executable, "-m", "reservasi.cli", *words, "--json"],
+            cwd=log.parent,
             env={**own, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
-        yield process, f"http://127.0.0.1:{port}", log
+        yield process
     finally:
         process.terminate()
         process.wait(STOP_S)
@@ -189,3 +195,13 @@ def test_systemd_hears_that_fronts_serve_once_they_do(service: Service, tmp_path
             systemd.setblocking(False)
             with pytest.raises(BlockingIOError):
                 systemd.recv(1000)
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_ends_cleanly(service: Service, tmp_path: Path, told: signal.Signals) -> None:
+    port, log = free_port(), tmp_path / "worker.log"
+    words = ("worker", "--admin-port", str(port), "--data-dir", str(service.data_dir))
+    with alone(words, log, {}) as worker:
+        until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "no worker")
+        worker.send_signal(told)
+        assert worker.wait(STOP_S) == 0, log.read_text()

@@ -39,7 +39,7 @@ def test_both_kinds_of_process_have_a_unit() -> None:
     front, worker = map(service, UNITS)
     assert (front["ExecStart"], worker["ExecStart"]) == (f"{PROGRAM} api", f"{PROGRAM} worker")
     assert front["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert "ExecReload" not in worker  # SIGHUP would end it
+    assert "ExecReload" not in worker  # a restart loses nothing
     assert front["Type"] == "notify"
     fields = Settings.model_fields
     assert int(front["LimitNOFILE"]) > fields["connections_max"].default + 1024
