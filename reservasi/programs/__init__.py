@@ -3,6 +3,8 @@
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
 from reservasi.programs.program import (
+    RATE_PER_MIN_MAX,
+    AnnouncedRule,
     CancelUntil,
     Channel,
     DatedOpening,
@@ -22,6 +24,7 @@ from reservasi.programs.program import (
     Service,
     Share,
     Text,
+    WaitingRoom,
     Weekday,
     WeekHours,
     WeeklyOpening,
@@ -29,6 +32,8 @@ from reservasi.programs.program import (
 )
 
 __all__ = [
+    "RATE_PER_MIN_MAX",
+    "AnnouncedRule",
     "CancelUntil",
     "Channel",
     "DatedOpening",
@@ -48,6 +53,7 @@ __all__ = [
     "Service",
     "Share",
     "Text",
+    "WaitingRoom",
     "WeekHours",
     "Weekday",
     "WeeklyOpening",

@@ -14,6 +14,7 @@ from reservasi import model
 from reservasi.programs.expansion import clock, minutes, segments, share_windows
 from reservasi.programs.openings import least_lead_days
 from reservasi.programs.program import (
+    AnnouncedRule,
     DatesOpening,
     DayHours,
     Holidays,
@@ -107,6 +108,12 @@ def _policy_faults(policies: Policies) -> Iterator[Fault]:
 
 
 def _opening_faults(opening: OpeningRule) -> Iterator[Fault]:
+    room = opening.waiting_room if isinstance(opening, AnnouncedRule) else None
+    if room is not None and room.rate_per_min > room.rate_max_per_min:
+        yield (
+            "opening.waiting_room.rate_max_per_min",
+            f"{room.rate_max_per_min} is below rate_per_min ({room.rate_per_min})",
+        )
     if isinstance(opening, MonthlyOpening):
         yield from _repeated(opening.days, "opening.days")
     if not isinstance(opening, DatesOpening):

@@ -19,6 +19,8 @@ HOLD_MAX_S = 14 * 86_400
 RETURN_DELAY_MAX_S = 7 * 86_400
 SLOT_MINUTES_MIN = 5
 DAYS_AHEAD_MAX = 366
+WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts at most
+RATE_PER_MIN_MAX = 1_000_000
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{2,32}\Z", description="2 to 32 of a-z, 0-9 and -")]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "08:00"')]
@@ -97,7 +99,24 @@ class Policies(Rule, frozen=True, kw_only=True):
     cancel_until: CancelUntil | None = None  # None: at any time
 
 
-class WeeklyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="weekly"):
+class WaitingRoom(Rule, frozen=True, kw_only=True):
+    """How people wait at an opening: who joined before it draws a number, and so many a minute are admitted."""
+
+    joins_before_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 30  # the join window begins so long before
+    lasts_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 120  # from the opening on; then anyone may claim
+    rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] = 600
+    adaptive: bool = True  # the rate follows what the service absorbs, up to `rate_max_per_min`
+    rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] = 6000
+    proof_of_work: bool = False  # joining costs the browser some seconds of work
+
+
+class AnnouncedRule(Rule, frozen=True, kw_only=True):
+    """An opening at a moment that is known before, and so may have a waiting room."""
+
+    waiting_room: WaitingRoom | None = None
+
+
+class WeeklyOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="weekly"):
     """On this weekday for a whole later week (Monday to Sunday)."""
 
     weekday: Weekday
@@ -105,7 +124,7 @@ class WeeklyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="week
     weeks_ahead: Annotated[int, Meta(ge=1, le=52)] = 1  # 1: for the next week
 
 
-class MonthlyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="monthly"):
+class MonthlyOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="monthly"):
     """On these days of each month; an opening covers the dates up to what the following one covers."""
 
     days: Annotated[tuple[Annotated[int, Meta(ge=1, le=31)], ...], Meta(min_length=1, max_length=31)]  # 31: the last
@@ -113,7 +132,7 @@ class MonthlyOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="mon
     lead_days: DaysAhead = 1  # the first date it covers lies so many days after the opening
 
 
-class MonthEndOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="month-end"):
+class MonthEndOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="month-end"):
     """On one of the last working days of a month, for the whole next month."""
 
     time: TimeOfDay
@@ -129,13 +148,13 @@ class DatedOpening(Rule, frozen=True, kw_only=True):
     last: dt.date
 
 
-class DatesOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="dates"):
+class DatesOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="dates"):
     """On announced dates; a slot that none of them covers is not offered."""
 
     openings: Annotated[tuple[DatedOpening, ...], Meta(min_length=1, max_length=400)]
 
 
-class DaysBeforeOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="days-before"):
+class DaysBeforeOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="days-before"):
     """So many days before each date."""
 
     days: DaysAhead

@@ -64,6 +64,9 @@ channel = "online"
 per_day = 20
 """
 
+WEEKDAY = 'weekday = "fri"'
+ROOM = "waiting_room = {"
+
 
 def findings(tmp_path: Path, text: str | bytes) -> list[tuple[int, str, str]]:
     """What is found wrong, as (line, field, message)."""
@@ -89,6 +92,14 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert program.holidays.categories == ("public", "government")
     assert program.offices[0].quotas[0].per_day == 20
     assert not program.demo
+
+
+def test_an_opening_may_have_a_waiting_room(tmp_path: Path) -> None:
+    path = tmp_path / "program.toml"
+    path.write_text(changed(WEEKDAY, f"{WEEKDAY}\n{ROOM} joins_before_min = 45, adaptive = false }}"))
+    opening = programs.read_program(path).opening
+    assert isinstance(opening, programs.AnnouncedRule)
+    assert opening.waiting_room == programs.WaitingRoom(joins_before_min=45, adaptive=False)
 
 
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:
@@ -133,6 +144,16 @@ def test_which_programs_are_shipped() -> None:
         ('rule = "weekly"', 'rule = "now"', 15, "opening.weekday", "is unknown"),
         ('weekday = "fri"', 'weekday = "freitag"', 15, "opening.weekday", "one of mon, tue, wed, thu, fri, sat, sun"),
         ('weekday = "fri"\n', "", 13, "opening.weekday", "is missing"),
+        (WEEKDAY, f"{WEEKDAY}\n{ROOM} rate_per_min = 0 }}", 16, "opening.waiting_room.rate_per_min", "from 1 to"),
+        (WEEKDAY, f"{WEEKDAY}\n{ROOM} rate_a_min = 9 }}", 16, "opening.waiting_room.rate_a_min", "did you mean"),
+        (
+            WEEKDAY,
+            f"{WEEKDAY}\n{ROOM} rate_per_min = 7000 }}",
+            16,
+            "opening.waiting_room.rate_max_per_min",
+            "6000 is below",
+        ),
+        (WEEKDAY, f"{WEEKDAY}\nwaiting_room = true", 16, "opening.waiting_room", "must be a table"),
         ("[2026-12-02]", '["2 Dec"]', 20, "holidays.closed_dates[0]", '"2 Dec" is not allowed'),
         ("[2026-12-02]", "2026-12-02", 20, "holidays.closed_dates", "must be an array"),
         ('hours_of = "mon"', 'hours_of = "xyz"', 21, "holidays.extra_dates[0].hours_of", "one of mon"),
