@@ -27,6 +27,7 @@ RESERVATION_ID_CHARS = 26
 _ID_BODY_CHARS = RESERVATION_ID_CHARS - TAG_CHARS
 _ID_LETTERS = (b"abcdefghijklmnopqrstuvwxyz234567") * 8  # a letter for each byte, each letter for as many
 PERSON_CHARS = 22  # 128 bits
+TICKET_ID_CHARS = 22  # 128 bits
 FINGERPRINT_CHARS = 16  # 96 bits: a reused key must be noticed, not a forgery withstood
 BOOKING_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0/O, 1/I/L, U: read aloud at a counter
 
@@ -94,6 +95,13 @@ def program_tag(program: str) -> str:
     return base64.b32encode(hashlib.sha256(program.encode()).digest())[:TAG_CHARS].decode().lower()
 
 
+class RotatingKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """One purpose's keys, one for each sealing key in the ring: the active one makes, any one verifies."""
+
+    active: str
+    keys: dict[str, bytes]  # id -> 32 bytes
+
+
 class Sealing:
     """Derives hashes and secrets, seals and opens personal data, under one key ring."""
 
@@ -107,11 +115,13 @@ class Sealing:
         self._manage_key = subkey("manage")
         self._booking_key = subkey("booking")
         self._api_key = subkey("api-key")
+        self._ticket_key = subkey("ticket-id")
         self.identity_mark = subkey(
             "mark of blake2b"
         ).hex()  # tells one deployment's key ring from another's, and nothing of it
         self._nonces: list[bytes] = []
         os.register_at_fork(after_in_child=self._nonces.clear)  # no two processes may share one
+        self._ring = ring
         self._active = ring.active
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
 
@@ -148,6 +158,15 @@ class Sealing:
     def api_key_hash(self, api_key: str) -> str:
         """What is stored of a staff API key. The key itself has 256 random bits, so a slow hash would add nothing."""
         return hmac.digest(self._api_key, api_key.encode("utf-8", "replace"), "sha256").hex()
+
+    def ticket_id(self, program: str, opening: str, person: str) -> str:
+        """The id of a person's one ticket to an opening: the same however often they join; 22 characters."""
+        return _text(_keyed(f"{program}\0{opening}\0{person}".encode(), self._ticket_key, 17), TICKET_ID_CHARS)
+
+    def rotating_keys(self, purpose: str) -> RotatingKeys:
+        """Keys for signatures that must outlive a rotation, such as a ticket's; no two purposes share one."""
+        keys = {each: hmac.digest(key, purpose.encode(), "sha256") for each, key in self._ring.sealing.items()}
+        return RotatingKeys(active=self._ring.active, keys=keys)
 
     def seal(self, reservation_id: str, content: bytes) -> str:
         """Encrypt (AES-256-GCM) for one reservation; text, since the ledger's msgpack takes no binary."""
