@@ -9,9 +9,19 @@ from loadtest.evidence import DatabaseEvidence, LedgerEvidence
 from loadtest.rules import Rule, Violation
 from reservasi.errors import JournalGap
 from reservasi.ledger.journal import START, check_follows
-from reservasi.model import Confirmed, Ended, Held, JournalEntry, QuotaCounts, QuotaSet, Returned, State
-
-AnyEvent = Held | Confirmed | Ended | Returned | QuotaSet
+from reservasi.model import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    Opening,
+    OpeningSet,
+    QuotaCounts,
+    QuotaSet,
+    Returned,
+    State,
+)
 
 
 class Model:
@@ -22,6 +32,7 @@ class Model:
         self.counts: dict[str, list[int]] = {}  # held, confirmed, returning
         self.live: dict[str, tuple[State, Held]] = {}
         self.persons: dict[str, str] = {}
+        self.openings: dict[str, Opening] = {}
 
     def oversold(self, quota: str) -> str | None:
         """How a quota breaks its capacity, if it does."""
@@ -43,6 +54,8 @@ class Model:
                 self.capacity[event.quota] = event.terms.capacity
                 self.counts.setdefault(event.quota, [0, 0, 0])
                 return None
+            case OpeningSet():
+                return self._open(event.opening)
             case _ if event.quota not in self.counts:
                 return "an event of a quota that was never set"
             case Held():
@@ -84,6 +97,23 @@ class Model:
             self.counts[event.quota][2] += event.places
         return None
 
+    def _open(self, now: Opening) -> str | None:
+        before = self.openings.get(now.id, now)
+        self.openings[now.id] = now
+        if before.terms.commitment != now.terms.commitment:
+            return "the commitment changed"
+        if before.beacon not in ("", now.beacon):
+            return "the beacon changed"
+        if before.drawn and (not now.drawn or now.joined != before.joined):
+            return f"drawn among {before.joined}, then among {now.joined}"
+        if before.drawn and now.terms.opens_at_ms != before.terms.opens_at_ms:
+            return "it was drawn, and then moved"
+        if now.version < before.version or now.arrived < before.arrived:
+            return f"version {before.version}, then {now.version}; arrived {before.arrived}, then {now.arrived}"
+        if not before.admitted_through <= now.admitted_through <= now.arrived or now.joined > now.arrived:
+            return f"the mark went from {before.admitted_through} to {now.admitted_through} of {now.arrived}"
+        return None
+
 
 def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
     """Whether the recorded journal is whole, keeps the promises at each step, and leads to what the ledger has."""
@@ -105,10 +135,13 @@ def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> It
 def _step_violations(model: Model, entry: JournalEntry) -> Iterator[Violation]:
     for event in entry.events:
         subject = f"{entry.epoch}-{event.seq}"
+        of = event.opening.id if isinstance(event, OpeningSet) else event.quota
         if wrong := model.second_life(event):
-            yield Violation(Rule.TWO_LIVE, subject, f"{event.quota}: {wrong}")
+            yield Violation(Rule.TWO_LIVE, subject, f"{of}: {wrong}")
         if wrong := model.apply(event):
-            yield Violation(Rule.REPLAY_DIFFERS, subject, f"{event.quota}: {wrong}")
+            yield Violation(Rule.REPLAY_DIFFERS, subject, f"{of}: {wrong}")
+        if isinstance(event, OpeningSet):
+            continue
         if wrong := model.oversold(event.quota):
             yield Violation(Rule.OVERSOLD, subject, f"{event.quota}: {wrong}")
 

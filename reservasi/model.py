@@ -40,9 +40,15 @@ class Outcome(StrEnum):
     HOLD_EXPIRED = "hold_expired"  # the deadline ended the hold
     NOT_HELD = "not_held"  # confirm, release: the reservation is in another state
     NOT_CONFIRMED = "not_confirmed"  # cancel: the reservation is in another state
-    TOO_LATE = "too_late"  # cancel: the program's last moment for it has passed
+    TOO_LATE = "too_late"  # cancel: the program's last moment has passed; set_opening: what it changes is fixed
     BELOW_TAKEN = "below_taken"  # set_quota: capacity would fall below the places already taken
     VERSION_MISMATCH = "version_mismatch"  # set_quota: somebody changed the quota in the meantime
+    OPENING_SET = "opening_set"  # set_opening: created or changed
+    UNKNOWN_OPENING = "unknown_opening"  # no such opening in this program
+    NO_WAITING_ROOM = "no_waiting_room"  # join, admit: the opening is to be claimed without waiting
+    JOINED = "joined"  # join: counted among those who wait
+    ADVANCED = "advanced"  # admit: the mark stands where the time says
+    NOT_LEADING = "not_leading"  # admit: another controller leads
     MOVED = "moved"  # own: the ledger is not where the caller saw it
     FENCED = "fenced"  # the whole batch: wrong epoch, wrong run, or not owned
 
@@ -116,6 +122,38 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
         return self.terms.capacity - self.counts.taken
 
 
+class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What staff decide about an opening, and what its draw is bound to."""
+
+    opens_at_ms: int  # it covers the program's quotas that open at this moment
+    joins_from_ms: int  # people may join from here; not after `opens_at_ms`
+    ends_at_ms: int  # waiting room and tickets end here; after `opens_at_ms`
+    waiting_room: bool
+    proof_of_work: bool  # joining wants a solved challenge
+    rate_per_min: int  # numbers admitted a minute; where it adapts, the first rate
+    rate_max_per_min: int  # where it adapts, the most
+    adaptive: bool
+    commitment: str  # hex SHA-256 of the 32-byte seed
+    sealed_seed: str  # the seed in hex, sealed under the opening's id
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """An opening at one moment: its terms, and how far its waiting room is."""
+
+    id: str
+    terms: OpeningTerms
+    version: int = 1  # grows with every set_opening
+    paused: bool = False
+    beacon: str = ""  # a value from outside, entered once before it opens; "" none
+    drawn: bool = False  # `joined` is final
+    joined: int = 0  # people who joined before it opened
+    arrived: int = 0  # all who joined so far
+    admitted_through: int = 0  # numbers up to this may claim, once it has opened
+    rate_per_min: int = 0  # the rate in force
+    rate_fixed: bool = False  # it was set by staff, and does not adapt
+    advanced_at_ms: int = 0  # up to when the mark has been reckoned
+
+
 # -- commands: one item of a batch -------------------------------------------------------------------------------
 
 
@@ -173,7 +211,34 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     items_max: int
 
 
-Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Find | Sweep
+class SetOpening(msgspec.Struct, frozen=True, kw_only=True):
+    """Create an opening, or change it. The first commitment and seed stay, whatever terms are given later."""
+
+    opening: str
+    terms: OpeningTerms | None = None  # the whole terms: create it, or replace them when `version` says so
+    paused: bool | None = None  # changes to an existing opening; None keeps what is there
+    rate_per_min: int | None = None  # 0: as the terms say again
+    beacon: str | None = None
+    version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
+
+
+class Join(msgspec.Struct, frozen=True, kw_only=True):
+    """Count a person among those who wait for an opening; again changes nothing."""
+
+    opening: str
+    ticket_id: str  # keyed hash of opening and person
+
+
+class Admit(msgspec.Struct, frozen=True, kw_only=True):
+    """Move an opening's mark to where rate and time say, as its one leading controller."""
+
+    opening: str
+    controller: str  # another one may lead when this one has not called for `lease_ms`
+    lease_ms: int
+    rate_per_min: int = 0  # from now on, where the rate adapts; 0 keeps it
+
+
+Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Find | Sweep | SetOpening | Join | Admit
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,13 +252,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     quota: str = ""  # of the reservation
     places: int = 0
     deadline_ms: int = 0  # the hold's end, also after it was confirmed
-    opens_at_ms: int = 0  # not_open
+    opens_at_ms: int = 0  # not_open; to a join: when people may join
     remaining: int = 0  # sold_out: places that do remain, fewer than asked for
     taken: int = 0  # below_taken
-    version: int = 0  # quota_set, exists, version_mismatch
+    version: int = 0  # quota_set, opening_set, exists, version_mismatch
     expired: int = 0  # swept
     returned: int = 0  # swept
     dropped: int = 0  # swept
+    number: int = -1  # joined after the opening: the place in the queue; before it the draw gives one
+    joined: int = 0  # joined, advanced: as the opening's record says
+    arrived: int = 0
+    admitted_through: int = 0
+    rate_per_min: int = 0
     retried: bool = False  # the batch was sent more than once, so `exists` may be our own first try
 
 
@@ -256,6 +326,15 @@ class QuotaSet(Event, frozen=True, kw_only=True):
     terms: QuotaTerms
 
 
+class OpeningSet(Event, frozen=True, kw_only=True):
+    """An opening was created or changed, or its waiting room moved on: the whole of it afterwards."""
+
+    opening: Opening
+
+
+AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | OpeningSet
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A place in a program's journal: all up to `seq` of `epoch`."""
 
@@ -272,7 +351,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     chain: str  # over the previous entry's chain and this entry
     payload: bytes  # the events as the ledger packed them; what `chain` covers
-    events: tuple[Held | Confirmed | Ended | Returned | QuotaSet, ...]
+    events: tuple[AnyEvent, ...]
 
     @property
     def position(self) -> Position:

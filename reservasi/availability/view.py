@@ -10,6 +10,8 @@ from reservasi.model import (
     Ended,
     Held,
     JournalEntry,
+    Opening,
+    OpeningSet,
     Position,
     Quota,
     QuotaCounts,
@@ -24,6 +26,8 @@ class ProgramView:
 
     def __init__(self) -> None:
         self.quotas: dict[str, Quota] = {}
+        self.openings: dict[str, Opening] = {}
+        self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
         self.position = Position(epoch=0, seq=0)
         self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
@@ -33,6 +37,8 @@ class ProgramView:
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
+        self.openings = {opening.id: opening for opening in snapshot.openings}
+        self.openings_changed_at = dict.fromkeys(self.openings, version)
         self.known_ids = set(ids)
         self.position = snapshot.position
         self.changed_at = dict.fromkeys(self.quotas, version)
@@ -69,6 +75,10 @@ class ProgramView:
                     self._count(event.quota, returning=-event.places)
                 case QuotaSet():
                     self._set(event)
+                case OpeningSet():
+                    self.openings[event.opening.id] = event.opening
+                    self.openings_changed_at[event.opening.id] = version
+                    continue
             self._due_at_ms.pop(event.quota, None)
             self.changed_at[event.quota] = version
         for quota_id, places in held.items():

@@ -21,12 +21,25 @@ from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.ending import end_tasks
 from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, CLAIMS_LIMIT, LEDGER_RETRIES, QUEUE_SECONDS
-from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Find, Release, SetQuota, Sweep
+from reservasi.model import (
+    Admit,
+    Answer,
+    Cancel,
+    Claim,
+    Command,
+    Confirm,
+    Find,
+    Join,
+    Release,
+    SetOpening,
+    SetQuota,
+    Sweep,
+)
 
 log = structlog.get_logger()
 
 # Who has a place already goes before who wants one.
-PRIORITY: tuple[type, ...] = (Confirm, Cancel, Release, SetQuota, Find, Sweep, Claim)
+PRIORITY: tuple[type, ...] = (Confirm, Cancel, Release, SetQuota, SetOpening, Admit, Find, Sweep, Claim, Join)
 RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05

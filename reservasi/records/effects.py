@@ -7,13 +7,23 @@ step contradicts within the batch itself raises `Unapplicable`; what contradicts
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 import msgspec
 
-from reservasi.model import Confirmed, Ended, Held, JournalEntry, QuotaSet, QuotaTerms, Returned, State
-
-AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet
+from reservasi.model import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    Opening,
+    OpeningSet,
+    QuotaSet,
+    QuotaTerms,
+    Returned,
+    State,
+)
 
 
 class Unapplicable(Exception):  # never leaves this package
@@ -68,6 +78,7 @@ class Effects(msgspec.Struct, kw_only=True):
     """What a batch leads to, by table; lists hold each reservation at most once."""
 
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
+    openings: dict[str, Opening] = msgspec.field(default_factory=dict)  # as they are afterwards
     quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
     new_holds: list[Life] = msgspec.field(default_factory=list)
     new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed here
@@ -115,6 +126,8 @@ def _follow_rare(
         case QuotaSet():
             change = _change_of(effects, event.quota)
             change.terms, change.version = event.terms, event.version
+        case OpeningSet():
+            effects.openings[event.opening.id] = event.opening
         case Returned():
             pass  # a place that can be claimed again changes no row: nobody holds it
         case Held() | Confirmed():

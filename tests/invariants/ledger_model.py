@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reservasi.model import (
+    Admit,
     Cancel,
     Claim,
     Command,
     Confirm,
     Find,
+    Join,
     Outcome,
     QuotaTerms,
     Release,
+    SetOpening,
     SetQuota,
     State,
     Sweep,
@@ -84,6 +87,8 @@ class LedgerModel:
                 return self._find(command.reservation_id)
             case Sweep():
                 return self._sweep()
+            case SetOpening() | Join() | Admit():
+                raise AssertionError("openings have their own model")
 
     def lapse(self, quota_id: str) -> None:
         """Let every deadline and every return of a quota pass."""

@@ -6,6 +6,7 @@ import random
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import (
     Answer,
+    AnyEvent,
     Cancel,
     Claim,
     Command,
@@ -13,6 +14,7 @@ from reservasi.model import (
     Confirmed,
     Ended,
     Held,
+    OpeningSet,
     Outcome,
     QuotaCounts,
     QuotaSet,
@@ -42,8 +44,10 @@ class Replay:
         self.states: dict[str, State] = {}
         self.persons: dict[str, str] = {}
 
-    def apply(self, event: Held | Confirmed | Ended | Returned | QuotaSet) -> None:
+    def apply(self, event: AnyEvent) -> None:
         match event:
+            case OpeningSet():
+                raise AssertionError("nobody opens anything here")
             case QuotaSet():
                 self.capacity[event.quota] = event.terms.capacity
                 assert event.version == self.version.get(event.quota, 0) + 1
@@ -125,6 +129,7 @@ async def _assert_told_is_what_happened(ledger: Ledger, said: dict[int, Answer])
             answer = said.get(event.seq)
             if answer is not None:
                 told += 1
+                assert not isinstance(event, OpeningSet)
                 happened = {Held: Outcome.HELD, Confirmed: Outcome.CONFIRMED}.get(type(event))
                 assert answer.outcome is (outcomes[event.state] if isinstance(event, Ended) else happened)
                 assert (answer.quota, answer.places) == (event.quota, getattr(event, "places", 0))

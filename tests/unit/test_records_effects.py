@@ -2,8 +2,8 @@
 
 import pytest
 
-from reservasi.model import Confirmed, Ended, Held, State
-from reservasi.records.effects import AnyEvent, Stamped, Unapplicable, net_effects
+from reservasi.model import AnyEvent, Confirmed, Ended, Held, State
+from reservasi.records.effects import Stamped, Unapplicable, net_effects
 
 
 def stamped(*events: AnyEvent) -> list[Stamped]:
