@@ -1,0 +1,58 @@
+"""Openings as they travel and are stored: positional, as `lua/set_opening.lua` says; flags are numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from reservasi.model import Admit, Join, Opening, OpeningTerms, SetOpening
+
+TERMS = OpeningTerms.__struct_fields__
+FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))  # O of the Lua, after terms
+KEEP = -1
+KEEP_TEXT = ""  # a beacon is never taken back
+
+
+def encode_item(command: SetOpening | Join | Admit) -> list[Any]:
+    """One command as its Lua file's header says."""
+    match command:
+        case Join():
+            return [command.opening, command.ticket_id]
+        case Admit():
+            return [command.opening, command.controller, command.lease_ms, command.rate_per_min]
+        case SetOpening():
+            changes = (command.paused, command.rate_per_min)
+            terms = 0 if command.terms is None else encode_terms(command.terms)
+            beacon = KEEP_TEXT if command.beacon is None else command.beacon
+            return [command.opening, command.version, *(KEEP if c is None else int(c) for c in changes), beacon, terms]
+
+
+def encode_terms(terms: OpeningTerms) -> list[Any]:
+    """An opening's terms in field order."""
+    return [_plain(getattr(terms, name)) for name in TERMS]
+
+
+def encode_opening(opening: Opening) -> list[Any]:
+    """An opening as an event has it: id, terms, and the fields after them."""
+    return [opening.id, encode_terms(opening.terms), *(_plain(getattr(opening, name)) for name in FIELDS)]
+
+
+def decode_opening(opening_id: str, terms: Sequence[Any], *fields: Any) -> Opening:
+    """The reverse of `encode_opening`."""
+    named = dict(zip(TERMS, terms, strict=True))
+    for flag in ("waiting_room", "proof_of_work", "adaptive"):
+        named[flag] = named[flag] == 1
+    rest = dict(zip(FIELDS, fields, strict=True))
+    for flag in ("paused", "drawn", "rate_fixed"):
+        rest[flag] = rest[flag] == 1
+    return Opening(id=opening_id, terms=OpeningTerms(**named), **rest)
+
+
+def decode_stored(opening_id: str, stored: bytes) -> Opening:
+    """An opening's record; who leads is the ledger's own business."""
+    terms, *fields = msgpack.unpackb(stored)
+    return decode_opening(opening_id, terms, *fields[: len(FIELDS)])
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
