@@ -1,5 +1,6 @@
 """Record journal entries exactly once: rows and position in one transaction, and dead letters instead of a halt."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 
@@ -103,14 +104,22 @@ async def record(
         StaleRecorder: the position is not `expected`, or an entry is of an earlier epoch than what stands before it.
     """
     _check_epochs(program, expected, batch.entries)
-    position = batch.position
+    if batch.effects is not None:
+        with contextlib.suppress(*UNFIT):  # rolled back as a whole, and tried event by event
+            async with connection.transaction():
+                await _move_on(connection, program, expected, batch)
+                await apply_effects(connection, program, batch.effects, batch.new, booking_code)
+            return Recorded(position=batch.position)
     async with connection.transaction():
-        await _move_position(connection, program, expected, position)
-        await _write_journal(connection, program, batch.entries)
-        dead: tuple[DeadLetter, ...] = ()
-        if not await _apply_whole(connection, program, batch, booking_code):
-            dead = await _apply_one_by_one(connection, program, batch.entries, booking_code)
-    return Recorded(position=position, dead=dead)
+        await _move_on(connection, program, expected, batch)
+        dead = await _apply_one_by_one(connection, program, batch.entries, booking_code)
+    return Recorded(position=batch.position, dead=dead)
+
+
+async def _move_on(connection: Connection, program: str, expected: Position | None, batch: Batch) -> None:
+    """The position first: who has lost the lead stops here."""
+    await _move_position(connection, program, expected, batch.position)
+    await _write_journal(connection, program, batch.entries)
 
 
 def _check_epochs(program: str, expected: Position | None, entries: Sequence[JournalEntry]) -> None:
@@ -143,17 +152,6 @@ async def _write_journal(connection: Connection, program: str, entries: Sequence
         [entry.chain for entry in entries],
         [entry.payload for entry in entries],
     )
-
-
-async def _apply_whole(connection: Connection, program: str, batch: Batch, booking_code: BookingCode) -> bool:
-    """Whether everything fits; if not, nothing is applied."""
-    if batch.effects is None:
-        return False
-    try:
-        await _apply(connection, program, batch.effects, batch.new, booking_code)
-    except UNFIT:
-        return False
-    return True
 
 
 async def _apply(
