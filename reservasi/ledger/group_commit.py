@@ -121,6 +121,7 @@ class GroupCommit:
         self._queued = 0
         self._in_flight: list[Submitted] = []
         self._claims_in_flight = 0
+        self._delay_least_s: float | None = None  # of the batches with claims, since somebody asked
         self._limit = ConcurrencyLimit(
             least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
         )
@@ -199,6 +200,16 @@ class GroupCommit:
         """Whether a claim that comes now would be taken."""
         return len(self._claims_waiting) + self._claims_in_flight < self._limit.value
 
+    def take_queue_delay_s(self) -> float:
+        """How long claims wait for their batch: the least since this was last asked, as a burst that drains is none.
+
+        Where no batch was sent meanwhile, how long the oldest claim has waited already; 0 when none waits.
+        """
+        least_s, self._delay_least_s = self._delay_least_s, None
+        if least_s is not None:
+            return least_s
+        return max(0.0, time.monotonic() - self._claims_waiting[0].since) if self._claims_waiting else 0.0
+
     async def _run(self) -> None:
         while True:
             batch = self._take()
@@ -248,6 +259,7 @@ class GroupCommit:
             return
         now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
         delay_s = max(0.0, now - claims[0].since)
+        self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
         self._limit.observe(delay_s, len(claims) + len(self._claims_waiting), now)
         QUEUE_SECONDS.observe(delay_s)
         self._limit_gauge.set(self._limit.value)
