@@ -1,0 +1,112 @@
+"""Proof of work before joining, after ALTCHA (its second version): little for a person, much for a hundred thousand.
+
+A challenge says for which opening it is and when it ends, and is signed with a key of the ring, so any front verifies
+what another made. PBKDF2, since browsers compute it natively: whoever attacks with a program of their own gains little
+over a phone. One challenge serves one join at each front process; the memory of the used ones is bounded.
+"""
+
+import altcha
+import msgspec
+
+from reservasi.errors import ReservasiError
+from reservasi.sealing import RotatingKeys
+
+ALGORITHM = "PBKDF2/SHA-256"
+ITERATIONS = 2000  # for each try
+KEY_PREFIX = "00"  # one try in 256 is right
+LIFETIME_S = 600
+PROOF_CHARS_MAX = 4096
+USED_MAX = 50_000  # of the last twenty minutes; about 12 MB
+
+
+class ProofInvalid(ReservasiError):
+    """A proof of work is not one, is for something else, has expired, or was used before."""
+
+
+class _Use(msgspec.Struct, frozen=True, gc=False):
+    holder: str  # who may present it again; "" nobody
+    forget_at_ms: int
+
+
+class Challenges:
+    """Makes challenges and verifies proofs under one ring: `Challenges(sealing.rotating_keys("proof-of-work"))`."""
+
+    def __init__(self, keys: RotatingKeys, *, iterations: int = ITERATIONS, used_max: int = USED_MAX) -> None:
+        self._keys = keys
+        self._iterations = iterations
+        self._used_max = used_max
+        self._used: dict[bytes, _Use] = {}  # by signature, in the order of use, which is that of forgetting
+
+    def create(self, opening: str, now_ms: int) -> dict[str, object]:
+        """A new challenge for joining this opening, as the JSON document that ALTCHA's widget takes.
+
+        `now_ms` is this host's wall clock.
+        """
+        challenge = altcha.create_challenge(
+            ALGORITHM,
+            self._iterations,
+            key_prefix=KEY_PREFIX,
+            expires_at=now_ms // 1000 + LIFETIME_S,
+            data={"kid": self._keys.active, "opening": opening},
+            hmac_secret=self._keys.keys[self._keys.active],
+        )
+        return challenge.to_dict()
+
+    def verify(self, payload: str, opening: str, now_ms: int, *, holder: str = "") -> None:
+        """Take a solved challenge, as the widget writes it (base64), for joining this opening once.
+
+        With a `holder`, such as a ticket id, the same holder may present it again: an answer may get lost. Costs one
+        try of the search, about a millisecond; what is not signed, has expired or was used costs a tenth of that.
+        `now_ms` is this host's wall clock.
+
+        Raises:
+            ProofInvalid: it does not count; the message says why.
+        """
+        proof = _parse(payload)
+        mark, key = self._signed_with(proof.challenge, opening, now_ms)
+        use = self._used.get(mark)
+        if use is not None and not (holder and holder == use.holder):
+            raise ProofInvalid("the challenge was used before")
+        result = altcha.verify_solution(proof, key)
+        if result.expired:
+            raise ProofInvalid("the challenge has expired")
+        if result.invalid_signature:
+            raise ProofInvalid("the challenge is not one of ours")
+        if use is None:  # a wrong solution spends it as well: another try costs another challenge
+            self._spend(mark, holder if result.verified else "", now_ms)
+        if not result.verified:
+            raise ProofInvalid("the solution is wrong")
+
+    def _signed_with(self, challenge: altcha.Challenge, opening: str, now_ms: int) -> tuple[bytes, bytes]:
+        """What a challenge is remembered by, and the key that its signature must be verified with."""
+        data, ends_at_s = challenge.parameters.data, challenge.parameters.expires_at
+        try:
+            mark = bytes.fromhex(challenge.signature or "")
+            key = self._keys.keys[data["kid"]] if data is not None else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProofInvalid("the challenge is not one of ours") from error
+        if data is None or key is None or not isinstance(ends_at_s, int):
+            raise ProofInvalid("the challenge is not one of ours")
+        if now_ms >= ends_at_s * 1000:
+            raise ProofInvalid("the challenge has expired")
+        if data.get("opening") != opening:
+            raise ProofInvalid("the challenge is for another opening")
+        return mark, key
+
+    def _spend(self, mark: bytes, holder: str, now_ms: int) -> None:
+        while self._used:
+            oldest = next(iter(self._used))
+            if self._used[oldest].forget_at_ms > now_ms and len(self._used) < self._used_max:
+                break
+            del self._used[oldest]
+        self._used[mark] = _Use(holder, now_ms + 2 * LIFETIME_S * 1000)  # twice: the clocks of fronts differ
+
+
+def _parse(payload: str) -> altcha.Payload:
+    """A proof's parts; whether they are what they should be is for the signature to say."""
+    if len(payload) > PROOF_CHARS_MAX:
+        raise ProofInvalid("the proof is too long")
+    try:
+        return altcha.Payload.from_base64(payload)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ProofInvalid("the proof cannot be read") from error
