@@ -1,0 +1,62 @@
+"""A new opening: its id, its window, and a seed that nobody has seen."""
+
+import datetime as dt
+import re
+from zoneinfo import ZoneInfo
+
+from reservasi.errors import ConfigurationError
+from reservasi.model import OpeningTerms
+from reservasi.programs import WaitingRoom
+from reservasi.sealing import Sealing
+from reservasi.waiting_room import draw
+
+MINUTE_MS = 60_000
+_ID = re.compile(r"[a-z0-9-]{2,64}")
+
+
+def opening_id(program: str, opens_at_ms: int, zone: ZoneInfo) -> str:
+    """The id of an opening to which nobody gave one, such as `surabaya-20261204-1400`, in the program's own time."""
+    return f"{program}-{dt.datetime.fromtimestamp(opens_at_ms / 1000, zone):%Y%m%d-%H%M}"
+
+
+def checked_id(program: str, opening: str) -> str:
+    """The id, when it may be one.
+
+    Raises:
+        ConfigurationError: it has other characters, or does not begin with the program's id, so that another
+            program's opening might have the same.
+    """
+    if not _ID.fullmatch(opening) or not opening.startswith(f"{program}-"):
+        raise ConfigurationError(
+            f"{opening!r} cannot be an opening's id: 2 to 64 of a-z, 0-9 and -, beginning with {program}-"
+        )
+    return opening
+
+
+def new_terms(
+    sealing: Sealing,
+    opening: str,
+    opens_at_ms: int,
+    room: WaitingRoom | None,
+    *,
+    joins_from_ms: int | None = None,
+    ends_at_ms: int | None = None,
+) -> OpeningTerms:
+    """Terms with a fresh seed, committed to and sealed; `room` is None for an opening without a waiting room.
+
+    The window is the one that the room says, unless its ends are given.
+    """
+    policy = room or WaitingRoom()
+    seed = draw.new_seed()
+    return OpeningTerms(
+        opens_at_ms=opens_at_ms,
+        joins_from_ms=opens_at_ms - policy.joins_before_min * MINUTE_MS if joins_from_ms is None else joins_from_ms,
+        ends_at_ms=opens_at_ms + policy.lasts_min * MINUTE_MS if ends_at_ms is None else ends_at_ms,
+        waiting_room=room is not None,
+        proof_of_work=policy.proof_of_work,
+        rate_per_min=policy.rate_per_min,
+        rate_max_per_min=max(policy.rate_max_per_min, policy.rate_per_min),
+        adaptive=policy.adaptive,
+        commitment=draw.commitment(seed),
+        sealed_seed=sealing.seal(opening, seed.hex().encode()),
+    )
