@@ -41,6 +41,7 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     applicants: tuple[Applicant, ...]  # 1..the program's applicants_max, distinct NIKs
     contact: Contact
     idempotency_key: str
+    ticket: str = ""  # of the quota's waiting room, not judged here; not part of what a replay must repeat
 
 
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +121,19 @@ class Reservations:
             sealed=self._sealing.seal(reservation_id, personal),
             persons=persons,
         )
+
+    def may_be_replay(self, request: ClaimRequest, persons: tuple[str, ...]) -> bool:
+        """Whether memory knows the reservation that the request would make."""
+        program = program_of(request.quota)
+        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
+        return self._availability.has_reservation(reservation_id, program)
+
+    async def is_replay(self, request: ClaimRequest, persons: tuple[str, ...]) -> bool:
+        """Whether the ledger has the reservation that the request would make, so that claiming it takes no place."""
+        if not self.may_be_replay(request, persons):
+            return False
+        reservation_id = self._sealing.reservation_id(program_of(request.quota), persons[0], request.idempotency_key)
+        return (await self.find(reservation_id)).outcome is Outcome.FOUND
 
     def enqueue(self, command: Claim, tell: Tell) -> Submitted:
         """Hand a prepared claim to the next batch; `tell` gets what `claim` returns or raises.

@@ -13,7 +13,7 @@ from reservasi.availability.follower import PAUSE_MIN_S, Follower
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
-from reservasi.model import Quota
+from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
 
 __all__ = ["Availability", "ProgramView", "QuotaState"]
@@ -108,6 +108,41 @@ class Availability:
         """One quota, or None when no followed program has it."""
         follower = self._followers.get(program_of(quota_id))
         return follower.view.quotas.get(quota_id) if follower else None
+
+    def opening(self, opening_id: str) -> Opening | None:
+        """One opening, or None when no followed program has it."""
+        for follower in self._followers.values():
+            opening = follower.view.openings.get(opening_id)
+            if opening is not None:
+                return opening
+        return None
+
+    def openings(self, program: str) -> list[Opening]:
+        """The openings of a program that were created, earliest first."""
+        follower = self._followers.get(program)
+        found = follower.view.openings.values() if follower else ()
+        return sorted(found, key=lambda opening: (opening.terms.opens_at_ms, opening.id))
+
+    def program_of_opening(self, opening_id: str) -> str | None:
+        """The program that an opening belongs to, or None when no followed program has it."""
+        for program, follower in self._followers.items():
+            if opening_id in follower.view.openings:
+                return program
+        return None
+
+    def opening_of(self, quota: Quota) -> Opening | None:
+        """The opening with which a quota opens, if one was created for that moment: there is at most one."""
+        follower = self._followers.get(program_of(quota.id))
+        if follower is not None and quota.terms.opens_at_ms:
+            for opening in follower.view.openings.values():
+                if opening.terms.opens_at_ms == quota.terms.opens_at_ms:
+                    return opening
+        return None
+
+    def has_reservation(self, reservation_id: str, program: str) -> bool:
+        """Whether the journal named the reservation, so that a claim under its id may be a replay."""
+        follower = self._followers.get(program)
+        return follower is not None and reservation_id in follower.view.known_ids
 
     def knows(self, program: str) -> bool:
         """Whether the program's view is in step, so that a quota it lacks does not exist."""
