@@ -129,5 +129,5 @@ def hand_out(settings: Settings) -> None:
 def _read_handed(path: Path) -> Settings:
     try:
         return _Handed(**json.loads(path.read_text()))
-    except (OSError, ValidationError, ValueError) as error:
+    except (OSError, ValidationError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{path}, handed out by up, cannot be used: {error}") from error
