@@ -29,7 +29,7 @@ NAMES = {
         "recorder/copy into bookings",
         "recorded after the opening",
     },
-    memory: {"live reservation", "journal entry", "idle connection"},
+    memory: {"live reservation", "journal entry", "idle connection", "waiting person"},
     growth: {
         f"{what}, {point}"
         for what in ("valkey time", "claims/s")
