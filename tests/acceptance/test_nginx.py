@@ -1,0 +1,264 @@
+"""nginx with the shipped file in front of a front: what the crowd asks for costs the front next to nothing."""
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from prometheus_client import REGISTRY
+
+from reservasi.front import problem_types
+from reservasi.front.languages import Language
+from reservasi.front.problems import Refused, problem_body
+from tests.acceptance.conftest import Stack, eventually
+
+CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "reservasi.conf"
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+CROWD = 200
+UNCOMPRESSED = {"Accept-Encoding": "identity"}  # what nginx compresses has a weak entity tag
+ANSWERED_IN: tuple[tuple[Language, str], ...] = (("en", "en-GB, id;q=0.5"), ("id", ""))
+MAIN = """
+daemon off;
+{user}
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log;
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    access_log {prefix}/access.log;
+    client_body_temp_path {prefix}/body;
+    proxy_temp_path {prefix}/proxy;
+    fastcgi_temp_path {prefix}/fastcgi;
+    uwsgi_temp_path {prefix}/uwsgi;
+    scgi_temp_path {prefix}/scgi;
+    include {prefix}/reservasi.conf;
+}}
+"""
+
+in_session = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    if NGINX is None:
+        assert os.environ.get("CI") != "true", "nginx must be installed where CI runs"
+        pytest.skip("nginx is not on this machine: apt-get install nginx-light")
+
+
+class Proxy:
+    """nginx before a front of its own, which can be stopped alone."""
+
+    def __init__(self, stack: Stack, front: AsyncExitStack) -> None:
+        self.stack = stack  # speaks through nginx
+        self._front = front
+
+    async def stop_front(self) -> None:
+        await self._front.aclose()
+
+
+@asynccontextmanager
+async def nginx(prefix: Path, origin: str) -> AsyncIterator[str]:
+    """nginx with the shipped file before `origin` (host:port); where it answers."""
+    port = _free_port()
+    _write(prefix, port, origin)
+    process = await asyncio.create_subprocess_exec(
+        str(NGINX), "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(prefix / "error.log")
+    )
+
+    async def answers() -> bool:
+        assert process.returncode is None, (prefix / "error.log").read_text()
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionError:
+            return False
+        writer.close()
+        return True
+
+    try:
+        await eventually(answers)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def proxy(stack: Stack, listening: type[Any], tmp_path: Path) -> AsyncIterator[Proxy]:
+    async with AsyncExitStack() as front:
+        origin = await front.enter_async_context(listening(stack.front))
+        async with nginx(tmp_path, origin.removeprefix("http://")) as url:
+            yield Proxy(stack.at(url), front)
+
+
+def _write(prefix: Path, port: int, origin: str) -> None:
+    """The shipped file with other addresses and another place for the cache, and a main file around it."""
+    text = CONFIGURATION.read_text()
+    for old, new in (
+        ("listen 80 ", f"listen 127.0.0.1:{port} "),
+        ("server 127.0.0.1:8080 ", f"server {origin} "),
+        ("/var/cache/nginx/reservasi ", f"{prefix}/cache "),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (prefix / "reservasi.conf").write_text(text)
+    user = "user root;" if os.geteuid() == 0 else ""
+    (prefix / "nginx.conf").write_text(MAIN.format(prefix=prefix, user=user))
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answered(route: str, method: str = "GET") -> float:
+    """How many requests of a route the fronts of this process have answered."""
+    labels = ({"route": route, "method": method, "outcome": outcome} for outcome in ("2xx", "3xx", "4xx", "5xx"))
+    return sum(REGISTRY.get_sample_value("reservasi_requests_total", each) or 0.0 for each in labels)
+
+
+@in_session
+async def test_a_crowd_costs_a_front_at_most_a_few_requests(proxy: Proxy) -> None:
+    await proxy.stack.quota(opens_at_ms=4_102_444_800_000)
+    for path in ("/v1/openings", f"/v1/availability?program={proxy.stack.program}"):
+        route = path.partition("?")[0]
+        alone = await proxy.stack.request("GET", path)
+        assert alone.status == 200
+        before, started_s = answered(route), asyncio.get_running_loop().time()
+        replies = await asyncio.gather(*(proxy.stack.request("GET", path) for _ in range(CROWD)))
+        seconds = asyncio.get_running_loop().time() - started_s
+        assert {reply.status for reply in replies} == {200}
+        assert {reply.body for reply in replies} == {alone.body}
+        assert {reply.headers["ETag"] for reply in replies} == {alone.headers["ETag"]}
+        assert {reply.headers["X-Cache"] for reply in replies} <= {"HIT", "STALE", "UPDATING", "REVALIDATED", "EXPIRED"}
+        assert answered(route) - before <= 2 + seconds
+
+
+@in_session
+async def test_a_cold_cache_lets_one_through(proxy: Proxy) -> None:
+    path = f"/v1/availability?program={proxy.stack.program}&office=kanim"
+    before, started_s = answered("/v1/availability"), asyncio.get_running_loop().time()
+    replies = await asyncio.gather(*(proxy.stack.request("GET", path) for _ in range(CROWD)))
+    seconds = asyncio.get_running_loop().time() - started_s
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert answered("/v1/availability") - before <= 2 + seconds
+
+
+@in_session
+async def test_it_says_what_a_front_says(proxy: Proxy, stack: Stack) -> None:
+    await stack.quota(opens_at_ms=4_102_444_800_000)
+    for path in ("/v1/openings", "/v1/programs", "/v1/openings?x=1", "/v1/nothing", "/openapi.json"):
+        direct, passed = [await each.request("GET", path, headers=UNCOMPRESSED) for each in (stack, proxy.stack)]
+        assert (passed.status, passed.body) == (direct.status, direct.body)
+        for name in ("Content-Type", "ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
+            assert passed.headers.get(name) == direct.headers.get(name), (path, name)
+    known = await proxy.stack.request("GET", "/v1/openings", headers=UNCOMPRESSED)
+    again = await proxy.stack.request("GET", "/v1/openings", headers={"If-None-Match": known.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+@in_session
+async def test_claims_pass_through_and_are_never_cached(proxy: Proxy) -> None:
+    quota = await proxy.stack.quota()
+    replies = [await proxy.stack.claim(proxy.stack.body(quota)) for _ in range(3)]
+    assert [reply.status for reply in replies] == [201] * 3
+    assert len({reply.json["id"] for reply in replies}) == 3
+    assert all("X-Cache" not in reply.headers for reply in replies)
+    held = replies[0].json
+    shown = [await proxy.stack.managed("GET", held)]
+    assert (await proxy.stack.managed("POST", held, "/cancel")).status == 200
+    shown.append(await proxy.stack.managed("GET", held))
+    assert [reply.json["status"] for reply in shown] == ["held", "released"]
+    assert (await proxy.stack.managed("GET", {**held, "manage_token": "x"})).status == 404
+
+
+@in_session
+async def test_an_old_answer_is_shown_while_no_front_is_there(proxy: Proxy) -> None:
+    await proxy.stack.quota(opens_at_ms=4_102_444_800_000)
+    before = await proxy.stack.request("GET", "/v1/openings")
+    await proxy.stop_front()
+
+    async def stale() -> bool:
+        reply = await proxy.stack.request("GET", "/v1/openings")
+        assert (reply.status, reply.body) == (200, before.body)
+        return bool(reply.headers["X-Cache"] in ("STALE", "UPDATING"))
+
+    await eventually(stale)
+    for language, content in ANSWERED_IN:
+        headers = {"Accept-Language": content} if content else {}
+        refused = await proxy.stack.claim(proxy.stack.body("nothing"), **headers)
+        refused.is_problem("recovering", 503)
+        assert refused.body == problem_body(Refused(problem_types.RECOVERING), language)
+        assert refused.headers["Content-Language"] == language
+        assert 1 <= int(refused.headers["Retry-After"]) <= 5
+        assert refused.headers["Cache-Control"] == "no-store"
+
+
+@in_session
+async def test_changes_are_told_at_once(proxy: Proxy) -> None:
+    quota = await proxy.stack.quota()
+    url = f"{proxy.stack.url}/v1/availability/stream?program={proxy.stack.program}"
+    async with proxy.stack.client.get(url) as stream, asyncio.timeout(10):
+        assert stream.headers["Content-Type"] == "text/event-stream"
+        seen = b""
+        while quota.encode() not in seen:
+            seen += await stream.content.readany()
+        held = await proxy.stack.held(quota)
+        seen = b""
+        while b'"remaining":9' not in seen:
+            seen += await stream.content.readany()
+    assert held["places"] == 1
+
+
+@in_session
+async def test_large_bodies_are_refused_in_our_words(proxy: Proxy) -> None:
+    for size in (20_000, 100_000):
+        async with aiohttp.ClientSession() as client:  # nginx closes the connection after it
+            url = f"{proxy.stack.url}/v1/reservations"
+            headers = {"Accept-Language": "en", "Idempotency-Key": "a" * 16}
+            async with client.post(url, data=b" " * size, headers=headers) as reply:
+                assert reply.status == 413
+                assert await reply.read() == problem_body(Refused(problem_types.BODY_TOO_LARGE), "en")
+
+
+@in_session
+async def test_a_front_hears_who_asks_and_keeps_its_connection(tmp_path: Path) -> None:
+    heads: list[str] = []
+    connections = 0
+
+    async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError):  # nginx has gone
+            while True:
+                heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(origin, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, nginx(tmp_path, f"{host}:{port}") as url, aiohttp.ClientSession() as client:
+        for _ in range(3):
+            async with client.get(f"{url}/v1/programs", headers={"X-Forwarded-For": "203.0.113.7"}) as reply:
+                assert reply.status == 200
+    assert ["x-forwarded-for: 203.0.113.7, 127.0.0.1\r\n" in head for head in heads] == [True] * 3
+    assert connections == 1
+
+
+def test_what_it_says_itself_is_what_fronts_say() -> None:
+    text = CONFIGURATION.read_text().replace("\\'", "'")
+    for kind in (problem_types.RECOVERING, problem_types.RATE_LIMITED, problem_types.BODY_TOO_LARGE):
+        for language in ("id", "en"):
+            body = problem_body(Refused(kind), language).decode()
+            assert f"{language} '{body}';" in text
+    assert not re.search(r"proxy_cache_(min_uses|methods)|proxy_ignore_headers", text)
