@@ -2,7 +2,7 @@
 
 import typer
 
-from reservasi.cli import checks, database, programs, quotas, reservations, serve, staff, up
+from reservasi.cli import checks, database, programs, quotas, reservations, serve, staff, up, verify
 from reservasi.cli.output import run_app
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.add_typer(programs.app, name="program")
 app.add_typer(quotas.app, name="quota")
 app.add_typer(reservations.app, name="reservation")
 app.add_typer(staff.app, name="staff")
+app.add_typer(verify.app, name="verify")
 app.command("doctor")(checks.doctor)
 app.command("openapi")(checks.openapi)
 app.command("version")(checks.version)
