@@ -133,11 +133,16 @@ class Availability:
     def opening_of(self, quota: Quota) -> Opening | None:
         """The opening with which a quota opens, if one was created for that moment: there is at most one."""
         follower = self._followers.get(program_of(quota.id))
-        if follower is not None and quota.terms.opens_at_ms:
-            for opening in follower.view.openings.values():
-                if opening.terms.opens_at_ms == quota.terms.opens_at_ms:
-                    return opening
-        return None
+        return follower.view.openings_by_moment.get(quota.terms.opens_at_ms) if follower else None
+
+    def openings_changed_since(self, version: int) -> list[Opening]:
+        """The openings that changed after `version`; what a live page is told."""
+        return [
+            follower.view.openings[opening_id]
+            for follower in self._followers.values()
+            for opening_id, at in follower.view.openings_changed_at.items()
+            if at > version
+        ]
 
     def has_reservation(self, reservation_id: str, program: str) -> bool:
         """Whether the journal named the reservation, so that a claim under its id may be a replay."""

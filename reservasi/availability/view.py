@@ -27,6 +27,7 @@ class ProgramView:
     def __init__(self) -> None:
         self.quotas: dict[str, Quota] = {}
         self.openings: dict[str, Opening] = {}
+        self.openings_by_moment: dict[int, Opening] = {}  # opens_at_ms -> the one that covers it
         self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
         self.position = Position(epoch=0, seq=0)
@@ -37,7 +38,9 @@ class ProgramView:
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
-        self.openings = {opening.id: opening for opening in snapshot.openings}
+        self.openings, self.openings_by_moment = {}, {}
+        for opening in snapshot.openings:
+            self._set_opening(opening)
         self.openings_changed_at = dict.fromkeys(self.openings, version)
         self.known_ids = set(ids)
         self.position = snapshot.position
@@ -76,7 +79,7 @@ class ProgramView:
                 case QuotaSet():
                     self._set(event)
                 case OpeningSet():
-                    self.openings[event.opening.id] = event.opening
+                    self._set_opening(event.opening)
                     self.openings_changed_at[event.opening.id] = version
                     continue
             self._due_at_ms.pop(event.quota, None)
@@ -115,6 +118,13 @@ class ProgramView:
             version=quota.counts.version,
         )
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
+
+    def _set_opening(self, opening: Opening) -> None:
+        known = self.openings.get(opening.id)
+        if known and known.terms.opens_at_ms != opening.terms.opens_at_ms:
+            self.openings_by_moment.pop(known.terms.opens_at_ms, None)
+        self.openings[opening.id] = opening
+        self.openings_by_moment[opening.terms.opens_at_ms] = opening
 
     def _set(self, event: QuotaSet) -> None:
         known = self.quotas.get(event.quota)

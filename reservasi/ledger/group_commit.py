@@ -2,8 +2,9 @@
 
 At most one call is in flight for a program. What arrives meanwhile waits in a bounded queue and goes with the next
 call, so the batch grows by itself under load and costs no delay without it. A lost reply is answered by sending the
-same bytes again: every command is idempotent. Confirmations and status go before new claims, and only claims are
-refused when more are under way than the limit allows.
+same bytes again: every command is idempotent. Confirmations and status go before claims and the joins of a waiting
+room; these share what is left of a batch by how many they are, and only these are refused when more are under way than
+the limit allows.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 
 # Who has a place already goes before who wants one.
 PRIORITY: tuple[type, ...] = (Confirm, Cancel, Release, SetQuota, SetOpening, Admit, Find, Sweep, Claim, Join)
+CROWDS = (Claim, Join)  # the last of them: anybody may send them in any number, so the limit holds for them
 RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05
@@ -117,10 +119,10 @@ class GroupCommit:
         self._timeout_s = command_timeout_ms / 1000
         self._tombstone_ms = tombstone_ms
         self._queues: dict[type, deque[Submitted]] = {kind: deque() for kind in PRIORITY}
-        self._claims_waiting = self._queues[Claim]
+        self._claims_waiting, self._joins_waiting = (self._queues[kind] for kind in CROWDS)
         self._queued = 0
         self._in_flight: list[Submitted] = []
-        self._claims_in_flight = 0
+        self._crowd_in_flight = 0
         self._delay_least_s: float | None = None  # of the batches with claims, since somebody asked
         self._limit = ConcurrencyLimit(
             least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
@@ -185,8 +187,8 @@ class GroupCommit:
         """
         if self._closing:
             raise Overloaded("the front is closing")
-        if self._queued >= self._queue_items_max or (type(command) is Claim and not self.admits_claims):
-            raise Overloaded("too many claims wait for the ledger")
+        if self._queued >= self._queue_items_max or (type(command) in CROWDS and not self.admits_claims):
+            raise Overloaded("too many wait for the ledger")
         now = self._loop.time()
         submitted = Submitted(command, tell, now, now + self._timeout_s)
         self._queues[type(command)].append(submitted)
@@ -197,18 +199,23 @@ class GroupCommit:
 
     @property
     def admits_claims(self) -> bool:
-        """Whether a claim that comes now would be taken."""
-        return len(self._claims_waiting) + self._claims_in_flight < self._limit.value
+        """Whether a claim or a join that comes now would be taken."""
+        return self._crowd_waiting + self._crowd_in_flight < self._limit.value
+
+    @property
+    def _crowd_waiting(self) -> int:
+        return len(self._claims_waiting) + len(self._joins_waiting)
 
     def take_queue_delay_s(self) -> float:
-        """How long claims wait for their batch: the least since this was last asked, as a burst that drains is none.
+        """How long claims and joins wait for their batch: the least since last asked, as a burst that drains is none.
 
-        Where no batch was sent meanwhile, how long the oldest claim has waited already; 0 when none waits.
+        Where no batch was sent meanwhile, how long the oldest has waited already; 0 when none waits.
         """
         least_s, self._delay_least_s = self._delay_least_s, None
         if least_s is not None:
             return least_s
-        return max(0.0, time.monotonic() - self._claims_waiting[0].since) if self._claims_waiting else 0.0
+        oldest = [queue[0].since for queue in (self._claims_waiting, self._joins_waiting) if queue]
+        return max(0.0, time.monotonic() - min(oldest)) if oldest else 0.0
 
     async def _run(self) -> None:
         while True:
@@ -224,7 +231,7 @@ class GroupCommit:
                     self._answered = await self._finished(batch, exchange)
                 finally:
                     exchange.cancel()
-                self._claims_in_flight = 0
+                self._crowd_in_flight = 0
             elif self._answered.replies:
                 self._tell_last()
             elif self._closing:
@@ -252,15 +259,15 @@ class GroupCommit:
         return _Answered()
 
     def _learn(self, batch: Sequence[Submitted]) -> None:
-        """Let the limit follow the delay of claims; they stand last in a batch, the oldest first."""
-        claims = [submitted for submitted in batch if type(submitted.command) is Claim]
-        self._claims_in_flight = len(claims)
-        if not claims:
+        """Let the limit follow the delay of claims and joins."""
+        crowd = [submitted.since for submitted in batch if type(submitted.command) in CROWDS]
+        self._crowd_in_flight = len(crowd)
+        if not crowd:
             return
         now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
-        delay_s = max(0.0, now - claims[0].since)
+        delay_s = max(0.0, now - min(crowd))
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
-        self._limit.observe(delay_s, len(claims) + len(self._claims_waiting), now)
+        self._limit.observe(delay_s, len(crowd) + self._crowd_waiting, now)
         QUEUE_SECONDS.observe(delay_s)
         self._limit_gauge.set(self._limit.value)
 
@@ -273,7 +280,10 @@ class GroupCommit:
         batch: list[Submitted] = []
         most = min(self._batch_items_max, max(BATCH_HALVED_FROM, (self._queued + 1) // 2))
         for queue in self._queues.values():
-            while queue and len(batch) < most:
+            kept = 0  # for those behind
+            if queue is self._claims_waiting and self._joins_waiting:
+                kept = _share(most - len(batch), len(self._joins_waiting), len(queue))
+            while queue and len(batch) < most - kept:
                 waiting = queue.popleft()
                 self._queued -= 1
                 if not waiting.done:
@@ -325,6 +335,11 @@ class GroupCommit:
                     _fail([waiting], Overloaded("the deadline passed before the command was sent"))
             late = [waiting for waiting in self._in_flight if waiting.deadline <= now]
             _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
+
+
+def _share(room: int, mine: int, others: int) -> int:
+    """How much of what is left of a batch is kept for those who come last: as many as they are among the rest."""
+    return min(mine, -(-room * mine // (mine + others)))
 
 
 def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
