@@ -19,9 +19,11 @@ from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
+from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.recorder import Recorder
 from reservasi.records import Records
@@ -30,6 +32,8 @@ from reservasi.reservations import Reservations
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
+from reservasi.waiting_room.admission import AdmissionController
+from reservasi.waiting_room.delays import DelayReporter
 
 log = structlog.get_logger()
 
@@ -87,6 +91,16 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: Ledgers
     sealing: Sealing
 
+    def open_view(self) -> Availability:
+        """A view that follows no program yet; whoever opened it closes it."""
+        settings = self.settings
+        return Availability(
+            self.ledgers.connection,
+            self.ledgers.journal,
+            block_ms=settings.follow_block_ms,
+            stale_ms=settings.view_stale_ms,
+        )
+
 
 @asynccontextmanager
 async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIterator[Operations]:
@@ -112,9 +126,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         ledgers = operations.ledgers
-        availability = Availability(
-            ledgers.connection, ledgers.journal, block_ms=settings.follow_block_ms, stale_ms=settings.view_stale_ms
-        )
+        availability = operations.open_view()
         stack.push_async_callback(availability.close)
         recorded = RecordedPositions(operations.client)
         stack.push_async_callback(recorded.close)
@@ -129,7 +141,11 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
             reservations.serve(program, group)
             availability.follow(program)
             recorded.follow(program)
+            reporter = DelayReporter(program, group, OpeningWatch(operations.client, program), availability)
+            reporters.append(asyncio.create_task(reporter.run()))
 
+        reporters: list[asyncio.Task[None]] = []
+        stack.push_async_callback(end_tasks, reporters)
         catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
         stack.push_async_callback(catalogue.close)
         await catalogue.open(serve)
@@ -140,13 +156,13 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
 
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
-    """The recorder, the owner and the sweeper of every program, running until the block ends."""
+    """Recorder, owner, sweeper and admission of every program, running until the block ends."""
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 
-        async def end_tasks() -> None:
+        async def end_roles() -> None:
             stop.set()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -159,7 +175,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
                 task.add_done_callback(_report_end)
                 tasks.append(task)
 
-        stack.push_async_callback(end_tasks)
+        stack.push_async_callback(end_roles)
         catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
         stack.push_async_callback(catalogue.close)
         await catalogue.open(serve)
@@ -181,7 +197,14 @@ def _worker_roles(
         block_ms=settings.follow_block_ms,
     )
     sweeper = Sweeper(program, group, interval_ms=settings.sweep_interval_ms, items_max=settings.sweep_items_max)
-    return [owner.run, recorder.run, sweeper.run]
+    admission = AdmissionController(
+        program,
+        group,
+        OpeningWatch(operations.client, program),
+        operations.open_view,
+        delay_target_ms=settings.queue_delay_target_ms,
+    )
+    return [owner.run, recorder.run, sweeper.run, admission.run]
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:

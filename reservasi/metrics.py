@@ -1,8 +1,8 @@
 """Every metric of the service; the unit stands in the name and every label is bounded.
 
-A label is a program (as many as the catalogue holds), a role, a route template or an outcome: never a person, a
-reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of one role group write there and
-`exposition` adds them up; that is why every gauge says how its processes are combined.
+A label is a program (as many as the catalogue holds), an opening whose waiting room is live, a role, a route template
+or an outcome: never a person, a reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of one role
+group write there and `exposition` adds them up; that is why every gauge says how its processes are combined.
 """
 
 import bisect
@@ -50,6 +50,27 @@ LEDGER_OWNED = Gauge(
     multiprocess_mode="livemax",
 )
 SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
+
+# -- waiting rooms, as the controllers see them; only of openings that people join or wait for now -------------------
+
+ADMITTED_THROUGH = Gauge(
+    "reservasi_admitted_through",
+    "The opening's mark: numbers up to it may claim.",
+    ["program", "opening"],
+    multiprocess_mode="livemax",
+)
+OPENING_JOINED = Gauge(
+    "reservasi_opening_joined",
+    "People who joined the opening's waiting room, late ones included.",
+    ["program", "opening"],
+    multiprocess_mode="livemax",
+)
+ADMISSION_RATE = Gauge(
+    "reservasi_admission_rate",
+    "Numbers that the opening admits a minute now; 0 while it is paused.",
+    ["program", "opening"],
+    multiprocess_mode="livemax",
+)
 
 # -- the recorder ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from reservasi.cli import checks, database, programs, quotas, reservations, serve, staff, up, verify
+from reservasi.cli import checks, database, openings, programs, quotas, reservations, serve, staff, up, verify
 from reservasi.cli.output import run_app
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("worker")(serve.worker)
 app.add_typer(database.app, name="db")
 app.add_typer(programs.app, name="program")
 app.add_typer(quotas.app, name="quota")
+app.add_typer(openings.app, name="opening")
 app.add_typer(reservations.app, name="reservation")
 app.add_typer(staff.app, name="staff")
 app.add_typer(verify.app, name="verify")

@@ -129,6 +129,23 @@ def moment(at_ms: int) -> str | None:
     return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
 
 
+def moment_ms(words: str) -> int:
+    """A time that a command was given, in milliseconds since the epoch.
+
+    Raises:
+        typer.BadParameter: it is neither "now" nor an RFC 3339 time with an offset.
+    """
+    if words == "now":
+        return int(dt.datetime.now(dt.UTC).timestamp() * 1000)
+    try:
+        parsed = dt.datetime.fromisoformat(words)
+    except ValueError as error:
+        raise typer.BadParameter(f"{words} is not a time such as 2026-12-01T14:00:00+07:00") from error
+    if parsed.tzinfo is None:
+        raise typer.BadParameter(f"{words} has no offset, such as +07:00")
+    return int(parsed.timestamp() * 1000)
+
+
 def masked(url: str) -> str:
     """A server's address without its password, so that it can be shown."""
     return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD_IN_USERINFO.sub(r"\1***@", url))

@@ -12,6 +12,7 @@ import typer
 from reservasi import model
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.fences import require_snapshot
+from reservasi.cli.opening_creation import create_announced
 from reservasi.cli.output import (
     AsJson,
     DataDir,
@@ -53,6 +54,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     unchanged: int
     kept: int  # exist with other terms, which staff may have set: left as they are
+    openings: list[str]  # new ones with a waiting room
 
     @property
     def total(self) -> int:
@@ -71,7 +73,7 @@ def import_(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Expand a file to slots and quotas for a range of dates. Again is harmless: what exists is left as it is."""
+    """Expand a file to slots, quotas and openings for a range of dates. Again is harmless: what exists is left."""
     program = read_program(file)
     first_date, last_date = date_range(program, first, last)
     if first_date > last_date:
@@ -113,6 +115,13 @@ async def import_program(
         if known:
             await operations.records.save_program(program)
         outcomes = await _submit_all(group, program, commands, quiet=quiet)
+        openings = await create_announced(
+            operations,
+            group,
+            program,
+            await require_snapshot(operations, program.id),
+            (command.quota for command in commands),
+        )
     return Import(
         program=program.id,
         first=first,
@@ -120,6 +129,7 @@ async def import_program(
         created=outcomes[Outcome.QUOTA_SET],
         unchanged=outcomes[Outcome.EXISTS],
         kept=outcomes[Outcome.EXISTS_WITH_DIFFERENT_CONTENT],
+        openings=openings,
     )
 
 

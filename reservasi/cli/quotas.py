@@ -1,6 +1,5 @@
 """`reservasi quota`: look at a quota, change it, close it."""
 
-import datetime as dt
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from reservasi.cli.output import (
     configured,
     fail,
     moment,
+    moment_ms,
     run,
     show,
     show_rows,
@@ -77,7 +77,7 @@ def set_quota(
     command = SetQuota(
         quota=quota,
         capacity=capacity,
-        opens_at_ms=None if opens_at is None else _milliseconds(opens_at),
+        opens_at_ms=None if opens_at is None else _opens_at_ms(opens_at),
         closed=False if reopen else None,
         version=version,
     )
@@ -120,16 +120,9 @@ def describe(quota: Quota) -> dict[str, Any]:
     }
 
 
-def _milliseconds(words: str) -> int:
-    if words == "now":
-        return 0
-    try:
-        parsed = dt.datetime.fromisoformat(words)
-    except ValueError as error:
-        raise typer.BadParameter(f"{words} is not a time such as 2026-12-01T14:00:00+07:00") from error
-    if parsed.tzinfo is None:
-        raise typer.BadParameter(f"{words} has no offset, such as +07:00")
-    return int(parsed.timestamp() * 1000)
+def _opens_at_ms(words: str) -> int:
+    """Quotas that open now are open from the start."""
+    return 0 if words == "now" else moment_ms(words)
 
 
 async def _quotas(settings: Settings, program: str) -> list[Quota]:

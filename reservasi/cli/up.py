@@ -20,6 +20,8 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, postgres_dsn, redis_url
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -42,21 +44,26 @@ from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerFenc
 from reservasi.front.probe import wait_ready
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.model import StaffRole
-from reservasi.programs import Program, read_program
+from reservasi.programs import Program, WaitingRoom, read_program
 from reservasi.records import upgrades
 from reservasi.settings import Settings, load
 from reservasi.supervisor import Role, Supervisor
+from reservasi.waiting_room.creation import new_terms, opening_id
 
 PROGRAMS_DIR = Path("config/programs")
 STAFF_KEY_FILE = "staff-api-key"
 DEMO_STAFF = "demo"
+DEMO_OPENING_AHEAD_MS = 2 * 60_000
+DEMO_OPENING_LASTS_MS = 60 * 60_000
 FRONTS = "fronts"
 WORKER = "worker"
 STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
 
 
 def up(
-    demo: Annotated[bool, typer.Option("--demo", help="load config/programs and open quotas now")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="load config/programs, open quotas now, and the last date's in two minutes")
+    ] = False,
     host: Host = None,
     port: PortFlag = None,
     admin_port: AdminPort = None,
@@ -223,6 +230,8 @@ async def _load_demo(operations: Operations, programs: list[Program], *, quiet: 
         last = first + dt.timedelta(days=DAYS_DEFAULT)
         try:
             await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+            if program.demo:
+                await _announce_opening(operations, program)
         except LedgerFenced as error:  # the service must answer "recovering", not stay away
             fenced.append(program.id)
             warn(f"the program {program.id} is not imported: {error}")
@@ -232,6 +241,29 @@ async def _load_demo(operations: Operations, programs: list[Program], *, quiet: 
         key_file.touch(mode=0o600)
         key_file.write_text(f"{key}\n")
     return fenced
+
+
+async def _announce_opening(operations: Operations, program: Program) -> None:
+    """An opening to watch: the last date's quotas, in two minutes, joined from now on; unless there is one already."""
+    snapshot = await require_snapshot(operations, program.id)
+    now_ms = snapshot.now_ms
+    dates = [quota.terms.date for quota in snapshot.quotas]
+    if not dates or any(opening.terms.ends_at_ms > now_ms for opening in snapshot.openings):
+        return
+    opens_at_ms = now_ms + DEMO_OPENING_AHEAD_MS
+    opening = opening_id(program.id, opens_at_ms, program.zone)
+    terms = new_terms(
+        operations.sealing,
+        opening,
+        opens_at_ms,
+        WaitingRoom(),
+        joins_from_ms=now_ms,
+        ends_at_ms=opens_at_ms + DEMO_OPENING_LASTS_MS,
+    )
+    try:
+        await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)))
+    except OpeningRefused as error:
+        warn(f"the demo has no opening to wait for: {error}")
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:

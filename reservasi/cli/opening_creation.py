@@ -1,0 +1,131 @@
+"""Creating an opening: the quotas that it is for open at its moment, then the opening itself.
+
+In this order, so that a command that was interrupted is simply given again: quotas that were moved already stay so.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from reservasi.bootstrap import Operations, open_program
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.output import moment
+from reservasi.errors import ReservasiError
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.wire import Snapshot
+from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
+from reservasi.programs import AnnouncedRule, Program
+from reservasi.waiting_room.creation import new_terms, opening_id
+
+AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
+
+
+class OpeningRefused(ReservasiError):
+    """An opening cannot be created as asked for; nothing was changed."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of a program's quotas are meant; None: any."""
+
+    first: str | None = None  # ISO dates, both included
+    last: str | None = None
+    office: str | None = None
+    service: str | None = None
+    channel: str | None = None
+
+    def fits(self, quota: Quota) -> bool:
+        """Whether the quota is meant."""
+        terms = quota.terms
+        return (
+            (self.first is None or terms.date >= self.first)
+            and (self.last is None or terms.date <= self.last)
+            and self.office in (None, terms.office)
+            and self.service in (None, terms.service)
+            and self.channel in (None, terms.channel)
+        )
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done."""
+
+    opening: str
+    moved: int  # quotas that opened at another moment before
+    left_out: int  # quotas that were meant, and close before it opens
+
+
+async def create_opening(
+    operations: Operations, program: str, opening: str, terms: OpeningTerms, selection: Selection
+) -> Created:
+    """Let the quotas that are meant open with a new opening.
+
+    Raises:
+        OpeningRefused: it lies in the past, its window or moment cannot be, or no quota is meant.
+        LedgerFenced: the program's ledger sells nothing now.
+    """
+    async with open_program(operations, program) as group:
+        snapshot = await require_snapshot(operations, program)
+        _refuse_window(terms, snapshot.now_ms)
+        _refuse_taken(opening, terms.opens_at_ms, snapshot.openings)
+        meant = [quota for quota in snapshot.quotas if selection.fits(quota)]
+        if not meant:
+            raise OpeningRefused(f"no quota of {program} is meant: look at what there is with quota show {program}")
+        covered = [quota for quota in meant if not 0 < quota.terms.closes_at_ms <= terms.opens_at_ms]
+        if not covered:
+            raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
+        elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
+        await _move(group, elsewhere, terms.opens_at_ms)
+        await _set(group, opening, terms)
+    return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered))
+
+
+async def create_announced(
+    operations: Operations, group: GroupCommit, program: Program, snapshot: Snapshot, quotas: Iterable[str]
+) -> list[str]:
+    """An opening with the file's waiting room for each moment ahead at which some of these quotas open.
+
+    A moment that has an opening already is left alone. Returns the ids of the new ones.
+    """
+    room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
+    if room is None:
+        return []
+    ids, taken = set(quotas), {opening.terms.opens_at_ms for opening in snapshot.openings}
+    moments = {quota.terms.opens_at_ms for quota in snapshot.quotas if quota.id in ids}
+    created = []
+    for opens_at_ms in sorted(at_ms for at_ms in moments - taken if at_ms > snapshot.now_ms):
+        opening = opening_id(program.id, opens_at_ms, program.zone)
+        await _set(group, opening, new_terms(operations.sealing, opening, opens_at_ms, room))
+        created.append(opening)
+    return created
+
+
+def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
+    opens_at = moment(terms.opens_at_ms)
+    if terms.opens_at_ms <= now_ms:
+        raise OpeningRefused(f"{opens_at} lies in the past: it is {moment(now_ms)} by the ledger's clock")
+    if terms.joins_from_ms > terms.opens_at_ms:
+        raise OpeningRefused(f"people would join only from {moment(terms.joins_from_ms)}, after it opens at {opens_at}")
+    if terms.ends_at_ms <= terms.opens_at_ms:
+        raise OpeningRefused(f"it would end at {moment(terms.ends_at_ms)}, before it opens at {opens_at}")
+
+
+def _refuse_taken(opening: str, opens_at_ms: int, existing: Sequence[Opening]) -> None:
+    for other in existing:
+        if other.id == opening:
+            raise OpeningRefused(f"there is an opening {opening} already: give this one another --id")
+        if other.terms.opens_at_ms == opens_at_ms:
+            raise OpeningRefused(f"{other.id} opens at {moment(opens_at_ms)} already: a moment has one opening")
+
+
+async def _move(group: GroupCommit, quotas: Sequence[Quota], opens_at_ms: int) -> None:
+    for at in range(0, len(quotas), AT_ONCE):
+        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms) for quota in quotas[at : at + AT_ONCE]]
+        for command, answer in zip(part, await asyncio.gather(*map(group.submit, part)), strict=True):
+            if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
+                raise OpeningRefused(f"{command.quota} could not be moved ({answer.outcome}): give the command again")
+
+
+async def _set(group: GroupCommit, opening: str, terms: OpeningTerms) -> None:
+    answer = await group.submit(SetOpening(opening=opening, terms=terms))
+    if answer.outcome is not Outcome.OPENING_SET:
+        raise OpeningRefused(f"{opening} was not created ({answer.outcome}): another opening has its id or its moment")

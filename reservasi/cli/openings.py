@@ -1,0 +1,288 @@
+"""`reservasi opening`: create an opening, look at it, and lead its waiting room."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.opening_creation import Created, Selection, create_opening
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    AsJson,
+    DataDir,
+    PostgresDsn,
+    RedisUrl,
+    configured,
+    fail,
+    moment,
+    moment_ms,
+    run,
+    show,
+    show_rows,
+)
+from reservasi.errors import ConfigurationError
+from reservasi.model import Answer, Opening, Outcome, Quota, SetOpening
+from reservasi.programs import RATE_PER_MIN_MAX, AnnouncedRule, Program, WaitingRoom
+from reservasi.settings import Settings
+from reservasi.waiting_room.creation import checked_id, new_terms, opening_id
+from reservasi.waiting_room.state import state_of
+
+app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
+
+BEACON_CHARS_MAX = 200
+OpeningId = Annotated[str, typer.Argument(help="such as surabaya-20261204-1400")]
+Date = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+PerMinute = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX)]
+
+REFUSALS = {
+    Outcome.UNKNOWN_OPENING: "there is no opening {id}",
+    Outcome.TOO_LATE: "the beacon of {id} is fixed: it has opened, or another value was entered",
+}
+
+
+@app.command("create")
+def create(
+    program: Annotated[str, typer.Argument(help="the program, such as surabaya")],
+    opens_at: Annotated[str, typer.Option(help="RFC 3339 time, such as 2026-12-04T14:00:00+07:00")],
+    first: Annotated[Date, typer.Option("--from", help="first date of its quotas; any when not given")] = None,
+    last: Annotated[Date, typer.Option("--to", help="last date of its quotas; any when not given")] = None,
+    office: Annotated[str | None, typer.Option(help="only quotas of this office")] = None,
+    service: Annotated[str | None, typer.Option(help="only quotas of this service")] = None,
+    channel: Annotated[str | None, typer.Option(help="only quotas of this channel")] = None,
+    joins_from: Annotated[str | None, typer.Option(help='when people may join: RFC 3339, or "now"')] = None,
+    ends_at: Annotated[str | None, typer.Option(help="when the waiting room ends; then anyone may claim")] = None,
+    waiting_room: Annotated[bool, typer.Option(help="whether people wait and numbers are drawn")] = True,
+    rate_per_min: Annotated[PerMinute, typer.Option(help="numbers admitted a minute, at first")] = None,
+    rate_max_per_min: Annotated[PerMinute, typer.Option(help="the most that an adaptive rate grows to")] = None,
+    adaptive: Annotated[
+        bool | None, typer.Option("--adaptive/--fixed", help="whether the rate follows what the service absorbs")
+    ] = None,
+    proof_of_work: Annotated[bool | None, typer.Option(help="whether joining costs the browser some work")] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="its id; from program and moment when not given")] = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create an opening and move the quotas that are meant to its moment; what is not said is as the file says."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    opens_at_ms = moment_ms(opens_at)
+    selection = Selection(
+        first=first.date().isoformat() if first else None,
+        last=last.date().isoformat() if last else None,
+        office=office,
+        service=service,
+        channel=channel,
+    )
+    said = {
+        "rate_per_min": rate_per_min,
+        "rate_max_per_min": rate_max_per_min,
+        "adaptive": adaptive,
+        "proof_of_work": proof_of_work,
+    }
+
+    async def work() -> tuple[Created, dict[str, Any]]:
+        async with open_operations(settings) as operations:
+            known = await _program(operations, program)
+            name = checked_id(program, id_ or opening_id(program, opens_at_ms, known.zone))
+            terms = new_terms(
+                operations.sealing,
+                name,
+                opens_at_ms,
+                _room(known, said) if waiting_room else None,
+                joins_from_ms=None if joins_from is None else moment_ms(joins_from),
+                ends_at_ms=None if ends_at is None else moment_ms(ends_at),
+            )
+            created = await create_opening(operations, program, name, terms, selection)
+            return created, await _described(operations, name)
+
+    created, description = run(work())
+    show({**description, "moved": created.moved, "left_out": created.left_out}, as_json=as_json)
+
+
+@app.command("show")
+def show_opening(
+    opening: OpeningId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one opening as the ledger has it now."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    async def work() -> dict[str, Any]:
+        async with open_operations(settings) as operations:
+            return await _described(operations, opening)
+
+    show(run(work()), as_json=as_json)
+
+
+@app.command("list")
+def list_openings(
+    program: Annotated[str | None, typer.Option(help="only of this program")] = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the openings that were created, the earliest first."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    async def work() -> list[dict[str, Any]]:
+        async with open_operations(settings) as operations:
+            programs = [await _program(operations, program)] if program else await operations.records.programs()
+            rows: list[dict[str, Any]] = []
+            for each in programs:
+                snapshot = await require_snapshot(operations, each.id)
+                rows += (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in snapshot.openings)
+            return sorted(rows, key=lambda row: (row["opens_at"], row["id"]))
+
+    rows = run(work())
+    if not as_json:
+        shown = ("id", "state", "opens_at", "waiting_room", "joined", "admitted_through", "remaining")
+        rows = [{name: row[name] for name in shown} for row in rows]
+    show_rows(rows, as_json=as_json)
+
+
+@app.command("pause")
+def pause(
+    opening: OpeningId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Admit nobody further until it is resumed; who was admitted may still claim."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    _change(settings, SetOpening(opening=opening, paused=True), as_json=as_json)
+
+
+@app.command("resume")
+def resume(
+    opening: OpeningId,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on from the same number."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    _change(settings, SetOpening(opening=opening, paused=False), as_json=as_json)
+
+
+@app.command("rate")
+def rate(
+    opening: OpeningId,
+    per_min: Annotated[int, typer.Argument(min=0, max=RATE_PER_MIN_MAX, help="numbers a minute; 0: adaptive again")],
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fix the rate of admission, or let it be as the opening's terms say again."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    _change(settings, SetOpening(opening=opening, rate_per_min=per_min), as_json=as_json)
+
+
+@app.command("beacon")
+def beacon(
+    opening: OpeningId,
+    value: Annotated[str, typer.Argument(help="a public value that nobody could know before, such as a lottery's")],
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Mix a value from outside into the draw: once, and before it opens."""
+    if not 0 < len(value) <= BEACON_CHARS_MAX or not value.isprintable():
+        raise typer.BadParameter(f"1 to {BEACON_CHARS_MAX} printable characters, please", param_hint="VALUE")
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    _change(settings, SetOpening(opening=opening, beacon=value), as_json=as_json)
+
+
+def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
+    """An opening's fields for people and programs; never its seed."""
+    terms = opening.terms
+    covered = [quota for quota in quotas if quota.terms.opens_at_ms == terms.opens_at_ms]
+    remaining = sum(quota.remaining for quota in covered)
+    return {
+        "id": opening.id,
+        "program": program,
+        "state": state_of(opening, now_ms, sold_out=bool(covered) and remaining <= 0),
+        "opens_at": moment(terms.opens_at_ms),
+        "joins_from": moment(terms.joins_from_ms),
+        "ends_at": moment(terms.ends_at_ms),
+        "quotas": len(covered),
+        "remaining": remaining,
+        "waiting_room": terms.waiting_room,
+        "proof_of_work": terms.proof_of_work,
+        "adaptive": terms.adaptive and not opening.rate_fixed,
+        "rate_per_min": opening.rate_per_min,
+        "rate_max_per_min": terms.rate_max_per_min,
+        "paused": opening.paused,
+        "joined": opening.joined,
+        "arrived": opening.arrived,
+        "admitted_through": opening.admitted_through,
+        "commitment": terms.commitment,
+        "beacon": opening.beacon or None,
+        "version": opening.version,
+    }
+
+
+def _room(program: Program, said: dict[str, Any]) -> WaitingRoom:
+    """What the program's file says, and on top of it what was said here.
+
+    Raises:
+        ConfigurationError: the first rate is above the most that was said.
+    """
+    room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
+    values = {name: getattr(room or WaitingRoom(), name) for name in WaitingRoom.__struct_fields__}
+    values |= {name: value for name, value in said.items() if value is not None}
+    if said["rate_max_per_min"] is not None and values["rate_per_min"] > values["rate_max_per_min"]:
+        raise ConfigurationError(f"--rate-max-per-min must not be below the rate ({values['rate_per_min']})")
+    return WaitingRoom(**values)
+
+
+async def _program(operations: Operations, program: str) -> Program:
+    found = next((each for each in await operations.records.programs() if each.id == program), None)
+    if found is None:
+        raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
+    return found
+
+
+async def _program_of(operations: Operations, opening: str) -> str:
+    """The program that may have the opening: its id stands in front of the opening's; the longest, if several do."""
+    programs = [each.id for each in await operations.records.programs() if opening.startswith(f"{each.id}-")]
+    if not programs:
+        raise ConfigurationError(f"there is no opening {opening}")
+    return max(programs, key=len)
+
+
+async def _described(operations: Operations, opening: str) -> dict[str, Any]:
+    program = await _program_of(operations, opening)
+    snapshot = await require_snapshot(operations, program)
+    found = next((each for each in snapshot.openings if each.id == opening), None)
+    if found is None:
+        raise ConfigurationError(f"there is no opening {opening}")
+    return describe(program, found, snapshot.quotas, snapshot.now_ms)
+
+
+def _change(settings: Settings, command: SetOpening, *, as_json: bool) -> None:
+    async def work() -> tuple[Answer, dict[str, Any]]:
+        async with open_operations(settings) as operations:
+            program = await _program_of(operations, command.opening)
+            async with open_program(operations, program) as group:
+                answer = await group.submit(command)
+            if answer.outcome in REFUSALS:
+                return answer, {}
+            return answer, await _described(operations, command.opening)
+
+    answer, description = run(work())
+    if answer.outcome in REFUSALS:
+        fail(REFUSALS[answer.outcome].format(id=command.opening), as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show(description, as_json=as_json)

@@ -1,0 +1,94 @@
+"""What an admission controller looks at once a second: a program's openings, the ledger's clock, the fronts' delays.
+
+How long claims wait in each front is said in a hash of its own. It is a hint for the rate and nothing rests on it:
+what is old is ignored, and the hash goes by itself when nobody writes to it.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import redis.asyncio as redis_asyncio
+
+from reservasi.errors import LedgerUnreachable
+from reservasi.ledger import keys
+from reservasi.ledger.connection import LOST
+from reservasi.ledger.openings import decode_stored
+from reservasi.model import Opening
+
+TIMEOUT_S = 2.0
+FRESH_MS = 3000  # how long what a front said counts
+FORGET_S = 60  # after which the server drops what nobody says any more
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One look."""
+
+    now_ms: int  # the ledger's clock
+    openings: list[Opening]
+    delay_ms: float | None  # the longest that claims wait in any front; None when no front said it lately
+
+
+class OpeningWatch:
+    """Reads one program's openings, and the delays that its fronts say."""
+
+    def __init__(self, client: redis_asyncio.Redis, program: str) -> None:
+        self._client = client
+        self._program = program
+        self._openings_key = keys.openings(program)
+        self._delays_key = keys.queue_delays(program)
+
+    async def look(self) -> Seen:
+        """The openings and delays as they are now.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hgetall(self._openings_key)
+        pipeline.hgetall(self._delays_key)
+        (seconds, microseconds), openings, delays = await self._run(pipeline)
+        now_ms = seconds * 1000 + microseconds // 1000
+        said = {front: _delay_and_time(value) for front, value in delays.items()}
+        fresh = [delay_ms for delay_ms, at_ms in said.values() if abs(now_ms - at_ms) <= FRESH_MS]
+        return Seen(
+            now_ms=now_ms,
+            openings=[decode_stored(opening_id.decode(), stored) for opening_id, stored in openings.items()],
+            delay_ms=max(fresh, default=None),
+        )
+
+    async def say_delay(self, front: str, delay_ms: float, at_ms: int) -> None:
+        """Say how long claims wait in a front, at a moment of the ledger's clock.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hset(self._delays_key, front, f"{delay_ms:.1f}:{at_ms}")
+        pipeline.expire(self._delays_key, FORGET_S)
+        await self._run(pipeline)
+
+    async def withdraw(self, front: str) -> None:
+        """The front has closed and says nothing any more.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hdel(self._delays_key, front)
+        await self._run(pipeline)
+
+    async def _run(self, pipeline: Any) -> Any:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await pipeline.execute()
+        except LOST as error:
+            raise LedgerUnreachable(
+                f"the openings of {self._program} cannot be seen: {type(error).__name__}"
+            ) from error
+
+
+def _delay_and_time(value: bytes) -> tuple[float, int]:
+    delay_ms, _, at_ms = value.decode().partition(":")
+    return float(delay_ms), int(at_ms)

@@ -1,0 +1,215 @@
+"""Moving an opening's mark: who is admitted, at a rate that staff set or that the service absorbs.
+
+Every worker runs a controller for each program; the ledger lets one of them lead, by a lease, and keeps the mark, so
+another goes on from the same number when it dies. Only the ledger reckons how far the mark moves: a controller says
+that it is there, and the rate. While no opening is near, a look a second at the openings is all it costs.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+
+import msgspec
+import structlog
+
+from reservasi.availability import Availability
+from reservasi.errors import LedgerFault, Unavailable
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.metrics import ADMISSION_RATE, ADMITTED_THROUGH, OPENING_JOINED
+from reservasi.model import Admit, Answer, Opening, Outcome
+
+log = structlog.get_logger()
+
+ADMIT_INTERVAL_S = 0.2  # between two moves of the mark
+LOOK_INTERVAL_S = 1.0  # between two looks at the openings, and two changes of the rate
+LEASE_MS = 1500  # after which another controller may lead
+GROWTH_PERCENT = 10  # of an adaptive rate, a look
+
+
+def next_rate(rate: int, delay_ms: float | None, target_ms: float, most: int) -> int:
+    """The rate after one second in which claims waited `delay_ms`; None when nobody said how long.
+
+    It halves above the target, grows by a tenth below half of it, and is never below 1 nor above `most`. To cut by a
+    factor is what lets such a control settle (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for
+    Congestion Avoidance in Computer Networks", 1989). They add a constant to grow, which makes many senders fair to
+    each other; there is one here, so it grows by a share, and finds a high rate as soon as a low one.
+    """
+    if delay_ms is not None and delay_ms > target_ms:
+        rate //= 2
+    elif delay_ms is not None and delay_ms < target_ms / 2:
+        rate += max(1, rate * GROWTH_PERCENT // 100)
+    return max(1, min(rate, most))
+
+
+class AdmissionController:
+    """Keeps the marks of one program's openings moving, whenever this controller leads."""
+
+    def __init__(
+        self,
+        program: str,
+        group: GroupCommit,
+        watch: OpeningWatch,
+        open_view: Callable[[], Availability],
+        *,
+        delay_target_ms: int,
+    ) -> None:
+        self.name = secrets.token_hex(8)
+        self._program = program
+        self._group = group
+        self._watch = watch
+        self._open_view = open_view
+        self._delay_target_ms = delay_target_ms
+        self._view: Availability | None = None  # followed while an opening is live: it tells when nothing remains
+        self._live: dict[str, Opening] = {}
+        self._rates: dict[str, int] = {}  # opening -> rate to be said with the next move, where it changes
+        self._quotas: dict[str, list[str]] = {}  # opening -> what it covers
+        self._remains: dict[str, tuple[int, bool]] = {}  # opening -> version of the view, what it said
+        self._ahead_ms = 0.0  # ledger's clock minus the event loop's
+        self._look_at_s = float("-inf")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Control until told to stop."""
+        try:
+            while not stop.is_set():
+                pause_s = await self._turn()
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self._attend([])
+
+    async def _turn(self) -> float:
+        """Look, where it is time to; move every mark; how long to wait until the next turn."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._look_at_s:
+            self._look_at_s = loop.time() + LOOK_INTERVAL_S
+            await self._look()
+        moves = [opening for opening in self._live.values() if self._is_due(opening)]
+        if moves:
+            await asyncio.gather(*(self._move(opening) for opening in moves))
+        return self._pause_s(self._look_at_s - loop.time())
+
+    def _pause_s(self, until_look_s: float) -> float:
+        """Until the next look, move or opening, whatever comes first."""
+        now_ms = self._now_ms()
+        pauses_s = [until_look_s]
+        for opening in self._live.values():
+            ahead_s = (opening.terms.opens_at_ms - now_ms) / 1000
+            pauses_s.append(ahead_s if ahead_s > 0 else ADMIT_INTERVAL_S)
+        return max(0.001, min(pauses_s))
+
+    async def _look(self) -> None:
+        try:
+            seen = await self._watch.look()
+        except (Unavailable, LedgerFault) as error:
+            log.debug("openings_not_seen", program=self._program, error=str(error))
+            return
+        self._follow_clock(seen.now_ms)
+        await self._attend(opening for opening in seen.openings if is_live(opening, seen.now_ms))
+        for opening in self._live.values():
+            self._adapt(opening, seen.delay_ms)
+
+    async def _attend(self, openings: Iterable[Opening]) -> None:
+        """Take these as the live ones: follow the program while there are any, and tell of no others."""
+        live = {opening.id: opening for opening in openings}
+        for gone in self._live.keys() - live.keys():
+            for gauge in (ADMITTED_THROUGH, OPENING_JOINED, ADMISSION_RATE):
+                gauge.remove(self._program, gone)
+        self._live = live
+        self._rates = {name: rate for name, rate in self._rates.items() if name in live}
+        self._remains = {name: said for name, said in self._remains.items() if name in live}
+        for opening in live.values():
+            self._tell(opening)
+        if live and self._view is None:
+            self._view = self._open_view()
+            self._view.follow(self._program)
+        elif not live and self._view is not None:
+            view, self._view = self._view, None
+            await view.close()
+        self._quotas = _by_opening(self._view, self._program, live.values()) if self._view is not None else {}
+
+    def _adapt(self, opening: Opening, delay_ms: float | None) -> None:
+        """Let the rate follow the delay, once it opened, and upwards only while somebody waits for it."""
+        terms = opening.terms
+        if not terms.adaptive or opening.rate_fixed or opening.paused or not opening.drawn:
+            return
+        rate = next_rate(opening.rate_per_min, delay_ms, self._delay_target_ms, terms.rate_max_per_min)
+        in_use = opening.admitted_through < opening.arrived
+        if rate != opening.rate_per_min and (in_use or rate < opening.rate_per_min):
+            self._rates[opening.id] = rate
+
+    def _is_due(self, opening: Opening) -> bool:
+        """Whether its mark is to be moved now; where nothing remains it stands, once the draw is made."""
+        return not opening.drawn or self._remains_any(opening.id)
+
+    def _remains_any(self, opening_id: str) -> bool:
+        """Whether a place may remain; also while the view does not know."""
+        view, quotas = self._view, self._quotas.get(opening_id)
+        if view is None or not view.ready or not quotas:
+            return True
+        known = self._remains.get(opening_id)
+        if known is not None and known[0] == view.version:
+            return known[1]
+        found = (view.quota(quota_id) for quota_id in quotas)
+        remains = any(quota is not None and quota.remaining > 0 for quota in found)
+        self._remains[opening_id] = (view.version, remains)
+        return remains
+
+    async def _move(self, opening: Opening) -> None:
+        command = Admit(
+            opening=opening.id,
+            controller=self.name,
+            lease_ms=LEASE_MS,
+            rate_per_min=self._rates.pop(opening.id, 0),
+        )
+        try:
+            answer = await self._group.submit(command)
+        except (Unavailable, LedgerFault) as error:
+            log.debug("admission_failed", program=self._program, opening=opening.id, error=str(error))
+            return
+        self._follow_clock(answer.now_ms)
+        if answer.outcome is Outcome.ADVANCED and opening.id in self._live:
+            self._live[opening.id] = _after(opening, answer)
+            self._tell(self._live[opening.id])
+
+    def _tell(self, opening: Opening) -> None:
+        ADMITTED_THROUGH.labels(self._program, opening.id).set(opening.admitted_through)
+        OPENING_JOINED.labels(self._program, opening.id).set(opening.arrived)
+        ADMISSION_RATE.labels(self._program, opening.id).set(0 if opening.paused else opening.rate_per_min)
+
+    def _follow_clock(self, now_ms: int) -> None:
+        self._ahead_ms = now_ms - asyncio.get_running_loop().time() * 1000
+
+    def _now_ms(self) -> float:
+        return asyncio.get_running_loop().time() * 1000 + self._ahead_ms
+
+
+def is_live(opening: Opening, now_ms: float) -> bool:
+    """Whether people may join or wait for it now, or within a second."""
+    terms = opening.terms
+    return terms.waiting_room and terms.joins_from_ms - LOOK_INTERVAL_S * 1000 <= now_ms < terms.ends_at_ms
+
+
+def _after(opening: Opening, answer: Answer) -> Opening:
+    return msgspec.structs.replace(
+        opening,
+        drawn=answer.now_ms >= opening.terms.opens_at_ms,
+        joined=answer.joined,
+        arrived=answer.arrived,
+        admitted_through=answer.admitted_through,
+        rate_per_min=answer.rate_per_min,
+    )
+
+
+def _by_opening(view: Availability, program: str, openings: Iterable[Opening]) -> dict[str, list[str]]:
+    """The ids of the quotas that each opening covers."""
+    moments = {opening.terms.opens_at_ms: opening.id for opening in openings}
+    covered: dict[str, list[str]] = {opening_id: [] for opening_id in moments.values()}
+    for quota in view.select(program):
+        opening_id = moments.get(quota.terms.opens_at_ms)
+        if opening_id is not None:
+            covered[opening_id].append(quota.id)
+    return covered

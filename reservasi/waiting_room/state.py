@@ -1,0 +1,19 @@
+"""What an opening is doing now, in one word for everybody."""
+
+from typing import Literal, TypeAlias
+
+from reservasi.model import Opening
+
+OpeningState: TypeAlias = Literal["announced", "joining", "open", "paused", "sold_out", "ended"]
+
+
+def state_of(opening: Opening, now_ms: int, *, sold_out: bool) -> OpeningState:
+    """The state at a moment of the ledger's clock; `sold_out` says that nothing remains in any of its quotas."""
+    terms = opening.terms
+    if now_ms >= terms.ends_at_ms:
+        return "ended"
+    if now_ms < terms.opens_at_ms:
+        return "joining" if terms.waiting_room and now_ms >= terms.joins_from_ms else "announced"
+    if sold_out:
+        return "sold_out"
+    return "paused" if opening.paused else "open"

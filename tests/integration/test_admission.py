@@ -1,0 +1,404 @@
+"""The mark moves at the rate that was set, by one controller at a time, and never back."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from reservasi.availability import Availability
+from reservasi.ledger import keys
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.library import read_library
+from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch
+from reservasi.model import Join, Opening, OpeningSet, Outcome, SetOpening, SetQuota
+from reservasi.programs import read_program
+from reservasi.records import Records
+from reservasi.records.upgrades import upgrade
+from reservasi.waiting_room import admission
+from reservasi.waiting_room.admission import LEASE_MS, AdmissionController
+from reservasi.waiting_room.delays import DelayReporter
+from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, opening_terms, quota_set
+
+TIMEOUT_S = 20.0
+RATE = 6000  # ten a tenth of a second
+SURABAYA = Path(__file__).parents[2] / "config/programs/surabaya.toml"
+
+
+class Stage:
+    """A program with an opening that is about to open, and what controllers need."""
+
+    def __init__(self, url: str, ledger: Ledger, group: GroupCommit) -> None:
+        self.url = url
+        self.ledger = ledger
+        self.group = group
+        self.id = f"{ledger.program}-1"
+        self.opens_at_ms = 0
+        self.views = 0  # opened and not closed again
+        self.watch = OpeningWatch(ledger.client, ledger.program)
+
+    async def announce(
+        self, *, people: int = 2000, ahead_ms: int = 300, capacity: int = 5000, **changes: object
+    ) -> None:
+        """An opening with people who joined already."""
+        now_ms = (await self.ledger.snapshot()).now_ms
+        self.opens_at_ms = now_ms + ahead_ms
+        terms = opening_terms(
+            **{"opens_at_ms": self.opens_at_ms, "joins_from_ms": now_ms - 1, "rate_per_min": RATE} | changes
+        )
+        await self.ledger.run(
+            quota_set(f"{self.ledger.program}.kanim", capacity, opens_at_ms=self.opens_at_ms),
+            SetOpening(opening=self.id, terms=terms),
+        )
+        await self.join(range(people))
+
+    async def join(self, people: range) -> None:
+        answers = await self.ledger.run(*(Join(opening=self.id, ticket_id=f"ticket-{each}") for each in people))
+        assert {answer.outcome for answer in answers} <= {Outcome.JOINED}
+
+    async def now(self) -> Opening:
+        (found,) = (await self.watch.look()).openings
+        return found
+
+    async def passed(self, mark: int) -> None:
+        async def there() -> bool:
+            return (await self.now()).admitted_through >= mark
+
+        await eventually(there, TIMEOUT_S)
+
+    async def until(self, condition: Callable[[Opening], bool]) -> Opening:
+        found = await self.now()
+
+        async def met() -> bool:
+            nonlocal found
+            found = await self.now()
+            return condition(found)
+
+        await eventually(met, TIMEOUT_S)
+        return found
+
+    async def marks(self) -> list[tuple[int, int]]:
+        """Every mark that the journal has, with the milliseconds since the opening."""
+        return [
+            (entry.at_ms - self.opens_at_ms, event.opening.admitted_through)
+            for entry in await self.ledger.entries()
+            for event in entry.events
+            if isinstance(event, OpeningSet)
+        ]
+
+    async def change(self, **changes: object) -> None:
+        answer = await self.ledger.one(SetOpening(opening=self.id, **changes))  # type: ignore[arg-type]
+        assert answer.outcome is Outcome.OPENING_SET
+
+    def open_view(self) -> Availability:
+        self.views += 1
+        view = Availability(
+            lambda name: LedgerConnection(self.url, name, read_library()),
+            lambda name: Journal(self.ledger.client, name),
+            block_ms=20,
+            stale_ms=1000,
+        )
+        close = view.close
+
+        async def closing() -> None:
+            self.views -= 1
+            await close()
+
+        view.close = closing  # type: ignore[method-assign]
+        return view
+
+    def controller(self) -> AdmissionController:
+        return AdmissionController(self.ledger.program, self.group, self.watch, self.open_view, delay_target_ms=100)
+
+    @asynccontextmanager
+    async def controlled(self) -> AsyncIterator[AdmissionController]:
+        stop = asyncio.Event()
+        controller = self.controller()
+        task = asyncio.create_task(controller.run(stop))
+        try:
+            yield controller
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, TIMEOUT_S)
+
+    def gauge(self, name: str) -> float | None:
+        return REGISTRY.get_sample_value(name, {"program": self.ledger.program, "opening": self.id})
+
+
+@pytest.fixture
+async def stage(valkey_url: str, program: str) -> AsyncIterator[Stage]:
+    async with open_ledger(valkey_url, program) as ledger, open_group(valkey_url, program) as group:
+        yield Stage(valkey_url, ledger, group)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten looks a second, so that a rate that changes once a look does so within a test's patience."""
+    monkeypatch.setattr(admission, "LOOK_INTERVAL_S", 0.1)
+
+
+def assert_never_back(marks: list[tuple[int, int]]) -> None:
+    assert [mark for _, mark in marks] == sorted(mark for _, mark in marks)
+
+
+def assert_at_rate(marks: list[tuple[int, int]], rate: int = RATE) -> None:
+    """No mark is ahead of the rate, by the ledger's own clock; the step that is under way may be rounded."""
+    for since_ms, mark in marks:
+        assert mark <= max(0, since_ms) * rate / 60_000 + 1
+
+
+async def test_the_mark_moves_at_its_rate_and_ends_at_the_last(stage: Stage) -> None:
+    await stage.announce(people=100)
+    async with stage.controlled():
+        done = await stage.until(lambda opening: opening.arrived > 0 and opening.admitted_through == opening.arrived)
+        assert done.drawn
+        assert done.joined == done.arrived
+        marks = await stage.marks()
+        assert_never_back(marks)
+        assert_at_rate(marks)
+        moved = [(since_ms, mark) for since_ms, mark in marks if 0 < mark < done.arrived]
+        assert len(moved) > 2
+        for since_ms, mark in moved:
+            assert mark >= since_ms * RATE / 60_000 - 1
+        # Whoever comes late is reached as well, from where the mark stands.
+        await stage.join(range(1000, 1010))
+        later = await stage.until(lambda opening: opening.admitted_through > done.admitted_through)
+        assert later.admitted_through <= later.arrived
+        assert later.joined == done.joined
+
+
+async def test_nobody_is_admitted_before_it_opens(stage: Stage) -> None:
+    await stage.announce(people=50, ahead_ms=60_000)
+    async with stage.controlled():
+        counted = await stage.until(lambda opening: opening.joined > 0)
+        assert counted.arrived == counted.joined
+        assert (counted.drawn, counted.admitted_through) == (False, 0)
+        assert stage.views == 1
+    assert stage.views == 0
+
+
+async def test_staff_pause_resume_and_set_the_rate(stage: Stage) -> None:
+    await stage.announce()
+    async with stage.controlled():
+        await stage.passed(10)
+        await stage.change(paused=True)
+        stopped = await stage.now()
+        since_ms = stopped.advanced_at_ms
+        still = await stage.until(lambda opening: opening.advanced_at_ms >= since_ms + 500)  # two moves at least
+        assert still.admitted_through == stopped.admitted_through
+        await stage.change(rate_per_min=60)
+        await stage.change(paused=False)
+        await stage.passed(stopped.admitted_through + 1)
+        resumed = await stage.now()
+        passed_ms = resumed.advanced_at_ms - still.advanced_at_ms
+        assert resumed.admitted_through <= stopped.admitted_through + passed_ms * 60 / 60_000 + 1
+        assert_never_back(await stage.marks())
+
+
+async def test_another_controller_goes_on_from_the_same_mark(stage: Stage) -> None:
+    await stage.announce()
+    first = asyncio.create_task(stage.controller().run(asyncio.Event()))
+    await stage.passed(1)
+    async with stage.controlled():
+        first.cancel()  # as a kill does: nobody gives the lease back
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        left = await stage.now()
+        await stage.passed(left.admitted_through + 1)
+        marks = await stage.marks()
+        assert_never_back(marks)
+        assert_at_rate(marks)
+        at_ms = next(since_ms for since_ms, mark in marks if mark > left.admitted_through)
+        assert at_ms >= left.advanced_at_ms - stage.opens_at_ms + LEASE_MS // 2  # only once the lease was over
+
+
+async def test_two_controllers_do_not_move_it_twice_as_fast(stage: Stage) -> None:
+    await stage.announce()
+    async with stage.controlled(), stage.controlled(), stage.controlled():
+        await stage.passed(100)
+    marks = await stage.marks()
+    assert_never_back(marks)
+    assert_at_rate(marks)
+
+
+async def test_the_mark_stops_where_nothing_remains_and_goes_on_when_a_place_returns(stage: Stage) -> None:
+    await stage.announce(people=2000, capacity=5, rate_per_min=600)
+    quota = f"{stage.ledger.program}.kanim"
+    async with stage.controlled():
+        await stage.passed(1)
+        answers = await stage.ledger.run(*(claim(quota=quota) for _ in range(5)))
+        assert {answer.outcome for answer in answers} == {Outcome.HELD}
+        sold_out_ms = answers[-1].now_ms
+
+        async def stands() -> bool:
+            before = await stage.now()
+            await stage.ledger.until(before.advanced_at_ms + 1000)
+            return await stage.now() == before
+
+        await eventually(stands, TIMEOUT_S)
+        stood = await stage.now()
+        assert stood.advanced_at_ms < sold_out_ms + 5000
+        await stage.ledger.one(SetQuota(quota=quota, capacity=6))
+        await stage.passed(stood.admitted_through + 1)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_adaptive_rate_grows_while_claims_do_not_wait_and_halves_when_they_do(stage: Stage) -> None:
+    await stage.announce(adaptive=True, rate_per_min=600, rate_max_per_min=900)
+
+    async def say(delay_ms: float) -> None:
+        await stage.watch.say_delay("front", delay_ms, (await stage.ledger.snapshot()).now_ms)
+
+    await say(1.0)
+    async with stage.controlled():
+        grown = await stage.until(lambda opening: opening.rate_per_min > 600)
+        assert grown.rate_per_min == 660
+        await say(1.0)
+        await stage.until(lambda opening: opening.rate_per_min == 900)
+        await say(75.0)  # neither: the rate stands
+        await stage.watch.say_delay("other", 5000.0, (await stage.ledger.snapshot()).now_ms - FRESH_MS - 1)
+        await asyncio.sleep(0.3)
+        assert (await stage.now()).rate_per_min == 900
+        await stage.watch.say_delay("other", 150.0, (await stage.ledger.snapshot()).now_ms)  # the worst counts
+        await stage.until(lambda opening: opening.rate_per_min < 100)
+        await stage.watch.withdraw("other")
+        await stage.change(rate_per_min=300)
+        await say(1.0)
+        await asyncio.sleep(0.3)
+        fixed = await stage.now()
+        assert (fixed.rate_per_min, fixed.rate_fixed) == (300, True)
+        await stage.change(rate_per_min=0)
+        await say(1.0)
+        await stage.until(lambda opening: opening.rate_per_min > 600)
+    rates = [
+        event.opening.rate_per_min
+        for entry in await stage.ledger.entries()
+        for event in entry.events
+        if isinstance(event, OpeningSet)
+    ]
+    assert {450, 225} <= set(rates)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_live_opening_is_measured_and_forgotten_when_it_ends(stage: Stage) -> None:
+    await stage.announce(people=30)
+    async with stage.controlled():
+        await stage.passed(5)
+        assert stage.gauge("reservasi_admission_rate") == RATE
+        assert 25 <= (stage.gauge("reservasi_opening_joined") or 0) <= 35
+        now_ms, version = (await stage.ledger.snapshot()).now_ms, (await stage.now()).version
+        terms = (await stage.now()).terms
+        ended = opening_terms(
+            **{name: getattr(terms, name) for name in terms.__struct_fields__} | {"ends_at_ms": now_ms}
+        )
+        assert (
+            await stage.ledger.one(SetOpening(opening=stage.id, terms=ended, version=version))
+        ).outcome is Outcome.OPENING_SET
+
+        async def forgotten() -> bool:
+            return stage.gauge("reservasi_admitted_through") is None and stage.views == 0
+
+        await eventually(forgotten, TIMEOUT_S)
+        assert stage.gauge("reservasi_opening_joined") is None
+
+
+@pytest.mark.usefixtures("quick")
+async def test_nothing_is_asked_of_the_ledger_while_no_opening_is_near(stage: Stage) -> None:
+    far = opening_terms(joins_from_ms=3_900_000_000_000)
+    await stage.ledger.run(SetOpening(opening=stage.id, terms=far))
+    looks = 0
+    look = stage.watch.look
+
+    async def counted() -> object:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    stage.watch.look = counted  # type: ignore[method-assign, assignment]
+    async with stage.controlled():
+
+        async def looked() -> bool:
+            return looks >= 3
+
+        await eventually(looked, TIMEOUT_S)
+        assert stage.views == 0
+    assert len(await stage.ledger.entries()) == 1
+
+
+async def test_a_front_says_its_delay_while_an_opening_is_live(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reservasi.waiting_room.delays.SAY_INTERVAL_S", 0.05)
+    delays_key = keys.queue_delays(stage.ledger.program)
+    view = stage.open_view()
+    view.follow(stage.ledger.program)
+    reporter = asyncio.create_task(DelayReporter(stage.ledger.program, stage.group, stage.watch, view).run())
+    try:
+        assert await view.wait_ready(TIMEOUT_S)
+        await asyncio.sleep(0.2)
+        assert not await stage.ledger.client.exists(delays_key)
+        await stage.announce(people=1, ahead_ms=60_000)
+
+        async def said() -> bool:
+            return (await stage.watch.look()).delay_ms == 0.0
+
+        await eventually(said, TIMEOUT_S)
+    finally:
+        reporter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reporter
+        await view.close()
+    assert not await stage.ledger.client.exists(delays_key)
+
+
+async def test_a_worker_that_is_killed_is_followed_by_another(
+    valkey_url: str, database: str, data_dir: Path, program: str
+) -> None:
+    """Two real processes; the one that leads is killed, and the other goes on from its mark."""
+    await upgrade(database)
+    records = await Records.open(database, 1)
+    file = data_dir / "program.toml"
+    file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
+    await records.save_program(read_program(file))
+    await records.close()
+    environment = {
+        **os.environ,
+        "RESERVASI_REDIS_URL": valkey_url,
+        "RESERVASI_POSTGRES_DSN": database,
+        "RESERVASI_DATA_DIR": str(data_dir),
+        "RESERVASI_WORKER_ADMIN_PORT": "0",
+    }
+    command = (sys.executable, "-m", "reservasi.cli.serve", "worker")
+    workers = [subprocess.Popen(command, env=environment)]  # noqa: ASYNC220  # returns at once
+    try:
+        async with open_ledger(valkey_url, program, owned=False) as ledger, open_group(valkey_url, program) as group:
+
+            async def owned() -> bool:
+                return (await ledger.connection.meta(TIMEOUT_S)).owned
+
+            await eventually(owned, 60)
+            stage = Stage(valkey_url, ledger, group)
+            await stage.announce(rate_per_min=600)
+            await stage.passed(1)
+            workers.append(subprocess.Popen(command, env=environment))  # noqa: ASYNC220
+            workers[0].send_signal(signal.SIGKILL)
+            workers[0].wait(10)
+            left = await stage.now()
+            await eventually(lambda: _moved(stage, left.admitted_through), 60)
+            assert_never_back(await stage.marks())
+            assert_at_rate(await stage.marks(), 600)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait(10)
+
+
+async def _moved(stage: Stage, mark: int) -> bool:
+    return (await stage.now()).admitted_through > mark
