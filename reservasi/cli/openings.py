@@ -34,8 +34,14 @@ app = typer.Typer(help="Openings: the moments at which quotas open, and their wa
 
 BEACON_CHARS_MAX = 200
 OpeningId = Annotated[str, typer.Argument(help="such as surabaya-20261204-1400")]
-Date = Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"])]
-PerMinute = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX)]
+FirstDate = Annotated[
+    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date of its quotas; else any")
+]
+LastDate = Annotated[
+    dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date of its quotas; else any")
+]
+Rate = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="numbers admitted a minute, at first")]
+RateMax = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="the most an adaptive rate grows to")]
 
 REFUSALS = {
     Outcome.UNKNOWN_OPENING: "there is no opening {id}",
@@ -47,16 +53,16 @@ REFUSALS = {
 def create(
     program: Annotated[str, typer.Argument(help="the program, such as surabaya")],
     opens_at: Annotated[str, typer.Option(help="RFC 3339 time, such as 2026-12-04T14:00:00+07:00")],
-    first: Annotated[Date, typer.Option("--from", help="first date of its quotas; any when not given")] = None,
-    last: Annotated[Date, typer.Option("--to", help="last date of its quotas; any when not given")] = None,
+    first: FirstDate = None,
+    last: LastDate = None,
     office: Annotated[str | None, typer.Option(help="only quotas of this office")] = None,
     service: Annotated[str | None, typer.Option(help="only quotas of this service")] = None,
     channel: Annotated[str | None, typer.Option(help="only quotas of this channel")] = None,
     joins_from: Annotated[str | None, typer.Option(help='when people may join: RFC 3339, or "now"')] = None,
     ends_at: Annotated[str | None, typer.Option(help="when the waiting room ends; then anyone may claim")] = None,
     waiting_room: Annotated[bool, typer.Option(help="whether people wait and numbers are drawn")] = True,
-    rate_per_min: Annotated[PerMinute, typer.Option(help="numbers admitted a minute, at first")] = None,
-    rate_max_per_min: Annotated[PerMinute, typer.Option(help="the most that an adaptive rate grows to")] = None,
+    rate_per_min: Rate = None,
+    rate_max_per_min: RateMax = None,
     adaptive: Annotated[
         bool | None, typer.Option("--adaptive/--fixed", help="whether the rate follows what the service absorbs")
     ] = None,
@@ -143,7 +149,7 @@ def list_openings(
 
     rows = run(work())
     if not as_json:
-        shown = ("id", "state", "opens_at", "waiting_room", "joined", "admitted_through", "remaining")
+        shown = ("id", "state", "opens_at", "arrived", "admitted_through", "remaining")
         rows = [{name: row[name] for name in shown} for row in rows]
     show_rows(rows, as_json=as_json)
 
