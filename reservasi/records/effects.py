@@ -74,11 +74,19 @@ class QuotaChange(msgspec.Struct, kw_only=True):
     version: int = 0
 
 
+class OpeningChange(msgspec.Struct):
+    """How a batch leaves an opening."""
+
+    opening: Opening
+    epoch: int  # of the last change
+    seq: int
+
+
 class Effects(msgspec.Struct, kw_only=True):
     """What a batch leads to, by table; lists hold each reservation at most once."""
 
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
-    openings: dict[str, Opening] = msgspec.field(default_factory=dict)  # as they are afterwards
+    openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)
     quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
     new_holds: list[Life] = msgspec.field(default_factory=list)
     new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed here
@@ -127,7 +135,7 @@ def _follow_rare(
             change = _change_of(effects, event.quota)
             change.terms, change.version = event.terms, event.version
         case OpeningSet():
-            effects.openings[event.opening.id] = event.opening
+            effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
         case Returned():
             pass  # a place that can be claimed again changes no row: nobody holds it
         case Held() | Confirmed():

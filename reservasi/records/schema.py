@@ -81,6 +81,40 @@ quotas = Table(
     postgresql_with={"fillfactor": "70"},  # counts change often: room for updates that touch no index
 )
 
+# One row an opening, written whole with each change: `model.Opening`.
+openings = Table(
+    "openings",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("opens_at_ms", BigInteger, nullable=False),
+    Column("joins_from_ms", BigInteger, nullable=False),
+    Column("ends_at_ms", BigInteger, nullable=False),
+    Column("waiting_room", Boolean, nullable=False),
+    Column("proof_of_work", Boolean, nullable=False),
+    Column("first_rate_per_min", BigInteger, nullable=False),  # of the terms
+    Column("rate_max_per_min", BigInteger, nullable=False),
+    Column("adaptive", Boolean, nullable=False),
+    Column("commitment", Text, nullable=False),
+    Column("sealed_seed", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("beacon", Text, nullable=False),
+    Column("drawn", Boolean, nullable=False),
+    Column("joined", BigInteger, nullable=False),
+    Column("arrived", BigInteger, nullable=False),
+    Column("admitted_through", BigInteger, nullable=False),
+    Column("rate_per_min", BigInteger, nullable=False),  # in force
+    Column("rate_fixed", Boolean, nullable=False),
+    Column("advanced_at_ms", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    PrimaryKeyConstraint("program", "id"),
+    UniqueConstraint("program", "opens_at_ms"),
+    CheckConstraint("joined BETWEEN 0 AND arrived AND admitted_through BETWEEN 0 AND arrived", name="only_who_arrived"),
+    postgresql_with={"fillfactor": "50"},  # the mark moves some times a second while a waiting room is open
+)
+
 holds = Table(
     "holds",
     metadata,

@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from reservasi.model import JournalEntry, Position
+from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, ownership, recording
+from reservasi.records import bookings, catalogue, openings, ownership, recording
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.ownership import EpochRow
@@ -155,6 +155,11 @@ class Records:
         """All recorded quotas of a program, by id."""
         async with connection_of(self._pool) as connection:
             return await catalogue.load_quotas(connection, program)
+
+    async def openings(self, program: str) -> list[Opening]:
+        """All recorded openings of a program, by id."""
+        async with connection_of(self._pool) as connection:
+            return await openings.load_openings(connection, program)
 
     async def add_staff(self, name: str, role: str, key_hash: str) -> int:
         """Add a member of staff, known by the keyed hash of their API key; returns their id."""

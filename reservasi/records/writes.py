@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from reservasi.model import Held, QuotaTerms
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
+from reservasi.records.openings import write_openings
 from reservasi.records.pool import Connection
 
 BookingCode = Callable[[str], str]
@@ -33,18 +34,15 @@ WHERE b.reservation_id = c.reservation_id AND b.state = 'confirmed' AND b.progra
 MOVE_HOLDS = """
 WITH moved AS (
   DELETE FROM holds h
-  USING unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[],
-    $10::bigint[], $11::bigint[], $12::bigint[])
-    AS c(reservation_id, quota, places, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms,
-      returns_at_ms, epoch, seq)
+  USING unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
+    AS c(reservation_id, quota, places, booking_code, payment_reference, confirmed_at_ms, epoch, seq)
   WHERE h.reservation_id = c.reservation_id AND h.program = $1 AND h.quota = c.quota AND h.places = c.places
   RETURNING h.reservation_id, h.epoch AS held_epoch, h.seq AS held_seq, h.quota, h.places, h.deadline_ms,
-    h.fingerprint, h.sealed, h.held_at_ms, c.booking_code, c.payment_reference, c.state, c.confirmed_at_ms,
-    c.ended_at_ms, c.returns_at_ms, c.epoch, c.seq
+    h.fingerprint, h.sealed, h.held_at_ms, c.booking_code, c.payment_reference, c.confirmed_at_ms, c.epoch, c.seq
 )
 INSERT INTO bookings (program, reservation_id, held_epoch, held_seq, quota, places, deadline_ms, fingerprint, sealed,
-  held_at_ms, booking_code, payment_reference, state, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq)
-SELECT $1, * FROM moved
+  held_at_ms, booking_code, payment_reference, confirmed_at_ms, epoch, seq, state, ended_at_ms, returns_at_ms)
+SELECT $1, *, 'confirmed', 0, 0 FROM moved
 """
 NEW_HOLDS = (
     "program",
@@ -113,11 +111,12 @@ async def apply_effects(
         Unapplicable: something was missing; the caller rolls back to its savepoint.
         asyncpg.PostgresError: a promise would be broken.
     """
-    await _write_ends(connection, program, effects)
-    await _write_moves(connection, program, effects.moved, booking_code)
-    await _end_applicants(connection, program, [*effects.ended_bookings, *effects.ended_at_once])
+    await _end_holds(connection, program, effects.ended_holds)
+    await _move_holds(connection, program, effects.moved, booking_code)
+    await _end_bookings(connection, program, [*effects.ended_bookings, *effects.ended_at_once])
     await _write_new(connection, new)
     await _write_quotas(connection, program, effects)
+    await write_openings(connection, program, effects.openings.values())
 
 
 async def _expect(connection: Connection, rows: int, statement: str, program: str, *columns: Sequence[object]) -> None:
@@ -126,34 +125,29 @@ async def _expect(connection: Connection, rows: int, statement: str, program: st
         raise Unapplicable("nothing recorded fits this change")
 
 
-async def _write_ends(connection: Connection, program: str, effects: Effects) -> None:
-    if holds := effects.ended_holds:
-        ids, quotas, places = _identity(holds)
-        await _expect(connection, len(holds), END_HOLDS, program, ids, quotas, places)
+async def _end_holds(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+    if lives:
+        ids, quotas, places = _identity(lives)
+        await _expect(connection, len(lives), END_HOLDS, program, ids, quotas, places)
         await _expect(connection, sum(places), REMOVE_APPLICANTS, program, ids)
-    if bookings := effects.ended_bookings:
-        await _expect(
-            connection,
-            len(bookings),
-            END_BOOKINGS,
-            program,
-            *_identity(bookings),
-            [life.state.value for life in bookings],
-            *_end_times(bookings),
-            *_change(bookings),
-        )
 
 
-async def _write_moves(connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode) -> None:
+async def _move_holds(connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode) -> None:
+    """Confirmed; what ended at once is ended after this."""
     if lives:
-        await _expect(
-            connection, len(lives), MOVE_HOLDS, program, *_identity(lives), *_confirmation(lives, booking_code)
-        )
+        codes = [booking_code(life.reservation_id) for life in lives]
+        references = [life.confirmed.payment_reference for life in lives if life.confirmed]
+        times = [life.confirmed_at_ms for life in lives]
+        columns = (*_identity(lives), codes, references, times, *_change(lives))
+        await _expect(connection, len(lives), MOVE_HOLDS, program, *columns)
 
 
-async def _end_applicants(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+async def _end_bookings(connection: Connection, program: str, lives: Sequence[Life]) -> None:
     if lives:
-        ids, _quotas, places = _identity(lives)
+        ids, quotas, places = _identity(lives)
+        states = [life.state for life in lives]
+        columns = (ids, quotas, places, states, *_end_times(lives), *_change(lives))
+        await _expect(connection, len(lives), END_BOOKINGS, program, *columns)
         await _expect(connection, sum(places), END_APPLICANTS, program, ids)
 
 
@@ -251,17 +245,6 @@ def _change(lives: Sequence[Life]) -> tuple[list[int], list[int]]:
 
 def _end_times(lives: Sequence[Life]) -> tuple[list[int], list[int]]:
     return [life.ended_at_ms for life in lives], [life.returns_at_ms for life in lives]
-
-
-def _confirmation(lives: Sequence[Life], booking_code: BookingCode) -> tuple[list[str] | list[int], ...]:
-    return (
-        [booking_code(life.reservation_id) for life in lives],
-        [life.confirmed.payment_reference for life in lives if life.confirmed],
-        [life.state.value for life in lives],
-        [life.confirmed_at_ms for life in lives],
-        *_end_times(lives),
-        *_change(lives),
-    )
 
 
 def _quota_row(quota: str, change: QuotaChange, terms: QuotaTerms) -> tuple[str | int | bool, ...]:

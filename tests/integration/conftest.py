@@ -17,11 +17,15 @@ from loadtest.program import open_terms
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.journal import Journal
+from reservasi.ledger.openings import encode_opening
 from reservasi.model import (
+    AnyEvent,
     Confirmed,
     Ended,
     Held,
     JournalEntry,
+    Opening,
+    OpeningSet,
     Position,
     QuotaSet,
     QuotaTerms,
@@ -42,7 +46,7 @@ def quota_terms(capacity: int) -> QuotaTerms:
     return open_terms(capacity=capacity, end="09:00")
 
 
-def packed(event: Held | Confirmed | Ended | Returned | QuotaSet) -> list[object]:
+def packed(event: AnyEvent) -> list[object]:
     """An event as the ledger packs it."""
     match event:
         case Held():
@@ -54,6 +58,8 @@ def packed(event: Held | Confirmed | Ended | Returned | QuotaSet) -> list[object
             return ["e", LETTERS[event.state], event.reservation_id, event.quota, event.places, event.returns_at_ms]
         case Returned():
             return ["r", event.quota, event.places]
+        case OpeningSet():
+            return ["o", *encode_opening(event.opening)]
         case QuotaSet():
             terms = [getattr(event.terms, name) for name in QuotaTerms.__struct_fields__]
             return ["q", event.quota, event.version, [int(term) if term is False else term for term in terms]]
@@ -67,7 +73,7 @@ class JournalWriter:
     position: Position | None = None
     versions: dict[str, int] = field(default_factory=dict)
     claims: dict[str, tuple[str, int]] = field(default_factory=dict)
-    events: list[Held | Confirmed | Ended | Returned | QuotaSet] = field(default_factory=list)
+    events: list[AnyEvent] = field(default_factory=list)
 
     @property
     def seq(self) -> int:
@@ -78,6 +84,9 @@ class JournalWriter:
         self.events.append(
             QuotaSet(seq=self.seq, quota=quota, version=self.versions[quota], terms=quota_terms(capacity))
         )
+
+    def opening_set(self, opening: Opening) -> None:
+        self.events.append(OpeningSet(seq=self.seq, opening=opening))
 
     def held(self, reservation_id: str, quota: str, *persons: str) -> None:
         self.claims[reservation_id] = (quota, len(persons))
@@ -138,6 +147,7 @@ class Tables:
 
     ORDERS: ClassVar[dict[str, str]] = {
         "quotas": "program, id",
+        "openings": "program, id",
         "holds": "reservation_id",
         "bookings": "reservation_id, held_seq",
         "applicants": "reservation_id, held_seq, position",
