@@ -34,6 +34,7 @@ from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
 from reservasi.waiting_room.delays import DelayReporter
+from reservasi.waiting_room.room import WaitingRoom
 
 log = structlog.get_logger()
 
@@ -134,11 +135,14 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
             operations.sealing, availability, recorded, confirm_wait_ms=settings.confirm_wait_ms
         )
 
+        waiting_room = WaitingRoom(operations.sealing, availability)
+
         def serve(program: str) -> None:
             group = ledgers.group(program)
             group.start()
             stack.push_async_callback(group.close)
             reservations.serve(program, group)
+            waiting_room.serve(program, group)
             availability.follow(program)
             recorded.follow(program)
             reporter = DelayReporter(program, group, OpeningWatch(operations.client, program), availability)
@@ -150,7 +154,11 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         stack.push_async_callback(catalogue.close)
         await catalogue.open(serve)
         yield FrontServices(
-            settings=settings, reservations=reservations, availability=availability, catalogue=catalogue
+            settings=settings,
+            reservations=reservations,
+            availability=availability,
+            catalogue=catalogue,
+            waiting_room=waiting_room,
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from reservasi.front import booking, public, staff, stream
+from reservasi.front import booking, openings, public, staff, staff_openings, stream, waiting
 from reservasi.front.answering import answer_everything, expect
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
@@ -19,7 +19,6 @@ __all__ = ["HANDLERS", "FrontServices", "create_app"]
 HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
     "listPrograms": public.programs,
     "listOffices": public.offices,
-    "listOpenings": public.openings,
     "listAvailability": public.availability,
     "streamAvailability": stream.stream,
     "claim": booking.claim,
@@ -30,6 +29,16 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
     "showTicket": booking.ticket,
     "listStaffQuotas": staff.list_quotas,
     "setQuota": staff.set_quota,
+    "listOpenings": openings.openings,
+    "listOpeningsAsCalendar": openings.calendar,
+    "showOpening": openings.opening,
+    "showQueue": waiting.queue,
+    "streamQueue": stream.queue_stream,
+    "getChallenge": waiting.challenge,
+    "join": waiting.join,
+    "createOpening": staff_openings.create,
+    "setAdmission": staff_openings.set_admission,
+    "setBeacon": staff_openings.set_beacon,
     "describeApi": public.openapi,
     "describeProblem": public.problem_type,
 }

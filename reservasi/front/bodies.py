@@ -23,6 +23,7 @@ PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 PHONE_PATTERN = r"^[+]?[0-9]([ -]?[0-9]){5,19}$"
 QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
+OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 
 QuotaId: TypeAlias = Annotated[str, Meta(pattern=QUOTA_PATTERN, examples=["surabaya.kanim.baru.20261201.0800.online"])]
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-27T07:00:00Z"])]
@@ -182,14 +183,28 @@ class StaffQuotasBody(msgspec.Struct, kw_only=True):
 
 
 class OpeningBody(msgspec.Struct, kw_only=True):
-    """A moment at which quotas of a program open."""
+    """A moment at which quotas of a program open; an opening that staff created says more about itself."""
 
-    id: Annotated[str, Meta(examples=["surabaya-20261127T1400"])]
+    id: Annotated[str, Meta(examples=["surabaya-20261127-1400"])]
     program: str
     opens_at: Moment
     state: QuotaState
     quotas: int
     places: int
+    offices: list[str] = msgspec.field(default_factory=list)
+    waiting_room: bool = False
+    proof_of_work: bool | UnsetType = UNSET
+    joins_from: Moment | UnsetType = UNSET
+    ends_at: Moment | UnsetType = UNSET
+    commitment: Annotated[str, Meta(description="SHA-256 of the draw's seed, in hexadecimal.")] | UnsetType = UNSET
+
+
+class NextOpeningBody(msgspec.Struct, kw_only=True):
+    """When it opens next, and from when people may join its waiting room."""
+
+    id: str
+    opens_at: Moment
+    joins_from: Moment | UnsetType = UNSET
 
 
 class OpeningsBody(msgspec.Struct, kw_only=True):
@@ -271,8 +286,13 @@ class ProblemBody(msgspec.Struct, kw_only=True):
     errors: list[ErrorBody] | UnsetType = UNSET
     alternatives: list[QuotaBody] | UnsetType = UNSET
     next_opening: OpeningBody | UnsetType | None = UNSET
+    next_openings: list[NextOpeningBody] | UnsetType = UNSET
     opens_at: Moment | UnsetType | None = UNSET
     state: str | UnsetType = UNSET
+    opening: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    number: int | UnsetType | None = UNSET
+    admitted_through: int | UnsetType = UNSET
     taken: int | UnsetType = UNSET
     version: int | UnsetType = UNSET
     request_id: str | UnsetType = UNSET

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
+from reservasi.front.admissions import check_ticket, not_open
 from reservasi.front.bodies import (
     ClaimedBody,
     ConfirmedBody,
@@ -15,9 +16,11 @@ from reservasi.front.bodies import (
     ReservationBody,
 )
 from reservasi.front.documents import qr_svg, ticket_ics
-from reservasi.front.encoding import moment, moment_or_none
+from reservasi.front.encoding import moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.languages import Text, negotiate
+from reservasi.front.memory import Memory
+from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, problem_response, retry_after
 from reservasi.front.requests import bearer, read_body
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm
@@ -57,15 +60,23 @@ async def claim(request: web.Request) -> web.Response:
     program = services.catalogue.program(program_of(reader.quota))
     wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
     quota = _claimable(services, wanted.quota)
-    request.app[RATES].check_people(program_of(wanted.quota), services.reservations.persons(wanted))
+    persons = services.reservations.persons(wanted)
+    request.app[RATES].check_people(program_of(wanted.quota), persons)
+    refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
+    if refused is not None and not await services.reservations.is_replay(wanted, persons):
+        return _refused_claim(request, refused, quota, len(persons))
     reservation_id, answer = await services.reservations.claim(wanted)
     if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
         return _claimed(services, reservation_id, wanted, answer)
-    if answer.outcome is Outcome.SOLD_OUT:
+    return _refused_claim(request, claim_refusal(services, request.app[MEMORY], quota, answer), quota, len(persons))
+
+
+def _refused_claim(request: web.Request, refused: Refused, quota: Quota, places: int) -> web.Response:
+    body = None
+    if refused.kind is problem_types.SOLD_OUT:
         language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
-        body = sold_out_body(services, request.app[MEMORY], quota, len(wanted.applicants), language)
-        return problem_response(request, Refused(problem_types.SOLD_OUT), body)
-    raise claim_refusal(answer)
+        body = sold_out_body(request.app[SERVICES], request.app[MEMORY], quota, places, language)
+    return problem_response(request, refused, body)
 
 
 def _claimable(services: FrontServices, quota_id: str) -> Quota:
@@ -83,13 +94,15 @@ def _claimable(services: FrontServices, quota_id: str) -> Quota:
     return quota
 
 
-def plainly_claimable(services: FrontServices, wanted: ClaimRequest) -> bool:
-    """Whether the ledger is to judge a request that is well formed; where not, `claim` says why."""
+def plain_quota(services: FrontServices, wanted: ClaimRequest) -> Quota | None:
+    """The quota of a well-formed request that can be judged by ticket and ledger; where None, `claim` says why."""
     program = services.catalogue.program(program_of(wanted.quota))
     if program is None or len(wanted.applicants) > program.policies.applicants_max:
-        return False
+        return None
     quota = services.availability.quota(wanted.quota)
-    return quota is not None and services.availability.knows(program.id) and services.catalogue.is_public(quota)
+    if quota is None or not services.availability.knows(program.id) or not services.catalogue.is_public(quota):
+        return None
+    return quota
 
 
 def _claimed(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> web.Response:
@@ -120,15 +133,16 @@ _CLAIM_REFUSALS = {
     Outcome.EXISTS_WITH_DIFFERENT_CONTENT: problem_types.IDEMPOTENCY_KEY_REUSED,
     Outcome.UNKNOWN_QUOTA: problem_types.UNKNOWN_QUOTA,
     Outcome.CLOSED: problem_types.CLOSED,
-    Outcome.NOT_OPEN: problem_types.NOT_OPEN,
     Outcome.DUPLICATE_APPLICANT: problem_types.DUPLICATE_APPLICANT,
+    Outcome.SOLD_OUT: problem_types.SOLD_OUT,
 }
 
 
-def claim_refusal(answer: Answer) -> Refused:
+def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer: Answer) -> Refused:
     """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
-    members = {"opens_at": moment_or_none(answer.opens_at_ms)} if answer.outcome is Outcome.NOT_OPEN else None
-    return Refused(_CLAIM_REFUSALS[answer.outcome], members=members)
+    if answer.outcome is Outcome.NOT_OPEN:
+        return not_open(services, memory, program_of(quota.id), answer.opens_at_ms)
+    return Refused(_CLAIM_REFUSALS[answer.outcome])
 
 
 # -- with the manage token ---------------------------------------------------------------------------------------
@@ -222,7 +236,7 @@ async def cancel(request: web.Request) -> web.Response:
     raise Refused(problem_types.NOT_FOUND)
 
 
-def _wrong_state(kind: problem_types.ProblemType, state: State | None) -> Refused:
+def _wrong_state(kind: ProblemType, state: State | None) -> Refused:
     if state is None:
         return Refused(kind)
     return Refused(kind, members={"state": state.value}, words={"state": _STATE_WORDS[state]})

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from reservasi.front import bodies
 from reservasi.front import problem_types as problems
-from reservasi.front.problem_types import ProblemType
+from reservasi.front.problem_type import ProblemType
 
 Security = Literal["none", "manageToken", "staffKey"]
 
@@ -70,3 +71,23 @@ ACCEPT_LANGUAGE = Parameter(
     schema={"type": "string", "examples": ["en"]},
     about="The language of refusals: `id` (default) or `en`.",
 )
+
+_ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
+PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
+OFFICE = Parameter(name="office", place="query", schema=_ID_SCHEMA, about="Only this office.")
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
+)
+NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
+
+
+def listed(about: str, body: type) -> Mapping[int, Success]:
+    """The answers to a reading that may be cached."""
+    return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: NOT_MODIFIED}
+
+
+def live_events(name: str, body: type) -> Mapping[str, Any]:
+    """The schema of a stream of server-sent events that carry this body."""
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    return {"type": "object", "properties": {"event": {"const": name}, "data": data}}

@@ -1,8 +1,9 @@
 """Quotas and moments as the public reads them."""
 
+import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
 from reservasi.model import Quota
@@ -54,3 +55,15 @@ def _public(quota: Quota, state: QuotaState) -> dict[str, Any]:
         "state": state,
         "opens_at": moment_or_none(terms.opens_at_ms),
     }
+
+
+class Encoded(NamedTuple):
+    """A body and its strong entity tag."""
+
+    body: bytes
+    etag: str
+
+
+def encoded(body: bytes) -> Encoded:
+    """The tag is made from the content, so every process gives the same one."""
+    return Encoded(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"')

@@ -1,4 +1,4 @@
-"""The short way for what is asked thousands of times a second: a plain claim, and availability.
+"""The short way for what is asked thousands of times a second: a plain claim, joining a waiting room, and availability.
 
 A request that comes whole and without a fault is answered from bytes to bytes, without a task and without the objects
 of a web framework. Anything else (a fault to name, a header that needs thought) takes the way through `app.py`. Both
@@ -15,8 +15,9 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.errors import Overloaded, ReservasiError
+from reservasi.front.admissions import check_ticket
 from reservasi.front.answering import STATIC_HEADERS, Tally, internal_error, refused_by_fault
-from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plainly_claimable
+from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plain_quota
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
 from reservasi.front.languages import DEFAULT, Language, negotiate
@@ -25,18 +26,26 @@ from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
 from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
+from reservasi.front.waiting import join_refusal, refused_join, ticket_body
+from reservasi.front.waiting_validation import plain_join
 from reservasi.ledger.group_commit import Submitted
-from reservasi.model import Answer, Claim, Outcome
+from reservasi.model import Answer, Claim, Join, Opening, Outcome, Quota
 from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest
 
 JSON_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
 CLAIM_PATH = "/v1/reservations"
+OPENINGS_PATH, TICKETS_END = "/v1/openings/", "/tickets"
+TICKETS_ROUTE = "/v1/openings/{id}/tickets"
 KEPT_MAX = 4096  # encoded answers kept; all are dropped when there are more
 _STATIC = "".join(f"{name}: {value}\r\n" for name, value in STATIC_HEADERS.items())
 _CLAIMED = (
     f"HTTP/1.1 201 Created\r\n{hdrs.CONTENT_TYPE}: application/json\r\n{hdrs.CACHE_CONTROL}: {NO_STORE}\r\n{_STATIC}"
     f"{hdrs.LOCATION}: {CLAIM_PATH}/"
+).encode()
+_JOINED = (
+    f"HTTP/1.1 201 Created\r\n{hdrs.CONTENT_TYPE}: application/json\r\n{hdrs.CACHE_CONTROL}: {NO_STORE}\r\n{_STATIC}"
+    f"{hdrs.CONTENT_LENGTH}: "
 ).encode()
 _REPLAYED = b"\r\nIdempotent-Replayed: true"
 _AFTER_LOCATION = f"\r\n{hdrs.CONTENT_LENGTH}: ".encode()
@@ -82,12 +91,19 @@ class Express:
         self._stopping = app[STOPPING]
         self._kept: dict[object, tuple[object, bytes]] = {}
         self._claims = Tally(CLAIM_PATH, "POST")
+        self._joins = Tally(TICKETS_ROUTE, "POST")
         self._reads = Tally(AVAILABILITY_PATH, "GET")
 
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered here: then `caller.answer` is called once, now or later."""
         if request.target == CLAIM_PATH and request.method == "POST":
             asked, answer = _Asked(caller, self._claims, request), self._claim
+        elif (
+            request.method == "POST"
+            and request.target.startswith(OPENINGS_PATH)
+            and request.target.endswith(TICKETS_END)
+        ):
+            asked, answer = _Asked(caller, self._joins, request), self._join
         elif request.method == "GET" and request.target.startswith(AVAILABILITY_PATH):
             asked, answer = _Asked(caller, self._reads, request), self._availability
         else:
@@ -108,7 +124,8 @@ class Express:
         if headers.get("content-type") not in JSON_TYPES:
             return False
         wanted = plain_claim(request.body, headers.get("idempotency-key", ""))
-        if wanted is None or not plainly_claimable(self._services, wanted):
+        quota = None if wanted is None else plain_quota(self._services, wanted)
+        if wanted is None or quota is None:
             return False
         reservations, program = self._services.reservations, program_of(wanted.quota)
         if self._rates.network(asked.caller.peer, request.forwarded):
@@ -119,20 +136,26 @@ class Express:
         persons = reservations.persons(wanted)
         if any(self._rates.person(program, person) for person in persons):
             return False
+        refused = check_ticket(self._services, self._memory, wanted, persons, quota)
+        if refused is not None:
+            if reservations.may_be_replay(wanted, persons):
+                return False
+            self._refuse_claim(asked, refused, quota, len(persons))
+            return True
         prepared = reservations.prepare(wanted, persons)
         if isinstance(prepared, tuple):
-            self._answer_claim(asked, wanted, *prepared)
+            self._answer_claim(asked, wanted, quota, *prepared)
         else:
-            self._submit(asked, wanted, prepared)
+            self._submit(asked, wanted, quota, prepared)
         return True
 
-    def _submit(self, asked: "_Asked", wanted: ClaimRequest, command: Claim) -> None:
+    def _submit(self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, command: Claim) -> None:
         def tell(result: Answer | ReservasiError) -> None:
             if isinstance(result, ReservasiError):
                 self._refuse(asked, refused_by_fault(result, CLAIM_PATH))
                 return
             try:
-                self._answer_claim(asked, wanted, command.reservation_id, result)
+                self._answer_claim(asked, wanted, quota, command.reservation_id, result)
             except Exception as error:
                 self._refuse(asked, internal_error(error, CLAIM_PATH))
 
@@ -141,26 +164,84 @@ class Express:
         except Overloaded as error:
             tell(error)
 
-    def _answer_claim(self, asked: "_Asked", wanted: ClaimRequest, reservation_id: str, answer: Answer) -> None:
+    def _answer_claim(
+        self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, reservation_id: str, answer: Answer
+    ) -> None:
         if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
             asked.answer(HTTPStatus.CREATED, head + self._end_of_head() + body)
-        elif answer.outcome is Outcome.SOLD_OUT and (quota := self._services.availability.quota(wanted.quota)):
-            places, language = len(wanted.applicants), asked.language
-            body = sold_out_body(self._services, self._memory, quota, places, language)
-            key = (wanted.quota, places, language)
-            kept = self._kept.get(key)
-            if kept is None or kept[0] is not body:
-                kept = self._keep(key, body, _head(problem_answer(language, Refused(SOLD_OUT), body)))
-            asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
         else:
-            self._refuse(asked, claim_refusal(answer))
+            refused = claim_refusal(self._services, self._memory, quota, answer)
+            self._refuse_claim(asked, refused, quota, len(wanted.applicants))
+
+    def _refuse_claim(self, asked: "_Asked", refused: Refused, quota: Quota, places: int) -> None:
+        if refused.kind is not SOLD_OUT:
+            self._refuse(asked, refused)
+            return
+        language = asked.language
+        body = sold_out_body(self._services, self._memory, quota, places, language)
+        key = (quota.id, places, language)
+        kept = self._kept.get(key)
+        if kept is None or kept[0] is not body:
+            kept = self._keep(key, body, _head(problem_answer(language, refused, body)))
+        asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
 
     def _refuse(self, asked: "_Asked", refused: Refused) -> None:
         response = problem_answer(asked.language, refused)
         asked.answer(response.status, _head(response) + self._end_of_head() + response.body)  # type: ignore[operator]
+
+    # -- join ----------------------------------------------------------------------------------------------------
+
+    def _join(self, asked: "_Asked", request: Request) -> bool:
+        if request.headers.get("content-type") not in JSON_TYPES:
+            return False
+        wanted = plain_join(request.body)
+        found = self._services.waiting_room.find(request.target[len(OPENINGS_PATH) : -len(TICKETS_END)])
+        if wanted is None or found is None or found[1].terms.proof_of_work:
+            return False
+        program, opening = found
+        room = self._services.waiting_room
+        if not self._services.availability.knows(program):
+            return False
+        if self._rates.network(asked.caller.peer, request.forwarded):
+            return False
+        if not room.admits_joins(program):
+            self._refuse(asked, Refused(OVERLOADED))
+            return True
+        person = room.person(program, wanted.nik)
+        if self._rates.person(program, person):
+            return False
+        refused = refused_join(self._services, self._memory, program, opening)
+        if refused is not None:
+            self._refuse(asked, refused)
+        else:
+            self._submit_join(asked, program, opening, room.ticket_id(program, opening.id, person))
+        return True
+
+    def _submit_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str) -> None:
+        def tell(result: Answer | ReservasiError) -> None:
+            if isinstance(result, ReservasiError):
+                self._refuse(asked, refused_by_fault(result, TICKETS_ROUTE))
+                return
+            try:
+                self._answer_join(asked, program, opening, ticket_id, result)
+            except Exception as error:
+                self._refuse(asked, internal_error(error, TICKETS_ROUTE))
+
+        command = Join(opening=opening.id, ticket_id=ticket_id)
+        try:
+            asked.caller.waits_for(self._services.waiting_room.enqueue(program, command, tell))
+        except Overloaded as error:
+            tell(error)
+
+    def _answer_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str, answer: Answer) -> None:
+        if answer.outcome is not Outcome.JOINED:
+            self._refuse(asked, join_refusal(self._services, self._memory, program, opening, answer))
+            return
+        body = ticket_body(self._services, program, opening, ticket_id, answer)
+        asked.answer(HTTPStatus.CREATED, b"%b%d%b%b" % (_JOINED, len(body), self._end_of_head(), body))
 
     # -- availability --------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from reservasi.front.networks import Networks
 from reservasi.front.rate_limits import RateLimits
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
+from reservasi.waiting_room.room import WaitingRoom
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class FrontServices:
     reservations: Reservations
     availability: Availability
     catalogue: Catalogue
+    waiting_room: WaitingRoom
 
 
 SERVICES = web.AppKey("services", FrontServices)

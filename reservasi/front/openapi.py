@@ -9,7 +9,7 @@ import reservasi
 from reservasi.front import bodies
 from reservasi.front.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
 from reservasi.front.operations import OPERATIONS
-from reservasi.front.problem_types import ProblemType
+from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import MEDIA_TYPE
 
 _HEADERS = {

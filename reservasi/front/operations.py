@@ -1,28 +1,35 @@
 """Every operation of the API, declared once: the routes and the OpenAPI document are both made from this."""
 
-from collections.abc import Mapping
-
 from msgspec.structs import replace
 
-from reservasi.front import bodies
+from reservasi.front import bodies, waiting_problems
 from reservasi.front import problem_types as problems
-from reservasi.front.declarations import BODY_PROBLEMS, UNAVAILABLE, Operation, Parameter, Success
+from reservasi.front.declarations import (
+    BODY_PROBLEMS,
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    OFFICE,
+    PROGRAM,
+    UNAVAILABLE,
+    Operation,
+    Parameter,
+    Success,
+    listed,
+    live_events,
+)
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.rate_limits import LIMITED_PATHS
+from reservasi.front.waiting_operations import WAITING_OPERATIONS
 
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
 _DATE_SCHEMA = {"type": "string", "format": "date"}
-_PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
 _FILTERS = (
-    _PROGRAM,
-    Parameter(name="office", place="query", schema=_ID_SCHEMA, about="Only this office."),
+    PROGRAM,
+    OFFICE,
     Parameter(name="service", place="query", schema=_ID_SCHEMA, about="Only this service."),
     Parameter(name="channel", place="query", schema=_ID_SCHEMA, about="Only this channel."),
     Parameter(name="from", place="query", schema=_DATE_SCHEMA, about="First date of the slots, not after `to`."),
     Parameter(name="to", place="query", schema=_DATE_SCHEMA, about="Last date of the slots."),
-)
-_IF_NONE_MATCH = Parameter(
-    name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
 )
 _RESERVATION = Parameter(
     name="id",
@@ -38,24 +45,8 @@ _QUOTA = Parameter(
     about="The quota's id.",
     required=True,
 )
-_EVENT = {
-    "type": "object",
-    "properties": {
-        "event": {"const": "availability"},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/AvailabilityBody"},
-        },
-    },
-}
 _RESERVATION_LINKS = ("showReservation", "confirm", "cancel", "showQrCode", "showTicket")
-_NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
 _SHOWN = (problems.NOT_FOUND, *UNAVAILABLE)
-
-
-def _listed(about: str, body: type) -> Mapping[int, Success]:
-    return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: _NOT_MODIFIED}
 
 
 _DECLARED: tuple[Operation, ...] = (
@@ -65,8 +56,8 @@ _DECLARED: tuple[Operation, ...] = (
         path="/v1/programs",
         tag="public",
         summary="All programs with their services and channels.",
-        parameters=(_IF_NONE_MATCH,),
-        successes=_listed("The programs.", bodies.ProgramsBody),
+        parameters=(IF_NONE_MATCH,),
+        successes=listed("The programs.", bodies.ProgramsBody),
     ),
     Operation(
         id="listOffices",
@@ -74,19 +65,9 @@ _DECLARED: tuple[Operation, ...] = (
         path="/v1/offices",
         tag="public",
         summary="Offices with their addresses and hours.",
-        parameters=(_PROGRAM, _IF_NONE_MATCH),
-        successes=_listed("The offices.", bodies.OfficesBody),
+        parameters=(PROGRAM, IF_NONE_MATCH),
+        successes=listed("The offices.", bodies.OfficesBody),
         problems=(problems.INVALID_REQUEST,),
-    ),
-    Operation(
-        id="listOpenings",
-        method="GET",
-        path="/v1/openings",
-        tag="public",
-        summary="The moments at which quotas open, earliest first.",
-        parameters=(_PROGRAM, _IF_NONE_MATCH),
-        successes=_listed("The openings.", bodies.OpeningsBody),
-        problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(
         id="listAvailability",
@@ -94,8 +75,8 @@ _DECLARED: tuple[Operation, ...] = (
         path="/v1/availability",
         tag="public",
         summary="Quotas and how many places remain.",
-        parameters=(*_FILTERS, _IF_NONE_MATCH),
-        successes=_listed("The quotas that match, by program, date and start.", bodies.AvailabilityBody),
+        parameters=(*_FILTERS, IF_NONE_MATCH),
+        successes=listed("The quotas that match, by program, date and start.", bodies.AvailabilityBody),
         problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(
@@ -107,7 +88,9 @@ _DECLARED: tuple[Operation, ...] = (
         parameters=_FILTERS,
         successes={
             200: Success(
-                about="The stream; an event's data is an AvailabilityBody.", media="text/event-stream", schema=_EVENT
+                about="The stream; an event's data is an AvailabilityBody.",
+                media="text/event-stream",
+                schema=live_events("availability", bodies.AvailabilityBody),
             )
         },
         problems=(problems.INVALID_REQUEST, problems.RECOVERING, problems.TOO_MANY_STREAMS),
@@ -151,6 +134,8 @@ _DECLARED: tuple[Operation, ...] = (
             problems.DUPLICATE_APPLICANT,
             problems.NOT_OPEN,
             problems.CLOSED,
+            waiting_problems.WAITING_ROOM_REQUIRED,
+            waiting_problems.NOT_ADMITTED,
             *UNAVAILABLE,
         ),
     ),
@@ -267,10 +252,10 @@ _DECLARED: tuple[Operation, ...] = (
         path="/openapi.json",
         tag="about",
         summary="This document.",
-        parameters=(_IF_NONE_MATCH,),
+        parameters=(IF_NONE_MATCH,),
         successes={
             200: Success(about="The OpenAPI 3.1 document.", headers=("ETag", "Cache-Control"), body=dict),
-            304: _NOT_MODIFIED,
+            304: NOT_MODIFIED,
         },
     ),
     Operation(
@@ -295,5 +280,5 @@ _DECLARED: tuple[Operation, ...] = (
 
 OPERATIONS: tuple[Operation, ...] = tuple(
     replace(each, problems=(*each.problems, problems.RATE_LIMITED)) if each.path.startswith(LIMITED_PATHS) else each
-    for each in _DECLARED
+    for each in (*_DECLARED, *WAITING_OPERATIONS)
 )

@@ -1,23 +1,8 @@
 """The catalogue of problem types. `problems.py` turns one into an answer; `/problems/<name>` shows it to people."""
 
-import msgspec
-
+from reservasi.front import waiting_problems
 from reservasi.front.languages import Text
-
-
-class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of refusal."""
-
-    name: str  # the last part of the type URI
-    status: int  # HTTP status
-    title: Text
-    detail: Text  # what happened; placeholders in braces are filled from the request's facts
-    next: Text  # what the person can do now
-    retry: bool = False  # whether a jittered Retry-After says when to ask again
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
+from reservasi.front.problem_type import ProblemType
 
 INVALID_REQUEST = ProblemType(
     name="invalid-request",
@@ -83,7 +68,10 @@ ROLE_NOT_ALLOWED = ProblemType(
     name="role-not-allowed",
     status=403,
     title=Text("Peran tidak berwenang", "The role is not allowed to do this"),
-    detail=Text("Peran pada kunci API ini tidak boleh mengubah kuota.", "This API key's role may not change quotas."),
+    detail=Text(
+        "Peran pada kunci API ini tidak boleh mengubah kuota atau pembukaan.",
+        "This API key's role may not change quotas or openings.",
+    ),
     next=Text("Minta petugas yang berwenang melakukannya.", "Ask somebody whose role allows it."),
 )
 NOT_FOUND = ProblemType(
@@ -129,8 +117,8 @@ SOLD_OUT = ProblemType(
         "Fewer places remain in this quota than were asked for.",
     ),
     next=Text(
-        "Pilih salah satu dari `alternatives`, atau coba lagi saat pembukaan berikutnya (`next_opening`).",
-        "Choose one of `alternatives`, or try again at the next opening (`next_opening`).",
+        "Pilih salah satu dari `alternatives`, atau coba lagi pada salah satu pembukaan berikutnya (`next_openings`).",
+        "Choose one of `alternatives`, or try again at one of the next openings (`next_openings`).",
     ),
 )
 DUPLICATE_APPLICANT = ProblemType(
@@ -319,5 +307,5 @@ TOO_MANY_STREAMS = ProblemType(
 )
 
 PROBLEM_TYPES: dict[str, ProblemType] = {
-    kind.name: kind for kind in list(globals().values()) if isinstance(kind, ProblemType)
+    kind.name: kind for kind in [*globals().values(), *vars(waiting_problems).values()] if isinstance(kind, ProblemType)
 }

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.front.languages import Language, Text, negotiate
-from reservasi.front.problem_types import ProblemType
+from reservasi.front.problem_type import ProblemType
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave

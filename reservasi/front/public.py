@@ -1,4 +1,4 @@
-"""What anyone may read: programs, offices, openings, availability, the API's description and its problem types."""
+"""What anyone may read: programs, offices, availability, the API's description and its problem types."""
 
 import html
 from collections.abc import Iterable
@@ -10,21 +10,24 @@ from aiohttp import hdrs, web
 
 from reservasi.front.bodies import ID_PATTERN, OfficesBody, ProblemTypeBody, ProgramsBody
 from reservasi.front.catalogue_bodies import office_body, program_body
+from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.fields import check_date_parameter, parameter_check
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, Text, negotiate
 from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.openapi import openapi_document
-from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES, ProblemType
+from reservasi.front.problem_type import ProblemType
+from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES
 from reservasi.front.problems import Finding, Refused, detail_text
 from reservasi.front.requests import check_query, matches, read_query
-from reservasi.front.views import Encoded, availability_view, encoded, openings_view, require_view
+from reservasi.front.views import availability_view, require_view
 
 AVAILABILITY_PATH = "/v1/availability"
 CACHE_A_SECOND = "public, max-age=1, stale-while-revalidate=5"
 CACHE_A_MINUTE = "public, max-age=60"
 _ID = parameter_check(ID_PATTERN)
 PROGRAM_FILTER = {"program": _ID}
+OPENING_FILTERS = {"program": _ID, "office": _ID}
 AVAILABILITY_FILTERS = {
     "program": _ID,
     "office": _ID,
@@ -35,10 +38,12 @@ AVAILABILITY_FILTERS = {
 }
 
 
-def _cached(
+def cached(
     request: web.Request, view: Encoded, cache_control: str, content_type: str = "application/json"
 ) -> web.Response:
+    """The view, or 304 where the caller has it."""
     headers = _headers(view, cache_control)
+    headers[hdrs.CONTENT_TYPE] = content_type
     known = request.headers.get(hdrs.IF_NONE_MATCH)
     if known is not None and matches(known, view.etag):
         del headers[hdrs.CONTENT_TYPE]
@@ -63,7 +68,7 @@ async def programs(request: web.Request) -> web.Response:
         view = encoded(msgspec.json.encode(ProgramsBody(programs=[program_body(p) for p in catalogue.programs()])))
         return Made(view, len(view.body), NEVER_MS)
 
-    return _cached(request, request.app[MEMORY].answer(("programs", catalogue.version), make), CACHE_A_MINUTE)
+    return cached(request, request.app[MEMORY].answer(("programs", catalogue.version), make), CACHE_A_MINUTE)
 
 
 async def offices(request: web.Request) -> web.Response:
@@ -77,15 +82,7 @@ async def offices(request: web.Request) -> web.Response:
         view = encoded(msgspec.json.encode(OfficesBody(offices=listed)))
         return Made(view, len(view.body), NEVER_MS)
 
-    return _cached(request, request.app[MEMORY].answer(("offices", catalogue.version, program), make), CACHE_A_MINUTE)
-
-
-async def openings(request: web.Request) -> web.Response:
-    """`GET /v1/openings`, of one program or of all."""
-    services = request.app[SERVICES]
-    program = read_query(request, PROGRAM_FILTER).get("program")
-    require_view(services, program)
-    return _cached(request, openings_view(services, request.app[MEMORY], program), CACHE_A_SECOND)
+    return cached(request, request.app[MEMORY].answer(("offices", catalogue.version, program), make), CACHE_A_MINUTE)
 
 
 def read_filters(request: web.Request) -> dict[str, str]:
@@ -121,7 +118,7 @@ async def availability(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     filters = read_filters(request)
     require_view(services, filters.get("program"))
-    return _cached(request, availability_view(services, request.app[MEMORY], filters), CACHE_A_SECOND)
+    return cached(request, availability_view(services, request.app[MEMORY], filters), CACHE_A_SECOND)
 
 
 @cache
@@ -131,7 +128,7 @@ def _openapi_view() -> Encoded:
 
 async def openapi(request: web.Request) -> web.Response:
     """`GET /openapi.json`."""
-    return _cached(request, _openapi_view(), CACHE_A_MINUTE)
+    return cached(request, _openapi_view(), CACHE_A_MINUTE)
 
 
 async def problem_type(request: web.Request) -> web.Response:

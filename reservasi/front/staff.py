@@ -21,14 +21,14 @@ from reservasi.model import Answer, Outcome, Quota, SetQuota
 from reservasi.programs import program_of
 
 API_KEY = "X-API-Key"
-ROLES_THAT_CHANGE_QUOTAS = frozenset({"admin", "operator"})
+ROLES_THAT_CHANGE = frozenset({"admin", "operator"})
 VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
 _QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 _NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
 
 
-async def _role(request: web.Request) -> str:
+async def require_role(request: web.Request) -> str:
     """The role behind the API key; refuses a key that is missing, unknown or used too often."""
     key = request.headers.get(API_KEY, "") or bearer(request)
     staff = None
@@ -42,7 +42,7 @@ async def _role(request: web.Request) -> str:
 
 async def list_quotas(request: web.Request) -> web.Response:
     """`GET /v1/staff/quotas`: every count, by the filters of availability."""
-    await _role(request)
+    await require_role(request)
     services = request.app[SERVICES]
     filters = read_filters(request)
     require_view(services, filters.get("program"))
@@ -57,7 +57,7 @@ async def list_quotas(request: web.Request) -> web.Response:
 
 async def set_quota(request: web.Request) -> web.Response:
     """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; judged by the ledger."""
-    if await _role(request) not in ROLES_THAT_CHANGE_QUOTAS:
+    if await require_role(request) not in ROLES_THAT_CHANGE:
         raise Refused(problem_types.ROLE_NOT_ALLOWED)
     services = request.app[SERVICES]
     quota_id = request.match_info["id"]

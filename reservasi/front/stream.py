@@ -1,28 +1,64 @@
-"""`GET /v1/availability/stream`: changes as server-sent events, for pages that show places live."""
+"""Changes as server-sent events, for pages that show places and queues live."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from reservasi.front.answering import STATIC_HEADERS
-from reservasi.front.keys import LIVE, READERS, SERVICES, STOPPING
+from reservasi.front.keys import LIVE, MEMORY, READERS, SERVICES, STOPPING
 from reservasi.front.live import START, Feed
 from reservasi.front.problem_types import TOO_MANY_STREAMS
 from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import client_network
 from reservasi.front.views import require_view
+from reservasi.front.waiting import queue_view
 from reservasi.metrics import OPEN_STREAMS
 
 HEARTBEAT_S = 15.0
+QUEUE_LOOK_S = 0.5  # between two looks at whether the queue has changed
 SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is let go
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """First all matching quotas, then, as they change, those that changed."""
+    """`GET /v1/availability/stream`: first all matching quotas, then, as they change, those that changed."""
     filters = read_filters(request)
     require_view(request.app[SERVICES], filters.get("program"))
+
+    async def tell(response: EventSourceResponse) -> None:
+        with request.app[LIVE].follow(filters) as feed:
+            await _tell(request, response, feed)
+
+    return await _streamed(request, tell)
+
+
+async def queue_stream(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/openings/{id}/queue/stream`: first how far the queue is, then every change."""
+    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
+    queue_view(services, memory, opening_id)
+
+    async def tell(response: EventSourceResponse) -> None:
+        told = b""
+        while not (request.app[STOPPING].is_set() or _gone(request)):
+            try:
+                body = queue_view(services, memory, opening_id).body
+            except Refused:  # the view is out of step: what was told stands until it is in step again
+                body = told
+            if body != told:
+                await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
+                told = body
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUEUE_LOOK_S):
+                    await request.app[STOPPING].wait()
+
+    return await _streamed(request, tell)
+
+
+async def _streamed(request: web.Request, tell: Callable[[EventSourceResponse], Awaitable[None]]) -> web.StreamResponse:
+    """A stream that `tell` fills until it ends; refused where too many are open."""
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     readers, network = request.app[READERS], client_network(request)
@@ -33,8 +69,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         async with sse_response(
             request, headers=STATIC_HEADERS, ping_interval=HEARTBEAT_S, send_timeout=SEND_TIMEOUT_S
         ) as response:
-            with request.app[LIVE].follow(filters) as feed:
-                await _tell(request, response, feed)
+            await tell(response)
     except (ConnectionError, TimeoutError):
         response.force_close()  # the reader went away, or stalled
     finally:
@@ -43,12 +78,17 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _gone(request: web.Request) -> bool:
+    """Whether the reader went away: nothing that is sent would tell us."""
+    return request.transport is None or request.transport.is_closing()
+
+
 async def _tell(request: web.Request, response: EventSourceResponse, feed: Feed) -> None:
     live, stopping = request.app[LIVE], request.app[STOPPING]
     tick, more = START, True
     while more and not stopping.is_set():
-        if request.transport is None or request.transport.is_closing():
-            return  # the reader went away, and nothing that is sent would tell us
+        if _gone(request):
+            return
         tick, event = live.event(feed, tick)
         if event:
             await _write(request, response, event)

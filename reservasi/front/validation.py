@@ -79,6 +79,7 @@ class ClaimBodyReader:
             ),
             contact=Contact(**contact) if contact else Contact(),
             idempotency_key=key,
+            ticket=self._claim.get("ticket", ""),
         )
 
     def _check_applicants(self, applicants: list[Any], applicants_max: int) -> None:
@@ -135,6 +136,7 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         ),
         contact=contact,
         idempotency_key=key,
+        ticket=claim.ticket,
     )
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
-from reservasi.front import bodies, fields
+from reservasi.front import bodies, fields, waiting_bodies, waiting_validation
 from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
@@ -22,6 +22,7 @@ from reservasi.records import Records
 from reservasi.reservations import Reservations
 from reservasi.sealing import Sealing
 from reservasi.settings import Settings
+from reservasi.waiting_room.room import WaitingRoom
 
 DOCUMENT = openapi_document()
 
@@ -29,7 +30,9 @@ DOCUMENT = openapi_document()
 def routes() -> set[tuple[str, str]]:
     unused = object()  # the routes are made without asking any of the parts
     catalogue = Catalogue(cast(Records, unused), cast(Sealing, unused), refresh_ms=1000)
-    services = FrontServices(Settings(), cast(Reservations, unused), cast(Availability, unused), catalogue)
+    services = FrontServices(
+        Settings(), cast(Reservations, unused), cast(Availability, unused), catalogue, cast(WaitingRoom, unused)
+    )
     app: web.Application = create_app(services)
     return {
         (route.method, route.resource.canonical)
@@ -87,6 +90,10 @@ def test_it_is_plain_json_of_version_3_1() -> None:
         (bodies.ContactBody, fields.CONTACT),
         (bodies.ConfirmBody, fields.CONFIRM),
         (bodies.QuotaChangeBody, fields.QUOTA_CHANGE),
+        (waiting_bodies.JoinBody, waiting_validation.JOIN),
+        (waiting_bodies.OpeningRequestBody, waiting_validation.OPENING),
+        (waiting_bodies.AdmissionBody, waiting_validation.ADMISSION),
+        (waiting_bodies.BeaconBody, waiting_validation.BEACON),
     ],
 )
 def test_what_is_declared_is_what_is_judged(body: type, judged: Mapping[str, Field]) -> None:

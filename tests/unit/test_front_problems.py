@@ -8,16 +8,18 @@ import msgspec
 import pytest
 
 import reservasi.front
-from reservasi.front import problem_types
+from reservasi.front import problem_types, waiting_problems
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.languages import LANGUAGES, Text
 from reservasi.front.operations import OPERATIONS
-from reservasi.front.problem_types import PROBLEM_TYPES, ProblemType
+from reservasi.front.problem_type import ProblemType
+from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.problems import FINDINGS_MAX, Finding, Refused, problem_body
 
 FRONT = Path(reservasi.front.__path__[0])
-DECLARING = {"problem_types.py", "operations.py", "declarations.py"}
-CONSTANTS = {kind: name for name, kind in vars(problem_types).items() if isinstance(kind, ProblemType)}
+DECLARING = {"problem_types.py", "waiting_problems.py", "operations.py", "waiting_operations.py", "declarations.py"}
+DECLARED = {**vars(problem_types), **vars(waiting_problems)}
+CONSTANTS = {kind: name for name, kind in DECLARED.items() if isinstance(kind, ProblemType)}
 KINDS = list(PROBLEM_TYPES.values())
 
 

@@ -1,0 +1,88 @@
+"""Whether a claim may be made now: the ticket of the quota's waiting room, its person and its number.
+
+Nothing is asked of anybody: the signature and the draw are arithmetic, and the mark is in the view. A view that lags
+knows a lower mark than the ledger has, so it can hold somebody up for a moment and never let one through.
+"""
+
+from reservasi.front.encoding import moment
+from reservasi.front.keys import FrontServices
+from reservasi.front.languages import Text
+from reservasi.front.memory import Memory
+from reservasi.front.opening_views import next_members
+from reservasi.front.problem_types import CLOSED, NOT_OPEN, SOLD_OUT
+from reservasi.front.problems import Refused
+from reservasi.front.waiting_problems import NOT_ADMITTED, WAITING_ROOM_REQUIRED
+from reservasi.model import Opening, Quota
+from reservasi.programs import program_of
+from reservasi.reservations import ClaimRequest
+from reservasi.waiting_room.room import ended
+from reservasi.waiting_room.tickets import TicketExpired, TicketInvalid
+
+_WHY = {
+    "ticket-missing": Text("Tiketnya tidak ada.", "The ticket is missing."),
+    "ticket-invalid": Text("Tiket itu tidak dikeluarkan di sini.", "The ticket was not issued here, or was altered."),
+    "ticket-expired": Text(
+        "Tiket itu sudah berakhir; bila ruang tunggunya sudah selesai, pesan lagi tanpa tiket.",
+        "The ticket has expired; where the waiting room has ended, claim again without it.",
+    ),
+    "ticket-for-other-opening": Text("Tiket itu untuk pembukaan lain.", "The ticket is for another opening."),
+    "ticket-for-other-person": Text("Tiket itu milik orang lain.", "The ticket is another person's."),
+}
+
+
+def check_ticket(
+    services: FrontServices, memory: Memory, wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota
+) -> Refused | None:
+    """Why the claim may not be made now; None when the ledger is to judge it.
+
+    What holds for everybody comes first: closed, not open yet, and sold out, whose whole body the caller makes.
+    """
+    opening = services.availability.opening_of(quota)
+    if opening is None or not opening.terms.waiting_room:
+        return None
+    program = program_of(quota.id)
+    now_ms = services.availability.now_ms(program)
+    refused = _judge(services, opening, wanted, persons, now_ms)
+    if refused is None:
+        return None
+    # Said here and not left to the ledger: by its clock the opening may have come meanwhile, and it knows no tickets.
+    state = services.availability.state(quota, now_ms)
+    if state == "closed":
+        return Refused(CLOSED)
+    if state == "not-open":
+        return not_open(services, memory, program, quota.terms.opens_at_ms)
+    return Refused(SOLD_OUT) if quota.remaining < len(persons) else refused
+
+
+def _judge(
+    services: FrontServices, opening: Opening, wanted: ClaimRequest, persons: tuple[str, ...], now_ms: int
+) -> Refused | None:
+    room = services.waiting_room
+    if not wanted.ticket:
+        return None if ended(opening, now_ms) else _required(opening, "ticket-missing")
+    try:
+        ticket = room.read(wanted.ticket, now_ms)
+    except TicketInvalid:
+        return _required(opening, "ticket-invalid")
+    except TicketExpired:
+        return _required(opening, "ticket-expired")
+    program = program_of(wanted.quota)
+    if (ticket.program, ticket.opening) != (program, opening.id):
+        return _required(opening, "ticket-for-other-opening")
+    if ticket.id not in [room.ticket_id(program, opening.id, person) for person in persons]:
+        return _required(opening, "ticket-for-other-person")
+    number = room.number_of(ticket, opening, now_ms)
+    if opening.drawn and number is not None and number <= opening.admitted_through:
+        return None
+    members = {"opening": opening.id, "number": number, "admitted_through": opening.admitted_through}
+    return Refused(NOT_ADMITTED, members=members)
+
+
+def _required(opening: Opening, reason: str) -> Refused:
+    members = {"opening": opening.id, "reason": reason}
+    return Refused(WAITING_ROOM_REQUIRED, members=members, words={"why": _WHY[reason]})
+
+
+def not_open(services: FrontServices, memory: Memory, program: str, opens_at_ms: int) -> Refused:
+    """The refusal of a claim that comes before the opening."""
+    return Refused(NOT_OPEN, members={"opens_at": moment(opens_at_ms), **next_members(services, memory, program)})

@@ -1,0 +1,151 @@
+"""Openings as the public reads them: those that were created, and the moments at which other quotas open."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from reservasi.front.bodies import NextOpeningBody, OpeningBody, OpeningsBody, QuotaState
+from reservasi.front.encoding import Encoded, encoded, moment
+from reservasi.front.keys import FrontServices
+from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
+from reservasi.model import Opening, Quota
+from reservasi.programs import program_of
+
+OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
+NEXT_MAX = 3
+VIEW_TURN_MS = 1000  # by which one opening may be older than the list
+SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
+
+
+def openings_view(services: FrontServices, memory: Memory, program: str | None, office: str | None) -> Encoded:
+    """The openings of one program or of all, with their quotas in one office or in all."""
+
+    def make(now_ms: int) -> Made[Encoded]:
+        listed, turn_ms = _listed(services, program, office, now_ms)
+        view = encoded(msgspec.json.encode(OpeningsBody(openings=listed)))
+        return Made(view, len(view.body), turn_ms)
+
+    return memory.answer(("openings", program, office), make)
+
+
+def list_openings(
+    services: FrontServices, memory: Memory, program: str | None = None, office: str | None = None
+) -> list[OpeningBody]:
+    """The same, not encoded; earliest first."""
+
+    def make(now_ms: int) -> Made[list[OpeningBody]]:
+        listed, turn_ms = _listed(services, program, office, now_ms)
+        return Made(listed, 512 * len(listed), turn_ms)
+
+    return memory.answer(("opening-list", program, office), make)
+
+
+def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
+    """One opening of the list; None where there is none."""
+
+    found = next((each for each in list_openings(services, memory) if each.id == opening_id), None)
+    if found is None:
+        return None
+
+    def make(now_ms: int) -> Made[Encoded]:
+        view = encoded(msgspec.json.encode(found))
+        return Made(view, len(view.body), now_ms + VIEW_TURN_MS)
+
+    return memory.answer(("opening", opening_id), make)
+
+
+def next_openings(services: FrontServices, memory: Memory, program: str) -> list[OpeningBody]:
+    """The program's next openings that lie ahead, earliest first."""
+
+    def make(now_ms: int) -> Made[list[OpeningBody]]:
+        listed, turn_ms = _listed(services, program, None, now_ms, ahead=True)
+        return Made(listed[:NEXT_MAX], 2048, turn_ms)
+
+    return memory.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
+
+
+def next_members(services: FrontServices, memory: Memory, program: str) -> dict[str, object]:
+    """What `not-open` and `sold-out` say of the openings ahead."""
+
+    def make(_now_ms: int) -> Made[dict[str, object]]:
+        ahead = next_openings(services, memory, program)
+        brief = [NextOpeningBody(id=o.id, opens_at=o.opens_at, joins_from=o.joins_from) for o in ahead]
+        return Made({"next_openings": msgspec.Raw(msgspec.json.encode(brief))}, 512, NEVER_MS)
+
+    return memory.answer(("next-members", program), make, SUGGESTIONS_REST_S)
+
+
+def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, opening: Opening) -> bool:
+    """Whether nothing remains in any quota of the opening, and it has some."""
+
+    def make(_now_ms: int) -> Made[bool]:
+        opens_at_ms = opening.terms.opens_at_ms
+        quotas = [q for q in services.availability.select(program) if q.terms.opens_at_ms == opens_at_ms]
+        return Made(bool(quotas) and not any(q.remaining > 0 and not q.terms.closed for q in quotas), 64, NEVER_MS)
+
+    return memory.answer(("opening-sold-out", opening.id, opening.terms.opens_at_ms), make)
+
+
+def _listed(
+    services: FrontServices, program: str | None, office: str | None, now_ms: int, *, ahead: bool = False
+) -> tuple[list[OpeningBody], int]:
+    """The openings, and the moment at which the list stops being true."""
+    quotas = services.availability.select(program, office=office)
+    created: dict[tuple[int, str], Opening] = {}
+    for name in [program] if program else [each.id for each in services.catalogue.programs()]:
+        for opening in services.availability.openings(name):
+            if opening.terms.opens_at_ms > now_ms or not ahead:
+                created[opening.terms.opens_at_ms, name] = opening
+    groups: dict[tuple[int, str], list[Quota]] = {key: [] for key in created} if office is None else {}
+    for quota in quotas:
+        at_ms = quota.terms.opens_at_ms
+        if at_ms and (at_ms > now_ms or not ahead):
+            groups.setdefault((at_ms, program_of(quota.id)), []).append(quota)
+    turn_ms = min([next_turn_ms(quotas, now_ms), *(_turn_ms(opening, now_ms) for opening in created.values())])
+    listed = [
+        _body(services, name, at_ms, groups[at_ms, name], created=created.get((at_ms, name)), now_ms=now_ms)
+        for at_ms, name in sorted(groups)
+    ]
+    return listed, turn_ms
+
+
+def _turn_ms(opening: Opening, now_ms: int) -> int:
+    terms = opening.terms
+    return min(
+        (at for at in (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms) if at > now_ms), default=NEVER_MS
+    )
+
+
+def _body(
+    services: FrontServices,
+    program_id: str,
+    opens_at_ms: int,
+    quotas: list[Quota],
+    *,
+    created: Opening | None,
+    now_ms: int,
+) -> OpeningBody:
+    states = {services.availability.state(quota, now_ms) for quota in quotas}
+    empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
+    body = OpeningBody(
+        id=created.id if created else _derived_id(services, program_id, opens_at_ms),
+        program=program_id,
+        opens_at=moment(opens_at_ms),
+        state=next((state for state in OPENING_STATES if state in states), empty),
+        quotas=len(quotas),
+        places=sum(quota.terms.capacity for quota in quotas),
+        offices=sorted({quota.terms.office for quota in quotas}),
+    )
+    if created:
+        body.waiting_room, body.proof_of_work = created.terms.waiting_room, created.terms.proof_of_work
+        body.ends_at, body.commitment = moment(created.terms.ends_at_ms), created.terms.commitment
+        body.joins_from = moment(created.terms.joins_from_ms)
+    return body
+
+
+def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:
+    """An id for a moment that nobody created an opening for; its capital letter keeps it apart from theirs."""
+    program = services.catalogue.program(program_id)
+    local = datetime.fromtimestamp(opens_at_ms / 1000, program.zone if program else ZoneInfo("UTC"))
+    return f"{program_id}-{local:%Y%m%dT%H%M}"

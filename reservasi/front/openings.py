@@ -1,0 +1,62 @@
+"""What anyone may read of openings: the list, one of them, and the calendar."""
+
+from aiohttp import web
+
+from reservasi.front.calendars import openings_ics
+from reservasi.front.encoding import Encoded, encoded
+from reservasi.front.keys import MEMORY, SERVICES
+from reservasi.front.languages import Text, negotiate
+from reservasi.front.memory import Made
+from reservasi.front.opening_views import list_openings, opening_view, openings_view
+from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached
+from reservasi.front.requests import read_query
+from reservasi.front.views import require_view
+
+CALENDAR = "text/calendar; charset=utf-8"
+CALENDAR_TURN_MS = 60_000
+_PROGRAM_MISSING = Text("Sebutkan program.", "Name the program.")
+
+
+async def openings(request: web.Request) -> web.Response:
+    """`GET /v1/openings`, of one program or of all, of one office or of all."""
+    services = request.app[SERVICES]
+    filters = read_query(request, OPENING_FILTERS)
+    require_view(services, filters.get("program"))
+    view = openings_view(services, request.app[MEMORY], filters.get("program"), filters.get("office"))
+    return cached(request, view, CACHE_A_SECOND)
+
+
+async def opening(request: web.Request) -> web.Response:
+    """`GET /v1/openings/{id}`."""
+    services = request.app[SERVICES]
+    require_view(services, None)
+    view = opening_view(services, request.app[MEMORY], request.match_info["id"])
+    if view is None:
+        raise Refused(NOT_FOUND)
+    return cached(request, view, CACHE_A_SECOND)
+
+
+async def calendar(request: web.Request) -> web.Response:
+    """`GET /v1/openings.ics`: what a phone subscribes to, in the language that it asks for."""
+    services, memory = request.app[SERVICES], request.app[MEMORY]
+    filters = read_query(request, OPENING_FILTERS)
+    if "program" not in filters:
+        raise Refused(INVALID_REQUEST, findings=(Finding("program", "missing", _PROGRAM_MISSING),))
+    require_view(services, filters["program"])
+    program = services.catalogue.program(filters["program"])
+    office = program.office(filters["office"]) if program and "office" in filters else None
+    if program is None or (office is None and "office" in filters):
+        raise Refused(NOT_FOUND)
+    language = negotiate(request.headers.get("Accept-Language", ""))
+
+    def make(now_ms: int) -> Made[Encoded]:
+        listed = list_openings(services, memory, program.id, filters.get("office"))
+        view = encoded(openings_ics(listed, program, office, language))
+        return Made(view, len(view.body), now_ms + CALENDAR_TURN_MS)
+
+    view = memory.answer(("openings-calendar", program.id, filters.get("office"), language), make)
+    response = cached(request, view, CACHE_A_MINUTE, CALENDAR)
+    response.headers["Vary"] = "Accept-Language"
+    return response

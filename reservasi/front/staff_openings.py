@@ -1,0 +1,197 @@
+"""What staff do about openings: create one, pause or speed up its admission, enter the outside value of its draw."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.front import problem_types
+from reservasi.front.booking import NO_STORE
+from reservasi.front.keys import MEMORY, SERVICES, FrontServices
+from reservasi.front.languages import Text
+from reservasi.front.opening_views import opening_view
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.requests import read_body
+from reservasi.front.staff import ROLES_THAT_CHANGE, VIEW_WAIT_S, require_role
+from reservasi.front.views import require_view
+from reservasi.front.waiting import find_opening
+from reservasi.front.waiting_bodies import AdmissionStateBody
+from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS
+from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
+from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
+from reservasi.programs import AnnouncedRule, Program, WaitingRoom
+from reservasi.waiting_room.creation import new_terms, opening_id
+
+AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
+_NOTHING_MATCHES = Text(
+    "Tidak ada kuota yang cocok, atau semuanya ditutup sebelum pembukaan.",
+    "No quota matches, or all of them close before it opens.",
+)
+_ENDS_BEFORE = Text(
+    "Ruang tunggu berakhir sebelum pembukaan, atau mulai sesudahnya.",
+    "The waiting room would end before the opening, or begin after it.",
+)
+
+
+async def _change_allowed(request: web.Request) -> None:
+    if await require_role(request) not in ROLES_THAT_CHANGE:
+        raise Refused(problem_types.ROLE_NOT_ALLOWED)
+
+
+async def create(request: web.Request) -> web.Response:
+    """`POST /v1/staff/openings`: the opening first, then its quotas; given again it goes on where it was."""
+    await _change_allowed(request)
+    services = request.app[SERVICES]
+    wanted = read_opening(await read_body(request), services.availability.now_ms())
+    require_view(services, wanted.program)
+    program = services.catalogue.program(wanted.program)
+    if program is None:
+        raise Refused(problem_types.NOT_FOUND)
+    quotas = _meant(services, wanted)
+    if not quotas:
+        raise _invalid("", "nothing-matches", _NOTHING_MATCHES)
+    name = wanted.id or opening_id(program.id, wanted.opens_at_ms, program.zone)
+    terms = _terms(services, name, program, wanted)
+    answer = await services.waiting_room.set_opening(program.id, SetOpening(opening=name, terms=terms))
+    if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
+        raise Refused(OPENING_EXISTS)
+    moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
+    await _move(services, moved, wanted.opens_at_ms)
+    await _seen(services, lambda: _is_shown(services, name, moved, wanted.opens_at_ms))
+    view = opening_view(services, request.app[MEMORY], name)
+    if view is None:
+        raise Refused(problem_types.RECOVERING)
+    return web.Response(
+        status=201,
+        body=view.body,
+        headers={
+            hdrs.CONTENT_TYPE: "application/json",
+            hdrs.CACHE_CONTROL: NO_STORE,
+            hdrs.LOCATION: f"/v1/openings/{name}",
+        },
+    )
+
+
+def _meant(services: FrontServices, wanted: OpeningRequest) -> list[Quota]:
+    """The quotas that are chosen and that are still claimed from when it opens."""
+    chosen = services.availability.select(
+        wanted.program,
+        office=wanted.office,
+        service=wanted.service,
+        channel=wanted.channel,
+        first=wanted.first,
+        last=wanted.last,
+    )
+    return [quota for quota in chosen if not 0 < quota.terms.closes_at_ms <= wanted.opens_at_ms]
+
+
+def _terms(services: FrontServices, name: str, program: Program, wanted: OpeningRequest) -> OpeningTerms:
+    """The program's own rules, and what the request says otherwise."""
+    rules = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
+    said = {
+        field: value
+        for field in ("proof_of_work", "rate_per_min", "rate_max_per_min", "adaptive")
+        if (value := getattr(wanted, field)) is not None
+    }
+    policy = msgspec.structs.replace(rules or WaitingRoom(), **said)
+    terms = new_terms(
+        services.waiting_room.sealing,
+        name,
+        wanted.opens_at_ms,
+        policy if wanted.waiting_room else None,
+        joins_from_ms=wanted.joins_from_ms,
+        ends_at_ms=wanted.ends_at_ms,
+    )
+    if not terms.joins_from_ms <= terms.opens_at_ms < terms.ends_at_ms:
+        raise _invalid("/ends_at", "window-reversed", _ENDS_BEFORE)
+    return terms
+
+
+async def _move(services: FrontServices, quotas: Sequence[str], opens_at_ms: int) -> None:
+    """Let the quotas open at the moment.
+
+    Raises:
+        Unavailable: some were not moved; the whole request may be given again.
+    """
+    for at in range(0, len(quotas), AT_ONCE):
+        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms) for quota in quotas[at : at + AT_ONCE]]
+        results = await asyncio.gather(*map(services.reservations.set_quota, changes), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _is_shown(services: FrontServices, name: str, quotas: Sequence[str], opens_at_ms: int) -> bool:
+    moved = [services.availability.quota(quota) for quota in quotas]
+    shown = all(quota is not None and quota.terms.opens_at_ms == opens_at_ms for quota in moved)
+    return shown and services.availability.opening(name) is not None
+
+
+async def set_admission(request: web.Request) -> web.Response:
+    """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
+    await _change_allowed(request)
+    paused, rate_per_min = read_admission(await read_body(request))
+    program, opening = _with_waiting_room(request)
+    return await _set(request, program, SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min))
+
+
+async def set_beacon(request: web.Request) -> web.Response:
+    """`PUT /v1/staff/openings/{id}/beacon`: once, and before the opening."""
+    await _change_allowed(request)
+    value = read_beacon(await read_body(request))
+    program, opening = _with_waiting_room(request)
+    return await _set(request, program, SetOpening(opening=opening.id, beacon=value))
+
+
+def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
+    program, opening = find_opening(request.app[SERVICES], request.match_info["id"])
+    if not opening.terms.waiting_room:
+        raise Refused(NO_WAITING_ROOM, members={"opening": opening.id})
+    return program, opening
+
+
+async def _set(request: web.Request, program: str, command: SetOpening) -> web.Response:
+    services = request.app[SERVICES]
+    answer = await services.waiting_room.set_opening(program, command)
+    if answer.outcome is Outcome.TOO_LATE:
+        raise Refused(BEACON_FIXED, members={"opening": command.opening})
+    if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
+        raise Refused(problem_types.NOT_FOUND)
+
+    def shown() -> bool:
+        opening = services.availability.opening(command.opening)
+        return opening is not None and opening.version >= answer.version
+
+    await _seen(services, shown)
+    _, opening = find_opening(services, command.opening)
+    body = AdmissionStateBody(
+        id=opening.id,
+        paused=opening.paused,
+        rate_per_min=opening.rate_per_min,
+        rate_fixed=opening.rate_fixed,
+        joined=opening.joined,
+        arrived=opening.arrived,
+        admitted_through=opening.admitted_through,
+        beacon=opening.beacon,
+        version=opening.version,
+    )
+    return web.Response(
+        body=msgspec.json.encode(body),
+        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
+    )
+
+
+async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
+    """Wait until a change has come back through the journal, or for as long as staff should wait for it."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + VIEW_WAIT_S
+    while (rest_s := deadline_s - loop.time()) > 0:
+        version = services.availability.version
+        if shown():
+            return
+        await services.availability.wait_change(version, rest_s)
+
+
+def _invalid(pointer: str, code: str, detail: Text) -> Refused:
+    return Refused(problem_types.INVALID_REQUEST, findings=(Finding(pointer, code, detail),))

@@ -1,0 +1,107 @@
+"""The JSON of openings and their waiting rooms; see `bodies.py`."""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from reservasi.front.bodies import ID_PATTERN, NIK_PATTERN, Moment
+from reservasi.waiting_room.state import OpeningState
+
+ALTCHA_CHARS_MAX = 4096
+BEACON_PATTERN = r"^[!-~]{1,256}$"
+NEW_OPENING_PATTERN = r"^[a-z0-9-]{2,64}$"
+RATE_PER_MIN_MAX = 1_000_000
+Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
+Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, examples=["2026-12-01"])]
+
+
+class QueueBody(msgspec.Struct, kw_only=True):
+    """How far an opening's waiting room is, the same for everybody; a number up to `admitted_through` may claim."""
+
+    id: str
+    state: OpeningState
+    opens_at: Moment
+    joins_from: Moment
+    ends_at: Moment
+    joined: Annotated[int, Meta(description="People who joined before the opening; final once `seed` is shown.")]
+    arrived: Annotated[int, Meta(description="All who joined so far.")]
+    admitted_through: int
+    rate_per_min: Annotated[int, Meta(description="How many numbers a minute `admitted_through` moves by.")]
+    commitment: Annotated[str, Meta(description="SHA-256 of the seed, in hexadecimal.")]
+    seed: Annotated[str, Meta(description="In hexadecimal; from the opening on.")] | UnsetType = UNSET
+    beacon: Annotated[str, Meta(description="A value from outside that is part of the draw.")] | UnsetType = UNSET
+
+
+class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A person who joins a waiting room; again gives the same ticket."""
+
+    nik: Annotated[str, Meta(pattern=NIK_PATTERN, extra_json_schema={"format": "nik"}, examples=["3578014107900001"])]
+    birth_date: Annotated[str, Meta(extra_json_schema={"format": "birth-date"}, examples=["1990-07-01"])]
+    altcha: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class TicketBody(msgspec.Struct, kw_only=True):
+    """A place in the waiting room; the number comes with the draw, or at once for who joins after the opening."""
+
+    ticket: str
+    ticket_id: str
+    number: int | UnsetType = UNSET
+
+
+class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A new opening, and the quotas that open with it: those of `from` to `to` that the other filters choose."""
+
+    program: Id
+    opens_at: Moment
+    from_: Date = msgspec.field(name="from")
+    to: Date
+    id: (
+        Annotated[str, Meta(pattern=NEW_OPENING_PATTERN, description="Begins with the program's id and a hyphen.")]
+        | UnsetType
+    ) = UNSET
+    joins_from: Moment | UnsetType = UNSET
+    ends_at: Moment | UnsetType = UNSET
+    waiting_room: bool | UnsetType = UNSET
+    proof_of_work: bool | UnsetType = UNSET
+    rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
+    rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
+    adaptive: bool | UnsetType = UNSET
+    office: Id | UnsetType = UNSET
+    service: Id | UnsetType = UNSET
+    channel: Id | UnsetType = UNSET
+
+
+class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What staff may change about admission; at least one field."""
+
+    paused: bool | UnsetType = UNSET
+    rate_per_min: (
+        Annotated[int, Meta(ge=0, le=RATE_PER_MIN_MAX, description="0: as the opening's terms say again.")] | UnsetType
+    ) = UNSET
+
+
+class BeaconBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A value from outside that becomes part of the draw."""
+
+    value: Annotated[str, Meta(pattern=BEACON_PATTERN, examples=["2026-12-01:drand:3a7f"])]
+
+
+class AdmissionStateBody(msgspec.Struct, kw_only=True):
+    """How people are admitted to an opening, as staff see it."""
+
+    id: str
+    paused: bool
+    rate_per_min: int
+    rate_fixed: Annotated[bool, Meta(description="Whether staff set the rate, so that it does not adapt.")]
+    joined: int
+    arrived: int
+    admitted_through: int
+    beacon: str
+    version: int

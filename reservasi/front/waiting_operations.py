@@ -1,0 +1,159 @@
+"""The operations of openings and their waiting rooms; part of `operations.py`."""
+
+from reservasi.front import bodies, waiting_bodies
+from reservasi.front import problem_types as problems
+from reservasi.front import waiting_problems as waiting
+from reservasi.front.declarations import (
+    BODY_PROBLEMS,
+    IF_NONE_MATCH,
+    OFFICE,
+    PROGRAM,
+    UNAVAILABLE,
+    Operation,
+    Parameter,
+    Success,
+    listed,
+    live_events,
+)
+
+_OPENING = Parameter(
+    name="id",
+    place="path",
+    schema={"type": "string", "pattern": bodies.OPENING_PATTERN},
+    about="The opening's id.",
+    required=True,
+)
+_THE_PROGRAM = Parameter(
+    name="program",
+    place="query",
+    schema={"type": "string", "pattern": bodies.ID_PATTERN},
+    about="The program.",
+    required=True,
+)
+_STAFF = (problems.API_KEY_REQUIRED, problems.ROLE_NOT_ALLOWED, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE)
+_READ = (problems.NOT_FOUND, problems.RECOVERING)
+
+WAITING_OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        id="listOpenings",
+        method="GET",
+        path="/v1/openings",
+        tag="public",
+        summary="The moments at which quotas open, earliest first.",
+        parameters=(PROGRAM, OFFICE, IF_NONE_MATCH),
+        successes=listed("The openings, with their quotas in the office or in all.", bodies.OpeningsBody),
+        problems=(problems.INVALID_REQUEST, problems.RECOVERING),
+    ),
+    Operation(
+        id="listOpeningsAsCalendar",
+        method="GET",
+        path="/v1/openings.ics",
+        tag="public",
+        summary="The openings of a program, or of one of its offices, as a calendar to subscribe to.",
+        parameters=(_THE_PROGRAM, OFFICE),
+        successes={200: Success(about="The calendar.", media="text/calendar", headers=("ETag", "Cache-Control"))},
+        problems=(problems.INVALID_REQUEST, *_READ),
+    ),
+    Operation(
+        id="showOpening",
+        method="GET",
+        path="/v1/openings/{id}",
+        tag="public",
+        summary="An opening.",
+        parameters=(_OPENING, IF_NONE_MATCH),
+        successes=listed("The opening.", bodies.OpeningBody),
+        problems=_READ,
+    ),
+    Operation(
+        id="showQueue",
+        method="GET",
+        path="/v1/openings/{id}/queue",
+        tag="public",
+        summary="How far an opening's waiting room is; the same for everybody, and good for a second.",
+        parameters=(_OPENING, IF_NONE_MATCH),
+        successes=listed("The queue.", waiting_bodies.QueueBody),
+        problems=_READ,
+    ),
+    Operation(
+        id="streamQueue",
+        method="GET",
+        path="/v1/openings/{id}/queue/stream",
+        tag="public",
+        summary="Server-sent events named `queue`: first how far it is, then every change.",
+        parameters=(_OPENING,),
+        successes={
+            200: Success(
+                about="The stream; an event's data is a QueueBody.",
+                media="text/event-stream",
+                schema=live_events("queue", waiting_bodies.QueueBody),
+            )
+        },
+        problems=(problems.TOO_MANY_STREAMS, *_READ),
+    ),
+    Operation(
+        id="getChallenge",
+        method="GET",
+        path="/v1/openings/{id}/challenge",
+        tag="public",
+        summary="A proof of work to solve before joining, as ALTCHA's widget takes it.",
+        parameters=(_OPENING,),
+        successes={200: Success(about="The challenge.", body=dict, headers=("Cache-Control",))},
+        problems=(waiting.NO_WAITING_ROOM, *_READ),
+    ),
+    Operation(
+        id="join",
+        method="POST",
+        path="/v1/openings/{id}/tickets",
+        tag="public",
+        summary="Join the waiting room of an opening; again gives the same place.",
+        parameters=(_OPENING,),
+        body=waiting_bodies.JoinBody,
+        successes={201: Success(about="The ticket.", body=waiting_bodies.TicketBody, headers=("Cache-Control",))},
+        problems=(
+            *BODY_PROBLEMS,
+            problems.NOT_FOUND,
+            problems.NOT_OPEN,
+            problems.SOLD_OUT,
+            waiting.NO_WAITING_ROOM,
+            waiting.JOINING_CLOSED,
+            waiting.PROOF_OF_WORK_REQUIRED,
+            waiting.PROOF_OF_WORK_INVALID,
+            *UNAVAILABLE,
+        ),
+    ),
+    Operation(
+        id="createOpening",
+        method="POST",
+        path="/v1/staff/openings",
+        tag="staff",
+        summary="Create an opening, and let the quotas that are chosen open with it.",
+        body=waiting_bodies.OpeningRequestBody,
+        security="staffKey",
+        successes={201: Success(about="The opening.", body=bodies.OpeningBody, headers=("Location",))},
+        problems=(waiting.OPENING_EXISTS, *_STAFF),
+    ),
+    Operation(
+        id="setAdmission",
+        method="PUT",
+        path="/v1/staff/openings/{id}/admission",
+        tag="staff",
+        summary="Pause or resume admission, or set its rate.",
+        parameters=(_OPENING,),
+        body=waiting_bodies.AdmissionBody,
+        security="staffKey",
+        successes={200: Success(about="The admission after the change.", body=waiting_bodies.AdmissionStateBody)},
+        problems=(waiting.NO_WAITING_ROOM, *_STAFF),
+    ),
+    Operation(
+        id="setBeacon",
+        method="PUT",
+        path="/v1/staff/openings/{id}/beacon",
+        tag="staff",
+        summary="Enter a value from outside that becomes part of the draw: once, before the opening.",
+        parameters=(_OPENING,),
+        body=waiting_bodies.BeaconBody,
+        security="staffKey",
+        successes={200: Success(about="The admission, with the value.", body=waiting_bodies.AdmissionStateBody)},
+        problems=(waiting.NO_WAITING_ROOM, waiting.BEACON_FIXED, *_STAFF),
+    ),
+)

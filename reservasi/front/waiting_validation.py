@@ -1,0 +1,233 @@
+"""What requests about openings and their waiting rooms must look like, and what they mean once they do."""
+
+from typing import Any
+
+import msgspec
+
+from reservasi.front.bodies import ID_PATTERN
+from reservasi.front.fields import check_birth_date, check_date_parameter, check_nik, parse_moment_ms
+from reservasi.front.languages import Text
+from reservasi.front.problem_types import INVALID_REQUEST
+from reservasi.front.problems import Refused
+from reservasi.front.shapes import NOT_TEXT, Check, Field, Findings, Wrong, read_json, read_object, text_check
+from reservasi.front.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
+
+_NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
+
+
+class JoinRequest(msgspec.Struct, frozen=True):
+    """A person who joins, validated."""
+
+    nik: str
+    altcha: str = ""  # "" where there is none
+
+
+class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A new opening, validated; what is not given is None."""
+
+    program: str
+    opens_at_ms: int
+    first: str
+    last: str
+    id: str | None
+    joins_from_ms: int | None
+    ends_at_ms: int | None
+    waiting_room: bool
+    proof_of_work: bool | None
+    rate_per_min: int | None
+    rate_max_per_min: int | None
+    adaptive: bool | None
+    office: str | None
+    service: str | None
+    channel: str | None
+
+
+def _check_altcha(value: Any) -> Wrong | None:
+    if type(value) is not str:
+        return Wrong("altcha-type", NOT_TEXT)
+    if not 1 <= len(value) <= ALTCHA_CHARS_MAX:
+        text = Text(
+            f"Jawaban terdiri atas 1 sampai {ALTCHA_CHARS_MAX} karakter.",
+            f"A solution has 1 to {ALTCHA_CHARS_MAX} characters.",
+        )
+        return Wrong("altcha-length", text)
+    return None
+
+
+def _check_moment(value: Any) -> Wrong | None:
+    if type(value) is str and parse_moment_ms(value) is not None:
+        return None
+    return Wrong(
+        "time-invalid",
+        Text(
+            "Waktu harus ada, tahun 2000-2099, ditulis menurut RFC 3339 dengan zona.",
+            "A time must exist, in 2000-2099, written as in RFC 3339 with its offset.",
+        ),
+    )
+
+
+def _check_date(value: Any) -> Wrong | None:
+    return check_date_parameter(value) if type(value) is str else Wrong("date-type", NOT_TEXT)
+
+
+def _check_flag(value: Any) -> Wrong | None:
+    return None if type(value) is bool else Wrong("flag-type", _NOT_A_FLAG)
+
+
+def _check_rate(least: int) -> Check:
+    def check(value: Any) -> Wrong | None:
+        if type(value) is int and least <= value <= RATE_PER_MIN_MAX:
+            return None
+        text = Text(
+            f"Harus bilangan bulat {least} sampai {RATE_PER_MIN_MAX}.",
+            f"Must be an integer of {least} to {RATE_PER_MIN_MAX}.",
+        )
+        return Wrong("rate-range", text)
+
+    return check
+
+
+_check_id = text_check("id", Text("Bentuk id tidak sah.", "This is not the form of an id."), pattern=ID_PATTERN[1:-1])
+
+JOIN = {
+    "nik": Field(check_nik, required=True),
+    "birth_date": Field(check_birth_date, required=True),
+    "altcha": Field(_check_altcha),
+}
+OPENING = {
+    "program": Field(_check_id, required=True),
+    "opens_at": Field(_check_moment, required=True),
+    "from": Field(_check_date, required=True),
+    "to": Field(_check_date, required=True),
+    "id": Field(
+        text_check(
+            "opening-id",
+            Text(
+                "Id pembukaan: 2 sampai 64 huruf a-z, angka, dan -.", "An opening's id has 2 to 64 of a-z, 0-9 and -."
+            ),
+            pattern=NEW_OPENING_PATTERN[1:-1],
+        )
+    ),
+    "joins_from": Field(_check_moment),
+    "ends_at": Field(_check_moment),
+    "waiting_room": Field(_check_flag),
+    "proof_of_work": Field(_check_flag),
+    "rate_per_min": Field(_check_rate(1)),
+    "rate_max_per_min": Field(_check_rate(1)),
+    "adaptive": Field(_check_flag),
+    "office": Field(_check_id),
+    "service": Field(_check_id),
+    "channel": Field(_check_id),
+}
+ADMISSION = {"paused": Field(_check_flag), "rate_per_min": Field(_check_rate(0))}
+BEACON = {
+    "value": Field(
+        text_check(
+            "beacon",
+            Text(
+                "Nilai: 1 sampai 256 karakter ASCII tanpa spasi.", "A value has 1 to 256 ASCII characters, no spaces."
+            ),
+            pattern=BEACON_PATTERN[1:-1],
+        ),
+        required=True,
+    )
+}
+
+
+def _read(body: bytes, fields: dict[str, Field], findings: Findings) -> dict[str, Any]:
+    decoded = read_json(body, findings)
+    return {} if findings else read_object(decoded, fields, "", findings)
+
+
+def read_join(body: bytes) -> JoinRequest:
+    """The person of a join; refuses with every finding at once."""
+    findings = Findings()
+    join = _read(body, JOIN, findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return JoinRequest(join["nik"], join.get("altcha", ""))
+
+
+class _PlainJoin(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    nik: str
+    birth_date: str
+
+
+_decode_join = msgspec.json.Decoder(_PlainJoin).decode
+
+
+def plain_join(body: bytes) -> JoinRequest | None:
+    """A join without a fault and without a proof of work; None where `read_join` must look at it."""
+    try:
+        join = _decode_join(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if check_nik(join.nik) or check_birth_date(join.birth_date):
+        return None
+    return JoinRequest(join.nik)
+
+
+def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
+    """The opening that staff want; refuses with every finding at once."""
+    findings = Findings()
+    wanted = _read(body, OPENING, findings)
+    if not findings:
+        _check_together(wanted, now_ms, findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    names = ("id", "proof_of_work", "rate_per_min", "rate_max_per_min", "adaptive", "office", "service", "channel")
+    return OpeningRequest(
+        program=wanted["program"],
+        opens_at_ms=parse_moment_ms(wanted["opens_at"]) or 0,
+        first=wanted["from"],
+        last=wanted["to"],
+        waiting_room=wanted.get("waiting_room", True),
+        joins_from_ms=_moment_ms(wanted, "joins_from"),
+        ends_at_ms=_moment_ms(wanted, "ends_at"),
+        **{name: wanted.get(name) for name in names},
+    )
+
+
+def _moment_ms(wanted: dict[str, Any], name: str) -> int | None:
+    return parse_moment_ms(wanted[name]) if name in wanted else None
+
+
+def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> None:
+    """What single fields cannot say."""
+    opens_at_ms = parse_moment_ms(wanted["opens_at"]) or 0
+    joins_from_ms = parse_moment_ms(wanted.get("joins_from", "")) or 0
+    ends_at_ms = parse_moment_ms(wanted.get("ends_at", ""))
+    if opens_at_ms <= now_ms:
+        findings.add("/opens_at", Wrong("in-the-past", Text("Waktu ini sudah lewat.", "This time has passed.")))
+    if joins_from_ms > opens_at_ms:
+        text = Text("Harus tidak sesudah `opens_at`.", "Must not lie after `opens_at`.")
+        findings.add("/joins_from", Wrong("after-the-opening", text))
+    if ends_at_ms is not None and ends_at_ms <= opens_at_ms:
+        text = Text("Harus sesudah `opens_at`.", "Must lie after `opens_at`.")
+        findings.add("/ends_at", Wrong("before-the-opening", text))
+    if wanted["from"] > wanted["to"]:
+        text = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
+        findings.add("/from", Wrong("dates-reversed", text))
+    if not wanted.get("id", f"{wanted['program']}-").startswith(f"{wanted['program']}-"):
+        text = Text("Harus diawali id program dan tanda hubung.", "Must begin with the program's id and a hyphen.")
+        findings.add("/id", Wrong("id-prefix", text))
+
+
+def read_admission(body: bytes) -> tuple[bool | None, int | None]:
+    """Whether to pause, and the rate; None keeps what is there."""
+    findings = Findings()
+    change = _read(body, ADMISSION, findings)
+    if not findings and not change:
+        findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return change.get("paused"), change.get("rate_per_min")
+
+
+def read_beacon(body: bytes) -> str:
+    """The value from outside."""
+    findings = Findings()
+    beacon = _read(body, BEACON, findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return str(beacon["value"])
