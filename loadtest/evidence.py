@@ -16,7 +16,7 @@ import redis.asyncio as redis_asyncio
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.library import read_library
-from reservasi.ledger.timers import decode_timers
+from reservasi.ledger.stored import decode_timers
 from reservasi.model import JournalEntry, Position, Quota, State
 
 READS_MAX = 10  # of a ledger that changes while it is read

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import Library
 from reservasi.model import Position
 
@@ -153,7 +153,7 @@ class LedgerConnection:
         run_id = server.partition("run_id:")[2].partition("\r\n")[0]
         position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
         form, _, owned_run_id = text(owner or b"").rpartition(":")
-        readable = owner is None or form == wire.FORM
+        readable = owner is None or form == stored.FORM
         return LedgerMeta(
             position=position, owned=readable and owned_run_id == run_id, run_id=run_id, readable=readable
         )

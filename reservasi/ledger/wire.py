@@ -11,7 +11,7 @@ import msgpack
 import msgspec
 
 from reservasi.errors import LedgerFault
-from reservasi.ledger.timers import decode_timers
+from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers
 from reservasi.model import (
     Answer,
     Cancel,
@@ -47,8 +47,6 @@ OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 TERMS = QuotaTerms.__struct_fields__
 FLAG_INDEX = TERMS.index("closed")
 LIMITS = FLAG_INDEX + 1  # terms that the ledger judges by; facts follow
-FORM = "2"  # of what is stored, as in `lua/shared.lua`
-NUMBER_INDEX = LIMITS + 4  # of a quota's packed record: behind its counts and version
 KEEP = -1
 
 COMMAND_NAMES: dict[type, str] = {
@@ -191,13 +189,13 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     if outcome == Outcome.FENCED.encode():
         return None
     _, _, chain, quotas, facts, timers = answers[0]
-    facts_by_id = dict(_pairs(facts))
-    records = {quota_id: msgpack.unpackb(packed) for quota_id, packed in _pairs(quotas)}
-    names = {fields[NUMBER_INDEX]: quota_id.decode() for quota_id, fields in records.items()}
+    facts_by_id = {quota_id.decode(): msgpack.unpackb(packed) for quota_id, packed in _pairs(facts)}
+    records = {quota_id.decode(): decode_quota(stored) for quota_id, stored in _pairs(quotas)}
+    names = {stored.number: quota_id for quota_id, stored in records.items()}
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
-        quotas=[_decode_quota(quota_id, fields, facts_by_id[quota_id]) for quota_id, fields in records.items()],
+        quotas=[_quota(quota_id, stored, facts_by_id[quota_id]) for quota_id, stored in records.items()],
         timers=decode_timers(timers, names),
     )
 
@@ -208,12 +206,13 @@ def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-def _decode_quota(quota_id: bytes, fields: Sequence[int], facts: bytes) -> Quota:
-    held, confirmed, returning, version = fields[LIMITS:NUMBER_INDEX]
+def _quota(quota_id: str, stored: StoredQuota, facts: Sequence[str]) -> Quota:
     return Quota(
-        id=quota_id.decode(),
-        terms=decode_terms([*fields[:LIMITS], *msgpack.unpackb(facts)]),
-        counts=QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=version),
+        id=quota_id,
+        terms=decode_terms([*stored.limits, *facts]),
+        counts=QuotaCounts(
+            held=stored.held, confirmed=stored.confirmed, returning=stored.returning, version=stored.version
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from reservasi import __version__, model
 from reservasi.bootstrap import open_operations, open_program, open_worker
 from reservasi.cli.main import app
 from reservasi.cli.output import masked, run, run_app
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored
 from reservasi.model import Claim, Confirm, Outcome
 from reservasi.programs import Program, read_program
 from reservasi.sealing import program_tag
@@ -231,17 +231,17 @@ def test_a_ledger_that_lost_its_data_is_named_and_takes_no_import(
 def test_a_ledger_with_another_history_is_named(deployment: Deployment) -> None:
     deployment.imported()
     deployment.recorded()
-    deployment.change_meta(run_id=f"{wire.FORM}:another", chain="0" * 40)
+    deployment.change_meta(run_id=f"{stored.FORM}:another", chain="0" * 40)
     check = f"program {deployment.program}"
     assert "fenced: diverged, it is at epoch" in deployment.finding(check)
     deployment.lose_ledger()
-    deployment.change_meta(run_id=f"{wire.FORM}:another", epoch="9", seq="1000000", chain="0" * 40)
+    deployment.change_meta(run_id=f"{stored.FORM}:another", epoch="9", seq="1000000", chain="0" * 40)
     assert "fenced: diverged, it is at epoch 9, seq 1000000" in deployment.finding(check)
 
 
 def test_a_ledger_that_nobody_compared_is_named(deployment: Deployment) -> None:
     deployment.imported()
-    deployment.change_meta(run_id=f"{wire.FORM}:another")
+    deployment.change_meta(run_id=f"{stored.FORM}:another")
     assert "fenced: not compared with the records yet" in deployment.finding(f"program {deployment.program}")
 
 

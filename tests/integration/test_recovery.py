@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reservasi.embedded import EmbeddedValkey
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
@@ -52,7 +52,7 @@ async def _is_fenced(ledger: Ledger) -> bool:
 
 async def _forget_run(ledger: Ledger) -> None:
     """As if another run of the server had been owned last."""
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
 
 
 async def _forget_all(ledger: Ledger) -> None:

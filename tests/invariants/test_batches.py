@@ -6,16 +6,15 @@ import msgpack
 from hypothesis import HealthCheck, Phase, given, settings
 
 from reservasi.ledger import keys, wire
-from reservasi.ledger.timers import decode_timers, encode_timer
+from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers, encode_quota, encode_timer
 from reservasi.model import Answer, Command, Confirmed, Ended, Held, Quota, QuotaSet, Returned, State
 from tests.invariants.histories import FIRST, FIRST_TERMS, QUOTAS, Batch, Lapse, histories
 from tests.invariants.ledger_model import LedgerModel, Said
 from tests.ledgers import Ledger, open_ledger
 
 EXAMPLES = 150
-# Of a packed reservation and of a packed quota, as `R` and `Q` in the Lua library say.
+# Of a packed reservation, as `R` in the Lua library says.
 STATE_FIELD, NUMBER_IN_RECORD, DEADLINE_FIELD, FIRST_PERSON_FIELD = 0, 1, 3, 7
-NUMBER_FIELD, DUE_FIELD = 12, 13
 # Without shrinking: real servers make it take minutes, and the test's own time-out would then hide the example.
 SLOW = settings(
     max_examples=EXAMPLES,
@@ -45,28 +44,24 @@ async def _lapse(ledger: Ledger, quota: str) -> None:
     timers = (await _timers(ledger)).get(quota, {})
     if not timers:
         return
-    known = await _packed(ledger, keys.quotas(ledger.program), quota)
-    assert known is not None
+    known = await _stored_quota(ledger, quota)
     for what, at_ms in timers.items():
-        record = await _packed(ledger, keys.reservations(ledger.program), what)
+        record: Any = await ledger.client.hget(keys.reservations(ledger.program), what)
         if record is not None:
-            record[DEADLINE_FIELD] = 1
-            await _pack(ledger, keys.reservations(ledger.program), what, record)
-        number = known[NUMBER_FIELD]
-        await ledger.client.zrem(keys.timers(ledger.program), encode_timer(number, at_ms, what))
-        await ledger.client.zadd(keys.timers(ledger.program), {encode_timer(number, 1, what): 0})
-    known[DUE_FIELD] = 1
-    await _pack(ledger, keys.quotas(ledger.program), quota, known)
+            fields = msgpack.unpackb(record)
+            fields[DEADLINE_FIELD] = 1
+            packed = msgpack.packb(fields, use_bin_type=False)
+            await ledger.client.hset(keys.reservations(ledger.program), what, packed)
+        await ledger.client.zrem(keys.timers(ledger.program), encode_timer(known.number, at_ms, what))
+        await ledger.client.zadd(keys.timers(ledger.program), {encode_timer(known.number, 1, what): 0})
+    known.due_ms = 1
+    await ledger.client.hset(keys.quotas(ledger.program), quota, encode_quota(known))
     await ledger.client.zadd(keys.due(ledger.program), {quota: 1})
 
 
-async def _packed(ledger: Ledger, key: str, field: str) -> list[Any] | None:
-    packed: Any = await ledger.client.hget(key, field)
-    return None if packed is None else msgpack.unpackb(packed)
-
-
-async def _pack(ledger: Ledger, key: str, field: str, values: list[Any]) -> None:
-    await ledger.client.hset(key, field, msgpack.packb(values, use_bin_type=False))
+async def _stored_quota(ledger: Ledger, quota: str) -> StoredQuota:
+    stored: Any = await ledger.client.hget(keys.quotas(ledger.program), quota)
+    return decode_quota(stored)
 
 
 async def _timers(ledger: Ledger) -> dict[str, dict[str, int]]:
@@ -107,9 +102,9 @@ async def _assert_consistent(ledger: Ledger) -> list[Quota]:
         assert holds == {key: fields[DEADLINE_FIELD] for key, fields in mine.items() if fields[STATE_FIELD] == "h"}
         assert sum(returns) == quota.counts.returning
         # What is due may be looked at too early, never too late.
-        due_at_ms = (await _packed(ledger, keys.quotas(ledger.program), quota.id) or [])[DUE_FIELD]
-        assert due_at_ms == (await ledger.client.zscore(keys.due(ledger.program), quota.id) or 0)
-        assert 0 < due_at_ms <= min(running.values()) if running else True
+        due_ms = (await _stored_quota(ledger, quota.id)).due_ms
+        assert due_ms == (await ledger.client.zscore(keys.due(ledger.program), quota.id) or 0)
+        assert not running or 0 < due_ms <= min(running.values())
     for key, fields in records.items():
         if wire.STATES[fields[STATE_FIELD]].live:
             for person in fields[FIRST_PERSON_FIELD:]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS, DIRECTORY, read_library
 from reservasi.model import Command, Confirm, Outcome, Release
 from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, quota_set
@@ -118,7 +118,7 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     assert [number for number, _ in named] == list(range(1, len(sent) + 1))
     assert [key.removeprefix("{p}:") for key in sent] == [name for _, name in named]
     assert f"KEY_COUNT = {len(sent)}" in body
-    assert f"FORM = '{wire.FORM}'" in body
+    assert f"FORM = '{stored.FORM}'" in body
     bound = re.findall(r"(\w+) = keys\[(\d+)\]", body)
     assert [(int(number), name) for name, number in bound] == named
 

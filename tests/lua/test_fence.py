@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS
 from reservasi.model import Cancel, Command, Confirm, Find, Release, Sweep
 from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
@@ -62,7 +62,7 @@ async def test_another_epoch_is_fenced(command: str, ledger: Ledger) -> None:
 @pytest.mark.parametrize("command", FENCED_COMMANDS)
 async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger) -> None:
     await _fill(ledger)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{'f' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'f' * 40}")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     await ledger.client.hdel(keys.meta(ledger.program), "run_id")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
@@ -77,7 +77,7 @@ async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Led
     for another in (
         run_id,
         f"1:{run_id}",
-        f"{wire.FORM}0:{run_id}",
+        f"{stored.FORM}0:{run_id}",
     ):  # the first as ledgers were before forms were named
         await ledger.client.hset(keys.meta(ledger.program), "run_id", another)
         for command in FENCED_COMMANDS:
@@ -85,7 +85,7 @@ async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Led
         assert await ledger.own() == "moved"
         meta = await ledger.connection.meta(5.0)
         assert (meta.owned, meta.readable) == (False, False)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{wire.FORM}:{run_id}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{run_id}")
     assert (await ledger.connection.meta(5.0)).owned
 
 

@@ -21,7 +21,7 @@ local function cancel(call, item)
   if reservation[R.state] ~= CONFIRMED then
     return describe(call, 'not_confirmed', seq_of(reservation), reservation)
   end
-  local last_moment = get_quota(call, quota_id_of(call, reservation))[Q.cancel_until]
+  local last_moment = get_quota(call, quota_id_of(call, reservation))[Q.terms][T.cancel_until]
   if last_moment > 0 and last_moment < call.now and not by_staff then
     return describe(call, 'too_late', call.seq, reservation)
   end

@@ -22,7 +22,7 @@ local function prepare_claims(call)
     end
   end
   preload(call.reservations, call.key.reservations, reservations)
-  preload(call.quotas, call.key.quotas, quotas)
+  preload(call.quotas, call.key.quotas, distinct(quotas))
   preload(call.persons, call.key.persons, persons)
 end
 
@@ -61,22 +61,30 @@ local function has_room(call, quota_id, quota, places)
   return remaining_of(quota) >= places
 end
 
+local function append(list, field, value)
+  local count = #list
+  list[count + 1], list[count + 2] = field, value
+end
+
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
-  local deadline = call.now + quota[Q.hold]
+  local number, deadline = quota[Q.number], call.now + quota[Q.terms][T.hold]
   local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
-  local reservation = { HELD, quota[Q.number], fingerprint, deadline, seq, 0, '' }
-  for _, person in ipairs(persons) do
-    reservation[#reservation + 1] = person
-    call.persons[person] = id
-    call.changed_persons[person] = true
+  local reservation = { HELD, number, fingerprint, deadline, seq, 0, '', persons[1] }
+  for index = 2, #persons do
+    reservation[#reservation + 1] = persons[index]
   end
+  for _, person in ipairs(persons) do
+    call.persons[person] = id
+    append(call.held_persons, person, id)
+  end
+  local packed = cmsgpack.pack(reservation)
+  call.reservations[id] = packed
+  append(call.held_reservations, id, packed)
   quota[Q.held] = quota[Q.held] + #persons
-  call.reservations[id] = reservation
-  call.changed_reservations[id] = true
   call.changed_quotas[quota_id] = true
-  call.names[quota[Q.number]] = quota_id
+  call.names[number] = quota_id
   set_timer(call, quota_id, quota, deadline, id)
-  return reservation
+  return seq, deadline
 end
 
 local function claim(call, item)
@@ -92,11 +100,12 @@ local function claim(call, item)
   if not quota then
     return { 'unknown_quota', call.seq }
   end
-  if quota[Q.closed] == 1 or (quota[Q.closes_at] > 0 and quota[Q.closes_at] <= call.now) then
+  local terms = quota[Q.terms]
+  if terms[T.closed] == 1 or (terms[T.closes_at] > 0 and terms[T.closes_at] <= call.now) then
     return { 'closed', call.seq }
   end
-  if quota[Q.opens_at] > call.now then
-    return { 'not_open', call.seq, quota[Q.opens_at] }
+  if terms[T.opens_at] > call.now then
+    return { 'not_open', call.seq, terms[T.opens_at] }
   end
   if any_duplicate(call, persons) then
     return { 'duplicate_applicant', call.seq }
@@ -104,8 +113,8 @@ local function claim(call, item)
   if not has_room(call, quota_id, quota, #persons) then
     return { 'sold_out', call.seq, remaining_of(quota) }
   end
-  local reservation = hold(call, id, quota_id, quota, fingerprint, sealed, persons)
-  return describe(call, 'held', seq_of(reservation), reservation)
+  local seq, deadline = hold(call, id, quota_id, quota, fingerprint, sealed, persons)
+  return { 'held', seq, HELD, quota_id, #persons, deadline }
 end
 
 register('claim', claim, prepare_claims)

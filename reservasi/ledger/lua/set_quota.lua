@@ -3,7 +3,7 @@
 -- Item: {quota, version, capacity, opens_at, closes_at, closed, terms}
 --   version   0: any (with terms: only create); else the version that is replaced
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
---   terms     0, or all of them: the first fields of Q in order, then office, service, channel, date, start, end
+--   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_quota      it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
@@ -15,18 +15,16 @@
 
 local FACTS = 6
 
-local function wanted_quota(current, item)
+local function wanted_terms(current, item)
   local terms = item[7]
-  local wanted = {}
-  for field = 1, QUOTA_TERMS do
-    wanted[field] = terms == 0 and current[field] or terms[field]
+  if terms ~= 0 then
+    return { unpack(terms, 1, QUOTA_TERMS) }
   end
-  if terms == 0 then
-    local changes = { [Q.capacity] = item[3], [Q.opens_at] = item[4], [Q.closes_at] = item[5], [Q.closed] = item[6] }
-    for field, value in pairs(changes) do
-      if value ~= -1 then
-        wanted[field] = value
-      end
+  local wanted = { unpack(current, 1, QUOTA_TERMS) }
+  local changes = { [T.capacity] = item[3], [T.opens_at] = item[4], [T.closes_at] = item[5], [T.closed] = item[6] }
+  for field, value in pairs(changes) do
+    if value ~= -1 then
+      wanted[field] = value
     end
   end
   return wanted
@@ -48,24 +46,22 @@ local function same(left, right, count)
   return true
 end
 
-local function terms_of(quota, facts)
-  local terms = {}
-  for field = 1, QUOTA_TERMS do
-    terms[field] = quota[field]
-  end
+local function terms_and_facts(terms, facts)
+  local all = { unpack(terms, 1, QUOTA_TERMS) }
   for _, fact in ipairs(facts) do
-    terms[#terms + 1] = fact
+    all[#all + 1] = fact
   end
-  return terms
+  return all
 end
 
 -- A number is never given twice, whatever becomes of its quota.
-local function next_number(call, quota_id)
+local function new_quota(call, id)
   local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
   assert(given < NUMBER_MAX, 'no number is left for another quota')
-  call.numbers_given = given + 1
-  call.names[call.numbers_given], call.changed_names[call.numbers_given] = quota_id, true
-  return call.numbers_given
+  local number = given + 1
+  call.numbers_given = number
+  call.names[number], call.changed_names[number] = id, true
+  return { 0, 0, 0, 0, 0, 0, number, 0, string.format('%06x', number) }
 end
 
 local function set_quota(call, item)
@@ -75,8 +71,8 @@ local function set_quota(call, item)
     return { 'unknown_quota', call.seq }
   end
   local current_facts = current and read_packed(call.facts, call.key.facts, id) or {}
-  local wanted, facts = wanted_quota(current, item), wanted_facts(current_facts, terms)
-  if current and same(wanted, current, QUOTA_TERMS) and same(facts, current_facts, FACTS) then
+  local wanted, facts = wanted_terms(current and current[Q.terms], item), wanted_facts(current_facts, terms)
+  if current and same(wanted, current[Q.terms], QUOTA_TERMS) and same(facts, current_facts, FACTS) then
     return { 'exists', call.seq, current[Q.version] }
   end
   if current and terms ~= 0 and version == 0 then
@@ -85,21 +81,17 @@ local function set_quota(call, item)
   if current and version ~= 0 and version ~= current[Q.version] then
     return { 'version_mismatch', call.seq, current[Q.version] }
   end
-  current = current or { [Q.held] = 0, [Q.confirmed] = 0, [Q.returning] = 0, [Q.version] = 0, [Q.due] = 0 }
-  local taken = current[Q.held] + current[Q.confirmed] + current[Q.returning]
-  if wanted[Q.capacity] < taken then
-    return { 'below_taken', call.seq, current[Q.version], taken }
+  local taken = current and current[Q.held] + current[Q.confirmed] + current[Q.returning] or 0
+  if wanted[T.capacity] < taken then
+    return { 'below_taken', call.seq, current and current[Q.version] or 0, taken }
   end
-  for field = Q.held, Q.returning do
-    wanted[field] = current[field]
-  end
-  wanted[Q.version] = current[Q.version] + 1
-  wanted[Q.number] = current[Q.number] or next_number(call, id)
-  wanted[Q.due] = current[Q.due]
-  call.quotas[id], call.facts[id] = wanted, facts
+  local quota = current or new_quota(call, id)
+  quota[Q.terms], quota[Q.packed_terms] = wanted, cmsgpack.pack(wanted)
+  quota[Q.version] = quota[Q.version] + 1
+  call.quotas[id], call.facts[id] = quota, facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
-  local seq = record(call, { 'q', id, wanted[Q.version], terms_of(wanted, facts) })
-  return { 'quota_set', seq, wanted[Q.version] }
+  local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts) })
+  return { 'quota_set', seq, quota[Q.version] }
 end
 
 register('set_quota', set_quota, nil, { 'allow-oom' })

@@ -2,7 +2,7 @@
 --
 -- Keys, the same for every function, all under the program's hash tag (ledger/keys.py gives them in this order):
 --   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas)
---   KEYS[2] quotas        hash    quota -> packed limits and counts (fields: Q below)
+--   KEYS[2] quotas        hash    quota -> counts as QUOTA_HEAD says, then packed limits (fields: Q and T below)
 --   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end
 --   KEYS[4] reservations  hash    reservation id -> packed record (fields: R below)
 --   KEYS[5] persons       hash    person -> id of their live reservation
@@ -26,17 +26,23 @@ local KEY_COUNT = 10
 local ARG_COUNT = 2
 local CHUNK = 4000 -- arguments in one call; Lua's unpack() fails near 8000
 local TIMERS_MAX = 2000 -- timers that one quota may have processed within one batch
-local FORM = '2' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
+local FORM = '3' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
 local TIMER_HEAD = 6 + 11 -- digits of a quota's number and of a time
 local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
-local Q = {
+local T = { -- of a quota's terms: what staff decide
   capacity = 1, opens_at = 2, closes_at = 3, cancel_until = 4, hold = 5, return_min = 6, return_max = 7, closed = 8,
-  held = 9, confirmed = 10, returning = 11, version = 12,
-  number = 13, -- stands for the quota in reservations and timers
-  due = 14, -- the time in `due`, 0 when it is not there
 }
-local QUOTA_TERMS = 8 -- the first fields of Q are what staff decide
+local QUOTA_TERMS = 8
+local Q = {
+  terms = 1, packed_terms = 2, -- never changed in place: other quotas with the same terms share them
+  held = 3, confirmed = 4, returning = 5, version = 6,
+  number = 7, -- stands for the quota in reservations and timers
+  due = 8, -- the time in `due`, 0 when it is not there
+  digits = 9, -- the number as it stands in a timer
+}
+local QUOTA_HEAD = '>i4i4i4i4i4i8' -- held, confirmed, returning, version, number, due
+local KNOWN_TERMS_MAX = 5000
 local R = {
   state = 1, number = 2, fingerprint = 3, deadline = 4, held_seq = 5,
   later = 6, -- seq of its last change, counted from held_seq
@@ -79,6 +85,7 @@ local function begin(keys, args)
     now = now_ms(),
     quotas = {}, reservations = {}, persons = {}, facts = {}, names = {}, -- read; false where the key has no such field
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
+    held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
     entombed = {}, forgotten = {}, events = {},
   }
@@ -88,23 +95,27 @@ local function is_fenced(call)
   return not call.run_id or call.epoch ~= call.believed_epoch or call.run_id ~= server_run_id()
 end
 
--- Reading: several fields of one hash at once, each only once a call.
+-- Reading: several fields of one hash at once, before anything else is read from it.
 local function preload(cache, key, fields)
-  local missing, count = {}, 0
-  for _, field in ipairs(fields) do
-    if cache[field] == nil then
-      cache[field] = false
-      count = count + 1
-      missing[count] = field
-    end
-  end
+  local count = #fields
   for first = 1, count, CHUNK do
     local last = math.min(first + CHUNK - 1, count)
-    local values = redis.call('HMGET', key, unpack(missing, first, last))
+    local values = redis.call('HMGET', key, unpack(fields, first, last))
     for index = first, last do
-      cache[missing[index]] = values[index - first + 1]
+      cache[fields[index]] = values[index - first + 1]
     end
   end
+end
+
+local function distinct(values)
+  local seen, found = {}, {}
+  for _, value in ipairs(values) do
+    if not seen[value] then
+      seen[value] = true
+      found[#found + 1] = value
+    end
+  end
+  return found
 end
 
 local function read_packed(cache, key, field)
@@ -120,8 +131,47 @@ local function read_packed(cache, key, field)
   return value
 end
 
+-- Unpacked terms by their packed form, so that the quotas of an opening, which are alike, are unpacked once.
+local known_terms, known_count = {}, 0
+
+local function terms_of(packed)
+  local terms = known_terms[packed]
+  if not terms then
+    if known_count == KNOWN_TERMS_MAX then
+      known_terms, known_count = {}, 0
+    end
+    terms = cmsgpack.unpack(packed)
+    known_terms[packed], known_count = terms, known_count + 1
+  end
+  return terms
+end
+
+local function unpack_quota(stored)
+  local held, confirmed, returning, version, number, due, rest = struct.unpack(QUOTA_HEAD, stored)
+  local packed_terms = string.sub(stored, rest)
+  return {
+    terms_of(packed_terms), packed_terms, held, confirmed, returning, version, number, due,
+    string.format('%06x', number),
+  }
+end
+
+local function pack_quota(quota)
+  return struct.pack(
+    QUOTA_HEAD, quota[Q.held], quota[Q.confirmed], quota[Q.returning], quota[Q.version], quota[Q.number], quota[Q.due]
+  ) .. quota[Q.packed_terms]
+end
+
 local function get_quota(call, id)
-  return read_packed(call.quotas, call.key.quotas, id)
+  local quota = call.quotas[id]
+  if quota == nil then
+    quota = redis.call('HGET', call.key.quotas, id)
+    call.quotas[id] = quota
+  end
+  if type(quota) == 'string' then
+    quota = unpack_quota(quota)
+    call.quotas[id] = quota
+  end
+  return quota
 end
 
 local function get_reservation(call, id)
@@ -149,6 +199,7 @@ local function prepare_by_id(call)
     local reservation = get_reservation(call, id)
     numbers[#numbers + 1] = reservation and reservation[R.number] or nil
   end
+  numbers = distinct(numbers)
   preload(call.names, call.key.names, numbers)
   for index, number in ipairs(numbers) do
     quotas[index] = call.names[number]
@@ -174,7 +225,7 @@ local function seq_of(reservation)
 end
 
 local function remaining_of(quota)
-  return quota[Q.capacity] - quota[Q.held] - quota[Q.confirmed] - quota[Q.returning]
+  return quota[Q.terms][T.capacity] - quota[Q.held] - quota[Q.confirmed] - quota[Q.returning]
 end
 
 -- Changing: every accepted change gets the next seq and an event.
@@ -187,8 +238,13 @@ end
 -- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
 -- it is for: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota stand together, the
 -- earliest first, and the text of a hold's timer follows from its record.
+local last_at, last_time -- most of a batch end at the same moment
+
 local function timer_of(quota, at, what)
-  return string.format('%06x%011x', quota[Q.number], at) .. what
+  if last_at ~= at then
+    last_at, last_time = at, string.format('%011x', at)
+  end
+  return quota[Q.digits] .. last_time .. what
 end
 
 local function set_timer(call, quota_id, quota, at, what)
@@ -208,12 +264,13 @@ end
 -- When a given-back place can be claimed again; 0 = at once. The delay comes from the chain, which nobody outside can
 -- know beforehand: a place that returns at a predictable moment is a place for touts.
 local function give_back(call, quota_id, quota, places)
-  if quota[Q.return_max] <= 0 then
+  local terms = quota[Q.terms]
+  if terms[T.return_max] <= 0 then
     return 0
   end
   local draw = tonumber(string.sub(redis.sha1hex(call.chain .. ':' .. integer(call.seq)), 1, 12), 16) / 2 ^ 48
-  local at = call.now + quota[Q.return_min]
-    + math.floor(draw * (quota[Q.return_max] - quota[Q.return_min] + 1))
+  local at = call.now + terms[T.return_min]
+    + math.floor(draw * (terms[T.return_max] - terms[T.return_min] + 1))
   quota[Q.returning] = quota[Q.returning] + places
   set_timer(call, quota_id, quota, at, '+' .. integer(call.seq + 1) .. ':' .. integer(places))
   return at
@@ -299,13 +356,13 @@ local function call_in_chunks(command, key, values)
   end
 end
 
-local function write_hash(key, changed, current)
+local function write_hash(key, changed, current, pack)
   local set, delete = {}, {}
   for field in pairs(changed) do
     local value = current[field]
     if value then
       set[#set + 1] = field
-      set[#set + 1] = type(value) == 'table' and cmsgpack.pack(value) or value
+      set[#set + 1] = type(value) == 'table' and (pack or cmsgpack.pack)(value) or value
     else
       delete[#delete + 1] = field
     end
@@ -316,7 +373,7 @@ end
 
 -- The time of a quota's earliest stored timer, 0 when it has none.
 local function first_timer_at(call, quota)
-  local from = string.format('%06x', quota[Q.number])
+  local from = quota[Q.digits]
   local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
   return first and tonumber(string.sub(first, 7, TIMER_HEAD), 16) or 0
 end
@@ -370,10 +427,12 @@ local function commit(call)
     redis.call('HSET', call.key.meta, 'numbers', integer(call.numbers_given))
   end
   write_timers(call)
-  write_hash(call.key.quotas, call.changed_quotas, call.quotas)
+  write_hash(call.key.quotas, call.changed_quotas, call.quotas, pack_quota)
   write_hash(call.key.facts, call.changed_facts, call.facts)
   write_hash(call.key.names, call.changed_names, call.names)
+  call_in_chunks('HSET', call.key.reservations, call.held_reservations)
   write_hash(call.key.reservations, call.changed_reservations, call.reservations)
+  call_in_chunks('HSET', call.key.persons, call.held_persons)
   write_hash(call.key.persons, call.changed_persons, call.persons)
   call_in_chunks('ZADD', call.key.tombstones, call.entombed)
   call_in_chunks('HDEL', call.key.reservations, call.forgotten)
