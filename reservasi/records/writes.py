@@ -108,7 +108,7 @@ async def apply_effects(
     """Write all tables but position and journal; `new` is what `new_rows` made of the effects.
 
     Raises:
-        Unapplicable: something was missing; the caller rolls back to its savepoint.
+        Unapplicable: something was missing; the caller rolls back.
         asyncpg.PostgresError: a promise would be broken.
     """
     await _end_holds(connection, program, effects.ended_holds)

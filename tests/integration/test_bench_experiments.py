@@ -27,6 +27,7 @@ NAMES = {
         "recorder/unnest into all tables",
         "recorder/unnest into bookings",
         "recorder/copy into bookings",
+        "recorder, confirmed later",
         "recorded after the opening",
     },
     memory: {"live reservation", "journal entry", "idle connection", "waiting person"},

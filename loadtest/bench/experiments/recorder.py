@@ -24,7 +24,7 @@ from reservasi.records import Records
 
 NAME = "recorder"
 TITLE = "Recorder: bookings a second beside raw PostgreSQL, and the delay behind an opening"
-PROGRAM, OPENING = "recorder", "opening"
+PROGRAM, LATER, OPENING = "recorder", "later", "opening"
 QUOTAS = 50
 SAME_TABLE_SHARE_MIN = 0.5
 DELAY_MAX_S = 1.0
@@ -68,6 +68,7 @@ async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Fig
         records = await Records.open(ground.postgres_dsn, 4)
         try:
             figures = await _rates(ground, records, bookings, repeats, say)
+            figures.append(await _rate_of_later(ground, records, bookings, repeats, say))
             say(f"recorder: an opening of {bookings} places")
             return [*figures, *await _opening(ground, records, bookings)]
         finally:
@@ -137,13 +138,38 @@ def _rate_figures(bookings: int, took: dict[str, list[float]]) -> list[Figure]:
     return figures
 
 
-async def write_journal(ground: Ground, program: str, bookings: int) -> None:
-    """Batches of claims, each followed by the confirmations."""
+async def _rate_of_later(
+    ground: Ground, records: Records, bookings: int, repeats: int, say: Callable[[str], None]
+) -> Figure:
+    """The rate where nobody confirms before their hold is recorded."""
+    say(f"recorder: {bookings} holds that are confirmed later")
+    await write_journal(ground, LATER, bookings, later=True)
+    took: list[float] = []
+    async with Rows.opened(ground.postgres_dsn, LATER, per_transaction=1) as rows:
+        for _ in range(repeats):
+            await rows.clear()
+            took.append(await _recorded_in_s(ground, records, LATER, 2 * bookings + QUOTAS))
+            await rows.check(bookings)
+    return Figure(
+        name="recorder, confirmed later",
+        title=f"the same where each of {bookings:,} holds is recorded before it is confirmed",
+        value=bookings / statistics.median(took),
+        unit="bookings/s",
+        note="every reservation is written twice: as a hold, then moved to the bookings",
+    )
+
+
+async def write_journal(ground: Ground, program: str, bookings: int, *, later: bool = False) -> None:
+    """Batches of claims, each followed by the confirmations; or all claims first, with `later`."""
     size = ground.settings.batch_items_max
     async with own_ledger(ground.redis_url, program, QUOTAS, bookings) as ledger:
+        held: list[list[Claim]] = []
         for left in range(bookings, 0, -size):
-            claims = ledger.claims(min(size, left))
-            await ledger.carry_out(claims, Outcome.HELD)
+            held.append(ledger.claims(min(size, left)))
+            await ledger.carry_out(held[-1], Outcome.HELD)
+            if not later:
+                await ledger.carry_out(_confirms(held.pop()), Outcome.CONFIRMED)
+        for claims in held:
             await ledger.carry_out(_confirms(claims), Outcome.CONFIRMED)
 
 
