@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from reservasi.front import booking, openings, public, staff, staff_openings, stream, waiting
+from reservasi.front import booking, openings, pages, public, staff, staff_openings, stream, waiting
 from reservasi.front.answering import answer_everything, expect
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
@@ -45,7 +45,7 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
 
 
 def create_app(services: FrontServices) -> web.Application:
-    """The application for one process; every route is one of the declared operations."""
+    """The application for one process; every route is one of the declared operations, or a page."""
     settings = services.settings
     app = web.Application(middlewares=[answer_everything], client_max_size=settings.body_bytes_max)
     app[SERVICES] = services
@@ -63,6 +63,7 @@ def create_app(services: FrontServices) -> web.Application:
             app.router.add_get(operation.path, handler, expect_handler=expect)  # and HEAD
         else:
             app.router.add_route(operation.method, operation.path, handler, expect_handler=expect)
+    pages.add_routes(app)
     app.on_shutdown.append(_stop)
     app.on_cleanup.append(_close)
     return app

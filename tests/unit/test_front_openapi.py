@@ -10,7 +10,7 @@ from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
-from reservasi.front import bodies, fields, waiting_bodies, waiting_validation
+from reservasi.front import bodies, fields, pages, waiting_bodies, waiting_validation
 from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
@@ -37,7 +37,7 @@ def routes() -> set[tuple[str, str]]:
     return {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD"
+        if route.resource is not None and route.method != "HEAD" and route.resource.canonical not in pages.PATHS
     }
 
 

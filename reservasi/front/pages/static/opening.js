@@ -1,0 +1,192 @@
+// One opening: countdown, queue, the person's own number, joining, and the draw computed again.
+import { ServerClock, ask } from "./clock.js";
+import { runCountdowns } from "./countdown.js";
+import { canCompute, commitment, drawnNumber } from "./draw.js";
+import { solve } from "./proof.js";
+import { follow } from "./queue.js";
+import { keepTicket, keptTicket, readTicket } from "./ticket.js";
+import { count, say } from "./words.js";
+
+const page = /** @type {HTMLElement} */ (document.querySelector("[data-opening]"));
+const opening = page.dataset.opening ?? "";
+const places = Number(page.dataset.places);
+const url = `/v1/openings/${encodeURIComponent(opening)}`;
+const clock = new ServerClock();
+
+/** @type {import("./queue.js").Queue | undefined} */
+let queue;
+let text = keptTicket(opening);
+/** What was said to a screen reader last, and when. */
+let told = { urgent: "", at: -Infinity };
+
+/** @param {string} name @returns {HTMLElement} */
+const part = (name) => /** @type {HTMLElement} */ (document.querySelector(`[data-${name}]`));
+
+/** @param {string} name @param {string} content */
+function show(name, content) {
+  const element = part(name);
+  if (element.textContent !== content) element.textContent = content;
+}
+
+/**
+ * The person's number; undefined before the draw, or where this browser cannot compute it.
+ * @param {import("./ticket.js").Ticket} ticket
+ * @returns {Promise<number | undefined>}
+ */
+async function numberOf(ticket) {
+  if (ticket.number !== undefined) return ticket.number;
+  if (!queue?.seed || !canCompute) return undefined;
+  return drawnNumber(queue.seed, ticket.id, queue.beacon ?? "", queue.joined);
+}
+
+/** @param {number} number @returns {string[]} what an honest person at the door would say */
+function prospects(number) {
+  if (!queue) return [];
+  const lines = [say("your_number", { n: number })];
+  if (queue.state === "sold_out") return [...lines, say("all_gone")];
+  if (queue.state === "ended") return [...lines, say("over")];
+  if (number <= queue.admitted_through && queue.state === "open") return [...lines, say("your_turn")];
+  lines.push(say("before_you", { n: number, places }));
+  if (number >= places) lines.push(say("likely_gone"));
+  if (queue.state !== "open" || queue.rate_per_min <= 0) return [...lines, say("wait_unknown")];
+  const minutes = (number - queue.admitted_through) / queue.rate_per_min;
+  return [...lines, minutes < 1 ? say("soon") : say("wait_minutes", { n: Math.ceil(minutes) })];
+}
+
+/** @returns {Promise<string[]>} */
+async function standing() {
+  if (!text) return [say("no_ticket")];
+  const ticket = readTicket(text);
+  if (!ticket) return [say("bad_ticket")];
+  if (ticket.opening !== opening) return [say("other_opening")];
+  const number = await numberOf(ticket);
+  if (number !== undefined) return prospects(number);
+  if (queue?.state === "sold_out") return [say("all_gone")];
+  if (queue?.state === "ended") return [say("over")];
+  return [say("have_ticket"), ...(canCompute ? [] : [say("needs_https")])];
+}
+
+/** Tell a screen reader what matters at once, and everything else once a minute at most. */
+async function showStanding() {
+  const lines = await standing();
+  show("standing", lines.join(" "));
+  const urgent = `${queue?.state} ${lines.includes(say("your_turn"))} ${text.length}`;
+  if (urgent !== told.urgent || performance.now() - told.at >= 60_000) {
+    show("heard", [queue ? say(`state_${queue.state}`) : "", ...lines].join(" "));
+    told = { urgent, at: performance.now() };
+  }
+  part("leave").hidden = !text;
+  show("ticket", text);
+  part("own-ticket").hidden = !text;
+}
+
+/** @param {import("./queue.js").Queue} latest */
+function showQueue(latest) {
+  queue = latest;
+  const open = Boolean(queue.seed);
+  show("state", say(`state_${queue.state}`));
+  show("joined", count(queue.joined));
+  show("arrived", count(queue.arrived));
+  show("admitted", open ? say("through", { n: queue.admitted_through }) : say("nobody"));
+  show("rate", say("per_minute", { n: queue.rate_per_min }));
+  show("seed", queue.seed ?? say("no_seed"));
+  show("beacon", queue.beacon || "–");
+  show("fault", "");
+  const joinable = queue.state !== "announced" && queue.state !== "sold_out" && queue.state !== "ended";
+  part("join").hidden = !joinable || Boolean(text);
+  showStanding();
+}
+
+/** @param {SubmitEvent} event */
+async function join(event) {
+  event.preventDefault();
+  const form = /** @type {HTMLFormElement} */ (event.target);
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
+  const given = new FormData(form);
+  /** @type {Record<string, unknown>} */
+  const body = { nik: String(given.get("nik")).trim(), birth_date: given.get("birth_date") };
+  button.disabled = true;
+  show("join-answer", say("joining"));
+  try {
+    if (page.dataset.proof === "yes") {
+      show("join-answer", say("solving"));
+      body.altcha = await solve(await (await ask(clock, `${url}/challenge`)).json());
+    }
+    const headers = { "Content-Type": "application/json", "Accept-Language": document.documentElement.lang };
+    const response = await ask(clock, `${url}/tickets`, { method: "POST", headers, body: JSON.stringify(body) });
+    const answer = await response.json();
+    if (response.ok) {
+      form.reset();
+      take(answer.ticket);
+      show("join-answer", say("joined"));
+    } else {
+      const faults = (answer.errors ?? []).map((/** @type {{detail: string}} */ each) => each.detail);
+      show("join-answer", [answer.detail, ...faults, answer.next].join(" "));
+    }
+  } catch {
+    show("join-answer", say("try_again"));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** @param {string} ticket "" for none */
+function take(ticket) {
+  text = ticket;
+  keepTicket(opening, ticket);
+  part("join").hidden = Boolean(ticket);
+  showStanding();
+}
+
+/**
+ * What a computation from public data alone says.
+ * @param {string} pasted a ticket
+ * @param {string} said the number that somebody was told, "" for none
+ * @returns {Promise<string[]>}
+ */
+async function findings(pasted, said) {
+  if (!canCompute) return [say("needs_https")];
+  if (!queue?.seed) return [say("no_seed")];
+  const lines = [say((await commitment(queue.seed)) === page.dataset.commitment ? "seed_good" : "seed_bad")];
+  if (!pasted) return lines;
+  const ticket = readTicket(pasted);
+  if (!ticket) return [...lines, say("bad_ticket")];
+  if (ticket.opening !== opening) return [...lines, say("other_opening")];
+  const number = (await numberOf(ticket)) ?? 0;
+  if (said !== "" && Number(said) !== number) {
+    return [...lines, say("number_differs", { n: number, said: Number(said) })];
+  }
+  const how = ticket.number === undefined ? "number_is" : "number_late";
+  return [...lines, say(how, { n: number, joined: queue.joined })];
+}
+
+/** @param {SubmitEvent} event */
+async function verify(event) {
+  event.preventDefault();
+  const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  const lines = await findings(String(given.get("ticket")).trim() || text, String(given.get("number")).trim());
+  part("findings").replaceChildren(
+    ...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })),
+  );
+}
+
+/** @param {SubmitEvent} event */
+function paste(event) {
+  event.preventDefault();
+  const form = /** @type {HTMLFormElement} */ (event.target);
+  take(String(new FormData(form).get("ticket")).trim());
+  form.reset();
+}
+
+if (page.dataset.waitingRoom === "yes") {
+  part("join").addEventListener("submit", (event) => void join(/** @type {SubmitEvent} */ (event)));
+  part("paste").addEventListener("submit", (event) => paste(/** @type {SubmitEvent} */ (event)));
+  part("verify").addEventListener("submit", (event) => void verify(/** @type {SubmitEvent} */ (event)));
+  part("leave").addEventListener("click", () => take(""));
+  for (const each of document.querySelectorAll("[data-scripted]")) each.removeAttribute("hidden");
+  showStanding();
+  follow(clock, `${url}/queue`, showQueue, () => show("fault", say("no_answer")));
+}
+ask(clock, url)
+  .catch(() => undefined) // then our own clock counts, until an answer comes
+  .finally(() => runCountdowns(clock));

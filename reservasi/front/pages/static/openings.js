@@ -1,0 +1,16 @@
+// The list of openings: countdowns by the server's clock.
+import { ServerClock, ask } from "./clock.js";
+import { runCountdowns } from "./countdown.js";
+
+const clock = new ServerClock();
+
+async function learn() {
+  try {
+    await ask(clock, location.pathname, { method: "HEAD" });
+  } catch {
+    // the next look may succeed; until then our own clock counts
+  }
+  setTimeout(learn, 60_000 * (1 + Math.random()));
+}
+
+learn().finally(() => runCountdowns(clock));

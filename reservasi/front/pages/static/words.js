@@ -1,0 +1,108 @@
+// What scripts say, in both languages. What does not change while the page is open is in the page itself.
+
+const WORDS = {
+  id: {
+    days: "hari",
+    opened: "Sudah dibuka",
+    in_days: "Dibuka dalam {n} hari lagi",
+    in_hours: "Dibuka dalam {n} jam lagi",
+    in_minutes: "Dibuka dalam {n} menit lagi",
+    in_a_minute: "Dibuka dalam kurang dari satu menit",
+    state_announced: "Belum bisa bergabung",
+    state_joining: "Bisa bergabung; belum dibuka",
+    state_open: "Dibuka: nomor dipanggil berurutan",
+    state_paused: "Dijeda oleh petugas; nomor Anda tetap",
+    state_sold_out: "Semua tempat habis",
+    state_ended: "Selesai",
+    nobody: "belum ada",
+    through: "0 sampai {n}",
+    per_minute: "{n} nomor per menit",
+    no_answer: "Antrean belum dapat dibaca. Halaman ini mencoba lagi sendiri; nomor Anda tidak hilang.",
+    no_ticket: "Belum ada tiket di tab ini.",
+    bad_ticket: "Teks ini bukan tiket. Salin seluruh tiket, tanpa spasi.",
+    other_opening: "Tiket ini untuk pembukaan lain.",
+    have_ticket: "Anda punya tiket. Nomor ditentukan oleh undian saat dibuka.",
+    your_number: "Nomor Anda {n}.",
+    before_you: "{n} orang di depan Anda; ada {places} tempat.",
+    likely_gone: "Lebih banyak orang di depan Anda daripada tempat: mungkin habis sebelum giliran Anda.",
+    your_turn: "Giliran Anda: silakan pesan sekarang dengan tiket ini.",
+    soon: "Giliran Anda dalam waktu kurang dari satu menit.",
+    wait_minutes: "Kira-kira {n} menit lagi dengan laju sekarang. Ini perkiraan: laju bisa berubah.",
+    wait_unknown: "Lama menunggu belum dapat diperkirakan.",
+    all_gone: "Semua tempat habis. Lihat pembukaan berikutnya.",
+    over: "Antrean sudah selesai. Tidak perlu tiket lagi.",
+    needs_https: "Peramban ini menghitung undian hanya pada halaman HTTPS. Pakai perintah reservasi verify draw.",
+    no_seed: "Benih diumumkan saat dibuka; sebelum itu tidak ada yang dapat menghitung nomor.",
+    seed_good: "✓ Benih cocok dengan komitmen yang diumumkan sebelumnya.",
+    seed_bad: "✗ Benih TIDAK cocok dengan komitmen. Laporkan ini.",
+    number_is: "✓ Dihitung dari data umum: nomor {n} dari {joined} orang.",
+    number_late: "Bergabung sesudah dibuka: nomor {n} tertulis di tiket, sesudah semua yang diundi.",
+    number_differs: "✗ Dihitung dari data umum: nomor {n}, bukan {said}. Laporkan ini.",
+    joining: "Sedang bergabung …",
+    solving: "Membuktikan bahwa Anda bukan mesin; ini perlu beberapa detik …",
+    joined: "Anda sudah bergabung. Simpan tiket ini.",
+    try_again: "Tidak terjawab. Coba lagi; bergabung dua kali tidak mengubah apa pun.",
+  },
+  en: {
+    days: "days",
+    opened: "Open now",
+    in_days: "Opens in {n} days",
+    in_hours: "Opens in {n} hours",
+    in_minutes: "Opens in {n} minutes",
+    in_a_minute: "Opens in less than a minute",
+    state_announced: "Joining has not begun",
+    state_joining: "You can join; not open yet",
+    state_open: "Open: numbers are called in order",
+    state_paused: "Paused by staff; you keep your number",
+    state_sold_out: "All places are taken",
+    state_ended: "Over",
+    nobody: "none yet",
+    through: "0 to {n}",
+    per_minute: "{n} numbers a minute",
+    no_answer: "The queue cannot be read yet. This page tries again by itself; you do not lose your number.",
+    no_ticket: "There is no ticket in this tab yet.",
+    bad_ticket: "This text is not a ticket. Copy all of the ticket, without spaces.",
+    other_opening: "This ticket is for another opening.",
+    have_ticket: "You have a ticket. The draw at the opening decides your number.",
+    your_number: "Your number is {n}.",
+    before_you: "{n} people come before you; there are {places} places.",
+    likely_gone: "More people come before you than there are places: they may be gone before your turn.",
+    your_turn: "It is your turn: book now with this ticket.",
+    soon: "Your turn comes in less than a minute.",
+    wait_minutes: "About {n} minutes at the present rate. This is an estimate: the rate may change.",
+    wait_unknown: "How long it takes cannot be estimated yet.",
+    all_gone: "All places are taken. See the next openings.",
+    over: "The queue is over. You need no ticket any more.",
+    needs_https: "This browser computes the draw on HTTPS pages only. Use the command reservasi verify draw.",
+    no_seed: "The seed is published at the opening; before that nobody can compute a number.",
+    seed_good: "✓ The seed agrees with the commitment that was published before.",
+    seed_bad: "✗ The seed does NOT agree with the commitment. Report this.",
+    number_is: "✓ Computed from public data: number {n} of {joined} people.",
+    number_late: "Joined after the opening: number {n} stands in the ticket, after all that were drawn.",
+    number_differs: "✗ Computed from public data: number {n}, not {said}. Report this.",
+    joining: "Joining …",
+    solving: "Showing that you are no machine; this takes a few seconds …",
+    joined: "You have joined. Keep this ticket.",
+    try_again: "No answer. Try again; joining twice changes nothing.",
+  },
+};
+
+/** @typedef {keyof typeof WORDS.id} Word */
+
+const language = document.documentElement.lang === "en" ? "en" : "id";
+const figures = new Intl.NumberFormat(language);
+
+/**
+ * A text in the page's language, with its placeholders filled; numbers as people of that language write them.
+ * @param {Word} word
+ * @param {Record<string, number | string>} [values]
+ * @returns {string}
+ */
+export function say(word, values = {}) {
+  return WORDS[language][word].replace(/\{(\w+)\}/g, (_, name) => count(values[name]));
+}
+
+/** @param {number | string} value @returns {string} */
+export function count(value) {
+  return typeof value === "number" ? figures.format(value) : value;
+}

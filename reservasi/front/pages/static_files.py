@@ -1,0 +1,70 @@
+"""The scripts and styles of the pages, read once: named by their content, so that nobody keeps an old one.
+
+All files share one version in their address, since scripts load each other by relative addresses.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from reservasi.front.problem_types import NOT_FOUND
+from reservasi.front.problems import Refused
+from reservasi.front.requests import matches
+
+PATH = "/static/{version}/{name}"
+FOR_EVER = "public, max-age=31536000, immutable"
+_DIRECTORY = Path(__file__).parent / "static"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+class _File(NamedTuple):
+    body: bytes
+    etag: str
+    content_type: str
+
+
+@cache
+def _files() -> dict[str, _File]:
+    found = {path.name: path for path in sorted(_DIRECTORY.iterdir()) if path.suffix in _TYPES}
+    bodies = {name: path.read_bytes() for name, path in found.items()}
+    return {
+        name: _File(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', _TYPES[found[name].suffix])
+        for name, body in bodies.items()
+    }
+
+
+@cache
+def version() -> str:
+    """A hash over all files."""
+    together = hashlib.blake2b(digest_size=8)
+    for name, file in _files().items():
+        together.update(f"{name} {file.etag}\n".encode())
+    return together.hexdigest()
+
+
+def address() -> str:
+    """Where the files are, without a slash at the end."""
+    return f"/static/{version()}"
+
+
+async def static(request: web.Request) -> web.Response:
+    """`GET /static/{version}/{name}`.
+
+    Another version is asked for while fronts are replaced: it gets what is here, and does not keep it.
+    """
+    file = _files().get(request.match_info["name"])
+    if file is None:
+        raise Refused(NOT_FOUND)
+    ours = request.match_info["version"] == version()
+    headers = {hdrs.ETAG: file.etag, hdrs.CACHE_CONTROL: FOR_EVER if ours else "no-cache"}
+    known = request.headers.get(hdrs.IF_NONE_MATCH)
+    if known is not None and matches(known, file.etag):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=file.body, headers={**headers, hdrs.CONTENT_TYPE: file.content_type})

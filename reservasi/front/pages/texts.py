@@ -1,0 +1,110 @@
+"""What the pages say, in both languages; what scripts say of what changes is in `static/words.js`."""
+
+from datetime import datetime
+
+from reservasi.front.bodies import QuotaState
+from reservasi.front.languages import LANGUAGES, Language, Text
+
+STATES: dict[QuotaState, Text] = {
+    "not-open": Text("Belum dibuka", "Not open yet"),
+    "open": Text("Sudah dibuka", "Open"),
+    "sold-out": Text("Habis", "Sold out"),
+    "closed": Text("Ditutup", "Closed"),
+}
+SIZE = Text("{} tempat", "{} places")
+
+_TEXTS = {
+    "service": Text("Reservasi", "Reservations"),
+    "skip": Text("Langsung ke isi", "Skip to the content"),
+    "navigation": Text("Navigasi", "Navigation"),
+    "openings": Text("Pembukaan", "Openings"),
+    "about_openings": Text(
+        "Semua waktu menurut jam server. Halaman ini tidak memuat apa pun dari pihak lain.",
+        "All times are by the server's clock. This page loads nothing from anybody else.",
+    ),
+    "about_draw": Text(
+        "Urutan ditentukan oleh undian yang dapat dihitung ulang oleh siapa pun.",
+        "The order is decided by a draw that anyone can compute again.",
+    ),
+    "demo": Text("Ini peragaan: yang dipesan di sini tidak nyata.", "A demonstration: nothing booked here is real."),
+    "has_waiting_room": Text("Dengan ruang tunggu.", "With a waiting room."),
+    "no_openings": Text("Tidak ada pembukaan yang akan datang.", "No openings lie ahead."),
+    "no_programs": Text("Belum ada program.", "There are no programs yet."),
+    "calendars": Text("Kalender untuk ponsel Anda:", "Calendars for your phone:"),
+    "all_offices": Text("Semua kantor", "All offices"),
+    "opens_at": Text("Dibuka", "Opens"),
+    "joins_from": Text("Bergabung mulai", "Joining from"),
+    "ends_at": Text("Ruang tunggu berakhir", "Waiting room ends"),
+    "places": Text("Jumlah", "Size"),
+    "state": Text("Keadaan saat halaman dimuat", "State when this page was loaded"),
+    "queue": Text("Ruang tunggu", "Waiting room"),
+    "how_it_works": Text(
+        "Bergabunglah kapan saja sebelum dibuka: yang lebih cepat tidak mendapat keuntungan. Saat dibuka, undian"
+        " memberi setiap orang nomor. Yang datang sesudahnya mendapat nomor berikutnya. Bergabung dua kali"
+        " tidak mengubah apa pun.",
+        "Join at any time before the opening: being faster gives no advantage. At the opening a draw gives everybody a"
+        " number. Those who come later get the numbers after that. Joining twice changes nothing.",
+    ),
+    "without_script": Text(
+        "Angka yang terus berubah perlu JavaScript. Tanpa itu, bacalah datanya langsung:",
+        "The figures that keep changing need JavaScript. Without it, read the data themselves:",
+    ),
+    "queue_data": Text("data antrean (JSON)", "the queue's data (JSON)"),
+    "queue_state": Text("Antrean", "Queue"),
+    "joined": Text("Bergabung sebelum dibuka", "Joined before the opening"),
+    "arrived": Text("Bergabung sampai sekarang", "Joined until now"),
+    "admitted": Text("Nomor yang boleh memesan", "Numbers that may book"),
+    "rate": Text("Laju", "Rate"),
+    "your_ticket": Text("Tiket Anda", "Your ticket"),
+    "keep_ticket": Text(
+        "Tiket ini disimpan di tab ini saja. Salin dan simpan; hanya Anda yang dapat memakainya.",
+        "This ticket is kept in this tab only. Copy it and keep it; nobody but you can use it.",
+    ),
+    "forget_ticket": Text("Hapus tiket dari tab ini", "Remove the ticket from this tab"),
+    "join": Text("Bergabung", "Join"),
+    "nik": Text("NIK", "NIK (national identity number)"),
+    "nik_hint": Text("16 angka, seperti di KTP. Tidak disimpan.", "16 digits, as on your identity card. Not stored."),
+    "birth_date": Text("Tanggal lahir", "Date of birth"),
+    "join_now": Text("Bergabung sekarang", "Join now"),
+    "have_ticket": Text("Saya sudah punya tiket", "I have a ticket already"),
+    "ticket": Text("Tiket", "Ticket"),
+    "use_ticket": Text("Pakai tiket ini", "Use this ticket"),
+    "draw": Text("Undian", "The draw"),
+    "how_drawn": Text(
+        "Komitmen adalah SHA-256 dari benih rahasia, diumumkan saat pembukaan ini dibuat. Benih diumumkan saat dibuka."
+        " Nomor Anda adalah bagian bulat dari u / 2^64 × jumlah yang bergabung; u adalah 8 byte pertama dari"
+        " HMAC-SHA-256 atas id tiket Anda dengan benih sebagai kunci.",
+        "The commitment is the SHA-256 of a secret seed, published when this opening was created. The seed is published"
+        " at the opening. Your number is the whole part of u / 2^64 × the people who joined; u is the first 8 bytes of"
+        " the HMAC-SHA-256 of your ticket's id under the seed.",
+    ),
+    "commitment": Text("Komitmen", "Commitment"),
+    "seed": Text("Benih", "Seed"),
+    "beacon": Text("Nilai dari luar", "Value from outside"),
+    "compute_again": Text("Hitung ulang", "Compute it again"),
+    "checked_hint": Text(
+        "Kosongkan untuk memakai tiket Anda di atas. Perhitungan terjadi di peramban Anda; tiket tidak dikirim.",
+        "Leave it empty for your ticket above. Your browser computes; the ticket is not sent anywhere.",
+    ),
+    "said_number": Text("Nomor yang diberitahukan kepada Anda (boleh kosong)", "The number you were told (optional)"),
+    "compute": Text("Hitung", "Compute"),
+}
+TEXTS: dict[Language, dict[str, str]] = {
+    language: {name: text.to(language) for name, text in _TEXTS.items()} for language in LANGUAGES
+}
+
+_WEEKDAYS: dict[Language, tuple[str, ...]] = {
+    "id": ("Senin", "Selasa", "Rabu", "Kamis", "Jumat", "Sabtu", "Minggu"),
+    "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+}
+_MONTHS: dict[Language, str] = {
+    "id": "Januari Februari Maret April Mei Juni Juli Agustus September Oktober November Desember",
+    "en": "January February March April May June July August September October November December",
+}
+
+
+def spelled(at: datetime, language: Language) -> str:
+    """A moment as people read it, such as `Jumat, 27 November 2026, 14:00 WIB`; seconds only when there are some."""
+    time = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
+    month = _MONTHS[language].split()[at.month - 1]
+    return f"{_WEEKDAYS[language][at.weekday()]}, {at.day} {month} {at.year}, {time} {at.tzname()}"
