@@ -17,7 +17,7 @@ from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.library import read_library
 from reservasi.ledger.stored import decode_timers
-from reservasi.model import JournalEntry, Position, Quota, State
+from reservasi.model import JournalEntry, Opening, Position, Quota, State
 
 READS_MAX = 10  # of a ledger that changes while it is read
 READ_PAUSE_S = 0.2
@@ -54,6 +54,28 @@ class LedgerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     reservations: dict[str, LedgerRecord]
     persons: dict[str, str]  # person -> id of their live reservation
     timers: dict[str, dict[str, int]]  # quota -> member -> when
+    openings: dict[str, "OpeningMark"]
+
+
+class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
+    """What is public of an opening and may differ nowhere."""
+
+    version: int
+    opens_at_ms: int
+    commitment: str
+    beacon: str
+    drawn: bool
+    joined: int
+    arrived: int
+    admitted_through: int
+
+    @classmethod
+    def of(cls, opening: Opening) -> "OpeningMark":
+        """That of an opening."""
+        terms = ("opens_at_ms", "commitment")
+        return cls(
+            **{name: getattr(opening.terms if name in terms else opening, name) for name in cls.__struct_fields__}
+        )
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +104,7 @@ class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     holds: list[Row]
     bookings: list[Row]
     applicants: list[Applicant]
+    openings: dict[str, OpeningMark]
     journal: list[JournalEntry]
     dead_letters: list[str]  # what each is about and why
 
@@ -137,6 +160,7 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
         reservations={text(id_): _record(packed, names) for id_, packed in reservations.items()},
         persons={text(person): text(id_) for person, id_ in persons.items()},
         timers=decode_timers(timers, names),
+        openings={opening.id: OpeningMark.of(opening) for opening in snapshot.openings},
     )
 
 
@@ -187,12 +211,16 @@ async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> D
     dead = await rows("epoch, seq, reservation_id, error", "dead_letters", "epoch, seq")
     journal = await rows("epoch, first_seq, last_seq, at_ms, chain, payload", "journal", "epoch, first_seq")
     bookings = await rows("reservation_id, quota, places, state, booking_code", "bookings")
+    marks = await rows(", ".join(("id", *OpeningMark.__struct_fields__)), "openings")
     return DatabaseEvidence(
         position=await _position(connection, program),
         quotas={row["id"]: (row["capacity"], row["booked"]) for row in quotas},
         holds=[Row(**row) for row in await rows("reservation_id, quota, places", "holds")],
         bookings=[Row(**row) for row in bookings],
         applicants=[Applicant(**row) for row in await rows("reservation_id, person, live", "applicants")],
+        openings={
+            row["id"]: OpeningMark(**{name: row[name] for name in OpeningMark.__struct_fields__}) for row in marks
+        },
         journal=[_entry(row) for row in journal],
         dead_letters=[f"{row['epoch']}-{row['seq']} of {row['reservation_id']}: {row['error']}" for row in dead],
     )

@@ -5,7 +5,7 @@ It sees each moment of the run, not only its end: a place that was sold twice an
 
 from collections.abc import Iterator
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence
+from loadtest.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark
 from loadtest.rules import Rule, Violation
 from reservasi.errors import JournalGap
 from reservasi.ledger.journal import START, check_follows
@@ -153,6 +153,11 @@ def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]
         if counts != quota.counts or model.capacity.get(quota.id) != quota.terms.capacity:
             detail = f"the journal leads to {counts} of {model.capacity.get(quota.id)}, the ledger has {quota.counts}"
             yield Violation(Rule.REPLAY_DIFFERS, quota.id, detail)
+    openings = {id_: OpeningMark.of(opening) for id_, opening in model.openings.items()}
+    for id_ in sorted(openings.keys() | ledger.openings.keys()):
+        if openings.get(id_) != ledger.openings.get(id_):
+            detail = f"the journal leads to {openings.get(id_)}, the ledger has {ledger.openings.get(id_)}"
+            yield Violation(Rule.REPLAY_DIFFERS, id_, detail)
     live = {id_: (record.state, record.quota) for id_, record in ledger.reservations.items() if record.state.live}
     told = {id_: (state, held.quota) for id_, (state, held) in model.live.items()}
     for id_ in sorted(live.keys() | told.keys()):

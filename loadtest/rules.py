@@ -28,6 +28,7 @@ class Rule(StrEnum):
     JOURNAL_GAP = "journal-gap"  # (epoch, seq) or chain is broken in the journal table
     POSITION_DIFFERS = "position-differs"  # the recorded position is not the journal's end
     REPLAY_DIFFERS = "replay-differs"  # the journal from its start does not lead to what the ledger has
+    OPENING_DIFFERS = "opening-differs"  # an opening's row is not what the ledger has
     DEAD_LETTER = "dead-letter"  # a change could not be recorded
     CLAIM_FORGOTTEN = "claim-forgotten"  # a 201 that the ledger knows nothing of, or otherwise
     CONFIRMATION_FORGOTTEN = "confirmation-forgotten"  # a 200 or 202 that ledger or database know otherwise
@@ -111,6 +112,10 @@ def database_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> I
     yield from _doubled(database)
     yield from _booked(ledger, database)
     yield from _holds(ledger, database)
+    for id_ in sorted(ledger.openings.keys() | database.openings.keys()):
+        if ledger.openings.get(id_) != database.openings.get(id_):
+            detail = f"the row is {database.openings.get(id_)}, the ledger has {ledger.openings.get(id_)}"
+            yield Violation(Rule.OPENING_DIFFERS, id_, detail)
 
 
 def _bookings(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:

@@ -20,8 +20,11 @@ from reservasi.model import (
     Claim,
     Command,
     JournalEntry,
+    Opening,
+    OpeningTerms,
     Position,
     QuotaTerms,
+    SetOpening,
     SetQuota,
 )
 
@@ -58,6 +61,34 @@ def terms(capacity: int = 10, **changes: Any) -> QuotaTerms:
 def quota_set(quota: str = QUOTA, capacity: int = 10, **changes: Any) -> SetQuota:
     """Create a quota."""
     return SetQuota(quota=quota, terms=terms(capacity, **changes))
+
+
+def opening_terms(**changes: Any) -> OpeningTerms:
+    """An opening's terms: far ahead, people may join, 600 numbers a minute."""
+    values: dict[str, Any] = {
+        "opens_at_ms": 4_000_000_000_000,
+        "joins_from_ms": 0,
+        "ends_at_ms": 4_100_000_000_000,
+        "waiting_room": True,
+        "proof_of_work": False,
+        "rate_per_min": 600,
+        "rate_max_per_min": 6000,
+        "adaptive": False,
+        "commitment": "c" * 64,
+        "sealed_seed": "k1.sealed",
+    }
+    return OpeningTerms(**{**values, **changes})
+
+
+def opening_set(opening: str = "p-1", **changes: Any) -> SetOpening:
+    """Create an opening."""
+    return SetOpening(opening=opening, terms=opening_terms(**changes))
+
+
+def opening_of(opening: str = "p-1", **changes: Any) -> Opening:
+    """An opening as it is when it was just created."""
+    of = opening_terms(**changes)
+    return Opening(id=opening, terms=of, rate_per_min=of.rate_per_min)
 
 
 def claim(
@@ -128,6 +159,10 @@ class Ledger:
     async def snapshot(self) -> wire.Snapshot:
         found = await self.connection.snapshot(TIMEOUT_S)
         assert found is not None
+        return found
+
+    async def opening(self, opening: str = "p-1") -> Opening:
+        (found,) = [known for known in (await self.snapshot()).openings if known.id == opening]
         return found
 
     async def counts(self, quota: str = QUOTA) -> tuple[int, int, int]:

@@ -54,6 +54,16 @@ def names(program: str) -> str:
     return f"{{{program}}}:names"
 
 
+def openings(program: str) -> str:
+    """Hash: opening id -> packed record."""
+    return f"{{{program}}}:openings"
+
+
+def joined(program: str) -> str:
+    """HyperLogLogs, one an opening: ":" and its id follow. The people who joined its waiting room."""
+    return f"{{{program}}}:joined"
+
+
 def recorded(program: str) -> str:
     """Hash: the recorded position with its epochs, written by the recorder after its commit."""
     return f"{{{program}}}:recorded"
@@ -65,6 +75,11 @@ RECORDED_FIELD = "position"  # of that hash: JSON, as it is published
 def dead_letters(program: str) -> str:
     """Set: reservations with a change that could not be recorded, so that no front calls them recorded."""
     return f"{{{program}}}:dead"
+
+
+def queue_delays(program: str) -> str:
+    """Hash: front -> how long claims wait in it, ms, and when that was: a hint for the admission's rate."""
+    return f"{{{program}}}:queue-delays"
 
 
 def recorded_channel(program: str) -> str:
@@ -85,4 +100,6 @@ def program_keys(program: str) -> tuple[str, ...]:
         tombstones(program),
         journal(program),
         names(program),
+        openings(program),
+        joined(program),
     )

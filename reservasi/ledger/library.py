@@ -10,7 +10,21 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent / "lua"
-COMMANDS = ("claim", "confirm", "release", "cancel", "set_quota", "sweep", "find", "snapshot", "own")
+SHARED = ("shared", "openings")  # what several commands use
+COMMANDS = (
+    "claim",
+    "confirm",
+    "release",
+    "cancel",
+    "set_quota",
+    "sweep",
+    "find",
+    "snapshot",
+    "set_opening",
+    "join",
+    "admit",
+    "own",
+)
 NAME_PLACEHOLDER = "@LIBRARY@"
 HASH_CHARS = 12
 
@@ -28,8 +42,8 @@ class Library(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=8)
 def read_library(directory: Path = DIRECTORY) -> Library:
-    """Join `shared.lua` and one file a command, by plain concatenation."""
-    files = [directory / f"{part}.lua" for part in ("shared", *COMMANDS)]
+    """Join what is shared and one file a command, by plain concatenation."""
+    files = [directory / f"{part}.lua" for part in (*SHARED, *COMMANDS)]
     body = "\n".join(path.read_text() for path in files)
     name = f"reservasi_{hashlib.sha256(body.encode()).hexdigest()[:HASH_CHARS]}"
     return Library(name=name, source=f"#!lua name={name}\n{body.replace(NAME_PLACEHOLDER, name)}")

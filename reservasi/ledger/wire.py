@@ -11,9 +11,12 @@ import msgpack
 import msgspec
 
 from reservasi.errors import LedgerFault
+from reservasi.ledger import openings
 from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers
 from reservasi.model import (
+    Admit,
     Answer,
+    AnyEvent,
     Cancel,
     Claim,
     Command,
@@ -22,7 +25,10 @@ from reservasi.model import (
     Ended,
     Find,
     Held,
+    Join,
     JournalEntry,
+    Opening,
+    OpeningSet,
     Outcome,
     Position,
     Quota,
@@ -31,6 +37,7 @@ from reservasi.model import (
     QuotaTerms,
     Release,
     Returned,
+    SetOpening,
     SetQuota,
     State,
     Sweep,
@@ -57,6 +64,9 @@ COMMAND_NAMES: dict[type, str] = {
     SetQuota: "set_quota",
     Find: "find",
     Sweep: "sweep",
+    SetOpening: "set_opening",
+    Join: "join",
+    Admit: "admit",
 }
 
 
@@ -76,6 +86,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     position: Position
     now_ms: int
     quotas: list[Quota]
+    openings: list[Opening]
     timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> when it is due, ms
 
 
@@ -105,6 +116,8 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
             return _encode_set_quota(command)
         case Sweep():
             return [command.items_max, tombstone_ms]
+        case SetOpening() | Join() | Admit():
+            return openings.encode_item(command)
 
 
 def _encode_set_quota(command: SetQuota) -> list[Any]:
@@ -171,6 +184,7 @@ def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> 
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
 
+_MARK = ("number", "joined", "arrived", "admitted_through", "rate_per_min")
 _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.NOT_OPEN: ("opens_at_ms",),
     Outcome.SOLD_OUT: ("remaining",),
@@ -180,6 +194,9 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.VERSION_MISMATCH: ("version",),
     Outcome.BELOW_TAKEN: ("version", "taken"),
     Outcome.SWEPT: ("expired", "returned", "dropped"),
+    Outcome.OPENING_SET: ("version",),
+    Outcome.JOINED: _MARK,
+    Outcome.ADVANCED: _MARK,
 }
 
 
@@ -188,7 +205,7 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
     if outcome == Outcome.FENCED.encode():
         return None
-    _, _, chain, quotas, facts, timers = answers[0]
+    _, _, chain, quotas, facts, timers, stored_openings = answers[0]
     facts_by_id = {quota_id.decode(): msgpack.unpackb(packed) for quota_id, packed in _pairs(facts)}
     records = {quota_id.decode(): decode_quota(stored) for quota_id, stored in _pairs(quotas)}
     names = {stored.number: quota_id for quota_id, stored in records.items()}
@@ -197,6 +214,7 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
         now_ms=now_ms,
         quotas=[_quota(quota_id, stored, facts_by_id[quota_id]) for quota_id, stored in records.items()],
         timers=decode_timers(timers, names),
+        openings=[openings.decode_stored(id_.decode(), stored) for id_, stored in _pairs(stored_openings)],
     )
 
 
@@ -256,7 +274,9 @@ def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
     return QuotaSet(seq=seq, quota=quota, version=version, terms=decode_terms(terms))
 
 
-AnyEvent = Held | Confirmed | Ended | Returned | QuotaSet
+def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
+    return OpeningSet(seq=seq, opening=openings.decode_opening(*fields))
+
 
 _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "h": _decode_held,
@@ -264,6 +284,7 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "e": _decode_ended,
     "r": _decode_returned,
     "q": _decode_quota_set,
+    "o": _decode_opening_set,
 }
 
 

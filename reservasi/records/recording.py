@@ -8,8 +8,8 @@ import asyncpg
 import msgspec
 
 from reservasi.errors import StaleRecorder
-from reservasi.model import Confirmed, Ended, Held, JournalEntry, Position
-from reservasi.records.effects import AnyEvent, Effects, Stamped, Unapplicable, net_effects
+from reservasi.model import AnyEvent, Confirmed, Ended, Held, JournalEntry, Position
+from reservasi.records.effects import Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection
 from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_rows
 

@@ -13,24 +13,31 @@ import msgspec
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis_asyncio
+from msgspec.structs import replace
 
 from loadtest.checker import check, main
 from loadtest.history import Exchange, HistoryWriter, read_history
 from loadtest.program import open_terms
-from loadtest.replay import AnyEvent, Model
+from loadtest.replay import Model
 from loadtest.rules import Rule, Violation
 from reservasi.bootstrap import Ledgers
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
+from reservasi.ledger.openings import FIELDS
 from reservasi.ledger.stored import StoredQuota, decode_quota, encode_quota, encode_timer
 from reservasi.model import (
+    Admit,
     Answer,
+    AnyEvent,
     Cancel,
     Claim,
     Command,
     Confirm,
     Ended,
     Held,
+    Join,
+    Opening,
+    OpeningSet,
     Outcome,
     Position,
     QuotaSet,
@@ -40,6 +47,7 @@ from reservasi.model import (
 )
 from reservasi.records import Records, upgrades
 from reservasi.settings import Settings
+from tests.ledgers import opening_of, opening_set
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -159,6 +167,9 @@ async def carry_out(ledgers: Ledgers, run: Run) -> None:
     for number in (1, 2, 4):
         await accepted(Confirm(reservation_id=run.id(number)), Outcome.CONFIRMED)
     await accepted(Cancel(reservation_id=run.id(4)), Outcome.CANCELLED)
+    await accepted(opening_set(), Outcome.OPENING_SET)
+    await accepted(Join(opening="p-1", ticket_id="t"), Outcome.JOINED)
+    await accepted(Admit(opening="p-1", controller="c", lease_ms=1000), Outcome.ADVANCED)
     await group.close()
 
 
@@ -184,7 +195,20 @@ async def test_a_good_run_has_no_violation(run: Run) -> None:
     (finding,) = await check(run.redis_url, run.dsn, run.history, [run.program])
     assert finding.violations == ()
     assert (finding.capacity, finding.held, finding.confirmed, finding.returning) == (8, 1, 2, 1)
-    assert (finding.booked, finding.reservations, finding.changes) == (2, 4, 10)
+    assert (finding.booked, finding.reservations, finding.changes) == (2, 4, 12)
+
+
+async def joined_miscounted(run: Run) -> None:
+    joined = 1 + FIELDS.index("joined")
+    await run.change(keys.openings(run.program), "p-1", lambda record: record.__setitem__(joined, 0))
+
+
+async def opening_row_lost(run: Run) -> None:
+    await run.sql("DELETE FROM openings WHERE program = $1", run.program)
+
+
+async def mark_row_ahead(run: Run) -> None:
+    await run.sql("UPDATE openings SET admitted_through = 1 WHERE program = $1", run.program)
 
 
 # -- planted in the ledger ---------------------------------------------------------------------------------------
@@ -407,6 +431,9 @@ PLANTED: list[tuple[Callable[[Run], Awaitable[None]], set[Rule]]] = [
     (journal_entry_lost, {Rule.JOURNAL_GAP, Rule.REPLAY_DIFFERS}),
     (journal_entry_rewritten, {Rule.JOURNAL_GAP}),
     (position_ahead, {Rule.POSITION_DIFFERS}),
+    (joined_miscounted, {Rule.OPENING_DIFFERS, Rule.REPLAY_DIFFERS}),
+    (opening_row_lost, {Rule.OPENING_DIFFERS}),
+    (mark_row_ahead, {Rule.OPENING_DIFFERS}),
     (dead_letter, {Rule.DEAD_LETTER}),
     (told_of_an_unknown_claim, {Rule.CLAIM_FORGOTTEN}),
     (told_another_quota, {Rule.CLAIM_FORGOTTEN}),
@@ -460,6 +487,32 @@ def test_the_replay_sees_what_was_set_right_again() -> None:
     assert follow(held(5, "ani")) == (True, False, True)
     assert follow(Ended(seq=6, reservation_id="r5", **released)) == (False, False, False)
     assert follow(Ended(seq=7, reservation_id="r5", **released)) == (False, True, False)
+
+
+DRAWN = replace(opening_of(), drawn=True, joined=5, arrived=7, admitted_through=3, beacon="b", version=2)
+
+
+@pytest.mark.parametrize(
+    ("after", "wrong"),
+    [
+        (replace(DRAWN, admitted_through=7), False),
+        (replace(DRAWN, arrived=9, paused=True, version=3), False),
+        (replace(DRAWN, admitted_through=2), True),
+        (replace(DRAWN, admitted_through=8), True),
+        (replace(DRAWN, joined=6), True),
+        (replace(DRAWN, drawn=False), True),
+        (replace(DRAWN, arrived=6), True),
+        (replace(DRAWN, beacon="c"), True),
+        (replace(DRAWN, version=1), True),
+        (replace(DRAWN, terms=replace(DRAWN.terms, opens_at_ms=1)), True),
+        (replace(DRAWN, terms=replace(DRAWN.terms, commitment="d" * 64)), True),
+    ],
+)
+def test_the_replay_follows_the_mark_and_the_draw(after: Opening, wrong: bool) -> None:
+    model = Model()
+    assert model.apply(OpeningSet(seq=1, opening=opening_of())) is None
+    assert model.apply(OpeningSet(seq=2, opening=DRAWN)) is None
+    assert (model.apply(OpeningSet(seq=3, opening=after)) is not None) == wrong
 
 
 async def test_every_rule_is_planted() -> None:

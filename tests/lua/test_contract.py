@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.library import COMMANDS, DIRECTORY, read_library
+from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, read_library
 from reservasi.model import Command, Confirm, Outcome, Release
-from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, quota_set
+from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, opening_set, quota_set
 
 EXAMPLE_QUOTA = "p.o.s.20261201.0800.online"
 EXAMPLE_ID = "abcd..."
 OUTCOME_LINE = re.compile(r"^--   ([a-z_]+)(?:  +| *$)")
-RETURNED = re.compile(r"(?:return \{\s*|describe\(call, )'([a-z_]+)'")
+RETURNED = re.compile(r"(?:return \{\s*|describe(?:_opening)?\(call, )'([a-z_]+)'")
 
 
 def _source(command: str) -> str:
@@ -77,7 +77,7 @@ def _agrees(said: Any, documented: Any) -> bool:
 
 
 def test_every_command_has_its_file_and_every_file_its_command() -> None:
-    assert sorted(path.stem for path in DIRECTORY.glob("*.lua")) == sorted([*COMMANDS, "shared"])
+    assert sorted(path.stem for path in DIRECTORY.glob("*.lua")) == sorted([*COMMANDS, *SHARED])
     assert set(wire.COMMAND_NAMES.values()) | {"snapshot", "own"} == set(COMMANDS)
     for command in COMMANDS:
         body = _split(command)[1]
@@ -112,7 +112,7 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     named = [
         (int(number), name)
         for line in header
-        for number, name in re.findall(r"^--   KEYS\[(\d+)\] (\w+) +(?:hash|zset|stream) ", line)
+        for number, name in re.findall(r"^--   KEYS\[(\d+)\] (\w+) +(?:hash|zset|stream|hll) ", line)
     ]
     sent = keys.program_keys("p")
     assert [number for number, _ in named] == list(range(1, len(sent) + 1))
@@ -168,6 +168,9 @@ PREPARED: dict[str, Callable[[Ledger], Awaitable[None]]] = {
     "set_quota": _after(_created, _held, _confirmed),
     "snapshot": _after(_created),
     "sweep": _before_sweep,
+    "set_opening": _after(opening_set("p-1")),
+    "join": _after(opening_set("p-1")),
+    "admit": _after(opening_set("p-1")),
 }
 
 
@@ -188,7 +191,7 @@ def test_the_library_is_named_after_its_content() -> None:
     assert library.function("claim") == f"{library.name}_claim"
 
 
-@pytest.mark.parametrize(("key_count", "extra"), [(9, ["0", b"\x90"]), (10, ["0"]), (10, ["0", b"\x90", "more"])])
+@pytest.mark.parametrize(("key_count", "extra"), [(11, ["0", b"\x90"]), (12, ["0"]), (12, ["0", b"\x90", "more"])])
 async def test_a_call_with_other_counts_is_refused(ledger: Ledger, key_count: int, extra: list[Any]) -> None:
     before = await ledger.dump()
     for command in COMMANDS:

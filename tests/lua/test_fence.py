@@ -6,8 +6,8 @@ import pytest
 
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS
-from reservasi.model import Cancel, Command, Confirm, Find, Release, Sweep
-from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
+from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Release, Sweep
+from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, opening_set, quota_set
 
 FENCED_COMMANDS = [command for command in COMMANDS if command != "own"]
 HELD = claim(2)
@@ -23,6 +23,9 @@ def _item(command: str) -> list[Any]:
         "set_quota": quota_set("p.o.s.20261201.1000.online"),
         "find": Find(reservation_id=HELD.reservation_id),
         "sweep": Sweep(items_max=10),
+        "set_opening": opening_set("p-2", opens_at_ms=3_900_000_000_000),
+        "join": Join(opening="p-1", ticket_id="t"),
+        "admit": Admit(opening="p-1", controller="c", lease_ms=1000),
     }
     return wire.encode_item(commands[command], TOMBSTONE_MS) if command in commands else []
 
@@ -31,7 +34,7 @@ async def _fill(ledger: Ledger) -> None:
     """A hold to be changed, another one overdue, so that even a sweep has work."""
     short = quota_set("p.o.s.20261201.0700.online", hold_ms=1)
     overdue = claim(quota=short.quota)
-    answers = await ledger.run(quota_set(QUOTA), HELD, short, overdue)
+    answers = await ledger.run(quota_set(QUOTA), HELD, short, opening_set("p-1"), overdue)
     await ledger.until(answers[-1].deadline_ms)
 
 

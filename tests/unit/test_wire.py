@@ -6,23 +6,27 @@ import msgpack
 import pytest
 
 from reservasi.errors import LedgerFault
-from reservasi.ledger import wire
+from reservasi.ledger import openings, wire
 from reservasi.model import (
+    Admit,
     Answer,
     Cancel,
     Claim,
     Command,
     Confirm,
     Find,
+    Join,
+    Opening,
     Outcome,
     QuotaTerms,
     Release,
+    SetOpening,
     SetQuota,
     State,
     Sweep,
     chain_hash,
 )
-from tests.ledgers import terms
+from tests.ledgers import opening_set, opening_terms, terms
 
 REPLY = wire.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[])
 
@@ -42,6 +46,11 @@ def test_every_command_is_encoded_by_position() -> None:
         (SetQuota(quota="q"), ["q", 0, -1, -1, -1, -1, 0]),
         (SetQuota(quota="q", capacity=0, closed=False, version=3), ["q", 3, 0, -1, -1, 0, 0]),
         (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, wire.encode_terms(given)]),
+        (SetOpening(opening="o"), ["o", 0, -1, -1, "", 0]),
+        (SetOpening(opening="o", paused=False, rate_per_min=0, beacon="b", version=3), ["o", 3, 0, 0, "b", 0]),
+        (opening_set("o"), ["o", 0, -1, -1, "", openings.encode_terms(opening_terms())]),
+        (Join(opening="o", ticket_id="t"), ["o", "t"]),
+        (Admit(opening="o", controller="c", lease_ms=5), ["o", "c", 5, 0]),
     ]
     for command, item in cases:
         assert wire.encode_item(command, 1000) == item
@@ -67,6 +76,26 @@ def test_terms_survive_the_way_there_and_back(closed: bool) -> None:
     assert len(fields) == len(QuotaTerms.__struct_fields__)
 
 
+def test_an_opening_survives_the_way_there_and_back() -> None:
+    given = Opening(
+        id="o",
+        terms=opening_terms(adaptive=True, waiting_room=False),
+        version=4,
+        paused=True,
+        beacon="b",
+        drawn=True,
+        joined=5,
+        arrived=9,
+        admitted_through=7,
+        rate_per_min=60,
+        rate_fixed=True,
+        advanced_at_ms=8,
+    )
+    assert openings.decode_opening(*openings.encode_opening(given)) == given
+    record = openings.encode_opening(given)[1:]
+    assert openings.decode_stored("o", msgpack.packb([*record, "who leads", 5])) == given
+
+
 def test_answers_are_read_by_outcome_and_length() -> None:
     def read(*fields: object) -> Answer:
         return wire.decode_answer(REPLY, list(fields), retried=True)
@@ -82,6 +111,9 @@ def test_answers_are_read_by_outcome_and_length() -> None:
     assert read("below_taken", 4, 2, 9) == Answer(outcome=Outcome.BELOW_TAKEN, seq=4, version=2, taken=9, **common)
     swept = Answer(outcome=Outcome.SWEPT, seq=4, expired=1, returned=2, dropped=3, **common)
     assert read("swept", 4, 1, 2, 3) == swept
+    mark: dict[str, Any] = {"number": 7, "joined": 3, "arrived": 8, "admitted_through": 2, "rate_per_min": 60}
+    assert read("joined", 4, 7, 3, 8, 2, 60) == Answer(outcome=Outcome.JOINED, seq=4, **mark, **common)
+    assert read("not_open", 4, 6) == Answer(outcome=Outcome.NOT_OPEN, seq=4, opens_at_ms=6, **common)
 
 
 def test_an_empty_lua_table_is_no_answers() -> None:
@@ -104,7 +136,7 @@ def test_the_epoch_is_found_without_reading_the_answers() -> None:
 
 def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:
     assert wire.decode_snapshot(msgpack.packb(["fenced", 1, 2, 3, []])) is None
-    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}]]]))
+    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}, {}]]]))
     assert empty is not None
     assert (empty.quotas, empty.position.seq, empty.position.chain) == ([], 2, "c")
 

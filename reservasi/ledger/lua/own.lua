@@ -9,7 +9,8 @@
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 
 local function is_empty(call)
-  return redis.call('EXISTS', call.key.quotas, call.key.reservations, call.key.persons, call.key.journal) == 0
+  local key = call.key
+  return redis.call('EXISTS', key.quotas, key.reservations, key.persons, key.openings, key.journal) == 0
 end
 
 local function has_other_form(call)

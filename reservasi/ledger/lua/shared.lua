@@ -11,6 +11,8 @@
 --   KEYS[8] tombstones    zset    ended reservation by the time it ended
 --   KEYS[9] journal       stream  one entry a batch, id <epoch>-<last seq>
 --   KEYS[10] names        hash    quota's number -> quota
+--   KEYS[11] openings     hash    opening -> packed record (fields: O in openings.lua)
+--   KEYS[12] joined       hll     with ":" and an opening behind it: the people who joined
 --
 -- Arguments:
 --   ARGV[1] epoch   the lineage that the caller believes in
@@ -22,7 +24,7 @@
 -- Nothing is written before every item of the batch is decided: Lua errors do not roll back. Items change tables in
 -- memory, so that each sees the ones before it; commit() then writes each key once.
 
-local KEY_COUNT = 10
+local KEY_COUNT = 12
 local ARG_COUNT = 2
 local CHUNK = 4000 -- arguments in one call; Lua's unpack() fails near 8000
 local TIMERS_MAX = 2000 -- timers that one quota may have processed within one batch
@@ -75,6 +77,7 @@ local function begin(keys, args)
   local key = {
     meta = keys[1], quotas = keys[2], facts = keys[3], reservations = keys[4], persons = keys[5], due = keys[6],
     timers = keys[7], tombstones = keys[8], journal = keys[9], names = keys[10],
+    openings = keys[11], joined = keys[12],
   }
   local meta = redis.call('HMGET', key.meta, 'epoch', 'seq', 'chain', 'run_id')
   return {
@@ -88,6 +91,7 @@ local function begin(keys, args)
     held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
     entombed = {}, forgotten = {}, events = {},
+    openings = {}, changed_openings = {}, opening_ids = {}, join_answers = {},
   }
 end
 
@@ -430,6 +434,7 @@ local function commit(call)
   write_hash(call.key.quotas, call.changed_quotas, call.quotas, pack_quota)
   write_hash(call.key.facts, call.changed_facts, call.facts)
   write_hash(call.key.names, call.changed_names, call.names)
+  write_hash(call.key.openings, call.changed_openings, call.openings)
   call_in_chunks('HSET', call.key.reservations, call.held_reservations)
   write_hash(call.key.reservations, call.changed_reservations, call.reservations)
   call_in_chunks('HSET', call.key.persons, call.held_persons)

@@ -1,0 +1,59 @@
+-- join: count people among those who wait for an opening; nothing else is kept of them, and no event tells of them.
+--
+-- Whoever joins before the opening has no number yet: the draw gives it. Whoever comes later stands behind all who have
+-- come so far; to ask again never gives a better number. One batch is one moment: all its late ones get the same.
+--
+-- Item: {opening, ticket_id}
+-- Outcomes, in order of precedence:
+--   unknown_opening   no such opening
+--   no_waiting_room   it has none
+--   not_open          the window for joining lies ahead: + when it begins
+--   closed            it has ended
+--   joined            counted: + number (-1 before the opening), joined, arrived, admitted_through, rate
+-- Example: {'p-1', 't...'} -> {'joined', 1, -1, 0, 0, 0, 600}
+
+local function add_people(call, id, tickets, ends_at)
+  call_in_chunks('PFADD', people_of(call, id), tickets)
+  redis.call('PEXPIREAT', people_of(call, id), integer(ends_at + COUNTED_AFTER_END_MS))
+end
+
+-- The answer to all of a batch who join one opening.
+local function join_together(call, id, tickets)
+  local opening = get_opening(call, id)
+  if not opening then
+    return { 'unknown_opening', call.seq }
+  end
+  local terms = opening[O.terms]
+  if terms[OT.waiting_room] ~= 1 then
+    return { 'no_waiting_room', call.seq }
+  end
+  if call.now < terms[OT.joins_from] and opening[O.drawn] ~= 1 then
+    return { 'not_open', call.seq, terms[OT.joins_from] }
+  end
+  if call.now >= terms[OT.ends_at] then
+    return { 'closed', call.seq }
+  end
+  local has_opened = draw_when_open(call, id, opening)
+  add_people(call, id, tickets, terms[OT.ends_at])
+  return describe_opening(call, 'joined', opening, has_opened and count_people(call, id, opening) or -1)
+end
+
+local function prepare_joins(call)
+  local ids, tickets = {}, {}
+  for _, item in ipairs(call.items) do
+    local id = item[1]
+    if not tickets[id] then
+      ids[#ids + 1], tickets[id] = id, {}
+    end
+    tickets[id][#tickets[id] + 1] = item[2]
+  end
+  for _, id in ipairs(ids) do
+    call.join_answers[id] = join_together(call, id, tickets[id])
+  end
+end
+
+local function join(call, item)
+  return call.join_answers[item[1]]
+end
+
+register('join', join, prepare_joins)

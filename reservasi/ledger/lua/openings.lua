@@ -1,0 +1,59 @@
+-- What the commands of openings share: the record, the drawing, and how people are counted.
+--
+-- Nothing is kept of a person who waits: a ticket id only goes into the opening's HyperLogLog, which counts people, not
+-- calls, within one in a hundred, and takes 12 KB whatever the crowd. What was counted once is never counted down.
+
+local OT = { -- of an opening's terms, as OpeningTerms has them
+  opens_at = 1, joins_from = 2, ends_at = 3, waiting_room = 4, proof_of_work = 5, rate = 6, rate_max = 7, adaptive = 8,
+  commitment = 9, sealed_seed = 10,
+}
+local OPENING_TERMS = 10
+local O = {
+  terms = 1, -- never changed in place
+  version = 2, paused = 3, beacon = 4, drawn = 5, joined = 6, arrived = 7, admitted_through = 8, rate = 9,
+  rate_fixed = 10, advanced_at = 11,
+  leader = 12, lease_until = 13, -- of the controller that moves the mark; not in events
+}
+local OPENING_FIELDS = 11 -- that are in events
+local COUNTED_AFTER_END_MS = 86400000 -- then the HyperLogLog is forgotten
+
+local function get_opening(call, id)
+  return read_packed(call.openings, call.key.openings, id)
+end
+
+local function record_opening(call, id, opening)
+  call.changed_openings[id] = true
+  return record(call, { 'o', id, unpack(opening, 1, OPENING_FIELDS) })
+end
+
+local function people_of(call, id)
+  return call.key.joined .. ':' .. id
+end
+
+-- Never fewer than were told before, though the ledger may have been rebuilt without its HyperLogLogs.
+local function count_people(call, id, opening)
+  return math.max(opening[O.arrived], redis.call('PFCOUNT', people_of(call, id)))
+end
+
+-- Once it has opened, who joined before is settled, whatever the clock says later. Returns whether it has.
+local function draw_when_open(call, id, opening)
+  local opens_at = opening[O.terms][OT.opens_at]
+  if opening[O.drawn] == 1 then
+    return true
+  end
+  if call.now < opens_at then
+    return false
+  end
+  opening[O.arrived] = count_people(call, id, opening)
+  opening[O.joined] = opening[O.arrived]
+  opening[O.drawn], opening[O.advanced_at] = 1, opens_at
+  record_opening(call, id, opening)
+  return true
+end
+
+-- The answer that says how far an opening's waiting room is.
+local function describe_opening(call, outcome, opening, number)
+  return {
+    outcome, call.seq, number, opening[O.joined], opening[O.arrived], opening[O.admitted_through], opening[O.rate],
+  }
+end

@@ -1,0 +1,114 @@
+-- set_opening: create an opening, or change it.
+--
+-- Item: {opening, version, paused, rate, beacon, terms}
+--   version   0: any (with terms: only create); else the version that is replaced
+--   paused    changes to an existing opening: 0 or 1, -1 keeps what is there
+--   rate      numbers admitted a minute, fixed by staff; 0: as the terms say again; -1 keeps what is there
+--   beacon    a value from outside; '' keeps what is there
+--   terms     0, or all of them: the fields of OT in order; of an existing opening commitment and seed are kept
+-- Outcomes, in order of precedence (each but the first: + version):
+--   unknown_opening    it does not exist, and no terms were given to create it
+--   exists             it already is as asked for
+--   exists_with_different_content  it exists with other terms, and should only be created; or another covers its moment
+--   version_mismatch   somebody changed it in the meantime
+--   too_late           the beacon was entered, or it has opened: beacon, moment and window for joining are fixed then
+--   opening_set        created or changed
+-- Example: {'p-1', 0, 1, -1, '', 0} -> {'opening_set', 2, 2}
+
+local function wanted_opening_terms(current, given)
+  if given == 0 then
+    return current[O.terms]
+  end
+  local terms = { unpack(given, 1, OPENING_TERMS) }
+  if current then
+    for field = OT.commitment, OT.sealed_seed do
+      terms[field] = current[O.terms][field]
+    end
+  end
+  return terms
+end
+
+local function wanted_opening(current, item)
+  local paused, rate, beacon, terms = item[3], item[4], item[5], wanted_opening_terms(current, item[6])
+  if not current then
+    return { terms, 1, math.max(paused, 0), beacon, 0, 0, 0, 0, rate > 0 and rate or terms[OT.rate], rate > 0 and 1 or 0,
+      0, '', 0 }
+  end
+  local wanted = { unpack(current, 1, O.lease_until) }
+  wanted[O.terms] = terms
+  if paused ~= -1 then
+    wanted[O.paused] = paused
+  end
+  if beacon ~= '' then
+    wanted[O.beacon] = beacon
+  end
+  if rate > 0 then
+    wanted[O.rate], wanted[O.rate_fixed] = rate, 1
+  elseif rate == 0 and current[O.rate_fixed] == 1 then
+    wanted[O.rate], wanted[O.rate_fixed] = terms[OT.rate], 0
+  elseif current[O.rate_fixed] == 0 and terms[OT.rate] ~= current[O.terms][OT.rate] then
+    wanted[O.rate] = terms[OT.rate]
+  end
+  return wanted
+end
+
+local function same_opening(wanted, current)
+  for field = O.version, OPENING_FIELDS do
+    if wanted[field] ~= current[field] then
+      return false
+    end
+  end
+  return same(wanted[O.terms], current[O.terms], OPENING_TERMS)
+end
+
+-- Earlier items of the batch are in memory, the others in the hash.
+local function is_moment_taken(call, id, opens_at)
+  for _, other in ipairs(redis.call('HKEYS', call.key.openings)) do
+    call.opening_ids[other] = true
+  end
+  for other in pairs(call.opening_ids) do
+    local opening = other ~= id and get_opening(call, other)
+    if opening and opening[O.terms][OT.opens_at] == opens_at then
+      return true
+    end
+  end
+  return false
+end
+
+local function is_fixed(call, wanted, current)
+  local before, after = current[O.terms], wanted[O.terms]
+  local has_opened = current[O.drawn] == 1 or before[OT.opens_at] <= call.now
+  if wanted[O.beacon] ~= current[O.beacon] and (has_opened or current[O.beacon] ~= '') then
+    return true
+  end
+  local is_moved = after[OT.opens_at] ~= before[OT.opens_at] or after[OT.joins_from] ~= before[OT.joins_from]
+  return has_opened and (is_moved or after[OT.waiting_room] ~= before[OT.waiting_room])
+end
+
+local function set_opening(call, item)
+  local id, version, terms = item[1], item[2], item[6]
+  local current = get_opening(call, id)
+  if not current and (terms == 0 or version ~= 0) then
+    return { 'unknown_opening', call.seq }
+  end
+  local wanted = wanted_opening(current, item)
+  if current and same_opening(wanted, current) then
+    return { 'exists', call.seq, current[O.version] }
+  end
+  local opens_at = wanted[O.terms][OT.opens_at]
+  local is_other_moment = not current or opens_at ~= current[O.terms][OT.opens_at]
+  if (current and terms ~= 0 and version == 0) or (is_other_moment and is_moment_taken(call, id, opens_at)) then
+    return { 'exists_with_different_content', call.seq, current and current[O.version] or 0 }
+  end
+  if current and version ~= 0 and version ~= current[O.version] then
+    return { 'version_mismatch', call.seq, current[O.version] }
+  end
+  if current and is_fixed(call, wanted, current) then
+    return { 'too_late', call.seq, current[O.version] }
+  end
+  wanted[O.version] = current and current[O.version] + 1 or 1
+  call.openings[id], call.opening_ids[id] = wanted, true
+  return { 'opening_set', record_opening(call, id, wanted), wanted[O.version] }
+end
+
+register('set_opening', set_opening, nil, { 'allow-oom' })
