@@ -1,0 +1,269 @@
+"""`reservasi opening`, and the openings that program files announce, against real servers."""
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reservasi.bootstrap import open_operations
+from reservasi.cli.main import app
+from reservasi.cli.output import run
+from reservasi.cli.up import DEMO_OPENING_AHEAD_MS, _load_demo
+from reservasi.errors import ReservasiError
+from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.model import Opening
+from reservasi.programs import read_program
+from reservasi.settings import load
+from reservasi.waiting_room import draw
+
+ROOT = Path(__file__).parents[2]
+SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
+WIB = dt.timezone(dt.timedelta(hours=7))
+
+
+def today() -> dt.date:
+    return dt.datetime.now(WIB).date()
+
+
+def at(days: int, hour: int = 14) -> str:
+    """A time so many days from today, in the program's own offset."""
+    return dt.datetime.combine(today() + dt.timedelta(days=days), dt.time(hour), WIB).isoformat()
+
+
+class Deployment:
+    def __init__(self, program: str, file: Path) -> None:
+        self.program = program
+        self.file = file
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    def ok(self, *words: str) -> Any:
+        done = self.call(*words, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def fails(self, *words: str, code: int = 1) -> str:
+        done = self.call(*words, "--json")
+        assert done.exit_code == code, done.output
+        if code == 2:
+            return done.output
+        if isinstance(done.exception, ReservasiError):  # which the command line prints as one line
+            return str(done.exception)
+        said: str = json.loads(done.stdout)["error"]
+        return said
+
+    def quotas(self) -> list[Any]:
+        found: list[Any] = self.ok("quota", "show", self.program)
+        return found
+
+    def openings(self) -> list[Any]:
+        found: list[Any] = self.ok("opening", "list", "--program", self.program)
+        return found
+
+    def create(self, *words: str, opens_at: str = "") -> Any:
+        return self.ok("opening", "create", self.program, "--opens-at", opens_at or at(1), *words)
+
+    def refused(self, *words: str, opens_at: str = "", code: int = 1) -> str:
+        return self.fails("opening", "create", self.program, "--opens-at", opens_at or at(1), *words, code=code)
+
+    def stored(self) -> list[Opening]:
+        async def work() -> list[Opening]:
+            async with open_operations(load()) as operations:
+                return (await OpeningWatch(operations.client, self.program).look()).openings
+
+        return run(work())
+
+
+@pytest.fixture
+def deployment(
+    valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Stores, and a program with quotas from today on for two weeks that are open; no service runs."""
+    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
+    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
+    file = data_dir / "program.toml"
+    file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
+    built = Deployment(program, file)
+    built.ok("db", "upgrade")
+    built.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=14)).isoformat(), "--open-now")
+    return built
+
+
+def test_an_opening_takes_the_quotas_that_are_meant(deployment: Deployment) -> None:
+    before = {quota["id"]: quota for quota in deployment.quotas()}
+    first = (today() + dt.timedelta(days=3)).isoformat()
+    made = deployment.create("--from", first, "--office", "kanim", "--channel", "online")
+    opens_at = dt.datetime.fromisoformat(at(1))
+    assert made["id"] == f"{deployment.program}-{opens_at:%Y%m%d-%H%M}"
+    assert made["state"] == "announced"
+    assert dt.datetime.fromisoformat(made["opens_at"]) == opens_at
+    assert dt.datetime.fromisoformat(made["joins_from"]) == opens_at - dt.timedelta(minutes=30)
+    assert dt.datetime.fromisoformat(made["ends_at"]) == opens_at + dt.timedelta(minutes=120)
+    assert (made["waiting_room"], made["proof_of_work"], made["adaptive"]) == (True, False, True)
+    assert (made["rate_per_min"], made["rate_max_per_min"]) == (600, 6000)
+    moved = 0
+    for quota in deployment.quotas():
+        meant = quota["date"] >= first and quota["office"] == "kanim" and quota["channel"] == "online"
+        moved += meant
+        assert quota["opens_at"] == (made["opens_at"] if meant else before[quota["id"]]["opens_at"]), quota["id"]
+    assert moved == made["moved"] == made["quotas"] > 0
+    assert deployment.ok("opening", "show", made["id"]) == {
+        name: value for name, value in made.items() if name not in ("moved", "left_out")
+    }
+    assert [each["id"] for each in deployment.openings()] == [made["id"]]
+
+
+def test_the_seed_is_committed_to_and_sealed(deployment: Deployment) -> None:
+    made = deployment.create()
+    (opening,) = deployment.stored()
+
+    async def unseal() -> bytes:
+        async with open_operations(load()) as operations:
+            return bytes.fromhex(operations.sealing.open(opening.id, opening.terms.sealed_seed).decode())
+
+    seed = run(unseal())
+    assert len(seed) == draw.SEED_BYTES
+    assert draw.commitment(seed) == opening.terms.commitment == made["commitment"]
+    shown = deployment.call("opening", "show", made["id"]).output
+    assert seed.hex() not in shown + json.dumps(made)
+    assert opening.terms.sealed_seed not in shown + json.dumps(made)
+
+
+def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None:
+    name = f"{deployment.program}-special"
+    made = deployment.create(
+        *("--id", name, "--joins-from", "now", "--ends-at", at(2), "--fixed", "--proof-of-work"),
+        *("--rate-per-min", "30", "--rate-max-per-min", "90"),
+    )
+    assert made["id"] == name
+    assert made["state"] == "joining"
+    assert dt.datetime.fromisoformat(made["ends_at"]) == dt.datetime.fromisoformat(at(2))
+    assert (made["adaptive"], made["proof_of_work"]) == (False, True)
+    assert (made["rate_per_min"], made["rate_max_per_min"]) == (30, 90)
+    plain = deployment.create("--no-waiting-room", opens_at=at(2))
+    assert (plain["waiting_room"], plain["state"]) == (False, "announced")
+    said = deployment.call("opening", "list").output
+    assert "joining" in said
+    assert "announced" in said
+
+
+def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deployment) -> None:
+    made = deployment.create("--office", "kanim")
+    before, openings = deployment.quotas(), deployment.openings()
+    other = f"{deployment.program}-other"
+    assert "lies in the past" in deployment.refused(opens_at=at(-1))
+    assert "lies in the past" in deployment.refused(opens_at="now")
+    assert "no quota of" in deployment.refused("--office", "nowhere", opens_at=at(2))
+    assert "close before it opens" in deployment.refused(opens_at=at(300))
+    assert "is an opening" in deployment.refused("--id", made["id"], opens_at=at(2))
+    assert f"{made['id']} opens at" in deployment.refused("--id", other)
+    assert "people would join only from" in deployment.refused("--joins-from", at(3), opens_at=at(2))
+    assert "it would end at" in deployment.refused("--ends-at", at(1), opens_at=at(2))
+    assert "beginning with" in deployment.refused("--id", "elsewhere", opens_at=at(2))
+    assert "must not be below" in deployment.refused("--rate-max-per-min", "5", opens_at=at(2))
+    assert "has no offset" in deployment.refused(opens_at="2030-01-01T14:00:00", code=2)
+    assert "is not a time" in deployment.refused(opens_at="soon", code=2)
+    assert "no program" in deployment.fails("opening", "create", "nowhere", "--opens-at", at(1))
+    assert deployment.quotas() == before
+    assert deployment.openings() == openings
+
+
+def test_quotas_that_close_before_it_opens_are_left_out(deployment: Deployment) -> None:
+    made = deployment.create(opens_at=at(7))
+    assert made["left_out"] > 0
+    for quota in deployment.quotas():
+        assert (quota["opens_at"] == made["opens_at"]) == (quota["closes_at"] > made["opens_at"])
+
+
+def test_an_interrupted_command_is_given_again(deployment: Deployment) -> None:
+    """Its quotas were moved already: the opening follows."""
+    opens_at = at(1)
+    quota = deployment.quotas()[-1]["id"]
+    deployment.ok("quota", "set", quota, "--opens-at", opens_at)
+    made = deployment.create(opens_at=opens_at)
+    assert made["moved"] == made["quotas"] - 1
+
+
+def test_staff_lead_a_waiting_room(deployment: Deployment) -> None:
+    name = deployment.create()["id"]
+    assert deployment.ok("opening", "pause", name)["paused"]
+    assert deployment.ok("opening", "pause", name)["paused"]
+    assert not deployment.ok("opening", "resume", name)["paused"]
+    fixed = deployment.ok("opening", "rate", name, "45")
+    assert (fixed["rate_per_min"], fixed["adaptive"]) == (45, False)
+    adaptive = deployment.ok("opening", "rate", name, "0")
+    assert (adaptive["rate_per_min"], adaptive["adaptive"]) == (600, True)
+    assert deployment.ok("opening", "beacon", name, "lottery 4711")["beacon"] == "lottery 4711"
+    assert deployment.ok("opening", "beacon", name, "lottery 4711")["beacon"] == "lottery 4711"
+    assert "is fixed" in deployment.fails("opening", "beacon", name, "lottery 4712")
+    assert "printable" in deployment.fails("opening", "beacon", name, "a\nb", code=2)
+    deployment.fails("opening", "rate", name, "-5", code=2)
+
+
+@pytest.mark.parametrize("words", [("show",), ("pause",), ("resume",), ("beacon", "x"), ("rate", "5")])
+def test_an_unknown_opening_is_said_so(deployment: Deployment, words: tuple[str, ...]) -> None:
+    command, *rest = words
+    for name in (f"{deployment.program}-nothing", "nowhere-20261204-1400"):
+        assert f"there is no opening {name}" in deployment.fails("opening", command, name, *rest)
+
+
+def test_an_import_creates_the_openings_that_a_file_announces(deployment: Deployment) -> None:
+    deployment.file.write_text(
+        deployment.file.read_text().replace(
+            'time = "14:00"\n',
+            'time = "14:00"\nwaiting_room = { joins_before_min = 45, rate_per_min = 60, adaptive = false }\n',
+            1,
+        )
+    )
+    # Quotas of the third and fourth week from now open on the Fridays of the second and third.
+    days = (
+        "--from",
+        (today() + dt.timedelta(days=15)).isoformat(),
+        "--to",
+        (today() + dt.timedelta(days=28)).isoformat(),
+    )
+    done = deployment.ok("program", "import", str(deployment.file), *days)
+    found = deployment.openings()
+    assert done["openings"] == [each["id"] for each in found]
+    moments = {quota["opens_at"] for quota in deployment.quotas() if quota["opens_at"]}
+    assert [each["opens_at"] for each in found] == sorted(moments)
+    assert 2 <= len(found) <= 3
+    for each in found:
+        opens_at = dt.datetime.fromisoformat(each["opens_at"]).astimezone(WIB)
+        assert each["id"] == f"{deployment.program}-{opens_at:%Y%m%d}-1400"
+        assert dt.datetime.fromisoformat(each["joins_from"]) == opens_at - dt.timedelta(minutes=45)
+        assert (each["rate_per_min"], each["adaptive"], each["quotas"] > 0) == (60, False, True)
+    stored = deployment.stored()
+    again = deployment.ok("program", "import", str(deployment.file), *days)
+    assert (again["openings"], again["created"]) == ([], 0)
+    assert deployment.stored() == stored
+
+
+def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
+    program = read_program(deployment.file)
+    assert program.demo
+
+    def load_demo() -> None:
+        async def work() -> None:
+            async with open_operations(load()) as operations:
+                assert await _load_demo(operations, [program], quiet=True) == []
+
+        run(work())
+
+    load_demo()
+    (made,) = deployment.openings()
+    assert made["state"] == "joining"
+    opens_at = dt.datetime.fromisoformat(made["opens_at"])
+    assert opens_at - dt.datetime.fromisoformat(made["joins_from"]) == dt.timedelta(milliseconds=DEMO_OPENING_AHEAD_MS)
+    assert dt.datetime.fromisoformat(made["ends_at"]) - opens_at == dt.timedelta(minutes=60)
+    quotas = deployment.quotas()
+    last = max(quota["date"] for quota in quotas)
+    assert {quota["date"] for quota in quotas if quota["opens_at"]} == {last}
+    assert made["quotas"] == sum(quota["date"] == last for quota in quotas)
+    load_demo()
+    assert deployment.openings() == [made]
