@@ -282,7 +282,7 @@ class GroupCommit:
         for queue in self._queues.values():
             kept = 0  # for those behind
             if queue is self._claims_waiting and self._joins_waiting:
-                kept = _share(most - len(batch), len(self._joins_waiting), len(queue))
+                kept = _share_of_joins(most - len(batch), queue, self._joins_waiting)
             while queue and len(batch) < most - kept:
                 waiting = queue.popleft()
                 self._queued -= 1
@@ -337,9 +337,12 @@ class GroupCommit:
             _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
 
 
-def _share(room: int, mine: int, others: int) -> int:
-    """How much of what is left of a batch is kept for those who come last: as many as they are among the rest."""
-    return min(mine, -(-room * mine // (mine + others)))
+def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Submitted]) -> int:
+    """What of the rest of a batch is kept for joins: as many as they are among all, and neither kind gets nothing."""
+    if room < 2:
+        return room if not claims or joins[0].since < claims[0].since else 0
+    share = room * len(joins) // (len(joins) + len(claims))
+    return min(max(share, 1), len(joins), room - 1 if claims else room)
 
 
 def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:

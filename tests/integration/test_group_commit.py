@@ -1,6 +1,7 @@
 """Concurrent commands share batches; limits, deadlines, lost replies and dead servers each get a definite end."""
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,8 +14,18 @@ from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overl
 from reservasi.ledger import group_commit, wire
 from reservasi.ledger.group_commit import PRIORITY
 from reservasi.ledger.wire import COMMAND_NAMES
-from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Outcome, Release, SetQuota
-from tests.ledgers import QUOTA, Ledger, claim, eventually, function_calls, open_group, open_ledger, quota_set
+from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Join, Outcome, Release, SetOpening, SetQuota
+from tests.ledgers import (
+    QUOTA,
+    Ledger,
+    claim,
+    eventually,
+    function_calls,
+    open_group,
+    open_ledger,
+    opening_set,
+    quota_set,
+)
 from tests.proxy import Proxy, open_proxy
 
 
@@ -391,3 +402,75 @@ async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
             while not group.admits_claims:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
         assert (await group.submit(claim())).outcome is Outcome.HELD
+
+
+async def test_joins_and_claims_share_a_batch_by_how_many_they_are(ledger: Ledger, proxy: Proxy) -> None:
+    await ledger.one(opening_set())
+    told: list[str] = []
+
+    async def ask(command: Claim | Join) -> None:
+        await group.submit(command)
+        told.append(type(command).__name__)
+
+    async with open_group(proxy.url, ledger.program, batch_items_max=40) as group:
+        await group.submit(claim())
+        calls = proxy.calls
+        proxy.held.clear()
+        in_flight = asyncio.create_task(group.submit(claim()))
+        await _sent_after(proxy, calls)
+        # Far more claims than a batch has room for, and one join for every three of them.
+        commands = [Join(opening="p-1", ticket_id=f"t{at}") if at % 4 == 3 else claim() for at in range(160)]
+        tasks = [asyncio.create_task(ask(command)) for command in commands]
+        await asyncio.sleep(0)
+        proxy.held.set()
+        await asyncio.gather(in_flight, *tasks)
+    first, rest = told[:40], told[40:80]
+    assert [part.count("Join") for part in (first, rest)] == [10, 10]
+
+
+async def test_a_few_are_not_kept_waiting_by_many(ledger: Ledger, proxy: Proxy) -> None:
+    await ledger.one(opening_set())
+    async with open_group(proxy.url, ledger.program, batch_items_max=10) as group:
+        await group.submit(claim())
+        for many, few in ((claim, _join), (_join, claim)):
+            calls = proxy.calls
+            proxy.held.clear()
+            in_flight = asyncio.create_task(group.submit(claim()))
+            await _sent_after(proxy, calls)
+            crowd = [asyncio.create_task(group.submit(many())) for _ in range(100)]
+            await asyncio.sleep(0)
+            one = asyncio.create_task(group.submit(few()))
+            await asyncio.sleep(0)
+            proxy.held.set()
+            await one
+            assert sum(task.done() for task in crowd) < 20
+            await asyncio.gather(in_flight, *crowd)
+
+
+def _join() -> Join:
+    return Join(opening="p-1", ticket_id=f"t{next(_numbers)}")
+
+
+_numbers = itertools.count()
+
+
+async def test_joins_are_refused_like_claims_and_staff_is_not(ledger: Ledger, proxy: Proxy) -> None:
+    await ledger.one(opening_set())
+    async with open_group(proxy.url, ledger.program, batch_items_max=5, queue_items_max=10) as group:
+        await group.submit(_join())
+        calls = proxy.calls
+        proxy.held.clear()
+        in_flight = [asyncio.create_task(group.submit(_join())) for _ in range(5)]
+        await _sent_after(proxy, calls)
+        queued = [asyncio.create_task(group.submit(_join() if at % 2 else claim())) for at in range(9)]
+        await asyncio.sleep(0)
+        assert group.admits_claims
+        queued.append(asyncio.create_task(group.submit(SetOpening(opening="p-1", paused=True))))
+        await asyncio.sleep(0)
+        for refused in (_join(), claim()):
+            with pytest.raises(Overloaded):
+                await group.submit(refused)
+        proxy.held.set()
+        answers = await asyncio.gather(*in_flight, *queued)
+    assert [answer.outcome for answer in answers[:5]] == [Outcome.JOINED] * 5
+    assert answers[-1].outcome is Outcome.OPENING_SET
