@@ -64,6 +64,7 @@ class Callers:
 
     service: Service
     quotas: list[str]
+    first: int = 0  # number of the first person, so that no two tests send the same ones
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     held: list[dict[str, Any]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Callers:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        works = [(self._claim, number) for number in range(CLAIMERS)] + [(self._read, 0)] * READERS
+        works = [(self._claim, self.first + number) for number in range(CLAIMERS)] + [(self._read, 0)] * READERS
         threads = [threading.Thread(target=self._go_on, args=work) for work in works]
         for thread in threads:
             thread.start()
@@ -154,6 +155,19 @@ def is_another(service: Service, worker: list[int]) -> bool | None:
 
 def assert_all_kept(service: Service, callers: Callers) -> None:
     """Each reservation that was promised is there, each counts once, and ledger and records tell the same."""
+    found = read_back(service, callers)
+    assert found.keys() <= {(200, "held"), (200, "confirmed")}
+    assert found[200, "confirmed"] >= callers.answers["confirm", 200] + callers.answers["confirm", 202]
+    taken = Counter(held["quota"] for held in callers.held)
+    unseen = "the fronts do not show what was taken"
+    wait_for(lambda: shown_taken(service) == taken or None, WAIT_S, unseen)
+    (finding,) = asyncio.run(check(service.redis_url, service.postgres_dsn))
+    assert finding.violations == ()
+    assert (finding.held, finding.confirmed) == (found[200, "held"], found[200, "confirmed"])
+
+
+def read_back(service: Service, callers: Callers) -> Counter[tuple[int, str]]:
+    """How many of the promised reservations are read with which answer and in which state."""
 
     def states(part: list[dict[str, Any]]) -> list[tuple[int, str]]:
         connection = Connection(service.url)
@@ -163,15 +177,7 @@ def assert_all_kept(service: Service, callers: Callers) -> None:
 
     with ThreadPoolExecutor(CLAIMERS) as readers:
         parts = [callers.held[number::CLAIMERS] for number in range(CLAIMERS)]
-        found = Counter(state for part in readers.map(states, parts) for state in part)
-    assert found.keys() <= {(200, "held"), (200, "confirmed")}
-    assert found[200, "confirmed"] >= callers.answers["confirm", 200] + callers.answers["confirm", 202]
-    taken = Counter(held["quota"] for held in callers.held)
-    unseen = "the fronts do not show what was taken"
-    wait_for(lambda: shown_taken(service) == taken or None, WAIT_S, unseen)
-    (finding,) = asyncio.run(check(service.redis_url, service.postgres_dsn))
-    assert finding.violations == ()
-    assert (finding.held, finding.confirmed) == (found[200, "held"], found[200, "confirmed"])
+        return Counter(state for part in readers.map(states, parts) for state in part)
 
 
 def shown_taken(service: Service) -> Counter[str]:
@@ -249,14 +255,20 @@ def metrics_dir(service: Service) -> Path:
     return service.data_dir / "metrics"
 
 
-def test_a_killed_front_is_replaced_and_the_other_one_goes_on(service: Service) -> None:
-    killed, successor = service.kill_and_wait(Part.FRONT)
-    assert killed != successor
-    for _ in range(20):  # a connection that the dead one had is gone, so each call has its own
-        connection = Connection(service.url)
-        assert connection.call("GET", AVAILABILITY)[0] == 200
-        connection.close()
+def test_a_killed_front_is_replaced_and_the_calls_go_on(service: Service) -> None:
+    callers = Callers(service, [quota["id"] for quota in service.get(AVAILABILITY)["quotas"]], first=1_000_000)
+    with callers.calling():
+        for _ in range(2):
+            wait_for_more(callers)
+            killed, successor = service.kill_and_wait(Part.FRONT)
+            assert killed != successor
+        wait_for_more(callers)
     wait_for(lambda: len(service.pids(Part.FRONT)) == FRONTS or None, WAIT_S, "the killed front is missed")
+    assert len(callers.faults) <= 2 * (CLAIMERS + READERS)  # connections that a dead front had
+    assert {status for _, status in callers.answers} <= {200, 201, 202, 409, 503}
+    assert read_back(service, callers).keys() <= {(200, "held"), (200, "confirmed")}
+    (finding,) = asyncio.run(check(service.redis_url, service.postgres_dsn))
+    assert finding.violations == ()
 
 
 def wait_for_more(callers: Callers) -> None:
