@@ -1,13 +1,15 @@
 """An availability view of one program, as a front has it, and the wait until it has caught up."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+
+import msgspec
 
 from reservasi.availability import Availability
 from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
-from reservasi.model import Quota
+from reservasi.model import Opening, Quota
 from tests.ledgers import Ledger, eventually
 
 
@@ -30,12 +32,19 @@ async def open_view(url: str, program: str, *, stale_ms: int = 1000) -> AsyncIte
         await client.aclose()
 
 
+def _public(openings: Iterable[Opening]) -> dict[str, Opening]:
+    """Openings without the moment up to which the mark was reckoned: no event tells when that alone goes on."""
+    return {opening.id: msgspec.structs.replace(opening, advanced_at_ms=0) for opening in openings}
+
+
 async def caught_up(view: Availability, ledger: Ledger) -> None:
     """Wait until the view shows what the ledger has now."""
-    expected = {quota.id: quota for quota in (await ledger.snapshot()).quotas}
+    snapshot = await ledger.snapshot()
+    quotas, openings = {quota.id: quota for quota in snapshot.quotas}, _public(snapshot.openings)
 
     async def same() -> bool:
-        return view.ready and {quota.id: quota for quota in view.select(ledger.program)} == expected
+        shown = {quota.id: quota for quota in view.select(ledger.program)}
+        return view.ready and shown == quotas and _public(view.openings(ledger.program)) == openings
 
     await eventually(same)
 

@@ -9,8 +9,8 @@ import pytest
 from reservasi.availability import Availability
 from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
-from reservasi.model import Cancel, Command, Confirm, Find, Outcome, Release, SetQuota, Sweep
-from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, quota_set
+from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Outcome, Release, SetOpening, SetQuota, Sweep
+from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, opening_set, opening_terms, quota_set
 from tests.proxy import Proxy, open_proxy
 from tests.views import caught_up, open_view, says_sold_out
 
@@ -266,3 +266,41 @@ async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> No
     assert len(selected) == 7
     assert view.select(ledger.program, first="2026-12-02") == []
     assert (await ledger.one(Find(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
+
+
+async def test_openings_are_followed_from_a_snapshot_and_from_events(ledger: Ledger, view: Availability) -> None:
+    first, second, moved = 4_000_000_000_000, 3_900_000_000_000, 3_950_000_000_000
+    await ledger.run(
+        quota_set(_quota(ledger), opens_at_ms=first), quota_set(_quota(ledger, 1), opens_at_ms=second), opening_set()
+    )
+    await _follows(view, ledger)
+    version = view.version
+    await ledger.run(
+        opening_set("p-2", opens_at_ms=second),
+        SetOpening(opening="p-1", paused=True),
+        Join(opening="p-2", ticket_id="t"),
+        Admit(opening="p-2", controller="c", lease_ms=1000),
+        SetOpening(opening="p-2", terms=opening_terms(opens_at_ms=moved), version=1),
+        opening_set("p-3", opens_at_ms=second),
+    )
+    await caught_up(view, ledger)
+    async with open_view(ledger.url, ledger.program) as fresh:
+        for seen in (view, fresh):
+            await _follows(seen, ledger)
+            assert [opening.id for opening in seen.openings(ledger.program)] == ["p-3", "p-2", "p-1"]
+            assert seen.openings(ledger.program) == sorted(
+                (await ledger.snapshot()).openings, key=lambda opening: opening.terms.opens_at_ms
+            )
+            found = [seen.opening_of(quota) for quota in seen.select(ledger.program)]
+            assert [opening.id for opening in found if opening] == ["p-1", "p-3"]
+            assert seen.program_of_opening("p-2") == ledger.program
+            assert (seen.opening("p-none"), seen.program_of_opening("p-none"), seen.openings("none")) == (
+                None,
+                None,
+                [],
+            )
+            known = seen.opening("p-2")
+            assert known is not None
+            assert (known.joined, known.version, known.terms.opens_at_ms) == (1, 2, moved)
+    assert {opening.id for opening in view.openings_changed_since(version)} == {"p-1", "p-2", "p-3"}
+    assert view.openings_changed_since(view.version) == []
