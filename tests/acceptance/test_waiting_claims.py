@@ -1,0 +1,195 @@
+"""Claims of a quota with a waiting room: who may, when, and what everybody else is told."""
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Stack
+from tests.acceptance.waiting import create_room
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SOON_MS = 1500  # time enough for a few people to join
+
+
+async def test_only_numbers_up_to_the_mark_may_claim(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=SOON_MS)
+    people = [stack.applicant() for _ in range(8)]
+    tickets = [await room.joined(person) for person in people]
+    assert all("number" not in ticket for ticket in tickets)
+    queue = await room.opened()
+    assert queue["joined"] == len(people)
+    numbers = [room.number(queue, ticket) for ticket in tickets]
+    held = []
+    for person, ticket, number in zip(people, tickets, numbers, strict=True):
+        reply = await room.claim(person, ticket["ticket"])
+        if number <= queue["admitted_through"]:
+            assert reply.status == 201, reply.text
+            held.append(ticket)
+            continue
+        problem = reply.is_problem("not-admitted", 403)
+        assert (problem["number"], problem["opening"]) == (number, room.id)
+        assert problem["admitted_through"] < number
+    assert len(held) < len(people)
+    assert (await room.admit_all())["state"] == "open"
+    for person, ticket in zip(people, tickets, strict=True):
+        if ticket not in held:
+            assert (await room.claim(person, ticket["ticket"])).status == 201
+
+
+async def test_a_ticket_is_required_and_every_other_one_is_told_why_not(stack: Stack) -> None:
+    room, other = await create_room(stack, opens_in_ms=SOON_MS), await create_room(stack)
+    person, stranger = stack.applicant(), stack.applicant()
+    ticket = await room.joined(person)
+    elsewhere = await other.joined(person)
+    await room.opened()
+    await room.admit_all()
+    head, payload, signature = ticket["ticket"].split(".")
+    flipped = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
+    reasons = [
+        (None, "ticket-missing"),
+        ("", "ticket-missing"),
+        ("nonsense", "ticket-invalid"),
+        ("é" * 10, "ticket-invalid"),
+        (f"{head}.{payload}.{flipped}", "ticket-invalid"),
+        (f"{head}.{payload}.", "ticket-invalid"),
+        (f"{head}.{payload[:-2]}AA.{signature}", "ticket-invalid"),
+        ("eyJhbGciOiJub25lIn0." + payload + ".", "ticket-invalid"),
+        (elsewhere["ticket"], "ticket-for-other-opening"),
+    ]
+    for text, reason in reasons:
+        problem = (await room.claim(person, text)).is_problem("waiting-room-required", 403)
+        assert (problem["reason"], problem["opening"]) == (reason, room.id)
+    problem = (await room.claim(stranger, ticket["ticket"])).is_problem("waiting-room-required", 403)
+    assert problem["reason"] == "ticket-for-other-person"
+    assert (await room.claim(person, ticket["ticket"])).status == 201
+
+
+async def test_before_the_opening_it_is_not_open_whatever_ticket_is_shown(stack: Stack) -> None:
+    room = await create_room(stack)
+    person = stack.applicant()
+    ticket = await room.joined(person)
+    for text in (None, ticket["ticket"], "nonsense"):
+        problem = (await room.claim(person, text)).is_problem("not-open", 409)
+        assert problem["opens_at"] == (await room.queue())["opens_at"]
+        assert 1 <= len(problem["next_openings"]) <= 3
+        assert all(each["opens_at"] for each in problem["next_openings"])
+
+
+async def test_a_front_whose_clock_is_slow_lets_nobody_in_without_a_ticket(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await create_room(stack, opens_in_ms=200)
+    await room.joined(stack.applicant())
+    await room.opened()
+    availability = stack.front.availability
+    true_ms = availability.now_ms
+    # Here it is still before the opening, while the ledger would sell.
+    monkeypatch.setattr(availability, "now_ms", lambda program="": true_ms(program) - 60_000)
+    (await room.claim(stack.applicant())).is_problem("not-open", 409)
+    assert (await stack.seen(room.quota, lambda _: True)).counts.held == 0
+
+
+async def test_sold_out_is_said_to_everybody_at_once(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=SOON_MS, capacity=1)
+    people = [stack.applicant() for _ in range(6)]
+    tickets = [await room.joined(person) for person in people]
+    queue = await room.opened()
+    await room.admit_all()
+    assert (await room.claim(people[0], tickets[0]["ticket"])).status == 201
+    await stack.seen(room.quota, lambda quota: quota.counts.held == 1)
+    await room.until(lambda queue: queue["state"] == "sold_out")
+    for person, text in ((people[1], tickets[1]["ticket"]), (people[2], None), (people[3], "nonsense")):
+        problem = (await room.claim(person, text)).is_problem("sold-out", 409)
+        assert isinstance(problem["alternatives"], list)
+        assert isinstance(problem["next_openings"], list)
+    problem = (await room.join(stack.applicant())).is_problem("sold-out", 409)
+    assert problem["opening"] == room.id
+    assert queue["joined"] == len(people)
+
+
+async def test_sold_out_wins_over_a_number_beyond_the_mark(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=SOON_MS, capacity=0)
+    people = [stack.applicant() for _ in range(6)]
+    tickets = [await room.joined(person) for person in people]
+    queue = await room.opened()
+    late = max(range(6), key=lambda at: room.number(queue, tickets[at]))
+    assert room.number(queue, tickets[late]) > queue["admitted_through"]
+    (await room.claim(people[late], tickets[late]["ticket"])).is_problem("sold-out", 409)
+
+
+async def test_after_the_end_nobody_needs_a_ticket_and_an_old_one_is_refused(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=300, lasts_ms=1700)
+    person = stack.applicant()
+    ticket = await room.joined(person)
+    (await room.opened())
+    await room.until(lambda queue: queue["state"] == "ended")
+    problem = (await room.claim(person, ticket["ticket"])).is_problem("waiting-room-required", 403)
+    assert problem["reason"] == "ticket-expired"
+    assert (await room.claim(person)).status == 201
+    (await room.join(stack.applicant())).is_problem("joining-closed", 410)
+
+
+async def test_a_replay_gets_its_first_answer_also_when_the_ticket_has_expired(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=300, lasts_ms=2700)
+    person = stack.applicant()
+    ticket = await room.joined(person)
+    await room.opened()
+    first = await room.claim(person, ticket["ticket"], "again")
+    assert first.status == 201, first.text
+    await room.until(lambda queue: queue["state"] == "ended")
+    again = await room.claim(person, ticket["ticket"], "again")
+    assert (again.status, again.json) == (201, first.json)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    problem = (await room.claim(person, ticket["ticket"], "another")).is_problem("waiting-room-required", 403)
+    assert problem["reason"] == "ticket-expired"
+
+
+async def test_one_ticket_admits_the_group_of_its_person(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=SOON_MS)
+    people = [stack.applicant(), stack.applicant()]
+    ticket = await room.joined(people[1])
+    await room.opened()
+    body = {"quota": room.quota, "applicants": people, "ticket": ticket["ticket"]}
+    assert (await stack.claim(body)).json["places"] == 2
+
+
+async def test_without_a_waiting_room_no_ticket_is_needed(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=100, waiting_room=False)
+    (await room.join(stack.applicant())).is_problem("no-waiting-room", 409)
+    await room.until(lambda queue: queue["state"] == "open")
+
+    async def held() -> bool:
+        return (await room.claim(stack.applicant())).status == 201
+
+    await stack.eventually(held)
+    assert "seed" not in await room.queue()
+
+
+async def test_pausing_and_another_rate_hold_the_mark_and_move_it(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=300)
+    for _ in range(5):
+        await room.joined(stack.applicant())
+    await room.opened()
+    path = f"/v1/staff/openings/{room.id}/admission"
+    reply = await stack.staff("PUT", path, json={"paused": True})
+    assert (reply.status, reply.json["paused"]) == (200, True)
+    await room.until(lambda queue: queue["state"] == "paused")
+    reply = await stack.staff("PUT", path, json={"rate_per_min": 1_000_000})
+    assert reply.json["rate_fixed"]
+    before = await room.queue()
+    await room.joined(stack.applicant())
+    queue = await room.until(lambda queue: queue["arrived"] > before["arrived"])  # the controller had its turn
+    assert queue["admitted_through"] == before["admitted_through"] == 0
+    assert (await stack.staff("PUT", path, json={"paused": False})).json["paused"] is False
+    queue = await room.until(lambda queue: queue["admitted_through"] >= queue["arrived"])
+    assert queue["state"] == "open"
+
+
+@pytest.mark.parametrize("body", [{}, {"paused": 1}, {"rate_per_min": -1}, {"what": 1}, [], {"rate_per_min": True}])
+async def test_a_wrong_change_of_admission_is_refused(stack: Stack, body: Any) -> None:
+    room = await create_room(stack)
+    path = f"/v1/staff/openings/{room.id}/admission"
+    (await stack.staff("PUT", path, json=body)).is_problem("invalid-request", 422)
+    (await stack.staff("PUT", path, stack.viewer_key, json={"paused": True})).is_problem("role-not-allowed", 403)
+    (await stack.request("PUT", path, json={"paused": True})).is_problem("api-key-required", 401)

@@ -1,0 +1,127 @@
+"""Openings with a waiting room, for tests: created a moment ahead, joined, opened, and let through."""
+
+import itertools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from reservasi.model import Opening, Outcome, SetOpening
+from reservasi.programs import WaitingRoom as Policy
+from reservasi.waiting_room import draw
+from reservasi.waiting_room.creation import new_terms
+from tests.acceptance.conftest import Reply, Stack, eventually
+
+HOUR_MS = 3_600_000
+AT_ONCE = 1_000_000  # a rate at which everybody is admitted with the controller's next call
+_distinct_ms = itertools.count()  # no two openings of the program at one moment
+
+
+async def now_ms(stack: Stack) -> int:
+    """The ledger's clock."""
+    seconds, microseconds = await stack.worker.client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+@dataclass
+class Room:
+    """One opening with a waiting room and one quota."""
+
+    stack: Stack
+    id: str
+    quota: str
+    opens_at_ms: int
+
+    @property
+    def opening(self) -> Opening:
+        """As the front's view has it."""
+        found = self.stack.front.availability.opening(self.id)
+        assert found is not None
+        return found
+
+    async def join(self, applicant: dict[str, Any], **options: Any) -> Reply:
+        body = {"nik": applicant["nik"], "birth_date": applicant["birth_date"], **options}
+        return await self.stack.request("POST", f"/v1/openings/{self.id}/tickets", json=body)
+
+    async def joined(self, applicant: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a join that gave a ticket."""
+        reply = await self.join(applicant)
+        assert reply.status == 201, reply.text
+        ticket: dict[str, Any] = reply.json
+        return ticket
+
+    async def queue(self) -> dict[str, Any]:
+        reply = await self.stack.request("GET", f"/v1/openings/{self.id}/queue")
+        assert reply.status == 200, reply.text
+        document: dict[str, Any] = reply.json
+        return document
+
+    async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The queue once it fulfils the condition."""
+        seen: dict[str, Any] = {}
+
+        async def fulfilled() -> bool:
+            seen.update(await self.queue())
+            return bool(condition(seen))
+
+        await eventually(fulfilled)
+        return seen
+
+    async def opened(self) -> dict[str, Any]:
+        """The queue once the numbers are drawn."""
+        return await self.until(lambda queue: "seed" in queue)
+
+    async def set(self, **changes: Any) -> None:
+        """What staff may change."""
+        command = SetOpening(opening=self.id, **changes)
+        answer = await self.stack.front.waiting_room.set_opening(self.stack.program, command)
+        assert answer.outcome in (Outcome.OPENING_SET, Outcome.EXISTS)
+
+    async def admit_all(self) -> dict[str, Any]:
+        """The queue once everybody who joined may claim."""
+        await self.set(rate_per_min=AT_ONCE)
+        return await self.until(lambda queue: queue["admitted_through"] >= queue["arrived"] > 0)
+
+    async def claim(self, applicant: dict[str, Any], ticket: str | None = None, key: str | None = None) -> Reply:
+        body = {"quota": self.quota, "applicants": [applicant]}
+        return await self.stack.claim(body if ticket is None else {**body, "ticket": ticket}, key)
+
+    def number(self, queue: dict[str, Any], ticket: dict[str, Any]) -> int:
+        """A ticket's number, from public data."""
+        seed = bytes.fromhex(queue["seed"])
+        assert draw.commitment(seed) == queue["commitment"]
+        return draw.number(seed, ticket["ticket_id"], queue.get("beacon", ""), queue["joined"])
+
+
+async def create_room(
+    stack: Stack,
+    *,
+    opens_in_ms: int = HOUR_MS,
+    joins_before_ms: int = 24 * HOUR_MS,
+    lasts_ms: int = HOUR_MS,
+    waiting_room: bool = True,
+    proof_of_work: bool = False,
+    rate_per_min: int = 1,
+    **quota: Any,
+) -> Room:
+    """An opening ahead and its quota. At the rate of one a minute only number 0 is admitted in any test's time."""
+    opens_at_ms = await now_ms(stack) // 1000 * 1000 + opens_in_ms + next(_distinct_ms)
+    name = f"{stack.program}-{secrets.token_hex(6)}"
+    policy = Policy(rate_per_min=rate_per_min, rate_max_per_min=AT_ONCE, adaptive=False, proof_of_work=proof_of_work)
+    terms = new_terms(
+        stack.front.waiting_room.sealing,
+        name,
+        opens_at_ms,
+        policy if waiting_room else None,
+        joins_from_ms=opens_at_ms - joins_before_ms,
+        ends_at_ms=opens_at_ms + lasts_ms,
+    )
+    answer = await stack.front.waiting_room.set_opening(stack.program, SetOpening(opening=name, terms=terms))
+    assert answer.outcome is Outcome.OPENING_SET
+    quota_id = await stack.quota(opens_at_ms=opens_at_ms, **quota)
+
+    async def shown() -> bool:
+        return stack.front.availability.opening(name) is not None
+
+    await stack.eventually(shown)
+    return Room(stack, name, quota_id, opens_at_ms)
