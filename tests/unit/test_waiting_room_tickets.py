@@ -75,6 +75,9 @@ def test_any_jose_library_reads_it(token: str) -> None:
     assert found.headers() == HEADER
     assert json.loads(found.payload) == CLAIMS
     assert signed(HEADER, CLAIMS) == token
+    assert token.endswith(".DAMKvW8dKsmjt7bKQ14qUut7C480FkM4Na28vtGllTc"), (
+        "a change here spoils the tickets that people hold"
+    )
 
 
 def test_it_is_good_until_its_opening_ends(tickets: Tickets, token: str) -> None:
