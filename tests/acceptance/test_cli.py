@@ -145,7 +145,7 @@ class Deployment:
 def test_the_schema_is_checked_and_upgraded(deployment: Deployment) -> None:
     before = deployment.call("db", "check", "--json")
     assert before.exit_code == 1
-    assert json.loads(before.stdout) == {"schema": "", "wanted": "0001", "up_to_date": False}
+    assert json.loads(before.stdout) == {"schema": "", "wanted": "0002", "up_to_date": False}
     assert deployment.ok("db", "upgrade")["up_to_date"]
     assert deployment.ok("db", "check")["up_to_date"]
 
@@ -154,10 +154,11 @@ def test_an_import_creates_quotas_once_and_says_so(deployment: Deployment) -> No
     deployment.ok("db", "upgrade")
     expected = {"program": deployment.program, "first": "2026-11-30", "last": "2026-12-04"}
     first = deployment.ok("program", "import", str(deployment.file), *WEEK)
+    del first["openings"]  # as many as lie ahead; test_cli_openings.py tries them
     assert first == {**expected, "created": first["total"], "unchanged": 0, "kept": 0, "total": first["total"]}
     assert first["total"] > 500
     again = deployment.ok("program", "import", str(deployment.file), *WEEK)
-    assert again == {**first, "created": 0, "unchanged": first["total"]}
+    assert again == {**first, "created": 0, "unchanged": first["total"], "openings": []}
 
 
 def test_an_import_leaves_alone_what_staff_changed(deployment: Deployment) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -213,13 +214,10 @@ def test_an_unknown_opening_is_said_so(deployment: Deployment, words: tuple[str,
 
 
 def test_an_import_creates_the_openings_that_a_file_announces(deployment: Deployment) -> None:
-    deployment.file.write_text(
-        deployment.file.read_text().replace(
-            'time = "14:00"\n',
-            'time = "14:00"\nwaiting_room = { joins_before_min = 45, rate_per_min = 60, adaptive = false }\n',
-            1,
-        )
-    )
+    room = "waiting_room = { joins_before_min = 45, rate_per_min = 60, adaptive = false }"
+    text, count = re.subn(r"^waiting_room = .*$", room, deployment.file.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    deployment.file.write_text(text)
     # Quotas of the third and fourth week from now open on the Fridays of the second and third.
     days = (
         "--from",
