@@ -16,9 +16,10 @@
 local function prepare_claims(call)
   local reservations, quotas, persons = {}, {}, {}
   for index, item in ipairs(call.items) do
+    local of_item = item[5]
     reservations[index], quotas[index] = item[1], item[2]
-    for _, person in ipairs(item[5]) do
-      persons[#persons + 1] = person
+    for at = 1, #of_item do
+      persons[#persons + 1] = of_item[at]
     end
   end
   preload(call.reservations, call.key.reservations, reservations)
@@ -61,25 +62,20 @@ local function has_room(call, quota_id, quota, places)
   return remaining_of(quota) >= places
 end
 
-local function append(list, field, value)
-  local count = #list
-  list[count + 1], list[count + 2] = field, value
-end
-
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   local number, deadline = quota[Q.number], call.now + quota[Q.terms][T.hold]
   local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
-  local reservation = { HELD, number, fingerprint, deadline, seq, 0, '', persons[1] }
-  for index = 2, #persons do
-    reservation[#reservation + 1] = persons[index]
-  end
-  for _, person in ipairs(persons) do
+  local held = call.held_persons
+  for index = 1, #persons do
+    local person, count = persons[index], #held
     call.persons[person] = id
-    append(call.held_persons, person, id)
+    held[count + 1], held[count + 2] = person, id
   end
-  local packed = cmsgpack.pack(reservation)
+  local packed = cmsgpack.pack({ HELD, number, fingerprint, deadline, seq, 0, '', unpack(persons) })
   call.reservations[id] = packed
-  append(call.held_reservations, id, packed)
+  held = call.held_reservations
+  local count = #held
+  held[count + 1], held[count + 2] = id, packed
   quota[Q.held] = quota[Q.held] + #persons
   call.changed_quotas[quota_id] = true
   call.names[number] = quota_id
