@@ -1,0 +1,74 @@
+"""`reservasi verify draw` against a running service: the numbers it acts on are those that anyone can compute."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from reservasi.cli.main import app
+from tests.acceptance.conftest import Stack
+from tests.acceptance.waiting import Room, create_room
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def verify(room: Room, *words: str, code: int) -> Any:
+    """What the command says, run beside the service as anybody would elsewhere."""
+    line = ["verify", "draw", "--url", room.stack.url, "--opening", room.id, *words, "--json"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, line)
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack: Stack, tmp_path: Path) -> None:
+    room = await create_room(stack, opens_in_ms=2000)
+    await room.set(beacon="round 4711")
+    people = [stack.applicant() for _ in range(20)]
+    tickets = [await room.joined(person) for person in people]
+    noted = (await room.queue())["commitment"]
+    queue = await room.opened()
+    late = stack.applicant()
+    people.append(late)
+    tickets.append(await room.joined(late))
+    told = []
+    for person, ticket in zip(people, tickets, strict=True):
+        reply = await room.claim(person, ticket["ticket"])
+        if reply.status == 403:  # at one a minute, nearly everybody
+            problem = reply.is_problem("not-admitted", 403)
+            told.append({**ticket, "number": problem["number"]})
+    assert len(told) > 10
+    assert told[-1]["number"] == tickets[-1]["number"] > queue["joined"]
+    file = tmp_path / "tickets.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    ring = str(stack.worker.settings.secrets_path.parent)
+    said = await verify(room, "--tickets", str(file), "--commitment", noted, "--data-dir", ring, code=0)
+    assert said["ok"] is True
+    assert said["beacon"] == "round 4711"
+    assert [each["number"] for each in said["tickets"]] == [each["number"] for each in told]
+
+    told[3]["number"] += 1
+    told[5]["ticket"] = told[5]["ticket"][:-4] + "AAAA"
+    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    said = await verify(room, "--tickets", str(file), "--data-dir", ring, code=1)
+    assert [(each["ticket"], each["problem"]) for each in said["findings"]] == [
+        (4, "number-differs"),
+        (6, "signature-wrong"),
+    ]
+
+
+async def test_before_the_opening_there_is_a_commitment_and_no_seed(stack: Stack) -> None:
+    room = await create_room(stack)
+    ticket = await room.joined(stack.applicant())
+    said = await verify(room, "--ticket", ticket["ticket"], "--commitment", room.opening.terms.commitment, code=1)
+    assert [each["problem"] for each in said["findings"]] == ["not-revealed"]
+    assert said["seed"] is None
+    assert [each["number"] for each in said["tickets"]] == [None]
+
+
+async def test_an_opening_that_does_not_exist_is_said_so(stack: Stack) -> None:
+    room = await create_room(stack)
+    room.id = f"{stack.program}-none"
+    assert "404" in (await verify(room, code=1))["error"]
