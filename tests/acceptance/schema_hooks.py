@@ -1,4 +1,4 @@
-"""What schemathesis cannot know: a valid NIK, a quota and a reservation that exist, and the secrets that open them."""
+"""What schemathesis cannot know: a valid NIK, a quota, an opening and a reservation that exist, and the secrets that open them."""
 
 import itertools
 import os
@@ -9,6 +9,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 QUOTA = os.environ["RESERVASI_TEST_QUOTA"]
+OPENING = os.environ["RESERVASI_TEST_OPENING"]
 RESERVATION = os.environ["RESERVASI_TEST_RESERVATION"]
 MANAGE_TOKEN = os.environ["RESERVASI_TEST_MANAGE_TOKEN"]
 API_KEY = os.environ["RESERVASI_TEST_API_KEY"]
@@ -56,8 +57,9 @@ def after_call(context: Any, case: Any, response: Any) -> None:
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Half of the calls meet something that exists."""
     if path_parameters and "id" in path_parameters and next(counter) % 2:
-        known = QUOTA if "/quotas/" in context.operation.path else RESERVATION
-        return {**path_parameters, "id": known}
+        known = {"/quotas/": QUOTA, "/openings/": OPENING}
+        found = (name for part, name in known.items() if part in context.operation.path)
+        return {**path_parameters, "id": next(found, RESERVATION)}
     return path_parameters
 
 

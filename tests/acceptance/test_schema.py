@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.waiting import create_room
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HERE = Path(__file__).parent
@@ -23,6 +25,7 @@ async def test_no_server_error_and_no_undocumented_answer(stack: Any, tmp_path: 
         "SCHEMATHESIS_HOOKS": "schema_hooks",
         "PYTHONPATH": str(HERE),
         "RESERVASI_TEST_QUOTA": await stack.quota(capacity=100_000),
+        "RESERVASI_TEST_OPENING": (await create_room(stack)).id,
         "RESERVASI_TEST_RESERVATION": held["id"],
         "RESERVASI_TEST_MANAGE_TOKEN": held["manage_token"],
         "RESERVASI_TEST_API_KEY": stack.operator_key,

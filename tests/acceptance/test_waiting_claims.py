@@ -9,7 +9,7 @@ from tests.acceptance.waiting import create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SOON_MS = 1500  # time enough for a few people to join
+SOON_MS = 2000  # time enough for a few people to join
 
 
 async def test_only_numbers_up_to_the_mark_may_claim(stack: Stack) -> None:

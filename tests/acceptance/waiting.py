@@ -105,7 +105,7 @@ async def create_room(
     **quota: Any,
 ) -> Room:
     """An opening ahead and its quota. At the rate of one a minute only number 0 is admitted in any test's time."""
-    opens_at_ms = await now_ms(stack) // 1000 * 1000 + opens_in_ms + next(_distinct_ms)
+    opens_at_ms = await now_ms(stack) + opens_in_ms + next(_distinct_ms)
     name = f"{stack.program}-{secrets.token_hex(6)}"
     policy = Policy(rate_per_min=rate_per_min, rate_max_per_min=AT_ONCE, adaptive=False, proof_of_work=proof_of_work)
     terms = new_terms(

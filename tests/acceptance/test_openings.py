@@ -1,0 +1,288 @@
+"""Openings as objects: listed, told of, counted down to, created by staff, and their queues."""
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from icalendar import Calendar
+
+from reservasi.front.encoding import moment
+from reservasi.front.live import STREAMS_PER_ADDRESS_MAX
+from tests.acceptance.conftest import Reply, Stack
+from tests.acceptance.waiting import HOUR_MS, create_room, now_ms
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PROGRAM_WIDE = {"capacity": 7, "office": "ulp-wiyung"}
+
+
+async def listed(stack: Stack, query: str = "") -> dict[str, dict[str, Any]]:
+    reply = await stack.request("GET", f"/v1/openings?program={stack.program}{query}")
+    assert reply.status == 200
+    return {opening["id"]: opening for opening in reply.json["openings"]}
+
+
+async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stack) -> None:
+    room = await create_room(stack, **PROGRAM_WIDE)
+    terms = room.opening.terms
+    expected = {
+        "id": room.id,
+        "program": stack.program,
+        "opens_at": moment(room.opens_at_ms),
+        "state": "not-open",
+        "quotas": 1,
+        "places": 7,
+        "offices": ["ulp-wiyung"],
+        "waiting_room": True,
+        "proof_of_work": False,
+        "joins_from": moment(terms.joins_from_ms),
+        "ends_at": moment(terms.ends_at_ms),
+        "commitment": terms.commitment,
+    }
+    assert (await listed(stack))[room.id] == expected
+    assert (await stack.request("GET", f"/v1/openings/{room.id}")).json == expected
+    assert room.id in await listed(stack, "&office=ulp-wiyung")
+    assert room.id not in await listed(stack, "&office=kanim")
+    for query in ("office=UPPER", "what=x", "office=ulp-wiyung&office=ulp-wiyung"):
+        (await stack.request("GET", f"/v1/openings?{query}")).is_problem("invalid-request", 422)
+
+
+async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(stack: Stack) -> None:
+    opens_at_ms = await now_ms(stack) // 60_000 * 60_000 + 7 * 24 * HOUR_MS
+    await stack.quota(opens_at_ms=opens_at_ms)
+    (found,) = [each for each in (await listed(stack)).values() if each["opens_at"] == moment(opens_at_ms)]
+    assert not found["waiting_room"]
+    assert not {"commitment", "joins_from", "ends_at"} & found.keys()
+    assert (await stack.request("GET", f"/v1/openings/{found['id']}")).json == found
+    (await stack.request("GET", f"/v1/openings/{found['id']}/queue")).is_problem("not-found", 404)
+
+
+async def test_openings_come_earliest_first_and_the_next_three_are_named(stack: Stack) -> None:
+    rooms = [await create_room(stack, opens_in_ms=at * 60_000) for at in (50, 20, 40, 30)]
+    moments = [each["opens_at"] for each in (await listed(stack)).values()]
+    assert moments == sorted(moments, key=lambda at: at.removesuffix("Z"))
+    sold_out = await stack.quota(capacity=0)
+
+    async def next_of(reply: Reply, name: str) -> list[dict[str, Any]]:
+        following: list[dict[str, Any]] = reply.is_problem(name, 409)["next_openings"]
+        return following
+
+    async def told() -> bool:  # suggestions may be a moment old
+        for reply, name in (
+            (await stack.claim(stack.body(sold_out)), "sold-out"),
+            (await stack.claim(stack.body(rooms[0].quota)), "not-open"),
+        ):
+            following = await next_of(reply, name)
+            ahead = [each for each in (await listed(stack)).values() if each["state"] == "not-open"][:3]
+            if [each["id"] for each in following] != [each["id"] for each in ahead]:
+                return False
+            assert len(following) == 3
+            assert {"id", "opens_at", "joins_from"} >= following[0].keys() >= {"id", "opens_at"}
+        return True
+
+    await stack.eventually(told)
+
+
+async def test_a_calendar_has_every_opening(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=3 * HOUR_MS, **PROGRAM_WIDE)
+    path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung"
+
+    async def shown() -> bool:
+        reply = await stack.request("GET", path, headers={"Accept-Language": "en"})
+        assert reply.headers["Content-Type"] == "text/calendar; charset=utf-8"
+        assert "Accept-Language" in reply.headers["Vary"]
+        events = Calendar.from_ical(reply.text).walk("VEVENT")
+        return any(str(event["uid"]).startswith(room.id) for event in events)
+
+    await stack.eventually(shown)
+    (await stack.request("GET", "/v1/openings.ics")).is_problem("invalid-request", 422)
+    (await stack.request("GET", "/v1/openings.ics?program=nowhere")).is_problem("not-found", 404)
+    (await stack.request("GET", f"/v1/openings.ics?program={stack.program}&office=no")).is_problem("not-found", 404)
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_queue_is_small_and_cacheable_and_the_same_for_everybody(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=1500)
+    await room.joined(stack.applicant())
+    path = f"/v1/openings/{room.id}/queue"
+    reply = await stack.request("GET", path)
+    assert reply.headers["Cache-Control"] == "public, max-age=1"
+    assert "Set-Cookie" not in reply.headers
+    assert "Vary" not in reply.headers
+    assert len(reply.body) < 600
+    assert reply.json["state"] == "joining"
+    assert reply.json["commitment"] == room.opening.terms.commitment
+    await room.opened()
+    await room.admit_all()
+    answers = [
+        await stack.request("GET", path, headers={"Accept-Language": language, "X-Forwarded-For": address})
+        for language, address in (("id", "203.0.113.1"), ("en", "198.51.100.7"))
+    ]
+    assert answers[0].body == answers[1].body
+    etag = answers[0].headers["ETag"]
+    again = await stack.request("GET", path, headers={"If-None-Match": etag})
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
+    assert again.headers["Cache-Control"] == "public, max-age=1"
+    assert len(answers[0].body) < 700
+
+
+async def test_the_queue_s_states_follow_the_opening(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=3000, joins_before_ms=1500, lasts_ms=2000)
+    states = []
+
+    async def ended() -> bool:
+        state = (await room.queue())["state"]
+        if state not in states:
+            states.append(state)
+        return bool(state == "ended")
+
+    await stack.eventually(ended)
+    assert states == ["announced", "joining", "open", "ended"]
+
+
+async def test_the_queue_is_not_told_while_the_view_is_out_of_step(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await create_room(stack)
+    monkeypatch.setattr(stack.front.availability, "knows", lambda program: False)
+    (await stack.request("GET", f"/v1/openings/{room.id}/queue")).is_problem("recovering", 503)
+    (await room.join(stack.applicant())).is_problem("recovering", 503)
+
+
+async def events(stack: Stack, path: str, count: int, act: Any) -> list[dict[str, Any]]:
+    """The first events of a stream; `act` is called after the first one."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(10), stack.client.get(stack.url + path) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                found.append(json.loads(line.removeprefix(b"data: ")))
+                if len(found) == 1:
+                    await act()
+            elif line.startswith(b"event: "):
+                assert line.strip() == b"event: queue"
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_stream_tells_every_change_of_the_queue(stack: Stack) -> None:
+    room = await create_room(stack)
+    path = f"/v1/openings/{room.id}/queue/stream"
+
+    async def pause() -> None:
+        await room.set(paused=True, rate_per_min=5)
+
+    first, second = await events(stack, path, 2, pause)
+    assert first["rate_per_min"] == 1
+    assert second["rate_per_min"] == 5
+    head = await stack.request("HEAD", path)
+    assert (head.status, head.body) == (200, b"")
+
+
+async def test_streams_of_queues_are_bounded_too(stack: Stack) -> None:
+    room = await create_room(stack)
+    path = f"{stack.url}/v1/openings/{room.id}/queue/stream"
+    opened: list[aiohttp.ClientResponse] = []
+
+    async def all_open() -> bool:  # those of other tests may not have ended yet
+        response = await stack.client.get(path)
+        if response.status == 200:
+            opened.append(response)
+        else:
+            response.close()
+        return len(opened) == STREAMS_PER_ADDRESS_MAX
+
+    try:
+        await stack.eventually(all_open)
+        reply = await stack.request("GET", path.removeprefix(stack.url))
+        reply.is_problem("too-many-streams", 503)
+    finally:
+        for response in opened:
+            response.close()
+
+    async def let_in() -> bool:
+        async with stack.client.get(path) as response:
+            return response.status == 200
+
+    await stack.eventually(let_in)
+
+
+# -- staff -------------------------------------------------------------------------------------------------------
+
+
+async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
+    """A request for an opening, and the one quota that it chooses."""
+    quota = await stack.quota(service="penggantian", **changes.pop("quota", {}))
+    day = (await stack.seen(quota, lambda _: True)).terms.date
+    opens_at = moment(await now_ms(stack) // 1000 * 1000 + changes.pop("in_ms", HOUR_MS))
+    body = {"program": stack.program, "opens_at": opens_at, "from": day, "to": day, "service": "penggantian"}
+    return {**body, **changes}, quota
+
+
+async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack) -> None:
+    body, quota = await wanted(stack, in_ms=2 * HOUR_MS + 1000, rate_per_min=30, proof_of_work=True)
+    reply = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert reply.status == 201, reply.text
+    created = reply.json
+    assert reply.headers["Location"] == f"/v1/openings/{created['id']}"
+    assert created["id"].startswith(f"{stack.program}-")
+    assert created["opens_at"] == body["opens_at"]
+    assert (created["quotas"] >= 1, created["waiting_room"], created["proof_of_work"]) == (True, True, True)
+    assert (await stack.request("GET", reply.headers["Location"])).json == created
+    assert moment((await stack.seen(quota, lambda _: True)).terms.opens_at_ms) == body["opens_at"]
+    queue = (await stack.request("GET", f"/v1/openings/{created['id']}/queue")).json
+    assert (queue["commitment"], queue["rate_per_min"]) == (created["commitment"], 30)
+    again = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert (again.status, again.json) == (201, created)
+    for changed in ({"id": f"{stack.program}-another"}, {"rate_per_min": 31}):
+        reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **changed})
+        reply.is_problem("opening-exists", 409)
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "code"),
+    [
+        ({"opens_at": "2020-01-01T00:00:00Z"}, "/opens_at", "in-the-past"),
+        ({"opens_at": "tomorrow"}, "/opens_at", "time-invalid"),
+        ({"opens_at": None}, "/opens_at", "time-invalid"),
+        ({"joins_from": "2098-01-01T00:00:00Z"}, "/joins_from", "after-the-opening"),
+        ({"ends_at": "2021-01-01T00:00:00Z"}, "/ends_at", "before-the-opening"),
+        ({"from": "2027-03-02", "to": "2027-03-01"}, "/from", "dates-reversed"),
+        ({"from": "2027-02-30"}, "/from", "date-invalid"),
+        ({"id": "elsewhere-1"}, "/id", "id-prefix"),
+        ({"id": "UPPER"}, "/id", "opening-id-invalid"),
+        ({"rate_per_min": 0}, "/rate_per_min", "rate-range"),
+        ({"waiting_room": "yes"}, "/waiting_room", "flag-type"),
+        ({"office": "nowhere"}, "", "nothing-matches"),
+        ({"what": 1}, "/what", "unknown-field"),
+    ],
+)
+async def test_a_wrong_opening_is_refused_and_changes_nothing(
+    stack: Stack, change: dict[str, Any], pointer: str, code: str
+) -> None:
+    body, quota = await wanted(stack)
+    problem = (await stack.staff("POST", "/v1/staff/openings", json={**body, **change})).is_problem(
+        "invalid-request", 422
+    )
+    assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [(pointer, code)]
+    assert (await stack.seen(quota, lambda _: True)).terms.opens_at_ms == 0
+
+
+async def test_who_may_not_create_openings_is_told_so(stack: Stack) -> None:
+    body, _ = await wanted(stack)
+    (await stack.staff("POST", "/v1/staff/openings", stack.viewer_key, json=body)).is_problem("role-not-allowed", 403)
+    (await stack.request("POST", "/v1/staff/openings", json=body)).is_problem("api-key-required", 401)
+    elsewhere = {**body, "program": "nowhere"}
+    (await stack.staff("POST", "/v1/staff/openings", json=elsewhere)).is_problem("not-found", 404)
+    for path in ("admission", "beacon"):
+        change = {"paused": True} if path == "admission" else {"value": "x"}
+        (await stack.staff("PUT", f"/v1/staff/openings/nowhere/{path}", json=change)).is_problem("not-found", 404)
+        room = await create_room(stack, waiting_room=False)
+        reply = await stack.staff("PUT", f"/v1/staff/openings/{room.id}/{path}", json=change)
+        reply.is_problem("no-waiting-room", 409)
