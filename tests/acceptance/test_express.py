@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from reservasi.front import express
+from tests.acceptance.waiting import Room, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 # A header that the short way leaves alone, and that changes nothing. Its connection stays on the long way from then on,
@@ -143,6 +144,74 @@ async def test_a_replay_finds_its_answer_whichever_way_it_takes(
         assert again_headers.keys() == headers.keys()
         assert comparable((status, again_headers, again)) == comparable((status, headers, content))
     assert taken == [True] * 4
+
+
+def join_request(room: Room, body: Any, *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST /v1/openings/{room.id}/tickets HTTP/1.1", "Host: x", "Content-Type: application/json"]
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", *headers]).encode() + b"\r\n\r\n" + content
+
+
+@pytest.mark.parametrize("language", ["id", "en"])
+async def test_joins_are_the_same_on_both_ways(
+    stack: Any, line: Line, long_line: Line, taken: list[bool], language: str
+) -> None:
+    said = f"Accept-Language: {language}"
+    room, soon = await create_room(stack), await create_room(stack, joins_before_ms=60_000)
+    over, proof = await create_room(stack, opens_in_ms=50, lasts_ms=1000), await create_room(stack, proof_of_work=True)
+    none = await create_room(stack, waiting_room=False)
+    none_left = await create_room(stack, opens_in_ms=50, capacity=0)
+    await none_left.until(lambda queue: queue["state"] == "sold_out")
+    await over.until(lambda queue: queue["state"] == "ended")
+    person: dict[str, Any] = {"nik": stack.nik(), "birth_date": "1990-07-01"}
+    tried: list[tuple[Room, Any, bool]] = [
+        *((each, person, True) for each in (room, room, soon, over, none, none_left)),
+        (proof, person, False),
+        (dataclasses.replace(room, id="nowhere"), person, False),
+        (room, {**person, "nik": "1"}, False),
+        (room, {**person, "altcha": "x"}, False),
+        (room, {"nik": person["nik"]}, False),
+        (room, b"{", False),
+    ]
+    taken.clear()
+    for where, body, _ in tried:
+        await both(line, join_request(where, body, said), long_line, join_request(where, body, LONG_WAY, said))
+    assert taken == [short for _, _, short in tried]
+
+
+async def test_claims_with_a_ticket_are_the_same_on_both_ways(
+    stack: Any, line: Line, long_line: Line, taken: list[bool]
+) -> None:
+    room, other = await create_room(stack, opens_in_ms=2000), await create_room(stack)
+    people = [stack.applicant() for _ in range(6)]
+    tickets = [await room.joined(person) for person in people]
+    elsewhere = await other.joined(people[0])
+    queue = await room.opened()
+    last = max(range(6), key=lambda at: room.number(queue, tickets[at]))
+    assert room.number(queue, tickets[last]) > queue["admitted_through"]
+    tried = [
+        (people[0], None),
+        (people[0], ""),
+        (people[0], "forged"),
+        (people[0], "é"),
+        (people[0], tickets[1]["ticket"]),
+        (people[0], elsewhere["ticket"]),
+        (people[last], tickets[last]["ticket"]),
+    ]
+    taken.clear()
+    for number, (person, ticket) in enumerate(tried):
+        body = {"quota": room.quota, "applicants": [person], **({} if ticket is None else {"ticket": ticket})}
+        key = f"ticket-{number}"
+        await both(line, request(stack, body, key), long_line, request(stack, body, key, LONG_WAY))
+    assert taken == [True] * len(tried)
+    await room.admit_all()
+    body = {"quota": room.quota, "applicants": [people[0]], "ticket": tickets[0]["ticket"]}
+    line.writer.write(request(stack, body, "admitted"))
+    assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+    await both(line, request(stack, body, "admitted"), long_line, request(stack, body, "admitted", LONG_WAY))
+    del body["ticket"]  # a replay finds its answer whatever happened to the ticket
+    await stack.seen(room.quota, lambda quota: quota.counts.held == 1)
+    await both(line, request(stack, body, "admitted"), long_line, request(stack, body, "admitted", LONG_WAY))
 
 
 async def test_availability_is_the_same_on_both_ways(

@@ -15,7 +15,7 @@ from tests.acceptance.waiting import HOUR_MS, create_room, now_ms
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PROGRAM_WIDE = {"capacity": 7, "office": "ulp-wiyung"}
+ELSEWHERE: dict[str, Any] = {"capacity": 7, "office": "ulp-wiyung"}
 
 
 async def listed(stack: Stack, query: str = "") -> dict[str, dict[str, Any]]:
@@ -25,7 +25,7 @@ async def listed(stack: Stack, query: str = "") -> dict[str, dict[str, Any]]:
 
 
 async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stack) -> None:
-    room = await create_room(stack, **PROGRAM_WIDE)
+    room = await create_room(stack, **ELSEWHERE)
     terms = room.opening.terms
     expected = {
         "id": room.id,
@@ -86,7 +86,7 @@ async def test_openings_come_earliest_first_and_the_next_three_are_named(stack: 
 
 
 async def test_a_calendar_has_every_opening(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=3 * HOUR_MS, **PROGRAM_WIDE)
+    room = await create_room(stack, opens_in_ms=3 * HOUR_MS, **ELSEWHERE)
     path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung"
 
     async def shown() -> bool:
