@@ -195,6 +195,7 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.BELOW_TAKEN: ("version", "taken"),
     Outcome.SWEPT: ("expired", "returned", "dropped"),
     Outcome.OPENING_SET: ("version",),
+    Outcome.TOO_LATE: ("version",),
     Outcome.JOINED: _MARK,
     Outcome.ADVANCED: _MARK,
 }

@@ -12,9 +12,16 @@
 --   joined            counted: + number (-1 before the opening), joined, arrived, admitted_through, rate
 -- Example: {'p-1', 't...'} -> {'joined', 1, -1, 0, 0, 0, 600}
 
+-- Where all were counted before, nothing is written at all.
 local function add_people(call, id, tickets, ends_at)
-  call_in_chunks('PFADD', people_of(call, id), tickets)
-  redis.call('PEXPIREAT', people_of(call, id), integer(ends_at + COUNTED_AFTER_END_MS))
+  local key, is_changed = people_of(call, id), false
+  for first = 1, #tickets, CHUNK do
+    local added = redis.call('PFADD', key, unpack(tickets, first, math.min(first + CHUNK - 1, #tickets)))
+    is_changed = is_changed or added == 1
+  end
+  if is_changed then
+    redis.call('PEXPIREAT', key, integer(ends_at + COUNTED_AFTER_END_MS))
+  end
 end
 
 -- The answer to all of a batch who join one opening.

@@ -31,8 +31,11 @@ end
 local function wanted_opening(current, item)
   local paused, rate, beacon, terms = item[3], item[4], item[5], wanted_opening_terms(current, item[6])
   if not current then
-    return { terms, 1, math.max(paused, 0), beacon, 0, 0, 0, 0, rate > 0 and rate or terms[OT.rate], rate > 0 and 1 or 0,
-      0, '', 0 }
+    local first_rate, rate_fixed = terms[OT.rate], 0
+    if rate > 0 then
+      first_rate, rate_fixed = rate, 1
+    end
+    return { terms, 1, math.max(paused, 0), beacon, 0, 0, 0, 0, first_rate, rate_fixed, 0, '', 0 }
   end
   local wanted = { unpack(current, 1, O.lease_until) }
   wanted[O.terms] = terms

@@ -2,7 +2,7 @@
 --
 -- Item: {}
 -- Outcomes, in order of precedence:
---   snapshot   + chain, {quota, packed record, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed record, ...}
+--   snapshot   + chain, {quota, packed, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed, ...}
 -- Example: {}
 --   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}, {}, {}}
 
