@@ -26,7 +26,7 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0  # a server is away: it comes back
 HALTED_BACKOFF_MAX_S = 30.0  # it cannot go on by itself: a person or recovery has to act
 TRIM_INTERVAL_EVENTS = 1000
-GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks; some 20 MB
+GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks
 
 log = structlog.get_logger()
 
@@ -219,7 +219,7 @@ def _let_batches_live() -> None:
     """Let the collector look less often, in the whole process.
 
     A batch is thousands of values that live until they are written, and none of them in a cycle: with Python's own
-    threshold they were walked again and again, for a sixth of the recorder's time.
+    threshold they are walked again and again for nothing.
     """
     _young, middle, old = gc.get_threshold()
     gc.set_threshold(GC_YOUNG_OBJECTS, middle, old)
