@@ -5,17 +5,18 @@ In this order, so that a command that was interrupted is simply given again: quo
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from reservasi.bootstrap import Operations, open_program
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.output import moment
-from reservasi.errors import ReservasiError
+from reservasi.errors import ConfigurationError, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
-from reservasi.programs import AnnouncedRule, Program
+from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.creation import new_terms, opening_id
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
@@ -52,6 +53,20 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
     opening: str
     moved: int  # quotas that opened at another moment before
     left_out: int  # quotas that were meant, and close before it opens
+
+
+def room_of(program: Program, said: dict[str, Any]) -> WaitingRoom:
+    """What the program's file says, and on top of it what was said here.
+
+    Raises:
+        ConfigurationError: the first rate is above the most that was said.
+    """
+    room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
+    values = {name: getattr(room or WaitingRoom(), name) for name in WaitingRoom.__struct_fields__}
+    values |= {name: value for name, value in said.items() if value is not None}
+    if said["rate_max_per_min"] is not None and values["rate_per_min"] > values["rate_max_per_min"]:
+        raise ConfigurationError(f"--rate-max-per-min must not be below the rate ({values['rate_per_min']})")
+    return WaitingRoom(**values)
 
 
 async def create_opening(

@@ -8,7 +8,7 @@ import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.fences import require_snapshot
-from reservasi.cli.opening_creation import Created, Selection, create_opening
+from reservasi.cli.opening_creation import Created, Selection, create_opening, room_of
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -25,7 +25,7 @@ from reservasi.cli.output import (
 )
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, Opening, Outcome, Quota, SetOpening
-from reservasi.programs import RATE_PER_MIN_MAX, AnnouncedRule, Program, WaitingRoom
+from reservasi.programs import RATE_PER_MIN_MAX, Program
 from reservasi.settings import Settings
 from reservasi.waiting_room.creation import checked_id, new_terms, opening_id
 from reservasi.waiting_room.state import state_of
@@ -98,7 +98,7 @@ def create(
                 operations.sealing,
                 name,
                 opens_at_ms,
-                _room(known, said) if waiting_room else None,
+                room_of(known, said) if waiting_room else None,
                 joins_from_ms=None if joins_from is None else moment_ms(joins_from),
                 ends_at_ms=None if ends_at is None else moment_ms(ends_at),
             )
@@ -149,8 +149,17 @@ def list_openings(
 
     rows = run(work())
     if not as_json:
-        shown = ("id", "state", "opens_at", "arrived", "admitted_through", "remaining")
-        rows = [{name: row[name] for name in shown} for row in rows]
+        rows = [
+            {
+                "id": row["id"],
+                "state": row["state"],
+                "opens (UTC)": row["opens_at"][5:16].replace("T", " "),
+                "arrived": row["arrived"],
+                "admitted": row["admitted_through"],
+                "remaining": row["remaining"],
+            }
+            for row in rows
+        ]
     show_rows(rows, as_json=as_json)
 
 
@@ -237,20 +246,6 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "beacon": opening.beacon or None,
         "version": opening.version,
     }
-
-
-def _room(program: Program, said: dict[str, Any]) -> WaitingRoom:
-    """What the program's file says, and on top of it what was said here.
-
-    Raises:
-        ConfigurationError: the first rate is above the most that was said.
-    """
-    room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
-    values = {name: getattr(room or WaitingRoom(), name) for name in WaitingRoom.__struct_fields__}
-    values |= {name: value for name, value in said.items() if value is not None}
-    if said["rate_max_per_min"] is not None and values["rate_per_min"] > values["rate_max_per_min"]:
-        raise ConfigurationError(f"--rate-max-per-min must not be below the rate ({values['rate_per_min']})")
-    return WaitingRoom(**values)
 
 
 async def _program(operations: Operations, program: str) -> Program:

@@ -250,7 +250,7 @@ async def _announce_opening(operations: Operations, program: Program) -> None:
     dates = [quota.terms.date for quota in snapshot.quotas]
     if not dates or any(opening.terms.ends_at_ms > now_ms for opening in snapshot.openings):
         return
-    opens_at_ms = now_ms + DEMO_OPENING_AHEAD_MS
+    opens_at_ms = (now_ms + DEMO_OPENING_AHEAD_MS) // 1000 * 1000
     opening = opening_id(program.id, opens_at_ms, program.zone)
     terms = new_terms(
         operations.sealing,

@@ -84,10 +84,11 @@ class AdmissionController:
     async def _turn(self) -> float:
         """Look, where it is time to; move every mark; how long to wait until the next turn."""
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._look_at_s:
+        looks = loop.time() >= self._look_at_s
+        if looks:
             self._look_at_s = loop.time() + LOOK_INTERVAL_S
             await self._look()
-        moves = [opening for opening in self._live.values() if self._is_due(opening)]
+        moves = [opening for opening in self._live.values() if self._is_due(opening, counts=looks)]
         if moves:
             await asyncio.gather(*(self._move(opening) for opening in moves))
         return self._pause_s(self._look_at_s - loop.time())
@@ -141,9 +142,14 @@ class AdmissionController:
         if rate != opening.rate_per_min and (in_use or rate < opening.rate_per_min):
             self._rates[opening.id] = rate
 
-    def _is_due(self, opening: Opening) -> bool:
-        """Whether its mark is to be moved now; where nothing remains it stands, once the draw is made."""
-        return not opening.drawn or self._remains_any(opening.id)
+    def _is_due(self, opening: Opening, *, counts: bool) -> bool:
+        """Whether its mark is to be moved now, or `counts` and those who joined are to be counted.
+
+        Where nothing remains the mark stands, once the draw is made.
+        """
+        if opening.drawn:
+            return self._remains_any(opening.id)
+        return counts or self._now_ms() >= opening.terms.opens_at_ms
 
     def _remains_any(self, opening_id: str) -> bool:
         """Whether a place may remain; also while the view does not know."""

@@ -28,6 +28,7 @@ from reservasi.waiting_room import admission
 from reservasi.waiting_room.admission import LEASE_MS, AdmissionController
 from reservasi.waiting_room.delays import DelayReporter
 from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, opening_terms, quota_set
+from tests.proxy import open_proxy
 
 TIMEOUT_S = 20.0
 RATE = 6000  # ten a tenth of a second
@@ -402,3 +403,51 @@ async def test_a_worker_that_is_killed_is_followed_by_another(
 
 async def _moved(stage: Stage, mark: int) -> bool:
     return (await stage.now()).admitted_through > mark
+
+
+async def test_a_group_knows_how_long_claims_wait(valkey_url: str, program: str) -> None:
+    async with (
+        open_ledger(valkey_url, program) as ledger,
+        open_proxy(valkey_url) as proxy,
+        open_group(proxy.url, program) as group,
+    ):
+        await ledger.one(quota_set(capacity=100))
+        assert group.take_queue_delay_s() == 0.0
+        assert (await group.submit(claim())).outcome is Outcome.HELD
+        alone_s = group.take_queue_delay_s()
+        proxy.held.clear()
+        sent = asyncio.create_task(group.submit(claim()))
+
+        async def is_sent() -> bool:
+            return not group._claims_waiting and group._crowd_in_flight > 0
+
+        await eventually(is_sent)
+        group.take_queue_delay_s()
+        waiting = asyncio.create_task(group.submit(claim()))
+        await asyncio.sleep(0.3)
+        assert group.take_queue_delay_s() >= 0.25  # of one that still waits
+        proxy.held.set()
+        await asyncio.gather(sent, waiting)
+        waited_s = group.take_queue_delay_s()
+        assert waited_s >= 0.3 > alone_s
+        assert group.take_queue_delay_s() == 0.0
+
+
+async def test_it_goes_on_when_a_ledger_that_was_away_is_back(valkey_url: str, program: str) -> None:
+    async with (
+        open_ledger(valkey_url, program) as ledger,
+        open_proxy(valkey_url) as proxy,
+        open_group(proxy.url, program, command_timeout_ms=200) as group,
+    ):
+        stage = Stage(valkey_url, ledger, group)
+        await stage.announce(rate_per_min=600)
+        async with stage.controlled():
+            await stage.passed(1)
+            proxy.refusing = True
+            proxy.cut()
+            left = await stage.now()
+            await ledger.until(left.advanced_at_ms + 1000)
+            proxy.refusing = False
+            await stage.passed(left.admitted_through + 1)
+        assert_never_back(await stage.marks())
+        assert_at_rate(await stage.marks(), 600)
