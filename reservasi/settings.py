@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     sweep_interval_ms: int = Field(250, ge=10, le=60_000, description="pause between two sweeps of a program")
     sweep_items_max: int = Field(500, ge=1, le=5000, description="holds expired and places returned in one sweep")
     tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
-    record_events_max: int = Field(2000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
+    record_events_max: int = Field(4000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
     follow_block_ms: int = Field(50, ge=1, le=5000, description="how long a follower waits for the next journal entry")
     view_stale_ms: int = Field(100, ge=1, le=10_000, description="age past which memory no longer answers `sold-out`")
     catalogue_refresh_ms: int = Field(2000, ge=100, le=600_000, description="pause between two looks at the programs")
