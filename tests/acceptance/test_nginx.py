@@ -1,6 +1,7 @@
 """nginx with the shipped file in front of a front: what the crowd asks for costs the front next to nothing."""
 
 import asyncio
+import dataclasses
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from reservasi.front import problem_types
 from reservasi.front.languages import Language
 from reservasi.front.problems import Refused, problem_body
 from tests.acceptance.conftest import Stack, eventually
+from tests.acceptance.waiting import create_room
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "reservasi.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -128,9 +130,12 @@ def answered(route: str, method: str = "GET") -> float:
 
 @in_session
 async def test_a_crowd_costs_a_front_at_most_a_few_requests(proxy: Proxy) -> None:
-    await proxy.stack.quota(opens_at_ms=4_102_444_800_000)
-    for path in ("/v1/openings", f"/v1/availability?program={proxy.stack.program}"):
-        route = path.partition("?")[0]
+    room = await create_room(proxy.stack)
+    for path, route in (
+        (f"/v1/openings/{room.id}/queue", "/v1/openings/{id}/queue"),
+        ("/v1/openings", "/v1/openings"),
+        (f"/v1/availability?program={proxy.stack.program}", "/v1/availability"),
+    ):
         alone = await proxy.stack.request("GET", path)
         assert alone.status == 200
         before, started_s = answered(route), asyncio.get_running_loop().time()
@@ -145,13 +150,14 @@ async def test_a_crowd_costs_a_front_at_most_a_few_requests(proxy: Proxy) -> Non
 
 @in_session
 async def test_a_cold_cache_lets_one_through(proxy: Proxy) -> None:
-    path = f"/v1/availability?program={proxy.stack.program}&office=kanim"
-    before, started_s = answered("/v1/availability"), asyncio.get_running_loop().time()
+    room = await create_room(proxy.stack)
+    path, route = f"/v1/openings/{room.id}/queue", "/v1/openings/{id}/queue"
+    before, started_s = answered(route), asyncio.get_running_loop().time()
     replies = await asyncio.gather(*(proxy.stack.request("GET", path) for _ in range(CROWD)))
     seconds = asyncio.get_running_loop().time() - started_s
     assert {reply.status for reply in replies} == {200}
     assert len({reply.body for reply in replies}) == 1
-    assert answered("/v1/availability") - before <= 2 + seconds
+    assert answered(route) - before <= 2 + seconds
 
 
 @in_session
@@ -184,12 +190,12 @@ async def test_claims_pass_through_and_are_never_cached(proxy: Proxy) -> None:
 
 @in_session
 async def test_an_old_answer_is_shown_while_no_front_is_there(proxy: Proxy) -> None:
-    await proxy.stack.quota(opens_at_ms=4_102_444_800_000)
-    before = await proxy.stack.request("GET", "/v1/openings")
+    path = f"/v1/openings/{(await create_room(proxy.stack)).id}/queue"
+    before = await proxy.stack.request("GET", path)
     await proxy.stop_front()
 
     async def stale() -> bool:
-        reply = await proxy.stack.request("GET", "/v1/openings")
+        reply = await proxy.stack.request("GET", path)
         assert (reply.status, reply.body) == (200, before.body)
         return bool(reply.headers["X-Cache"] in ("STALE", "UPDATING"))
 
@@ -202,6 +208,19 @@ async def test_an_old_answer_is_shown_while_no_front_is_there(proxy: Proxy) -> N
         assert refused.headers["Content-Language"] == language
         assert 1 <= int(refused.headers["Retry-After"]) <= 5
         assert refused.headers["Cache-Control"] == "no-store"
+
+
+@in_session
+async def test_joins_pass_through_and_the_queue_moves(proxy: Proxy) -> None:
+    room = dataclasses.replace(await create_room(proxy.stack, opens_in_ms=2000), stack=proxy.stack)
+    people = [proxy.stack.applicant() for _ in range(3)]
+    tickets = [await room.joined(person) for person in people]
+    assert len({ticket["ticket"] for ticket in tickets}) == 3
+    queue = await room.opened()
+    assert queue["joined"] == 3
+    refused = max(zip(people, tickets, strict=True), key=lambda each: room.number(queue, each[1]))
+    await room.admit_all()
+    assert (await room.claim(refused[0], refused[1]["ticket"])).status == 201
 
 
 @in_session

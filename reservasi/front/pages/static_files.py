@@ -54,6 +54,11 @@ def address() -> str:
     return f"/static/{version()}"
 
 
+def content(name: str) -> bytes:
+    """What is in a file; KeyError when there is none of that name."""
+    return _files()[name].body
+
+
 async def static(request: web.Request) -> web.Response:
     """`GET /static/{version}/{name}`.
 

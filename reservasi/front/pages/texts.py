@@ -54,7 +54,7 @@ _TEXTS = {
     "joined": Text("Bergabung sebelum dibuka", "Joined before the opening"),
     "arrived": Text("Bergabung sampai sekarang", "Joined until now"),
     "admitted": Text("Nomor yang boleh memesan", "Numbers that may book"),
-    "rate": Text("Laju", "Rate"),
+    "rate": Text("Laju panggilan", "Numbers called"),
     "your_ticket": Text("Tiket Anda", "Your ticket"),
     "keep_ticket": Text(
         "Tiket ini disimpan di tab ini saja. Salin dan simpan; hanya Anda yang dapat memakainya.",

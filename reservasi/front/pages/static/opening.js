@@ -97,6 +97,21 @@ function showQueue(latest) {
   showStanding();
 }
 
+/**
+ * What is wrong, in the service's words; the fields that it is about are marked.
+ * @param {HTMLFormElement} form
+ * @param {{detail: string, next: string, errors?: {pointer: string, detail: string}[]}} problem
+ * @returns {string}
+ */
+function refusal(form, problem) {
+  const errors = problem.errors ?? [];
+  for (const field of form.querySelectorAll("input")) {
+    field.setAttribute("aria-invalid", String(errors.some((each) => each.pointer === `/${field.name}`)));
+  }
+  const lines = errors.length ? errors.map((each) => each.detail) : [problem.detail, problem.next];
+  return lines.join(" ");
+}
+
 /** @param {SubmitEvent} event */
 async function join(event) {
   event.preventDefault();
@@ -120,8 +135,7 @@ async function join(event) {
       take(answer.ticket);
       show("join-answer", say("joined"));
     } else {
-      const faults = (answer.errors ?? []).map((/** @type {{detail: string}} */ each) => each.detail);
-      show("join-answer", [answer.detail, ...faults, answer.next].join(" "));
+      show("join-answer", refusal(form, answer));
     }
   } catch {
     show("join-answer", say("try_again"));

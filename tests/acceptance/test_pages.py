@@ -1,0 +1,87 @@
+"""The pages over HTTP: language, policy, caching; what a browser makes of them is tried in `tests/browser`."""
+
+import re
+
+import pytest
+
+from reservasi.front.pages import POLICY, static_files
+from tests.acceptance.conftest import Stack
+from tests.acceptance.waiting import create_room
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STATIC_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
+
+
+@pytest.mark.parametrize(("language", "word"), [("", "Ruang tunggu"), ("id", "Ruang tunggu"), ("en", "Waiting room")])
+async def test_they_speak_the_readers_language(stack: Stack, language: str, word: str) -> None:
+    room = await create_room(stack)
+    headers = {"Accept-Language": language} if language else {}
+    for path in ("/openings", f"/openings/{room.id}"):
+        reply = await stack.request("GET", path, headers=headers)
+        assert reply.status == 200
+        assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert reply.headers["Content-Language"] == (language or "id")
+        assert reply.headers["Vary"] == "Accept-Language"
+        assert f'<html lang="{language or "id"}">' in reply.text
+    assert word in reply.text
+
+
+async def test_they_run_nothing_that_is_not_ours(stack: Stack) -> None:
+    room = await create_room(stack)
+    for path in ("/openings", f"/openings/{room.id}", "/openings/nothing"):
+        reply = await stack.request("GET", path)
+        assert reply.headers["Content-Security-Policy"] == POLICY
+        assert reply.headers.items() >= STATIC_HEADERS.items()
+        assert re.findall(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|javascript:", reply.text) == []
+        loaded = re.findall(r'(?:src|href)="([^"]*)"', reply.text)
+        assert loaded
+        assert all(address.startswith(("/", "#")) and not address.startswith("//") for address in loaded)
+    assert "unsafe" not in POLICY
+    api = await stack.request("GET", "/v1/openings")
+    assert api.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_what_they_load_is_kept_for_ever(stack: Stack) -> None:
+    page = await stack.request("GET", "/openings")
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]*)"', page.text)
+    assert {address.rpartition(".")[2] for address in addresses} == {"css", "js", "svg"}
+    for address in addresses:
+        reply = await stack.request("GET", address)
+        assert reply.status == 200
+        assert reply.headers["Cache-Control"] == static_files.FOR_EVER
+        assert reply.headers.items() >= STATIC_HEADERS.items()
+        again = await stack.request("GET", address, headers={"If-None-Match": reply.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
+        other = await stack.request("GET", address.replace(static_files.version(), "0" * 16))
+        assert (other.status, other.body, other.headers["Cache-Control"]) == (200, reply.body, "no-cache")
+    script = static_files.content("opening.js").decode()
+    for name in re.findall(r'from "\./([^"]+)"', script):
+        assert (await stack.request("GET", f"{static_files.address()}/{name}")).status == 200
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2Ftexts.py", "%2e%2e", "style.css%00", "__init__.py"])
+async def test_nothing_else_is_served(stack: Stack, name: str) -> None:
+    assert (await stack.request("GET", f"{static_files.address()}/{name}")).status in (400, 404)
+
+
+async def test_an_unchanged_page_is_not_sent_again(stack: Stack) -> None:
+    room = await create_room(stack)
+    path = f"/openings/{room.id}"
+    page = await stack.request("GET", path)
+    assert page.headers["Cache-Control"] == "no-cache"
+    again = await stack.request("GET", path, headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert again.headers["Content-Security-Policy"] == POLICY
+    head = await stack.request("HEAD", path)
+    assert (head.status, head.body) == (200, b"")
+
+
+async def test_an_opening_that_is_not_there_is_a_page_as_well(stack: Stack) -> None:
+    for name in ("nothing", "%3Cscript%3E", "a" * 500):
+        reply = await stack.request("GET", f"/openings/{name}", headers={"Accept-Language": "en"})
+        assert reply.status == 404
+        assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert "<script>" not in reply.text
+        assert 'href="/openings"' in reply.text
