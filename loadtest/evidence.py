@@ -15,6 +15,7 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
+from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.library import read_library
 from reservasi.ledger.stored import decode_timers
 from reservasi.model import JournalEntry, Opening, Position, Quota, State
@@ -233,4 +234,4 @@ def _entry(row: Any) -> JournalEntry:
         b"chain": row["chain"].encode(),
         b"events": row["payload"],
     }
-    return wire.decode_entry(f"{row['epoch']}-{row['last_seq']}".encode(), fields)
+    return decode_entry(f"{row['epoch']}-{row['last_seq']}".encode(), fields)

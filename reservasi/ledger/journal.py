@@ -13,8 +13,9 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from reservasi.errors import JournalGap, LedgerUnreachable
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.entries import decode_entry
 from reservasi.model import JournalEntry, Position, chain_hash
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
@@ -51,7 +52,7 @@ class Journal:
         entries: list[JournalEntry] = []
         events = 0
         for entry_id, fields in _entries(found):
-            entry = wire.decode_entry(entry_id, fields)
+            entry = decode_entry(entry_id, fields)
             if entries and events + len(entry.events) > events_max:
                 break
             check_follows(position, entry)

@@ -4,7 +4,7 @@ Valkey's `cmsgpack` refuses `bin` and `ext` and rounds integers above 2^53, so e
 (`use_bin_type=False`) and numbers stay below `model.SEQ_MAX`. Layouts are documented in the header of each Lua file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -16,27 +16,19 @@ from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers
 from reservasi.model import (
     Admit,
     Answer,
-    AnyEvent,
     Cancel,
     Claim,
     Command,
     Confirm,
-    Confirmed,
-    Ended,
     Find,
-    Held,
     Join,
-    JournalEntry,
     Opening,
-    OpeningSet,
     Outcome,
     Position,
     Quota,
     QuotaCounts,
-    QuotaSet,
     QuotaTerms,
     Release,
-    Returned,
     SetOpening,
     SetQuota,
     State,
@@ -233,81 +225,3 @@ def _quota(quota_id: str, stored: StoredQuota, facts: Sequence[str]) -> Quota:
             held=stored.held, confirmed=stored.confirmed, returning=stored.returning, version=stored.version
         ),
     )
-
-
-def _decode_held(seq: int, fields: list[Any]) -> Held:
-    reservation_id, quota, deadline_ms, fingerprint, sealed, persons = fields
-    return Held(
-        seq=seq,
-        reservation_id=reservation_id,
-        quota=quota,
-        deadline_ms=deadline_ms,
-        fingerprint=fingerprint,
-        sealed=sealed,
-        persons=tuple(persons),
-    )
-
-
-def _decode_confirmed(seq: int, fields: list[Any]) -> Confirmed:
-    reservation_id, quota, places, reference = fields
-    return Confirmed(seq=seq, reservation_id=reservation_id, quota=quota, places=places, payment_reference=reference)
-
-
-def _decode_ended(seq: int, fields: list[Any]) -> Ended:
-    state, reservation_id, quota, places, returns_at_ms = fields
-    return Ended(
-        seq=seq,
-        state=STATES[state],
-        reservation_id=reservation_id,
-        quota=quota,
-        places=places,
-        returns_at_ms=returns_at_ms,
-    )
-
-
-def _decode_returned(seq: int, fields: list[Any]) -> Returned:
-    quota, places = fields
-    return Returned(seq=seq, quota=quota, places=places)
-
-
-def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
-    quota, version, terms = fields
-    return QuotaSet(seq=seq, quota=quota, version=version, terms=decode_terms(terms))
-
-
-def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
-    return OpeningSet(seq=seq, opening=openings.decode_opening(*fields))
-
-
-_EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
-    "h": _decode_held,
-    "c": _decode_confirmed,
-    "e": _decode_ended,
-    "r": _decode_returned,
-    "q": _decode_quota_set,
-    "o": _decode_opening_set,
-}
-
-
-def decode_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """One stream entry as a journal entry.
-
-    Raises:
-        LedgerFault: it is not one.
-    """
-    try:
-        epoch = int(entry_id.partition(b"-")[0])
-        first_seq = int(fields[b"first"])
-        payload = fields[b"events"]
-        events = msgpack.unpackb(payload)
-        decoded = tuple(_EVENT_DECODERS[event[0]](first_seq + at, event[1:]) for at, event in enumerate(events))
-        return JournalEntry(
-            epoch=epoch,
-            first_seq=first_seq,
-            at_ms=int(fields[b"at"]),
-            chain=fields[b"chain"].decode(),
-            payload=payload,
-            events=decoded,
-        )
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise LedgerFault(f"unreadable journal entry {entry_id!r}") from error

@@ -7,6 +7,7 @@ import msgpack
 import pytest
 
 from reservasi.ledger import keys, wire
+from reservasi.ledger.entries import decode_entry
 from reservasi.model import (
     Answer,
     Cancel,
@@ -201,7 +202,7 @@ async def test_the_journal_chains_and_says_what_happened(ledger: Ledger) -> None
     await ledger.run(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY"))
     await ledger.run(Release(reservation_id=other.reservation_id), Cancel(reservation_id=asked.reservation_id))
     raw: Any = await ledger.client.xrange(keys.journal(ledger.program))
-    entries: list[JournalEntry] = [wire.decode_entry(entry_id, fields) for entry_id, fields in raw]
+    entries: list[JournalEntry] = [decode_entry(entry_id, fields) for entry_id, fields in raw]
     chain = ""
     for (entry_id, fields), entry in zip(raw, entries, strict=True):
         assert entry_id == f"1-{entry.position.seq}".encode()
