@@ -50,8 +50,8 @@ class OpeningWatch:
         pipeline.hgetall(self._delays_key)
         (seconds, microseconds), openings, delays = await self._run(pipeline)
         now_ms = seconds * 1000 + microseconds // 1000
-        said = {front: _delay_and_time(value) for front, value in delays.items()}
-        fresh = [delay_ms for delay_ms, at_ms in said.values() if abs(now_ms - at_ms) <= FRESH_MS]
+        said = filter(None, map(_delay_and_time, delays.values()))
+        fresh = [delay_ms for delay_ms, at_ms in said if abs(now_ms - at_ms) <= FRESH_MS]
         return Seen(
             now_ms=now_ms,
             openings=[decode_stored(opening_id.decode(), stored) for opening_id, stored in openings.items()],
@@ -89,6 +89,10 @@ class OpeningWatch:
             ) from error
 
 
-def _delay_and_time(value: bytes) -> tuple[float, int]:
+def _delay_and_time(value: bytes) -> tuple[float, int] | None:
+    """What a front said; None when it cannot be read, as of another version."""
     delay_ms, _, at_ms = value.decode().partition(":")
-    return float(delay_ms), int(at_ms)
+    try:
+        return float(delay_ms), int(at_ms)
+    except ValueError:
+        return None

@@ -72,7 +72,7 @@ class AdmissionController:
         """Control until told to stop."""
         try:
             while not stop.is_set():
-                pause_s = await self._turn()
+                pause_s = await self._turn_safely()
                 try:
                     async with asyncio.timeout(pause_s):
                         await stop.wait()
@@ -80,6 +80,14 @@ class AdmissionController:
                     continue
         finally:
             await self._attend([])
+
+    async def _turn_safely(self) -> float:
+        """One turn; what goes wrong in it must not leave everybody waiting for ever."""
+        try:
+            return await self._turn()
+        except Exception:
+            log.exception("admission_turn_failed", program=self._program)
+            return LOOK_INTERVAL_S
 
     async def _turn(self) -> float:
         """Look, where it is time to; move every mark; how long to wait until the next turn."""

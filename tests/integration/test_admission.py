@@ -259,6 +259,7 @@ async def test_an_adaptive_rate_grows_while_claims_do_not_wait_and_halves_when_t
     async def say(delay_ms: float) -> None:
         await stage.watch.say_delay("front", delay_ms, (await stage.ledger.snapshot()).now_ms)
 
+    await stage.ledger.client.hset(keys.queue_delays(stage.ledger.program), "of another version", "?")
     await say(1.0)
     async with stage.controlled():
         grown = await stage.until(lambda opening: opening.rate_per_min > 600)
