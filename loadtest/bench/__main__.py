@@ -14,6 +14,7 @@ from loadtest.bench import experiments
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
+from loadtest.bench.joins import measure_joins
 from loadtest.bench.measuring import Plan, Say, WrongResult
 from loadtest.bench.reads import measure_reads
 from loadtest.bench.report import Run, as_json, show
@@ -29,6 +30,7 @@ SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50
 
 CLAIMS = "claims"
 READS = "reads"
+JOINS = "joins"
 EXPERIMENTS = "experiments"
 
 
@@ -53,6 +55,11 @@ class Choice:
         """Whether reads are measured."""
         return not self.names or READS in self.names
 
+    @property
+    def joins(self) -> bool:
+        """Whether joins are measured."""
+        return not self.names or JOINS in self.names
+
     def experiment(self, name: str) -> bool:
         """Whether an experiment is made."""
         return not self.names or EXPERIMENTS in self.names or name in self.names
@@ -61,7 +68,7 @@ class Choice:
 def names_allowed() -> list[str]:
     """What `--only` may name."""
     variants, single = [kind.name for kind in COMPARED], [module.NAME for module in experiments.ALL]
-    return [CLAIMS, READS, EXPERIMENTS, *variants, *single]
+    return [CLAIMS, READS, JOINS, EXPERIMENTS, *variants, *single]
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -124,7 +131,7 @@ async def run(found: Run, plan: Plan, choice: Choice, cores: Cores, console: Con
 async def _measure(found: Run, plan: Plan, choice: Choice, cores: Cores, say: Say) -> None:
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         found.environment = await describe(ground)
-        if choice.claims or choice.reads:
+        if choice.claims or choice.reads or choice.joins:
             bench = Bench(ground, plan, stack)
             await bench.start()
             found.answer_bytes = bench.answer_bytes
@@ -133,6 +140,8 @@ async def _measure(found: Run, plan: Plan, choice: Choice, cores: Cores, say: Sa
                 found.claims = await bench.claims(variants_named(named), say)
             if choice.reads:
                 found.reads = await measure_reads(bench, say)
+            if choice.joins:
+                found.reads |= await measure_joins(bench, say)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,8 +13,10 @@ from loadtest.bench.variants import Bare, Variant
 
 AVAILABILITY = "availability"
 SOLD_OUT = "sold_out"
+JOINS = "joins"  # measured in the same way, by `joins.py`
 TITLES = {
     AVAILABILITY: "GET /v1/availability of one office, 8 quotas, against a constant 200 of the same size",
+    JOINS: "POST /v1/openings/{id}/tickets before the opening, against a constant 201 of the same size",
     SOLD_OUT: "claims for a quota without places, against a constant 409 of the same size",
 }
 PROBES = 8
@@ -34,8 +36,8 @@ async def measure_reads(bench: Bench, say: Say) -> dict[str, list[Round]]:
     quota = bench.ground.small_quotas[:1]
     await _sell_out(bench, quota)
     return {
-        SOLD_OUT: await _rounds(bench, SOLD_OUT, 409, lambda count: bench.people.requests(count, quota), say),
-        AVAILABILITY: await _rounds(bench, AVAILABILITY, 200, lambda count: [AVAILABILITY_REQUEST] * count, say),
+        SOLD_OUT: await answered_alike(bench, SOLD_OUT, 409, lambda count: bench.people.requests(count, quota), say),
+        AVAILABILITY: await answered_alike(bench, AVAILABILITY, 200, lambda count: [AVAILABILITY_REQUEST] * count, say),
     }
 
 
@@ -52,9 +54,10 @@ async def _sell_out(bench: Bench, quota: tuple[str, ...]) -> None:
     await bench.ours.settle()
 
 
-async def _rounds(
+async def answered_alike(
     bench: Bench, name: str, status: int, requests: Callable[[int], list[bytes]], say: Say
 ) -> list[Round]:
+    """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
     ours, stores = bench.ours, bench.ground.store_pids
     probe = await run_load(ours.port, requests(PROBES), connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=status)
     if probe.refused:

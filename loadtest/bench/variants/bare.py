@@ -12,6 +12,7 @@ from loadtest.bench.variants.variant import Rival
 STATUS_VARIABLE = "BENCH_BARE_STATUS"
 ROUTES = {200: ("GET", "/v1/availability")}  # by the status of the answer; others answer claims
 CLAIMS = ("POST", "/v1/reservations")
+JOINS = ("POST", "/v1/openings/{id}/tickets")
 
 
 class Bare(Rival):
@@ -33,7 +34,8 @@ async def make_app() -> web.Application:
         return web.Response(status=status, body=body, content_type="application/json")
 
     app = web.Application()
-    app.router.add_route(*ROUTES.get(status, CLAIMS), answer)
+    for route in [ROUTES[status]] if status in ROUTES else [CLAIMS, JOINS]:
+        app.router.add_route(*route, answer)
     return app
 
 
