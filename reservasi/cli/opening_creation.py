@@ -17,6 +17,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
+from reservasi.waiting_room.admission import is_live
 from reservasi.waiting_room.creation import new_terms, opening_id
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
@@ -53,6 +54,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
     opening: str
     moved: int  # quotas that opened at another moment before
     left_out: int  # quotas that were meant, and close before it opens
+    taken_from: list[str]  # openings that some of them belonged to
 
 
 def room_of(program: Program, said: dict[str, Any]) -> WaitingRoom:
@@ -89,9 +91,10 @@ async def create_opening(
         if not covered:
             raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
+        taken_from = _taken_from(elsewhere, snapshot)
         await _move(group, elsewhere, terms.opens_at_ms)
         await _set(group, opening, terms)
-    return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered))
+    return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered), taken_from=taken_from)
 
 
 async def create_announced(
@@ -130,6 +133,16 @@ def _refuse_taken(opening: str, opens_at_ms: int, existing: Sequence[Opening]) -
             raise OpeningRefused(f"there is an opening {opening} already: give this one another --id")
         if other.terms.opens_at_ms == opens_at_ms:
             raise OpeningRefused(f"{other.id} opens at {moment(opens_at_ms)} already: a moment has one opening")
+
+
+def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
+    """The openings that lose some of these quotas; never one for which people wait already."""
+    moments = {quota.terms.opens_at_ms for quota in quotas}
+    losing = [opening for opening in snapshot.openings if opening.terms.opens_at_ms in moments]
+    for opening in losing:
+        if is_live(opening, snapshot.now_ms):
+            raise OpeningRefused(f"some of these quotas are {opening.id}'s, and people wait for it: choose others")
+    return sorted(opening.id for opening in losing)
 
 
 async def _move(group: GroupCommit, quotas: Sequence[Quota], opens_at_ms: int) -> None:

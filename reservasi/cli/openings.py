@@ -106,7 +106,8 @@ def create(
             return created, await _described(operations, name)
 
     created, description = run(work())
-    show({**description, "moved": created.moved, "left_out": created.left_out}, as_json=as_json)
+    done = {"moved": created.moved, "left_out": created.left_out, "taken_from": created.taken_from}
+    show({**description, **done}, as_json=as_json)
 
 
 @app.command("show")

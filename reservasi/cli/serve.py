@@ -157,7 +157,7 @@ def worker(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the recorder: journal to PostgreSQL, expired holds, ownership of the ledger. Several are safe."""
+    """Run the recorder: journal to PostgreSQL, expired holds, admission, ownership of the ledger. Several are safe."""
     settings, _ = begin(
         worker_admin_port=admin_port,
         data_dir=data_dir,

@@ -114,7 +114,7 @@ def test_an_opening_takes_the_quotas_that_are_meant(deployment: Deployment) -> N
         assert quota["opens_at"] == (made["opens_at"] if meant else before[quota["id"]]["opens_at"]), quota["id"]
     assert moved == made["moved"] == made["quotas"] > 0
     assert deployment.ok("opening", "show", made["id"]) == {
-        name: value for name, value in made.items() if name not in ("moved", "left_out")
+        name: value for name, value in made.items() if name not in ("moved", "left_out", "taken_from")
     }
     assert [each["id"] for each in deployment.openings()] == [made["id"]]
 
@@ -139,14 +139,14 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     name = f"{deployment.program}-special"
     made = deployment.create(
         *("--id", name, "--joins-from", "now", "--ends-at", at(2), "--fixed", "--proof-of-work"),
-        *("--rate-per-min", "30", "--rate-max-per-min", "90"),
+        *("--rate-per-min", "30", "--rate-max-per-min", "90", "--office", "kanim"),
     )
     assert made["id"] == name
     assert made["state"] == "joining"
     assert dt.datetime.fromisoformat(made["ends_at"]) == dt.datetime.fromisoformat(at(2))
     assert (made["adaptive"], made["proof_of_work"]) == (False, True)
     assert (made["rate_per_min"], made["rate_max_per_min"]) == (30, 90)
-    plain = deployment.create("--no-waiting-room", opens_at=at(2))
+    plain = deployment.create("--no-waiting-room", "--office", "ulp-wiyung", opens_at=at(2))
     assert (plain["waiting_room"], plain["state"]) == (False, "announced")
     said = deployment.call("opening", "list").output
     assert "joining" in said
@@ -188,6 +188,17 @@ def test_an_interrupted_command_is_given_again(deployment: Deployment) -> None:
     deployment.ok("quota", "set", quota, "--opens-at", opens_at)
     made = deployment.create(opens_at=opens_at)
     assert made["moved"] == made["quotas"] - 1
+
+
+def test_quotas_are_taken_from_an_opening_for_which_nobody_waits_yet(deployment: Deployment) -> None:
+    announced = deployment.create("--office", "kanim")
+    other = deployment.create("--office", "kanim", "--channel", "online", "--joins-from", "now", opens_at=at(2))
+    assert announced["taken_from"] == []
+    assert other["taken_from"] == [announced["id"]]
+    assert deployment.ok("opening", "show", announced["id"])["quotas"] < announced["quotas"]
+    before = deployment.quotas()
+    assert f"are {other['id']}'s" in deployment.refused("--office", "kanim", opens_at=at(3))
+    assert deployment.quotas() == before
 
 
 def test_staff_lead_a_waiting_room(deployment: Deployment) -> None:
