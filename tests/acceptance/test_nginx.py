@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ in_session = pytest.mark.asyncio(loop_scope="session")
 def _installed() -> None:
     if NGINX is None:
         assert os.environ.get("CI") != "true", "nginx must be installed where CI runs"
-        pytest.skip("nginx is not on this machine: apt-get install nginx-light")
+        pytest.skip("nginx is not on this machine: apt-get install nginx")
 
 
 class Proxy:
@@ -67,10 +67,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def nginx(prefix: Path, origin: str) -> AsyncIterator[str]:
-    """nginx with the shipped file before `origin` (host:port); where it answers."""
+async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIterator[str]:
+    """nginx with the shipped file, but for `changes`, before `origin` (host:port); where it answers."""
     port = _free_port()
-    _write(prefix, port, origin)
+    _write(prefix, port, origin, changes)
     process = await asyncio.create_subprocess_exec(
         str(NGINX), "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(prefix / "error.log")
     )
@@ -101,13 +101,14 @@ async def proxy(stack: Stack, listening: type[Any], tmp_path: Path) -> AsyncIter
             yield Proxy(stack.at(url), front)
 
 
-def _write(prefix: Path, port: int, origin: str) -> None:
+def _write(prefix: Path, port: int, origin: str, changes: Iterable[tuple[str, str]]) -> None:
     """The shipped file with other addresses and another place for the cache, and a main file around it."""
     text = CONFIGURATION.read_text()
     for old, new in (
         ("listen 80 ", f"listen 127.0.0.1:{port} "),
         ("server 127.0.0.1:8080 ", f"server {origin} "),
         ("/var/cache/nginx/reservasi ", f"{prefix}/cache "),
+        *changes,
     ):
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -163,7 +164,7 @@ async def test_a_cold_cache_lets_one_through(proxy: Proxy) -> None:
 @in_session
 async def test_it_says_what_a_front_says(proxy: Proxy, stack: Stack) -> None:
     await stack.quota(opens_at_ms=4_102_444_800_000)
-    for path in ("/v1/openings", "/v1/programs", "/v1/openings?x=1", "/v1/nothing", "/openapi.json"):
+    for path in ("/v1/openings", "/v1/programs", "/v1/openings?x=1", "/v1/nothing", "/openapi.json", "/openings"):
         direct, passed = [await each.request("GET", path, headers=UNCOMPRESSED) for each in (stack, proxy.stack)]
         assert (passed.status, passed.body) == (direct.status, direct.body)
         for name in ("Content-Type", "ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
@@ -272,6 +273,16 @@ async def test_a_front_hears_who_asks_and_keeps_its_connection(tmp_path: Path) -
                 assert reply.status == 200
     assert ["x-forwarded-for: 203.0.113.7, 127.0.0.1\r\n" in head for head in heads] == [True] * 3
     assert connections == 1
+
+
+@in_session
+async def test_who_asks_too_often_is_told_to_wait(stack: Stack, tmp_path: Path) -> None:
+    origin = stack.url.removeprefix("http://")
+    async with nginx(tmp_path, origin, ("rate=200r/s", "rate=1r/m"), ("burst=1000 ", "burst=1 ")) as url:
+        replies = [await stack.at(url).request("GET", "/v1/openings") for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, 200, 429, 429]
+    replies[-1].is_problem("rate-limited", 429)
+    assert 1 <= int(replies[-1].headers["Retry-After"]) <= 5
 
 
 def test_what_it_says_itself_is_what_fronts_say() -> None:

@@ -120,6 +120,10 @@ async function join(event) {
   const given = new FormData(form);
   /** @type {Record<string, unknown>} */
   const body = { nik: String(given.get("nik")).trim(), birth_date: given.get("birth_date") };
+  if (page.dataset.proof === "yes" && !canCompute) {
+    show("join-answer", say("join_needs_https"));
+    return;
+  }
   button.disabled = true;
   show("join-answer", say("joining"));
   try {
