@@ -79,6 +79,10 @@ slow-clients: .venv/.dev ## 5,000 connections that send a byte a second, and wha
 spike: .venv/.dev ## calm, opening, decay, and the checker; HOST=http://... for an installation of yours, unchecked
 	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.run --spike $(ARGS))
 
+.PHONY: faults
+faults: .venv/.dev ## break each part under a crowd, several times: table of what was lost or sold twice (ARGS="--only NAME")
+	$(BIN)/python -m loadtest.faults $(ARGS)
+
 .PHONY: clean
 clean: ## remove the environment and what the tools left behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports dist

@@ -119,7 +119,7 @@ def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> V
         # the service cannot tell the person's repeat from its own.
         _expect(again.outcome == 201 and again.body == held)
     if chance.random() < plan.greedy_share:
-        refused = yield from _definite(_claim(group, chance.choice(seen), f"greedy-{number}"), chance)
+        refused = yield from _definite(claim_call(group, chance.choice(seen), f"greedy-{number}"), chance)
         _expect(refused.outcome == 409)
     yield Pause(chance.uniform(0, plan.think_s_max))
     if chance.random() < plan.abandon_share:
@@ -142,7 +142,7 @@ def _claim_somewhere(
     """Claim, and try the alternatives that a sold-out answer names; the answer's body when a place was held."""
     quota = chance.choice(seen)
     for attempt in range(1 + ELSEWHERE_MAX):
-        call = _claim(group, quota, f"{group[0].number}-{attempt}-{chance.getrandbits(64):016x}")
+        call = claim_call(group, quota, f"{group[0].number}-{attempt}-{chance.getrandbits(64):016x}")
         answered = yield from _definite(call, chance)
         if answered.outcome == 201:
             return call, answered.body
@@ -156,7 +156,7 @@ def _claim_somewhere(
 
 def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) -> Visit:
     """Confirm until it is recorded, look at it, and maybe cancel."""
-    confirm = _managed("confirm", "POST", held, "/confirm", {"payment_reference": f"PAY-{number}"})
+    confirm = managed_call("confirm", "POST", held, "/confirm", {"payment_reference": f"PAY-{number}"})
     for _ in range(CONFIRMING_MAX):
         answered = yield from _definite(confirm, chance)
         _expect(answered.outcome in (200, 202))
@@ -165,11 +165,11 @@ def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) 
         yield Pause(chance.uniform(PAUSE_MIN_S, 1.0))
     else:
         return Result.CONFIRMING
-    shown = yield from _definite(_managed("show", "GET", held), chance)
+    shown = yield from _definite(managed_call("show", "GET", held), chance)
     _expect(shown.outcome == 200 and shown.body["status"] == "confirmed")
     _expect(shown.body["booking_code"] == answered.body["booking_code"])
     if number < plan.first + plan.people // 2 and chance.random() < plan.cancel_share:
-        cancelled = yield from _definite(_managed("cancel", "POST", held, "/cancel"), chance)
+        cancelled = yield from _definite(managed_call("cancel", "POST", held, "/cancel"), chance)
         _expect(cancelled.outcome == 200)
         return Result.CANCELLED
     return Result.CONFIRMED
@@ -188,7 +188,8 @@ def _definite(call: Call, chance: random.Random) -> Generator[Call | Pause, Answ
     raise Unanswered
 
 
-def _claim(group: list[Person], quota: str, key: str) -> Call:
+def claim_call(group: list[Person], quota: str, key: str) -> Call:
+    """The claim of a group for one quota."""
     body = {
         "quota": quota,
         "applicants": [one.applicant() for one in group],
@@ -206,7 +207,8 @@ def _claim(group: list[Person], quota: str, key: str) -> Call:
     )
 
 
-def _managed(name: str, method: str, held: dict[str, Any], suffix: str = "", body: Any = None) -> Call:
+def managed_call(name: str, method: str, held: dict[str, Any], suffix: str = "", body: Any = None) -> Call:
+    """A call about a reservation, by whoever was given `held`; `suffix` comes behind its address."""
     headers = {"Authorization": f"Bearer {held['manage_token']}"}
     if body is not None:
         headers["Content-Type"] = "application/json"

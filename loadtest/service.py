@@ -15,11 +15,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from loadtest.program import PROGRAM, program_file
@@ -32,6 +33,7 @@ IMPORT_TIMEOUT_S = 60.0
 POLL_S = 0.05
 HOLD_S = 7200
 CLI = (sys.executable, "-m", "reservasi.cli")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 Found = TypeVar("Found")
 DAYS_AHEAD = 2  # of the date that is offered: far enough that no quota closes during a test
 
@@ -42,6 +44,7 @@ class Part(StrEnum):
     FRONT = "front"  # one HTTP front
     WORKER = "worker"  # the recorder
     VALKEY = "valkey"  # the ledger's server
+    POSTGRES = "postgres"  # the records' server
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,8 @@ class Service:
         match part:
             case Part.VALKEY:
                 return [pid for pid in children if "valkey" in _command(pid)[0]]
+            case Part.POSTGRES:
+                return [pid for pid in children if Path(_command(pid)[0]).name == "postgres"]
             case Part.WORKER:
                 return [pid for pid in children if _command(pid)[-1] == "worker"]
             case Part.FRONT:
@@ -97,22 +102,33 @@ class Service:
         """The JSON of a public address; None when there is no good answer."""
         return _get(self.url + path)
 
+    def get_admin(self, path: str) -> Any:
+        """The same of the admin port."""
+        return _get(self.admin_url + path)
+
 
 @contextmanager
 def running_service(
-    *, quotas: int, places: int, processes: int = 1, hold_s: int = HOLD_S, log_copy: Path | None = None
+    *,
+    quotas: int,
+    places: int,
+    processes: int = 1,
+    hold_s: int = HOLD_S,
+    log_copy: Path | None = None,
+    command: Sequence[str] = CLI,
+    environment: Mapping[str, str] = NOTHING,
 ) -> Iterator[Service]:
     """Start a service with so many quotas of so many places each, and stop it at the end of the block.
 
-    With `log_copy` what the service said is kept there.
+    With `log_copy` what the service said is kept there; `command` is another program that takes the same words as
+    `reservasi`, and `environment` comes on top of ours.
     """
     directory = Path(tempfile.mkdtemp(prefix="rv-load-"))
     directory.chmod(0o711)  # its servers run as another account when we are root
     data_dir, log_path = directory / "d", directory / "service.log"
     port, admin_port, worker_admin_port = _free_ports(3)
-    process = _start(
-        data_dir, log_path, port=port, admin_port=admin_port, worker_admin_port=worker_admin_port, processes=processes
-    )
+    flags = {"port": port, "admin_port": admin_port, "worker_admin_port": worker_admin_port, "processes": processes}
+    process = _start((*command, "up"), environment, data_dir, log_path, **flags)
     try:
         service = Service(
             url=f"http://127.0.0.1:{port}",
@@ -143,9 +159,12 @@ def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str)
     return found
 
 
-def _start(data_dir: Path, log_path: Path, **flags: int) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], further: Mapping[str, str], data_dir: Path, log_path: Path, **flags: int
+) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
     environment |= {
+        **further,
         "RESERVASI_WORKER_ADMIN_PORT": str(flags["worker_admin_port"]),
         "RESERVASI_CATALOGUE_REFRESH_MS": "200",
         "RESERVASI_LOG_FORMAT": "json",
@@ -153,7 +172,7 @@ def _start(data_dir: Path, log_path: Path, **flags: int) -> subprocess.Popen[byt
     arguments = ("--port", flags["port"], "--admin-port", flags["admin_port"], "--processes", flags["processes"])
     with log_path.open("ab") as log:
         return subprocess.Popen(
-            (*CLI, "up", *map(str, arguments), "--data-dir", str(data_dir), "--json"),
+            (*command, *map(str, arguments), "--data-dir", str(data_dir), "--json"),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

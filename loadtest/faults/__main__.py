@@ -1,0 +1,111 @@
+"""`make faults`: every fault under a crowd of its own, several times, and a table of what was lost and sold twice.
+
+Exit code 0: nothing lost, nothing sold twice, every service healed by itself, and each control lost something, which
+shows that losses are seen. 1: something is wrong, and is named. 2: there is no such fault.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from loadtest.faults.catalogue import FAULTS
+from loadtest.faults.fault import Fault
+from loadtest.faults.running import Run, run_fault
+from loadtest.faults.shims import can_build
+
+RUNS = 3
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table."""
+
+    fault: str
+    runs: int
+    operations: int
+    lost: int
+    oversold: int
+    note: str  # of the last run
+    control: bool
+    wrong: tuple[str, ...]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--short", action="store_true", help="the cheap ones, once each")
+    parser.add_argument("--runs", type=int, help=f"of each fault; {RUNS}, or 1 when --short")
+    parser.add_argument("--seed", type=int, default=0, help="of the first run")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where every run is written")
+    parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the services' logs are kept")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.only) - {fault.name for fault in FAULTS}:
+        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
+        return 2
+    rows, runs = [], []
+    for fault in FAULTS:
+        if (options.only and fault.name not in options.only) or (options.short and not fault.short):
+            continue
+        if fault.shims and not can_build():
+            print(f"{fault.name}: left out, since there is no compiler", file=sys.stderr)
+            continue
+        seeds = range(options.seed, options.seed + (options.runs or (1 if options.short else RUNS)))
+        done = [_told(run_fault(fault, seed, _log(options.logs, fault, seed))) for seed in seeds]
+        runs += done
+        rows.append(row_of(fault, done))
+    print("\n" + table(rows))
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode({"rows": rows, "runs": runs})))
+    wrong = [f"{row.fault}: {line}" for row in rows for line in row.wrong]
+    for line in wrong:
+        print(f"FAILED: {line}")
+    return 1 if wrong else 0
+
+
+def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
+    """All runs of a fault together."""
+    lost, oversold = sum(run.lost for run in runs), sum(run.oversold for run in runs)
+    wrong = [line for run in runs for line in run.wrong]
+    if fault.control and not lost:
+        wrong.append("the control lost nothing, so that losses may go unseen")
+    if not fault.control and (lost or oversold):
+        wrong.append(f"{lost} lost, {oversold} oversold")
+    return Row(
+        fault=fault.name,
+        runs=len(runs),
+        operations=sum(run.operations for run in runs),
+        lost=lost,
+        oversold=oversold,
+        note=("control, must lose: " if fault.control else "") + runs[-1].note,
+        control=fault.control,
+        wrong=tuple(wrong),
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """As Markdown."""
+    lines = ["| fault | runs | operations | lost | oversold | note |", "|---|---:|---:|---:|---:|---|"]
+    lines += [f"| {r.fault} | {r.runs} | {r.operations} | {r.lost} | {r.oversold} | {r.note} |" for r in rows]
+    return "\n".join(lines)
+
+
+def _told(run: Run) -> Run:
+    print(
+        f"{run.fault} (seed {run.seed}): {run.operations} operations, {run.lost} lost, {run.oversold} oversold "
+        f"in {run.took_s:.1f} s; {run.note}",
+        flush=True,
+    )
+    for line in run.wrong:
+        print(f"  {line}", flush=True)
+    return run
+
+
+def _log(directory: Path | None, fault: Fault, seed: int) -> Path | None:
+    return directory / f"{fault.name}-{seed}.log" if directory else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

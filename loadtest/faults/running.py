@@ -1,0 +1,173 @@
+"""One run of one fault: service, crowd, strike, healing, and what the checker says afterwards."""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from loadtest.checker import Finding, check
+from loadtest.crowd import Crowd, take_what_is_left
+from loadtest.evidence import Moving
+from loadtest.faults.fault import Fault, Missed, Scene
+from loadtest.faults.proxy import Proxy, open_proxy
+from loadtest.faults.shims import Shims, built
+from loadtest.faults.start import WORLD_VARIABLE, World
+from loadtest.history import Exchange, server_errors
+from loadtest.program import PROGRAM
+from loadtest.rules import Rule, Violation
+from loadtest.scenario import Plan, Result
+from loadtest.service import Part, Service, running_service
+from reservasi.errors import ReservasiError
+
+ROOT = Path(__file__).parents[2]
+QUOTAS = 10
+THINK_S_MAX = 1.0
+HEAL_TIMEOUT_S = 30.0
+CROWD_TIMEOUT_S = 120.0
+SHOWN_MAX = 5  # violations that a run names
+# What was acknowledged and is not there, and what is there twice; whatever else the checker finds is wrong as well.
+LOST = frozenset(
+    {
+        Rule.CLAIM_FORGOTTEN,
+        Rule.CONFIRMATION_FORGOTTEN,
+        Rule.CANCELLATION_FORGOTTEN,
+        Rule.BOOKING_MISSING,
+        Rule.NOT_RECORDED,
+    }
+)
+OVERSOLD = frozenset({Rule.OVERSOLD, Rule.TWO_LIVE, Rule.BOOKING_DOUBLED})
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a fault showed."""
+
+    fault: str
+    seed: int
+    operations: int = 0  # requests that were answered or lost, but for availability
+    lost: int = 0  # acknowledged, and not there
+    oversold: int = 0  # places sold twice, people with two
+    took_s: float = 0.0
+    note: str = ""
+    wrong: tuple[str, ...] = ()  # why the run counts as failed, lost and oversold apart
+
+
+def run_fault(fault: Fault, seed: int, log_copy: Path | None = None) -> Run:
+    """Start a service, let the fault strike while a crowd claims, and judge."""
+    begun_s = time.monotonic()
+    with built(fault.shims) as shims, asyncio.Runner() as runner:
+        run = runner.run(_run(fault, seed, shims, log_copy))
+    return msgspec.structs.replace(run, took_s=time.monotonic() - begun_s)
+
+
+async def _run(fault: Fault, seed: int, shims: Shims, log_copy: Path | None) -> Run:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(open_proxy(b"FCALL")) if fault.through_proxy else None
+        service = await stack.enter_async_context(_service(fault, shims, proxy, log_copy))
+        for part in (Part.VALKEY, Part.POSTGRES):
+            shims.check_under(service.pids(part)[0])
+        plan = Plan(program=PROGRAM, people=fault.people, seed=seed, think_s_max=THINK_S_MAX)
+        crowd = Crowd(service.url, plan, at_once=fault.at_once)
+        scene = Scene(
+            service=service,
+            crowd=crowd,
+            capacity=QUOTAS * (fault.places // QUOTAS),
+            chance=random.Random(f"{fault.name}/{seed}"),
+            shims=shims,
+            proxy=proxy,
+        )
+        return await _judged(fault, seed, scene)
+
+
+async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
+    """The crowd, the strike in its middle, those who come afterwards, and the verdict."""
+    wrong: list[str] = []
+    note = ""
+    visits = asyncio.create_task(scene.crowd.run())
+    try:
+        async with asyncio.timeout(CROWD_TIMEOUT_S):
+            note = await fault.strike(scene)
+    except Missed as missed:
+        wrong.append(str(missed))
+    except TimeoutError as error:
+        wrong.append(f"the fault did not end: {error}")
+    try:
+        async with asyncio.timeout(CROWD_TIMEOUT_S):
+            await visits
+    except TimeoutError:
+        wrong.append(f"the crowd was not served within {CROWD_TIMEOUT_S:g} s after the fault")
+    if not await _heals(scene.service):
+        wrong.append(f"not ready {HEAL_TIMEOUT_S:g} s later")
+    latecomers = await take_what_is_left(scene.service, scene.crowd)
+    history = [*scene.crowd.history, *latecomers.history]
+    results = scene.crowd.results + latecomers.results
+    wrong += _unserved(fault, history, results)
+    operations = sum(exchange.call != "availability" for exchange in history)
+    run = Run(fault=fault.name, seed=seed, operations=operations, note=note)
+    try:
+        (finding,) = await check(scene.service.redis_url, scene.service.postgres_dsn, history, [PROGRAM])
+    except (Moving, ReservasiError, OSError) as error:
+        return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
+    return _counted(fault, run, finding, wrong)
+
+
+async def _heals(service: Service) -> bool:
+    """Whether it is ready again, by itself."""
+    deadline = time.monotonic() + HEAL_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if await asyncio.to_thread(service.get_admin, "/readyz") is not None:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+def _unserved(fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int]) -> list[str]:
+    """What people met that they must not meet."""
+    wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
+    allowed = {Result.SURPRISED} if fault.surprises or fault.control else set()
+    unwanted = {Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING} - allowed
+    return wrong + [f"{results[result]} people {result}" for result in sorted(unwanted) if results.get(result, 0)]
+
+
+def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str]) -> Run:
+    """With what the checker found."""
+    lost = {violation.subject for violation in finding.violations if violation.rule in LOST}
+    oversold = {violation.subject for violation in finding.violations if violation.rule in OVERSOLD}
+    others = [violation for violation in finding.violations if violation.rule not in LOST | OVERSOLD]
+    if not fault.control:
+        wrong += map(str, _some(finding.violations))
+        if not others and (left := finding.capacity - finding.held - finding.confirmed):
+            wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
+    return msgspec.structs.replace(run, lost=len(lost), oversold=len(oversold), wrong=tuple(wrong))
+
+
+def _some(violations: Sequence[Violation]) -> list[Violation]:
+    return list(violations[:SHOWN_MAX])
+
+
+@asynccontextmanager
+async def _service(fault: Fault, shims: Shims, proxy: Proxy | None, log_copy: Path | None) -> AsyncIterator[Service]:
+    """The service of a run, started and stopped in a thread, since the proxy must serve meanwhile."""
+    told = shims.directory / "ledger"
+    redis_url = f"redis://127.0.0.1:{proxy.port}" if proxy else ""
+    world = World(servers=shims.environment, redis_url=redis_url, told=str(told))
+    if proxy:
+        proxy.open = lambda: asyncio.open_unix_connection(told.read_text().removeprefix("unix://"))
+    running = running_service(
+        quotas=QUOTAS,
+        places=fault.places // QUOTAS,
+        processes=fault.processes,
+        hold_s=fault.hold_s,
+        log_copy=log_copy,
+        command=(sys.executable, "-m", "loadtest.faults.start"),
+        environment={WORLD_VARIABLE: msgspec.json.encode(world).decode(), "PYTHONPATH": str(ROOT)},
+    )
+    service = await asyncio.to_thread(running.__enter__)
+    try:
+        yield service
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)

@@ -1,0 +1,116 @@
+"""The small libraries that servers are started with, so that their disk and their clock can be made to fail."""
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+SOURCES = Path(__file__).parents[1] / "shims"
+
+
+class Shim(StrEnum):
+    """One of them; its value is the name of its source."""
+
+    POWER_LOSS = "power_loss"
+    DISK_FULL = "disk_full"
+    CLOCK = "clock"
+
+
+def can_build() -> bool:
+    """Whether there is a compiler."""
+    return shutil.which("gcc") is not None
+
+
+@dataclass(frozen=True)
+class Shims:
+    """The compiled libraries of one run, and the files by which they are told what to do."""
+
+    directory: Path
+    inserted: tuple[Shim, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a server must find in its environment."""
+        if not self.inserted:
+            return {}
+        return {
+            "LD_PRELOAD": ":".join(str(self._library(shim)) for shim in self.inserted),
+            "RESERVASI_SYNCED": str(self._synced),
+            "RESERVASI_DISK_FULL_WHILE": str(self._sign),
+            "RESERVASI_CLOCK_SHIFT": str(self._shift),
+        }
+
+    def check_under(self, pid: int) -> None:
+        """Whether a server stands on them.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        for shim in self.inserted:
+            if str(self._library(shim)) not in maps:
+                raise RuntimeError(f"the server {pid} runs without {shim}")
+
+    def synced_bytes(self, file: Path) -> int:
+        """How much of an append-only file was on the disk after the last fsync."""
+        note = self._synced / file.name
+        return int(note.read_text()) if note.exists() else 0
+
+    def shift_clock(self, seconds: int) -> None:
+        """Let the ledger's clock jump to so far from the real one."""
+        with self._shift.open("r+b") as file:  # the same file, which the server has mapped
+            file.write(struct.pack("=q", seconds))
+
+    @contextmanager
+    def disk_full(self, under: Path) -> Iterator[None]:
+        """No file below this directory can grow meanwhile."""
+        draft = self._sign.with_name("full.new")
+        draft.write_text(str(under))
+        draft.rename(self._sign)
+        try:
+            yield
+        finally:
+            self._sign.unlink()
+
+    def _library(self, shim: Shim) -> Path:
+        return self.directory / f"{shim}.so"
+
+    @property
+    def _synced(self) -> Path:
+        return self.directory / "synced"
+
+    @property
+    def _sign(self) -> Path:
+        return self.directory / "full"
+
+    @property
+    def _shift(self) -> Path:
+        return self.directory / "shift"
+
+
+@contextmanager
+def built(wanted: tuple[Shim, ...]) -> Iterator[Shims]:
+    """Compile these; their files are gone when the block ends.
+
+    Raises:
+        RuntimeError: one cannot be compiled.
+    """
+    with tempfile.TemporaryDirectory(prefix="rv-shims-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)  # the servers' account must reach them
+        shims = Shims(directory, wanted)
+        (directory / "synced").mkdir()
+        (directory / "synced").chmod(0o777)  # the server that runs as another account writes there
+        (directory / "shift").write_bytes(struct.pack("=q", 0))
+        for shim in wanted:
+            source, library = SOURCES / f"{shim}.c", directory / f"{shim}.so"
+            command = ("gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl")
+            compiler = subprocess.run(command, capture_output=True, text=True, check=False)
+            if compiler.returncode != 0:
+                raise RuntimeError(f"{source.name} cannot be compiled: {compiler.stderr}")
+        yield shims
