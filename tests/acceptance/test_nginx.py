@@ -162,6 +162,19 @@ async def test_a_cold_cache_lets_one_through(proxy: Proxy) -> None:
 
 
 @in_session
+async def test_who_asks_after_a_pause_gets_no_old_answer(proxy: Proxy) -> None:
+    quota = await proxy.stack.quota()
+    path = f"/v1/availability?program={proxy.stack.program}"
+    await proxy.stack.request("GET", path)
+    await proxy.stack.held(quota)
+    await proxy.stack.seen(quota, lambda each: each.counts.held == 1)
+    await asyncio.sleep(2.0)  # what is good for a second has ended
+    reply = await proxy.stack.request("GET", path)
+    assert reply.headers["X-Cache"] in ("EXPIRED", "REVALIDATED")
+    assert [each["remaining"] for each in reply.json["quotas"] if each["id"] == quota] == [9]
+
+
+@in_session
 async def test_it_says_what_a_front_says(proxy: Proxy, stack: Stack) -> None:
     await stack.quota(opens_at_ms=4_102_444_800_000)
     for path in ("/v1/openings", "/v1/programs", "/v1/openings?x=1", "/v1/nothing", "/openapi.json", "/openings"):
