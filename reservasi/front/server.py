@@ -38,6 +38,7 @@ class _Connection(RequestHandler):
         "_express",
         "_gates",
         "_left",
+        "_lost",
         "_pending",
         "_plain",
         "_received",
@@ -56,6 +57,7 @@ class _Connection(RequestHandler):
         self._pending = False  # whether a request on the short way waits for its answer
         self._waits_for: Submitted | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
+        self._lost: asyncio.Event | None = None
         self.peer = ""
         self.due_s = 0.0  # when the request that is not whole must be; 0: none is under way
         self.body_due_s = 0.0
@@ -72,8 +74,18 @@ class _Connection(RequestHandler):
         self._gates.forget(self)
         if self._waits_for is not None:
             self._waits_for.abandon()
+        if self._lost is not None:
+            self._lost.set()
         self._settle()
         super().connection_lost(exc)
+
+    def lost(self) -> asyncio.Event:
+        """Set once the other end has gone: a live stream would only notice when it has something to send."""
+        if self._lost is None:
+            self._lost = asyncio.Event()
+            if self.transport is None:
+                self._lost.set()
+        return self._lost
 
     def data_received(self, data: bytes) -> None:
         """Give a request that is plain and whole to the short way, everything else to aiohttp."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol, cast
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
@@ -42,19 +43,31 @@ async def queue_stream(request: web.Request) -> web.StreamResponse:
 
     async def tell(response: EventSourceResponse) -> None:
         told = b""
-        while not (request.app[STOPPING].is_set() or _gone(request)):
-            try:
-                body = queue_view(services, memory, opening_id).body
-            except Refused:  # the view is out of step: what was told stands until it is in step again
-                body = told
-            if body != told:
-                await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
-                told = body
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUEUE_LOOK_S):
-                    await request.app[STOPPING].wait()
+        ends = [asyncio.ensure_future(event.wait()) for event in (request.app[STOPPING], _lost(request))]
+        try:
+            while not any(end.done() for end in ends):
+                # While the view is out of step, what was told stands.
+                with suppress(Refused):
+                    body = queue_view(services, memory, opening_id).body
+                    if body != told:
+                        await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
+                        told = body
+                await asyncio.wait(ends, timeout=QUEUE_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
 
     return await _streamed(request, tell)
+
+
+class _Connection(Protocol):
+    """What `server.py` makes of each connection."""
+
+    def lost(self) -> asyncio.Event: ...
+
+
+def _lost(request: web.Request) -> asyncio.Event:
+    return cast(_Connection, request.protocol).lost()
 
 
 async def _streamed(request: web.Request, tell: Callable[[EventSourceResponse], Awaitable[None]]) -> web.StreamResponse:

@@ -226,7 +226,7 @@ async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
 
 
 async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack) -> None:
-    body, quota = await wanted(stack, in_ms=2 * HOUR_MS + 1000, rate_per_min=30, proof_of_work=True)
+    body, quota = await wanted(stack, in_ms=5 * HOUR_MS + 1000, rate_per_min=30, proof_of_work=True)
     reply = await stack.staff("POST", "/v1/staff/openings", json=body)
     assert reply.status == 201, reply.text
     created = reply.json
