@@ -2,18 +2,23 @@
 
 import json
 
+import redis.asyncio as redis_asyncio
+
 from loadtest.bench import claims
+from loadtest.bench.client import Load
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.measuring import Round, Say
+from loadtest.bench.measuring import Round, Say, WrongResult
 from loadtest.bench.reads import JOINS, answered_alike
 from loadtest.bench.rounds import Bench
 from reservasi.bootstrap import open_operations, open_program
+from reservasi.ledger import keys
 from reservasi.model import Outcome, SetOpening
 from reservasi.programs import WaitingRoom
 from reservasi.waiting_room.creation import new_terms
 
 OPENING = f"{PROGRAM}-joins"
 OPENS_AT_MS = 4_000_000_000_000  # nobody waits that long: every join is one before the opening
+COUNT_SLACK = 0.04  # a HyperLogLog of 16,384 registers is wrong by 0.8 % as a rule
 FIRST_PERSON = 10_000_000  # people who have not claimed
 
 
@@ -21,7 +26,7 @@ async def measure_joins(bench: Bench, say: Say) -> dict[str, list[Round]]:
     """Everybody joins once, interleaved with a bare handler that answers as many bytes.
 
     Raises:
-        WrongResult: an answer had another status or size.
+        WrongResult: an answer had another status or size, or the ledger counted other than so many people.
     """
     await _create_opening(bench.ground)
     first = FIRST_PERSON
@@ -31,7 +36,29 @@ async def measure_joins(bench: Bench, say: Say) -> dict[str, list[Round]]:
         first += count
         return [_request(number) for number in range(first - count, first)]
 
-    return {JOINS: await answered_alike(bench, JOINS, 201, requests, say)}
+    joined = 0
+
+    async def look(load: Load) -> None:
+        nonlocal joined
+        joined += load.claimed
+        check_count(await _counted(bench.ground), joined)
+
+    return {JOINS: await answered_alike(bench, JOINS, 201, requests, say, look=look)}
+
+
+def check_count(counted: int, joined: int) -> None:
+    """Whether the ledger's count is that of the people who joined, as far as such a count can be right.
+
+    Raises:
+        WrongResult: it is not.
+    """
+    if abs(counted - joined) > max(1, joined * COUNT_SLACK):
+        raise WrongResult(f"{joined} people joined, and the ledger counts {counted}")
+
+
+async def _counted(ground: Ground) -> int:
+    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
+        return int(await client.pfcount(f"{keys.joined(PROGRAM)}:{OPENING}"))
 
 
 async def _create_opening(ground: Ground) -> None:

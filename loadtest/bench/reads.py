@@ -1,6 +1,6 @@
 """What most people meet at an opening: the list of what is left, and `sold-out`; both without asking a store."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -54,18 +54,36 @@ async def _sell_out(bench: Bench, quota: tuple[str, ...]) -> None:
     await bench.ours.settle()
 
 
+async def _nothing(_load: Load) -> None:
+    """Nothing is left behind that could be looked at."""
+
+
 async def answered_alike(
-    bench: Bench, name: str, status: int, requests: Callable[[int], list[bytes]], say: Say
+    bench: Bench,
+    name: str,
+    status: int,
+    requests: Callable[[int], list[bytes]],
+    say: Say,
+    *,
+    look: Callable[[Load], Awaitable[None]] = _nothing,
 ) -> list[Round]:
-    """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
+    """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes.
+
+    `look` is called after each load of ours, the warm-up included.
+    """
     ours, stores = bench.ours, bench.ground.store_pids
     probe = await run_load(ours.port, requests(PROBES), connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=status)
     if probe.refused:
         raise WrongResult(f"{name} answered {dict(probe.answers)}, not always {status}")
+    await look(probe)
     answer_bytes = max(probe.answer_bytes)
 
     async def check(load: Load) -> None:
         check_size(name, load, answer_bytes)
+
+    async def check_ours(load: Load) -> None:
+        await check(load)
+        await look(load)
 
     async with AsyncExitStack() as stack:
         bare = Bare(replace(bench.ground, answer_bytes=answer_bytes), status)
@@ -73,7 +91,7 @@ async def answered_alike(
         await bare.start()
         await wait_listening(bare.port, START_TIMEOUT_S)
 
-        def subject(title: str, variant: Variant) -> Subject:
+        def subject(title: str, variant: Variant, check: Callable[[Load], Awaitable[None]]) -> Subject:
             return Subject(
                 name=title,
                 port=variant.port,
@@ -84,4 +102,5 @@ async def answered_alike(
                 wanted=status,
             )
 
-        return await bench.meter.rounds(subject(f"bare {name}", bare), [subject(name, ours)], say)
+        asked = [subject(name, ours, check_ours)]
+        return await bench.meter.rounds(subject(f"bare {name}", bare, check), asked, say)

@@ -19,8 +19,9 @@ from loadtest.bench.__main__ import read_arguments
 from loadtest.bench.claims import PEOPLE_MAX, person, requests
 from loadtest.bench.client import UnreadableAnswer, run_load
 from loadtest.bench.figures import Figure
+from loadtest.bench.joins import check_count
 from loadtest.bench.measuring import Bracketed, Measured, Round, WrongResult
-from loadtest.bench.reads import AVAILABILITY, SOLD_OUT
+from loadtest.bench.reads import AVAILABILITY, JOINS, SOLD_OUT
 from loadtest.bench.report import Run, as_json, show, summarise
 from loadtest.bench.rounds import variants_named
 from loadtest.bench.targets import figures
@@ -37,7 +38,7 @@ QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
 def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench", "--smoke", "--only", "claims,reads", "--json", str(written)],
+        [sys.executable, "-m", "loadtest.bench", "--smoke", "--only", "claims,reads,joins", "--json", str(written)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -53,10 +54,10 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
         assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
         assert name in done.stdout
     assert [bracket["measured"]["claimed"] for bracket in run["rounds"][0]["compared"].values()] == [200] * 6
-    for name in (AVAILABILITY, SOLD_OUT):
+    for name in (AVAILABILITY, SOLD_OUT, JOINS):
         assert (run["reads"][name][name]["claimed"], run["reads"][name][name]["refused"]) == (200, 0)
     assert {"name", "measured", "target", "met"} <= run["targets"][0].keys()
-    assert {"ours/bare", "ours/for_update", "sold_out/bare"} <= {row["name"] for row in run["targets"]}
+    assert {"ours/bare", "ours/for_update", "sold_out/bare", "joins/bare"} <= {row["name"] for row in run["targets"]}
     assert run["experiments"] == {}
     assert run["environment"]["synced_always"] is True
     assert run["environment"]["executable"] == sys.executable
@@ -131,6 +132,17 @@ async def test_other_statuses_may_be_wanted(refusing_server: TestServer) -> None
     assert refusing_server.port is not None
     load = await run_load(refusing_server.port, requests(0, 10, QUOTAS), connections=1, timeout_s=TIMEOUT_S, wanted=409)
     assert (load.claimed, load.refused, len(load.answer_bytes)) == (5, 5, 1)
+
+
+@pytest.mark.parametrize(("counted", "joined"), [(0, 0), (9, 8), (10_390, 10_000), (9610, 10_000)])
+def test_a_count_of_people_may_be_a_little_off(counted: int, joined: int) -> None:
+    check_count(counted, joined)
+
+
+@pytest.mark.parametrize(("counted", "joined"), [(0, 8), (10_410, 10_000), (9590, 10_000)])
+def test_a_count_of_other_people_is_a_wrong_result(counted: int, joined: int) -> None:
+    with pytest.raises(WrongResult, match=f"{joined} people joined"):
+        check_count(counted, joined)
 
 
 def claim(number: int, person: int | None = None, quota: str = "q") -> Claim:
@@ -221,7 +233,7 @@ def test_every_figure_is_held_against_its_target() -> None:
     claims = [
         Round(compared={name: bracketed(name, rate, 20 if name == "ours" else 50) for name, rate in rates.items()})
     ]
-    reads = {SOLD_OUT: [Round(compared={SOLD_OUT: bracketed(SOLD_OUT, 850)})]}
+    reads = {name: [Round(compared={name: bracketed(name, 850)})] for name in (SOLD_OUT, JOINS)}
     assert {figure.name: (round(figure.value, 3), figure.met) for figure in figures(claims, reads)} == {
         "ours/bare": (0.8, True),
         "ours/evalsha": (2.0, False),
@@ -231,6 +243,7 @@ def test_every_figure_is_held_against_its_target() -> None:
         "valkey cpu ours/evalsha": (0.4, True),
         "valkey cpu ours/pipelined": (0.4, True),
         "sold_out/bare": (0.85, False),
+        "joins/bare": (0.85, True),
     }
     assert figures([], {}) == []
 
