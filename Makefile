@@ -75,6 +75,10 @@ overload: .venv/.dev ## three times of what the ledger takes: goodput, refusals,
 slow-clients: .venv/.dev ## 5,000 connections that send a byte a second, and what others notice of them
 	$(BIN)/python -m loadtest.openloop.slow_clients $(ARGS)
 
+.PHONY: waiting
+waiting: .venv/.dev ## 50,000 people join before an opening, wait for the draw, and are served in its order
+	$(BIN)/python -m loadtest.waiting $(ARGS)
+
 .PHONY: spike
 spike: .venv/.dev ## calm, opening, decay, and the checker; HOST=http://... for an installation of yours, unchecked
 	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.run --spike $(ARGS))

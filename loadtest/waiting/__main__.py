@@ -1,0 +1,94 @@
+"""`make waiting`: far more people than places join before an opening, wait, and are served in the order of the draw.
+
+A service of its own. Exit code 0: everybody got a definite answer, every place somebody whose number was admitted, the
+draw could be computed again for every ticket, and the checker found nothing. 1: something is wrong, and is named.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from loadtest.openloop.commands import COLUMNS, show_verdicts, write_json
+from loadtest.service import running_service
+from loadtest.waiting.crowd import Crowd
+from loadtest.waiting.judging import judge, look, since_opening_ms
+from loadtest.waiting.plan import Plan
+from loadtest.waiting.scene import announced, quotas_of
+from reservasi import logs
+from reservasi.errors import ReservasiError
+from reservasi.programs import WaitingRoom
+
+JOINS_PER_S = 1500.0  # that a busy machine takes: the opening comes when all have joined
+OPENS_IN_S_MIN = 5.0
+
+
+async def run(options: argparse.Namespace, console: Console) -> int:
+    """One run; its exit code."""
+    plan = Plan(people=options.people, connections=options.connections, seed=options.seed)
+    places = options.quotas * options.places
+    opens_in_s = options.opens_in_s or OPENS_IN_S_MIN + plan.people / JOINS_PER_S
+    room = WaitingRoom(
+        rate_per_min=options.rate_per_min, rate_max_per_min=options.rate_max_per_min, adaptive=not options.fixed
+    )
+    console.print(f"starting a service: {places} places in {options.quotas} quotas, {options.processes} fronts")
+    with running_service(
+        quotas=options.quotas, places=options.places, processes=options.processes, log_copy=options.log
+    ) as service:
+        quotas = quotas_of(service)
+        async with announced(service, room, opens_in_s) as scene:
+            console.print(f"{plan.people} people join at {service.url}; it opens in {opens_in_s:.0f} s")
+            port = int(service.url.rpartition(":")[2])
+            crowd = Crowd(port, scene.opening, scene.opens_at_ms, quotas, plan)
+            try:
+                await crowd.run()
+            except TimeoutError:
+                console.print(f"[red]somebody had no answer {plan.patience_s:.0f} s after the opening[/]")
+            verdicts = judge(crowd, await look(service, scene, crowd), places)
+    kept = show_verdicts(console, f"{plan.people:,} people wait for {places:,} places", verdicts)
+    facts: dict[str, Any] = {
+        "people": plan.people,
+        "places": places,
+        "joins_per_s": len(crowd.joins) / crowd.joined_s,
+        "since_opening_ms": sorted(since_opening_ms(crowd)),
+        "verdicts": {each.name: {"value": each.value, "bound": each.bound, "met": each.met} for each in verdicts},
+    }
+    write_json(options.json, facts)
+    return 0 if kept else 1
+
+
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.waiting", description=__doc__)
+    parser.add_argument("--people", type=int, default=50_000)
+    parser.add_argument("--quotas", type=int, default=50)
+    parser.add_argument("--places", type=int, default=20, help="in each quota")
+    parser.add_argument("--processes", type=int, default=1, help="fronts")
+    parser.add_argument("--connections", type=int, default=64, help="requests in flight, the queue's pollers apart")
+    parser.add_argument("--opens-in-s", type=float, default=0.0, help="how long people join; else by their number")
+    parser.add_argument("--rate-per-min", type=int, default=3000, help="numbers admitted a minute, at first")
+    parser.add_argument("--rate-max-per-min", type=int, default=60_000)
+    parser.add_argument("--fixed", action="store_true", help="the rate does not adapt")
+    parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="keep there what the service said")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    console = Console(highlight=False, soft_wrap=True, width=COLUMNS)
+    logs.configure("warning", "console")
+    try:
+        return uvloop.run(run(read_options(arguments), console))
+    except (ReservasiError, RuntimeError, TimeoutError, asyncio.CancelledError) as error:
+        console.print(f"[bold red]failed:[/] {type(error).__name__}: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The queue as the crowd sees it: the resource is the same for everybody, so a few pollers read it for all.
+
+Each poller asks once a second, a little earlier or later each time, with the ETag that it knows, as a browser would.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from loadtest.waiting.client import ETAG, Client, get
+from loadtest.waiting.draw import commitment_of
+
+POLL_S = 1.0
+JITTER = 0.2  # as a share
+
+
+class Board:
+    """The newest document that any poller read, what was odd about any of them, and how many were asked for."""
+
+    def __init__(self, client: Client, opening: str, opens_at_ms: int) -> None:
+        self.path = f"/v1/openings/{opening}/queue"
+        self.queue: dict[str, Any] = {}
+        self.read_at_ms = 0.0  # when the newest document came
+        self.polls: Counter[str] = Counter()
+        self.odd: list[str] = []
+        self.commitment = ""  # as the first document said
+        self._client = client
+        self._opens_at_ms = opens_at_ms
+        self._bodies: dict[str, bytes] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def mark(self) -> int:
+        """Numbers up to here may claim; -1 before the draw is public."""
+        return int(self.queue["admitted_through"]) if "seed" in self.queue else -1
+
+    @property
+    def state(self) -> str:
+        """The opening's state; "" before the first look."""
+        return str(self.queue.get("state", ""))
+
+    async def poll(self, chance: random.Random) -> None:
+        """Look again and again, until cancelled."""
+        etag, seen = "", dict[str, Any]()
+        while True:
+            reply = await self._client.ask(get(self.path, etag))
+            self.polls[reply.problem] += 1
+            if reply.status == 200:
+                etag = reply.field(ETAG)
+                queue: dict[str, Any] = reply.body
+                self._look_for_oddities(queue, seen, reply.answered_ms)
+                if self._bodies.setdefault(etag, reply.content) != reply.content:
+                    self.odd.append(f"two documents with the ETag {etag}")
+                self._show(queue)
+                seen = queue
+            await asyncio.sleep(POLL_S * chance.uniform(1 - JITTER, 1 + JITTER))
+
+    def close(self) -> None:
+        """Close the pollers' connections."""
+        self._client.close()
+
+    async def until(self, found: Callable[[], bool]) -> None:
+        """Wait until a document says so."""
+        while not found():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _look_for_oddities(self, queue: dict[str, Any], before: dict[str, Any], answered_ms: float) -> None:
+        """What must not be in a document, whatever one poller saw before."""
+        self.commitment = self.commitment or queue["commitment"]
+        if "seed" in queue and answered_ms < self._opens_at_ms:
+            self.odd.append(f"the seed was shown {self._opens_at_ms - answered_ms:.0f} ms before the opening")
+        if "seed" in queue and commitment_of(queue["seed"]) != self.commitment:
+            self.odd.append("the seed is not the one that was committed to")
+        if "seed" in before and any(queue.get(name) != before[name] for name in ("seed", "joined")):
+            self.odd.append("the seed, or how many joined, changed after the draw")
+        if queue["admitted_through"] < before.get("admitted_through", 0):
+            self.odd.append(f"the mark went back from {before['admitted_through']} to {queue['admitted_through']}")
+
+    def _show(self, queue: dict[str, Any]) -> None:
+        """Take the document for all, unless another poller has shown a later one."""
+        if not ("seed" in self.queue and (queue["admitted_through"] < self.mark or "seed" not in queue)):
+            self.queue, self.read_at_ms = queue, time.time() * 1000
+            self._changed.set()

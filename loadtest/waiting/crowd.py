@@ -1,0 +1,264 @@
+"""The crowd: joins, waits, computes its numbers from public data, claims when it may, and some of it misbehaves."""
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from loadtest.history import Exchange, kept_body
+from loadtest.people import person
+from loadtest.waiting.board import Board
+from loadtest.waiting.client import NO_ANSWER, RETRY_AFTER, Client, Reply, post
+from loadtest.waiting.draw import number_of
+from loadtest.waiting.plan import INSISTENT_JOINS, Plan, Visitor
+
+CLAIM_PATH = "/v1/reservations"
+INDEFINITE = frozenset((NO_ANSWER, 202, 429, 502, 503, 504))
+PAUSE_S = 0.2
+LOOK_S = 0.05  # between two looks of the waiting at the shared copy of the queue
+CONFIRMS_MAX = 300
+PLACED, SOLD_OUT = "placed", "sold out"
+NOT_ADMITTED = "403 not-admitted"
+REFUSED = "403 waiting-room-required"
+EXPECTED = {  # of whom, which refusals; when everything is gone, everybody hears that instead
+    "early": ("409 not-open", NOT_ADMITTED),
+    "hasty": (NOT_ADMITTED,),
+    "thief": (f"{REFUSED} ticket-for-other-person",),
+    "forger": (f"{REFUSED} ticket-invalid",),
+    "careless": (f"{REFUSED} ticket-missing",),
+}
+
+
+class Crowd:
+    """Everybody who comes to one opening."""
+
+    def __init__(self, port: int, opening: str, opens_at_ms: int, quotas: Sequence[str], plan: Plan) -> None:
+        self.plan = plan
+        self.history: list[Exchange] = []
+        self.joins: list[Reply] = []  # answered before the opening with a ticket, bodies dropped
+        self.refusals: Counter[tuple[str, str]] = Counter()  # who, what they heard
+        self.surprises: list[str] = []
+        self.board = Board(Client(port, plan.pollers), opening, opens_at_ms)
+        self.chance = random.Random(plan.seed)
+        order = list(range(plan.people))
+        self.chance.shuffle(order)
+        late = plan.some(plan.late_share)
+        self.visitors = [Visitor(person=number, late=at < late) for at, number in enumerate(order)]
+        self.joined_s = 0.0  # how long the joins before the opening took
+        self._client = Client(port, plan.connections)
+        self.opens_at_ms = opens_at_ms
+        self._quotas = quotas
+        self._join_path = f"/v1/openings/{opening}/tickets"
+        self._keys = itertools.count()
+        self._left = plan.people  # who know nothing definite yet
+        self._waiting: list[tuple[int, int, Visitor]] = []  # heap by number: who has one and waits for it
+
+    async def run(self) -> None:
+        """Everything, from the first join to the last definite answer.
+
+        Raises:
+            TimeoutError: somebody had none within the plan's patience.
+        """
+        pollers = [asyncio.create_task(self.board.poll(random.Random(n))) for n in range(self.plan.pollers)]
+        try:
+            await self._join_early()
+            async with asyncio.timeout(max(0.0, self.opens_at_ms / 1000 - time.time()) + self.plan.patience_s):
+                await self._claim_early()
+                await self.board.until(lambda: self.board.mark >= 0)
+                await self._be_served()
+        finally:
+            for poller in pollers:
+                poller.cancel()
+            self.board.close()
+            self._client.close()
+
+    # -- joining ---------------------------------------------------------------------------------------------------
+
+    async def _join_early(self) -> None:
+        early = [visitor for visitor in self.visitors if not visitor.late]
+        insistent = early[: self.plan.some(self.plan.insistent_share)]
+        joins = early + insistent * (INSISTENT_JOINS - 1)
+        self.chance.shuffle(joins)
+        source, begun_s = iter(joins), time.perf_counter()
+
+        async def work() -> None:
+            for visitor in source:
+                await self._join(visitor)
+
+        await asyncio.gather(*(work() for _ in range(self.plan.connections)))
+        self.joined_s = time.perf_counter() - begun_s
+
+    async def _join(self, visitor: Visitor) -> None:
+        who = person(visitor.person, self.plan.seed)
+        request = post(self._join_path, {"nik": who.nik, "birth_date": who.birth_date.isoformat()})
+        visitor.came_ms = visitor.came_ms or time.time() * 1000
+        reply = await self._definite(request, "join")
+        if reply.status == 201:
+            body = reply.body
+            visitor.ticket, visitor.ticket_id = body["ticket"], body["ticket_id"]
+            visitor.tickets = visitor.tickets | {visitor.ticket}
+            if "number" in body:
+                visitor.number = body["number"]
+            elif not visitor.late:
+                self.joins.append(Reply(status=201, sent_ms=reply.sent_ms, answered_ms=reply.answered_ms))
+        elif reply.problem == "409 sold-out" and self.board.mark >= 0:
+            self._know(visitor, SOLD_OUT, reply.answered_ms)
+        else:
+            self.surprises.append(f"a join was answered {reply.problem}")
+            self._know(visitor, reply.problem, reply.answered_ms)
+
+    # -- the opening -----------------------------------------------------------------------------------------------
+
+    async def _claim_early(self) -> None:
+        some = self._choose(self.plan.early_share, [visitor for visitor in self.visitors if visitor.ticket])
+        await asyncio.gather(*(self._misbehave("early", visitor, visitor.ticket) for visitor in some))
+
+    async def _be_served(self) -> None:
+        """From the draw on: numbers, late arrivals, claims, until everybody knows."""
+        for visitor in self.visitors:
+            if visitor.ticket and visitor.number < 0:
+                visitor.number = number_of(self.board.queue, visitor.ticket_id)
+            if visitor.ticket:
+                self._wait(visitor)
+        async with asyncio.TaskGroup() as group:
+            for visitor in self.visitors:
+                if not visitor.ticket:
+                    group.create_task(self._come_late(visitor))
+            group.create_task(self._misbehave_all())
+            while self._left:
+                for visitor in self._admitted():
+                    group.create_task(self._visit(visitor))
+                if self.board.state in ("sold_out", "ended"):
+                    self._tell_all()
+                await asyncio.sleep(LOOK_S)
+
+    def _wait(self, visitor: Visitor) -> None:
+        heapq.heappush(self._waiting, (visitor.number, visitor.person, visitor))
+
+    def _admitted(self) -> Iterable[Visitor]:
+        while self._waiting and self._waiting[0][0] <= self.board.mark:
+            visitor = heapq.heappop(self._waiting)[2]
+            visitor.admitted_ms = time.time() * 1000
+            yield visitor
+
+    def _tell_all(self) -> None:
+        """Nothing remains: whoever waits reads it in the queue."""
+        for _, _, visitor in self._waiting:
+            self._know(visitor, SOLD_OUT, time.time() * 1000)
+        self._waiting.clear()
+
+    async def _come_late(self, visitor: Visitor) -> None:
+        came_s = self.opens_at_ms / 1000 + self.chance.uniform(0, self.plan.late_s)
+        await asyncio.sleep(max(0.0, came_s - time.time()))
+        await self._join(visitor)
+        if visitor.ticket and not visitor.outcome:
+            if visitor.number < int(self.board.queue["joined"]):
+                self.surprises.append(f"a late arrival was given number {visitor.number}, before those who waited")
+            self._wait(visitor)
+
+    # -- claiming --------------------------------------------------------------------------------------------------
+
+    async def _visit(self, visitor: Visitor) -> None:
+        """Claim somewhere, and confirm; the quotas that an answer names are tried next."""
+        quota = self.chance.choice(self._quotas)
+        while not visitor.outcome:
+            reply = await self._claim(visitor, quota, visitor.ticket)
+            if reply.status == 201:
+                self._know(visitor, PLACED, reply.answered_ms)
+                await self._confirm(visitor, reply.body)
+            elif reply.problem == "409 sold-out":
+                others = [each["id"] for each in reply.body["alternatives"]]
+                if others:
+                    quota = self.chance.choice(others)
+                else:
+                    self._know(visitor, SOLD_OUT, reply.answered_ms)
+            elif reply.problem == NOT_ADMITTED:  # another front has not heard of it yet
+                self.refusals["admitted", reply.problem] += 1
+                await asyncio.sleep(PAUSE_S)
+            else:
+                self.surprises.append(f"a claim in time was answered {reply.problem}")
+                self._know(visitor, reply.problem, reply.answered_ms)
+
+    async def _claim(self, visitor: Visitor, quota: str, ticket: str) -> Reply:
+        who, key = person(visitor.person, self.plan.seed), f"w-{visitor.person}-{next(self._keys)}"
+        body: dict[str, Any] = {"quota": quota, "applicants": [who.applicant()], "contact": {"email": who.email}}
+        if ticket:
+            body["ticket"] = ticket
+        request = post(CLAIM_PATH, body, f"Idempotency-Key: {key}")
+        return await self._definite(request, "claim", person=visitor.person, key=key, quota=quota, places=1)
+
+    async def _confirm(self, visitor: Visitor, held: dict[str, Any]) -> None:
+        path = f"{CLAIM_PATH}/{held['id']}/confirm"
+        payment = {"payment_reference": f"PAY-{visitor.person}"}
+        request = post(path, payment, f"Authorization: Bearer {held['manage_token']}")
+        reply = await self._definite(request, "confirm", person=visitor.person, reservation_id=held["id"])
+        if reply.status != 200:
+            self.surprises.append(f"a confirmation was answered {reply.problem}")
+
+    async def _definite(self, request: bytes, call: str, **about: Any) -> Reply:
+        """Ask until the answer is one, as everybody does who is told to come again."""
+        for _ in range(CONFIRMS_MAX):
+            reply = await self._client.ask(request)
+            if about:
+                self.history.append(_exchange(call, reply, about))
+            if reply.status not in INDEFINITE:
+                break
+            self.refusals["come again", f"{call}: {reply.problem}"] += 1
+            await asyncio.sleep(self._pause_s(reply))
+        return reply
+
+    def _pause_s(self, reply: Reply) -> float:
+        return float(reply.field(RETRY_AFTER) or PAUSE_S * self.chance.uniform(0.5, 1.0))
+
+    def _know(self, visitor: Visitor, outcome: str, at_ms: float) -> None:
+        if not visitor.outcome:
+            visitor.outcome, visitor.answered_ms = outcome, at_ms
+            self._left -= 1
+
+    # -- who does not behave ---------------------------------------------------------------------------------------
+
+    async def _misbehave_all(self) -> None:
+        """Each claims for themselves, wrongly; their right claim comes at its time."""
+        plan, half = self.plan, int(self.board.queue["joined"]) // 2
+        holders = [visitor for visitor in self.visitors if visitor.ticket]
+        far = [visitor for visitor in holders if visitor.number > max(half, self.board.mark)]
+        first = min(holders, key=lambda visitor: visitor.number)
+        tries = [("hasty", visitor, visitor.ticket) for visitor in self._choose(plan.hasty_share, far)]
+        tries += [("thief", visitor, first.ticket) for visitor in self._choose(plan.thief_share, far)]
+        tries += [("forger", visitor, _altered(visitor.ticket)) for visitor in self._choose(plan.forger_share, far)]
+        tries += [("careless", visitor, "") for visitor in self._choose(plan.careless_share, far)]
+        self.chance.shuffle(tries)
+        await asyncio.gather(*itertools.starmap(self._misbehave, tries))
+
+    async def _misbehave(self, kind: str, visitor: Visitor, ticket: str) -> None:
+        reply = await self._claim(visitor, self.chance.choice(self._quotas), ticket)
+        self.refusals[kind, reply.problem] += 1
+        if reply.problem not in (*EXPECTED[kind], "409 sold-out"):
+            self.surprises.append(f"{kind}: the claim was answered {reply.problem}")
+        elif kind == "hasty" and reply.problem == NOT_ADMITTED and reply.body["number"] != visitor.number:
+            self.surprises.append(f"number {visitor.number} was told to be {reply.body['number']}")
+
+    def _choose(self, share: float, among: list[Visitor]) -> list[Visitor]:
+        return self.chance.sample(among, min(len(among), self.plan.some(share)))
+
+
+def _altered(ticket: str) -> str:
+    """The same ticket with another last letter of what it says."""
+    head, payload, signature = ticket.split(".")
+    return ".".join((head, payload[:-1] + ("A" if payload[-1] != "A" else "B"), signature))
+
+
+def _exchange(call: str, reply: Reply, about: dict[str, Any]) -> Exchange:
+    body = reply.body if reply.status else {}
+    return Exchange(
+        call=call,
+        sent_ms=reply.sent_ms,
+        answered_ms=reply.answered_ms,
+        outcome=reply.status,
+        body=kept_body(reply.status, body),
+        **about,
+    )

@@ -1,0 +1,187 @@
+"""What a run must have kept, each with what was measured."""
+
+import asyncio
+import json
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtest.checker import check, show
+from loadtest.evidence import read_database
+from loadtest.openloop.commands import Verdict
+from loadtest.people import person
+from loadtest.program import PROGRAM
+from loadtest.service import CLI, Service
+from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
+from loadtest.waiting.draw import claims_of
+from loadtest.waiting.order import holds_of, order_violations
+from loadtest.waiting.plan import Visitor
+from loadtest.waiting.scene import Scene
+from reservasi.model import Position
+from reservasi.waiting_room.verification import Claimed, read_public_draw, verify_draw
+
+COUNT_SLACK = 0.04  # five standard errors of a HyperLogLog of 16,384 registers
+VERIFY_TIMEOUT_S = 300.0
+SHOWN_MAX = 5
+NAMED_MAX = 200
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read after the run."""
+
+    violations: int  # of the general checker
+    confirmed: int
+    held: int
+    holds: int  # places given, by the journal
+    out_of_order: list[str]
+    tickets: int
+    disagreeing: list[str]  # what `verify_draw` found
+    cli: dict[str, Any]  # what `reservasi verify draw` printed
+
+
+async def look(service: Service, scene: Scene, crowd: Crowd) -> Seen:
+    """Let the checker, the journal and the verification say what became of the run."""
+    findings = await check(service.redis_url, service.postgres_dsn, crowd.history, [PROGRAM])
+    show(findings)
+    database = await read_database(service.postgres_dsn, PROGRAM, Position(epoch=0, seq=0))
+    numbers = {
+        scene.person(person(visitor.person, crowd.plan.seed).nik): visitor.number
+        for visitor in crowd.visitors
+        if visitor.ticket
+    }
+    holds = list(holds_of(database.journal, scene.opening))
+    tickets = [Claimed(ticket=v.ticket, number=v.number) for v in crowd.visitors if v.ticket]
+    queue = service.get(crowd.board.path)
+    verdict = verify_draw(
+        read_public_draw(queue), scene.opening, tickets, noted_commitment=scene.commitment, reader=scene.reader
+    )
+    return Seen(
+        violations=sum(len(finding.violations) for finding in findings),
+        confirmed=sum(finding.confirmed for finding in findings),
+        held=sum(finding.held for finding in findings),
+        holds=len(holds),
+        out_of_order=order_violations(holds, numbers),
+        tickets=len(tickets),
+        disagreeing=[f"ticket {finding.ticket}: {finding.said}" for finding in verdict.findings],
+        cli=await asyncio.to_thread(_verify_by_command, service, scene, tickets),
+    )
+
+
+def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed]) -> dict[str, Any]:
+    """What anybody would call, with all tickets in a file."""
+    with tempfile.TemporaryDirectory(prefix="rv-tickets-") as directory:
+        file = Path(directory) / "tickets.jsonl"
+        file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
+        told = ("--url", service.url, "--opening", scene.opening, "--tickets", str(file), "--json")
+        noted = ("--commitment", scene.commitment, "--data-dir", str(service.data_dir))
+        done = subprocess.run(
+            (*CLI, "verify", "draw", *told, *noted),
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_TIMEOUT_S,
+            check=False,
+            cwd=directory,
+        )
+    if not done.stdout:
+        return {"ok": False, "findings": [done.stderr], "tickets": []}
+    said: dict[str, Any] = json.loads(done.stdout)
+    return {"ok": said["ok"] and done.returncode == 0, "findings": said["findings"], "tickets": len(said["tickets"])}
+
+
+def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
+    """Every promise beside what was seen, and the times, which are said and not judged."""
+    people, visitors = crowd.plan.people, crowd.visitors
+    outcomes = Counter(visitor.outcome or "nothing definite" for visitor in visitors)
+    wanted = min(places, people)
+    queue, before = crowd.board.queue, sum(1 for v in visitors if v.ticket and "n" not in claims_of(v.ticket))
+    joined = int(queue.get("joined", 0))
+    several = sum(1 for visitor in visitors if len(visitor.tickets) > 1)
+    strange = crowd.surprises + crowd.board.odd
+    return [
+        _said("joins a second before the opening", f"{len(crowd.joins) / crowd.joined_s:,.0f}"),
+        _said("a join, ms", quantiles([join.answered_ms - join.sent_ms for join in crowd.joins])),
+        _said("from the opening to a definite answer, ms", quantiles(since_opening_ms(crowd))),
+        _said("from being admitted to it, ms", quantiles(_since_admitted_ms(visitors))),
+        _said("the queue was asked for", ", ".join(f"{n} x {what}" for what, n in crowd.board.polls.items())),
+        _held(
+            "everybody knows",
+            ", ".join(f"{n} {what}" for what, n in outcomes.items()),
+            f"all {people}",
+            set(outcomes) <= {PLACED, SOLD_OUT},
+        ),
+        _held(
+            "places",
+            f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} told",
+            f"{wanted} confirmed",
+            (seen.confirmed, seen.held, outcomes[PLACED], seen.holds) == (wanted, 0, wanted, wanted),
+        ),
+        _held("refusals as they must be", _refusals(crowd), "no other answer", not strange, strange),
+        _held("one ticket a person", f"{several} with several", "0", not several),
+        _held(
+            "joined, of those who did",
+            f"{joined} of {before}",
+            f"within {COUNT_SLACK:.0%}",
+            abs(joined - before) <= before * COUNT_SLACK,
+        ),
+        _held(
+            "order kept, by the journal",
+            f"{seen.holds} places, {len(seen.out_of_order)} above the mark",
+            "0",
+            seen.holds > 0 and not seen.out_of_order,
+            seen.out_of_order,
+        ),
+        _held(
+            "the draw, computed again",
+            f"{seen.tickets} tickets, {len(seen.disagreeing)} findings",
+            "0",
+            seen.tickets > 0 and not seen.disagreeing,
+            seen.disagreeing,
+        ),
+        _held(
+            "reservasi verify draw",
+            f"{seen.cli['tickets']} tickets, {len(seen.cli['findings'])} findings",
+            "agrees",
+            seen.cli["ok"] and seen.cli["tickets"] == seen.tickets,
+            [str(finding) for finding in seen.cli["findings"]],
+        ),
+        _held("the checker", f"{seen.violations} violations", "0", not seen.violations),
+    ]
+
+
+def since_opening_ms(crowd: Crowd) -> list[float]:
+    """How long each person waited for a definite answer, from the opening or from when they came, whatever is later."""
+    opened_ms = crowd.opens_at_ms
+    return [v.answered_ms - max(opened_ms, v.came_ms) for v in crowd.visitors if v.outcome]
+
+
+def _since_admitted_ms(visitors: Sequence[Visitor]) -> list[float]:
+    return [visitor.answered_ms - visitor.admitted_ms for visitor in visitors if visitor.admitted_ms]
+
+
+def quantiles(took: Sequence[float]) -> str:
+    """Half of them, 99 of 100, all."""
+    ordered = sorted(took)
+    if not ordered:
+        return "none"
+    return ", ".join(
+        f"{name} {ordered[min(len(ordered) - 1, int(len(ordered) * share))]:,.0f}"
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    )
+
+
+def _refusals(crowd: Crowd) -> str:
+    return "; ".join(f"{who}: {n} x {what}" for (who, what), n in sorted(crowd.refusals.items()))
+
+
+def _said(name: str, value: str) -> Verdict:
+    return Verdict(name=name, value=value, bound="(said, not judged)", met=True)
+
+
+def _held(name: str, value: str, bound: str, met: bool, named: Sequence[str] = ()) -> Verdict:
+    shown = "".join(f"\n! {one[:NAMED_MAX]}" for one in named[:SHOWN_MAX])
+    return Verdict(name=name, value=value + shown, bound=bound, met=met)
