@@ -5,7 +5,6 @@ has the worker finish its batch and start anew; confirmations meanwhile wait, or
 """
 
 import asyncio
-import datetime as dt
 import os
 import shutil
 import signal
@@ -19,9 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, postgres_dsn, redis_url
-from reservasi.cli.fences import require_snapshot
-from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
+from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
+from reservasi.cli.demo import OPENING_IN_S, STAFF_KEY_FILE, Demo
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -33,28 +31,17 @@ from reservasi.cli.output import (
     out,
     print_json,
     run,
-    warn,
 )
-from reservasi.cli.programs import DAYS_DEFAULT, import_program
 from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
 from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
-from reservasi.cli.staff import add_staff
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
-from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerFenced
+from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.front.probe import wait_ready
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
-from reservasi.model import StaffRole
-from reservasi.programs import Program, WaitingRoom, read_program
 from reservasi.records import upgrades
 from reservasi.settings import Settings, load
 from reservasi.supervisor import Role, Supervisor
-from reservasi.waiting_room.creation import new_terms, opening_id
 
-PROGRAMS_DIR = Path("config/programs")
-STAFF_KEY_FILE = "staff-api-key"
-DEMO_STAFF = "demo"
-DEMO_OPENING_AHEAD_MS = 2 * 60_000
-DEMO_OPENING_LASTS_MS = 60 * 60_000
 FRONTS = "fronts"
 WORKER = "worker"
 STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
@@ -64,6 +51,9 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="load config/programs, open quotas now, and the last date's in two minutes")
     ] = False,
+    demo_opening_in: Annotated[
+        int, typer.Option("--demo-opening-in", min=1, max=86_400, help="seconds until those of the last date open")
+    ] = OPENING_IN_S,
     host: Host = None,
     port: PortFlag = None,
     admin_port: AdminPort = None,
@@ -74,12 +64,12 @@ def up(
     """Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."""
     flags = {"host": host, "port": port, "admin_port": admin_port, "processes": processes, "data_dir": data_dir}
     settings = configured(**flags)
-    programs = _demo_programs() if demo else []
+    shown = Demo.read(demo_opening_in) if demo else None
     try:
         _refuse_taken_ports(settings)
         embedded = not (settings.redis_url and settings.postgres_dsn)
         with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
-            run(_up(_Processes(settings, partial(load, **flags)), programs, as_json=as_json))
+            run(_up(_Processes(settings, partial(load, **flags)), shown, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
@@ -134,7 +124,7 @@ class _Processes:
         supervisor.renew(WORKER)
 
 
-async def _up(processes: _Processes, programs: list[Program], *, as_json: bool) -> None:
+async def _up(processes: _Processes, demo: Demo | None, *, as_json: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for received in (signal.SIGTERM, signal.SIGINT):
@@ -151,7 +141,7 @@ async def _up(processes: _Processes, programs: list[Program], *, as_json: bool) 
                 processes.renew(supervisor)
 
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        work = asyncio.create_task(_start(supervisor, processes, programs, as_json=as_json))
+        work = asyncio.create_task(_start(supervisor, processes, demo, as_json=as_json))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -171,14 +161,14 @@ def _has_terminal() -> bool:
     return True
 
 
-async def _start(supervisor: Supervisor, processes: _Processes, programs: list[Program], *, as_json: bool) -> None:
+async def _start(supervisor: Supervisor, processes: _Processes, demo: Demo | None, *, as_json: bool) -> None:
     """Stores first, then the schema, then the processes; the demo's programs while those come up."""
     settings = processes.settings
     await _start_stores(supervisor, settings)
     with err.status("schema"):
         await upgrades.upgrade(postgres_dsn(settings))
     async with open_operations(settings) as operations:  # makes the key ring of a new deployment
-        fenced = await _load_demo(operations, programs, quiet=as_json) if programs else []
+        fenced = await demo.load(operations, quiet=as_json) if demo else []
     processes.prepare()
     for role in processes.roles:
         await supervisor.start(role)
@@ -210,60 +200,6 @@ async def _start_stores(supervisor: Supervisor, settings: Settings) -> None:
     for store in stores:
         with err.status(store.name):
             await supervisor.start(store)
-
-
-def _demo_programs() -> list[Program]:
-    files = sorted(PROGRAMS_DIR.glob("*.toml"))
-    if not files:
-        raise ConfigurationError(f"--demo found no program in {PROGRAMS_DIR.resolve()}: start it in the checkout")
-    return [read_program(file) for file in files]
-
-
-async def _load_demo(operations: Operations, programs: list[Program], *, quiet: bool) -> list[str]:
-    """Every shipped program; those marked as a demo open now. What exists already is left as it is.
-
-    Returns the programs that were left out, since their ledgers are fenced.
-    """
-    fenced: list[str] = []
-    for program in programs:
-        first = dt.datetime.now(program.zone).date()
-        last = first + dt.timedelta(days=DAYS_DEFAULT)
-        try:
-            await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
-            if program.demo:
-                await _announce_opening(operations, program)
-        except LedgerFenced as error:  # the service must answer "recovering", not stay away
-            fenced.append(program.id)
-            warn(f"the program {program.id} is not imported: {error}")
-    key_file = Places.of(operations.settings.data_dir).data_dir / STAFF_KEY_FILE
-    if not key_file.exists():
-        key = await add_staff(operations, DEMO_STAFF, StaffRole.OPERATOR)
-        key_file.touch(mode=0o600)
-        key_file.write_text(f"{key}\n")
-    return fenced
-
-
-async def _announce_opening(operations: Operations, program: Program) -> None:
-    """An opening to watch: the last date's quotas, in two minutes, joined from now on; unless there is one already."""
-    snapshot = await require_snapshot(operations, program.id)
-    now_ms = snapshot.now_ms
-    dates = [quota.terms.date for quota in snapshot.quotas]
-    if not dates or any(opening.terms.ends_at_ms > now_ms for opening in snapshot.openings):
-        return
-    opens_at_ms = (now_ms + DEMO_OPENING_AHEAD_MS) // 1000 * 1000
-    opening = opening_id(program.id, opens_at_ms, program.zone)
-    terms = new_terms(
-        operations.sealing,
-        opening,
-        opens_at_ms,
-        WaitingRoom(),
-        joins_from_ms=now_ms,
-        ends_at_ms=opens_at_ms + DEMO_OPENING_LASTS_MS,
-    )
-    try:
-        await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)))
-    except OpeningRefused as error:
-        warn(f"the demo has no opening to wait for: {error}")
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:

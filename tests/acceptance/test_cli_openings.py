@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reservasi.bootstrap import open_operations
+from reservasi.cli.demo import OPENING_IN_S, Demo
 from reservasi.cli.main import app
 from reservasi.cli.output import run
-from reservasi.cli.up import DEMO_OPENING_AHEAD_MS, _load_demo
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.model import Opening
@@ -260,7 +260,7 @@ def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
     def load_demo() -> None:
         async def work() -> None:
             async with open_operations(load()) as operations:
-                assert await _load_demo(operations, [program], quiet=True) == []
+                assert await Demo(programs=(program,)).load(operations, quiet=True) == []
 
         run(work())
 
@@ -269,7 +269,7 @@ def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
     assert made["state"] == "joining"
     opens_at = dt.datetime.fromisoformat(made["opens_at"])
     ahead_ms = (opens_at - dt.datetime.fromisoformat(made["joins_from"])) / dt.timedelta(milliseconds=1)
-    assert DEMO_OPENING_AHEAD_MS - 1000 < ahead_ms <= DEMO_OPENING_AHEAD_MS
+    assert OPENING_IN_S * 1000 - 1000 < ahead_ms <= OPENING_IN_S * 1000
     assert opens_at.microsecond == 0
     assert dt.datetime.fromisoformat(made["ends_at"]) - opens_at == dt.timedelta(minutes=60)
     quotas = deployment.quotas()

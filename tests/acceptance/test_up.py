@@ -1,10 +1,12 @@
 """`reservasi up --demo` as a newcomer meets it: one command, the README's lines, and the same data the next time."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -42,13 +44,23 @@ def free_port() -> int:
 class Up:
     """A running `reservasi up --demo`."""
 
-    def __init__(self, data_dir: Path, cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, data_dir: Path, cwd: Path, environment: Mapping[str, str], opening_in_s: int) -> None:
         self.port, self.admin_port, self.worker_port = free_port(), free_port(), free_port()
         self.data_dir = data_dir
         self.log_path = data_dir.with_suffix(".log")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*CLI, "up", "--demo", "--json", "--data-dir", str(data_dir), *self._ports()],
+                [
+                    *CLI,
+                    "up",
+                    "--demo",
+                    "--demo-opening-in",
+                    str(opening_in_s),
+                    "--json",
+                    "--data-dir",
+                    str(data_dir),
+                    *self._ports(),
+                ],
                 cwd=cwd,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -81,6 +93,11 @@ class Up:
         with urllib.request.urlopen(f"http://127.0.0.1:{port or self.admin_port}{path}", timeout=10) as response:
             return response.status, response.read().decode()
 
+    def api(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+            body: bytes = response.read()
+            return body.decode()
+
     def refused(self, path: str) -> tuple[int, str]:
         """Status and problem type of a read that is not answered."""
         with pytest.raises(urllib.error.HTTPError) as refusal:
@@ -106,8 +123,8 @@ class Up:
 
 
 @contextmanager
-def running(data_dir: Path, cwd: Path = ROOT, **environment: str) -> Iterator[Up]:
-    up = Up(data_dir, cwd, environment)
+def running(data_dir: Path, cwd: Path = ROOT, *, opening_in_s: int = 120, **environment: str) -> Iterator[Up]:
+    up = Up(data_dir, cwd, environment, opening_in_s)
     try:
         yield up
     finally:
@@ -118,17 +135,19 @@ def running(data_dir: Path, cwd: Path = ROOT, **environment: str) -> Iterator[Up
         up.log_path.unlink()
 
 
-def walk_through() -> str:
-    """The first booking of the README, as it is printed there."""
-    found = re.search(r"<!-- walk-through.*?-->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def walk_through(name: str) -> str:
+    """What the README has under that mark, as it is printed there."""
+    found = re.search(rf"<!-- {name}:.*?-->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert found is not None
     return found[1]
 
 
-def run_walk_through(up: Up) -> list[str]:
-    script = walk_through().replace("http://127.0.0.1:8080", f"http://127.0.0.1:{up.port}")
+def run_walk_through(up: Up, *names: str) -> list[str]:
+    script = "\n".join(map(walk_through, names or ("walk-through",)))
+    script = script.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{up.port}")
+    script = script.replace(".venv/bin/reservasi", shlex.join(CLI))
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
@@ -153,6 +172,21 @@ def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -
         assert again["booking_code"] == confirmed["booking_code"]
         assert again["applicants"][0]["nik"].startswith("************")
         run_walk_through(up)
+
+
+def test_a_newcomer_waits_for_an_opening_and_gets_a_place(data_dir: Path) -> None:
+    with running(data_dir, opening_in_s=15) as up:
+        lines = run_walk_through(up, "walk-through", "waiting")
+        queues = [json.loads(line) for line in lines if "commitment" in line]
+        assert [queue["state"] for queue in queues] == ["joining", "open"]
+        assert "seed" not in queues[0]
+        assert hashlib.sha256(bytes.fromhex(queues[1]["seed"])).hexdigest() == queues[0]["commitment"]
+        held = json.loads(lines[-1])
+        assert held["status"] == "held"
+        dates = {
+            quota["id"]: quota["date"] for quota in json.loads(up.api("/v1/availability?program=surabaya"))["quotas"]
+        }
+        assert dates[held["quota"]] == max(dates.values())  # those of the opening, not those that were open before
 
 
 def until(condition: Any, timeout_s: float = 30) -> None:

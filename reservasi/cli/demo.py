@@ -1,0 +1,88 @@
+"""What `up --demo` brings: the shipped programs, open now, and an opening to wait for."""
+
+import datetime as dt
+from pathlib import Path
+
+import msgspec
+
+from reservasi.bootstrap import Operations
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
+from reservasi.cli.output import warn
+from reservasi.cli.programs import DAYS_DEFAULT, import_program
+from reservasi.cli.staff import add_staff
+from reservasi.embedded import Places
+from reservasi.errors import ConfigurationError, LedgerFenced
+from reservasi.model import StaffRole
+from reservasi.programs import Program, WaitingRoom, read_program
+from reservasi.waiting_room.creation import new_terms, opening_id
+
+PROGRAMS_DIR = Path("config/programs")
+STAFF_KEY_FILE = "staff-api-key"
+STAFF = "demo"
+OPENING_IN_S = 120
+OPENING_LASTS_MS = 60 * 60_000
+
+
+class Demo(msgspec.Struct, frozen=True, kw_only=True):
+    """The programs that are shown, and when the one opening comes."""
+
+    programs: tuple[Program, ...]
+    opening_in_s: int = OPENING_IN_S
+
+    @classmethod
+    def read(cls, opening_in_s: int = OPENING_IN_S) -> "Demo":
+        """The shipped program files.
+
+        Raises:
+            ConfigurationError: there are none here.
+        """
+        files = sorted(PROGRAMS_DIR.glob("*.toml"))
+        if not files:
+            raise ConfigurationError(f"--demo found no program in {PROGRAMS_DIR.resolve()}: start it in the checkout")
+        return cls(programs=tuple(read_program(file) for file in files), opening_in_s=opening_in_s)
+
+    async def load(self, operations: Operations, *, quiet: bool) -> list[str]:
+        """Import every program; those marked as a demo open now. What exists already is left as it is.
+
+        Returns the programs that were left out, since their ledgers are fenced.
+        """
+        fenced: list[str] = []
+        for program in self.programs:
+            first = dt.datetime.now(program.zone).date()
+            last = first + dt.timedelta(days=DAYS_DEFAULT)
+            try:
+                await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+                if program.demo:
+                    await self._announce_opening(operations, program)
+            except LedgerFenced as error:  # the service must answer "recovering", not stay away
+                fenced.append(program.id)
+                warn(f"the program {program.id} is not imported: {error}")
+        key_file = Places.of(operations.settings.data_dir).data_dir / STAFF_KEY_FILE
+        if not key_file.exists():
+            key = await add_staff(operations, STAFF, StaffRole.OPERATOR)
+            key_file.touch(mode=0o600)
+            key_file.write_text(f"{key}\n")
+        return fenced
+
+    async def _announce_opening(self, operations: Operations, program: Program) -> None:
+        """The last date's quotas, joined from now on; unless there is an opening already."""
+        snapshot = await require_snapshot(operations, program.id)
+        now_ms = snapshot.now_ms
+        dates = [quota.terms.date for quota in snapshot.quotas]
+        if not dates or any(opening.terms.ends_at_ms > now_ms for opening in snapshot.openings):
+            return
+        opens_at_ms = now_ms // 1000 * 1000 + self.opening_in_s * 1000
+        opening = opening_id(program.id, opens_at_ms, program.zone)
+        terms = new_terms(
+            operations.sealing,
+            opening,
+            opens_at_ms,
+            WaitingRoom(),
+            joins_from_ms=now_ms,
+            ends_at_ms=opens_at_ms + OPENING_LASTS_MS,
+        )
+        try:
+            await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)))
+        except OpeningRefused as error:
+            warn(f"the demo has no opening to wait for: {error}")
