@@ -54,14 +54,14 @@ mon = {{ open = "{open}", close = "{close}" }}
 """
 
 
-def program_file(quotas: int, places: int, day: dt.date, hold_s: int) -> str:
+def program_file(quotas: int, places: int, day: dt.date, hold_s: int, program: str = PROGRAM) -> str:
     """TOML that expands on `day` to exactly so many quotas of so many places each.
 
     The day is an extra date, so that neither weekend nor holiday matters to when the test runs.
     """
     if not 1 <= quotas <= QUOTAS_MAX:
         raise ValueError(f"quotas must be 1 to {QUOTAS_MAX}")
-    parts = [HEAD.format(program=PROGRAM, hold_s=hold_s, day=day.isoformat())]
+    parts = [HEAD.format(program=program, hold_s=hold_s, day=day.isoformat())]
     for number, first in enumerate(range(0, quotas, WINDOWS_AN_OFFICE), start=1):
         windows = min(WINDOWS_AN_OFFICE, quotas - first)
         close = FIRST_MINUTE + windows * WINDOW_MINUTES

@@ -106,19 +106,42 @@ class Service:
         """The same of the admin port."""
         return _get(self.admin_url + path)
 
+    def import_program(self, program: str = PROGRAM, *, quotas: int, places: int, hold_s: int = HOLD_S) -> None:
+        """Offer a program of so many quotas with so many places each, and wait until the fronts show it."""
+        day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+        file = self.log_path.with_name(f"{program}.toml")
+        file.write_text(program_file(quotas, places, day, hold_s, program))
+        dates = ("--from", day.isoformat(), "--to", day.isoformat())
+        done = subprocess.run(
+            (*CLI, "program", "import", str(file), *dates, "--data-dir", str(self.data_dir), "--json"),
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_TIMEOUT_S,
+            check=False,
+            cwd=file.parent,
+        )
+        if done.returncode != 0 or json.loads(done.stdout)["created"] != quotas:
+            raise RuntimeError(f"the program was not imported: {done.stdout}{done.stderr}")
+
+        def look() -> bool | None:
+            offered = self.get(f"/v1/availability?program={program}")
+            return True if offered is not None and len(offered["quotas"]) == quotas else None
+
+        wait_for(look, IMPORT_TIMEOUT_S, "the fronts do not offer the program")
+
 
 @contextmanager
 def running_service(
     *,
-    quotas: int,
-    places: int,
+    quotas: int = 0,
+    places: int = 0,
     processes: int = 1,
     hold_s: int = HOLD_S,
     log_copy: Path | None = None,
     command: Sequence[str] = CLI,
     environment: Mapping[str, str] = NOTHING,
 ) -> Iterator[Service]:
-    """Start a service with so many quotas of so many places each, and stop it at the end of the block.
+    """Start a service with so many quotas of so many places each (0: none yet), and stop it at the end of the block.
 
     With `log_copy` what the service said is kept there; `command` is another program that takes the same words as
     `reservasi`, and `environment` comes on top of ours.
@@ -138,7 +161,8 @@ def running_service(
             pid=process.pid,
         )
         _await_ready(service, process)
-        _import(service, directory, quotas=quotas, places=places, hold_s=hold_s)
+        if quotas:
+            service.import_program(quotas=quotas, places=places, hold_s=hold_s)
         yield service
     finally:
         _stop(process)
@@ -192,29 +216,6 @@ def _await_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
         wait_for(look, START_TIMEOUT_S, "the service is not ready")
     except TimeoutError as error:
         raise TimeoutError(f"{error}:\n{service.log_path.read_text()[-4000:]}") from error
-
-
-def _import(service: Service, directory: Path, *, quotas: int, places: int, hold_s: int) -> None:
-    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
-    file = directory / "program.toml"
-    file.write_text(program_file(quotas, places, day, hold_s))
-    dates = ("--from", day.isoformat(), "--to", day.isoformat())
-    done = subprocess.run(
-        (*CLI, "program", "import", str(file), *dates, "--data-dir", str(service.data_dir), "--json"),
-        capture_output=True,
-        text=True,
-        timeout=IMPORT_TIMEOUT_S,
-        check=False,
-        cwd=directory,
-    )
-    if done.returncode != 0 or json.loads(done.stdout)["created"] != quotas:
-        raise RuntimeError(f"the program was not imported: {done.stdout}{done.stderr}")
-
-    def look() -> bool | None:
-        offered = service.get(f"/v1/availability?program={PROGRAM}")
-        return True if offered is not None and len(offered["quotas"]) == quotas else None
-
-    wait_for(look, IMPORT_TIMEOUT_S, "the fronts do not offer the program")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

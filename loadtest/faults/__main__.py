@@ -5,6 +5,7 @@ shows that losses are seen. 1: something is wrong, and is named. 2: there is no 
 """
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault
-from loadtest.faults.running import Run, run_fault
+from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
 
 RUNS = 3
@@ -36,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
-    parser.add_argument("--short", action="store_true", help="the cheap ones, once each")
-    parser.add_argument("--runs", type=int, help=f"of each fault; {RUNS}, or 1 when --short")
+    parser.add_argument("--short", action="store_true", help="the cheap ones, once each, on one service")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each fault, unless --short")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every run is written")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the services' logs are kept")
@@ -45,17 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - {fault.name for fault in FAULTS}:
         print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
         return 2
-    rows, runs = [], []
-    for fault in FAULTS:
-        if (options.only and fault.name not in options.only) or (options.short and not fault.short):
-            continue
-        if fault.shims and not can_build():
-            print(f"{fault.name}: left out, since there is no compiler", file=sys.stderr)
-            continue
-        seeds = range(options.seed, options.seed + (options.runs or (1 if options.short else RUNS)))
-        done = [_told(run_fault(fault, seed, _log(options.logs, fault, seed))) for seed in seeds]
-        runs += done
-        rows.append(row_of(fault, done))
+    chosen = [fault for fault in FAULTS if _is_wanted(fault, options)]
+    runs = asyncio.run(_run_short(chosen, options) if options.short else _run_all(chosen, options))
+    rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
     print("\n" + table(rows))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode({"rows": rows, "runs": runs})))
@@ -63,6 +56,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in wrong:
         print(f"FAILED: {line}")
     return 1 if wrong else 0
+
+
+def _is_wanted(fault: Fault, options: argparse.Namespace) -> bool:
+    if (options.only and fault.name not in options.only) or (options.short and not fault.short):
+        return False
+    if fault.shims and not can_build():
+        print(f"{fault.name}: left out, since there is no compiler", file=sys.stderr)
+        return False
+    return True
+
+
+async def _run_all(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
+    runs = []
+    for fault in faults:
+        for seed in range(options.seed, options.seed + options.runs):
+            log = options.logs / f"{fault.name}-{seed}.log" if options.logs else None
+            runs.append(_told(await run_fault(fault, seed, log)))
+    return runs
+
+
+async def _run_short(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
+    log = options.logs / "short.log" if options.logs else None
+    return [_told(run) async for run in run_together(faults, options.seed, log)]
 
 
 def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
@@ -101,10 +117,6 @@ def _told(run: Run) -> Run:
     for line in run.wrong:
         print(f"  {line}", flush=True)
     return run
-
-
-def _log(directory: Path | None, fault: Fault, seed: int) -> Path | None:
-    return directory / f"{fault.name}-{seed}.log" if directory else None
 
 
 if __name__ == "__main__":

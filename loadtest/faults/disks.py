@@ -30,6 +30,7 @@ FAULTS = tuple(
         shims=(Shim.DISK_FULL,),
         places=600,
         people=750,
+        at_once=200,
     )
     for part in (Part.VALKEY, Part.POSTGRES)
 )

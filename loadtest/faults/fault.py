@@ -32,6 +32,7 @@ class Scene:
 
     service: Service
     crowd: Crowd
+    program: str
     capacity: int
     chance: random.Random
     shims: Shims

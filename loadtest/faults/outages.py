@@ -6,7 +6,6 @@ import time
 import asyncpg
 
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.program import PROGRAM
 from loadtest.service import Part
 from reservasi.ledger import keys
 
@@ -61,15 +60,15 @@ async def _drained(scene: Scene) -> float:
 
 async def _seq(scene: Scene) -> int:
     async with scene.ledger() as client:
-        return int(await client.hget(keys.meta(PROGRAM), "seq") or 0)
+        return int(await client.hget(keys.meta(scene.program), "seq") or 0)
 
 
 async def _recorded(scene: Scene) -> int:
     connection = await asyncpg.connect(scene.service.postgres_dsn)
     try:
-        return int(await connection.fetchval("SELECT seq FROM positions WHERE program = $1", PROGRAM) or 0)
+        return int(await connection.fetchval("SELECT seq FROM positions WHERE program = $1", scene.program) or 0)
     finally:
         await connection.close()
 
 
-FAULTS = (Fault(name="postgres-down", strike=_stop_database, places=1500, people=1600),)
+FAULTS = (Fault(name="postgres-down", strike=_stop_database, places=1500, people=1600, at_once=300),)

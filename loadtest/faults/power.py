@@ -2,63 +2,87 @@
 
 import asyncio
 import os
+import signal
+import time
+from collections import Counter
 from functools import partial
 
+from loadtest.faults.claims import claim_at_once, quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.shims import Shim
-from loadtest.service import Part
+from loadtest.service import Part, wait_for
 
-UNSYNCED_BYTES = 40_000  # what must wait for its fsync when the power goes
-LOOKS_MAX = 1000
-LOOK_S = 0.01
+AT_WORK_S = 3.0  # how long we look for a moment at which something is written and not safe yet
+FSYNC_TIMEOUT_S = 5.0
+BURSTS_MAX = 10
+BURST = 60  # people
+FIRST = 7_000_000
 
 
 async def _lose_power(scene: Scene, *, torn: bool) -> str:
     await scene.mid_sale()
     with scene.unsupervised():
+        await _stop_at_work(scene)
         scene.kill(Part.VALKEY)
         left, cut = _truncate(scene, torn=torn)
-    return f"{left} bytes were safe, {cut} behind them lost{', the last change torn' if torn else ''}"
+    return f"{left} bytes were safe, {cut} written behind them {'partly ' if torn else ''}lost"
 
 
 async def _lose_power_everysec(scene: Scene) -> str:
-    """The recorder is held back, so that what is lost is not in the records either and the service goes on without."""
+    """Nobody records meanwhile, so that what is lost is not in the records either, and the service goes on without."""
     async with scene.ledger() as client:
         await client.config_set("appendfsync", "everysec")
     await scene.mid_sale()
     with scene.unsupervised():
         scene.kill(Part.WORKER)
-        await _unsynced(scene)
+        before = _safe(scene)
+        # From then on the file holds everything that is recorded.
+        await asyncio.to_thread(wait_for, lambda: (_safe(scene) != before) or None, FSYNC_TIMEOUT_S, "no fsync came")
+        quotas = await quotas_left(scene, BURST)
+        answers: Counter[int] = Counter()
+        for number in range(BURSTS_MAX):
+            first = FIRST + number * BURST
+            await claim_at_once(scene, quotas, range(first, first + BURST), answers)
+            if _size(scene) - _safe(scene) > 0:
+                break
         scene.kill(Part.VALKEY)
         left, cut = _truncate(scene, torn=False)
-    return f"{left} bytes were safe, {cut} behind them lost"
+    return (
+        f"{answers[201]} people were given a place in the last moment; {left} bytes were safe, {cut} behind them lost"
+    )
 
 
-async def _unsynced(scene: Scene) -> None:
-    """Wait for an fsync, and then until there is enough that the next one has not made safe yet."""
-    files = scene.append_only_files()
-    before = [scene.shims.synced_bytes(file) for file in files]
-    for _ in range(LOOKS_MAX):
-        safe = [scene.shims.synced_bytes(file) for file in files]
-        if safe != before and sum(file.stat().st_size for file in files) - sum(safe) > UNSYNCED_BYTES:
-            return
-        await asyncio.sleep(LOOK_S)
-    raise Missed("nothing was unsynced before the crowd had left")
+async def _stop_at_work(scene: Scene) -> None:
+    """Stop the server between a write and its fsync, or after a while anyhow."""
+    (valkey,) = scene.service.pids(Part.VALKEY)
+    deadline = time.monotonic() + AT_WORK_S
+    while time.monotonic() < deadline:
+        if _size(scene) > _safe(scene):
+            os.kill(valkey, signal.SIGSTOP)
+            await asyncio.sleep(0.01)  # an fsync under way is not interrupted
+            if _size(scene) > _safe(scene):
+                return
+            os.kill(valkey, signal.SIGCONT)
+        await asyncio.sleep(0)
+
+
+def _size(scene: Scene) -> int:
+    return sum(file.stat().st_size for file in scene.append_only_files())
+
+
+def _safe(scene: Scene) -> int:
+    return sum(map(scene.shims.synced_bytes, scene.append_only_files()))
 
 
 def _truncate(scene: Scene, *, torn: bool) -> tuple[int, int]:
-    """Cut the files; how many bytes are left and how many are not."""
-    left = cut = 0
+    """Cut the files; how many bytes were safe and how many were not."""
+    safe, size = _safe(scene), _size(scene)
+    if not 0 < safe <= size:
+        raise Missed(f"{safe} bytes are said to be safe, of {size}")
     for file in scene.append_only_files():
-        size, safe = file.stat().st_size, scene.shims.synced_bytes(file)
-        if safe > size:
-            raise Missed(f"{file.name} has {size} bytes, though {safe} were synced")
-        keep = safe + (scene.chance.randrange(size - safe) if torn and size > safe else 0)
-        os.truncate(file, keep)
-        left, cut = left + keep, cut + size - keep
-    if not left:
-        raise Missed("nothing was ever synced")
-    return left, cut
+        kept, written = scene.shims.synced_bytes(file), file.stat().st_size
+        os.truncate(file, kept + (scene.chance.randrange(written - kept) if torn and written > kept else 0))
+    return safe, size - safe
 
 
 FAULTS = (
@@ -68,9 +92,8 @@ FAULTS = (
         name="power-loss-everysec",
         strike=_lose_power_everysec,
         shims=(Shim.POWER_LOSS,),
-        places=1500,
-        people=1600,
-        at_once=200,
+        places=900,
+        people=1000,
         control=True,
         short=True,
     ),

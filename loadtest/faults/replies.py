@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from loadtest.faults.claims import quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.proxy import open_proxy
 from loadtest.history import NO_ANSWER
 from loadtest.people import person
-from loadtest.program import PROGRAM
 from loadtest.scenario import Answered, Call, claim_call, exchange, managed_call, read_answer
 
 REPEATS = 20
@@ -38,45 +38,50 @@ async def _behind_front(scene: Scene) -> str:
 async def _before_front(scene: Scene) -> str:
     """Some people hear nothing twenty times whatever they ask, and then the answer that they were given first."""
     await scene.mid_sale()
+    quotas = await quotas_left(scene, STUBBORN)
+    people = range(FIRST_STUBBORN, FIRST_STUBBORN + STUBBORN)
+    lost = sum(await asyncio.gather(*(_stubborn(scene, number, quotas[number % len(quotas)]) for number in people)))
+    return f"{lost} answers of fronts lost, {REPEATS} for each request"
+
+
+async def _stubborn(scene: Scene, number: int, quota: str) -> int:
+    """Claim, confirm and maybe cancel behind a proxy of one's own; how many answers were lost."""
     address = urlsplit(scene.service.url)
-    offered = await asyncio.to_thread(scene.service.get, f"/v1/availability?program={PROGRAM}")
-    quotas = [quota["id"] for quota in offered["quotas"] if quota["remaining"] > STUBBORN]
     async with open_proxy(b"HTTP/1.1") as proxy, aiohttp.ClientSession(trust_env=False) as client:
         proxy.open = lambda: asyncio.open_connection(address.hostname, address.port)
         url = f"http://127.0.0.1:{proxy.port}"
 
-        async def ask(number: int, call: Call) -> Answered:
-            for attempt in range(REPEATS + 1):
-                proxy.lose(int(attempt < REPEATS))
-                sent_ms = time.time() * 1000
-                headers = {**call.headers, "Connection": "close"}
-                try:
-                    async with client.request(
-                        call.method, url + call.path, headers=headers, data=call.body or None
-                    ) as response:
-                        answered = read_answer(response.status, response.headers, await response.read())
-                except (aiohttp.ClientError, OSError):
-                    answered = Answered(outcome=NO_ANSWER)
-                scene.crowd.history.append(exchange(number, call, answered, sent_ms))
+        async def send(call: Call) -> Answered:
+            headers = {**call.headers, "Connection": "close"}
+            sent_ms = time.time() * 1000
+            try:
+                async with client.request(
+                    call.method, url + call.path, headers=headers, data=call.body or None
+                ) as response:
+                    answered = read_answer(response.status, response.headers, await response.read())
+            except (aiohttp.ClientError, OSError):
+                answered = Answered(outcome=NO_ANSWER)
+            scene.crowd.history.append(exchange(number, call, answered, sent_ms))
             return answered
 
-        for number in range(FIRST_STUBBORN, FIRST_STUBBORN + STUBBORN):
-            group = [person(number, scene.crowd.plan.seed)]
-            held = await ask(number, claim_call(group, quotas[number % len(quotas)], f"stubborn-{number}"))
-            _expect(held.outcome == 201, "a claim", held)
-            confirmed = await ask(number, managed_call("confirm", "POST", held.body, "/confirm", {}))
-            _expect(confirmed.outcome in (200, 202), "a confirmation", confirmed)
-            if number % 2:
-                cancelled = await ask(number, managed_call("cancel", "POST", held.body, "/cancel"))
-                _expect(cancelled.outcome == 200, "a cancellation", cancelled)
-    if proxy.lost < STUBBORN * 2 * REPEATS:
-        raise Missed(f"only {proxy.lost} answers were lost")
-    return f"{proxy.lost} answers of fronts lost, {REPEATS} for each request"
+        async def ask(call: Call, expected: frozenset[int]) -> Answered:
+            for _ in range(REPEATS):
+                proxy.lose(1)
+                await send(call)
+            proxy.lose(0)
+            answered = await send(call)
+            if answered.outcome not in expected:
+                raise Missed(f"a {call.name} was answered {answered.outcome} {answered.body.get('type', '')}")
+            return answered
 
-
-def _expect(condition: bool, what: str, answered: Answered) -> None:
-    if not condition:
-        raise Missed(f"{what} was answered {answered.outcome} {answered.body}")
+        group = [person(number, scene.crowd.plan.seed)]
+        held = (await ask(claim_call(group, quota, f"stubborn-{number}"), frozenset({201}))).body
+        await ask(managed_call("confirm", "POST", held, "/confirm", {}), frozenset({200, 202}))
+        if number % 2:
+            await ask(managed_call("cancel", "POST", held, "/cancel"), frozenset({200}))
+        if proxy.lost < 2 * REPEATS:
+            raise Missed(f"only {proxy.lost} answers were lost")
+        return proxy.lost
 
 
 FAULTS = (
