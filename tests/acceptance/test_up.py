@@ -177,7 +177,7 @@ def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -
 def test_a_newcomer_waits_for_an_opening_and_gets_a_place(data_dir: Path) -> None:
     with running(data_dir, opening_in_s=15) as up:
         lines = run_walk_through(up, "walk-through", "waiting")
-        queues = [json.loads(line) for line in lines if "commitment" in line]
+        queues = [json.loads(line) for line in lines if line.startswith("{") and "commitment" in line]
         assert [queue["state"] for queue in queues] == ["joining", "open"]
         assert "seed" not in queues[0]
         assert hashlib.sha256(bytes.fromhex(queues[1]["seed"])).hexdigest() == queues[0]["commitment"]
