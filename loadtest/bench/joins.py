@@ -28,13 +28,13 @@ async def measure_joins(bench: Bench, say: Say) -> dict[str, list[Round]]:
     Raises:
         WrongResult: an answer had another status or size, or the ledger counted other than so many people.
     """
-    await _create_opening(bench.ground)
+    await create_opening(bench.ground)
     first = FIRST_PERSON
 
     def requests(count: int) -> list[bytes]:
         nonlocal first
         first += count
-        return [_request(number) for number in range(first - count, first)]
+        return [join_request(number) for number in range(first - count, first)]
 
     joined = 0
 
@@ -61,7 +61,8 @@ async def _counted(ground: Ground) -> int:
         return int(await client.pfcount(f"{keys.joined(PROGRAM)}:{OPENING}"))
 
 
-async def _create_opening(ground: Ground) -> None:
+async def create_opening(ground: Ground) -> None:
+    """An opening that lies so far ahead that nobody waits so long; people may join already."""
     async with open_operations(ground.settings) as operations, open_program(operations, PROGRAM) as group:
         terms = new_terms(operations.sealing, OPENING, OPENS_AT_MS, WaitingRoom(), joins_from_ms=1)
         answer = await group.submit(SetOpening(opening=OPENING, terms=terms))
@@ -69,7 +70,8 @@ async def _create_opening(ground: Ground) -> None:
         raise RuntimeError(f"the opening was not created: {answer.outcome}")
 
 
-def _request(number: int) -> bytes:
+def join_request(number: int) -> bytes:
+    """The so-and-so-many-th person joins."""
     nik, birth_date = claims.person(number)
     body = json.dumps({"nik": nik, "birth_date": birth_date}, separators=(",", ":"))
     return (

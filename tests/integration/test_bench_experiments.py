@@ -13,7 +13,7 @@ import pytest
 
 from loadtest.bench import experiments
 from loadtest.bench.cores import Cores
-from loadtest.bench.experiments import fronts, growth, memory, recorder
+from loadtest.bench.experiments import fronts, growth, memory, recorder, waiting
 from loadtest.bench.experiments.programs import LedgerRefused, own_ledger
 from loadtest.bench.experiments.slow_disk import LIBRARY, can_build, slow_disk
 from loadtest.bench.figures import Figure
@@ -31,6 +31,7 @@ NAMES = {
         "recorded after the opening",
     },
     memory: {"live reservation", "journal entry", "idle connection", "waiting person"},
+    waiting: {"ledger, 1000 wait", "ledger, 10000 wait", "counter", "front, 1000 wait"},
     growth: {
         f"{what}, {point}"
         for what in ("valkey time", "claims/s")
@@ -38,9 +39,11 @@ NAMES = {
     },
     fronts: {f"ours/{rival}, 2 fronts + recorder + fsync 3 ms" for rival in ("pipelined", "plpgsql_batches")},
 }
+MAY_SHRINK = NAMES[waiting] - {"counter"}  # what does not grow may also be a little less
 JUDGED = {
     recorder: {"recorder/unnest into bookings", "recorded after the opening"},
     memory: {"live reservation"},
+    waiting: NAMES[waiting] - {"counter"},
     growth: NAMES[growth],
     fronts: NAMES[fronts],
 }
@@ -52,7 +55,7 @@ def test_all_experiments_are_named() -> None:
     assert all(module.TITLE for module in experiments.ALL)
 
 
-@pytest.mark.parametrize("module", [recorder, memory, growth], ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", [recorder, memory, waiting, growth], ids=lambda module: module.NAME)
 async def test_an_experiment_yields_its_figures(module: ModuleType) -> None:
     await check(module)
 
@@ -66,7 +69,7 @@ async def check(module: ModuleType) -> None:
     said: list[str] = []
     figures: list[Figure] = await module.run(Cores.split(), True, said.append)
     assert said
-    assert [figure.name for figure in figures if figure.value <= 0] == []
+    assert [figure.name for figure in figures if figure.value <= 0 and figure.name not in MAY_SHRINK] == []
     assert {figure.name for figure in figures} == NAMES[module]
     assert {figure.name for figure in figures if figure.target is not None} == JUDGED[module]
 

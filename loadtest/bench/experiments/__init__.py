@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from loadtest.bench.experiments import fronts, growth, memory, recorder
+from loadtest.bench.experiments import fronts, growth, memory, recorder, waiting
 
-ALL: tuple[ModuleType, ...] = (recorder, memory, growth, fronts)
+ALL: tuple[ModuleType, ...] = (recorder, memory, waiting, growth, fronts)
