@@ -21,7 +21,7 @@ from reservasi.settings import Settings
 LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
 JITTER_S_MAX = 2  # added to Retry-After, so that the refused do not come back in one wave
 BURST_SHARE_MIN = 10  # a connection stays with one process, and who repeats on it must not suffer from many cores
-LOOK_KEYS = 16  # keys looked at for one that may be forgotten without a loss
+LOOK_KEYS = 16  # new keys between two looks for those that may be forgotten without a loss
 _NS_PER_S = 1_000_000_000
 _JITTER = random.SystemRandom()
 
@@ -29,9 +29,10 @@ _JITTER = random.SystemRandom()
 class RateLimit:
     """One limit over many keys: `burst` requests at once, `per_s` in the long run; 0 a second is no limit.
 
-    At most `keys_max` keys are remembered. When there is one more, those of the longest unused that have their whole
-    burst again are forgotten, which changes nothing; when there is none, the longest unused one is, and begins anew
-    with its whole burst. So a flood of new keys can make the limit milder, never the memory larger.
+    As new keys come, those of the longest unused that have their whole burst again are forgotten, which changes
+    nothing: memory follows how many ask, not how many have asked. At most `keys_max` keys are remembered. When there is
+    one more, and none that may be forgotten so, the longest unused one is, and begins anew with its whole burst. So a
+    flood of new keys can make the limit milder, never the memory larger.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class RateLimit:
             if len(arrivals) >= self._keys_max:
                 self._forget(now_ns)
             arrivals[key] = now_ns + self._period_ns
+            if not len(arrivals) % LOOK_KEYS:
+                self._forget_whole(now_ns)
             return 0.0
         arrivals.move_to_end(key)
         wait_ns = arrival_ns - now_ns - self._tolerance_ns
@@ -66,10 +69,16 @@ class RateLimit:
         return 0.0
 
     def _forget(self, now_ns: int) -> None:
-        longest_unused = list(islice(self._arrivals_ns.items(), LOOK_KEYS))
+        if not self._forget_whole(now_ns):
+            self._arrivals_ns.popitem(last=False)
+
+    def _forget_whole(self, now_ns: int) -> int:
+        """Forget those of the longest unused that have their whole burst; more at a time than come in between."""
+        longest_unused = islice(self._arrivals_ns.items(), 2 * LOOK_KEYS)
         whole = [key for key, arrival_ns in longest_unused if arrival_ns <= now_ns]
-        for key in whole or [longest_unused[0][0]]:
+        for key in whole:
             del self._arrivals_ns[key]
+        return len(whole)
 
 
 class RateLimits:

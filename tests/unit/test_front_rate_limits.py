@@ -101,6 +101,17 @@ def test_memory_is_bounded_whoever_comes(keys_max: int, requests: Sequence[tuple
         assert len(limit) <= keys_max
 
 
+def test_memory_follows_how_many_ask_and_not_how_many_have_asked(clock: Clock) -> None:
+    limit = RateLimit(1.0, 5, keys_max=100_000, clock_ns=clock)
+    for number in range(50_000):
+        clock.now_ns += S // 1000
+        assert limit.take(number) == 0
+        if not number % 100:
+            limit.take(f"twice {number}")
+            limit.take(f"twice {number}")  # needs longer until it may be forgotten, and holds nobody else up
+    assert len(limit) < 1200
+
+
 def test_forgetting_begins_with_those_who_lose_nothing(clock: Clock) -> None:
     limit = RateLimit(1.0, 5, keys_max=LOOK_KEYS, clock_ns=clock)
     for _ in range(5):
