@@ -11,11 +11,13 @@ be done at all::
     │   ├── Overloaded              a bounded queue is full, or a deadline passed before the work was sent
     │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
     │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
+    │   ├── LedgerMoved             somebody else was at the ledger meanwhile: look again
     │   └── RecordsUnavailable      PostgreSQL does not answer
     │       └── SchemaMissing       it does, and its schema is missing or older than this version
     ├── LedgerFault                 the ledger answered with an error or something unreadable: a bug
     ├── JournalGap                  an entry is missing or does not chain to the one before it
-    └── StaleRecorder               another recorder moved the position first
+    ├── StaleRecorder               another recorder moved the position first
+    └── RebuildRefused              rebuilding the ledger would forget what only it knows
 """
 
 from dataclasses import dataclass
@@ -70,6 +72,10 @@ class LedgerFenced(Unavailable):
     """The ledger is not owned by this deployment; it sells nothing until recovery has owned it."""
 
 
+class LedgerMoved(Unavailable):
+    """Somebody else was at the ledger in the meantime; nothing was decided, look again."""
+
+
 class RecordsUnavailable(Unavailable):
     """PostgreSQL does not answer."""
 
@@ -88,3 +94,7 @@ class JournalGap(ReservasiError):
 
 class StaleRecorder(ReservasiError):
     """Another recorder has moved the recorded position first."""
+
+
+class RebuildRefused(ReservasiError):
+    """The ledger is not rebuilt unasked: that would forget what only it knows."""

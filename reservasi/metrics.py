@@ -49,6 +49,29 @@ LEDGER_OWNED = Gauge(
     ["program"],
     multiprocess_mode="livemax",
 )
+LEDGER_EPOCH = Gauge(
+    "reservasi_ledger_epoch",
+    "The lineage that the ledger is owned under; it grows with each restart, failover and rebuild.",
+    ["program"],
+    multiprocess_mode="livemax",
+)
+REBUILD_SECONDS = Histogram(
+    "reservasi_rebuild_seconds",
+    "Time of one rebuild of a ledger from the records.",
+    ["program"],
+    buckets=(0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+)
+LOST_CHANGES = Counter(
+    "reservasi_lost_changes_total",
+    "Changes that a ledger accepted and lost before they were recorded, as far as is known (alarm when not 0).",
+    ["program"],
+)
+DRIFT = Gauge(
+    "reservasi_drift",
+    "Differences between ledger and records at the last comparison, by kind (alarm when not 0).",
+    ["program", "kind"],
+    multiprocess_mode="livemax",
+)
 SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
 
 # -- waiting rooms, as the controllers see them; only of openings that people join or wait for now -------------------

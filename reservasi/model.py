@@ -49,7 +49,8 @@ class Outcome(StrEnum):
     JOINED = "joined"  # join: counted among those who wait
     ADVANCED = "advanced"  # admit: the mark stands where the time says
     NOT_LEADING = "not_leading"  # admit: another controller leads
-    MOVED = "moved"  # own: the ledger is not where the caller saw it
+    MOVED = "moved"  # own, load: the ledger is not where the caller saw it, or another one is at it
+    LOADED = "loaded"  # load: the rows are there
     FENCED = "fenced"  # the whole batch: wrong epoch, wrong run, or not owned
 
 

@@ -2,10 +2,12 @@
 
 A fresh, restarted, emptied, restored or failed-over ledger answers `fenced`, since the run id that its `meta` names is
 not the server's. Here it is compared with what PostgreSQL has. Equal or ahead along the same chain: it is owned and
-the journal drained. Behind, or on another chain: it stays fenced, since selling from it would sell places twice.
+the journal drained. Behind: it stays fenced, since selling from it would sell places twice, and is rebuilt from the
+records (`rebuild.py`). On another chain: it stays fenced until somebody decides which history is the true one.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import msgspec
@@ -14,7 +16,7 @@ import structlog
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import Journal
-from reservasi.metrics import LEDGER_OWNED
+from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
 
@@ -31,6 +33,7 @@ class Ownership(StrEnum):
     OWNED = "owned"  # this run may sell
     OWNABLE = "ownable"  # nothing that is recorded would be forgotten: it may be owned
     BEHIND = "behind"  # the records have seen more than the ledger knows
+    LOADING = "loading"  # being rebuilt, or that was interrupted
     DIVERGED = "diverged"  # ledger and records tell different histories
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
@@ -63,6 +66,8 @@ async def compare_ledger(program: str, connection: LedgerConnection, journal: Jo
         verdict = Ownership.OWNED
     elif meta.owned and latest.run_id != meta.run_id:
         verdict = Ownership.SUPERSEDED
+    elif meta.loading:
+        verdict = Ownership.LOADING
     elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq):
         verdict = Ownership.BEHIND
     elif await _leads_to(journal, recorded, seen):
@@ -72,11 +77,14 @@ async def compare_ledger(program: str, connection: LedgerConnection, journal: Jo
     return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch)
 
 
-async def own_ledger(program: str, connection: LedgerConnection, journal: Journal, records: Records) -> Ownership:
+async def own_ledger(
+    program: str, connection: LedgerConnection, journal: Journal, records: Records, *, alone: bool = False
+) -> Ownership:
     """Compare a program's ledger with the records, and own it when nothing that is recorded would be forgotten.
 
     Each run of a server is owned under an epoch of its own, claimed in the records first: what a ledger accepted and
-    lost before can then never be taken for what it accepts under the same seq afterwards.
+    lost before can then never be taken for what it accepts under the same seq afterwards. Nobody owns a ledger while it
+    is rebuilt, but for the one who rebuilds it (`alone`).
 
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared; nothing was changed.
@@ -84,9 +92,15 @@ async def own_ledger(program: str, connection: LedgerConnection, journal: Journa
     found = await compare_ledger(program, connection, journal, records)
     if found.verdict is not Ownership.OWNABLE:
         return found.verdict
+    return await _own(program, found, connection, records, alone=alone)
+
+
+async def _own(
+    program: str, found: Comparison, connection: LedgerConnection, records: Records, *, alone: bool = False
+) -> Ownership:
     seen = found.meta.position
     epoch = max(seen.epoch, found.latest_epoch) + 1
-    if not await records.claim_epoch(program, epoch, seen.seq, found.meta.run_id):
+    if not await records.claim_epoch(program, epoch, seen.seq, found.meta.run_id, alone=alone):
         return Ownership.MOVED
     outcome = await connection.own(seen, epoch, CALL_TIMEOUT_S)
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED
@@ -108,13 +122,27 @@ async def _leads_to(journal: Journal, recorded: Position, tip: Position) -> bool
 
 
 class Owner:
-    """Watches one program's ledger, and owns it whenever a new run of its server may be trusted."""
+    """Watches one program's ledger, and owns it whenever a new run of its server may be trusted.
 
-    def __init__(self, program: str, connection: LedgerConnection, journal: Journal, records: Records) -> None:
+    `rebuild` makes a ledger that is behind what the records say; it gets how far the ledger was last seen, and returns
+    once the ledger may be looked at again. None leaves that to a person.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        connection: LedgerConnection,
+        journal: Journal,
+        records: Records,
+        *,
+        rebuild: Callable[[Position], Awaitable[object]] | None = None,
+    ) -> None:
         self._program = program
         self._connection = connection
         self._journal = journal
         self._records = records
+        self._rebuild = rebuild
+        self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
         self._last: Ownership | str = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -131,12 +159,27 @@ class Owner:
     async def _look(self) -> None:
         result: Ownership | str
         try:
-            result = await own_ledger(self._program, self._connection, self._journal, self._records)
-        except (Unavailable, LedgerFault) as error:
+            found = await compare_ledger(self._program, self._connection, self._journal, self._records)
+            result = found.verdict
+            if result is Ownership.OWNED:
+                self._remember(found.meta.position)
+            elif result is Ownership.OWNABLE:
+                result = await _own(self._program, found, self._connection, self._records)
+            elif result in (Ownership.BEHIND, Ownership.LOADING) and self._rebuild is not None:
+                self._say(result)
+                await self._rebuild(self._seen)
+        except (Unavailable, LedgerFault, JournalGap) as error:
             result = str(error)
         except Exception as error:  # nobody else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
+        self._say(result)
+
+    def _remember(self, position: Position) -> None:
+        LEDGER_EPOCH.labels(self._program).set(position.epoch)
+        self._seen = max(self._seen, position)
+
+    def _say(self, result: Ownership | str) -> None:
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
         if result != self._last:  # said when it changes, not five times a second
             level = log.info if result == Ownership.OWNED else log.error

@@ -45,6 +45,7 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     owned: bool
     run_id: str  # of the server, new at each of its starts
     readable: bool = True  # False: stored in a form that this version does not read
+    loading: bool = False  # it is being filled from the records, or that was interrupted
 
 
 def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.Redis:
@@ -145,9 +146,9 @@ class LedgerConnection:
             LedgerUnreachable: the server does not answer.
         """
         async with self._reaching(timeout_s):
-            fields = ("epoch", "seq", "chain", "run_id")
+            fields = ("epoch", "seq", "chain", "run_id", "loading")
             await self._asked(self._connection.send_command("HMGET", self._keys[0], *fields))
-            epoch, seq, chain, owner = await self._asked(self._connection.read_response())
+            epoch, seq, chain, owner, loading = await self._asked(self._connection.read_response())
             await self._asked(self._connection.send_command("INFO", "server"))
             server = text(await self._asked(self._connection.read_response()))
         run_id = server.partition("run_id:")[2].partition("\r\n")[0]
@@ -155,7 +156,11 @@ class LedgerConnection:
         form, _, owned_run_id = text(owner or b"").rpartition(":")
         readable = owner is None or form == stored.FORM
         return LedgerMeta(
-            position=position, owned=readable and owned_run_id == run_id, run_id=run_id, readable=readable
+            position=position,
+            owned=readable and owned_run_id == run_id,
+            run_id=run_id,
+            readable=readable,
+            loading=loading is not None,
         )
 
     async def drop(self) -> None:

@@ -5,7 +5,7 @@ Order of `program_keys` is the order of `KEYS` in `lua/shared.lua`; a test holds
 
 
 def meta(program: str) -> str:
-    """Hash: epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas)."""
+    """Hash: epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas), fence, loading."""
     return f"{{{program}}}:meta"
 
 

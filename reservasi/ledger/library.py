@@ -24,6 +24,8 @@ COMMANDS = (
     "join",
     "admit",
     "own",
+    "fence",
+    "load",
 )
 NAME_PLACEHOLDER = "@LIBRARY@"
 HASH_CHARS = 12

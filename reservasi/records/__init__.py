@@ -8,6 +8,7 @@ from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
+from reservasi.records.standing import JournalRow, Standing
 from reservasi.records.store import Records
 from reservasi.records.writes import BookingCode
 
@@ -18,9 +19,11 @@ __all__ = [
     "DeadLetter",
     "EpochRow",
     "HoldRow",
+    "JournalRow",
     "Lead",
     "QuotaRow",
     "Recorded",
     "Records",
     "StaffRow",
+    "Standing",
 ]

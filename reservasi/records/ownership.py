@@ -2,6 +2,7 @@
 
 import msgspec
 
+from reservasi.model import Position
 from reservasi.records.pool import Connection, advisory_key
 
 EPOCHS = "SELECT epoch, base_seq, run_id FROM epochs WHERE program = $1 ORDER BY epoch"
@@ -11,6 +12,10 @@ INSERT INTO epochs (program, epoch, base_seq, run_id)
 SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM epochs WHERE program = $1 AND epoch >= $2)
 ON CONFLICT (program, epoch) DO NOTHING
 """
+LINEAGE_FROM = """
+UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
+"""
+NOBODY_REBUILDS = "SELECT pg_try_advisory_xact_lock_shared($1)"
 BIND = "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 BOUND = "SELECT value FROM deployment WHERE name = $1"
 
@@ -28,13 +33,39 @@ async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
     return [EpochRow(**row) for row in await connection.fetch(EPOCHS, program)]
 
 
-async def claim_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
-    """Add an epoch, unless the program has it or a later one already."""
+async def claim_epoch(
+    connection: Connection, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False
+) -> bool:
+    """Add an epoch, unless the program has it or a later one already, or its ledger is being rebuilt."""
     async with connection.transaction():
-        # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
-        await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
-        done = await connection.execute(CLAIM_EPOCH, program, epoch, base_seq, run_id)
-    return done.endswith(" 1")
+        if not alone and not await connection.fetchval(NOBODY_REBUILDS, advisory_key(f"rebuild {program}")):
+            return False
+        return await _add_epoch(connection, program, epoch, base_seq, run_id)
+
+
+async def branch_off(connection: Connection, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
+    """Add an epoch that goes on from the recorded position, and move the position into it.
+
+    From then on nobody can record a change that an older lineage accepted after it. False when the records are
+    elsewhere by now, or the epoch is not new.
+    """
+    moved = connection.transaction()
+    await moved.start()
+    try:
+        added = await _add_epoch(connection, program, epoch, recorded.seq, run_id)
+        at = (recorded.epoch, recorded.seq, recorded.chain)
+        done = added and (await connection.execute(LINEAGE_FROM, program, epoch, *at)).endswith(" 1")
+    except BaseException:
+        await moved.rollback()
+        raise
+    await (moved.commit() if done else moved.rollback())
+    return done
+
+
+async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+    # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
+    await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
+    return (await connection.execute(CLAIM_EPOCH, program, epoch, base_seq, run_id)).endswith(" 1")
 
 
 async def bind(connection: Connection, name: str, value: str) -> str:

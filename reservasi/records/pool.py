@@ -86,14 +86,14 @@ async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
 
 
 class Lead:
-    """The right to record a program, held as an advisory lock by a connection of its own.
+    """The right to record or to rebuild a program, held as an advisory lock by a connection of its own.
 
-    It keeps a second recorder idle; what keeps a recorder that lost it from committing is the position.
+    It keeps a second one idle; what keeps one that lost it from committing is the position.
     """
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", program: str) -> None:
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", purpose: str) -> None:
         self._connection = connection
-        self._key = advisory_key(f"recorder {program}")
+        self._key = advisory_key(purpose)
 
     @property
     def lost(self) -> bool:
@@ -101,7 +101,7 @@ class Lead:
         return self._connection.is_closed()
 
     async def take(self) -> bool:
-        """Try to become the one that records; False while another one is."""
+        """Try to become the one; False while another one is."""
         with unavailable():
             return bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key))
 
@@ -118,16 +118,16 @@ class Lead:
             self._connection.terminate()
 
 
-async def open_lead(dsn: str, program: str) -> Lead:
-    """Connect on behalf of one recorder; raises RecordsUnavailable."""
+async def open_lead(dsn: str, purpose: str) -> Lead:
+    """Connect on behalf of one who works alone, such as "recorder <program>"; raises RecordsUnavailable."""
     with unavailable():
         connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": f"reservasi recorder {program}"},
+            server_settings={"application_name": f"reservasi {purpose}"},
         )
-    return Lead(connection, program)
+    return Lead(connection, purpose)
 
 
 def advisory_key(purpose: str) -> int:

@@ -11,6 +11,7 @@ from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
+from reservasi.records.standing import Standing
 from reservasi.records.writes import BookingCode
 
 
@@ -68,11 +69,29 @@ class Records:
     @contextlib.asynccontextmanager
     async def lead(self, program: str) -> AsyncIterator[Lead]:
         """A connection of its own, outside the pool, that can take the right to record the program."""
-        lead = await open_lead(self._dsn, program)
+        lead = await open_lead(self._dsn, f"recorder {program}")
         try:
             yield lead
         finally:
             await lead.close()
+
+    @contextlib.asynccontextmanager
+    async def rebuilding(self, program: str) -> AsyncIterator[Lead]:
+        """The same for the right to rebuild the program's ledger; while it is taken nobody else claims an epoch."""
+        lead = await open_lead(self._dsn, f"rebuild {program}")
+        try:
+            yield lead
+        finally:
+            await lead.close()
+
+    @contextlib.asynccontextmanager
+    async def standing(self, program: str) -> AsyncIterator[Standing]:
+        """What the program's ledger must hold, at one position, while the block lasts."""
+        async with (
+            connection_of(self._pool) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield await Standing.read(connection, program)
 
     # -- ownership -----------------------------------------------------------------------------------------------
 
@@ -81,13 +100,23 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await ownership.load_epochs(connection, program)
 
-    async def claim_epoch(self, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+    async def claim_epoch(self, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False) -> bool:
         """Begin a lineage that branches off after `base_seq`; False unless it is later than every other so far.
+
+        False as well while somebody rebuilds the ledger; who does so is `alone`.
 
         After `RecordsUnavailable` nobody knows whether it was begun: ask `epochs`, or claim a later one.
         """
         async with connection_of(self._pool) as connection:
-            return await ownership.claim_epoch(connection, program, epoch, base_seq, run_id)
+            return await ownership.claim_epoch(connection, program, epoch, base_seq, run_id, alone=alone)
+
+    async def branch_off(self, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
+        """Begin a lineage that goes on from the recorded position; False when that has moved, or the epoch is not new.
+
+        A change that an older lineage accepted after it can be recorded no more.
+        """
+        async with connection_of(self._pool) as connection:
+            return await ownership.branch_off(connection, program, epoch, recorded, run_id)
 
     async def bound(self, name: str) -> str | None:
         """The fact that is stored under that name; None when there is none."""

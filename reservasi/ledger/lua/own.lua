@@ -4,7 +4,7 @@
 --
 -- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
 -- Outcomes, in order of precedence:
---   moved    the ledger is elsewhere, not empty as was said, of another form, or new_epoch is not new: + epoch, chain
+--   moved    elsewhere, not empty as was said, half loaded, of another form, or new_epoch is not new: + epoch, chain
 --   owned    from now on, under new_epoch
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 
@@ -21,12 +21,14 @@ local function own(call, item)
   local epoch, seq, chain, new_epoch = item[1], item[2], item[3], item[4]
   local actual_epoch = tonumber(call.epoch)
   local is_where_seen = actual_epoch == epoch and call.seq == seq and call.chain == chain
-  if not is_where_seen or has_other_form(call) or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
+  local is_readable = not has_other_form(call) and redis.call('HEXISTS', call.key.meta, 'loading') == 0
+  if not is_where_seen or not is_readable or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
     return { 'moved', call.seq, actual_epoch, call.chain }
   end
   redis.call(
     'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
   )
+  redis.call('HDEL', call.key.meta, 'fence')
   return { 'owned', call.seq }
 end
 

@@ -1,7 +1,8 @@
 -- What all commands share: the keys, the fence, reading, changing and committing.
 --
 -- Keys, the same for every function, all under the program's hash tag (ledger/keys.py gives them in this order):
---   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas)
+--   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas),
+--                                 fence (who fenced it), loading (who loads it, in which run of the server)
 --   KEYS[2] quotas        hash    quota -> counts as QUOTA_HEAD says, then packed limits (fields: Q and T below)
 --   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end
 --   KEYS[4] reservations  hash    reservation id -> packed record (fields: R below)

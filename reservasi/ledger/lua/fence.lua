@@ -1,0 +1,31 @@
+-- fence: let nobody sell from this ledger until it is owned again; what it holds stays.
+--
+-- May be called on any ledger. Whoever fenced it last may load it, unless it was owned meanwhile.
+--
+-- Item: {token}, which names the caller
+-- Outcomes, in order of precedence:
+--   fenced   + epoch, chain
+-- Example: {'t...'} -> {'fenced', 0, 1, ''}
+
+-- The mark of the stored form stays, so that a ledger of another form cannot be owned afterwards.
+local function form_of(call)
+  if not call.run_id then
+    return FORM
+  end
+  return string.match(call.run_id, '^(%w*):') or ''
+end
+
+local function fence(call, item)
+  redis.call('HSET', call.key.meta, 'fence', item[1], 'run_id', form_of(call) .. ':')
+  return { 'fenced', call.seq, tonumber(call.epoch), call.chain }
+end
+
+redis.register_function({
+  function_name = '@LIBRARY@_fence',
+  flags = { 'allow-oom' },
+  callback = function(keys, args)
+    local call = begin(keys, args)
+    local answer = fence(call, call.items[1])
+    return reply(call, 'done', { answer })
+  end,
+})

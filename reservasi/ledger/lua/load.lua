@@ -1,0 +1,159 @@
+-- load: fill a fenced ledger from the records, in bounded batches; the last step owns it under a new epoch.
+--
+-- One item a call. Only the one who fenced the ledger last may load it, and only while this run of the server lasts. From
+-- "begin" to "own" its meta says `loading`, and it cannot be owned: what was interrupted is emptied and begun anew. A row
+-- that was loaded before is passed over, so that a batch may be repeated.
+--
+-- Item: {token, step, rows}; each row by step:
+--   begin     {epoch, seq, chain}: where the ledger was fenced. Empties it, but for who was counted in waiting rooms
+--   quotas    {quota, version, terms}: terms as set_quota has them
+--   openings  {opening, terms, ...}: the fields of O in events
+--   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}
+--   ended     {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}, ended_at}
+--   returns   {quota, seq, places, at}: places on their way back
+--   own       {epoch, seq, chain}: the new epoch, and where the records are
+-- Outcomes, in order of precedence:
+--   moved    fenced by another, owned meanwhile, elsewhere, not begun in this run, or no new epoch: + epoch, chain
+--   loaded   + rows of the step
+-- Example: {'t...', 'begin', {{1, 0, ''}}} -> {'loaded', 0, 1}
+
+-- What this run of the server is loaded under; another run may have lost a part of it.
+local function loading_mark(token)
+  return token .. '@' .. server_run_id()
+end
+
+local function begin_loading(call, token, row)
+  local key = call.key
+  if tonumber(call.epoch) ~= row[1] or call.seq ~= row[2] or call.chain ~= row[3] then
+    return false
+  end
+  redis.call(
+    'UNLINK', key.quotas, key.facts, key.reservations, key.persons, key.due, key.timers, key.tombstones, key.journal,
+    key.names, key.openings
+  )
+  redis.call(
+    'HSET', key.meta, 'loading', loading_mark(token), 'seq', '0', 'chain', '', 'numbers', '0', 'run_id', FORM .. ':'
+  )
+  call.seq = 0
+  return true
+end
+
+local function load_quota(call, row)
+  local id, version, terms = row[1], row[2], row[3]
+  if get_quota(call, id) then
+    return
+  end
+  local quota = new_quota(call, id)
+  local limits = { unpack(terms, 1, QUOTA_TERMS) }
+  quota[Q.terms], quota[Q.packed_terms], quota[Q.version] = limits, cmsgpack.pack(limits), version
+  call.quotas[id], call.facts[id] = quota, wanted_facts(nil, terms)
+  call.changed_quotas[id], call.changed_facts[id] = true, true
+end
+
+local function load_opening(call, row)
+  local id = row[1]
+  local opening = { unpack(row, 2, 1 + OPENING_FIELDS) }
+  opening[O.leader], opening[O.lease_until] = '', 0
+  call.openings[id], call.changed_openings[id] = opening, true
+end
+
+-- The record as the commands left it; false when it was loaded before.
+local function load_reservation(call, row)
+  local id, quota_id, held_seq, seq, persons = row[1], row[2], row[6], row[7], row[9]
+  if get_reservation(call, id) then
+    return false
+  end
+  local quota = get_quota(call, quota_id)
+  call.reservations[id] = {
+    row[3], quota[Q.number], row[4], row[5], held_seq, seq - held_seq, digest_of(row[8]), unpack(persons),
+  }
+  call.changed_reservations[id] = true
+  return quota
+end
+
+local function load_live(call, row)
+  local id, quota_id, state, persons = row[1], row[2], row[3], row[9]
+  local quota = load_reservation(call, row)
+  if not quota then
+    return
+  end
+  if state == HELD then
+    quota[Q.held] = quota[Q.held] + #persons
+    set_timer(call, quota_id, quota, row[5], id)
+  else
+    quota[Q.confirmed] = quota[Q.confirmed] + #persons
+  end
+  call.changed_quotas[quota_id] = true
+  for _, person in ipairs(persons) do
+    call.persons[person], call.changed_persons[person] = id, true
+  end
+end
+
+local function load_ended(call, row)
+  if load_reservation(call, row) then
+    call.entombed[#call.entombed + 1] = integer(row[10])
+    call.entombed[#call.entombed + 1] = row[1]
+  end
+end
+
+local function load_returns(call, row)
+  local quota_id, places, at = row[1], row[3], row[4]
+  local quota = get_quota(call, quota_id)
+  local what = '+' .. integer(row[2]) .. ':' .. integer(places)
+  if redis.call('ZSCORE', call.key.timers, timer_of(quota, at, what)) then
+    return
+  end
+  quota[Q.returning] = quota[Q.returning] + places
+  set_timer(call, quota_id, quota, at, what)
+  call.changed_quotas[quota_id] = true
+end
+
+local LOADERS = {
+  quotas = load_quota, openings = load_opening, live = load_live, ended = load_ended, returns = load_returns,
+}
+
+local function own_loaded(call, row)
+  local epoch, seq, chain = row[1], row[2], row[3]
+  if epoch <= tonumber(call.epoch) then
+    return false
+  end
+  redis.call(
+    'HSET', call.key.meta, 'epoch', integer(epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
+  )
+  redis.call('HDEL', call.key.meta, 'loading', 'fence')
+  call.seq = seq
+  return true
+end
+
+local function load(call, item)
+  local token, step, rows = item[1], item[2], item[3]
+  local marks = redis.call('HMGET', call.key.meta, 'fence', 'loading')
+  local is_done = marks[1] == token
+  if step ~= 'begin' then
+    is_done = is_done and marks[2] == loading_mark(token)
+  end
+  if is_done and step == 'begin' then
+    is_done = begin_loading(call, token, rows[1])
+  elseif is_done and step == 'own' then
+    is_done = own_loaded(call, rows[1])
+  elseif is_done then
+    for _, row in ipairs(rows) do
+      LOADERS[step](call, row)
+    end
+    commit(call)
+  end
+  if not is_done then
+    return { 'moved', call.seq, tonumber(call.epoch), call.chain }
+  end
+  return { 'loaded', call.seq, #rows }
+end
+
+redis.register_function({
+  function_name = '@LIBRARY@_load',
+  flags = { 'allow-oom' },
+  callback = function(keys, args)
+    local call = begin(keys, args)
+    local answer = load(call, call.items[1])
+    return reply(call, 'done', { answer })
+  end,
+})

@@ -1,0 +1,267 @@
+"""Rebuilding a ledger from the records: fenced, emptied, loaded, and owned under a new epoch.
+
+One at a time, by an advisory lock. Wherever it is interrupted the ledger stays fenced, and the next one begins anew;
+the last step is one call, so that a ledger is either loaded whole or not owned. What the ledger had accepted and nobody
+had recorded is not in the records: where the ledger still has it, it is recorded first; where it is gone, it is lost.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import structlog
+
+from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.loading import Loader
+from reservasi.ledger.tail import JournalTail
+from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
+from reservasi.model import Position
+from reservasi.records import BookingCode, EpochRow, Records, Standing
+from reservasi.recovery import Comparison, Ownership, compare_ledger, own_ledger
+
+log = structlog.get_logger()
+
+LOCK_WAIT_S = 120.0  # for another one's rebuild to end
+LOCK_PAUSE_S = 0.1
+DRAIN_TIMEOUT_S = 60.0
+DRAIN_EVENTS_MAX = 2000
+TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
+SAFE = (Ownership.BEHIND, Ownership.LOADING)  # nothing that only the ledger knows would be forgotten
+Progress = Callable[[int, int], None]  # reservations loaded, of how many
+
+
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rebuild did."""
+
+    program: str
+    found: Ownership  # how the ledger stood to the records before
+    rebuilt: bool  # False: it was owned as it is
+    epoch: int = 0
+    seq: int = 0
+    quotas: int = 0
+    openings: int = 0
+    reservations: int = 0  # held or confirmed
+    ended: int = 0  # remembered for replays
+    returning: int = 0  # times at which places return
+    recorded_first: int = 0  # changes that only the ledger had, and were recorded before
+    lost: int = 0  # changes that the ledger had accepted and nobody recorded, as far as it or its owner knew
+    seconds: float = 0.0
+
+
+class Rebuilder:
+    """Rebuilds one program's ledger."""
+
+    def __init__(
+        self,
+        program: str,
+        connection: LedgerConnection,
+        journal: Journal,
+        records: Records,
+        *,
+        booking_code: BookingCode,
+        tombstone_ms: int,
+    ) -> None:
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._records = records
+        self._booking_code = booking_code
+        self._tombstone_ms = tombstone_ms
+
+    async def run(
+        self,
+        *,
+        force: bool = False,
+        discard: bool = False,
+        seen: Position = START,
+        lock_wait_s: float = LOCK_WAIT_S,
+        progress: Progress | None = None,
+    ) -> RebuildReport:
+        """Make the ledger what the records say, where it is not; `force`: also where it is in step with them.
+
+        What it can still give is recorded first. `discard` drops a ledger that tells another history, is of another
+        form, or was superseded. `seen` is how far somebody saw the ledger go.
+
+        Raises:
+            RebuildRefused: it could only be discarded.
+            LedgerMoved: another one was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it is
+                not finished. The ledger is fenced then, or as it was.
+        """
+        async with self._alone(lock_wait_s):
+            started_s = time.monotonic()
+            found = await self._compare()
+            if found.verdict is Ownership.OWNABLE and not force:
+                verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
+                if verdict is not Ownership.OWNED:
+                    raise LedgerMoved(f"the ledger of {self._program} is {verdict}: look again")
+            if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
+                return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
+            if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
+                raise RebuildRefused(
+                    f"the ledger of {self._program} is {found.verdict}: what only it knows would be forgotten; look at "
+                    "it first, then `reservasi rebuild --discard`"
+                )
+            return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
+
+    async def _compare(self) -> Comparison:
+        return await compare_ledger(self._program, self._connection, self._journal, self._records)
+
+    async def _rebuild(
+        self, found: Comparison, seen: Position, progress: Progress, started_s: float, *, discard: bool
+    ) -> RebuildReport:
+        loader = Loader(self._connection)
+        fenced = await loader.fence()
+        drained = 0
+        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE):
+            drained = await self._drain(fenced, discard=discard)
+        await loader.begin(fenced)
+        async with self._records.standing(self._program) as standing:
+            recorded = standing.position or START
+            counts = await self._load(loader, standing, progress)
+        epochs = await self._records.epochs(self._program)
+        epoch = max(fenced.epoch, found.latest_epoch, *(row.epoch for row in epochs), 0) + 1
+        if not await self._records.branch_off(self._program, epoch, recorded, found.meta.run_id):
+            raise LedgerMoved(f"the records of {self._program} went on while its ledger was loaded")
+        await loader.own(epoch, recorded)
+        await self._publish(Position(epoch=epoch, seq=recorded.seq, chain=recorded.chain))
+        lost = max(_lost(fenced, recorded, epochs), _lost(seen, recorded, epochs))
+        report = RebuildReport(
+            program=self._program,
+            found=found.verdict,
+            rebuilt=True,
+            epoch=epoch,
+            seq=recorded.seq,
+            recorded_first=drained,
+            lost=lost,
+            seconds=round(time.monotonic() - started_s, 3),
+            **counts,
+        )
+        LOST_CHANGES.labels(self._program).inc(lost)
+        REBUILD_SECONDS.labels(self._program).observe(report.seconds)
+        log.warning("ledger_rebuilt", **msgspec.to_builtins(report))
+        return report
+
+    async def _load(self, loader: Loader, standing: Standing, progress: Progress) -> dict[str, int]:
+        """Everything but the last step; the next page is read while the ledger takes one."""
+        quotas, openings = await standing.quotas(), await standing.openings()
+        total, loaded, ended_count = await standing.count_live(), 0, 0
+        progress(loaded, total)
+        await loader.quotas([(row.id, row.version, row.terms) for row in quotas])
+        await loader.openings(openings)
+        under_way: asyncio.Task[None] | None = None
+        try:
+            async for page in standing.live():
+                if under_way:
+                    await under_way
+                    progress(loaded, total)
+                under_way = asyncio.create_task(loader.reservations(page))
+                loaded += len(page)
+            if under_way:
+                await under_way
+                progress(loaded, total)
+        finally:
+            if under_way and not under_way.done():
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+        remembered_ms = int(time.time() * 1000) - self._tombstone_ms
+        async for cancelled in standing.cancelled(remembered_ms):
+            await loader.ended(cancelled)
+            ended_count += len(cancelled)
+        tail = await read_tail(standing, self._tombstone_ms)
+        ended, returning = tail.ended(remembered_ms), list(tail.returning())
+        await loader.ended(ended)
+        await loader.returns(returning)
+        return {
+            "quotas": len(quotas),
+            "openings": len(openings),
+            "reservations": loaded,
+            "ended": ended_count + len(ended),
+            "returning": len(returning),
+        }
+
+    async def _drain(self, tip: Position, *, discard: bool) -> int:
+        """Record what the fenced ledger accepted; how many changes were not recorded before."""
+        try:
+            return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
+        except (JournalGap, LedgerMoved):
+            if not discard:
+                raise
+            return 0
+
+    async def _publish(self, position: Position) -> None:
+        """The ledger's word of what is recorded may be gone, or be an older one."""
+        epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
+        dead = await self._records.dead_reservations(self._program)
+        await self._journal.publish_recorded(position, dead, epochs=epochs)
+
+    @asynccontextmanager
+    async def _alone(self, wait_s: float) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        async with self._records.rebuilding(self._program) as lead:
+            while not await lead.take():
+                if loop.time() >= deadline:
+                    raise LedgerMoved(f"somebody else rebuilds the ledger of {self._program}")
+                await asyncio.sleep(LOCK_PAUSE_S)
+            yield
+
+
+async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
+    """What only the journal's end tells: from before the earliest hold that may have ended within memory."""
+    quotas = await standing.quotas()
+    hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
+    return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
+    since_ms = await standing.last_entry_at_ms() - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
+    tail = JournalTail()
+    async for row in standing.journal(since_ms):
+        tail.follow(row.first_seq, row.at_ms, row.payload)
+    return tail
+
+
+async def drain(
+    program: str,
+    tip: Position,
+    journal: Journal,
+    records: Records,
+    *,
+    booking_code: BookingCode,
+    timeout_s: float = DRAIN_TIMEOUT_S,
+) -> int:
+    """Record a journal up to `tip`, or wait for the recorder that does; how many changes were not recorded before.
+
+    Raises:
+        LedgerMoved: it did not come so far in time.
+        JournalGap, RecordsUnavailable, LedgerUnreachable, LedgerFault: it cannot be read or recorded.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    first = await records.position(program) or START
+    async with records.lead(program) as lead:
+        while loop.time() < deadline:
+            position = await records.position(program)
+            if (position or START).seq >= tip.seq:
+                return max(0, tip.seq - first.seq)
+            if not await lead.take():
+                await asyncio.sleep(LOCK_PAUSE_S)
+                continue
+            entries = await journal.read(position, DRAIN_EVENTS_MAX, 0)
+            if not entries:
+                break
+            await records.record(program, position, entries, booking_code=booking_code)
+    raise LedgerMoved(f"the journal of {program} was not recorded up to seq {tip.seq}")
+
+
+def _lost(seen: Position, recorded: Position, epochs: list[EpochRow]) -> int:
+    """How many changes of the lineage at `seen` are not recorded and never will be."""
+    if seen.epoch == 0:
+        return 0
+    branched = [row.base_seq for row in epochs if seen.epoch < row.epoch <= recorded.epoch]
+    return max(0, seen.seq - min([recorded.seq, *branched]))
+
+
+def _silent(_loaded: int, _total: int) -> None:
+    return
