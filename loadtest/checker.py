@@ -13,9 +13,11 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
+from loadtest.answer_rules import answer_violations
 from loadtest.evidence import DatabaseEvidence, LedgerEvidence, Moving, programs_of, read_database, read_ledger
 from loadtest.history import Exchange, read_history
 from loadtest.history_rules import history_violations
+from loadtest.order_rules import order_violations
 from loadtest.replay import journal_violations
 from loadtest.rules import Rule, Violation, database_violations, ledger_violations
 from reservasi.errors import ReservasiError
@@ -38,9 +40,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check(
-    redis_url: str, postgres_dsn: str, history: Sequence[Exchange] = (), programs: Sequence[str] = ()
+    redis_url: str,
+    postgres_dsn: str,
+    history: Sequence[Exchange] = (),
+    programs: Sequence[str] = (),
+    *,
+    recorded_timeout_s: float | None = None,
 ) -> list[Finding]:
-    """Check these programs, or all that the database knows of.
+    """Check these programs, or all that the database knows of, once the recorder has come so far or its time is over.
 
     Raises:
         Moving: people are still claiming.
@@ -53,7 +60,7 @@ async def check(
             fenced = Violation(Rule.FENCED, program, "nobody owns the ledger of this run of its server")
             findings.append(Finding(program=program, violations=(fenced,)))
             continue
-        database = await read_database(postgres_dsn, program, ledger.position)
+        database = await read_database(postgres_dsn, program, ledger.position, timeout_s=recorded_timeout_s)
         told = [exchange for exchange in history if _is_about(exchange, program, ledger)]
         findings.append(judge(program, ledger, database, told))
     return findings
@@ -68,6 +75,8 @@ def judge(
         *database_violations(ledger, database),
         *journal_violations(ledger, database),
         *history_violations(history, ledger, database),
+        *order_violations(history, ledger, database),
+        *answer_violations(history, ledger, database),
     )
     quotas = ledger.quotas.values()
     return Finding(

@@ -56,6 +56,7 @@ class LedgerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     persons: dict[str, str]  # person -> id of their live reservation
     timers: dict[str, dict[str, int]]  # quota -> member -> when
     openings: dict[str, "OpeningMark"]
+    journal: list[JournalEntry] = []  # what the stream still has; the oldest of what is recorded is trimmed
 
 
 class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +111,13 @@ class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: list[str]  # what each is about and why
 
 
+def whole_journal(ledger: LedgerEvidence, database: DatabaseEvidence) -> list[JournalEntry]:
+    """All that is recorded, and behind it what the stream has beyond."""
+    last = database.journal[-1].position if database.journal else Position(epoch=0, seq=0)
+    beyond = [entry for entry in ledger.journal if (entry.epoch, entry.first_seq) > (last.epoch, last.seq)]
+    return [*database.journal, *beyond]
+
+
 async def programs_of(dsn: str) -> list[str]:
     """Every program that the database knows of."""
     connection = await asyncpg.connect(dsn)
@@ -151,7 +159,8 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
         pipeline.hgetall(keys.persons(program))
         pipeline.hgetall(keys.names(program))
         pipeline.zrange(keys.timers(program), 0, -1)
-        seq, reservations, persons, packed_names, timers = await pipeline.execute()
+        pipeline.xrange(keys.journal(program))
+        seq, reservations, persons, packed_names, timers, journal = await pipeline.execute()
     if int(seq or 0) != snapshot.position.seq:
         return None
     names = {int(number): text(quota) for number, quota in packed_names.items()}
@@ -162,6 +171,7 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
         persons={text(person): text(id_) for person, id_ in persons.items()},
         timers=decode_timers(timers, names),
         openings={opening.id: OpeningMark.of(opening) for opening in snapshot.openings},
+        journal=[decode_entry(entry_id, fields) for entry_id, fields in journal],
     )
 
 
@@ -178,19 +188,21 @@ def _record(packed: bytes, names: Mapping[int, str]) -> LedgerRecord:
     )
 
 
-async def read_database(dsn: str, program: str, until: Position) -> DatabaseEvidence:
+async def read_database(dsn: str, program: str, until: Position, *, timeout_s: float | None = None) -> DatabaseEvidence:
     """The program's rows, once the recorder has come to `until` or its time for that has passed."""
     connection = await asyncpg.connect(dsn)
     try:
-        await _await_recorded(connection, program, until)
+        await _await_recorded(connection, program, until, RECORDED_TIMEOUT_S if timeout_s is None else timeout_s)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return await _read_tables(connection, program)
     finally:
         await connection.close()
 
 
-async def _await_recorded(connection: "asyncpg.Connection[Any]", program: str, until: Position) -> None:
-    deadline = asyncio.get_running_loop().time() + RECORDED_TIMEOUT_S
+async def _await_recorded(
+    connection: "asyncpg.Connection[Any]", program: str, until: Position, timeout_s: float
+) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
     while asyncio.get_running_loop().time() < deadline:
         position = await _position(connection, program)
         if (position.epoch, position.seq) >= (until.epoch, until.seq) if position else until.seq == 0:

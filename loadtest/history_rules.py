@@ -12,6 +12,7 @@ from reservasi.model import State
 
 INDEFINITE = TRY_AGAIN | LOST_GATEWAY
 CLAIM_MEMBERS = ("id", "quota", "places")
+REPEATED_MEMBERS = ("id", "status", "quota", "places", "hold_expires_at", "manage_token")
 
 
 def history_violations(
@@ -30,7 +31,7 @@ def history_violations(
     codes = {row.reservation_id: row.booking_code for row in database.bookings}
     for reservation_id, exchanges in managed.items():
         yield from _life_violations(reservation_id, exchanges, ledger, codes)
-    yield from _second_places(claims, managed)
+    yield from _second_places(claims, managed, ledger)
 
 
 def _claim_violations(same_request: list[Exchange], ledger: LedgerEvidence) -> Iterator[Violation]:
@@ -38,12 +39,21 @@ def _claim_violations(same_request: list[Exchange], ledger: LedgerEvidence) -> I
     if not held:
         return
     first = min(held, key=lambda exchange: exchange.answered_ms)
-    yield from _changed(same_request, first, frozenset({201}), ("id", "quota", "places", "manage_token"))
+    repeats = [exchange for exchange in same_request if _asks(exchange) == _asks(first)]
+    yield from _changed(repeats, first, frozenset({201}), REPEATED_MEMBERS)
+    for other in held:
+        if _asks(other) != _asks(first):
+            detail = f"its key was used for {_asks(first)}; asked for {_asks(other)}, told {other.body}"
+            yield Violation(Rule.ANSWER_DIFFERS, f"person {other.person}, claim {other.key}", detail)
     id_ = str(first.body.get("id"))
     record = ledger.reservations.get(id_)
     told = tuple(first.body.get(member) for member in CLAIM_MEMBERS)
     if record is None or (id_, record.quota, record.places) != told or told[1:] != (first.quota, first.places):
         yield Violation(Rule.CLAIM_FORGOTTEN, id_, f"person {first.person} was told {told}, the ledger has {record}")
+
+
+def _asks(exchange: Exchange) -> tuple[str, int]:
+    return exchange.quota, exchange.places
 
 
 def _life_violations(
@@ -86,13 +96,15 @@ def _members(exchange: Exchange, members: tuple[str, ...]) -> list[Any]:
 
 
 def _second_places(
-    claims: dict[tuple[int, str], list[Exchange]], managed: dict[str, list[Exchange]]
+    claims: dict[tuple[int, str], list[Exchange]], managed: dict[str, list[Exchange]], ledger: LedgerEvidence
 ) -> Iterator[Violation]:
-    """People who were given two places and cancelled neither."""
+    """People who were given two places, and neither cancelled one nor let its hold expire."""
+    expired = {id_ for id_, record in ledger.reservations.items() if record.state is State.EXPIRED}
     ids: dict[int, set[str]] = defaultdict(set)
     for (person, _), same_request in claims.items():
         ids[person].update(str(exchange.body.get("id")) for exchange in same_request if exchange.outcome == 201)
     for person, several in ids.items():
-        kept = [id_ for id_ in several if not any(exchange.call == "cancel" for exchange in managed[id_])]
+        given_up = {id_ for id_ in several if any(exchange.call == "cancel" for exchange in managed[id_])}
+        kept = several - given_up - expired
         if len(kept) > 1:
             yield Violation(Rule.TWO_LIVE, f"person {person}", f"was given {sorted(kept)}")

@@ -5,8 +5,9 @@ It sees each moment of the run, not only its end: a place that was sold twice an
 
 from collections.abc import Iterator
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark
+from loadtest.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark, whole_journal
 from loadtest.rules import Rule, Violation
+from loadtest.time_rules import Times
 from reservasi.errors import JournalGap
 from reservasi.ledger.journal import START, check_follows
 from reservasi.model import (
@@ -17,6 +18,7 @@ from reservasi.model import (
     JournalEntry,
     Opening,
     OpeningSet,
+    Position,
     QuotaCounts,
     QuotaSet,
     Returned,
@@ -117,23 +119,38 @@ class Model:
 
 def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
     """Whether the recorded journal is whole, keeps the promises at each step, and leads to what the ledger has."""
-    position, model = START, Model()
-    for entry in database.journal:
+    position, model, times = START, Model(), Times()
+    for entry in whole_journal(ledger, database):
         try:
             check_follows(position, entry)
         except JournalGap as gap:
             yield Violation(Rule.JOURNAL_GAP, f"{entry.epoch}-{entry.first_seq}", str(gap))
-        yield from _step_violations(model, entry)
+        yield from _step_violations(model, times, entry)
         position = entry.position
-    told = database.position  # a rebuilt ledger's is of a newer epoch, before its first change
-    if told is not None and (told.seq, told.chain) != (position.seq, position.chain):
-        detail = f"the recorded position is {database.position}, the journal ends at {position}"
-        yield Violation(Rule.POSITION_DIFFERS, f"{position.epoch}-{position.seq}", detail)
-    if (position.seq, position.chain) == (ledger.position.seq, ledger.position.chain):
+    recorded = database.journal[-1].position if database.journal else START
+    if database.position is not None and database.position != recorded:
+        detail = f"the recorded position is {database.position}, the journal ends at {recorded}"
+        yield Violation(Rule.POSITION_DIFFERS, f"{recorded.epoch}-{recorded.seq}", detail)
+    yield from _stream_violations(position, ledger, database)
+    if (position.epoch, position.seq) == (ledger.position.epoch, ledger.position.seq):
         yield from _end_violations(model, ledger)
 
 
-def _step_violations(model: Model, entry: JournalEntry) -> Iterator[Violation]:
+def _stream_violations(end: Position, ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
+    """Whether stream and database tell the same, up to where the ledger says it is."""
+    recorded = {(entry.epoch, entry.position.seq): entry.chain for entry in database.journal}
+    until = max(recorded, default=(0, 0))
+    for entry in ledger.journal:
+        at = (entry.epoch, entry.position.seq)
+        if at <= until and recorded.get(at) != entry.chain:
+            detail = f"the database has {recorded.get(at)}, the stream {entry.chain}"
+            yield Violation(Rule.JOURNAL_GAP, f"{entry.epoch}-{entry.first_seq}", detail)
+    if ledger.journal and (end.seq, end.chain) != (ledger.position.seq, ledger.position.chain):
+        detail = f"the journal ends at {end}, the ledger is at {ledger.position}"
+        yield Violation(Rule.JOURNAL_GAP, f"{end.epoch}-{end.seq}", detail)
+
+
+def _step_violations(model: Model, times: Times, entry: JournalEntry) -> Iterator[Violation]:
     for event in entry.events:
         subject = f"{entry.epoch}-{event.seq}"
         of = event.opening.id if isinstance(event, OpeningSet) else event.quota
@@ -141,6 +158,8 @@ def _step_violations(model: Model, entry: JournalEntry) -> Iterator[Violation]:
             yield Violation(Rule.TWO_LIVE, subject, f"{of}: {wrong}")
         if wrong := model.apply(event):
             yield Violation(Rule.REPLAY_DIFFERS, subject, f"{of}: {wrong}")
+        if wrong := times.apply(event, entry.at_ms):
+            yield Violation(Rule.TIME_DIFFERS, subject, f"{of}: {wrong}")
         if isinstance(event, OpeningSet):
             continue
         if wrong := model.oversold(event.quota):
@@ -159,8 +178,12 @@ def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]
         if openings.get(id_) != ledger.openings.get(id_):
             detail = f"the journal leads to {openings.get(id_)}, the ledger has {ledger.openings.get(id_)}"
             yield Violation(Rule.REPLAY_DIFFERS, id_, detail)
-    live = {id_: (record.state, record.quota) for id_, record in ledger.reservations.items() if record.state.live}
-    told = {id_: (state, held.quota) for id_, (state, held) in model.live.items()}
+    live = {
+        id_: (record.state, record.quota, frozenset(record.persons))
+        for id_, record in ledger.reservations.items()
+        if record.state.live
+    }
+    told = {id_: (state, held.quota, frozenset(held.persons)) for id_, (state, held) in model.live.items()}
     for id_ in sorted(live.keys() | told.keys()):
         if live.get(id_) != told.get(id_):
             detail = f"the journal leads to {told.get(id_)}, the ledger has {live.get(id_)}"

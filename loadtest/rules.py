@@ -27,6 +27,7 @@ class Rule(StrEnum):
     HOLD_DIFFERS = "hold-differs"  # hold rows and held reservations disagree
     JOURNAL_GAP = "journal-gap"  # (epoch, seq) or chain is broken in the journal table
     POSITION_DIFFERS = "position-differs"  # the recorded position is not the journal's end
+    TIME_DIFFERS = "time-differs"  # a change at a moment at which the rules forbid it
     REPLAY_DIFFERS = "replay-differs"  # the journal from its start does not lead to what the ledger has
     OPENING_DIFFERS = "opening-differs"  # an opening's row is not what the ledger has
     DEAD_LETTER = "dead-letter"  # a change could not be recorded
@@ -34,6 +35,8 @@ class Rule(StrEnum):
     CONFIRMATION_FORGOTTEN = "confirmation-forgotten"  # a 200 or 202 that ledger or database know otherwise
     CANCELLATION_FORGOTTEN = "cancellation-forgotten"  # a cancelled place is still somebody's
     ANSWER_CHANGED = "answer-changed"  # the same request, repeated, was answered otherwise
+    ANSWER_DIFFERS = "answer-differs"  # an answer to another question, or that the journal at its seq contradicts
+    ORDER_DIFFERS = "order-differs"  # an answer from before one that was complete when its request was sent
 
 
 class Violation(msgspec.Struct, frozen=True):

@@ -185,8 +185,9 @@ def good_history(run: Run) -> list[Exchange]:
         *(run.told(number, "claim", 201, body=held(number)) for number in (1, 2, 3, 4)),
         run.told(1, "claim", 201, body=held(1), replayed=True),
         run.told(5, "claim", 409),
-        *(run.told(number, "confirm", 200, body=code(number)) for number in (1, 4)),
+        run.told(1, "confirm", 200, body=code(1)),
         run.told(2, "confirm", 202, body={"id": run.id(2)}),
+        run.told(4, "confirm", 200, body=code(4)),
         run.told(4, "cancel", 200),
     ]
 
@@ -324,6 +325,13 @@ async def journal_entry_rewritten(run: Run) -> None:
     await run.sql("UPDATE journal SET at_ms = at_ms + 1 WHERE program = $1 AND first_seq = 4", run.program)
 
 
+async def stream_goes_on(run: Run) -> None:
+    """With a copy of its last entry, of which the ledger's position does not tell."""
+    entries: Any = await run.client.xrevrange(keys.journal(run.program), count=1)
+    ((_, fields),) = entries
+    await run.client.xadd(keys.journal(run.program), {**fields, b"first": b"13"}, id="1-13")
+
+
 async def position_ahead(run: Run) -> None:
     await run.sql("UPDATE positions SET seq = seq + 1 WHERE program = $1", run.program)
 
@@ -373,13 +381,32 @@ async def told_two_places(run: Run) -> None:
     run.history.append(run.told(1, "claim", 201, key="second", body=body))
 
 
+async def told_the_past(run: Run) -> None:
+    """At seq 6 all places but one were held; somebody had been told of seq 10 before."""
+    body = {"type": "/problems/sold-out"}
+    run.history.append(run.told(6, "claim", 409, places=2, epoch=1, seq=6, body=body))
+
+
+async def told_sold_out_while_a_place_remained(run: Run) -> None:
+    run.history.append(run.told(6, "claim", 409, epoch=1, seq=12, body={"type": "/problems/sold-out"}))
+
+
+async def told_of_a_change_that_is_another(run: Run) -> None:
+    run.history.append(run.told(2, "confirm", 202, epoch=1, seq=9, body={"id": run.id(2)}))
+
+
+async def told_held_elsewhere_than_asked(run: Run) -> None:
+    good = next(exchange for exchange in run.history if exchange.outcome == 201)
+    run.history.append(msgspec.structs.replace(good, quota=run.quota.replace(".0800.", ".0900.")))
+
+
 PLANTED: list[tuple[Callable[[Run], Awaitable[None]], set[Rule]]] = [
     (oversold, {Rule.OVERSOLD, Rule.BOOKED_DIFFERS, Rule.REPLAY_DIFFERS}),
     (miscounted, {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
     (lambda run: miscounted(run, "confirmed", -1), {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS, Rule.BOOKED_DIFFERS}),
     (lambda run: miscounted(run, "returning", -1), {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
     (lambda run: miscounted(run, "held", -2), {Rule.OVERSOLD, Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
-    (two_live, {Rule.TWO_LIVE, Rule.PERSONS_DIFFER}),
+    (two_live, {Rule.TWO_LIVE, Rule.PERSONS_DIFFER, Rule.REPLAY_DIFFERS}),
     (person_unmapped, {Rule.PERSONS_DIFFER}),
     (person_mapped_elsewhere, {Rule.PERSONS_DIFFER}),
     (person_left_over, {Rule.PERSONS_DIFFER}),
@@ -429,20 +456,25 @@ PLANTED: list[tuple[Callable[[Run], Awaitable[None]], set[Rule]]] = [
     (capacity_differs, {Rule.BOOKED_DIFFERS}),
     (hold_lost, {Rule.HOLD_DIFFERS}),
     (journal_entry_lost, {Rule.JOURNAL_GAP, Rule.REPLAY_DIFFERS}),
-    (journal_entry_rewritten, {Rule.JOURNAL_GAP}),
+    (journal_entry_rewritten, {Rule.JOURNAL_GAP, Rule.TIME_DIFFERS}),
+    (stream_goes_on, {Rule.JOURNAL_GAP}),
     (position_ahead, {Rule.POSITION_DIFFERS}),
     (joined_miscounted, {Rule.OPENING_DIFFERS, Rule.REPLAY_DIFFERS}),
     (opening_row_lost, {Rule.OPENING_DIFFERS}),
     (mark_row_ahead, {Rule.OPENING_DIFFERS}),
     (dead_letter, {Rule.DEAD_LETTER}),
     (told_of_an_unknown_claim, {Rule.CLAIM_FORGOTTEN}),
-    (told_another_quota, {Rule.CLAIM_FORGOTTEN}),
+    (told_another_quota, {Rule.CLAIM_FORGOTTEN, Rule.ORDER_DIFFERS}),
     (told_sold_out_after_all, {Rule.ANSWER_CHANGED}),
     (told_another_token, {Rule.ANSWER_CHANGED}),
     (told_confirmed_while_held, {Rule.CONFIRMATION_FORGOTTEN}),
     (told_another_code, {Rule.CONFIRMATION_FORGOTTEN}),
     (told_cancelled, {Rule.CANCELLATION_FORGOTTEN}),
-    (told_two_places, {Rule.TWO_LIVE}),
+    (told_two_places, {Rule.TWO_LIVE, Rule.ORDER_DIFFERS}),
+    (told_the_past, {Rule.ORDER_DIFFERS}),
+    (told_sold_out_while_a_place_remained, {Rule.ANSWER_DIFFERS}),
+    (told_of_a_change_that_is_another, {Rule.ANSWER_DIFFERS}),
+    (told_held_elsewhere_than_asked, {Rule.ANSWER_DIFFERS}),
 ]
 
 

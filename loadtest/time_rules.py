@@ -1,0 +1,81 @@
+"""Whether each change came at a moment at which the rules allow it, by the ledger's own clock."""
+
+from collections import Counter, defaultdict
+
+from reservasi.model import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaSet, QuotaTerms, Returned, State
+
+REMEMBERED_MS = 86_400_000  # so long an ended reservation answers for its id, and the id makes no other
+
+
+class Times:
+    """Terms, deadlines and returns as the events alone tell them.
+
+    Exact whatever the clock does: each is compared with the very time that the ledger decided by.
+    """
+
+    def __init__(self) -> None:
+        self.terms: dict[str, QuotaTerms] = {}
+        self._deadlines: dict[str, int] = {}  # of holds
+        self._ended_at: dict[str, int] = {}
+        self._returns: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)  # quota -> (when, places)
+
+    def apply(self, event: AnyEvent, at_ms: int) -> str | None:
+        """Follow one event that was decided at `at_ms`; why it should not have been then, if so."""
+        match event:
+            case QuotaSet():
+                self.terms[event.quota] = event.terms
+                return None
+            case OpeningSet():
+                return None
+            case _ if event.quota not in self.terms:
+                return None  # said by the replay
+            case Held():
+                return self._hold(event, at_ms)
+            case Confirmed():
+                return self._confirm(event, at_ms)
+            case Ended():
+                return self._end(event, at_ms)
+            case Returned():
+                return self._return(event, at_ms)
+
+    def _hold(self, event: Held, at_ms: int) -> str | None:
+        terms, ended_at_ms = self.terms[event.quota], self._ended_at.pop(event.reservation_id, None)
+        self._deadlines[event.reservation_id] = event.deadline_ms
+        if terms.closed or 0 < terms.closes_at_ms <= at_ms:
+            return f"claimed at {at_ms} while closed (closes at {terms.closes_at_ms})"
+        if terms.opens_at_ms > at_ms:
+            return f"claimed at {at_ms}, before it opens at {terms.opens_at_ms}"
+        if event.deadline_ms != at_ms + terms.hold_ms:
+            return f"held at {at_ms} until {event.deadline_ms}, not for {terms.hold_ms} ms"
+        if ended_at_ms is not None and at_ms < ended_at_ms + REMEMBERED_MS:
+            return f"{event.reservation_id} was ended at {ended_at_ms} and held again at {at_ms}"
+        return None
+
+    def _confirm(self, event: Confirmed, at_ms: int) -> str | None:
+        deadline_ms = self._deadlines.pop(event.reservation_id, None)
+        if deadline_ms is not None and deadline_ms <= at_ms:
+            return f"confirmed at {at_ms}, after its deadline {deadline_ms}"
+        return None
+
+    def _end(self, event: Ended, at_ms: int) -> str | None:
+        deadline_ms = self._deadlines.pop(event.reservation_id, None)
+        self._ended_at[event.reservation_id] = at_ms
+        if event.returns_at_ms:
+            self._returns[event.quota][event.returns_at_ms, event.places] += 1
+        if deadline_ms is not None and (deadline_ms <= at_ms) != (event.state is State.EXPIRED):
+            return f"{event.state} at {at_ms}, its deadline is {deadline_ms}"
+        terms = self.terms[event.quota]
+        if terms.return_max_ms <= 0 and event.returns_at_ms == 0:
+            return None
+        if not at_ms + terms.return_min_ms <= event.returns_at_ms <= at_ms + terms.return_max_ms:
+            between = f"{terms.return_min_ms} to {terms.return_max_ms} ms"
+            return f"ended at {at_ms}, its places return at {event.returns_at_ms}, not after {between}"
+        return None
+
+    def _return(self, event: Returned, at_ms: int) -> str | None:
+        known = self._returns[event.quota]
+        same = sorted(when for when, places in +known if places == event.places)
+        if not same:
+            return f"{event.places} places returned that were not on their way"
+        known[same[0], event.places] -= 1
+        return None if same[0] <= at_ms else f"{event.places} places returned at {at_ms}, before {same[0]}"
