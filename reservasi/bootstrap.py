@@ -18,12 +18,14 @@ from reservasi.catalogue import Catalogue
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.front.keys import FrontServices
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.acknowledging import Acks, acks_wanted
+from reservasi.ledger.connection import LedgerConnection, Server, open_client
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.ledger.primaries import SCHEME, Primaries
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.recorder import Recorder
 from reservasi.records import Records
@@ -56,15 +58,15 @@ def postgres_dsn(settings: Settings) -> str:
 class Ledgers:
     """Makes the objects that speak to one program's ledger."""
 
-    def __init__(self, settings: Settings, client: redis_asyncio.Redis) -> None:
+    def __init__(self, settings: Settings, client: redis_asyncio.Redis, server: Server | None = None) -> None:
         self._settings = settings
         self._client = client
-        self._url = redis_url(settings)
+        self._server = server or redis_url(settings)
         self._library = read_library()
 
-    def connection(self, program: str) -> LedgerConnection:
-        """A connection of its own."""
-        return LedgerConnection(self._url, program, self._library)
+    def connection(self, program: str, acks: Acks | None = None) -> LedgerConnection:
+        """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
+        return LedgerConnection(self._server, program, self._library, acks)
 
     def journal(self, program: str) -> Journal:
         """A reader of the program's journal."""
@@ -73,8 +75,11 @@ class Ledgers:
     def group(self, program: str) -> GroupCommit:
         """A group commit, not started yet."""
         settings = self._settings
+        acks = acks_wanted(
+            replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
+        )
         return GroupCommit(
-            self.connection(program),
+            self.connection(program, acks),
             batch_items_max=settings.batch_items_max,
             queue_items_max=settings.queue_items_max,
             command_timeout_ms=settings.command_timeout_ms,
@@ -111,13 +116,21 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
         RecordsUnavailable: it did not answer within `wait_s`.
     """
     async with AsyncExitStack() as stack:
-        client = _open_client(settings)
+        server = _server(settings)
+        if isinstance(server, Primaries):
+            server.start()
+            stack.push_async_callback(server.close)
+        client = _open_client(server)
         stack.push_async_callback(client.aclose)
         records = await _open_records(settings, wait_s)
         stack.push_async_callback(records.close)
         sealing = await _open_sealing(settings, records)
         yield Operations(
-            settings=settings, client=client, records=records, ledgers=Ledgers(settings, client), sealing=sealing
+            settings=settings,
+            client=client,
+            records=records,
+            ledgers=Ledgers(settings, client, server),
+            sealing=sealing,
         )
 
 
@@ -267,9 +280,18 @@ async def _open_sealing(settings: Settings, records: Records) -> Sealing:
     return sealing
 
 
-def _open_client(settings: Settings) -> redis_asyncio.Redis:
+def _server(settings: Settings) -> Server:
+    """Where the ledger is, or who says so."""
+    url = redis_url(settings)
     try:
-        return open_client(redis_url(settings), connections_max=CLIENT_CONNECTIONS_MAX)
+        return Primaries(url) if url.startswith(SCHEME) else url
+    except ValueError as error:
+        raise ConfigurationError(f"redis_url cannot be used: {error}") from error
+
+
+def _open_client(server: Server) -> redis_asyncio.Redis:
+    try:
+        return open_client(server, connections_max=CLIENT_CONNECTIONS_MAX)
     except ValueError as error:
         raise ConfigurationError(f"redis_url cannot be used: {error}") from error
 

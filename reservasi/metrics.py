@@ -35,6 +35,11 @@ CLAIMS_LIMIT = Gauge(
     multiprocess_mode="livemin",
 )
 LEDGER_RETRIES = Counter("reservasi_ledger_retries_total", "Ledger calls that were sent again after a lost reply.")
+LEDGER_UNSAFE = Counter(
+    "reservasi_ledger_unsafe_total",
+    "Ledger calls that were carried out while too few replicas acknowledged them in time.",
+    ["program"],
+)
 
 VIEW_READY = Gauge(
     "reservasi_view_ready",

@@ -51,6 +51,7 @@ class Outcome(StrEnum):
     NOT_LEADING = "not_leading"  # admit: another controller leads
     MOVED = "moved"  # own, load: the ledger is not where the caller saw it, or another one is at it
     LOADED = "loaded"  # load: the rows are there
+    TOUCHED = "touched"  # touch: something was written
     FENCED = "fenced"  # the whole batch: wrong epoch, wrong run, or not owned
 
 

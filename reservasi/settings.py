@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_serializer, field_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -48,7 +48,22 @@ class Settings(BaseSettings):
     worker_admin_port: Port = Field(9091, description="the same for the recorder")
     processes: int = Field(0, ge=0, le=PROCESSES_MAX, description="front processes; 0: one for each core it may use")
 
-    redis_url: str = Field("", description="an existing Redis or Valkey; empty: the embedded one under `data_dir`")
+    redis_url: str = Field(
+        "",
+        description="an existing Redis or Valkey, or its sentinels: `sentinel://host:26379,host:26379/<name of the "
+        "primary>`; empty: the embedded one under `data_dir`",
+    )
+    replicas_min_ack: int = Field(
+        0, ge=0, le=20, description="replicas that must have an accepted change before it is promised; 0: none"
+    )
+    replicas_ack_timeout_ms: int = Field(
+        500, ge=100, le=10_000, description="how long replicas or append-only files may take for that"
+    )
+    aof_ack: Literal["off", "local", "replicas"] = Field(
+        "off",
+        description="whose append-only file must have an accepted change synced before it is promised: nobody's, the "
+        "primary's, or those of `replicas_min_ack` replicas as well (`WAITAOF`, Redis 7.2 or any Valkey)",
+    )
     postgres_dsn: str = Field("", description="an existing PostgreSQL; empty: the embedded one under `data_dir`")
     postgres_pool_max: int = Field(4, ge=1, le=100, description="connections to PostgreSQL a process opens at most")
     run_as: str = Field("", description="account for PostgreSQL when started as root; empty: postgres, else nobody")
@@ -109,6 +124,14 @@ class Settings(BaseSettings):
         if not isinstance(parts, list | tuple):
             return value
         return [ip_network(part.strip()) if isinstance(part, str) else part for part in parts if str(part).strip()]
+
+    @model_validator(mode="after")
+    def _acks_fit(self) -> "Settings":
+        if self.aof_ack == "replicas" and not self.replicas_min_ack:
+            raise ValueError("aof_ack = replicas needs replicas_min_ack: how many of them")
+        if (self.replicas_min_ack or self.aof_ack != "off") and self.replicas_ack_timeout_ms >= self.command_timeout_ms:
+            raise ValueError("replicas_ack_timeout_ms must be below command_timeout_ms, or no answer comes in time")
+        return self
 
     @field_serializer("trusted_proxies", when_used="json")
     def _join(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:  # as the environment takes it

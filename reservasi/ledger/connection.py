@@ -7,27 +7,34 @@ repeat is decided by the caller, who knows the deadlines.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import redis.asyncio as redis_asyncio
+import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, stored, wire
+from reservasi.ledger.acknowledging import Acks
 from reservasi.ledger.library import Library
+from reservasi.ledger.primaries import SCHEME, Primaries, PrimaryConnection
 from reservasi.model import Position
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 T = TypeVar("T")
+
+log = structlog.get_logger()
+
 # On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
 BROKEN = (*LOST, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 # A replica, a full disk, too few replicas, a cluster that lost a primary: it may be over in a moment.
 REFUSES_WRITES = ("READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+TOUCH = wire.pack([[]])
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
 
@@ -48,30 +55,50 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     loading: bool = False  # it is being filled from the records, or that was interrupted
 
 
-def open_client(redis_url: str, *, connections_max: int = 16) -> redis_asyncio.Redis:
-    """A client for everything that is not on the claim path; a command waits when all connections are in use."""
-    pool = redis_asyncio.BlockingConnectionPool.from_url(
-        redis_url,
+Server: TypeAlias = str | Primaries  # an address, or whoever knows the one of the moment
+
+
+def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.Redis:
+    """A client for everything that is not on the claim path; a command waits when all connections are in use.
+
+    Raises:
+        ValueError: the address cannot be used.
+    """
+    pool = _open_pool(
+        server,
+        redis_asyncio.BlockingConnectionPool,
         max_connections=connections_max,
         timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=None,  # every call is bounded where it is made
     )
     return redis_asyncio.Redis(connection_pool=pool)
 
 
+def _open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **options: Any) -> Any:
+    options |= {"retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    if isinstance(server, str) and not server.startswith(SCHEME):
+        return kind.from_url(server, **options)
+    primaries = Primaries(server) if isinstance(server, str) else server
+    parsed = primaries.parsed
+    return kind(
+        connection_class=PrimaryConnection,
+        primaries=primaries,
+        username=parsed.username,
+        password=parsed.password,
+        **options,
+    )
+
+
 class LedgerConnection:
     """A single connection for the calls of one program; not for concurrent use."""
 
-    def __init__(self, redis_url: str, program: str, library: Library) -> None:
+    def __init__(self, server: Server, program: str, library: Library, acks: Acks | None = None) -> None:
         self.program = program
+        self.safe = True  # whether as many as `acks` asks for have all that the last call's replies rest on
         self._library = library
         self._keys = keys.program_keys(program)
-        pool = redis_asyncio.ConnectionPool.from_url(
-            redis_url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=CONNECT_TIMEOUT_S
-        )
-        self._connection: Any = pool.make_connection()  # type: ignore[no-untyped-call]
+        self._acks = acks
+        self._connection: Any = _open_pool(server, redis_asyncio.ConnectionPool).make_connection()
         self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
 
     @property
@@ -175,10 +202,17 @@ class LedgerConnection:
             ("FCALL", self._library.function(frame.command), len(self._keys), *self._keys, self._epoch, frame.items)
             for frame in frames
         ]
+        if self._acks:
+            touched = ("FCALL", self._library.function("touch"), len(self._keys), *self._keys, self._epoch, TOUCH)
+            commands += [touched, *self._acks.questions]
         connection = self._connection
         packed = connection.pack_commands(commands)
         await self._asked(connection.send_packed_command(packed, check_health=False))
-        return [await self._read_reply() for _ in frames]
+        replies = [await self._read_reply() for _ in frames]
+        if self._acks:
+            touch, *counts = [await self._read_any() for _ in range(1 + len(self._acks.questions))]
+            self.safe = not isinstance(touch, Exception) and self._acks.suffice(counts)
+        return replies
 
     async def _read_reply(self) -> bytes | ReservasiError:
         try:
@@ -186,6 +220,14 @@ class LedgerConnection:
             return reply
         except ResponseError as error:
             return _refusal(self.program, error)
+
+    async def _read_any(self) -> Any:
+        """A reply of any form, also an error."""
+        try:
+            return await self._asked(self._connection.read_response(disable_decoding=True))
+        except ResponseError as error:
+            log.warning("ledger_does_not_acknowledge", program=self.program, reason=str(error))
+            return error
 
     def _adopt_epoch(self, replies: Sequence[bytes | ReservasiError]) -> bool:
         newest = self._epoch

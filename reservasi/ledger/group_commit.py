@@ -16,12 +16,27 @@ from typing import TypeAlias
 
 import structlog
 
-from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
+from reservasi.errors import (
+    LedgerFault,
+    LedgerFenced,
+    LedgerUnreachable,
+    NotReplicated,
+    Overloaded,
+    ReservasiError,
+)
 from reservasi.ledger import wire
+from reservasi.ledger.acknowledging import stands
 from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.ending import end_tasks
-from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, CLAIMS_LIMIT, LEDGER_RETRIES, QUEUE_SECONDS
+from reservasi.metrics import (
+    BATCH_ITEMS,
+    BATCH_SECONDS,
+    CLAIMS_LIMIT,
+    LEDGER_RETRIES,
+    LEDGER_UNSAFE,
+    QUEUE_SECONDS,
+)
 from reservasi.model import (
     Admit,
     Answer,
@@ -77,7 +92,7 @@ class Submitted:
 class _Answered:
     """A batch's replies, not told yet."""
 
-    __slots__ = ("_groups", "_retried", "replies")
+    __slots__ = ("_groups", "_retried", "_safe", "replies")
 
     def __init__(
         self,
@@ -85,16 +100,18 @@ class _Answered:
         replies: Sequence[bytes | ReservasiError] = (),
         *,
         retried: bool = False,
+        safe: bool = True,
     ) -> None:
         self._groups = groups
         self.replies = replies
         self._retried = retried
+        self._safe = safe  # False: too few replicas have what the replies rest on
 
     def tell(self) -> None:
         """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
         for group, reply in zip(self._groups, self.replies, strict=True):
             try:
-                _resolve(group, reply, retried=self._retried)
+                _resolve(group, reply, retried=self._retried, safe=self._safe)
             except Exception as error:
                 log.exception("reply_not_readable")
                 _fail(group, LedgerFault(f"a reply could not be read: {type(error).__name__}"))
@@ -128,6 +145,7 @@ class GroupCommit:
             least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
         )
         self._limit_gauge = CLAIMS_LIMIT.labels(connection.program)
+        self._unsafe = LEDGER_UNSAFE.labels(connection.program)
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,6 +178,7 @@ class GroupCommit:
             Overloaded: too many wait, or the deadline passed before the command was sent: nothing happened.
             LedgerUnreachable: no reply by the deadline: it may have been carried out; repeat it.
             LedgerFenced: the ledger is not owned.
+            NotReplicated: it was carried out, and may yet be lost: repeat it.
             LedgerFault: the function failed.
         """
         answered: asyncio.Future[Answer] = self._loop.create_future()
@@ -318,7 +337,10 @@ class GroupCommit:
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
         BATCH_ITEMS.observe(len(batch))
         BATCH_SECONDS.observe(loop.time() - started)
-        return _Answered(groups, replies, retried=retried)
+        safe = self._connection.safe
+        if not safe:
+            self._unsafe.inc()
+        return _Answered(groups, replies, retried=retried, safe=safe)
 
     async def _reap(self) -> None:
         """Answers those whose deadline has passed; one timer for all, instead of one a request."""
@@ -357,7 +379,7 @@ def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
         yield group
 
 
-def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool) -> None:
+def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool, safe: bool = True) -> None:
     if isinstance(raw, ReservasiError):
         log.error("ledger_refused_a_batch", error=str(raw))
         _fail(group, raw)
@@ -375,7 +397,9 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried
         return
     for waiting, fields in zip(group, reply.answers, strict=True):
         if not waiting.done:
-            _finish(waiting, wire.decode_answer(reply, fields, retried=retried))
+            answer = wire.decode_answer(reply, fields, retried=retried)
+            told = safe or stands(waiting.command, answer)
+            _finish(waiting, answer if told else NotReplicated("too few replicas have it yet"))
 
 
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:

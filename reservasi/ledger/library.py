@@ -24,6 +24,7 @@ COMMANDS = (
     "join",
     "admit",
     "own",
+    "touch",
     "fence",
     "load",
 )

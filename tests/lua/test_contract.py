@@ -78,7 +78,7 @@ def _agrees(said: Any, documented: Any) -> bool:
 
 def test_every_command_has_its_file_and_every_file_its_command() -> None:
     assert sorted(path.stem for path in DIRECTORY.glob("*.lua")) == sorted([*COMMANDS, *SHARED])
-    assert set(wire.COMMAND_NAMES.values()) | {"snapshot", "own", "fence", "load"} == set(COMMANDS)
+    assert set(wire.COMMAND_NAMES.values()) | {"snapshot", "own", "touch", "fence", "load"} == set(COMMANDS)
     for command in COMMANDS:
         body = _split(command)[1]
         registered = re.findall(r"register\('([a-z_]+)'|function_name = '@LIBRARY@_([a-z_]+)'", body)
@@ -164,6 +164,7 @@ _held = claim(quota=EXAMPLE_QUOTA, reservation_id=EXAMPLE_ID)
 _confirmed = Confirm(reservation_id=EXAMPLE_ID)
 PREPARED: dict[str, Callable[[Ledger], Awaitable[None]]] = {
     "own": _nothing,
+    "touch": _nothing,
     "fence": _nothing,
     "load": _before_load,
     "claim": _after(_created),

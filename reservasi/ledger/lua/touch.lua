@@ -1,0 +1,12 @@
+-- touch: write something, so that a WAIT behind it covers all that was written before it, by whichever connection.
+--
+-- Item: {}
+-- Outcomes, in order of precedence:
+--   touched   + how often so far
+-- Example: {} -> {'touched', 1, 1}
+
+local function touch(call)
+  return { 'touched', call.seq, redis.call('HINCRBY', call.key.meta, 'touched', '1') }
+end
+
+register('touch', touch, nil, { 'allow-oom' })

@@ -1,0 +1,236 @@
+"""Where the ledger's primary is, asked of Redis Sentinel, and connections that follow it at a failover.
+
+A server's address is then written `sentinel://host:26379,host:26379/<name of the primary>`; `user:password@` before the
+hosts is for the ledger's servers, `?sentinel_username=` and `sentinel_password=` for the sentinels. Of what the
+sentinels say, the newest configuration is believed, and an older one never again: a sentinel that was cut off together
+with the old primary would send us back to it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+import redis.asyncio as redis_asyncio
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import ReadOnlyError, RedisError
+
+from reservasi.ledger.ending import end_tasks
+
+SCHEME = "sentinel://"
+SENTINEL_PORT = 26379
+ASK_TIMEOUT_S = 0.5  # of one sentinel
+FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
+WATCH_INTERVAL_S = 0.5
+UNREACHED = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, AttributeError, TypeError, ValueError)
+T = TypeVar("T")
+Address = tuple[str, int]
+
+log = structlog.get_logger()
+
+
+class SentinelUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a `sentinel://` address."""
+
+    sentinels: tuple[Address, ...]
+    name: str  # under which the sentinels know the primary
+    username: str | None = None  # at the ledger's servers
+    password: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What one sentinel says."""
+
+    config_epoch: int  # grows with each failover
+    address: Address
+
+
+def parse_sentinel_url(url: str) -> SentinelUrl:
+    """Take a `sentinel://` address apart.
+
+    Raises:
+        ValueError: it cannot be used; the message says why and never repeats a password.
+    """
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    name = unquote(parts.path.removeprefix("/"))
+    if not name or "/" in name:
+        raise ValueError("the primary's name must follow the sentinels: sentinel://host:26379,host:26379/<name>")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    if unknown := set(options) - {"sentinel_username", "sentinel_password"}:
+        raise ValueError(f"unknown options of a sentinel address: {', '.join(sorted(unknown))}")
+    return SentinelUrl(
+        sentinels=tuple(_address(host) for host in hosts.split(",")),
+        name=name,
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        sentinel_username=options.get("sentinel_username") or None,
+        sentinel_password=options.get("sentinel_password") or None,
+    )
+
+
+def _address(text: str) -> Address:
+    parts = urlsplit(f"//{text.strip()}")
+    if not parts.hostname or parts.path:
+        raise ValueError("a sentinel needs a host: sentinel://host:26379,host:26379/<name>")
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+class Primaries:
+    """The primary that the sentinels name now; belongs to one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self.parsed = parse_sentinel_url(url)
+        self.generation = 0  # grows when the primary becomes another one
+        self._address: Address | None = None
+        self._config_epoch = -1
+        self._asked_s = float("-inf")
+        self._turn = asyncio.Lock()
+        self._watch: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Keep asking, so that a connection to a primary that was replaced is given up although it still works."""
+        self._watch = asyncio.create_task(self._ask_on())
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._watch is not None:
+            await end_tasks([self._watch])
+
+    async def find(self) -> Address:
+        """The primary's address; the last one known where no sentinel answers.
+
+        Raises:
+            redis.ConnectionError: none was ever known.
+        """
+        async with self._turn:
+            if asyncio.get_running_loop().time() - self._asked_s >= FRESH_S:
+                clients = self._open_clients()
+                try:
+                    await self._ask(clients)
+                finally:
+                    await _close(clients)
+        if self._address is None:
+            raise LostConnection(f"no sentinel names a primary {self.parsed.name!r}")
+        return self._address
+
+    async def _ask_on(self) -> None:
+        clients = self._open_clients()
+        try:
+            while True:
+                await self._ask(clients)
+                await asyncio.sleep(WATCH_INTERVAL_S)
+        finally:
+            await _close(clients)
+
+    async def _ask(self, clients: Sequence[redis_asyncio.Redis]) -> None:
+        said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
+        self._asked_s = asyncio.get_running_loop().time()
+        self._believe([told for told in said if told is not None])
+
+    def _believe(self, said: Sequence[_Told]) -> None:
+        newest = max((told.config_epoch for told in said), default=-1)
+        if newest < 0 or newest < self._config_epoch:
+            return
+        named = Counter(told.address for told in said if told.config_epoch == newest)
+        ((address, _),) = named.most_common(1)
+        self._config_epoch = newest
+        if address != self._address:
+            log.warning("ledger_primary", name=self.parsed.name, address=address, before=self._address)
+            self._address = address
+            self.generation += 1
+
+    def _open_clients(self) -> list[redis_asyncio.Redis]:
+        parsed = self.parsed
+        return [
+            redis_asyncio.Redis(
+                host=host,
+                port=port,
+                username=parsed.sentinel_username,
+                password=parsed.sentinel_password,
+                retry=Retry(NoBackoff(), 0),
+                socket_connect_timeout=ASK_TIMEOUT_S,
+                single_connection_client=False,
+            )
+            for host, port in parsed.sentinels
+        ]
+
+
+async def _told(client: redis_asyncio.Redis, name: str) -> _Told | None:
+    """What one sentinel says; None when it does not answer or does not know."""
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            # The epoch first: an address that changes in between is at worst newer than it.
+            state: Any = await client.sentinel_master(name)
+            address: Any = await client.sentinel_get_master_addr_by_name(name)
+            return _Told(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
+    except UNREACHED:
+        return None
+
+
+async def _close(clients: Iterable[redis_asyncio.Redis]) -> None:
+    for client in clients:
+        with suppress(*UNREACHED):
+            await client.aclose()
+
+
+class PrimaryConnection(redis_asyncio.Connection):
+    """A connection that asks for the primary before it connects, and gives up once there is another one."""
+
+    def __init__(self, *, primaries: Primaries, **options: Any) -> None:
+        super().__init__(**options)
+        self._primaries = primaries
+        self._generation = -1
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect to the primary of now."""
+        if self.is_connected and self._is_old:
+            await self.disconnect(nowait=True)
+        if not self.is_connected:
+            self.host, self.port = await self._primaries.find()
+            self._generation = self._primaries.generation
+        await _faithful(super().connect_check_health(check_health, retry_socket_connect))
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, unless there is another primary by now."""
+        await self._leave_old()
+        await _faithful(super().send_packed_command(command, check_health))
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read a reply; a server that takes no writes any more is asked for no further one."""
+        await self._leave_old()
+        try:
+            return await _faithful(super().read_response(*args, **options))
+        except ReadOnlyError:
+            self._generation = -1
+            raise
+
+    @property
+    def _is_old(self) -> bool:
+        return self._generation != self._primaries.generation
+
+    async def _leave_old(self) -> None:
+        if self.is_connected and self._is_old:
+            await self.disconnect(nowait=True)
+            raise LostConnection("another server is the primary now")
+
+
+async def _faithful(call: Awaitable[T]) -> T:
+    """The result of one of redis-py's calls, which may fail with anything when its connection ends under it."""
+    try:
+        return await call
+    except (AttributeError, TypeError) as error:
+        raise LostConnection(f"half-closed: {error}") from error
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
