@@ -1,0 +1,178 @@
+"""An event loop whose time is a number and whose order is drawn: a run is a function of its seed.
+
+When nothing is ready, time jumps to the next timer. Of the callbacks that are ready, any may be next. Tasks belong to
+a host, the process that they would live in, so that a host can be killed. Nothing here waits for the machine: files,
+sockets and threads do not exist.
+"""
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import random
+import time
+from asyncio import base_events
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from unittest import mock
+
+T = TypeVar("T")
+STEPS_MAX = 400_000  # of one run; more means that something turns in place
+
+
+class Stuck(Exception):
+    """Nothing is ready, nothing will be, and the run has not ended; or it never ends."""
+
+
+class Host:
+    """A process of the simulated deployment; all tasks that were begun in it end when it is killed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Begin a task in this host, and all that it begins."""
+        context = contextvars.copy_context()
+        context.run(HOST.set, self)
+        return asyncio.get_running_loop().create_task(work, context=context)
+
+    async def kill(self) -> None:
+        """End all at once: what is on its way arrives, nothing is sent any more, nobody says goodbye."""
+        self.alive = False
+        while pending := [task for task in self.tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.sleep(0)
+        self.tasks.clear()
+
+
+HOST: contextvars.ContextVar[Host | None] = contextvars.ContextVar("host", default=None)
+_serials = itertools.count()
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose place in a set follows from when it was made, not from where it lies in memory."""
+
+    _serial: int = 0
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class _Future(asyncio.Future[Any]):
+    """The same for futures."""
+
+    _serial: int = 0
+
+    def __hash__(self) -> int:
+        return self._serial
+
+
+class VirtualLoop(base_events.BaseEventLoop):
+    """See the module."""
+
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        self.steps = 0
+        self.failures: list[str] = []
+        self._order = random.Random(f"order {seed}")
+        self._serial = itertools.count(1)
+        self.set_exception_handler(self._note_failure)
+
+    def time(self) -> float:
+        """Seconds since the run began."""
+        return self.now_s
+
+    def create_future(self) -> _Future:
+        future = _Future(loop=self)
+        future._serial = next(self._serial)
+        return future
+
+    def create_task(self, coro: Any, *, name: object = None, context: contextvars.Context | None = None) -> Any:
+        serial = next(self._serial)
+        task = _Task(coro, loop=self, name=f"task-{serial}", context=context)
+        task._serial = serial
+        host = HOST.get() if context is None else context.get(HOST)
+        if host is not None:
+            host.tasks[task] = None
+            task.add_done_callback(lambda done: host.tasks.pop(done, None))
+        return task
+
+    def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _run_once(self) -> None:
+        """One turn: the next callback, or the next moment."""
+        ready, scheduled = self._ready, self._scheduled
+        while scheduled and scheduled[0].cancelled():
+            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        if not ready:
+            if not scheduled:
+                raise Stuck("everybody waits, and for nothing")
+            self.now_s = max(self.now_s, scheduled[0].when())
+        while scheduled and scheduled[0].when() <= self.now_s:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False  # type: ignore[attr-defined]
+            ready.append(handle)
+        self.steps += len(ready)
+        if self.steps > STEPS_MAX:
+            raise Stuck(f"{self.steps} steps, and no end")
+        for _ in range(len(ready)):
+            if len(ready) > 1:
+                ready.rotate(-int(self._order.random() * len(ready)))
+            handle_now = ready.popleft()
+            if not handle_now.cancelled():
+                handle_now._run()
+
+    def _process_events(self, event_list: object) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """There is one thread."""
+
+
+@contextmanager
+def virtual_time(loop: VirtualLoop, epoch_s: float) -> Iterator[None]:
+    """Let the process's clocks show the loop's time: what measures a delay measures the simulated one."""
+
+    def monotonic() -> float:
+        return loop.now_s
+
+    def wall() -> float:
+        return epoch_s + loop.now_s
+
+    with (
+        mock.patch.object(time, "monotonic", monotonic),
+        mock.patch.object(time, "time", wall),
+        mock.patch("reservasi.availability._loop_time_s", monotonic),
+    ):
+        yield
+
+
+def run(loop: VirtualLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run to the end, and leave nothing behind."""
+    try:
+        return loop.run_until_complete(work())
+    finally:
+        _end_all(loop)
+        loop.close()
+
+
+def _end_all(loop: VirtualLoop) -> None:
+    for _ in range(100):
+        left = sorted(asyncio.all_tasks(loop), key=hash)
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        loop.steps = 0
+        loop.run_until_complete(asyncio.wait(left, timeout=0.1))
+    raise Stuck(f"tasks that do not end: {sorted(map(repr, asyncio.all_tasks(loop)))}")

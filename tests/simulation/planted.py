@@ -1,0 +1,77 @@
+"""Bugs on purpose, to show that the simulation would find them; each stands for one that somebody might write."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+import msgpack
+
+from reservasi.availability.view import ProgramView
+from reservasi.errors import ReservasiError
+from reservasi.ledger import group_commit, wire
+from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.model import Position
+from reservasi.recorder import Recorder
+from reservasi.records import Batch, Recorded
+
+# Lua: the last place is sold once more.
+OVERSELL = (
+    "return quota[Q.terms][T.capacity] - quota[Q.held]",
+    "return 1 + quota[Q.terms][T.capacity] - quota[Q.held]",
+)
+
+
+def new_ids_when_repeated() -> AbstractContextManager[Any]:
+    """A lost reply is answered by the same claims under new ids."""
+    call = LedgerConnection.call
+    failed: dict[int, int] = {}  # connection -> calls in a row without a reply
+
+    async def call_anew(
+        self: LedgerConnection, frames: Sequence[Frame], timeout_s: float
+    ) -> list[bytes | ReservasiError]:
+        tries = failed.get(id(self), 0)
+        anew = [_renamed(frame, tries) if frame.command == "claim" and tries else frame for frame in frames]
+        failed[id(self)] = tries + 1
+        replies = await call(self, anew, timeout_s)
+        failed[id(self)] = 0
+        return replies
+
+    return mock.patch.object(LedgerConnection, "call", call_anew)
+
+
+def _renamed(frame: Frame, tries: int) -> Frame:
+    items = [[f"{id_[:-1]}{tries % 10}", *rest] for id_, *rest in msgpack.unpackb(frame.items)]
+    return Frame(command=frame.command, items=wire.pack(items))
+
+
+def answers_swapped() -> AbstractContextManager[Any]:
+    """The last two of a batch get each other's answers."""
+    resolve = group_commit._resolve
+
+    def resolve_swapped(group: Sequence[Any], raw: bytes | ReservasiError, **options: Any) -> None:
+        resolve([*group[:-2], *reversed(group[-2:])], raw, **options)
+
+    return mock.patch.object(group_commit, "_resolve", resolve_swapped)
+
+
+def published_before_the_commit() -> AbstractContextManager[Any]:
+    """Fronts hear of a position that is not recorded yet."""
+    record = Recorder._record
+
+    async def publish_and_record(self: Recorder, expected: Position | None, batch: Batch) -> Recorded:
+        await self._journal.publish_recorded(batch.position, [], epochs=self._epochs)
+        return await record(self, expected, batch)
+
+    return mock.patch.object(Recorder, "_record", publish_and_record)
+
+
+def memory_forgets_ids() -> AbstractContextManager[Any]:
+    """Memory answers "sold out" to a replay of a claim that succeeded."""
+    apply = ProgramView.apply
+
+    def apply_and_forget(self: ProgramView, *args: Any) -> None:
+        apply(self, *args)
+        self.known_ids.clear()
+
+    return mock.patch.object(ProgramView, "apply", apply_and_forget)

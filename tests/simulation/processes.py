@@ -1,0 +1,168 @@
+"""The processes of the simulated deployment: fronts and workers, made of the service's own parts."""
+
+import asyncio
+import random
+from typing import cast
+
+from reservasi.availability import Availability
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.library import Library
+from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.recorder import Recorder
+from reservasi.records import Records
+from reservasi.recovery import Ownership, own_ledger
+from reservasi.reservations import Reservations
+from reservasi.sealing import KeyRing, Sealing
+from reservasi.sweeper import Sweeper
+from reservasi.waiting_room.admission import AdmissionController
+from reservasi.waiting_room.room import WaitingRoom
+from tests.ledgers import TOMBSTONE_MS
+from tests.simulation.loop import Host
+from tests.simulation.network import Network
+from tests.simulation.records import Database, SimulatedRecords
+
+PROGRAM = "sim"
+STALE_MS = 100
+COMMAND_TIMEOUT_MS = 1000
+CONFIRM_WAIT_MS = 600
+SWEEP_INTERVAL_MS = 1000
+DELAY_TARGET_MS = 100
+
+
+class SeededSealing(Sealing):
+    """The service's sealing, whose nonces come from the seed: they end up in the journal and in its chain."""
+
+    def __init__(self) -> None:
+        super().__init__(KeyRing(identity=bytes(32), active="k1", sealing={"k1": bytes(range(32))}))
+        self.chance = random.Random(0)
+
+    def _next_nonce(self) -> bytes:
+        return self.chance.randbytes(12)
+
+
+class Deployment:
+    """What all processes share."""
+
+    def __init__(
+        self, network: Network, library: Library, sealing: Sealing, chance: random.Random, *, batch_items_max: int
+    ) -> None:
+        self.network = network
+        self.library = library
+        self.sealing = sealing
+        self.chance = chance
+        self.batch_items_max = batch_items_max
+        self.block_ms = 80 if chance.random() < 0.15 else 1000  # of followers; with the first memory says "sold out"
+        self.database = Database()
+        self.faults = [0.0]  # the probability that a call to the database goes wrong
+        self.fronts: list[Front] = []
+        self.workers: list[Worker] = []
+        self._started = 0
+
+    def name(self, role: str) -> str:
+        """A new process's."""
+        self._started += 1
+        return f"{role}-{self._started}"
+
+    def group(self, host: Host) -> GroupCommit:
+        """A group commit as a process makes one."""
+        return GroupCommit(
+            self.network.connection(host, PROGRAM, self.library),
+            batch_items_max=self.batch_items_max,
+            queue_items_max=200,
+            command_timeout_ms=COMMAND_TIMEOUT_MS,
+            tombstone_ms=TOMBSTONE_MS,
+            queue_delay_target_ms=DELAY_TARGET_MS,
+        )
+
+    def view(self, host: Host) -> Availability:
+        """A view of the program."""
+        client = self.network.client(host)
+        return Availability(
+            lambda program: self.network.connection(host, program, self.library),
+            lambda program: Journal(client, program),
+            block_ms=self.block_ms,
+            stale_ms=STALE_MS,
+        )
+
+    async def start_front(self) -> None:
+        """Add a front."""
+        front = Front(self)
+        await front.host.spawn(front.start())
+        self.fronts.append(front)
+
+    async def start_worker(self) -> None:
+        """Add a worker."""
+        worker = Worker(self)
+        await worker.host.spawn(worker.start())
+        self.workers.append(worker)
+
+
+class Front:
+    """What a front process holds below HTTP."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self.host = Host(deployment.name("front"))
+
+    async def start(self) -> None:
+        """Open everything, as `bootstrap.open_front` does."""
+        deployment, host = self._deployment, self.host
+        self.group = deployment.group(host)
+        self.availability = deployment.view(host)
+        recorded = RecordedPositions(deployment.network.client(host))
+        self.reservations = Reservations(
+            deployment.sealing, self.availability, recorded, confirm_wait_ms=CONFIRM_WAIT_MS
+        )
+        self.room = WaitingRoom(deployment.sealing, self.availability)
+        self.group.start()
+        self.reservations.serve(PROGRAM, self.group)
+        self.room.serve(PROGRAM, self.group)
+        self.availability.follow(PROGRAM)
+        recorded.follow(PROGRAM)
+
+
+class Worker:
+    """What a worker process does: own, record, sweep, admit."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self.host = Host(deployment.name("worker"))
+        self._stop = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin all roles, as `bootstrap.open_worker` does; owning is asked for by `own`, since looking is dear."""
+        deployment, host = self._deployment, self.host
+        client = deployment.network.client(host)
+        self._journal = Journal(client, PROGRAM)
+        self._records = cast(
+            Records,
+            SimulatedRecords(deployment.database, host, deployment.network.trace, deployment.chance, deployment.faults),
+        )
+        self._connection = deployment.network.connection(host, PROGRAM, deployment.library)
+        recorder = Recorder(
+            PROGRAM,
+            self._records,
+            self._journal,
+            booking_code=deployment.sealing.booking_code,
+            events_max=deployment.chance.choice((2, 4000)),
+            block_ms=deployment.block_ms,
+        )
+        group = deployment.group(host)
+        group.start()
+        sweeper = Sweeper(PROGRAM, group, interval_ms=SWEEP_INTERVAL_MS, items_max=deployment.chance.choice((1, 500)))
+        admission = AdmissionController(
+            PROGRAM,
+            group,
+            OpeningWatch(client, PROGRAM),
+            lambda: deployment.view(host),
+            delay_target_ms=DELAY_TARGET_MS,
+        )
+        admission.name = host.name
+        for role in (recorder, sweeper, admission):
+            host.spawn(role.run(self._stop))
+
+    async def own(self) -> Ownership:
+        """Compare the ledger with the records, and own it where that is safe."""
+        return await own_ledger(PROGRAM, self._connection, self._journal, self._records)

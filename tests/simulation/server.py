@@ -1,0 +1,154 @@
+"""The real Valkey of a simulation, asked synchronously, with the ledger's clock in the simulation's hand."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from redis.exceptions import ResponseError
+
+from reservasi.embedded.binaries import valkey_binary
+from reservasi.embedded.process import dies_with_us
+from reservasi.ledger import keys
+from reservasi.ledger.library import Library, read_library
+
+START_TIMEOUT_S = 30.0
+CLOCK_KEYS = ("simulation:seconds", "simulation:microseconds")
+# The one place where the library reads a clock. Another place, or another way, and no run is a function of its seed.
+CLOCK_READ = "redis.call('TIME')"
+CLOCK_READ_HERE = f"redis.call('MGET', '{CLOCK_KEYS[0]}', '{CLOCK_KEYS[1]}')"
+
+Command = Sequence[Any]
+UNKNOWN = object()
+
+
+def edited(source: str, old: str, new: str) -> str:
+    """The source with one piece replaced, which must be there exactly once."""
+    count = source.count(old)
+    assert count == 1, f"expected exactly once in the library, found {count} times: {old}"
+    return source.replace(old, new)
+
+
+def simulated_library(*edits: tuple[str, str]) -> Library:
+    """The library as it ships, but for where its clock comes from, and for bugs that are planted in it."""
+    library = read_library()
+    source = library.source
+    for old, new in ((CLOCK_READ, CLOCK_READ_HERE), *edits):
+        source = edited(source, old, new)
+    return msgspec.structs.replace(library, source=source)
+
+
+@contextlib.contextmanager
+def running_valkey() -> Iterator[str]:
+    """A Valkey of the simulation's own, which keeps nothing on disk: `unix:///...`."""
+    directory = Path(tempfile.mkdtemp(prefix="rv-"))
+    socket = directory / "valkey.sock"
+    flags = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    process = subprocess.Popen(
+        [str(valkey_binary()), *flags],
+        stdout=subprocess.DEVNULL,
+        preexec_fn=dies_with_us(signal.SIGKILL),  # noqa: PLW1509  # one prctl, loaded before
+    )
+    try:
+        _await_answer(f"unix://{socket}", process)
+        yield f"unix://{socket}"
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _await_answer(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    client = redis.Redis.from_url(url)
+    while True:
+        assert process.poll() is None, "Valkey did not come up"
+        with contextlib.suppress(redis.RedisError):
+            client.ping()
+            client.close()
+            return
+        assert time.monotonic() < deadline, "Valkey does not answer"
+        time.sleep(0.005)
+
+
+class Server:
+    """One Valkey: each call returns when it has been carried out, so that nothing depends on how long it took."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._connection: Any = redis.ConnectionPool.from_url(url, protocol=2).make_connection()
+        (self._info,) = self._ask([("INFO", "server")])
+        self._loaded = ""
+        self._told_ms = -1
+        self._clock: Callable[[], int] = lambda: 0
+        self.seq = 0
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.disconnect()
+
+    def begin(self, program: str, library: Library, clock: Callable[[], int]) -> None:
+        """Empty it for a run; `clock` says the ledger's time in milliseconds."""
+        self._clock, self._told_ms, self.seq = clock, -1, 0
+        self._meta = keys.meta(program)
+        self._ask([("FLUSHALL",)])
+        if library.source != self._loaded:
+            for reply in self._ask([("FUNCTION", "FLUSH"), ("FUNCTION", "LOAD", library.source)]):
+                assert not isinstance(reply, Exception), reply
+            self._loaded = library.source
+
+    def now_ms(self) -> int:
+        """The ledger's clock."""
+        return self._clock()
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Carry commands out now, all of them; a refusal is a reply."""
+        now_ms = self._clock()
+        known = {at: reply for at, command in enumerate(commands) if (reply := self._known(command)) is not UNKNOWN}
+        asked = [command for at, command in enumerate(commands) if at not in known]
+        calls = any(command[0] == "FCALL" for command in asked)
+        before: list[Command] = []
+        if calls and now_ms != self._told_ms:
+            seconds, ms = divmod(now_ms, 1000)
+            before = [("MSET", CLOCK_KEYS[0], seconds, CLOCK_KEYS[1], ms * 1000)]
+            self._told_ms = now_ms
+        after: list[Command] = [("HGET", self._meta, "seq")] if calls else []
+        replies = self._ask([*before, *asked, *after])[len(before) :]
+        if after:
+            self.seq = int(replies.pop() or 0)
+        found = iter(replies)
+        return [known[at] if at in known else next(found) for at in range(len(commands))]
+
+    def _known(self, command: Command) -> Any:
+        """The reply to what need not be asked; most reads of the journal find nothing new."""
+        if command[0] == "TIME":
+            return _time(self._clock())
+        if command[0] == "XREAD" and int(str(command[-1]).rpartition("-")[2]) >= self.seq:
+            return None
+        if command[0] == "INFO":
+            return self._info
+        return UNKNOWN
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        return [self._reply() for _ in commands]
+
+    def _reply(self) -> Any:
+        try:
+            return self._connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            return error
+
+
+def _time(now_ms: int) -> list[bytes]:
+    seconds, ms = divmod(now_ms, 1000)
+    return [str(seconds).encode(), str(ms * 1000).encode()]

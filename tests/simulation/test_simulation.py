@@ -1,0 +1,106 @@
+"""No seed breaks a promise; a seed is a run; and bugs that are planted are found.
+
+`RESERVASI_SIMULATION_SEEDS` plays more (or fewer) seeds than 1,000, from `RESERVASI_SIMULATION_FIRST` on.
+"""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from loadtest.rules import Rule
+from tests.simulation import planted
+from tests.simulation.run import Result, simulate
+from tests.simulation.server import Server, edited, simulated_library
+
+ROOT = Path(__file__).parents[2]
+SEEDS = int(os.environ.get("RESERVASI_SIMULATION_SEEDS", "1000"))
+FIRST = int(os.environ.get("RESERVASI_SIMULATION_FIRST", "0"))
+CHUNK = 100
+PLANTED_SEEDS_MAX = 60
+SHOWN_MAX = 5
+HAPPENS = (
+    *("claim 201", "claim 409", "claim 503", "claim 0", "confirm 200", "confirm 202", "confirm 410", "cancel 200"),
+    *("held", "confirmed", "released", "expired", "cancelled"),
+    *("front killed", "worker killed", "clock moved", "session ended", "ledger restarted"),
+    *("request lost", "reply lost", "late", "twice", "admitted"),
+)
+
+
+class Bug(Protocol):
+    def __call__(self) -> AbstractContextManager[Any]: ...
+
+
+def explained(results: list[Result]) -> str:
+    """What broke, and how to see it again."""
+    return "\n".join(
+        f"{result}\n  repeat it: python -m tests.simulation {result.seed}" for result in results[:SHOWN_MAX]
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
+def test_seeds_keep_every_promise(first: int, server: Server) -> None:
+    library, counts, broken = simulated_library(), Counter[str](), []
+    seeds = range(first, min(first + CHUNK, FIRST + SEEDS))
+    for seed in seeds:
+        result = simulate(seed, server, library)
+        counts.update(result.counts)
+        if result.violations:
+            broken.append(result)
+    assert not broken, f"{len(broken)} of {len(seeds)} seeds break a promise:\n{explained(broken)}"
+    if len(seeds) == CHUNK:  # that nothing is wrong says little where nothing happens
+        assert not [what for what in HAPPENS if not counts[what]], counts
+
+
+def test_a_seed_is_a_run(server: Server) -> None:
+    library = simulated_library()
+    once, other, again = (simulate(seed, server, library) for seed in (12, 13, 12))
+    assert once.digest == again.digest
+    assert once.counts == again.counts
+    assert once.digest != other.digest
+
+
+def test_a_seed_is_the_same_run_in_another_process(server: Server) -> None:
+    here = simulate(7, server, simulated_library(), keep_trace=True)
+    command = [sys.executable, "-m", "tests.simulation", "7"]
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    there = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert there.stdout.splitlines() == [*here.lines, str(here)]
+
+
+@pytest.mark.parametrize(
+    ("bug", "rule"),
+    [
+        (planted.new_ids_when_repeated, Rule.CLAIM_FORGOTTEN),
+        (planted.answers_swapped, Rule.ANSWER_CHANGED),
+        (planted.published_before_the_commit, Rule.CONFIRMATION_FORGOTTEN),
+        (planted.memory_forgets_ids, Rule.ANSWER_CHANGED),
+    ],
+)
+def test_a_planted_bug_is_found(bug: Bug, rule: Rule, server: Server) -> None:
+    library = simulated_library()
+    with bug():
+        found = any(
+            violation.rule is rule
+            for seed in range(PLANTED_SEEDS_MAX)
+            for violation in simulate(seed, server, library).violations
+        )
+    assert found
+
+
+def test_a_planted_oversell_is_found(server: Server) -> None:
+    result = simulate(0, server, simulated_library(planted.OVERSELL))
+    assert Rule.OVERSOLD in {violation.rule for violation in result.violations}
+
+
+def test_an_edit_fits_exactly_once() -> None:
+    with pytest.raises(AssertionError, match="found 0 times"):
+        edited("one", "two", "three")
+    with pytest.raises(AssertionError, match="found 2 times"):
+        edited("one one", "one", "three")
