@@ -3,7 +3,7 @@
 -- Item: {}
 -- Outcomes, in order of precedence:
 --   touched   + how often so far
--- Example: {} -> {'touched', 1, 1}
+-- Example: {} -> {'touched', 0, 1}
 
 local function touch(call)
   return { 'touched', call.seq, redis.call('HINCRBY', call.key.meta, 'touched', '1') }
