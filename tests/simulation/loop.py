@@ -85,6 +85,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.failures: list[str] = []
         self._order = random.Random(f"order {seed}")
         self._serial = itertools.count(1)
+        self._made: list[asyncio.Task[Any]] = []
         self.set_exception_handler(self._note_failure)
 
     def time(self) -> float:
@@ -100,11 +101,19 @@ class VirtualLoop(base_events.BaseEventLoop):
         serial = next(self._serial)
         task = _Task(coro, loop=self, name=f"task-{serial}", context=context)
         task._serial = serial
+        self._made.append(task)
         host = HOST.get() if context is None else context.get(HOST)
         if host is not None:
             host.tasks[task] = None
             task.add_done_callback(lambda done: host.tasks.pop(done, None))
         return task
+
+    def close(self) -> None:
+        """Also take the tasks out of asyncio's own set, where those of the next run have the same hashes."""
+        for task in self._made:
+            asyncio.tasks._unregister_task(task)
+        self._made.clear()
+        super().close()
 
     def _note_failure(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
