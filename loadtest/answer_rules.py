@@ -24,7 +24,7 @@ def _at_their_seq(history: Sequence[Exchange], journal: Sequence[JournalEntry]) 
     answered: dict[int, list[Exchange]] = defaultdict(list)
     for exchange in history:
         answered[exchange.seq].append(exchange)
-    del answered[0]  # from memory, over HTTP, or of an empty ledger
+    answered.pop(0, None)  # from memory, over HTTP, or of an empty ledger
     model = Model()
     for entry in journal if answered else ():
         for event in entry.events:

@@ -1,0 +1,111 @@
+"""People of a trial: they claim, confirm and cancel without HTTP, and what they are told is kept as if over it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from loadtest.history import Exchange
+from loadtest.people import Person, person
+from reservasi.errors import ReservasiError
+from reservasi.model import Answer, Outcome
+from reservasi.reservations import Applicant, ClaimRequest, Contact, Reservations
+
+# What HTTP would say.
+STATUSES = {
+    Outcome.HELD: 201,
+    Outcome.CONFIRMED: 200,
+    Outcome.RELEASED: 200,
+    Outcome.CANCELLED: 200,
+    Outcome.HOLD_EXPIRED: 410,
+    Outcome.NOT_FOUND: 404,
+    Outcome.EXISTS_WITH_DIFFERENT_CONTENT: 422,
+}
+KINDS = {Outcome.EXISTS_WITH_DIFFERENT_CONTENT: "idempotency-key-reused"}  # other refusals are named as their outcome
+
+
+class Callers:
+    """Everybody who asks, known by their numbers, and the history of what they heard."""
+
+    def __init__(self, reservations: Reservations, seed: int) -> None:
+        self.history: list[Exchange] = []
+        self._reservations = reservations
+        self._seed = seed
+
+    async def claim(self, number: int, quota: str, key: str, companions: Sequence[int] = ()) -> str:
+        """Claim for one or more people; the reservation id when they have places."""
+        group = [person(each, self._seed) for each in (number, *companions)]
+        request = ClaimRequest(
+            quota=quota,
+            applicants=tuple(map(_applicant, group)),
+            contact=Contact(email=group[0].email),
+            idempotency_key=key,
+        )
+        sent_ms = time.time() * 1000
+        asked: dict[str, Any] = {"key": key, "quota": quota, "places": len(group)}
+        try:
+            id_, answer = await self._reservations.claim(request)
+        except ReservasiError:
+            self._tell("claim", number, sent_ms, 503, **asked)
+            return ""
+        if answer.outcome not in (Outcome.HELD, Outcome.EXISTS):
+            self._tell_answer("claim", number, sent_ms, answer, **asked)
+            return ""
+        body = {
+            "id": id_,
+            "status": str(answer.state),
+            "quota": answer.quota,
+            "places": answer.places,
+            "hold_expires_at": answer.deadline_ms,
+            "manage_token": self._reservations.manage_token(id_),
+        }
+        self._tell_answer("claim", number, sent_ms, answer, 201, body=body, **asked)
+        return id_
+
+    async def confirm(self, number: int, ids: dict[int, str]) -> int:
+        """Confirm what they have, if anything; the status."""
+        id_, sent_ms = ids.get(number, ""), time.time() * 1000
+        if not id_:
+            return 0
+        try:
+            confirmation = await self._reservations.confirm(id_, "")
+        except ReservasiError:
+            return self._tell("confirm", number, sent_ms, 503, reservation_id=id_)
+        answer = confirmation.answer
+        if answer.outcome not in (Outcome.CONFIRMED, Outcome.EXISTS):
+            return self._tell_answer("confirm", number, sent_ms, answer, reservation_id=id_)
+        body = {"id": id_} | ({"booking_code": self._reservations.booking_code(id_)} if confirmation.recorded else {})
+        status = 200 if confirmation.recorded else 202
+        return self._tell_answer("confirm", number, sent_ms, answer, status, body=body, reservation_id=id_)
+
+    async def cancel(self, number: int, ids: dict[int, str]) -> None:
+        """Cancel what they have, if anything."""
+        id_, sent_ms = ids.get(number, ""), time.time() * 1000
+        if not id_:
+            return
+        try:
+            answer = await self._reservations.cancel(id_)
+        except ReservasiError:
+            self._tell("cancel", number, sent_ms, 503, reservation_id=id_)
+            return
+        status = 200 if answer.outcome is Outcome.EXISTS else 0
+        self._tell_answer("cancel", number, sent_ms, answer, status, reservation_id=id_)
+
+    def _tell_answer(
+        self, call: str, number: int, sent_ms: float, answer: Answer, status: int = 0, **members: Any
+    ) -> int:
+        status = status or STATUSES.get(answer.outcome, 409)
+        if status >= 300:
+            kind = KINDS.get(answer.outcome, answer.outcome.replace("_", "-"))
+            members["body"] = {"type": f"/problems/{kind}"}
+        return self._tell(call, number, sent_ms, status, epoch=answer.epoch, seq=answer.seq, **members)
+
+    def _tell(self, call: str, number: int, sent_ms: float, status: int, **members: Any) -> int:
+        answered_ms = time.time() * 1000
+        self.history.append(
+            Exchange(person=number, call=call, sent_ms=sent_ms, answered_ms=answered_ms, outcome=status, **members)
+        )
+        return status
+
+
+def _applicant(of: Person) -> Applicant:
+    return Applicant(nik=of.nik, name=of.name, birth_date=of.birth_date)

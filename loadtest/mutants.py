@@ -1,0 +1,281 @@
+"""Would the checker notice? The ledger's library with one bug at a time, and which rule finds it.
+
+Each mutant is an edit of the Lua source: a text that must be there exactly once, so that a change of the library which
+would make a mutant mean nothing breaks it loudly. `python -m loadtest.mutants [NAME ...]` prints the table; exit code 1
+when a mutant escaped or the unchanged library did not come out clean.
+"""
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from loadtest.rules import Rule, Violation
+from loadtest.trials import Stores, own_stores
+from reservasi.ledger.library import DIRECTORY, Library, read_library
+
+HALTED_S = 0.5  # how long a recorder that cannot go on is waited for
+UNCHANGED = "(unchanged)"
+
+
+class EditFailed(Exception):
+    """The library has changed: the mutant's old text is not there exactly once."""
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """One change of one source file."""
+
+    file: str  # without .lua
+    old: str
+    new: str
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """A library with a bug, and the rules of which at least one must find it."""
+
+    name: str
+    rules: frozenset[Rule]
+    edits: tuple[Edit, ...]
+    halts: bool = False  # the recorder goes no further, as it should
+
+
+def _mutant(name: str, rules: set[Rule], *edits: tuple[str, str, str], halts: bool = False) -> Mutant:
+    return Mutant(name, frozenset(rules), tuple(Edit(*edit) for edit in edits), halts)
+
+
+NO_STOP = ("confirm", "  stop_timer(call, quota, reservation[R.deadline], id)\n", "")
+MUTANTS = (
+    _mutant(
+        "oversells-by-one",
+        {Rule.OVERSOLD},
+        ("claim", "return remaining_of(quota) >= places", "return remaining_of(quota) + 1 >= places"),
+    ),
+    _mutant(
+        "never-sells-the-last-place",
+        {Rule.ANSWER_DIFFERS},
+        ("claim", "return remaining_of(quota) >= places", "return remaining_of(quota) > places"),
+    ),
+    _mutant(
+        "loses-released-places",
+        {Rule.COUNTS_DIFFER},
+        ("shared", "    quota[Q.held] = quota[Q.held] - places\n    stop_timer", "    stop_timer"),
+    ),
+    _mutant(
+        "confirms-twice",
+        {Rule.REPLAY_DIFFERS},
+        ("confirm", "  if reservation[R.state] == CONFIRMED then", "  if reservation[R.state] == '' then"),
+        ("confirm", "  if reservation[R.state] ~= HELD then", "  if reservation[R.state] == CANCELLED then"),
+    ),
+    _mutant(
+        "ignores-who-has-a-place",
+        {Rule.TWO_LIVE},
+        ("claim", "  local id = get_live_id(call, person)\n", "  local id\n"),
+    ),
+    _mutant(
+        "asks-only-for-the-first-person",
+        {Rule.TWO_LIVE},
+        ("claim", "if seen[person] or has_live_reservation(call, person) then", "if seen[person] then"),
+    ),
+    _mutant(
+        "forgets-who-has-a-place",
+        {Rule.PERSONS_DIFFER},
+        ("shared", "  call_in_chunks('HSET', call.key.persons, call.held_persons)\n", ""),
+    ),
+    _mutant(
+        "expires-what-is-confirmed",
+        {Rule.REPLAY_DIFFERS},
+        NO_STOP,
+        ("shared", "return reservation[R.state] == HELD and reservation[R.deadline]", "return reservation[R.deadline]"),
+    ),
+    _mutant("leaves-a-confirmed-deadline", {Rule.TIMER_DIFFERS}, NO_STOP),
+    _mutant(
+        "confirms-after-the-deadline",
+        {Rule.TIME_DIFFERS},
+        ("confirm", "  if is_overdue(call, reservation) then", "  if false then"),
+    ),
+    _mutant(
+        "expires-early",
+        {Rule.TIME_DIFFERS},
+        ("shared", "and reservation[R.deadline] <= call.now", "and reservation[R.deadline] <= call.now + 8000000"),
+    ),
+    _mutant(
+        "holds-for-ever",
+        {Rule.TIME_DIFFERS},
+        ("claim", "call.now + quota[Q.terms][T.hold]", "call.now + 100 * quota[Q.terms][T.hold]"),
+    ),
+    _mutant(
+        "keeps-the-person-who-cancelled",
+        {Rule.PERSONS_DIFFER},
+        ("shared", "    call.changed_persons[reservation[index]] = true\n", ""),
+    ),
+    _mutant(
+        "returns-twice",
+        {Rule.OVERSOLD, Rule.TIME_DIFFERS},
+        ("shared", "'LIMIT', integer(already), integer(most)", "'LIMIT', '0', integer(most)"),
+    ),
+    _mutant("returns-at-once", {Rule.TIME_DIFFERS}, ("shared", "call.now + terms[T.return_min]", "call.now")),
+    _mutant(
+        "never-returns",
+        {Rule.COUNTS_DIFFER},
+        (
+            "shared",
+            "  set_timer(call, quota_id, quota, at, '+' .. integer(call.seq + 1)",
+            "  local _ = ('+' .. call.seq",
+        ),
+    ),
+    _mutant(
+        "reserves-again-on-a-replay",
+        {Rule.TIME_DIFFERS, Rule.ANSWER_CHANGED},
+        ("claim", "  local known = get_reservation(call, id)\n", "  local known\n"),
+    ),
+    _mutant(
+        "answers-a-replay-with-the-present",
+        {Rule.ANSWER_CHANGED},
+        ("claim", "known[R.held_seq], known, HELD)", "known[R.held_seq], known)"),
+    ),
+    _mutant(
+        "compares-no-fingerprint",
+        {Rule.ANSWER_DIFFERS},
+        ("claim", "if known and known[R.fingerprint] ~= fingerprint then", "if false then"),
+    ),
+    _mutant("ignores-closed", {Rule.TIME_DIFFERS}, ("claim", "if terms[T.closed] == 1 or", "if")),
+    _mutant(
+        "ignores-not-open", {Rule.TIME_DIFFERS}, ("claim", "if terms[T.opens_at] > call.now then", "if false then")
+    ),
+    _mutant("cancels-too-late", {Rule.TIME_DIFFERS}, ("cancel", "if last_moment > 0 and", "if false and")),
+    _mutant("sets-below-taken", {Rule.OVERSOLD}, ("set_quota", "if wanted[T.capacity] < taken then", "if false then")),
+    _mutant(
+        "journals-no-confirmation",
+        {Rule.REPLAY_DIFFERS},
+        ("confirm", "record(call, { 'c', id, quota_id, places, payment_reference })", "call.seq"),
+    ),
+    _mutant(
+        "skips-a-seq",
+        {Rule.JOURNAL_GAP},
+        ("shared", "  call.seq = call.seq + 1\n", "  call.seq = call.seq + 2\n"),
+        halts=True,
+    ),
+    _mutant(
+        "chains-to-nothing",
+        {Rule.JOURNAL_GAP},
+        ("shared", "    call.chain .. ':' .. call.epoch .. ':' ..", "    ':' .. call.epoch .. ':' .."),
+        halts=True,
+    ),
+    _mutant(
+        "loses-an-entry",
+        {Rule.JOURNAL_GAP},
+        (
+            "shared",
+            "  redis.call(\n    'XADD', call.key.journal,",
+            "  local _ = #call.events > 1 and redis.call(\n    'XADD', call.key.journal,",
+        ),
+        halts=True,
+    ),
+    _mutant(
+        "moves-the-mark-back",
+        {Rule.REPLAY_DIFFERS},
+        ("admit", "math.max(mark, math.min(mark + steps, last))", "math.min(steps, last)"),
+    ),
+    _mutant(
+        "draws-again",
+        {Rule.REPLAY_DIFFERS},
+        ("openings", "  if opening[O.drawn] == 1 then\n    return true", "  if false then\n    return true"),
+    ),
+    _mutant(
+        "answers-with-the-seq-before",
+        {Rule.ANSWER_DIFFERS},
+        ("claim", "  return { 'held', seq, HELD,", "  return { 'held', seq - 1, HELD,"),
+    ),
+    _mutant(
+        "refuses-for-the-past",
+        {Rule.ORDER_DIFFERS},
+        ("claim", "return { 'sold_out', call.seq, remaining", "return { 'sold_out', call.seq - 1, remaining"),
+    ),
+)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checker said of one library."""
+
+    name: str
+    expected: frozenset[Rule]  # none: it has no bug
+    found: tuple[Violation, ...]
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules that were broken, those that were expected first."""
+        found = {violation.rule for violation in self.found}
+        return sorted(found, key=lambda rule: (rule not in self.expected, rule))
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the bug was found, or nothing where there is none."""
+        return bool(self.expected.intersection(self.rules)) if self.expected else not self.found
+
+
+def mutated(mutant: Mutant, directory: Path = DIRECTORY) -> Library:
+    """The library with the mutant's bug.
+
+    Raises:
+        EditFailed: the source is not as the mutant expects it.
+    """
+    with tempfile.TemporaryDirectory(prefix="rv-mutant-") as made:
+        copy = Path(made)
+        shutil.copytree(directory, copy, dirs_exist_ok=True)
+        for edit in mutant.edits:
+            path = copy / f"{edit.file}.lua"
+            source = path.read_text()
+            if source.count(edit.old) != 1:
+                raise EditFailed(f"{mutant.name}: {edit.file}.lua has {source.count(edit.old)} times {edit.old!r}")
+            path.write_text(source.replace(edit.old, edit.new))
+        return read_library(copy)
+
+
+async def judge_mutant(stores: Stores, mutant: Mutant | None, seed: int = 0) -> Verdict:
+    """Play one trial with the mutant's library, or with the unchanged one."""
+    program = f"m-{secrets.token_hex(4)}"
+    if mutant is None:
+        found = await stores.judge(read_library(), program, seed=seed)
+        return Verdict(name=UNCHANGED, expected=frozenset(), found=found)
+    timeout_s = HALTED_S if mutant.halts else None
+    found = await stores.judge(mutated(mutant), program, seed=seed, recorded_timeout_s=timeout_s)
+    return Verdict(name=mutant.name, expected=mutant.rules, found=found)
+
+
+def show(verdicts: Sequence[Verdict]) -> int:
+    """Print the table; the exit code."""
+    width = max(len(verdict.name) for verdict in verdicts)
+    for verdict in verdicts:
+        said = ", ".join(verdict.rules) or "nothing"
+        print(f"{verdict.name:<{width}}  {said}" if verdict.is_right else f"{verdict.name:<{width}}  WRONG: {said}")
+    wrong = [verdict for verdict in verdicts if not verdict.is_right]
+    for verdict in wrong:
+        for violation in verdict.found[:5]:
+            print(f"  {verdict.name}: {violation}")
+    print(f"{len(verdicts) - len(wrong)} of {len(verdicts)} judged rightly")
+    return 1 if wrong else 0
+
+
+async def _judge_all(mutants: Sequence[Mutant]) -> list[Verdict]:
+    async with own_stores() as stores:
+        return await asyncio.gather(*(judge_mutant(stores, mutant) for mutant in (None, *mutants)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
+    names = parser.parse_args(arguments).names
+    if unknown := set(names) - {mutant.name for mutant in MUTANTS}:
+        parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
+    return show(asyncio.run(_judge_all([mutant for mutant in MUTANTS if not names or mutant.name in names])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

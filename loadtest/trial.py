@@ -1,0 +1,217 @@
+"""A short run of everything that a program's ledger can be asked, and what each caller was told."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from loadtest.callers import Callers
+from loadtest.program import open_terms
+from reservasi.errors import ReservasiError
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.model import (
+    Admit,
+    Command,
+    Join,
+    OpeningTerms,
+    QuotaTerms,
+    SetOpening,
+    SetQuota,
+    Sweep,
+)
+
+HOLD_MS = 250  # where holds expire
+RETURN_MS = 200  # where places come back late
+OPENS_IN_MS = 300
+LONG_AGO_MS = 1
+FAR_AHEAD_MS = 4_000_000_000_000
+CONFIRMS_MAX = 20  # tries to be quicker than HOLD_MS
+RANDOM_ROUNDS, AT_ONCE = 8, 6
+RANDOM_PEOPLE = range(900, 920)
+OPENING = "opening"
+WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed")  # quotas by what is special about them
+
+
+class Trial:
+    """One program under one library, and what its callers were told."""
+
+    def __init__(
+        self,
+        program: str,
+        seed: int,
+        callers: Callers,
+        group: GroupCommit,
+        clock: Callable[[], Awaitable[int]],
+    ) -> None:
+        self.program = program
+        self._chance = random.Random(seed)
+        self._callers = callers
+        self._group = group
+        self._clock = clock
+
+    def quota(self, window: str) -> str:
+        """The id of the quota that is special in that way."""
+        return f"{self.program}.kanim.baru.20301201.{8 + WINDOWS.index(window):02d}00.online"
+
+    async def play(self) -> None:
+        """Everything, in an order that does not depend on how fast the machine is."""
+        await self._set_up()
+        await self._busy()
+        await self._refused_by_terms()
+        await self._short()
+        await self._late()
+        await self._waiting_room()
+        await self._at_random()
+        await self._sweep()
+
+    # -- the scenes ----------------------------------------------------------------------------------------------
+
+    async def _set_up(self) -> None:
+        late = {"return_min_ms": RETURN_MS, "return_max_ms": RETURN_MS + 50}
+        await self._set("busy", open_terms(capacity=4))
+        await self._set("short", open_terms(capacity=CONFIRMS_MAX + 6, hold_ms=HOLD_MS))
+        await self._set("late", open_terms(capacity=2, **late))
+        await self._set("ahead", open_terms(capacity=2, opens_at_ms=FAR_AHEAD_MS))
+        await self._set("closed", open_terms(capacity=2, closed=True))
+        await self._set("fixed", open_terms(capacity=2, cancel_until_ms=LONG_AGO_MS))
+
+    async def _busy(self) -> None:
+        """More people than places; repeats, seconds, companions, and places that find somebody else."""
+        held = await asyncio.gather(*(self.claim(number, "busy") for number in range(1, 7)))
+        inside = [number for number, id_ in enumerate(held, 1) if id_]
+        outside = [number for number, id_ in enumerate(held, 1) if not id_]
+        ids = dict(enumerate(held, 1))
+        if len(inside) < 3:
+            return
+        await self.claim(90, "busy")
+        for number in inside[:2]:
+            await self.claim(number, "busy")  # again: the same answer
+            await self.claim(number, "fixed", key=f"{number}-busy")  # the same key for another quota
+            await self.claim(number, "fixed", key=f"{number}-second")
+        await self.claim(91, "fixed", companions=inside[-1:])
+        await self._callers.confirm(inside[0], ids)
+        await self._callers.confirm(inside[0], ids)
+        await self.claim(inside[0], "busy")
+        await self._callers.confirm(inside[1], ids)
+        await self._ask(SetQuota(quota=self.quota("busy"), capacity=1))
+        await self._callers.cancel(inside[1], ids)
+        await self.claim(inside[1], "busy")  # still the first answer, whatever became of it
+        await self.claim(inside[1], "fixed", key=f"{inside[1]}-again")
+        await self._callers.cancel(inside[2], ids)
+        for number in (*outside, 92):
+            await self.claim(number, "busy", key=f"{number}-later")
+        await self.claim(93, "busy")
+
+    async def _refused_by_terms(self) -> None:
+        for number, window in ((20, "ahead"), (21, "closed")):
+            await self.claim(number, window)
+        id_ = await self.claim(22, "fixed")
+        await self._callers.confirm(22, {22: id_})
+        await self._callers.cancel(22, {22: id_})
+
+    async def _short(self) -> None:
+        """Holds that are confirmed in time, and holds that are not."""
+        for number in range(40, 40 + CONFIRMS_MAX):
+            id_ = await self.claim(number, "short")
+            if await self._callers.confirm(number, {number: id_}) in (200, 202):
+                break
+        ids = {number: await self.claim(number, "short") for number in (60, 61, 62)}
+        await self._after(HOLD_MS)
+        await self._callers.confirm(60, ids)
+        await self._callers.cancel(61, ids)
+        await self._sweep()
+        await self.claim(62, "short")  # the first answer
+        await self.claim(62, "short", key="62-second")
+        await self._after(HOLD_MS)
+        await self._sweep()
+
+    async def _late(self) -> None:
+        """Places that come back after a while, and only once."""
+        ids = {number: await self.claim(number, "late") for number in (70, 71)}
+        await self._callers.cancel(70, ids)
+        await self.claim(72, "late")
+        await self._after(RETURN_MS + 50)
+        await asyncio.gather(self._sweep(), self._sweep())
+        await self._sweep()
+        await self.claim(72, "late", key="72-later")
+        await self.claim(73, "late")
+
+    async def _waiting_room(self) -> None:
+        """People join before and after the opening, and the mark goes as far as they are."""
+        opens_at_ms = await self._clock() + OPENS_IN_MS
+        terms = OpeningTerms(
+            opens_at_ms=opens_at_ms,
+            joins_from_ms=0,
+            ends_at_ms=FAR_AHEAD_MS,
+            waiting_room=True,
+            proof_of_work=False,
+            rate_per_min=60_000,
+            rate_max_per_min=60_000,
+            adaptive=False,
+            commitment="c" * 64,
+            sealed_seed="k1.sealed",
+        )
+        await self._ask(SetOpening(opening=OPENING, terms=terms))
+        await self._join(range(5))
+        await self._admit()
+        await self._after(OPENS_IN_MS)
+        await self._admit()
+        await self._join(range(5, 8))
+        await self._after(10)
+        await self._admit()
+        await self._join(range(8, 10))
+        await self._admit()
+        await self._ask(SetOpening(opening=OPENING, paused=True))
+        await self._admit()
+        await self._ask(SetOpening(opening=OPENING, paused=False))
+        await self._admit()
+
+    async def _at_random(self) -> None:
+        """What nobody thought of, the same for the same seed."""
+        ids: dict[int, str] = {}
+        for _ in range(RANDOM_ROUNDS):
+            numbers = self._chance.sample(RANDOM_PEOPLE, AT_ONCE)
+            await asyncio.gather(*(self._something(number, ids) for number in numbers))
+            await self._sweep()
+
+    async def _something(self, number: int, ids: dict[int, str]) -> None:
+        act = self._chance.choice(("claim", "claim", "pair", "repeat", "confirm", "confirm", "cancel"))
+        if act in ("confirm", "cancel"):
+            await (self._callers.confirm if act == "confirm" else self._callers.cancel)(number, ids)
+            return
+        window = self._chance.choice(WINDOWS[:3])
+        key = f"{number}-{window}" if act == "repeat" else f"{number}-{self._chance.getrandbits(32)}"
+        companions = (self._chance.choice(RANDOM_PEOPLE),) if act == "pair" else ()
+        id_ = await self.claim(number, window, key=key, companions=[each for each in companions if each != number])
+        if id_:
+            ids[number] = id_
+
+    async def claim(self, number: int, window: str, *, key: str = "", companions: Sequence[int] = ()) -> str:
+        """Claim for one or more people; the reservation id when they have places."""
+        return await self._callers.claim(number, self.quota(window), key or f"{number}-{window}", companions)
+
+    # -- what the service itself asks ----------------------------------------------------------------------------
+
+    async def _ask(self, command: Command) -> None:
+        """Carry it out; a refusal is judged by what it leaves, not by what it says."""
+        with contextlib.suppress(ReservasiError):
+            await self._group.submit(command)
+
+    async def _set(self, window: str, terms: QuotaTerms) -> None:
+        await self._ask(SetQuota(quota=self.quota(window), terms=terms))
+
+    async def _sweep(self) -> None:
+        await self._ask(Sweep(items_max=500))
+
+    async def _join(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            await self._ask(Join(opening=OPENING, ticket_id=f"ticket-{number}"))
+
+    async def _admit(self) -> None:
+        await self._ask(Admit(opening=OPENING, controller="trial", lease_ms=1000))
+
+    async def _after(self, wait_ms: int) -> None:
+        """Return when the ledger's clock is so much further than now."""
+        until_ms = await self._clock() + wait_ms
+        while await self._clock() <= until_ms:  # noqa: ASYNC110 - a server has no event to wait for
+            await asyncio.sleep(0.02)

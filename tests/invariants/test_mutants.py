@@ -1,0 +1,64 @@
+"""The checker finds every planted bug of the ledger's library, and none in the library as it is."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from loadtest.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
+from loadtest.rules import Rule
+from loadtest.trials import own_stores
+from reservasi.ledger.library import DIRECTORY, read_library
+
+pytestmark = pytest.mark.timeout(180)  # all are played together, in whichever test asks first
+UNCHANGED_SEEDS = (0, 1, 2)
+
+
+async def _judge_all() -> tuple[list[Verdict], list[Verdict]]:
+    async with own_stores() as stores:
+        unchanged = (judge_mutant(stores, None, seed) for seed in UNCHANGED_SEEDS)
+        mutants = (judge_mutant(stores, mutant) for mutant in MUTANTS)
+        found = await asyncio.gather(*unchanged, *mutants)
+    return found[: len(UNCHANGED_SEEDS)], found[len(UNCHANGED_SEEDS) :]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> tuple[list[Verdict], list[Verdict]]:
+    """Of the unchanged library and of every mutant; with `-s` the table is shown."""
+    unchanged, mutants = asyncio.run(_judge_all())
+    show([*unchanged, *mutants])
+    return unchanged, mutants
+
+
+def test_the_library_as_it_is_has_no_violation(verdicts: tuple[list[Verdict], list[Verdict]]) -> None:
+    unchanged, _ = verdicts
+    assert [verdict.found for verdict in unchanged] == [()] * len(UNCHANGED_SEEDS)
+
+
+@pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
+def test_a_bug_of_the_library_is_found(name: str, verdicts: tuple[list[Verdict], list[Verdict]]) -> None:
+    (verdict,) = (each for each in verdicts[1] if each.name == name)
+    assert verdict.expected.intersection(verdict.rules), f"found only {verdict.rules}"
+
+
+def test_each_mutant_is_a_library_of_its_own() -> None:
+    names = [mutated(mutant).name for mutant in MUTANTS]
+    assert len({*names, read_library().name}) == len(MUTANTS) + 1
+
+
+@pytest.mark.parametrize("old", ["no such text", "local function"])
+def test_an_edit_that_does_not_match_once_is_refused(old: str) -> None:
+    mutant = Mutant("stale", frozenset({Rule.OVERSOLD}), (Edit("claim", old, "x"),))
+    with pytest.raises(EditFailed, match=f"stale: claim.lua has .* times '{old}'"):
+        mutated(mutant)
+
+
+def test_a_mutant_leaves_the_library_alone() -> None:
+    def sources(of: Sequence[Path]) -> dict[str, str]:
+        return {path.name: path.read_text() for path in of}
+
+    before = sources([*DIRECTORY.iterdir()])
+    for mutant in MUTANTS:
+        mutated(mutant)
+    assert sources([*DIRECTORY.iterdir()]) == before
