@@ -6,6 +6,7 @@ shows that losses are seen. 1: something is wrong, and is named. 2: there is no 
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - {fault.name for fault in FAULTS}:
         print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
     chosen = [fault for fault in FAULTS if _is_wanted(fault, options)]
     runs = asyncio.run(_run_short(chosen, options) if options.short else _run_all(chosen, options))
     rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]

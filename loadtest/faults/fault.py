@@ -36,6 +36,7 @@ class Scene:
     capacity: int
     chance: random.Random
     shims: Shims
+    lost_until_ms: float = 0.0  # answers until then came from a ledger that is gone
     proxy: Proxy | None  # between fronts and ledger, when the fault asked for it
 
     @property
@@ -112,4 +113,5 @@ class Fault:
     control: bool = False  # it must lose something: it shows that losses are seen
     through_proxy: bool = False  # fronts and worker reach the ledger through a proxy
     surprises: bool = False  # people may be told, rightly, that their hold has ended
+    recorded_only: bool = False  # the ledger is gone: what was not recorded yet is not promised
     short: bool = False  # cheap enough for every change

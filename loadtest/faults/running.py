@@ -30,7 +30,7 @@ QUOTAS = 10
 THINK_S_MAX = 1.0
 HEAL_TIMEOUT_S = 30.0
 CROWD_TIMEOUT_S = 120.0
-HOLD_ENDED = 410
+HOLD_ENDED, NOT_FOUND = 410, 404
 SHOWN_MAX = 5  # violations that a run names
 # What was acknowledged and is not there, and what is there twice; whatever else the checker finds is wrong as well.
 LOST = frozenset(
@@ -144,10 +144,11 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     operations = sum(exchange.call != "availability" for exchange in history)
     run = Run(fault=fault.name, seed=seed, operations=operations, note=note)
     try:
-        (finding,) = await check(scene.service.redis_url, scene.service.postgres_dsn, history, [scene.program])
+        promised = [exchange for exchange in history if not _is_unpromised(exchange, scene)]
+        (finding,) = await check(scene.service.redis_url, scene.service.postgres_dsn, promised, [scene.program])
     except (Moving, ReservasiError, OSError) as error:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
-    return _counted(fault, run, finding, wrong)
+    return _counted(fault, run, finding, wrong, _unrecorded(history) if fault.recorded_only else frozenset())
 
 
 async def _heals(service: Service) -> bool:
@@ -164,18 +165,36 @@ def _unserved(fault: Fault, history: Sequence[Exchange], results: Mapping[Result
     """What people met that they must not meet."""
     wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
     met = {result: results.get(result, 0) for result in (Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING)}
-    if fault.surprises:
-        met[Result.SURPRISED] -= len({exchange.person for exchange in history if exchange.outcome == HOLD_ENDED})
+    ended = {HOLD_ENDED} if fault.surprises else {NOT_FOUND} if fault.recorded_only else set()
+    met[Result.SURPRISED] -= len({exchange.person for exchange in history if exchange.outcome in ended})
     return wrong + [f"{count} people {result}" for result, count in met.items() if count > 0 and not fault.control]
 
 
-def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str]) -> Run:
+def _is_unpromised(exchange: Exchange, scene: Scene) -> bool:
+    """Whether it says of a confirmation that it is on its way into the records, out of a ledger that is gone.
+
+    Whoever confirms again makes another change, and the checker would take the first answer for that one's.
+    """
+    return exchange.call == "confirm" and exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
+
+
+def _unrecorded(history: Sequence[Exchange]) -> frozenset[str]:
+    """The reservations of which nobody was ever told that they are recorded."""
+    given = {str(e.body.get("id")) for e in history if e.call == "claim" and e.outcome == 201}
+    return frozenset(given - {e.reservation_id for e in history if e.call == "confirm" and e.outcome == 200})
+
+
+def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unpromised: frozenset[str]) -> Run:
     """With what the checker found."""
-    lost = {violation.subject for violation in finding.violations if violation.rule in LOST}
-    oversold = {violation.subject for violation in finding.violations if violation.rule in OVERSOLD}
-    others = [violation for violation in finding.violations if violation.rule not in LOST | OVERSOLD]
+    gone = {v.subject for v in finding.violations if v.rule in LOST and v.subject in unpromised}
+    found = [violation for violation in finding.violations if violation.subject not in gone]
+    lost = {violation.subject for violation in found if violation.rule in LOST}
+    oversold = {violation.subject for violation in found if violation.rule in OVERSOLD}
+    others = [violation for violation in found if violation.rule not in LOST | OVERSOLD]
+    if fault.recorded_only:
+        run = msgspec.structs.replace(run, note=f"{run.note}; {len(gone)} holds gone that were not recorded yet")
     if not fault.control:
-        wrong += map(str, _some(finding.violations))
+        wrong += map(str, _some(found))
         if not others and (left := finding.capacity - finding.held - finding.confirmed):
             wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
     return msgspec.structs.replace(run, lost=len(lost), oversold=len(oversold), wrong=tuple(wrong))
@@ -192,7 +211,7 @@ async def _service(shims: Shims, proxy: Proxy | None, processes: int, log_copy: 
     redis_url = f"redis://127.0.0.1:{proxy.port}" if proxy else ""
     world = World(servers=shims.environment, redis_url=redis_url, told=str(told))
     if proxy:
-        proxy.open = lambda: asyncio.open_unix_connection(told.read_text().removeprefix("unix://"))
+        proxy.open = lambda: asyncio.open_unix_connection(told.read_text())
     running = running_service(
         processes=processes,
         log_copy=log_copy,

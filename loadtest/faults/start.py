@@ -34,8 +34,9 @@ def _enter(world: World) -> None:
         redis_url = world.redis_url
 
         def hand_out_elsewhere(settings: Settings) -> None:
-            Path(world.told).write_text(embedded_redis_url(settings.data_dir))
-            hand_out(settings.model_copy(update={"redis_url": redis_url}))
+            userinfo, _, socket = embedded_redis_url(settings.data_dir).removeprefix("unix://").rpartition("@")
+            Path(world.told).write_text(socket)
+            hand_out(settings.model_copy(update={"redis_url": redis_url.replace("//", f"//{userinfo}@")}))
 
         patch.object(up, "hand_out", hand_out_elsewhere).start()
 
