@@ -19,15 +19,15 @@ from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.acknowledging import Acks, acks_wanted
-from reservasi.ledger.connection import LedgerConnection, Server, open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.ledger.primaries import SCHEME, Primaries
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.recorder import Recorder
+from reservasi.ledger.servers import Servers
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, own_ledger
 from reservasi.reservations import Reservations
@@ -42,7 +42,6 @@ log = structlog.get_logger()
 
 IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
 RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
-CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
 
 
 def redis_url(settings: Settings) -> str:
@@ -58,19 +57,26 @@ def postgres_dsn(settings: Settings) -> str:
 class Ledgers:
     """Makes the objects that speak to one program's ledger."""
 
-    def __init__(self, settings: Settings, client: redis_asyncio.Redis, server: Server | None = None) -> None:
+    def __init__(self, settings: Settings, servers: Servers) -> None:
         self._settings = settings
-        self._client = client
-        self._server = server or redis_url(settings)
+        self._servers = servers
         self._library = read_library()
 
     def connection(self, program: str, acks: Acks | None = None) -> LedgerConnection:
         """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
-        return LedgerConnection(self._server, program, self._library, acks)
+        return LedgerConnection(self._servers.of(program), program, self._library, acks)
 
     def journal(self, program: str) -> Journal:
         """A reader of the program's journal."""
-        return Journal(self._client, program)
+        return Journal(self._servers.client_of(program), program)
+
+    def openings(self, program: str) -> OpeningWatch:
+        """A look at the program's openings."""
+        return OpeningWatch(self._servers.client_of(program), program)
+
+    def recorded(self) -> RecordedPositions:
+        """Recorded positions, following no program yet."""
+        return RecordedPositions(self._servers.client, self._servers.client_of)
 
     def group(self, program: str) -> GroupCommit:
         """A group commit, not started yet."""
@@ -116,20 +122,17 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
         RecordsUnavailable: it did not answer within `wait_s`.
     """
     async with AsyncExitStack() as stack:
-        server = _server(settings)
-        if isinstance(server, Primaries):
-            server.start()
-            stack.push_async_callback(server.close)
-        client = _open_client(server)
-        stack.push_async_callback(client.aclose)
+        servers = _open_servers(settings)
+        stack.push_async_callback(servers.close)
+        servers.start()
         records = await _open_records(settings, wait_s)
         stack.push_async_callback(records.close)
         sealing = await _open_sealing(settings, records)
         yield Operations(
             settings=settings,
-            client=client,
+            client=servers.client,
             records=records,
-            ledgers=Ledgers(settings, client, server),
+            ledgers=Ledgers(settings, servers),
             sealing=sealing,
         )
 
@@ -142,7 +145,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         ledgers = operations.ledgers
         availability = operations.open_view()
         stack.push_async_callback(availability.close)
-        recorded = RecordedPositions(operations.client)
+        recorded = ledgers.recorded()
         stack.push_async_callback(recorded.close)
         reservations = Reservations(
             operations.sealing, availability, recorded, confirm_wait_ms=settings.confirm_wait_ms
@@ -158,7 +161,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
             waiting_room.serve(program, group)
             availability.follow(program)
             recorded.follow(program)
-            reporter = DelayReporter(program, group, OpeningWatch(operations.client, program), availability)
+            reporter = DelayReporter(program, group, ledgers.openings(program), availability)
             reporters.append(asyncio.create_task(reporter.run()))
 
         reporters: list[asyncio.Task[None]] = []
@@ -221,7 +224,7 @@ def _worker_roles(
     admission = AdmissionController(
         program,
         group,
-        OpeningWatch(operations.client, program),
+        operations.ledgers.openings(program),
         operations.open_view,
         delay_target_ms=settings.queue_delay_target_ms,
     )
@@ -280,18 +283,9 @@ async def _open_sealing(settings: Settings, records: Records) -> Sealing:
     return sealing
 
 
-def _server(settings: Settings) -> Server:
-    """Where the ledger is, or who says so."""
-    url = redis_url(settings)
+def _open_servers(settings: Settings) -> Servers:
     try:
-        return Primaries(url) if url.startswith(SCHEME) else url
-    except ValueError as error:
-        raise ConfigurationError(f"redis_url cannot be used: {error}") from error
-
-
-def _open_client(server: Server) -> redis_asyncio.Redis:
-    try:
-        return open_client(server, connections_max=CLIENT_CONNECTIONS_MAX)
+        return Servers(redis_url(settings))
     except ValueError as error:
         raise ConfigurationError(f"redis_url cannot be used: {error}") from error
 

@@ -50,8 +50,8 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         "",
-        description="an existing Redis or Valkey, or its sentinels: `sentinel://host:26379,host:26379/<name of the "
-        "primary>`; empty: the embedded one under `data_dir`",
+        description="an existing Redis or Valkey; its sentinels: `sentinel://host:26379,host:26379/<name of the "
+        "primary>`; servers of a cluster: `cluster://host:6379,host:6379`; empty: the embedded one under `data_dir`",
     )
     replicas_min_ack: int = Field(
         0, ge=0, le=20, description="replicas that must have an accepted change before it is promised; 0: none"

@@ -14,11 +14,20 @@ import redis.asyncio as redis_asyncio
 import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.acknowledging import Acks
+from reservasi.ledger.cluster import Route, RoutedConnection
 from reservasi.ledger.library import Library
 from reservasi.ledger.primaries import SCHEME, Primaries, PrimaryConnection
 from reservasi.model import Position
@@ -32,8 +41,9 @@ log = structlog.get_logger()
 BROKEN = (*LOST, AttributeError, TypeError)
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
-# A replica, a full disk, too few replicas, a cluster that lost a primary: it may be over in a moment.
-REFUSES_WRITES = ("READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+# A replica, a full disk, too few replicas, a lost primary of a cluster, a slot on its way: it may be over in a moment.
+REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
+REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = wire.pack([[]])
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
@@ -55,7 +65,7 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     loading: bool = False  # it is being filled from the records, or that was interrupted
 
 
-Server: TypeAlias = str | Primaries  # an address, or whoever knows the one of the moment
+Server: TypeAlias = str | Primaries | Route  # an address, or whoever knows the one of the moment
 
 
 def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.Redis:
@@ -81,7 +91,7 @@ def _open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **optio
     primaries = Primaries(server) if isinstance(server, str) else server
     parsed = primaries.parsed
     return kind(
-        connection_class=PrimaryConnection,
+        connection_class=RoutedConnection if isinstance(primaries, Route) else PrimaryConnection,
         primaries=primaries,
         username=parsed.username,
         password=parsed.password,
@@ -255,9 +265,11 @@ def _is_fenced(reply: bytes | ReservasiError) -> bool:
 def _refusal(program: str, error: ResponseError) -> ReservasiError:
     """What a server's error means: full, not to be written to now, or a bug of ours."""
     message = str(error)
+    if isinstance(error, NoPermissionError) and "'function|load'" in message:  # a front's user: it waits for the worker
+        return LedgerFenced(f"the worker has not loaded the functions of the ledger of {program} yet")
     if isinstance(error, OutOfMemoryError) or message.startswith("OOM"):
         return Overloaded(f"the memory of the ledger of {program} is full")
-    if isinstance(error, ReadOnlyError) or message.startswith(REFUSES_WRITES):
+    if isinstance(error, REFUSES_NOW) or message.startswith(REFUSES_WRITES):
         return LedgerFenced(f"the server of the ledger of {program} takes no writes: {message}")
     return LedgerFault(f"{program}: {message}")
 

@@ -98,13 +98,21 @@ class Journal:
         """Every reservation id that the ledger remembers now, live or not, possibly more than once.
 
         Raises:
-            LedgerUnreachable: the server does not answer.
+            LedgerUnreachable: the server does not answer, or another one does than at first: each has its own order, so
+                that ids could be missed.
         """
         cursor = 0
         key = keys.reservations(self._program)
+        first: str | None = None
         while True:
             async with self._reaching():
-                cursor, page = await self._client.hscan(key, cursor, count=IDS_PAGE)
+                pipeline = self._client.pipeline(transaction=False)
+                pipeline.hscan(key, cursor, count=IDS_PAGE)
+                pipeline.info("server")
+                (cursor, page), server = await pipeline.execute()
+            first = first or server["run_id"]
+            if server["run_id"] != first:
+                raise LedgerUnreachable(f"the ledger of {self._program} moved while its reservations were read")
             for reservation_id in page:
                 yield text(reservation_id)
             if cursor == 0:

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -183,10 +183,19 @@ async def _close(clients: Iterable[redis_asyncio.Redis]) -> None:
             await client.aclose()
 
 
+class Guide(Protocol):
+    """Whoever knows the server of the moment."""
+
+    generation: int  # grows when it becomes another one
+
+    async def find(self) -> Address:
+        """The server's address."""
+
+
 class PrimaryConnection(redis_asyncio.Connection):
     """A connection that asks for the primary before it connects, and gives up once there is another one."""
 
-    def __init__(self, *, primaries: Primaries, **options: Any) -> None:
+    def __init__(self, *, primaries: Guide, **options: Any) -> None:
         super().__init__(**options)
         self._primaries = primaries
         self._generation = -1

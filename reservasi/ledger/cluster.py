@@ -1,0 +1,271 @@
+"""Which primary of a Redis or Valkey Cluster has a program's ledger, and connections that follow it when it moves.
+
+A cluster's address is written `cluster://host:port,host:port`, with `user:password@` before the hosts; any few of its
+servers will do. A program lies under one hash tag and so in one of the cluster's slots, whose number we compute: no
+command costs a look-up. Who serves the slot is asked of all known servers when a connection is made, and the claim of
+the highest configuration epoch is believed, which is the cluster's own rule. A server that answers MOVED, CLUSTERDOWN
+or READONLY is left; its caller sees a lost connection and repeats.
+
+While a slot migrates key by key, functions answer TRYAGAIN until all of it has arrived; commands of one key follow ASK.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as LostConnection
+
+from reservasi.ledger import keys
+from reservasi.ledger.primaries import UNREACHED, Address, PrimaryConnection
+
+SCHEME = "cluster://"
+PORT = 6379
+SLOTS = 16_384
+ASK_TIMEOUT_S = 0.5  # of one server
+FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
+UNUSABLE = ("fail", "noaddr", "handshake")  # flags of a server that cannot be asked; "fail?" is one server's guess
+LEAVE = (MovedError, ClusterDownError, ReadOnlyError)
+
+
+class ClusterUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a `cluster://` address."""
+
+    servers: tuple[Address, ...]
+    username: str | None = None
+    password: str | None = None
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """What one server says of a range of slots."""
+
+    config_epoch: int  # grows with each failover and each slot that moves
+    first: int
+    last: int
+    address: Address
+
+
+def parse_cluster_url(url: str) -> ClusterUrl:
+    """Take a `cluster://` address apart.
+
+    Raises:
+        ValueError: it cannot be used; the message says why and never repeats a password.
+    """
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("nothing may follow the servers: cluster://host:port,host:port")
+    return ClusterUrl(
+        servers=tuple(_address(host) for host in hosts.split(",")),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+    )
+
+
+def _address(text: str) -> Address:
+    parts = urlsplit(f"//{text.strip()}")
+    if not parts.hostname or parts.path:
+        raise ValueError("a cluster needs hosts: cluster://host:port,host:port")
+    return parts.hostname, parts.port or PORT
+
+
+def slot_of(program: str) -> int:
+    """The slot that all keys of a program lie in."""
+    return int(key_slot(keys.meta(program).encode()))
+
+
+class Cluster:
+    """The cluster's servers, and who serves which slot; belongs to one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self.parsed = parse_cluster_url(url)
+        self._servers: set[Address] = set(self.parsed.servers)
+        self._clients: dict[Address, redis_asyncio.Redis] = {}
+        self._claims: list[Claimed] = []  # the most trusted first
+        self._asked_s = float("-inf")
+        self._turn = asyncio.Lock()
+
+    def route(self, program: str) -> "Route":
+        """The way to a program's ledger."""
+        return Route(self, slot_of(program))
+
+    async def close(self) -> None:
+        """Close the connections that ask."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            with suppress(*UNREACHED):
+                await client.aclose()
+
+    async def primaries(self) -> list[Address]:
+        """Every primary that serves a slot now."""
+        await self._refresh()
+        return sorted({claim.address for claim in self._claims})
+
+    async def find(self, slot: int) -> Address:
+        """Who serves a slot; the last one known where no server answers.
+
+        Raises:
+            redis.ConnectionError: none was ever known.
+        """
+        await self._refresh()
+        for claim in self._claims:
+            if claim.first <= slot <= claim.last:
+                return claim.address
+        raise LostConnection(f"no server of the cluster serves slot {slot}")
+
+    async def _refresh(self) -> None:
+        async with self._turn:
+            if asyncio.get_running_loop().time() - self._asked_s < FRESH_S:
+                return
+            asked = sorted(self._servers)
+            said = await asyncio.gather(*(self._told(address) for address in asked))
+            self._asked_s = asyncio.get_running_loop().time()
+            claims = [claim for told in said for claim in told[0]]
+            if claims:
+                self._claims = sorted(claims, key=lambda claim: -claim.config_epoch)
+                self._servers = {*self.parsed.servers, *(address for told in said for address in told[1])}
+
+    async def _told(self, address: Address) -> tuple[list[Claimed], list[Address]]:
+        """What one server says: the slots' primaries, and all servers."""
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                client: Any = self._client(address)
+                text = await client.execute_command("CLUSTER NODES")
+        except UNREACHED:
+            return [], []
+        return read_nodes(text, address)
+
+    def _client(self, address: Address) -> redis_asyncio.Redis:
+        if address not in self._clients:
+            client = self._clients[address] = redis_asyncio.Redis(
+                host=address[0],
+                port=address[1],
+                username=self.parsed.username,
+                password=self.parsed.password,
+                retry=Retry(NoBackoff(), 0),
+                socket_connect_timeout=ASK_TIMEOUT_S,
+                max_connections=2,
+            )
+            client.response_callbacks.pop("CLUSTER NODES", None)  # we read the lines ourselves
+        return self._clients[address]
+
+
+def read_nodes(said: bytes | str, asked: Address) -> tuple[list[Claimed], list[Address]]:
+    """The slots' primaries and all servers, out of what `CLUSTER NODES` answers.
+
+    A line: `<id> <ip:port@cport[,hostname]> <flags> <primary> <ping> <pong> <config epoch> <link> <slot>...`.
+    """
+    claims: list[Claimed] = []
+    servers: list[Address] = []
+    text = said.decode() if isinstance(said, bytes) else said
+    for line in text.splitlines():
+        fields = line.split()
+        flags = fields[2].split(",") if len(fields) >= 8 else UNUSABLE
+        if any(flag in UNUSABLE for flag in flags):
+            continue
+        host, _, port = fields[1].partition("@")[0].rpartition(":")
+        address = (host or asked[0], int(port) or asked[1])
+        servers.append(address)
+        if "master" in flags:
+            claims += [Claimed(int(fields[6]), first, last, address) for first, last in _ranges(fields[8:])]
+    return claims, servers
+
+
+def _ranges(fields: Iterable[str]) -> Iterable[tuple[int, int]]:
+    for field in fields:
+        if not field.startswith("["):  # a slot on its way: it still counts at its owner
+            first, _, last = field.partition("-")
+            yield int(first), int(last or first)
+
+
+class Route:
+    """The way to the primary of one slot, in the form that `PrimaryConnection` asks for one."""
+
+    def __init__(self, cluster: Cluster, slot: int) -> None:
+        self.parsed = cluster.parsed
+        self.generation = 0  # grows when another server is found to serve the slot
+        self._cluster = cluster
+        self._slot = slot
+        self._address: Address | None = None
+        self._detour: Address | None = None
+
+    async def find(self) -> Address:
+        """Who serves the slot now.
+
+        Raises:
+            redis.ConnectionError: no server was ever reached.
+        """
+        address = await self._cluster.find(self._slot)
+        if address != self._address:
+            self._address = address
+            self.generation += 1
+        return address
+
+    def ask_next(self, address: Address) -> None:
+        """Let the next command go to a server that has its key already, although it does not serve the slot yet."""
+        self._detour = address
+
+    def take_detour(self) -> Address | None:
+        """Where the next command goes, if elsewhere than to who serves the slot."""
+        detour, self._detour = self._detour, None
+        return detour
+
+
+class RoutedConnection(PrimaryConnection):
+    """A connection to whoever serves a slot; left as soon as that server says that it does not."""
+
+    def __init__(self, *, primaries: Route, **options: Any) -> None:
+        super().__init__(primaries=primaries, **options)
+        self._route = primaries
+        self._asking = False
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect to who serves the slot now, or for one command to who is to serve it."""
+        detour = None if self.is_connected and not self._is_old else self._route.take_detour()
+        if detour is None:
+            await super().connect_check_health(check_health, retry_socket_connect)
+            return
+        await self.disconnect(nowait=True)
+        self.host, self.port = detour
+        self._generation = self._route.generation
+        await redis_asyncio.Connection.connect_check_health(self, check_health, retry_socket_connect)
+        self._asking = True
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        """Disconnect; a detour ends with it."""
+        self._asking = False
+        await super().disconnect(*args, **options)
+
+    async def send_command(self, *args: Any, **options: Any) -> None:
+        """Send one command, behind ASKING on a detour."""
+        if self._asking:
+            await super().send_command("ASKING", **options)
+            await super().read_response()
+        await super().send_command(*args, **options)
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read a reply; one that sends us elsewhere is a lost connection."""
+        try:
+            reply = await super().read_response(*args, **options)
+        except ResponseError as error:
+            await self._leave(error)
+            raise
+        if self._asking:
+            self._generation = -1  # for one command only
+        return reply
+
+    async def _leave(self, error: ResponseError) -> None:
+        if not isinstance(error, (AskError, *LEAVE)):
+            return
+        if isinstance(error, AskError) and not isinstance(error, MovedError):
+            self._route.ask_next((error.host or self.host, error.port))
+        await self.disconnect(nowait=True)
+        raise LostConnection(f"the slot is served elsewhere: {type(error).__name__}") from error
