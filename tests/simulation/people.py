@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from loadtest.history import NO_ANSWER, Exchange
 from loadtest.rules import Rule, Violation
 from reservasi.errors import Unavailable
-from reservasi.model import Outcome, State
+from reservasi.model import Answer, Outcome, State
 from reservasi.reservations import Applicant, ClaimRequest, Contact
 from reservasi.waiting_room.tickets import Ticket
 from tests.simulation.processes import PROGRAM, Deployment, Front
@@ -163,9 +163,10 @@ class Visitor:
             id_, answer = await front.reservations.claim(request)
             status = CLAIM_STATUS.get(answer.outcome, 409)
             if status != 201:
-                return status, {"type": answer.outcome.value}
+                return status, {"type": _kind(answer), **_place(answer)}
             token = front.reservations.manage_token(id_)
-            return 201, {"id": id_, "quota": quota, "places": len(applicants), "manage_token": token}
+            told = {"id": id_, "quota": quota, "places": len(applicants), "manage_token": token}
+            return 201, {**told, **_place(answer)}
 
         person = self.number * 10 + self._life
         return work, {"call": "claim", "person": person, "key": key, "quota": quota, "places": len(applicants)}
@@ -173,14 +174,15 @@ class Visitor:
     async def _confirm(self, id_: str) -> Told:
         async def work(front: Front) -> Told:
             confirmation = await front.reservations.confirm(id_, "")
-            outcome = confirmation.answer.outcome
+            answer = confirmation.answer
+            outcome = answer.outcome
             if outcome not in (Outcome.CONFIRMED, Outcome.EXISTS):
-                return CONFIRM_STATUS.get(outcome, 409), {"type": outcome.value}
+                return CONFIRM_STATUS.get(outcome, 409), {"type": _kind(answer), **_place(answer)}
             if not confirmation.recorded:
-                return 202, {"id": id_}
+                return 202, {"id": id_, **_place(answer)}
             code = front.reservations.booking_code(id_)
             self._check_recorded(id_, code)
-            return 200, {"id": id_, "booking_code": code}
+            return 200, {"id": id_, "booking_code": code, **_place(answer)}
 
         about = self._about("confirm", id_)
         told = await self._until_definite(work, about)
@@ -203,8 +205,8 @@ class Visitor:
             answer = await front.reservations.cancel(id_)
             ended = answer.outcome in (Outcome.RELEASED, Outcome.CANCELLED)
             if ended or (answer.outcome is Outcome.EXISTS and answer.state in (State.RELEASED, State.CANCELLED)):
-                return 200, {"id": id_}
-            return 404 if answer.outcome is Outcome.NOT_FOUND else 409, {"type": answer.outcome.value}
+                return 200, {"id": id_, **_place(answer)}
+            return 404 if answer.outcome is Outcome.NOT_FOUND else 409, {"type": _kind(answer), **_place(answer)}
 
         return await self._until_definite(work, self._about("cancel", id_))
 
@@ -230,6 +232,8 @@ class Visitor:
             sent_ms=sent_ms,
             answered_ms=clock() * 1000,
             outcome=status,
+            epoch=body.get("epoch", 0),
+            seq=body.get("seq", 0),
             body=body,
             **about,
         )
@@ -274,6 +278,18 @@ class Visitor:
 
     async def _pause(self, most_s: float) -> None:
         await asyncio.sleep(self._chance.uniform(0.0, most_s))
+
+
+def _kind(answer: Answer) -> str:
+    """A refusal's problem type."""
+    if answer.outcome is Outcome.EXISTS_WITH_DIFFERENT_CONTENT:
+        return "idempotency-key-reused"
+    return answer.outcome.value.replace("_", "-")
+
+
+def _place(answer: Answer) -> dict[str, int]:
+    """What HTTP does not say and the rules judge by: where in the program's history an answer lies."""
+    return {"epoch": answer.epoch, "seq": answer.seq}
 
 
 def _applicant(number: int) -> Applicant:
