@@ -76,6 +76,11 @@ class Bracketed:
         return (self.before.claims_per_s + self.after.claims_per_s) / 2
 
     @property
+    def reference_us(self) -> float:
+        """The bare handler's processor time an answer around the measurement."""
+        return (self.before.busy_us["front"] + self.after.busy_us["front"]) / 2
+
+    @property
     def drift(self) -> float:
         """How far the bare handler moved meanwhile, as a share."""
         return abs(self.after.claims_per_s - self.before.claims_per_s) / self.reference

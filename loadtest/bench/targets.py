@@ -26,7 +26,7 @@ CPU = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, our
 
 def figures(claims: Sequence[Round], reads: Mapping[str, Sequence[Round]]) -> list[Figure]:
     """The figures of what was measured; what the kernel's clock could not resolve is left out."""
-    return [*_rates(claims), *_processor(claims), *_reads(reads)]
+    return [*_rates(claims), *_processor(claims), *_reads(reads), *_joins(reads.get(JOINS, ()))]
 
 
 def as_row(figure: Figure) -> dict[str, Any]:
@@ -102,4 +102,23 @@ def _reads(reads: Mapping[str, Sequence[Round]]) -> list[Figure]:
             target=JOINS_OF_BARE if name == JOINS else READS_OF_BARE,
         )
         for name, rounds in reads.items()
+    ]
+
+
+def _joins(rounds: Sequence[Round]) -> list[Figure]:
+    """The same ratio from the front's processor time, which a busy machine disturbs less."""
+    shares = [
+        bracket.reference_us / bracket.measured.busy_us["front"]
+        for bracket in (done.compared[JOINS] for done in firm(rounds, JOINS))
+        if bracket.reference_us and bracket.measured.busy_us["front"]
+    ]
+    if not shares:
+        return []
+    return [
+        Figure(
+            name=f"{JOINS}/bare by cpu",
+            title="the front's processor time for an answer of the bare handler, as a share of that for a join",
+            value=statistics.median(shares),
+            target=JOINS_OF_BARE,
+        )
     ]

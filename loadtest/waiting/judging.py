@@ -88,7 +88,7 @@ def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed
             cwd=directory,
         )
     if not done.stdout:
-        return {"ok": False, "findings": [done.stderr], "tickets": []}
+        return {"ok": False, "findings": [done.stderr[-NAMED_MAX:]], "tickets": 0}
     said: dict[str, Any] = json.loads(done.stdout)
     return {"ok": said["ok"] and done.returncode == 0, "findings": said["findings"], "tickets": len(said["tickets"])}
 
@@ -107,6 +107,7 @@ def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
         _said("a join, ms", quantiles([join.answered_ms - join.sent_ms for join in crowd.joins])),
         _said("from the opening to a definite answer, ms", quantiles(since_opening_ms(crowd))),
         _said("from being admitted to it, ms", quantiles(_since_admitted_ms(visitors))),
+        _said("from the last place to everybody knowing, ms", _until_all_know(visitors)),
         _said("the queue was asked for", ", ".join(f"{n} x {what}" for what, n in crowd.board.polls.items())),
         _held(
             "everybody knows",
@@ -161,6 +162,13 @@ def since_opening_ms(crowd: Crowd) -> list[float]:
 
 def _since_admitted_ms(visitors: Sequence[Visitor]) -> list[float]:
     return [visitor.answered_ms - visitor.admitted_ms for visitor in visitors if visitor.admitted_ms]
+
+
+def _until_all_know(visitors: Sequence[Visitor]) -> str:
+    """How long after the last place was given the last one of those who had waited read that nothing is left."""
+    last_ms = max((v.answered_ms for v in visitors if v.outcome == PLACED), default=0.0)
+    told = [v.answered_ms for v in visitors if v.outcome == SOLD_OUT and not v.late]
+    return f"{max(told) - last_ms:,.0f}" if told and last_ms else "nobody was left"
 
 
 def quantiles(took: Sequence[float]) -> str:
