@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from loadtest.rules import Rule
+from reservasi.ledger.library import Library
 from tests.simulation import planted
 from tests.simulation.run import Result, simulate
 from tests.simulation.server import Server, edited, simulated_library
@@ -84,19 +85,20 @@ def test_a_seed_is_the_same_run_in_another_process(server: Server) -> None:
     ],
 )
 def test_a_planted_bug_is_found(bug: Bug, rule: Rule, server: Server) -> None:
-    library = simulated_library()
     with bug():
-        found = any(
-            violation.rule is rule
-            for seed in range(PLANTED_SEEDS_MAX)
-            for violation in simulate(seed, server, library).violations
-        )
-    assert found
+        assert is_found(rule, server, simulated_library())
 
 
 def test_a_planted_oversell_is_found(server: Server) -> None:
-    result = simulate(0, server, simulated_library(planted.OVERSELL))
-    assert Rule.OVERSOLD in {violation.rule for violation in result.violations}
+    assert is_found(Rule.OVERSOLD, server, simulated_library(planted.OVERSELL))
+
+
+def is_found(rule: Rule, server: Server, library: Library) -> bool:
+    return any(
+        violation.rule is rule
+        for seed in range(PLANTED_SEEDS_MAX)
+        for violation in simulate(seed, server, library).violations
+    )
 
 
 def test_an_edit_fits_exactly_once() -> None:
