@@ -19,6 +19,7 @@ from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
 from reservasi.waiting_room.room import WaitingRoom
 from tests.ledgers import TOMBSTONE_MS
+from tests.simulation.clients import Client, open_connection
 from tests.simulation.loop import Host
 from tests.simulation.network import Network
 from tests.simulation.records import Database, SimulatedRecords
@@ -68,7 +69,7 @@ class Deployment:
     def group(self, host: Host) -> GroupCommit:
         """A group commit as a process makes one."""
         return GroupCommit(
-            self.network.connection(host, PROGRAM, self.library),
+            open_connection(self.network, host, PROGRAM, self.library),
             batch_items_max=self.batch_items_max,
             queue_items_max=200,
             command_timeout_ms=COMMAND_TIMEOUT_MS,
@@ -78,9 +79,9 @@ class Deployment:
 
     def view(self, host: Host) -> Availability:
         """A view of the program."""
-        client = self.network.client(host)
+        client = Client(self.network, host)
         return Availability(
-            lambda program: self.network.connection(host, program, self.library),
+            lambda program: open_connection(self.network, host, program, self.library),
             lambda program: Journal(client, program),
             block_ms=self.block_ms,
             stale_ms=STALE_MS,
@@ -111,7 +112,7 @@ class Front:
         deployment, host = self._deployment, self.host
         self.group = deployment.group(host)
         self.availability = deployment.view(host)
-        recorded = RecordedPositions(deployment.network.client(host))
+        recorded = RecordedPositions(Client(deployment.network, host))
         self.reservations = Reservations(
             deployment.sealing, self.availability, recorded, confirm_wait_ms=CONFIRM_WAIT_MS
         )
@@ -134,13 +135,13 @@ class Worker:
     async def start(self) -> None:
         """Begin all roles, as `bootstrap.open_worker` does; owning is asked for by `own`, since looking is dear."""
         deployment, host = self._deployment, self.host
-        client = deployment.network.client(host)
+        client = Client(deployment.network, host)
         self._journal = Journal(client, PROGRAM)
         self._records = cast(
             Records,
             SimulatedRecords(deployment.database, host, deployment.network.trace, deployment.chance, deployment.faults),
         )
-        self._connection = deployment.network.connection(host, PROGRAM, deployment.library)
+        self._connection = open_connection(deployment.network, host, PROGRAM, deployment.library)
         recorder = Recorder(
             PROGRAM,
             self._records,

@@ -1,41 +1,23 @@
-"""One run: a few people, quotas and perhaps an opening, faults by seed, then calm, and the judgement."""
+"""One run: play a seed, judge what came of it."""
 
-import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
 from collections.abc import Iterator
 from unittest import mock
 
 import msgspec
 import structlog
 
-from loadtest.checker import judge
-from loadtest.evidence import LedgerEvidence, read_ledger
-from loadtest.rules import Rule, Violation
-from reservasi.ledger import group_commit, keys
+from loadtest.rules import Violation
+from reservasi.ledger import group_commit
 from reservasi.ledger.library import Library
-from reservasi.model import Outcome, SetOpening, SetQuota
-from reservasi.recovery import Ownership
-from reservasi.waiting_room import draw
-from tests.ledgers import opening_terms, terms
-from tests.simulation.loop import Host, VirtualLoop, run, virtual_time
-from tests.simulation.network import Network, Weather
-from tests.simulation.people import Crowd
-from tests.simulation.processes import PROGRAM, Deployment, SeededSealing
+from tests.simulation.loop import run, virtual_time
 from tests.simulation.server import Server
 from tests.simulation.trace import Trace
+from tests.simulation.world import EPOCH_MS, Simulation, sealing
 
-EPOCH_MS = 1_800_000_000_000
-HOUR_MS = 3_600_000
-OPENING = f"{PROGRAM}-1"
-PEOPLE_TIMEOUT_S = 240.0
-RECORDED_TIMEOUT_S = 60.0
 REAP_INTERVAL_S = 0.25  # a group commit looks for late commands less often: looking is a third of a run
-SETTLE_S = 1.2  # in which views hear the last change, and the sweeper looks at all
-
-_sealing = SeededSealing()
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,246 +34,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return f"seed {self.seed}, trace {self.digest}: {len(self.violations)} violations{found}"
 
 
-class Simulation:
-    """One seed's deployment, people and faults."""
-
-    def __init__(self, seed: int, server: Server, library: Library, trace: Trace) -> None:
-        self._seed = seed
-        self._server = server
-        self._trace = trace
-        self._shift_ms = 0
-        self.loop = VirtualLoop(seed)
-        self.counts: Counter[str] = Counter()
-        chance = self._chance_of("world")
-        self._chance = chance
-        self._weather = Weather.drawn(self._chance_of("weather"))
-        network = Network(server, Weather(latency_s=self._weather.latency_s, weights={}), trace, self._chance_of("net"))
-        self._deployment = Deployment(
-            network, library, _sealing, self._chance_of("processes"), batch_items_max=chance.choice((3, 256))
-        )
-        self._quotas = [f"{PROGRAM}.o.s.20261201.{8 + at:02d}00.online" for at in range(chance.randint(1, 3))]
-        has_room = chance.random() < 0.3
-        self._opens_at_ms = EPOCH_MS + chance.choice((1500, 3000)) if has_room or chance.random() < 0.2 else 0
-        self._crowd = Crowd(self._deployment, self._chance_of("people"), self._quotas, OPENING if has_room else "")
-        self._calm = asyncio.Event()
-        server.begin(PROGRAM, library, self.ledger_ms)
-
-    def _chance_of(self, what: str) -> random.Random:
-        return random.Random(f"{what} {self._seed}")
-
-    def ledger_ms(self) -> int:
-        """The ledger's clock, which may be moved."""
-        return EPOCH_MS + self._shift_ms + int(self.loop.now_s * 1000)
-
-    async def play(self) -> None:
-        """From an empty ledger to a quiet one."""
-        deployment, chance, crowd = self._deployment, self._chance, self._crowd
-        await deployment.start_worker()
-        await self._own()
-        await deployment.start_front()
-        await self._set_up()
-        for _ in range(chance.randint(0, 2)):
-            await deployment.start_front()
-        if chance.random() < 0.3:
-            await deployment.start_worker()
-        stormy = chance.random() < 0.8
-        if stormy:
-            deployment.network.weather = self._weather
-            crowd.loss, deployment.faults[0] = chance.choice((0.0, 0.05, 0.2)), chance.choice((0.0, 0.03, 0.2))
-        faults = [asyncio.create_task(self._staff())] + ([asyncio.create_task(self._break())] if stormy else [])
-        people = [asyncio.create_task(visitor.live()) for visitor in crowd.people()]
-        _, pending = await asyncio.wait(people, timeout=chance.uniform(6.0, 12.0))
-        self._calm.set()
-        await asyncio.gather(*faults)
-        await self._heal()
-        if pending:
-            await asyncio.wait(pending, timeout=PEOPLE_TIMEOUT_S)
-        for person in people:
-            person.result()
-        if chance.random() < 0.5:
-            self._shift_ms += 2 * HOUR_MS
-        await self._settle()
-
-    async def _own(self) -> None:
-        for _ in range(100):
-            if await self._deployment.workers[-1].own() is Ownership.OWNED:
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError("the ledger was not owned")
-
-    async def _set_up(self) -> None:
-        chance, front = self._chance, self._deployment.fronts[0]
-        for quota in self._quotas:
-            of_quota = terms(
-                chance.randint(1, 4),
-                opens_at_ms=self._opens_at_ms,
-                hold_ms=chance.choice((2000, 20_000)),
-                return_max_ms=chance.choice((0, 0, 1000)),
-                cancel_until_ms=chance.choice((0, 0, EPOCH_MS + 5000)),
-            )
-            answer = await front.reservations.set_quota(SetQuota(quota=quota, terms=of_quota))
-            assert answer.outcome is Outcome.QUOTA_SET, answer
-        if self._crowd.opening:
-            seed = chance.randbytes(32)
-            of_opening = opening_terms(
-                opens_at_ms=self._opens_at_ms,
-                rate_per_min=chance.choice((60, 600)),
-                adaptive=chance.random() < 0.5,
-                commitment=draw.commitment(seed),
-                sealed_seed=_sealing.seal(OPENING, seed.hex().encode()),
-            )
-            answer = await front.room.set_opening(PROGRAM, SetOpening(opening=OPENING, terms=of_opening))
-            assert answer.outcome is Outcome.OPENING_SET, answer
-
-    # -- what goes wrong -----------------------------------------------------------------------------------------
-
-    async def _break(self) -> None:
-        chance = self._chance
-        kinds = (self._kill_front, self._kill_worker, self._move_clock, self._end_session, self._fence)
-        weights = [chance.random() for _ in kinds]
-        weights[-1] *= 0.3
-        while await self._pause(chance.uniform(0.1, 3.0)):
-            await chance.choices(kinds, weights)[0]()
-
-    async def _pause(self, seconds: float) -> bool:
-        """Whether it is still stormy after so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._calm.wait()
-        return not self._calm.is_set()
-
-    async def _kill_front(self) -> None:
-        alive = [front for front in self._deployment.fronts if front.host.alive]
-        if alive:
-            victim = self._chance.choice(alive)
-            self._note(victim.host.name, "is killed", "front killed")
-            await victim.host.kill()
-            self._deployment.fronts.remove(victim)
-        await self._pause(self._chance.uniform(0.0, 1.0))
-        await self._deployment.start_front()
-
-    async def _kill_worker(self) -> None:
-        victim = self._chance.choice(self._deployment.workers)
-        self._note(victim.host.name, "is killed", "worker killed")
-        await victim.host.kill()
-        self._deployment.workers.remove(victim)
-        await self._pause(self._chance.uniform(0.0, 1.0))
-        await self._deployment.start_worker()
-
-    async def _move_clock(self) -> None:
-        by_ms = self._chance.choice((1000, 3000, 30_000, 30_000, -4000))
-        self._shift_ms += by_ms
-        self._note("valkey", f"clock moves by {by_ms} ms", "clock moved")
-
-    async def _end_session(self) -> None:
-        """PostgreSQL has ended the session that held the lock; whoever led has not noticed."""
-        self._deployment.database.leader = None
-        self._note("postgres", "ends the recorder's session", "session ended")
-
-    async def _fence(self) -> None:
-        """The ledger's server starts again, with all that it had."""
-        self._server.execute([("HSET", keys.meta(PROGRAM), "run_id", "3:another")])
-        self._note("valkey", "starts again", "ledger restarted")
-        await self._pause(self._chance.uniform(0.0, 2.0))
-        await self._try_to_own()
-
-    async def _try_to_own(self) -> None:
-        worker = self._deployment.workers[-1]
-        with contextlib.suppress(Exception):
-            await worker.own()
-
-    def _note(self, who: str, what: str, kind: str) -> None:
-        self._trace(who, what)
-        self.counts[kind] += 1
-
-    async def _staff(self) -> None:
-        """Staff change capacities; never below what is taken, since the ledger refuses that."""
-        while await self._pause(self._chance.uniform(0.5, 8.0)):
-            front = await self._crowd.front()
-            command = SetQuota(quota=self._chance.choice(self._quotas), capacity=self._chance.randint(0, 5))
-            setting = front.host.spawn(front.group.submit(command))
-            await asyncio.wait([setting])
-            if not setting.cancelled():
-                setting.exception()
-
-    # -- the end -------------------------------------------------------------------------------------------------
-
-    async def _heal(self) -> None:
-        """Nothing goes wrong any more; what was sent in the storm arrives, and the ledger is owned."""
-        self._trace("all", "heals")
-        self._crowd.loss, self._deployment.faults[0] = 0.0, 0.0
-        await self._deployment.network.heal()
-        await self._own()
-
-    async def _settle(self) -> None:
-        """Until nothing changes any more, and all of it is recorded."""
-        last = SetQuota(quota=f"{PROGRAM}.o.s.20261231.2300.online", terms=terms(1))
-        answer = await (await self._crowd.front()).reservations.set_quota(last)  # so that the last epoch has a change
-        assert answer.outcome is Outcome.QUOTA_SET, answer
-        await asyncio.sleep(SETTLE_S)
-        deadline = self.loop.now_s + RECORDED_TIMEOUT_S
-        while self.loop.now_s < deadline and not self._is_recorded():  # noqa: ASYNC110 - time is virtual
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(SETTLE_S)
-        self.views = {
-            front.host.name: {
-                id_: quota.counts for id_, quota in front.availability._followers[PROGRAM].view.quotas.items()
-            }
-            for front in self._deployment.fronts
-        }
-        hosts = [front.host for front in self._deployment.fronts] + [each.host for each in self._deployment.workers]
-        for host in hosts:
-            await host.kill()
-        self.ledger = await self._look()
-
-    async def _look(self) -> LedgerEvidence | None:
-        """What the ledger holds, as the checker reads it."""
-        network, library, host = self._deployment.network, self._deployment.library, Host("checker")
-        connection = network.connection(host, PROGRAM, library)
-        with (
-            mock.patch("loadtest.evidence.open_client", return_value=network.client(host)),
-            mock.patch("loadtest.evidence.LedgerConnection", return_value=connection),
-        ):
-            return await read_ledger(self._server.url, PROGRAM)
-
-    def _is_recorded(self) -> bool:
-        ((seq,),) = self._server.execute([("HMGET", keys.meta(PROGRAM), "seq")])
-        position = self._deployment.database.position
-        return position is not None and position.seq == int(seq)
-
-    def judge(self, ledger: LedgerEvidence | None) -> list[Violation]:
-        """Everything that was promised and not kept."""
-        found = list(self._crowd.violations)
-        found += [Violation(Rule.REPLAY_DIFFERS, "a callback", failure) for failure in self.loop.failures]
-        if ledger is None:
-            return [*found, Violation(Rule.FENCED, PROGRAM, "nobody owns the ledger")]
-        found += judge(PROGRAM, ledger, self._deployment.database.evidence(), self._crowd.history).violations
-        counts = {id_: quota.counts for id_, quota in ledger.quotas.items()}
-        found += [
-            Violation(Rule.COUNTS_DIFFER, front, f"its view has {seen}, the ledger {counts}")
-            for front, seen in self.views.items()
-            if seen != counts
-        ]
-        return found
-
-    def count(self, ledger: LedgerEvidence | None) -> dict[str, int]:
-        """How much of what happened."""
-        self.counts.update(self._deployment.network.counts)
-        self.counts["admitted"] = self._crowd.admitted
-        self.counts["requests"] = len(self._crowd.history)
-        self.counts.update(f"{each.call} {each.outcome}" for each in self._crowd.history)
-        self.counts.update(record.state.value for record in (ledger.reservations.values() if ledger else ()))
-        self.counts["events"] = self._deployment.database.position.seq if self._deployment.database.position else 0
-        self.counts["steps"] = self.loop.steps
-        return dict(self.counts)
-
-
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """What the service draws from everybody's random source comes from the seed; and it logs nothing."""
     state, config = random.getstate(), structlog.get_config()
     random.seed(seed)
-    _sealing.chance = random.Random(f"nonces {seed}")
+    sealing.chance = random.Random(f"nonces {seed}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         with mock.patch.object(group_commit, "REAP_INTERVAL_S", REAP_INTERVAL_S):

@@ -1,0 +1,146 @@
+"""What stands in for redis-py in a simulated process: the same calls, carried by the simulated network."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+from unittest import mock
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.client import Pipeline
+
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.library import Library
+from tests.simulation.loop import Host
+from tests.simulation.network import Network
+from tests.simulation.server import Command
+
+NO_SERVER = "unix:///nowhere"  # never opened
+
+
+def open_connection(network: Network, host: Host, program: str, library: Library) -> LedgerConnection:
+    """A ledger connection as a host opens one."""
+    pool = mock.Mock(make_connection=lambda: Wire(network, host))
+    with mock.patch.object(redis_asyncio.ConnectionPool, "from_url", return_value=pool):
+        return LedgerConnection(NO_SERVER, program, library)
+
+
+class Wire:
+    """What `LedgerConnection` needs of redis-py's connection."""
+
+    def __init__(self, network: Network, host: Host) -> None:
+        self._network = network
+        self._host = host
+        self._replied: asyncio.Future[list[Any]] | None = None
+        self._replies: list[Any] = []
+        self.is_connected = False
+
+    async def connect(self) -> None:
+        await asyncio.sleep(self._network.latency_s())
+        self.is_connected = True
+
+    async def disconnect(self, *, nowait: bool = False) -> None:
+        if self._replied is not None:
+            self._replied.cancel()
+        self._replied, self._replies, self.is_connected = None, [], False
+
+    def pack_commands(self, commands: Iterable[Command]) -> list[Command]:
+        return list(commands)
+
+    async def send_packed_command(self, commands: Sequence[Command], *, check_health: bool = True) -> None:
+        self._replied, self._replies = self._network.send(self._host, commands), []
+
+    async def send_command(self, *command: Any) -> None:
+        await self.send_packed_command([command])
+
+    async def read_response(self, *, disable_decoding: bool = False) -> Any:
+        if not self._replies and self._replied is not None:
+            replied, self._replied = self._replied, None
+            self._replies = list(await replied)
+        if not self._replies:
+            raise ConnectionResetError("nothing was asked")
+        reply = self._replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+class Client(redis_asyncio.Redis):
+    """redis-py's client, whose commands travel over the simulated network."""
+
+    def __init__(self, network: Network, host: Host) -> None:
+        super().__init__(protocol=2, driver_info=None)
+        self._network = network
+        self._host = host
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        (reply,) = await self._network.send(self._host, [args])
+        return _parsed(self, args, options, reply)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":
+        return Piped(self, whole=transaction)
+
+    def pubsub(self, **options: Any) -> Any:
+        return Subscription(self._network, self._host)
+
+
+class Piped(Pipeline):
+    """Commands that travel together."""
+
+    def __init__(self, client: Client, *, whole: bool) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, whole, None)
+        self._client = client
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        stack = cast(list[tuple[tuple[Any, ...], dict[str, Any]]], list(self.command_stack))
+        self.command_stack.clear()
+        commands = [args for args, _ in stack]
+        replies = await self._client._network.send(self._client._host, commands, whole=self.is_transaction)
+        return [_parsed(self, args, options, reply) for (args, options), reply in zip(stack, replies, strict=True)]
+
+
+class Subscription:
+    """What `RecordedPositions` needs of redis-py's PubSub."""
+
+    def __init__(self, network: Network, host: Host) -> None:
+        self._network = network
+        self._host = host
+        self._heard: list[bytes | Exception] = []
+        self._wakeup = asyncio.Event()
+
+    async def __aenter__(self) -> "Subscription":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._network.unsubscribe(self)
+
+    async def subscribe(self, channel: str) -> None:
+        await asyncio.sleep(self._network.latency_s())
+        self._network.subscribe(channel, self)
+
+    def put(self, heard: bytes | Exception, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._hear, heard)
+
+    def _hear(self, heard: bytes | Exception) -> None:
+        self._heard.append(heard)
+        self._wakeup.set()
+
+    async def get_message(self, timeout: float) -> dict[str, bytes] | None:  # noqa: ASYNC109 - redis-py's name for it
+        if not self._heard:
+            self._wakeup.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wakeup.wait()
+            except TimeoutError:
+                return None
+        heard = self._heard.pop(0)
+        if isinstance(heard, Exception):
+            raise heard
+        return {"data": heard}
+
+
+def _parsed(client: Any, args: Sequence[Any], options: dict[str, Any], reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    options.pop("keys", None)  # redis-py's word for what a cache would need
+    callback = client.response_callbacks.get(args[0])
+    return callback(reply, **options) if callback else reply
