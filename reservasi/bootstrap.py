@@ -7,7 +7,8 @@ a command of the command line needs. Each closes what it opened, in the reverse 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 import redis.asyncio as redis_asyncio
@@ -26,8 +27,11 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.recorded import RecordedPositions
-from reservasi.recorder import Recorder
 from reservasi.ledger.servers import Servers
+from reservasi.model import Position
+from reservasi.rebuild import Rebuilder
+from reservasi.reconciliation import Reconciler
+from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, own_ledger
 from reservasi.reservations import Reservations
@@ -42,6 +46,7 @@ log = structlog.get_logger()
 
 IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
 RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
+Role: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def redis_url(settings: Settings) -> str:
@@ -206,12 +211,18 @@ async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
         yield operations
 
 
-def _worker_roles(
-    operations: Operations, program: str, group: GroupCommit
-) -> list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]]:
+def _worker_roles(operations: Operations, program: str, group: GroupCommit) -> list[Role]:
     settings = operations.settings
     journal = operations.ledgers.journal(program)
-    owner = Owner(program, operations.ledgers.connection(program), journal, operations.records)
+    connection = operations.ledgers.connection(program)
+    rebuilder = _rebuilder(operations, program, connection)
+
+    async def rebuild(seen: Position) -> None:
+        await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again
+
+    automatic = rebuild if settings.rebuild_automatically else None
+    owner = Owner(program, connection, journal, operations.records, rebuild=automatic)
+    reconciler = _reconciler(operations, program, operations.ledgers.connection(program))
     recorder = Recorder(
         program,
         operations.records,
@@ -228,7 +239,47 @@ def _worker_roles(
         operations.open_view,
         delay_target_ms=settings.queue_delay_target_ms,
     )
-    return [owner.run, recorder.run, sweeper.run, admission.run]
+    roles: list[Role] = [owner.run, recorder.run, sweeper.run, admission.run]
+    if settings.reconcile_interval_s:
+        roles.append(partial(reconciler.watch, interval_s=settings.reconcile_interval_s))
+    return roles
+
+
+def _rebuilder(operations: Operations, program: str, connection: LedgerConnection) -> Rebuilder:
+    return Rebuilder(
+        program,
+        connection,
+        operations.ledgers.journal(program),
+        operations.records,
+        booking_code=operations.sealing.booking_code,
+        tombstone_ms=operations.settings.tombstone_ms,
+    )
+
+
+def _reconciler(operations: Operations, program: str, connection: LedgerConnection) -> Reconciler:
+    journal = operations.ledgers.journal(program)
+    tombstone_ms = operations.settings.tombstone_ms
+    return Reconciler(program, connection, journal, operations.records, tombstone_ms=tombstone_ms)
+
+
+@asynccontextmanager
+async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[Rebuilder]:
+    """What rebuilds one program's ledger."""
+    connection = operations.ledgers.connection(program)
+    try:
+        yield _rebuilder(operations, program, connection)
+    finally:
+        await connection.drop()
+
+
+@asynccontextmanager
+async def open_reconciler(operations: Operations, program: str) -> AsyncIterator[Reconciler]:
+    """What compares one program's ledger with the records."""
+    connection = operations.ledgers.connection(program)
+    try:
+        yield _reconciler(operations, program, connection)
+    finally:
+        await connection.drop()
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:

@@ -77,6 +77,18 @@ DRIFT = Gauge(
     ["program", "kind"],
     multiprocess_mode="livemax",
 )
+JOURNAL_GAPS = Gauge(
+    "reservasi_journal_gaps",
+    "Recorded entries that do not begin where the one before them ends (alarm when not 0).",
+    ["program"],
+    multiprocess_mode="livemax",
+)
+UNAPPLIED_EVENTS = Gauge(
+    "reservasi_unapplied_events",
+    "Events that lie in the dead-letter table, at the last comparison (alarm when not 0).",
+    ["program"],
+    multiprocess_mode="livemax",
+)
 SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
 
 # -- waiting rooms, as the controllers see them; only of openings that people join or wait for now -------------------

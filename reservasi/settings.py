@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     )
     sweep_interval_ms: int = Field(250, ge=10, le=60_000, description="pause between two sweeps of a program")
     sweep_items_max: int = Field(500, ge=1, le=5000, description="holds expired and places returned in one sweep")
+    rebuild_automatically: bool = Field(
+        True, description="whether the worker rebuilds a ledger that lags behind the records; no: `reservasi rebuild`"
+    )
+    reconcile_interval_s: int = Field(
+        300, ge=0, le=86_400, description="pause between two comparisons of ledger and records by the worker; 0: none"
+    )
     tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
     record_events_max: int = Field(4000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
     follow_block_ms: int = Field(50, ge=1, le=5000, description="how long a follower waits for the next journal entry")

@@ -116,7 +116,8 @@ class LocalCluster:
     async def _acquainted(self) -> bool:
         said = [await node.ask("CLUSTER", "INFO") for node in self.nodes]
         return all(
-            int(_field(each, "cluster_known_nodes")) == len(self.nodes) and _field(each, "cluster_slots_ok") == str(SLOTS)
+            int(_field(each, "cluster_known_nodes")) == len(self.nodes)
+            and _field(each, "cluster_slots_ok") == str(SLOTS)
             for each in said
         )
 

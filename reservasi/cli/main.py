@@ -2,7 +2,7 @@
 
 import typer
 
-from reservasi.cli import checks, database, openings, programs, quotas, reservations, serve, staff, up, verify
+from reservasi.cli import checks, database, openings, programs, quotas, recovery, reservations, serve, staff, up, verify
 from reservasi.cli.output import run_app
 
 app = typer.Typer(
@@ -23,11 +23,13 @@ app.add_typer(openings.app, name="opening")
 app.add_typer(reservations.app, name="reservation")
 app.add_typer(staff.app, name="staff")
 app.add_typer(verify.app, name="verify")
+app.command("reconcile")(recovery.reconcile)
+app.command("rebuild")(recovery.rebuild)
 app.command("doctor")(checks.doctor)
 app.command("openapi")(checks.openapi)
 app.command("version")(checks.version)
 
 
 def main() -> None:
-    """Run a command: exit 0 ok, 1 failed, 2 usage."""
+    """Run a command: exit 0 ok, 1 failed, 2 usage, 3 drift found."""
     run_app(app)

@@ -20,6 +20,7 @@ from reservasi.errors import ConfigurationError, ReservasiError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_DRIFT = 3
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 DataDir: TypeAlias = Annotated[
@@ -111,7 +112,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 @contextmanager
 def progress(what: str, total: int, *, quiet: bool) -> Iterator[Any]:
-    """A bar on standard error for anything that may take longer than a second; yields `advance(count)`."""
+    """A bar on standard error for anything that may take longer than a second; yields `advance(count, total)`."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -121,7 +122,7 @@ def progress(what: str, total: int, *, quiet: bool) -> Iterator[Any]:
     )
     with Progress(*columns, console=err, disable=quiet) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda count=1: bar.advance(task, count)
+        yield lambda count=1, total=total: bar.update(task, advance=count, total=total)
 
 
 def moment(at_ms: int) -> str | None:

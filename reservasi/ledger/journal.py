@@ -6,7 +6,7 @@ against the one before it, so that loss or divergence is noticed where it is rea
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -115,6 +115,22 @@ class Journal:
                 raise LedgerUnreachable(f"the ledger of {self._program} moved while its reservations were read")
             for reservation_id in page:
                 yield text(reservation_id)
+            if cursor == 0:
+                return
+
+    async def pages(self, key_of: Callable[[str], str]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Fields and values of one of the program's hashes, such as `keys.persons`, each page at its own moment.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        cursor = 0
+        while True:
+            async with self._reaching():
+                found: Any = await self._client.hscan(key_of(self._program), cursor, count=IDS_PAGE)
+            cursor, page = found
+            for field, value in page.items():
+                yield field, value
             if cursor == 0:
                 return
 

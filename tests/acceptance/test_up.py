@@ -197,13 +197,14 @@ def until(condition: Any, timeout_s: float = 30) -> None:
 
 
 def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_dir: Path) -> None:
-    with running(data_dir) as up:
+    by_hand: Any = {"RESERVASI_REBUILD_AUTOMATICALLY": "false"}
+    with running(data_dir, **by_hand) as up:
         recorded = re.compile(r'reservasi_recorded_seq\{program="surabaya"\} [1-9]')
         until(lambda: recorded.search(up.admin("/metrics", up.worker_port)[1]))
         with redis.Redis.from_url(up.addresses["redis"]) as client:
             client.flushall()
         assert up.stop() == 0
-    with running(data_dir) as up:
+    with running(data_dir, **by_hand) as up:
         assert up.addresses["ready"] is False
         assert "the program surabaya is not imported: the ledger of surabaya is fenced: behind" in (
             up.log_path.read_text()
@@ -212,6 +213,10 @@ def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_di
         assert 'reservasi_ledger_owned{program="surabaya"} 0.0' in up.admin("/metrics", up.worker_port)[1]
         assert up.process.poll() is None
         assert up.stop() == 0
+    with running(data_dir) as up:  # as everybody runs it: the worker rebuilds the ledger
+        until(lambda: "reservasi_rebuild_seconds_count" in up.admin("/metrics", up.worker_port)[1])
+        until(lambda: up.admin("/readyz", up.worker_port)[0] == 200)
+        assert 'reservasi_ledger_owned{program="surabaya"} 1.0' in up.admin("/metrics", up.worker_port)[1]
 
 
 def test_servers_that_exist_are_used_and_none_is_started(

@@ -1,0 +1,297 @@
+"""Comparing a ledger with the records at one position, while both go on.
+
+The ledger is read first: its hashes page by page, then quotas, openings and timers at once. Then the records, at a
+later position in one transaction. What changed in between is known from the recorded journal: its reservations and
+persons are left out, and counts are reckoned back by it. So whatever differs, differs.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import structlog
+
+from reservasi.contents import EndedReservation, KeptReservation, reference_digest
+from reservasi.errors import LedgerFault, Unavailable
+from reservasi.ledger.changes import Changes
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.holdings import Holdings
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.wire import Snapshot
+from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
+from reservasi.model import Opening, QuotaCounts, State
+from reservasi.rebuild import read_tail
+from reservasi.records import QuotaRow, Records, Standing
+from reservasi.recovery import Ownership, compare_ledger
+
+log = structlog.get_logger()
+
+CALL_TIMEOUT_S = 10.0
+RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
+RECORDED_PAUSE_S = 0.05
+KEPT = 1000  # differences that are named; all are counted
+TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
+KINDS = (
+    "ledger", "unrecorded", "quotas", "counts", "reservations", "persons", "timers", "openings", "tombstones",
+    "bookings", "gaps", "dead-letters",
+)  # fmt: skip
+NOT_BY_REBUILDING = ("unrecorded", "bookings", "gaps", "dead-letters")  # the records themselves, or the recorder
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference."""
+
+    program: str
+    kind: str  # one of KINDS
+    subject: str  # a quota, an opening, a reservation, a keyed hash of a person
+    ledger: str
+    records: str
+
+    @property
+    def repairable(self) -> bool:
+        """Whether a rebuild makes the ledger agree."""
+        return self.kind not in NOT_BY_REBUILDING
+
+
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """What one comparison found."""
+
+    program: str
+    epoch: int
+    seq: int  # at which the two were compared
+    compared: int = 0  # reservations
+    skipped: int = 0  # reservations that changed meanwhile
+    kinds: dict[str, int] = msgspec.field(default_factory=dict)
+    drift: tuple[Drift, ...] = ()  # the first `KEPT`
+    repaired: int = 0  # differences before a repair
+    lost: int = 0  # changes that a repair could not save
+
+
+class Reconciler:
+    """Compares one program."""
+
+    def __init__(
+        self, program: str, connection: LedgerConnection, journal: Journal, records: Records, *, tombstone_ms: int
+    ) -> None:
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._records = records
+        self._tombstone_ms = tombstone_ms
+
+    async def run(self) -> Reconciled:
+        """Compare, and say the differences by kind to the metrics.
+
+        Raises:
+            LedgerUnreachable, RecordsUnavailable, LedgerFault: they could not be compared.
+        """
+        result = await self._compare()
+        for kind in KINDS:
+            DRIFT.labels(self._program, kind).set(result.kinds.get(kind, 0))
+        return result
+
+    async def watch(self, stop: asyncio.Event, interval_s: float) -> None:
+        """Compare again and again until told to stop."""
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(interval_s):
+                    await stop.wait()
+                return
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        try:
+            found = await self.run()
+        except (Unavailable, LedgerFault) as error:
+            log.warning("not_reconciled", program=self._program, reason=str(error))
+        except Exception:  # the role goes on
+            log.exception("reconciliation_failed", program=self._program)
+        else:
+            if found.drift:
+                kinds = {kind: count for kind, count in found.kinds.items() if count}
+                log.error("ledger_and_records_differ", program=self._program, seq=found.seq, **kinds)
+
+    async def _compare(self) -> Reconciled:
+        compared = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        before = compared.meta.position
+        if compared.verdict is not Ownership.OWNED:
+            return self._result(before.epoch, before.seq, [self._fenced(str(compared.verdict))])
+        try:
+            holdings = await Holdings.read(self._journal)
+            snapshot = await self._connection.snapshot(CALL_TIMEOUT_S)
+        finally:
+            await self._connection.drop()
+        at = snapshot.position if snapshot else before
+        if snapshot is None:
+            return self._result(at.epoch, at.seq, [self._fenced("fenced")])
+        if not await self._recorded(at.seq):
+            reached = (await self._records.position(self._program) or before).seq
+            late = self._drift("unrecorded", "journal", f"seq {at.seq}", f"seq {reached}")
+            return self._result(at.epoch, at.seq, [late])
+        async with self._records.standing(self._program) as standing:
+            changes = Changes()
+            async for row in standing.journal_after(before.seq):
+                changes.follow(row.first_seq, row.payload, until=at.seq)
+            comparison = _Comparison(self._program, holdings, snapshot, changes, self._tombstone_ms)
+            drift = await comparison.differences(standing)
+        dead = await self._records.dead_letter_count(self._program)
+        UNAPPLIED_EVENTS.labels(self._program).set(dead)
+        if dead:
+            drift.append(self._drift("dead-letters", "records", "accepted", f"{dead} not applied"))
+        return self._result(at.epoch, at.seq, drift, compared=comparison.compared, skipped=comparison.skipped)
+
+    async def _recorded(self, seq: int) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RECORDED_WAIT_S
+        while True:
+            position = await self._records.position(self._program)
+            if seq == 0 or (position is not None and position.seq >= seq):
+                return True
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(RECORDED_PAUSE_S)
+
+    def _fenced(self, verdict: str) -> Drift:
+        return self._drift("ledger", "ledger", verdict, "owned")
+
+    def _drift(self, kind: str, subject: str, ledger: str, records: str) -> Drift:
+        return Drift(program=self._program, kind=kind, subject=subject, ledger=ledger, records=records)
+
+    def _result(self, epoch: int, seq: int, drift: list[Drift], *, compared: int = 0, skipped: int = 0) -> Reconciled:
+        return Reconciled(
+            program=self._program,
+            epoch=epoch,
+            seq=seq,
+            compared=compared,
+            skipped=skipped,
+            kinds=dict(Counter(each.kind for each in drift)),
+            drift=tuple(drift[:KEPT]),
+        )
+
+
+class _Comparison:
+    """One pass over everything."""
+
+    def __init__(
+        self, program: str, holdings: Holdings, snapshot: Snapshot, changes: Changes, tombstone_ms: int
+    ) -> None:
+        self.compared = 0
+        self.skipped = 0
+        self._program = program
+        self._holdings = holdings
+        self._snapshot = snapshot
+        self._changes = changes
+        self._tombstone_ms = tombstone_ms
+
+    async def differences(self, standing: Standing) -> list[Drift]:
+        """All of them."""
+        quotas = {row.id: row for row in await standing.quotas()}
+        places: dict[str, list[int]] = {id_: [0, 0, 0] for id_ in quotas}  # held, confirmed, returning
+        timers: dict[str, dict[str, int]] = {}
+        found = await self._everything_live(standing, places, timers)
+        tail = await read_tail(standing, self._tombstone_ms)
+        for back in tail.returning():
+            places.setdefault(back.quota, [0, 0, 0])[2] += back.places
+            timers.setdefault(back.quota, {})[back.timer] = back.at_ms
+        found += [*self._quotas(quotas, places), *self._timers(timers), *self._openings(await standing.openings())]
+        since_ms = self._snapshot.now_ms - self._tombstone_ms + TOMBSTONE_MARGIN_MS
+        found += self._tombstones(tail.ended(since_ms))
+        async for page in standing.cancelled(since_ms):
+            found += self._tombstones(page)
+        gaps = await standing.gaps()
+        JOURNAL_GAPS.labels(self._program).set(gaps)
+        return [*found, self._found("gaps", "journal", None, gaps)] if gaps else found
+
+    async def _everything_live(
+        self, standing: Standing, places: dict[str, list[int]], timers: dict[str, dict[str, int]]
+    ) -> list[Drift]:
+        """Reservations and persons; counts the records' places and holds on the way."""
+        found: list[Drift] = []
+        unseen = {id_ for id_, kept in self._holdings.reservations.items() if kept.state.live}
+        persons = dict(self._holdings.persons)
+        async for page in standing.live():
+            for id_, kept in page:
+                counts = places.setdefault(kept.quota, [0, 0, 0])
+                counts[kept.state is State.CONFIRMED] += kept.places
+                if kept.state is State.HELD:
+                    timers.setdefault(kept.quota, {})[id_] = kept.deadline_ms
+                unseen.discard(id_)
+                found += self._live(id_, kept, persons)
+            await asyncio.sleep(0)  # who shares the loop has its turn
+        return [*found, *self._unknown(unseen, persons)]
+
+    def _live(self, id_: str, kept: KeptReservation, persons: dict[str, str]) -> Iterator[Drift]:
+        """A reservation that the records call live; what is found of its persons is taken away."""
+        mapped = {person: persons.pop(person, None) for person in kept.persons}
+        if id_ in self._changes.reservations:
+            self.skipped += 1
+            return
+        self.compared += 1
+        wanted = msgspec.structs.replace(kept, reference=reference_digest(kept.reference))
+        known = self._holdings.reservations.get(id_)
+        if known != wanted:
+            yield self._found("reservations", id_, known, wanted)
+        for person, mapped_to in mapped.items():
+            if mapped_to != id_ and person not in self._changes.persons:
+                yield self._found("persons", person, mapped_to, id_)
+
+    def _unknown(self, unseen: set[str], persons: dict[str, str]) -> Iterator[Drift]:
+        for id_ in sorted(unseen - self._changes.reservations):
+            yield self._found("reservations", id_, self._holdings.reservations[id_], None)
+        for person, id_ in persons.items():
+            if id_ not in self._changes.reservations and person not in self._changes.persons:
+                yield self._found("persons", person, id_, None)
+
+    def _quotas(self, rows: dict[str, QuotaRow], places: dict[str, list[int]]) -> Iterator[Drift]:
+        here = {quota.id: quota for quota in self._snapshot.quotas}
+        for id_ in sorted(rows.keys() | here.keys()):
+            row, quota = rows.get(id_), here.get(id_)
+            told = places.get(id_, [0, 0, 0])
+            if row is not None and row.booked != told[1]:
+                yield self._found("bookings", id_, f"{told[1]} places of its bookings", f"{row.booked} booked")
+            if id_ not in self._changes.later_quotas:
+                terms = (quota.terms, quota.counts.version) if quota else None
+                if terms != ((row.terms, row.version) if row else None):
+                    yield self._found("quotas", id_, terms, row)
+            if quota is None:
+                continue
+            held, confirmed, returning = self._changes.reckon_back(id_, told)
+            wanted = QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=quota.counts.version)
+            if quota.counts != wanted:
+                yield self._found("counts", id_, quota.counts, wanted)
+
+    def _timers(self, wanted: dict[str, dict[str, int]]) -> Iterator[Drift]:
+        here = self._snapshot.timers
+        for quota in sorted(wanted.keys() | here.keys()):
+            mine, theirs = here.get(quota, {}), wanted.get(quota, {})
+            for what in mine.keys() | theirs.keys():
+                is_settled = what not in self._changes.reservations and what not in self._changes.timers
+                if what.startswith("+") and quota in self._changes.later_returns:
+                    is_settled = False
+                if mine.get(what) != theirs.get(what) and is_settled:
+                    yield self._found("timers", f"{quota} {what}", mine.get(what), theirs.get(what))
+
+    def _openings(self, rows: list[Opening]) -> Iterator[Drift]:
+        here = {opening.id: opening for opening in self._snapshot.openings}
+        there = {opening.id: opening for opening in rows}
+        for id_ in sorted(here.keys() | there.keys()):
+            mine, theirs = here.get(id_), there.get(id_)
+            if mine and theirs:  # moves without an event: the moment up to which the mark was reckoned
+                mine = msgspec.structs.replace(mine, advanced_at_ms=theirs.advanced_at_ms)
+            if mine != theirs and id_ not in self._changes.later_openings:
+                yield self._found("openings", id_, mine, theirs)
+
+    def _tombstones(self, ended: Iterable[EndedReservation]) -> Iterator[Drift]:
+        for each in ended:
+            id_ = each.reservation_id
+            if id_ not in self._holdings.reservations and id_ not in self._changes.reservations:
+                yield self._found("tombstones", id_, None, each.reservation.state)
+
+    def _found(self, kind: str, subject: str, ledger: object, records: object) -> Drift:
+        return Drift(program=self._program, kind=kind, subject=subject, ledger=_words(ledger), records=_words(records))
+
+
+def _words(value: object) -> str:
+    return "nothing" if value is None else str(value)

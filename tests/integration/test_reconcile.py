@@ -1,0 +1,178 @@
+"""Ledger and records are compared while both go on: whatever was changed behind their backs is named, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgpack
+import pytest
+
+from reservasi.ledger import keys
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.library import read_library
+from reservasi.metrics import DRIFT
+from reservasi.model import Cancel, Claim, Command, Confirm, Release, Sweep
+from reservasi.reconciliation import Reconciled, Reconciler
+from reservasi.recorder import Recorder
+from reservasi.records import Records
+from tests.integration.conftest import Tables
+from tests.integration.test_rebuild import Sold, forget_all, own, rebuild, record, sell
+from tests.ledgers import OTHER_QUOTA, QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
+
+
+@pytest.fixture
+async def ledger(valkey_url: str, program: str, records: Records) -> AsyncIterator[Ledger]:
+    async with open_ledger(valkey_url, program, owned=False) as opened:
+        await own(opened, records)
+        yield opened
+
+
+@pytest.fixture
+async def sold(ledger: Ledger, records: Records) -> Sold:
+    """Something of everything, recorded."""
+    of = await sell(ledger)
+    await record(ledger, records)
+    return of
+
+
+async def reconcile(ledger: Ledger, records: Records) -> Reconciled:
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    return await reconciler.run()
+
+
+async def test_what_agrees_shows_no_drift(ledger: Ledger, records: Records, sold: Sold) -> None:
+    found = await reconcile(ledger, records)
+    assert found.drift == ()
+    assert (found.compared, found.skipped) == (2, 0)
+    assert (found.epoch, found.seq) == (1, (await ledger.connection.meta(5.0)).position.seq)
+    assert sold.held.reservation_id
+
+
+async def _lose_reservation(ledger: Ledger, sold: Sold) -> None:
+    await ledger.client.hdel(keys.reservations(ledger.program), sold.group.reservation_id)
+
+
+async def _forge_reservation(ledger: Ledger, sold: Sold) -> None:
+    packed = await ledger.client.hget(keys.reservations(ledger.program), sold.group.reservation_id)
+    await ledger.client.hset(keys.reservations(ledger.program), "forged", packed)
+
+
+async def _change_reservation(ledger: Ledger, sold: Sold) -> None:
+    key = keys.reservations(ledger.program)
+    fields = msgpack.unpackb(await ledger.client.hget(key, sold.group.reservation_id))
+    await ledger.client.hset(key, sold.group.reservation_id, msgpack.packb(["h", *fields[1:]], use_bin_type=False))
+
+
+async def _lose_person(ledger: Ledger, sold: Sold) -> None:
+    await ledger.client.hdel(keys.persons(ledger.program), sold.group.persons[1])
+
+
+async def _add_person(ledger: Ledger, sold: Sold) -> None:
+    await ledger.client.hset(keys.persons(ledger.program), "somebody", sold.released.reservation_id)
+
+
+async def _count_one_less(ledger: Ledger, _: Sold) -> None:
+    stored: Any = await ledger.client.hget(keys.quotas(ledger.program), QUOTA)
+    held = int.from_bytes(stored[:4], "big") - 1
+    await ledger.client.hset(keys.quotas(ledger.program), QUOTA, held.to_bytes(4, "big") + stored[4:])
+
+
+async def _lose_quota(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.hdel(keys.quotas(ledger.program), OTHER_QUOTA)
+
+
+async def _lose_timers(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.delete(keys.timers(ledger.program))
+
+
+async def _lose_opening(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.hdel(keys.openings(ledger.program), "p-1")
+
+
+async def _lose_tombstone(ledger: Ledger, sold: Sold) -> None:
+    await ledger.client.hdel(keys.reservations(ledger.program), sold.released.reservation_id)
+
+
+@pytest.mark.parametrize(
+    ("damage", "kinds"),
+    [
+        (_lose_reservation, {"reservations"}),
+        (_forge_reservation, {"reservations"}),
+        (_change_reservation, {"reservations"}),
+        (_lose_person, {"persons"}),
+        (_add_person, {"persons"}),
+        (_count_one_less, {"counts"}),
+        (_lose_quota, {"quotas"}),
+        (_lose_timers, {"timers"}),
+        (_lose_opening, {"openings"}),
+        (_lose_tombstone, {"tombstones"}),
+    ],
+)
+async def test_damage_is_named_by_its_kind_and_mended_by_a_rebuild(
+    ledger: Ledger,
+    records: Records,
+    sold: Sold,
+    damage: Callable[[Ledger, Sold], Awaitable[None]],
+    kinds: set[str],
+) -> None:
+    await damage(ledger, sold)
+    found = await reconcile(ledger, records)
+    assert {kind for kind, count in found.kinds.items() if count} == kinds
+    assert all(drift.repairable for drift in found.drift)
+    assert DRIFT.labels(ledger.program, min(kinds))._value.get() == found.kinds[min(kinds)]
+    report = await rebuild(ledger, records, force=True)
+    assert (report.rebuilt, report.lost) == (True, 0)
+    assert (await reconcile(ledger, records)).drift == ()
+    assert DRIFT.labels(ledger.program, min(kinds))._value.get() == 0
+
+
+@pytest.mark.usefixtures("sold")
+async def test_what_is_wrong_in_the_records_is_named_and_not_for_a_rebuild(
+    ledger: Ledger, records: Records, tables: Tables
+) -> None:
+    await tables.rows("UPDATE quotas SET booked = booked + 1 WHERE capacity = 30")
+    await tables.rows("DELETE FROM journal WHERE first_seq = (SELECT min(first_seq) FROM journal WHERE first_seq > 3)")
+    found = await reconcile(ledger, records)
+    assert {"bookings", "gaps"} <= found.kinds.keys()
+    assert not any(drift.repairable for drift in found.drift if drift.kind in ("bookings", "gaps"))
+
+
+@pytest.mark.usefixtures("sold")
+async def test_a_ledger_that_is_not_owned_is_drift(ledger: Ledger, records: Records) -> None:
+    await forget_all(ledger)
+    found = await reconcile(ledger, records)
+    assert [(drift.kind, drift.ledger) for drift in found.drift] == [("ledger", "behind")]
+
+
+@pytest.mark.usefixtures("sold")
+async def test_a_busy_program_shows_no_drift(ledger: Ledger, records: Records) -> None:
+    """Sold, confirmed, given back and swept all the while, and recorded by a real recorder."""
+    await ledger.one(quota_set("p.kanim.baru.20261201.1100.online", 500, return_min_ms=1, return_max_ms=30))
+    recorder = Recorder(ledger.program, records, ledger.journal, booking_code=str.upper, events_max=200, block_ms=5)
+    stop = asyncio.Event()
+
+    async def crowd() -> None:
+        claims: list[Claim] = []
+        while not stop.is_set():
+            claims.append(claim(2, "p.kanim.baru.20261201.1100.online"))
+            ids = [each.reservation_id for each in claims[-9:]]
+            commands: list[Command] = [
+                claims[-1],
+                Confirm(reservation_id=ids[len(ids) // 2]),
+                Release(reservation_id=ids[len(ids) // 3]),
+                Cancel(reservation_id=ids[0]),
+                Sweep(items_max=10),
+            ]
+            await ledger.run(*commands)
+            await asyncio.sleep(0.001)
+
+    tasks = [asyncio.create_task(crowd()), asyncio.create_task(recorder.run(stop))]
+    try:
+        for _ in range(10):
+            found = await reconcile(ledger, records)
+            assert found.drift == ()
+        assert found.seq > 50
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
