@@ -1,7 +1,7 @@
 """The ledger is emptied, or comes back as an old copy: it sells nothing until it was rebuilt from the records.
 
-What is promised then is every recorded booking. A hold that was acknowledged and not recorded yet is gone with the
-ledger; such holds are counted apart, in the note.
+What is promised then is every recorded booking. A hold or a cancellation that was acknowledged and not recorded yet is
+gone with the ledger: it counts as lost, the note says so, and the run does not fail for it.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ import msgspec
 
 from loadtest.checker import Finding, check
 from loadtest.crowd import Crowd, take_what_is_left
-from loadtest.evidence import Moving
+from loadtest.evidence import Moving, read_database
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.proxy import Proxy, open_proxy
 from loadtest.faults.shims import Shim, Shims, built
@@ -24,13 +24,15 @@ from loadtest.rules import Rule, Violation
 from loadtest.scenario import Plan, Result
 from loadtest.service import Part, Service, running_service
 from reservasi.errors import ReservasiError
+from reservasi.ledger.journal import START
+from reservasi.model import Ended, Held
 
 ROOT = Path(__file__).parents[2]
 QUOTAS = 10
 THINK_S_MAX = 1.0
 HEAL_TIMEOUT_S = 30.0
 CROWD_TIMEOUT_S = 120.0
-HOLD_ENDED, NOT_FOUND = 410, 404
+HOLD_ENDED = 410
 SHOWN_MAX = 5  # violations that a run names
 # What was acknowledged and is not there, and what is there twice; whatever else the checker finds is wrong as well.
 LOST = frozenset(
@@ -52,6 +54,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     operations: int = 0  # requests that were answered or lost, but for availability
     lost: int = 0  # acknowledged, and not there
+    unrecorded: int = 0  # of these: not in the records yet when the ledger was gone, so never promised
     oversold: int = 0  # places sold twice, people with two
     took_s: float = 0.0
     note: str = ""
@@ -126,7 +129,7 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     try:
         async with asyncio.timeout(CROWD_TIMEOUT_S):
             note = await fault.strike(scene)
-    except Missed as missed:
+    except (Missed, ReservasiError) as missed:
         wrong.append(str(missed))
     except TimeoutError as error:
         wrong.append(f"the fault did not end: {error}")
@@ -140,15 +143,56 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     latecomers = await take_what_is_left(scene.service, scene.crowd)
     history = [*scene.crowd.history, *latecomers.history]
     results = scene.crowd.results + latecomers.results
-    wrong += _unserved(fault, history, results)
     operations = sum(exchange.call != "availability" for exchange in history)
     run = Run(fault=fault.name, seed=seed, operations=operations, note=note)
     try:
-        promised = [exchange for exchange in history if not _is_unpromised(exchange, scene)]
-        (finding,) = await check(scene.service.redis_url, scene.service.postgres_dsn, promised, [scene.program])
+        finding, gone = await _checked(fault, scene, history)
     except (Moving, ReservasiError, OSError) as error:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
-    return _counted(fault, run, finding, wrong, _unrecorded(history) if fault.recorded_only else frozenset())
+    wrong += _unserved(fault, history, results, gone)
+    if fault.recorded_only:
+        run = msgspec.structs.replace(run, note=f"{note}; {len(gone)} lost were not recorded yet")
+    return _counted(fault, run, finding, wrong, len(gone))
+
+
+async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> tuple[Finding, frozenset[str]]:
+    """What the checker finds, and which reservations a ledger that is gone took along; of these it is not asked."""
+    urls = (scene.service.redis_url, scene.service.postgres_dsn)
+    if not fault.recorded_only:
+        (finding,) = await check(*urls, history, [scene.program])
+        return finding, frozenset()
+    told = [exchange for exchange in history if not _is_on_its_way(exchange, scene)]
+    (finding,) = await check(*urls, told, [scene.program])
+    forgotten = {violation.subject for violation in finding.violations if violation.rule in LOST}
+    gone = frozenset(forgotten & await _unrecorded(scene))
+    if gone:
+        promised = [exchange for exchange in told if _reservation_of(exchange) not in gone]
+        (finding,) = await check(*urls, promised, [scene.program])
+    return finding, gone
+
+
+def _is_on_its_way(exchange: Exchange, scene: Scene) -> bool:
+    """Whether it says of a confirmation that it is on its way into the records, out of a ledger that is gone.
+
+    Whoever confirms again makes another change, and the checker would take the first answer for that one's.
+    """
+    return exchange.call == "confirm" and exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
+
+
+async def _unrecorded(scene: Scene) -> set[str]:
+    """The reservations of which a ledger that is gone acknowledged a hold or an end that the records do not have."""
+    database = await read_database(scene.service.postgres_dsn, scene.program, START)
+    events = [event for entry in database.journal for event in entry.events]
+    recorded = {("claim", event.reservation_id) for event in events if isinstance(event, Held)}
+    recorded |= {("cancel", event.reservation_id) for event in events if isinstance(event, Ended)}
+    good = {("claim", 201), ("cancel", 200)}
+    before = [exchange for exchange in scene.crowd.history if exchange.answered_ms <= scene.lost_until_ms]
+    told = {(e.call, _reservation_of(e)) for e in before if (e.call, e.outcome) in good}
+    return {reservation_id for _, reservation_id in told - recorded}
+
+
+def _reservation_of(exchange: Exchange) -> str:
+    return exchange.reservation_id or str(exchange.body.get("id", ""))
 
 
 async def _heals(service: Service) -> bool:
@@ -161,43 +205,31 @@ async def _heals(service: Service) -> bool:
     return False
 
 
-def _unserved(fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int]) -> list[str]:
+def _unserved(
+    fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int], gone: frozenset[str]
+) -> list[str]:
     """What people met that they must not meet."""
     wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
     met = {result: results.get(result, 0) for result in (Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING)}
-    ended = {HOLD_ENDED} if fault.surprises else {NOT_FOUND} if fault.recorded_only else set()
-    met[Result.SURPRISED] -= len({exchange.person for exchange in history if exchange.outcome in ended})
+    met[Result.SURPRISED] -= len(
+        {e.person for e in history if _reservation_of(e) in gone or (fault.surprises and e.outcome == HOLD_ENDED)}
+    )
     return wrong + [f"{count} people {result}" for result, count in met.items() if count > 0 and not fault.control]
 
 
-def _is_unpromised(exchange: Exchange, scene: Scene) -> bool:
-    """Whether it says of a confirmation that it is on its way into the records, out of a ledger that is gone.
-
-    Whoever confirms again makes another change, and the checker would take the first answer for that one's.
-    """
-    return exchange.call == "confirm" and exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
-
-
-def _unrecorded(history: Sequence[Exchange]) -> frozenset[str]:
-    """The reservations of which nobody was ever told that they are recorded."""
-    given = {str(e.body.get("id")) for e in history if e.call == "claim" and e.outcome == 201}
-    return frozenset(given - {e.reservation_id for e in history if e.call == "confirm" and e.outcome == 200})
-
-
-def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unpromised: frozenset[str]) -> Run:
+def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unrecorded: int) -> Run:
     """With what the checker found."""
-    gone = {v.subject for v in finding.violations if v.rule in LOST and v.subject in unpromised}
-    found = [violation for violation in finding.violations if violation.subject not in gone]
+    found = finding.violations
     lost = {violation.subject for violation in found if violation.rule in LOST}
     oversold = {violation.subject for violation in found if violation.rule in OVERSOLD}
     others = [violation for violation in found if violation.rule not in LOST | OVERSOLD]
-    if fault.recorded_only:
-        run = msgspec.structs.replace(run, note=f"{run.note}; {len(gone)} holds gone that were not recorded yet")
     if not fault.control:
         wrong += map(str, _some(found))
         if not others and (left := finding.capacity - finding.held - finding.confirmed):
             wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
-    return msgspec.structs.replace(run, lost=len(lost), oversold=len(oversold), wrong=tuple(wrong))
+    return msgspec.structs.replace(
+        run, lost=len(lost) + unrecorded, unrecorded=unrecorded, oversold=len(oversold), wrong=tuple(wrong)
+    )
 
 
 def _some(violations: Sequence[Violation]) -> list[Violation]:
