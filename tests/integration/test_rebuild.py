@@ -1,6 +1,10 @@
 """A ledger that is gone, old or half loaded is rebuilt from real records, and sells what is left and nothing twice."""
 
+import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +13,10 @@ import pytest
 from loadtest.evidence import LedgerEvidence, read_database, read_ledger
 from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
+from reservasi.embedded import EmbeddedValkey
+from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.ledger import keys, stored
+from reservasi.ledger.loading import Loader
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import (
     Admit,
@@ -25,10 +32,24 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
+from reservasi.programs import read_program
 from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
-from reservasi.recovery import Ownership, own_ledger
-from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, opening_set, quota_set
+from reservasi.recovery import Owner, Ownership, own_ledger
+from tests.ledgers import (
+    HOUR_MS,
+    OTHER_QUOTA,
+    QUOTA,
+    TOMBSTONE_MS,
+    Ledger,
+    claim,
+    eventually,
+    open_ledger,
+    opening_set,
+    quota_set,
+)
+
+SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
 
 
 @pytest.fixture
@@ -198,3 +219,177 @@ async def test_what_is_sold_after_a_rebuild_is_recorded_and_the_whole_history_ho
     assert quota.remaining == 0
     told = await read_database(database, ledger.program, found.position)
     assert not [*database_violations(found, told), *journal_violations(found, told)]
+
+
+async def fill(ledger: Ledger, records: Records, reservations: int) -> None:
+    """Many reservations, every second one confirmed, recorded."""
+    await ledger.run(*(quota_set(f"p.kanim.baru.20261201.{hour}00.online", 100_000) for hour in range(10, 20)))
+    for first in range(0, reservations, 1000):
+        claims = [claim(quota=f"p.kanim.baru.20261201.{10 + number % 10}00.online") for number in range(1000)]
+        await ledger.run(*claims[: reservations - first])
+        await ledger.run(*(Confirm(reservation_id=each.reservation_id) for each in claims[: reservations - first : 2]))
+        await record(ledger, records)
+
+
+async def test_an_old_copy_is_rebuilt_and_what_only_it_lacks_is_there(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    copy = await ledger.dump()
+    later = await ledger.one(claim(reservation_id="later", quota=OTHER_QUOTA))
+    await record(ledger, records)
+    before = await evidence(ledger)
+    await restore(ledger, copy)
+    assert await own(ledger, records) is Ownership.BEHIND
+    report = await rebuild(ledger, records)
+    assert (report.found, report.seq) == (Ownership.BEHIND, later.seq)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+    assert (await ledger.one(Find(reservation_id="later"))).outcome is Outcome.FOUND
+
+
+async def test_a_replica_that_took_over_with_less_is_rebuilt_and_the_old_primary_stays_behind(
+    ledger: Ledger, records: Records, data_dir: Path
+) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    replica = EmbeddedValkey(data_dir, 60)
+    await replica.start()
+    try:
+        async with open_ledger(replica.url, ledger.program, owned=False) as other:
+            for key, value in (await ledger.dump()).items():
+                await other.client.restore(key, 0, value or b"")
+            await ledger.one(claim(quota=OTHER_QUOTA))  # not replicated, but recorded
+            await record(ledger, records)
+            lost = await ledger.one(claim(quota=QUOTA, reservation_id="lost"))  # neither
+            report = await rebuild(other, records, seen=Position(epoch=1, seq=lost.seq))
+            assert (report.found, report.epoch, report.lost) == (Ownership.BEHIND, 2, 1)
+            assert (await other.one(Find(reservation_id="lost"))).outcome is Outcome.NOT_FOUND
+            assert await own(ledger, records) is Ownership.SUPERSEDED
+            position = await records.position(ledger.program)
+            assert await record(ledger, records) == position, "its change can be recorded no more"
+            with pytest.raises(RebuildRefused):
+                await rebuild(ledger, records)
+    finally:
+        await replica.stop()
+
+
+async def test_what_only_a_healthy_ledger_knows_is_recorded_first(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    before = await evidence(ledger)
+    assert not (await rebuild(ledger, records)).rebuilt, "it is in step"
+    report = await rebuild(ledger, records, force=True)
+    assert (report.found, report.recorded_first, report.lost) == (Ownership.OWNED, before.position.seq, 0)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def test_another_history_is_rebuilt_only_when_told_so(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    before = await evidence(ledger)
+    await forget_all(ledger)
+    assert await ledger.own() in ("owned", "exists")
+    await ledger.one(quota_set(capacity=1000))
+    for _ in range(before.position.seq):
+        await ledger.one(claim())
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    stray = await ledger.dump()
+    with pytest.raises(RebuildRefused):
+        await rebuild(ledger, records)
+    assert await ledger.dump() == stray
+    report = await rebuild(ledger, records, discard=True)
+    assert report.found is Ownership.DIVERGED
+    assert report.lost == 1
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def test_a_load_that_stopped_halfway_sells_nothing_and_is_begun_anew(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    before = await evidence(ledger)
+    loader = Loader(ledger.connection)
+    await loader.begin(await loader.fence())
+    await loader.quotas([(row.id, row.version, row.terms) for row in await records.quota_rows(ledger.program)])
+    assert await own(ledger, records) is Ownership.LOADING
+    assert await ledger.own() == "moved"
+    assert (await ledger.raw("claim", [[]]))[0] == "fenced"
+    report = await rebuild(ledger, records)
+    assert report.found is Ownership.LOADING
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+    with pytest.raises(LedgerMoved):  # the first one wakes up
+        await loader.own(9, before.position)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def test_two_rebuilds_at_once_do_it_once(valkey_url: str, ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    before = await evidence(ledger)
+    await forget_all(ledger)
+    async with open_ledger(valkey_url, ledger.program, owned=False) as other:
+        reports = await asyncio.gather(rebuild(ledger, records), rebuild(other, records))
+    assert sorted(report.rebuilt for report in reports) == [False, True]
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def test_the_worker_rebuilds_by_itself(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    before = await evidence(ledger)
+    working = rebuilder(ledger, records)
+
+    async def again(seen: Position) -> None:
+        await working.run(seen=seen, lock_wait_s=0)
+
+    owner = Owner(ledger.program, ledger.connection, ledger.journal, records, rebuild=again)
+    stop = asyncio.Event()
+    task = asyncio.create_task(owner.run(stop))
+    try:
+        await forget_all(ledger)
+        await eventually(lambda: is_at(ledger, 2))
+    finally:
+        stop.set()
+        await task
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def is_at(ledger: Ledger, epoch: int) -> bool:
+    return await ledger.client.hget(keys.meta(ledger.program), "epoch") == str(epoch).encode()
+
+
+async def test_a_command_that_is_killed_halfway_is_run_again(
+    ledger: Ledger, records: Records, database: str, data_dir: Path
+) -> None:
+    await own(ledger, records)
+    await fill(ledger, records, 6000)
+    program = msgspec.structs.replace(read_program(SURABAYA), id=ledger.program)
+    await records.save_program(program)
+    before = await evidence(ledger)
+    command = [sys.executable, "-m", "reservasi.cli", "rebuild", "--force", "--json", "--program", ledger.program]
+    environment = {
+        **os.environ,
+        "RESERVASI_REDIS_URL": ledger.url,
+        "RESERVASI_POSTGRES_DSN": database,
+        "RESERVASI_DATA_DIR": str(data_dir),
+    }
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+
+    async def is_halfway() -> bool:
+        loaded = await ledger.client.hlen(keys.reservations(ledger.program))
+        return bool(await ledger.client.hexists(keys.meta(ledger.program), "loading")) and 0 < loaded < 6000
+
+    await eventually(is_halfway, 30.0)
+    process.kill()
+    await process.wait()
+    assert await own(ledger, records) is Ownership.LOADING
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    (report,) = msgspec.json.decode(said)
+    assert (report["found"], report["rebuilt"], report["reservations"], report["lost"]) == ("loading", True, 6000, 0)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
