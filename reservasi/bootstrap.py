@@ -19,6 +19,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.front.keys import FrontServices
+from reservasi.ledger.access import FRONT, WORKER
 from reservasi.ledger.acknowledging import Acks, acks_wanted
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
@@ -33,6 +34,7 @@ from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
 from reservasi.recorder import Recorder
 from reservasi.records import Records
+from reservasi.records.access import RUNTIME_ROLES
 from reservasi.recovery import Owner, Ownership, own_ledger
 from reservasi.reservations import Reservations
 from reservasi.sealing import Sealing, load_key_ring
@@ -57,6 +59,19 @@ def redis_url(settings: Settings) -> str:
 def postgres_dsn(settings: Settings) -> str:
     """The configured PostgreSQL, else the embedded one."""
     return settings.postgres_dsn or embedded_postgres_dsn(settings.data_dir)
+
+
+def with_rights_of(user: str, settings: Settings) -> Settings:
+    """The settings of a process that may do in the embedded servers what that user may, and no more.
+
+    Raises:
+        ConfigurationError: the embedded Valkey's passwords belong to another account.
+    """
+    urls = {
+        "redis_url": settings.redis_url or embedded_redis_url(settings.data_dir, user),
+        "postgres_dsn": settings.postgres_dsn or embedded_postgres_dsn(settings.data_dir, role=RUNTIME_ROLES[user]),
+    }
+    return settings.model_copy(update=urls)
 
 
 class Ledgers:
@@ -145,6 +160,7 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
 @asynccontextmanager
 async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
     """Everything a front needs, following every program of the catalogue, also those that are imported later."""
+    settings = with_rights_of(FRONT, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         ledgers = operations.ledgers
@@ -186,6 +202,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
     """Recorder, owner, sweeper and admission of every program, running until the block ends."""
+    settings = with_rights_of(WORKER, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         stop = asyncio.Event()
@@ -331,6 +348,7 @@ async def _open_sealing(settings: Settings, records: Records) -> Sealing:
         raise ConfigurationError(
             f"the key ring {path} is not the one that this deployment began with: under it a person could claim twice"
         )
+    sealing.follow(path)
     return sealing
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from reservasi.errors import RecordsUnavailable
+from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 from reservasi.records import Records
@@ -104,7 +104,15 @@ class Catalogue:
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_s)
+            self._refresh_keys()
             await self._refresh()
+
+    def _refresh_keys(self) -> None:
+        try:
+            if self._sealing.refresh():
+                log.info("sealing_keys_changed", active=self._sealing.active)
+        except ConfigurationError as error:
+            log.warning("key_ring_refused", reason=str(error))
 
     async def _refresh(self) -> None:
         """One round; whatever goes wrong in it is said, and the next round tries again with what is known kept."""

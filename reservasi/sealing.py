@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,12 +34,18 @@ FINGERPRINT_CHARS = 16  # 96 bits: a reused key must be noticed, not a forgery w
 BOOKING_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0/O, 1/I/L, U: read aloud at a counter
 
 
-class KeyRing(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The secrets of one deployment."""
 
     identity: bytes  # 32 bytes; persons, reservation ids, bearer secrets and booking codes derive from it
     active: str  # id of the sealing key that seals
     sealing: dict[str, bytes]  # id -> 32 bytes; all that may still have to be opened
+    next: str = ""  # id of the key that takes over, once every process can be expected to know it
+    next_from_ms: int = 0  # by each host's own clock
+
+    def active_at(self, now_ms: int) -> str:
+        """The id of the key that seals at a moment."""
+        return self.next if self.next and now_ms >= self.next_from_ms else self.active
 
 
 def create_key_ring() -> KeyRing:
@@ -60,9 +68,36 @@ def load_key_ring(path: Path, *, create: bool) -> KeyRing:
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path} is not a key ring: {error}") from error
     keys = [ring.identity, *ring.sealing.values()]
-    if ring.active not in ring.sealing or any(len(key) != KEY_BYTES for key in keys):
+    named = {ring.active, ring.next or ring.active}
+    if not named <= ring.sealing.keys() or any(len(key) != KEY_BYTES for key in keys):
         raise ConfigurationError(f"{path} is not a key ring: keys have {KEY_BYTES} bytes, `active` names one of them")
     return ring
+
+
+def replace_key_ring(path: Path, ring: KeyRing) -> None:
+    """Put another key ring in the place of the one in `path`, whole or not at all; owner and mode stay.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        former = path.stat()
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchown(descriptor, former.st_uid, former.st_gid)
+            os.fchmod(descriptor, former.st_mode & 0o777)
+            file.write(msgspec.json.encode(ring))
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(directory)
+        os.close(directory)
+    except OSError as error:
+        raise ConfigurationError(f"the key ring {path} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _write_once(path: Path, content: bytes) -> None:
@@ -121,9 +156,57 @@ class Sealing:
         ).hex()  # tells one deployment's key ring from another's, and nothing of it
         self._nonces: list[bytes] = []
         os.register_at_fork(after_in_child=self._nonces.clear)  # no two processes may share one
+        self._path: Path | None = None
+        self._seen: tuple[int, ...] = ()
+        self._on_rotation: list[Callable[[], None]] = []
         self._ring = ring
-        self._active = ring.active
+        self._active = ring.active_at(_now_ms())
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
+
+    @property
+    def active(self) -> str:
+        """The id of the key that seals."""
+        return self._active
+
+    def follow(self, path: Path) -> None:
+        """Take the sealing keys from that file from now on, whenever `refresh` is called."""
+        self._path = path
+
+    def on_rotation(self, told: Callable[[], None]) -> None:
+        """Have somebody told whenever the sealing keys, or the one that is active, have changed."""
+        self._on_rotation.append(told)
+
+    def refresh(self) -> bool:
+        """Look whether the key ring's file has changed, or a new key's time has come; True when keys changed.
+
+        Raises:
+            ConfigurationError: the file cannot be used, or is another deployment's; the keys stay as they are.
+        """
+        ring = self._read_changed() or self._ring
+        active = ring.active_at(_now_ms())
+        if ring == self._ring and active == self._active:
+            return False
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
+        self._ring, self._active = ring, active
+        for told in self._on_rotation:
+            told()
+        return True
+
+    def _read_changed(self) -> KeyRing | None:
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise ConfigurationError(f"the key ring {self._path} cannot be read: {error.strerror}") from error
+        seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if seen == self._seen:
+            return None
+        ring = load_key_ring(self._path, create=False)
+        if ring.identity != self._ring.identity:
+            raise ConfigurationError(f"the key ring {self._path} is another deployment's")
+        self._seen = seen
+        return ring
 
     def person(self, program: str, nik: str) -> str:
         """A person within a program; the same NIK in another program is another person."""
@@ -166,7 +249,7 @@ class Sealing:
     def rotating_keys(self, purpose: str) -> RotatingKeys:
         """Keys for signatures that must outlive a rotation, such as a ticket's; no two purposes share one."""
         keys = {each: hmac.digest(key, purpose.encode(), "sha256") for each, key in self._ring.sealing.items()}
-        return RotatingKeys(active=self._ring.active, keys=keys)
+        return RotatingKeys(active=self._active, keys=keys)
 
     def seal(self, reservation_id: str, content: bytes) -> str:
         """Encrypt (AES-256-GCM) for one reservation; text, since the ledger's msgpack takes no binary."""
@@ -196,6 +279,10 @@ class Sealing:
             return cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], reservation_id.encode())
         except (InvalidTag, ValueError, binascii.Error) as error:
             raise SealBroken("the envelope was altered, or is another reservation's") from error
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _keyed(content: bytes, key: bytes, size: int) -> bytes:

@@ -14,7 +14,8 @@ class Proxy:
     """Listens on a unix socket and forwards to another one."""
 
     def __init__(self, target: str, socket: Path) -> None:
-        self.url = f"unix://{socket}"
+        userinfo, at, address = target.removeprefix("unix://").rpartition("@")
+        self.url = f"unix://{userinfo}{at}{socket}"
         self.calls = 0  # chunks with function calls that passed on their way to the server
         self.lost = 0  # replies that never arrived
         self.replies_to_lose = 0  # the server has done its work; the reply is dropped and the connection cut
@@ -22,7 +23,7 @@ class Proxy:
         self.held = asyncio.Event()  # cleared: replies wait here
         self.held.set()
         self.refusing = False  # new connections are closed at once
-        self._target = target.removeprefix("unix://")
+        self._target = address
         self._socket = socket
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -2,7 +2,21 @@
 
 import typer
 
-from reservasi.cli import checks, database, openings, programs, quotas, recovery, reservations, serve, staff, up, verify
+from reservasi.cli import (
+    checks,
+    database,
+    keys,
+    openings,
+    person,
+    programs,
+    quotas,
+    recovery,
+    reservations,
+    serve,
+    staff,
+    up,
+    verify,
+)
 from reservasi.cli.output import run_app
 
 app = typer.Typer(
@@ -22,6 +36,8 @@ app.add_typer(quotas.app, name="quota")
 app.add_typer(openings.app, name="opening")
 app.add_typer(reservations.app, name="reservation")
 app.add_typer(staff.app, name="staff")
+app.add_typer(keys.app, name="keys")
+app.add_typer(person.app, name="person")
 app.add_typer(verify.app, name="verify")
 app.command("reconcile")(recovery.reconcile)
 app.command("rebuild")(recovery.rebuild)

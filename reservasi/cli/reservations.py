@@ -19,6 +19,7 @@ from reservasi.cli.output import (
     show,
 )
 from reservasi.model import Answer, Find, Outcome
+from reservasi.records.erasure import ERASED
 from reservasi.reservations import end_reservation
 from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
 
@@ -111,6 +112,8 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
 
 def _applicants(operations: Operations, reservation_id: str, sealed: str) -> list[dict[str, str]]:
     """Who it is for, their numbers masked."""
+    if sealed == ERASED:
+        return [{"name": "erased"}]
     try:
         personal = msgspec.json.decode(operations.sealing.open(reservation_id, sealed))
     except SealBroken:

@@ -5,8 +5,9 @@
 """
 
 from reservasi.embedded.binaries import postgres_binaries, valkey_binary
-from reservasi.embedded.places import Places, embedded_postgres_dsn, embedded_redis_url, occupied
+from reservasi.embedded.places import Places, embedded_postgres_dsn, occupied
 from reservasi.embedded.postgres import EmbeddedPostgres
+from reservasi.embedded.users import embedded_redis_url
 from reservasi.embedded.valkey import EmbeddedValkey
 
 __all__ = [

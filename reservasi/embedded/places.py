@@ -6,6 +6,7 @@
     ├── up.lock              held for life by the one `up` that uses this directory
     ├── valkey.lock          held by the Valkey server itself, for as long as it lives
     ├── postgres.lock        the same for PostgreSQL
+    ├── valkey-users.json    0600: the passwords of Valkey's users
     ├── etc/                 the configuration that we write at each start
     ├── log/                 what the servers say
     ├── programs/            copies of the servers' files, when the originals are closed to their account
@@ -83,6 +84,11 @@ class Places:
         return run
 
     @property
+    def valkey_users(self) -> Path:
+        """The passwords of Valkey's users, for our account only."""
+        return self.data_dir / "valkey-users.json"
+
+    @property
     def valkey_socket(self) -> Path:
         """Where Valkey listens."""
         return self.run / "valkey.sock"
@@ -93,14 +99,9 @@ class Places:
         return self.run / POSTGRES_SOCKET_NAME
 
 
-def embedded_redis_url(data_dir: Path) -> str:
-    """The URL of the Valkey that runs, or would run, in this data directory."""
-    return f"unix://{quote(str(Places.of(data_dir).valkey_socket))}"
-
-
-def embedded_postgres_dsn(data_dir: Path, database: str = DATABASE) -> str:
+def embedded_postgres_dsn(data_dir: Path, database: str = DATABASE, role: str = ROLE) -> str:
     """The DSN of the PostgreSQL that runs, or would run, in this data directory; asyncpg reads it as it is."""
-    return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(Places.of(data_dir).run), safe='')}"
+    return f"postgresql://{role}@/{quote(database)}?host={quote(str(Places.of(data_dir).run), safe='')}"
 
 
 def prepare(places: Places, account: Account | None) -> None:

@@ -10,15 +10,17 @@ from reservasi.embedded.binaries import reachable_postgres
 from reservasi.embedded.places import DATABASE, ROLE, Places, embedded_postgres_dsn, prepare
 from reservasi.embedded.process import ServerKind, ServerProcess
 from reservasi.errors import EmbeddedServerError
+from reservasi.records.access import RUNTIME_ROLES
 
 STOP_TIMEOUT_S = 10.0
+ROLES_MADE = "reservasi-roles-1"  # an empty file in the cluster
 READY_LINE = 7  # of postmaster.pid, counted from 0: what the server says of itself
 # A dead parent means fast shutdown: connections are cut, what was committed is flushed.
 POSTGRES = ServerKind(name="PostgreSQL", death_signal=signal.SIGINT, stop_signals=(signal.SIGINT, signal.SIGQUIT))
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server in a data directory, with the database and the role `reservasi`, made at the first start."""
+    """A PostgreSQL server in a data directory, with the database `reservasi`, its owner and the runtime roles."""
 
     def __init__(self, data_dir: Path, start_timeout_s: float, run_as: str = "") -> None:
         self._places = Places.of(data_dir)
@@ -58,6 +60,7 @@ class EmbeddedPostgres:
         binaries = reachable_postgres(self._places.programs, self._account)
         if not (self._cluster / "PG_VERSION").exists():
             await self._make_cluster(binaries)
+        await self._make_roles(binaries, self._cluster)
         config = self._places.etc / "postgresql.conf"
         try:
             config.write_text(configuration(self._places))
@@ -94,10 +97,22 @@ class EmbeddedPostgres:
         single = [str(binaries / "postgres"), "--single", "-D", str(staging), "-c", "exit_on_error=on", "postgres"]
         statements = f"CREATE ROLE {ROLE} LOGIN CREATEDB\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
         await self._process.run(single, stdin=statements, timeout_s=self._start_timeout_s)
+        await self._make_roles(binaries, staging)
         staging.rename(self._cluster)
         directory_fd = os.open(self._places.postgres, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory_fd)
         os.close(directory_fd)
+
+    async def _make_roles(self, binaries: Path, cluster: Path) -> None:
+        """Make the roles that fronts and worker connect as, while the server does not run; once in a cluster's life."""
+        made = cluster / ROLES_MADE
+        if made.exists():
+            return
+        single = [str(binaries / "postgres"), "--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres"]
+        absent = "IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{0}') THEN CREATE ROLE {0} LOGIN; END IF;"
+        body = " ".join(absent.format(role) for role in RUNTIME_ROLES.values())
+        await self._process.run(single, stdin=f"DO $$ BEGIN {body} END $$\n", timeout_s=self._start_timeout_s)
+        made.touch()
 
     async def _ready(self, pid: int) -> bool:
         """Whether the server says of itself, in its pid file, that it is ready for connections."""

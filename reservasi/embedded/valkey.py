@@ -8,8 +8,9 @@ from pathlib import Path
 
 from reservasi.embedded.accounts import server_account
 from reservasi.embedded.binaries import reachable_valkey
-from reservasi.embedded.places import Places, embedded_redis_url, prepare
+from reservasi.embedded.places import Places, prepare
 from reservasi.embedded.process import ServerKind, ServerProcess
+from reservasi.embedded.users import embedded_redis_url, greeting, make_passwords, write_acl
 from reservasi.errors import ConfigurationError, EmbeddedServerError
 
 PROBE_TIMEOUT_S = 2.0
@@ -37,7 +38,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """The address for clients, such as `unix:///var/lib/reservasi/run/valkey.sock`."""
+        """The address for whoever may do everything: `unix://admin:<password>@/var/lib/reservasi/run/valkey.sock`."""
         return embedded_redis_url(self._places.data_dir)
 
     @property
@@ -62,7 +63,8 @@ class EmbeddedValkey:
             _refuse_taken(self._port)
         binary = reachable_valkey(self._places.programs, self._account)
         config = self._places.etc / "valkey.conf"
-        _write(config, configuration(self._places, self._port))
+        make_passwords(self._places)
+        _write(config, configuration(self._places, self._port, write_acl(self._places, self._account)))
         await self._process.start(
             [str(binary), str(config)],
             stale=[self._places.valkey_socket],
@@ -84,19 +86,21 @@ class EmbeddedValkey:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(str(self._places.valkey_socket))
                 try:
-                    writer.write(b"PING\r\n")
+                    writer.write(greeting(self._places))
+                    await reader.readline()  # of AUTH
                     return (await reader.readline()).startswith(b"+PONG")
                 finally:
                     writer.close()
         return False
 
 
-def configuration(places: Places, port: int | None) -> str:
+def configuration(places: Places, port: int | None, users: Path) -> str:
     """The server's whole configuration file."""
     lines = [
         "# Written at each start; changes made here are lost.",
         f"unixsocket {_quoted(places.valkey_socket)}",
         "unixsocketperm 700",
+        f"aclfile {_quoted(users)}",
         f"port {port or 0}",
         "bind 127.0.0.1",
         "daemonize no",

@@ -1,11 +1,12 @@
 """Journal entries as the ledger packed them, back into events: positional, one letter a kind."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import msgpack
 
-from reservasi.errors import LedgerFault
+from reservasi.errors import JournalGap, LedgerFault
 from reservasi.ledger import openings, wire
 from reservasi.model import (
     AnyEvent,
@@ -73,18 +74,33 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
 }
 
 
+def _put_envelopes(events: list[list[Any]], envelopes: list[str]) -> bool:
+    """Each hold names its envelope by hash; the envelopes come beside, in the same order. False: they are others."""
+    holds = [event for event in events if event[0] == "h"]
+    named = [event[5] for event in holds]
+    if named != [hashlib.sha1(each.encode(), usedforsecurity=False).hexdigest() for each in envelopes]:
+        return False
+    for event, envelope in zip(holds, envelopes, strict=True):
+        event[5] = envelope
+    return True
+
+
 def decode_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
     """One stream entry as a journal entry.
 
     Raises:
         LedgerFault: it is not one.
+        JournalGap: an envelope beside it is not the one that it names.
     """
     try:
         epoch = int(entry_id.partition(b"-")[0])
         first_seq = int(fields[b"first"])
         payload = fields[b"events"]
         events = msgpack.unpackb(payload)
+        are_named = b"sealed" not in fields or _put_envelopes(events, msgpack.unpackb(fields[b"sealed"]))
         decoded = tuple(_EVENT_DECODERS[event[0]](first_seq + at, event[1:]) for at, event in enumerate(events))
+        if not are_named:
+            raise JournalGap(f"an envelope beside seq {first_seq} does not chain: the entry names another one")
         return JournalEntry(
             epoch=epoch,
             first_seq=first_seq,

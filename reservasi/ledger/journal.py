@@ -82,17 +82,18 @@ class Journal:
             pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
             await pipeline.execute()
 
-    async def trim(self, recorded: Position) -> None:
-        """Forget entries that are recorded, but for a margin; never one that is not.
+    async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
+        """Forget entries that are recorded, but for a margin; never one that is not. Exactly, when there is no margin.
 
         Raises:
             LedgerUnreachable: the server does not answer.
         """
-        if recorded.seq <= TRIM_MARGIN_SEQ:
+        margin = TRIM_MARGIN_SEQ if margin is None else margin
+        if recorded.seq <= margin:
             return
-        oldest = f"{recorded.epoch}-{recorded.seq - TRIM_MARGIN_SEQ}"
+        oldest = f"{recorded.epoch}-{recorded.seq - margin}"
         async with self._reaching():
-            await self._client.xtrim(self._stream, minid=oldest, approximate=True)
+            await self._client.xtrim(self._stream, minid=oldest, approximate=margin > 0)
 
     async def reservation_ids(self) -> AsyncIterator[str]:
         """Every reservation id that the ledger remembers now, live or not, possibly more than once.

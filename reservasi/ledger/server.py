@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import redis.asyncio as redis_asyncio
+from redis.exceptions import NoPermissionError, ResponseError
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.connection import LOST
@@ -43,6 +44,25 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
         synced_always=None if sync is None else sync == "always",
         evicts=None if policy is None else policy != "noeviction",
     )
+
+
+async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
+    """Have the append-only file written anew, without what is no longer held; False when that is refused to us.
+
+    Raises:
+        LedgerUnreachable: the server does not answer.
+    """
+    try:
+        await client.bgrewriteaof()
+    except NoPermissionError:
+        return False
+    except ResponseError as error:
+        if "in progress" in str(error):  # begun before what is to go went: not enough
+            return False
+        raise LedgerUnreachable(f"the append-only file cannot be rewritten: {error}") from error
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
+    return True
 
 
 async def _setting(client: redis_asyncio.Redis, name: str) -> str | None:

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 
 from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, openings, ownership, recording
+from reservasi.records import bookings, catalogue, erasure, openings, ownership, recording
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
@@ -167,6 +168,11 @@ class Records:
         """The reservations those events speak of, which nobody may call recorded."""
         async with connection_of(self._pool) as connection:
             return await bookings.dead_reservations(connection, program)
+
+    async def erase_person(self, program: str, person: str) -> Erasure:
+        """Blank the envelopes of a person's reservations that have ended; the owner's right, not a worker's."""
+        async with connection_of(self._pool) as connection:
+            return await erasure.erase_person(connection, program, person)
 
     # -- programs, quotas, staff ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from reservasi.errors import RecordsUnavailable
+from reservasi.records.access import grant_rights
 from reservasi.records.pool import CONNECT_TIMEOUT_S, unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -38,7 +39,7 @@ class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def upgrade(dsn: str) -> SchemaState:
-    """Apply what is missing, in one transaction; returns the state afterwards.
+    """Apply what is missing, and grant the runtime roles their rights, in one transaction; returns the new state.
 
     Raises:
         RecordsUnavailable: no connection, or another transaction stood in the way for longer than the timeouts.
@@ -48,6 +49,7 @@ async def upgrade(dsn: str) -> SchemaState:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_KEY})
         await _set_timeouts(connection, lock_ms=LOCK_TIMEOUT_MS, statement_ms=STATEMENT_TIMEOUT_MS)
         await connection.run_sync(_apply)
+        await connection.run_sync(grant_rights)
         state = await connection.run_sync(_state)
         await connection.commit()
         return state

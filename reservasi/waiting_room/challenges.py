@@ -37,6 +37,10 @@ class Challenges:
         self._used_max = used_max
         self._used: dict[bytes, _Use] = {}  # by signature, in the order of use, which is that of forgetting
 
+    def renew(self, keys: RotatingKeys) -> None:
+        """Go on under a ring that has rotated; what was used stays used."""
+        self._keys = keys
+
     def create(self, opening: str, now_ms: int) -> dict[str, object]:
         """A new challenge for joining this opening, as the JSON document that ALTCHA's widget takes.
 

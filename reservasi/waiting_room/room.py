@@ -26,7 +26,12 @@ class WaitingRoom:
         self._groups: dict[str, GroupCommit] = {}
         self._seeds: dict[str, bytes] = {}  # by envelope: unsealed once in a process
         self.challenges = Challenges(sealing.rotating_keys("proof-of-work"))
+        sealing.on_rotation(self._renew_keys)
         self.sealing = sealing
+
+    def _renew_keys(self) -> None:
+        self._tickets = Tickets(self._sealing.rotating_keys("ticket"))
+        self.challenges.renew(self._sealing.rotating_keys("proof-of-work"))
 
     def serve(self, program: str, group: GroupCommit) -> None:
         """Take commands for a program from now on."""

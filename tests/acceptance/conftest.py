@@ -20,12 +20,15 @@ from aiohttp import web
 from reservasi.bootstrap import Operations, open_front, open_worker
 from reservasi.front.app import FrontServices, create_app
 from reservasi.front.server import create_runner
+from reservasi.ledger.access import FRONT
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Outcome, Quota, QuotaTerms, SetQuota
 from reservasi.programs.files import read_program
+from reservasi.records.access import FRONT_ROLE
 from reservasi.records.upgrades import upgrade
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
+from tests.users import as_user
 
 PROGRAM_FILE = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
 WAIT_S = 10.0
@@ -188,7 +191,11 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
     )
     try:
         await upgrade(settings.postgres_dsn)
-        async with open_worker(settings) as worker, open_front(settings) as front:
+        as_front = {
+            "redis_url": as_user(valkey_url, FRONT),
+            "postgres_dsn": settings.postgres_dsn.replace("//reservasi@", f"//{FRONT_ROLE}@"),
+        }
+        async with open_worker(settings) as worker, open_front(settings.model_copy(update=as_front)) as front:
             program = msgspec.structs.replace(read_program(PROGRAM_FILE), id=program_id)
             await worker.records.save_program(program)
             operator_key, viewer_key = await _staff(worker, "operator"), await _staff(worker, "viewer")

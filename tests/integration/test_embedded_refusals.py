@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio as redis
@@ -72,6 +73,10 @@ async def test_a_taken_port_is_named(data_dir: Path) -> None:
     await server.start()
     try:
         async with redis.Redis(port=port) as client:
+            with pytest.raises(redis.AuthenticationError):  # nobody comes in without a password
+                await client.ping()
+        admin = urlsplit(server.url)
+        async with redis.Redis(port=port, username=admin.username, password=admin.password) as client:
             assert await client.ping()
     finally:
         await server.stop()

@@ -48,7 +48,7 @@ class WatchedJournal(Journal):
             self.said = position
             self._moved.notify_all()
 
-    async def trim(self, recorded: Position) -> None:
+    async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Everything stays."""
 
     async def recorded(self, seq: int) -> None:

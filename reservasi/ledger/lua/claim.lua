@@ -64,7 +64,9 @@ end
 
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   local number, deadline = quota[Q.number], call.now + quota[Q.terms][T.hold]
-  local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, sealed, persons })
+  -- The journal chains the envelope's hash, and carries the envelope beside: it can be erased, and the chain still holds.
+  local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, redis.sha1hex(sealed), persons })
+  call.envelopes[#call.envelopes + 1] = sealed
   local held = call.held_persons
   for index = 1, #persons do
     local person, count = persons[index], #held

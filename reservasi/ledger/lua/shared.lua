@@ -91,7 +91,7 @@ local function begin(keys, args)
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
     held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
-    entombed = {}, forgotten = {}, events = {},
+    entombed = {}, forgotten = {}, events = {}, envelopes = {},
     openings = {}, changed_openings = {}, opening_ids = {}, join_answers = {},
   }
 end
@@ -418,7 +418,8 @@ local function append_to_journal(call)
   )
   redis.call(
     'XADD', call.key.journal, call.epoch .. '-' .. integer(call.seq),
-    'first', integer(first_seq), 'at', integer(call.now), 'chain', call.chain, 'events', payload
+    'first', integer(first_seq), 'at', integer(call.now), 'chain', call.chain, 'events', payload,
+    unpack(#call.envelopes > 0 and { 'sealed', cmsgpack.pack(call.envelopes) } or {})
   )
   redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
 end

@@ -1,0 +1,75 @@
+"""`reservasi person`: what is owed to a person whose data we keep."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reservasi.bootstrap import Operations, open_operations
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, fail, run, show
+from reservasi.errors import ConfigurationError
+from reservasi.front.fields import check_nik
+from reservasi.ledger.server import rewrite_append_only_file
+
+app = typer.Typer(help="What is owed to people whose data we keep.", no_args_is_help=True)
+
+
+@app.command("erase")
+def erase(
+    nik_file: Annotated[str, typer.Option("--nik-file", help="file with the NIK; - for standard input")],
+    program: Annotated[str | None, typer.Option("--program", help="only in this program; else in all")] = None,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase the name, number and contacts that a person gave, wherever their reservation has ended.
+
+    The log stays verifiable. A NIK is never taken from the command line, which everybody on the machine can read.
+    """
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    nik = _read_nik(nik_file)
+
+    async def work() -> dict[str, Any]:
+        async with open_operations(settings) as operations:
+            return await _erase(operations, nik, program)
+
+    done = run(work())
+    show(done, as_json=as_json)
+    if done["live"]:
+        if not as_json:
+            fail("reservations that are live keep their data: end them first, then erase again", as_json=False)
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str, Any]:
+    programs = [each.id for each in await operations.records.programs() if only in (None, each.id)]
+    if only is not None and not programs:
+        raise ConfigurationError(f"there is no program {only!r}")
+    erased = 0
+    live: list[str] = []
+    for program in programs:
+        done = await operations.records.erase_person(program, operations.sealing.person(program, nik))
+        erased += done.erased
+        live += done.live
+        recorded = await operations.records.position(program)
+        if recorded is not None:  # entries that are recorded carry their envelopes until they are trimmed
+            await operations.ledgers.journal(program).trim(recorded, margin=0)
+    rewritten = await rewrite_append_only_file(operations.client)
+    return {
+        "erased": erased,
+        "live": live,
+        "append_only_file": "being rewritten" if rewritten else "not ours to rewrite",
+    }
+
+
+def _read_nik(source: str) -> str:
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError("the file with the NIK cannot be read") from error
+    nik = text.strip()
+    if check_nik(nik) is not None:
+        raise ConfigurationError("what was given is not a NIK")
+    return nik

@@ -1,0 +1,277 @@
+"""What fronts and worker may do in the two stores, and what is refused to them."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import redis.asyncio as redis
+from redis.exceptions import NoPermissionError
+
+from reservasi.embedded import EmbeddedValkey, Places, embedded_redis_url
+from reservasi.errors import LedgerFenced
+from reservasi.ledger import keys, wire
+from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, USERS, WORKER, acl_lines, commands
+from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.library import DIRECTORY, read_library
+from reservasi.records.access import FRONT_ROLE, RIGHTS, WORKER_ROLE
+from reservasi.records.schema import metadata
+from reservasi.records.upgrades import upgrade
+from tests.conftest import as_superuser
+from tests.users import as_user
+
+CONFIG = Path(__file__).parents[2] / "config" / "valkey"
+RUNTIME = (FRONT, WORKER)
+NEVER = (
+    ("EVAL", "return 1", 0),
+    ("EVALSHA", "0" * 40, 0),
+    ("SCRIPT", "LOAD", "return 1"),
+    ("SCRIPT", "FLUSH"),
+    ("FUNCTION", "DELETE", "reservasi"),
+    ("FUNCTION", "FLUSH"),
+    ("FUNCTION", "RESTORE", "x"),
+    ("FUNCTION", "KILL"),
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "SET", "appendfsync", "no"),
+    ("CONFIG", "REWRITE"),
+    ("KEYS", "*"),
+    ("SCAN", 0),
+    ("RANDOMKEY",),
+    ("SHUTDOWN", "NOSAVE"),
+    ("SAVE",),
+    ("BGSAVE",),
+    ("BGREWRITEAOF",),
+    ("MONITOR",),
+    ("ACL", "LIST"),
+    ("ACL", "SETUSER", "front", "+@all"),
+    ("ACL", "WHOAMI"),
+    ("CLIENT", "KILL", "ID", 1),
+    ("CLIENT", "LIST"),
+    ("CLIENT", "PAUSE", 1),
+    ("CLUSTER", "RESET"),
+    ("CLUSTER", "FAILOVER"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("FAILOVER",),
+    ("MODULE", "LIST"),
+    ("SWAPDB", 0, 0),
+    ("SLOWLOG", "GET"),
+    ("SYNC",),
+    ("PSYNC", "?", -1),
+    ("SET", "{p}:meta", "x"),
+    ("GETDEL", "{p}:meta"),
+    ("DEL", "{p}:meta"),
+    ("RENAME", "{p}:meta", "{p}:other"),
+    ("COPY", "{p}:meta", "{p}:other"),
+    ("MIGRATE", "127.0.0.1", 1, "{p}:meta", 0, 1),
+    ("RESTORE", "{p}:meta", 0, "x"),
+    ("DUMP", "{p}:meta"),
+    ("SORT", "{p}:meta"),
+)
+NEVER_A_FRONT = (
+    ("FUNCTION", "LOAD", "REPLACE", "#!lua name=x"),
+    ("UNLINK", "{p}:meta"),
+    ("XTRIM", "{p}:journal", "MAXLEN", 0),
+    ("PUBLISH", "{p}:recorded-channel", "x"),
+    ("HSET", "{p}:recorded", "position", "x"),
+    ("HDEL", "{p}:dead", "x"),
+)
+OTHER_KEYS = (("HGET", "meta", "x"), ("HSET", "other", "a", "b"), ("SUBSCRIBE", "elsewhere"), ("HGETALL", "{p"))
+
+
+@pytest_asyncio.fixture
+async def as_users(valkey_url: str) -> AsyncIterator[dict[str, redis.Redis]]:
+    """A client for each user."""
+    clients = {user: redis.Redis.from_url(as_user(valkey_url, user)) for user in USERS}
+    yield clients
+    for client in clients.values():
+        await client.aclose()
+
+
+@pytest.mark.parametrize("user", RUNTIME)
+async def test_whatever_is_not_needed_is_refused(user: str, as_users: dict[str, redis.Redis]) -> None:
+    refused = [*NEVER, *OTHER_KEYS, *(NEVER_A_FRONT if user == FRONT else ())]
+    assert [command for command in refused if not await _is_refused(as_users[user], command)] == []
+    # The server has DEBUG switched off for everybody, and says so first.
+    said = await as_users[ADMIN].execute_command("ACL", "DRYRUN", user, "DEBUG", "SLEEP", 0)  # type: ignore[no-untyped-call]
+    assert b"no permissions" in said
+
+
+async def _is_refused(client: redis.Redis, command: tuple[object, ...]) -> bool:
+    try:
+        await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    except NoPermissionError:
+        return True
+    except redis.RedisError as error:
+        pytest.fail(f"{command}: {error}")
+    return False
+
+
+async def test_nobody_comes_in_without_a_password(valkey_url: str) -> None:
+    for userinfo in ("", "front:wrong@", "default:@"):
+        async with redis.Redis.from_url(f"unix://{userinfo}{urlsplit(valkey_url).path}") as client:
+            with pytest.raises(redis.ConnectionError, match=r"(?i)auth|password"):
+                await client.ping()
+
+
+async def test_a_front_waits_for_functions_that_the_worker_loads(valkey_url: str, tmp_path: Path, program: str) -> None:
+    for file in DIRECTORY.iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "find.lua").write_text((DIRECTORY / "find.lua").read_text() + f"\n-- {program}\n")
+    library = read_library(tmp_path)  # as of another version: no server knows it yet
+    front = LedgerConnection(as_user(valkey_url, FRONT), program, library)
+    worker = LedgerConnection(as_user(valkey_url, WORKER), program, library)
+    frame = Frame(command="snapshot", items=wire.pack([[]]))
+    try:
+        with pytest.raises(LedgerFenced, match="worker has not loaded"):
+            await front.call([frame], 5)
+        for connection in (worker, front):
+            (reply,) = await connection.call([frame], 5)
+            assert isinstance(reply, bytes)
+            assert wire.peek_fenced(reply)
+    finally:
+        await front.drop()
+        await worker.drop()
+        async with redis.Redis.from_url(valkey_url) as admin:
+            await admin.function_delete(library.name)
+
+
+def test_users_have_the_commands_that_functions_use() -> None:
+    used = set()
+    for file in DIRECTORY.glob("*.lua"):
+        source = file.read_text()
+        used |= {name.lower() for name in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", source)}
+        used |= {name.lower() for name in re.findall(r"call_in_chunks\(\s*'([A-Z]+)'", source)}
+    assert {"hset", "xadd", "zadd", "hmget"} <= used
+    assert used <= set(commands(WORKER))
+    only_when_loading = {"unlink"}
+    assert used - only_when_loading <= set(commands(FRONT))
+    assert set(IN_FUNCTIONS) - used <= {"xrange"}, "what no function uses any more"
+
+
+def test_the_file_for_an_existing_server_says_the_same() -> None:
+    lines = acl_lines({user: f">CHANGE-ME-{user}" for user in USERS})
+    assert (CONFIG / "users.acl").read_text().splitlines() == lines
+    assert "aclfile" in (CONFIG / "valkey.conf").read_text()
+
+
+async def test_passwords_are_kept_for_the_account_alone_and_survive_a_restart(data_dir: Path) -> None:
+    assert "@" not in embedded_redis_url(data_dir)
+    server = EmbeddedValkey(data_dir, 60)
+    await server.start()
+    before = server.url
+    await server.stop()
+    await server.start()
+    try:
+        assert server.url == before == embedded_redis_url(data_dir, ADMIN)
+        places = Places.of(data_dir)
+        passwords = {urlsplit(embedded_redis_url(data_dir, user)).password for user in USERS}
+        assert len(passwords) == len(USERS)
+        assert places.valkey_users.stat().st_mode & 0o777 == 0o600
+        acl = places.etc / "users.acl"
+        assert acl.stat().st_mode & 0o777 == 0o600
+        readable = [each for each in places.data_dir.rglob("*") if each.is_file() and each != places.valkey_users]
+        for password in passwords:
+            assert password is not None
+            assert all(password.encode() not in each.read_bytes() for each in readable)
+    finally:
+        await server.stop()
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------------------
+
+FORBIDDEN = (
+    "DROP TABLE journal",
+    "DROP TABLE bookings",
+    "TRUNCATE journal",
+    "TRUNCATE bookings, holds",
+    "DELETE FROM journal",
+    "UPDATE journal SET chain = ''",
+    "DELETE FROM epochs",
+    "UPDATE epochs SET base_seq = 0",
+    "DELETE FROM bookings",
+    "DELETE FROM positions",
+    "DELETE FROM quotas",
+    "DELETE FROM dead_letters",
+    "UPDATE dead_letters SET error = ''",
+    "UPDATE deployment SET value = ''",
+    "DELETE FROM deployment",
+    "INSERT INTO staff (name, role, api_key_hash) VALUES ('x', 'operator', 'x')",
+    "UPDATE staff SET role = 'operator'",
+    "UPDATE programs SET spec = '{}'",
+    "UPDATE alembic_version SET version_num = ''",
+    "ALTER TABLE journal DROP COLUMN payload",
+    "ALTER TABLE bookings DISABLE TRIGGER ALL",
+    "ALTER TABLE applicants DROP CONSTRAINT applicants_pk",
+    "DROP INDEX applicants_one_live_reservation",
+    "CREATE INDEX ON journal (at_ms)",
+    "CREATE TABLE mine (a int)",
+    "CREATE SCHEMA mine",
+    "CREATE ROLE mine",
+    "SET ROLE reservasi",
+    "SET SESSION AUTHORIZATION reservasi",
+    "COPY journal TO PROGRAM 'cat'",
+    "SELECT pg_read_file('postgresql.conf')",
+    "SELECT pg_terminate_backend(pg_backend_pid()) FROM pg_authid",
+)
+FORBIDDEN_TO_A_FRONT = (
+    "INSERT INTO journal SELECT * FROM journal",
+    "INSERT INTO bookings SELECT * FROM bookings",
+    "UPDATE bookings SET state = 'confirmed'",
+    "DELETE FROM holds",
+    "UPDATE positions SET seq = 0",
+    "UPDATE quotas SET capacity = 1000",
+)
+
+
+async def _is_forbidden(connection: "asyncpg.Connection[asyncpg.Record]", statement: str) -> bool:
+    try:
+        await connection.execute(statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("role", [FRONT_ROLE, WORKER_ROLE])
+async def test_a_runtime_role_can_neither_drop_nor_alter_nor_rewrite(role: str, database: str) -> None:
+    await upgrade(database)
+    connection = await asyncpg.connect(database.replace("//reservasi@", f"//{role}@"))
+    try:
+        statements = (*FORBIDDEN, *(FORBIDDEN_TO_A_FRONT if role == FRONT_ROLE else ()))
+        assert [each for each in statements if not await _is_forbidden(connection, each)] == []
+        for table in RIGHTS[role]:
+            await connection.execute(f"SELECT FROM {table} LIMIT 1")
+    finally:
+        await connection.close()
+
+
+async def test_rights_are_decided_for_every_table_and_nothing_is_left_of_others(database: str) -> None:
+    for rights in RIGHTS.values():
+        assert rights.keys() - {"alembic_version"} == metadata.tables.keys()
+    await upgrade(database)
+    owner = await asyncpg.connect(database)
+    await owner.execute(f"GRANT DELETE ON journal TO {WORKER_ROLE}")
+    await upgrade(database)
+    assert not await owner.fetchval(f"SELECT has_table_privilege('{WORKER_ROLE}', 'journal', 'DELETE')")
+    await owner.close()
+
+
+async def test_a_database_without_the_roles_is_upgraded_all_the_same(database: str) -> None:
+    superuser = await asyncpg.connect(as_superuser(database))
+    try:
+        for role in RIGHTS:
+            await superuser.execute(f"ALTER ROLE {role} RENAME TO {role}_away")
+        assert (await upgrade(database)).up_to_date
+    finally:
+        for role in RIGHTS:
+            await superuser.execute(f"ALTER ROLE {role}_away RENAME TO {role}")
+        await superuser.close()
+
+
+def test_keys_that_fronts_write_are_those_that_functions_receive() -> None:
+    front = next(line for line in acl_lines(dict.fromkeys(USERS, "nopass")) if line.startswith("user front"))
+    assert all(f" ~{key} " in front for key in keys.program_keys("*"))

@@ -1,0 +1,12 @@
+"""The other users of a Valkey that a test has the administrator's address of."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from reservasi.embedded import embedded_redis_url
+
+
+def as_user(admin_url: str, user: str) -> str:
+    """The address of the embedded Valkey behind `admin_url` for another of its users."""
+    socket = Path(urlsplit(admin_url).path)
+    return embedded_redis_url(socket.parents[1], user)
