@@ -48,7 +48,8 @@ def unavailable() -> Iterator[None]:
         message = f"the records' schema is missing or older than this version ({error}): run `reservasi db upgrade`"
         raise SchemaMissing(message) from error
     except LOST as error:
-        if isinstance(error, ValueError):  # asyncpg's word for an argument that does not fit: not a lost connection
+        # asyncpg's word for an argument that does not fit: no lost connection. A certificate that is refused is both.
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
             raise
         raise RecordsUnavailable(f"PostgreSQL does not answer: {type(error).__name__}: {error}") from error
 
