@@ -9,10 +9,15 @@ import base64
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis_asyncio
 
+GROUPS = ((2, 2, 2, 6, 4), (2, 2, 2, 2, 2, 2, 4), (6, 6, 4), (4, 4, 4, 4))  # region, birth date, number; a card's fours
+SEPARATORS = (" ", ".", "-", "/", "_", "%20", "\u00a0")
 SCAN_KEYS = 1000  # looked at in one step
 
 
@@ -54,6 +59,15 @@ def _flat(value: Any) -> list[bytes]:
     return [str(value).encode()]
 
 
+def below(directory: Path) -> dict[str, bytes]:
+    """What the files of a directory hold, whatever they are for; one that is replaced meanwhile is not there."""
+    found = {}
+    for file in directory.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError, OSError):
+            found[f"file {file}"] = file.read_bytes()
+    return found
+
+
 def traces(places: Mapping[str, bytes], secrets: Iterable[str]) -> list[str]:
     """Where one of the texts can be read, each as `place: form`."""
     forms = [(name, form) for secret in secrets for name, form in _forms(secret)]
@@ -63,15 +77,29 @@ def traces(places: Mapping[str, bytes], secrets: Iterable[str]) -> list[str]:
 def _forms(secret: str) -> list[tuple[str, bytes]]:
     clear = secret.encode()
     forms = [("clear", clear), ("hexadecimal", clear.hex().encode()), ("UTF-16", secret.encode("utf-16-le"))]
+    forms += [("hexadecimal", clear.hex().upper().encode()), ("reversed", clear[::-1])]
+    forms.append(("escaped", "".join(f"\\u{ord(letter):04x}" for letter in secret).encode()))
     forms += [("base64", _base64_inside(clear, offset)) for offset in range(3)]
     for name in ("md5", "sha1", "sha256", "sha512", "blake2b"):
         digest = hashlib.new(name, clear).digest()
         forms += [(name, digest), (name, digest.hex().encode()), (name, base64.b64encode(digest).rstrip(b"="))]
+    if secret.isdigit() and len(secret) == sum(GROUPS[0]):
+        forms += [("separated", separated.encode()) for separated in separated_niks(secret)]
     if secret.isdigit():
         number = int(secret)
         forms += [("integer", number.to_bytes(8, "big")), ("integer", number.to_bytes(8, "little"))]
         forms += [("float", struct.pack(">d", number)), ("float", b"%.14g" % number)]  # what Lua makes of it
     return forms
+
+
+def separated_niks(nik: str) -> list[str]:
+    """A NIK in the groups and with the separators in which people write it."""
+    found = []
+    for sizes in GROUPS:
+        ends = list(accumulate(sizes))
+        parts = [nik[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        found += [separator.join(parts) for separator in SEPARATORS]
+    return found
 
 
 def _base64_inside(clear: bytes, offset: int) -> bytes:

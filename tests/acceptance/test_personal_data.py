@@ -1,9 +1,12 @@
 """No personal data in what the service says of itself, after a run in which it came in everywhere."""
 
 import asyncio
+import base64
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -12,11 +15,13 @@ import structlog
 from reservasi import logs
 from reservasi.errors import LedgerFault
 from reservasi.metrics import REQUESTS, exposition
-from tests.personal import stored, traces
+from tests.acceptance.waiting import create_room
+from tests.personal import below, separated_niks, stored, traces
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NAME, EMAIL, BORN = "Siti Nurhaliza Putri", "siti.nurhaliza@example.id", "1987-06-05"
+JOINING_MS = 3000
 LAST_EVENT = "the_run_is_over"
 
 
@@ -60,9 +65,17 @@ class Run:
             **self.answers,
             **await stored(self.stack.worker.client, self.stack.program),
             **await recorded_rows(self.stack.front.settings.postgres_dsn),
+            **below(self.stack.front.settings.data_dir),
+            **below(Path(urlsplit(self.stack.worker.settings.redis_url).path).parents[1]),  # append-only file, logs
+            **below(_server_dir(self.stack.worker.settings.postgres_dsn) / "log"),
             "log": (said.out + said.err).encode(),
             "metrics": exposition(),
         }
+
+
+def _server_dir(dsn: str) -> Path:
+    """The data directory of the embedded PostgreSQL behind a DSN."""
+    return Path(parse_qs(urlsplit(dsn).query)["host"][0]).parent
 
 
 async def recorded_rows(dsn: str) -> dict[str, bytes]:
@@ -98,6 +111,35 @@ async def lives(run: Run) -> str:
     return str(held["id"])
 
 
+async def waits(run: Run) -> None:
+    """An opening with a waiting room: joins, also wrong ones, the draw, the tickets, and claims with them."""
+    stack = run.stack
+    room = await create_room(stack, opens_in_ms=JOINING_MS)
+    people = [stack.applicant(name=NAME, birth_date=BORN) for _ in range(3)]
+    run.secrets += [person["nik"] for person in people]
+    nik = people[0]["nik"]
+    tickets = [run.keep("a join", await room.join(person)).json["ticket"] for person in people]
+    run.keep("a join again", await room.join(people[0]))
+    for body in ({"nik": nik}, {"nik": separated_niks(nik)[0], "birth_date": BORN}, {nik: nik}, [nik], nik):
+        await run.request("a wrong join", "POST", f"/v1/openings/{room.id}/tickets", json=body)
+    await run.request("a join of nothing", "POST", f"/v1/openings/{nik}/tickets", json={"nik": nik, "birth_date": BORN})
+    run.keep("an early claim", await room.claim(people[0], tickets[0]))
+    await room.opened()
+    await room.admit_all()
+    for path in (f"/v1/openings/{room.id}/queue", f"/v1/openings/{nik}/queue", f"/openings/{room.id}", "/openings"):
+        await run.request("the queue", "GET", path)
+    run.keep("a claim with a ticket", await room.claim(people[0], tickets[0]))
+    run.keep("a claim with another's", await room.claim(people[1], tickets[2]))
+    run.keep("a claim with a NIK for a ticket", await room.claim(people[1], people[1]["nik"]))
+    run.keep("a claim with a wrong ticket", await room.claim(people[1], f"{tickets[1]}{people[1]['nik']}"))
+    run.answers |= {f"ticket {number}": _unpacked(ticket) for number, ticket in enumerate(tickets)}
+
+
+def _unpacked(ticket: str) -> bytes:
+    """A ticket's parts, as anybody can read them."""
+    return b"\n".join(base64.urlsafe_b64decode(part + "==") for part in ticket.split("."))
+
+
 async def mistakes(run: Run) -> None:
     """A NIK where none belongs: in fields, keys, headers, queries and addresses."""
     quota = await run.stack.quota()
@@ -106,6 +148,7 @@ async def mistakes(run: Run) -> None:
     for changes in (
         {"quota": nik},
         {"ticket": int(nik)},
+        *({"applicants": [{**body["applicants"][0], "nik": written}]} for written in separated_niks(nik)),
         {nik: nik},
         {"contact": {"phone": nik, nik: nik}},
         {"applicants": [{"nik": int(nik), "name": f"{nik}\n", "birth_date": nik, nik: nik}]},
@@ -127,6 +170,8 @@ async def mistakes(run: Run) -> None:
         f"/v1/reservations/{nik}",
         f"/problems/{nik}",
         f"/v1/availability?office={nik}.",
+        f"/v1/reservations/{base64.b64encode(nik.encode()).decode()}",
+        f"/v1/openings/{separated_niks(nik)[0]}/queue".replace(" ", "%20"),
         f"/?{nik}",
     ):
         await run.request("an address", "GET", path)
@@ -171,6 +216,7 @@ async def test_no_personal_data_in_what_the_service_says_or_keeps(
     caplog.set_level("DEBUG")
     run = Run(stack)
     reservation_id = await lives(run)
+    await waits(run)
     await mistakes(run)
     await faults(run, monkeypatch)
     structlog.get_logger().info(LAST_EVENT)
@@ -178,7 +224,9 @@ async def test_no_personal_data_in_what_the_service_says_or_keeps(
     places = {**await run.places(said), "library logs": caplog.text.encode()}
     assert traces(places, run.secrets) == []
     # The run was one: each kind of answer came, the logs are the service's, and the search looked where data is.
-    answered = {place.split()[2] for place in run.answers if "not HTTP" not in place}
+    answered = {
+        place.split()[2] for place in run.answers if "not HTTP" not in place and "ticket" not in place.split()[0]
+    }
     assert {"200", "201", "400", "401", "404", "405", "409", "417", "422", "500"} <= answered
     assert all(event in said.err for event in ("request_failed", "Traceback", LAST_EVENT))
     assert '"/v1/reservations/{id}/confirm"' in places["metrics"].decode()
@@ -206,4 +254,8 @@ async def test_personal_data_would_be_found(
         REQUESTS.remove(*labels)
         await stack.worker.client.delete(key)
     planted = {"log", "metrics", f"key {key}", "answer 1, 200 to a planted address", "answer 2, 200 to a planted body"}
-    assert {place.rpartition(":")[0] for place in found} == planted
+    # The append-only file has it as well, which shows that it is looked into.
+    kept = {place.rpartition(":")[0] for place in found}
+    assert planted <= kept
+    assert all("appendonlydir" in place for place in kept - planted)
+    assert kept - planted
