@@ -22,7 +22,9 @@ from typing import Any
 import pytest
 import redis
 
+from reservasi.cli.output import masked
 from reservasi.cli.up import _announce, roles
+from reservasi.embedded import embedded_redis_url
 from reservasi.errors import EmbeddedServerError
 from reservasi.front.admin import serve_admin
 from reservasi.front.probe import wait_ready
@@ -201,7 +203,7 @@ def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_di
     with running(data_dir, **by_hand) as up:
         recorded = re.compile(r'reservasi_recorded_seq\{program="surabaya"\} [1-9]')
         until(lambda: recorded.search(up.admin("/metrics", up.worker_port)[1]))
-        with redis.Redis.from_url(up.addresses["redis"]) as client:
+        with redis.Redis.from_url(embedded_redis_url(data_dir)) as client:
             client.flushall()
         assert up.stop() == 0
     with running(data_dir, **by_hand) as up:
@@ -232,7 +234,7 @@ def test_servers_that_exist_are_used_and_none_is_started(
     environment = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": database}
     for _ in range(2):  # what exists already is no obstacle
         with running(place, checkout, **environment) as up:
-            assert (up.addresses["redis"], up.addresses["postgres"]) == (valkey_url, database)
+            assert (up.addresses["redis"], up.addresses["postgres"]) == (masked(valkey_url), database)
             assert up.addresses["ready"] is True
             with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/v1/availability?program={program}") as response:
                 assert json.load(response)["quotas"]
