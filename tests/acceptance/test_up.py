@@ -231,7 +231,7 @@ def test_servers_that_exist_are_used_and_none_is_started(
     closed = data_dir / "closed"  # to the account of the servers, which do not run
     closed.mkdir(mode=0o700)
     place, checkout = closed / "data", data_dir / "checkout"
-    environment = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": database}
+    environment: Any = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": database}
     for _ in range(2):  # what exists already is no obstacle
         with running(place, checkout, **environment) as up:
             assert (up.addresses["redis"], up.addresses["postgres"]) == (masked(valkey_url), database)
