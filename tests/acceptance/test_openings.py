@@ -52,7 +52,14 @@ async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stac
 async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(stack: Stack) -> None:
     opens_at_ms = await now_ms(stack) // 60_000 * 60_000 + 7 * 24 * HOUR_MS
     await stack.quota(opens_at_ms=opens_at_ms)
-    (found,) = [each for each in (await listed(stack)).values() if each["opens_at"] == moment(opens_at_ms)]
+    there: list[dict[str, Any]] = []
+
+    async def found_it() -> bool:
+        there[:] = [each for each in (await listed(stack)).values() if each["opens_at"] == moment(opens_at_ms)]
+        return bool(there)
+
+    await stack.eventually(found_it)
+    (found,) = there
     assert not found["waiting_room"]
     assert not {"commitment", "joins_from", "ends_at"} & found.keys()
     assert (await stack.request("GET", f"/v1/openings/{found['id']}")).json == found

@@ -87,7 +87,7 @@ async def test_a_key_rotation_in_the_middle_spoils_no_ticket(stack: Stack, liste
     early, later = stack.applicant(), stack.applicant()
     before = await room.joined(early)
     ring = load_key_ring(stack.worker.settings.secrets_path, create=False)
-    rotated = KeyRing(identity=ring.identity, active="k2", sealing={**ring.sealing, "k2": b"2" * 32})
+    rotated = KeyRing(identity=ring.identity, active="later", sealing={**ring.sealing, "later": b"2" * 32})
     renewed = WaitingRoom(Sealing(rotated), stack.front.availability)
     renewed.serve(stack.program, stack.front.waiting_room._groups[stack.program])
     async with listening(dataclasses.replace(stack.front, waiting_room=renewed)) as url:

@@ -218,7 +218,7 @@ def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_di
     with running(data_dir) as up:  # as everybody runs it: the worker rebuilds the ledger
         until(lambda: "reservasi_rebuild_seconds_count" in up.admin("/metrics", up.worker_port)[1])
         until(lambda: up.admin("/readyz", up.worker_port)[0] == 200)
-        assert 'reservasi_ledger_owned{program="surabaya"} 1.0' in up.admin("/metrics", up.worker_port)[1]
+        until(lambda: 'reservasi_ledger_owned{program="surabaya"} 1.0' in up.admin("/metrics", up.worker_port)[1])
 
 
 def test_servers_that_exist_are_used_and_none_is_started(

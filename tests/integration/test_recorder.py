@@ -119,6 +119,7 @@ async def test_a_lost_database_is_waited_for(stage: Stage) -> None:
             await killer.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'"
             )
             await killer.close()
             await writing

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections import deque
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import hiredis
 from aiohttp import web
@@ -75,8 +75,10 @@ class Pipe(asyncio.Protocol):
 
 
 async def make_app() -> web.Application:
-    path = urlsplit(os.environ[REDIS_URL_VARIABLE]).path
-    _, pipe = await asyncio.get_running_loop().create_unix_connection(Pipe, path)
+    url = urlsplit(os.environ[REDIS_URL_VARIABLE])
+    _, pipe = await asyncio.get_running_loop().create_unix_connection(Pipe, url.path)
+    if url.username and url.password:
+        await pipe.ask("AUTH", unquote(url.username), unquote(url.password))
     sha = (await pipe.ask("SCRIPT", "LOAD", script.CLAIM)).decode()
 
     async def decide(claim: Claim) -> Verdict:
