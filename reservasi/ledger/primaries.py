@@ -59,13 +59,14 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     Raises:
         ValueError: it cannot be used; the message says why and never repeats a password.
     """
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    address, _, query = url.removeprefix(SCHEME).partition("?")  # urlsplit() takes no second host
+    authority, _, path = address.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
     username, _, password = credentials.partition(":")
-    name = unquote(parts.path.removeprefix("/"))
+    name = unquote(path)
     if not name or "/" in name:
         raise ValueError("the primary's name must follow the sentinels: sentinel://host:26379,host:26379/<name>")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     if unknown := set(options) - {"sentinel_username", "sentinel_password"}:
         raise ValueError(f"unknown options of a sentinel address: {', '.join(sorted(unknown))}")
     return SentinelUrl(
