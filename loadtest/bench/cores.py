@@ -56,7 +56,7 @@ def _family(pid: int) -> list[int]:
     while waiting:
         current = waiting.pop()
         found.append(current)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             tasks = list(Path(f"/proc/{current}/task").iterdir())
             waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
     return found
@@ -66,7 +66,7 @@ def busy_s(pid: int) -> float:
     """Processor time of a process and of all its living descendants, in seconds."""
     total = 0.0
     for each in _family(pid):
-        with contextlib.suppress(FileNotFoundError):  # it ended while we looked
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
     return total

@@ -46,14 +46,14 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(written.read_text())
-    names = ["bare", "ours", "evalsha", "pipelined", "plpgsql_batches", "plpgsql_single", "for_update"]
+    names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "plpgsql_batches", "plpgsql_single", "for_update"]
     assert list(run["variants"]) == names
     for name, medians in run["variants"].items():
         assert medians["refused"] == 0, name
         assert medians["claims_per_s"] > 0, name
         assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
         assert name in done.stdout
-    assert [bracket["measured"]["claimed"] for bracket in run["rounds"][0]["compared"].values()] == [200] * 6
+    assert [bracket["measured"]["claimed"] for bracket in run["rounds"][0]["compared"].values()] == [200] * 7
     for name in (AVAILABILITY, SOLD_OUT, JOINS):
         assert (run["reads"][name][name]["claimed"], run["reads"][name][name]["refused"]) == (200, 0)
     assert {"name", "measured", "target", "met"} <= run["targets"][0].keys()
