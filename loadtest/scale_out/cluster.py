@@ -161,8 +161,8 @@ async def local_cluster(
     directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
     nodes: list[Node] = []
     try:
-        for port in _free_ports(primaries * (2 if replicas else 1)):
-            nodes.append(Node(directory / str(port), port, node_timeout_ms))
+        for port in _free_ports(primaries * (2 if replicas else 1)):  # one by one, so that each is closed below
+            nodes.append(Node(directory / str(port), port, node_timeout_ms))  # noqa: PERF401
         cluster = LocalCluster(nodes, primaries)
         for node in nodes:
             await cluster.until(node.answers)
@@ -172,3 +172,19 @@ async def local_cluster(
         for node in nodes:
             await node.close()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+async def migrate_keys(source: Node, target: Node, slot: int) -> None:
+    """Move a slot's keys one by one, as a reshard does, and leave it on its way."""
+    source_id, target_id = await source.ask("CLUSTER", "MYID"), await target.ask("CLUSTER", "MYID")
+    await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while names := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        await source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5000)
+
+
+async def hand_over(cluster: LocalCluster, target: Node, slot: int) -> None:
+    """End a migration: the target serves the slot, and every primary knows it."""
+    target_id = await target.ask("CLUSTER", "MYID")
+    for node in (target, *(node for node in cluster.primaries if node is not target)):
+        await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
