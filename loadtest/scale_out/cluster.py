@@ -61,7 +61,7 @@ class Node:
 
     async def answers(self) -> bool:
         with suppress(RedisError, OSError):
-            return bool(await self.client.ping())  # type: ignore[misc]
+            return bool(await self.client.ping())
         return False
 
     def kill(self) -> None:

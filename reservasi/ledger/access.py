@@ -17,7 +17,17 @@ ANY = "*"  # as a program: every hash tag
 CALLS = ("fcall", "fcall_ro")
 # What is asked outside functions, also by redis-py when it connects and by whoever finds a cluster's primaries.
 CONNECTION = ("auth", "hello", "ping", "quit", "reset", "select", "client|setinfo", "client|setname", "client|id")
-TOPOLOGY = ("cluster|slots", "cluster|shards", "cluster|myid", "asking", "readonly", "readwrite", "role", "info")
+TOPOLOGY = (
+    "cluster|nodes",
+    "cluster|slots",
+    "cluster|shards",
+    "cluster|myid",
+    "asking",
+    "readonly",
+    "readwrite",
+    "role",
+    "info",
+)
 WAITING = ("wait", "waitaof")
 IN_FUNCTIONS = (
     *("hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hincrby", "hdel", "exists", "time", "xadd", "xrange"),
