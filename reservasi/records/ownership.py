@@ -12,6 +12,7 @@ INSERT INTO epochs (program, epoch, base_seq, run_id)
 SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM epochs WHERE program = $1 AND epoch >= $2)
 ON CONFLICT (program, epoch) DO NOTHING
 """
+RECORDED_SEQ = "SELECT seq FROM positions WHERE program = $1 FOR UPDATE"
 LINEAGE_FROM = """
 UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
 """
@@ -36,7 +37,7 @@ async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
 async def claim_epoch(
     connection: Connection, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False
 ) -> bool:
-    """Add an epoch, unless the program has it or a later one already, or its ledger is being rebuilt."""
+    """Add an epoch, unless it is not the latest, more was recorded than it has, or the ledger is being rebuilt."""
     async with connection.transaction():
         if not alone and not await connection.fetchval(NOBODY_REBUILDS, advisory_key(f"rebuild {program}")):
             return False
@@ -65,6 +66,10 @@ async def branch_off(connection: Connection, program: str, epoch: int, recorded:
 async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
     # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
     await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
+    # Whoever records the lineage before it is waited for: what they record beyond the branch would be in neither.
+    recorded_seq = await connection.fetchval(RECORDED_SEQ, program)
+    if recorded_seq is not None and recorded_seq > base_seq:
+        return False
     return (await connection.execute(CLAIM_EPOCH, program, epoch, base_seq, run_id)).endswith(" 1")
 
 

@@ -36,7 +36,12 @@ WHERE program = $1 AND epoch = $5 AND seq = $6 AND chain = $7
 """
 NEW_JOURNAL = """
 INSERT INTO journal (program, epoch, first_seq, last_seq, at_ms, chain, payload)
-SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
+SELECT $1, entry.*
+FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
+  AS entry (epoch, first_seq, last_seq, at_ms, chain, payload)
+WHERE NOT EXISTS (
+  SELECT FROM epochs WHERE program = $1 AND epochs.epoch > entry.epoch AND epochs.base_seq < entry.last_seq
+)
 """
 NEW_DEAD_LETTER = """
 INSERT INTO dead_letters (program, epoch, seq, reservation_id, event, error) VALUES ($1, $2, $3, $4, $5, $6)
@@ -142,7 +147,7 @@ async def _move_position(connection: Connection, program: str, expected: Positio
 
 
 async def _write_journal(connection: Connection, program: str, entries: Sequence[JournalEntry]) -> None:
-    await connection.execute(
+    done = await connection.execute(
         NEW_JOURNAL,
         program,
         [entry.epoch for entry in entries],
@@ -152,6 +157,8 @@ async def _write_journal(connection: Connection, program: str, entries: Sequence
         [entry.chain for entry in entries],
         [entry.payload for entry in entries],
     )
+    if done != f"INSERT 0 {len(entries)}":
+        raise StaleRecorder(f"a later lineage of {program} branched off before the end of these entries")
 
 
 async def _apply(

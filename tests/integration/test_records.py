@@ -281,3 +281,29 @@ async def test_staff_are_known_by_the_hash_of_their_key(records: Records, tables
     assert await records.staff_by_key_hash("hash 2") is None
     await tables.rows("UPDATE staff SET disabled_at = now()")
     assert await records.staff_by_key_hash("hash 1") is None
+
+
+async def test_what_a_left_lineage_accepted_after_the_branch_is_not_recorded(
+    records: Records, writer: JournalWriter, tables: Tables
+) -> None:
+    assert await records.claim_epoch(PROGRAM, 1, 0, "run 1")
+    writer.quota_set("q", 5)
+    first = writer.entry()
+    await record(records, None, first)
+    writer.held("r1", "q", "ani")
+    second = writer.entry()
+    assert await records.claim_epoch(PROGRAM, 2, first.position.seq, "run 2")
+    before = await tables.everything()
+    with pytest.raises(StaleRecorder, match="branched off"):
+        await record(records, first.position, second)
+    assert await tables.everything() == before
+
+
+async def test_a_lineage_cannot_branch_off_before_what_is_recorded(records: Records, writer: JournalWriter) -> None:
+    assert await records.claim_epoch(PROGRAM, 1, 0, "run 1")
+    writer.quota_set("q", 5)
+    writer.held("r1", "q", "ani")
+    entry = writer.entry()
+    await record(records, None, entry)
+    assert not await records.claim_epoch(PROGRAM, 2, entry.position.seq - 1, "run 2")
+    assert await records.claim_epoch(PROGRAM, 2, entry.position.seq, "run 2")
