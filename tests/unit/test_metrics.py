@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from reservasi import metrics
 
 LABELS = {
+    "opening",  # while it is live; removed afterwards
     "program",
     "fault",
     "method",
