@@ -5,7 +5,7 @@ repeat is decided by the caller, who knows the deadlines.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,7 +26,7 @@ from redis.exceptions import (
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.acknowledging import Acks
+from reservasi.ledger.acknowledging import Acks, Asker
 from reservasi.ledger.cluster import Route, RoutedConnection
 from reservasi.ledger.library import Library
 from reservasi.ledger.primaries import SCHEME, Primaries, PrimaryConnection
@@ -107,8 +107,11 @@ class LedgerConnection:
         self.safe = True  # whether as many as `acks` asks for have all that the last call's replies rest on
         self._library = library
         self._keys = keys.program_keys(program)
-        self._acks = acks
-        self._connection: Any = _open_pool(server, redis_asyncio.ConnectionPool).make_connection()
+        self._asker = Asker(acks) if acks else None
+        # No time limit of redis-py's own: each call has one, and theirs costs a task, so that a batch would be written
+        # only after everything else that is ready in the event loop.
+        pool = _open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
+        self._connection: Any = pool.make_connection()
         self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
 
     @property
@@ -116,8 +119,10 @@ class LedgerConnection:
         """Whether the last round trip left the connection usable."""
         return bool(self._connection.is_connected)
 
-    async def call(self, frames: Sequence[Frame], timeout_s: float) -> list[bytes | ReservasiError]:
-        """Send all frames in one write and read all replies.
+    async def call(
+        self, frames: Sequence[Frame], timeout_s: float, *, sent: Callable[[], None] = lambda: None
+    ) -> list[bytes | ReservasiError]:
+        """Send all frames in one write and read all replies; `sent` is called once the server has work to do.
 
         A reply that says another, newer epoch is believed, and the frames are sent again under it; so they are when the
         server did not know the functions. Both happen on the first call after a deploy: hence the three round trips.
@@ -126,7 +131,7 @@ class LedgerConnection:
             LedgerUnreachable: no connection, or not every reply came in time; the calls may have been carried out.
         """
         async with self._reaching(timeout_s):
-            replies = await self._round_trip(frames)
+            replies = await self._round_trip(frames, sent)
             for _ in range(ROUND_TRIPS_MAX - 1):
                 newer = self._adopt_epoch(replies)
                 if not ((newer and any(map(_is_fenced, replies))) or await self._load_where_missing(replies)):
@@ -141,7 +146,7 @@ class LedgerConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 if not self.connected:
-                    await self._asked(self._connection.connect())
+                    await self._connect()
                 yield
         except LOST as error:
             await self.drop()
@@ -149,6 +154,14 @@ class LedgerConnection:
         except BaseException:
             await self.drop()
             raise
+
+    async def _connect(self) -> None:
+        await self._asked(self._connection.connect())
+        # uvloop would keep what is written until it has nothing else to do; a batch must not wait for that. redis-py
+        # has no public way to its writer: with another inside, batches go out a little later.
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            writer.transport.set_write_buffer_limits(high=0)
 
     async def _asked(self, call: Awaitable[T]) -> T:
         """The result of one of redis-py's calls."""
@@ -207,21 +220,25 @@ class LedgerConnection:
         except BROKEN:
             return
 
-    async def _round_trip(self, frames: Sequence[Frame]) -> list[bytes | ReservasiError]:
+    async def _round_trip(
+        self, frames: Sequence[Frame], sent: Callable[[], None] = lambda: None
+    ) -> list[bytes | ReservasiError]:
         commands = [
             ("FCALL", self._library.function(frame.command), len(self._keys), *self._keys, self._epoch, frame.items)
             for frame in frames
         ]
-        if self._acks:
+        questions = self._asker.questions() if self._asker else ()
+        if questions:
             touched = ("FCALL", self._library.function("touch"), len(self._keys), *self._keys, self._epoch, TOUCH)
-            commands += [touched, *self._acks.questions]
+            commands += [touched, *questions]
         connection = self._connection
         packed = connection.pack_commands(commands)
         await self._asked(connection.send_packed_command(packed, check_health=False))
+        sent()
         replies = [await self._read_reply() for _ in frames]
-        if self._acks:
-            touch, *counts = [await self._read_any() for _ in range(1 + len(self._acks.questions))]
-            self.safe = not isinstance(touch, Exception) and self._acks.suffice(counts)
+        if self._asker:
+            said = [await self._read_any() for _ in (touched, *questions)] if questions else []
+            self.safe = self._asker.hear(said)
         return replies
 
     async def _read_reply(self) -> bytes | ReservasiError:

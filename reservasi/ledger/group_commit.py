@@ -242,14 +242,11 @@ class GroupCommit:
             if batch:
                 self._in_flight = batch
                 self._learn(batch)
-                exchange = asyncio.create_task(self._carry_out(batch))
-                try:
-                    if self._answered.replies:
-                        await asyncio.sleep(0)  # the batch is sent first
-                        self._tell_last()
-                    self._answered = await self._finished(batch, exchange)
-                finally:
-                    exchange.cancel()
+                if not self._connection.connected:
+                    self._tell_last()  # it may take long to send the batch
+                answered = await self._finished(batch)
+                self._tell_last()
+                self._answered = answered
                 self._crowd_in_flight = 0
             elif self._answered.replies:
                 self._tell_last()
@@ -264,10 +261,10 @@ class GroupCommit:
         last, self._answered = self._answered, _Answered()
         last.tell()
 
-    async def _finished(self, batch: list[Submitted], exchange: "asyncio.Task[_Answered]") -> "_Answered":
-        """The replies to a batch; none when it failed, which is told at once."""
+    async def _finished(self, batch: list[Submitted]) -> "_Answered":
+        """The replies to a batch, none when it failed, which is told at once; the last one's are told meanwhile."""
         try:
-            return await exchange
+            return await self._carry_out(batch)
         except ReservasiError as error:
             _fail(batch, error)
         except Exception as error:
@@ -325,7 +322,8 @@ class GroupCommit:
         retried = False
         while True:
             try:
-                replies = await self._connection.call(frames, max(last_deadline - loop.time(), REAP_INTERVAL_S))
+                left_s = max(last_deadline - loop.time(), REAP_INTERVAL_S)
+                replies = await self._connection.call(frames, left_s, sent=self._tell_last)
                 break
             except LedgerUnreachable as error:
                 if all(waiting.done for waiting in batch) or loop.time() + pause_s >= last_deadline:
@@ -347,6 +345,7 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
+            self._tell_last()  # a batch that cannot be sent must not hold up the answers of the one before it
             now = loop.time()
             if not (self._queued or self._in_flight):
                 self._limit.rest()
