@@ -8,14 +8,11 @@ from loadtest.history import Exchange
 from loadtest.people import Person, person
 from reservasi.errors import ReservasiError
 from reservasi.model import Answer, Outcome
-from reservasi.reservations import Applicant, ClaimRequest, Contact, Reservations
+from reservasi.reservations import ACCEPTED, Applicant, ClaimRequest, Contact, Reservations
 
 # What HTTP would say.
 STATUSES = {
     Outcome.HELD: 201,
-    Outcome.CONFIRMED: 200,
-    Outcome.RELEASED: 200,
-    Outcome.CANCELLED: 200,
     Outcome.HOLD_EXPIRED: 410,
     Outcome.NOT_FOUND: 404,
     Outcome.EXISTS_WITH_DIFFERENT_CONTENT: 422,
@@ -67,14 +64,14 @@ class Callers:
         if not id_:
             return 0
         try:
-            confirmation = await self._reservations.confirm(id_, "")
+            change = await self._reservations.confirm(id_, "")
         except ReservasiError:
             return self._tell("confirm", number, sent_ms, 503, reservation_id=id_)
-        answer = confirmation.answer
+        answer = change.answer
         if answer.outcome not in (Outcome.CONFIRMED, Outcome.EXISTS):
             return self._tell_answer("confirm", number, sent_ms, answer, reservation_id=id_)
-        body = {"id": id_} | ({"booking_code": self._reservations.booking_code(id_)} if confirmation.recorded else {})
-        status = 200 if confirmation.recorded else 202
+        body = {"id": id_} | ({"booking_code": self._reservations.booking_code(id_)} if change.recorded else {})
+        status = 200 if change.recorded else 202
         return self._tell_answer("confirm", number, sent_ms, answer, status, body=body, reservation_id=id_)
 
     async def cancel(self, number: int, ids: dict[int, str]) -> None:
@@ -83,12 +80,12 @@ class Callers:
         if not id_:
             return
         try:
-            answer = await self._reservations.cancel(id_)
+            change = await self._reservations.cancel(id_)
         except ReservasiError:
             self._tell("cancel", number, sent_ms, 503, reservation_id=id_)
             return
-        status = 200 if answer.outcome is Outcome.EXISTS else 0
-        self._tell_answer("cancel", number, sent_ms, answer, status, reservation_id=id_)
+        status = (200 if change.recorded else 202) if change.answer.outcome in ACCEPTED else 0
+        self._tell_answer("cancel", number, sent_ms, change.answer, status, reservation_id=id_)
 
     def _tell_answer(
         self, call: str, number: int, sent_ms: float, answer: Answer, status: int = 0, **members: Any

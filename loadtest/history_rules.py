@@ -64,7 +64,7 @@ def _life_violations(
     confirms = [exchange for exchange in exchanges if exchange.call == "confirm"]
     confirmed = [exchange for exchange in confirms if exchange.outcome == 200]
     accepted = [exchange for exchange in confirms if exchange.outcome in (200, 202)]
-    cancelled = [exchange for exchange in exchanges if exchange.call == "cancel" and exchange.outcome == 200]
+    cancelled = [exchange for exchange in exchanges if exchange.call == "cancel" and exchange.outcome in (200, 202)]
     if accepted and state not in (State.CONFIRMED, State.CANCELLED):
         yield Violation(Rule.CONFIRMATION_FORGOTTEN, id_, f"answered {accepted[0].outcome}, the ledger has {state}")
     if confirmed:
@@ -74,7 +74,7 @@ def _life_violations(
         if not cancelled:
             yield from _changed(confirms, confirmed[0], frozenset({200, 202}), ("id", "booking_code"))
     if cancelled and state not in (State.CANCELLED, State.RELEASED):
-        yield Violation(Rule.CANCELLATION_FORGOTTEN, id_, f"answered 200, the ledger has {state}")
+        yield Violation(Rule.CANCELLATION_FORGOTTEN, id_, f"answered {cancelled[0].outcome}, the ledger has {state}")
 
 
 def _changed(

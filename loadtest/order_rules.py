@@ -15,7 +15,7 @@ from loadtest.history import Exchange
 from loadtest.rules import Rule, Violation
 from reservasi.model import Confirmed, Ended, Held
 
-GOOD = {"claim": frozenset({201}), "confirm": frozenset({200, 202}), "cancel": frozenset({200})}
+GOOD = {"claim": frozenset({201}), "confirm": frozenset({200, 202}), "cancel": frozenset({200, 202})}
 # Refusals that speak of the program as it is when they are given; others speak of an earlier change.
 OF_NOW = frozenset(
     {"sold-out", "not-open", "closed", "unknown-quota", "duplicate-applicant", "idempotency-key-reused", "not-found"}

@@ -20,7 +20,7 @@ TRIES_MAX = 40  # of one request; with kills in between, several are normal
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 3.0
 ELSEWHERE_MAX = 2  # further quotas that a person tries after a sold-out one
-CONFIRMING_MAX = 60  # times a person asks again while a confirmation is being recorded
+CONFIRMING_MAX = 60  # times a person asks again while a confirmation or a cancellation is being recorded
 TRY_AGAIN = frozenset({NO_ANSWER, 429, 503})
 LOST_GATEWAY = frozenset({502, 504})  # what a proxy says for us; nothing here sends them, a deployment's proxy might
 
@@ -74,7 +74,7 @@ class Result(StrEnum):
     """How a person's visit ended."""
 
     CONFIRMED = "confirmed"  # 200: it is in the records
-    CONFIRMING = "confirming"  # still 202 after all patience
+    CONFIRMING = "confirming"  # confirmed or cancelled, and still 202 after all patience
     CANCELLED = "cancelled"  # confirmed, then cancelled
     ABANDONED = "abandoned"  # held, and left so
     WITHOUT = "without"  # definite: no place
@@ -157,22 +157,27 @@ def _claim_somewhere(
 def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) -> Visit:
     """Confirm until it is recorded, look at it, and maybe cancel."""
     confirm = managed_call("confirm", "POST", held, "/confirm", {"payment_reference": f"PAY-{number}"})
+    confirmed = yield from _until_recorded(confirm, chance)
+    if confirmed.outcome == 202:
+        return Result.CONFIRMING
+    shown = yield from _definite(managed_call("show", "GET", held), chance)
+    _expect(shown.outcome == 200 and shown.body["status"] == "confirmed")
+    _expect(shown.body["booking_code"] == confirmed.body["booking_code"])
+    if number < plan.first + plan.people // 2 and chance.random() < plan.cancel_share:
+        cancelled = yield from _until_recorded(managed_call("cancel", "POST", held, "/cancel"), chance)
+        return Result.CANCELLED if cancelled.outcome == 200 else Result.CONFIRMING
+    return Result.CONFIRMED
+
+
+def _until_recorded(call: Call, chance: random.Random) -> Generator[Call | Pause, Answered | None, Answered]:
+    """Ask again while the answer is 202; the last one when patience ends."""
     for _ in range(CONFIRMING_MAX):
-        answered = yield from _definite(confirm, chance)
+        answered = yield from _definite(call, chance)
         _expect(answered.outcome in (200, 202))
         if answered.outcome == 200:
             break
         yield Pause(chance.uniform(PAUSE_MIN_S, 1.0))
-    else:
-        return Result.CONFIRMING
-    shown = yield from _definite(managed_call("show", "GET", held), chance)
-    _expect(shown.outcome == 200 and shown.body["status"] == "confirmed")
-    _expect(shown.body["booking_code"] == answered.body["booking_code"])
-    if number < plan.first + plan.people // 2 and chance.random() < plan.cancel_share:
-        cancelled = yield from _definite(managed_call("cancel", "POST", held, "/cancel"), chance)
-        _expect(cancelled.outcome == 200)
-        return Result.CANCELLED
-    return Result.CONFIRMED
+    return answered
 
 
 def _definite(call: Call, chance: random.Random) -> Generator[Call | Pause, Answered | None, Answered]:

@@ -16,6 +16,7 @@ from reservasi.programs import program_of
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
 _encode = msgspec.json.Encoder().encode
+ACCEPTED = frozenset({Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.EXISTS})  # of confirm and cancel
 HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
 
 
@@ -44,11 +45,11 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str = ""  # of the quota's waiting room, not judged here; not part of what a replay must repeat
 
 
-class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a confirm."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a confirm or a cancel."""
 
     answer: Answer
-    recorded: bool  # whether PostgreSQL has it: 200, else 202
+    recorded: bool  # whether PostgreSQL has what was accepted: 200, else 202
 
 
 class Reservations:
@@ -143,31 +144,29 @@ class Reservations:
         """
         return self._groups[program_of(command.quota)].enqueue(command, tell)
 
-    async def confirm(self, reservation_id: str, payment_reference: str) -> Confirmation:
+    async def confirm(self, reservation_id: str, payment_reference: str) -> Change:
         """Make a hold permanent, and wait a bounded time until it is recorded.
 
         Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED, NOT_HELD, NOT_FOUND.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            return Confirmation(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
+            return Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
         command = Confirm(reservation_id=reservation_id, payment_reference=payment_reference)
         answer = await self._groups[program].submit(command)
-        recorded = answer.outcome in (Outcome.CONFIRMED, Outcome.EXISTS) and await self._recorded.wait(
-            program, answer.epoch, answer.seq, reservation_id, self._confirm_wait_s
-        )
-        return Confirmation(answer=answer, recorded=recorded)
+        return await until_recorded(self._recorded, program, reservation_id, answer, self._confirm_wait_s)
 
-    async def cancel(self, reservation_id: str, *, by_staff: bool = False) -> Answer:
-        """End a reservation: a hold is released, a confirmed one is cancelled.
+    async def cancel(self, reservation_id: str, *, by_staff: bool = False) -> Change:
+        """End a reservation, and wait as for a confirm: a hold is released, a confirmed one is cancelled.
 
         Outcomes: RELEASED, CANCELLED, EXISTS (it was ended so before; `state` says how), HOLD_EXPIRED, TOO_LATE,
         NOT_FOUND.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            return _without_ledger(Outcome.NOT_FOUND)
-        return await end_reservation(self._groups[program], reservation_id, by_staff=by_staff)
+            return Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
+        answer = await end_reservation(self._groups[program], reservation_id, by_staff=by_staff)
+        return await until_recorded(self._recorded, program, reservation_id, answer, self._confirm_wait_s)
 
     async def find(self, reservation_id: str) -> Answer:
         """Look a reservation up: FOUND (state, quota, places, deadline) or NOT_FOUND."""
@@ -219,6 +218,16 @@ async def end_reservation(group: GroupCommit, reservation_id: str, *, by_staff: 
     if answer.outcome is Outcome.NOT_HELD:
         answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
     return answer
+
+
+async def until_recorded(
+    positions: RecordedPositions, program: str, reservation_id: str, answer: Answer, timeout_s: float
+) -> Change:
+    """Wait so long for the record of what a confirm or a cancel did; a refusal has none."""
+    recorded = answer.outcome in ACCEPTED and await positions.wait(
+        program, answer.epoch, answer.seq, reservation_id, timeout_s
+    )
+    return Change(answer=answer, recorded=recorded)
 
 
 def _without_ledger(outcome: Outcome) -> Answer:

@@ -18,9 +18,9 @@ from reservasi.cli.output import (
     run,
     show,
 )
-from reservasi.model import Answer, Find, Outcome
+from reservasi.model import Find, Outcome
 from reservasi.records.erasure import ERASED
-from reservasi.reservations import end_reservation
+from reservasi.reservations import ACCEPTED, Change, end_reservation, until_recorded
 from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
 
 app = typer.Typer(help="Reservations of people.", no_args_is_help=True)
@@ -62,22 +62,33 @@ def cancel_reservation(
     """End a reservation as staff: also after the applicant's last moment for it."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    async def work() -> Answer | None:
+    async def work() -> Change | None:
         async with open_operations(settings) as operations:
             program = await _program_of(operations, reservation_id)
-            if program is None:
-                return None
-            async with open_program(operations, program) as group:
-                return await end_reservation(group, reservation_id, by_staff=True)
+            return await _end(operations, program, reservation_id) if program is not None else None
 
-    answer = run(work())
-    if answer is None or answer.outcome is Outcome.NOT_FOUND:
+    change = run(work())
+    if change is None or change.answer.outcome is Outcome.NOT_FOUND:
         fail(f"there is no reservation {reservation_id}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    if answer.outcome not in (Outcome.CANCELLED, Outcome.RELEASED, Outcome.EXISTS):
+    answer = change.answer
+    if answer.outcome not in ACCEPTED:
         fail(f"{reservation_id} cannot be ended: it is {answer.state}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    show({"id": reservation_id, "status": answer.state, "quota": answer.quota}, as_json=as_json)
+    ended = {"id": reservation_id, "status": answer.state, "quota": answer.quota, "recorded": change.recorded}
+    show(ended, as_json=as_json)
+
+
+async def _end(operations: Operations, program: str, reservation_id: str) -> Change:
+    recorded = operations.ledgers.recorded()
+    recorded.follow(program)
+    wait_s = operations.settings.confirm_wait_ms / 1000
+    try:
+        async with open_program(operations, program) as group:
+            answer = await end_reservation(group, reservation_id, by_staff=True)
+        return await until_recorded(recorded, program, reservation_id, answer, wait_s)
+    finally:
+        await recorded.close()
 
 
 async def _program_of(operations: Operations, reservation_id: str) -> str | None:

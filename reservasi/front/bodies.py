@@ -224,8 +224,10 @@ class ClaimedBody(msgspec.Struct, kw_only=True):
     manage_token: str
 
 
-# The ledger's states, and "confirming": confirmed there, and not in the records yet.
-ReservationStatus: TypeAlias = Literal["held", "confirming", "confirmed", "released", "expired", "cancelled"]
+# The ledger's states, and those that are not in the records yet: confirming, releasing, cancelling.
+ReservationStatus: TypeAlias = Literal[
+    "held", "confirming", "confirmed", "releasing", "released", "expired", "cancelling", "cancelled"
+]
 
 
 class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -260,8 +262,15 @@ class ConfirmingBody(msgspec.Struct, kw_only=True):
     status: Literal["confirming"] = "confirming"
 
 
+class EndingBody(msgspec.Struct, kw_only=True):
+    """Ended in the ledger, not yet in the records; ask again."""
+
+    id: str
+    status: Literal["cancelling", "releasing"]
+
+
 class EndedBody(msgspec.Struct, kw_only=True):
-    """The reservation has ended."""
+    """The reservation has ended, and the records have it."""
 
     id: str
     status: Literal["cancelled", "released"]

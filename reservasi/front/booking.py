@@ -13,7 +13,9 @@ from reservasi.front.bodies import (
     ConfirmedBody,
     ConfirmingBody,
     EndedBody,
+    EndingBody,
     ReservationBody,
+    ReservationStatus,
 )
 from reservasi.front.documents import qr_svg, ticket_ics
 from reservasi.front.encoding import moment
@@ -27,7 +29,7 @@ from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_co
 from reservasi.front.views import local_moment, sold_out_body
 from reservasi.model import APPLICANTS_MAX, Answer, Outcome, Quota, State
 from reservasi.programs import program_of
-from reservasi.reservations import ClaimRequest
+from reservasi.reservations import ACCEPTED, Change, ClaimRequest
 
 NO_STORE = "no-store"
 IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
@@ -38,6 +40,12 @@ _STATE_WORDS = {
     State.RELEASED: Text("dilepas", "released"),
     State.EXPIRED: Text("lewat batas waktu", "expired"),
     State.CANCELLED: Text("dibatalkan", "cancelled"),
+}
+# What is said of a state until the records have it, by the calls that lead to it and by GET.
+_ON_ITS_WAY: dict[State, ReservationStatus] = {
+    State.CONFIRMED: "confirming",
+    State.RELEASED: "releasing",
+    State.CANCELLED: "cancelling",
 }
 
 
@@ -189,8 +197,8 @@ async def show(request: web.Request) -> web.Response:
     if state is State.HELD:
         body.hold_expires_at = moment(answer.deadline_ms)
     reservations = request.app[SERVICES].reservations
-    if state is State.CONFIRMED and not await reservations.is_recorded(reservation_id, answer):
-        body.status = "confirming"  # as the confirm itself answers until then
+    if state in _ON_ITS_WAY and not await reservations.is_recorded(reservation_id, answer):
+        body.status = _ON_ITS_WAY[state]
     elif state is State.CONFIRMED:
         body.booking_code = reservations.booking_code(reservation_id)
     return _answer(body)
@@ -201,32 +209,32 @@ async def confirm(request: web.Request) -> web.Response:
     reservation_id = _managed(request)
     reservations = request.app[SERVICES].reservations
     payment_reference = read_confirm(await read_body(request, required=False))
-    confirmation = await reservations.confirm(reservation_id, payment_reference)
-    outcome = confirmation.answer.outcome
-    if outcome in (Outcome.CONFIRMED, Outcome.EXISTS):
-        if not confirmation.recorded:
-            return _answer(ConfirmingBody(id=reservation_id), 202, {hdrs.RETRY_AFTER: retry_after()})
-        return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
+    change = await reservations.confirm(reservation_id, payment_reference)
+    outcome = change.answer.outcome
+    if outcome in ACCEPTED:
+        confirmed = ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id))
+        return _accepted(change, confirmed, ConfirmingBody(id=reservation_id))
     if outcome is Outcome.EXISTS_WITH_DIFFERENT_CONTENT:
         raise Refused(problem_types.PAYMENT_REFERENCE_DIFFERS)
     if outcome is Outcome.HOLD_EXPIRED:
         raise Refused(problem_types.HOLD_EXPIRED)
     if outcome is Outcome.NOT_HELD:
-        raise _wrong_state(problem_types.NOT_CONFIRMABLE, confirmation.answer.state)
+        raise _wrong_state(problem_types.NOT_CONFIRMABLE, change.answer.state)
     raise Refused(problem_types.NOT_FOUND)
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation."""
+    """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation; 202 as above."""
     reservation_id = _managed(request)
     services = request.app[SERVICES]
-    answer = await services.reservations.cancel(reservation_id)
-    if answer.outcome in (Outcome.RELEASED, Outcome.CANCELLED, Outcome.EXISTS):
-        if answer.outcome is Outcome.RELEASED or answer.state is State.RELEASED:
-            return _answer(EndedBody(id=reservation_id, status="released"))
-        if answer.outcome is Outcome.CANCELLED or answer.state is State.CANCELLED:
-            return _answer(EndedBody(id=reservation_id, status="cancelled"))
-        raise _wrong_state(problem_types.ALREADY_ENDED, answer.state)
+    change = await services.reservations.cancel(reservation_id)
+    answer = change.answer
+    if answer.outcome in ACCEPTED and answer.state is State.RELEASED:
+        released = EndedBody(id=reservation_id, status="released")
+        return _accepted(change, released, EndingBody(id=reservation_id, status="releasing"))
+    if answer.outcome in ACCEPTED and answer.state is State.CANCELLED:
+        cancelled = EndedBody(id=reservation_id, status="cancelled")
+        return _accepted(change, cancelled, EndingBody(id=reservation_id, status="cancelling"))
     if answer.outcome is Outcome.HOLD_EXPIRED:
         raise _wrong_state(problem_types.ALREADY_ENDED, State.EXPIRED)
     if answer.outcome is Outcome.TOO_LATE:
@@ -234,6 +242,13 @@ async def cancel(request: web.Request) -> web.Response:
         at = local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms) if quota else "…"
         raise Refused(problem_types.CANCELLATION_TOO_LATE, words={"cancel_until": Text(at, at)})
     raise Refused(problem_types.NOT_FOUND)
+
+
+def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> web.Response:
+    """200 once the records have it; else 202, and the same request asks again."""
+    if change.recorded:
+        return _answer(recorded)
+    return _answer(on_its_way, 202, {hdrs.RETRY_AFTER: retry_after()})
 
 
 def _wrong_state(kind: ProblemType, state: State | None) -> Refused:

@@ -179,10 +179,13 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path="/v1/reservations/{id}/cancel",
         tag="reservations",
-        summary="Give a hold up, or end a confirmed reservation.",
+        summary="Give a hold up, or end a confirmed reservation; repeat it to ask again after 202.",
         parameters=(_RESERVATION,),
         security="manageToken",
-        successes={200: Success(about="Ended.", body=bodies.EndedBody)},
+        successes={
+            200: Success(about="Ended, and in the records.", body=bodies.EndedBody),
+            202: Success(about="Ended, not yet in the records.", body=bodies.EndingBody, headers=("Retry-After",)),
+        },
         problems=(problems.CANCELLATION_TOO_LATE, problems.ALREADY_ENDED, *_SHOWN),
     ),
     Operation(

@@ -329,8 +329,9 @@ def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
     reservation_id = deployment.confirmed(quota)
     shown = deployment.ok("reservation", "show", reservation_id)
     assert (shown["status"], shown["quota"], shown["program"]) == ("confirmed", quota, deployment.program)
-    assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
-    assert deployment.ok("reservation", "cancel", reservation_id)["status"] == "cancelled"
+    ended = {"id": reservation_id, "status": "cancelled", "quota": quota, "recorded": True}
+    assert deployment.ok("reservation", "cancel", reservation_id) == ended
+    assert deployment.ok("reservation", "cancel", reservation_id) == ended
     assert deployment.ok("reservation", "cancel", deployment.held(quota))["status"] == "released"
     assert deployment.ok("quota", "show", quota)["confirmed"] == 0
     assert "zzzz" in deployment.fails("reservation", "show", "zzzz")

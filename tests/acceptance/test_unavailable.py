@@ -78,6 +78,32 @@ async def test_a_confirm_that_is_not_recorded_yet(stack: Any, listening: Any) ->
         await stack.eventually(is_recorded)
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "waiting", "ended"), [(True, "cancelling", "cancelled"), (False, "releasing", "released")]
+)
+async def test_a_cancel_that_is_not_recorded_yet(
+    stack: Any, listening: Any, confirmed: bool, waiting: str, ended: str
+) -> None:
+    held = await stack.held(await stack.quota())
+    if confirmed:
+        assert (await stack.managed("POST", held, "/confirm")).status == 200
+    settings = stack.front.settings.model_copy(update={"confirm_wait_ms": 0})
+    async with open_front(settings) as front, listening(front) as url:
+        await stack.eventually(lambda: serving(front, stack.program))
+        hasty = stack.at(url)
+        reply = await hasty.managed("POST", held, "/cancel")
+        assert (reply.status, reply.json) == (202, {"id": held["id"], "status": waiting})
+        assert reply.headers["Retry-After"] in {"1", "2", "3", "4", "5"}
+        assert (await hasty.managed("GET", held)).json["status"] in (waiting, ended)
+
+        async def is_recorded() -> bool:
+            again = await hasty.managed("POST", held, "/cancel")
+            return bool((again.status, again.json) == (200, {"id": held["id"], "status": ended}))
+
+        await stack.eventually(is_recorded)
+    assert (await stack.managed("GET", held)).json["status"] == ended
+
+
 async def test_what_was_seen_last_is_shown_while_the_ledger_is_away(
     stack: Any, listening: Any, valkey_url: str
 ) -> None:

@@ -125,7 +125,7 @@ async def test_a_released_place_can_be_claimed_within_100_ms(front: Front) -> No
         reservation_id, held = await front.reservations.claim(_request(front, attempt, 2))
         assert held.outcome is Outcome.HELD
         await says_sold_out(front.view, front.quota)
-        assert (await front.reservations.cancel(reservation_id)).outcome is Outcome.RELEASED
+        assert (await front.reservations.cancel(reservation_id)).answer.outcome is Outcome.RELEASED
         released_s = loop.time()
         stranger = _request(front, 100 + attempt)
 
@@ -180,17 +180,36 @@ async def test_a_confirm_is_recorded_or_says_that_it_is_not_yet(front: Front) ->
     assert (refused.answer.outcome, refused.recorded) == (Outcome.NOT_HELD, False)
 
 
+async def test_a_cancel_is_recorded_or_says_that_it_is_not_yet(front: Front) -> None:
+    held, _ = await front.reservations.claim(_request(front, 1))
+    confirmed, _ = await front.reservations.claim(_request(front, 2))
+    await front.reservations.confirm(confirmed, "")
+    for reservation_id, outcome in ((held, Outcome.RELEASED), (confirmed, Outcome.CANCELLED)):
+        waiting = await front.reservations.cancel(reservation_id)
+        assert (waiting.answer.outcome, waiting.recorded) == (outcome, False)
+        # What came before it is recorded, and it is not.
+        await front.ledger.journal.publish_recorded(Position(epoch=1, seq=waiting.answer.seq - 1))
+        again = await front.reservations.cancel(reservation_id)
+        assert (again.answer.outcome, again.recorded) == (Outcome.EXISTS, False)
+        await front.ledger.journal.publish_recorded(Position(epoch=1, seq=waiting.answer.seq))
+
+        async def recorded(reservation_id: str = reservation_id) -> bool:
+            return (await front.reservations.cancel(reservation_id)).recorded
+
+        await eventually(recorded)
+
+
 async def test_cancel_ends_whatever_it_finds(front: Front) -> None:
     reservations = front.reservations
     held, _ = await reservations.claim(_request(front, 1))
     confirmed, _ = await reservations.claim(_request(front, 2))
     await reservations.confirm(confirmed, "")
-    first = await reservations.cancel(held)
+    first = (await reservations.cancel(held)).answer
     assert (first.outcome, first.state) == (Outcome.RELEASED, State.RELEASED)
-    second = await reservations.cancel(confirmed)
+    second = (await reservations.cancel(confirmed)).answer
     assert (second.outcome, second.state) == (Outcome.CANCELLED, State.CANCELLED)
     for reservation_id, state in ((held, State.RELEASED), (confirmed, State.CANCELLED)):
-        again = await reservations.cancel(reservation_id)
+        again = (await reservations.cancel(reservation_id)).answer
         assert (again.outcome, again.state) == (Outcome.EXISTS, state)
         assert (await reservations.find(reservation_id)).state is state
 
@@ -205,7 +224,7 @@ async def test_a_hold_confirmed_between_the_questions_is_cancelled_all_the_same(
         )
         state = (await reservations.find(reservation_id)).state
         assert state in (State.RELEASED, State.CANCELLED)
-        assert cancelled.outcome is (Outcome.RELEASED if state is State.RELEASED else Outcome.CANCELLED)
+        assert cancelled.answer.outcome is (Outcome.RELEASED if state is State.RELEASED else Outcome.CANCELLED)
         expected = Outcome.CONFIRMED if state is State.CANCELLED else Outcome.NOT_HELD
         assert confirmed.answer.outcome is expected
 
@@ -214,7 +233,7 @@ async def test_what_belongs_to_no_program_is_not_found(front: Front) -> None:
     reservations = front.reservations
     for unknown in ("", "zzzz", "0000aaaaaaaaaaaaaaaaaaaaaa", program_tag(front.ledger.program)):
         assert (await reservations.find(unknown)).outcome is Outcome.NOT_FOUND
-        assert (await reservations.cancel(unknown)).outcome is Outcome.NOT_FOUND
+        assert (await reservations.cancel(unknown)).answer.outcome is Outcome.NOT_FOUND
         assert (await reservations.confirm(unknown, "")).answer.outcome is Outcome.NOT_FOUND
     assert (await reservations.set_quota(SetQuota(quota="nobody.x", capacity=1))).outcome is Outcome.UNKNOWN_QUOTA
     request = ClaimRequest(
