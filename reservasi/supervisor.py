@@ -2,6 +2,10 @@
 
 A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. Every
 member is tied to our life by the parent-death signal, so that even our own `kill -9` leaves nobody behind.
+
+A member that never ran for a while will not do so by being started again: its settings are wrong, and we give up with its
+reason. One that did is started again for as long as it takes, since a full disk or a store that is away may last for
+hours; what depends on it is not ready meanwhile.
 """
 
 import asyncio
@@ -10,7 +14,6 @@ import os
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +56,42 @@ class Member(Protocol):
 class RestartLimits:
     """How often and how soon a member that dies is started again."""
 
-    delay_first_s: float = 0.1  # before the first restart; doubles with each further crash in the window
+    delay_first_s: float = 0.1  # before the first restart; doubles with each further crash in a row
     delay_max_s: float = 5.0
-    crashes_max: int = 8  # one more within the window, and the supervisor gives up
-    window_s: float = 60.0
+    settled_s: float = 5.0  # whoever runs so long works, and the next crash is the first one in a row again
+    crashes_max: int = 8  # in a row, of a member that has never settled; one more, and the supervisor gives up
+
+
+class Crashes:
+    """How often one member has crashed in a row."""
+
+    def __init__(self, member: str, limits: RestartLimits) -> None:
+        self._member = member
+        self._limits = limits
+        self._in_a_row = 0
+        self._settled = False
+
+    def delay_s(self, ran_s: float, reason: str) -> float:
+        """How long to wait before the next start, after one that ran so long; 0 when it did not even start.
+
+        Raises:
+            EmbeddedServerError: it has never run for a while, and not for want of tries.
+        """
+        limits = self._limits
+        if ran_s >= limits.settled_s:
+            self._settled, self._in_a_row = True, 0
+        self._in_a_row += 1
+        if self._in_a_row > limits.crashes_max and not self._settled:
+            raise EmbeddedServerError(
+                f"{self._member} failed {self._in_a_row} times in a row and never ran for {limits.settled_s:g} s, no "
+                f"further start is tried; the last time: {reason}"
+            )
+        delay_s = limits.delay_first_s
+        for _ in range(1, self._in_a_row):
+            delay_s *= 2
+            if delay_s >= limits.delay_max_s:
+                return limits.delay_max_s
+        return delay_s
 
 
 @dataclass(kw_only=True)
@@ -169,7 +204,7 @@ class Supervisor:
         """Return when `stop` is set.
 
         Raises:
-            EmbeddedServerError: a member crashed so often that restarting it makes no sense.
+            EmbeddedServerError: a member has never run for a while, and crashed so often that it never will.
         """
         stopping = asyncio.create_task(stop.wait(), name="stop asked for")
         try:
@@ -206,18 +241,20 @@ class Supervisor:
                 log.info("member_stopped", member=member.name)
 
     async def _keep_alive(self, member: Member) -> None:
-        """Restart a member whenever it ends, until it has ended too often."""
-        crashes: deque[float] = deque(maxlen=self._limits.crashes_max + 1)
+        """Restart a member whenever it ends; longer and longer after the last time, when that is of no use."""
+        crashes = Crashes(member.name, self._limits)
         while True:
+            started_s = time.monotonic()
             reason = await self._ended_or_renewed(member)
+            ran_s = time.monotonic() - started_s
             while reason is not None:
-                crashes.append(time.monotonic())
-                log.warning("member_ended", member=member.name, reason=reason)
-                await asyncio.sleep(self._delay_s(crashes, member, reason))
+                delay_s = crashes.delay_s(ran_s, reason)
+                log.warning("member_ended", member=member.name, reason=reason, ran_s=round(ran_s, 1), delay_s=delay_s)
+                await asyncio.sleep(delay_s)
                 try:
                     await member.start()
                 except ReservasiError as error:
-                    reason = str(error)
+                    reason, ran_s = str(error), 0.0
                 else:
                     reason = None
                     log.info("member_restarted", member=member.name, pid=member.pid)
@@ -241,14 +278,3 @@ class Supervisor:
             return str(error)
         log.info("member_renewed", member=member.name, pid=member.pid)
         return None
-
-    def _delay_s(self, crashes: deque[float], member: Member, reason: str) -> float:
-        """How long to wait before the next start; gives up when there were too many in the window."""
-        limits = self._limits
-        recent = sum(1 for moment in crashes if moment > crashes[-1] - limits.window_s)
-        if recent > limits.crashes_max:
-            raise EmbeddedServerError(
-                f"{member.name} failed {recent} times within {limits.window_s:g} s, no further start is tried; "
-                f"the last time: {reason}"
-            )
-        return float(min(limits.delay_max_s, limits.delay_first_s * 2 ** (recent - 1)))

@@ -14,10 +14,10 @@ import redis.asyncio as redis
 
 from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import EmbeddedServerError
-from reservasi.supervisor import RestartLimits, Role, Supervisor
+from reservasi.supervisor import Crashes, RestartLimits, Role, Supervisor
 
 DEADLINE_S = 20
-QUICK = RestartLimits(delay_first_s=0.01, delay_max_s=0.02, crashes_max=3, window_s=60)
+QUICK = RestartLimits(delay_first_s=0.01, delay_max_s=0.02, crashes_max=3, settled_s=60)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -150,9 +150,50 @@ async def test_a_crash_loop_ends_with_the_reason() -> None:
     role = Role(name="fronts", argv=command("import sys; sys.exit(7)"))
     async with Supervisor(QUICK) as supervisor:
         await supervisor.start(role)
-        with pytest.raises(EmbeddedServerError, match=r"fronts failed 4 times within 60 s.*ended with 7"):
+        with pytest.raises(EmbeddedServerError, match=r"fronts failed 4 times in a row and never ran.*ended with 7"):
             async with asyncio.timeout(DEADLINE_S):
                 await supervisor.run_until(asyncio.Event())
+
+
+async def test_a_member_that_has_run_is_started_again_however_often_it_fails(tmp_path: Path) -> None:
+    """As on a disk that stays full."""
+    diary, full = tmp_path / "diary", tmp_path / "full"
+    source = """
+        import pathlib, signal, sys
+        is_full = pathlib.Path(sys.argv[2]).exists()
+        with open(sys.argv[1], "a") as file:
+            file.write("fails\\n" if is_full else "up\\n")
+        if is_full:
+            sys.exit(1)
+        signal.pause()
+    """
+    role = Role(name="valkey", argv=command(source, str(diary), str(full)))
+    limits = RestartLimits(delay_first_s=0.01, delay_max_s=0.02, settled_s=0.1, crashes_max=3)
+    async with Supervisor(limits) as supervisor:
+        await supervisor.start(role)
+        stop = asyncio.Event()
+        running = asyncio.create_task(supervisor.run_until(stop))
+        await until(lambda: lines(diary) == ["up"])
+        await asyncio.sleep(2 * limits.settled_s)  # what it takes, by our own clock
+        full.touch()
+        assert role.pid is not None
+        os.kill(role.pid, signal.SIGKILL)
+        await until(lambda: lines(diary).count("fails") > 3 * limits.crashes_max)
+        assert not running.done()
+        full.unlink()
+        await until(lambda: lines(diary)[-1] == "up")
+        stop.set()
+        await running
+
+
+def test_delays_double_up_to_a_limit_and_begin_anew_after_a_while() -> None:
+    crashes = Crashes("valkey", RestartLimits(delay_first_s=0.1, delay_max_s=5.0, settled_s=5.0, crashes_max=8))
+    assert crashes.delay_s(4.9, "") == pytest.approx(0.1)
+    assert [crashes.delay_s(0, "") for _ in range(7)] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+    with pytest.raises(EmbeddedServerError, match=r"valkey failed 9 times in a row .* the last time: no space"):
+        crashes.delay_s(0, "no space")
+    assert crashes.delay_s(5.0, "") == pytest.approx(0.1)
+    assert max(crashes.delay_s(0, "") for _ in range(5000)) == pytest.approx(5.0)  # for hours
 
 
 async def test_a_command_that_does_not_exist_is_a_clear_fault() -> None:
