@@ -3,9 +3,9 @@
 A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. Every
 member is tied to our life by the parent-death signal, so that even our own `kill -9` leaves nobody behind.
 
-A member that never ran for a while will not do so by being started again: its settings are wrong, and we give up with its
-reason. One that did is started again for as long as it takes, since a full disk or a store that is away may last for
-hours; what depends on it is not ready meanwhile.
+A member that never ran for a while will not do so by being started again: its settings are wrong, and we give up with
+its reason. One that did is started again for as long as it takes, since a disk may be full for hours; what needs it
+is not ready meanwhile.
 """
 
 import asyncio
