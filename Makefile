@@ -63,6 +63,10 @@ loadtest: .venv/.dev ## many more people than places, headless, with an HTML rep
 bench: .venv/.dev ## claims per second beside the baselines, as ratios
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
+.PHONY: scale-out
+scale-out: .venv/.dev ## what primaries, batches, replicas and followers cost in work a claim (ARGS="--markdown")
+	$(BIN)/python -m loadtest.scale_out $(ARGS)
+
 .PHONY: latency
 latency: .venv/.dev ## latency against offered load, from calm to three times too much: table and picture
 	$(BIN)/python -m loadtest.openloop $(ARGS)

@@ -37,7 +37,7 @@ async def describe(ground: Ground) -> dict[str, Any]:
         "store": store.version,
         "synced_always": store.synced_always,
         "fsync_us": fsync_us(ground.log_dir),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "front_on": sorted(ground.cores.front),
         "rest_on": sorted(ground.cores.rest),
@@ -69,7 +69,8 @@ def warnings(cores: Cores) -> list[str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name that the processor gives itself."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

