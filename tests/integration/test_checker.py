@@ -129,6 +129,7 @@ def terms(capacity: int) -> QuotaTerms:
 async def run(program: str, valkey_url: str, database: str) -> AsyncIterator[Run]:
     await upgrades.upgrade(database)
     records = await Records.open(database, 2)
+    await records.make_room(program)
     servers = Servers(valkey_url)
     connection = await asyncpg.connect(database)
     ledgers = Ledgers(Settings(redis_url=valkey_url, postgres_dsn=database), servers)
@@ -376,6 +377,10 @@ async def told_cancelled(run: Run) -> None:
     run.history.append(run.told(2, "cancel", 200))
 
 
+async def told_cancelling(run: Run) -> None:
+    run.history.append(run.told(2, "cancel", 202))
+
+
 async def told_two_places(run: Run) -> None:
     body = {"id": run.id(2), "quota": run.quota, "places": 1}
     run.history.append(run.told(1, "claim", 201, key="second", body=body))
@@ -470,6 +475,7 @@ PLANTED: list[tuple[Callable[[Run], Awaitable[None]], set[Rule]]] = [
     (told_confirmed_while_held, {Rule.CONFIRMATION_FORGOTTEN}),
     (told_another_code, {Rule.CONFIRMATION_FORGOTTEN}),
     (told_cancelled, {Rule.CANCELLATION_FORGOTTEN}),
+    (told_cancelling, {Rule.CANCELLATION_FORGOTTEN}),
     (told_two_places, {Rule.TWO_LIVE, Rule.ORDER_DIFFERS}),
     (told_the_past, {Rule.ORDER_DIFFERS}),
     (told_sold_out_while_a_place_remained, {Rule.ANSWER_DIFFERS}),
