@@ -79,6 +79,7 @@ class Stores:
     async def _playing(self, library: Library, program: str, seed: int) -> AsyncIterator[tuple[Trial, Callers]]:
         """A trial that may begin: its ledger is owned and its journal recorded until the block ends."""
         async with AsyncExitStack() as stack:
+            await self._records.make_room(program)
             journal = Journal(self._client, program)
             owning = LedgerConnection(self._redis_url, program, library)
             stack.push_async_callback(owning.drop)

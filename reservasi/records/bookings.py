@@ -17,7 +17,8 @@ SELECT program, reservation_id, quota, places, deadline_ms, fingerprint, sealed,
 FROM holds WHERE reservation_id = $1
 """
 PERSONS = """
-SELECT person FROM applicants WHERE reservation_id = $1 ORDER BY held_epoch DESC, held_seq DESC, position LIMIT $2
+SELECT person FROM applicants WHERE program = $1 AND reservation_id = $2
+ORDER BY held_epoch DESC, held_seq DESC, position LIMIT $3
 """
 COUNT_BOOKINGS = "SELECT count(*) FROM bookings WHERE program = $1"
 COUNT_HOLDS = "SELECT count(*) FROM holds WHERE program = $1"
@@ -107,5 +108,5 @@ async def dead_reservations(connection: Connection, program: str) -> list[str]:
 
 
 async def _persons(connection: Connection, row: asyncpg.Record) -> tuple[str, ...]:
-    rows = await connection.fetch(PERSONS, row["reservation_id"], row["places"])
+    rows = await connection.fetch(PERSONS, row["program"], row["reservation_id"], row["places"])
     return tuple(person["person"] for person in rows)

@@ -4,6 +4,7 @@ import msgspec
 
 from reservasi.model import QuotaTerms
 from reservasi.programs import Program
+from reservasi.records.partitions import make_room
 from reservasi.records.pool import Connection
 
 SAVE_PROGRAM = """
@@ -38,8 +39,10 @@ class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def save_program(connection: Connection, program: Program) -> None:
-    """Store a program, replacing the one of the same id."""
-    await connection.execute(SAVE_PROGRAM, program.id, msgspec.json.encode(program).decode())
+    """Store a program, replacing the one of the same id, with its partitions: the owner's right."""
+    async with connection.transaction():
+        await make_room(connection, program.id)
+        await connection.execute(SAVE_PROGRAM, program.id, msgspec.json.encode(program).decode())
 
 
 async def load_programs(connection: Connection) -> list[Program]:

@@ -47,11 +47,21 @@ def unavailable() -> Iterator[None]:
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         message = f"the records' schema is missing or older than this version ({error}): run `reservasi db upgrade`"
         raise SchemaMissing(message) from error
+    except asyncpg.CheckViolationError as error:
+        if not lacks_partition(error):
+            raise
+        message = f"the program has no partition of {error.table_name}: import it, or run `reservasi db upgrade`"
+        raise SchemaMissing(message) from error
     except LOST as error:
         # asyncpg's word for an argument that does not fit: no lost connection. A certificate that is refused is both.
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             raise
         raise RecordsUnavailable(f"PostgreSQL does not answer: {type(error).__name__}: {error}") from error
+
+
+def lacks_partition(error: Exception) -> bool:
+    """Whether a row found no partition: the code is that of a violated CHECK, which would have a name."""
+    return isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
 
 
 async def open_pool(dsn: str, pool_max: int) -> Pool:

@@ -1,6 +1,5 @@
 """Record journal entries exactly once: rows and position in one transaction, and dead letters instead of a halt."""
 
-import contextlib
 import json
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ import msgspec
 from reservasi.errors import StaleRecorder
 from reservasi.model import AnyEvent, Confirmed, Ended, Held, JournalEntry, Position
 from reservasi.records.effects import Effects, Stamped, Unapplicable, net_effects
-from reservasi.records.pool import Connection
+from reservasi.records.pool import Connection, lacks_partition
 from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_rows
 
 ERROR_CHARS_MAX = 500
@@ -110,11 +109,14 @@ async def record(
     """
     _check_epochs(program, expected, batch.entries)
     if batch.effects is not None:
-        with contextlib.suppress(*UNFIT):  # rolled back as a whole, and tried event by event
+        try:
             async with connection.transaction():
                 await _move_on(connection, program, expected, batch)
                 await apply_effects(connection, program, batch.effects, batch.new, booking_code)
             return Recorded(position=batch.position)
+        except UNFIT as error:  # rolled back as a whole, and tried event by event
+            if lacks_partition(error):
+                raise  # nothing is wrong with the events
     async with connection.transaction():
         await _move_on(connection, program, expected, batch)
         dead = await _apply_one_by_one(connection, program, batch.entries, booking_code)
@@ -180,6 +182,8 @@ async def _apply_one_by_one(
             effects = net_effects([stamped])
             await _apply(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
         except UNFIT as error:
+            if lacks_partition(error):
+                raise
             dead.append(await _bury(connection, program, stamped, error))
     return tuple(dead)
 

@@ -7,6 +7,10 @@ here equals the one that was lost. `epoch` and `seq` name the event that wrote a
 There are no foreign keys between the tables the recorder writes: each would cost a look-up a row in the one
 transaction everybody waits for, and the same condition is checked once a batch (`writes.py`): a change that meets no
 quota, hold or booking it could apply to is a dead letter.
+
+What grows with people is partitioned by program (`partitions.py`). A key of such a table must contain the program; that
+loosens none: reservation ids begin with their program's mark, and all that is unique besides is so within a program.
+The reservation id comes first, so that it can be looked up without the program.
 """
 
 from sqlalchemy import (
@@ -128,8 +132,9 @@ holds = Table(
     Column("held_at_ms", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    PrimaryKeyConstraint("reservation_id"),
+    PrimaryKeyConstraint("reservation_id", "program"),
     CheckConstraint("places BETWEEN 1 AND 5", name="places_in_range"),
+    postgresql_partition_by="LIST (program)",
 )
 
 # A row per confirmed reservation. The id alone is no key: its idempotency key may be used again a day after the first
@@ -155,10 +160,11 @@ bookings = Table(
     Column("returns_at_ms", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq"),
+    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "program"),
     CheckConstraint("places BETWEEN 1 AND 5", name="places_in_range"),
     CheckConstraint("state IN ('confirmed', 'cancelled', 'attended', 'absent')", name="state_known"),
     CheckConstraint("(state = 'confirmed') = (ended_at_ms = 0)", name="ended_when_not_confirmed"),
+    postgresql_partition_by="LIST (program)",
 )
 
 # The applicants of holds and bookings; those of a hold that ended are removed, the journal remembers them.
@@ -172,8 +178,9 @@ applicants = Table(
     Column("program", Text, nullable=False),
     Column("person", Text, nullable=False),
     Column("live", Boolean, nullable=False),
-    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "position"),
+    PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "position", "program"),
     CheckConstraint("position BETWEEN 0 AND 4", name="position_in_range"),
+    postgresql_partition_by="LIST (program)",
 )
 Index(
     "applicants_one_live_reservation",
@@ -208,6 +215,7 @@ journal = Table(
     Column("payload", LargeBinary, nullable=False),
     PrimaryKeyConstraint("program", "epoch", "first_seq"),
     CheckConstraint("last_seq >= first_seq", name="not_empty"),
+    postgresql_partition_by="LIST (program)",
 )
 
 # Every lineage that a ledger was owned under. A change of an older epoch counts only up to where the next one began.

@@ -21,8 +21,8 @@ SELECT (SELECT count(*) FROM holds WHERE program = $1)
   + (SELECT count(*) FROM bookings WHERE program = $1 AND state = 'confirmed')
 """
 PERSONS = """
-ARRAY(SELECT a.person FROM applicants a WHERE a.reservation_id = r.reservation_id AND a.held_epoch = {epoch}
-  AND a.held_seq = {seq} ORDER BY a.position) AS persons
+ARRAY(SELECT a.person FROM applicants a WHERE a.program = $1 AND a.reservation_id = r.reservation_id
+  AND a.held_epoch = {epoch} AND a.held_seq = {seq} ORDER BY a.position) AS persons
 """
 HOLDS = f"""
 SELECT reservation_id, quota, 'held' AS state, fingerprint, deadline_ms, seq AS held_seq, seq, '' AS payment_reference,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, erasure, openings, ownership, recording
+from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow, StaffRow
 from reservasi.records.erasure import Erasure
@@ -177,9 +177,18 @@ class Records:
     # -- programs, quotas, staff ---------------------------------------------------------------------------------
 
     async def save_program(self, program: Program) -> None:
-        """Store a program, replacing the one of the same id."""
+        """Store a program, replacing the one of the same id, and make its partitions: the owner's right.
+
+        Raises:
+            ConfigurationError: the id was an archived program's.
+        """
         async with connection_of(self._pool) as connection:
             await catalogue.save_program(connection, program)
+
+    async def make_room(self, program: str) -> None:
+        """Make the partitions of a program that is not stored, so that it can be recorded: the owner's right."""
+        async with connection_of(self._pool) as connection:
+            await partitions.make_room(connection, program)
 
     async def programs(self) -> list[Program]:
         """All programs, by id."""

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -17,12 +18,11 @@ from sqlalchemy.pool import NullPool
 
 from reservasi.errors import RecordsUnavailable
 from reservasi.records.access import grant_rights
+from reservasi.records.partitions import LOCK_TIMEOUT_MS, SCHEMA_KEY, make_room_for_all
 from reservasi.records.pool import CONNECT_TIMEOUT_S, unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-UPGRADE_KEY = 7_302_716_945_117_190_004  # advisory lock: one upgrade of a database at a time
 TURN_TIMEOUT_MS = 120_000  # how long an upgrade waits for another one
-LOCK_TIMEOUT_MS = 5_000  # a migration gives up rather than queue in front of running transactions
 STATEMENT_TIMEOUT_MS = 60_000
 
 
@@ -39,16 +39,19 @@ class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def upgrade(dsn: str) -> SchemaState:
-    """Apply what is missing, and grant the runtime roles their rights, in one transaction; returns the new state.
+    """Apply what is missing, partitions of programs as well, and grant the runtime roles their rights.
+
+    All of it in one transaction; returns the new state.
 
     Raises:
         RecordsUnavailable: no connection, or another transaction stood in the way for longer than the timeouts.
     """
     async with _connection(dsn) as connection:
         await _set_timeouts(connection, lock_ms=TURN_TIMEOUT_MS, statement_ms=TURN_TIMEOUT_MS)
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_KEY})
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_KEY})
         await _set_timeouts(connection, lock_ms=LOCK_TIMEOUT_MS, statement_ms=STATEMENT_TIMEOUT_MS)
         await connection.run_sync(_apply)
+        await make_room_for_all(await _driven(connection))
         await connection.run_sync(grant_rights)
         state = await connection.run_sync(_state)
         await connection.commit()
@@ -79,6 +82,13 @@ async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
         raise RecordsUnavailable(f"the schema could not be read or changed: {error.orig}") from error
     finally:
         await engine.dispose()
+
+
+async def _driven(connection: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
+    """What SQLAlchemy sends its statements over, in the transaction that it has begun."""
+    raw: Any = await connection.get_raw_connection()
+    driver: asyncpg.Connection[asyncpg.Record] = raw.driver_connection
+    return driver
 
 
 async def _set_timeouts(connection: AsyncConnection, *, lock_ms: int, statement_ms: int) -> None:

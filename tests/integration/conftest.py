@@ -188,10 +188,12 @@ def writer() -> JournalWriter:
 
 
 @pytest.fixture
-async def records(database: str) -> AsyncIterator[Records]:
-    """Records in a database of their own, at the newest schema."""
+async def records(database: str, program: str) -> AsyncIterator[Records]:
+    """Records in a database of their own, at the newest schema, with room for the programs of these tests."""
     await upgrade(database)
     opened = await Records.open(database, 4)
+    for each in (program, "surabaya", "batam"):
+        await opened.make_room(each)
     yield opened
     await opened.close()
 

@@ -135,6 +135,7 @@ async def test_a_database_that_crashes_is_waited_for(stage: Stage, data_dir: Pat
         own = dataclasses.replace(
             stage, records=await Records.open(server.dsn, 2), tables=type(stage.tables)(server.dsn)
         )
+        await own.records.make_room(own.program)
         async with own.running(own.recorder(events_max=4)):
             for round_ in range(2):
                 await own.book(round_ * 20, round_ * 20 + 10)

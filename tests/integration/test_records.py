@@ -241,7 +241,7 @@ async def test_an_event_that_does_not_fit_lies_in_the_dead_letters_and_the_rest_
     assert await tables.rows("SELECT reservation_id FROM holds") == [("r5",)]
     assert [(quota.booked, quota.terms.capacity) for quota in await records.quota_rows(PROGRAM)] == [(1, 2)]
     reasons = await tables.rows("SELECT error FROM dead_letters WHERE seq IN (4, 10) ORDER BY seq")
-    assert "applicants_one_live_reservation" in str(reasons[0])
+    assert "applicants_of_surabaya_program_person" in str(reasons[0])
     assert "quotas_never_oversold" in str(reasons[1])
     assert "ani" not in str(reasons)
 

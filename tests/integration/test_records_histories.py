@@ -23,9 +23,10 @@ async def record(records: Records, expected: Position | None, *entries: JournalE
 class History:
     """Random histories that a ledger could have accepted."""
 
-    def __init__(self, seed: int, writer: JournalWriter) -> None:
+    def __init__(self, seed: int, writer: JournalWriter, ids: str = "r") -> None:
         self.random = random.Random(seed)
         self.writer = writer
+        self.ids = ids  # what reservation ids begin with
         self.free = {f"q{number}": self.random.randint(1, 12) for number in range(3)}
         self.live: dict[str, tuple[State, str, tuple[str, ...]]] = {}
         self.persons = [f"person {number}" for number in range(12)]
@@ -54,7 +55,7 @@ class History:
             return
         persons = tuple(self.random.sample(able, places))
         self.claims += 1
-        reservation_id = f"r{self.claims:04d}"
+        reservation_id = f"{self.ids}{self.claims:04d}"
         self.writer.held(reservation_id, quota, *persons)
         self.live[reservation_id] = (State.HELD, quota, persons)
         self.free[quota] -= places

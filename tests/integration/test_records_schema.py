@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from reservasi.errors import RecordsUnavailable, SchemaMissing
 from reservasi.records import Records, upgrades
+from reservasi.records.partitions import SCHEMA_KEY
 from reservasi.records.schema import metadata
 from reservasi.records.upgrades import check, upgrade
 
@@ -48,7 +49,7 @@ async def test_the_migrations_make_what_the_schema_says(database: str) -> None:
 async def test_an_upgrade_gives_up_rather_than_wait_for_ever(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrades, "TURN_TIMEOUT_MS", 100)
     other = await asyncpg.connect(database)
-    await other.execute("SELECT pg_advisory_lock($1)", upgrades.UPGRADE_KEY)
+    await other.execute("SELECT pg_advisory_lock($1)", SCHEMA_KEY)
     started_s = time.monotonic()
     with pytest.raises(RecordsUnavailable, match="timeout"):
         await upgrade(database)

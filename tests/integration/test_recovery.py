@@ -20,9 +20,10 @@ from tests.ledgers import Ledger, claim, eventually, open_ledger, quota_set
 
 
 @pytest.fixture
-async def records(database: str) -> AsyncIterator[Records]:
+async def records(database: str, program: str) -> AsyncIterator[Records]:
     await upgrade(database)
     opened = await Records.open(database, 4)
+    await opened.make_room(program)
     yield opened
     await opened.close()
 

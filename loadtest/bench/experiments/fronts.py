@@ -124,6 +124,7 @@ async def _recording_beside(ground: Ground, plan: Plan) -> AsyncIterator[None]:
         await rewritten(client)
     records = await Records.open(ground.postgres_dsn, 2)
     try:
+        await records.make_room(BESIDE)
         async with (
             open_client(ground.redis_url) as client,
             recording(ground, records, PacedJournal(client, BESIDE), BESIDE) as journal,

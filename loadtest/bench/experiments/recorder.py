@@ -67,6 +67,8 @@ async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Fig
     async with prepared(cores) as ground:
         records = await Records.open(ground.postgres_dsn, 4)
         try:
+            for program in (PROGRAM, LATER, OPENING):
+                await records.make_room(program)
             figures = await _rates(ground, records, bookings, repeats, say)
             figures.append(await _rate_of_later(ground, records, bookings, repeats, say))
             say(f"recorder: an opening of {bookings} places")

@@ -1,0 +1,365 @@
+"""Partitions by program: made at the import, met by nobody else, and nothing is lost where there are none yet."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+from alembic import command
+from msgspec.structs import replace
+
+from reservasi.errors import ConfigurationError, RecordsUnavailable, SchemaMissing
+from reservasi.programs.files import read_program
+from reservasi.records import Records, bookings, partitions, standing, upgrades, writes
+from reservasi.records.access import FRONT_ROLE, WORKER_ROLE
+from reservasi.records.partitions import PARTITIONED, partition
+from reservasi.records.upgrades import check, upgrade
+from tests.integration.conftest import JournalWriter
+from tests.integration.test_records import PROGRAM_FILES
+from tests.integration.test_records_histories import History
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from reservasi.model import JournalEntry, Position
+    from reservasi.records import Recorded
+    from tests.integration.conftest import Tables
+
+DEADLINE_S = 30
+PROGRAMS = ("surabaya", "batam", "t-1")
+WHOLE = read_program(PROGRAM_FILES[0])
+
+
+async def record(records: Records, program: str, expected: Position | None, *entries: JournalEntry) -> Recorded:
+    return await records.record(program, expected, entries, booking_code=str.upper)
+
+
+def a_booking(writer: JournalWriter, person: str = "ani") -> JournalEntry:
+    writer.quota_set("q", 5)
+    writer.held("r1", "q", person)
+    writer.confirmed("r1")
+    return writer.entry()
+
+
+@pytest.fixture
+async def owner(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the tables' owner."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+# -- from tables that were not partitioned ---------------------------------------------------------------------------
+
+
+async def before_partitions(database: str) -> None:
+    """The schema as it was."""
+    async with upgrades._connection(database) as connection:
+        await connection.run_sync(lambda sync: command.upgrade(upgrades._config(sync), "0002"))
+        await connection.commit()
+
+
+async def histories(database: str) -> list[JournalWriter]:
+    """What recording leaves in a database without partitions: of three programs, and a fourth that is only stored."""
+    await before_partitions(database)
+    records = await Records.open(database, 1)
+    writers = []
+    for seed, program in enumerate(PROGRAMS):
+        writer = JournalWriter()
+        entries = History(seed, writer, ids=program).entries(200)
+        writer.quota_set("q", 5)
+        for person in range(3):
+            writer.held(f"{program}-held-{person}", "q", f"waiting {person}")
+        writer.held("dead", "nowhere", "nobody")
+        recorded = await record(records, program, None, *entries, writer.entry())
+        assert len(recorded.dead) == 1
+        writers.append(writer)
+    await records.close()
+    connection = await asyncpg.connect(database)
+    await connection.execute("INSERT INTO programs (id, spec) VALUES ('stored-only', '{}')")
+    await connection.close()
+    return writers
+
+
+async def all_rows(tables: Tables) -> dict[str, list[tuple[object, ...]]]:
+    """Every row, in an order that does not depend on where it lies."""
+    found = await tables.everything()
+    return {name: sorted(rows, key=repr) for name, rows in found.items()}
+
+
+async def parts(tables: Tables) -> set[tuple[object, ...]]:
+    """Every partition of every table."""
+    return set(await tables.rows("SELECT inhparent::regclass::text, inhrelid::regclass::text FROM pg_inherits"
+                                 " JOIN pg_class ON oid = inhrelid WHERE relkind = 'r'"))  # fmt: skip
+
+
+async def test_an_upgrade_keeps_every_row_and_recording_goes_on(database: str, tables: Tables) -> None:
+    writers = await histories(database)
+    before = await all_rows(tables)
+    assert min(len(before[name]) for name in PARTITIONED) >= 9
+
+    states = await asyncio.gather(*(upgrade(database) for _ in range(3)))
+    assert {state.up_to_date for state in states} == {True}
+
+    assert await all_rows(tables) == before
+    assert len(await parts(tables)) == len(PARTITIONED) * (len(PROGRAMS) + 1)
+    for program in PROGRAMS:
+        for table in PARTITIONED:
+            name = partition(table, program)
+            assert await tables.rows(f'SELECT DISTINCT program FROM "{name}"') in ([(program,)], [])
+    assert await tables.rows("SELECT relname FROM pg_class WHERE relname LIKE 'old%'") == []
+
+    records = await Records.open(database, 1)
+    for program, writer in zip(PROGRAMS, writers, strict=True):
+        position = writer.position
+        writer.quota_set("new", 5)
+        writer.held("another", "new", "somebody")
+        writer.confirmed("another")
+        writer.held("of one who has one", "new", "somebody")
+        recorded = await record(records, program, position, writer.entry())
+        assert [letter.reservation_id for letter in recorded.dead] == ["of one who has one"]
+        assert "another" in await records.booking_ids(program)
+    await records.close()
+
+
+async def waits(connection: asyncpg.Connection[asyncpg.Record], statement: str) -> int:
+    """The process that waits in a statement like this."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    query = """
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1 AND pid <> pg_backend_pid()
+    """
+    while (pid := await connection.fetchval(query, f"%{statement}%")) is None:
+        assert time.monotonic() < deadline_s, "nobody waits"
+        await asyncio.sleep(0.01)
+    return int(pid)
+
+
+async def test_an_upgrade_that_is_cut_off_halfway_has_changed_nothing(
+    database: str, tables: Tables, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await histories(database)
+    before = await all_rows(tables)
+    in_the_way = owner.transaction()
+    await in_the_way.start()
+    await owner.execute("CREATE TABLE bookings_of_surabaya (a int)")  # holds are copied by then
+
+    upgrading = asyncio.create_task(upgrade(database))
+    other = await asyncpg.connect(database)
+    await other.execute("SELECT pg_terminate_backend($1)", await waits(other, "bookings_of_"))
+    await other.close()
+    with pytest.raises(RecordsUnavailable):
+        await upgrading
+    await in_the_way.rollback()
+
+    assert (await check(database)).current == "0002"
+    assert await all_rows(tables) == before
+    assert await parts(tables) == set()
+    assert (await upgrade(database)).up_to_date
+    assert await all_rows(tables) == before
+
+
+async def test_an_upgrade_makes_the_partitions_that_an_older_version_did_not(
+    database: str, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await upgrade(database)
+    await owner.execute("INSERT INTO programs (id, spec) VALUES ('imported-by-another', '{}')")
+    await upgrade(database)
+    await upgrade(database)
+    for table in PARTITIONED:
+        assert await owner.fetchval(f'SELECT count(*) FROM "{partition(table, "imported-by-another")}"') == 0
+
+
+# -- when a program is stored ----------------------------------------------------------------------------------------
+
+
+async def test_a_program_without_partitions_is_no_dead_letter(records: Records, tables: Tables) -> None:
+    writer = JournalWriter()
+    entry = a_booking(writer)
+    before = await tables.everything()
+    with pytest.raises(SchemaMissing, match="import it"):
+        await record(records, "new", None, entry)
+    assert await tables.everything() == before
+    await records.make_room("new")
+    assert (await record(records, "new", None, entry)).dead == ()
+    assert await records.booking_ids("new") == ["r1"]
+
+
+@pytest.mark.parametrize("table", PARTITIONED)
+async def test_one_partition_that_is_gone_stops_the_recorder(records: Records, tables: Tables, table: str) -> None:
+    writer = JournalWriter()
+    writer.quota_set("q", 5)
+    first = await record(records, "batam", None, writer.entry())
+    writer.held("r1", "q", "ani")
+    writer.held("r2", "q", "budi")
+    writer.confirmed("r2")
+    writer.confirmed("unknown")  # what is a dead letter is not what stops it
+    entry = writer.entry()
+    await tables.rows(f"DROP TABLE {partition(table, 'batam')}")
+    before = await tables.everything()
+    with pytest.raises(SchemaMissing, match=f"no partition of {table}"):
+        await record(records, "batam", first.position, entry)
+    assert await tables.everything() == before
+    await records.make_room("batam")
+    assert len((await record(records, "batam", first.position, entry)).dead) == 1
+
+
+async def test_a_program_that_is_imported_several_times_at_once_has_its_partitions_once(
+    records: Records, tables: Tables
+) -> None:
+    before = await parts(tables)
+    await asyncio.gather(*(records.save_program(replace(WHOLE, id="new")) for _ in range(4)))
+    assert await parts(tables) - before == {(table, f"{table}_of_new") for table in PARTITIONED}
+
+
+async def test_an_import_that_fails_leaves_no_partition(
+    records: Records, tables: Tables, owner: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    before = await parts(tables)
+    await owner.execute("CREATE TABLE journal_of_new (kept int)")
+    with pytest.raises(ConfigurationError, match="choose another id"):
+        await records.save_program(replace(WHOLE, id="new"))
+    assert await parts(tables) == before
+    assert await records.programs() == []
+
+
+async def test_an_import_waits_for_no_recorder_and_no_recorder_for_an_import(
+    records: Records, owner: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each goes on while the other one's transaction is open; whoever had to wait would run into the timeouts."""
+    writer = JournalWriter()
+    first = a_booking(writer)
+    written = await record(records, "surabaya", None, first)
+    recording = owner.transaction()
+    await recording.start()
+    for table in PARTITIONED:
+        await owner.execute(f"INSERT INTO {table} SELECT * FROM {table} WHERE false")
+        await owner.execute(f"UPDATE {table} SET program = program")
+        await owner.execute(f"DELETE FROM {table} WHERE program = 'surabaya'")
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT_MS", 1000)
+    await records.save_program(replace(WHOLE, id="new"))
+    await recording.rollback()
+
+    importing = owner.transaction()
+    await importing.start()
+    await partitions.make_room(owner, "newer")
+    writer.held("r2", "q", "budi")
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await record(records, "surabaya", written.position, writer.entry())).dead == ()
+    await importing.commit()
+    assert await owner.fetchval("SELECT count(*) FROM bookings_of_newer") == 0
+
+
+@pytest.mark.parametrize("id_", ["pk", "one-live-reservation", "surabaya-pkey", "x" * 32])
+async def test_no_id_makes_the_name_of_another_relation(records: Records, tables: Tables, id_: str) -> None:
+    before = await parts(tables)
+    await records.make_room(id_)
+    assert len(await parts(tables) - before) == len(PARTITIONED)
+    names = {name for (name,) in await tables.rows("SELECT relname FROM pg_class")}
+    assert {partition(table, id_) for table in PARTITIONED} <= names
+
+
+# -- what must hold in partitions as in one table --------------------------------------------------------------------
+
+
+async def test_no_partition_takes_what_belongs_to_no_program(tables: Tables, records: Records) -> None:
+    await records.make_room("new")
+    bounds = "SELECT count(*) FROM pg_class WHERE pg_get_expr(relpartbound, oid) = 'DEFAULT'"
+    assert await tables.rows(bounds) == [(0,)]
+    by = "SELECT partrelid::regclass::text, pg_get_partkeydef(partrelid) FROM pg_partitioned_table"
+    assert set(await tables.rows(by)) == {(table, "LIST (program)") for table in PARTITIONED}
+
+
+async def test_every_partition_has_every_rule_of_its_table(tables: Tables, records: Records) -> None:
+    await records.make_room("new")
+    rules = """
+        SELECT parent.relname, part.relname, indisunique, indisprimary, pg_get_indexdef(indexrelid, n, false),
+          pg_get_expr(indpred, indrelid)
+        FROM pg_inherits JOIN pg_class part ON part.oid = inhrelid JOIN pg_class parent ON parent.oid = inhparent
+        JOIN pg_index ON indrelid = {side} CROSS JOIN generate_series(1, 5) n WHERE part.relkind = 'r' AND indisvalid
+    """
+    of_tables = await tables.rows(rules.format(side="inhparent"))
+    assert set(of_tables) == set(await tables.rows(rules.format(side="inhrelid")))
+    assert {row[0] for row in of_tables} == set(PARTITIONED)
+    storage = (
+        "SELECT DISTINCT attstorage FROM pg_attribute WHERE attname = 'payload' AND attrelid::regclass::text ~ $$^j$$"
+    )
+    assert await tables.rows(storage) == [(b"e",)]
+
+
+async def test_a_person_may_have_one_live_reservation_in_each_program(records: Records, tables: Tables) -> None:
+    for program in ("surabaya", "batam"):
+        writer = JournalWriter()
+        first = await record(records, program, None, a_booking(writer))
+        assert first.dead == ()
+        writer.held("r2", "q", "ani")
+        again = await record(records, program, first.position, writer.entry())
+        assert [letter.reservation_id for letter in again.dead] == ["r2"]
+    assert await tables.rows("SELECT count(*) FROM applicants WHERE person = 'ani' AND live") == [(2,)]
+
+
+STATEMENTS = {
+    name: text
+    for module in (writes, standing, bookings)
+    for name, text in vars(module).items()
+    if isinstance(text, str) and any(re.search(rf"\b{table}\b", text) for table in PARTITIONED) and "$1" in text
+}
+OVER_ALL_PROGRAMS = {"BOOKING", "HOLD"}  # people who ask by hand name a reservation alone
+
+
+def test_statements_are_found() -> None:
+    assert {
+        "END_HOLDS",
+        "MOVE_HOLDS",
+        "END_BOOKINGS",
+        "CONFIRMED",
+        "GAPS",
+        "PERSONS",
+        "COUNT_HOLDS",
+    } <= STATEMENTS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - OVER_ALL_PROGRAMS))
+async def test_a_statement_touches_its_program_alone(
+    records: Records, owner: asyncpg.Connection[asyncpg.Record], name: str
+) -> None:
+    await records.make_room("new")
+    text = re.sub(r"\$\d+::", "NULL::", STATEMENTS[name]).replace("$1", "'surabaya'")
+    if "r.reservation_id" in text and "FROM holds" not in text and "FROM bookings" not in text:
+        pytest.skip("a part of other statements")
+    plan = "\n".join(row[0] for row in await owner.fetch("EXPLAIN " + re.sub(r"\$\d+", "NULL", text)))
+    assert "_of_batam" not in plan
+    assert "_of_new" not in plan
+
+
+async def test_roles_work_in_partitions_that_are_made_after_they_got_their_rights(database: str) -> None:
+    await upgrade(database)
+    records = await Records.open(database, 1)
+    await records.make_room("new")
+    await records.close()
+    writer = JournalWriter()
+    as_role = {role: database.replace("//reservasi@", f"//{role}@") for role in (WORKER_ROLE, FRONT_ROLE)}
+    worker = await Records.open(as_role[WORKER_ROLE], 1)
+    assert (await record(worker, "new", None, a_booking(writer))).dead == ()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await worker.make_room("newer")
+    await worker.close()
+    front = await Records.open(as_role[FRONT_ROLE], 1)
+    assert await front.booking_ids("new") == ["r1"]
+    await front.close()
+    for dsn in as_role.values():
+        connection = await asyncpg.connect(dsn)
+        for table in PARTITIONED:
+            name = partition(table, "new")
+            for statement in (
+                f"SELECT FROM {name}",
+                f"DROP TABLE {name}",
+                f"ALTER TABLE {table} DETACH PARTITION {name}",
+            ):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+        await connection.close()
