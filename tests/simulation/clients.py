@@ -1,13 +1,16 @@
 """What stands in for redis-py in a simulated process: the same calls, carried by the simulated network."""
 
 import asyncio
+import functools
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.client import Pipeline
 
+import reservasi.ledger.connection
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import Library
 from tests.simulation.loop import Host
@@ -19,13 +22,18 @@ NO_SERVER = "unix:///nowhere"  # never opened
 
 def open_connection(network: Network, host: Host, program: str, library: Library) -> LedgerConnection:
     """A ledger connection as a host opens one."""
-    pool = mock.Mock(make_connection=lambda: Wire(network, host))
-    with mock.patch.object(redis_asyncio.ConnectionPool, "from_url", return_value=pool):
+
+    def open_pool(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(make_connection=lambda: Wire(network, host))
+
+    with mock.patch.object(reservasi.ledger.connection, "_open_pool", new=open_pool):
         return LedgerConnection(NO_SERVER, program, library)
 
 
 class Wire:
     """What `LedgerConnection` needs of redis-py's connection."""
+
+    _writer = SimpleNamespace(transport=SimpleNamespace(set_write_buffer_limits=lambda high: None))
 
     def __init__(self, network: Network, host: Host) -> None:
         self._network = network
@@ -68,7 +76,8 @@ class Client(redis_asyncio.Redis):
     """redis-py's client, whose commands travel over the simulated network."""
 
     def __init__(self, network: Network, host: Host) -> None:
-        super().__init__(protocol=2, driver_info=None)
+        # What redis-py makes of these options is the same for all, and making it takes longer than all else here.
+        vars(self).update(vars(_client()))
         self._network = network
         self._host = host
 
@@ -81,6 +90,11 @@ class Client(redis_asyncio.Redis):
 
     def pubsub(self, **options: Any) -> Any:
         return Subscription(self._network, self._host)
+
+
+@functools.cache
+def _client() -> redis_asyncio.Redis:
+    return redis_asyncio.Redis(protocol=2, driver_info=None)
 
 
 class Piped(Pipeline):

@@ -57,7 +57,16 @@ _serials = itertools.count()
 class _Task(asyncio.Task[Any]):
     """A task whose place in a set follows from when it was made, not from where it lies in memory."""
 
-    _serial: int = 0
+    _serial: int
+
+    def __new__(cls, *_: Any, serial: int, **__: Any) -> "_Task":
+        """With its number from the start: asyncio puts it into its own set before it is made."""
+        task = super().__new__(cls)
+        task._serial = serial
+        return task
+
+    def __init__(self, *of: Any, serial: int, **options: Any) -> None:
+        super().__init__(*of, **options)
 
     def __hash__(self) -> int:
         return self._serial
@@ -99,8 +108,7 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def create_task(self, coro: Any, *, name: object = None, context: contextvars.Context | None = None) -> Any:
         serial = next(self._serial)
-        task = _Task(coro, loop=self, name=f"task-{serial}", context=context)
-        task._serial = serial
+        task = _Task(coro, serial=serial, loop=self, name=f"task-{serial}", context=context)
         self._made.append(task)
         host = HOST.get() if context is None else context.get(HOST)
         if host is not None:

@@ -28,12 +28,12 @@ def new_ids_when_repeated() -> AbstractContextManager[Any]:
     failed: dict[int, int] = {}  # connection -> calls in a row without a reply
 
     async def call_anew(
-        self: LedgerConnection, frames: Sequence[Frame], timeout_s: float
+        self: LedgerConnection, frames: Sequence[Frame], timeout_s: float, **options: Any
     ) -> list[bytes | ReservasiError]:
         tries = failed.get(id(self), 0)
         anew = [_renamed(frame, tries) if frame.command == "claim" and tries else frame for frame in frames]
         failed[id(self)] = tries + 1
-        replies = await call(self, anew, timeout_s)
+        replies = await call(self, anew, timeout_s, **options)
         failed[id(self)] = 0
         return replies
 

@@ -1,6 +1,7 @@
 """One run: play a seed, judge what came of it."""
 
 import contextlib
+import gc
 import logging
 import random
 from collections.abc import Iterator
@@ -49,12 +50,30 @@ def _seeded(seed: int) -> Iterator[None]:
         structlog.configure(**config)
 
 
+@contextlib.contextmanager
+def _collected_afterwards() -> Iterator[None]:
+    """Collect garbage after the run, and only the run's own.
+
+    When a collector ends a generator or a task in the midst of a run depends on what else the process has done.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+        gc.collect()
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
 def simulate(seed: int, server: Server, library: Library, *, keep_trace: bool = False) -> Result:
     """Play one seed and judge it."""
     trace = Trace(keep=keep_trace)
     with _seeded(seed):
         simulation = Simulation(seed, server, library, trace)
-        with virtual_time(simulation.loop, EPOCH_MS / 1000):
+        with _collected_afterwards(), virtual_time(simulation.loop, EPOCH_MS / 1000):
             run(simulation.loop, simulation.play)
     return Result(
         seed=seed,

@@ -25,6 +25,9 @@ CLOCK_KEYS = ("simulation:seconds", "simulation:microseconds")
 CLOCK_READ = "redis.call('TIME')"
 CLOCK_READ_HERE = f"redis.call('MGET', '{CLOCK_KEYS[0]}', '{CLOCK_KEYS[1]}')"
 
+# What only reads: the replies stay the same until anything else is carried out.
+READS = frozenset({"GET", "HGET", "HGETALL", "HMGET", "SMEMBERS", "XRANGE", "XREAD", "ZRANGE"})
+
 Command = Sequence[Any]
 UNKNOWN = object()
 
@@ -88,6 +91,7 @@ class Server:
         self._loaded = ""
         self._told_ms = -1
         self._clock: Callable[[], int] = lambda: 0
+        self._read: dict[Command, Any] = {}  # since anything was written: command -> reply
         self.seq = 0
 
     def close(self) -> None:
@@ -98,6 +102,7 @@ class Server:
         """Empty it for a run; `clock` says the ledger's time in milliseconds."""
         self._clock, self._told_ms, self.seq = clock, -1, 0
         self._meta = keys.meta(program)
+        self._read.clear()
         self._ask([("FLUSHALL",)])
         if library.source != self._loaded:
             for reply in self._ask([("FUNCTION", "FLUSH"), ("FUNCTION", "LOAD", library.source)]):
@@ -111,6 +116,9 @@ class Server:
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Carry commands out now, all of them; a refusal is a reply."""
         now_ms = self._clock()
+        only_reads = all(command[0] in READS for command in commands)
+        if not only_reads:
+            self._read.clear()
         known = {at: reply for at, command in enumerate(commands) if (reply := self._known(command)) is not UNKNOWN}
         asked = [command for at, command in enumerate(commands) if at not in known]
         calls = any(command[0] == "FCALL" for command in asked)
@@ -123,6 +131,8 @@ class Server:
         replies = self._ask([*before, *asked, *after])[len(before) :]
         if after:
             self.seq = int(replies.pop() or 0)
+        if only_reads:
+            self._read.update(zip(map(tuple, asked), replies, strict=True))
         found = iter(replies)
         return [known[at] if at in known else next(found) for at in range(len(commands))]
 
@@ -134,7 +144,7 @@ class Server:
             return None
         if command[0] == "INFO":
             return self._info
-        return UNKNOWN
+        return self._read.get(tuple(command), UNKNOWN)
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
