@@ -1,6 +1,6 @@
 """Every fault there is, in the order of the table."""
 
-from loadtest.faults import clocks, copies, disks, killing, memory, outages, power, replies, shutdown
+from loadtest.faults import clocks, copies, disks, killing, memory, outages, power, rebuilding, replies, shutdown
 
 FAULTS = (
     *killing.FAULTS,
@@ -12,4 +12,5 @@ FAULTS = (
     *clocks.FAULTS,
     *shutdown.FAULTS,
     *copies.FAULTS,
+    *rebuilding.FAULTS,
 )

@@ -9,28 +9,33 @@ from loadtest.faults.shims import Shim
 from loadtest.service import Part
 
 FULL_S = 4.0
+LONG_S = 40.0  # in which whoever gives up has given up
 
 
-async def _fill(part: Part, scene: Scene) -> str:
+async def _fill(part: Part, full_s: float, scene: Scene) -> str:
     await scene.mid_sale()
     under: Path = scene.places.valkey if part is Part.VALKEY else scene.places.postgres
     server = scene.service.pids(part)
     before = scene.served
     with scene.shims.disk_full(under):
-        await asyncio.sleep(FULL_S)
+        await asyncio.sleep(full_s)
         meanwhile = scene.served - before
     ended = " and the server ended" if scene.service.pids(part) != server else ""
-    return f"full for {FULL_S:g} s: {meanwhile} reservations meanwhile{ended}"
+    return f"full for {full_s:g} s: {meanwhile} reservations meanwhile{ended}"
 
 
 FAULTS = tuple(
     Fault(
-        name=f"disk-full-{part}",
-        strike=partial(_fill, part),
+        name=f"disk-full-{name}",
+        strike=partial(_fill, part, full_s),
         shims=(Shim.DISK_FULL,),
         places=600,
         people=750,
         at_once=200,
     )
-    for part in (Part.VALKEY, Part.POSTGRES)
+    for name, part, full_s in (
+        ("valkey", Part.VALKEY, FULL_S),
+        ("valkey-long", Part.VALKEY, LONG_S),
+        ("postgres", Part.POSTGRES, FULL_S),
+    )
 )

@@ -4,9 +4,9 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis.asyncio as redis_asyncio
@@ -19,6 +19,7 @@ from reservasi.embedded import Places
 
 POLL_S = 0.02
 GONE_TIMEOUT_S = 10.0
+STRIKE_TIMEOUT_S = 120.0
 STRIKE_SHARE_MIN, STRIKE_SHARE_MAX = 0.15, 0.4  # of the places that are taken when it strikes
 
 
@@ -113,5 +114,8 @@ class Fault:
     control: bool = False  # it must lose something: it shows that losses are seen
     through_proxy: bool = False  # fronts and worker reach the ledger through a proxy
     surprises: bool = False  # people may be told, rightly, that their hold has ended
-    recorded_only: bool = False  # the ledger is gone: what was not recorded yet is not promised
+    recorded_only: bool = False  # the ledger is gone: holds that were not recorded yet are not promised
+    alone: bool = False  # it strikes before anybody comes
+    timeout_s: float = STRIKE_TIMEOUT_S  # of the strike
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the service, as its environment has them
     short: bool = False  # cheap enough for every change

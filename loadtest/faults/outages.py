@@ -37,14 +37,14 @@ async def _stop_database(scene: Scene) -> str:
         raise Missed(f"confirmations meanwhile were answered {sorted(set(confirms))}")
     if backlog > EVENTS_PER_PLACE_MAX * scene.capacity:
         raise Missed(f"{backlog} changes waited to be recorded")
-    drained_s = await _drained(scene)
+    drained_s = await drained(scene)
     return (
         f"down for {DOWN_S:g} s: {meanwhile} reservations, {confirms.count(202)} of {len(confirms)} confirmations 202; "
         f"{backlog} changes waited, recorded {drained_s:.1f} s later"
     )
 
 
-async def _drained(scene: Scene) -> float:
+async def drained(scene: Scene) -> float:
     """Seconds until everything that waited when the outage ended is recorded."""
     wanted = await _seq(scene)
     begun_s = time.monotonic()

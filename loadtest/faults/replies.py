@@ -32,7 +32,7 @@ async def _behind_front(scene: Scene) -> str:
             await asyncio.wait_for(proxy.all_lost.wait(), WAIT_S)
     if proxy.lost < ROUNDS * REPEATS:
         raise Missed(f"only {proxy.lost} answers were lost")
-    return f"{proxy.lost} answers of the ledger lost, {REPEATS} in a row"
+    return f"{proxy.lost} replies dropped by a proxy, {REPEATS} in a row"
 
 
 async def _before_front(scene: Scene) -> str:
@@ -41,7 +41,7 @@ async def _before_front(scene: Scene) -> str:
     quotas = await quotas_left(scene, STUBBORN)
     people = range(FIRST_STUBBORN, FIRST_STUBBORN + STUBBORN)
     lost = sum(await asyncio.gather(*(_stubborn(scene, number, quotas[number % len(quotas)]) for number in people)))
-    return f"{lost} answers of fronts lost, {REPEATS} for each request"
+    return f"{lost} replies dropped by a proxy, retried {REPEATS} times"
 
 
 async def _stubborn(scene: Scene, number: int, quota: str) -> int:
@@ -78,7 +78,7 @@ async def _stubborn(scene: Scene, number: int, quota: str) -> int:
         held = (await ask(claim_call(group, quota, f"stubborn-{number}"), frozenset({201}))).body
         await ask(managed_call("confirm", "POST", held, "/confirm", {}), frozenset({200, 202}))
         if number % 2:
-            await ask(managed_call("cancel", "POST", held, "/cancel"), frozenset({200}))
+            await ask(managed_call("cancel", "POST", held, "/cancel"), frozenset({200, 202}))
         if proxy.lost < 2 * REPEATS:
             raise Missed(f"only {proxy.lost} answers were lost")
         return proxy.lost

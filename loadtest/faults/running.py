@@ -22,10 +22,10 @@ from loadtest.history import Exchange, server_errors
 from loadtest.program import PROGRAM
 from loadtest.rules import Rule, Violation
 from loadtest.scenario import Plan, Result
-from loadtest.service import Part, Service, running_service
+from loadtest.service import NOTHING, Part, Service, running_service
 from reservasi.errors import ReservasiError
 from reservasi.ledger.journal import START
-from reservasi.model import Ended, Held
+from reservasi.model import Held
 
 ROOT = Path(__file__).parents[2]
 QUOTAS = 10
@@ -54,7 +54,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     operations: int = 0  # requests that were answered or lost, but for availability
     lost: int = 0  # acknowledged, and not there
-    unrecorded: int = 0  # of these: not in the records yet when the ledger was gone, so never promised
+    unrecorded: int = 0  # holds that were not in the records when the ledger was gone: not promised, not among the lost
     oversold: int = 0  # places sold twice, people with two
     took_s: float = 0.0
     note: str = ""
@@ -90,7 +90,12 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(
-    shims: tuple[Shim, ...], *, processes: int = 1, through_proxy: bool = False, log_copy: Path | None = None
+    shims: tuple[Shim, ...],
+    *,
+    processes: int = 1,
+    through_proxy: bool = False,
+    settings: Mapping[str, str] = NOTHING,
+    log_copy: Path | None = None,
 ) -> AsyncIterator[Stage]:
     """A service whose servers stand on these shims, until the block ends.
 
@@ -100,7 +105,7 @@ async def open_stage(
     async with AsyncExitStack() as stack:
         inserted = stack.enter_context(built(shims))
         proxy = await stack.enter_async_context(open_proxy(b"FCALL")) if through_proxy else None
-        service = await stack.enter_async_context(_service(inserted, proxy, processes, log_copy))
+        service = await stack.enter_async_context(_service(inserted, proxy, processes, settings, log_copy))
         for part in (Part.VALKEY, Part.POSTGRES):
             inserted.check_under(service.pids(part)[0])
         yield Stage(service=service, shims=inserted, proxy=proxy)
@@ -108,8 +113,13 @@ async def open_stage(
 
 async def run_fault(fault: Fault, seed: int, log_copy: Path | None = None) -> Run:
     """A fault on a service of its own."""
-    proxied, processes = fault.through_proxy, fault.processes
-    async with open_stage(fault.shims, processes=processes, through_proxy=proxied, log_copy=log_copy) as stage:
+    async with open_stage(
+        fault.shims,
+        processes=fault.processes,
+        through_proxy=fault.through_proxy,
+        settings=fault.settings,
+        log_copy=log_copy,
+    ) as stage:
         return await stage.run(fault, seed)
 
 
@@ -125,14 +135,16 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     """The crowd, the strike in its middle, those who come afterwards, and the verdict."""
     wrong: list[str] = []
     note = ""
-    visits = asyncio.create_task(scene.crowd.run())
+    struck = asyncio.Event()
+    visits = asyncio.create_task(_come(scene.crowd, struck if fault.alone else None))
     try:
-        async with asyncio.timeout(CROWD_TIMEOUT_S):
+        async with asyncio.timeout(fault.timeout_s):
             note = await fault.strike(scene)
     except (Missed, ReservasiError) as missed:
         wrong.append(str(missed))
     except TimeoutError as error:
         wrong.append(f"the fault did not end: {error}")
+    struck.set()
     try:
         async with asyncio.timeout(CROWD_TIMEOUT_S):
             await visits
@@ -151,8 +163,14 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
     wrong += _unserved(fault, history, results, gone)
     if fault.recorded_only:
-        run = msgspec.structs.replace(run, note=f"{note}; {len(gone)} lost were not recorded yet")
+        run = msgspec.structs.replace(run, note=f"{note}; {len(gone)} holds that nobody had recorded are gone")
     return _counted(fault, run, finding, wrong, len(gone))
+
+
+async def _come(crowd: Crowd, when: asyncio.Event | None) -> None:
+    if when:
+        await when.wait()
+    await crowd.run()
 
 
 async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> tuple[Finding, frozenset[str]]:
@@ -172,23 +190,19 @@ async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> t
 
 
 def _is_on_its_way(exchange: Exchange, scene: Scene) -> bool:
-    """Whether it says of a confirmation that it is on its way into the records, out of a ledger that is gone.
+    """Whether it says of a change that it is on its way into the records, out of a ledger that is gone.
 
-    Whoever confirms again makes another change, and the checker would take the first answer for that one's.
+    Whoever asks again makes another change, and the checker would take the first answer for that one's.
     """
-    return exchange.call == "confirm" and exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
+    return exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
 
 
 async def _unrecorded(scene: Scene) -> set[str]:
-    """The reservations of which a ledger that is gone acknowledged a hold or an end that the records do not have."""
+    """The holds that a ledger that is gone acknowledged, and the records do not have."""
     database = await read_database(scene.service.postgres_dsn, scene.program, START)
-    events = [event for entry in database.journal for event in entry.events]
-    recorded = {("claim", event.reservation_id) for event in events if isinstance(event, Held)}
-    recorded |= {("cancel", event.reservation_id) for event in events if isinstance(event, Ended)}
-    good = {("claim", 201), ("cancel", 200)}
+    recorded = {e.reservation_id for entry in database.journal for e in entry.events if isinstance(e, Held)}
     before = [exchange for exchange in scene.crowd.history if exchange.answered_ms <= scene.lost_until_ms]
-    told = {(e.call, _reservation_of(e)) for e in before if (e.call, e.outcome) in good}
-    return {reservation_id for _, reservation_id in told - recorded}
+    return {_reservation_of(e) for e in before if (e.call, e.outcome) == ("claim", 201)} - recorded
 
 
 def _reservation_of(exchange: Exchange) -> str:
@@ -228,7 +242,7 @@ def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unrecor
         if not others and (left := finding.capacity - finding.held - finding.confirmed):
             wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
     return msgspec.structs.replace(
-        run, lost=len(lost) + unrecorded, unrecorded=unrecorded, oversold=len(oversold), wrong=tuple(wrong)
+        run, lost=len(lost), unrecorded=unrecorded, oversold=len(oversold), wrong=tuple(wrong)
     )
 
 
@@ -237,7 +251,9 @@ def _some(violations: Sequence[Violation]) -> list[Violation]:
 
 
 @asynccontextmanager
-async def _service(shims: Shims, proxy: Proxy | None, processes: int, log_copy: Path | None) -> AsyncIterator[Service]:
+async def _service(
+    shims: Shims, proxy: Proxy | None, processes: int, settings: Mapping[str, str], log_copy: Path | None
+) -> AsyncIterator[Service]:
     """The service, started and stopped in a thread, since the proxy must serve meanwhile."""
     told = shims.directory / "ledger"
     redis_url = f"redis://127.0.0.1:{proxy.port}" if proxy else ""
@@ -248,7 +264,7 @@ async def _service(shims: Shims, proxy: Proxy | None, processes: int, log_copy: 
         processes=processes,
         log_copy=log_copy,
         command=(sys.executable, "-m", "loadtest.faults.start"),
-        environment={WORLD_VARIABLE: msgspec.json.encode(world).decode(), "PYTHONPATH": str(ROOT)},
+        environment={**settings, WORLD_VARIABLE: msgspec.json.encode(world).decode(), "PYTHONPATH": str(ROOT)},
     )
     service = await asyncio.to_thread(running.__enter__)
     try:

@@ -1,12 +1,16 @@
-"""The cheap faults, one after another on one service: nothing acknowledged is lost, nothing is sold twice."""
+"""The cheap faults on one service, and a ledger that is gone: nothing promised is lost, nothing is sold twice."""
 
+import msgspec
 import pytest
 
-from loadtest.faults.__main__ import main, row_of, table
+from loadtest.evidence import LedgerEvidence, LedgerRecord
+from loadtest.faults.__main__ import main, row_of, summary, table
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.faults.running import Run, run_together
+from loadtest.faults.rebuilding import differences, rebuild_of
+from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
+from reservasi.model import Position, State
 
 # Together they take about a minute; `make faults` runs all.
 CHEAP = ("kill-worker", "kill-valkey", "replies-lost-front", "power-loss", "memory-full", "terminate-front")
@@ -28,6 +32,44 @@ async def test_nothing_is_lost_or_sold_twice() -> None:
     assert all(run.operations > 500 for run in runs)
 
 
+@pytest.mark.timeout(180)
+async def test_an_emptied_ledger_is_rebuilt_by_itself_and_loses_no_confirmation_and_no_cancellation() -> None:
+    run = await run_fault(by_name("flushall"), seed=0)
+    assert run.wrong == ()
+    assert (run.lost, run.oversold) == (0, 0)
+    assert "rebuilt by itself" in run.note
+
+
+@pytest.mark.timeout(180)
+async def test_one_command_restores_every_reservation_when_ledger_and_files_are_gone() -> None:
+    run = await run_fault(rebuild_of(2000), seed=0)
+    assert run.wrong == ()
+    assert (run.lost, run.unrecorded, run.oversold) == (0, 0, 0)
+    assert run.note.startswith("2,000 reservations, all as before")
+
+
+def test_what_a_rebuild_changed_is_seen() -> None:
+    record = LedgerRecord(state=State.HELD, quota="q", deadline_ms=5, held_seq=1, seq=1, persons=("p",))
+    before = LedgerEvidence(
+        position=Position(epoch=1, seq=2, chain="c"),
+        quotas={},
+        reservations={"a": record, "b": record},
+        persons={"p": "a"},
+        timers={"q": {"a": 5}},
+        openings={},
+    )
+    after = msgspec.structs.replace(before, position=Position(epoch=2, seq=2, chain="c"))
+    assert list(differences(before, after)) == []
+    assert list(differences(before, before))  # it must be owned anew
+    other = msgspec.structs.replace(record, deadline_ms=6)
+    wrong = (
+        msgspec.structs.replace(after, reservations={"a": record}),
+        msgspec.structs.replace(after, reservations={"a": record, "b": other}),
+        msgspec.structs.replace(after, persons={}),
+    )
+    assert [len(list(differences(before, each))) for each in wrong] == [1, 1, 1]
+
+
 def test_a_loss_fails_the_row_and_a_control_must_have_one() -> None:
     async def strike(scene: Scene) -> str:
         raise Missed("not run here")
@@ -38,7 +80,9 @@ def test_a_loss_fails_the_row_and_a_control_must_have_one() -> None:
     assert row_of(plain, [clean, lossy]).wrong == ("2 lost, 0 oversold",)
     assert row_of(control, [clean, lossy]).wrong == ()
     assert row_of(control, [clean]).wrong == ("the control lost nothing, so that losses may go unseen",)
-    assert "| plain | 2 | 20 | 2 | 0 |" in table([row_of(plain, [clean, lossy])])
+    rows = [row_of(plain, [clean, lossy]), row_of(control, [lossy])]
+    assert "| plain | 2 | 20 | 2 | 0 |" in table(rows)
+    assert summary(rows) == "1 faults, 2 runs, 20 operations: 2 lost, 0 oversold"
 
 
 def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,5 +90,6 @@ def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     assert "kill-worker" in capsys.readouterr().out
 
 
-def test_names_are_unique() -> None:
+def test_names_are_unique_and_what_shares_a_service_asks_for_nothing_of_its_own() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert not [fault.name for fault in FAULTS if fault.short and (fault.settings or fault.through_proxy)]
