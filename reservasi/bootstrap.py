@@ -28,6 +28,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.records_instead import RecordsInstead
 from reservasi.ledger.servers import Servers
 from reservasi.model import Position
 from reservasi.rebuild import Rebuilder
@@ -98,9 +99,10 @@ class Ledgers:
         """Recorded positions, following no program yet."""
         return RecordedPositions(self._servers.client, self._servers.client_of)
 
-    def group(self, program: str) -> GroupCommit:
-        """A group commit, not started yet."""
+    def group(self, program: str, recorded: RecordedPositions | None = None) -> GroupCommit:
+        """A group commit, not started yet; with `recorded`, records count where too few replicas acknowledge."""
         settings = self._settings
+        instead = RecordsInstead(program, recorded, held_max=settings.queue_items_max) if recorded else None
         acks = acks_wanted(
             replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
         )
@@ -111,6 +113,7 @@ class Ledgers:
             command_timeout_ms=settings.command_timeout_ms,
             tombstone_ms=settings.tombstone_ms,
             queue_delay_target_ms=settings.queue_delay_target_ms,
+            instead=instead,
         )
 
 
@@ -175,7 +178,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         waiting_room = WaitingRoom(operations.sealing, availability)
 
         def serve(program: str) -> None:
-            group = ledgers.group(program)
+            group = ledgers.group(program, recorded)
             group.start()
             stack.push_async_callback(group.close)
             reservations.serve(program, group)

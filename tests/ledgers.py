@@ -220,7 +220,7 @@ async def open_ledger(url: str, program: str, *, owned: bool = True) -> AsyncIte
 @asynccontextmanager
 async def open_group(url: str, program: str, **limits: int) -> AsyncIterator[GroupCommit]:
     """A group commit that runs."""
-    values = {
+    values: dict[str, Any] = {
         "batch_items_max": 256,
         "queue_items_max": 5000,
         "command_timeout_ms": 10_000,

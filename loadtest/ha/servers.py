@@ -1,7 +1,7 @@
-"""One primary, two replicas and three sentinels on ports of their own, and a gate in front of the primary.
+"""One primary, two replicas and three sentinels on this machine, each server of the ledger behind a gate of its own.
 
-Replicas, sentinels and whoever asks the sentinels come to the first primary through the gate; closing it leaves that
-primary alone with those who know its own port: a partition, without any right on the machine's network.
+Replicas, sentinels and whoever asks the sentinels come to a server through its gate; whoever knows a server's own port
+stays with it, however its gate is cut. Each server speaks from an address of its own: a gate can tell them apart.
 """
 
 import asyncio
@@ -18,13 +18,15 @@ from pathlib import Path
 import redis.asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
+from loadtest.ha.gates import HOST, Gate, everybody, nobody
 from reservasi.embedded.binaries import valkey_binary
+from reservasi.embedded.process import dies_with_us
 
 NAME = "ledger"
-START_TIMEOUT_S = 20.0
 FAILOVER_TIMEOUT_S = 30.0
 POLL_S = 0.02
-CHUNK_BYTES = 1 << 18
+REPLICAS = 2
+SENTINELS = 3
 SENTINEL = """\
 port {port}
 bind 127.0.0.1
@@ -36,133 +38,90 @@ sentinel parallel-syncs {name} 2
 """
 
 
-class Gate:
-    """Passes everything on to one port, until it is told to hold or to refuse."""
+@dataclass(kw_only=True)
+class Server:
+    """One server of the ledger."""
 
-    def __init__(self, port: int, target: int) -> None:
-        self.port = port
-        self._target = target
-        self._passing = asyncio.Event()  # cleared: what the server says waits here
-        self._passing.set()
-        self._refusing = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-
-    def hold(self) -> None:
-        """What the server says from now on arrives nowhere yet."""
-        self._passing.clear()
-
-    def shut(self) -> None:
-        """Cut everybody, with what was held, and let nobody in."""
-        self._refusing = True
-        for task in self._tasks:
-            task.cancel()
-
-    def open(self) -> None:
-        """Pass on again."""
-        self._refusing = False
-        self._passing.set()
-
-    async def close(self) -> None:
-        self.shut()
-        assert self._server is not None
-        self._server.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            if not self._refusing:
-                await self._forward(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # either end is away
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
-
-        async def upwards() -> None:
-            while chunk := await reader.read(CHUNK_BYTES):
-                server_writer.write(chunk)
-                await server_writer.drain()
-
-        async def downwards() -> None:
-            while chunk := await server_reader.read(CHUNK_BYTES):
-                await self._passing.wait()
-                writer.write(chunk)
-                await writer.drain()
-
-        ways = [asyncio.create_task(upwards()), asyncio.create_task(downwards())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            server_writer.close()
+    port: int  # its own
+    address: str  # that its connections to others come from
+    gate: Gate
 
 
 @dataclass(kw_only=True)
 class Servers:
-    """The six servers and the gate."""
+    """The six servers."""
 
     directory: Path
-    gate: Gate
-    primary: int  # the first primary's own port
-    replicas: list[int]
-    sentinels: list[int]
+    first: Server  # the primary at the start
+    replicas: list[Server]
+    sentinels: list[int]  # their ports
     processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)  # by port
 
     @property
     def url(self) -> str:
         """The ledger's address by its sentinels."""
-        return f"sentinel://{','.join(f'127.0.0.1:{port}' for port in self.sentinels)}/{NAME}"
+        return f"sentinel://{','.join(f'{HOST}:{port}' for port in self.sentinels)}/{NAME}"
 
     @property
     def direct_url(self) -> str:
         """The first primary's address past gate and sentinels."""
-        return f"redis://127.0.0.1:{self.primary}"
+        return f"redis://{HOST}:{self.first.port}"
+
+    def part(self, *staying: Server) -> None:
+        """Cut the first primary, and replicas that stay with it, off from everybody else."""
+        addresses = {server.address for server in staying}
+        self.first.gate.hear(lambda source: source in addresses)
+        for server in staying:
+            server.gate.hear(nobody)
+
+    def hold_back(self) -> None:
+        """What the first primary says from now on arrives nowhere."""
+        self.first.gate.hear(nobody)
+
+    def join(self) -> None:
+        """Everybody hears everybody again."""
+        for server in (self.first, *self.replicas):
+            server.gate.hear(everybody)
 
     async def start(self, port: int, *arguments: str) -> None:
         """Start the server of that port, again after its death."""
         with (self.directory / f"{port}.log").open("ab") as log:
             self.processes[port] = await asyncio.create_subprocess_exec(
-                str(valkey_binary()), *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                str(valkey_binary()),
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dies_with_us(signal.SIGKILL),
             )
 
-    async def start_ledger(self, port: int, *further: str) -> None:
+    async def start_ledger(self, server: Server, *further: str) -> None:
         """Start a server of the ledger; its data lie in a directory of its own."""
-        place = self.directory / str(port)
+        place = self.directory / str(server.port)
         place.mkdir(exist_ok=True)
         options = {
-            "port": port, "bind": "127.0.0.1", "dir": place, "save": "", "appendonly": "yes", "appendfsync": "always",
-            "repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1, "maxmemory-policy": "noeviction",
+            "port": server.port, "bind": HOST, "bind-source-addr": server.address, "dir": place, "save": "",
+            "replica-announce-ip": HOST, "replica-announce-port": server.gate.port,
+            "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
+            "repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1,
         }  # fmt: skip
-        await self.start(
-            port, *(word for name, value in options.items() for word in (f"--{name}", str(value))), *further
-        )
+        words = (word for name, value in options.items() for word in (f"--{name}", str(value)))
+        await self.start(server.port, *words, *further)
 
-    async def kill(self, port: int) -> None:
+    async def kill(self, server: Server) -> None:
         """SIGKILL."""
-        self.processes[port].send_signal(signal.SIGKILL)
-        await self.processes[port].wait()
+        self.processes[server.port].send_signal(signal.SIGKILL)
+        await self.processes[server.port].wait()
 
-    def pause(self, ports: Sequence[int]) -> None:
+    def pause(self, servers: Sequence[Server]) -> None:
         """SIGSTOP: they answer nothing, and what they are sent waits in their sockets."""
-        for port in ports:
-            self.processes[port].send_signal(signal.SIGSTOP)
+        for server in servers:
+            self.processes[server.port].send_signal(signal.SIGSTOP)
 
-    def resume(self, ports: Sequence[int]) -> None:
+    def resume(self, servers: Sequence[Server]) -> None:
         """SIGCONT."""
-        for port in ports:
-            self.processes[port].send_signal(signal.SIGCONT)
+        for server in servers:
+            self.processes[server.port].send_signal(signal.SIGCONT)
 
     async def info(self, port: int, section: str) -> dict[str, object]:
         """What a server says of itself; nothing where it does not answer."""
@@ -176,41 +135,52 @@ class Servers:
         finally:
             await client.aclose()
 
-    async def until_replicating(self, port: int, replicas: int) -> None:
-        """Wait until so many replicas are in step with a server."""
-        await self.until(lambda: self._replicates(port, replicas), f"{replicas} replicas of {port}")
+    async def until_replicating(self) -> None:
+        """Wait until both replicas are in step with the first primary, and sync their files."""
+        await until(self._replicate, f"replicas of {self.first.port}; logs in {self.directory}")
+        await until(self._sync, "append-only files of the replicas")
 
-    async def until_replica(self, port: int) -> None:
+    async def until_replica(self, server: Server) -> None:
         """Wait until a server follows another one."""
-        await self.until(lambda: self._has_role(port, "slave"), f"{port} as a replica")
+        await until(lambda: self._has_role(server, "slave"), f"{server.port} as a replica; logs in {self.directory}")
 
-    async def until_promoted(self) -> int:
-        """Wait until a replica has become the primary; its port."""
-
-        found: list[int] = []
+    async def until_promoted(self) -> Server:
+        """Wait until a replica has become the primary."""
+        found: list[Server] = []
 
         async def promoted() -> bool:
-            found[:] = [port for port in self.replicas if await self._has_role(port, "master")]
+            found[:] = [server for server in self.replicas if await self._has_role(server, "master")]
             return bool(found)
 
-        await self.until(promoted, "a new primary")
+        await until(promoted, f"a new primary; logs in {self.directory}")
         return found[0]
 
-    async def _replicates(self, port: int, replicas: int) -> bool:
-        said = await self.info(port, "replication")
-        found = [said.get(f"slave{number}") for number in range(replicas)]
+    async def _replicate(self) -> bool:
+        said = await self.info(self.first.port, "replication")
+        found = [said.get(f"slave{number}") for number in range(REPLICAS)]
         return all(isinstance(one, dict) and one["state"] == "online" for one in found)
 
-    async def _has_role(self, port: int, role: str) -> bool:
-        return (await self.info(port, "replication")).get("role") == role
+    async def _sync(self) -> bool:
+        """After a full copy they rewrite their files first, and acknowledge nothing."""
+        client = redis_asyncio.Redis(port=self.first.port, single_connection_client=True)
+        try:
+            await client.set("probe", "1")
+            await client.delete("probe")
+            _, synced = await client.execute_command("WAITAOF", 1, REPLICAS, 200)  # type: ignore[no-untyped-call]
+            return bool(synced == REPLICAS)
+        finally:
+            await client.aclose()
 
-    async def until(self, look: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Wait until it holds."""
-        deadline_s = time.monotonic() + FAILOVER_TIMEOUT_S
-        while not await look():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"waited too long for {what}; logs in {self.directory}")
-            await asyncio.sleep(POLL_S)
+    async def _has_role(self, server: Server, role: str) -> bool:
+        return (await self.info(server.port, "replication")).get("role") == role
+
+    async def know_each_other(self) -> bool:
+        """Whether each sentinel has found the other ones and both replicas."""
+        for port in self.sentinels:
+            said = (await self.info(port, "sentinel")).get("master0")
+            if not isinstance(said, dict) or (said.get("slaves"), said.get("sentinels")) != (REPLICAS, SENTINELS):
+                return False
+        return True
 
     async def stop(self) -> None:
         """End what still runs."""
@@ -220,61 +190,58 @@ class Servers:
             await process.wait()
 
 
+async def until(look: Callable[[], Awaitable[bool]], what: str, timeout_s: float = FAILOVER_TIMEOUT_S) -> None:
+    """Wait until it holds.
+
+    Raises:
+        TimeoutError: it does not; the message says what.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not await look():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"waited too long for {what}")
+        await asyncio.sleep(POLL_S)
+
+
 @asynccontextmanager
 async def running_servers() -> AsyncIterator[Servers]:
     """All of them, in step, until the block ends."""
     directory = Path(tempfile.mkdtemp(prefix="rv-ha-"))
-    ports = _free_ports(7)
-    primary, gate_port, *rest = ports
-    servers = Servers(
-        directory=directory, gate=Gate(gate_port, primary), primary=primary, replicas=rest[:2], sentinels=rest[2:]
-    )
+    ports = free_ports(2 * (1 + REPLICAS) + SENTINELS)
+    ledger = [
+        Server(port=own, address=f"127.0.0.{11 + at}", gate=Gate.to(public, own))
+        for at, (own, public) in enumerate(zip(ports[0:6:2], ports[1:6:2], strict=True))
+    ]
+    first, *replicas = ledger
+    servers = Servers(directory=directory, first=first, replicas=replicas, sentinels=ports[6:])
     try:
-        await servers.gate.start()
-        await servers.start_ledger(primary)
-        for port in servers.replicas:
-            await servers.start_ledger(port, "--replicaof", "127.0.0.1", str(gate_port))
-        await servers.until_replicating(primary, 2)
-        await servers.until(lambda: _syncs(servers), "append-only files of the replicas")
+        for server in ledger:
+            await server.gate.start()
+        await servers.start_ledger(first)
+        for server in replicas:
+            await servers.start_ledger(server, "--replicaof", HOST, str(first.gate.port))
+        await servers.until_replicating()
         for port in servers.sentinels:
             place = directory / f"sentinel-{port}"
             place.mkdir()
             config = place / "sentinel.conf"
-            config.write_text(SENTINEL.format(port=port, directory=place, name=NAME, primary=gate_port))
+            config.write_text(SENTINEL.format(port=port, directory=place, name=NAME, primary=first.gate.port))
             await servers.start(port, str(config), "--sentinel")
-        await servers.until(lambda: _know_each_other(servers), "the sentinels")
+        await until(servers.know_each_other, "the sentinels")
         yield servers
     finally:
         await servers.stop()
-        await servers.gate.close()
+        for server in ledger:
+            await server.gate.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _syncs(servers: Servers) -> bool:
-    """Whether both replicas sync their files: after a full copy they rewrite them first, and acknowledge nothing."""
-    client = redis_asyncio.Redis(port=servers.primary, single_connection_client=True)
-    try:
-        await client.set("probe", "1")
-        await client.delete("probe")
-        _, synced = await client.execute_command("WAITAOF", 1, 2, 200)  # type: ignore[no-untyped-call]
-        return bool(synced == 2)
-    finally:
-        await client.aclose()
-
-
-async def _know_each_other(servers: Servers) -> bool:
-    for port in servers.sentinels:
-        said = (await servers.info(port, "sentinel")).get("master0")
-        if not isinstance(said, dict) or (said.get("slaves"), said.get("sentinels")) != (2, 3):
-            return False
-    return True
-
-
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; held all at once, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
-            one.bind(("127.0.0.1", 0))
+            one.bind((HOST, 0))
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

@@ -1,21 +1,26 @@
-"""Who must have an accepted change before its answer counts: replicas (WAIT), files that are synced (WAITAOF).
+"""Who must have a change before its answer counts: replicas (WAIT), files that are synced (WAITAOF), else the records.
 
 The questions follow the function calls in the same write, so they cost no round trip. When too few have it in time,
-the changes stand nevertheless, and nobody rolls them back: the answers are no longer definite.
+the changes stand nevertheless, and nobody rolls them back: the answers count once PostgreSQL has what they rest on
+(`records_instead.py`), and until then they are not definite.
 
 A server counts up to what the asking connection itself wrote. A batch of replays writes nothing, and a new connection
 has written nothing yet, so that WAIT would call a change safe that another connection made a moment ago and no replica
 has. Therefore each round trip ends with a write of its own (`lua/touch.lua`), behind everything it speaks of.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from reservasi.model import Admit, Answer, Command, Confirm, Find, Outcome, State, Sweep
+from reservasi.model import Admit, Answer, Cancel, Command, Confirm, Find, Outcome, Release, State, Sweep
 
 Aof = Literal["off", "local", "replicas"]
+# Said to be so only once the records have it, else to be on its way.
+RECORDED_FIRST = frozenset({Outcome.CONFIRMED, Outcome.CANCELLED, Outcome.RELEASED, Outcome.EXISTS})
+RESTS = 9  # times the timeout without a question, once too few had the change: nine tenths of the time is not waited
 
 
 class Acks(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +52,31 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True):
         return bool(local and (not self.replicas or counts[-1] >= self.replicas))
 
 
+class Asker:
+    """Asks behind the round trips of one connection.
+
+    While replicas are away, each question would cost its whole timeout. So it rests after a short count; what is
+    accepted meanwhile is as unsafe as if too few had it.
+    """
+
+    def __init__(self, acks: Acks, clock: Callable[[], float] = time.monotonic) -> None:
+        self._acks = acks
+        self._clock = clock
+        self._rest_s = RESTS * acks.timeout_ms / 1000
+        self._resting_until_s = float("-inf")
+
+    def questions(self) -> tuple[tuple[str | int, ...], ...]:
+        """What to ask behind the next round trip; nothing while it rests."""
+        return self._acks.questions if self._clock() >= self._resting_until_s else ()
+
+    def hear(self, touch: Any, counts: Sequence[Any]) -> bool:
+        """Whether the replies to the write of its own and to the questions, in their order, say that enough have it."""
+        safe = not isinstance(touch, Exception) and self._acks.suffice(counts)
+        if not safe:
+            self._resting_until_s = self._clock() + self._rest_s
+        return safe
+
+
 def acks_wanted(*, replicas: int, timeout_ms: int, aof: Aof) -> Acks | None:
     """What the settings ask for; None where nothing is to be asked."""
     return Acks(replicas=replicas, timeout_ms=timeout_ms, aof=aof) if replicas or aof != "off" else None
@@ -57,9 +87,8 @@ def stands(command: Command, answer: Answer) -> bool:
     match command:
         case Sweep() | Admit():
             return True  # nobody was promised anything
-        case Confirm():
-            # It is "confirmed" only once the records have it, else "confirming".
-            return answer.outcome in (Outcome.CONFIRMED, Outcome.EXISTS)
+        case Confirm() | Cancel() | Release():
+            return answer.outcome in RECORDED_FIRST
         case Find():
             return answer.outcome is Outcome.FOUND and answer.state is State.CONFIRMED  # the same
         case _:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 import msgspec
 import redis.asyncio as redis_asyncio
@@ -192,6 +193,7 @@ class Route:
     def __init__(self, cluster: Cluster, slot: int) -> None:
         self.parsed = cluster.parsed
         self.generation = 0  # grows when another server is found to serve the slot
+        self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._cluster = cluster
         self._slot = slot
         self._address: Address | None = None

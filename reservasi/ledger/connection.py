@@ -237,8 +237,9 @@ class LedgerConnection:
         sent()
         replies = [await self._read_reply() for _ in frames]
         if self._asker:
-            said = [await self._read_any() for _ in (touched, *questions)] if questions else []
-            self.safe = self._asker.hear(said)
+            self.safe = bool(questions) and self._asker.hear(
+                await self._read_any(), [await self._read_any() for _ in questions]
+            )
         return replies
 
     async def _read_reply(self) -> bytes | ReservasiError:

@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import structlog
@@ -20,7 +21,6 @@ from reservasi.errors import (
     LedgerFault,
     LedgerFenced,
     LedgerUnreachable,
-    NotReplicated,
     Overloaded,
     ReservasiError,
 )
@@ -29,6 +29,7 @@ from reservasi.ledger.acknowledging import stands
 from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.records_instead import RecordsInstead, not_replicated
 from reservasi.metrics import (
     BATCH_ITEMS,
     BATCH_SECONDS,
@@ -64,6 +65,7 @@ BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer
 
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
+Unsafe: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer that too few replicas have
 
 
 class Submitted:
@@ -92,7 +94,7 @@ class Submitted:
 class _Answered:
     """A batch's replies, not told yet."""
 
-    __slots__ = ("_groups", "_retried", "_safe", "replies")
+    __slots__ = ("_groups", "_retried", "_unsafe", "replies")
 
     def __init__(
         self,
@@ -100,18 +102,18 @@ class _Answered:
         replies: Sequence[bytes | ReservasiError] = (),
         *,
         retried: bool = False,
-        safe: bool = True,
+        unsafe: Unsafe | None = None,
     ) -> None:
         self._groups = groups
         self.replies = replies
         self._retried = retried
-        self._safe = safe  # False: too few replicas have what the replies rest on
+        self._unsafe = unsafe  # None: enough replicas have what the replies rest on
 
     def tell(self) -> None:
         """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
         for group, reply in zip(self._groups, self.replies, strict=True):
             try:
-                _resolve(group, reply, retried=self._retried, safe=self._safe)
+                _resolve(group, reply, retried=self._retried, unsafe=self._unsafe)
             except Exception as error:
                 log.exception("reply_not_readable")
                 _fail(group, LedgerFault(f"a reply could not be read: {type(error).__name__}"))
@@ -129,8 +131,11 @@ class GroupCommit:
         command_timeout_ms: int,
         tombstone_ms: int,
         queue_delay_target_ms: int,
+        instead: RecordsInstead | None = None,
     ) -> None:
+        """With `instead`, what too few replicas have is told once the records have it."""
         self._connection = connection
+        self._instead = instead
         self._batch_items_max = batch_items_max
         self._queue_items_max = queue_items_max
         self._timeout_s = command_timeout_ms / 1000
@@ -145,7 +150,7 @@ class GroupCommit:
             least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
         )
         self._limit_gauge = CLAIMS_LIMIT.labels(connection.program)
-        self._unsafe = LEDGER_UNSAFE.labels(connection.program)
+        self._unsafe_calls = LEDGER_UNSAFE.labels(connection.program)
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -165,6 +170,8 @@ class GroupCommit:
             await asyncio.wait([runner], timeout=self._timeout_s)
             await end_tasks((runner, reaper))
         self._tell_last()
+        if self._instead is not None:
+            await self._instead.close()
         # Nobody is left to answer these later.
         _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
@@ -335,10 +342,19 @@ class GroupCommit:
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
         BATCH_ITEMS.observe(len(batch))
         BATCH_SECONDS.observe(loop.time() - started)
-        safe = self._connection.safe
-        if not safe:
-            self._unsafe.inc()
-        return _Answered(groups, replies, retried=retried, safe=safe)
+        unsafe = None
+        if not self._connection.safe:
+            self._unsafe_calls.inc()
+            unsafe = self._hold
+        return _Answered(groups, replies, retried=retried, unsafe=unsafe)
+
+    def _hold(self, waiting: Submitted, answer: Answer) -> None:
+        """Tell an answer that is not definite yet as soon as it is, or that it is not."""
+        if self._instead is None:
+            _finish(waiting, not_replicated())
+        else:
+            left_s = waiting.deadline - self._loop.time()
+            self._instead.hold(waiting.command, answer, partial(_finish, waiting), left_s)
 
     async def _reap(self) -> None:
         """Answers those whose deadline has passed; one timer for all, instead of one a request."""
@@ -378,7 +394,7 @@ def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
         yield group
 
 
-def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool, safe: bool = True) -> None:
+def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool, unsafe: Unsafe | None) -> None:
     if isinstance(raw, ReservasiError):
         log.error("ledger_refused_a_batch", error=str(raw))
         _fail(group, raw)
@@ -397,8 +413,10 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried
     for waiting, fields in zip(group, reply.answers, strict=True):
         if not waiting.done:
             answer = wire.decode_answer(reply, fields, retried=retried)
-            told = safe or stands(waiting.command, answer)
-            _finish(waiting, answer if told else NotReplicated("too few replicas have it yet"))
+            if unsafe is None or stands(waiting.command, answer):
+                _finish(waiting, answer)
+            else:
+                unsafe(waiting, answer)
 
 
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:

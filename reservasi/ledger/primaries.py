@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
+from weakref import WeakSet
 
 import msgspec
 import redis.asyncio as redis_asyncio
@@ -92,6 +93,7 @@ class Primaries:
     def __init__(self, url: str) -> None:
         self.parsed = parse_sentinel_url(url)
         self.generation = 0  # grows when the primary becomes another one
+        self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._address: Address | None = None
         self._config_epoch = -1
         self._asked_s = float("-inf")
@@ -149,6 +151,8 @@ class Primaries:
             log.warning("ledger_primary", name=self.parsed.name, address=address, before=self._address)
             self._address = address
             self.generation += 1
+            for connection in list(self.connections):
+                connection.abort()
 
     def _open_clients(self) -> list[redis_asyncio.Redis]:
         parsed = self.parsed
@@ -188,6 +192,7 @@ class Guide(Protocol):
     """Whoever knows the server of the moment."""
 
     generation: int  # grows when it becomes another one
+    connections: "WeakSet[PrimaryConnection]"  # by its word, as long as somebody has them
 
     async def find(self) -> Address:
         """The server's address."""
@@ -200,6 +205,7 @@ class PrimaryConnection(redis_asyncio.Connection):
         super().__init__(**options)
         self._primaries = primaries
         self._generation = -1
+        primaries.connections.add(self)
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the primary of now."""
@@ -209,6 +215,12 @@ class PrimaryConnection(redis_asyncio.Connection):
             self.host, self.port = await self._primaries.find()
             self._generation = self._primaries.generation
         await _faithful(super().connect_check_health(check_health, retry_socket_connect))
+
+    def abort(self) -> None:
+        """Let whoever waits for an answer wait no longer: a server that was cut off would never give one."""
+        writer = getattr(self, "_writer", None)  # redis-py has no public way to it
+        if writer is not None:
+            writer.transport.abort()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, unless there is another primary by now."""

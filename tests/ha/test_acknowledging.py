@@ -1,35 +1,87 @@
-"""Answers that wait for replicas: what a replay on another connection may promise, and that nothing is asked when off."""
+"""Answers that wait for replicas: what a replay may promise, what the records may promise instead, and nothing when off."""
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from loadtest.ha.servers import Servers, running_servers
+from loadtest.program import program_file
 from reservasi.errors import NotReplicated
-from reservasi.ledger.acknowledging import Acks, acks_wanted
-from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
+from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.library import read_library
 from reservasi.ledger.primaries import parse_sentinel_url
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.records_instead import RecordsInstead
 from reservasi.model import Command, Confirm, Outcome
+from reservasi.programs import read_program
+from reservasi.recorder import Recorder
+from reservasi.records import Records
+from reservasi.records.upgrades import upgrade
 from tests.ledgers import TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
 
-ASKED = Acks(replicas=1, timeout_ms=200)
+ASKED = Acks(replicas=2, timeout_ms=200)
+
+
+@asynccontextmanager
+async def _front(servers: Servers, program: str, *, records: bool = False) -> AsyncIterator[GroupCommit]:
+    """A front that has just started."""
+    async with AsyncExitStack() as stack:
+        instead = None
+        if records:
+            client = open_client(servers.direct_url)
+            stack.push_async_callback(client.aclose)
+            positions = RecordedPositions(client)
+            stack.push_async_callback(positions.close)
+            positions.follow(program)
+            instead = RecordsInstead(program, positions, held_max=100)
+        group = GroupCommit(
+            LedgerConnection(servers.direct_url, program, read_library(), ASKED),
+            batch_items_max=256,
+            queue_items_max=5000,
+            command_timeout_ms=3000,
+            tombstone_ms=TOMBSTONE_MS,
+            queue_delay_target_ms=1000,
+            instead=instead,
+        )
+        group.start()
+        stack.push_async_callback(group.close)
+        yield group
 
 
 async def _ask(servers: Servers, program: str, command: Command) -> Outcome:
-    """A command through a front that has just started."""
-    group = GroupCommit(
-        LedgerConnection(servers.direct_url, program, read_library(), ASKED),
-        batch_items_max=256,
-        queue_items_max=5000,
-        command_timeout_ms=5000,
-        tombstone_ms=TOMBSTONE_MS,
-        queue_delay_target_ms=1000,
-    )
-    group.start()
+    async with _front(servers, program) as front:
+        return (await front.submit(command)).outcome
+
+
+@asynccontextmanager
+async def _records(database: str, program: str, directory: Path) -> AsyncIterator[Records]:
+    await upgrade(database)
+    file = directory / "program.toml"
+    file.write_text(program_file(1, 10, dt.date(2026, 12, 1), 7200, program))
+    records = await Records.open(database, 4)
     try:
-        return (await group.submit(command)).outcome
+        await records.save_program(read_program(file))
+        yield records
     finally:
-        await group.close()
+        await records.close()
+
+
+@asynccontextmanager
+async def _recording(ledger: Ledger, records: Records) -> AsyncIterator[None]:
+    recorder = Recorder(ledger.program, records, ledger.journal, booking_code=str.upper, events_max=200, block_ms=5)
+    stop = asyncio.Event()
+    task = asyncio.create_task(recorder.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
 
 
 async def test_a_replay_is_no_more_definite_than_its_first_answer(program: str) -> None:
@@ -46,6 +98,44 @@ async def test_a_replay_is_no_more_definite_than_its_first_answer(program: str) 
         assert confirmed is Outcome.CONFIRMED, "the records decide whether it is said to be"
         servers.resume(servers.replicas)
         assert await _ask(servers, program, unheard) is Outcome.EXISTS
+
+
+async def test_while_a_replica_is_away_the_records_count_and_nothing_else(
+    program: str, database: str, tmp_path: Path
+) -> None:
+    async with (
+        running_servers() as servers,
+        open_ledger(servers.direct_url, program) as ledger,
+        _records(database, program, tmp_path) as records,
+        _front(servers, program, records=True) as front,
+    ):
+        await ledger.one(quota_set())
+        servers.pause(servers.replicas[:1])
+        unrecorded = claim()
+        with pytest.raises(NotReplicated):
+            await front.submit(unrecorded)
+        async with _recording(ledger, records):
+            assert (await front.submit(unrecorded)).outcome is Outcome.EXISTS
+            calls = (await _calls(ledger))["wait"]
+            later = await asyncio.gather(*(front.submit(claim()) for _ in range(5)))
+            assert {answer.outcome for answer in later} == {Outcome.HELD}
+            assert (await _calls(ledger))["wait"] - calls <= 1, "it rests, so that nobody waits for who is away"
+            position = await records.position(program)
+            assert position is not None
+            assert position.seq >= max(answer.seq for answer in later)
+
+
+def test_who_rests_calls_nothing_safe_and_asks_again() -> None:
+    now_s = 0.0
+    asker = Asker(ASKED, clock=lambda: now_s)
+    assert asker.questions() == (("WAIT", 2, 200),)
+    assert asker.hear(b"", [2])
+    assert asker.questions()
+    assert not asker.hear(b"", [1])
+    assert asker.questions() == ()
+    now_s = RESTS * 0.2
+    assert asker.questions()
+    assert not asker.hear(Exception(), [2]), "a touch that failed covers nothing"
 
 
 async def test_nothing_is_asked_when_off(valkey_url: str, program: str) -> None:

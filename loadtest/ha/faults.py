@@ -1,0 +1,67 @@
+"""What happens to the primary while people claim, confirm and cancel."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from loadtest.ha.gates import nobody
+from loadtest.ha.scene import Scene, answered
+
+MEANWHILE = 12  # claims answered between a fault's first half and its second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One row of the table."""
+
+    name: str
+    strike: Callable[[Scene], Awaitable[None]]
+    safe_from: int = 1  # replicas that must acknowledge for nothing promised to be lost
+
+
+async def _kill(scene: Scene) -> None:
+    await scene.servers.kill(scene.servers.first)
+    await _came_back(scene)
+
+
+async def _lag_and_kill(scene: Scene) -> None:
+    scene.servers.hold_back()
+    scene.some_stay()
+    await answered(scene.staying, MEANWHILE)
+    await scene.servers.kill(scene.servers.first)
+    scene.servers.first.gate.sever()
+    scene.rejoin()
+    await _came_back(scene)
+
+
+async def _came_back(scene: Scene) -> None:
+    """The dead one is started again, believes to be the primary, and is made a replica."""
+    await scene.servers.until_promoted()
+    await scene.servers.start_ledger(scene.servers.first)
+    await scene.servers.until_replica(scene.servers.first)
+
+
+async def _part(scene: Scene, staying: int) -> None:
+    """Some people, their front and replicas stay with the first primary; records, worker and sentinels do not."""
+    servers = scene.servers
+    servers.part(*servers.replicas[:staying])
+    scene.records.hear(nobody)
+    scene.some_stay()
+    await servers.until_promoted()
+    await answered(scene.crowd, MEANWHILE)
+    scene.rejoin()
+    await servers.until_replica(servers.first)
+
+
+async def _part_alone(scene: Scene) -> None:
+    await _part(scene, 0)
+
+
+async def _part_with_replica(scene: Scene) -> None:
+    await _part(scene, 1)
+
+
+KILL = Fault(name="kill -9 of the primary", strike=_kill)
+LAG_AND_KILL = Fault(name="kill -9 behind a slow link", strike=_lag_and_kill)
+PART_ALONE = Fault(name="partition, the old primary alone", strike=_part_alone)
+PART_WITH_REPLICA = Fault(name="partition, a replica with the old primary", strike=_part_with_replica, safe_from=2)
+FAULTS = (KILL, LAG_AND_KILL, PART_ALONE, PART_WITH_REPLICA)

@@ -1,0 +1,175 @@
+"""Stores, worker and two fronts, and the people who come to them.
+
+One front follows the sentinels. The other one knows only the first primary, as if it stood on the same host; who stays
+with that one comes by a side door, which leads to the other front when the fault is over.
+"""
+
+import asyncio
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from loadtest.crowd import Crowd
+from loadtest.ha.gates import HOST, Gate, everybody
+from loadtest.ha.modes import Mode
+from loadtest.ha.processes import Process, running_process, until_ready
+from loadtest.ha.servers import Servers, free_ports, until
+from loadtest.history import NO_ANSWER, Exchange
+from loadtest.program import PROGRAM, program_file
+from loadtest.scenario import Plan
+from reservasi.bootstrap import open_operations
+from reservasi.cli.programs import import_program
+from reservasi.ledger.ending import end_tasks
+from reservasi.programs import read_program
+from reservasi.records.upgrades import upgrade
+from reservasi.settings import Settings
+
+QUOTAS, PLACES = 10, 30
+PEOPLE, AT_ONCE = 360, 24
+STAYING, STAYING_AT_ONCE = 80, 12
+LEAVING_SHARE = 0.6  # of those who stay: who leaves with a hold makes room for somebody else's claim
+STAYING_FIRST = 10_000  # numbers of those who stay with the old primary
+WARM_UP = 60  # reservations before the fault
+WARM_UP_TIMEOUT_S = 90.0
+THINK_S_MAX = 0.3
+HOLD_S = 7200
+DAYS_AHEAD = 2
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """Everything that a fault may touch."""
+
+    servers: Servers
+    records: Gate  # by which the near front reaches PostgreSQL
+    front: Process  # the one that follows the sentinels
+    side_door: Gate  # by which those come who stay with the old primary
+    crowd: Crowd
+    staying: Crowd
+    visits: list[asyncio.Task[None]] = field(default_factory=list)
+    parted_ms: float = 0.0
+    rejoined_ms: float = 0.0  # 0: they are apart yet
+
+    @property
+    def history(self) -> list[Exchange]:
+        """What everybody was told."""
+        return [*self.crowd.history, *self.staying.history]
+
+    def come(self) -> None:
+        """Let people come."""
+        self.visits.append(asyncio.create_task(self.crowd.run()))
+
+    def some_stay(self) -> None:
+        """Some people have no other front than the near one, from now on."""
+        self.parted_ms = now_ms()
+        self.visits.append(asyncio.create_task(self.staying.run()))
+
+    def rejoin(self) -> None:
+        """Everybody reaches everybody again, and nobody comes to the near front any more."""
+        self.rejoined_ms = now_ms()
+        self.records.hear(everybody)
+        self.servers.join()
+        self.side_door.lead_to(self.front.port)
+
+    def is_apart(self, exchange: Exchange) -> bool:
+        """Whether a place was promised by the near front while it was cut off."""
+        during = self.parted_ms <= exchange.sent_ms and exchange.answered_ms <= self.rejoined_ms
+        return during and is_promise(exchange)
+
+    async def warm(self) -> None:
+        """Wait until so many have been served."""
+
+        async def is_warm() -> bool:
+            return sum(map(is_promise, self.crowd.history)) >= WARM_UP
+
+        try:
+            await until(is_warm, "the first reservations", WARM_UP_TIMEOUT_S)
+        except TimeoutError as error:
+            met = Counter((exchange.call, exchange.outcome) for exchange in self.crowd.history)
+            raise TimeoutError(f"{error}; people met {dict(met)}") from error
+
+
+async def answered(crowd: Crowd, count: int) -> None:
+    """Wait until so many claims of a crowd that are sent from now on have been answered, one way or the other."""
+    begun_ms = now_ms()
+
+    async def are_answered() -> bool:
+        later = [exchange for exchange in crowd.history if exchange.sent_ms >= begun_ms]
+        return sum(exchange.call == "claim" and exchange.outcome != NO_ANSWER for exchange in later) >= count
+
+    await until(are_answered, f"{count} answers")
+
+
+def now_ms() -> float:
+    """By the clock of the people's histories."""
+    return time.time() * 1000
+
+
+def is_promise(exchange: Exchange) -> bool:
+    """Whether a place was promised."""
+    return (exchange.call, exchange.outcome) == ("claim", 201)
+
+
+@asynccontextmanager
+async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) -> AsyncIterator[Scene]:
+    """A program with fewer places than people, whose service is ready; nobody has come yet."""
+    settings = Settings(
+        redis_url=servers.url, postgres_dsn=dsn, data_dir=directory, catalogue_refresh_ms=200, log_format="json",
+        **mode.settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+    await upgrade(dsn)
+    await _import(settings)
+    async with AsyncExitStack() as stack:
+
+        async def opened(gate: Gate) -> Gate:
+            await gate.start()
+            stack.push_async_callback(gate.close)
+            return gate
+
+        records_port, side_door_port = free_ports(2)
+        socket, database = _parts(dsn)
+        records = await opened(Gate(records_port, lambda: asyncio.open_unix_connection(socket)))
+        far_dsn = f"postgresql://{urlsplit(dsn).username}@{HOST}:{records.port}/{database}"
+        worker = await stack.enter_async_context(running_process("worker", settings))
+        front = await stack.enter_async_context(running_process("api", settings))
+        old = await stack.enter_async_context(
+            running_process("api", settings, redis_url=servers.direct_url, postgres_dsn=far_dsn)
+        )
+        await until_ready(worker, front, old)
+        side_door = await opened(Gate.to(side_door_port, old.port))
+        people = Plan(program=PROGRAM, people=PEOPLE, think_s_max=THINK_S_MAX)
+        staying = Plan(
+            program=PROGRAM, people=STAYING, first=STAYING_FIRST, think_s_max=THINK_S_MAX, abandon_share=LEAVING_SHARE
+        )
+        scene = Scene(
+            servers=servers,
+            records=records,
+            front=front,
+            side_door=side_door,
+            crowd=Crowd(f"http://{HOST}:{front.port}", people, at_once=AT_ONCE),
+            staying=Crowd(f"http://{HOST}:{side_door.port}", staying, at_once=STAYING_AT_ONCE),
+        )
+        try:
+            yield scene
+        finally:
+            await end_tasks(scene.visits)
+
+
+async def _import(settings: Settings) -> None:
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+    file = settings.data_dir / "program.toml"
+    file.write_text(program_file(QUOTAS, PLACES, day, HOLD_S, PROGRAM))
+    async with open_operations(settings) as operations:
+        await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
+
+
+def _parts(dsn: str) -> tuple[str, str]:
+    """The socket and the database's name of a server that listens on a socket only."""
+    parsed = urlsplit(dsn)
+    (directory,) = parse_qs(parsed.query)["host"]
+    return f"{directory}/.s.PGSQL.5432", parsed.path.removeprefix("/")

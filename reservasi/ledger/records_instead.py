@@ -1,0 +1,50 @@
+"""Where too few replicas acknowledge, the records count: what PostgreSQL has, every later ledger is rebuilt from.
+
+So one dead replica stops no promises where all of them are asked, and an old primary that was cut off from the records
+as well promises nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from reservasi.errors import NotReplicated, ReservasiError
+from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.model import Answer, Command
+
+
+class RecordsInstead:
+    """Holds back the answers that too few replicas have, until PostgreSQL has what they rest on."""
+
+    def __init__(self, program: str, positions: RecordedPositions, *, held_max: int) -> None:
+        self._program = program
+        self._positions = positions
+        self._held_max = held_max
+        self._held: set[asyncio.Task[bool]] = set()
+
+    def hold(
+        self, command: Command, answer: Answer, tell: Callable[[Answer | ReservasiError], None], timeout_s: float
+    ) -> None:
+        """Tell the answer when it counts; `NotReplicated` when it does not in time, or too many wait."""
+        if len(self._held) >= self._held_max:
+            tell(not_replicated())
+            return
+        about: str = getattr(command, "reservation_id", "")
+        task = asyncio.create_task(self._positions.wait(self._program, answer.epoch, answer.seq, about, timeout_s))
+
+        def told(ended: "asyncio.Task[bool]") -> None:
+            self._held.discard(ended)
+            recorded = not ended.cancelled() and ended.exception() is None and ended.result()
+            tell(answer if recorded else not_replicated())
+
+        self._held.add(task)
+        task.add_done_callback(told)
+
+    async def close(self) -> None:
+        """Tell those who still wait that nothing is definite."""
+        await end_tasks(self._held)
+
+
+def not_replicated() -> NotReplicated:
+    """What is said of a change that was carried out and may yet be lost."""
+    return NotReplicated("neither enough replicas nor the records have it yet")
