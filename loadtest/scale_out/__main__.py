@@ -17,23 +17,24 @@ from rich.console import Console
 
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import fsync_us, processor
-from loadtest.scale_out import experiments
-from loadtest.scale_out.experiments import Experiment, Result
+from loadtest.scale_out import experiments, recording
 from loadtest.scale_out.measuring import Sizes
 from loadtest.scale_out.offices import WrongResult
-from loadtest.scale_out.report import as_json, markdown, show
+from loadtest.scale_out.report import Found, as_json, markdown, show
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
 TABLE_COLUMNS = 160
-NAMES = ", ".join(experiments.NAMES)
+NAMES = (*experiments.NAMES, recording.NAME)
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.scale_out", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=7, help="rounds that are measured (default 7)")
     parser.add_argument("--claims", type=_positive, default=24_000, help="claims in one measurement (default 24,000)")
-    parser.add_argument("--only", type=_choice, default=experiments.ALL, metavar="NAME,...", help=f"of {NAMES}")
+    parser.add_argument(
+        "--only", type=_choice, default=frozenset(NAMES), metavar="NAME,...", help=f"of {', '.join(NAMES)}"
+    )
     parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not what it costs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
@@ -47,11 +48,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def _choice(text: str) -> tuple[Experiment, ...]:
-    names = set(text.split(","))
-    if unknown := names.difference(experiments.NAMES):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {NAMES}")
-    return tuple(experiment for experiment in experiments.ALL if experiment.name in names)
+def _choice(text: str) -> frozenset[str]:
+    names = frozenset(text.split(","))
+    if unknown := names.difference(NAMES):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(NAMES)}")
+    return names
 
 
 def sizes_of(arguments: argparse.Namespace, cores: Cores) -> Sizes:
@@ -79,11 +80,20 @@ def describe(argv: list[str], sizes: Sizes) -> dict[str, Any]:
     }
 
 
-async def measure(chosen: tuple[Experiment, ...], sizes: Sizes, console: Console) -> list[Result]:
+async def measure(names: frozenset[str], sizes: Sizes, console: Console) -> list[Found]:
     """One experiment after the other."""
     with console.status("starting") as status:
+
+        def say(text: str) -> None:
+            status.update(text)
+            console.print(f"[dim]{text}[/]")
+
         async with experiments.local_clusters() as clusters:
-            return [await experiments.run(experiment, clusters, sizes, status.update) for experiment in chosen]
+            chosen = [experiment for experiment in experiments.ALL if experiment.name in names]
+            found: list[Found] = [await experiments.run(each, clusters, sizes, say) for each in chosen]
+            if recording.NAME in names:
+                found.append(await recording.run(await clusters.of(recording.CASE), sizes, say))
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

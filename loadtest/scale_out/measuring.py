@@ -81,20 +81,20 @@ async def measure(cluster: LocalCluster, case: Case, sizes: Sizes) -> Work:
     counts = [_places(case, share, sizes) for share in case.shares]
     names = list(islice(new_names(case.primaries), len(counts)))
     try:
-        async with _opened(cluster, case, sizes, names, counts) as offices, AsyncExitStack() as stack:
+        async with opened(cluster, case, sizes, names, counts) as offices, AsyncExitStack() as stack:
             await _check_placement(cluster, names)
             followers = None
             if case.followers:
                 followers = await stack.enter_async_context(following(cluster.url, names, case.followers))
             asked = [(office, office.claims(count)) for office, count in zip(offices, counts, strict=True)]
             if case.confirms:
-                await _carry_out(asked, case, confirm=False)
+                await carry_out(asked, case, confirm=False)
             work = await _measured(cluster, case, sizes, asked, followers)
             for office, claims in asked:
                 await office.check(claims, confirmed=case.confirms)
             return work
     finally:
-        await _clear(cluster)
+        await clear(cluster)
 
 
 def _places(case: Case, share: int, sizes: Sizes) -> int:
@@ -104,9 +104,10 @@ def _places(case: Case, share: int, sizes: Sizes) -> int:
 
 
 @asynccontextmanager
-async def _opened(
+async def opened(
     cluster: LocalCluster, case: Case, sizes: Sizes, names: Sequence[str], counts: Sequence[int]
 ) -> AsyncIterator[list[Office]]:
+    """Programs that are owned, each with so many places."""
     servers = Servers(cluster.url)
     acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
     offices = [Office(servers, name, sizes.quotas, case.batch, acks) for name in names]
@@ -127,7 +128,7 @@ async def _measured(cluster: LocalCluster, case: Case, sizes: Sizes, asked: Aske
     followers_s = followers.cpu_s() if followers else 0.0
     front_s = time.process_time()
     with pinned(sizes.front_on):
-        await _carry_out(asked, case, confirm=case.confirms)
+        await carry_out(asked, case, confirm=case.confirms)
     front_s = time.process_time() - front_s
     await _settle(cluster)
     done = sum(len(claims) for _, claims in asked)
@@ -151,7 +152,7 @@ async def _measured(cluster: LocalCluster, case: Case, sizes: Sizes, asked: Aske
     )
 
 
-async def _carry_out(asked: Asked, case: Case, *, confirm: bool) -> None:
+async def carry_out(asked: Asked, case: Case, *, confirm: bool) -> None:
     """In every program at once, in each as many under way as its share allows, so that all end together."""
     most = max(len(claims) for _, claims in asked)
 
@@ -206,7 +207,7 @@ async def _check_placement(cluster: LocalCluster, names: Sequence[str]) -> None:
             raise WrongResult(f"{name} does not lie on primary {at % count + 1} of {count}")
 
 
-async def _clear(cluster: LocalCluster) -> None:
+async def clear(cluster: LocalCluster) -> None:
     """Nothing is left for the next one, neither in memory nor in the files."""
     for node in cluster.primaries:
         await node.ask("FLUSHALL", "SYNC")

@@ -15,6 +15,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.servers import Servers
+from reservasi.ledger.wire import Snapshot
 from reservasi.model import Answer, Claim, Command, Confirm, Held, Outcome, Position, SetQuota
 from reservasi.sealing import program_tag
 
@@ -111,9 +112,7 @@ class Office:
         """
         late = self.claims(len(self._quotas))
         self._expect(await self.carry_out(late, len(late)), {Outcome.SOLD_OUT: len(late)})
-        snapshot = await self._connection.snapshot(TIMEOUT_S)
-        if snapshot is None:
-            raise WrongResult(f"{self.name} is fenced")
+        snapshot = await self._snapshot()
         for quota in snapshot.quotas:
             counts = (quota.counts.held, quota.counts.confirmed)
             if counts != ((0, self._capacity) if confirmed else (self._capacity, 0)):
@@ -123,6 +122,15 @@ class Office:
         told = await self._held_in_journal(snapshot.position)
         if not asked == kept == set(told) or len(told) != len(claims):
             raise WrongResult(f"{self.name}: {len(claims)} answered, {len(kept)} kept, {len(told)} in the journal")
+
+    async def seq(self) -> int:
+        """The last change that the ledger accepted."""
+        return (await self._connection.meta(TIMEOUT_S)).position.seq
+
+    async def confirmed(self) -> int:
+        """Places that are confirmed."""
+        snapshot = await self._snapshot()
+        return sum(quota.counts.confirmed for quota in snapshot.quotas)
 
     def expect_all(self, outcomes: Counter[Outcome], wanted: Outcome, count: int) -> None:
         """Whether everybody was answered the same.
@@ -135,6 +143,12 @@ class Office:
     def _expect(self, outcomes: Counter[Outcome], wanted: dict[Outcome, int]) -> None:
         if outcomes != wanted:
             raise WrongResult(f"{self.name}: {dict(outcomes)} instead of {wanted}")
+
+    async def _snapshot(self) -> Snapshot:
+        snapshot = await self._connection.snapshot(TIMEOUT_S)
+        if snapshot is None:
+            raise WrongResult(f"{self.name} is fenced")
+        return snapshot
 
     async def _held_in_journal(self, until: Position) -> list[str]:
         """Whom the journal gives a place; each link of its chain is checked while it is read."""

@@ -11,3 +11,13 @@ def cpu_s(pid: int) -> float:
         with suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
             total_ns += int((thread / "schedstat").read_text().split()[0])
     return total_ns / 1e9
+
+
+def family_cpu_s(pid: int) -> float:
+    """The same of a process and its living children."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    total_s = 0.0
+    for each in (pid, *children):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total_s += cpu_s(each)
+    return total_s

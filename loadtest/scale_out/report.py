@@ -1,16 +1,19 @@
 """A run's medians as a table for people, as Markdown to paste, and as JSON."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.scale_out import recording
 from loadtest.scale_out.experiments import Result
 from loadtest.scale_out.measuring import Case
+from loadtest.scale_out.recording import RecordingResult
 
-Column = tuple[str, Callable[[Result, Case], str]]
+Column: TypeAlias = tuple[str, Callable[[Result, Case], str]]
+Found: TypeAlias = Result | RecordingResult
 
 
 def _microseconds(figure: str) -> Callable[[Result, Case], str]:
@@ -51,42 +54,76 @@ COLUMNS: Sequence[Column] = (
     ("link B", _bytes("link_bytes")),
     ("journal B", _bytes("journal_bytes")),
 )
+RECORDED_COLUMNS = (
+    ("worker us", "recorder_us"),
+    ("PostgreSQL us", "postgres_us"),
+    ("Valkey us", "valkey_us"),
+    ("log B", "log_bytes"),
+    ("rows B", "row_bytes"),
+)
 LEGEND = (
     "Medians. Each figure is for one claim or confirmation; times are processor time in microseconds. Valkey: all "
     "primaries together; of the first: against the first line, in the same round (least and greatest); busiest: the "
     "primary that worked most; a second: how many would fill that primary's core, reckoned and not measured; front: "
     "group commit and connections, no HTTP; replica, follower: one of them; file: append-only file; link: to each "
-    "replica; journal: in memory until it is recorded and trimmed."
+    "replica; journal: in memory until it is recorded and trimmed; log: PostgreSQL's write-ahead log; rows: "
+    "by how much the files of its tables and indexes grew."
 )
 
 
-def markdown(results: Sequence[Result], environment: dict[str, Any]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A table, whatever it is shown as."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]  # each begins with its name
+
+
+def sheet(result: Found) -> Sheet:
+    """One experiment's figures; columns in which nothing has anything to say are left out."""
+    if isinstance(result, RecordingResult):
+        return Sheet(
+            title=recording.TITLE,
+            head=tuple(name for name, _ in RECORDED_COLUMNS),
+            rows=tuple(
+                (way, *(f"{result.median(way, figure):,.1f}" for _, figure in RECORDED_COLUMNS))
+                for way in result.rounds[0]
+            ),
+        )
+    cases = result.experiment.cases
+    kept = [(name, cell) for name, cell in COLUMNS if any(cell(result, case) != "-" for case in cases)]
+    return Sheet(
+        title=result.experiment.title,
+        head=tuple(name for name, _ in kept),
+        rows=tuple((case.name, *(cell(result, case) for _, cell in kept)) for case in cases),
+    )
+
+
+def markdown(results: Sequence[Found], environment: dict[str, Any]) -> str:
     """Everything, ready to paste."""
     return "\n".join(_markdown(results, environment)) + "\n"
 
 
-def _markdown(results: Sequence[Result], environment: dict[str, Any]) -> Iterator[str]:
+def _markdown(results: Sequence[Found], environment: dict[str, Any]) -> Iterator[str]:
     yield ground(environment)
-    for result in results:
-        yield f"\n**{result.experiment.title}**\n"
-        kept = _filled(result)
-        yield "| |" + "".join(f" {name} |" for name, _ in kept)
-        yield "|---|" + "---:|" * len(kept)
-        for case in result.experiment.cases:
-            yield f"| {case.name} |" + "".join(f" {cell(result, case)} |" for _, cell in kept)
+    for each in map(sheet, results):
+        yield f"\n**{each.title}**\n"
+        yield f"| | {' | '.join(each.head)} |"
+        yield "|---|" + "---:|" * len(each.head)
+        yield from (f"| {' | '.join(row)} |" for row in each.rows)
     yield f"\n{LEGEND}"
 
 
-def show(console: Console, results: Sequence[Result], environment: dict[str, Any]) -> None:
+def show(console: Console, results: Sequence[Found], environment: dict[str, Any]) -> None:
     """Everything, as tables."""
-    for result in results:
-        table = Table(title=result.experiment.title, title_justify="left")
+    for each in map(sheet, results):
+        table = Table(title=each.title, title_justify="left")
         table.add_column("")
-        kept = _filled(result)
-        for name, _ in kept:
+        for name in each.head:
             table.add_column(name, justify="right")
-        for case in result.experiment.cases:
-            table.add_row(case.name, *(cell(result, case) for _, cell in kept))
+        for row in each.rows:
+            table.add_row(*row)
         console.print(table)
     console.print(LEGEND)
     console.print(ground(environment))
@@ -103,19 +140,17 @@ def ground(environment: dict[str, Any]) -> str:
     )
 
 
-def as_json(results: Sequence[Result], environment: dict[str, Any]) -> dict[str, Any]:
+def as_json(results: Sequence[Found], environment: dict[str, Any]) -> dict[str, Any]:
     """The whole run."""
-    return {
-        "environment": environment,
-        "experiments": {result.experiment.name: _experiment(result) for result in results},
-    }
+    return {"environment": environment, "experiments": dict(map(_experiment, results))}
 
 
-def _experiment(result: Result) -> dict[str, Any]:
-    return {
-        "title": result.experiment.title,
-        "cases": {case.name: _case(result, case) for case in result.experiment.cases},
-    }
+def _experiment(result: Found) -> tuple[str, dict[str, Any]]:
+    if isinstance(result, RecordingResult):
+        rounds = [{way: asdict(recorded) for way, recorded in found.items()} for found in result.rounds]
+        return recording.NAME, {"title": recording.TITLE, "rounds": rounds}
+    cases = {case.name: _case(result, case) for case in result.experiment.cases}
+    return result.experiment.name, {"title": result.experiment.title, "cases": cases}
 
 
 def _case(result: Result, case: Case) -> dict[str, Any]:
@@ -127,10 +162,3 @@ def _case(result: Result, case: Case) -> dict[str, Any]:
         "front_ratio": result.ratio(case, "front_us")[0],
         "rounds": [asdict(works[case.name]) for works in result.rounds],
     }
-
-
-def _filled(result: Result) -> list[Column]:
-    """The columns in which some case has something to say."""
-    return [
-        (name, cell) for name, cell in COLUMNS if any(cell(result, case) != "-" for case in result.experiment.cases)
-    ]

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loadtest.scale_out.__main__ import NAMES
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
-from loadtest.scale_out.experiments import ALL, NAMES
+from loadtest.scale_out.experiments import ALL
 from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
 from reservasi.ledger.cluster import SLOTS, slot_of
 from reservasi.ledger.servers import Servers
@@ -19,36 +21,55 @@ TIMEOUT_S = 110
 PLACES = 20
 
 
-def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path) -> None:
+def smoke(tmp_path: Path, *names: str) -> tuple[dict[str, Any], str]:
+    """A little of these experiments: what was written, and what was printed."""
     written = tmp_path / "scale-out.json"
+    arguments = ("--smoke", "--markdown", "--only", ",".join(names), "--json", str(written))
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.scale_out", "--smoke", "--markdown", "--json", str(written)],
+        [sys.executable, "-m", "loadtest.scale_out", *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(written.read_text())["experiments"]
-    assert tuple(found) == NAMES
-    for experiment in ALL:
+    found: dict[str, Any] = json.loads(written.read_text())["experiments"]
+    assert tuple(found) == names
+    return found, done.stdout
+
+
+def test_nothing_is_left_out_here() -> None:
+    assert NAMES == ("primaries", "batches", "replicas", "followers", "recording")
+
+
+@pytest.mark.parametrize("names", [("primaries", "batches"), ("replicas", "followers")], ids=",".join)
+def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found, printed = smoke(tmp_path, *names)
+    for experiment in (each for each in ALL if each.name in names):
         cases = found[experiment.name]["cases"]
         assert list(cases) == [case.name for case in experiment.cases]
-        assert f"**{experiment.title}**" in done.stdout
+        assert f"**{experiment.title}**" in printed
         for case in experiment.cases:
-            assert f"| {case.name} |" in done.stdout
+            assert f"| {case.name} |" in printed
             (work,) = cases[case.name]["rounds"]
             assert work["done"] >= 50
             assert 1 <= work["per_call"] <= case.batch
             assert work["front_us"] > 0
             assert work["valkey_us"] >= work["busiest_us"] > 0
+            assert (work["busiest_us"] < work["valkey_us"]) == (case.primaries > 1)
             assert (work["replica_us"] > 0, work["link_bytes"] > 0) == (case.replicas > 0,) * 2
             assert (work["follower_us"] > 0) == (case.followers > 0)
             assert min(work["file_bytes"], work["journal_bytes"]) > 0
-    one, two, three, uneven = (found["primaries"]["cases"][case.name]["rounds"][0] for case in ALL[0].cases)
-    assert one["busiest_us"] == one["valkey_us"]
-    for spread in (two, three, uneven):
-        assert spread["busiest_us"] < spread["valkey_us"]
+
+
+def test_recording_is_measured_and_leaves_a_row_for_each_place(tmp_path: Path) -> None:
+    found, printed = smoke(tmp_path, "recording")
+    (recorded,) = found["recording"]["rounds"]
+    assert len(recorded) == 3
+    for way, work in recorded.items():
+        assert f"| {way} |" in printed
+        assert work["done"] == 300
+        assert min(work["recorder_us"], work["postgres_us"], work["valkey_us"], work["log_bytes"]) > 0
 
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:
