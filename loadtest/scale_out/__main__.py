@@ -20,7 +20,8 @@ from loadtest.bench.environment import fsync_us, processor
 from loadtest.scale_out import experiments, recording
 from loadtest.scale_out.measuring import Sizes
 from loadtest.scale_out.offices import WrongResult
-from loadtest.scale_out.report import Found, as_json, markdown, show
+from loadtest.scale_out.report import Found, as_json, markdown, sheets, show
+from loadtest.scale_out.sizing import Costs, Served
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
@@ -36,6 +37,9 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--only", type=_choice, default=frozenset(NAMES), metavar="NAME,...", help=f"of {', '.join(NAMES)}"
     )
     parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not what it costs")
+    parser.add_argument(
+        "--bench", type=Path, metavar="FILE", help="take what fronts cost from there: JSON of loadtest.bench"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     return parser.parse_args(argv)
@@ -104,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     logs.configure("warning", "console")
     cores = Cores.split()
     sizes = sizes_of(arguments, cores)
+    served = Served.read(arguments.bench) if arguments.bench else Served()
     environment = describe(argv, sizes)
     try:
         with pinned(cores.rest):
@@ -112,12 +117,13 @@ def main(argv: list[str] | None = None) -> int:
         errors.print(f"[bold red]scale-out:[/] {type(error).__name__}: {error}", markup=True)
         return 1
     environment["load_after"] = os.getloadavg()[0]
+    costs = Costs.of(results, served)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(results, environment), indent=2) + "\n")
+        arguments.json.write_text(json.dumps(as_json(results, costs, environment), indent=2) + "\n")
     if arguments.markdown:
-        sys.stdout.write(markdown(results, environment))
+        sys.stdout.write(markdown(sheets(results, costs), environment))
     else:
-        show(console, results, environment)
+        show(console, sheets(results, costs), environment)
     return 0
 
 

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.scale_out import recording
+from loadtest.scale_out import recording, sizing
 from loadtest.scale_out.experiments import Result
 from loadtest.scale_out.measuring import Case
 from loadtest.scale_out.recording import RecordingResult
+from loadtest.scale_out.sizing import Costs
 
 Column: TypeAlias = tuple[str, Callable[[Result, Case], str]]
 Found: TypeAlias = Result | RecordingResult
@@ -100,14 +101,23 @@ def sheet(result: Found) -> Sheet:
     )
 
 
-def markdown(results: Sequence[Found], environment: dict[str, Any]) -> str:
+def sheets(results: Sequence[Found], costs: Costs | None) -> list[Sheet]:
+    """All experiments, and what follows from them for an opening, where they are all there."""
+    found = [sheet(result) for result in results]
+    if costs:
+        head = tuple(opening.name for opening in sizing.OPENINGS)
+        found.append(Sheet(title=sizing.TITLE, head=head, rows=tuple(sizing.rows(costs))))
+    return found
+
+
+def markdown(found: Sequence[Sheet], environment: dict[str, Any]) -> str:
     """Everything, ready to paste."""
-    return "\n".join(_markdown(results, environment)) + "\n"
+    return "\n".join(_markdown(found, environment)) + "\n"
 
 
-def _markdown(results: Sequence[Found], environment: dict[str, Any]) -> Iterator[str]:
+def _markdown(found: Sequence[Sheet], environment: dict[str, Any]) -> Iterator[str]:
     yield ground(environment)
-    for each in map(sheet, results):
+    for each in found:
         yield f"\n**{each.title}**\n"
         yield f"| | {' | '.join(each.head)} |"
         yield "|---|" + "---:|" * len(each.head)
@@ -115,9 +125,9 @@ def _markdown(results: Sequence[Found], environment: dict[str, Any]) -> Iterator
     yield f"\n{LEGEND}"
 
 
-def show(console: Console, results: Sequence[Found], environment: dict[str, Any]) -> None:
+def show(console: Console, found: Sequence[Sheet], environment: dict[str, Any]) -> None:
     """Everything, as tables."""
-    for each in map(sheet, results):
+    for each in found:
         table = Table(title=each.title, title_justify="left")
         table.add_column("")
         for name in each.head:
@@ -140,9 +150,13 @@ def ground(environment: dict[str, Any]) -> str:
     )
 
 
-def as_json(results: Sequence[Found], environment: dict[str, Any]) -> dict[str, Any]:
+def as_json(results: Sequence[Found], costs: Costs | None, environment: dict[str, Any]) -> dict[str, Any]:
     """The whole run."""
-    return {"environment": environment, "experiments": dict(map(_experiment, results))}
+    return {
+        "environment": environment,
+        "experiments": dict(map(_experiment, results)),
+        "costs": asdict(costs) if costs else None,
+    }
 
 
 def _experiment(result: Found) -> tuple[str, dict[str, Any]]:
