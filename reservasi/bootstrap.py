@@ -87,6 +87,10 @@ class Ledgers:
         """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
         return LedgerConnection(self._servers.of(program), program, self._library, acks)
 
+    async def promotable_replicas(self) -> int | None:
+        """How many replicas may be promoted unasked; None where nobody would, or nobody says."""
+        return await self._servers.promotable()
+
     def journal(self, program: str) -> Journal:
         """A reader of the program's journal."""
         return Journal(self._servers.client_of(program), program)
@@ -357,7 +361,7 @@ async def _open_sealing(settings: Settings, records: Records) -> Sealing:
 
 def _open_servers(settings: Settings) -> Servers:
     try:
-        return Servers(redis_url(settings))
+        return Servers(redis_url(settings), replicas_min_ack=settings.replicas_min_ack)
     except ValueError as error:
         raise ConfigurationError(f"redis_url cannot be used: {error}") from error
 

@@ -17,6 +17,7 @@ from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, Redi
 from reservasi.errors import ReservasiError
 from reservasi.front.openapi import openapi_document
 from reservasi.front.probe import parses_in_c
+from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.library import read_library
 from reservasi.ledger.server import read_facts
 from reservasi.records import upgrades
@@ -63,7 +64,7 @@ async def _examine(settings: Settings) -> list[Finding]:
         if not schema.ok:  # nothing else can be asked before it is
             return findings
         async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
-            findings += await _server(operations)
+            findings += [*await _server(operations), *await replicas(operations)]
             findings += [await _program(operations, each.id) for each in await operations.records.programs()]
     except (ReservasiError, TimeoutError) as error:
         findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
@@ -104,6 +105,18 @@ async def _server(operations: Operations) -> list[Finding]:
         Finding(check=check, ok=ok is not False, said=said if ok is not None else f"not allowed to ask; wanted: {said}")
         for check, ok, said in checks
     ]
+
+
+async def replicas(operations: Operations) -> list[Finding]:
+    """Whether a failover keeps what was promised; nothing where nobody would promote a replica."""
+    promotable, asked = await operations.ledgers.promotable_replicas(), operations.settings.replicas_min_ack
+    if promotable is None:
+        return []
+    said = f"{promotable} may be promoted, replicas_min_ack is {asked}"
+    if asks_enough(asked, promotable):
+        return [Finding(check="replicas", ok=True, said=said)]
+    said += f": a failover may forget what was promised; set it to {promotable}"
+    return [Finding(check="replicas", ok=False, said=said)]
 
 
 async def _program(operations: Operations, program: str) -> Finding:

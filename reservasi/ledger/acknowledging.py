@@ -77,6 +77,15 @@ class Asker:
         return safe
 
 
+def asks_enough(asked: int, promotable: int) -> bool:
+    """Whether whichever replica is promoted has what was promised.
+
+    A majority is not enough: Sentinel asks no replica what it has, nor the former primary's to follow it no more. Cut
+    off with one replica of two, that one goes on to promise what the other, promoted, never hears of.
+    """
+    return asked >= promotable
+
+
 def acks_wanted(*, replicas: int, timeout_ms: int, aof: Aof) -> Acks | None:
     """What the settings ask for; None where nothing is to be asked."""
     return Acks(replicas=replicas, timeout_ms=timeout_ms, aof=aof) if replicas or aof != "off" else None

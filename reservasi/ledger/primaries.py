@@ -7,6 +7,7 @@ with the old primary would send us back to it.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ReadOnlyError, RedisError
 
+from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending import end_tasks
 
 SCHEME = "sentinel://"
@@ -29,7 +31,10 @@ SENTINEL_PORT = 26379
 ASK_TIMEOUT_S = 0.5  # of one sentinel
 FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
 WATCH_INTERVAL_S = 0.5
-UNREACHED = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, AttributeError, TypeError, ValueError)
+REPLICAS_EVERY = 20  # looks at the primary between two at its replicas
+MISREAD = (AttributeError, TypeError, ValueError, KeyError)  # of redis-py, over a reply it did not expect
+UNREACHED = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, *MISREAD)
+NEVER_PROMOTED = 0  # a replica's priority
 T = TypeVar("T")
 Address = tuple[str, int]
 
@@ -90,8 +95,11 @@ def _address(text: str) -> Address:
 class Primaries:
     """The primary that the sentinels name now; belongs to one event loop."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, replicas_min_ack: int | None = None) -> None:
+        """`replicas_min_ack`, when given, is held against how many replicas there are."""
         self.parsed = parse_sentinel_url(url)
+        self._replicas_min_ack = replicas_min_ack
+        self._promotable = 0  # replicas, when last seen
         self.generation = 0  # grows when the primary becomes another one
         self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._address: Address | None = None
@@ -126,14 +134,35 @@ class Primaries:
             raise LostConnection(f"no sentinel names a primary {self.parsed.name!r}")
         return self._address
 
+    async def promotable(self) -> int | None:
+        """How many replicas the sentinels may promote, as the one says that knows of most; None where none answers."""
+        clients = self._open_clients()
+        try:
+            return await self._count_promotable(clients)
+        finally:
+            await _close(clients)
+
     async def _ask_on(self) -> None:
         clients = self._open_clients()
         try:
-            while True:
+            for look in itertools.count():
                 await self._ask(clients)
+                if self._replicas_min_ack is not None and look % REPLICAS_EVERY == 0:
+                    self._warn(self._replicas_min_ack, await self._count_promotable(clients))
                 await asyncio.sleep(WATCH_INTERVAL_S)
         finally:
             await _close(clients)
+
+    async def _count_promotable(self, clients: Sequence[redis_asyncio.Redis]) -> int | None:
+        said = await asyncio.gather(*(_promotable(client, self.parsed.name) for client in clients))
+        return max((count for count in said if count is not None), default=None)
+
+    def _warn(self, asked: int, promotable: int | None) -> None:
+        """Say once that fewer replicas are asked than may be promoted, and again when there are more of them."""
+        if promotable is not None and promotable != self._promotable:
+            self._promotable = promotable
+            if not asks_enough(asked, promotable):
+                log.warning("ledger_failover_may_forget", replicas=promotable, replicas_min_ack=asked)
 
     async def _ask(self, clients: Sequence[redis_asyncio.Redis]) -> None:
         said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
@@ -178,6 +207,16 @@ async def _told(client: redis_asyncio.Redis, name: str) -> _Told | None:
             state: Any = await client.sentinel_master(name)
             address: Any = await client.sentinel_get_master_addr_by_name(name)
             return _Told(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
+    except UNREACHED:
+        return None
+
+
+async def _promotable(client: redis_asyncio.Redis, name: str) -> int | None:
+    """How many replicas one sentinel may promote; None when it does not answer or does not know."""
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            replicas: Any = await client.sentinel_slaves(name)
+            return sum(int(replica["slave-priority"]) != NEVER_PROMOTED for replica in replicas)
     except UNREACHED:
         return None
 

@@ -46,6 +46,19 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     )
 
 
+async def connected_replicas(client: redis_asyncio.Redis) -> int:
+    """How many replicas follow the server.
+
+    Raises:
+        LedgerUnreachable: it does not answer.
+    """
+    try:
+        info: dict[str, Any] = await client.info("replication")
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
+    return int(info["connected_slaves"])
+
+
 async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
     """Have the append-only file written anew, without what is no longer held; False when that is refused to us.
 

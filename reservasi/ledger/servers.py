@@ -7,6 +7,7 @@ from reservasi.ledger.cluster import Cluster
 from reservasi.ledger.connection import Server, open_client
 from reservasi.ledger.primaries import SCHEME as SENTINEL
 from reservasi.ledger.primaries import Primaries
+from reservasi.ledger.server import connected_replicas
 
 CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
 
@@ -18,9 +19,10 @@ class Servers:
         ValueError: the address cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, replicas_min_ack: int | None = None) -> None:
+        """`replicas_min_ack`, when given, is held against how many replicas there are."""
         self._cluster = Cluster(url) if url.startswith(CLUSTER) else None
-        self._primaries = Primaries(url) if url.startswith(SENTINEL) else None
+        self._primaries = Primaries(url, replicas_min_ack=replicas_min_ack) if url.startswith(SENTINEL) else None
         self._url = url
         # For what is asked of a server itself; in a cluster of any.
         self.client = open_client(self.of(""), connections_max=CLIENT_CONNECTIONS_MAX)
@@ -38,6 +40,16 @@ class Servers:
         for known in (self._primaries, self._cluster):
             if known:
                 await known.close()
+
+    async def promotable(self) -> int | None:
+        """How many replicas may be promoted unasked; None where nobody would, or nobody says.
+
+        Raises:
+            LedgerUnreachable: no server of the cluster answers.
+        """
+        if self._primaries:
+            return await self._primaries.promotable()
+        return await connected_replicas(self.client) if self._cluster else None
 
     def of(self, program: str) -> Server:
         """Where a program's ledger is."""

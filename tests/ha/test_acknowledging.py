@@ -5,11 +5,15 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadtest.ha.servers import Servers, running_servers
 from loadtest.program import program_file
+from reservasi.bootstrap import open_operations
+from reservasi.cli.checks import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
 from reservasi.ledger.connection import LedgerConnection, open_client
@@ -23,7 +27,8 @@ from reservasi.programs import read_program
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
-from tests.ledgers import TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
+from reservasi.settings import Settings
+from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
 
 ASKED = Acks(replicas=2, timeout_ms=200)
 
@@ -123,6 +128,24 @@ async def test_while_a_replica_is_away_the_records_count_and_nothing_else(
             position = await records.position(program)
             assert position is not None
             assert position.seq >= max(answer.seq for answer in later)
+
+
+async def test_a_failover_that_may_forget_is_named(database: str, data_dir: Path) -> None:
+    await upgrade(database)
+    async with running_servers() as servers:
+        told: dict[str, Any] = {"redis_url": servers.url, "postgres_dsn": database, "data_dir": data_dir}
+        with capture_logs() as logged:
+            async with open_operations(Settings(**told, replicas_min_ack=1)) as operations:
+                (unsafe,) = await replicas(operations)
+                await eventually(lambda: _warns(logged))
+        async with open_operations(Settings(**told, replicas_min_ack=2)) as operations:
+            (safe,) = await replicas(operations)
+    assert (unsafe.ok, safe.ok) == (False, True)
+    assert "set it to 2" in unsafe.said
+
+
+async def _warns(logged: list[Any]) -> bool:
+    return [each["replicas"] for each in logged if each["event"] == "ledger_failover_may_forget"] == [2]
 
 
 def test_who_rests_calls_nothing_safe_and_asks_again() -> None:
