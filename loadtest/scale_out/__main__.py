@@ -17,16 +17,16 @@ from rich.console import Console
 
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import fsync_us, processor
-from loadtest.scale_out import experiments, recording
+from loadtest.scale_out import experiments, idle, recording
 from loadtest.scale_out.measuring import Sizes
 from loadtest.scale_out.offices import WrongResult
-from loadtest.scale_out.report import Found, as_json, markdown, sheets, show
-from loadtest.scale_out.sizing import Costs, Served
+from loadtest.scale_out.report import as_json, markdown, sheets, show
+from loadtest.scale_out.sizing import Costs, Found, Served
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
 TABLE_COLUMNS = 160
-NAMES = (*experiments.NAMES, recording.NAME)
+NAMES = (*experiments.NAMES, recording.NAME, idle.NAME)
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,9 +61,9 @@ def _choice(text: str) -> frozenset[str]:
 
 def sizes_of(arguments: argparse.Namespace, cores: Cores) -> Sizes:
     if arguments.smoke:
-        return Sizes(rounds=1, warm_up=False, claims=300, calls_max=50, quotas=10, front_on=cores.front)
+        return Sizes(rounds=1, warm_up=False, claims=300, calls_max=50, quotas=10, idle_s=0.5, front_on=cores.front)
     rounds, claims = arguments.rounds, arguments.claims
-    return Sizes(rounds=rounds, warm_up=True, claims=claims, calls_max=3000, quotas=50, front_on=cores.front)
+    return Sizes(rounds=rounds, warm_up=True, claims=claims, calls_max=3000, quotas=50, idle_s=4, front_on=cores.front)
 
 
 def describe(argv: list[str], sizes: Sizes) -> dict[str, Any]:
@@ -97,6 +97,8 @@ async def measure(names: frozenset[str], sizes: Sizes, console: Console) -> list
             found: list[Found] = [await experiments.run(each, clusters, sizes, say) for each in chosen]
             if recording.NAME in names:
                 found.append(await recording.run(await clusters.of(recording.CASE), sizes, say))
+            if idle.NAME in names:
+                found.append(await idle.run(await clusters.of(idle.CASE), sizes, say))
     return found
 
 

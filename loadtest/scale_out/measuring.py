@@ -48,6 +48,7 @@ class Sizes:
     claims: int  # in one measurement, about
     calls_max: int  # of a program's claims, which bounds what single claims take
     quotas: int  # in each program
+    idle_s: float  # so long nothing happens, where that is measured
     front_on: frozenset[int]  # cores of the process that claims, while it does; everything else runs on the others
 
 

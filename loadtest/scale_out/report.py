@@ -7,14 +7,14 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.scale_out import recording, sizing
+from loadtest.scale_out import idle, recording, sizing
 from loadtest.scale_out.experiments import Result
+from loadtest.scale_out.idle import IdleResult
 from loadtest.scale_out.measuring import Case
 from loadtest.scale_out.recording import RecordingResult
-from loadtest.scale_out.sizing import Costs
+from loadtest.scale_out.sizing import Costs, Found
 
 Column: TypeAlias = tuple[str, Callable[[Result, Case], str]]
-Found: TypeAlias = Result | RecordingResult
 
 
 def _microseconds(figure: str) -> Callable[[Result, Case], str]:
@@ -62,6 +62,11 @@ RECORDED_COLUMNS = (
     ("log B", "log_bytes"),
     ("rows B", "row_bytes"),
 )
+IDLE_COLUMNS = (
+    ("Valkey, followed by nobody", "valkey_us"),
+    ("more for each program of each further front", "valkey_more_us"),
+    ("a front, for each program", "follower_us"),
+)
 LEGEND = (
     "Medians. Each figure is for one claim or confirmation; times are processor time in microseconds. Valkey: all "
     "primaries together; of the first: against the first line, in the same round (least and greatest); busiest: the "
@@ -92,6 +97,9 @@ def sheet(result: Found) -> Sheet:
                 for way in result.rounds[0]
             ),
         )
+    if isinstance(result, IdleResult):
+        row = ("each second", *(f"{result.median(figure):,.1f}" for _, figure in IDLE_COLUMNS))
+        return Sheet(title=idle.TITLE, head=tuple(name for name, _ in IDLE_COLUMNS), rows=(row,))
     cases = result.experiment.cases
     kept = [(name, cell) for name, cell in COLUMNS if any(cell(result, case) != "-" for case in cases)]
     return Sheet(
@@ -163,6 +171,8 @@ def _experiment(result: Found) -> tuple[str, dict[str, Any]]:
     if isinstance(result, RecordingResult):
         rounds = [{way: asdict(recorded) for way, recorded in found.items()} for found in result.rounds]
         return recording.NAME, {"title": recording.TITLE, "rounds": rounds}
+    if isinstance(result, IdleResult):
+        return idle.NAME, {"title": idle.TITLE, "rounds": list(map(asdict, result.rounds))}
     cases = {case.name: _case(result, case) for case in result.experiment.cases}
     return result.experiment.name, {"title": result.experiment.title, "cases": cases}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loadtest.scale_out.experiments import ALL, Result
+from loadtest.scale_out.idle import IdleResult
 from loadtest.scale_out.measuring import Case
 from loadtest.scale_out.recording import HOLD, LATER, RecordingResult
 
@@ -14,6 +15,8 @@ TITLE = "What an opening asks of the machines"
 WORST_MINUTE = 0.5  # of all who join do so in one minute
 RUSH_S = 10.0  # in which everybody comes where there is no waiting room
 MB = 1e6
+FRONTS = 16  # processes, for what each of them adds
+Found: TypeAlias = Result | RecordingResult | IdleResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +75,16 @@ class Costs:
     journal_bytes: float
     row_bytes: float
     log_bytes: float
+    idle_valkey_us: float  # a second, for each program of each front
+    idle_front_us: float  # a second, for each program
 
     @classmethod
-    def of(cls, results: Sequence[Result | RecordingResult], served: Served) -> "Costs | None":
+    def of(cls, results: Sequence[Found], served: Served) -> "Costs | None":
         """From a run; None where it lacks something."""
         measured = {result.experiment.name: result for result in results if isinstance(result, Result)}
         recorded = next((result for result in results if isinstance(result, RecordingResult)), None)
-        if recorded is None or not {"primaries", "batches"} <= measured.keys():
+        still = next((result for result in results if isinstance(result, IdleResult)), None)
+        if recorded is None or still is None or not {"primaries", "batches"} <= measured.keys():
             return None
         spread, batches = measured["primaries"], measured["batches"]
         first = spread.experiment.cases[0]
@@ -99,6 +105,8 @@ class Costs:
             journal_bytes=spread.median(first, "journal_bytes"),
             row_bytes=both("row_bytes"),
             log_bytes=both("log_bytes"),
+            idle_valkey_us=still.median("valkey_more_us"),
+            idle_front_us=still.median("follower_us"),
         )
 
 
@@ -121,6 +129,11 @@ LINES: Sequence[Line] = (
     ("people", lambda of, _: of.people),
     ("programs", lambda of, _: of.programs),
     ("places", lambda of, _: of.places),
+    ("nothing happens: of each front's core", lambda of, costs: of.programs * costs.idle_front_us / 1e6),
+    (
+        f"- cores of primaries, {FRONTS} fronts",
+        lambda of, costs: of.programs * FRONTS * costs.idle_valkey_us / 1e6,
+    ),
     ("joins a second, half of all in one minute", lambda of, _: _joins_per_s(of)),
     ("- cores of fronts", lambda of, costs: _joins_per_s(of) * costs.served.join_us / 1e6),
     ("- cores of primaries", lambda of, costs: _joins_per_s(of) * costs.served.join_valkey_us / 1e6),

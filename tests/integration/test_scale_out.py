@@ -39,7 +39,7 @@ def smoke(tmp_path: Path, *names: str) -> tuple[dict[str, Any], str]:
 
 
 def test_nothing_is_left_out_here() -> None:
-    assert NAMES == ("primaries", "batches", "replicas", "followers", "recording")
+    assert NAMES == ("primaries", "batches", "replicas", "followers", "recording", "idle")
 
 
 @pytest.mark.parametrize("names", [("primaries", "batches"), ("replicas", "followers")], ids=",".join)
@@ -60,6 +60,13 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, name
             assert (work["replica_us"] > 0, work["link_bytes"] > 0) == (case.replicas > 0,) * 2
             assert (work["follower_us"] > 0) == (case.followers > 0)
             assert min(work["file_bytes"], work["journal_bytes"]) > 0
+
+
+def test_idle_fronts_are_measured(tmp_path: Path) -> None:
+    found, printed = smoke(tmp_path, "idle")
+    (still,) = found["idle"]["rounds"]
+    assert min(still["valkey_us"], still["follower_us"]) > 0
+    assert "| each second |" in printed
 
 
 def test_recording_is_measured_and_leaves_a_row_for_each_place(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from loadtest.scale_out import recording
 from loadtest.scale_out.experiments import ALL, Result
+from loadtest.scale_out.idle import Idle, IdleResult
 from loadtest.scale_out.measuring import Work
 from loadtest.scale_out.recording import Recorded, RecordingResult
 from loadtest.scale_out.report import markdown, sheets
-from loadtest.scale_out.sizing import OPENINGS, Costs, Served, rows
+from loadtest.scale_out.sizing import OPENINGS, Costs, Found, Served, rows
 
 README = Path(__file__).parents[2] / "README.md"
 ENVIRONMENT = dict.fromkeys(
@@ -33,21 +34,23 @@ RECORDED = Recorded(done=100, recorder_us=30, postgres_us=50, valkey_us=5, log_b
 
 
 @pytest.fixture
-def results() -> list[Result | RecordingResult]:
-    measured: list[Result | RecordingResult] = [
+def results() -> list[Found]:
+    measured: list[Found] = [
         Result(experiment=experiment, rounds=({case.name: WORK for case in experiment.cases},)) for experiment in ALL
     ]
     ways = dict.fromkeys((recording.HOLD, recording.LATER, recording.AT_ONCE), RECORDED)
-    return [*measured, RecordingResult(rounds=(ways,))]
+    still = Idle(valkey_us=1000, valkey_more_us=200, follower_us=500)
+    return [*measured, RecordingResult(rounds=(ways,)), IdleResult(rounds=(still,))]
 
 
-def test_each_line_is_reckoned_from_what_was_measured(results: list[Result | RecordingResult]) -> None:
+def test_each_line_is_reckoned_from_what_was_measured(results: list[Found]) -> None:
     costs = Costs.of(results, Served(claim_us=50, refusal_us=40, join_us=60, join_valkey_us=6, live_bytes=300))
     assert costs is not None
     lines: dict[str, list[str]] = {}
     for name, *values in rows(costs):
         lines.setdefault(name, values)  # of lines with the same name the first, which is that of the waiting room
     at = [opening.name for opening in OPENINGS].index("one program, the world")
+    assert lines["- cores of primaries, 16 fronts"][at] == "0.0032"  # of 200 us a second
     assert lines["joins a second, half of all in one minute"][at] == "25,000"  # of 3,000,000 people
     assert lines["- cores of primaries"][at] == "0.15"  # 25,000 of 6 us
     assert lines["claims a second that the marks admit"][at] == "100"
@@ -59,16 +62,17 @@ def test_each_line_is_reckoned_from_what_was_measured(results: list[Result | Rec
     assert lines["ledger memory, nothing recorded yet, MB"][at] == "70"  # 100,000 of 300 + 400 bytes
 
 
-def test_a_run_that_lacks_something_reckons_nothing(results: list[Result | RecordingResult]) -> None:
+def test_a_run_that_lacks_something_reckons_nothing(results: list[Found]) -> None:
     assert Costs.of(results[:-1], Served()) is None
     assert Costs.of(results[1:], Served()) is None
+    assert Costs.of([*results[:-2], results[-1]], Served()) is None
     assert "What an opening asks" not in markdown(sheets(results[:-1], None), ENVIRONMENT)
 
 
-def test_the_tables_are_whole(results: list[Result | RecordingResult]) -> None:
+def test_the_tables_are_whole(results: list[Found]) -> None:
     printed = markdown(sheets(results, Costs.of(results, Served())), ENVIRONMENT)
     tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", printed, re.MULTILINE)]
-    assert len(tables) == len(ALL) + 2
+    assert len(tables) == len(ALL) + 3
     for table in tables:
         assert len({line.count("|") for line in table}) == 1, table[0]
 
