@@ -30,6 +30,7 @@ from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.ledger.records_instead import RecordsInstead
 from reservasi.ledger.servers import Servers
+from reservasi.metrics import WORKER_SERVES
 from reservasi.model import Position
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
@@ -141,6 +142,13 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that runs."""
+
+    operations: Operations
+    catalogue: Catalogue  # of the programs that it serves, and no others
+
+
 @asynccontextmanager
 async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIterator[Operations]:
     """Records and ledgers, opened once PostgreSQL answers.
@@ -207,8 +215,8 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
-    """Recorder, owner, sweeper and admission of every program, running until the block ends."""
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Recorder, owner, sweeper and admission of each program that the settings name, running until the block ends."""
     settings = with_rights_of(WORKER, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
@@ -228,11 +236,20 @@ async def open_worker(settings: Settings) -> AsyncIterator[Operations]:
                 task.add_done_callback(_report_end)
                 tasks.append(task)
 
+        def is_ours(program: str) -> bool:
+            ours = settings.serves(program)
+            WORKER_SERVES.labels(program).set(int(ours))
+            return ours
+
         stack.push_async_callback(end_roles)
-        catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
+        catalogue = Catalogue(
+            operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms, serves=is_ours
+        )
         stack.push_async_callback(catalogue.close)
         await catalogue.open(serve)
-        yield operations
+        if not catalogue.programs():
+            log.warning("no_program_to_serve", wanted=settings.programs, left_to_others=catalogue.left_out())
+        yield Worker(operations=operations, catalogue=catalogue)
 
 
 def _worker_roles(operations: Operations, program: str, group: GroupCommit) -> list[Role]:

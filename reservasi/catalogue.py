@@ -24,12 +24,19 @@ STAFF_KEPT_MAX = 10_000
 
 
 class Catalogue:
-    """Programs, refreshed at a steady pace; staff, looked up when they call."""
+    """Programs, refreshed at a steady pace; staff, looked up when they call.
 
-    def __init__(self, records: Records, sealing: Sealing, *, refresh_ms: int) -> None:
+    What `serves` does not take, by its id, is left to others: it is in `left_out` and nowhere else.
+    """
+
+    def __init__(
+        self, records: Records, sealing: Sealing, *, refresh_ms: int, serves: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._records = records
         self._sealing = sealing
         self._refresh_s = refresh_ms / 1000
+        self._serves = serves
+        self._left_out: tuple[str, ...] = ()
         self._programs: dict[str, Program] = {}
         self._version = ""
         self._loaded = False
@@ -65,6 +72,10 @@ class Catalogue:
     def programs(self) -> tuple[Program, ...]:
         """All programs, by id."""
         return tuple(self._programs.values())
+
+    def left_out(self) -> tuple[str, ...]:
+        """Ids of the programs that are left to others."""
+        return self._left_out
 
     def program(self, program_id: str) -> Program | None:
         """One program."""
@@ -117,14 +128,16 @@ class Catalogue:
     async def _refresh(self) -> None:
         """One round; whatever goes wrong in it is said, and the next round tries again with what is known kept."""
         try:
-            programs = await self._records.programs()
+            found = await self._records.programs()
         except RecordsUnavailable as error:
             log.warning("catalogue_not_refreshed", error=str(error))
             return
         except Exception:  # such as a program that a newer version stored and this one cannot read
             log.exception("catalogue_not_readable")
             return
+        programs = [program for program in found if self._serves(program.id)]
         fresh = {program.id: program for program in programs}
+        self._left_out = tuple(program.id for program in found if program.id not in fresh)
         if not self._loaded or fresh != self._programs:
             self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
         new = [program_id for program_id in fresh if program_id not in self._programs]

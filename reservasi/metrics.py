@@ -114,6 +114,12 @@ ADMISSION_RATE = Gauge(
 
 # -- the recorder ------------------------------------------------------------------------------------------------
 
+WORKER_SERVES = Gauge(
+    "reservasi_worker_serves",
+    "Whether this worker serves the program (1) or leaves it to others (0); alarm when the sum over all workers is 0.",
+    ["program"],
+    multiprocess_mode="livemax",
+)
 RECORDED_ENTRIES = Counter("reservasi_recorded_entries_total", "Journal entries committed in PostgreSQL.", ["program"])
 RECORDED_EVENTS = Counter("reservasi_recorded_events_total", "Events committed in PostgreSQL.", ["program"])
 DEAD_LETTERS = Counter(

@@ -1,6 +1,8 @@
 """Every setting, with its unit and limits. Flags > `RESERVASI_*` environment > `config/reservasi.toml` > defaults."""
 
 import os
+import re
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +24,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 Proxies = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+PROGRAM_PATTERN = re.compile(r"[a-z0-9*?\[\]!-]{1,64}")  # what ids are made of, and the signs of a pattern
+ProgramPatterns = Annotated[tuple[str, ...], NoDecode, Field(max_length=1000)]
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -47,6 +51,12 @@ class Settings(BaseSettings):
     admin_port: Port = Field(9090, description="port of `/livez`, `/readyz` and `/metrics` of the fronts")
     worker_admin_port: Port = Field(9091, description="the same for the recorder")
     processes: int = Field(0, ge=0, le=PROCESSES_MAX, description="front processes; 0: one for each core it may use")
+
+    programs: ProgramPatterns = Field(
+        default_factory=tuple,
+        description="programs that a worker serves, by id or pattern, with commas between, such as "
+        "`surabaya,batam-*`; empty: all",
+    )
 
     redis_url: str = Field(
         "",
@@ -131,6 +141,18 @@ class Settings(BaseSettings):
             return value
         return [ip_network(part.strip()) if isinstance(part, str) else part for part in parts if str(part).strip()]
 
+    @field_validator("programs", mode="before")
+    @classmethod
+    def _patterns(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        patterns = [part.strip() if isinstance(part, str) else part for part in parts if str(part).strip()]
+        for pattern in patterns:  # one that fits no program would leave its programs to nobody, in silence
+            if not isinstance(pattern, str) or not PROGRAM_PATTERN.fullmatch(pattern):
+                raise ValueError(f"{pattern!r} can be no program's id, nor a pattern of ids")
+        return patterns
+
     @model_validator(mode="after")
     def _acks_fit(self) -> "Settings":
         if self.aof_ack == "replicas" and not self.replicas_min_ack:
@@ -142,6 +164,14 @@ class Settings(BaseSettings):
     @field_serializer("trusted_proxies", when_used="json")
     def _join(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:  # as the environment takes it
         return ",".join(map(str, value))
+
+    @field_serializer("programs", when_used="json")
+    def _join_patterns(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+    def serves(self, program: str) -> bool:
+        """Whether a worker under these settings serves the program."""
+        return not self.programs or any(fnmatchcase(program, pattern) for pattern in self.programs)
 
     @property
     def front_processes(self) -> int:

@@ -42,6 +42,9 @@ AdminPort = Annotated[int | None, typer.Option("--admin-port", min=0, max=65535,
 Processes = Annotated[
     int | None, typer.Option("--processes", min=0, max=PROCESSES_MAX, help="front processes; 0: one a core")
 ]
+Programs = Annotated[
+    str | None, typer.Option("--programs", help="ids or patterns, with commas between; the others are not served here")
+]
 
 
 class Fronts(BaseApplication):
@@ -152,14 +155,19 @@ def api(
 
 def worker(
     admin_port: AdminPort = None,
+    programs: Programs = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the recorder: journal to PostgreSQL, expired holds, admission, ownership of the ledger. Several are safe."""
+    """Run the recorder: journal to PostgreSQL, expired holds, admission, ownership of the ledger. Several are safe.
+
+    With --programs it does so for some, and another worker must run for the rest.
+    """
     settings, _ = begin(
         worker_admin_port=admin_port,
+        programs=programs,
         data_dir=data_dir,
         redis_url=redis_url,
         postgres_dsn=postgres_dsn,
@@ -173,8 +181,8 @@ async def _work(settings: Settings) -> None:
     for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(received, stop.set)
     async with (
-        open_worker(settings),
-        serve_admin(worker_readiness(), settings.admin_host, settings.worker_admin_port),
+        open_worker(settings) as running,
+        serve_admin(worker_readiness(running.catalogue), settings.admin_host, settings.worker_admin_port),
     ):
         await stop.wait()
 

@@ -1,24 +1,27 @@
 """The admin port: whether the process lives, whether it can answer, and its metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import msgspec
 from aiohttp import hdrs, web
 
+from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
 from reservasi.front.keys import FrontServices
 from reservasi.metrics import CONTENT_TYPE, exposition
 
-Readiness = Callable[[], Mapping[str, bool]]
+Said: TypeAlias = Mapping[str, bool | Sequence[str]]
+Readiness = Callable[[], Said]  # each bool is a check; lists only tell
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 
 
 def front_readiness(services: FrontServices) -> Readiness:
     """What a front needs before it can answer."""
 
-    def checks() -> Mapping[str, bool]:
+    def checks() -> Said:
         return {
             "availability": services.availability.ready,
             "catalogue": services.catalogue.loaded,
@@ -27,9 +30,14 @@ def front_readiness(services: FrontServices) -> Readiness:
     return checks
 
 
-def worker_readiness() -> Readiness:
-    """A worker waits out whatever is missing, so it is ready as soon as it runs; its metrics say more."""
-    return lambda: {"worker": True}
+def worker_readiness(served: Catalogue) -> Readiness:
+    """A worker waits out whatever is missing, so it is ready as soon as it runs; it tells which programs it serves."""
+
+    def said() -> Said:
+        programs = [program.id for program in served.programs()]
+        return {"worker": True, "programs": programs, "left_to_others": served.left_out()}
+
+    return said
 
 
 @asynccontextmanager
@@ -67,9 +75,9 @@ async def _livez(_request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    checks = dict(request.app[READINESS]())
-    ready = all(checks.values())
-    return _json({"ready": ready, **checks}, 200 if ready else 503)
+    said = request.app[READINESS]()
+    ready = all(value for value in said.values() if isinstance(value, bool))
+    return _json({"ready": ready, **said}, 200 if ready else 503)
 
 
 async def _metrics(_request: web.Request) -> web.Response:
@@ -78,7 +86,7 @@ async def _metrics(_request: web.Request) -> web.Response:
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})
 
 
-def _json(body: Mapping[str, bool], status: int = 200) -> web.Response:
+def _json(body: Said, status: int = 200) -> web.Response:
     return web.Response(
         status=status,
         body=msgspec.json.encode(body),

@@ -195,7 +195,8 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
             "redis_url": as_user(valkey_url, FRONT),
             "postgres_dsn": settings.postgres_dsn.replace("//reservasi@", f"//{FRONT_ROLE}@"),
         }
-        async with open_worker(settings) as worker, open_front(settings.model_copy(update=as_front)) as front:
+        async with open_worker(settings) as running, open_front(settings.model_copy(update=as_front)) as front:
+            worker = running.operations
             program = msgspec.structs.replace(read_program(PROGRAM_FILE), id=program_id)
             await worker.records.save_program(program)
             operator_key, viewer_key = await _staff(worker, "operator"), await _staff(worker, "viewer")

@@ -78,7 +78,8 @@ class Deployment:
         """Let a worker record everything that the ledger accepted, then stop it."""
 
         async def work() -> None:
-            async with asyncio.timeout(RECORD_TIMEOUT_S), open_worker(load()) as worker:
+            async with asyncio.timeout(RECORD_TIMEOUT_S), open_worker(load()) as running:
+                worker = running.operations
                 connection = worker.ledgers.connection(self.program)
                 seq = (await connection.meta(RECORD_TIMEOUT_S)).position.seq
                 await connection.drop()

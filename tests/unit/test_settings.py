@@ -52,6 +52,8 @@ def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> No
         {"command_timeout_ms": 49},
         {"tombstone_ms": 999},
         {"log_level": "loud"},
+        {"programs": "surabaya;batam"},
+        {"programs": ["Surabaya"]},
         {"unheard_of": 1},
     ],
 )
@@ -117,3 +119,27 @@ def test_settings_do_not_change() -> None:
     found = load()
     with pytest.raises(ValueError, match="frozen"):
         found.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("programs", "served"),
+    [
+        ("", {"surabaya", "batam-1", "batam-2"}),
+        ("surabaya", {"surabaya"}),
+        (" batam-* , ", {"batam-1", "batam-2"}),
+        ("surabaya,batam-[!1]", {"surabaya", "batam-2"}),
+        ("medan", set()),
+    ],
+)
+def test_a_worker_serves_programs_by_id_or_pattern(
+    programs: str, served: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESERVASI_PROGRAMS", programs)
+    found = load()
+    assert {each for each in ("surabaya", "batam-1", "batam-2") if found.serves(each)} == served
+    assert found.model_dump(mode="json")["programs"] == ",".join(found.programs)
+
+
+def test_a_file_names_programs_as_a_list() -> None:
+    _write_file('programs = ["surabaya", "batam-*"]\n')
+    assert load().programs == ("surabaya", "batam-*")
