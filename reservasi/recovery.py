@@ -98,9 +98,11 @@ async def own_ledger(
 async def _own(
     program: str, found: Comparison, connection: LedgerConnection, records: Records, *, alone: bool = False
 ) -> Ownership:
-    seen = found.meta.position
+    seen, run_id = found.meta.position, found.meta.run_id
     epoch = max(seen.epoch, found.latest_epoch) + 1
-    if not await records.claim_epoch(program, epoch, seen.seq, found.meta.run_id, alone=alone):
+    # Two may look at a run at once: one claims an epoch, the other a later one, and then the first one owns the ledger.
+    owned_under = seen.epoch if found.meta.owned else None
+    if not await records.claim_epoch(program, epoch, seen.seq, run_id, owned_under=owned_under, alone=alone):
         return Ownership.MOVED
     outcome = await connection.own(seen, epoch, CALL_TIMEOUT_S)
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED

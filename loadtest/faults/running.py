@@ -192,9 +192,10 @@ async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> t
 def _is_on_its_way(exchange: Exchange, scene: Scene) -> bool:
     """Whether it says of a change that it is on its way into the records, out of a ledger that is gone.
 
-    Whoever asks again makes another change, and the checker would take the first answer for that one's.
+    Whoever asks again makes another change, and the checker would take the first answer for that one's. The answer may
+    come after the rebuild, since a front waits for the record a while.
     """
-    return exchange.outcome == 202 and exchange.answered_ms <= scene.lost_until_ms
+    return exchange.outcome == 202 and exchange.sent_ms <= scene.lost_until_ms
 
 
 async def _unrecorded(scene: Scene) -> set[str]:

@@ -1,7 +1,7 @@
 """What each kind of process may do in the database: rights that `upgrade` grants to its role, where there is one.
 
 The schema belongs to its owner, who migrates. A front reads, and a worker adds: neither can drop or alter anything, and
-what is written once (journal, epochs, dead letters, facts of the deployment) no one but the owner can change or delete.
+what is written once (journal, dead letters, facts of the deployment) no one but the owner can change or delete.
 """
 
 from sqlalchemy import Connection, text
@@ -11,6 +11,7 @@ WORKER_ROLE = "reservasi_worker"
 RUNTIME_ROLES = {"front": FRONT_ROLE, "worker": WORKER_ROLE}  # by the process's user of the ledger's server
 READ = ("SELECT",)
 APPEND = ("SELECT", "INSERT")
+CLAIM = ("SELECT", "INSERT", "UPDATE (base_seq)")
 KEEP = ("SELECT", "INSERT", "UPDATE")
 MOVE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 WORKER_RIGHTS = {
@@ -19,7 +20,7 @@ WORKER_RIGHTS = {
     "bookings": KEEP,
     "dead_letters": APPEND,
     "deployment": APPEND,
-    "epochs": APPEND,
+    "epochs": CLAIM,  # one that was never taken up branched off nowhere
     "holds": MOVE,  # until they are confirmed or end
     "journal": APPEND,
     "openings": KEEP,

@@ -12,6 +12,9 @@ INSERT INTO epochs (program, epoch, base_seq, run_id)
 SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM epochs WHERE program = $1 AND epoch >= $2)
 ON CONFLICT (program, epoch) DO NOTHING
 """
+NEVER_TAKEN_UP = """
+UPDATE epochs SET base_seq = $4 WHERE program = $1 AND epoch > $2 AND run_id = $3 AND base_seq < $4
+"""
 RECORDED_SEQ = "SELECT seq FROM positions WHERE program = $1 FOR UPDATE"
 LINEAGE_FROM = """
 UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
@@ -35,13 +38,28 @@ async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
 
 
 async def claim_epoch(
-    connection: Connection, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False
+    connection: Connection,
+    program: str,
+    epoch: int,
+    base_seq: int,
+    run_id: str,
+    *,
+    owned_under: int | None = None,
+    alone: bool = False,
 ) -> bool:
-    """Add an epoch, unless it is not the latest, more was recorded than it has, or the ledger is being rebuilt."""
+    """Add an epoch, unless it is not the latest, more was recorded than it has, or the ledger is being rebuilt.
+
+    `owned_under` is the epoch that the run is owned under as it claims another. What was claimed for it in between was
+    never taken up, since a run's epoch only grows; it branched off nowhere, and must not bar what the run accepted.
+    """
     async with connection.transaction():
         if not alone and not await connection.fetchval(NOBODY_REBUILDS, advisory_key(f"rebuild {program}")):
             return False
-        return await _add_epoch(connection, program, epoch, base_seq, run_id)
+        if not await _add_epoch(connection, program, epoch, base_seq, run_id):
+            return False
+        if owned_under is not None:
+            await connection.execute(NEVER_TAKEN_UP, program, owned_under, run_id, base_seq)
+        return True
 
 
 async def branch_off(connection: Connection, program: str, epoch: int, recorded: Position, run_id: str) -> bool:

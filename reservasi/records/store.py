@@ -101,15 +101,27 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await ownership.load_epochs(connection, program)
 
-    async def claim_epoch(self, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False) -> bool:
+    async def claim_epoch(
+        self,
+        program: str,
+        epoch: int,
+        base_seq: int,
+        run_id: str,
+        *,
+        owned_under: int | None = None,
+        alone: bool = False,
+    ) -> bool:
         """Begin a lineage that branches off after `base_seq`; False unless it is later than every other so far.
 
-        False as well while somebody rebuilds the ledger; who does so is `alone`.
+        False as well while somebody rebuilds the ledger; who does so is `alone`. `owned_under` is the epoch that the
+        run is owned under now: those that were claimed for it since were never taken up, and bar nothing.
 
         After `RecordsUnavailable` nobody knows whether it was begun: ask `epochs`, or claim a later one.
         """
         async with connection_of(self._pool) as connection:
-            return await ownership.claim_epoch(connection, program, epoch, base_seq, run_id, alone=alone)
+            return await ownership.claim_epoch(
+                connection, program, epoch, base_seq, run_id, owned_under=owned_under, alone=alone
+            )
 
     async def branch_off(self, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
         """Begin a lineage that goes on from the recorded position; False when that has moved, or the epoch is not new.

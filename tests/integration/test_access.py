@@ -17,6 +17,7 @@ from reservasi.ledger import keys, wire
 from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, USERS, WORKER, acl_lines, commands
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.library import DIRECTORY, read_library
+from reservasi.records import Records
 from reservasi.records.access import FRONT_ROLE, RIGHTS, WORKER_ROLE
 from reservasi.records.schema import metadata
 from reservasi.records.upgrades import upgrade
@@ -192,7 +193,8 @@ FORBIDDEN = (
     "DELETE FROM journal",
     "UPDATE journal SET chain = ''",
     "DELETE FROM epochs",
-    "UPDATE epochs SET base_seq = 0",
+    "UPDATE epochs SET epoch = 1",
+    "UPDATE epochs SET run_id = ''",
     "DELETE FROM bookings",
     "DELETE FROM positions",
     "DELETE FROM quotas",
@@ -223,6 +225,7 @@ FORBIDDEN_TO_A_FRONT = (
     "INSERT INTO bookings SELECT * FROM bookings",
     "UPDATE bookings SET state = 'confirmed'",
     "DELETE FROM holds",
+    "UPDATE epochs SET base_seq = 0",
     "UPDATE positions SET seq = 0",
     "UPDATE quotas SET capacity = 1000",
 )
@@ -247,6 +250,18 @@ async def test_a_runtime_role_can_neither_drop_nor_alter_nor_rewrite(role: str, 
             await connection.execute(f"SELECT FROM {table} LIMIT 1")
     finally:
         await connection.close()
+
+
+async def test_a_worker_may_say_that_an_epoch_was_never_taken_up(database: str) -> None:
+    await upgrade(database)
+    records = await Records.open(database.replace("//reservasi@", f"//{WORKER_ROLE}@"), 1)
+    try:
+        assert await records.claim_epoch("p", 1, 0, "run")
+        assert await records.claim_epoch("p", 2, 0, "run")
+        assert await records.claim_epoch("p", 3, 10, "run", owned_under=1)
+        assert [(row.epoch, row.base_seq) for row in await records.epochs("p")] == [(1, 0), (2, 10), (3, 10)]
+    finally:
+        await records.close()
 
 
 async def test_rights_are_decided_for_every_table_and_nothing_is_left_of_others(database: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from reservasi.embedded import EmbeddedValkey
+from reservasi.errors import StaleRecorder
 from reservasi.ledger import keys, stored
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.recorded import Lineage, RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import JournalEntry, Outcome, Position
 from reservasi.records import Records
@@ -251,6 +252,30 @@ async def test_two_owners_at_once_agree(valkey_url: str, ledger: Ledger, records
             assert await _own(ledger, records) is await _own(other, records) is Ownership.OWNED
             await ledger.run(quota_set(capacity=100), claim())
             await _forget_run(ledger)
+
+
+async def test_an_epoch_that_was_claimed_and_never_taken_up_bars_nothing(ledger: Ledger, records: Records) -> None:
+    """Two look at a run at once: both claim, the earlier claim owns the ledger, and it sells before anybody looks."""
+    program, run_id = ledger.program, (await ledger.connection.meta(5.0)).run_id
+    assert await records.claim_epoch(program, 1, 0, run_id)
+    assert await records.claim_epoch(program, 2, 0, run_id)
+    assert await ledger.connection.own(START, 1, 5.0) == "owned"
+    assert await ledger.connection.own(START, 2, 5.0) == "moved"
+    await _sell(ledger, 3)
+    with pytest.raises(StaleRecorder, match="a later lineage"):
+        await _record(ledger, records, await ledger.journal.read(None, 100, 0))
+    assert await _own(ledger, records) is Ownership.OWNED
+    await _sell(ledger, 2)
+    position = await _record(ledger, records, await ledger.journal.read(None, 100, 0))
+    assert (position.epoch, position.seq) == (3, 6)
+    told = Lineage()
+    told.advance(position.epoch, position.seq, {row.epoch: row.base_seq for row in await records.epochs(program)})
+    assert all(told.contains(epoch, seq) for epoch, seq in ((1, 1), (1, 4), (3, 6)))
+    # What another run was owned under is none of these.
+    await _forget_run(ledger)
+    assert await records.claim_epoch(program, 4, 6, "another run")
+    assert await _own(ledger, records) is Ownership.OWNED
+    assert [row.base_seq for row in await records.epochs(program)] == [0, 4, 4, 6, 6]
 
 
 @asynccontextmanager

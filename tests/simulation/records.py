@@ -152,11 +152,23 @@ class SimulatedRecords:
         await self._travel()
         return list(self._database.epochs)
 
-    async def claim_epoch(self, program: str, epoch: int, base_seq: int, run_id: str, *, alone: bool = False) -> bool:
+    async def claim_epoch(
+        self,
+        program: str,
+        epoch: int,
+        base_seq: int,
+        run_id: str,
+        *,
+        owned_under: int | None = None,
+        alone: bool = False,
+    ) -> bool:
         await self._travel()
         rows = self._database.epochs
         if rows and rows[-1].epoch >= epoch:
             return False
+        for number, row in enumerate(rows):
+            if owned_under is not None and row.epoch > owned_under and row.run_id == run_id and row.base_seq < base_seq:
+                rows[number] = EpochRow(epoch=row.epoch, base_seq=base_seq, run_id=run_id)
         rows.append(EpochRow(epoch=epoch, base_seq=base_seq, run_id=run_id))
         return True
 
