@@ -27,6 +27,7 @@ from reservasi.model import CAPACITY_MAX
 
 NIK_DIGITS = 16
 _DAYS_OF_MONTH = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+ISO_DATE_CHARS = 10
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
     r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
@@ -123,6 +124,11 @@ def _today(days: int) -> date:
 
 def parse_date(value: str) -> date | None:
     """An ISO date, only in the form YYYY-MM-DD; None when it is not one or does not exist."""
+    return _date_of(value) if len(value) == ISO_DATE_CHARS else None
+
+
+@lru_cache(maxsize=32_768)  # birth dates: there are so many in ninety years
+def _date_of(value: str) -> date | None:
     if not _ISO_DATE.fullmatch(value):
         return None
     try:

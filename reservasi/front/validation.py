@@ -17,6 +17,7 @@ from reservasi.front.fields import (
     check_birth_date,
     check_name,
     check_nik,
+    parse_date,
     parse_moment_ms,
 )
 from reservasi.front.languages import Text
@@ -124,16 +125,19 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         return None
     if len(key) > IDEMPOTENCY_KEY_CHARS_MAX or len(claim.ticket) > TICKET_CHARS_MAX:
         return None
+    applicants = []
     for applicant in claim.applicants:
-        if check_nik(applicant.nik) or check_name(applicant.name) or check_birth_date(applicant.birth_date):
+        born = parse_date(applicant.birth_date)
+        if born is None or check_nik(applicant.nik) or check_name(applicant.name):
             return None
+        if check_birth_date(applicant.birth_date):
+            return None
+        applicants.append(Applicant(nik=applicant.nik, name=applicant.name, birth_date=born))
     if len(claim.applicants) > 1 and len({applicant.nik for applicant in claim.applicants}) < len(claim.applicants):
         return None
     return ClaimRequest(
         quota=claim.quota,
-        applicants=tuple(
-            [Applicant(nik=a.nik, name=a.name, birth_date=date.fromisoformat(a.birth_date)) for a in claim.applicants]
-        ),
+        applicants=tuple(applicants),
         contact=contact,
         idempotency_key=key,
         ticket=claim.ticket,
