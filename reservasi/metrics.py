@@ -178,6 +178,9 @@ RATE_LIMITED = Counter(
     "Requests refused with 429, by what asked too often (person, api_key, network).",
     ["kind"],
 )
+SHED = Counter(
+    "reservasi_shed_total", "Claims and joins refused as overloaded, unread, since a front's own processor was short."
+)
 
 
 def exposition() -> bytes:

@@ -185,12 +185,12 @@ class Express:
         key = (quota.id, places, language)
         kept = self._kept.get(key)
         if kept is None or kept[0] is not body:
-            kept = self._keep(key, body, _head(problem_answer(language, refused, body)))
+            kept = self._keep(key, body, head_of(problem_answer(language, refused, body)))
         asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
 
     def _refuse(self, asked: "_Asked", refused: Refused) -> None:
         response = problem_answer(asked.language, refused)
-        asked.answer(response.status, _head(response) + self._end_of_head() + response.body)  # type: ignore[operator]
+        asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
 
     # -- join ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class Express:
         kept = self._kept.get(request.target)
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
-            kept = self._keep(request.target, view, _head(response))
+            kept = self._keep(request.target, view, head_of(response))
         asked.answer(HTTPStatus.OK, kept[1] + self._end_of_head() + view.body)
         return True
 
@@ -271,16 +271,17 @@ class Express:
 
     def _end_of_head(self) -> bytes:
         """The lines that change: the date, and at shutdown that the connection will be closed."""
-        end = _date_line(int(time.time()))
+        end = date_line(int(time.time()))
         return end if not self._stopping.is_set() else b"\r\nConnection: close" + end
 
 
 @lru_cache(maxsize=2)
-def _date_line(at_s: int) -> bytes:
+def date_line(at_s: int) -> bytes:
+    """The end of a head that `head_of` began."""
     return f"\r\n{hdrs.DATE}: {formatdate(at_s, usegmt=True)}\r\n\r\n".encode()
 
 
-def _head(response: web.Response) -> bytes:
+def head_of(response: web.Response) -> bytes:
     """A response's head as far as it stays the same, without the last line's end."""
     lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in {**response.headers, **STATIC_HEADERS}.items()]
@@ -291,5 +292,5 @@ def _head(response: web.Response) -> bytes:
 def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
     """A problem as bytes, for a connection that is closed after it."""
     response = problem_answer(language, refused)
-    end = b"\r\nConnection: close" + _date_line(int(time.time()))
-    return _head(response) + end + response.body  # type: ignore[operator]
+    end = b"\r\nConnection: close" + date_line(int(time.time()))
+    return head_of(response) + end + response.body  # type: ignore[operator]

@@ -16,6 +16,7 @@ from reservasi.front.express import Express, whole_answer
 from reservasi.front.heads import Incomplete, Unclear, read_request
 from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
+from reservasi.front.shedding import Shedding
 from reservasi.ledger.group_commit import Submitted
 from reservasi.settings import Settings
 
@@ -96,6 +97,12 @@ class _Connection(RequestHandler):
             data = self._received + data
         if self._pending or self._request_in_progress or self._messages:
             self._wait_behind(data)
+            return
+        refusal = self._gates.refusal(data)
+        if refusal is not None:
+            self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+            self._pending = True
+            self.answer(refusal)
             return
         try:
             request = read_request(data, self._gates.body_bytes_max)
@@ -203,6 +210,7 @@ class _Gates:
 
     def __init__(self, app: web.Application, settings: Settings) -> None:
         self.express = Express(app)
+        self._shedding = Shedding()
         self.stopping = app[STOPPING]
         self.body_bytes_max = settings.body_bytes_max
         self._connections_max = settings.connections_max
@@ -216,6 +224,10 @@ class _Gates:
         """Whether there is room for one more connection."""
         self._open += 1
         return self._open <= self._connections_max
+
+    def refusal(self, data: bytes) -> bytes | None:
+        """The answer to a claim that is one too many; None: read it. Whoever stops says so in other words."""
+        return None if self.stopping.is_set() else self._shedding.refusal(data)
 
     def forget(self, connection: _Connection) -> None:
         """A connection has ended."""

@@ -1,0 +1,140 @@
+"""Refusing claims and joins by their first bytes while the process itself is what is short.
+
+Where ledger or disk are short, commands wait in a queue, and `ledger/concurrency_limit.py` bounds it. Where the front's
+own processor is short, requests wait in the sockets, which nobody sees: what is seen is that a turn of the event loop,
+from its first claim to its last, takes long. As in CoDel (RFC 8289) the least of an interval tells a standing queue
+from a burst, and only a standing one is cut. Then each turn takes in claims for a short while, and those behind are
+refused without being parsed, in a few microseconds each; everything that is no claim or join is read as ever, so that
+confirmations, cancellations and staff are served before new claims.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable
+
+from reservasi.front.answering import Tally
+from reservasi.front.express import CLAIM_PATH, TICKETS_ROUTE, date_line, head_of
+from reservasi.front.languages import LANGUAGES, Language, negotiate
+from reservasi.front.problem_types import OVERLOADED
+from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
+from reservasi.metrics import SHED
+
+STANDING_S = 0.025  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
+INTERVAL_S = 0.25
+INTAKE_S = 0.010  # of a turn in which claims are taken in while requests stand
+_CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/1\.1\r\n")
+_LENGTH = b"\r\ncontent-length:"
+_LANGUAGE = b"\r\naccept-language:"
+# What could make a request end elsewhere than its one Content-Length says is left to those who parse.
+_DOUBTFUL = re.compile(rb"\n(?:[ \t]|transfer-encoding|connection|expect|upgrade)")
+_SPREAD = random.Random()  # noqa: S311 - no secret: it only keeps the refused from coming back in one wave
+
+
+class Turns:
+    """Whether requests stand before a process, by how long the turns of its event loop take."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
+        self.standing = False
+        self._call_soon = call_soon
+        self._clock = clock
+        self._began_s: float | None = None
+        self._ends_at_s = 0.0  # of the interval
+        self._turn_least_s = float("inf")
+        self._refused = False  # anybody, in this interval
+
+    def refuses(self) -> bool:
+        """Whether the next claim comes too late in its turn; one in a turn never does."""
+        now_s = self._clock()
+        if self._began_s is None:
+            self._began_s = now_s
+            self._call_soon(self._end)  # runs when what could be read in this turn has been read
+            return False
+        if not self.standing or now_s - self._began_s <= INTAKE_S:
+            return False
+        self._refused = True
+        return True
+
+    def _end(self) -> None:
+        now_s = self._clock()
+        began_s, self._began_s = self._began_s or now_s, None
+        if now_s - self._ends_at_s > INTERVAL_S:  # nobody came for a while: what was known is old
+            self.standing, self._refused, self._turn_least_s = False, False, now_s - began_s
+            self._ends_at_s = now_s + INTERVAL_S
+            return
+        self._turn_least_s = min(self._turn_least_s, now_s - began_s)
+        if now_s >= self._ends_at_s:
+            # Turns are short once most are refused, so it is over only when nobody had to be.
+            self.standing = self._refused if self.standing else self._turn_least_s > STANDING_S
+            self._refused, self._turn_least_s = False, float("inf")
+            self._ends_at_s = now_s + INTERVAL_S
+
+
+class Shedding:
+    """Answers 503 `overloaded` to whole claims and joins that are too many for the process."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.turns = Turns(loop.call_soon, time.perf_counter)
+        self._claims = Tally(CLAIM_PATH, "POST")
+        self._joins = Tally(TICKETS_ROUTE, "POST")
+        self._answers = {language: _answers(language) for language in LANGUAGES}
+        self._call_soon = loop.call_soon
+        self._refused = 0  # in this turn
+
+    def refusal(self, data: bytes) -> bytes | None:
+        """The answer to the one claim or join that `data` is, when it is to be refused unread."""
+        crowd = _CROWD.match(data)
+        if crowd is None or not self.turns.refuses():
+            return None
+        started_s = time.perf_counter()
+        language = whole_request(data)
+        if language is None:
+            return None
+        heads, body = self._answers[language]
+        tally = self._claims if crowd[1] is None else self._joins
+        tally.begin()
+        tally.end(OVERLOADED.status, started_s)
+        if not self._refused:
+            self._call_soon(self._tell)
+        self._refused += 1
+        return heads[int(_SPREAD.random() * len(heads))] + date_line(int(time.time())) + body
+
+    def _tell(self) -> None:
+        SHED.inc(self._refused)
+        self._refused = 0
+
+
+def whole_request(data: bytes) -> Language | None:
+    """The language of the one plain request that `data` is; None when it is not plainly one and whole."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head = data[: end + 2].lower()
+    if not head.count(b"\n") == head.count(b"\r") == head.count(b"\r\n") or _DOUBTFUL.search(head):
+        return None
+    length = _only_value(head, _LENGTH)
+    if length is None or not (length.isdigit() and len(length) < 10):
+        return None
+    if end + 4 + int(length) != len(data):
+        return None
+    return negotiate((_only_value(head, _LANGUAGE) or b"").decode("latin-1"))
+
+
+def _only_value(head: bytes, name: bytes) -> bytes | None:
+    at = head.find(name)
+    if at < 0:
+        return None
+    at += len(name)
+    return head[at : head.index(b"\r\n", at)].strip(b" \t") if head.find(name, at) < 0 else None
+
+
+def _answers(language: Language) -> tuple[list[bytes], bytes]:
+    """Heads without their end, one for each Retry-After, and the body that they have in common."""
+    heads, body = [], b""
+    for seconds in range(1, RETRY_AFTER_S_MAX + 1):
+        response = problem_answer(language, Refused(OVERLOADED, headers={"Retry-After": str(seconds)}))
+        body = response.body  # type: ignore[assignment]  # bytes, of a problem
+        heads.append(head_of(response))
+    return heads, body
