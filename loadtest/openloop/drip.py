@@ -1,31 +1,46 @@
-"""Connections that send a request a byte a second and never get to its end."""
+"""Connections that send a request's head, or its body, a byte a second and never get to its end."""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from loadtest.bench.client import HOST
 
 SLICES = 20  # a second's bytes are not sent all at once
 OPENING_AT_ONCE = 50
 LEFT_S = 10.0  # beyond the service's own bound, until what is still open counts as left open
-REQUEST = (
+_BEGINNING = (
     b"POST /v1/reservations HTTP/1.1\r\nHost: slow.example\r\nContent-Type: application/json\r\n"
-    b"Idempotency-Key: slow-slow-slow-slow\r\nX-Patience: " + b"a" * 4096
+    b"Idempotency-Key: slow-slow-slow-slow\r\n"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow:
+    """What is sent slowly."""
+
+    name: str
+    at_once: bytes  # the first byte, or all that comes before the slow part
+    rest: bytes
+
+
+HEADS = Slow(name="heads", at_once=_BEGINNING[:1], rest=_BEGINNING[1:] + b"X-Patience: " + b"a" * 4096)
+BODIES = Slow(name="bodies", at_once=_BEGINNING + b"Content-Length: 4096\r\n\r\n{", rest=b" " * 4000)
 
 
 class Drips:
     """So many connections at a time: whoever is closed by the service comes again, until told to stop."""
 
-    def __init__(self, port: int, connections: int) -> None:
+    def __init__(self, port: int, connections: int, slow: Slow) -> None:
         self.closed_after_s: list[float] = []  # since the first byte, by the service
         self.answers: Counter[int] = Counter()
         self.refused = 0  # connections that were not taken at all
         self.most_open = 0
         self.left_open = 0
+        self.slow = slow
         self._port = port
         self._connections = connections
         self._open: set[_Drip] = set()
@@ -102,8 +117,12 @@ class _Drip(asyncio.Protocol):
         """The next byte."""
         if self._transport is None or self._transport.is_closing():
             return
-        self.since_s = self.since_s or time.monotonic()
-        self._transport.write(REQUEST[self._sent : self._sent + 1])
+        slow = self._drips.slow
+        if not self.since_s:
+            self.since_s = time.monotonic()
+            self._transport.write(slow.at_once)
+            return
+        self._transport.write(slow.rest[self._sent : self._sent + 1])
         self._sent += 1
 
     def abort(self) -> None:
@@ -114,13 +133,13 @@ class _Drip(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def dripping(port: int, connections: int, timeout_s: float) -> AsyncIterator[Drips]:
+async def dripping(port: int, connections: int, timeout_s: float, slow: Slow = HEADS) -> AsyncIterator[Drips]:
     """All of them are open when the block begins, and keep dripping until it ends.
 
     Raises:
         TimeoutError: they could not all be opened.
     """
-    drips = Drips(port, connections)
+    drips = Drips(port, connections, slow)
     running = asyncio.create_task(drips.run())
     try:
         async with asyncio.timeout(timeout_s):

@@ -14,7 +14,7 @@ from loadtest.bench.cores import Cores
 from loadtest.bench.environment import describe
 from loadtest.openloop import commands
 from loadtest.openloop.commands import Verdict
-from loadtest.openloop.drip import Drips, dripping
+from loadtest.openloop.drip import BODIES, HEADS, Drips, Slow, dripping
 from loadtest.openloop.outcomes import HELD, Outcomes
 from loadtest.openloop.scene import Scene, Slowness, open_scene
 
@@ -24,6 +24,7 @@ CLOSING_SLACK_S = 1.0  # the service looks now and then, and a busy machine is l
 OPENING_TIMEOUT_S = 60.0
 P99_FACTOR = 2.0  # how much longer the others may take,
 P99_SLACK_MS = 20.0  # beyond what this adds
+SLOW = {slow.name: slow for slow in (HEADS, BODIES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +34,18 @@ class SlowClients:
     without: Outcomes
     beside: Outcomes
     drips: Drips
-    bound_s: float  # the service's own time limit of a head
+    bound_s: float  # the service's own time limit of a head, or of a body
 
 
 async def slow_clients(
-    scene: Scene, connections: int, *, rate_per_s: float, seconds: float, seed: int = 0
+    scene: Scene, connections: int, *, rate_per_s: float, seconds: float, seed: int = 0, slow: Slow = HEADS
 ) -> SlowClients:
     """Claims by the same timetable without and with slow connections; at the end the service must have ended these."""
-    bound_s = scene.ground.settings.head_timeout_ms / 1000
+    settings = scene.ground.settings
+    bound_s = (settings.head_timeout_ms if slow is HEADS else settings.body_timeout_ms) / 1000
     await scene.offer(rate_per_s, min(seconds, 2.0), seed)  # warm
     without = await scene.offer(rate_per_s, seconds, seed)
-    async with dripping(scene.ours.port, connections, OPENING_TIMEOUT_S) as drips:
+    async with dripping(scene.ours.port, connections, OPENING_TIMEOUT_S, slow) as drips:
         beside = await scene.offer(rate_per_s, seconds, seed)
         await drips.stop(bound_s)
     return SlowClients(without=without, beside=beside, drips=drips, bound_s=bound_s)
@@ -100,14 +102,21 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
     async with open_scene(cores, Slowness(fsync_ms=0)) as scene:
         environment = await describe(scene.ground)
         seen = await slow_clients(
-            scene, options.connections, rate_per_s=options.rate_per_s, seconds=options.seconds, seed=options.seed
+            scene,
+            options.connections,
+            rate_per_s=options.rate_per_s,
+            seconds=options.seconds,
+            seed=options.seed,
+            slow=SLOW[options.slow],
         )
         wrong = await commands.violations(scene)
-    title = f"{options.connections} connections that send a byte a second, {options.rate_per_s:g} claims/s beside them"
+    beside = f"{options.rate_per_s:g} claims/s beside them"
+    title = f"{options.connections} connections that send {options.slow} a byte a second, {beside}"
     kept = commands.show_verdicts(console, title, judge(seen))
     facts = {
         "environment": environment,
         "connections": options.connections,
+        "slow": options.slow,
         "closed": len(seen.drips.closed_after_s),
         "closed_after_s_most": max(seen.drips.closed_after_s, default=None),
         "left_open": seen.drips.left_open,
@@ -122,6 +131,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = commands.parser_of("loadtest.openloop.slow_clients", __doc__, seconds=15.0)
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="that are slow, at a time")
     parser.add_argument("--rate-per-s", type=float, default=RATE_PER_S, help="claims of others a second")
+    parser.add_argument("--slow", choices=tuple(SLOW), default=HEADS.name, help="what comes a byte a second")
     return parser.parse_args(arguments)
 
 

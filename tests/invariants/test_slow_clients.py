@@ -1,22 +1,28 @@
-"""Hundreds of connections that send a byte a second: everybody else gets their place, and the slow ones are ended."""
+"""Hundreds of connections that send heads or bodies a byte a second: everybody else gets their place, and the slow ones are ended."""
 
 import asyncio
 
+import pytest
+
 from loadtest.bench.cores import Cores
+from loadtest.openloop.drip import BODIES, HEADS, Slow
 from loadtest.openloop.outcomes import HELD
 from loadtest.openloop.scene import Slowness, open_scene
 from loadtest.openloop.slow_clients import slow_clients
 
 CONNECTIONS = 300
-HEAD_TIMEOUT_MS = 1000
+TIMEOUT_MS = 1000
 
 
-async def test_slow_connections_are_ended_and_disturb_nobody() -> None:
+@pytest.mark.parametrize("slow", [HEADS, BODIES], ids=lambda slow: slow.name)
+async def test_slow_connections_are_ended_and_disturb_nobody(slow: Slow) -> None:
     async with (
         asyncio.timeout(110),
-        open_scene(Cores.split(), Slowness(fsync_ms=0), head_timeout_ms=HEAD_TIMEOUT_MS) as scene,
+        open_scene(
+            Cores.split(), Slowness(fsync_ms=0), head_timeout_ms=TIMEOUT_MS, body_timeout_ms=TIMEOUT_MS
+        ) as scene,
     ):
-        seen = await slow_clients(scene, CONNECTIONS, rate_per_s=100, seconds=4.0)
+        seen = await slow_clients(scene, CONNECTIONS, rate_per_s=100, seconds=4.0, slow=slow)
         (finding,) = await scene.check()
 
     assert seen.beside.counts == {HELD: seen.beside.offered}
@@ -25,5 +31,5 @@ async def test_slow_connections_are_ended_and_disturb_nobody() -> None:
     assert set(drips.answers) == {408}
     assert drips.answers.total() == len(drips.closed_after_s)
     assert (drips.left_open, drips.refused) == (0, 0)
-    assert min(drips.closed_after_s) >= HEAD_TIMEOUT_MS / 1000 * 0.9  # nobody is ended before their time
+    assert min(drips.closed_after_s) >= TIMEOUT_MS / 1000 * 0.9  # nobody is ended before their time
     assert finding.violations == ()
