@@ -19,7 +19,7 @@ from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
-from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch
+from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
 from reservasi.model import Join, Opening, OpeningSet, Outcome, SetOpening, SetQuota
 from reservasi.programs import read_program
 from reservasi.records import Records
@@ -35,6 +35,17 @@ RATE = 6000  # ten a tenth of a second
 SURABAYA = Path(__file__).parents[2] / "config/programs/surabaya.toml"
 
 
+class CountedWatch(OpeningWatch):
+    """What controllers look through; knows how often they did."""
+
+    looks = 0
+
+    async def look(self) -> Seen:
+        seen = await super().look()
+        self.looks += 1
+        return seen
+
+
 class Stage:
     """A program with an opening that is about to open, and what controllers need."""
 
@@ -46,6 +57,7 @@ class Stage:
         self.opens_at_ms = 0
         self.views = 0  # opened and not closed again
         self.watch = OpeningWatch(ledger.client, ledger.program)
+        self.controllers_watch = CountedWatch(ledger.client, ledger.program)
 
     async def announce(
         self, *, people: int = 2000, ahead_ms: int = 300, capacity: int = 5000, **changes: object
@@ -87,6 +99,18 @@ class Stage:
         await eventually(met, TIMEOUT_S)
         return found
 
+    async def looked(self) -> None:
+        """Until the controller has seen all that there is now, and has acted on it.
+
+        One look may be under way; what follows from the next one is done when the third is over.
+        """
+        looks = self.controllers_watch.looks + 3
+
+        async def enough() -> bool:
+            return self.controllers_watch.looks >= looks
+
+        await eventually(enough, TIMEOUT_S)
+
     async def marks(self) -> list[tuple[int, int]]:
         """Every mark that the journal has, with the milliseconds since the opening."""
         return [
@@ -118,7 +142,9 @@ class Stage:
         return view
 
     def controller(self) -> AdmissionController:
-        return AdmissionController(self.ledger.program, self.group, self.watch, self.open_view, delay_target_ms=100)
+        return AdmissionController(
+            self.ledger.program, self.group, self.controllers_watch, self.open_view, delay_target_ms=100
+        )
 
     @asynccontextmanager
     async def controlled(self) -> AsyncIterator[AdmissionController]:
@@ -268,14 +294,14 @@ async def test_an_adaptive_rate_grows_while_claims_do_not_wait_and_halves_when_t
         await stage.until(lambda opening: opening.rate_per_min == 900)
         await say(75.0)  # neither: the rate stands
         await stage.watch.say_delay("other", 5000.0, (await stage.ledger.snapshot()).now_ms - FRESH_MS - 1)
-        await asyncio.sleep(0.3)
+        await stage.looked()
         assert (await stage.now()).rate_per_min == 900
         await stage.watch.say_delay("other", 150.0, (await stage.ledger.snapshot()).now_ms)  # the worst counts
         await stage.until(lambda opening: opening.rate_per_min < 100)
         await stage.watch.withdraw("other")
         await stage.change(rate_per_min=300)
         await say(1.0)
-        await asyncio.sleep(0.3)
+        await stage.looked()
         fixed = await stage.now()
         assert (fixed.rate_per_min, fixed.rate_fixed) == (300, True)
         await stage.change(rate_per_min=0)
