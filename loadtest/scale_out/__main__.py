@@ -5,7 +5,6 @@ import datetime as dt
 import json
 import os
 import platform
-import shlex
 import sys
 import tempfile
 from importlib.metadata import version
@@ -66,13 +65,12 @@ def sizes_of(arguments: argparse.Namespace, cores: Cores) -> Sizes:
     return Sizes(rounds=rounds, warm_up=True, claims=claims, calls_max=3000, quotas=50, idle_s=4, front_on=cores.front)
 
 
-def describe(argv: list[str], sizes: Sizes) -> dict[str, Any]:
+def describe(sizes: Sizes) -> dict[str, Any]:
     """What a reader needs to compare two runs."""
     with tempfile.TemporaryDirectory() as directory:
         fsync = fsync_us(Path(directory))
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "arguments": shlex.join(argv),
         "rounds": sizes.rounds,
         "claims": sizes.claims,
         "quotas": sizes.quotas,
@@ -103,7 +101,6 @@ async def measure(names: frozenset[str], sizes: Sizes, console: Console) -> list
 
 
 def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
     arguments = read_arguments(argv)
     console = Console(highlight=False, soft_wrap=True, width=TABLE_COLUMNS)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -111,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     cores = Cores.split()
     sizes = sizes_of(arguments, cores)
     served = Served.read(arguments.bench) if arguments.bench else Served()
-    environment = describe(argv, sizes)
+    environment = describe(sizes)
     try:
         with pinned(cores.rest):
             results = uvloop.run(measure(arguments.only, sizes, errors))

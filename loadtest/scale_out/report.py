@@ -150,11 +150,10 @@ def show(console: Console, found: Sequence[Sheet], environment: dict[str, Any]) 
 def ground(environment: dict[str, Any]) -> str:
     """Where and how it was measured, in a sentence."""
     return (
-        f"{environment['date']}: `python -m loadtest.scale_out` {environment['arguments']}".rstrip() + f", "
-        f"{environment['rounds']} rounds of about {environment['claims']:,} claims in {environment['quotas']} quotas a "
-        f"program; {environment['processor']}, Python {environment['python']}, {environment['store']}, appendfsync "
-        f"always, fsync {environment['fsync_us']:.0f} us; load before and after {environment['load_before']:.1f} and "
-        f"{environment['load_after']:.1f}."
+        f"{environment['date']}: `python -m loadtest.scale_out --rounds {environment['rounds']} --claims "
+        f"{environment['claims']}`, {environment['quotas']} quotas a program; {environment['processor']}, Python "
+        f"{environment['python']}, {environment['store']}, appendfsync always, fsync {environment['fsync_us']:.0f} us; "
+        f"load before and after {environment['load_before']:.1f} and {environment['load_after']:.1f}."
     )
 
 

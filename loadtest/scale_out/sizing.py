@@ -33,6 +33,7 @@ class Opening:
 OPENINGS = (
     Opening(name="one office, a week", people=20_000, programs=1, places=600),
     Opening(name="150 offices, a week, at once", people=2_000_000, programs=150, places=225_000),
+    Opening(name="the same in one program", people=2_000_000, programs=1, places=225_000),
     Opening(name="one program, the world", people=3_000_000, programs=1, places=100_000),
 )
 
@@ -154,6 +155,10 @@ LINES: Sequence[Line] = (
     ),
     ("- cores of primaries, 64 claims a call", lambda of, costs: of.places * costs.claim_valkey_us / RUSH_S / 1e6),
     ("- of one program's primary", lambda of, costs: of.places / of.programs * costs.claim_valkey_us / RUSH_S / 1e6),
+    (
+        "confirming, each alone in its call: primaries, core seconds",
+        lambda of, costs: of.places * costs.confirm_valkey_us / 1e6,
+    ),
     (
         "recording holds and confirmations: worker, core seconds",
         lambda of, costs: of.places * costs.worker_us / 1e6,

@@ -62,21 +62,17 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, name
             assert min(work["file_bytes"], work["journal_bytes"]) > 0
 
 
-def test_idle_fronts_are_measured(tmp_path: Path) -> None:
-    found, printed = smoke(tmp_path, "idle")
-    (still,) = found["idle"]["rounds"]
-    assert min(still["valkey_us"], still["follower_us"]) > 0
-    assert "| each second |" in printed
-
-
-def test_recording_is_measured_and_leaves_a_row_for_each_place(tmp_path: Path) -> None:
-    found, printed = smoke(tmp_path, "recording")
+def test_recording_is_measured_and_so_are_idle_fronts(tmp_path: Path) -> None:
+    found, printed = smoke(tmp_path, "recording", "idle")
     (recorded,) = found["recording"]["rounds"]
     assert len(recorded) == 3
     for way, work in recorded.items():
         assert f"| {way} |" in printed
         assert work["done"] == 300
         assert min(work["recorder_us"], work["postgres_us"], work["valkey_us"], work["log_bytes"]) > 0
+    (still,) = found["idle"]["rounds"]
+    assert min(still["valkey_us"], still["follower_us"]) > 0
+    assert "| each second |" in printed
 
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:

@@ -16,7 +16,7 @@ from loadtest.scale_out.sizing import OPENINGS, Costs, Found, Served, rows
 
 README = Path(__file__).parents[2] / "README.md"
 ENVIRONMENT = dict.fromkeys(
-    ("date", "arguments", "rounds", "claims", "quotas", "processor", "python", "store", "fsync_us", "load_before"), 0
+    ("date", "rounds", "claims", "quotas", "processor", "python", "store", "fsync_us", "load_before"), 0
 ) | {"load_after": 0}
 WORK = Work(
     done=100,
