@@ -17,22 +17,26 @@ from reservasi.embedded import EmbeddedPostgres, Places
 START_TIMEOUT_S = 60
 
 
-async def measure(fault: Fault, mode: Mode) -> Outcomes:
-    """One run on servers of its own."""
+async def measure(asked: argparse.Namespace) -> bool:
+    """Run what was asked for and print it; whether all was well."""
     directory = _new_directory()
     postgres = EmbeddedPostgres(directory, START_TIMEOUT_S)
+    well = True
     try:
         await postgres.start()
-        return await run(fault, mode, postgres.dsn, directory)
+        for fault, mode, _ in product(FAULTS, MODES, range(asked.runs)):
+            if asked.only in (None, fault.name) and asked.mode in (None, mode.name):
+                well &= _show(fault, mode, await run(fault, mode, postgres.dsn))
     finally:
         await postgres.stop()
         for left in (Places.of(directory).run, directory):
             shutil.rmtree(left, ignore_errors=True)
+    return well
 
 
 def _new_directory() -> Path:
     directory = Path(tempfile.mkdtemp(prefix="rv-ha-"))
-    directory.chmod(0o711)
+    directory.chmod(0o711)  # the server's account must pass
     return directory
 
 
@@ -44,15 +48,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1, help="runs of each")
     asked = parser.parse_args()
     logs.configure("error", "console")
-    failed = False
     print(
         "| fault | an answer waits for | promised | confirmed | by the old primary | lost | oversold | outage | 503 |"
     )
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for fault, mode, _ in product(FAULTS, MODES, range(asked.runs)):
-        if asked.only in (None, fault.name) and asked.mode in (None, mode.name):
-            failed |= not _show(fault, mode, asyncio.run(measure(fault, mode)))
-    return int(failed)
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    return int(not asyncio.run(measure(asked)))
 
 
 def _show(fault: Fault, mode: Mode, seen: Outcomes) -> bool:

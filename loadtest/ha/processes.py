@@ -48,10 +48,14 @@ class Process:
                 return response.status == 200
         return False
 
-    async def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that is not enough: a front's own children end with it."""
+    def tell_to_stop(self) -> None:
+        """SIGTERM."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """Stop it; SIGKILL, also for a front's own children, when asking is not enough."""
+        self.tell_to_stop()
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._process.wait()

@@ -6,9 +6,14 @@ what was promised must be in the new primary's ledger, and what was confirmed in
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import msgspec
 
 from loadtest.checker import check
@@ -41,16 +46,38 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...]  # what else was found: wrong where nothing may be lost
 
 
-async def run(fault: Fault, mode: Mode, dsn: str, directory: Path) -> Outcomes:
-    """Let a fault strike in the middle of a sale."""
-    async with running_servers() as servers, open_scene(servers, dsn, directory, mode) as scene:
-        scene.come()
-        await scene.warm()
-        begun_ms = now_ms()
-        await fault.strike(scene)
-        async with asyncio.timeout(VISITS_TIMEOUT_S):
-            await asyncio.gather(*scene.visits)
-        return await _judged(scene, begun_ms, dsn)
+async def run(fault: Fault, mode: Mode, postgres_dsn: str, *, hasty: bool = False) -> Outcomes:
+    """Let a fault strike in the middle of a sale, whose records are a database of its own on that server."""
+    with tempfile.TemporaryDirectory(prefix="rv-ha-") as directory:
+        async with (
+            _own_database(postgres_dsn) as dsn,
+            running_servers(hasty=hasty) as servers,
+            open_scene(servers, dsn, Path(directory), mode) as scene,
+        ):
+            return await _run(scene, fault, dsn)
+
+
+async def _run(scene: Scene, fault: Fault, dsn: str) -> Outcomes:
+    scene.come()
+    await scene.warm()
+    begun_ms = now_ms()
+    await fault.strike(scene)
+    async with asyncio.timeout(VISITS_TIMEOUT_S):
+        await asyncio.gather(*scene.visits)
+    return await _judged(scene, begun_ms, dsn)
+
+
+@asynccontextmanager
+async def _own_database(postgres_dsn: str) -> AsyncIterator[str]:
+    """The DSN of an empty database, gone when the block ends."""
+    name = f"ha_{secrets.token_hex(6)}"
+    server = await asyncpg.connect(postgres_dsn)
+    try:
+        await server.execute(f'CREATE DATABASE "{name}"')
+        yield urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
+        await server.execute(f'DROP DATABASE "{name}"')
+    finally:
+        await server.close()
 
 
 async def _judged(scene: Scene, begun_ms: float, dsn: str) -> Outcomes:

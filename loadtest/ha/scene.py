@@ -29,9 +29,9 @@ from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 
-QUOTAS, PLACES = 10, 30
-PEOPLE, AT_ONCE = 360, 24
-STAYING, STAYING_AT_ONCE = 80, 12
+QUOTAS, PLACES = 10, 20
+PEOPLE, AT_ONCE = 240, 24
+STAYING, STAYING_AT_ONCE = 60, 12
 LEAVING_SHARE = 0.6  # of those who stay: who leaves with a hold makes room for somebody else's claim
 STAYING_FIRST = 10_000  # numbers of those who stay with the old primary
 WARM_UP = 60  # reservations before the fault
@@ -39,6 +39,7 @@ WARM_UP_TIMEOUT_S = 90.0
 THINK_S_MAX = 0.3
 HOLD_S = 7200
 DAYS_AHEAD = 2
+_UPGRADING = asyncio.Lock()  # Alembic's environment is one for the whole process
 
 
 @dataclass(kw_only=True)
@@ -122,7 +123,8 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
         redis_url=servers.url, postgres_dsn=dsn, data_dir=directory, catalogue_refresh_ms=200, log_format="json",
         **mode.settings,  # type: ignore[arg-type]
     )  # fmt: skip
-    await upgrade(dsn)
+    async with _UPGRADING:
+        await upgrade(dsn)
     await _import(settings)
     async with AsyncExitStack() as stack:
 
@@ -158,13 +160,16 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
             yield scene
         finally:
             await end_tasks(scene.visits)
+            for process in (worker, front, old):  # all at once
+                process.tell_to_stop()
 
 
 async def _import(settings: Settings) -> None:
     day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
     file = settings.data_dir / "program.toml"
     file.write_text(program_file(QUOTAS, PLACES, day, HOLD_S, PROGRAM))
-    async with open_operations(settings) as operations:
+    promised_to_nobody = settings.model_copy(update={"replicas_min_ack": 0, "aof_ack": "off"})
+    async with open_operations(promised_to_nobody) as operations:
         await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
 
 

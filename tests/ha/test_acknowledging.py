@@ -90,7 +90,7 @@ async def _recording(ledger: Ledger, records: Records) -> AsyncIterator[None]:
 
 
 async def test_a_replay_is_no_more_definite_than_its_first_answer(program: str) -> None:
-    async with running_servers() as servers, open_ledger(servers.direct_url, program) as ledger:
+    async with running_servers(hasty=True) as servers, open_ledger(servers.direct_url, program) as ledger:
         await ledger.one(quota_set())
         first = claim()
         assert await _ask(servers, program, first) is Outcome.HELD
@@ -109,7 +109,7 @@ async def test_while_a_replica_is_away_the_records_count_and_nothing_else(
     program: str, database: str, tmp_path: Path
 ) -> None:
     async with (
-        running_servers() as servers,
+        running_servers(hasty=True) as servers,
         open_ledger(servers.direct_url, program) as ledger,
         _records(database, program, tmp_path) as records,
         _front(servers, program, records=True) as front,
@@ -132,7 +132,7 @@ async def test_while_a_replica_is_away_the_records_count_and_nothing_else(
 
 async def test_a_failover_that_may_forget_is_named(database: str, data_dir: Path) -> None:
     await upgrade(database)
-    async with running_servers() as servers:
+    async with running_servers(hasty=True) as servers:
         told: dict[str, Any] = {"redis_url": servers.url, "postgres_dsn": database, "data_dir": data_dir}
         with capture_logs() as logged:
             async with open_operations(Settings(**told, replicas_min_ack=1)) as operations:
