@@ -16,7 +16,7 @@ from loadtest.bench.ports import free_port
 from reservasi.embedded.process import dies_with_us
 from reservasi.settings import Settings
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0  # of the slowest machine
 POLL_S = 0.05
 STOP_TIMEOUT_S = 20.0
 CLI = (sys.executable, "-m", "reservasi.cli")
@@ -88,7 +88,10 @@ async def running(role: str, settings: Settings, **changes: object) -> AsyncIter
         return bool(await started.ready())
 
     try:
-        await until(is_ready, READY_TIMEOUT_S)
+        try:
+            await until(is_ready, READY_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"{role} is not ready; its log:\n{log.read_text()[-4000:]}") from error
         yield started
     finally:
         await started.stop()
