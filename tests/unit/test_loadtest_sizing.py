@@ -14,7 +14,9 @@ from loadtest.scale_out.recording import Recorded, RecordingResult
 from loadtest.scale_out.report import markdown, sheets
 from loadtest.scale_out.sizing import OPENINGS, Costs, Found, Served, rows
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SIZING = ROOT / "loadtest" / "SIZING.md"
 ENVIRONMENT = dict.fromkeys(
     ("date", "rounds", "claims", "quotas", "processor", "python", "store", "fsync_us", "load_before"), 0
 ) | {"load_after": 0}
@@ -75,6 +77,14 @@ def test_the_tables_are_whole(results: list[Found]) -> None:
     assert len(tables) == len(ALL) + 3
     for table in tables:
         assert len({line.count("|") for line in table}) == 1, table[0]
+
+
+def test_the_page_has_each_table_that_is_measured(results: list[Found]) -> None:
+    page = SIZING.read_text()
+    for each in sheets(results, Costs.of(results, Served())):
+        assert f"**{each.title}**" in page
+        for name, *_ in each.rows:
+            assert f"| {name} |" in page
 
 
 def test_what_fronts_cost_is_read_from_the_benchmark(tmp_path: Path) -> None:
