@@ -126,6 +126,7 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     """What a command of the command line works with."""
 
     settings: Settings
+    servers: Servers
     client: redis_asyncio.Redis
     records: Records
     ledgers: Ledgers
@@ -165,6 +166,7 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
         sealing = await _open_sealing(settings, records)
         yield Operations(
             settings=settings,
+            servers=servers,
             client=servers.client,
             records=records,
             ledgers=Ledgers(settings, servers),

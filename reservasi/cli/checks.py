@@ -13,13 +13,13 @@ import typer
 from reservasi import __version__
 from reservasi.bootstrap import Operations, open_operations, postgres_dsn
 from reservasi.cli.fences import compare, fence_cause
+from reservasi.cli.findings import Finding, server_findings
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, out, print_json, run
 from reservasi.errors import ReservasiError
 from reservasi.front.openapi import openapi_document
 from reservasi.front.probe import parses_in_c
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.library import read_library
-from reservasi.ledger.server import read_facts
 from reservasi.records import upgrades
 from reservasi.recovery import Ownership
 from reservasi.settings import Settings
@@ -27,14 +27,6 @@ from reservasi.settings import Settings
 DISK_FREE_MIN_BYTES = 1 << 30
 CALL_TIMEOUT_S = 5.0
 LAG_MAX_SEQ = 5000
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing the doctor looked at."""
-
-    check: str
-    ok: bool
-    said: str  # what was found, and what to do when it is not well
 
 
 def doctor(
@@ -51,7 +43,8 @@ def doctor(
     else:
         for finding in findings:
             mark = "[green]ok  [/]" if finding.ok else "[bold red]bad [/]"
-            out.print(f"{mark} [dim]{finding.check:<20}[/] {finding.said}")
+            where = f" [dim]({finding.server})[/]" if finding.server else ""
+            out.print(f"{mark} [dim]{finding.check:<20}[/] {finding.said}{where}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 
@@ -64,7 +57,9 @@ async def _examine(settings: Settings) -> list[Finding]:
         if not schema.ok:  # nothing else can be asked before it is
             return findings
         async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
-            findings += [*await _server(operations), *await replicas(operations)]
+            findings += await server_findings(operations)
+            if not operations.servers.is_cluster:
+                findings += await replicas(operations)
             findings += [await _program(operations, each.id) for each in await operations.records.programs()]
     except (ReservasiError, TimeoutError) as error:
         findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
@@ -91,20 +86,6 @@ async def _schema(settings: Settings) -> Finding:
         return Finding(check="schema", ok=True, said=f"at {state.current}")
     said = f"at {state.current or 'nothing'}, this version wants {state.wanted}: run reservasi db upgrade"
     return Finding(check="schema", ok=False, said=said)
-
-
-async def _server(operations: Operations) -> list[Finding]:
-    facts = await read_facts(operations.client)
-    checks = [
-        ("server version", facts.recent_enough, f"{facts.version}, wanted Redis 7.0.15 or newer, or Valkey"),
-        ("append-only file", facts.append_only, "appendonly yes, or a restart forgets what was promised"),
-        ("fsync", facts.synced_always, "appendfsync always, or power loss forgets up to two seconds"),
-        ("eviction", None if facts.evicts is None else not facts.evicts, "maxmemory-policy noeviction"),
-    ]
-    return [
-        Finding(check=check, ok=ok is not False, said=said if ok is not None else f"not allowed to ask; wanted: {said}")
-        for check, ok, said in checks
-    ]
 
 
 async def replicas(operations: Operations) -> list[Finding]:

@@ -56,11 +56,11 @@ async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str
         recorded = await operations.records.position(program)
         if recorded is not None:  # entries that are recorded carry their envelopes until they are trimmed
             await operations.ledgers.journal(program).trim(recorded, margin=0)
-    rewritten = await rewrite_append_only_file(operations.client)
+    rewritten = [await rewrite_append_only_file(each.client) for each in await operations.servers.primaries()]
     return {
         "erased": erased,
         "live": live,
-        "append_only_file": "being rewritten" if rewritten else "not ours to rewrite",
+        "append_only_file": "being rewritten" if all(rewritten) else "not ours to rewrite",
     }
 
 

@@ -1,19 +1,21 @@
 """Which primary of a Redis or Valkey Cluster has a program's ledger, and connections that follow it when it moves.
 
 A cluster's address is written `cluster://host:port,host:port`, with `user:password@` before the hosts; any few of its
-servers will do. A program lies under one hash tag and so in one of the cluster's slots, whose number we compute: no
-command costs a look-up. Who serves the slot is asked of all known servers when a connection is made, and the claim of
-the highest configuration epoch is believed, which is the cluster's own rule. A server that answers MOVED, CLUSTERDOWN
-or READONLY is left; its caller sees a lost connection and repeats.
+servers will do. `clusters://` speaks TLS (`tls.py`), to the names that the servers announce. A program lies under one
+hash tag and so in one of the cluster's slots, whose number we compute: no command costs a look-up. Who serves the slot
+is asked of all known servers when a connection is made, and the claim of the highest configuration epoch is believed,
+which is the cluster's own rule. A server that answers MOVED, CLUSTERDOWN or READONLY is left; its caller sees a lost
+connection and repeats.
 
 While a slot migrates key by key, functions answer TRYAGAIN until all of it has arrived; commands of one key follow ASK.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakSet
 
 import msgspec
@@ -26,8 +28,9 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from reservasi.ledger import keys
 from reservasi.ledger.primaries import UNREACHED, Address, PrimaryConnection
+from reservasi.ledger.tls import Tls, client_options, take_tls
 
-SCHEME = "cluster://"
+SCHEMES = ("cluster://", "clusters://")
 PORT = 6379
 SLOTS = 16_384
 ASK_TIMEOUT_S = 0.5  # of one server
@@ -40,6 +43,7 @@ class ClusterUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a `cluster://` address."""
 
     servers: tuple[Address, ...]
+    tls: Tls | None = None
     username: str | None = None
     password: str | None = None
 
@@ -62,10 +66,13 @@ def parse_cluster_url(url: str) -> ClusterUrl:
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    tls = take_tls(parts.scheme == "clusters", options)
+    if parts.path not in ("", "/") or options or parts.fragment:
         raise ValueError("nothing may follow the servers: cluster://host:port,host:port")
     return ClusterUrl(
         servers=tuple(_address(host) for host in hosts.split(",")),
+        tls=tls,
         username=unquote(username) or None,
         password=unquote(password) or None,
     )
@@ -105,10 +112,14 @@ class Cluster:
             with suppress(*UNREACHED):
                 await client.aclose()
 
-    async def primaries(self) -> list[Address]:
-        """Every primary that serves a slot now."""
+    async def primaries(self) -> dict[Address, int]:
+        """Every primary that serves slots now, and how many."""
         await self._refresh()
-        return sorted({claim.address for claim in self._claims})
+        owners: dict[int, Address] = {}
+        for claim in self._claims:
+            for slot in range(claim.first, claim.last + 1):
+                owners.setdefault(slot, claim.address)
+        return dict(sorted(Counter(owners.values()).items()))
 
     async def find(self, slot: int) -> Address:
         """Who serves a slot; the last one known where no server answers.
@@ -138,13 +149,14 @@ class Cluster:
         """What one server says: the slots' primaries, and all servers."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
-                client: Any = self._client(address)
+                client: Any = self.client(address)
                 text = await client.execute_command("CLUSTER NODES")
         except UNREACHED:
             return [], []
-        return read_nodes(text, address)
+        return read_nodes(text, address, by_name=self.parsed.tls is not None)
 
-    def _client(self, address: Address) -> redis_asyncio.Redis:
+    def client(self, address: Address) -> redis_asyncio.Redis:
+        """A client of one server, for what is asked of it itself; closed with the cluster."""
         if address not in self._clients:
             client = self._clients[address] = redis_asyncio.Redis(
                 host=address[0],
@@ -154,13 +166,14 @@ class Cluster:
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 max_connections=2,
+                **client_options(self.parsed.tls),
             )
             client.response_callbacks.pop("CLUSTER NODES", None)  # we read the lines ourselves
         return self._clients[address]
 
 
-def read_nodes(said: bytes | str, asked: Address) -> tuple[list[Claimed], list[Address]]:
-    """The slots' primaries and all servers, out of what `CLUSTER NODES` answers.
+def read_nodes(said: bytes | str, asked: Address, *, by_name: bool = False) -> tuple[list[Claimed], list[Address]]:
+    """The slots' primaries and all servers, out of what `CLUSTER NODES` answers; by the host names that have one.
 
     A line: `<id> <ip:port@cport[,hostname]> <flags> <primary> <ping> <pong> <config epoch> <link> <slot>...`.
     """
@@ -173,7 +186,8 @@ def read_nodes(said: bytes | str, asked: Address) -> tuple[list[Claimed], list[A
         if any(flag in UNUSABLE for flag in flags):
             continue
         host, _, port = fields[1].partition("@")[0].rpartition(":")
-        address = (host or asked[0], int(port) or asked[1])
+        name = fields[1].partition(",")[2].partition(",")[0] if by_name else ""  # what certificates are made out to
+        address = (name or host or asked[0], int(port) or asked[1])
         servers.append(address)
         if "master" in flags:
             claims += [Claimed(int(fields[6]), first, last, address) for first, last in _ranges(fields[8:])]
@@ -271,3 +285,7 @@ class RoutedConnection(PrimaryConnection):
             self._route.ask_next((error.host or self.host, error.port))
         await self.disconnect(nowait=True)
         raise LostConnection(f"the slot is served elsewhere: {type(error).__name__}") from error
+
+
+class SecureRoutedConnection(RoutedConnection, redis_asyncio.SSLConnection):
+    """The same over TLS."""

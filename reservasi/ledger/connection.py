@@ -27,9 +27,9 @@ from redis.exceptions import (
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.acknowledging import Acks, Asker
-from reservasi.ledger.cluster import Route, RoutedConnection
+from reservasi.ledger.cluster import Route, RoutedConnection, SecureRoutedConnection
 from reservasi.ledger.library import Library
-from reservasi.ledger.primaries import SCHEME, Primaries, PrimaryConnection
+from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
 from reservasi.model import Position
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
@@ -86,12 +86,19 @@ def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.R
 
 def _open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **options: Any) -> Any:
     options |= {"retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_TIMEOUT_S}
-    if isinstance(server, str) and not server.startswith(SCHEME):
+    if isinstance(server, str) and not server.startswith(SCHEMES):
         return kind.from_url(server, **options)
     primaries = Primaries(server) if isinstance(server, str) else server
     parsed = primaries.parsed
+    plain, secure = (
+        (RoutedConnection, SecureRoutedConnection)
+        if isinstance(primaries, Route)
+        else (PrimaryConnection, SecurePrimaryConnection)
+    )
+    if parsed.tls:
+        options |= parsed.tls.connection_options()
     return kind(
-        connection_class=RoutedConnection if isinstance(primaries, Route) else PrimaryConnection,
+        connection_class=secure if parsed.tls else plain,
         primaries=primaries,
         username=parsed.username,
         password=parsed.password,

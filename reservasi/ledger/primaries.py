@@ -1,9 +1,9 @@
 """Where the ledger's primary is, asked of Redis Sentinel, and connections that follow it at a failover.
 
 A server's address is then written `sentinel://host:26379,host:26379/<name of the primary>`; `user:password@` before the
-hosts is for the ledger's servers, `?sentinel_username=` and `sentinel_password=` for the sentinels. Of what the
-sentinels say, the newest configuration is believed, and an older one never again: a sentinel that was cut off together
-with the old primary would send us back to it.
+hosts is for the ledger's servers, `?sentinel_username=` and `sentinel_password=` for the sentinels. `sentinels://`
+speaks TLS to all of them (`tls.py`). Of what the sentinels say, the newest configuration is believed, and an older one
+never again: a sentinel that was cut off together with the old primary would send us back to it.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.tls import Tls, client_options, take_tls
 
-SCHEME = "sentinel://"
+SCHEMES = ("sentinel://", "sentinels://")
 SENTINEL_PORT = 26379
 ASK_TIMEOUT_S = 0.5  # of one sentinel
 FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
@@ -48,6 +49,7 @@ class SentinelUrl(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # under which the sentinels know the primary
     username: str | None = None  # at the ledger's servers
     password: str | None = None
+    tls: Tls | None = None  # to all of them
     sentinel_username: str | None = None
     sentinel_password: str | None = None
 
@@ -65,7 +67,8 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     Raises:
         ValueError: it cannot be used; the message says why and never repeats a password.
     """
-    address, _, query = url.removeprefix(SCHEME).partition("?")  # urlsplit() takes no second host
+    scheme, _, rest = url.partition("://")
+    address, _, query = rest.partition("?")  # urlsplit() takes no second host
     authority, _, path = address.partition("/")
     credentials, _, hosts = authority.rpartition("@")
     username, _, password = credentials.partition(":")
@@ -73,6 +76,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     if not name or "/" in name:
         raise ValueError("the primary's name must follow the sentinels: sentinel://host:26379,host:26379/<name>")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    tls = take_tls(scheme == "sentinels", options)
     if unknown := set(options) - {"sentinel_username", "sentinel_password"}:
         raise ValueError(f"unknown options of a sentinel address: {', '.join(sorted(unknown))}")
     return SentinelUrl(
@@ -80,6 +84,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
         name=name,
         username=unquote(username) or None,
         password=unquote(password) or None,
+        tls=tls,
         sentinel_username=options.get("sentinel_username") or None,
         sentinel_password=options.get("sentinel_password") or None,
     )
@@ -142,6 +147,15 @@ class Primaries:
         finally:
             await _close(clients)
 
+    async def ask_each(self) -> dict[Address, Address | None]:
+        """Whom each sentinel names; None where it does not answer, or does not know. Nothing is believed of it."""
+        clients = self._open_clients()
+        try:
+            said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
+        finally:
+            await _close(clients)
+        return {asked: told.address if told else None for asked, told in zip(self.parsed.sentinels, said, strict=True)}
+
     async def _ask_on(self) -> None:
         clients = self._open_clients()
         try:
@@ -191,6 +205,7 @@ class Primaries:
                 port=port,
                 username=parsed.sentinel_username,
                 password=parsed.sentinel_password,
+                **client_options(parsed.tls),
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 single_connection_client=False,
@@ -283,6 +298,10 @@ class PrimaryConnection(redis_asyncio.Connection):
         if self.is_connected and self._is_old:
             await self.disconnect(nowait=True)
             raise LostConnection("another server is the primary now")
+
+
+class SecurePrimaryConnection(PrimaryConnection, redis_asyncio.SSLConnection):
+    """The same over TLS."""
 
 
 async def _faithful(call: Awaitable[T]) -> T:

@@ -10,6 +10,7 @@ from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.connection import LOST
 
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
+VERSION_OF_WAITAOF = (7, 2, 0)
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,9 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     append_only: bool | None
     synced_always: bool | None  # appendfsync always: survives power loss, not only a crash
     evicts: bool | None  # a ledger must never lose keys to memory pressure
+    replicas: int  # that follow it now
+    waits_for_files: bool  # whether it knows WAITAOF
+    libraries: tuple[str, ...] | None  # of functions
 
 
 async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
@@ -30,6 +34,7 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     """
     try:
         info: dict[str, Any] = await client.info("server")
+        replication: dict[str, Any] = await client.info("replication")
     except LOST as error:
         raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
     version = str(info["redis_version"])
@@ -37,12 +42,16 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     policy = await _setting(client, "maxmemory-policy")
     append_only = await _setting(client, "appendonly")
     sync = await _setting(client, "appendfsync")
+    known = tuple(int(part) for part in version.split(".")[:3])
     return ServerFacts(
         version=name,
-        recent_enough=tuple(int(part) for part in version.split(".")[:3]) >= VERSION_MIN,
+        recent_enough=known >= VERSION_MIN,
         append_only=None if append_only is None else append_only == "yes",
         synced_always=None if sync is None else sync == "always",
         evicts=None if policy is None else policy != "noeviction",
+        replicas=int(replication["connected_slaves"]),
+        waits_for_files=known >= VERSION_OF_WAITAOF,
+        libraries=await _libraries(client),
     )
 
 
@@ -78,11 +87,24 @@ async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
     return True
 
 
+async def _libraries(client: redis_asyncio.Redis) -> tuple[str, ...] | None:
+    """The libraries of functions that the server has; None when we may not ask."""
+    try:
+        found: Any = await client.function_list()
+    except LOST:
+        return None
+    return tuple(_text(name) for _, name, *_ in found)
+
+
 async def _setting(client: redis_asyncio.Redis, name: str) -> str | None:
     """A server's setting; None when we may not ask, as on managed services."""
     try:
         found: dict[Any, Any] = await client.config_get(name)
     except LOST:
         return None
-    values = [value.decode() if isinstance(value, bytes) else str(value) for value in found.values()]
+    values = [_text(value) for value in found.values()]
     return values[0] if values else None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

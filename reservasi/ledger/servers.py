@@ -1,15 +1,25 @@
 """The ledger's servers as their address names them: one, whoever Sentinel says is the primary, or a cluster."""
 
+import msgspec
 import redis.asyncio as redis_asyncio
+from redis.exceptions import ConnectionError as LostConnection
 
-from reservasi.ledger.cluster import SCHEME as CLUSTER
-from reservasi.ledger.cluster import Cluster
+from reservasi.ledger.cluster import SCHEMES as CLUSTER
+from reservasi.ledger.cluster import SLOTS, Cluster
 from reservasi.ledger.connection import Server, open_client
-from reservasi.ledger.primaries import SCHEME as SENTINEL
-from reservasi.ledger.primaries import Primaries
+from reservasi.ledger.primaries import SCHEMES as SENTINEL
+from reservasi.ledger.primaries import Address, Primaries
 from reservasi.ledger.server import connected_replicas
 
 CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
+
+
+class Primary(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that has ledgers."""
+
+    name: str  # its address; empty where there is only one and it never changes
+    client: redis_asyncio.Redis  # closed with the servers
+    slots: int  # of a cluster's; all of them where there is no cluster
 
 
 class Servers:
@@ -51,9 +61,38 @@ class Servers:
             return await self._primaries.promotable()
         return await connected_replicas(self.client) if self._cluster else None
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether programs are spread over several primaries."""
+        return self._cluster is not None
+
     def of(self, program: str) -> Server:
         """Where a program's ledger is."""
         return self._cluster.route(program) if self._cluster else self._primaries or self._url
+
+    async def primaries(self) -> list[Primary]:
+        """Everything that has a program's ledger, or may have the next one's.
+
+        Raises:
+            redis.ConnectionError: no sentinel names a primary, or no server of a cluster answers.
+        """
+        if self._cluster:
+            served = await self._cluster.primaries()
+            if not served:
+                raise LostConnection("no server of the cluster answers")
+            return [
+                Primary(name=_written(address), client=self._cluster.client(address), slots=slots)
+                for address, slots in served.items()
+            ]
+        name = _written(await self._primaries.find()) if self._primaries else ""
+        return [Primary(name=name, client=self.client, slots=SLOTS)]
+
+    async def sentinels(self) -> dict[str, str]:
+        """Each sentinel with the primary that it names, empty where it answers nothing; none without Sentinel."""
+        if not self._primaries:
+            return {}
+        named = await self._primaries.ask_each()
+        return {_written(asked): _written(told) if told else "" for asked, told in named.items()}
 
     def client_of(self, program: str) -> redis_asyncio.Redis:
         """A client of the server that has the program's ledger."""
@@ -62,3 +101,8 @@ class Servers:
         if program not in self._clients:
             self._clients[program] = open_client(self.of(program), connections_max=CLIENT_CONNECTIONS_MAX)
         return self._clients[program]
+
+
+def _written(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

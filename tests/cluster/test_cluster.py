@@ -16,6 +16,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.ledger.servers import Servers
+from reservasi.ledger.tls import Tls
 from reservasi.model import Outcome, Position
 from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim, quota_set
 
@@ -221,10 +222,21 @@ def test_the_claim_of_a_server_is_read_with_its_epoch() -> None:
     assert servers == [("127.0.0.1", 7001), ("seed", 7003)]
 
 
-@pytest.mark.parametrize("url", ["cluster://", "cluster://host/0", "cluster://host,", "cluster://host?x=1"])
+@pytest.mark.parametrize(
+    "url", ["cluster://", "cluster://host/0", "cluster://host,", "cluster://host?x=1", "cluster://h?ssl_ca_certs=f"]
+)
 def test_an_address_that_names_no_servers_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="cluster"):
         parse_cluster_url(url)
+
+
+def test_over_tls_servers_are_called_by_the_names_that_they_announce() -> None:
+    said = "aa 127.0.0.1:7001@17001,host-a myself,master - 0 0 4 connected 0-99\nbb 10.0.0.2:7002@17002 slave aa 0 0 4 connected\n"
+    _, servers = read_nodes(said, ("seed", 7000), by_name=True)
+    assert servers == [("host-a", 7001), ("10.0.0.2", 7002)]
+    parsed = parse_cluster_url("clusters://one,two?ssl_ca_certs=/ca.pem")
+    assert parsed.tls == Tls(ssl_ca_certs="/ca.pem")
+    assert parse_cluster_url("cluster://one").tls is None
 
 
 def test_an_address_names_servers_and_who_asks() -> None:

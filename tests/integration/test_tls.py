@@ -7,6 +7,7 @@ front of them, as their own servers would, and what is tried is our side: settin
 import asyncio
 import datetime as dt
 import ipaddress
+import signal
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,15 +21,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from loadtest.bench.ports import free_port, wait_listening
+from loadtest.scale_out.cluster import local_cluster
+from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.places import POSTGRES_SOCKET_NAME
+from reservasi.embedded.process import dies_with_us
 from reservasi.errors import LedgerUnreachable, RecordsUnavailable
 from reservasi.ledger.access import FRONT, WORKER
 from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.library import read_library
+from reservasi.ledger.servers import Servers
 from reservasi.records import Records
 from reservasi.records.upgrades import check, upgrade
 from tests.users import as_user
 
+START_TIMEOUT_S = 30
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # PostgreSQL's question whether the server speaks TLS
 
 
@@ -77,9 +84,9 @@ class Authority:
 
 
 class TlsServer:
-    """Speaks TLS to clients that have a certificate, and passes on to a unix socket what they say."""
+    """Speaks TLS to clients that have a certificate, and passes on to a unix socket or a port what they say."""
 
-    def __init__(self, target: Path, context: ssl.SSLContext, *, asked_first: bool) -> None:
+    def __init__(self, target: Path | int, context: ssl.SSLContext, *, asked_first: bool) -> None:
         self._target = target
         self._context = context
         self._asked_first = asked_first  # as PostgreSQL is: the connection begins without TLS
@@ -103,7 +110,10 @@ class TlsServer:
                     return  # a server that wants TLS hangs up on whoever begins without
                 writer.write(b"S")
                 await writer.start_tls(self._context)
-            server_reader, server_writer = await asyncio.open_unix_connection(str(self._target))
+            if isinstance(self._target, Path):
+                server_reader, server_writer = await asyncio.open_unix_connection(str(self._target))
+            else:
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
             await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
         except (OSError, asyncio.IncompleteReadError):
             return  # the client did not like us, or we not the client
@@ -175,6 +185,75 @@ async def test_the_ledger_over_tls_with_a_password_and_a_certificate(
         with pytest.raises(LedgerUnreachable):
             await connection.meta(5)
         await connection.drop()
+
+
+async def _refused(url: str, program: str) -> None:
+    """Whoever does not prove themselves, or asks somebody who cannot, gets nothing."""
+    connection = LedgerConnection(url, program, read_library())
+    with pytest.raises(LedgerUnreachable):
+        await connection.meta(5)
+    await connection.drop()
+
+
+async def test_a_cluster_over_tls_to_whom_its_servers_announce(
+    context: ssl.SSLContext, authority: Authority, tmp_path: Path, program: str
+) -> None:
+    certificate, key = authority.issue("front")
+    async with (
+        local_cluster(1, replicas=0) as cluster,
+        TlsServer(cluster.primaries[0].port, context, asked_first=False) as server,
+    ):
+        await cluster.primaries[0].ask("CONFIG", "SET", "cluster-announce-port", server.port)
+        proof = f"ssl_ca_certs={authority.ca}&ssl_certfile={certificate}&ssl_keyfile={key}"
+        servers = Servers(f"clusters://127.0.0.1:{server.port}?{proof}")
+        connection = LedgerConnection(servers.of(program), program, read_library())
+        assert (await connection.meta(5)).position.seq == 0
+        assert await servers.client_of(program).ping()
+        assert [each.name for each in await servers.primaries()] == [f"127.0.0.1:{server.port}"]
+        await connection.drop()
+        await servers.close()
+
+        stranger = Authority(tmp_path, "stranger")
+        for asked in (f"ssl_ca_certs={authority.ca}", proof.replace(str(authority.ca), str(stranger.ca)), ""):
+            refused = Servers(f"clusters://127.0.0.1:{server.port}?{asked}")
+            connection = LedgerConnection(refused.of(program), program, read_library())
+            with pytest.raises(LedgerUnreachable):
+                await connection.meta(5)
+            await connection.drop()
+            await refused.close()
+
+
+async def test_sentinels_and_their_primary_over_tls(
+    ledger_port: int, valkey_url: str, context: ssl.SSLContext, authority: Authority, program: str
+) -> None:
+    certificate, key = authority.issue("front")
+    port = free_port()
+    directory = authority.ca.parent
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor ledger 127.0.0.1 {ledger_port} 1\n")
+    process = await asyncio.create_subprocess_exec(
+        valkey_binary(),
+        configuration,
+        "--sentinel",
+        stdout=asyncio.subprocess.DEVNULL,
+        preexec_fn=dies_with_us(signal.SIGKILL),
+    )
+    try:
+        await wait_listening(port, START_TIMEOUT_S)
+        async with TlsServer(port, context, asked_first=False) as sentinel:
+            proof = f"ssl_ca_certs={authority.ca}&ssl_certfile={certificate}&ssl_keyfile={key}"
+            credentials = urlsplit(as_user(valkey_url, FRONT)).netloc
+            url = f"sentinels://{credentials}127.0.0.1:{sentinel.port}/ledger?{proof}"
+            connection = LedgerConnection(url, program, read_library())
+            assert (await connection.meta(5)).position.seq == 0
+            await connection.drop()
+            stranger = Authority(directory, "stranger")
+            await _refused(url.replace("sentinels://", "sentinel://").partition("?")[0], program)
+            await _refused(url.replace(str(authority.ca), str(stranger.ca)), program)
+            await _refused(f"{url.partition('?')[0]}?ssl_ca_certs={authority.ca}", program)
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_the_records_over_tls_with_verify_full(

@@ -1,0 +1,114 @@
+"""What the doctor finds at the ledger's servers: at each primary of a cluster, and at the sentinels."""
+
+import asyncio
+
+import msgspec
+
+from reservasi.bootstrap import Operations
+from reservasi.errors import LedgerUnreachable
+from reservasi.ledger.acknowledging import asks_enough
+from reservasi.ledger.cluster import SLOTS
+from reservasi.ledger.connection import LOST
+from reservasi.ledger.library import read_library
+from reservasi.ledger.server import ServerFacts, read_facts
+from reservasi.ledger.servers import Primary
+from reservasi.settings import Settings
+
+CALL_TIMEOUT_S = 5.0
+SENTINELS_MIN = 3  # fewer have no majority once one of them is away
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing the doctor looked at."""
+
+    check: str
+    ok: bool
+    said: str  # what was found, and what to do when it is not well
+    server: str = ""  # where several could be meant
+
+
+async def server_findings(operations: Operations) -> list[Finding]:
+    """What holds of the ledger's servers, whether one, watched by sentinels, or a cluster's primaries.
+
+    Raises:
+        LedgerUnreachable: none can be found.
+    """
+    try:
+        primaries = await operations.servers.primaries()
+        sentinels = await operations.servers.sentinels()
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's servers do not answer: {error}") from error
+    found = [_sentinels(sentinels)] if sentinels else []
+    if operations.servers.is_cluster:
+        found.append(_slots(primaries))
+    for findings in await asyncio.gather(*(_primary(each, operations) for each in primaries)):
+        found += findings
+    return found
+
+
+def _sentinels(named: dict[str, str]) -> Finding:
+    silent = [asked for asked, told in named.items() if not told]
+    primaries = sorted({told for told in named.values() if told})
+    said = f"{len(named) - len(silent)} of {len(named)} answer and name {' and '.join(primaries) or 'nobody'}"
+    if silent:
+        said += f"; silent: {', '.join(silent)}"
+    if len(named) < SENTINELS_MIN:
+        said += f"; name all of them, and have at least {SENTINELS_MIN}"
+    well = len(named) >= SENTINELS_MIN and not silent and len(primaries) == 1
+    return Finding(check="sentinels", ok=well, said=said)
+
+
+def _slots(primaries: list[Primary]) -> Finding:
+    served = sum(each.slots for each in primaries)
+    said = f"{served:,} of {SLOTS:,} are served, by {len(primaries)} primaries"
+    return Finding(check="cluster slots", ok=served == SLOTS, said=said)
+
+
+async def _primary(primary: Primary, operations: Operations) -> list[Finding]:
+    settings = operations.settings
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            facts = await read_facts(primary.client)
+    except (LedgerUnreachable, TimeoutError) as error:
+        return [Finding(check="server", ok=False, said=str(error) or "no answer in time", server=primary.name)]
+    checks: list[tuple[str, bool | None, str]] = [
+        ("server version", facts.recent_enough, f"{facts.version}, wanted Redis 7.0.15 or newer, or Valkey"),
+        ("append-only file", facts.append_only, "appendonly yes, or a restart forgets what was promised"),
+        ("fsync", facts.synced_always, "appendfsync always, or power loss forgets up to two seconds"),
+        ("eviction", None if facts.evicts is None else not facts.evicts, "maxmemory-policy noeviction"),
+    ]
+    if settings.aof_ack != "off":
+        checks.append(
+            ("WAITAOF", facts.waits_for_files, f"{facts.version}, aof_ack wants Redis 7.2 or newer, or Valkey")
+        )
+    found = [_finding(check, ok, said, primary.name) for check, ok, said in checks]
+    if operations.servers.is_cluster:
+        found.append(_replicas(facts, settings, primary.name))
+    return [*found, _functions(facts, primary.name)]
+
+
+def _finding(check: str, ok: bool | None, said: str, server: str) -> Finding:
+    said = said if ok is not None else f"not allowed to ask; wanted: {said}"
+    return Finding(check=check, ok=ok is not False, said=said, server=server)
+
+
+def _replicas(facts: ServerFacts, settings: Settings, server: str) -> Finding:
+    """A cluster promotes any of a primary's replicas, so each must have what was promised, and be there."""
+    asked = settings.replicas_min_ack
+    said = f"{facts.replicas} may be promoted, replicas_min_ack is {asked}"
+    if not asks_enough(asked, facts.replicas):
+        said += f": a failover may forget what was promised; set it to {facts.replicas}"
+    elif asked > facts.replicas:
+        said += ": what too few replicas have is promised only once it is recorded"
+    return Finding(check="replicas", ok=asked == facts.replicas, said=said, server=server)
+
+
+def _functions(facts: ServerFacts, server: str) -> Finding:
+    """Their absence is no fault: whoever may load them does so at their first call."""
+    name = read_library().name
+    said = f"{name} is not loaded yet: the worker loads it at its first call"
+    if facts.libraries is None:
+        said = "not allowed to ask"
+    elif name in facts.libraries:
+        said = f"{name} is loaded"
+    return Finding(check="functions", ok=True, said=said, server=server)
