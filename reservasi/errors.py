@@ -11,7 +11,7 @@ be done at all::
     │   ├── Overloaded              a bounded queue is full, or a deadline passed before the work was sent
     │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
     │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
-    │   ├── NotReplicated           carried out, but too few replicas have it: a failover may yet lose it
+    │   ├── NotReplicated           carried out, but neither enough replicas nor the records have it: it may be lost
     │   ├── LedgerMoved             somebody else was at the ledger meanwhile: look again
     │   └── RecordsUnavailable      PostgreSQL does not answer
     │       └── SchemaMissing       it does, and its schema is missing or older than this version
@@ -78,7 +78,7 @@ class LedgerMoved(Unavailable):
 
 
 class NotReplicated(Unavailable):
-    """Carried out, but fewer replicas have it than were asked for: it may yet be lost; repeating it finds it or not."""
+    """Carried out, but neither enough replicas nor the records have it: it may be lost; a repeat finds it or not."""
 
 
 class RecordsUnavailable(Unavailable):
