@@ -28,7 +28,7 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from reservasi.ledger import keys
 from reservasi.ledger.primaries import UNREACHED, Address, PrimaryConnection
-from reservasi.ledger.tls import Tls, client_options, take_tls
+from reservasi.ledger.tls import Tls, TlsConnection, open_asker, take_tls
 
 SCHEMES = ("cluster://", "clusters://")
 PORT = 6379
@@ -158,15 +158,14 @@ class Cluster:
     def client(self, address: Address) -> redis_asyncio.Redis:
         """A client of one server, for what is asked of it itself; closed with the cluster."""
         if address not in self._clients:
-            client = self._clients[address] = redis_asyncio.Redis(
-                host=address[0],
-                port=address[1],
+            client = self._clients[address] = open_asker(
+                address,
+                self.parsed.tls,
                 username=self.parsed.username,
                 password=self.parsed.password,
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 max_connections=2,
-                **client_options(self.parsed.tls),
             )
             client.response_callbacks.pop("CLUSTER NODES", None)  # we read the lines ourselves
         return self._clients[address]
@@ -287,5 +286,5 @@ class RoutedConnection(PrimaryConnection):
         raise LostConnection(f"the slot is served elsewhere: {type(error).__name__}") from error
 
 
-class SecureRoutedConnection(RoutedConnection, redis_asyncio.SSLConnection):
+class SecureRoutedConnection(RoutedConnection, TlsConnection):
     """The same over TLS."""

@@ -96,7 +96,7 @@ def _open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **optio
         else (PrimaryConnection, SecurePrimaryConnection)
     )
     if parsed.tls:
-        options |= parsed.tls.connection_options()
+        options["tls"] = parsed.tls
     return kind(
         connection_class=secure if parsed.tls else plain,
         primaries=primaries,

@@ -25,7 +25,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.tls import Tls, client_options, take_tls
+from reservasi.ledger.tls import Tls, TlsConnection, open_asker, take_tls
 
 SCHEMES = ("sentinel://", "sentinels://")
 SENTINEL_PORT = 26379
@@ -200,17 +200,15 @@ class Primaries:
     def _open_clients(self) -> list[redis_asyncio.Redis]:
         parsed = self.parsed
         return [
-            redis_asyncio.Redis(
-                host=host,
-                port=port,
+            open_asker(
+                address,
+                parsed.tls,
                 username=parsed.sentinel_username,
                 password=parsed.sentinel_password,
-                **client_options(parsed.tls),
                 retry=Retry(NoBackoff(), 0),
                 socket_connect_timeout=ASK_TIMEOUT_S,
-                single_connection_client=False,
             )
-            for host, port in parsed.sentinels
+            for address in parsed.sentinels
         ]
 
 
@@ -300,7 +298,7 @@ class PrimaryConnection(redis_asyncio.Connection):
             raise LostConnection("another server is the primary now")
 
 
-class SecurePrimaryConnection(PrimaryConnection, redis_asyncio.SSLConnection):
+class SecurePrimaryConnection(PrimaryConnection, TlsConnection):
     """The same over TLS."""
 
 

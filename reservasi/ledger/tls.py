@@ -1,8 +1,11 @@
 """TLS to servers whose addresses are learned at run time: `sentinels://` and `clusters://`, options as in `rediss://`."""
 
+import ssl
+from functools import cache
 from typing import Any
 
 import msgspec
+import redis.asyncio as redis_asyncio
 
 OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -14,18 +17,42 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     ssl_certfile: str | None = None  # ours, where servers want one
     ssl_keyfile: str | None = None
 
-    def connection_options(self) -> dict[str, Any]:
-        """For a connection of redis-py; names of hosts are always checked."""
-        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **msgspec.structs.asdict(self)}
+
+class TlsConnection(redis_asyncio.SSLConnection):
+    """A connection under a context that all share: to make one takes longer than a sentinel has for its answer."""
+
+    def __init__(self, *, tls: Tls, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = _context(tls)
 
 
 def take_tls(secure: bool, options: dict[str, str]) -> Tls | None:
-    """Take an address's options of TLS out of the others; None where it asks for none."""
+    """Take an address's options of TLS out of the others; None where it asks for none.
+
+    Raises:
+        ValueError: a file cannot be used.
+    """
     if not secure:
         return None
-    return Tls(**{name: options.pop(name) for name in OPTIONS if name in options})
+    tls = Tls(**{name: options.pop(name) for name in OPTIONS if name in options})
+    try:
+        _context(tls)
+    except OSError as error:  # an ssl.SSLError is one
+        raise ValueError(f"a file of its TLS options cannot be used: {error}") from error
+    return tls
 
 
-def client_options(tls: Tls | None) -> dict[str, Any]:
-    """For a client of redis-py."""
-    return {"ssl": True, **tls.connection_options()} if tls else {}
+def open_asker(address: tuple[str, int], tls: Tls | None, **options: Any) -> redis_asyncio.Redis:
+    """A client of one server."""
+    kind = TlsConnection if tls else redis_asyncio.Connection
+    secure: dict[str, Any] = {"tls": tls} if tls else {}
+    pool = redis_asyncio.ConnectionPool(connection_class=kind, host=address[0], port=address[1], **secure, **options)
+    return redis_asyncio.Redis.from_pool(pool)
+
+
+@cache
+def _context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ssl_ca_certs)  # checks names of hosts
+    if tls.ssl_certfile:
+        context.load_cert_chain(tls.ssl_certfile, tls.ssl_keyfile)
+    return context

@@ -234,8 +234,9 @@ def test_over_tls_servers_are_called_by_the_names_that_they_announce() -> None:
     said = "aa 127.0.0.1:7001@17001,host-a myself,master - 0 0 4 connected 0-99\nbb 10.0.0.2:7002@17002 slave aa 0 0 4 connected\n"
     _, servers = read_nodes(said, ("seed", 7000), by_name=True)
     assert servers == [("host-a", 7001), ("10.0.0.2", 7002)]
-    parsed = parse_cluster_url("clusters://one,two?ssl_ca_certs=/ca.pem")
-    assert parsed.tls == Tls(ssl_ca_certs="/ca.pem")
+    assert parse_cluster_url("clusters://one,two").tls == Tls()
+    with pytest.raises(ValueError, match="cannot be used"):
+        parse_cluster_url("clusters://one,two?ssl_ca_certs=/nowhere/ca.pem")
     assert parse_cluster_url("cluster://one").tls is None
 
 
