@@ -11,7 +11,7 @@ import pytest
 
 from loadtest.scale_out.__main__ import NAMES
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
-from loadtest.scale_out.experiments import ALL
+from loadtest.scale_out.experiments import ALL, Experiment
 from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
 from reservasi.ledger.cluster import SLOTS, slot_of
 from reservasi.ledger.servers import Servers
@@ -42,24 +42,23 @@ def test_nothing_is_left_out_here() -> None:
     assert NAMES == ("primaries", "batches", "replicas", "followers", "recording", "idle")
 
 
-@pytest.mark.parametrize("names", [("primaries", "batches"), ("replicas", "followers")], ids=",".join)
-def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, names: tuple[str, ...]) -> None:
-    found, printed = smoke(tmp_path, *names)
-    for experiment in (each for each in ALL if each.name in names):
-        cases = found[experiment.name]["cases"]
-        assert list(cases) == [case.name for case in experiment.cases]
-        assert f"**{experiment.title}**" in printed
-        for case in experiment.cases:
-            assert f"| {case.name} |" in printed
-            (work,) = cases[case.name]["rounds"]
-            assert work["done"] >= 50
-            assert 1 <= work["per_call"] <= case.batch
-            assert work["front_us"] > 0
-            assert work["valkey_us"] >= work["busiest_us"] > 0
-            assert (work["busiest_us"] < work["valkey_us"]) == (case.primaries > 1)
-            assert (work["replica_us"] > 0, work["link_bytes"] > 0) == (case.replicas > 0,) * 2
-            assert (work["follower_us"] > 0) == (case.followers > 0)
-            assert min(work["file_bytes"], work["journal_bytes"]) > 0
+@pytest.mark.parametrize("experiment", ALL, ids=lambda experiment: experiment.name)
+def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, experiment: Experiment) -> None:
+    found, printed = smoke(tmp_path, experiment.name)
+    cases = found[experiment.name]["cases"]
+    assert list(cases) == [case.name for case in experiment.cases]
+    assert f"**{experiment.title}**" in printed
+    for case in experiment.cases:
+        assert f"| {case.name} |" in printed
+        (work,) = cases[case.name]["rounds"]
+        assert work["done"] >= 50
+        assert 1 <= work["per_call"] <= case.batch
+        assert work["front_us"] > 0
+        assert work["valkey_us"] >= work["busiest_us"] > 0
+        assert (work["busiest_us"] < work["valkey_us"]) == (case.primaries > 1)
+        assert (work["replica_us"] > 0, work["link_bytes"] > 0) == (case.replicas > 0,) * 2
+        assert (work["follower_us"] > 0) == (case.followers > 0)
+        assert min(work["file_bytes"], work["journal_bytes"]) > 0
 
 
 def test_recording_is_measured_and_so_are_idle_fronts(tmp_path: Path) -> None:
