@@ -1,0 +1,132 @@
+"""What a command of the command line works with, and every process besides."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import redis.asyncio as redis_asyncio
+import structlog
+
+from reservasi.availability import Availability
+from reservasi.bootstrap.ledgers import Ledgers
+from reservasi.bootstrap.stores import open_records, open_sealing, open_servers
+from reservasi.errors import ConfigurationError
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.servers import Servers
+from reservasi.rebuild import Rebuilder
+from reservasi.reconciliation import Reconciler
+from reservasi.records import Records
+from reservasi.recovery import Ownership, own_ledger
+from reservasi.sealing import Sealing
+from reservasi.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Operations(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command of the command line works with."""
+
+    settings: Settings
+    servers: Servers
+    client: redis_asyncio.Redis
+    records: Records
+    ledgers: Ledgers
+    sealing: Sealing
+
+    def open_view(self) -> Availability:
+        """A view that follows no program yet; whoever opened it closes it."""
+        settings = self.settings
+        return Availability(
+            self.ledgers.connection,
+            self.ledgers.journal,
+            block_ms=settings.follow_block_ms,
+            stale_ms=settings.view_stale_ms,
+        )
+
+
+@asynccontextmanager
+async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIterator[Operations]:
+    """Records and ledgers, opened once PostgreSQL answers.
+
+    Raises:
+        RecordsUnavailable: it did not answer within `wait_s`.
+    """
+    async with AsyncExitStack() as stack:
+        servers = open_servers(settings)
+        stack.push_async_callback(servers.close)
+        servers.start()
+        records = await open_records(settings, wait_s)
+        stack.push_async_callback(records.close)
+        sealing = await open_sealing(settings, records)
+        yield Operations(
+            settings=settings,
+            servers=servers,
+            client=servers.client,
+            records=records,
+            ledgers=Ledgers(settings, servers),
+            sealing=sealing,
+        )
+
+
+@asynccontextmanager
+async def open_program(operations: Operations, program: str) -> AsyncIterator[GroupCommit]:
+    """Commands to one program's ledger, which is owned first where that is safe.
+
+    Raises:
+        ConfigurationError: there is no such program.
+    """
+    if program not in {known.id for known in await operations.records.programs()}:
+        raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
+    connection = operations.ledgers.connection(program)
+    try:
+        owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)
+        if owned is not Ownership.OWNED:
+            log.warning("ledger_not_owned", program=program, result=str(owned))
+    finally:
+        await connection.drop()
+    group = operations.ledgers.group(program)
+    group.start()
+    try:
+        yield group
+    finally:
+        await group.close()
+
+
+@asynccontextmanager
+async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[Rebuilder]:
+    """What rebuilds one program's ledger."""
+    connection = operations.ledgers.connection(program)
+    try:
+        yield rebuilder_of(operations, program, connection)
+    finally:
+        await connection.drop()
+
+
+@asynccontextmanager
+async def open_reconciler(operations: Operations, program: str) -> AsyncIterator[Reconciler]:
+    """What compares one program's ledger with the records."""
+    connection = operations.ledgers.connection(program)
+    try:
+        yield reconciler_of(operations, program, connection)
+    finally:
+        await connection.drop()
+
+
+def rebuilder_of(operations: Operations, program: str, connection: LedgerConnection) -> Rebuilder:
+    """What rebuilds one program's ledger, by a connection that somebody else closes."""
+    return Rebuilder(
+        program,
+        connection,
+        operations.ledgers.journal(program),
+        operations.records,
+        booking_code=operations.sealing.booking_code,
+        tombstone_ms=operations.settings.tombstone_ms,
+    )
+
+
+def reconciler_of(operations: Operations, program: str, connection: LedgerConnection) -> Reconciler:
+    """What compares one program's ledger with the records, by a connection that somebody else closes."""
+    journal = operations.ledgers.journal(program)
+    tombstone_ms = operations.settings.tombstone_ms
+    return Reconciler(program, connection, journal, operations.records, tombstone_ms=tombstone_ms)

@@ -1,0 +1,58 @@
+"""A front process: every program of the catalogue, from the claim to the waiting room."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from reservasi.bootstrap.commands import open_operations
+from reservasi.bootstrap.stores import with_rights_of
+from reservasi.catalogue import Catalogue
+from reservasi.front.keys import FrontServices
+from reservasi.ledger.access import FRONT
+from reservasi.ledger.ending import end_tasks
+from reservasi.reservations import Reservations
+from reservasi.settings import Settings
+from reservasi.waiting_room.delays import DelayReporter
+from reservasi.waiting_room.room import WaitingRoom
+
+
+@asynccontextmanager
+async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
+    """Everything a front needs, following every program of the catalogue, also those that are imported later."""
+    settings = with_rights_of(FRONT, settings)
+    async with AsyncExitStack() as stack:
+        operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
+        ledgers = operations.ledgers
+        availability = operations.open_view()
+        stack.push_async_callback(availability.close)
+        recorded = ledgers.recorded()
+        stack.push_async_callback(recorded.close)
+        reservations = Reservations(
+            operations.sealing, availability, recorded, confirm_wait_ms=settings.confirm_wait_ms
+        )
+
+        waiting_room = WaitingRoom(operations.sealing, availability)
+
+        def serve(program: str) -> None:
+            group = ledgers.group(program, recorded)
+            group.start()
+            stack.push_async_callback(group.close)
+            reservations.serve(program, group)
+            waiting_room.serve(program, group)
+            availability.follow(program)
+            recorded.follow(program)
+            reporter = DelayReporter(program, group, ledgers.openings(program), availability)
+            reporters.append(asyncio.create_task(reporter.run()))
+
+        reporters: list[asyncio.Task[None]] = []
+        stack.push_async_callback(end_tasks, reporters)
+        catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
+        stack.push_async_callback(catalogue.close)
+        await catalogue.open(serve)
+        yield FrontServices(
+            settings=settings,
+            reservations=reservations,
+            availability=availability,
+            catalogue=catalogue,
+            waiting_room=waiting_room,
+        )

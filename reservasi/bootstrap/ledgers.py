@@ -1,0 +1,58 @@
+"""Everything that speaks to one program's ledger, made as the settings say."""
+
+from reservasi.ledger.acknowledging import Acks, acks_wanted
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.library import read_library
+from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.records_instead import RecordsInstead
+from reservasi.ledger.servers import Servers
+from reservasi.settings import Settings
+
+
+class Ledgers:
+    """Makes the objects that speak to one program's ledger."""
+
+    def __init__(self, settings: Settings, servers: Servers) -> None:
+        self._settings = settings
+        self._servers = servers
+        self._library = read_library()
+
+    def connection(self, program: str, acks: Acks | None = None) -> LedgerConnection:
+        """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
+        return LedgerConnection(self._servers.of(program), program, self._library, acks)
+
+    async def promotable_replicas(self) -> int | None:
+        """How many replicas may be promoted unasked; None where nobody would, or nobody says."""
+        return await self._servers.promotable()
+
+    def journal(self, program: str) -> Journal:
+        """A reader of the program's journal."""
+        return Journal(self._servers.client_of(program), program)
+
+    def openings(self, program: str) -> OpeningWatch:
+        """A look at the program's openings."""
+        return OpeningWatch(self._servers.client_of(program), program)
+
+    def recorded(self) -> RecordedPositions:
+        """Recorded positions, following no program yet."""
+        return RecordedPositions(self._servers.client, self._servers.client_of)
+
+    def group(self, program: str, recorded: RecordedPositions | None = None) -> GroupCommit:
+        """A group commit, not started yet; with `recorded`, records count where too few replicas acknowledge."""
+        settings = self._settings
+        instead = RecordsInstead(program, recorded, held_max=settings.queue_items_max) if recorded else None
+        acks = acks_wanted(
+            replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
+        )
+        return GroupCommit(
+            self.connection(program, acks),
+            batch_items_max=settings.batch_items_max,
+            queue_items_max=settings.queue_items_max,
+            command_timeout_ms=settings.command_timeout_ms,
+            tombstone_ms=settings.tombstone_ms,
+            queue_delay_target_ms=settings.queue_delay_target_ms,
+            instead=instead,
+        )

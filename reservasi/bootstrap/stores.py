@@ -1,0 +1,94 @@
+"""Where the two stores are, and opening them with the deployment's key ring; what cannot be used is said clearly."""
+
+import asyncio
+
+from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
+from reservasi.errors import ConfigurationError, RecordsUnavailable
+from reservasi.ledger.servers import Servers
+from reservasi.records import Records
+from reservasi.records.access import RUNTIME_ROLES
+from reservasi.sealing import Sealing, load_key_ring
+from reservasi.settings import Settings
+
+IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
+RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
+
+
+def redis_url(settings: Settings) -> str:
+    """The configured Redis or Valkey, else the embedded one."""
+    return settings.redis_url or embedded_redis_url(settings.data_dir)
+
+
+def postgres_dsn(settings: Settings) -> str:
+    """The configured PostgreSQL, else the embedded one."""
+    return settings.postgres_dsn or embedded_postgres_dsn(settings.data_dir)
+
+
+def with_rights_of(user: str, settings: Settings) -> Settings:
+    """The settings of a process that may do in the embedded servers what that user may, and no more.
+
+    Raises:
+        ConfigurationError: the embedded Valkey's passwords belong to another account.
+    """
+    urls = {
+        "redis_url": settings.redis_url or embedded_redis_url(settings.data_dir, user),
+        "postgres_dsn": settings.postgres_dsn or embedded_postgres_dsn(settings.data_dir, role=RUNTIME_ROLES[user]),
+    }
+    return settings.model_copy(update=urls)
+
+
+def open_servers(settings: Settings) -> Servers:
+    """The ledger's servers, not asked yet.
+
+    Raises:
+        ConfigurationError: their address cannot be used.
+    """
+    try:
+        return Servers(redis_url(settings), replicas_min_ack=settings.replicas_min_ack)
+    except ValueError as error:
+        raise ConfigurationError(f"redis_url cannot be used: {error}") from error
+
+
+async def open_records(settings: Settings, wait_s: float) -> Records:
+    """Records, waiting for a PostgreSQL that is still starting."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    while True:
+        try:
+            return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)
+        except ValueError as error:  # asyncpg's word for a DSN that it cannot read
+            raise ConfigurationError(f"postgres_dsn cannot be used: {error}") from error
+        except RecordsUnavailable as error:
+            if loop.time() >= deadline:
+                raise _nobody_home(settings, error) from error
+        await asyncio.sleep(RECORDS_RETRY_S)
+
+
+def _nobody_home(settings: Settings, error: RecordsUnavailable) -> RecordsUnavailable:
+    """Say what to do, where it is the embedded server that is not there."""
+    if settings.postgres_dsn:
+        return error
+    where = f"no service runs in {settings.data_dir}: start `reservasi up`, or name another --data-dir"
+    return RecordsUnavailable(f"{where} ({error})")
+
+
+async def open_sealing(settings: Settings, records: Records) -> Sealing:
+    """The deployment's key ring: made where there is none yet, and never another one afterwards.
+
+    Raises:
+        ConfigurationError: this host has no key ring, or another one than the records are bound to.
+    """
+    path = settings.secrets_path
+    bound = await records.bound(IDENTITY)
+    if bound is not None and not path.exists():
+        raise ConfigurationError(
+            f"the key ring {path} is missing, and people are recognised by it: restore it, copy it from the host that "
+            "has it, or name its place with secrets_file"
+        )
+    sealing = Sealing(load_key_ring(path, create=bound is None and settings.secrets_file is None))
+    if await records.bind(IDENTITY, sealing.identity_mark) != sealing.identity_mark:
+        raise ConfigurationError(
+            f"the key ring {path} is not the one that this deployment began with: under it a person could claim twice"
+        )
+    sealing.follow(path)
+    return sealing

@@ -1,0 +1,113 @@
+"""A worker process: recorder, owner, sweeper and admission of the programs that it serves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+
+from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
+from reservasi.bootstrap.stores import with_rights_of
+from reservasi.catalogue import Catalogue
+from reservasi.ledger.access import WORKER
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.metrics import WORKER_SERVES
+from reservasi.model import Position
+from reservasi.recorder import Recorder
+from reservasi.recovery import Owner
+from reservasi.settings import Settings
+from reservasi.sweeper import Sweeper
+from reservasi.waiting_room.admission import AdmissionController
+
+log = structlog.get_logger()
+
+Role: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that runs."""
+
+    operations: Operations
+    catalogue: Catalogue  # of the programs that it serves, and no others
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+    """Recorder, owner, sweeper and admission of each program that the settings name, running until the block ends."""
+    settings = with_rights_of(WORKER, settings)
+    async with AsyncExitStack() as stack:
+        operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
+        stop = asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def end_roles() -> None:
+            stop.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        def serve(program: str) -> None:
+            group = operations.ledgers.group(program)
+            group.start()
+            stack.push_async_callback(group.close)
+            for run in _worker_roles(operations, program, group):
+                task = asyncio.create_task(run(stop))
+                task.add_done_callback(_report_end)
+                tasks.append(task)
+
+        def is_ours(program: str) -> bool:
+            ours = settings.serves(program)
+            WORKER_SERVES.labels(program).set(int(ours))
+            return ours
+
+        stack.push_async_callback(end_roles)
+        catalogue = Catalogue(
+            operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms, serves=is_ours
+        )
+        stack.push_async_callback(catalogue.close)
+        await catalogue.open(serve)
+        if not catalogue.programs():
+            log.warning("no_program_to_serve", wanted=settings.programs, left_to_others=catalogue.left_out())
+        yield Worker(operations=operations, catalogue=catalogue)
+
+
+def _worker_roles(operations: Operations, program: str, group: GroupCommit) -> list[Role]:
+    settings = operations.settings
+    journal = operations.ledgers.journal(program)
+    connection = operations.ledgers.connection(program)
+    rebuilder = rebuilder_of(operations, program, connection)
+
+    async def rebuild(seen: Position) -> None:
+        await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again
+
+    automatic = rebuild if settings.rebuild_automatically else None
+    owner = Owner(program, connection, journal, operations.records, rebuild=automatic)
+    reconciler = reconciler_of(operations, program, operations.ledgers.connection(program))
+    recorder = Recorder(
+        program,
+        operations.records,
+        journal,
+        booking_code=operations.sealing.booking_code,
+        events_max=settings.record_events_max,
+        block_ms=settings.follow_block_ms,
+    )
+    sweeper = Sweeper(program, group, interval_ms=settings.sweep_interval_ms, items_max=settings.sweep_items_max)
+    admission = AdmissionController(
+        program,
+        group,
+        operations.ledgers.openings(program),
+        operations.open_view,
+        delay_target_ms=settings.queue_delay_target_ms,
+    )
+    roles: list[Role] = [owner.run, recorder.run, sweeper.run, admission.run]
+    if settings.reconcile_interval_s:
+        roles.append(partial(reconciler.watch, interval_s=settings.reconcile_interval_s))
+    return roles
+
+
+def _report_end(task: "asyncio.Task[None]") -> None:
+    """A role ends only when it is told to; anything else is a bug that must not pass in silence."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("worker_role_failed", exc_info=task.exception())
+        asyncio.get_running_loop().call_exception_handler({"message": "a role failed", "exception": task.exception()})
