@@ -168,8 +168,7 @@ class Recorder:
         entries = await self._journal.read(position, self._events_max, self._block_ms)
         if not entries:
             return None
-        await asyncio.sleep(0)  # the statement under way may be done: PostgreSQL is not kept waiting for all of this
-        return Batch.of(self._program, entries, self._booking_code)
+        return await Batch.meanwhile(self._program, entries, self._booking_code)
 
     async def _record(self, expected: Position | None, batch: Batch) -> Recorded:
         self._lag.set(batch.events)

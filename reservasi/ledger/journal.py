@@ -52,6 +52,8 @@ class Journal:
         entries: list[JournalEntry] = []
         events = 0
         for entry_id, fields in _entries(found):
+            if entries:
+                await asyncio.sleep(0)  # who shares the loop has its turn: many entries take milliseconds
             entry = decode_entry(entry_id, fields)
             if entries and events + len(entry.events) > events_max:
                 break

@@ -104,10 +104,23 @@ def net_effects(entries: Iterable[JournalEntry | Stamped]) -> Effects:
     Raises:
         Unapplicable: two events contradict each other.
     """
-    effects = Effects()
-    lives: list[Life] = []
-    latest: dict[str, Life] = {}  # of each reservation
+    course = Course()
     for entry in entries:
+        course.follow(entry)
+    return course.end()
+
+
+class Course:
+    """The same entry by entry, for who has something else to do in between."""
+
+    def __init__(self) -> None:
+        self._effects = Effects()
+        self._lives: list[Life] = []
+        self._latest: dict[str, Life] = {}  # of each reservation
+
+    def follow(self, entry: JournalEntry | Stamped) -> None:
+        """The next entry; raises Unapplicable as `net_effects` does."""
+        effects, lives, latest = self._effects, self._lives, self._latest
         for event in entry.events:
             if type(event) is Held:  # isinstance asks msgspec's metaclass, twice as dear as all that follows
                 life = _hold(effects, latest.get(event.reservation_id), entry, event)
@@ -117,10 +130,13 @@ def net_effects(entries: Iterable[JournalEntry | Stamped]) -> Effects:
                 _confirm(effects, _latest(lives, latest, event), entry, event)
             else:
                 _follow_rare(effects, lives, latest, entry, event)
-    for life in lives:
-        _file(effects, life)
-    _assert_one_live_reservation(effects)
-    return effects
+
+    def end(self) -> Effects:
+        """Where all of it leads to; the last call."""
+        for life in self._lives:
+            _file(self._effects, life)
+        _assert_one_live_reservation(self._effects)
+        return self._effects
 
 
 def _follow_rare(

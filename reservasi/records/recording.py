@@ -1,5 +1,6 @@
 """Record journal entries exactly once: rows and position in one transaction, and dead letters instead of a halt."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ import msgspec
 
 from reservasi.errors import StaleRecorder
 from reservasi.model import AnyEvent, Confirmed, Ended, Held, JournalEntry, Position
-from reservasi.records.effects import Effects, Stamped, Unapplicable, net_effects
+from reservasi.records.effects import Course, Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection, lacks_partition
 from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_rows
 
@@ -89,6 +90,20 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         """The entries as they will be written."""
         try:
             effects = net_effects(entries)
+            new = new_rows(program, effects, booking_code)
+        except UNFIT:
+            return cls(entries=tuple(entries), effects=None, new={})
+        return cls(entries=tuple(entries), effects=effects, new=new)
+
+    @classmethod
+    async def meanwhile(cls, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode) -> "Batch":
+        """The same in small steps, between which what PostgreSQL waits for is sent."""
+        course = Course()
+        try:
+            for entry in entries:
+                course.follow(entry)
+                await asyncio.sleep(0)
+            effects = course.end()
             new = new_rows(program, effects, booking_code)
         except UNFIT:
             return cls(entries=tuple(entries), effects=None, new={})
