@@ -14,12 +14,11 @@ import re
 import time
 from collections.abc import Callable
 
-from reservasi.front.answering import Tally
 from reservasi.front.express import CLAIM_PATH, TICKETS_ROUTE, date_line, head_of
 from reservasi.front.languages import LANGUAGES, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
-from reservasi.metrics import SHED
+from reservasi.metrics import REQUESTS, SHED
 
 STANDING_S = 0.025  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
 INTERVAL_S = 0.25
@@ -77,33 +76,33 @@ class Shedding:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.turns = Turns(loop.call_soon, time.perf_counter)
-        self._claims = Tally(CLAIM_PATH, "POST")
-        self._joins = Tally(TICKETS_ROUTE, "POST")
+        self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_ROUTE)]
         self._answers = {language: _answers(language) for language in LANGUAGES}
         self._call_soon = loop.call_soon
-        self._refused = 0  # in this turn
+        self._refused = [0, 0]  # in this turn, by route; the metrics are told once
+        self._due = False
 
     def refusal(self, data: bytes) -> bytes | None:
         """The answer to the one claim or join that `data` is, when it is to be refused unread."""
         crowd = _CROWD.match(data)
         if crowd is None or not self.turns.refuses():
             return None
-        started_s = time.perf_counter()
         language = whole_request(data)
         if language is None:
             return None
-        heads, body = self._answers[language]
-        tally = self._claims if crowd[1] is None else self._joins
-        tally.begin()
-        tally.end(OVERLOADED.status, started_s)
-        if not self._refused:
+        self._refused[crowd[1] is not None] += 1
+        if not self._due:
+            self._due = True
             self._call_soon(self._tell)
-        self._refused += 1
+        heads, body = self._answers[language]
         return heads[int(_SPREAD.random() * len(heads))] + date_line(int(time.time())) + body
 
     def _tell(self) -> None:
-        SHED.inc(self._refused)
-        self._refused = 0
+        """Count; how long they took is not observed, since it would hide the times of those that were read."""
+        for requests, count in zip(self._requests, self._refused, strict=True):
+            requests.inc(count)
+        SHED.inc(sum(self._refused))
+        self._due, self._refused = False, [0, 0]
 
 
 def whole_request(data: bytes) -> Language | None:
