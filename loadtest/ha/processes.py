@@ -13,12 +13,13 @@ import aiohttp
 from loadtest.ha.gates import HOST
 from loadtest.ha.servers import free_ports, until
 from reservasi.embedded.process import dies_with_us
+from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.settings import Settings
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 1.0
-CLI = (sys.executable, "-m", "reservasi.cli")
+CLI = (sys.executable, "-m", "reservasi.cli.serve")
 OURS = "RESERVASI_"
 
 
@@ -71,6 +72,7 @@ async def running_process(role: str, settings: Settings, **changes: object) -> A
     told = settings.model_dump(mode="json", exclude_unset=True) | changes | {"processes": 1, "port": port}
     told |= {"admin_port": admin_port, "worker_admin_port": admin_port}
     log = settings.data_dir / f"{role}-{port}.log"
+    counting = _counting(settings.data_dir / f"metrics-{port}") if role == "api" else {}
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *CLI,
@@ -78,7 +80,7 @@ async def running_process(role: str, settings: Settings, **changes: object) -> A
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=_environment(told),
+            env=_environment(told) | counting,
             cwd=settings.data_dir,  # no configuration file of the checkout is read
             start_new_session=True,
             preexec_fn=dies_with_us(signal.SIGTERM),
@@ -94,6 +96,12 @@ async def until_ready(*processes: Process) -> None:
     """Wait until each can serve."""
     for process in processes:
         await until(process.ready, f"a process to be ready; its log is {process.log}", START_TIMEOUT_S)
+
+
+def _counting(directory: Path) -> dict[str, str]:
+    """Where a front's processes count: one that is not told starts itself a second time."""
+    directory.mkdir()
+    return {MULTIPROCESS_DIR_VARIABLE: str(directory)}
 
 
 def _environment(told: Mapping[str, object]) -> dict[str, str]:
