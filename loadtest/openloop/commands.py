@@ -16,6 +16,7 @@ from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import warnings
 from loadtest.checker import show as show_findings
 from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness
+from loadtest.openloop.short_processor import NEIGHBOURS
 from reservasi import logs
 from reservasi.cli.serve import raise_open_files
 from reservasi.errors import ReservasiError
@@ -44,11 +45,19 @@ def parser_of(module: str, doc: str | None, seconds: float) -> argparse.Argument
 
 
 def add_slowness(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--short", choices=("ledger", "processor"), default="ledger", help="what there is too little of"
+    )
+    parser.add_argument(
+        "--neighbours", type=int, default=NEIGHBOURS, help="that share the front's core, when its processor is short"
+    )
     parser.add_argument("--fsync-ms", type=int, default=FSYNC_MS, help="added to each fsync; 0: nothing is slowed")
     parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS, help="claims in one ledger call, when slowed")
 
 
 def slowness_of(options: argparse.Namespace) -> Slowness:
+    if options.short == "processor":
+        return Slowness(fsync_ms=0, neighbours=options.neighbours)
     return Slowness(fsync_ms=options.fsync_ms, batch_items=options.batch_items)
 
 

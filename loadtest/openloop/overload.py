@@ -1,6 +1,7 @@
-"""`make overload`: three times of what the ledger takes, and still as many places are given, the rest refused at once.
+"""`make overload`: three times of what the service takes, and still as many places are given, the rest refused at once.
 
-The ledger is slowed on purpose, so that one machine can offer so much. Exit code 0: all bounds were kept. To see what
+So that one machine can offer so much, the ledger is slowed on purpose, or with `--short processor` the front has to
+share its core. Meanwhile others confirm, read and cancel what they hold. Exit code 0: all bounds were kept. To see what
 the limit on the queue's delay is worth, take it away with `--queue-delay-target-ms 5000`: places are given nearly as
 fast, but people wait for seconds, also for a refusal.
 """
@@ -17,12 +18,14 @@ from loadtest.bench.environment import describe
 from loadtest.openloop import commands
 from loadtest.openloop.bystanders import Bystanders, bystanders
 from loadtest.openloop.commands import Verdict
+from loadtest.openloop.holders import RATE_PER_S, Holders, holders
 from loadtest.openloop.outcomes import HELD, OVERLOADED, Outcomes
 from loadtest.openloop.scene import Scene, open_scene
 
 FACTOR = 3.0
 GOODPUT_LEAST = 0.9  # of the peak
 REFUSAL_P99_MS = 100.0
+STATUS_P99_MS = 500.0  # of those who hold a place already; a confirmation waits for the recorder as well
 MEMORY_MIB = 64.0  # that the front may grow by
 
 
@@ -34,6 +37,7 @@ class Overload:
     rss_before_mib: float
     outcomes: Outcomes
     beside: Bystanders
+    holders: Holders
 
     @property
     def share(self) -> float:
@@ -50,9 +54,9 @@ async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float
     """Measure the peak, then offer `factor` times of it."""
     peak = await scene.peak(peak_s)
     before_mib = scene.front_rss_mib()
-    async with bystanders(scene) as beside:
+    async with bystanders(scene) as beside, holders(scene, int(seconds * RATE_PER_S)) as holding:
         outcomes = await scene.offer(peak * factor, seconds, seed)
-    return Overload(peak=peak, rss_before_mib=before_mib, outcomes=outcomes, beside=beside)
+    return Overload(peak=peak, rss_before_mib=before_mib, outcomes=outcomes, beside=beside, holders=holding)
 
 
 def judge(seen: Overload) -> list[Verdict]:
@@ -63,6 +67,8 @@ def judge(seen: Overload) -> list[Verdict]:
     p99 = refusals.get("p99", float("inf"))
     held = ", ".join(f"{name} {ms:,.0f}" for name, ms in seen.outcomes.latency_ms(HELD).items())
     slowest = ", ".join(f"{name} {ms:,.0f}" for name, ms in seen.beside.slowest_ms().items())
+    holding = seen.holders.p99_ms()
+    before_claims = ", ".join(f"{name} {ms:,.0f}" for name, ms in holding.items())
     return [
         Verdict(
             name="goodput, share of the peak",
@@ -97,6 +103,12 @@ def judge(seen: Overload) -> list[Verdict]:
             bound="all answered",
             met=not seen.beside.failed and bool(slowest),
         ),
+        Verdict(
+            name="confirm, status and cancel, p99 ms",
+            value=f"{before_claims}; failed: {seen.holders.failed or 'none'}",
+            bound=f"all answered, status <= {STATUS_P99_MS:g}",
+            met=not seen.holders.failed and holding.get("status", float("inf")) <= STATUS_P99_MS,
+        ),
         Verdict(name="held claims, ms", value=held, bound="(said, not judged)", met=True),
         Verdict(
             name="load generator late, p99 ms",
@@ -126,6 +138,8 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         "front_rss_mib": {"before": seen.rss_before_mib, "most": max(seen.beside.rss_mib)},
         "bystanders_slowest_ms": seen.beside.slowest_ms(),
         "bystanders_failed": seen.beside.failed,
+        "holders_p99_ms": seen.holders.p99_ms(),
+        "holders_failed": seen.holders.failed,
         **seen.outcomes.facts(),
     }
     commands.write_json(options.json, facts)

@@ -1,7 +1,8 @@
 """The service that is loaded: real stores, recorder and one front, and, if asked for, a ledger on a slow disk.
 
 The front has a core of its own; load generator, Valkey, recorder and PostgreSQL share the other. So that the generator
-can offer several times of what the service takes, the ledger can be made the bottleneck: small batches, a slow fsync.
+can offer several times of what the service takes, the ledger can be made the bottleneck: small batches, a slow fsync;
+or the front's processor: neighbours on its core.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from loadtest.checker import Finding, check
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
+from loadtest.openloop.short_processor import neighbours
 from reservasi.bootstrap import open_operations
 from reservasi.cli.staff import add_staff
 from reservasi.model import StaffRole
@@ -38,10 +40,11 @@ TIMEOUT_S = 120.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slowness:
-    """What makes the ledger the bottleneck; nothing does when `fsync_ms` is 0."""
+    """What is made short: the ledger, or, when `fsync_ms` is 0, the front's processor by neighbours on its core."""
 
     fsync_ms: int = FSYNC_MS
     batch_items: int = BATCH_ITEMS
+    neighbours: int = 0
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -56,6 +59,8 @@ class Slowness:
     @property
     def title(self) -> str:
         """What a report says of it."""
+        if self.neighbours:
+            return f"the front has one part in {self.neighbours + 1} of its core, nothing is slowed"
         if not self.fsync_ms:
             return "nothing slowed: the processor limits"
         return f"ledger slowed on purpose: fsync +{self.fsync_ms} ms, {self.batch_items} claims a call at most"
@@ -134,4 +139,5 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         if disk:
             disk.check_under(ground.store_pids)
             stack.enter_context(disk.slowed())
+        stack.enter_context(neighbours(cores, slowness.neighbours))
         yield scene

@@ -14,12 +14,13 @@ from loadtest.openloop.scene import Slowness, open_scene
 GOODPUT_LEAST = 0.5
 REFUSAL_P99_MS = 1000.0
 MEMORY_MIB = 128.0
+FACTOR = 3.0
 
 
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
     async with asyncio.timeout(110), open_scene(Cores.split(), Slowness()) as scene:
-        seen = await overload(scene, factor=3.0, seconds=4.0, peak_s=1.0)
+        seen = await overload(scene, factor=FACTOR, seconds=4.0, peak_s=1.0)
         (finding,) = await scene.check()
 
     outcomes = seen.outcomes
@@ -31,5 +32,7 @@ async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
     assert seen.growth_mib < MEMORY_MIB
     assert seen.beside.failed == []
     assert set(seen.beside.answered) == {"livez", "metrics", "staff list", "staff change"}
+    assert seen.holders.failed == []
+    assert set(seen.holders.answered_s) == {"confirm", "status", "cancel"}
     assert finding.violations == ()
     assert finding.held >= outcomes.counts[HELD] > 0
