@@ -20,9 +20,9 @@ from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
 from reservasi.metrics import REQUESTS, SHED
 
-STANDING_S = 0.025  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
-INTERVAL_S = 0.25
-INTAKE_S = 0.010  # of a turn in which claims are taken in while requests stand
+STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
+INTERVAL_S = 1.0
+INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand
 _CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/1\.1\r\n")
 _LENGTH = b"\r\ncontent-length:"
 _LANGUAGE = b"\r\naccept-language:"
