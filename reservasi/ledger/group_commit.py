@@ -254,6 +254,7 @@ class GroupCommit:
                 answered = await self._finished(batch)
                 self._tell_last()
                 self._answered = answered
+                await asyncio.sleep(0)  # what can be read already goes with the next batch
                 self._crowd_in_flight = 0
             elif self._answered.replies:
                 self._tell_last()
