@@ -84,7 +84,9 @@ def test_every_dependency_is_explained() -> None:
         assert re.search(rf"\b{re.escape(name)}\b", table), name
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "loadtest/README.md", "loadtest/SIZING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "loadtest/README.md", "loadtest/SIZING.md", "CHANGELOG.md"]
+)
 def test_every_link_leads_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
