@@ -26,7 +26,6 @@ WHERE parent.relnamespace = current_schema()::regnamespace AND part.relname = AN
 """
 LIKE_THE_TABLE = 'CREATE TABLE "{partition}" (LIKE {table} INCLUDING ALL)'
 ATTACH = 'ALTER TABLE {table} ATTACH PARTITION "{partition}" FOR VALUES IN ({program})'
-DETACH = 'ALTER TABLE {table} DETACH PARTITION "{partition}"'
 
 
 def partition(table: str, program: str) -> str:
