@@ -78,11 +78,18 @@ def _server_dir(dsn: str) -> Path:
     return Path(parse_qs(urlsplit(dsn).query)["host"][0]).parent
 
 
+# Partitions are read through the table that they belong to.
+TABLES = """
+SELECT relname FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+
+
 async def recorded_rows(dsn: str) -> dict[str, bytes]:
     """Every table of the database as text; binary columns are in hexadecimal."""
     connection = await asyncpg.connect(dsn)
     try:
-        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = await connection.fetch(TABLES)
         rows = {name: await connection.fetch(f'SELECT t::text FROM "{name}" AS t') for (name,) in tables}
     finally:
         await connection.close()
