@@ -43,6 +43,11 @@ class Turns:
         self._turn_least_s = float("inf")
         self._refused = False  # anybody, in this interval
 
+    @property
+    def begun(self) -> bool:
+        """Whether this turn's beginning is known."""
+        return self._began_s is not None
+
     def refuses(self) -> bool:
         """Whether the next claim comes too late in its turn; one in a turn never does."""
         now_s = self._clock()
@@ -84,6 +89,8 @@ class Shedding:
 
     def refusal(self, data: bytes) -> bytes | None:
         """The answer to the one claim or join that `data` is, when it is to be refused unread."""
+        if self.turns.begun and not self.turns.standing:
+            return None  # nearly always: only the first claim of a turn is looked at
         crowd = _CROWD.match(data)
         if crowd is None or not self.turns.refuses():
             return None
