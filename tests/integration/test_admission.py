@@ -343,21 +343,8 @@ async def test_a_live_opening_is_measured_and_forgotten_when_it_ends(stage: Stag
 async def test_nothing_is_asked_of_the_ledger_while_no_opening_is_near(stage: Stage) -> None:
     far = opening_terms(joins_from_ms=3_900_000_000_000)
     await stage.ledger.run(SetOpening(opening=stage.id, terms=far))
-    looks = 0
-    look = stage.watch.look
-
-    async def counted() -> object:
-        nonlocal looks
-        looks += 1
-        return await look()
-
-    stage.watch.look = counted  # type: ignore[method-assign, assignment]
     async with stage.controlled():
-
-        async def looked() -> bool:
-            return looks >= 3
-
-        await eventually(looked, TIMEOUT_S)
+        await stage.looked()
         assert stage.views == 0
     assert len(await stage.ledger.entries()) == 1
 
