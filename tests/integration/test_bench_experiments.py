@@ -60,6 +60,7 @@ async def test_an_experiment_yields_its_figures(module: ModuleType) -> None:
     await check(module)
 
 
+@pytest.mark.timeout(400)  # two dozen services start one after the other
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_several_fronts_on_a_slow_disk_yield_their_figures() -> None:
     await check(fronts)
