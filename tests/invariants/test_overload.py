@@ -17,9 +17,10 @@ MEMORY_MIB = 128.0
 FACTOR = 3.0
 
 
+@pytest.mark.timeout(300)  # a slow machine takes long to record what was offered
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
-    async with asyncio.timeout(110), open_scene(Cores.split(), Slowness()) as scene:
+    async with asyncio.timeout(280), open_scene(Cores.split(), Slowness()) as scene:
         seen = await overload(scene, factor=FACTOR, seconds=4.0, peak_s=1.0)
         (finding,) = await scene.check()
 
