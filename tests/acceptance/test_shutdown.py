@@ -55,7 +55,7 @@ async def test_whoever_is_connected_gets_an_answer(stack: Any, listening: Any, k
                     answers.append(head[:12])
                     closing = not kept or b"Connection: close" in head
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         async with listening(stack.front) as url:
             host, _, port = url.removeprefix("http://").partition(":")
             clients = [asyncio.ensure_future(keep_claiming(host, int(port), client)) for client in range(24)]
