@@ -51,6 +51,9 @@ class Gates:
     def let_in(self, _connection: object) -> bool:
         return True
 
+    def refusal(self, _data: bytes) -> None:
+        return None
+
     def forget(self, _connection: object) -> None:
         pass
 
