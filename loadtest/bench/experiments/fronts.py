@@ -34,6 +34,7 @@ RIVALS: tuple[type[Variant], ...] = (Pipelined, PlpgsqlBatches)
 FSYNC_MS = 3
 BESIDE = "beside"  # the program that is recorded at the same time
 PACE_S = 0.125  # between two batches of its recorder
+SMOKE_PACE_S = 1.0  # so that what was prepared lasts while services start on a slow machine
 EVENTS = 256  # in each of them: half as many bookings
 PROBES = 8
 START_TIMEOUT_S = 30.0
@@ -72,8 +73,10 @@ class SeveralFronts(Ours):
 class PacedJournal(WatchedJournal):
     """Hands out one entry after the other at a steady pace, however fast the recorder is."""
 
+    pace_s = PACE_S
+
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
-        await asyncio.sleep(PACE_S)
+        await asyncio.sleep(self.pace_s)
         return await super().read(after, min(events_max, EVENTS), block_ms)
 
 
@@ -125,14 +128,14 @@ async def _recording_beside(ground: Ground, plan: Plan) -> AsyncIterator[None]:
     records = await Records.open(ground.postgres_dsn, 2)
     try:
         await records.make_room(BESIDE)
-        async with (
-            open_client(ground.redis_url) as client,
-            recording(ground, records, PacedJournal(client, BESIDE), BESIDE) as journal,
-        ):
-            await journal.recorded(1)
-            yield
-            before = journal.said
-            await journal.recorded((before.seq if before else 0) + 1)  # it still writes, so it wrote all the time
+        async with open_client(ground.redis_url) as client:
+            paced = PacedJournal(client, BESIDE)
+            paced.pace_s = SMOKE_PACE_S if plan is SMOKE else PACE_S
+            async with recording(ground, records, paced, BESIDE) as journal:
+                await journal.recorded(1)
+                yield
+                before = journal.said
+                await journal.recorded((before.seq if before else 0) + 1)  # it still writes, so it wrote all the time
     finally:
         await records.close()
 
