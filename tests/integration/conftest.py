@@ -36,6 +36,7 @@ from reservasi.model import (
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
+from tests.integration.checked_run import Run, open_run
 
 DEADLINE_S = 30
 AT_MS = 1_780_000_000_000
@@ -303,3 +304,10 @@ async def stage(
         writer.quota_set("q", 10_000)
         await built.append()
         yield built
+
+
+@pytest.fixture
+async def run(program: str, valkey_url: str, database: str) -> AsyncIterator[Run]:
+    """A run that went well, in which a test may plant a violation."""
+    async with open_run(program, valkey_url, database) as opened:
+        yield opened
