@@ -46,6 +46,16 @@ class CountedWatch(OpeningWatch):
         return seen
 
 
+class CountedReporter(DelayReporter):
+    """A front's reporter; knows how often it reported, or saw that there was nothing to report."""
+
+    reports = 0
+
+    async def _report(self) -> None:
+        await super()._report()
+        self.reports += 1
+
+
 class Stage:
     """A program with an opening that is about to open, and what controllers need."""
 
@@ -354,10 +364,16 @@ async def test_a_front_says_its_delay_while_an_opening_is_live(stage: Stage, mon
     delays_key = keys.queue_delays(stage.ledger.program)
     view = stage.open_view()
     view.follow(stage.ledger.program)
-    reporter = asyncio.create_task(DelayReporter(stage.ledger.program, stage.group, stage.watch, view).run())
+    reporter = CountedReporter(stage.ledger.program, stage.group, stage.watch, view)
+    reporting = asyncio.create_task(reporter.run())
     try:
         assert await view.wait_ready(TIMEOUT_S)
-        await asyncio.sleep(0.2)
+        quiet = reporter.reports + 3
+
+        async def reported() -> bool:
+            return reporter.reports >= quiet
+
+        await eventually(reported, TIMEOUT_S)
         assert not await stage.ledger.client.exists(delays_key)
         await stage.announce(people=1, ahead_ms=60_000)
 
@@ -366,9 +382,9 @@ async def test_a_front_says_its_delay_while_an_opening_is_live(stage: Stage, mon
 
         await eventually(said, TIMEOUT_S)
     finally:
-        reporter.cancel()
+        reporting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await reporter
+            await reporting
         await view.close()
     assert not await stage.ledger.client.exists(delays_key)
 
