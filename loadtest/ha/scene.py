@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from loadtest.bench.ports import free_ports
 from loadtest.crowd import Crowd
 from loadtest.ha.gates import HOST, Gate, everybody
 from loadtest.ha.modes import Mode
-from loadtest.ha.processes import Process, running_process, until_ready
-from loadtest.ha.servers import Servers, free_ports, until
+from loadtest.ha.servers import Servers
 from loadtest.history import NO_ANSWER, Exchange
+from loadtest.processes import Process, started, until
 from loadtest.program import PROGRAM, program_file
 from loadtest.scenario import Plan
 from reservasi.bootstrap import open_operations
@@ -137,12 +138,13 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
         socket, database = _parts(dsn)
         records = await opened(Gate(records_port, lambda: asyncio.open_unix_connection(socket)))
         far_dsn = f"postgresql://{urlsplit(dsn).username}@{HOST}:{records.port}/{database}"
-        worker = await stack.enter_async_context(running_process("worker", settings))
-        front = await stack.enter_async_context(running_process("api", settings))
+        worker = await stack.enter_async_context(started("worker", settings))
+        front = await stack.enter_async_context(started("api", settings))
         old = await stack.enter_async_context(
-            running_process("api", settings, redis_url=servers.direct_url, postgres_dsn=far_dsn)
+            started("api", settings, redis_url=servers.direct_url, postgres_dsn=far_dsn)
         )
-        await until_ready(worker, front, old)
+        for process in (worker, front, old):
+            await process.until_ready()
         side_door = await opened(Gate.to(side_door_port, old.port))
         people = Plan(program=PROGRAM, people=PEOPLE, think_s_max=THINK_S_MAX)
         staying = Plan(
@@ -153,7 +155,7 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
             records=records,
             front=front,
             side_door=side_door,
-            crowd=Crowd(f"http://{HOST}:{front.port}", people, at_once=AT_ONCE),
+            crowd=Crowd(front.url, people, at_once=AT_ONCE),
             staying=Crowd(f"http://{HOST}:{side_door.port}", staying, at_once=STAYING_AT_ONCE),
         )
         try:

@@ -7,10 +7,8 @@ stays with it, however its gate is cut. Each server speaks from an address of it
 import asyncio
 import shutil
 import signal
-import socket
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,13 +17,13 @@ from pathlib import Path
 import redis.asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
+from loadtest.bench.ports import free_ports
 from loadtest.ha.gates import HOST, Gate, everybody, nobody
+from loadtest.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 
 NAME = "ledger"
-FAILOVER_TIMEOUT_S = 30.0
-POLL_S = 0.1
 REPLICAS = 2
 SENTINELS = 3
 SENTINEL = """\
@@ -204,19 +202,6 @@ class Servers:
             await process.wait()
 
 
-async def until(look: Callable[[], Awaitable[bool]], what: str, timeout_s: float = FAILOVER_TIMEOUT_S) -> None:
-    """Wait until it holds.
-
-    Raises:
-        TimeoutError: it does not; the message says what.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    while not await look():
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"waited too long for {what}")
-        await asyncio.sleep(POLL_S)
-
-
 @asynccontextmanager
 async def running_servers(*, hasty: bool = False) -> AsyncIterator[Servers]:
     """All of them, in step, until the block ends; `hasty` sentinels hear of each other and of roles more often."""
@@ -250,15 +235,3 @@ async def running_servers(*, hasty: bool = False) -> AsyncIterator[Servers]:
         for server in ledger:
             await server.gate.close()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; held all at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loadtest.checker import Finding, check
 from loadtest.crowd import Crowd
+from loadtest.processes import Process, running, until
 from loadtest.program import program_file
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
 from loadtest.scenario import Plan, Result
@@ -18,7 +19,6 @@ from reservasi.ledger.cluster import slot_of
 from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
-from tests.processes import Process, running, until
 
 PROGRAMS = ("alfa", "beta", "gamma", "delta")  # of the three primaries, two share one
 QUOTAS, PLACES = 3, 10
@@ -49,7 +49,7 @@ class Service:
             owned, now = [await self.worker.metric(name, program) for name in (OWNED, EPOCH)]
             return owned == 1 and (now or 0) >= epoch
 
-        await until(is_owned, HEAL_TIMEOUT_S)
+        await until(is_owned, f"the owner of {program}", HEAL_TIMEOUT_S)
 
     async def judged(self, program: str) -> Finding:
         """What the checker sees in the program's own primary, in the records, and in what its people were told."""
@@ -113,7 +113,7 @@ async def test_what_was_promised_over_http_outlives_a_primary_that_is_killed_und
         async def is_under_load() -> bool:
             return _held(service.crowds["alfa"]) >= HELD_BEFORE
 
-        await until(is_under_load, HEAL_TIMEOUT_S)
+        await until(is_under_load, f"{HELD_BEFORE} held places", HEAL_TIMEOUT_S)
         killed.kill()
         await asyncio.gather(*visits)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pytest
 
+from loadtest.processes import Process, running, until
 from loadtest.program import program_file
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.programs import import_program
@@ -18,7 +19,6 @@ from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.ledgers import claim
-from tests.processes import Process, running, until
 
 DAY = dt.date(2099, 6, 1)
 PLACES = 1000
@@ -69,7 +69,7 @@ class Office:
             meta = await self._ledger.meta(RECORDED_TIMEOUT_S)
             return await self.recorded_seq() == meta.position.seq
 
-        await until(is_recorded, RECORDED_TIMEOUT_S)
+        await until(is_recorded, f"the records of {self.program}", RECORDED_TIMEOUT_S)
 
     async def recorded_seq(self) -> int:
         position = await self._operations.records.position(self.program)
@@ -127,7 +127,7 @@ async def _recording(workers: list[Process], office: Office) -> Process:
         found[:] = [worker for worker in workers if await worker.metric(ACTIVE, office.program)]
         return len(found) == 1
 
-    await until(is_one, RECORDED_TIMEOUT_S)
+    await until(is_one, f"one recorder of {office.program}", RECORDED_TIMEOUT_S)
     return found[0]
 
 

@@ -1,0 +1,157 @@
+"""The service's own processes, `reservasi api` and `reservasi worker`, beside stores that somebody else runs."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.bench.ports import free_ports
+from reservasi.embedded.process import dies_with_us
+from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
+from reservasi.settings import Settings
+
+START_TIMEOUT_S = 120.0  # of the slowest machine
+STOP_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 10.0
+WAIT_TIMEOUT_S = 30.0
+POLL_S = 0.05
+LOG_TAIL_CHARS = 4000
+CLI = (sys.executable, "-m", "reservasi.cli.serve")  # as `up` starts them: a quarter less to import than all commands
+OURS = "RESERVASI_"
+
+
+class Process:
+    """One of them, with what it said in a file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, port: int, admin_port: int) -> None:
+        self.port = port  # of a front's public API
+        self.url = f"http://127.0.0.1:{port}"  # of the same
+        self.log = log
+        self._process = process
+        self._admin_url = f"http://127.0.0.1:{admin_port}"
+
+    async def ready(self) -> dict[str, Any]:
+        """What it says of itself; nothing while it cannot serve.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self._process.returncode is not None:
+            raise RuntimeError(f"ended with {self._process.returncode}:\n{self._last_words()}")
+        with suppress(aiohttp.ClientError, OSError):
+            async with self._ask("readyz") as response:
+                found: dict[str, Any] = await response.json() if response.status == 200 else {}
+                return found
+        return {}
+
+    async def until_ready(self) -> None:
+        """Wait until it can serve.
+
+        Raises:
+            RuntimeError: it has ended.
+            TimeoutError: it still cannot.
+        """
+        try:
+            await until(self.ready, "a process to be ready", START_TIMEOUT_S)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; its log {self.log}:\n{self._last_words()}") from error
+
+    async def metric(self, name: str, program: str) -> float | None:
+        """One of its metrics of a program."""
+        async with self._ask("metrics") as response:
+            families = text_string_to_metric_families(await response.text())
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return next((sample.value for sample in samples if sample.labels["program"] == program), None)
+
+    def tell_to_stop(self) -> None:
+        """SIGTERM."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    async def kill(self) -> None:
+        """SIGKILL, also for a front's own children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """Tell it to stop; what does not end then is killed."""
+        self.tell_to_stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._process.wait()
+        await self.kill()
+
+    def _ask(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+        return aiohttp.request("GET", f"{self._admin_url}/{path}", timeout=timeout)
+
+    def _last_words(self) -> str:
+        return self.log.read_text()[-LOG_TAIL_CHARS:]
+
+
+@asynccontextmanager
+async def running(role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
+    """An `api` or a `worker` under these settings, ready, until the block ends."""
+    async with started(role, settings, **changes) as process:
+        await process.until_ready()
+        yield process
+
+
+@asynccontextmanager
+async def started(role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
+    """The same, not yet ready: several can start at once."""
+    port, admin_port = free_ports(2)
+    told = settings.model_dump(mode="json", exclude_unset=True) | changes
+    told |= {"processes": 1, "port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
+    log = settings.data_dir / f"{role}-{port}.log"
+    counting = _counting(settings.data_dir / f"metrics-{port}") if role == "api" else {}
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *CLI,
+            role,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=_environment(told) | counting,
+            cwd=settings.data_dir,  # no configuration file of the checkout is read
+            start_new_session=True,
+            preexec_fn=dies_with_us(signal.SIGTERM),
+        )
+    one = Process(process, log, port, admin_port)
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+async def until(look: Callable[[], Awaitable[object]], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+    """Wait until it holds, asking seldom enough that the processes get on.
+
+    Raises:
+        TimeoutError: it does not; the message says what.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await look():  # noqa: ASYNC110 - another process has no event to wait for
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        raise TimeoutError(f"waited too long for {what}") from error
+
+
+def _counting(directory: Path) -> dict[str, str]:
+    """Where a front's processes count: one that is not told starts itself a second time."""
+    directory.mkdir()
+    return {MULTIPROCESS_DIR_VARIABLE: str(directory)}
+
+
+def _environment(told: Mapping[str, object]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return kept | {f"{OURS}{name.upper()}": str(value) for name, value in told.items()}
