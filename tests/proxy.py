@@ -22,6 +22,7 @@ class Proxy:
         self.requests_to_lose = 0  # the connection is cut before the server sees the call
         self.held = asyncio.Event()  # cleared: replies wait here
         self.held.set()
+        self.waiting = 0  # replies that do so
         self.refusing = False  # new connections are closed at once
         self._target = address
         self._socket = socket
@@ -74,7 +75,9 @@ class Proxy:
 
         async def downwards() -> None:
             while chunk := await server_reader.read(CHUNK_BYTES):
+                self.waiting += 1
                 await self.held.wait()
+                self.waiting -= 1
                 if calling.is_set() and self.replies_to_lose > 0:
                     self.replies_to_lose -= 1
                     self.lost += 1

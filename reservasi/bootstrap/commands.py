@@ -78,13 +78,10 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
     """
     if program not in {known.id for known in await operations.records.programs()}:
         raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
-    connection = operations.ledgers.connection(program)
-    try:
+    async with _connection(operations, program) as connection:
         owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)
-        if owned is not Ownership.OWNED:
-            log.warning("ledger_not_owned", program=program, result=str(owned))
-    finally:
-        await connection.drop()
+    if owned is not Ownership.OWNED:
+        log.warning("ledger_not_owned", program=program, result=str(owned))
     group = operations.ledgers.group(program)
     group.start()
     try:
@@ -96,19 +93,22 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
 @asynccontextmanager
 async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[Rebuilder]:
     """What rebuilds one program's ledger."""
-    connection = operations.ledgers.connection(program)
-    try:
+    async with _connection(operations, program) as connection:
         yield rebuilder_of(operations, program, connection)
-    finally:
-        await connection.drop()
 
 
 @asynccontextmanager
 async def open_reconciler(operations: Operations, program: str) -> AsyncIterator[Reconciler]:
     """What compares one program's ledger with the records."""
+    async with _connection(operations, program) as connection:
+        yield reconciler_of(operations, program, connection)
+
+
+@asynccontextmanager
+async def _connection(operations: Operations, program: str) -> AsyncIterator[LedgerConnection]:
     connection = operations.ledgers.connection(program)
     try:
-        yield reconciler_of(operations, program, connection)
+        yield connection
     finally:
         await connection.drop()
 

@@ -18,7 +18,6 @@ from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, Redi
 from reservasi.errors import ReservasiError
 from reservasi.front.openapi import openapi_document
 from reservasi.front.probe import parses_in_c
-from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.library import read_library
 from reservasi.records import upgrades
 from reservasi.recovery import Ownership
@@ -58,8 +57,6 @@ async def _examine(settings: Settings) -> list[Finding]:
             return findings
         async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
             findings += await server_findings(operations)
-            if not operations.servers.is_cluster:
-                findings += await replicas(operations)
             findings += [await _program(operations, each.id) for each in await operations.records.programs()]
     except (ReservasiError, TimeoutError) as error:
         findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
@@ -86,18 +83,6 @@ async def _schema(settings: Settings) -> Finding:
         return Finding(check="schema", ok=True, said=f"at {state.current}")
     said = f"at {state.current or 'nothing'}, this version wants {state.wanted}: run reservasi db upgrade"
     return Finding(check="schema", ok=False, said=said)
-
-
-async def replicas(operations: Operations) -> list[Finding]:
-    """Whether a failover keeps what was promised; nothing where nobody would promote a replica."""
-    promotable, asked = await operations.ledgers.promotable_replicas(), operations.settings.replicas_min_ack
-    if promotable is None:
-        return []
-    said = f"{promotable} may be promoted, replicas_min_ack is {asked}"
-    if asks_enough(asked, promotable):
-        return [Finding(check="replicas", ok=True, said=said)]
-    said += f": a failover may forget what was promised; set it to {promotable}"
-    return [Finding(check="replicas", ok=False, said=said)]
 
 
 async def _program(operations: Operations, program: str) -> Finding:

@@ -43,7 +43,13 @@ async def server_findings(operations: Operations) -> list[Finding]:
         found.append(_slots(primaries))
     for findings in await asyncio.gather(*(_primary(each, operations) for each in primaries)):
         found += findings
-    return found
+    return found if operations.servers.is_cluster else found + await replicas(operations)
+
+
+async def replicas(operations: Operations) -> list[Finding]:
+    """Whether a failover keeps what was promised; nothing where nobody would promote a replica."""
+    promotable = await operations.ledgers.promotable_replicas()
+    return [] if promotable is None else [_replicas(promotable, operations.settings)]
 
 
 def _sentinels(named: dict[str, str]) -> Finding:
@@ -83,7 +89,7 @@ async def _primary(primary: Primary, operations: Operations) -> list[Finding]:
         )
     found = [_finding(check, ok, said, primary.name) for check, ok, said in checks]
     if operations.servers.is_cluster:
-        found.append(_replicas(facts, settings, primary.name))
+        found.append(_replicas(facts.replicas, settings, primary.name))
     return [*found, _functions(facts, primary.name)]
 
 
@@ -92,15 +98,15 @@ def _finding(check: str, ok: bool | None, said: str, server: str) -> Finding:
     return Finding(check=check, ok=ok is not False, said=said, server=server)
 
 
-def _replicas(facts: ServerFacts, settings: Settings, server: str) -> Finding:
-    """A cluster promotes any of a primary's replicas, so each must have what was promised, and be there."""
+def _replicas(promotable: int, settings: Settings, server: str = "") -> Finding:
+    """Any replica that may be promoted may be the next primary, so each must have what was promised."""
     asked = settings.replicas_min_ack
-    said = f"{facts.replicas} may be promoted, replicas_min_ack is {asked}"
-    if not asks_enough(asked, facts.replicas):
-        said += f": a failover may forget what was promised; set it to {facts.replicas}"
-    elif asked > facts.replicas:
+    said = f"{promotable} may be promoted, replicas_min_ack is {asked}"
+    if not asks_enough(asked, promotable):
+        said += f": a failover may forget what was promised; set it to {promotable}"
+    elif asked > promotable:
         said += ": what too few replicas have is promised only once it is recorded"
-    return Finding(check="replicas", ok=asked == facts.replicas, said=said, server=server)
+    return Finding(check="replicas", ok=asked == promotable, said=said, server=server)
 
 
 def _functions(facts: ServerFacts, server: str) -> Finding:

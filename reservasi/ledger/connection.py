@@ -153,7 +153,7 @@ class LedgerConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 if not self.connected:
-                    await self._connect()
+                    await self._asked(self._connection.connect())
                 yield
         except LOST as error:
             await self.drop()
@@ -161,14 +161,6 @@ class LedgerConnection:
         except BaseException:
             await self.drop()
             raise
-
-    async def _connect(self) -> None:
-        await self._asked(self._connection.connect())
-        # uvloop would keep what is written until it has nothing else to do; a batch must not wait for that. redis-py
-        # has no public way to its writer: with another inside, batches go out a little later.
-        writer = getattr(self._connection, "_writer", None)
-        if writer is not None:
-            writer.transport.set_write_buffer_limits(high=0)
 
     async def _asked(self, call: Awaitable[T]) -> T:
         """The result of one of redis-py's calls."""

@@ -254,8 +254,8 @@ class GroupCommit:
                 answered = await self._finished(batch)
                 self._tell_last()
                 self._answered = answered
-                await asyncio.sleep(0)  # what can be read already goes with the next batch
                 self._crowd_in_flight = 0
+                await asyncio.sleep(0)  # what can be read already goes with the next batch
             elif self._answered.replies:
                 self._tell_last()
             elif self._closing:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from loadtest.ha.servers import Servers, running_servers
 from loadtest.program import program_file
 from reservasi.bootstrap import open_operations
-from reservasi.cli.checks import replicas
+from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
 from reservasi.ledger.connection import LedgerConnection, open_client

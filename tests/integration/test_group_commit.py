@@ -4,15 +4,21 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+import uvloop
 
 from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
-from reservasi.ledger import group_commit, wire
+from reservasi.ledger import group_commit, keys, wire
+from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.group_commit import PRIORITY
+from reservasi.ledger.library import read_library
 from reservasi.ledger.wire import COMMAND_NAMES
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Join, Outcome, Release, SetOpening, SetQuota
 from tests.ledgers import (
@@ -27,6 +33,9 @@ from tests.ledgers import (
     quota_set,
 )
 from tests.proxy import Proxy, open_proxy
+
+TIMEOUT_S = 20.0
+HELD_UP_S = 5.0  # so long an answer may hold the loop up
 
 
 @pytest.fixture
@@ -383,6 +392,75 @@ async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: 
         await asyncio.gather(in_flight, waiting)
         found = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
         assert [answer.outcome for answer in found] == [Outcome.FOUND, Outcome.NOT_FOUND]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_batch_is_with_the_server_before_the_last_ones_answers_are_told(
+    run: Callable[[Coroutine[Any, Any, None]], None], valkey_url: str, program: str
+) -> None:
+    carried_out: list[bool] = []
+
+    async def offer() -> None:
+        async with (
+            open_ledger(valkey_url, program) as ledger,
+            open_group(valkey_url, program) as group,
+            asyncio.timeout(TIMEOUT_S),
+        ):
+            await ledger.one(quota_set(capacity=10))
+            await group.submit(claim())
+            second = claim()
+
+            def tell(_: object) -> None:  # nothing else happens in this loop meanwhile
+                with redis.Redis.from_url(valkey_url) as other:
+                    ends_at_s = time.monotonic() + HELD_UP_S
+                    while not carried_out and time.monotonic() < ends_at_s:
+                        if other.hexists(keys.program_keys(program)[3], second.reservation_id):
+                            carried_out.append(True)
+
+            group.enqueue(claim(), tell)
+            while group._queued:  # noqa: ASYNC110 - one turn at a time, or the reply would be there first
+                await asyncio.sleep(0)
+            await group.submit(second)  # queued while the first is under way
+
+    run(offer())
+    assert carried_out
+
+
+async def test_the_last_ones_answers_are_told_while_a_batch_is_under_way(
+    ledger: Ledger, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "REAP_INTERVAL_S", TIMEOUT_S)  # which would tell them in the end as well
+    async with open_group(proxy.url, ledger.program) as group:
+        await group.submit(claim())
+        calls = proxy.calls
+        proxy.held.clear()
+        first = asyncio.create_task(group.submit(claim()))
+        await _sent_after(proxy, calls)
+        second = asyncio.create_task(group.submit(claim()))
+
+        async def replied() -> bool:
+            return proxy.waiting == 1
+
+        await eventually(replied)
+        proxy.held.set()
+        proxy.held.clear()  # the reply that waits passes, and no other
+        assert (await asyncio.wait_for(first, HELD_UP_S)).outcome is Outcome.HELD
+        assert proxy.calls == calls + 2
+        assert not second.done()
+        proxy.held.set()
+        assert (await second).outcome is Outcome.HELD
+
+
+async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger) -> None:
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    frames = [Frame(command="find", items=wire.encode_items([Find(reservation_id="none")], 0))]
+    await connection.call(frames, TIMEOUT_S)
+    written: list[bool] = []
+    call = asyncio.create_task(connection.call(frames, TIMEOUT_S, sent=lambda: written.append(True)))
+    await asyncio.sleep(0)
+    assert written  # no task, and so no turn of everybody else, in between
+    await call
+    await connection.drop()
 
 
 async def test_of_many_that_wait_half_go(ledger: Ledger) -> None:

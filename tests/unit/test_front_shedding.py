@@ -145,6 +145,20 @@ async def test_only_new_claims_and_joins_are_refused(
         assert b'"/problems/overloaded"' in body
 
 
+async def test_while_requests_stand_all_but_the_first_of_a_turn_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    shedding = Shedding()
+    monkeypatch.setattr(shedding.turns, "_clock", lambda: now_s)
+    for standing in (False, True):
+        shedding.turns.standing = standing
+        assert shedding.refusal(CLAIM) is None
+        now_s += 2 * INTAKE_S
+        assert (shedding.refusal(CLAIM) is not None) == standing
+        shedding.turns._end()
+        now_s += INTAKE_S
+    await asyncio.sleep(0)
+
+
 async def test_the_refused_are_told_different_times() -> None:
     shedding = Shedding()
     shedding.turns.refuses = lambda: True  # type: ignore[method-assign]
