@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from loadtest.bench.ports import free_ports
 from loadtest.program import PROGRAM, program_file
 from reservasi.embedded import Places, embedded_postgres_dsn, embedded_redis_url
 
@@ -149,7 +149,7 @@ def running_service(
     directory = Path(tempfile.mkdtemp(prefix="rv-load-"))
     directory.chmod(0o711)  # its servers run as another account when we are root
     data_dir, log_path = directory / "d", directory / "service.log"
-    port, admin_port, worker_admin_port = _free_ports(3)
+    port, admin_port, worker_admin_port = free_ports(3)
     flags = {"port": port, "admin_port": admin_port, "worker_admin_port": worker_admin_port, "processes": processes}
     process = _start((*command, "up"), environment, data_dir, log_path, **flags)
     try:
@@ -226,18 +226,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(STOP_TIMEOUT_S)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; held all at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _get(url: str) -> Any:
