@@ -46,8 +46,8 @@ class DelayReporter:
         now_ms = self._availability.now_ms(self._program)
         if not any(is_live(opening, now_ms) for opening in self._availability.openings(self._program)):
             return
+        self._said = True  # before it is: cancelled in the middle, it may have arrived
         try:
             await self._watch.say_delay(self.front, delay_s * 1000, now_ms)
-            self._said = True
         except Unavailable as error:
             log.debug("delay_not_said", program=self._program, error=str(error))
