@@ -38,6 +38,7 @@ class Catalogue:
         self._serves = serves
         self._left_out: tuple[str, ...] = ()
         self._programs: dict[str, Program] = {}
+        self._public_channels: frozenset[tuple[str, str]] = frozenset()  # program and channel, looked up by every claim
         self._version = ""
         self._loaded = False
         self._staff: dict[str, tuple[float, StaffRow]] = {}
@@ -83,9 +84,7 @@ class Catalogue:
 
     def is_public(self, quota: Quota) -> bool:
         """Whether the public may claim from the quota; what staff claim at the counter is not."""
-        program = self._programs.get(program_of(quota.id))
-        channel = program.channel(quota.terms.channel) if program else None
-        return channel is not None and channel.public
+        return (program_of(quota.id), quota.terms.channel) in self._public_channels
 
     async def staff(self, api_key: str) -> StaffRow | None:
         """Whose API key this is, or None.
@@ -142,6 +141,9 @@ class Catalogue:
             self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
         new = [program_id for program_id in fresh if program_id not in self._programs]
         self._programs, self._loaded = fresh, True
+        self._public_channels = frozenset(
+            (program.id, channel.id) for program in programs for channel in program.channels if channel.public
+        )
         for program_id in new:
             self._tell(program_id)
 

@@ -4,6 +4,7 @@ The front and the command line come through here. Each call answers with the led
 """
 
 from datetime import date
+from functools import cache
 
 import msgspec
 
@@ -104,7 +105,10 @@ class Reservations:
     def persons(self, request: ClaimRequest) -> tuple[str, ...]:
         """Who the places are for, as the ledger knows them."""
         program = program_of(request.quota)
-        return tuple([self._sealing.person(program, applicant.nik) for applicant in request.applicants])
+        person, applicants = self._sealing.person, request.applicants
+        if len(applicants) == 1:
+            return (person(program, applicants[0].nik),)
+        return tuple([person(program, applicant.nik) for applicant in applicants])
 
     def prepare(self, request: ClaimRequest, persons: tuple[str, ...]) -> Claim | tuple[str, Answer]:
         """The command that a request stands for, or the reservation id and the refusal that needs no ledger call."""
@@ -230,6 +234,7 @@ async def until_recorded(
     return Change(answer=answer, recorded=recorded)
 
 
+@cache
 def _without_ledger(outcome: Outcome) -> Answer:
     """A refusal that needs no ledger call, and so has no place in its history."""
     return Answer(outcome=outcome, epoch=0, seq=0, now_ms=0)

@@ -166,16 +166,20 @@ class Availability:
         Only while the view is fresh, the quota open, and the reservation unknown: a replay must find its first answer.
         """
         follower = self._followers.get(program_of(quota_id))
-        if follower is None or not follower.ready or len(follower.view.known_ids) > KNOWN_IDS_MAX:
+        if follower is None or not follower.ready:
             return False
-        quota = follower.view.quotas.get(quota_id)
-        if quota is None or quota.remaining >= places or reservation_id in follower.view.known_ids:
+        view = follower.view
+        quota = view.quotas.get(quota_id)
+        if quota is None or quota.remaining >= places:
             return False
-        if _loop_time_s() - follower.fresh_at > self._stale_s:
+        if len(view.known_ids) > KNOWN_IDS_MAX or reservation_id in view.known_ids:
+            return False
+        now_s = _loop_time_s()
+        if now_s - follower.fresh_at > self._stale_s:
             return False
         # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
-        now_ms = self.now_ms(program_of(quota_id))
-        due_at_ms = follower.view.due_at_ms(quota_id)
+        now_ms = int(now_s * 1000 + follower.clock_offset_ms)
+        due_at_ms = view.due_at_ms(quota_id)
         if due_at_ms is not None and due_at_ms <= now_ms + CLOCK_MARGIN_MS:
             return False
         terms = quota.terms

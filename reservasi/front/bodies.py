@@ -22,6 +22,7 @@ NIK_PATTERN = r"^[0-9]{16}$"
 PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 PHONE_PATTERN = r"^[+]?[0-9]([ -]?[0-9]){5,19}$"
 QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
+QUOTA_CHARS_MAX = 6 * 32 + 5  # which the pattern implies
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
 OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 

@@ -20,7 +20,7 @@ from reservasi.front.answering import STATIC_HEADERS, Tally, internal_error, ref
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plain_quota
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
-from reservasi.front.languages import DEFAULT, Language, negotiate
+from reservasi.front.languages import DEFAULT, Language
 from reservasi.front.problem_types import OVERLOADED, SOLD_OUT
 from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
@@ -72,7 +72,7 @@ class _Asked:
         self.started_s = time.perf_counter()
         self.caller = caller
         self.tally = tally
-        self.language: Language = negotiate(request.headers.get("accept-language", ""))
+        self.language = request.head.language
         tally.begin()
 
     def answer(self, status: int, content: bytes) -> None:
@@ -96,15 +96,12 @@ class Express:
 
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered here: then `caller.answer` is called once, now or later."""
-        if request.target == CLAIM_PATH and request.method == "POST":
+        method, target = request.head.method, request.head.target
+        if target == CLAIM_PATH and method == "POST":
             asked, answer = _Asked(caller, self._claims, request), self._claim
-        elif (
-            request.method == "POST"
-            and request.target.startswith(OPENINGS_PATH)
-            and request.target.endswith(TICKETS_END)
-        ):
+        elif method == "POST" and target.startswith(OPENINGS_PATH) and target.endswith(TICKETS_END):
             asked, answer = _Asked(caller, self._joins, request), self._join
-        elif request.method == "GET" and request.target.startswith(AVAILABILITY_PATH):
+        elif method == "GET" and target.startswith(AVAILABILITY_PATH):
             asked, answer = _Asked(caller, self._reads, request), self._availability
         else:
             return False
@@ -120,10 +117,9 @@ class Express:
     # -- claim ---------------------------------------------------------------------------------------------------
 
     def _claim(self, asked: "_Asked", request: Request) -> bool:
-        headers = request.headers
-        if headers.get("content-type") not in JSON_TYPES:
+        if request.head.content_type not in JSON_TYPES:
             return False
-        wanted = plain_claim(request.body, headers.get("idempotency-key", ""))
+        wanted = plain_claim(request.body, request.idempotency_key)
         quota = None if wanted is None else plain_quota(self._services, wanted)
         if wanted is None or quota is None:
             return False
@@ -134,13 +130,17 @@ class Express:
             self._refuse(asked, Refused(OVERLOADED))
             return True
         persons = reservations.persons(wanted)
-        if any(self._rates.person(program, person) for person in persons):
-            return False
+        for person in persons:
+            if self._rates.person(program, person):
+                return False
         refused = check_ticket(self._services, self._memory, wanted, persons, quota)
         if refused is not None:
             if reservations.may_be_replay(wanted, persons):
                 return False
-            self._refuse_claim(asked, refused, quota, len(persons))
+            if refused.kind is SOLD_OUT:
+                self._answer_sold_out(asked, quota, len(persons))
+            else:
+                self._refuse(asked, refused)
             return True
         prepared = reservations.prepare(wanted, persons)
         if isinstance(prepared, tuple):
@@ -172,20 +172,18 @@ class Express:
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
             asked.answer(HTTPStatus.CREATED, head + self._end_of_head() + body)
+        elif answer.outcome is Outcome.SOLD_OUT:
+            self._answer_sold_out(asked, quota, len(wanted.applicants))
         else:
-            refused = claim_refusal(self._services, self._memory, quota, answer)
-            self._refuse_claim(asked, refused, quota, len(wanted.applicants))
+            self._refuse(asked, claim_refusal(self._services, self._memory, quota, answer))
 
-    def _refuse_claim(self, asked: "_Asked", refused: Refused, quota: Quota, places: int) -> None:
-        if refused.kind is not SOLD_OUT:
-            self._refuse(asked, refused)
-            return
+    def _answer_sold_out(self, asked: "_Asked", quota: Quota, places: int) -> None:
         language = asked.language
         body = sold_out_body(self._services, self._memory, quota, places, language)
         key = (quota.id, places, language)
         kept = self._kept.get(key)
         if kept is None or kept[0] is not body:
-            kept = self._keep(key, body, head_of(problem_answer(language, refused, body)))
+            kept = self._keep(key, body, head_of(problem_answer(language, Refused(SOLD_OUT), body)))
         asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
 
     def _refuse(self, asked: "_Asked", refused: Refused) -> None:
@@ -195,10 +193,10 @@ class Express:
     # -- join ----------------------------------------------------------------------------------------------------
 
     def _join(self, asked: "_Asked", request: Request) -> bool:
-        if request.headers.get("content-type") not in JSON_TYPES:
+        if request.head.content_type not in JSON_TYPES:
             return False
         wanted = plain_join(request.body)
-        found = self._services.waiting_room.find(request.target[len(OPENINGS_PATH) : -len(TICKETS_END)])
+        found = self._services.waiting_room.find(request.head.target[len(OPENINGS_PATH) : -len(TICKETS_END)])
         if wanted is None or found is None or found[1].terms.proof_of_work:
             return False
         program, opening = found
@@ -246,18 +244,19 @@ class Express:
     # -- availability --------------------------------------------------------------------------------------------
 
     def _availability(self, asked: "_Asked", request: Request) -> bool:
-        if "if-none-match" in request.headers or request.body:
+        target = request.head.target
+        if request.head.if_none_match or request.body:
             return False
-        filters = filters_of(request.target)
+        filters = filters_of(target)
         if filters is None or self._rates.network(asked.caller.peer, request.forwarded):
             return False
         if not self._services.availability.has_view(filters.get("program")):
             return False
         view = availability_view(self._services, self._memory, filters)
-        kept = self._kept.get(request.target)
+        kept = self._kept.get(target)
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
-            kept = self._keep(request.target, view, head_of(response))
+            kept = self._keep(target, view, head_of(response))
         asked.answer(HTTPStatus.OK, kept[1] + self._end_of_head() + view.body)
         return True
 

@@ -2,34 +2,54 @@
 
 Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is called unclear, and is
 left to aiohttp's parser, whose judgement counts. Nothing is refused here.
+
+A caller's requests differ in their key, their length and whom they are forwarded for; the rest of their heads is the
+same. So those three lines are cut out, and what is left is read once and remembered.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from reservasi.front.languages import Language, negotiate
+
 HEAD_BYTES_MAX = 16_384  # more than aiohttp takes in one line; beyond it aiohttp refuses
-NAMES_KEPT_MAX = 1024  # spellings of header names remembered
+SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
+SHAPE_BYTES_MAX = 2048  # of a head that is remembered
+_LENGTH, _KEY, _FORWARDED = b"content-length", b"idempotency-key", b"x-forwarded-for"
+_CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED)}
+_NOBODY: Sequence[str] = ()
+_CHANGING = re.compile(rb"\r\n(?i:(content-length|idempotency-key|x-forwarded-for)):([^\r\n]*)")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
-_IGNORED, _UNCLEAR = "", "?"
-_KINDS = {
-    **{name: name.decode() for name in (b"content-type", b"idempotency-key", b"accept-language", b"content-length")},
-    **{name: name.decode() for name in (b"x-forwarded-for", b"if-none-match", b"connection", b"host")},
-    **dict.fromkeys((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"), _UNCLEAR),
-}
+_UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
+_READ = frozenset((b"host", b"connection", b"content-type", b"accept-language", b"if-none-match"))  # one line of each
+_SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))  # heads with these are not remembered
+
+
+class Head:
+    """The lines that stay the same; header values are without the spaces around them, "" where there is no line."""
+
+    __slots__ = ("content_type", "if_none_match", "language", "method", "target")
+
+    def __init__(self, method: str, target: str, values: dict[bytes, str]) -> None:
+        self.method = method
+        self.target = target
+        self.content_type = values.get(b"content-type", "")
+        self.if_none_match = values.get(b"if-none-match", "")
+        self.language: Language = negotiate(values.get(b"accept-language", ""))
 
 
 class Request:
-    """One whole request; header values are text without the spaces around them, None where there is no such line."""
+    """One whole request."""
 
-    __slots__ = ("body", "forwarded", "headers", "method", "target")
+    __slots__ = ("body", "forwarded", "head", "idempotency_key")
 
-    def __init__(self, method: str, target: str, headers: dict[str, str], forwarded: list[str]) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
+    def __init__(self, head: Head, idempotency_key: str, forwarded: Sequence[str], body: bytes) -> None:
+        self.head = head
+        self.idempotency_key = idempotency_key  # "" where there is none
         self.forwarded = forwarded  # every X-Forwarded-For line
-        self.body = b""
+        self.body = body
 
 
 class Unclear(Exception):
@@ -58,21 +78,54 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
         if len(data) > HEAD_BYTES_MAX:
             raise Unclear
         return HEAD_INCOMPLETE
-    head = data[:head_bytes]
-    request = _read_head(head)
-    length = request.headers.get("content-length", "0")
-    if not (length.isdecimal() and len(length) < 10):
-        raise Unclear
-    missing = head_bytes + 4 + int(length) - len(data)
-    if missing < 0 or int(length) > body_bytes_max:
+    pieces = _CHANGING.split(data[:head_bytes])  # what stays, a changing line's name, its value, what stays, ...
+    values = pieces[2::3]
+    del pieces[2::3]
+    shape = tuple(pieces)
+    head, names = _SHAPES.get(shape) or _learn(shape)
+    body_bytes, key, forwarded = 0, "", _NOBODY
+    for name, value in zip(names, values):  # noqa: B905 - as many, and saying so costs more than the loop
+        text = value.decode() if value.isascii() else "\n"
+        if not text.isprintable():
+            raise Unclear
+        text = text.strip(" ")
+        if name is _LENGTH:
+            if not (text.isdecimal() and len(text) < 10):
+                raise Unclear
+            body_bytes = int(text)
+        elif name is _KEY:
+            key = text
+        else:
+            forwarded = [*forwarded, text]
+    missing = head_bytes + 4 + body_bytes - len(data)
+    if missing < 0 or body_bytes > body_bytes_max:
         raise Unclear
     if missing:
         return BODY_INCOMPLETE
-    request.body = data[head_bytes + 4 :]
-    return request
+    return Request(head, key, forwarded, data[head_bytes + 4 :])
 
 
-def _read_head(head: bytes) -> Request:
+_Shape = tuple[bytes, ...]
+_SHAPES: dict[_Shape, tuple[Head, tuple[bytes, ...]]] = {}
+
+
+def _learn(shape: _Shape) -> tuple[Head, tuple[bytes, ...]]:
+    """Read a head without its changing values, and remember it: the head, and the names of what changes, in order."""
+    names = tuple([_CHANGES[name.lower()] for name in shape[1::2]])
+    if names.count(_LENGTH) > 1 or names.count(_KEY) > 1:
+        raise Unclear
+    lines = b"".join(shape[0::2])
+    head, secret = _read_head(lines)
+    known = (head, names)
+    if not secret and len(lines) <= SHAPE_BYTES_MAX:
+        if len(_SHAPES) >= SHAPES_KEPT_MAX:
+            _SHAPES.clear()
+        _SHAPES[shape] = known
+    return known
+
+
+def _read_head(head: bytes) -> tuple[Head, bool]:
+    """A head, and whether it holds what must not be kept."""
     lines = head.split(b"\r\n")
     if head.translate(None, _VISIBLE) or not head.count(b"\n") == head.count(b"\r") == len(lines) - 1:
         raise Unclear
@@ -80,35 +133,16 @@ def _read_head(head: bytes) -> Request:
     target, _, version = rest.partition(b" ")
     if version != b"HTTP/1.1" or not target.startswith(b"/"):
         raise Unclear
-    headers: dict[str, str] = {}
-    forwarded: list[str] = []
+    values: dict[bytes, str] = {}
+    secret = False
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
-        kind = _NAMES.get(name)
-        if kind is None:
-            kind = _learn(name)
-        if kind == _IGNORED and colon:
-            continue
-        if kind == _UNCLEAR or not colon:
+        kind = name.lower()
+        if not colon or not _TOKEN.fullmatch(name) or kind in _UNCLEAR or kind in values:
             raise Unclear
-        text = value.decode("ascii").strip(" \t")
-        if kind == "x-forwarded-for":
-            forwarded.append(text)
-        elif kind in headers:
-            raise Unclear
-        else:
-            headers[kind] = text
-    if "host" not in headers or headers.get("connection", "keep-alive").lower() != "keep-alive":
+        if kind in _READ:
+            values[kind] = value.decode("ascii").strip(" \t")
+        secret = secret or kind in _SECRET
+    if b"host" not in values or values.get(b"connection", "keep-alive").lower() != "keep-alive":
         raise Unclear
-    return Request(method.decode("ascii"), target.decode("ascii"), headers, forwarded)
-
-
-_NAMES: dict[bytes, str] = {}
-
-
-def _learn(name: bytes) -> str:
-    """What a spelling of a header name stands for; remembered, since callers send the same few."""
-    kind = _KINDS.get(name.lower(), _IGNORED) if _TOKEN.fullmatch(name) else _UNCLEAR
-    if len(_NAMES) < NAMES_KEPT_MAX:
-        _NAMES[name] = kind
-    return kind
+    return Head(method.decode("ascii"), target.decode("ascii"), values), secret

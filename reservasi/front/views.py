@@ -31,7 +31,7 @@ def require_view(services: FrontServices, program: str | None) -> None:
 def availability_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
     """The public quotas that match."""
 
-    def make(now_ms: int) -> Made[Encoded]:
+    def make(now_ms: int) -> "Made[Encoded]":
         quotas = quotas_matching(services.availability, filters)
         view = encoded(b'{"quotas":[' + b",".join([memory.fragment(quota, now_ms) for quota in quotas]) + b"]}")
         return Made(view, len(view.body), next_turn_ms(quotas, now_ms))
@@ -42,7 +42,7 @@ def availability_view(services: FrontServices, memory: Memory, filters: Mapping[
 def sold_out_body(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> bytes:
     """The whole problem, encoded: it is the answer that most people get in the minute of an opening."""
 
-    def make(now_ms: int) -> Made[bytes]:
+    def make(now_ms: int) -> "Made[bytes]":
         alternatives = services.availability.alternatives(quota, places, ALTERNATIVES_MAX)
         members = {
             "alternatives": [msgspec.Raw(memory.fragment(alternative, now_ms)) for alternative in alternatives],

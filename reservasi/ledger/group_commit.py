@@ -213,11 +213,12 @@ class GroupCommit:
         """
         if self._closing:
             raise Overloaded("the front is closing")
-        if self._queued >= self._queue_items_max or (type(command) in CROWDS and not self.admits_claims):
+        kind = type(command)
+        if self._queued >= self._queue_items_max or (kind in CROWDS and not self.admits_claims):
             raise Overloaded("too many wait for the ledger")
         now = self._loop.time()
         submitted = Submitted(command, tell, now, now + self._timeout_s)
-        self._queues[type(command)].append(submitted)
+        self._queues[kind].append(submitted)
         self._queued += 1
         if not self._wakeup.is_set():
             self._wakeup.set()
@@ -226,11 +227,8 @@ class GroupCommit:
     @property
     def admits_claims(self) -> bool:
         """Whether a claim or a join that comes now would be taken."""
-        return self._crowd_waiting + self._crowd_in_flight < self._limit.value
-
-    @property
-    def _crowd_waiting(self) -> int:
-        return len(self._claims_waiting) + len(self._joins_waiting)
+        waiting = len(self._claims_waiting) + len(self._joins_waiting)
+        return waiting + self._crowd_in_flight < self._limit.value
 
     def take_queue_delay_s(self) -> float:
         """How long claims and joins wait for their batch: the least since last asked, as a burst that drains is none.
@@ -291,7 +289,8 @@ class GroupCommit:
         now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
         delay_s = max(0.0, now - min(crowd))
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
-        self._limit.observe(delay_s, len(crowd) + self._crowd_waiting, now)
+        waiting = len(self._claims_waiting) + len(self._joins_waiting)
+        self._limit.observe(delay_s, len(crowd) + waiting, now)
         QUEUE_SECONDS.observe(delay_s)
         self._limit_gauge.set(self._limit.value)
 

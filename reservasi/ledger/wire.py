@@ -166,13 +166,20 @@ def peek_epoch(raw: bytes) -> int:
 def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> Answer:
     """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
     outcome = OUTCOMES[fields[0]]
-    extra = _EXTRA_BY_OUTCOME.get(outcome)
     if len(fields) == 6:
-        named = {"state": STATES[fields[2]], "quota": fields[3], "places": fields[4], "deadline_ms": fields[5]}
-    elif extra is not None:
-        named = dict(zip(extra, fields[2:], strict=False))
-    else:
-        named = {}
+        _, seq, state, quota, places, deadline_ms = fields
+        return Answer(
+            outcome=outcome,
+            epoch=reply.epoch,
+            seq=seq,
+            now_ms=reply.now_ms,
+            state=STATES[state],
+            quota=quota,
+            places=places,
+            deadline_ms=deadline_ms,
+            retried=retried,
+        )
+    named = dict(zip(_EXTRA_BY_OUTCOME.get(outcome, ()), fields[2:], strict=False))
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
 

@@ -6,6 +6,7 @@ The same types are read from TOML files, stored as JSON (`msgspec.json`) and sho
 
 import datetime as dt
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ SLOT_MINUTES_MIN = 5
 DAYS_AHEAD_MAX = 366
 WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts at most
 RATE_PER_MIN_MAX = 1_000_000
+QUOTA_IDS_KEPT_MAX = 16_384  # whose program is remembered: every claim asks several times
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{2,32}\Z", description="2 to 32 of a-z, 0-9 and -")]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "08:00"')]
@@ -290,6 +292,7 @@ class Program(Rule, frozen=True, kw_only=True):
         return ".".join((self.id, office, service, day.strftime("%Y%m%d"), start.replace(":", ""), channel))
 
 
+@lru_cache(maxsize=QUOTA_IDS_KEPT_MAX)
 def program_of(quota_id: str) -> str:
-    """The program a quota belongs to: what stands before the first dot."""
+    """The program a quota belongs to: what stands before the first dot; not to be asked of texts without a bound."""
     return quota_id.partition(".")[0]

@@ -37,7 +37,7 @@ class LaterExpress:
         self.asked: list[str] = []
 
     def take(self, _caller: object, request: Request) -> bool:
-        self.asked.append(request.target)
+        self.asked.append(request.head.target)
         return True
 
 
