@@ -51,14 +51,16 @@ def add_slowness(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--neighbours", type=int, default=NEIGHBOURS, help="that share the front's core, when its processor is short"
     )
+    parser.add_argument("--behind", choices=("nginx",), help="everybody comes through nginx with the shipped file")
     parser.add_argument("--fsync-ms", type=int, default=FSYNC_MS, help="added to each fsync; 0: nothing is slowed")
     parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS, help="claims in one ledger call, when slowed")
 
 
 def slowness_of(options: argparse.Namespace) -> Slowness:
+    behind_nginx = options.behind == "nginx"
     if options.short == "processor":
-        return Slowness(fsync_ms=0, neighbours=options.neighbours)
-    return Slowness(fsync_ms=options.fsync_ms, batch_items=options.batch_items)
+        return Slowness(fsync_ms=0, neighbours=options.neighbours, behind_nginx=behind_nginx)
+    return Slowness(fsync_ms=options.fsync_ms, batch_items=options.batch_items, behind_nginx=behind_nginx)
 
 
 async def violations(scene: Scene) -> int:

@@ -39,6 +39,7 @@ class Curve:
 
     title: str
     saturation: float = 0.0  # places a second, closed loop
+    saturation_front_us: float = 0.0  # of the front's processor time for each
     points: list[Point] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class Curve:
         return {
             "title": self.title,
             "saturation_per_s": self.saturation,
+            "saturation_front_us_per_place": self.saturation_front_us,
             "points": [
                 {"percent": point.percent, "generator_kept_up": point.honest, **point.outcomes.facts()}
                 for point in self.points
@@ -58,7 +60,8 @@ async def measure(
 ) -> None:
     """Find saturation, then offer one load after the other; each begins when the last one is recorded."""
     curve.saturation = await scene.peak(seconds)
-    say(f"saturation: {curve.saturation:,.0f} places a second")
+    curve.saturation_front_us = scene.peak_front_us
+    say(f"saturation: {curve.saturation:,.0f} places a second, {curve.saturation_front_us:,.0f} us of the front each")
     for percent in loads:
         say(f"{percent} % of it for {seconds:g} s")
         outcomes = await scene.offer(curve.saturation * percent / 100, seconds, seed + percent)
@@ -68,8 +71,21 @@ async def measure(
 
 def show(curve: Curve, console: Console) -> None:
     """The table."""
-    table = Table(title=f"{curve.title}; saturation {curve.saturation:,.0f}/s; latency from the intended start, ms")
-    for name in ("load %", "offered/s", "goodput/s", *SHARES, "503/s", "503 p50", "503 p99", "others", "late p99"):
+    saturation = f"saturation {curve.saturation:,.0f}/s, {curve.saturation_front_us:,.0f} us of the front for each"
+    table = Table(title=f"{curve.title}; {saturation}; latency from the intended start, ms")
+    for name in (
+        "load %",
+        "offered/s",
+        "goodput/s",
+        "of peak",
+        "front us",
+        *SHARES,
+        "503/s",
+        "503 p50",
+        "503 p99",
+        "others",
+        "late p99",
+    ):
         table.add_column(name, justify="right")
     for point in curve.points:
         found = point.outcomes
@@ -79,6 +95,8 @@ def show(curve: Curve, console: Console) -> None:
             str(point.percent),
             f"{found.offered_per_s:,.0f}",
             f"{found.goodput:,.0f}",
+            f"{found.goodput / curve.saturation:.2f}",
+            f"{found.front_us:,.0f}",
             *(_ms(held.get(name)) for name in SHARES),
             f"{found.counts[OVERLOADED] / found.seconds:,.0f}",
             _ms(refused.get("p50")),

@@ -43,6 +43,7 @@ class Outcomes:
     in_time: Counter[str] = field(default_factory=Counter)  # of them, answered before the timetable ended
     hasty: int = 0  # 429 and 503 that do not say when to come again
     connections: int = 0  # opened in all
+    front_cpu_s: float = 0.0  # processor time that the front used for all of it
     latencies: dict[str, HdrHistogram] = field(default_factory=dict)
     lag: HdrHistogram = field(default_factory=_histogram)  # how late the load generator itself was
 
@@ -70,6 +71,11 @@ class Outcomes:
         return self.in_time[HELD] / self.seconds
 
     @property
+    def front_us(self) -> float:
+        """The front's processor time for each place given, refusals and all, in microseconds."""
+        return self.front_cpu_s / self.counts[HELD] * 1e6 if self.counts[HELD] else float("inf")
+
+    @property
     def lag_p99_ms(self) -> float:
         """How late the load generator was."""
         return float(self.lag.get_value_at_percentile(99.0)) / 1000
@@ -87,6 +93,7 @@ class Outcomes:
             "seconds": self.seconds,
             "offered_per_s": self.offered_per_s,
             "goodput_per_s": self.goodput,
+            "front_us_per_place": self.front_us if self.counts[HELD] else None,
             "outcomes": dict(self.counts),
             "refused_without_retry_after": self.hasty,
             "latency_ms": {outcome: dict(self.latency_ms(outcome)) for outcome in sorted(self.latencies)},

@@ -34,6 +34,7 @@ class Overload:
     """What was seen."""
 
     peak: float  # places a second
+    peak_front_us: float  # of the front's processor time for each
     rss_before_mib: float
     outcomes: Outcomes
     beside: Bystanders
@@ -56,7 +57,14 @@ async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float
     before_mib = scene.front_rss_mib()
     async with bystanders(scene) as beside, holders(scene, int(seconds * RATE_PER_S)) as holding:
         outcomes = await scene.offer(peak * factor, seconds, seed)
-    return Overload(peak=peak, rss_before_mib=before_mib, outcomes=outcomes, beside=beside, holders=holding)
+    return Overload(
+        peak=peak,
+        peak_front_us=scene.peak_front_us,
+        rss_before_mib=before_mib,
+        outcomes=outcomes,
+        beside=beside,
+        holders=holding,
+    )
 
 
 def judge(seen: Overload) -> list[Verdict]:
@@ -109,6 +117,12 @@ def judge(seen: Overload) -> list[Verdict]:
             bound=f"all answered, status <= {STATUS_P99_MS:g}",
             met=not seen.holders.failed and holding.get("status", float("inf")) <= STATUS_P99_MS,
         ),
+        Verdict(
+            name="the front's processor time for a place, us",
+            value=f"{seen.peak_front_us:,.0f} at the peak, {seen.outcomes.front_us:,.0f} here",
+            bound="(said, not judged)",
+            met=True,
+        ),
         Verdict(name="held claims, ms", value=held, bound="(said, not judged)", met=True),
         Verdict(
             name="load generator late, p99 ms",
@@ -135,6 +149,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         "slowed": slowness.title,
         "queue_delay_target_ms": scene.ground.settings.queue_delay_target_ms,
         "peak_per_s": seen.peak,
+        "peak_front_us_per_place": seen.peak_front_us,
         "front_rss_mib": {"before": seen.rss_before_mib, "most": max(seen.beside.rss_mib)},
         "bystanders_slowest_ms": seen.beside.slowest_ms(),
         "bystanders_failed": seen.beside.failed,

@@ -2,13 +2,16 @@
 
 The front has a core of its own; load generator, Valkey, recorder and PostgreSQL share the other. So that the generator
 can offer several times of what the service takes, the ledger can be made the bottleneck: small batches, a slow fsync;
-or the front's processor: neighbours on its core.
+or the front's processor: neighbours on its core. If asked for, everybody comes through nginx, which has the shipped
+file and shares the load generator's core.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import re
 import resource
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,10 +25,12 @@ from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
 from loadtest.checker import Finding, check
+from loadtest.nginx import CONFIGURATION, nginx
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
 from loadtest.openloop.short_processor import neighbours
+from loadtest.scale_out.processor import family_cpu_s
 from reservasi.bootstrap import open_operations
 from reservasi.cli.staff import add_staff
 from reservasi.model import StaffRole
@@ -45,6 +50,7 @@ class Slowness:
     fsync_ms: int = FSYNC_MS
     batch_items: int = BATCH_ITEMS
     neighbours: int = 0
+    behind_nginx: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,12 +59,17 @@ class Slowness:
 
     @property
     def connections(self) -> int:
-        """Requests in flight that keep the ledger busy and do not meet the front's limit."""
-        return 4 * self.batch_items if self.fsync_ms else CONNECTIONS_CPU
+        """Requests in flight that keep the ledger busy and do not meet the front's limit, nor nginx's."""
+        wanted = 4 * self.batch_items if self.fsync_ms else CONNECTIONS_CPU
+        return min(wanted, claims_at_a_time()) if self.behind_nginx else wanted
 
     @property
     def title(self) -> str:
         """What a report says of it."""
+        return f"{self._short}; behind nginx" if self.behind_nginx else self._short
+
+    @property
+    def _short(self) -> str:
         if self.neighbours:
             return f"the front has one part in {self.neighbours + 1} of its core, nothing is slowed"
         if not self.fsync_ms:
@@ -69,13 +80,15 @@ class Slowness:
 class Scene:
     """A running service, and people who have not claimed yet."""
 
-    def __init__(self, ground: Ground, ours: Ours, slowness: Slowness, staff_key: str) -> None:
+    def __init__(self, ground: Ground, ours: Ours, slowness: Slowness, staff_key: str, port: int) -> None:
         self.ground = ground
         self.ours = ours
         self.slowness = slowness
         self.staff_key = staff_key
-        self.url = f"http://127.0.0.1:{ours.port}"
+        self.port = port  # where everybody comes: nginx's, or the front's
+        self.url = f"http://127.0.0.1:{port}"
         self.admin_url = f"http://127.0.0.1:{ground.settings.admin_port}"
+        self.peak_front_us = 0.0  # of processor time for a place, in the best round of `peak`
         self._people = itertools.count()
 
     def requests(self, count: int) -> list[bytes]:
@@ -87,20 +100,28 @@ class Scene:
     async def offer(self, rate_per_s: float, seconds: float, seed: int = 0) -> Outcomes:
         """Let people arrive at this rate, for so long."""
         arrivals = poisson(rate_per_s, seconds, seed)
-        return await OpenLoop(self.ours.port, self.requests(len(arrivals)), arrivals, seconds).run()
+        load = OpenLoop(self.port, self.requests(len(arrivals)), arrivals, seconds)
+        before_s = self._front_cpu_s()
+        outcomes = await load.run()
+        outcomes.front_cpu_s = self._front_cpu_s() - before_s
+        return outcomes
+
+    def _front_cpu_s(self) -> float:
+        return family_cpu_s(self.ours.pids["front"])
 
     async def peak(self, seconds: float, rounds: int = PEAK_ROUNDS) -> float:
         """The most claims a second that succeed when all who asked ask again at once: the best of some rounds."""
         connections = self.slowness.connections
-        probe = await run_load(
-            self.ours.port, self.requests(PROBE_CLAIMS), connections=connections, timeout_s=TIMEOUT_S
-        )
+        probe = await run_load(self.port, self.requests(PROBE_CLAIMS), connections=connections, timeout_s=TIMEOUT_S)
         best = 0.0
         for _ in range(rounds):
             count = max(PROBE_CLAIMS, int(max(best, probe.claims_per_s) * seconds))
             built = self.requests(count)
-            load = await run_load(self.ours.port, built, connections=connections, timeout_s=TIMEOUT_S)
-            best = max(best, load.claims_per_s)
+            before_s = self._front_cpu_s()
+            load = await run_load(self.port, built, connections=connections, timeout_s=TIMEOUT_S)
+            if load.claims_per_s > best:
+                best = load.claims_per_s
+                self.peak_front_us = (self._front_cpu_s() - before_s) / load.claimed * 1e6
             await self.ours.settle()
         return best
 
@@ -135,9 +156,30 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         await ours.start()
         async with open_operations(changed) as operations:
             staff_key = await add_staff(operations, "load test", StaffRole.OPERATOR)
-        scene = Scene(ground, ours, slowness, staff_key)
+        port = await stack.enter_async_context(_nginx(ours.port)) if slowness.behind_nginx else ours.port
+        scene = Scene(ground, ours, slowness, staff_key, port)
         if disk:
             disk.check_under(ground.store_pids)
             stack.enter_context(disk.slowed())
         stack.enter_context(neighbours(cores, slowness.neighbours))
         yield scene
+
+
+def claims_at_a_time() -> int:
+    """How many claims the shipped file of nginx lets through to a machine's fronts."""
+    found = re.search(r"max_conns=(\d+);", CONFIGURATION.read_text())
+    assert found is not None
+    return int(found[1])
+
+
+@asynccontextmanager
+async def _nginx(front_port: int) -> AsyncIterator[int]:
+    """nginx before the front; its limits for a single address are lifted, since all the load comes from one."""
+    with tempfile.TemporaryDirectory(prefix="rv-nginx-") as directory:
+        async with nginx(
+            Path(directory),
+            f"127.0.0.1:{front_port}",
+            ("rate=200r/s", "rate=1000000r/s"),
+            ("limit_conn reservasi_connections 2000", "limit_conn reservasi_connections 65535"),
+        ) as port:
+            yield port

@@ -2,12 +2,9 @@
 
 import asyncio
 import dataclasses
-import os
 import re
-import shutil
-import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +13,20 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
+from loadtest.bench.client import HOST
+from loadtest.nginx import CONFIGURATION, nginx
 from reservasi.front import problem_types
 from reservasi.front.languages import Language
 from reservasi.front.problems import Refused, problem_body
 from tests.acceptance.conftest import Stack, eventually
 from tests.acceptance.waiting import create_room
 
-CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "reservasi.conf"
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 CROWD = 200
 UNCOMPRESSED = {"Accept-Encoding": "identity"}  # what nginx compresses has a weak entity tag
 ANSWERED_IN: tuple[tuple[Language, str], ...] = (("en", "en-GB, id;q=0.5"), ("id", ""))
-MAIN = """
-daemon off;
-{user}
-pid {prefix}/nginx.pid;
-error_log {prefix}/error.log;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log {prefix}/access.log;
-    client_body_temp_path {prefix}/body;
-    proxy_temp_path {prefix}/proxy;
-    fastcgi_temp_path {prefix}/fastcgi;
-    uwsgi_temp_path {prefix}/uwsgi;
-    scgi_temp_path {prefix}/scgi;
-    include {prefix}/reservasi.conf;
-}}
-"""
 
 in_session = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest.fixture(autouse=True)
-def _installed() -> None:
-    if NGINX is None:
-        assert os.environ.get("CI") != "true", "nginx must be installed where CI runs"
-        pytest.skip("nginx is not on this machine: apt-get install nginx")
+pytestmark = pytest.mark.usefixtures("nginx_installed")
 
 
 class Proxy:
@@ -66,61 +40,12 @@ class Proxy:
         await self._front.aclose()
 
 
-@asynccontextmanager
-async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIterator[str]:
-    """nginx with the shipped file, but for `changes`, before `origin` (host:port); where it answers."""
-    port = _free_port()
-    _write(prefix, port, origin, changes)
-    process = await asyncio.create_subprocess_exec(
-        str(NGINX), "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(prefix / "error.log")
-    )
-
-    async def answers() -> bool:
-        assert process.returncode is None, (prefix / "error.log").read_text()
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionError:
-            return False
-        writer.close()
-        return True
-
-    try:
-        await eventually(answers)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def proxy(stack: Stack, listening: type[Any], tmp_path: Path) -> AsyncIterator[Proxy]:
     async with AsyncExitStack() as front:
         origin = await front.enter_async_context(listening(stack.front))
-        async with nginx(tmp_path, origin.removeprefix("http://")) as url:
-            yield Proxy(stack.at(url), front)
-
-
-def _write(prefix: Path, port: int, origin: str, changes: Iterable[tuple[str, str]]) -> None:
-    """The shipped file with other addresses and another place for the cache, and a main file around it."""
-    text = CONFIGURATION.read_text()
-    for old, new in (
-        ("listen 80 ", f"listen 127.0.0.1:{port} "),
-        ("server 127.0.0.1:8080 ", f"server {origin} "),
-        ("/var/cache/nginx/reservasi ", f"{prefix}/cache "),
-        *changes,
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    (prefix / "reservasi.conf").write_text(text)
-    user = "user root;" if os.geteuid() == 0 else ""
-    (prefix / "nginx.conf").write_text(MAIN.format(prefix=prefix, user=user))
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+        async with nginx(tmp_path, origin.removeprefix("http://")) as port:
+            yield Proxy(stack.at(f"http://{HOST}:{port}"), front)
 
 
 def answered(route: str, method: str = "GET") -> float:
@@ -280,9 +205,11 @@ async def test_a_front_hears_who_asks_and_keeps_its_connection(tmp_path: Path) -
 
     server = await asyncio.start_server(origin, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with server, nginx(tmp_path, f"{host}:{port}") as url, aiohttp.ClientSession() as client:
+    async with server, nginx(tmp_path, f"{host}:{port}") as nginx_port, aiohttp.ClientSession() as client:
         for _ in range(3):
-            async with client.get(f"{url}/v1/programs", headers={"X-Forwarded-For": "203.0.113.7"}) as reply:
+            async with client.get(
+                f"http://{HOST}:{nginx_port}/v1/programs", headers={"X-Forwarded-For": "203.0.113.7"}
+            ) as reply:
                 assert reply.status == 200
     assert ["x-forwarded-for: 203.0.113.7, 127.0.0.1\r\n" in head for head in heads] == [True] * 3
     assert connections == 1
@@ -291,8 +218,9 @@ async def test_a_front_hears_who_asks_and_keeps_its_connection(tmp_path: Path) -
 @in_session
 async def test_who_asks_too_often_is_told_to_wait(stack: Stack, tmp_path: Path) -> None:
     origin = stack.url.removeprefix("http://")
-    async with nginx(tmp_path, origin, ("rate=200r/s", "rate=1r/m"), ("burst=1000 ", "burst=1 ")) as url:
-        replies = [await stack.at(url).request("GET", "/v1/openings") for _ in range(4)]
+    async with nginx(tmp_path, origin, ("rate=200r/s", "rate=1r/m"), ("burst=1000 ", "burst=1 ")) as port:
+        limited = stack.at(f"http://{HOST}:{port}")
+        replies = [await limited.request("GET", "/v1/openings") for _ in range(4)]
     assert [reply.status for reply in replies] == [200, 200, 429, 429]
     replies[-1].is_problem("rate-limited", 429)
     assert 1 <= int(replies[-1].headers["Retry-After"]) <= 5
@@ -300,7 +228,12 @@ async def test_who_asks_too_often_is_told_to_wait(stack: Stack, tmp_path: Path) 
 
 def test_what_it_says_itself_is_what_fronts_say() -> None:
     text = CONFIGURATION.read_text().replace("\\'", "'")
-    for kind in (problem_types.RECOVERING, problem_types.RATE_LIMITED, problem_types.BODY_TOO_LARGE):
+    for kind in (
+        problem_types.RECOVERING,
+        problem_types.OVERLOADED,
+        problem_types.RATE_LIMITED,
+        problem_types.BODY_TOO_LARGE,
+    ):
         for language in ("id", "en"):
             body = problem_body(Refused(kind), language).decode()
             assert f"{language} '{body}';" in text

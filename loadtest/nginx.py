@@ -1,0 +1,94 @@
+"""nginx with the shipped file before a front, for tests and loads, on a port and in a directory of its own."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from loadtest.bench.ports import free_port, wait_listening
+
+CONFIGURATION = Path(__file__).parents[1] / "config" / "nginx" / "reservasi.conf"
+FRONT = "server 127.0.0.1:8080 "  # as the file has it, once a group
+START_S = 10.0
+STOP_S = 10.0
+MAIN = """
+daemon off;
+{user}
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log;
+worker_processes 1;
+events {{ worker_connections 8192; }}
+http {{
+    access_log {prefix}/access.log;
+    client_body_temp_path {prefix}/body;
+    proxy_temp_path {prefix}/proxy;
+    fastcgi_temp_path {prefix}/fastcgi;
+    uwsgi_temp_path {prefix}/uwsgi;
+    scgi_temp_path {prefix}/scgi;
+    include {prefix}/reservasi.conf;
+}}
+"""
+
+
+def nginx_path() -> str | None:
+    """Where the program is; Debian keeps it where only root looks."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@asynccontextmanager
+async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIterator[int]:
+    """nginx with the shipped file, but for `changes`, before `origin` (host:port); the port where it answers.
+
+    Raises:
+        RuntimeError: it is not installed, or it ended at once.
+        ValueError: a text to change is not in the file exactly once.
+    """
+    program = nginx_path()
+    if program is None:
+        raise RuntimeError("nginx is not on this machine: apt-get install nginx")
+    port = free_port()
+    _write(prefix, port, origin, changes)
+    errors = prefix / "error.log"
+    process = await asyncio.create_subprocess_exec(
+        program, "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(errors)
+    )
+    ended = asyncio.create_task(process.wait())
+    listening = asyncio.create_task(wait_listening(port, START_S))
+    try:
+        await asyncio.wait((ended, listening), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            raise RuntimeError(f"nginx ended: {errors.read_text()}")
+        await listening
+        yield port
+    finally:
+        listening.cancel()
+        await _stop(process, ended)
+
+
+async def _stop(process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    await asyncio.wait((ended,), timeout=STOP_S)
+    if not ended.done():
+        process.kill()
+        await ended
+
+
+def _write(prefix: Path, port: int, origin: str, changes: Iterable[tuple[str, str]]) -> None:
+    """The shipped file with other addresses and other places for its files, and a main file around it."""
+    text = CONFIGURATION.read_text()
+    for old, new in (
+        ("listen 80 ", f"listen 127.0.0.1:{port} "),
+        ("/var/cache/nginx/reservasi ", f"{prefix}/cache "),
+        ("/var/log/nginx/error.log ", f"{prefix}/error.log "),
+        *changes,
+    ):
+        if text.count(old) != 1:
+            raise ValueError(f"not once in {CONFIGURATION.name}: {old!r}")
+        text = text.replace(old, new)
+    (prefix / "reservasi.conf").write_text(text.replace(FRONT, f"server {origin} "))
+    user = "user root;" if os.geteuid() == 0 else ""
+    (prefix / "nginx.conf").write_text(MAIN.format(prefix=prefix, user=user))
