@@ -1,6 +1,7 @@
 """What every test may ask for: real servers of its own, and a random program to be alone in."""
 
 import asyncio
+import os
 import secrets
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from loadtest.nginx import nginx_path
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 
 START_TIMEOUT_S = 60
@@ -96,3 +98,11 @@ async def _execute(dsn: str, statement: str) -> None:
 def program() -> str:
     """A program id that no other test has, so that tests share a server and not their data."""
     return f"t-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def nginx_installed() -> None:
+    """Skips what needs nginx, but never where CI runs."""
+    if nginx_path() is None:
+        assert os.environ.get("CI") != "true", "nginx must be installed where CI runs"
+        pytest.skip("nginx is not on this machine: apt-get install nginx")

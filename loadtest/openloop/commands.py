@@ -15,7 +15,7 @@ from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import warnings
 from loadtest.checker import show as show_findings
-from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness
+from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness, claims_at_a_time
 from loadtest.openloop.short_processor import NEIGHBOURS
 from reservasi import logs
 from reservasi.cli.serve import raise_open_files
@@ -52,12 +52,18 @@ def add_slowness(parser: argparse.ArgumentParser) -> None:
         "--neighbours", type=int, default=NEIGHBOURS, help="that share the front's core, when its processor is short"
     )
     parser.add_argument("--behind", choices=("nginx",), help="everybody comes through nginx with the shipped file")
+    parser.add_argument(
+        "--claims-at-a-time",
+        type=int,
+        default=claims_at_a_time(),
+        help="that nginx lets through; as shipped unless given",
+    )
     parser.add_argument("--fsync-ms", type=int, default=FSYNC_MS, help="added to each fsync; 0: nothing is slowed")
     parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS, help="claims in one ledger call, when slowed")
 
 
 def slowness_of(options: argparse.Namespace) -> Slowness:
-    behind_nginx = options.behind == "nginx"
+    behind_nginx = options.claims_at_a_time if options.behind == "nginx" else 0
     if options.short == "processor":
         return Slowness(fsync_ms=0, neighbours=options.neighbours, behind_nginx=behind_nginx)
     return Slowness(fsync_ms=options.fsync_ms, batch_items=options.batch_items, behind_nginx=behind_nginx)

@@ -50,7 +50,7 @@ class Slowness:
     fsync_ms: int = FSYNC_MS
     batch_items: int = BATCH_ITEMS
     neighbours: int = 0
-    behind_nginx: bool = False
+    behind_nginx: int = 0  # everybody comes through nginx, which lets so many claims through at a time; 0: straight
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -61,12 +61,12 @@ class Slowness:
     def connections(self) -> int:
         """Requests in flight that keep the ledger busy and do not meet the front's limit, nor nginx's."""
         wanted = 4 * self.batch_items if self.fsync_ms else CONNECTIONS_CPU
-        return min(wanted, claims_at_a_time()) if self.behind_nginx else wanted
+        return min(wanted, self.behind_nginx) if self.behind_nginx else wanted
 
     @property
     def title(self) -> str:
         """What a report says of it."""
-        return f"{self._short}; behind nginx" if self.behind_nginx else self._short
+        return f"{self._short}; behind nginx, {self.behind_nginx} at a time" if self.behind_nginx else self._short
 
     @property
     def _short(self) -> str:
@@ -156,7 +156,9 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         await ours.start()
         async with open_operations(changed) as operations:
             staff_key = await add_staff(operations, "load test", StaffRole.OPERATOR)
-        port = await stack.enter_async_context(_nginx(ours.port)) if slowness.behind_nginx else ours.port
+        port = ours.port
+        if slowness.behind_nginx:
+            port = await stack.enter_async_context(_nginx(port, slowness.behind_nginx))
         scene = Scene(ground, ours, slowness, staff_key, port)
         if disk:
             disk.check_under(ground.store_pids)
@@ -166,19 +168,20 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
 
 
 def claims_at_a_time() -> int:
-    """How many claims the shipped file of nginx lets through to a machine's fronts."""
+    """How many claims the shipped file of nginx lets through to a machine's fronts at a time."""
     found = re.search(r"max_conns=(\d+);", CONFIGURATION.read_text())
     assert found is not None
     return int(found[1])
 
 
 @asynccontextmanager
-async def _nginx(front_port: int) -> AsyncIterator[int]:
+async def _nginx(front_port: int, claims: int) -> AsyncIterator[int]:
     """nginx before the front; its limits for a single address are lifted, since all the load comes from one."""
     with tempfile.TemporaryDirectory(prefix="rv-nginx-") as directory:
         async with nginx(
             Path(directory),
             f"127.0.0.1:{front_port}",
+            (f"max_conns={claims_at_a_time()};", f"max_conns={claims};"),
             ("rate=200r/s", "rate=1000000r/s"),
             ("limit_conn reservasi_connections 2000", "limit_conn reservasi_connections 65535"),
         ) as port:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import secrets
 import shutil
 import tempfile
@@ -18,7 +17,6 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from loadtest.nginx import nginx_path
 from reservasi.bootstrap import Operations, open_front, open_worker
 from reservasi.front.app import FrontServices, create_app
 from reservasi.front.server import create_runner
@@ -252,14 +250,6 @@ class _listening:  # noqa: N801 - reads as a phrase
 def anyone() -> str:
     """A reservation id of the right form that does not exist."""
     return "a" * 26
-
-
-@pytest.fixture(scope="session")
-def nginx_installed() -> None:
-    """Skips what needs nginx, but never where CI runs."""
-    if nginx_path() is None:
-        assert os.environ.get("CI") != "true", "nginx must be installed where CI runs"
-        pytest.skip("nginx is not on this machine: apt-get install nginx")
 
 
 @pytest.fixture
