@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.bench.ports import free_port
 from loadtest.program import PROGRAM
 from loadtest.service import Part, Service, running_service, wait_for
 from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
@@ -143,13 +144,6 @@ def answers(url: str) -> bool:
         return status(url) == 200
     except OSError:
         return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def children(pid: int) -> set[int]:

@@ -14,14 +14,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from loadtest.bench.ports import free_port, free_ports
 from reservasi.cli.output import masked
 from reservasi.cli.up import _announce, roles
 from reservasi.embedded import embedded_redis_url
@@ -36,18 +37,11 @@ START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 40
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Up:
     """A running `reservasi up --demo`."""
 
     def __init__(self, data_dir: Path, cwd: Path, environment: Mapping[str, str], opening_in_s: int) -> None:
-        self.port, self.admin_port, self.worker_port = free_port(), free_port(), free_port()
+        self.port, self.admin_port, self.worker_port = free_ports(3)
         self.data_dir = data_dir
         self.log_path = data_dir.with_suffix(".log")
         with self.log_path.open("wb") as log:
@@ -177,7 +171,7 @@ def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -
 
 
 def test_a_newcomer_waits_for_an_opening_and_gets_a_place(data_dir: Path) -> None:
-    with running(data_dir, opening_in_s=15) as up:
+    with running(data_dir, opening_in_s=30) as up:  # after which it must still lie ahead
         lines = run_walk_through(up, "walk-through", "waiting")
         queues = [json.loads(line) for line in lines if line.startswith("{") and "commitment" in line]
         assert [queue["state"] for queue in queues] == ["joining", "open"]
@@ -191,9 +185,13 @@ def test_a_newcomer_waits_for_an_opening_and_gets_a_place(data_dir: Path) -> Non
         assert dates[held["quota"]] == max(dates.values())  # those of the opening, not those that were open before
 
 
-def until(condition: Any, timeout_s: float = 30) -> None:
+def until(condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> None:
+    """Wait until it holds; a process that starts may not listen yet, or answer 503."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while True:
+        with suppress(OSError):
+            if condition():
+                return
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
