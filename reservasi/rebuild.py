@@ -91,21 +91,43 @@ class Rebuilder:
             LedgerMoved: another one was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it is
                 not finished. The ledger is fenced then, or as it was.
         """
-        async with self._alone(lock_wait_s):
-            started_s = time.monotonic()
-            found = await self._compare()
-            if found.verdict is Ownership.OWNABLE and not force:
-                verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
-                if verdict is not Ownership.OWNED:
-                    raise LedgerMoved(f"the ledger of {self._program} is {verdict}: look again")
-            if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
-                return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
-            if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
-                raise RebuildRefused(
-                    f"the ledger of {self._program} is {found.verdict}: what only it knows would be forgotten; look at "
-                    "it first, then `reservasi rebuild --discard`"
-                )
-            return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
+        async with self.alone(lock_wait_s):
+            return await self.run_alone(force=force, discard=discard, seen=seen, progress=progress)
+
+    @asynccontextmanager
+    async def alone(self, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
+        """Nobody else rebuilds the ledger, or owns another run of its server, while the block lasts.
+
+        Raises:
+            LedgerMoved: somebody else was at it all the time; RecordsUnavailable: nobody knows.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        async with self._records.rebuilding(self._program) as lead:
+            while not await lead.take():
+                if loop.time() >= deadline:
+                    raise LedgerMoved(f"somebody else rebuilds the ledger of {self._program}")
+                await asyncio.sleep(LOCK_PAUSE_S)
+            yield
+
+    async def run_alone(
+        self, *, force: bool = False, discard: bool = False, seen: Position = START, progress: Progress | None = None
+    ) -> RebuildReport:
+        """What `run` does, inside a block of `alone`."""
+        started_s = time.monotonic()
+        found = await self._compare()
+        if found.verdict is Ownership.OWNABLE and not force:
+            verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
+            if verdict is not Ownership.OWNED:
+                raise LedgerMoved(f"the ledger of {self._program} is {verdict}: look again")
+        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
+            return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
+        if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
+            raise RebuildRefused(
+                f"the ledger of {self._program} is {found.verdict}: what only it knows would be forgotten; look at "
+                "it first, then `reservasi rebuild --discard`"
+            )
+        return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
 
     async def _compare(self) -> Comparison:
         return await compare_ledger(self._program, self._connection, self._journal, self._records)
@@ -197,17 +219,6 @@ class Rebuilder:
         epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
         dead = await self._records.dead_reservations(self._program)
         await self._journal.publish_recorded(position, dead, epochs=epochs)
-
-    @asynccontextmanager
-    async def _alone(self, wait_s: float) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
-        async with self._records.rebuilding(self._program) as lead:
-            while not await lead.take():
-                if loop.time() >= deadline:
-                    raise LedgerMoved(f"somebody else rebuilds the ledger of {self._program}")
-                await asyncio.sleep(LOCK_PAUSE_S)
-            yield
 
 
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:

@@ -23,13 +23,14 @@ from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
 from reservasi.rebuild import read_tail
 from reservasi.records import QuotaRow, Records, Standing
-from reservasi.recovery import Ownership, compare_ledger
+from reservasi.recovery import Comparison, Ownership, compare_ledger
 
 log = structlog.get_logger()
 
 CALL_TIMEOUT_S = 10.0
 RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
 RECORDED_PAUSE_S = 0.05
+READS_MAX = 3  # while it is rebuilt or owned anew between the first page and the last
 KEPT = 1000  # differences that are named; all are counted
 TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
 KINDS = (
@@ -66,6 +67,11 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[Drift, ...] = ()  # the first `KEPT`
     repaired: int = 0  # differences before a repair
     lost: int = 0  # changes that a repair could not save
+
+    @property
+    def repairable(self) -> int:
+        """In how many of them a rebuild makes the ledger agree."""
+        return sum(count for kind, count in self.kinds.items() if kind not in NOT_BY_REBUILDING)
 
 
 class Reconciler:
@@ -114,18 +120,12 @@ class Reconciler:
                 log.error("ledger_and_records_differ", program=self._program, seq=found.seq, **kinds)
 
     async def _compare(self) -> Reconciled:
-        compared = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        compared, holdings, snapshot = await self._read()
         before = compared.meta.position
-        if compared.verdict is not Ownership.OWNED:
-            return self._result(before.epoch, before.seq, [self._fenced(str(compared.verdict))])
-        try:
-            holdings = await Holdings.read(self._journal)
-            snapshot = await self._connection.snapshot(CALL_TIMEOUT_S)
-        finally:
-            await self._connection.drop()
-        at = snapshot.position if snapshot else before
-        if snapshot is None:
-            return self._result(at.epoch, at.seq, [self._fenced("fenced")])
+        if holdings is None or snapshot is None:
+            verdict = compared.verdict if holdings is None else "fenced"
+            return self._result(before.epoch, before.seq, [self._fenced(str(verdict))])
+        at = snapshot.position
         if not await self._recorded(at.seq):
             reached = (await self._records.position(self._program) or before).seq
             late = self._drift("unrecorded", "journal", f"seq {at.seq}", f"seq {reached}")
@@ -141,6 +141,21 @@ class Reconciler:
         if dead:
             drift.append(self._drift("dead-letters", "records", "accepted", f"{dead} not applied"))
         return self._result(at.epoch, at.seq, drift, compared=comparison.compared, skipped=comparison.skipped)
+
+    async def _read(self) -> tuple[Comparison, Holdings | None, Snapshot | None]:
+        """What one lineage of the ledger holds: no holdings where it is not owned, no snapshot once it is fenced."""
+        try:
+            for _ in range(READS_MAX):
+                compared = await compare_ledger(self._program, self._connection, self._journal, self._records)
+                if compared.verdict is not Ownership.OWNED:
+                    break
+                holdings = await Holdings.read(self._journal)
+                snapshot = await self._connection.snapshot(CALL_TIMEOUT_S)
+                if snapshot is None or snapshot.position.epoch == compared.meta.position.epoch:
+                    return compared, holdings, snapshot
+        finally:
+            await self._connection.drop()
+        return compared, None, None
 
     async def _recorded(self, seq: int) -> bool:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ from reservasi.cli.output import (
 from reservasi.errors import ConfigurationError
 from reservasi.rebuild import Progress, RebuildReport
 from reservasi.reconciliation import Drift, Reconciled
+from reservasi.repair import repaired
 from reservasi.settings import Settings
 
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
@@ -94,11 +95,10 @@ async def _reconcile(settings: Settings, program: str | None, *, repair: bool, q
         for each in await _programs(operations, program):
             async with open_reconciler(operations, each) as reconciler:
                 result = await reconciler.run()
-            if repair and any(drift.repairable for drift in result.drift):
-                report = await _rebuild_one(operations, each, force=True, discard=False, quiet=quiet)
-                async with open_reconciler(operations, each) as reconciler:
-                    again = await reconciler.run()
-                result = msgspec.structs.replace(again, repaired=len(result.drift), lost=report.lost)
+                if repair and result.repairable:
+                    with progress(f"rebuilding {each}", 0, quiet=quiet) as bar:
+                        async with open_rebuilder(operations, each) as rebuilder:
+                            result = await repaired(reconciler, rebuilder, progress=_follow(bar))
             found.append(result)
         return found
 

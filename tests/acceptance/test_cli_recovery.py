@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.acceptance.test_cli import Deployment, deployment
 __all__ = ["deployment"]  # a fixture
 pytestmark = pytest.mark.timeout(240)  # some start two processes at once
 TIMEOUT_S = 100
+ROUNDS = 4
 
 
 @pytest.fixture
@@ -113,6 +115,18 @@ def test_two_rebuilds_at_once_do_it_once(sold: Deployment) -> None:
     reports = at_once("rebuild")
     assert sorted(report["rebuilt"] for report in reports) == [False, True]
     assert drift(sold, code=0)["compared"] == 2
+
+
+@pytest.mark.parametrize("breaking", [damage, Deployment.lose_ledger])
+def test_two_repairs_at_once_do_it_once(breaking: Callable[[Deployment], None], sold: Deployment) -> None:
+    """Who comes second may see the first one's work half done, and is judged by what is there in the end."""
+    epoch = drift(sold, code=0)["epoch"]
+    for number in range(1, ROUNDS + 1):
+        breaking(sold)
+        both = at_once("reconcile", "--repair")
+        assert sorted(found["repaired"] for found in both) == [0, 1]
+        assert all(found["drift"] == [] for found in both)
+        assert drift(sold, code=0)["epoch"] == epoch + number, "it was rebuilt once"
 
 
 def test_another_history_is_dropped_only_when_told_so(sold: Deployment) -> None:

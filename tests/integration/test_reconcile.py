@@ -7,16 +7,20 @@ from typing import Any
 import msgpack
 import pytest
 
+from reservasi.errors import LedgerMoved
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.holdings import Holdings
+from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.metrics import DRIFT
 from reservasi.model import Cancel, Claim, Command, Confirm, Release, Sweep
 from reservasi.reconciliation import Reconciled, Reconciler
 from reservasi.recorder import Recorder
 from reservasi.records import Records
+from reservasi.repair import repaired
 from tests.integration.conftest import Tables
-from tests.integration.test_rebuild import Sold, forget_all, own, rebuild, record, sell
+from tests.integration.test_rebuild import Sold, forget_all, own, rebuild, rebuilder, record, sell
 from tests.ledgers import OTHER_QUOTA, QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set
 
 
@@ -143,6 +147,51 @@ async def test_a_ledger_that_is_not_owned_is_drift(ledger: Ledger, records: Reco
     await forget_all(ledger)
     found = await reconcile(ledger, records)
     assert [(drift.kind, drift.ledger) for drift in found.drift] == [("ledger", "behind")]
+
+
+async def test_who_waited_for_their_turn_to_repair_judges_what_is_there_then(
+    ledger: Ledger, records: Records, sold: Sold
+) -> None:
+    """Another one is halfway through a rebuild, which is all drift to who looks."""
+    await _lose_reservation(ledger, sold)
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    looking = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    first, second = rebuilder(ledger, records), rebuilder(ledger, records)
+    waiting: list[asyncio.Task[Reconciled]] = []
+
+    def halfway(_loaded: int, _total: int) -> None:
+        if not waiting:
+            waiting.append(asyncio.create_task(repaired(looking, second)))
+
+    async with first.alone():
+        report = await first.run_alone(force=True, progress=halfway)
+        (task,) = waiting
+        assert not task.done()
+        assert (await reconcile(ledger, records)).drift == ()
+    found = await task
+    assert (found.drift, found.repaired, found.epoch) == ((), 0, report.epoch)
+    with pytest.raises(LedgerMoved):
+        async with first.alone():
+            await repaired(looking, second, wait_s=0)
+
+
+async def test_a_rebuild_while_the_ledger_is_read_is_no_drift(
+    ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sell(ledger)
+    await record(ledger, records)
+    read, rebuilt = Holdings.read, list[int]()
+
+    async def interrupted(journal: Journal) -> Holdings:
+        holdings = await read(journal)
+        if not rebuilt:
+            rebuilt.append((await rebuild(ledger, records, force=True)).epoch)
+            return Holdings({}, {})  # as if it had been read while the ledger was empty
+        return holdings
+
+    monkeypatch.setattr(Holdings, "read", interrupted)
+    found = await reconcile(ledger, records)
+    assert (found.drift, found.epoch) == ((), rebuilt[0])
 
 
 @pytest.mark.usefixtures("sold")
