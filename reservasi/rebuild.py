@@ -31,6 +31,11 @@ DRAIN_TIMEOUT_S = 60.0
 DRAIN_EVENTS_MAX = 2000
 TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
 SAFE = (Ownership.BEHIND, Ownership.LOADING)  # nothing that only the ledger knows would be forgotten
+CAUSES = {
+    Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
+    Ownership.SUPERSEDED: ", since another server was owned after it",
+    Ownership.UNREADABLE: ", since another version stored it",
+}
 Progress = Callable[[int, int], None]  # reservations loaded, of how many
 
 
@@ -124,8 +129,8 @@ class Rebuilder:
             return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
         if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
             raise RebuildRefused(
-                f"the ledger of {self._program} is {found.verdict}: what only it knows would be forgotten; look at "
-                "it first, then `reservasi rebuild --discard`"
+                f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}: what only it knows "
+                "would be forgotten; look at it first, then `reservasi rebuild --discard`"
             )
         return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
 
@@ -148,8 +153,9 @@ class Rebuilder:
         epoch = max(fenced.epoch, found.latest_epoch, *(row.epoch for row in epochs), 0) + 1
         if not await self._records.branch_off(self._program, epoch, recorded, found.meta.run_id):
             raise LedgerMoved(f"the records of {self._program} went on while its ledger was loaded")
-        await loader.own(epoch, recorded)
+        # Said before the last step: it is true by now, and who is killed behind that step finds nothing to do again.
         await self._publish(Position(epoch=epoch, seq=recorded.seq, chain=recorded.chain))
+        await loader.own(epoch, recorded)
         lost = max(_lost(fenced, recorded, epochs), _lost(seen, recorded, epochs))
         report = RebuildReport(
             program=self._program,

@@ -17,7 +17,7 @@ from reservasi.errors import LedgerFault, Unavailable
 from reservasi.ledger.changes import Changes
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.wire import Snapshot
 from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
@@ -127,7 +127,7 @@ class Reconciler:
             return self._result(before.epoch, before.seq, [self._fenced(str(verdict))])
         at = snapshot.position
         if not await self._recorded(at.seq):
-            reached = (await self._records.position(self._program) or before).seq
+            reached = (await self._records.position(self._program) or START).seq
             late = self._drift("unrecorded", "journal", f"seq {at.seq}", f"seq {reached}")
             return self._result(at.epoch, at.seq, [late])
         async with self._records.standing(self._program) as standing:

@@ -1,6 +1,7 @@
 """A proxy between a client and the ledger's server that loses, delays and cuts what passes, on command."""
 
 import asyncio
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -8,6 +9,31 @@ from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
 MARK = b"FCALL"  # only function calls are interfered with, never the handshake
+
+
+class Halt:
+    """A point at which nothing passes any more, so that whoever is on their way can be killed just there.
+
+    The marks are looked for on the way to the server, one after the other, each in a chunk of its own. The chunk with the
+    last one never arrives; `answered`: it does, and its reply never comes.
+    """
+
+    def __init__(self, *marks: bytes, answered: bool = False) -> None:
+        self.reached = asyncio.Event()
+        self.answered = answered
+        self._marks = [re.compile(mark, re.DOTALL) for mark in marks]
+
+    def is_at(self, chunk: bytes) -> bool:
+        """Whether this chunk has the last mark."""
+        if self._marks and self._marks[0].search(chunk):
+            del self._marks[0]
+            return not self._marks
+        return False
+
+    async def stay(self) -> None:
+        """Let it be known, and go on no more."""
+        self.reached.set()
+        await asyncio.Event().wait()  # until the proxy is closed
 
 
 class Proxy:
@@ -23,6 +49,7 @@ class Proxy:
         self.held = asyncio.Event()  # cleared: replies wait here
         self.held.set()
         self.waiting = 0  # replies that do so
+        self.halt: Halt | None = None
         self.refusing = False  # new connections are closed at once
         self._target = address
         self._socket = socket
@@ -61,30 +88,10 @@ class Proxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         self._writers |= {writer, server_writer}
-        calling = asyncio.Event()
-
-        async def upwards() -> None:
-            while chunk := await reader.read(CHUNK_BYTES):
-                if MARK in chunk:
-                    calling.set()
-                    if self.requests_to_lose > 0:
-                        self.requests_to_lose -= 1
-                        return
-                    self.calls += 1
-                server_writer.write(chunk)
-
-        async def downwards() -> None:
-            while chunk := await server_reader.read(CHUNK_BYTES):
-                self.waiting += 1
-                await self.held.wait()
-                self.waiting -= 1
-                if calling.is_set() and self.replies_to_lose > 0:
-                    self.replies_to_lose -= 1
-                    self.lost += 1
-                    return
-                writer.write(chunk)
-
-        ways = [asyncio.create_task(upwards()), asyncio.create_task(downwards())]
+        calling, halting = asyncio.Event(), asyncio.Event()
+        up = self._upwards(reader, server_writer, calling, halting)
+        down = self._downwards(server_reader, writer, calling, halting)
+        ways = [asyncio.create_task(up), asyncio.create_task(down)]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -97,6 +104,37 @@ class Proxy:
             for end in (writer, server_writer):
                 self._writers.discard(end)
                 end.close()
+
+    async def _upwards(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, calling: asyncio.Event, halting: asyncio.Event
+    ) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            if self.halt and self.halt.is_at(chunk):
+                if not self.halt.answered:
+                    await self.halt.stay()
+                halting.set()
+            if MARK in chunk:
+                calling.set()
+                if self.requests_to_lose > 0:
+                    self.requests_to_lose -= 1
+                    return
+                self.calls += 1
+            writer.write(chunk)
+
+    async def _downwards(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, calling: asyncio.Event, halting: asyncio.Event
+    ) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            self.waiting += 1
+            await self.held.wait()
+            self.waiting -= 1
+            if self.halt and halting.is_set():
+                await self.halt.stay()
+            if calling.is_set() and self.replies_to_lose > 0:
+                self.replies_to_lose -= 1
+                self.lost += 1
+                return
+            writer.write(chunk)
 
 
 @asynccontextmanager
