@@ -4,6 +4,8 @@ A fresh, restarted, emptied, restored or failed-over ledger answers `fenced`, si
 not the server's. Here it is compared with what PostgreSQL has. Equal or ahead along the same chain: it is owned and
 the journal drained. Behind: it stays fenced, since selling from it would sell places twice, and is rebuilt from the
 records (`rebuild.py`). On another chain: it stays fenced until somebody decides which history is the true one.
+
+An owned ledger is compared as well, since nothing that follows a broken chain can be recorded: it is fenced then.
 """
 
 import asyncio
@@ -15,7 +17,8 @@ import structlog
 
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.loading import Loader
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
@@ -25,6 +28,11 @@ log = structlog.get_logger()
 CALL_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 0.2
 DRAIN_EVENTS_MAX = 2000  # read at once while the chain is checked
+COMPARISONS_MAX = 5  # of an owned ledger that seems altered: it and the records go on meanwhile
+FOLLOW_LOOKS = (
+    25  # looks at an owned ledger for one at which its journal is read: as long as records do not lag, nothing
+)
+FOLLOW_SEQ_MAX = 10_000  # how much of it; whoever records it checks the rest
 
 
 class Ownership(StrEnum):
@@ -48,30 +56,54 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Position  # epoch 0, seq 0 when nothing is
     latest_epoch: int  # claimed so far, by whichever server; 0 when none was
 
+    @property
+    def altered(self) -> bool:
+        """Whether a ledger that is sold from was altered behind its own back."""
+        return self.meta.owned and self.verdict in (Ownership.BEHIND, Ownership.DIVERGED)
 
-async def compare_ledger(program: str, connection: LedgerConnection, journal: Journal, records: Records) -> Comparison:
+
+async def compare_ledger(
+    program: str, connection: LedgerConnection, journal: Journal, records: Records, *, follow_max: int | None = None
+) -> Comparison:
     """Compare a program's ledger with the records, changing nothing.
+
+    Of an owned ledger's journal `follow_max` changes behind the recorded ones are read; None: all.
 
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared.
     """
+    found = await _compare_once(program, connection, journal, records, follow_max)
+    for _ in range(COMPARISONS_MAX):
+        if not found.altered:
+            break
+        before, found = found, await _compare_once(program, connection, journal, records, follow_max)
+        same_lineage = before.meta.position.epoch == found.meta.position.epoch
+        if same_lineage and before.recorded == found.recorded:
+            return found  # nothing was rebuilt, or recorded and trimmed meanwhile, that could have misled us
+    if found.altered:  # whoever records follows the chain as well, and got on each time
+        found = msgspec.structs.replace(found, verdict=Ownership.OWNED)
+    return found
+
+
+async def _compare_once(
+    program: str, connection: LedgerConnection, journal: Journal, records: Records, follow_max: int | None
+) -> Comparison:
+    recorded = await records.position(program) or START  # first: an owned ledger is never behind what was recorded then
     meta = await connection.meta(CALL_TIMEOUT_S)
     epochs = await records.epochs(program)
     latest = epochs[-1] if epochs else EpochRow(epoch=0, base_seq=0, run_id="")
-    recorded = await records.position(program) or Position(epoch=0, seq=0)
     seen = meta.position
+    is_latest = meta.owned and latest.epoch <= seen.epoch
     if not meta.readable:
         verdict = Ownership.UNREADABLE
-    elif meta.owned and latest.epoch <= seen.epoch:
-        verdict = Ownership.OWNED
-    elif meta.owned and latest.run_id != meta.run_id:
+    elif meta.owned and not is_latest and latest.run_id != meta.run_id:
         verdict = Ownership.SUPERSEDED
     elif meta.loading:
         verdict = Ownership.LOADING
-    elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq):
+    elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq) or (is_latest and seen.seq < recorded.seq):
         verdict = Ownership.BEHIND
-    elif await _leads_to(journal, recorded, seen):
-        verdict = Ownership.OWNABLE
+    elif await _leads_to(journal, recorded, seen, follow_max if is_latest else None):
+        verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
     else:
         verdict = Ownership.DIVERGED
     return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch)
@@ -89,7 +121,7 @@ async def own_ledger(
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared; nothing was changed.
     """
-    found = await compare_ledger(program, connection, journal, records)
+    found = await compare_ledger(program, connection, journal, records, follow_max=FOLLOW_SEQ_MAX)
     if found.verdict is not Ownership.OWNABLE:
         return found.verdict
     return await _own(program, found, connection, records, alone=alone)
@@ -108,15 +140,20 @@ async def _own(
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED
 
 
-async def _leads_to(journal: Journal, recorded: Position, tip: Position) -> bool:
-    """Whether the journal goes on from the recorded position, link by link, to where the ledger says it is."""
+async def _leads_to(journal: Journal, recorded: Position, tip: Position, follow_max: int | None) -> bool:
+    """Whether the journal goes on from the recorded position, link by link, to where the ledger says it is.
+
+    As far as `follow_max` changes tell; meanwhile it may go on beyond the tip.
+    """
     position = recorded
     try:
         while position.seq < tip.seq:
+            if follow_max is not None and position.seq - recorded.seq >= follow_max:
+                return True
             entries = await journal.read(position, DRAIN_EVENTS_MAX, 0)
             if not entries:
                 return False
-            position = entries[-1].position
+            position = next((each.position for each in entries if each.position.seq >= tip.seq), entries[-1].position)
     except JournalGap as gap:
         log.warning("ledger_diverged", error=str(gap))
         return False
@@ -145,6 +182,7 @@ class Owner:
         self._records = records
         self._rebuild = rebuild
         self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
+        self._looks = 0
         self._last: Ownership | str = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -161,8 +199,14 @@ class Owner:
     async def _look(self) -> None:
         result: Ownership | str
         try:
-            found = await compare_ledger(self._program, self._connection, self._journal, self._records)
+            follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
+            self._looks += 1
+            found = await compare_ledger(
+                self._program, self._connection, self._journal, self._records, follow_max=follow_max
+            )
             result = found.verdict
+            if found.altered:
+                await Loader(self._connection).fence()
             if result is Ownership.OWNED:
                 self._remember(found.meta.position)
             elif result is Ownership.OWNABLE:

@@ -91,7 +91,9 @@ async def _program(operations: Operations, program: str) -> Finding:
     position = found.meta.position
     dead = await operations.records.dead_letter_count(program)
     if found.verdict is not Ownership.OWNED:
-        return Finding(check=check, ok=False, said=f"the ledger is fenced: {fence_cause(found)}; {dead} dead letters")
+        is_fenced = "altered, and fenced as soon as a worker looks" if found.altered else "fenced"
+        said = f"the ledger is {is_fenced}: {fence_cause(found)}; {dead} dead letters"
+        return Finding(check=check, ok=False, said=said)
     lag = position.seq - found.recorded.seq
     said = f"epoch {position.epoch}, seq {position.seq}, {lag} not recorded yet, {dead} dead letters"
     return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)

@@ -139,6 +139,20 @@ def test_another_history_is_dropped_only_when_told_so(sold: Deployment) -> None:
     assert drift(sold, code=0)["compared"] == 2
 
 
+def test_an_altered_chain_is_not_taken_for_a_ledger_in_step(sold: Deployment) -> None:
+    sold.change_meta(chain="0" * 40)
+    assert "does not go on" in sold.finding(f"program {sold.program}")
+    assert [each["ledger"] for each in drift(sold, code=EXIT_DRIFT)["drift"]] == ["diverged"]
+    for words in (["rebuild"], ["rebuild", "--force"], ["reconcile", "--repair"]):
+        refused = sold.call(*words)
+        assert refused.exit_code == 1
+        assert "does not lead, link by link" in str(refused.exception)
+        assert "--discard" in str(refused.exception)
+    (report,) = sold.ok("rebuild", "--discard")
+    assert (report["found"], report["rebuilt"], report["lost"]) == ("diverged", True, 0)
+    assert drift(sold, code=0)["compared"] == 2
+
+
 @pytest.mark.parametrize("command", ["rebuild", "reconcile"])
 def test_a_program_that_is_not_there_is_an_error(command: str, sold: Deployment) -> None:
     done = sold.call(command, "--program", "nowhere")
