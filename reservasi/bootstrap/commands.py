@@ -73,6 +73,8 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
 async def open_program(operations: Operations, program: str) -> AsyncIterator[GroupCommit]:
     """Commands to one program's ledger, which is owned first where that is safe.
 
+    Where too few replicas have a change, its answer waits for the records, as at a front.
+
     Raises:
         ConfigurationError: there is no such program.
     """
@@ -82,12 +84,16 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
         owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)
     if owned is not Ownership.OWNED:
         log.warning("ledger_not_owned", program=program, result=str(owned))
-    group = operations.ledgers.group(program)
-    group.start()
-    try:
+    async with AsyncExitStack() as stack:
+        recorded = None
+        if operations.ledgers.acks is not None:
+            recorded = operations.ledgers.recorded()
+            stack.push_async_callback(recorded.close)
+            recorded.follow(program)
+        group = operations.ledgers.group(program, recorded)
+        group.start()
+        stack.push_async_callback(group.close)
         yield group
-    finally:
-        await group.close()
 
 
 @asynccontextmanager

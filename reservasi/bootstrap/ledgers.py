@@ -24,6 +24,14 @@ class Ledgers:
         """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
         return LedgerConnection(self._servers.of(program), program, self._library, acks)
 
+    @property
+    def acks(self) -> Acks | None:
+        """Who must have a change before it is promised, as the settings say; None: nobody."""
+        settings = self._settings
+        return acks_wanted(
+            replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
+        )
+
     async def promotable_replicas(self) -> int | None:
         """How many replicas may be promoted unasked; None where nobody would, or nobody says."""
         return await self._servers.promotable()
@@ -44,11 +52,8 @@ class Ledgers:
         """A group commit, not started yet; with `recorded`, records count where too few replicas acknowledge."""
         settings = self._settings
         instead = RecordsInstead(program, recorded, held_max=settings.queue_items_max) if recorded else None
-        acks = acks_wanted(
-            replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
-        )
         return GroupCommit(
-            self.connection(program, acks),
+            self.connection(program, self.acks),
             batch_items_max=settings.batch_items_max,
             queue_items_max=settings.queue_items_max,
             command_timeout_ms=settings.command_timeout_ms,

@@ -105,7 +105,7 @@ def _replicas(promotable: int, settings: Settings, server: str = "") -> Finding:
     if not asks_enough(asked, promotable):
         said += f": a failover may forget what was promised; set it to {promotable}"
     elif asked > promotable:
-        said += ": what too few replicas have is promised only once it is recorded"
+        said += ": answers wait for the records, since what too few replicas have is promised only once it is recorded"
     return Finding(check="replicas", ok=asked == promotable, said=said, server=server)
 
 

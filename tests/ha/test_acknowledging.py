@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from loadtest.ha.servers import Servers, running_servers
 from loadtest.program import program_file
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap import open_operations, open_program
 from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
@@ -22,13 +22,13 @@ from reservasi.ledger.library import read_library
 from reservasi.ledger.primaries import parse_sentinel_url
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.ledger.records_instead import RecordsInstead
-from reservasi.model import Command, Confirm, Outcome
+from reservasi.model import Cancel, Command, Confirm, Find, Outcome, SetQuota, State
 from reservasi.programs import read_program
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
-from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
+from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, opening_set, quota_set
 
 ASKED = Acks(replicas=2, timeout_ms=200)
 
@@ -128,6 +128,40 @@ async def test_while_a_replica_is_away_the_records_count_and_nothing_else(
             position = await records.position(program)
             assert position is not None
             assert position.seq >= max(answer.seq for answer in later)
+
+
+async def test_staffs_changes_wait_for_the_records_too(program: str, database: str, data_dir: Path) -> None:
+    async with (
+        running_servers(hasty=True) as servers,
+        open_ledger(servers.direct_url, program) as ledger,
+        _records(database, program, data_dir) as records,
+    ):
+        settings = Settings(
+            redis_url=servers.url,
+            postgres_dsn=database,
+            data_dir=data_dir,
+            replicas_min_ack=2,
+            replicas_ack_timeout_ms=200,
+        )
+        confirmed = claim()
+        await ledger.run(quota_set(), confirmed, Confirm(reservation_id=confirmed.reservation_id))
+        servers.pause(servers.replicas[:1])
+        change = SetQuota(quota=QUOTA, capacity=20)
+        async with open_operations(settings) as operations, open_program(operations, program) as group:
+            with pytest.raises(NotReplicated):  # nobody records it
+                await group.submit(change)
+            async with _recording(ledger, records):
+                changed = await group.submit(SetQuota(quota=QUOTA, capacity=21))
+                created = await group.submit(opening_set())
+                ended = await group.submit(Cancel(reservation_id=confirmed.reservation_id, by_staff=True))
+                assert (await group.submit(Find(reservation_id=confirmed.reservation_id))).state is State.CANCELLED
+            (row,) = await records.quota_rows(program)
+        outcomes = (changed.outcome, created.outcome, ended.outcome)
+        assert outcomes == (Outcome.QUOTA_SET, Outcome.OPENING_SET, Outcome.CANCELLED)
+        assert row.terms.capacity == 21
+        async with open_operations(settings) as operations:
+            (finding,) = await replicas(operations)
+        assert finding.ok or "answers wait for the records" in finding.said
 
 
 async def test_a_failover_that_may_forget_is_named(database: str, data_dir: Path) -> None:
