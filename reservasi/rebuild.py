@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import structlog
 
-from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused
+from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.loading import Loader
@@ -21,7 +21,7 @@ from reservasi.ledger.tail import JournalTail
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position
 from reservasi.records import BookingCode, EpochRow, Records, Standing
-from reservasi.recovery import Comparison, Ownership, compare_ledger, own_ledger
+from reservasi.recovery import Comparison, Ownership, compare_ledger, lift_bar, own_ledger
 
 log = structlog.get_logger()
 
@@ -93,6 +93,7 @@ class Rebuilder:
 
         Raises:
             RebuildRefused: it could only be discarded.
+            StaleRecorder: what only the ledger knows is barred from the records by a later lineage of another server.
             LedgerMoved: another one was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it is
                 not finished. The ledger is fenced then, or as it was.
         """
@@ -121,6 +122,7 @@ class Rebuilder:
         """What `run` does, inside a block of `alone`."""
         started_s = time.monotonic()
         found = await self._compare()
+        await lift_bar(self._program, found, self._journal, self._records)
         if found.verdict is Ownership.OWNABLE and not force:
             verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
             if verdict is not Ownership.OWNED:
@@ -215,7 +217,7 @@ class Rebuilder:
         """Record what the fenced ledger accepted; how many changes were not recorded before."""
         try:
             return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
-        except (JournalGap, LedgerMoved):
+        except (JournalGap, LedgerMoved, StaleRecorder):
             if not discard:
                 raise
             return 0

@@ -140,6 +140,33 @@ async def _own(
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED
 
 
+async def lift_bar(program: str, found: Comparison, journal: Journal, records: Records) -> int:
+    """Let an owned ledger be recorded again where epochs bar it that nobody took up; how many did.
+
+    Older versions left such epochs behind when two looked at a run at once.
+
+    Raises:
+        LedgerUnreachable, RecordsUnavailable, LedgerFault, JournalGap: it could not be done.
+    """
+    seen, position = found.meta.position, found.recorded
+    if found.verdict is not Ownership.OWNED:
+        return 0
+    epoch, last_seq = 0, 0  # the lineage of what is recorded next, and where it ends
+    while entries := await journal.read(position, DRAIN_EVENTS_MAX, 0):
+        epoch = epoch or entries[0].epoch
+        mine = [each.position.seq for each in entries if each.epoch == epoch]
+        last_seq = mine[-1] if mine else last_seq
+        if len(mine) < len(entries) or epoch >= seen.epoch:
+            break
+        position = entries[-1].position
+    if not 0 < epoch < seen.epoch:
+        return 0
+    lifted = await records.lift_bar(program, epoch, seen.epoch, last_seq)
+    if lifted:
+        log.warning("epochs_never_taken_up", program=program, epochs=lifted, after=epoch, last_seq=last_seq)
+    return lifted
+
+
 async def _leads_to(journal: Journal, recorded: Position, tip: Position, follow_max: int | None) -> bool:
     """Whether the journal goes on from the recorded position, link by link, to where the ledger says it is.
 
@@ -183,6 +210,7 @@ class Owner:
         self._rebuild = rebuild
         self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
         self._looks = 0
+        self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -209,6 +237,8 @@ class Owner:
                 await Loader(self._connection).fence()
             if result is Ownership.OWNED:
                 self._remember(found.meta.position)
+                if follow_max:
+                    await self._see_that_it_is_recorded(found)
             elif result is Ownership.OWNABLE:
                 result = await _own(self._program, found, self._connection, self._records)
             elif result in (Ownership.BEHIND, Ownership.LOADING) and self._rebuild is not None:
@@ -220,6 +250,11 @@ class Owner:
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
         self._say(result)
+
+    async def _see_that_it_is_recorded(self, found: Comparison) -> None:
+        if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
+            await lift_bar(self._program, found, self._journal, self._records)
+        self._waiting_at = found.recorded
 
     def _remember(self, position: Position) -> None:
         LEDGER_EPOCH.labels(self._program).set(position.epoch)

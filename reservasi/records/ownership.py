@@ -15,6 +15,12 @@ ON CONFLICT (program, epoch) DO NOTHING
 NEVER_TAKEN_UP = """
 UPDATE epochs SET base_seq = $4 WHERE program = $1 AND epoch > $2 AND run_id = $3 AND base_seq < $4
 """
+LIFT_BAR = """
+UPDATE epochs AS unused SET base_seq = $4
+FROM epochs AS taken_up
+WHERE taken_up.program = $1 AND taken_up.epoch = $2 AND unused.program = $1 AND unused.run_id = taken_up.run_id
+  AND unused.epoch > $2 AND unused.epoch < $3 AND unused.base_seq < $4
+"""
 RECORDED_SEQ = "SELECT seq FROM positions WHERE program = $1 FOR UPDATE"
 LINEAGE_FROM = """
 UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
@@ -62,18 +68,31 @@ async def claim_epoch(
         return True
 
 
+async def lift_bar(connection: Connection, program: str, epoch: int, owned_epoch: int, last_seq: int) -> int:
+    """Say of epochs between the two that they were never taken up; how many they were.
+
+    The ledger owned under the later one has entries of the earlier one up to `last_seq`. A run's epoch only grows, and
+    it is owned only at the very seq at which its epoch branches off: so what was claimed for the same run at an earlier
+    seq was taken up neither before these entries nor after them.
+    """
+    return int((await connection.execute(LIFT_BAR, program, epoch, owned_epoch, last_seq)).rpartition(" ")[2])
+
+
 async def branch_off(connection: Connection, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
     """Add an epoch that goes on from the recorded position, and move the position into it.
 
     From then on nobody can record a change that an older lineage accepted after it. False when the records are
     elsewhere by now, or the epoch is not new.
     """
-    moved = connection.transaction()
+    moved, done = connection.transaction(), False
     await moved.start()
     try:
         added = await _add_epoch(connection, program, epoch, recorded.seq, run_id)
         at = (recorded.epoch, recorded.seq, recorded.chain)
-        done = added and (await connection.execute(LINEAGE_FROM, program, epoch, *at)).endswith(" 1")
+        if recorded.seq == 0 and added:  # there may be no position to move yet
+            done = await connection.fetchval(RECORDED_SEQ, program) is None
+        if added and not done:
+            done = (await connection.execute(LINEAGE_FROM, program, epoch, *at)).endswith(" 1")
     except BaseException:
         await moved.rollback()
         raise

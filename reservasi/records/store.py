@@ -123,6 +123,14 @@ class Records:
                 connection, program, epoch, base_seq, run_id, owned_under=owned_under, alone=alone
             )
 
+    async def lift_bar(self, program: str, epoch: int, owned_epoch: int, last_seq: int) -> int:
+        """Let entries of `epoch` up to `last_seq` be recorded, which the ledger owned under `owned_epoch` has.
+
+        They may be barred by epochs in between that were claimed for the same run and never taken up. How many were.
+        """
+        async with connection_of(self._pool) as connection:
+            return await ownership.lift_bar(connection, program, epoch, owned_epoch, last_seq)
+
     async def branch_off(self, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
         """Begin a lineage that goes on from the recorded position; False when that has moved, or the epoch is not new.
 

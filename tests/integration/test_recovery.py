@@ -15,10 +15,11 @@ from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.recorded import Lineage, RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import JournalEntry, Outcome, Position
+from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
-from reservasi.recovery import Owner, Ownership, compare_ledger, own_ledger
-from tests.ledgers import Ledger, claim, eventually, open_ledger, quota_set
+from reservasi.recovery import Owner, Ownership, compare_ledger, lift_bar, own_ledger
+from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
 
 
 @pytest.fixture
@@ -277,6 +278,55 @@ async def test_an_epoch_that_was_claimed_and_never_taken_up_bars_nothing(ledger:
     assert await records.claim_epoch(program, 4, 6, "another run")
     assert await _own(ledger, records) is Ownership.OWNED
     assert [row.base_seq for row in await records.epochs(program)] == [0, 4, 4, 6, 6]
+
+
+async def _sell_across_an_unused_epoch(ledger: Ledger, records: Records, *, claimed_for: str) -> None:
+    """As older versions left it: epoch 2 was claimed at seq 0 and never taken up, and the run went on under 1, then 3."""
+    program, run_id = ledger.program, (await ledger.connection.meta(5.0)).run_id
+    assert await records.claim_epoch(program, 1, 0, run_id)
+    assert await records.claim_epoch(program, 2, 0, claimed_for or run_id)
+    assert await ledger.connection.own(START, 1, 5.0) == "owned"
+    await _sell(ledger, 3)
+    assert await records.claim_epoch(program, 3, 4, run_id)
+    assert await ledger.connection.own((await ledger.connection.meta(5.0)).position, 3, 5.0) == "owned"
+    await _sell(ledger, 2)
+    assert await _own(ledger, records) is Ownership.OWNED
+    with pytest.raises(StaleRecorder, match="a later lineage"):
+        await _record(ledger, records, await ledger.entries())
+
+
+async def test_a_ledger_that_an_unused_epoch_bars_heals_by_itself(
+    ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _sell_across_an_unused_epoch(ledger, records, claimed_for="")
+    monkeypatch.setattr("reservasi.recovery.FOLLOW_LOOKS", 2)
+
+    async def is_lifted() -> bool:
+        return [row.base_seq for row in await records.epochs(ledger.program)] == [0, 4, 4]
+
+    async with _owner(ledger, records):
+        await eventually(is_lifted)
+    position = await _record(ledger, records, await ledger.entries())
+    assert (position.epoch, position.seq) == (3, 6)
+    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert await lift_bar(ledger.program, found, ledger.journal, records) == 0, "again is harmless"
+    assert await is_lifted()
+
+
+async def test_an_epoch_that_another_run_may_have_taken_up_goes_on_barring(ledger: Ledger, records: Records) -> None:
+    """Places may have been sold under it: who decides against them says so."""
+    await _sell_across_an_unused_epoch(ledger, records, claimed_for="another run")
+    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert found.verdict is Ownership.OWNED
+    assert await lift_bar(ledger.program, found, ledger.journal, records) == 0
+    assert [row.base_seq for row in await records.epochs(ledger.program)] == [0, 0, 4]
+    rebuilder = Rebuilder(
+        ledger.program, ledger.connection, ledger.journal, records, booking_code=str.upper, tombstone_ms=TOMBSTONE_MS
+    )
+    with pytest.raises(StaleRecorder):
+        await rebuilder.run(force=True)
+    report = await rebuilder.run(force=True, discard=True)
+    assert (report.rebuilt, report.epoch, report.lost) == (True, 4, 6)
 
 
 async def _alter_chain(ledger: Ledger) -> None:
