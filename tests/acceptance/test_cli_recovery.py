@@ -17,7 +17,7 @@ from tests.acceptance.test_cli import Deployment, deployment
 __all__ = ["deployment"]  # a fixture
 pytestmark = pytest.mark.timeout(240)  # some start two processes at once
 TIMEOUT_S = 100
-ROUNDS = 4
+ROUNDS = 3
 
 
 @pytest.fixture
