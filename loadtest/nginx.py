@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from loadtest.bench.ports import free_port, wait_listening
+from reservasi.embedded.process import dies_with_us
 
 CONFIGURATION = Path(__file__).parents[1] / "config" / "nginx" / "reservasi.conf"
 FRONT = "server 127.0.0.1:8080 "  # as the file has it, once a group
@@ -53,7 +55,9 @@ async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIt
     _write(prefix, port, origin, changes)
     errors = prefix / "error.log"
     process = await asyncio.create_subprocess_exec(
-        program, "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(errors)
+        program,
+        *("-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(errors)),
+        preexec_fn=dies_with_us(signal.SIGTERM),
     )
     ended = asyncio.create_task(process.wait())
     listening = asyncio.create_task(wait_listening(port, START_S))
