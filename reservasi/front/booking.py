@@ -69,7 +69,7 @@ async def claim(request: web.Request) -> web.Response:
     wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
     quota = _claimable(services, wanted.quota)
     persons = services.reservations.persons(wanted)
-    request.app[RATES].check_people(program_of(wanted.quota), persons)
+    request.app[RATES].check_people(persons)
     refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
     if refused is not None and not await services.reservations.is_replay(wanted, persons):
         return _refused_claim(request, refused, quota, len(persons))

@@ -131,7 +131,7 @@ class Express:
             return True
         persons = reservations.persons(wanted)
         for person in persons:
-            if self._rates.person(program, person):
+            if self._rates.person(person):
                 return False
         refused = check_ticket(self._services, self._memory, wanted, persons, quota)
         if refused is not None:
@@ -209,7 +209,7 @@ class Express:
             self._refuse(asked, Refused(OVERLOADED))
             return True
         person = room.person(program, wanted.nik)
-        if self._rates.person(program, person):
+        if self._rates.person(person):
             return False
         refused = refused_join(self._services, self._memory, program, opening)
         if refused is not None:

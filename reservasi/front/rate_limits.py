@@ -111,9 +111,9 @@ class RateLimits:
         network = self._networks.network(peer, forwarded)
         return 0.0 if network == NOBODY else self._by_network.take(network)
 
-    def person(self, program: str, person: str) -> float:
-        """Seconds that a person, given by their keyed hash, must wait before the next claim in the program."""
-        return self._people.take((program, person))
+    def person(self, person: str) -> float:
+        """Seconds that a person must wait before the next claim; by their keyed hash, another one in each program."""
+        return self._people.take(person)
 
     def api_key(self, key: Hashable) -> float:
         """Seconds that whoever has the API key must wait; `key` tells keys apart and is not the secret itself."""
@@ -127,13 +127,13 @@ class RateLimits:
         """
         _refuse("network", self.network(peer, forwarded))
 
-    def check_people(self, program: str, persons: Iterable[str]) -> None:
+    def check_people(self, persons: Iterable[str]) -> None:
         """Count a claim for each of its persons, a replay as well; the one who must wait longest decides.
 
         Raises:
             Refused: one of them asks too often.
         """
-        _refuse("person", max(self.person(program, person) for person in persons))
+        _refuse("person", max(map(self.person, persons)))
 
     def check_api_key(self, key: Hashable) -> None:
         """Count a call of staff, by what `api_key` takes.

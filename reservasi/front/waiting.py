@@ -111,7 +111,7 @@ async def join(request: web.Request) -> web.Response:
     wanted = read_join(await read_body(request))
     program, opening = find_opening(services, request.match_info["id"])
     person = room.person(program, wanted.nik)
-    request.app[RATES].check_people(program, (person,))
+    request.app[RATES].check_people((person,))
     refused = refused_join(services, memory, program, opening)
     if refused is not None:
         raise refused
