@@ -2,13 +2,15 @@
 
 Exit code 0: nothing lost, nothing sold twice, every service healed by itself, and each control lost something, which
 shows that losses are seen; where the ledger itself is gone, a hold that nobody had recorded yet is not promised, and
-the note says how many are gone. 1: something is wrong, and is named. 2: there is no such fault.
+the note says how many are gone. 1: something is wrong, or a fault could not be produced, and it is named. 2: there is
+nothing to run.
 """
 
 import argparse
 import asyncio
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
 
 RUNS = 3
+NO_COMPILER = "could not be produced: there is no compiler"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     parser.add_argument("--short", action="store_true", help="the cheap ones, once each, on one service")
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each fault, unless --short")
+    parser.add_argument("--runs", type=_at_least_one, default=RUNS, help="of each fault, unless --short")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every run is written")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the services' logs are kept")
@@ -48,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - {fault.name for fault in FAULTS}:
         print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
         return 2
+    if not (chosen := [fault for fault in FAULTS if _is_wanted(fault, options)]):
+        print("none of them is among the cheap ones")
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
-    chosen = [fault for fault in FAULTS if _is_wanted(fault, options)]
     runs = asyncio.run(_run_short(chosen, options) if options.short else _run_all(chosen, options))
     rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
     print(f"\n{table(rows)}\n\n{summary(rows)}")
@@ -62,12 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_wanted(fault: Fault, options: argparse.Namespace) -> bool:
-    if (options.only and fault.name not in options.only) or (options.short and not fault.short):
-        return False
-    if fault.shims and not can_build():
-        print(f"{fault.name}: left out, since there is no compiler", file=sys.stderr)
-        return False
-    return True
+    return (not options.only or fault.name in options.only) and (fault.short or not options.short)
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least one run")
+    return number
 
 
 async def _run_all(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
@@ -75,19 +81,36 @@ async def _run_all(faults: Sequence[Fault], options: argparse.Namespace) -> list
     for fault in faults:
         for seed in range(options.seed, options.seed + options.runs):
             log = options.logs / f"{fault.name}-{seed}.log" if options.logs else None
-            runs.append(_told(await run_fault(fault, seed, log)))
+            runs.append(_told(await _run_one(fault, seed, log)))
     return runs
+
+
+async def _run_one(fault: Fault, seed: int, log: Path | None) -> Run:
+    """Its run; what stops it counts as wrong, and the other faults have their turn."""
+    if not _can_be_produced(fault):
+        return Run(fault=fault.name, seed=seed, wrong=(NO_COMPILER,))
+    try:
+        return await run_fault(fault, seed, log)
+    except Exception as error:
+        traceback.print_exc()
+        return Run(fault=fault.name, seed=seed, wrong=(f"broke off: {type(error).__name__}: {error}",))
 
 
 async def _run_short(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
     log = options.logs / "short.log" if options.logs else None
-    return [_told(run) async for run in run_together(faults, options.seed, log)]
+    able = [fault for fault in faults if _can_be_produced(fault)]
+    runs = [Run(fault=f.name, seed=options.seed, wrong=(NO_COMPILER,)) for f in faults if f not in able]
+    return [*map(_told, runs), *[_told(run) async for run in run_together(able, options.seed, log)]]
+
+
+def _can_be_produced(fault: Fault) -> bool:
+    return not fault.shims or can_build()
 
 
 def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
     """All runs of a fault together."""
     lost, oversold = sum(run.lost for run in runs), sum(run.oversold for run in runs)
-    wrong = [line for run in runs for line in run.wrong]
+    wrong = [line for run in runs for line in run.wrong] if runs else ["it did not run"]
     if fault.control and not lost:
         wrong.append("the control lost nothing, so that losses may go unseen")
     if not fault.control and (lost or oversold):
@@ -98,7 +121,7 @@ def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
         operations=sum(run.operations for run in runs),
         lost=lost,
         oversold=oversold,
-        note=("control, must lose: " if fault.control else "") + runs[-1].note,
+        note=("control, must lose: " if fault.control else "") + (runs[-1].note if runs else ""),
         control=fault.control,
         wrong=tuple(wrong),
     )

@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from loadtest.faults.fault import Fault, Scene
+from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.shims import Shim
 from loadtest.service import Part
 
@@ -16,12 +16,15 @@ async def _fill(part: Part, full_s: float, scene: Scene) -> str:
     await scene.mid_sale()
     under: Path = scene.places.valkey if part is Part.VALKEY else scene.places.postgres
     server = scene.service.pids(part)
-    before = scene.served
+    before, refused = scene.served, scene.shims.writes_refused
     with scene.shims.disk_full(under):
         await asyncio.sleep(full_s)
         meanwhile = scene.served - before
+    refused = scene.shims.writes_refused - refused
+    if not refused:
+        raise Missed(f"nobody found the disk full in {full_s:g} s")
     ended = " and the server ended" if scene.service.pids(part) != server else ""
-    return f"full for {full_s:g} s: {meanwhile} reservations meanwhile{ended}"
+    return f"full for {full_s:g} s: {refused} writes refused, {meanwhile} reservations meanwhile{ended}"
 
 
 FAULTS = tuple(

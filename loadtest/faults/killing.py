@@ -1,9 +1,11 @@
 """`kill -9` and SIGSTOP of every role."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from functools import partial
+from pathlib import Path
 
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.service import Part
@@ -26,16 +28,24 @@ async def _pause(part: Part, scene: Scene) -> str:
         pids += _children(pids[0])  # each connection has a process of its own
     before = scene.served
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # one that was leaving
+            os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(PAUSE_S)
+        if not _stands_still(pids[0]):
+            raise Missed(f"{part} did not stand still")
     finally:
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:  # one that was leaving
-                continue
     return f"stood still for {PAUSE_S:g} s; {scene.served - before} reservations meanwhile"
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

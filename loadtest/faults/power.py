@@ -12,7 +12,7 @@ from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.shims import Shim
 from loadtest.service import Part, wait_for
 
-AT_WORK_S = 3.0  # how long we look for a moment at which something is written and not safe yet
+AT_WORK_S = 10.0  # how long we look for a moment at which something is written and not safe yet
 FSYNC_TIMEOUT_S = 5.0
 BURSTS_MAX = 10
 BURST = 60  # people
@@ -25,6 +25,8 @@ async def _lose_power(scene: Scene, *, torn: bool) -> str:
         await _stop_at_work(scene)
         scene.kill(Part.VALKEY)
         left, cut = _truncate(scene, torn=torn)
+    if not cut:
+        raise Missed("nothing stood behind the last fsync, so that nothing was cut")
     return f"{left} bytes were safe, {cut} written behind them {'partly ' if torn else ''}lost"
 
 
@@ -53,7 +55,7 @@ async def _lose_power_everysec(scene: Scene) -> str:
 
 
 async def _stop_at_work(scene: Scene) -> None:
-    """Stop the server between a write and its fsync, or after a while anyhow."""
+    """Stop the server between a write and its fsync; after a while it runs on, and there is nothing to cut."""
     (valkey,) = scene.service.pids(Part.VALKEY)
     deadline = time.monotonic() + AT_WORK_S
     while time.monotonic() < deadline:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -144,6 +145,9 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
         wrong.append(str(missed))
     except TimeoutError as error:
         wrong.append(f"the fault did not end: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        wrong.append(f"the fault broke off: {type(error).__name__}: {error}")
     struck.set()
     try:
         async with asyncio.timeout(CROWD_TIMEOUT_S):

@@ -42,6 +42,7 @@ class Shims:
             "LD_PRELOAD": ":".join(str(self._library(shim)) for shim in self.inserted),
             "RESERVASI_SYNCED": str(self._synced),
             "RESERVASI_DISK_FULL_WHILE": str(self._sign),
+            "RESERVASI_DISK_FULL_REFUSED": str(self._refused),
             "RESERVASI_CLOCK_SHIFT": str(self._shift),
         }
 
@@ -66,6 +67,11 @@ class Shims:
         with self._shift.open("r+b") as file:  # the same file, which the server has mapped
             file.write(struct.pack("=q", seconds))
 
+    @property
+    def writes_refused(self) -> int:
+        """How often so far somebody found the disk full."""
+        return self._refused.stat().st_size
+
     @contextmanager
     def disk_full(self, under: Path) -> Iterator[None]:
         """No file below this directory can grow meanwhile."""
@@ -89,6 +95,10 @@ class Shims:
         return self.directory / "full"
 
     @property
+    def _refused(self) -> Path:
+        return self.directory / "refused"
+
+    @property
     def _shift(self) -> Path:
         return self.directory / "shift"
 
@@ -106,6 +116,8 @@ def built(wanted: tuple[Shim, ...]) -> Iterator[Shims]:
         shims = Shims(directory, wanted)
         (directory / "synced").mkdir()
         (directory / "synced").chmod(0o777)  # the server that runs as another account writes there
+        (directory / "refused").touch()
+        (directory / "refused").chmod(0o666)
         (directory / "shift").write_bytes(struct.pack("=q", 0))
         for shim in wanted:
             source, library = SOURCES / f"{shim}.c", directory / f"{shim}.so"

@@ -4,11 +4,12 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from functools import partial
 
 from loadtest.faults.claims import claim_at_once, quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.history import NO_ANSWER
-from loadtest.service import Part
+from loadtest.service import RESTART_TIMEOUT_S, Part, wait_for
 
 IN_FLIGHT = 500
 FIRST = 6_000_000
@@ -36,8 +37,13 @@ async def _terminate(scene: Scene) -> str:
         raise Missed(f"only {waiting} requests were in flight")
     if answers[NO_ANSWER] or not set(answers) <= {201, 409, 503}:
         raise Missed(f"the {IN_FLIGHT} were answered {dict(answers)}")
+    await asyncio.to_thread(wait_for, partial(_has_ended, front, scene), RESTART_TIMEOUT_S, "the front does not end")
     told = ", ".join(f"{count} x {outcome}" for outcome, count in sorted(answers.items()))
     return f"{waiting} in flight, answered {told}"
+
+
+def _has_ended(front: int, scene: Scene) -> bool | None:
+    return None if front in scene.service.pids(Part.FRONT) else True
 
 
 FAULTS = (Fault(name="terminate-front", strike=_terminate, processes=1, places=1200, people=1300, short=True),)

@@ -1,6 +1,7 @@
 /*
  * A full disk: while the file RESERVASI_DISK_FULL_WHILE exists, whatever would make a file grow below the directory that
- * it names fails with ENOSPC. What stands already can still be written over, as on a real disk. Loaded with LD_PRELOAD.
+ * it names fails with ENOSPC. What stands already can still be written over, as on a real disk. The file
+ * RESERVASI_DISK_FULL_REFUSED grows by a byte with each refusal. Loaded with LD_PRELOAD.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +17,19 @@
 
 #define APPENDED ((off_t)-1)
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+/* Whoever filled the disk sees whether anybody noticed. */
+static void count_refusal(void)
+{
+    const char *name = getenv("RESERVASI_DISK_FULL_REFUSED");
+    int out = name ? open(name, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+
+    if (out < 0)
+        return;
+    if (REAL(write)(out, "x", 1) != 1)
+        abort();
+    close(out);
+}
 
 /* Whether `count` bytes at `offset` do not fit any more. */
 static int is_full(int fd, off_t offset, size_t count)
@@ -44,6 +58,8 @@ static int is_full(int fd, off_t offset, size_t count)
             full = strncmp(path, under, strlen(under)) == 0 && offset + (off_t)count > found.st_size;
         }
     }
+    if (full)
+        count_refusal();
     errno = full ? ENOSPC : kept;
     return full;
 }
