@@ -1,5 +1,6 @@
 """The documents say what the code does: every setting, metric, command, outcome and dependency is named in them."""
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from reservasi.settings import Settings
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def cells(line: str) -> list[str]:
@@ -92,6 +94,43 @@ def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def promises() -> dict[str, str]:
+    lines = README.split("## What is promised, and what proves it")[1].strip().split("\n\n")[0].splitlines()
+    return dict(map(cells, lines[2:]))  # type: ignore[arg-type]
+
+
+def is_proof(named: str) -> bool:
+    """Whether it is something that can be run: a file or directory of tests, a target of make, a module."""
+    if named.startswith("make "):
+        return re.search(rf"^{named.removeprefix('make ')}:", MAKEFILE, re.MULTILINE) is not None
+    if named.startswith("python -m "):
+        return importlib.util.find_spec(named.removeprefix("python -m ")) is not None
+    path = ROOT / named
+    files = path.rglob("test_*.py") if path.is_dir() else [path]
+    return any(file.is_file() and "def test_" in file.read_text() for file in files)
+
+
+@pytest.mark.parametrize("promise", promises())
+def test_every_promise_names_what_proves_it(promise: str) -> None:
+    proofs = [named for named in re.findall(r"`([^`]+)`", promises()[promise]) if "/" in named or " " in named]
+    assert [named for named in proofs if named.startswith("tests/")]
+    assert [named for named in proofs if not is_proof(named)] == []
+
+
+def test_what_is_not_there_proves_nothing() -> None:
+    assert is_proof("tests/unit/")
+    assert is_proof("make faults")
+    assert is_proof("python -m loadtest.ha")
+    for named in (
+        "tests/unit/test_none.py",
+        "tests/none/",
+        "tests/fronts.py",
+        "make nothing",
+        "python -m loadtest.none",
+    ):
+        assert not is_proof(named), named
 
 
 def test_every_path_that_is_named_exists() -> None:
