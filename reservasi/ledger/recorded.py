@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 2.0
+WANTED_PAUSE_S = 0.05  # between attempts while the ledger answers others, who wait to hear what is recorded
 WAITERS_MAX = 20_000  # confirms of one program that may wait in one front; more are told "confirming" at once
 LISTEN_S = 1.0  # after so long without a word the position is read, in case a message was lost
 
@@ -65,6 +67,7 @@ class RecordedPositions:
         self._waiters: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
         self._order = itertools.count()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wanted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)  # somebody waits for news of the program
 
     def follow(self, program: str) -> None:
         """Begin to follow a program; again is harmless."""
@@ -84,6 +87,7 @@ class RecordedPositions:
             if len(heap) >= WAITERS_MAX:
                 return False
             heapq.heappush(heap, (seq, next(self._order), future))
+            self._wanted[program].set()
             try:
                 async with asyncio.timeout(timeout_s):
                     await future
@@ -94,6 +98,7 @@ class RecordedPositions:
     async def _follow(self, program: str) -> None:
         pause_s = PAUSE_MIN_S
         while True:
+            self._wanted[program].clear()
             try:
                 async with self._client_of(program).pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(keys.recorded_channel(program))
@@ -106,8 +111,15 @@ class RecordedPositions:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
             except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
                 log.exception("recorded_position_unreadable", program=program)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+            await self._rest(program, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _rest(self, program: str, pause_s: float) -> None:
+        """Pause before the next attempt, but briefly when somebody comes to wait: the ledger has just answered them."""
+        await asyncio.sleep(min(pause_s, WANTED_PAUSE_S))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, pause_s - WANTED_PAUSE_S)):
+                await self._wanted[program].wait()
 
     async def _read(self, program: str) -> None:
         """What was said before we listened."""

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from reservasi.ledger import recorded as recorded_module
 from reservasi.ledger.connection import open_client
@@ -143,3 +144,25 @@ async def test_a_word_that_was_missed_is_read_after_the_connection_is_back(
             return await positions.wait(program, 1, 3, "r", 0.02)
 
         await eventually(hears_again)
+
+
+async def test_a_follower_that_pauses_goes_on_as_soon_as_the_ledger_has_answered_somebody(
+    program: str, journal: Journal, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another front told the person "confirmed" already; this one must not say "confirming" until its pause is over."""
+    for name in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
+        monkeypatch.setattr(recorded_module, name, 100 * TIMEOUT_S)
+    async with _following(proxy.url, program) as positions:
+        await journal.publish_recorded(Position(epoch=1, seq=1))
+        assert await positions.wait(program, 1, 1, "r", TIMEOUT_S)
+        with capture_logs() as said:
+            proxy.refusing = True
+            proxy.cut()
+
+            async def pauses() -> bool:
+                return [line["event"] for line in said].count("recorded_position_lost") > 0
+
+            await eventually(pauses)
+        await journal.publish_recorded(Position(epoch=1, seq=2))
+        proxy.refusing = False
+        assert await positions.wait(program, 1, 2, "r", TIMEOUT_S)
