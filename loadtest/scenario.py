@@ -19,6 +19,7 @@ from loadtest.people import Person, companion, person
 TRIES_MAX = 40  # of one request; with kills in between, several are normal
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 3.0
+GREEDY = "greedy-"  # with which the key begins of a second claim by people who have a place
 ELSEWHERE_MAX = 2  # further quotas that a person tries after a sold-out one
 CONFIRMING_MAX = 60  # times a person asks again while a confirmation or a cancellation is being recorded
 TRY_AGAIN = frozenset({NO_ANSWER, 429, 503})
@@ -119,7 +120,7 @@ def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> V
         # the service cannot tell the person's repeat from its own.
         _expect(again.outcome == 201 and again.body == held)
     if chance.random() < plan.greedy_share:
-        refused = yield from _definite(claim_call(group, chance.choice(seen), f"greedy-{number}"), chance)
+        refused = yield from _definite(claim_call(group, chance.choice(seen), f"{GREEDY}{number}"), chance)
         _expect(refused.outcome == 409)
     yield Pause(chance.uniform(0, plan.think_s_max))
     if chance.random() < plan.abandon_share:

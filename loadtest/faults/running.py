@@ -22,7 +22,7 @@ from loadtest.faults.start import WORLD_VARIABLE, World
 from loadtest.history import Exchange, server_errors
 from loadtest.program import PROGRAM
 from loadtest.rules import Rule, Violation
-from loadtest.scenario import Plan, Result
+from loadtest.scenario import GREEDY, Plan, Result
 from loadtest.service import NOTHING, Part, Service, running_service
 from reservasi.errors import ReservasiError
 from reservasi.ledger.journal import START
@@ -231,9 +231,17 @@ def _unserved(
     wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
     met = {result: results.get(result, 0) for result in (Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING)}
     met[Result.SURPRISED] -= len(
-        {e.person for e in history if _reservation_of(e) in gone or (fault.surprises and e.outcome == HOLD_ENDED)}
+        {e.person for e in history if _reservation_of(e) in gone or (fault.surprises and _tells_of_an_end(e))}
     )
     return wrong + [f"{count} people {result}" for result, count in met.items() if count > 0 and not fault.control]
+
+
+def _tells_of_an_end(exchange: Exchange) -> bool:
+    """Whether it shows that the person's hold has ended: so it is said, or they were given a place beside it.
+
+    That they did not have both at a time is left to the checker.
+    """
+    return exchange.outcome == HOLD_ENDED or (exchange.outcome == 201 and exchange.key.startswith(GREEDY))
 
 
 def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unrecorded: int) -> Run:
