@@ -98,7 +98,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 def promises() -> dict[str, str]:
     lines = README.split("## What is promised, and what proves it")[1].strip().split("\n\n")[0].splitlines()
-    return dict(map(cells, lines[2:]))  # type: ignore[arg-type]
+    return dict(map(cells, lines[2:]))
 
 
 def is_proof(named: str) -> bool:
