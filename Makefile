@@ -54,8 +54,8 @@ format: .venv/.dev ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: .venv/.dev ## run all tests on real servers (ARGS="-k name")
-	$(BIN)/pytest $(ARGS)
+test: .venv/.dev ## run all tests on real servers, two files at a time (ARGS="-k name"; one at a time: ARGS="-n 0")
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: loadtest
 loadtest: .venv/.dev ## many more people than places, headless, with an HTML report in reports/

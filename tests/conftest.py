@@ -17,6 +17,11 @@ from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 START_TIMEOUT_S = 60
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that takes longest: begun last, it would keep one worker busy while the other has nothing."""
+    items.sort(key=lambda item: "simulation" not in item.path.parts)
+
+
 def _finish(work: Coroutine[None, None, None]) -> None:
     """Run a coroutine on a loop of its own: fixtures outlive the loops that tests run on."""
     loop = asyncio.new_event_loop()
