@@ -54,8 +54,13 @@ format: .venv/.dev ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: .venv/.dev ## run all tests on real servers, two files at a time (ARGS="-k name"; one at a time: ARGS="-n 0")
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: .venv/.dev ## run all tests on real servers: two files at a time, then those that need the machine (ARGS="-k name")
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
+	$(BIN)/pytest -m alone $(ARGS); alone=$$?; \
+	case $$together-$$alone in \
+		0-0$(if $(ARGS),|0-5|5-0)) echo "make test: passed" ;; \
+		*) echo "make test: FAILED (two at a time: $$together, alone: $$alone)"; exit 1 ;; \
+	esac
 
 .PHONY: loadtest
 loadtest: .venv/.dev ## many more people than places, headless, with an HTML report in reports/

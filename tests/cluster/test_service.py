@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from loadtest.checker import Finding, check
 from loadtest.crowd import Crowd
 from loadtest.processes import Process, running, until
@@ -19,6 +21,8 @@ from reservasi.ledger.cluster import slot_of
 from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
+
+pytestmark = pytest.mark.alone
 
 PROGRAMS = ("alfa", "beta", "gamma", "delta")  # of the three primaries, two share one
 QUOTAS, PLACES = 3, 10

@@ -19,6 +19,8 @@ from loadtest.openloop.schedule import poisson
 from loadtest.program import PROGRAM
 from loadtest.service import running_service
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 TIMEOUT_S = 110

@@ -12,6 +12,8 @@ from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
 from reservasi.model import Position, State
 
+pytestmark = pytest.mark.alone
+
 # Together they take about a minute; `make faults` runs all.
 CHEAP = ("kill-worker", "kill-valkey", "replies-lost-front", "power-loss", "memory-full", "terminate-front")
 
@@ -21,7 +23,7 @@ def by_name(name: str) -> Fault:
 
 
 @pytest.mark.skipif(not can_build(), reason="no compiler for what the servers are started with")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_nothing_is_lost_or_sold_twice() -> None:
     faults = [by_name(name) for name in CHEAP]
     runs = [run async for run in run_together(faults, seed=0)]
@@ -32,7 +34,7 @@ async def test_nothing_is_lost_or_sold_twice() -> None:
     assert all(run.operations > 500 for run in runs)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_an_emptied_ledger_is_rebuilt_by_itself_and_loses_no_confirmation_and_no_cancellation() -> None:
     run = await run_fault(by_name("flushall"), seed=0)
     assert run.wrong == ()
@@ -40,7 +42,7 @@ async def test_an_emptied_ledger_is_rebuilt_by_itself_and_loses_no_confirmation_
     assert "rebuilt by itself" in run.note
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_one_command_restores_every_reservation_when_ledger_and_files_are_gone() -> None:
     run = await run_fault(rebuild_of(2000), seed=0)
     assert run.wrong == ()

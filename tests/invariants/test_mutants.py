@@ -11,7 +11,7 @@ from loadtest.rules import Rule
 from loadtest.trials import own_stores
 from reservasi.ledger.library import DIRECTORY, read_library
 
-pytestmark = pytest.mark.timeout(180)  # all are played together, in whichever test asks first
+pytestmark = pytest.mark.timeout(600)  # all are played together, in whichever test asks first
 UNCHANGED_SEEDS = (0, 1, 2)
 
 

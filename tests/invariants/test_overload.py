@@ -12,6 +12,8 @@ from loadtest.openloop.outcomes import HELD, OVERLOADED
 from loadtest.openloop.overload import overload
 from loadtest.openloop.scene import Scene, Slowness, open_scene
 
+pytestmark = pytest.mark.alone
+
 # Far from what is measured, since tests share their machine: `python -m loadtest.openloop.overload` holds the real ones.
 GOODPUT_LEAST = 0.5
 REFUSAL_P99_MS = 1000.0

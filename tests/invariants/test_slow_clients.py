@@ -10,6 +10,8 @@ from loadtest.openloop.outcomes import HELD
 from loadtest.openloop.scene import Slowness, open_scene
 from loadtest.openloop.slow_clients import slow_clients
 
+pytestmark = pytest.mark.alone
+
 CONNECTIONS = 300
 TIMEOUT_MS = 1000
 

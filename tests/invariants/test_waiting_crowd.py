@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 
+import pytest
+
 from loadtest.service import running_service
 from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.judging import judge, look
@@ -11,6 +13,8 @@ from loadtest.waiting.plan import Plan
 from loadtest.waiting.scene import announced, quotas_of
 from reservasi.model import AnyEvent, Held, JournalEntry, Opening, OpeningSet, OpeningTerms
 from reservasi.programs import WaitingRoom
+
+pytestmark = pytest.mark.alone
 
 QUOTAS, PLACES = 10, 10
 PLAN = Plan(people=1500, late_s=2.0)
