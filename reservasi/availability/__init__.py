@@ -174,7 +174,7 @@ class Availability:
             return False
         if len(view.known_ids) > KNOWN_IDS_MAX or reservation_id in view.known_ids:
             return False
-        now_s = _loop_time_s()
+        now_s = follower.needed_at = _loop_time_s()
         if now_s - follower.fresh_at > self._stale_s:
             return False
         # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.

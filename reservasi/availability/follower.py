@@ -22,6 +22,8 @@ SNAPSHOT_TIMEOUT_S = 5.0
 META_TIMEOUT_S = 2.0
 LOOK_INTERVAL_S = 0.5  # between two looks at whether the ledger is still the one that is followed
 CLOCK_JUMP_MS = 5000
+IDLE_AFTER_S = 5.0  # without a change, and without anybody whom the view could refuse
+IDLE_BLOCK_MS = 1000  # how long a read waits then: a program at rest asks for a twentieth of the reads
 GATHER_S = 0.02  # by which a view may lag more in a rush; far below what may be shown, and what is called stale
 
 
@@ -41,6 +43,7 @@ class Follower:
         self.ready = False
         self.fresh_at = float("-inf")  # by the event loop's clock: when the view last was all there was
         self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
+        self.needed_at = float("-inf")  # by the event loop's clock: when it last mattered whether the view is fresh
         self._program = program
         self._connection = connection
         self._journal = journal
@@ -73,7 +76,8 @@ class Follower:
         snapshot = await self._connection.snapshot(SNAPSHOT_TIMEOUT_S)
         if snapshot is None:
             return False
-        self.clock_offset_ms = snapshot.now_ms - asyncio.get_running_loop().time() * 1000
+        self.needed_at = asyncio.get_running_loop().time()
+        self.clock_offset_ms = snapshot.now_ms - self.needed_at * 1000
         # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
         ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
         self.view.reset(snapshot, ids, self._note_change())
@@ -85,7 +89,9 @@ class Follower:
         loop = asyncio.get_running_loop()
         look_at_s = loop.time() + LOOK_INTERVAL_S
         while True:
-            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, self._block_ms)
+            idle = loop.time() - self.needed_at > IDLE_AFTER_S
+            block_ms = max(self._block_ms, IDLE_BLOCK_MS) if idle else self._block_ms
+            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, block_ms)
             if loop.time() >= look_at_s and not entries:
                 await self._check_ledger()
                 look_at_s = loop.time() + LOOK_INTERVAL_S
@@ -96,6 +102,7 @@ class Follower:
                 self._follow_clock(entries[-1].at_ms - loop.time() * 1000)
             self.fresh_at = loop.time()
             if entries:
+                self.needed_at = self.fresh_at
                 await asyncio.sleep(GATHER_S)  # in a rush a read costs as much for one entry as for ten
 
     def _follow_clock(self, offset_ms: float) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from reservasi.availability import Availability
+from reservasi.availability import Availability, follower
 from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Outcome, Release, SetOpening, SetQuota, Sweep
@@ -203,6 +204,27 @@ async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Avail
     assert not sold_out(quota)
     assert not sold_out(quota, 2, asked.reservation_id)
     await says_sold_out(view, quota, 3)
+
+
+async def test_a_view_at_rest_says_sold_out_again_once_it_matters(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "IDLE_AFTER_S", 0.2)
+    monkeypatch.setattr(follower, "IDLE_BLOCK_MS", 3000)
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 0))
+    async with open_view(ledger.url, ledger.program, stale_ms=100) as view:
+        following = view._followers[ledger.program]
+
+        async def rests() -> bool:
+            return time.monotonic() - following.fresh_at > 0.5  # longer than any read of a busy one
+
+        await caught_up(view, ledger)
+        await eventually(rests)
+        needed_at = following.needed_at
+        assert not view.is_sold_out(quota, 1, "new"), "what it knows is old: the ledger is asked"
+        assert following.needed_at > needed_at
+        await says_sold_out(view, quota)
 
 
 async def test_ids_from_before_the_snapshot_are_known(ledger: Ledger) -> None:
