@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from reservasi.availability.alternatives import Alternatives
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
@@ -22,8 +23,6 @@ QuotaState = Literal["not-open", "open", "sold-out", "closed"]
 
 KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
 CLOCK_MARGIN_MS = 1000  # by which this process may be wrong about the ledger's clock
-ALTERNATIVES_KEPT_MAX = 10_000
-ALTERNATIVES_FRESH_S = 0.5
 # The event loop's clock, without asking which loop runs: that asks the kernel for the process, and every claim would.
 _loop_time_s = time.monotonic
 
@@ -46,7 +45,7 @@ class Availability:
         self._followers: dict[str, Follower] = {}
         self._version = 0
         self._changed = asyncio.Event()
-        self._alternatives: dict[tuple[str, int], tuple[float, list[Quota]]] = {}
+        self._alternatives = Alternatives(self._open_quotas)
 
     def follow(self, program: str) -> None:
         """Begin to follow a program; again is harmless."""
@@ -230,32 +229,14 @@ class Availability:
         ]
 
     def alternatives(self, quota: Quota, places: int, limit: int) -> list[Quota]:
-        """Open quotas of the same service and channel with room, the same office first, then the nearest in time.
+        """Open quotas of the same service and channel with room, the same office first, then the nearest in time."""
+        return self._alternatives.near(quota, places, limit)
 
-        Worked out anew at most twice a second for a quota, since thousands are refused at the same moment.
-        """
-        now = _loop_time_s()
-        kept = self._alternatives.get((quota.id, places))
-        if kept is not None and now - kept[0] < ALTERNATIVES_FRESH_S:
-            return kept[1][:limit]
-        program = program_of(quota.id)
+    def _open_quotas(self, program: str, service: str, channel: str) -> list[Quota]:
+        follower = self._followers.get(program)
         now_ms = self.now_ms(program)
-        terms = quota.terms
-        candidates = [
-            other
-            for other in self.select(program, service=terms.service, channel=terms.channel)
-            if other.remaining >= places and other.id != quota.id and self.state(other, now_ms) == "open"
+        return [
+            quota
+            for quota in (follower.view.quotas.values() if follower else ())
+            if (quota.terms.service, quota.terms.channel) == (service, channel) and self.state(quota, now_ms) == "open"
         ]
-        at = _slot_minutes(quota)
-        candidates.sort(key=lambda q: (q.terms.office != terms.office, abs(_slot_minutes(q) - at), q.id))
-        if len(self._alternatives) >= ALTERNATIVES_KEPT_MAX:
-            self._alternatives.clear()
-        self._alternatives[quota.id, places] = (now, candidates[:10])
-        return candidates[:limit]
-
-
-def _slot_minutes(quota: Quota) -> int:
-    """A number that orders slots of one program by time and says how far apart they are, months counted as 31 days."""
-    year, month, day = (int(part) for part in quota.terms.date.split("-"))
-    hour, minute = (int(part) for part in quota.terms.start.split(":"))
-    return (((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute
