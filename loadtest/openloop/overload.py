@@ -52,8 +52,13 @@ class Overload:
 
 
 async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float, seed: int = 0) -> Overload:
-    """Measure the peak, then offer `factor` times of it."""
-    peak = await scene.peak(peak_s)
+    """Measure the peak, then offer `factor` times of it.
+
+    The same others are there in both: what they cost the front, an exposition of its metrics and a list of quotas
+    several times a second, is no part of what too many claims cost it.
+    """
+    async with bystanders(scene), holders(scene):
+        peak = await scene.peak(peak_s)
     before_mib = scene.front_rss_mib()
     async with bystanders(scene) as beside, holders(scene, int(seconds * RATE_PER_S)) as holding:
         outcomes = await scene.offer(peak * factor, seconds, seed)

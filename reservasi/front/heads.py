@@ -59,12 +59,12 @@ class Unclear(Exception):
 class Incomplete:
     """More bytes must come: of the head, or of the body."""
 
-    def __init__(self, *, head: bool) -> None:
+    def __init__(self, *, head: bool, whole_bytes: int = 0) -> None:
         self.head = head
+        self.whole_bytes = whole_bytes  # of the request; 0 while its head is incomplete
 
 
 HEAD_INCOMPLETE: Final = Incomplete(head=True)
-BODY_INCOMPLETE: Final = Incomplete(head=False)
 
 
 def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
@@ -97,11 +97,11 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
             key = text
         else:
             forwarded = [*forwarded, text]
-    missing = head_bytes + 4 + body_bytes - len(data)
-    if missing < 0 or body_bytes > body_bytes_max:
+    whole_bytes = head_bytes + 4 + body_bytes
+    if len(data) > whole_bytes or body_bytes > body_bytes_max:
         raise Unclear
-    if missing:
-        return BODY_INCOMPLETE
+    if len(data) < whole_bytes:
+        return Incomplete(head=False, whole_bytes=whole_bytes)
     return Request(head, key, forwarded, data[head_bytes + 4 :])
 
 

@@ -44,6 +44,7 @@ class _Connection(RequestHandler):
         "_plain",
         "_received",
         "_waits_for",
+        "_whole_bytes",
         "body_due_s",
         "due_s",
         "peer",
@@ -54,6 +55,7 @@ class _Connection(RequestHandler):
         self._gates = gates
         self._express = gates.express
         self._received = b""  # of a request that is not whole yet
+        self._whole_bytes = 0  # how many it will have, once its head has said so
         self._plain = False  # whether every further byte is for aiohttp's parser
         self._pending = False  # whether a request on the short way waits for its answer
         self._waits_for: Submitted | None = None
@@ -98,6 +100,10 @@ class _Connection(RequestHandler):
         if self._pending or self._request_in_progress or self._messages:
             self._wait_behind(data)
             return
+        if len(data) < self._whole_bytes:  # a body that drips costs little: nothing is read again
+            self._received = data
+            return
+        self._whole_bytes = 0
         refusal = self._gates.refusal(data)
         if refusal is not None:
             self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
@@ -110,7 +116,7 @@ class _Connection(RequestHandler):
             self._leave_to_aiohttp(data)
             return
         if isinstance(request, Incomplete):
-            self._received = data
+            self._received, self._whole_bytes = data, request.whole_bytes
             self._gates.time(self, head=request.head)
             return
         self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from reservasi.errors import Overloaded
 from reservasi.front import server
-from reservasi.front.heads import Request
+from reservasi.front.heads import Incomplete, Request, read_request
 from reservasi.ledger.group_commit import Submitted
 from reservasi.model import Find
 
@@ -136,3 +136,31 @@ async def test_what_a_lost_connection_waited_for_is_given_up(open_connection: Ca
     assert submitted.done
     submitted.finish(Overloaded("late"))
     assert told == []
+
+
+async def test_a_body_that_drips_is_read_once_it_is_whole(
+    open_connection: Callable[[], Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def reading(data: bytes, most: int) -> Request | Incomplete:
+        read.append(len(data))
+        return read_request(data, most)
+
+    monkeypatch.setattr(server, "read_request", reading)
+    made, express, transport = open_connection()
+    whole = b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + b"b" * 40
+    for _ in range(2):  # the second one over the same connection
+        read.clear()
+        made.data_received(whole[:-38])
+        for at in range(len(whole) - 38, len(whole)):
+            assert not read[1:]
+            made.data_received(whole[at : at + 1])
+        assert read == [len(whole) - 38, len(whole)]
+        made.answer(b"1")
+    assert express.asked == ["/one", "/one"]
+    made.data_received(whole[:-1])
+    made.data_received(b"b" + get("/two"))  # the rest, and more
+    assert express.asked == ["/one", "/one"], "aiohttp judges"
+    assert len(transport.sent) == 2
+    made.connection_lost(None)

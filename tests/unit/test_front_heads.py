@@ -3,7 +3,7 @@
 import pytest
 
 from reservasi.front import heads
-from reservasi.front.heads import BODY_INCOMPLETE, HEAD_INCOMPLETE, Request, Unclear, read_request
+from reservasi.front.heads import Incomplete, Request, Unclear, read_request
 
 PLAIN = b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nIDEMPOTENCY-key:  k 1 \r\nContent-Length: 2\r\n\r\n{}"
 MAX = 100
@@ -19,7 +19,9 @@ def test_a_plain_request_is_read() -> None:
 @pytest.mark.parametrize("cut", range(1, len(PLAIN)))
 def test_every_part_of_it_is_incomplete(cut: int) -> None:
     head_bytes = PLAIN.index(b"\r\n\r\n") + 4
-    assert read_request(PLAIN[:cut], MAX) is (HEAD_INCOMPLETE if cut < head_bytes else BODY_INCOMPLETE)
+    lacks = read_request(PLAIN[:cut], MAX)
+    assert isinstance(lacks, Incomplete)
+    assert (lacks.head, lacks.whole_bytes) == ((True, 0) if cut < head_bytes else (False, len(PLAIN)))
 
 
 @pytest.mark.parametrize(
