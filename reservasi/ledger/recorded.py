@@ -117,6 +117,8 @@ class RecordedPositions:
     async def _rest(self, program: str, pause_s: float) -> None:
         """Pause before the next attempt, but briefly when somebody comes to wait: the ledger has just answered them."""
         await asyncio.sleep(min(pause_s, WANTED_PAUSE_S))
+        if any(not future.done() for _, _, future in self._waiters.get(program, ())):
+            return  # who came before an attempt that failed still waits
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, pause_s - WANTED_PAUSE_S)):
                 await self._wanted[program].wait()

@@ -166,3 +166,26 @@ async def test_a_follower_that_pauses_goes_on_as_soon_as_the_ledger_has_answered
         await journal.publish_recorded(Position(epoch=1, seq=2))
         proxy.refusing = False
         assert await positions.wait(program, 1, 2, "r", TIMEOUT_S)
+
+
+async def test_a_failed_attempt_does_not_forget_who_waits(
+    program: str, journal: Journal, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
+        monkeypatch.setattr(recorded_module, name, 100 * TIMEOUT_S)
+    async with _following(proxy.url, program) as positions:
+        await journal.publish_recorded(Position(epoch=1, seq=1))
+        assert await positions.wait(program, 1, 1, "r", TIMEOUT_S)
+        with capture_logs() as said:
+            proxy.refusing = True
+            proxy.cut()
+            waiting = asyncio.create_task(positions.wait(program, 1, 2, "r", TIMEOUT_S))
+
+            async def failed_while_it_waits() -> bool:
+                return [line["event"] for line in said].count("recorded_position_lost") > 2
+
+            await eventually(failed_while_it_waits)
+        assert not waiting.done()
+        await journal.publish_recorded(Position(epoch=1, seq=2))
+        proxy.refusing = False
+        assert await waiting
