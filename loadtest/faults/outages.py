@@ -2,27 +2,29 @@
 
 import asyncio
 import time
+from functools import partial
 
 import asyncpg
 
-from loadtest.faults.fault import Fault, Missed, Scene
+from loadtest.faults.fault import STRIKE_TIMEOUT_S, Fault, Missed, Scene
 from loadtest.service import Part
 from reservasi.ledger import keys
 
 DOWN_S = 10.0
+LONG_S = 120.0  # in which everybody who waits has given up waiting, and asks again
 EVENTS_PER_PLACE_MAX = 3  # a place is held, confirmed and cancelled; whoever gets it then was not there before
 DRAIN_S = 20.0
 POLL_S = 0.1
 
 
-async def _stop_database(scene: Scene) -> str:
+async def _stop_database(down_s: float, scene: Scene) -> str:
     await scene.mid_sale()
     with scene.unsupervised():
         recorded = await _recorded(scene)
         scene.kill(Part.POSTGRES)
         since_ms = time.time() * 1000
         before = scene.served
-        await asyncio.sleep(DOWN_S)
+        await asyncio.sleep(down_s)
         meanwhile = scene.served - before
         backlog = await _seq(scene) - recorded
     until_ms = time.time() * 1000
@@ -39,7 +41,7 @@ async def _stop_database(scene: Scene) -> str:
         raise Missed(f"{backlog} changes waited to be recorded")
     drained_s = await drained(scene)
     return (
-        f"down for {DOWN_S:g} s: {meanwhile} reservations, {confirms.count(202)} of {len(confirms)} confirmations 202; "
+        f"down for {down_s:g} s: {meanwhile} reservations, {confirms.count(202)} of {len(confirms)} confirmations 202; "
         f"{backlog} changes waited, recorded {drained_s:.1f} s later"
     )
 
@@ -71,4 +73,14 @@ async def _recorded(scene: Scene) -> int:
         await connection.close()
 
 
-FAULTS = (Fault(name="postgres-down", strike=_stop_database, places=1500, people=1600, at_once=300),)
+FAULTS = tuple(
+    Fault(
+        name=name,
+        strike=partial(_stop_database, down_s),
+        places=1500,
+        people=1600,
+        at_once=300,
+        timeout_s=down_s + STRIKE_TIMEOUT_S,
+    )
+    for name, down_s in (("postgres-down", DOWN_S), ("postgres-down-long", LONG_S))
+)
