@@ -148,6 +148,12 @@ class Availability:
         follower = self._followers.get(program)
         return follower is not None and reservation_id in follower.view.known_ids
 
+    def note_reservation(self, reservation_id: str, program: str) -> None:
+        """This front has given a place: its repeat asks the ledger, also before the journal has been read as far."""
+        follower = self._followers.get(program)
+        if follower is not None:
+            follower.view.known_ids.add(reservation_id)
+
     def knows(self, program: str) -> bool:
         """Whether the program's view is in step, so that a quota it lacks does not exist."""
         follower = self._followers.get(program)

@@ -75,6 +75,7 @@ async def claim(request: web.Request) -> web.Response:
         return _refused_claim(request, refused, quota, len(persons))
     reservation_id, answer = await services.reservations.claim(wanted)
     if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
+        services.availability.note_reservation(reservation_id, program_of(wanted.quota))
         return _claimed(services, reservation_id, wanted, answer)
     return _refused_claim(request, claim_refusal(services, request.app[MEMORY], quota, answer), quota, len(persons))
 

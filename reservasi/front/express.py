@@ -168,6 +168,7 @@ class Express:
         self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, reservation_id: str, answer: Answer
     ) -> None:
         if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
+            self._services.availability.note_reservation(reservation_id, program_of(quota.id))
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))

@@ -206,6 +206,19 @@ async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Avail
     await says_sold_out(view, quota, 3)
 
 
+async def test_a_reservation_that_this_front_made_is_known_before_the_journal_names_it(
+    ledger: Ledger, view: Availability
+) -> None:
+    quota = _quota(ledger)
+    await ledger.one(quota_set(quota, 0))
+    await caught_up(view, ledger)
+    await says_sold_out(view, quota)
+    view.note_reservation("made-here", ledger.program)
+    view.note_reservation("made-here", "t-other")  # a program that is not followed
+    await says_sold_out(view, quota)
+    assert not view.is_sold_out(quota, 1, "made-here")
+
+
 async def test_a_view_at_rest_says_sold_out_again_once_it_matters(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
