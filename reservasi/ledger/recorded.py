@@ -98,7 +98,6 @@ class RecordedPositions:
     async def _follow(self, program: str) -> None:
         pause_s = PAUSE_MIN_S
         while True:
-            self._wanted[program].clear()
             try:
                 async with self._client_of(program).pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(keys.recorded_channel(program))
@@ -119,9 +118,11 @@ class RecordedPositions:
         await asyncio.sleep(min(pause_s, WANTED_PAUSE_S))
         if any(not future.done() for _, _, future in self._waiters.get(program, ())):
             return  # who came before an attempt that failed still waits
+        wanted = self._wanted[program]
+        wanted.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, pause_s - WANTED_PAUSE_S)):
-                await self._wanted[program].wait()
+                await wanted.wait()
 
     async def _read(self, program: str) -> None:
         """What was said before we listened."""

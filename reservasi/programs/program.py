@@ -283,10 +283,6 @@ class Program(Rule, frozen=True, kw_only=True):
         """The service of that id."""
         return next((service for service in self.services if service.id == service_id), None)
 
-    def channel(self, channel_id: str) -> Channel | None:
-        """The channel of that id."""
-        return next((channel for channel in self.channels if channel.id == channel_id), None)
-
     def quota_id(self, office: str, service: str, day: dt.date, start: str, channel: str) -> str:
         """The id of a quota, such as `surabaya.kanim.baru.20261201.0800.online`; `start` is "HH:MM"."""
         return ".".join((self.id, office, service, day.strftime("%Y%m%d"), start.replace(":", ""), channel))
