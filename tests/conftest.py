@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from loadtest.nginx import nginx_path
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
@@ -29,6 +30,15 @@ def _finish(work: Coroutine[None, None, None]) -> None:
         loop.run_until_complete(work)
     finally:
         loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test configures of the logs, as every command does, ends with it: a cached logger would keep it for good."""
+    configure, before = structlog.configure, structlog.get_config()
+    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**{**how, "cache_logger_on_first_use": False}))
+    yield
+    configure(**before)
 
 
 def _new_data_dir() -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,13 +25,9 @@ LAST_EVENT = "the_run_is_over"
 
 
 @pytest.fixture
-def logged_as_in_production() -> Iterator[None]:
+def logged_as_in_production() -> None:
     """What is logged, down to the least level, by the service's own configuration."""
-    before = structlog.get_config()
     logs.configure("debug", "json")
-    structlog.configure(cache_logger_on_first_use=False)  # so that the next test has its own again
-    yield
-    structlog.configure(**before)
 
 
 class Run:

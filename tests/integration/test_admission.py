@@ -406,7 +406,7 @@ async def test_a_worker_that_is_killed_is_followed_by_another(
         open_ledger(valkey_url, program, owned=False) as ledger,
         open_group(valkey_url, program) as group,
     ):
-        assert (await ledger.connection.meta(TIMEOUT_S)).owned
+        await eventually(lambda: _owned(ledger), 60)
         stage = Stage(valkey_url, ledger, group)
         await stage.announce(rate_per_min=600)
         await stage.passed(1)
@@ -416,6 +416,10 @@ async def test_a_worker_that_is_killed_is_followed_by_another(
             await eventually(lambda: _moved(stage, left.admitted_through), 60)
         assert_never_back(await stage.marks())
         assert_at_rate(await stage.marks(), 600)
+
+
+async def _owned(ledger: Ledger) -> bool:
+    return (await ledger.connection.meta(TIMEOUT_S)).owned
 
 
 async def _moved(stage: Stage, mark: int) -> bool:
