@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reservasi.front.problems import Refused
@@ -54,13 +54,21 @@ def long_way(body: bytes, key: str) -> ClaimRequest | None:
         return None
 
 
-@given(body=bodies, key=keys)
-def test_both_ways_read_the_same(body: Any, key: str) -> None:
-    encoded = json.dumps(body).encode()
-    assert plain_claim(encoded, key) == long_way(encoded, key)
+def short_way(body: bytes, key: str) -> ClaimRequest | None:
+    """As the front asks: a quota that it does not know takes the long way, whatever its id looks like."""
+    claim = plain_claim(body, key)
+    return claim if claim is not None and claim.quota == QUOTA else None
 
 
 GOOD = {"quota": QUOTA, "applicants": [{"nik": NIK, "name": "Siti", "birth_date": "1990-07-01"}]}
+
+
+@given(body=bodies, key=keys)
+@example(body={**GOOD, "quota": f"{QUOTA}\n"}, key="k")
+@example(body={**GOOD, "quota": "x"}, key="k")
+def test_both_ways_read_the_same(body: Any, key: str) -> None:
+    encoded = json.dumps(body).encode()
+    assert short_way(encoded, key) == long_way(encoded, key)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,7 @@ GOOD = {"quota": QUOTA, "applicants": [{"nik": NIK, "name": "Siti", "birth_date"
     ],
 )
 def test_both_ways_read_the_same_bytes(body: bytes) -> None:
-    assert plain_claim(body, "k") == long_way(body, "k")
+    assert short_way(body, "k") == long_way(body, "k")
 
 
 def test_what_is_good_is_read_on_the_short_way() -> None:
