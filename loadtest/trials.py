@@ -96,7 +96,7 @@ class Stores:
             group.start()
             stack.push_async_callback(group.close)
             # The view follows nothing, so that the ledger is asked each time.
-            view = Availability(lambda _: owning, lambda _: journal, block_ms=BLOCK_MS, stale_ms=0)
+            view = Availability(lambda _: owning, lambda _: journal, stale_ms=0)
             recorded = RecordedPositions(self._client)
             stack.push_async_callback(recorded.close)
             recorded.follow(program)

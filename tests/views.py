@@ -20,7 +20,6 @@ async def open_view(url: str, program: str, *, stale_ms: int = 1000) -> AsyncIte
     view = Availability(
         lambda name: LedgerConnection(url, name, read_library()),
         lambda name: Journal(client, name),
-        block_ms=20,
         stale_ms=stale_ms,
     )
     try:

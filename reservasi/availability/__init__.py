@@ -11,6 +11,7 @@ from typing import Literal
 
 from reservasi.availability.alternatives import Alternatives
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
+from reservasi.availability.prover import Prover
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
@@ -22,6 +23,7 @@ __all__ = ["Availability", "ProgramView", "QuotaState"]
 QuotaState = Literal["not-open", "open", "sold-out", "closed"]
 
 KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
+PROOFS_MIN = 3  # that a view is complete, within the time in which it may refuse
 CLOCK_MARGIN_MS = 1000  # by which this process may be wrong about the ledger's clock
 # The event loop's clock, without asking which loop runs: that asks the kernel for the process, and every claim would.
 _loop_time_s = time.monotonic
@@ -35,14 +37,15 @@ class Availability:
         open_connection: Callable[[str], LedgerConnection],
         open_journal: Callable[[str], Journal],
         *,
-        block_ms: int,
+        server_of: Callable[[str], str] = lambda _: "",
         stale_ms: int,
     ) -> None:
-        self._block_ms = block_ms
+        """`server_of` names a program's server. A view older than `stale_ms` refuses nobody; 0: none ever does."""
         self._open_connection = open_connection
         self._open_journal = open_journal
         self._stale_s = stale_ms / 1000
         self._followers: dict[str, Follower] = {}
+        self._prover = Prover(open_connection, server_of, busy_s=self._stale_s / PROOFS_MIN)
         self._version = 0
         self._changed = asyncio.Event()
         self._alternatives = Alternatives(self._open_quotas)
@@ -50,16 +53,18 @@ class Availability:
     def follow(self, program: str) -> None:
         """Begin to follow a program; again is harmless."""
         if program not in self._followers:
-            self._followers[program] = Follower(
+            follower = self._followers[program] = Follower(
                 program,
                 self._open_connection(program),
                 self._open_journal(program),
                 note_change=self._note_change,
-                block_ms=self._block_ms,
+                hurry=self._prover.hurry,
             )
+            self._prover.add(follower)
 
     async def close(self) -> None:
         """Stop following."""
+        await self._prover.close()
         await asyncio.gather(*(follower.close() for follower in self._followers.values()))
 
     @property
@@ -148,11 +153,19 @@ class Availability:
         follower = self._followers.get(program)
         return follower is not None and reservation_id in follower.view.known_ids
 
-    def note_reservation(self, reservation_id: str, program: str) -> None:
-        """This front has given a place: its repeat asks the ledger, also before the journal has been read as far."""
+    def when_complete(self, program: str, tell: Callable[[], None]) -> None:
+        """Call `tell` once the view has all that happened by now, or once that cannot be known; soon, in any case."""
         follower = self._followers.get(program)
-        if follower is not None:
-            follower.view.known_ids.add(reservation_id)
+        if follower is None:
+            tell()
+        else:
+            follower.when_complete(tell)
+
+    async def complete(self, program: str) -> None:
+        """Wait for the same."""
+        told = asyncio.Event()
+        self.when_complete(program, told.set)
+        await told.wait()
 
     def knows(self, program: str) -> bool:
         """Whether the program's view is in step, so that a quota it lacks does not exist."""
@@ -181,6 +194,7 @@ class Availability:
             return False
         now_s = follower.needed_at = _loop_time_s()
         if now_s - follower.fresh_at > self._stale_s:
+            follower.hurry()
             return False
         # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
         now_ms = int(now_s * 1000 + follower.clock_offset_ms)

@@ -2,16 +2,19 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
-from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import Journal
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
+from reservasi.model import Position
 
 log = structlog.get_logger()
 
@@ -19,11 +22,10 @@ ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.0
 SNAPSHOT_TIMEOUT_S = 5.0
-META_TIMEOUT_S = 2.0
-LOOK_INTERVAL_S = 0.5  # between two looks at whether the ledger is still the one that is followed
 CLOCK_JUMP_MS = 5000
-IDLE_AFTER_S = 5.0  # without a change, and without anybody whom the view could refuse
-IDLE_BLOCK_MS = 1000  # how long a read waits then: a program at rest asks for a twentieth of the reads
+READ_BLOCK_MS = 1000  # how long a read waits for the next change
+IDLE_AFTER_S = 5.0  # without anybody whom the view could refuse
+PROOFS_MAX = 64  # positions that the view has not reached yet, of the last seconds
 GATHER_S = 0.02  # by which a view may lag more in a rush; far below what may be shown, and what is called stale
 
 
@@ -37,24 +39,92 @@ class Follower:
         journal: Journal,
         *,
         note_change: Callable[[], int],
-        block_ms: int,
+        hurry: Callable[[], None],
     ) -> None:
+        """`hurry` asks whoever proves views to look at once whether this one is due."""
+        self.program = program
         self.view = ProgramView()
         self.ready = False
-        self.fresh_at = float("-inf")  # by the event loop's clock: when the view last was all there was
+        self.fresh_at = float("-inf")  # by the event loop's clock: all that had happened by then is in the view
         self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
         self.needed_at = float("-inf")  # by the event loop's clock: when it last mattered whether the view is fresh
-        self._program = program
+        self.hurry = hurry
         self._connection = connection
         self._journal = journal
         self._note_change = note_change  # tells the views' readers, and returns the new version
-        self._block_ms = block_ms
+        self._asked_at = float("-inf")  # when the ledger was last asked where it is
+        self._asked_from: Position | None = None  # where the view was then
+        self._proofs: deque[tuple[float, Position]] = deque()  # where the ledger was at what time, not in the view yet
+        self._lost: asyncio.Future[Exception] | None = None  # why the view cannot go on as it is
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()  # until the view is as fresh as that
         self.task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
         """Stop following."""
         await end_tasks([self.task])
+        self._tell_waiting(float("inf"))
         await self._connection.drop()
+
+    def when_complete(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once all that has happened by now is in the view, or once that cannot be known."""
+        self.needed_at = asyncio.get_running_loop().time()
+        self._waiting.append((self.needed_at, tell))
+        if self.ready:
+            self.hurry()
+        else:
+            self._tell_waiting(float("inf"))
+
+    # -- what the prover does --------------------------------------------------------------------------------------
+
+    def due_at(self, now: float, *, busy_s: float, idle_s: float) -> float:
+        """When the ledger is to be asked again where it is, by the event loop's clock.
+
+        Every `busy_s` while it matters whether the view is fresh, else every `idle_s`.
+        """
+        if not self.ready:
+            return float("inf")
+        if self._waiting and self._waiting[-1][0] > self._asked_at:  # what was asked before does not do for them
+            return now
+        return self._asked_at + (idle_s if now - self.needed_at > IDLE_AFTER_S else busy_s)
+
+    def note_asked(self, now: float) -> None:
+        """The ledger is asked where it is."""
+        self._asked_at, self._asked_from = now, self.view.position
+
+    def note_told(self, seen: LedgerMeta) -> None:
+        """What it answered: where it is, or that this view follows something else than what is sold from now."""
+        before, self._asked_from = self._asked_from, None
+        if before is None:  # begun anew meanwhile
+            return
+        same_seq_other_chain = seen.position.seq == before.seq and seen.position.chain != before.chain
+        if seen.position.epoch < before.epoch or seen.position.seq < before.seq or same_seq_other_chain:
+            self._lose(JournalGap("the ledger is not the one that was followed"))
+        elif not seen.owned:  # what a restarted server still knows is not sold from: nothing is to be shown as open
+            self._lose(JournalGap("the ledger waits to be owned"))
+        else:
+            if len(self._proofs) < PROOFS_MAX:
+                self._proofs.append((self._asked_at, seen.position))
+            self._note_reached()
+
+    def note_not_told(self, error: Exception) -> None:
+        """It did not answer."""
+        if self._asked_from is not None:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        """Begin anew."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(error)
+
+    # --------------------------------------------------------------------------------------------------------------
+
+    def _tell_waiting(self, fresh_at: float) -> None:
+        while self._waiting and self._waiting[0][0] <= fresh_at:
+            _, tell = self._waiting.popleft()
+            try:
+                tell()
+            except Exception:  # one that fails must not cost the others theirs
+                log.exception("view_waiter_failed", program=self.program)
 
     async def _run(self) -> None:
         pause_s = PAUSE_MIN_S
@@ -64,9 +134,9 @@ class Follower:
                     pause_s = PAUSE_MIN_S
                     await self._follow()
             except (Unavailable, JournalGap, LedgerFault) as error:
-                log.warning("view_lost_the_journal", program=self._program, error=str(error))
+                log.warning("view_lost_the_journal", program=self.program, error=str(error))
             except Exception:  # a view that stopped following without a word would mislead everybody
-                log.exception("view_failed", program=self._program)
+                log.exception("view_failed", program=self.program)
             self._set_ready(False)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
@@ -81,49 +151,60 @@ class Follower:
         # Ids read after the snapshot may be too many, never too few: one that is too many only costs a ledger call.
         ids = [reservation_id async for reservation_id in self._journal.reservation_ids()]
         self.view.reset(snapshot, ids, self._note_change())
-        self._set_ready(True)
-        VIEW_RESYNCS.labels(self._program).inc()
+        await self._connection.drop()  # its work is done; programs are many
+        VIEW_RESYNCS.labels(self.program).inc()
         return True
 
     async def _follow(self) -> None:
+        """Read until that fails, or until the ledger turns out to be another one."""
+        self._proofs.clear()
+        self._lost = asyncio.get_running_loop().create_future()
+        self._set_ready(True)
+        self.hurry()
+        reading = asyncio.create_task(self._read())
+        try:
+            either: list[asyncio.Future[Any]] = [reading, self._lost]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._lost.done():
+                raise self._lost.result()
+            await reading
+        finally:
+            self._lost = None
+            await end_tasks([reading])
+
+    async def _read(self) -> None:
+        """Bring each change into the view as soon as the journal has it."""
         loop = asyncio.get_running_loop()
-        look_at_s = loop.time() + LOOK_INTERVAL_S
         while True:
-            idle = loop.time() - self.needed_at > IDLE_AFTER_S
-            block_ms = max(self._block_ms, IDLE_BLOCK_MS) if idle else self._block_ms
-            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, block_ms)
-            if loop.time() >= look_at_s and not entries:
-                await self._check_ledger()
-                look_at_s = loop.time() + LOOK_INTERVAL_S
-            if entries:
-                version = self._note_change()
-                for entry in entries:
-                    self.view.apply(entry, version)
-                self._follow_clock(entries[-1].at_ms - loop.time() * 1000)
-            self.fresh_at = loop.time()
-            if entries:
-                self.needed_at = self.fresh_at
-                await asyncio.sleep(GATHER_S)  # in a rush a read costs as much for one entry as for ten
+            entries = await self._journal.read(self.view.position, ENTRY_EVENTS_MAX, READ_BLOCK_MS)
+            if not entries:
+                continue
+            version = self._note_change()
+            for entry in entries:
+                self.view.apply(entry, version)
+            self._follow_clock(entries[-1].at_ms - loop.time() * 1000)
+            self._note_reached()
+            await asyncio.sleep(GATHER_S)  # in a rush a read costs as much for one entry as for ten
+
+    def _note_reached(self) -> None:
+        """What the view has reached had all happened when the ledger was asked; when it is read says nothing."""
+        here = self.view.position
+        while self._proofs:
+            asked_at, seen = self._proofs[0]
+            if here.seq < seen.seq or (here.seq == seen.seq and here.chain != seen.chain):
+                break
+            self.fresh_at = asked_at
+            self._proofs.popleft()
+        self._tell_waiting(self.fresh_at)
 
     def _follow_clock(self, offset_ms: float) -> None:
         """Read late, an entry makes the clock seem slow: what is ahead is believed, or a clock that was set back."""
         if offset_ms > self.clock_offset_ms or offset_ms < self.clock_offset_ms - CLOCK_JUMP_MS:
             self.clock_offset_ms = offset_ms
 
-    async def _check_ledger(self) -> None:
-        """A journal in which nothing new appears may be another one: an emptied or restored server's.
-
-        Raises:
-            JournalGap: the ledger is not owned, or is not where this view has seen it.
-        """
-        meta = await self._connection.meta(META_TIMEOUT_S)
-        seen, here = meta.position, self.view.position
-        same_seq_other_chain = seen.seq == here.seq and seen.chain != here.chain
-        if not meta.owned or (seen.epoch, seen.seq) < (here.epoch, here.seq) or same_seq_other_chain:
-            raise JournalGap("the ledger is not the one that was followed, or waits to be owned")
-
     def _set_ready(self, ready: bool) -> None:
         self.ready = ready
-        VIEW_READY.labels(self._program).set(int(ready))
+        VIEW_READY.labels(self.program).set(int(ready))
         if not ready:
-            self.fresh_at = float("-inf")
+            self.fresh_at, self._asked_from = float("-inf"), None
+            self._tell_waiting(float("inf"))

@@ -40,7 +40,7 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
         return Availability(
             self.ledgers.connection,
             self.ledgers.journal,
-            block_ms=settings.follow_block_ms,
+            server_of=self.servers.name_of,
             stale_ms=settings.view_stale_ms,
         )
 

@@ -27,6 +27,7 @@ from reservasi.front.problems import Refused, problem_response, retry_after
 from reservasi.front.requests import bearer, read_body
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm
 from reservasi.front.views import local_moment, sold_out_body
+from reservasi.front.waiting_problems import NOT_ADMITTED
 from reservasi.model import APPLICANTS_MAX, Answer, Outcome, Quota, State
 from reservasi.programs import program_of
 from reservasi.reservations import ACCEPTED, Change, ClaimRequest
@@ -67,15 +68,17 @@ async def claim(request: web.Request) -> web.Response:
     reader = ClaimBodyReader(await read_body(request))
     program = services.catalogue.program(program_of(reader.quota))
     wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
-    quota = _claimable(services, wanted.quota)
+    quota = await _claimable(services, wanted.quota)
     persons = services.reservations.persons(wanted)
     request.app[RATES].check_people(persons)
     refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
+    if refused is not None and refused.kind is NOT_ADMITTED:
+        await services.availability.complete(program_of(quota.id))  # so that no older mark than they saw counts
+        refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
     if refused is not None and not await services.reservations.is_replay(wanted, persons):
         return _refused_claim(request, refused, quota, len(persons))
     reservation_id, answer = await services.reservations.claim(wanted)
     if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
-        services.availability.note_reservation(reservation_id, program_of(wanted.quota))
         return _claimed(services, reservation_id, wanted, answer)
     return _refused_claim(request, claim_refusal(services, request.app[MEMORY], quota, answer), quota, len(persons))
 
@@ -88,7 +91,7 @@ def _refused_claim(request: web.Request, refused: Refused, quota: Quota, places:
     return problem_response(request, refused, body)
 
 
-def _claimable(services: FrontServices, quota_id: str) -> Quota:
+async def _claimable(services: FrontServices, quota_id: str) -> Quota:
     """The quota as memory knows it; refuses what no claim of the public can get, without asking the ledger."""
     program = services.catalogue.program(program_of(quota_id))
     if program is None:
@@ -96,6 +99,9 @@ def _claimable(services: FrontServices, quota_id: str) -> Quota:
     if not services.availability.knows(program.id):
         raise Refused(problem_types.RECOVERING)
     quota = services.availability.quota(quota_id)
+    if quota is None:
+        await services.availability.complete(program.id)  # another front may know it already
+        quota = services.availability.quota(quota_id)
     if quota is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)
     if not services.catalogue.is_public(quota):

@@ -7,7 +7,7 @@ ways use the same checks, the same calls and the same bodies, and a test holds t
 
 import time
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filt
 from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
 from reservasi.front.waiting import join_refusal, refused_join, ticket_body
+from reservasi.front.waiting_problems import NOT_ADMITTED
 from reservasi.front.waiting_validation import plain_join
 from reservasi.ledger.group_commit import Submitted
 from reservasi.model import Answer, Claim, Join, Opening, Outcome, Quota
@@ -134,20 +135,34 @@ class Express:
             if self._rates.person(person):
                 return False
         refused = check_ticket(self._services, self._memory, wanted, persons, quota)
-        if refused is not None:
-            if reservations.may_be_replay(wanted, persons):
-                return False
-            if refused.kind is SOLD_OUT:
-                self._answer_sold_out(asked, quota, len(persons))
+        if refused is None:
+            self._judge(asked, wanted, persons, quota)
+        elif reservations.may_be_replay(wanted, persons):
+            return False
+        elif refused.kind is NOT_ADMITTED:
+            again = partial(self._claim_again, asked, wanted, persons, quota)
+            self._services.availability.when_complete(program, again)
+        else:
+            self._refuse_claim(asked, refused, quota, len(persons))
+        return True
+
+    def _claim_again(self, asked: "_Asked", wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota) -> None:
+        """Their number had not been admitted: judged once more, by a view that has all that they may have seen."""
+        try:
+            refused = check_ticket(self._services, self._memory, wanted, persons, quota)
+            if refused is None or self._services.reservations.may_be_replay(wanted, persons):
+                self._judge(asked, wanted, persons, quota)
             else:
-                self._refuse(asked, refused)
-            return True
-        prepared = reservations.prepare(wanted, persons)
+                self._refuse_claim(asked, refused, quota, len(persons))
+        except Exception as error:
+            self._refuse(asked, internal_error(error, CLAIM_PATH))
+
+    def _judge(self, asked: "_Asked", wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota) -> None:
+        prepared = self._services.reservations.prepare(wanted, persons)
         if isinstance(prepared, tuple):
             self._answer_claim(asked, wanted, quota, *prepared)
         else:
             self._submit(asked, wanted, quota, prepared)
-        return True
 
     def _submit(self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, command: Claim) -> None:
         def tell(result: Answer | ReservasiError) -> None:
@@ -168,15 +183,19 @@ class Express:
         self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, reservation_id: str, answer: Answer
     ) -> None:
         if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
-            self._services.availability.note_reservation(reservation_id, program_of(quota.id))
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
             asked.answer(HTTPStatus.CREATED, head + self._end_of_head() + body)
-        elif answer.outcome is Outcome.SOLD_OUT:
-            self._answer_sold_out(asked, quota, len(wanted.applicants))
         else:
-            self._refuse(asked, claim_refusal(self._services, self._memory, quota, answer))
+            refused = claim_refusal(self._services, self._memory, quota, answer)
+            self._refuse_claim(asked, refused, quota, len(wanted.applicants))
+
+    def _refuse_claim(self, asked: "_Asked", refused: Refused, quota: Quota, places: int) -> None:
+        if refused.kind is SOLD_OUT:
+            self._answer_sold_out(asked, quota, places)
+        else:
+            self._refuse(asked, refused)
 
     def _answer_sold_out(self, asked: "_Asked", quota: Quota, places: int) -> None:
         language = asked.language

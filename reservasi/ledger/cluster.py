@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakSet
@@ -85,6 +86,7 @@ def _address(text: str) -> Address:
     return parts.hostname, parts.port or PORT
 
 
+@lru_cache(maxsize=SLOTS)
 def slot_of(program: str) -> int:
     """The slot that all keys of a program lie in."""
     return int(key_slot(keys.meta(program).encode()))
@@ -128,10 +130,14 @@ class Cluster:
             redis.ConnectionError: none was ever known.
         """
         await self._refresh()
-        for claim in self._claims:
-            if claim.first <= slot <= claim.last:
-                return claim.address
-        raise LostConnection(f"no server of the cluster serves slot {slot}")
+        address = self.last_known(slot)
+        if address is None:
+            raise LostConnection(f"no server of the cluster serves slot {slot}")
+        return address
+
+    def last_known(self, slot: int) -> Address | None:
+        """Who served a slot when that was last asked."""
+        return next((claim.address for claim in self._claims if claim.first <= slot <= claim.last), None)
 
     async def _refresh(self) -> None:
         async with self._turn:

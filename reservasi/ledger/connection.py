@@ -45,6 +45,7 @@ READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = wire.pack([[]])
+META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
 
@@ -119,6 +120,7 @@ class LedgerConnection:
         # only after everything else that is ready in the event loop.
         pool = _open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
         self._connection: Any = pool.make_connection()
+        self._packed: tuple[list[str], Any] = [], None  # who was last asked about together, and the question
         self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
 
     @property
@@ -194,23 +196,30 @@ class LedgerConnection:
         Raises:
             LedgerUnreachable: the server does not answer.
         """
+        (found,) = await self.metas([self.program], timeout_s)
+        return found
+
+    async def metas(self, programs: Sequence[str], timeout_s: float) -> list[LedgerMeta]:
+        """The same of several programs whose ledgers this server has, asked together.
+
+        Raises:
+            LedgerUnreachable: the server does not answer, or one of the ledgers is elsewhere.
+        """
+        connection = self._connection
         async with self._reaching(timeout_s):
-            fields = ("epoch", "seq", "chain", "run_id", "loading")
-            await self._asked(self._connection.send_command("HMGET", self._keys[0], *fields))
-            epoch, seq, chain, owner, loading = await self._asked(self._connection.read_response())
-            await self._asked(self._connection.send_command("INFO", "server"))
-            server = text(await self._asked(self._connection.read_response()))
+            if len(programs) == 1:  # one command alone can follow its key to where a cluster moves it
+                await self._asked(connection.send_command(*_question(programs[0])))
+                found = [await self._asked(connection.read_response())]
+                await self._asked(connection.send_command("INFO", "server"))
+            else:
+                if self._packed[0] != programs:  # which takes longer than all else, and they are mostly the same
+                    packed = connection.pack_commands([*map(_question, programs), ("INFO", "server")])
+                    self._packed = list(programs), packed
+                await self._asked(connection.send_packed_command(self._packed[1], check_health=False))
+                found = [await self._asked(connection.read_response()) for _ in programs]
+            server = text(await self._asked(connection.read_response()))
         run_id = server.partition("run_id:")[2].partition("\r\n")[0]
-        position = Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b""))
-        form, _, owned_run_id = text(owner or b"").rpartition(":")
-        readable = owner is None or form == stored.FORM
-        return LedgerMeta(
-            position=position,
-            owned=readable and owned_run_id == run_id,
-            run_id=run_id,
-            readable=readable,
-            loading=loading is not None,
-        )
+        return [_meta(fields, run_id) for fields in found]
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -294,3 +303,20 @@ def _refusal(program: str, error: ResponseError) -> ReservasiError:
 def text(value: bytes | str) -> str:
     """A field as text, whichever way the client decodes."""
     return value.decode() if isinstance(value, bytes) else value
+
+
+def _question(program: str) -> tuple[str, ...]:
+    return ("HMGET", keys.meta(program), *META_FIELDS)
+
+
+def _meta(fields: Sequence[bytes | None], run_id: str) -> LedgerMeta:
+    epoch, seq, chain, owner, loading = fields
+    form, _, owned_run_id = text(owner or b"").rpartition(":")
+    readable = owner is None or form == stored.FORM
+    return LedgerMeta(
+        position=Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b"")),
+        owned=readable and owned_run_id == run_id,
+        run_id=run_id,
+        readable=readable,
+        loading=loading is not None,
+    )

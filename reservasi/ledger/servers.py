@@ -5,7 +5,7 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as LostConnection
 
 from reservasi.ledger.cluster import SCHEMES as CLUSTER
-from reservasi.ledger.cluster import SLOTS, Cluster
+from reservasi.ledger.cluster import SLOTS, Cluster, slot_of
 from reservasi.ledger.connection import Server, open_client
 from reservasi.ledger.primaries import SCHEMES as SENTINEL
 from reservasi.ledger.primaries import Address, Primaries
@@ -69,6 +69,16 @@ class Servers:
     def of(self, program: str) -> Server:
         """Where a program's ledger is."""
         return self._cluster.route(program) if self._cluster else self._primaries or self._url
+
+    def name_of(self, program: str) -> str:
+        """The address of the primary that had a program's ledger when last asked; empty where there is only one.
+
+        Where that is not known it is the program's own name, so that nothing is asked together with others.
+        """
+        if not self._cluster:
+            return ""
+        address = self._cluster.last_known(slot_of(program))
+        return _written(address) if address else program
 
     async def primaries(self) -> list[Primary]:
         """Everything that has a program's ledger, or may have the next one's.

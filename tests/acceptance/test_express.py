@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from reservasi.availability import Availability
 from reservasi.front import express
 from tests.acceptance.waiting import Room, create_room
 
@@ -307,16 +306,3 @@ async def test_a_bug_of_ours_is_answered_and_the_connection_goes_on(
         assert json.loads(body)["request_id"]
     line.writer.write(request(stack, stack.body(quota), "bug-gone"))
     assert (await line.answer())[0] == "HTTP/1.1 201 Created"
-
-
-@pytest.mark.parametrize("headers", [{}, {"Trailer": "x"}], ids=["short", "long"])
-async def test_a_front_knows_the_reservations_that_it_has_made(
-    stack: Any, taken: list[bool], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
-) -> None:
-    """A repeat that comes before the journal was read must not be refused from memory."""
-    noted: list[tuple[str, str]] = []
-    monkeypatch.setattr(Availability, "note_reservation", lambda _, *made: noted.append(made))
-    quota = await stack.quota()
-    held = (await stack.claim(stack.body(quota), **headers)).json
-    assert noted == [(held["id"], quota.partition(".")[0])]
-    assert any(taken) == (not headers)

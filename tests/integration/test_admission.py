@@ -140,7 +140,6 @@ class Stage:
         view = Availability(
             lambda name: LedgerConnection(self.url, name, read_library()),
             lambda name: Journal(self.ledger.client, name),
-            block_ms=20,
             stale_ms=1000,
         )
         close = view.close

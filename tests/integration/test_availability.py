@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from reservasi.availability import Availability, follower
+from reservasi.availability import Availability, follower, prover
 from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Outcome, Release, SetOpening, SetQuota, Sweep
@@ -206,37 +206,22 @@ async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Avail
     await says_sold_out(view, quota, 3)
 
 
-async def test_a_reservation_that_this_front_made_is_known_before_the_journal_names_it(
-    ledger: Ledger, view: Availability
-) -> None:
-    quota = _quota(ledger)
-    await ledger.one(quota_set(quota, 0))
-    await caught_up(view, ledger)
-    await says_sold_out(view, quota)
-    view.note_reservation("made-here", ledger.program)
-    view.note_reservation("made-here", "t-other")  # a program that is not followed
-    await says_sold_out(view, quota)
-    assert not view.is_sold_out(quota, 1, "made-here")
-
-
 async def test_a_view_at_rest_says_sold_out_again_once_it_matters(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "IDLE_AFTER_S", 0.2)
-    monkeypatch.setattr(follower, "IDLE_BLOCK_MS", 3000)
+    monkeypatch.setattr(prover, "IDLE_S", 3600.0)
     quota = _quota(ledger)
     await ledger.one(quota_set(quota, 0))
     async with open_view(ledger.url, ledger.program, stale_ms=100) as view:
         following = view._followers[ledger.program]
 
         async def rests() -> bool:
-            return 0 < following.fresh_at < time.monotonic() - 0.5  # longer than any read of a busy one
+            return 0 < following.fresh_at < time.monotonic() - 0.5  # longer than any wait of a busy one
 
         await caught_up(view, ledger)
         await eventually(rests)
-        needed_at = following.needed_at
         assert not view.is_sold_out(quota, 1, "new"), "what it knows is old: the ledger is asked"
-        assert following.needed_at > needed_at
         await says_sold_out(view, quota)
 
 

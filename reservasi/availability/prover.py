@@ -1,0 +1,118 @@
+"""Proving that views are complete: asking where the ledgers are, those of one server together.
+
+That a journal brings nothing new may mean that nothing happened, that it is slow, or that it is a dead or emptied
+server's. Only where the ledger was when it was asked says up to when a view has everything.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from reservasi.availability.follower import Follower
+from reservasi.errors import LedgerUnreachable
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.ending import end_tasks
+
+log = structlog.get_logger()
+
+IDLE_S = 1.0  # how old a view may become that nobody needs: a program at rest costs next to nothing
+PAUSE_MIN_S = 0.005  # between two looks at what is due
+TIMEOUT_S = 2.0
+
+
+class Prover:
+    """Asks for all followers of a front, each as often as it matters."""
+
+    def __init__(
+        self, open_connection: Callable[[str], LedgerConnection], server_of: Callable[[str], str], *, busy_s: float
+    ) -> None:
+        """Views that matter are proved every `busy_s`, 0: as seldom as others. `server_of` names a program's server."""
+        self._open_connection = open_connection
+        self._server_of = server_of
+        self._busy_s = min(busy_s or IDLE_S, IDLE_S)
+        self._followers: list[Follower] = []
+        self._connections: dict[str, LedgerConnection] = {}  # by the program that each was opened for
+        self._asked: set[Follower] = set()  # whose answer is on its way
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, follower: Follower) -> None:
+        """Prove one more."""
+        self._followers.append(follower)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    def hurry(self) -> None:
+        """Look at once who is due."""
+        self._hurry.set()
+
+    async def close(self) -> None:
+        """Ask no more."""
+        await end_tasks([*([self._task] if self._task else []), *self._tasks])
+        for connection in self._connections.values():
+            await connection.drop()
+
+    async def _run(self) -> None:
+        while True:
+            await self._until_due()
+            now = asyncio.get_running_loop().time()
+            groups: dict[str, list[Follower]] = {}
+            for follower in self._followers:
+                # Half a turn early is late enough: so those of one server come to be asked together.
+                if self._due_at(follower, now, self._busy_s / 2, IDLE_S / 2) <= now:
+                    groups.setdefault(self._server_of(follower.program), []).append(follower)
+            for group in groups.values():
+                task = asyncio.create_task(self._ask_together(group, now))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _due_at(self, follower: Follower, now: float, busy_s: float, idle_s: float) -> float:
+        return float("inf") if follower in self._asked else follower.due_at(now, busy_s=busy_s, idle_s=idle_s)
+
+    async def _until_due(self) -> None:
+        """Wait until the first one is due, or somebody needs one now."""
+        self._hurry.clear()
+        now = asyncio.get_running_loop().time()
+        due_at = min(self._due_at(follower, now, self._busy_s, IDLE_S) for follower in self._followers)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(min(due_at - now, IDLE_S), PAUSE_MIN_S)):
+                await self._hurry.wait()
+
+    async def _ask_together(self, followers: Sequence[Follower], now: float) -> None:
+        for follower in followers:
+            follower.note_asked(now)
+        self._asked.update(followers)
+        try:
+            await self._ask(followers)
+        finally:
+            self._asked.difference_update(followers)
+            self.hurry()
+
+    async def _ask(self, followers: Sequence[Follower]) -> None:
+        programs = [follower.program for follower in followers]
+        try:
+            found = await self._connection_to(programs).metas(programs, TIMEOUT_S)
+        except LedgerUnreachable as error:
+            if len(followers) > 1 and not isinstance(error.__cause__, TimeoutError):
+                for follower in followers:  # one ledger that has moved must not cost the others their views
+                    await self._ask([follower])
+                return
+            for follower in followers:
+                follower.note_not_told(error)
+        except Exception as error:  # a view that nobody proves would never be believed again
+            log.exception("view_not_proved", programs=programs)
+            for follower in followers:
+                follower.note_not_told(error)
+        else:
+            for follower, seen in zip(followers, found, strict=True):
+                follower.note_told(seen)
+
+    def _connection_to(self, programs: Sequence[str]) -> LedgerConnection:
+        """That of one of them, which nobody uses meanwhile: it goes where that program's ledger is."""
+        program = next(filter(self._connections.__contains__, programs), programs[0])
+        if program not in self._connections:
+            self._connections[program] = self._open_connection(program)
+        return self._connections[program]

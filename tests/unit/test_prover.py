@@ -1,0 +1,158 @@
+"""Views whose ledgers one server has are proved together, and what ails one of them costs the others nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reservasi.availability.follower import Follower
+from reservasi.availability.prover import Prover
+from reservasi.errors import JournalGap, LedgerUnreachable
+from reservasi.ledger.connection import LedgerMeta
+from reservasi.model import Position
+from tests.ledgers import eventually
+
+BUSY_S = 0.01
+HERE = Position(epoch=1, seq=7)
+
+
+class View:
+    """A follower that is always in need, and what it was told."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.asked_at = float("-inf")
+        self.told: list[LedgerMeta | Exception] = []
+
+    def due_at(self, _now: float, *, busy_s: float, idle_s: float) -> float:
+        assert busy_s < idle_s
+        return self.asked_at + busy_s
+
+    def note_asked(self, now: float) -> None:
+        self.asked_at = now
+
+    def note_told(self, seen: LedgerMeta) -> None:
+        self.told.append(seen)
+
+    def note_not_told(self, error: Exception) -> None:
+        self.told.append(error)
+
+
+class Servers:
+    """Connections that note who is asked about together; `fails` says why one that is asked about cannot be answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.fails: dict[str, Exception] = {}
+        self._in_use: set[str] = set()
+
+    def open(self, program: str) -> Any:
+        async def metas(programs: Sequence[str], _timeout_s: float) -> list[LedgerMeta]:
+            assert program in programs, "the connection goes where that program's ledger is"
+            assert program not in self._in_use, "a connection is for one at a time"
+            self._in_use.add(program)
+            self.asked.append(tuple(programs))
+            try:
+                if any(each.startswith("slow") for each in programs):
+                    await self.answers.wait()
+                await asyncio.sleep(0)
+            finally:
+                self._in_use.discard(program)
+            for each in programs:
+                if each in self.fails:
+                    raise self.fails[each]
+            return [LedgerMeta(position=HERE, owned=True, run_id=each) for each in programs]
+
+        async def drop() -> None:
+            pass
+
+        return SimpleNamespace(metas=metas, drop=drop)
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+Proved = Callable[..., Sequence[Any]]
+
+
+@pytest.fixture
+async def proved(servers: Servers) -> AsyncIterator[Proved]:
+    """Views of these programs, proved from now on; the first letter is their server's name."""
+    prover = Prover(servers.open, lambda program: program[0], busy_s=BUSY_S)
+
+    def proved(*programs: str) -> Sequence[Any]:
+        views: list[Any] = [View(program) for program in programs]
+        for view in views:
+            prover.add(view)
+        return views
+
+    yield proved
+    await prover.close()
+
+
+async def _all_told(views: Sequence[View], times: int) -> None:
+    async def told() -> bool:
+        return all(len(view.told) >= times for view in views)
+
+    await eventually(told)
+
+
+async def test_those_of_one_server_are_asked_about_together(servers: Servers, proved: Proved) -> None:
+    views = proved("a1", "b1", "a2", "a3")
+    await _all_told(views, 5)
+    assert set(servers.asked) == {("a1", "a2", "a3"), ("b1",)}
+    assert all(seen.run_id == view.program for view in views for seen in view.told)
+
+
+async def test_a_ledger_that_has_moved_does_not_cost_the_others_their_views(servers: Servers, proved: Proved) -> None:
+    servers.fails["a2"] = LedgerUnreachable("the slot is served elsewhere")
+    views = proved("a1", "a2", "a3")
+    await _all_told(views, 3)
+    for view in views:
+        assert all(isinstance(told, LedgerUnreachable) == (view.program == "a2") for told in view.told)
+
+
+async def test_a_server_that_is_silent_is_given_up_for_all_at_once(servers: Servers, proved: Proved) -> None:
+    silent = LedgerUnreachable("the ledger does not answer")
+    silent.__cause__ = TimeoutError()
+    servers.fails["a2"] = silent
+    views = proved("a1", "a2", "a3")
+    await _all_told(views, 2)
+    assert {told for view in views for told in view.told} == {silent}
+    assert set(servers.asked) == {("a1", "a2", "a3")}, "each alone would wait as long again"
+
+
+async def test_a_slow_server_does_not_keep_the_others_waiting(servers: Servers, proved: Proved) -> None:
+    servers.answers.clear()
+    slow, quick = proved("slow", "quick")
+    await _all_told([quick], 5)
+    assert not slow.told
+    assert servers.asked.count(("slow",)) == 1, "it was asked again before it answered"
+    servers.answers.set()
+    await _all_told([slow], 2)
+
+
+async def test_a_bug_is_told_to_those_whom_it_concerns(servers: Servers, proved: Proved) -> None:
+    servers.fails["a1"] = ZeroDivisionError()
+    views = proved("a1", "b1")
+    await _all_told(views, 3)
+    assert all(isinstance(told, ZeroDivisionError) for told in views[0].told)
+    assert not any(isinstance(told, Exception) for told in views[1].told)
+
+
+async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_anew() -> None:
+    following = object.__new__(Follower)
+    following._asked_from = None
+    following._lost = lost = asyncio.get_running_loop().create_future()
+    following.note_told(LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=""))
+    following.note_not_told(JournalGap(""))
+    assert not lost.done()
+    following._asked_from = HERE
+    following.note_not_told(JournalGap(""))
+    assert lost.done()
