@@ -99,7 +99,13 @@ class Settings(BaseSettings):
     tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
     record_events_max: int = Field(4000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
     follow_block_ms: int = Field(50, ge=1, le=5000, description="how long a follower waits for the next journal entry")
-    view_stale_ms: int = Field(100, ge=1, le=10_000, description="age past which memory no longer answers `sold-out`")
+    view_stale_ms: int = Field(
+        75,
+        ge=1,
+        le=10_000,
+        description="age past which memory no longer answers `sold-out`; "
+        "who gets a place that came back hears of it so much later",
+    )
     catalogue_refresh_ms: int = Field(2000, ge=100, le=600_000, description="pause between two looks at the programs")
 
     body_bytes_max: int = Field(16_384, ge=1024, le=1_048_576, description="size of a request body")

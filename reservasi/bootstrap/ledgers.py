@@ -60,4 +60,5 @@ class Ledgers:
             tombstone_ms=settings.tombstone_ms,
             queue_delay_target_ms=settings.queue_delay_target_ms,
             instead=instead,
+            settle_ms=settings.view_stale_ms,
         )

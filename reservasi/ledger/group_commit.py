@@ -65,7 +65,7 @@ BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer
 
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
-Unsafe: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer that too few replicas have
+Finish: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer
 
 
 class Submitted:
@@ -94,26 +94,26 @@ class Submitted:
 class _Answered:
     """A batch's replies, not told yet."""
 
-    __slots__ = ("_groups", "_retried", "_unsafe", "replies")
+    __slots__ = ("_finish", "_groups", "_retried", "replies")
 
     def __init__(
         self,
         groups: Sequence[Sequence[Submitted]] = (),
         replies: Sequence[bytes | ReservasiError] = (),
+        finish: Finish | None = None,
         *,
         retried: bool = False,
-        unsafe: Unsafe | None = None,
     ) -> None:
         self._groups = groups
         self.replies = replies
+        self._finish = finish or _finish
         self._retried = retried
-        self._unsafe = unsafe  # None: enough replicas have what the replies rest on
 
     def tell(self) -> None:
         """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
         for group, reply in zip(self._groups, self.replies, strict=True):
             try:
-                _resolve(group, reply, retried=self._retried, unsafe=self._unsafe)
+                _resolve(group, reply, self._finish, retried=self._retried)
             except Exception as error:
                 log.exception("reply_not_readable")
                 _fail(group, LedgerFault(f"a reply could not be read: {type(error).__name__}"))
@@ -132,10 +132,16 @@ class GroupCommit:
         tombstone_ms: int,
         queue_delay_target_ms: int,
         instead: RecordsInstead | None = None,
+        settle_ms: int = 0,
     ) -> None:
-        """With `instead`, what too few replicas have is told once the records have it."""
+        """With `instead`, what too few replicas have is told once the records have it.
+
+        For `settle_ms` after a place came free some view may lack it: so long a claim that got it is not told.
+        """
         self._connection = connection
         self._instead = instead
+        self._settle_ms = settle_ms
+        self._settling = 0  # answers that are told when that time is over
         self._batch_items_max = batch_items_max
         self._queue_items_max = queue_items_max
         self._timeout_s = command_timeout_ms / 1000
@@ -172,6 +178,8 @@ class GroupCommit:
         self._tell_last()
         if self._instead is not None:
             await self._instead.close()
+        if self._settling:
+            await asyncio.sleep(self._settle_ms / 1000)
         # Nobody is left to answer these later.
         _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
@@ -342,19 +350,41 @@ class GroupCommit:
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
         BATCH_ITEMS.observe(len(batch))
         BATCH_SECONDS.observe(loop.time() - started)
-        unsafe = None
+        finish: Finish = self._finish_settled
         if not self._connection.safe:
             self._unsafe_calls.inc()
-            unsafe = self._hold
-        return _Answered(groups, replies, retried=retried, unsafe=unsafe)
+            finish = self._finish_unsafe
+        return _Answered(groups, replies, finish, retried=retried)
 
-    def _hold(self, waiting: Submitted, answer: Answer) -> None:
-        """Tell an answer that is not definite yet as soon as it is, or that it is not."""
-        if self._instead is None:
+    def _finish_settled(self, waiting: Submitted, answer: Answer | ReservasiError) -> None:
+        """Tell an answer, but of a place that came free a moment ago only when no view lacks that any more.
+
+        Asked again anywhere, whoever has it hears the same then, and not that nothing was left (P7).
+        """
+        if not isinstance(answer, Answer) or not answer.freed_at_ms:
+            _finish(waiting, answer)
+            return
+        wait_ms = answer.freed_at_ms + self._settle_ms - answer.now_ms
+        if wait_ms <= 0:
+            _finish(waiting, answer)
+            return
+
+        def settled() -> None:
+            self._settling -= 1
+            _finish(waiting, answer)
+
+        self._settling += 1
+        self._loop.call_later(wait_ms / 1000, settled)
+
+    def _finish_unsafe(self, waiting: Submitted, answer: Answer) -> None:
+        """Tell an answer that too few replicas have as soon as it is definite, or that it is not."""
+        if stands(waiting.command, answer):
+            self._finish_settled(waiting, answer)
+        elif self._instead is None:
             _finish(waiting, not_replicated())
         else:
             left_s = waiting.deadline - self._loop.time()
-            self._instead.hold(waiting.command, answer, partial(_finish, waiting), left_s)
+            self._instead.hold(waiting.command, answer, partial(self._finish_settled, waiting), left_s)
 
     async def _reap(self) -> None:
         """Answers those whose deadline has passed; one timer for all, instead of one a request."""
@@ -394,7 +424,7 @@ def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
         yield group
 
 
-def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried: bool, unsafe: Unsafe | None) -> None:
+def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Finish, *, retried: bool) -> None:
     if isinstance(raw, ReservasiError):
         log.error("ledger_refused_a_batch", error=str(raw))
         _fail(group, raw)
@@ -412,11 +442,7 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, *, retried
         return
     for waiting, fields in zip(group, reply.answers, strict=True):
         if not waiting.done:
-            answer = wire.decode_answer(reply, fields, retried=retried)
-            if unsafe is None or stands(waiting.command, answer):
-                _finish(waiting, answer)
-            else:
-                unsafe(waiting, answer)
+            finish(waiting, wire.decode_answer(reply, fields, retried=retried))
 
 
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:

@@ -166,8 +166,8 @@ def peek_epoch(raw: bytes) -> int:
 def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> Answer:
     """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
     outcome = OUTCOMES[fields[0]]
-    if len(fields) == 6:
-        _, seq, state, quota, places, deadline_ms = fields
+    if len(fields) == 6 or (len(fields) == 7 and outcome in _CLAIMED):
+        _, seq, state, quota, places, deadline_ms, *freed_at_ms = fields
         return Answer(
             outcome=outcome,
             epoch=reply.epoch,
@@ -177,12 +177,14 @@ def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> 
             quota=quota,
             places=places,
             deadline_ms=deadline_ms,
+            freed_at_ms=freed_at_ms[0] if freed_at_ms else 0,
             retried=retried,
         )
     named = dict(zip(_EXTRA_BY_OUTCOME.get(outcome, ()), fields[2:], strict=False))
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
 
+_CLAIMED = (Outcome.HELD, Outcome.EXISTS)
 _MARK = ("number", "joined", "arrived", "admitted_through", "rate_per_min")
 _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.NOT_OPEN: ("opens_at_ms",),

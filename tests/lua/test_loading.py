@@ -79,6 +79,17 @@ async def filled(ledger: Ledger) -> None:
     assert await load(ledger, "own", [2, 10, "c" * 40]) == ["loaded", 10, 1]
 
 
+async def test_every_place_of_a_loaded_ledger_counts_as_one_that_came_back(ledger: Ledger) -> None:
+    """What the records did not have is forgotten, and a view of the ledger before still counts it."""
+    await begun(ledger)
+    await load(ledger, "quotas", *QUOTAS)
+    loaded_ms = await ledger.now_ms() + 2
+    await ledger.until(loaded_ms)
+    await load(ledger, "own", [2, 10, "c" * 40])
+    answer = await ledger.one(claim())
+    assert loaded_ms <= answer.freed_at_ms <= answer.now_ms
+
+
 # -- fence -----------------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from tests.simulation.records import Database, SimulatedRecords
 
 PROGRAM = "sim"
 STALE_MS = 100
+RECORDER_BLOCK_MS = 1000
 COMMAND_TIMEOUT_MS = 1000
 CONFIRM_WAIT_MS = 600
 SWEEP_INTERVAL_MS = 1000
@@ -54,7 +55,7 @@ class Deployment:
         self.sealing = sealing
         self.chance = chance
         self.batch_items_max = batch_items_max
-        self.block_ms = 80 if chance.random() < 0.15 else 1000  # of followers; with the first memory says "sold out"
+        self.says_sold_out = chance.random() < 0.15  # from memory
         self.database = Database()
         self.faults = [0.0]  # the probability that a call to the database goes wrong
         self.fronts: list[Front] = []
@@ -75,6 +76,7 @@ class Deployment:
             command_timeout_ms=COMMAND_TIMEOUT_MS,
             tombstone_ms=TOMBSTONE_MS,
             queue_delay_target_ms=DELAY_TARGET_MS,
+            settle_ms=STALE_MS,
         )
 
     def view(self, host: Host) -> Availability:
@@ -83,8 +85,7 @@ class Deployment:
         return Availability(
             lambda program: open_connection(self.network, host, program, self.library),
             lambda program: Journal(client, program),
-            block_ms=self.block_ms,
-            stale_ms=STALE_MS,
+            stale_ms=STALE_MS if self.says_sold_out else 0,
         )
 
     async def start_front(self) -> None:
@@ -148,7 +149,7 @@ class Worker:
             self._journal,
             booking_code=deployment.sealing.booking_code,
             events_max=deployment.chance.choice((2, 4000)),
-            block_ms=deployment.block_ms,
+            block_ms=RECORDER_BLOCK_MS,
         )
         group = deployment.group(host)
         group.start()

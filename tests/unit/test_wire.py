@@ -143,7 +143,7 @@ def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:
 
 def test_every_field_of_an_answer_can_be_read() -> None:
     named = {name for extra in wire._EXTRA_BY_OUTCOME.values() for name in extra}
-    named |= {"outcome", "epoch", "seq", "now_ms", "state", "quota", "places", "deadline_ms", "retried"}
+    named |= {"outcome", "epoch", "seq", "now_ms", "state", "quota", "places", "deadline_ms", "freed_at_ms", "retried"}
     assert named == set(Answer.__struct_fields__)
 
 

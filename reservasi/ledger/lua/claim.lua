@@ -3,15 +3,16 @@
 -- Item: {reservation_id, quota, fingerprint, sealed, {person, ...}}
 -- Outcomes, in order of precedence:
 --   exists_with_different_content  the id is known, and was used for another request
---   exists          the id is known: the first answer again, whatever became of the reservation since
+--   exists          the id is known: the first answer again, whatever became of the reservation since + freed_at
 --   unknown_quota   no such quota
 --   closed          closed by staff, or its closing time has passed
 --   not_open        the opening lies ahead: + opens_at
 --   duplicate_applicant  one of the persons has a live reservation in the program, or comes twice in the item
 --   sold_out        fewer places remain than persons: + remaining
---   held            the places are taken until the deadline
+--   held            the places are taken until the deadline + freed_at
+-- `freed_at` is there for FREED_SAID_MS after places came free in the quota (shared.lua says what for).
 -- Example: {'abcd...', 'p.o.s.20261201.0800.online', 'f...', 'k1.x...', {'a...'}}
---   -> {'held', 2, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+--   -> {'held', 2, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
 local function prepare_claims(call)
   local reservations, quotas, persons = {}, {}, {}
@@ -85,7 +86,7 @@ local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   return seq, deadline
 end
 
-local function claim(call, item)
+local function judge(call, item)
   local id, quota_id, fingerprint, sealed, persons = item[1], item[2], item[3], item[4], item[5]
   local known = get_reservation(call, id)
   if known and known[R.fingerprint] ~= fingerprint then
@@ -113,6 +114,16 @@ local function claim(call, item)
   end
   local seq, deadline = hold(call, id, quota_id, quota, fingerprint, sealed, persons)
   return { 'held', seq, HELD, quota_id, #persons, deadline }
+end
+
+local function claim(call, item)
+  local answer = judge(call, item)
+  local quota_id = answer[4] -- of those who have places
+  local at = quota_id and freed_at(call, quota_id)
+  if at and call.now - at <= FREED_SAID_MS then
+    answer[7] = at
+  end
+  return answer
 end
 
 register('claim', claim, prepare_claims)

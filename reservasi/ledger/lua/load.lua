@@ -121,6 +121,7 @@ local function own_loaded(call, row)
     'HSET', call.key.meta, 'epoch', integer(epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
   )
   redis.call('HDEL', call.key.meta, 'loading', 'fence')
+  note_freed(call, call.key.quotas)
   call.seq = seq
   return true
 end

@@ -29,6 +29,7 @@ local function own(call, item)
     'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
   )
   redis.call('HDEL', call.key.meta, 'fence')
+  note_freed(call, call.key.quotas)
   return { 'owned', call.seq }
 end
 

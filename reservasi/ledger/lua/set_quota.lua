@@ -90,6 +90,7 @@ local function set_quota(call, item)
   quota[Q.version] = quota[Q.version] + 1
   call.quotas[id], call.facts[id] = quota, facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
+  note_freed(call, id)
   local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts) })
   return { 'quota_set', seq, quota[Q.version] }
 end

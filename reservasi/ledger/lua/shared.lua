@@ -31,6 +31,9 @@ local CHUNK = 4000 -- arguments in one call; Lua's unpack() fails near 8000
 local TIMERS_MAX = 2000 -- timers that one quota may have processed within one batch
 local FORM = '3' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
 local TIMER_HEAD = 6 + 11 -- digits of a quota's number and of a time
+local FREED_MAX = 5000 -- quotas of which it is remembered when places came free
+local FREED_SAID_MS = 10000 -- how long it is said: as long as a view may lag and still say "sold out" (settings.py)
+local FEW = 5 -- the most that one claim asks for (model.APPLICANTS_MAX): where as many remain, nobody hears "sold out"
 local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
 local T = { -- of a quota's terms: what staff decide
@@ -233,6 +236,31 @@ local function remaining_of(quota)
   return quota[Q.terms][T.capacity] - quota[Q.held] - quota[Q.confirmed] - quota[Q.returning]
 end
 
+-- When places came free in a quota that was all but sold out, or `all`: in any quota of the program. A front that has not
+-- read of it yet may still say "sold out" for a moment, so whoever gets such a place hears of it when none does any more:
+-- asked again anywhere, they get the same answer. Only this run of the server remembers; what it cannot know counts as
+-- free since its first call.
+local freed, freed_count, freed_any
+
+local function forget_freed(call)
+  freed, freed_count, freed_any = {}, 0, call.now
+end
+
+local function note_freed(call, what)
+  if not freed or freed_count == FREED_MAX then
+    forget_freed(call)
+  end
+  freed_count = freed_count + (freed[what] and 0 or 1)
+  freed[what] = call.now
+end
+
+local function freed_at(call, quota_id)
+  if not freed then
+    forget_freed(call)
+  end
+  return math.max(freed_any, freed[quota_id] or 0, freed[call.key.quotas] or 0)
+end
+
 -- Changing: every accepted change gets the next seq and an event.
 local function record(call, event)
   call.events[#call.events + 1] = event
@@ -285,7 +313,7 @@ end
 local function end_reservation(call, id, reservation, state)
   local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
-  local places = places_of(reservation)
+  local places, remained = places_of(reservation), remaining_of(quota)
   if reservation[R.state] == HELD then
     quota[Q.held] = quota[Q.held] - places
     stop_timer(call, quota, reservation[R.deadline], id)
@@ -297,6 +325,9 @@ local function end_reservation(call, id, reservation, state)
     call.changed_persons[reservation[index]] = true
   end
   local returns_at = give_back(call, quota_id, quota, places)
+  if returns_at == 0 and remained < FEW then
+    note_freed(call, quota_id)
+  end
   reservation[R.state] = state
   reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at }) - reservation[R.held_seq]
   call.changed_quotas[quota_id] = true
@@ -330,6 +361,9 @@ local function run_timers(call, quota_id, most)
     local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
     call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
     if places then
+      if remaining_of(quota) < FEW then
+        note_freed(call, quota_id)
+      end
       quota[Q.returning] = quota[Q.returning] - places
       call.changed_quotas[quota_id] = true
       record(call, { 'r', quota_id, places })

@@ -1,0 +1,92 @@
+"""A front whose view lags waits for its next read before it refuses what another front may have told already."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from reservasi.model import Outcome, SetQuota
+from tests.acceptance.conftest import WAIT_S, Stack
+from tests.acceptance.waiting import AT_ONCE, create_room
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SOON_MS = 2000  # time enough for a few people to join
+
+
+@pytest.mark.parametrize("headers", [{}, {"Trailer": "x"}], ids=["short", "long"])
+async def test_a_mark_that_this_front_has_not_read_yet_holds_nobody_up(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    """Another front told the person that it is their turn."""
+    room = await create_room(stack, opens_in_ms=SOON_MS)
+    people = [stack.applicant() for _ in range(4)]
+    tickets = [(await room.joined(person))["ticket"] for person in people]
+    await room.opened()
+    refused = {
+        person["nik"]: ticket
+        for person, ticket in zip(people, tickets, strict=True)
+        if (await room.claim(person, ticket)).status == 403
+    }
+    person = next(person for person in people if person["nik"] in refused)
+    body = {"quota": room.quota, "applicants": [person], "ticket": refused[person["nik"]]}
+    async with unread(stack, monkeypatch) as read_on:
+        await room.set(rate_per_min=AT_ONCE)
+        await stack.eventually(partial(_all_admitted, stack, room.id))
+        claiming = asyncio.create_task(stack.claim(body, **headers))
+        await stack.eventually(partial(_waits, stack))
+        assert not claiming.done()
+        read_on.set()
+        assert (await claiming).status == 201
+
+
+async def test_a_quota_that_this_front_has_not_read_of_yet_is_not_unknown(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await stack.quota()
+    new = known.replace(".kanim.", ".kanim2.")
+    terms = msgspec.structs.replace((await stack.seen(known, lambda _: True)).terms, office="kanim2")
+    async with unread(stack, monkeypatch) as read_on:
+        answer = await stack.front.reservations.set_quota(SetQuota(quota=new, terms=terms))
+        assert answer.outcome is Outcome.QUOTA_SET
+        claiming = asyncio.create_task(stack.claim(stack.body(new)))
+        await stack.eventually(partial(_waits, stack))
+        assert not claiming.done()
+        read_on.set()
+        assert (await claiming).status == 201
+
+
+@asynccontextmanager
+async def unread(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
+    """The front reads nothing more of the journal until the event is set, or the block ends."""
+    read_on, follower = asyncio.Event(), stack.front.availability._followers[stack.program]
+    read = follower._journal.read
+    held_up = asyncio.Event()
+
+    async def late(*asked: Any) -> Any:
+        held_up.set()
+        await read_on.wait()
+        return await read(*asked)
+
+    monkeypatch.setattr(follower._journal, "read", late)
+    try:
+        await held_up.wait()
+        yield read_on
+    finally:
+        read_on.set()
+        monkeypatch.undo()
+
+
+async def _all_admitted(stack: Stack, opening: str) -> bool:
+    snapshot = await stack.ledger.snapshot(WAIT_S)
+    assert snapshot is not None
+    (found,) = [known for known in snapshot.openings if known.id == opening]
+    return found.admitted_through >= found.arrived > 0
+
+
+async def _waits(stack: Stack) -> bool:
+    return bool(stack.front.availability._followers[stack.program]._waiting)
