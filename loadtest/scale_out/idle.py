@@ -1,4 +1,4 @@
-"""What fronts cost while nothing happens: each asks for news of every program, as often as `follow_block_ms` says."""
+"""What fronts cost while nothing happens: each asks how far every program is, the more often the more it matters."""
 
 import asyncio
 import statistics
@@ -15,6 +15,8 @@ NAME = "idle"
 TITLE = "Nobody claims: processor time in microseconds a second, six programs on one primary"
 CASE = Case(name="idle")
 FRONTS = 16
+REST, WANTED = "at rest", "sold out and still wanted"
+WAYS = {REST: False, WANTED: True}  # and whether somebody could be refused from memory all the time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +32,11 @@ class Idle:
 class IdleResult:
     """What the rounds showed."""
 
-    rounds: tuple[Idle, ...]
+    rounds: tuple[dict[str, Idle], ...]  # by way
 
-    def median(self, figure: str) -> float:
+    def median(self, way: str, figure: str) -> float:
         """The middle one of a figure's values."""
-        return float(statistics.median(getattr(idle, figure) for idle in self.rounds))
+        return float(statistics.median(getattr(idle[way], figure) for idle in self.rounds))
 
 
 async def run(cluster: LocalCluster, sizes: Sizes, say: Callable[[str], None]) -> IdleResult:
@@ -42,16 +44,16 @@ async def run(cluster: LocalCluster, sizes: Sizes, say: Callable[[str], None]) -
     rounds = []
     for number in range(1, sizes.rounds + 1):
         say(f"{NAME}: round {number} of {sizes.rounds}")
-        rounds.append(await _round(cluster, sizes))
+        rounds.append({way: await _measure(cluster, sizes, wanted) for way, wanted in WAYS.items()})
     return IdleResult(rounds=tuple(rounds))
 
 
-async def _round(cluster: LocalCluster, sizes: Sizes) -> Idle:
+async def _measure(cluster: LocalCluster, sizes: Sizes, wanted: bool) -> Idle:
     names = list(islice(new_names(len(cluster.primaries)), len(CASE.shares)))
     try:
         async with opened(cluster, CASE, sizes, names, [sizes.quotas] * len(names)):
             (alone_us,) = await _a_second(sizes.idle_s, _valkey(cluster))
-            async with following(cluster.url, names, FRONTS) as followers:
+            async with following(cluster.url, names, FRONTS, wanted=wanted) as followers:
                 valkey_us, followers_us = await _a_second(sizes.idle_s, _valkey(cluster), followers.cpu_s)
     finally:
         await clear(cluster)

@@ -98,8 +98,13 @@ def sheet(result: Found) -> Sheet:
             ),
         )
     if isinstance(result, IdleResult):
-        row = ("each second", *(f"{result.median(figure):,.1f}" for _, figure in IDLE_COLUMNS))
-        return Sheet(title=idle.TITLE, head=tuple(name for name, _ in IDLE_COLUMNS), rows=(row,))
+        return Sheet(
+            title=idle.TITLE,
+            head=tuple(name for name, _ in IDLE_COLUMNS),
+            rows=tuple(
+                (way, *(f"{result.median(way, figure):,.1f}" for _, figure in IDLE_COLUMNS)) for way in idle.WAYS
+            ),
+        )
     cases = result.experiment.cases
     kept = [(name, cell) for name, cell in COLUMNS if any(cell(result, case) != "-" for case in cases)]
     return Sheet(
@@ -171,7 +176,8 @@ def _experiment(result: Found) -> tuple[str, dict[str, Any]]:
         rounds = [{way: asdict(recorded) for way, recorded in found.items()} for found in result.rounds]
         return recording.NAME, {"title": recording.TITLE, "rounds": rounds}
     if isinstance(result, IdleResult):
-        return idle.NAME, {"title": idle.TITLE, "rounds": list(map(asdict, result.rounds))}
+        rounds = [{way: asdict(measured) for way, measured in found.items()} for found in result.rounds]
+        return idle.NAME, {"title": idle.TITLE, "rounds": rounds}
     cases = {case.name: _case(result, case) for case in result.experiment.cases}
     return result.experiment.name, {"title": result.experiment.title, "cases": cases}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from loadtest.scale_out.experiments import ALL, Result
-from loadtest.scale_out.idle import IdleResult
+from loadtest.scale_out.idle import REST, WANTED, IdleResult
 from loadtest.scale_out.measuring import Case
 from loadtest.scale_out.recording import HOLD, LATER, RecordingResult
 
@@ -76,8 +76,10 @@ class Costs:
     journal_bytes: float
     row_bytes: float
     log_bytes: float
-    idle_valkey_us: float  # a second, for each program of each front
-    idle_front_us: float  # a second, for each program
+    rest_valkey_us: float  # a second, for each program of each front
+    rest_front_us: float  # a second, for each program
+    wanted_valkey_us: float  # the same of a program that is sold out and still asked for
+    wanted_front_us: float
 
     @classmethod
     def of(cls, results: Sequence[Found], served: Served) -> "Costs | None":
@@ -106,8 +108,10 @@ class Costs:
             journal_bytes=spread.median(first, "journal_bytes"),
             row_bytes=both("row_bytes"),
             log_bytes=both("log_bytes"),
-            idle_valkey_us=still.median("valkey_more_us"),
-            idle_front_us=still.median("follower_us"),
+            rest_valkey_us=still.median(REST, "valkey_more_us"),
+            rest_front_us=still.median(REST, "follower_us"),
+            wanted_valkey_us=still.median(WANTED, "valkey_more_us"),
+            wanted_front_us=still.median(WANTED, "follower_us"),
         )
 
 
@@ -130,10 +134,18 @@ LINES: Sequence[Line] = (
     ("people", lambda of, _: of.people),
     ("programs", lambda of, _: of.programs),
     ("places", lambda of, _: of.places),
-    ("nothing happens: of each front's core", lambda of, costs: of.programs * costs.idle_front_us / 1e6),
+    ("nothing happens: of each front's core", lambda of, costs: of.programs * costs.rest_front_us / 1e6),
     (
         f"- cores of primaries, {FRONTS} fronts",
-        lambda of, costs: of.programs * FRONTS * costs.idle_valkey_us / 1e6,
+        lambda of, costs: of.programs * FRONTS * costs.rest_valkey_us / 1e6,
+    ),
+    (
+        "all sold out and still wanted: of each front's core",
+        lambda of, costs: of.programs * costs.wanted_front_us / 1e6,
+    ),
+    (
+        f"- cores of primaries, {FRONTS} fronts",
+        lambda of, costs: of.programs * FRONTS * costs.wanted_valkey_us / 1e6,
     ),
     ("joins a second, half of all in one minute", lambda of, _: _joins_per_s(of)),
     ("- cores of fronts", lambda of, costs: _joins_per_s(of) * costs.served.join_us / 1e6),

@@ -72,8 +72,10 @@ def test_recording_is_measured_and_so_are_idle_fronts(tmp_path: Path) -> None:
         assert work["done"] == 300
         assert min(work["recorder_us"], work["postgres_us"], work["valkey_us"], work["log_bytes"]) > 0
     (still,) = found["idle"]["rounds"]
-    assert min(still["valkey_us"], still["follower_us"]) > 0
-    assert "| each second |" in printed
+    assert still["at rest"]["follower_us"] < still["sold out and still wanted"]["follower_us"]
+    for way, idle in still.items():
+        assert f"| {way} |" in printed
+        assert min(idle["valkey_us"], idle["follower_us"]) > 0
 
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.scale_out import recording
 from loadtest.scale_out.experiments import ALL, Result
-from loadtest.scale_out.idle import Idle, IdleResult
+from loadtest.scale_out.idle import REST, WANTED, Idle, IdleResult
 from loadtest.scale_out.measuring import Work
 from loadtest.scale_out.recording import Recorded, RecordingResult
 from loadtest.scale_out.report import markdown, sheets
@@ -41,7 +41,10 @@ def results() -> list[Found]:
         Result(experiment=experiment, rounds=({case.name: WORK for case in experiment.cases},)) for experiment in ALL
     ]
     ways = dict.fromkeys((recording.HOLD, recording.LATER, recording.AT_ONCE), RECORDED)
-    still = Idle(valkey_us=1000, valkey_more_us=200, follower_us=500)
+    still = {
+        REST: Idle(valkey_us=1000, valkey_more_us=200, follower_us=500),
+        WANTED: Idle(valkey_us=1000, valkey_more_us=800, follower_us=2000),
+    }
     return [*measured, RecordingResult(rounds=(ways,)), IdleResult(rounds=(still,))]
 
 
@@ -53,6 +56,7 @@ def test_each_line_is_reckoned_from_what_was_measured(results: list[Found]) -> N
         lines.setdefault(name, values)  # of lines with the same name the first, which is that of the waiting room
     at = [opening.name for opening in OPENINGS].index("one program, the world")
     assert lines["- cores of primaries, 16 fronts"][at] == "0.0032"  # of 200 us a second
+    assert lines["all sold out and still wanted: of each front's core"][at] == "0.002"  # of 2,000 us a second
     assert lines["joins a second, half of all in one minute"][at] == "25,000"  # of 3,000,000 people
     assert lines["- cores of primaries"][at] == "0.15"  # 25,000 of 6 us
     assert lines["claims a second that the marks admit"][at] == "100"
