@@ -49,8 +49,8 @@ def answers_swapped() -> AbstractContextManager[Any]:
     """The last two of a batch get each other's answers."""
     resolve = group_commit._resolve
 
-    def resolve_swapped(group: Sequence[Any], raw: bytes | ReservasiError, **options: Any) -> None:
-        resolve([*group[:-2], *reversed(group[-2:])], raw, **options)
+    def resolve_swapped(group: Sequence[Any], *reply: Any, **options: Any) -> None:
+        resolve([*group[:-2], *reversed(group[-2:])], *reply, **options)
 
     return mock.patch.object(group_commit, "_resolve", resolve_swapped)
 
