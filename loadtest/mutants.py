@@ -54,12 +54,12 @@ MUTANTS = (
     _mutant(
         "oversells-by-one",
         {Rule.OVERSOLD},
-        ("claim", "return remaining_of(quota) >= places", "return remaining_of(quota) + 1 >= places"),
+        ("claim", "return room >= places", "return room + 1 >= places"),
     ),
     _mutant(
         "never-sells-the-last-place",
         {Rule.ANSWER_DIFFERS},
-        ("claim", "return remaining_of(quota) >= places", "return remaining_of(quota) > places"),
+        ("claim", "return room >= places", "return room > places"),
     ),
     _mutant(
         "loses-released-places",

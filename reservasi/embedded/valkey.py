@@ -116,6 +116,8 @@ def configuration(places: Places, port: int | None, users: Path) -> str:
         'save ""',
         # A full memory must refuse writes loudly; evicting a reservation would be selling its place twice.
         "maxmemory-policy noeviction",
+        # Quotas are looked up with every claim: in a table, also where they are few enough for a list to be searched.
+        "hash-max-listpack-entries 16",
         "enable-debug-command no",
         "enable-module-command no",
     ]

@@ -57,31 +57,49 @@ end
 
 -- Timers are run only where places lack: a claim that finds room need not wait for others' deadlines.
 local function has_room(call, quota_id, quota, places)
-  if remaining_of(quota) < places and quota[Q.due] > 0 and quota[Q.due] <= call.now and not call.timers_run[quota_id] then
+  local room = remaining_of(quota)
+  if room < places and quota[Q.due] > 0 and quota[Q.due] <= call.now and not call.timers_run[quota_id] then
     run_timers(call, quota_id, TIMERS_MAX)
+    room = remaining_of(quota)
   end
-  return remaining_of(quota) >= places
+  return room >= places
+end
+
+local function pack_persons(persons)
+  local packed = TEXT[#persons[1]] .. persons[1]
+  for index = 2, #persons do
+    packed = packed .. TEXT[#persons[index]] .. persons[index]
+  end
+  return packed
 end
 
 local function hold(call, id, quota_id, quota, fingerprint, sealed, persons)
-  local number, deadline = quota[Q.number], call.now + quota[Q.terms][T.hold]
-  -- The journal chains the envelope's hash, and carries the envelope beside: it can be erased, and the chain still holds.
-  local seq = record(call, { 'h', id, quota_id, deadline, fingerprint, redis.sha1hex(sealed), persons })
+  local places, deadline = #persons, call.now + quota[Q.terms][T.hold]
+  local packed_deadline, packed_persons = pack_time(deadline), pack_persons(persons)
+  local packed_fingerprint = TEXT[#fingerprint] .. fingerprint
+  -- {'h', id, quota_id, deadline, fingerprint, sha1hex(sealed), persons}: the journal chains the envelope's hash, and
+  -- carries the envelope beside: it can be erased, and the chain still holds.
+  local seq = record(
+    call, '\151\161h' .. TEXT[#id] .. id .. TEXT[#quota_id] .. quota_id .. packed_deadline .. packed_fingerprint
+      .. '\217\40' .. redis.sha1hex(sealed) .. ARRAY[places] .. packed_persons
+  )
   call.envelopes[#call.envelopes + 1] = sealed
+  -- {HELD, number, fingerprint, deadline, seq, 0, '', person, ...}, as R says
+  local packed = ARRAY[7 + places] .. '\161h' .. quota[Q.packed_number] .. packed_fingerprint .. packed_deadline
+    .. cmsgpack.pack(seq) .. '\0\160' .. packed_persons
   local held = call.held_persons
-  for index = 1, #persons do
+  for index = 1, places do
     local person, count = persons[index], #held
     call.persons[person] = id
     held[count + 1], held[count + 2] = person, id
   end
-  local packed = cmsgpack.pack({ HELD, number, fingerprint, deadline, seq, 0, '', unpack(persons) })
   call.reservations[id] = packed
   held = call.held_reservations
   local count = #held
   held[count + 1], held[count + 2] = id, packed
-  quota[Q.held] = quota[Q.held] + #persons
+  quota[Q.held] = quota[Q.held] + places
   call.changed_quotas[quota_id] = true
-  call.names[number] = quota_id
+  call.names[quota[Q.number]] = quota_id
   set_timer(call, quota_id, quota, deadline, id)
   return seq, deadline
 end

@@ -61,7 +61,7 @@ local function new_quota(call, id)
   local number = given + 1
   call.numbers_given = number
   call.names[number], call.changed_names[number] = id, true
-  return { 0, 0, 0, 0, 0, 0, number, 0, string.format('%06x', number) }
+  return { 0, 0, 0, 0, 0, 0, number, 0, unpack(texts_of(number)) }
 end
 
 local function set_quota(call, item)
