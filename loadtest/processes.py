@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,27 @@ CLI = (sys.executable, "-m", "reservasi.cli.serve")  # as `up` starts them: a qu
 OURS = "RESERVASI_"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """Where a process runs."""
+
+    address: str = "127.0.0.1"  # at which it listens
+    within: tuple[str, ...] = ()  # the words before a command that start it there
+
+
+HERE = Host()
+
+
 class Process:
     """One of them, with what it said in a file."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, port: int, admin_port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, host: Host, port: int, admin_port: int) -> None:
+        self.host = host
         self.port = port  # of a front's public API
-        self.url = f"http://127.0.0.1:{port}"  # of the same
+        self.url = f"http://{host.address}:{port}"  # of the same
         self.log = log
         self._process = process
-        self._admin_url = f"http://127.0.0.1:{admin_port}"
+        self._admin_url = f"http://{host.address}:{admin_port}"
 
     async def ready(self) -> dict[str, Any]:
         """What it says of itself; nothing while it cannot serve.
@@ -105,16 +118,23 @@ async def running(role: str, settings: Settings, **changes: object) -> AsyncIter
         yield process
 
 
-@asynccontextmanager
-async def started(role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
+def started(role: str, settings: Settings, **changes: object) -> AbstractAsyncContextManager[Process]:
     """The same, not yet ready: several can start at once."""
+    return started_at(HERE, role, settings, **changes)
+
+
+@asynccontextmanager
+async def started_at(host: Host, role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
+    """The same on that host."""
     port, admin_port = free_ports(2)
     told = settings.model_dump(mode="json", exclude_unset=True) | changes
     told |= {"processes": 1, "port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
+    told |= {"host": host.address, "admin_host": host.address}
     log = settings.data_dir / f"{role}-{port}.log"
     counting = _counting(settings.data_dir / f"metrics-{port}") if role == "api" else {}
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
+            *host.within,
             *CLI,
             role,
             stdin=asyncio.subprocess.DEVNULL,
@@ -125,7 +145,7 @@ async def started(role: str, settings: Settings, **changes: object) -> AsyncIter
             start_new_session=True,
             preexec_fn=dies_with_us(signal.SIGTERM),
         )
-    one = Process(process, log, port, admin_port)
+    one = Process(process, log, host, port, admin_port)
     try:
         yield one
     finally:

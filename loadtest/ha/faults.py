@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from loadtest.ha.gates import nobody
+from loadtest.ha.gates import Gates
 from loadtest.ha.scene import Scene, answered
 
 MEANWHILE = 12  # claims answered between a fault's first half and its second
@@ -16,6 +16,7 @@ class Fault:
     name: str
     strike: Callable[[Scene], Awaitable[None]]
     safe_from: int = 1  # replicas that must acknowledge for nothing promised to be lost
+    by_gates: bool = False  # no other network can do it
 
 
 async def _kill(scene: Scene) -> None:
@@ -24,11 +25,13 @@ async def _kill(scene: Scene) -> None:
 
 
 async def _lag_and_kill(scene: Scene) -> None:
-    scene.servers.hold_back()
+    gates, first = scene.servers.network, scene.servers.first
+    assert isinstance(gates, Gates), "a kernel still sends what a killed server wrote"
+    gates.hold_back(first)
     scene.some_stay()
     await answered(scene.staying, MEANWHILE)
-    await scene.servers.kill(scene.servers.first)
-    scene.servers.first.gate.sever()
+    await scene.servers.kill(first)
+    gates.forget(first)
     scene.rejoin()
     await _came_back(scene)
 
@@ -44,7 +47,6 @@ async def _part(scene: Scene, staying: int) -> None:
     """Some people, their front and replicas stay with the first primary; records, worker and sentinels do not."""
     servers = scene.servers
     servers.part(*servers.replicas[:staying])
-    scene.records.hear(nobody)
     scene.some_stay()
     await servers.until_promoted()
     await answered(scene.crowd, MEANWHILE)
@@ -61,7 +63,7 @@ async def _part_with_replica(scene: Scene) -> None:
 
 
 KILL = Fault(name="kill -9 of the primary", strike=_kill)
-LAG_AND_KILL = Fault(name="kill -9 behind a slow link", strike=_lag_and_kill)
+LAG_AND_KILL = Fault(name="kill -9 behind a slow link", strike=_lag_and_kill, by_gates=True)
 PART_ALONE = Fault(name="partition, the old primary alone", strike=_part_alone)
 PART_WITH_REPLICA = Fault(name="partition, a replica with the old primary", strike=_part_with_replica, safe_from=2)
 FAULTS = (KILL, LAG_AND_KILL, PART_ALONE, PART_WITH_REPLICA)

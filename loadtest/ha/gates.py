@@ -1,4 +1,4 @@
-"""A network that can be cut: everybody comes to a server through its gate, which passes on, falls silent or goes away.
+"""A network cut in user space: everybody comes to a server through its gate, which passes on, is silent or goes away.
 
 A silent gate is a network that drops packets: connections stay open, nothing arrives, not even that the other end has
 gone, and what waited arrives once it is heard again, as TCP sends it anew. Whom it still hears goes by the address a
@@ -6,13 +6,17 @@ connection comes from. It needs no right on the machine's network, so it works w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-CHUNK_BYTES = 1 << 18
-HOST = "127.0.0.1"
+from loadtest.bench.ports import free_port, free_ports
+from loadtest.ha.network import Connect, Server
+from loadtest.processes import HERE
 
-Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+CHUNK_BYTES = 1 << 18
+HOST = HERE.address
+
 Heard: TypeAlias = Callable[[str], bool]  # whether one who comes from that address
 
 
@@ -29,8 +33,9 @@ def nobody(_source: str) -> bool:
 class Gate:
     """One port that leads to a server."""
 
-    def __init__(self, port: int, connect: Callable[[], Awaitable[Streams]]) -> None:
+    def __init__(self, port: int, connect: Connect, host: str = HOST) -> None:
         self.port = port
+        self._host = host
         self._connect = connect
         self._heard: Heard = everybody
         self._changed = asyncio.Event()
@@ -38,12 +43,12 @@ class Gate:
         self._server: asyncio.Server | None = None
 
     @classmethod
-    def to(cls, port: int, target: int) -> "Gate":
-        """A gate to another port of this machine."""
-        return cls(port, lambda: asyncio.open_connection(HOST, target))
+    def to(cls, port: int, target: int, host: str = HOST) -> "Gate":
+        """A gate to another port, also of another host."""
+        return cls(port, lambda: asyncio.open_connection(host, target))
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, HOST, self.port)
+        self._server = await asyncio.start_server(self._accept, self._host, self.port)
 
     def hear(self, heard: Heard) -> None:
         """Pass on for these only, from now on; nothing is lost for the others until `sever`."""
@@ -108,3 +113,80 @@ class Gate:
         """Wait until the source is heard."""
         while not self._heard(source):
             await self._changed.wait()
+
+
+class Gates:
+    """Servers of this machine, each of the ledger's behind a gate of its own.
+
+    Whoever knows a server's own port stays with it, however its gate is cut: so does the near front, as if it stood on
+    the same host. Each server speaks from an address of its own, by which a gate tells them apart.
+    """
+
+    near = HERE
+    sentinels_near = 0
+
+    def __init__(self) -> None:
+        self._gates: dict[Server, Gate] = {}
+        self._records: Gate | None = None
+
+    async def add_ledger(self) -> Server:
+        """A place behind a gate."""
+        port, public_port = free_ports(2)
+        server = Server(host=HERE, port=port, public_port=public_port, source=f"127.0.0.{11 + len(self._gates)}")
+        self._gates[server] = gate = Gate.to(public_port, port)
+        await gate.start()
+        return server
+
+    async def add_sentinel(self) -> Server:
+        """A place that everybody reaches."""
+        port = free_port()
+        return Server(host=HERE, port=port, public_port=port, source=HOST)
+
+    async def lead_to_records(self, connect: Connect) -> str:
+        """By a gate too."""
+        self._records = Gate(free_port(), connect)
+        await self._records.start()
+        return f"{HOST}:{self._records.port}"
+
+    def part(self, staying: Collection[Server]) -> None:
+        """Let each gate pass on for those of its own side only."""
+        sources = {server.source for server in staying}
+        for server, gate in self._gates.items():
+            gate.hear(_of_one_side(sources, server in staying))
+        if self._records is not None:
+            self._records.hear(nobody)
+
+    def hold_back(self, server: Server) -> None:
+        """What that one says from now on arrives nowhere."""
+        self._gates[server].hear(nobody)
+
+    def forget(self, server: Server) -> None:
+        """What it said and was held back will never arrive."""
+        self._gates[server].sever()
+
+    def join(self) -> None:
+        """Pass on for everybody."""
+        for gate in self._all():
+            gate.hear(everybody)
+
+    async def close(self) -> None:
+        for gate in self._all():
+            await gate.close()
+
+    def _all(self) -> list[Gate]:
+        return [*self._gates.values(), *([self._records] if self._records is not None else [])]
+
+
+def _of_one_side(sources: Collection[str], near: bool) -> Heard:
+    """Whoever is on the same side: the one of these sources, or the other."""
+    return lambda source: (source in sources) is near
+
+
+@asynccontextmanager
+async def open_gates() -> AsyncIterator[Gates]:
+    """A network without any right on the machine's."""
+    gates = Gates()
+    try:
+        yield gates
+    finally:
+        await gates.close()

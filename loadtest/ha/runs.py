@@ -19,7 +19,9 @@ import msgspec
 from loadtest.checker import check
 from loadtest.faults.running import LOST, OVERSOLD
 from loadtest.ha.faults import Fault
+from loadtest.ha.gates import open_gates
 from loadtest.ha.modes import Mode
+from loadtest.ha.network import OpenNetwork
 from loadtest.ha.scene import Scene, is_promise, now_ms, open_scene
 from loadtest.ha.servers import running_servers
 from loadtest.history import Exchange
@@ -46,12 +48,14 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...]  # what else was found: wrong where nothing may be lost
 
 
-async def run(fault: Fault, mode: Mode, postgres_dsn: str, *, hasty: bool = False) -> Outcomes:
+async def run(
+    fault: Fault, mode: Mode, postgres_dsn: str, *, open_network: OpenNetwork = open_gates, hasty: bool = False
+) -> Outcomes:
     """Let a fault strike in the middle of a sale, whose records are a database of its own on that server."""
     with tempfile.TemporaryDirectory(prefix="rv-ha-") as directory:
         async with (
             _own_database(postgres_dsn) as dsn,
-            running_servers(hasty=hasty) as servers,
+            running_servers(open_network, hasty=hasty) as servers,
             open_scene(servers, dsn, Path(directory), mode) as scene,
         ):
             return await _run(scene, fault, dsn)

@@ -1,7 +1,7 @@
 """Stores, worker and two fronts, and the people who come to them.
 
-One front follows the sentinels. The other one knows only the first primary, as if it stood on the same host; who stays
-with that one comes by a side door, which leads to the other front when the fault is over.
+One front is on the far side of the network, the other one on the near side, with the first primary; who stays with that
+one comes by a side door, which leads to the other front when the fault is over.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from loadtest.bench.ports import free_ports
+from loadtest.bench.ports import free_port
 from loadtest.crowd import Crowd
-from loadtest.ha.gates import HOST, Gate, everybody
+from loadtest.ha.gates import HOST, Gate
 from loadtest.ha.modes import Mode
 from loadtest.ha.servers import Servers
 from loadtest.history import NO_ANSWER, Exchange
-from loadtest.processes import Process, started, until
+from loadtest.processes import Process, started, started_at, until
 from loadtest.program import PROGRAM, program_file
 from loadtest.scenario import Plan
 from reservasi.bootstrap import open_operations
@@ -48,8 +48,7 @@ class Scene:
     """Everything that a fault may touch."""
 
     servers: Servers
-    records: Gate  # by which the near front reaches PostgreSQL
-    front: Process  # the one that follows the sentinels
+    front: Process  # the one on the far side
     side_door: Gate  # by which those come who stay with the old primary
     crowd: Crowd
     staying: Crowd
@@ -74,8 +73,7 @@ class Scene:
     def rejoin(self) -> None:
         """Everybody reaches everybody again, and nobody comes to the near front any more."""
         self.rejoined_ms = now_ms()
-        self.records.hear(everybody)
-        self.servers.join()
+        self.servers.network.join()
         self.side_door.lead_to(self.front.port)
 
     def is_apart(self, exchange: Exchange) -> bool:
@@ -128,31 +126,25 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
         await upgrade(dsn)
     await _import(settings)
     async with AsyncExitStack() as stack:
-
-        async def opened(gate: Gate) -> Gate:
-            await gate.start()
-            stack.push_async_callback(gate.close)
-            return gate
-
-        records_port, side_door_port = free_ports(2)
         socket, database = _parts(dsn)
-        records = await opened(Gate(records_port, lambda: asyncio.open_unix_connection(socket)))
-        far_dsn = f"postgresql://{urlsplit(dsn).username}@{HOST}:{records.port}/{database}"
+        records = await servers.network.lead_to_records(lambda: asyncio.open_unix_connection(socket))
+        far_dsn = f"postgresql://{urlsplit(dsn).username}@{records}/{database}"
         worker = await stack.enter_async_context(started("worker", settings))
         front = await stack.enter_async_context(started("api", settings))
         old = await stack.enter_async_context(
-            started("api", settings, redis_url=servers.direct_url, postgres_dsn=far_dsn)
+            started_at(servers.network.near, "api", settings, redis_url=servers.near_url, postgres_dsn=far_dsn)
         )
         for process in (worker, front, old):
             await process.until_ready()
-        side_door = await opened(Gate.to(side_door_port, old.port))
+        side_door = Gate.to(free_port(), old.port, old.host.address)
+        await side_door.start()
+        stack.push_async_callback(side_door.close)
         people = Plan(program=PROGRAM, people=PEOPLE, think_s_max=THINK_S_MAX)
         staying = Plan(
             program=PROGRAM, people=STAYING, first=STAYING_FIRST, think_s_max=THINK_S_MAX, abandon_share=LEAVING_SHARE
         )
         scene = Scene(
             servers=servers,
-            records=records,
             front=front,
             side_door=side_door,
             crowd=Crowd(front.url, people, at_once=AT_ONCE),

@@ -1,8 +1,4 @@
-"""One primary, two replicas and three sentinels on this machine, each server of the ledger behind a gate of its own.
-
-Replicas, sentinels and whoever asks the sentinels come to a server through its gate; whoever knows a server's own port
-stays with it, however its gate is cut. Each server speaks from an address of its own: a gate can tell them apart.
-"""
+"""One primary, two replicas and three sentinels, in a network that can be cut."""
 
 import asyncio
 import shutil
@@ -15,10 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from loadtest.bench.ports import free_ports
-from loadtest.ha.gates import HOST, Gate, everybody, nobody
+from loadtest.ha.gates import open_gates
+from loadtest.ha.network import Network, OpenNetwork, Server
 from loadtest.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
@@ -28,9 +26,9 @@ REPLICAS = 2
 SENTINELS = 3
 SENTINEL = """\
 port {port}
-bind 127.0.0.1
+bind {host}
 dir "{directory}"
-sentinel monitor {name} 127.0.0.1 {primary} 2
+sentinel monitor {name} {primary} 2
 sentinel down-after-milliseconds {name} 2000
 sentinel failover-timeout {name} 4000
 sentinel parallel-syncs {name} 2
@@ -38,54 +36,40 @@ sentinel parallel-syncs {name} 2
 
 
 @dataclass(kw_only=True)
-class Server:
-    """One server of the ledger."""
-
-    port: int  # its own
-    address: str  # that its connections to others come from
-    gate: Gate
-
-
-@dataclass(kw_only=True)
 class Servers:
     """The six servers."""
 
+    network: Network
     directory: Path
     first: Server  # the primary at the start
     replicas: list[Server]
-    sentinels: list[int]  # their ports
-    processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)  # by port
+    sentinels: list[Server]
+    processes: dict[Server, asyncio.subprocess.Process] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         """The ledger's address by its sentinels."""
-        return f"sentinel://{','.join(f'{HOST}:{port}' for port in self.sentinels)}/{NAME}"
+        return f"sentinel://{','.join(map(_public, self.sentinels))}/{NAME}"
 
     @property
     def direct_url(self) -> str:
-        """The first primary's address past gate and sentinels."""
-        return f"redis://{HOST}:{self.first.port}"
+        """The first primary's address past all that can be cut, and past sentinels."""
+        return f"redis://{self.first.host.address}:{self.first.port}"
+
+    @property
+    def near_url(self) -> str:
+        """The ledger's address for the front that stays with the first primary."""
+        return self.url if self.network.sentinels_near else self.direct_url
 
     def part(self, *staying: Server) -> None:
-        """Cut the first primary, and replicas that stay with it, off from everybody else."""
-        addresses = {server.address for server in staying}
-        self.first.gate.hear(lambda source: source in addresses)
-        for server in staying:
-            server.gate.hear(nobody)
+        """Cut the first primary, and who stays with it, off from everybody else."""
+        self.network.part([self.first, *staying, *self.sentinels[: self.network.sentinels_near]])
 
-    def hold_back(self) -> None:
-        """What the first primary says from now on arrives nowhere."""
-        self.first.gate.hear(nobody)
-
-    def join(self) -> None:
-        """Everybody hears everybody again."""
-        for server in (self.first, *self.replicas):
-            server.gate.hear(everybody)
-
-    async def start(self, port: int, *arguments: str) -> None:
-        """Start the server of that port, again after its death."""
-        with (self.directory / f"{port}.log").open("ab") as log:
-            self.processes[port] = await asyncio.create_subprocess_exec(
+    async def start(self, server: Server, *arguments: str) -> None:
+        """Start a server, again after its death."""
+        with (self.directory / f"{server.port}.log").open("ab") as log:
+            self.processes[server] = await asyncio.create_subprocess_exec(
+                *server.host.within,
                 str(valkey_binary()),
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -99,32 +83,33 @@ class Servers:
         place = self.directory / str(server.port)
         place.mkdir(exist_ok=True)
         options = {
-            "port": server.port, "bind": HOST, "bind-source-addr": server.address, "dir": place, "save": "",
-            "replica-announce-ip": HOST, "replica-announce-port": server.gate.port,
+            "port": server.port, "bind": server.host.address, "bind-source-addr": server.source, "dir": place,
+            "replica-announce-ip": server.host.address, "replica-announce-port": server.public_port,
+            "protected-mode": "no", "save": "",
             "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
             "repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1,
         }  # fmt: skip
         words = (word for name, value in options.items() for word in (f"--{name}", str(value)))
-        await self.start(server.port, *words, *further)
+        await self.start(server, *words, *further)
 
     async def kill(self, server: Server) -> None:
         """SIGKILL."""
-        self.processes[server.port].send_signal(signal.SIGKILL)
-        await self.processes[server.port].wait()
+        self.processes[server].send_signal(signal.SIGKILL)
+        await self.processes[server].wait()
 
     def pause(self, servers: Sequence[Server]) -> None:
         """SIGSTOP: they answer nothing, and what they are sent waits in their sockets."""
         for server in servers:
-            self.processes[server.port].send_signal(signal.SIGSTOP)
+            self.processes[server].send_signal(signal.SIGSTOP)
 
     def resume(self, servers: Sequence[Server]) -> None:
         """SIGCONT."""
         for server in servers:
-            self.processes[server.port].send_signal(signal.SIGCONT)
+            self.processes[server].send_signal(signal.SIGCONT)
 
-    async def info(self, port: int, section: str) -> dict[str, object]:
+    async def info(self, server: Server, section: str) -> dict[str, object]:
         """What a server says of itself; nothing where it does not answer."""
-        client = redis_asyncio.Redis(port=port, socket_timeout=1)
+        client = _asker(server)
         try:
             found: dict[str, object] = await client.info(section)
         except (RedisError, OSError):
@@ -155,13 +140,13 @@ class Servers:
         return found[0]
 
     async def _replicate(self) -> bool:
-        said = await self.info(self.first.port, "replication")
+        said = await self.info(self.first, "replication")
         found = [said.get(f"slave{number}") for number in range(REPLICAS)]
         return all(isinstance(one, dict) and one["state"] == "online" for one in found)
 
     async def _sync(self) -> bool:
         """After a full copy they rewrite their files first, and acknowledge nothing."""
-        client = redis_asyncio.Redis(port=self.first.port, single_connection_client=True)
+        client = redis_asyncio.Redis.from_url(self.direct_url, single_connection_client=True)
         try:
             await client.set("probe", "1")
             await client.delete("probe")
@@ -171,19 +156,19 @@ class Servers:
             await client.aclose()
 
     async def _has_role(self, server: Server, role: str) -> bool:
-        return (await self.info(server.port, "replication")).get("role") == role
+        return (await self.info(server, "replication")).get("role") == role
 
     async def know_each_other(self) -> bool:
         """Whether each sentinel has found the other ones and both replicas."""
-        for port in self.sentinels:
-            said = (await self.info(port, "sentinel")).get("master0")
+        for sentinel in self.sentinels:
+            said = (await self.info(sentinel, "sentinel")).get("master0")
             if not isinstance(said, dict) or (said.get("slaves"), said.get("sentinels")) != (REPLICAS, SENTINELS):
                 return False
         return True
 
-    async def hurry(self, port: int) -> bool:
+    async def hurry(self, sentinel: Server) -> bool:
         """Let a sentinel look at everything more often than every two and ten seconds, if it answers."""
-        client = redis_asyncio.Redis(port=port, socket_timeout=1)
+        client = _asker(sentinel)
         try:
             periods = ("publish-period", 500, "info-period", 1000)
             await client.execute_command("SENTINEL DEBUG", *periods)  # type: ignore[no-untyped-call]
@@ -203,35 +188,44 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(*, hasty: bool = False) -> AsyncIterator[Servers]:
+async def running_servers(open_network: OpenNetwork = open_gates, *, hasty: bool = False) -> AsyncIterator[Servers]:
     """All of them, in step, until the block ends; `hasty` sentinels hear of each other and of roles more often."""
-    directory = Path(tempfile.mkdtemp(prefix="rv-ha-"))
-    ports = free_ports(2 * (1 + REPLICAS) + SENTINELS)
-    ledger = [
-        Server(port=own, address=f"127.0.0.{11 + at}", gate=Gate.to(public, own))
-        for at, (own, public) in enumerate(zip(ports[0:6:2], ports[1:6:2], strict=True))
-    ]
-    first, *replicas = ledger
-    servers = Servers(directory=directory, first=first, replicas=replicas, sentinels=ports[6:])
-    try:
-        for server in ledger:
-            await server.gate.start()
-        await servers.start_ledger(first)
-        for server in replicas:
-            await servers.start_ledger(server, "--replicaof", HOST, str(first.gate.port))
-        await servers.until_replicating()
-        for port in servers.sentinels:
-            place = directory / f"sentinel-{port}"
-            place.mkdir()
-            config = place / "sentinel.conf"
-            config.write_text(SENTINEL.format(port=port, directory=place, name=NAME, primary=first.gate.port))
-            await servers.start(port, str(config), "--sentinel")
-            if hasty:
-                await until(partial(servers.hurry, port), f"the sentinel {port}")
-        await until(servers.know_each_other, "the sentinels")
-        yield servers
-    finally:
-        await servers.stop()
-        for server in ledger:
-            await server.gate.close()
-        shutil.rmtree(directory, ignore_errors=True)
+    async with open_network() as network:
+        directory = Path(tempfile.mkdtemp(prefix="rv-ha-"))
+        first, *replicas = [await network.add_ledger() for _ in range(1 + REPLICAS)]
+        sentinels = [await network.add_sentinel() for _ in range(SENTINELS)]
+        servers = Servers(network=network, directory=directory, first=first, replicas=replicas, sentinels=sentinels)
+        try:
+            await _start_all(servers, hasty)
+            yield servers
+        finally:
+            await servers.stop()
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _start_all(servers: Servers, hasty: bool) -> None:
+    host, port = servers.first.host.address, str(servers.first.public_port)
+    await servers.start_ledger(servers.first)
+    for server in servers.replicas:
+        await servers.start_ledger(server, "--replicaof", host, port)
+    await servers.until_replicating()
+    for sentinel in servers.sentinels:
+        place = servers.directory / f"sentinel-{sentinel.port}"
+        place.mkdir()
+        config = place / "sentinel.conf"
+        told = {"host": sentinel.host.address, "port": sentinel.port, "directory": place, "name": NAME}
+        config.write_text(SENTINEL.format(**told, primary=f"{host} {port}"))
+        await servers.start(sentinel, str(config), "--sentinel")
+        if hasty:
+            await until(partial(servers.hurry, sentinel), f"the sentinel {sentinel.port}")
+    await until(servers.know_each_other, "the sentinels")
+
+
+def _public(server: Server) -> str:
+    return f"{server.host.address}:{server.public_port}"
+
+
+def _asker(server: Server) -> redis_asyncio.Redis:
+    """Who asks once, also a server that was cut off."""
+    retry = Retry(NoBackoff(), 0)
+    return redis_asyncio.Redis(host=server.host.address, port=server.port, socket_timeout=1, retry=retry)
