@@ -31,7 +31,7 @@ async def _lag_and_kill(scene: Scene) -> None:
     scene.some_stay()
     await answered(scene.staying, MEANWHILE)
     await scene.servers.kill(first)
-    gates.forget(first)
+    await gates.forget(first)
     scene.rejoin()
     await _came_back(scene)
 

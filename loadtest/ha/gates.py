@@ -66,11 +66,15 @@ class Gate:
         self._connect = lambda: asyncio.open_connection(HOST, target)
         self.sever()
 
-    async def close(self) -> None:
+    async def severed(self) -> None:
+        """Cut every connection, and return when nothing can come out of them any more, whoever is heard then."""
         self.sever()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
         if self._server is not None:
             self._server.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.severed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -160,9 +164,9 @@ class Gates:
         """What that one says from now on arrives nowhere."""
         self._gates[server].hear(nobody)
 
-    def forget(self, server: Server) -> None:
+    async def forget(self, server: Server) -> None:
         """What it said and was held back will never arrive."""
-        self._gates[server].sever()
+        await self._gates[server].severed()
 
     def join(self) -> None:
         """Pass on for everybody."""
