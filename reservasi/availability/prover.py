@@ -18,7 +18,7 @@ from reservasi.ledger.ending import end_tasks
 log = structlog.get_logger()
 
 IDLE_S = 1.0  # how old a view may become that nobody needs: a program at rest costs next to nothing
-PAUSE_MIN_S = 0.005  # between two looks at what is due
+PAUSE_MIN_S = 0.005  # between two looks at what is due, whoever hurries: anybody can, by what they ask for
 TIMEOUT_S = 2.0
 
 
@@ -46,7 +46,7 @@ class Prover:
             self._task = asyncio.create_task(self._run())
 
     def hurry(self) -> None:
-        """Look at once who is due."""
+        """Look who is due, at once unless that was done a moment ago."""
         self._hurry.set()
 
     async def close(self) -> None:
@@ -65,9 +65,13 @@ class Prover:
                 if self._due_at(follower, now, self._busy_s / 2, IDLE_S / 2) <= now:
                     groups.setdefault(self._server_of(follower.program), []).append(follower)
             for group in groups.values():
-                task = asyncio.create_task(self._ask_together(group, now))
+                for follower in group:
+                    follower.note_asked(now)
+                self._asked.update(group)
+                task = asyncio.create_task(self._ask_together(group))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(PAUSE_MIN_S)
 
     def _due_at(self, follower: Follower, now: float, busy_s: float, idle_s: float) -> float:
         return float("inf") if follower in self._asked else follower.due_at(now, busy_s=busy_s, idle_s=idle_s)
@@ -77,14 +81,13 @@ class Prover:
         self._hurry.clear()
         now = asyncio.get_running_loop().time()
         due_at = min(self._due_at(follower, now, self._busy_s, IDLE_S) for follower in self._followers)
+        if due_at <= now:
+            return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(min(due_at - now, IDLE_S), PAUSE_MIN_S)):
+            async with asyncio.timeout(min(due_at - now, IDLE_S)):
                 await self._hurry.wait()
 
-    async def _ask_together(self, followers: Sequence[Follower], now: float) -> None:
-        for follower in followers:
-            follower.note_asked(now)
-        self._asked.update(followers)
+    async def _ask_together(self, followers: Sequence[Follower]) -> None:
         try:
             await self._ask(followers)
         finally:
@@ -97,8 +100,7 @@ class Prover:
             found = await self._connection_to(programs).metas(programs, TIMEOUT_S)
         except LedgerUnreachable as error:
             if len(followers) > 1 and not isinstance(error.__cause__, TimeoutError):
-                for follower in followers:  # one ledger that has moved must not cost the others their views
-                    await self._ask([follower])
+                await asyncio.gather(*map(self._ask_alone, followers))
                 return
             for follower in followers:
                 follower.note_not_told(error)
@@ -109,6 +111,11 @@ class Prover:
         else:
             for follower, seen in zip(followers, found, strict=True):
                 follower.note_told(seen)
+
+    async def _ask_alone(self, follower: Follower) -> None:
+        """One ledger that has moved must not cost the others their views, nor one that is silent their time."""
+        await self._ask([follower])
+        await self._connections[follower.program].drop()  # asked together, they need one; programs are many
 
     def _connection_to(self, programs: Sequence[str]) -> LedgerConnection:
         """That of one of them, which nobody uses meanwhile: it goes where that program's ledger is."""

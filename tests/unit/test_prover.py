@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reservasi.availability.follower import Follower
-from reservasi.availability.prover import Prover
+from reservasi.availability.prover import PAUSE_MIN_S, Prover
 from reservasi.errors import JournalGap, LedgerUnreachable
 from reservasi.ledger.connection import LedgerMeta
 from reservasi.model import Position
@@ -48,6 +48,7 @@ class Servers:
         self.answers = asyncio.Event()
         self.answers.set()
         self.fails: dict[str, Exception] = {}
+        self.open_to: set[str] = set()  # programs for which a connection is open
         self._in_use: set[str] = set()
 
     def open(self, program: str) -> Any:
@@ -55,6 +56,7 @@ class Servers:
             assert program in programs, "the connection goes where that program's ledger is"
             assert program not in self._in_use, "a connection is for one at a time"
             self._in_use.add(program)
+            self.open_to.add(program)
             self.asked.append(tuple(programs))
             try:
                 if any(each.startswith("slow") for each in programs):
@@ -68,7 +70,7 @@ class Servers:
             return [LedgerMeta(position=HERE, owned=True, run_id=each) for each in programs]
 
         async def drop() -> None:
-            pass
+            self.open_to.discard(program)
 
         return SimpleNamespace(metas=metas, drop=drop)
 
@@ -103,6 +105,13 @@ async def _all_told(views: Sequence[View], times: int) -> None:
     await eventually(told)
 
 
+async def _asked(servers: Servers, times: int) -> None:
+    async def often_enough() -> bool:
+        return len(servers.asked) >= times
+
+    await eventually(often_enough)
+
+
 async def test_those_of_one_server_are_asked_about_together(servers: Servers, proved: Proved) -> None:
     views = proved("a1", "b1", "a2", "a3")
     await _all_told(views, 5)
@@ -116,6 +125,54 @@ async def test_a_ledger_that_has_moved_does_not_cost_the_others_their_views(serv
     await _all_told(views, 3)
     for view in views:
         assert all(isinstance(told, LedgerUnreachable) == (view.program == "a2") for told in view.told)
+
+
+async def test_who_was_asked_alone_keeps_no_connection(servers: Servers, proved: Proved) -> None:
+    servers.fails["a2"] = LedgerUnreachable("the slot is served elsewhere")
+    views = proved("a1", "a2", "a3")
+    await _all_told(views, 1)
+    del servers.fails["a2"]
+    told = len(views[1].told)
+    await _all_told(views, told + 3)
+    assert len(servers.open_to) == 1
+
+
+async def test_one_that_is_silent_alone_does_not_cost_the_others_their_time(servers: Servers, proved: Proved) -> None:
+    servers.fails["slow2"] = LedgerUnreachable("the connection was lost")
+    servers.answers.clear()
+    views = proved("slow1", "slow2", "slow3")
+
+    async def all_asked_alone() -> bool:
+        return {("slow1",), ("slow2",), ("slow3",)} <= set(servers.asked)
+
+    async def asked_together() -> bool:
+        return ("slow1", "slow2", "slow3") in servers.asked
+
+    await eventually(asked_together)
+    servers.answers.set()
+    await asyncio.sleep(0)
+    servers.answers.clear()
+    await eventually(all_asked_alone)
+    assert not any(view.told for view in views), "one of them waited for another"
+    servers.answers.set()
+    await _all_told(views, 1)
+
+
+async def test_nobody_is_asked_without_a_pause_whoever_hurries(servers: Servers) -> None:
+    """Anybody can make a front hurry, by asking for what it does not know."""
+    prover = Prover(servers.open, lambda _: "", busy_s=BUSY_S)
+    view: Any = View("p")
+    view.due_at = lambda now, **_: now
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    prover.add(view)
+    for _ in range(300):
+        prover.hurry()
+        await asyncio.sleep(0)
+    await _asked(servers, 3)
+    asked, passed_s = len(servers.asked), loop.time() - began
+    await prover.close()
+    assert asked <= passed_s / PAUSE_MIN_S + 1
 
 
 async def test_a_server_that_is_silent_is_given_up_for_all_at_once(servers: Servers, proved: Proved) -> None:
