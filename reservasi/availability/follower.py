@@ -191,7 +191,7 @@ class Follower:
         here = self.view.position
         while self._proofs:
             asked_at, seen = self._proofs[0]
-            if here.seq < seen.seq or (here.seq == seen.seq and here.chain != seen.chain):
+            if not _has_reached(here, seen):
                 break
             self.fresh_at = asked_at
             self._proofs.popleft()
@@ -208,3 +208,10 @@ class Follower:
         if not ready:
             self.fresh_at, self._asked_from = float("-inf"), None
             self._tell_waiting(float("inf"))
+
+
+def _has_reached(here: Position, seen: Position) -> bool:
+    """Whether a view has all that the ledger had; who is further in an older lineage has what is not sold from now."""
+    if here.seq == seen.seq:
+        return here.chain == seen.chain
+    return here.seq > seen.seq and here.epoch >= seen.epoch

@@ -1,6 +1,7 @@
 """Views whose ledgers one server has are proved together, and what ails one of them costs the others nothing."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from reservasi.availability.follower import Follower
 from reservasi.availability.prover import PAUSE_MIN_S, Prover
+from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerUnreachable
 from reservasi.ledger.connection import LedgerMeta
 from reservasi.model import Position
@@ -213,3 +215,29 @@ async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_a
     following._asked_from = HERE
     following.note_not_told(JournalGap(""))
     assert lost.done()
+
+
+@pytest.mark.parametrize(
+    ("here", "seen", "fresh"),
+    [
+        (Position(epoch=1, seq=7, chain="a"), Position(epoch=1, seq=7, chain="a"), True),
+        (Position(epoch=1, seq=7, chain="a"), Position(epoch=2, seq=7, chain="a"), True),
+        (Position(epoch=1, seq=8, chain="b"), Position(epoch=1, seq=7, chain="a"), True),
+        (Position(epoch=1, seq=6, chain="a"), Position(epoch=1, seq=7, chain="b"), False),
+        (Position(epoch=1, seq=7, chain="a"), Position(epoch=2, seq=7, chain="b"), False),
+        (Position(epoch=1, seq=8, chain="b"), Position(epoch=2, seq=7, chain="c"), False),
+    ],
+    ids=["there", "owned-anew", "beyond", "behind", "another-chain", "beyond-what-was-lost"],
+)
+async def test_a_view_is_as_old_as_the_question_whose_answer_it_has_reached(
+    here: Position, seen: Position, fresh: bool
+) -> None:
+    following = object.__new__(Follower)
+    following.program, following.fresh_at = "p", float("-inf")
+    following.view = ProgramView()
+    following._proofs, following._waiting = deque(), deque()
+    following.view.position = Position(epoch=1, seq=5)
+    following.note_asked(3.0)
+    following.view.position = here  # it was read on while the answer was on its way
+    following.note_told(LedgerMeta(position=seen, owned=True, run_id=""))
+    assert (following.fresh_at == 3.0) == fresh
