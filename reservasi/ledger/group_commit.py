@@ -61,6 +61,7 @@ CROWDS = (Claim, Join)  # the last of them: anybody may send them in any number,
 RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05
+SETTLE_MARGIN_MS = 2  # moments and timers are rounded to milliseconds
 BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer than they are
 
 
@@ -140,7 +141,7 @@ class GroupCommit:
         """
         self._connection = connection
         self._instead = instead
-        self._settle_ms = settle_ms
+        self._settle_ms = settle_ms + SETTLE_MARGIN_MS if settle_ms else 0
         self._settling = 0  # answers that are told when that time is over
         self._batch_items_max = batch_items_max
         self._queue_items_max = queue_items_max
@@ -364,17 +365,17 @@ class GroupCommit:
         if not isinstance(answer, Answer) or not answer.freed_at_ms:
             _finish(waiting, answer)
             return
-        wait_ms = answer.freed_at_ms + self._settle_ms - answer.now_ms
+        # The ledger's clock may have been set back since: nobody waits longer than from now.
+        wait_ms = min(answer.freed_at_ms + self._settle_ms - answer.now_ms, self._settle_ms)
         if wait_ms <= 0:
             _finish(waiting, answer)
             return
-
-        def settled() -> None:
-            self._settling -= 1
-            _finish(waiting, answer)
-
         self._settling += 1
-        self._loop.call_later(wait_ms / 1000, settled)
+        self._loop.call_later(wait_ms / 1000, self._tell_settled, waiting, answer)
+
+    def _tell_settled(self, waiting: Submitted, answer: Answer) -> None:
+        self._settling -= 1
+        _finish(waiting, answer)
 
     def _finish_unsafe(self, waiting: Submitted, answer: Answer) -> None:
         """Tell an answer that too few replicas have as soon as it is definite, or that it is not."""

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from reservasi.availability import Availability
-from reservasi.ledger.group_commit import GroupCommit
-from reservasi.model import Cancel, Claim, Confirm, Outcome, Release, SetQuota
-from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, quota_set
+from reservasi.ledger.group_commit import GroupCommit, Submitted
+from reservasi.model import Answer, Cancel, Claim, Confirm, Outcome, Release, SetQuota
+from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_group, open_ledger, quota_set
 from tests.proxy import Proxy, open_proxy
 from tests.views import caught_up, open_view, says_sold_out, shown
 
@@ -184,3 +184,29 @@ async def test_a_group_that_closes_tells_those_first_who_wait_for_it(valkey_url:
             await eventually(answered)
         assert asked.done()
         assert (await asked).outcome is Outcome.HELD
+
+
+async def test_a_clock_that_was_set_back_lets_nobody_wait_longer(valkey_url: str, program: str) -> None:
+    async with open_group(valkey_url, program, settle_ms=20) as group:
+        told = asyncio.Event()
+        waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
+        answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000 + HOUR_MS)
+        group._finish_settled(waiting, answer)
+        assert not told.is_set()
+        await asyncio.wait_for(told.wait(), 10)
+        assert group._settling == 0
+
+
+async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, program: str) -> None:
+    async with open_group(valkey_url, program, settle_ms=20) as group:
+        told: list[object] = []
+        waiting = Submitted(claim(), told.append, 0.0, 0.0)
+        answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
+        group._finish_settled(waiting, answer)
+        waiting.abandon()
+
+        async def over() -> bool:
+            return not group._settling
+
+        await eventually(over)
+        assert not told
