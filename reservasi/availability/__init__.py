@@ -154,7 +154,10 @@ class Availability:
         return follower is not None and reservation_id in follower.view.known_ids
 
     def when_complete(self, program: str, tell: Callable[[], None]) -> None:
-        """Call `tell` once the view has all that happened by now, or once that cannot be known; soon, in any case."""
+        """Call `tell` once the view has all that happened by now, or once that cannot be known: see `knows` then.
+
+        That takes a question to the ledger and a read of the journal, at most their time limits.
+        """
         follower = self._followers.get(program)
         if follower is None:
             tell()
@@ -171,6 +174,11 @@ class Availability:
         """Whether the program's view is in step, so that a quota it lacks does not exist."""
         follower = self._followers.get(program)
         return follower is not None and follower.ready
+
+    def is_fresh(self, program: str) -> bool:
+        """Whether the view is young enough to refuse by what it has: whoever was told of more was told later."""
+        follower = self._followers.get(program)
+        return follower is not None and _loop_time_s() - follower.fresh_at <= self._stale_s
 
     def has_view(self, program: str | None = None) -> bool:
         """Whether there is anything to show, in step or not: of one program, or of all that are followed."""

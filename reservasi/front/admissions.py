@@ -1,7 +1,8 @@
 """Whether a claim may be made now: the ticket of the quota's waiting room, its person and its number.
 
 Nothing is asked of anybody: the signature and the draw are arithmetic, and the mark is in the view. A view that lags
-knows a lower mark than the ledger has, so it can hold somebody up for a moment and never let one through.
+knows a lower mark than the ledger has, so it can hold somebody up for a moment and never let one through. Nor does it
+know who was let through meanwhile: what it refuses is looked at again once it has all that they may have heard.
 """
 
 from reservasi.front.encoding import moment
@@ -52,6 +53,11 @@ def check_ticket(
     if state == "not-open":
         return not_open(services, memory, program, quota.terms.opens_at_ms)
     return Refused(SOLD_OUT) if quota.remaining < len(persons) else refused
+
+
+def may_be_outdated(services: FrontServices, refused: Refused, program: str) -> bool:
+    """Whether another front may have told the person otherwise: of a mark at any time, of all else for a moment."""
+    return refused.kind is NOT_ADMITTED or not services.availability.is_fresh(program)
 
 
 def _judge(

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
-from reservasi.front.admissions import check_ticket, not_open
+from reservasi.front.admissions import check_ticket, may_be_outdated, not_open
 from reservasi.front.bodies import (
     ClaimedBody,
     ConfirmedBody,
@@ -27,7 +27,6 @@ from reservasi.front.problems import Refused, problem_response, retry_after
 from reservasi.front.requests import bearer, read_body
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm
 from reservasi.front.views import local_moment, sold_out_body
-from reservasi.front.waiting_problems import NOT_ADMITTED
 from reservasi.model import APPLICANTS_MAX, Answer, Outcome, Quota, State
 from reservasi.programs import program_of
 from reservasi.reservations import ACCEPTED, Change, ClaimRequest
@@ -72,8 +71,8 @@ async def claim(request: web.Request) -> web.Response:
     persons = services.reservations.persons(wanted)
     request.app[RATES].check_people(persons)
     refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
-    if refused is not None and refused.kind is NOT_ADMITTED:
-        await services.availability.complete(program_of(quota.id))  # so that no older mark than they saw counts
+    if refused is not None and may_be_outdated(services, refused, program_of(quota.id)):
+        await _complete(services, program_of(quota.id))
         refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
     if refused is not None and not await services.reservations.is_replay(wanted, persons):
         return _refused_claim(request, refused, quota, len(persons))
@@ -91,6 +90,13 @@ def _refused_claim(request: web.Request, refused: Refused, quota: Quota, places:
     return problem_response(request, refused, body)
 
 
+async def _complete(services: FrontServices, program: str) -> None:
+    """Wait until memory has all that whoever asks may have heard from another front."""
+    await services.availability.complete(program)
+    if not services.availability.knows(program):
+        raise Refused(problem_types.RECOVERING)
+
+
 async def _claimable(services: FrontServices, quota_id: str) -> Quota:
     """The quota as memory knows it; refuses what no claim of the public can get, without asking the ledger."""
     program = services.catalogue.program(program_of(quota_id))
@@ -100,7 +106,7 @@ async def _claimable(services: FrontServices, quota_id: str) -> Quota:
         raise Refused(problem_types.RECOVERING)
     quota = services.availability.quota(quota_id)
     if quota is None:
-        await services.availability.complete(program.id)  # another front may know it already
+        await _complete(services, program.id)
         quota = services.availability.quota(quota_id)
     if quota is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)

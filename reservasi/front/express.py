@@ -15,19 +15,18 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.errors import Overloaded, ReservasiError
-from reservasi.front.admissions import check_ticket
+from reservasi.front.admissions import check_ticket, may_be_outdated
 from reservasi.front.answering import STATIC_HEADERS, Tally, internal_error, refused_by_fault
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plain_quota
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
 from reservasi.front.languages import DEFAULT, Language
-from reservasi.front.problem_types import OVERLOADED, SOLD_OUT
+from reservasi.front.problem_types import OVERLOADED, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
 from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
 from reservasi.front.waiting import join_refusal, refused_join, ticket_body
-from reservasi.front.waiting_problems import NOT_ADMITTED
 from reservasi.front.waiting_validation import plain_join
 from reservasi.ledger.group_commit import Submitted
 from reservasi.model import Answer, Claim, Join, Opening, Outcome, Quota
@@ -139,7 +138,7 @@ class Express:
             self._judge(asked, wanted, persons, quota)
         elif reservations.may_be_replay(wanted, persons):
             return False
-        elif refused.kind is NOT_ADMITTED:
+        elif may_be_outdated(self._services, refused, program):
             again = partial(self._claim_again, asked, wanted, persons, quota)
             self._services.availability.when_complete(program, again)
         else:
@@ -147,8 +146,11 @@ class Express:
         return True
 
     def _claim_again(self, asked: "_Asked", wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota) -> None:
-        """Their number had not been admitted: judged once more, by a view that has all that they may have seen."""
+        """They had been refused: judged once more, by a view that has all that they may have heard elsewhere."""
         try:
+            if not self._services.availability.knows(program_of(quota.id)):
+                self._refuse(asked, Refused(RECOVERING))
+                return
             refused = check_ticket(self._services, self._memory, wanted, persons, quota)
             if refused is None or self._services.reservations.may_be_replay(wanted, persons):
                 self._judge(asked, wanted, persons, quota)

@@ -142,8 +142,10 @@ class _Connection(RequestHandler):
         super().data_received(data)
 
     def waits_for(self, submitted: Submitted) -> None:
-        """What to abandon when the connection is lost."""
+        """What to abandon when the connection is lost, or at once where it was."""
         self._waits_for = submitted
+        if self.transport is None:
+            submitted.abandon()
 
     def answer(self, content: bytes) -> None:
         """Send an answer of the short way."""

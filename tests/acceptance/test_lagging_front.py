@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from reservasi.errors import JournalGap
 from reservasi.model import Outcome, SetQuota
 from tests.acceptance.conftest import WAIT_S, Stack
-from tests.acceptance.waiting import AT_ONCE, create_room
+from tests.acceptance.waiting import AT_ONCE, Room, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -40,6 +41,62 @@ async def test_a_mark_that_this_front_has_not_read_yet_holds_nobody_up(
         assert not claiming.done()
         read_on.set()
         assert (await claiming).status == 201
+
+
+@pytest.mark.parametrize("headers", [{}, {"Trailer": "x"}], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"capacity": 0}, {"capacity": 1}), ({"closed": True}, {"closed": False})],
+    ids=["sold-out", "closed"],
+)
+async def test_what_staff_have_given_meanwhile_is_refused_to_nobody(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> None:
+    """Another front, which has read of it, may have given the place that is asked for again here."""
+    room = await create_room(stack, opens_in_ms=SOON_MS, **before)
+    body = await _of_who_waits(stack, room)
+    assert (await stack.claim(body, **headers)).status == 409
+    async with unread(stack, monkeypatch) as read_on:
+        answer = await stack.front.reservations.set_quota(SetQuota(quota=room.quota, **after))
+        assert answer.outcome is Outcome.QUOTA_SET
+        await room.set(rate_per_min=AT_ONCE)
+        await stack.eventually(partial(_all_admitted, stack, room.id))
+        await stack.eventually(partial(_is_old, stack))
+        claiming = asyncio.create_task(stack.claim(body, **headers))
+        await stack.eventually(partial(_waits, stack))
+        assert not claiming.done()
+        read_on.set()
+        assert (await claiming).status == 201
+
+
+@pytest.mark.parametrize("headers", [{}, {"Trailer": "x"}], ids=["short", "long"])
+async def test_nobody_is_refused_by_a_view_that_was_lost_while_they_waited(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    room = await create_room(stack, opens_in_ms=SOON_MS)
+    body = await _of_who_waits(stack, room)
+    async with unread(stack, monkeypatch):
+        await room.set(rate_per_min=2)  # what is not read yet
+        claiming = asyncio.create_task(stack.claim(body, **headers))
+        await stack.eventually(partial(_waits, stack))
+        stack.front.availability._followers[stack.program]._lose(JournalGap("another ledger"))
+        (await claiming).is_problem("recovering", 503)
+    assert await stack.front.availability.wait_ready(WAIT_S)
+
+
+async def test_nor_is_a_quota_unknown_to_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = await stack.quota()
+    async with unread(stack, monkeypatch):
+        await stack.front.reservations.set_quota(SetQuota(quota=known, capacity=11))
+        claiming = asyncio.create_task(stack.claim(stack.body(known.replace(".kanim.", ".kanim3."))))
+        await stack.eventually(partial(_waits, stack))
+        stack.front.availability._followers[stack.program]._lose(JournalGap("another ledger"))
+        (await claiming).is_problem("recovering", 503)
+    assert await stack.front.availability.wait_ready(WAIT_S)
 
 
 async def test_a_quota_that_this_front_has_not_read_of_yet_is_not_unknown(
@@ -79,6 +136,19 @@ async def unread(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         monkeypatch.undo()
 
 
+async def _of_who_waits(stack: Stack, room: Room) -> dict[str, Any]:
+    """The claim of somebody who was not admitted when the opening was drawn."""
+    people = [stack.applicant() for _ in range(PEOPLE)]
+    tickets = [await room.joined(person) for person in people]
+    queue = await room.opened()
+    person, ticket = next(
+        (person, ticket)
+        for person, ticket in zip(people, tickets, strict=True)
+        if room.number(queue, ticket) > queue["admitted_through"]
+    )
+    return {"quota": room.quota, "applicants": [person], "ticket": ticket["ticket"]}
+
+
 async def _all_admitted(stack: Stack, opening: str) -> bool:
     snapshot = await stack.ledger.snapshot(WAIT_S)
     assert snapshot is not None
@@ -88,3 +158,7 @@ async def _all_admitted(stack: Stack, opening: str) -> bool:
 
 async def _waits(stack: Stack) -> bool:
     return bool(stack.front.availability._followers[stack.program]._waiting)
+
+
+async def _is_old(stack: Stack) -> bool:
+    return not stack.front.availability.is_fresh(stack.program)

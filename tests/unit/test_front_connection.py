@@ -138,6 +138,16 @@ async def test_what_a_lost_connection_waited_for_is_given_up(open_connection: Ca
     assert told == []
 
 
+async def test_nothing_is_sent_for_a_connection_that_was_lost_before(open_connection: Callable[[], Opened]) -> None:
+    """Who had to wait for the view may have gone meanwhile."""
+    made, _, _ = open_connection()
+    made.data_received(get("/one"))
+    made.connection_lost(None)
+    submitted = Submitted(Find(reservation_id="x"), lambda _: None, 0.0, 1.0)
+    made.waits_for(submitted)
+    assert submitted.done
+
+
 async def test_a_body_that_drips_is_read_once_it_is_whole(
     open_connection: Callable[[], Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
