@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from reservasi.ledger import keys, stored, wire
+from reservasi.ledger.group_commit import SETTLE_MARGIN_MS
 from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, read_library
-from reservasi.model import Command, Confirm, Outcome, Release
+from reservasi.model import APPLICANTS_MAX, Command, Confirm, Outcome, Release
+from reservasi.settings import Settings
 from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, opening_set, quota_set
 
 EXAMPLE_QUOTA = "p.o.s.20261201.0800.online"
@@ -121,6 +123,15 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     assert f"FORM = '{stored.FORM}'" in body
     bound = re.findall(r"(\w+) = keys\[(\d+)\]", body)
     assert [(int(number), name) for name, number in bound] == named
+
+
+def test_shared_knows_the_limits_of_the_service() -> None:
+    """What it remembers of places that came free is of use as long as some front may say "sold out" without them."""
+    body = _split("shared")[1]
+    few, said_ms = (int(re.findall(rf"local {name} = (\d+)", body)[0]) for name in ("FEW", "FREED_SAID_MS"))
+    (stale_ms_max,) = [limit.le for limit in Settings.model_fields["view_stale_ms"].metadata if hasattr(limit, "le")]
+    assert few == APPLICANTS_MAX
+    assert said_ms > stale_ms_max + SETTLE_MARGIN_MS
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command in wire.COMMAND_NAMES.values()])

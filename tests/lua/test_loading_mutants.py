@@ -233,6 +233,13 @@ BUGS = (
         "'chain', chain",
     ),
     _bug(
+        "forgets-that-all-places-came-back",
+        tests.test_every_place_of_a_loaded_ledger_counts_as_one_that_came_back,
+        "load",
+        "  note_freed(call, call.key.quotas)\n",
+        "",
+    ),
+    _bug(
         "owns-and-goes-on-loading",
         tests.test_what_is_loaded_is_owned_only_under_a_new_epoch,
         "load",

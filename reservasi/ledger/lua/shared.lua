@@ -32,7 +32,7 @@ local TIMERS_MAX = 2000 -- timers that one quota may have processed within one b
 local FORM = '3' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
 local TIMER_HEAD = 6 + 11 -- digits of a quota's number and of a time
 local FREED_MAX = 5000 -- quotas of which it is remembered when places came free
-local FREED_SAID_MS = 10000 -- how long it is said: as long as a view may lag and still say "sold out" (settings.py)
+local FREED_SAID_MS = 11000 -- how long it is said: longer than a view may lag and still say "sold out" (settings.py)
 local FEW = 5 -- the most that one claim asks for (model.APPLICANTS_MAX): where as many remain, nobody hears "sold out"
 local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
