@@ -380,7 +380,7 @@ class GroupCommit:
     def _finish_unsafe(self, waiting: Submitted, answer: Answer) -> None:
         """Tell an answer that too few replicas have as soon as it is definite, or that it is not."""
         if stands(waiting.command, answer):
-            self._finish_settled(waiting, answer)
+            _finish(waiting, answer)
         elif self._instead is None:
             _finish(waiting, not_replicated())
         else:

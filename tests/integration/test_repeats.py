@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from reservasi.availability import Availability
 from reservasi.ledger.group_commit import GroupCommit, Submitted
-from reservasi.model import Answer, Cancel, Claim, Confirm, Outcome, Release, SetQuota
+from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Outcome, Release, SetQuota
 from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_group, open_ledger, quota_set
 from tests.proxy import Proxy, open_proxy
 from tests.views import caught_up, open_view, says_sold_out, shown
@@ -210,3 +211,26 @@ async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, progr
 
         await eventually(over)
         assert not told
+
+
+async def test_nor_is_who_was_told_because_the_records_had_it_instead(valkey_url: str, program: str) -> None:
+    """Where too few replicas acknowledge, there is more than one way to the answer."""
+    async with open_group(valkey_url, program, settle_ms=20) as group:
+        instead: Any = Recorded()
+        group._instead = instead
+        told = asyncio.Event()
+        waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
+        answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
+        group._finish_unsafe(waiting, answer)
+        assert not told.is_set()
+        await asyncio.wait_for(told.wait(), 10)
+
+
+class Recorded:
+    """Records that have everything at once."""
+
+    def hold(self, _command: Command, answer: Answer, tell: Callable[[Answer], None], _timeout_s: float) -> None:
+        tell(answer)
+
+    async def close(self) -> None:
+        pass

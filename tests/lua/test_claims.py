@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from loadtest.mutants import Edit, Mutant, mutated
 from reservasi.ledger import keys, wire
 from reservasi.ledger.entries import decode_entry
 from reservasi.model import (
@@ -26,6 +27,7 @@ from reservasi.model import (
     Sweep,
     chain_hash,
 )
+from tests import ledgers
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, START, Ledger, claim, quota_set, terms
 
 
@@ -241,3 +243,29 @@ async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Le
         assert (await ledger.one(Cancel(reservation_id=asked.reservation_id))).outcome is Outcome.CANCELLED
     finally:
         await ledger.client.config_set("maxmemory", 0)
+
+
+async def test_what_this_run_of_the_server_does_not_know_counts_as_free_since_its_first_call(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does what it has forgotten, since it remembers so many quotas at most."""
+    await ledger.one(quota_set())
+    edit = Edit("shared", "FREED_MAX = 5000 --", f"FREED_MAX = 2 -- {ledger.program},")  # no other test's state
+    library = mutated(Mutant("remembers-two", frozenset(), (edit,)))
+    monkeypatch.setattr(ledgers, "read_library", lambda: library)
+    other = Ledger(ledger.url, ledger.program, ledger.client)
+    asked = claim()
+
+    async def freed_at_ms(*before: Command) -> tuple[int, Answer]:
+        """What is said with a claim a moment later, and the last answer until then."""
+        *_, last = await other.run(*before, asked)
+        await other.until(last.now_ms + 2)
+        return (await other.one(asked)).freed_at_ms, last
+
+    said_ms, first = await freed_at_ms()
+    assert said_ms == first.freed_at_ms == first.now_ms
+    busy = [quota_set(f"{QUOTA}{number}") for number in range(3)]
+    assert (await freed_at_ms(*busy[:2]))[0] == said_ms
+    said_ms, last = await freed_at_ms(busy[2])
+    assert said_ms == last.now_ms > first.now_ms
+    await ledger.client.function_delete(library.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.availability.follower import Follower
+from reservasi.availability.follower import PROOFS_MAX, Follower
 from reservasi.availability.prover import PAUSE_MIN_S, Prover
 from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerUnreachable
@@ -232,12 +232,48 @@ async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_a
 async def test_a_view_is_as_old_as_the_question_whose_answer_it_has_reached(
     here: Position, seen: Position, fresh: bool
 ) -> None:
-    following = object.__new__(Follower)
-    following.program, following.fresh_at = "p", float("-inf")
-    following.view = ProgramView()
-    following._proofs, following._waiting = deque(), deque()
-    following.view.position = Position(epoch=1, seq=5)
+    following = _following(Position(epoch=1, seq=5))
     following.note_asked(3.0)
     following.view.position = here  # it was read on while the answer was on its way
     following.note_told(LedgerMeta(position=seen, owned=True, run_id=""))
     assert (following.fresh_at == 3.0) == fresh
+
+
+@pytest.mark.parametrize(
+    ("seen", "owned", "lost"),
+    [
+        (HERE, True, False),
+        (Position(epoch=2, seq=9), True, False),
+        (HERE, False, True),
+        (Position(epoch=0, seq=0), False, True),
+        (Position(epoch=1, seq=6), True, True),
+        (Position(epoch=0, seq=9), True, True),
+        (Position(epoch=1, seq=7, chain="other"), True, True),
+    ],
+    ids=["there", "further", "not-owned", "emptied", "older", "older-lineage", "another-history"],
+)
+async def test_a_view_is_begun_anew_where_the_ledger_is_not_the_one_that_it_follows(
+    seen: Position, owned: bool, lost: bool
+) -> None:
+    following = _following(HERE)
+    following._lost = asyncio.get_running_loop().create_future()
+    following.note_asked(3.0)
+    following.note_told(LedgerMeta(position=seen, owned=owned, run_id=""))
+    assert following._lost.done() == lost
+
+
+async def test_no_more_proofs_are_kept_than_some() -> None:
+    following = _following(HERE)
+    for asked_at in range(2 * PROOFS_MAX):
+        following.note_asked(asked_at)
+        following.note_told(LedgerMeta(position=Position(epoch=1, seq=8), owned=True, run_id=""))
+    assert len(following._proofs) == PROOFS_MAX
+
+
+def _following(at: Position) -> Any:
+    """A follower that is not at work, with a view of this place."""
+    following = object.__new__(Follower)
+    following.program, following.fresh_at, following.view = "p", float("-inf"), ProgramView()
+    following._proofs, following._waiting = deque(), deque()
+    following.view.position = at
+    return following
