@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     )
     tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
     record_events_max: int = Field(4000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")
-    follow_block_ms: int = Field(50, ge=1, le=5000, description="how long a follower waits for the next journal entry")
+    follow_block_ms: int = Field(50, ge=1, le=5000, description="how long the recorder waits for a journal entry")
     view_stale_ms: int = Field(
         75,
         ge=1,
