@@ -119,6 +119,30 @@ async def test_each_program_is_claimed_from_at_its_own_primary_without_a_look_up
             assert "rejected_calls" in stats["cmdstat_fcall"]
 
 
+async def test_programs_of_one_primary_are_asked_about_together() -> None:
+    async with local_cluster() as cluster, serving(cluster, *PROGRAMS) as programs:
+        servers = Servers(cluster.url)
+        try:
+            assert [servers.name_of(name) for name in PROGRAMS] == list(PROGRAMS), "nobody was asked yet"
+            await servers.primaries()
+            homes: dict[str, list[Program]] = {}
+            for count, program in enumerate(programs, 1):
+                await program.claim(count)  # so that no two are at the same place
+                homes.setdefault(servers.name_of(program.name), []).append(program)
+        finally:
+            await servers.close()
+        assert sorted(map(len, homes.values())) == [1, 1, 2]
+        for together in homes.values():
+            found = await together[-1].connection.metas([program.name for program in together], CALL_S)
+            at = [await program.connection.meta(CALL_S) for program in together]
+            assert found == at
+            assert all(meta.owned for meta in found)
+        asking = programs[0].connection
+        with pytest.raises(LedgerUnreachable):
+            await asking.metas(PROGRAMS, CALL_S)
+        assert (await asking.meta(CALL_S)).owned, "what it says of others must not be taken for an answer"
+
+
 async def test_recorded_positions_are_heard_from_the_programs_own_primaries() -> None:
     async with local_cluster() as cluster, serving(cluster, *PROGRAMS) as programs:
         servers = Servers(cluster.url)
