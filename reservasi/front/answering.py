@@ -162,8 +162,9 @@ class Tally:
         self._soon()
 
     def withdraw(self) -> None:
-        """It takes the other way, where it is counted."""
+        """It takes the other way, where it is counted, or nobody waits for it any more."""
         self._begun -= 1
+        self._soon()
 
     def end(self, status: int, started_s: float) -> None:
         """It has been answered; `started_s` is by `time.perf_counter`."""

@@ -51,6 +51,13 @@ _REPLAYED = b"\r\nIdempotent-Replayed: true"
 _AFTER_LOCATION = f"\r\n{hdrs.CONTENT_LENGTH}: ".encode()
 
 
+class Abandonable(Protocol):
+    """What need not be done once nobody waits for it."""
+
+    def abandon(self) -> None:
+        """Nobody does."""
+
+
 class Caller(Protocol):
     """A connection that waits for one answer."""
 
@@ -59,14 +66,14 @@ class Caller(Protocol):
     def answer(self, content: bytes) -> None:
         """Send the whole answer; nothing happens when the caller has gone."""
 
-    def waits_for(self, submitted: Submitted) -> None:
+    def waits_for(self, work: Abandonable) -> None:
         """What to abandon when the caller goes."""
 
 
 class _Asked:
     """One request on the short way: who waits for its answer, and what counts it."""
 
-    __slots__ = ("caller", "language", "started_s", "tally")
+    __slots__ = ("_submitted", "caller", "language", "started_s", "tally")
 
     def __init__(self, caller: Caller, tally: Tally, request: Request) -> None:
         self.started_s = time.perf_counter()
@@ -79,6 +86,16 @@ class _Asked:
         """Send the answer and count it."""
         self.caller.answer(content)
         self.tally.end(status, self.started_s)
+
+    def waits_for(self, submitted: Submitted) -> None:
+        """A command whose answer becomes this request's, as long as the caller is there."""
+        self._submitted = submitted
+        self.caller.waits_for(self)
+
+    def abandon(self) -> None:
+        """The caller has gone before the answer."""
+        self._submitted.abandon()
+        self.tally.withdraw()
 
 
 class Express:
@@ -177,7 +194,7 @@ class Express:
                 self._refuse(asked, internal_error(error, CLAIM_PATH))
 
         try:
-            asked.caller.waits_for(self._services.reservations.enqueue(command, tell))
+            asked.waits_for(self._services.reservations.enqueue(command, tell))
         except Overloaded as error:
             tell(error)
 
@@ -252,7 +269,7 @@ class Express:
 
         command = Join(opening=opening.id, ticket_id=ticket_id)
         try:
-            asked.caller.waits_for(self._services.waiting_room.enqueue(program, command, tell))
+            asked.waits_for(self._services.waiting_room.enqueue(program, command, tell))
         except Overloaded as error:
             tell(error)
 

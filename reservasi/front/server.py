@@ -12,12 +12,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
 from reservasi.front.answering import STATIC_HEADERS
-from reservasi.front.express import Express, whole_answer
+from reservasi.front.express import Abandonable, Express, whole_answer
 from reservasi.front.heads import Incomplete, Unclear, read_request
 from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
 from reservasi.front.shedding import Shedding
-from reservasi.ledger.group_commit import Submitted
 from reservasi.settings import Settings
 
 log = structlog.get_logger()
@@ -58,7 +57,7 @@ class _Connection(RequestHandler):
         self._whole_bytes = 0  # how many it will have, once its head has said so
         self._plain = False  # whether every further byte is for aiohttp's parser
         self._pending = False  # whether a request on the short way waits for its answer
-        self._waits_for: Submitted | None = None
+        self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
         self._lost: asyncio.Event | None = None
         self.peer = ""
@@ -141,11 +140,11 @@ class _Connection(RequestHandler):
         self._plain, self._received, self.due_s, self.body_due_s = True, b"", 0.0, 0.0
         super().data_received(data)
 
-    def waits_for(self, submitted: Submitted) -> None:
+    def waits_for(self, work: Abandonable) -> None:
         """What to abandon when the connection is lost, or at once where it was."""
-        self._waits_for = submitted
+        self._waits_for = work
         if self.transport is None:
-            submitted.abandon()
+            work.abandon()
 
     def answer(self, content: bytes) -> None:
         """Send an answer of the short way."""

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from reservasi.front import express
+from reservasi.metrics import REQUESTS_IN_FLIGHT
 from tests.acceptance.waiting import Room, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -306,3 +307,33 @@ async def test_a_bug_of_ours_is_answered_and_the_connection_goes_on(
         assert json.loads(body)["request_id"]
     line.writer.write(request(stack, stack.body(quota), "bug-gone"))
     assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+
+
+async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
+    stack: Any, line: Line, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota, before = await stack.quota(), REQUESTS_IN_FLIGHT._value.get()
+    connection = stack.front.reservations._groups[stack.program]._connection
+    called, answered, call = asyncio.Event(), asyncio.Event(), connection.call
+
+    async def held_up(*asked: Any, **options: Any) -> Any:
+        called.set()
+        await answered.wait()
+        return await call(*asked, **options)
+
+    monkeypatch.setattr(connection, "call", held_up)
+    line.writer.write(request(stack, stack.body(quota), "left"))
+    await asyncio.wait_for(called.wait(), 10)
+    assert taken == [True]
+    assert REQUESTS_IN_FLIGHT._value.get() == before + 1
+    line.writer.close()
+
+    async def counted() -> bool:
+        return bool(REQUESTS_IN_FLIGHT._value.get() == before)
+
+    try:
+        await stack.eventually(counted)
+    finally:
+        answered.set()
+    await stack.seen(quota, lambda found: found.counts.held == 1)  # it was sent already
+    assert await counted()
