@@ -167,6 +167,12 @@ class Settings(BaseSettings):
             raise ValueError("replicas_ack_timeout_ms must be below command_timeout_ms, or no answer comes in time")
         return self
 
+    @model_validator(mode="after")
+    def _settles_in_time(self) -> "Settings":
+        if self.view_stale_ms >= self.command_timeout_ms:
+            raise ValueError("view_stale_ms must be below command_timeout_ms, or who gets a place hears of it too late")
+        return self
+
     @field_serializer("trusted_proxies", when_used="json")
     def _join(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:  # as the environment takes it
         return ",".join(map(str, value))

@@ -56,7 +56,8 @@ class Follower:
         self._asked_from: Position | None = None  # where the view was then
         self._proofs: deque[tuple[float, Position]] = deque()  # where the ledger was at what time, not in the view yet
         self._lost: asyncio.Future[Exception] | None = None  # why the view cannot go on as it is
-        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()  # until the view is as fresh as that
+        # Until the view is as fresh as that; each is a connection's one request, and those are limited.
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
         self.task = asyncio.create_task(self._run())
 
     async def close(self) -> None:

@@ -69,6 +69,12 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     assert all(name in str(caught.value) for name in ("port", "processes", "log_format"))
 
 
+def test_times_that_cannot_be_kept_together_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="view_stale_ms must be below command_timeout_ms"):
+        load(view_stale_ms=2000, command_timeout_ms=2000)
+    assert load(view_stale_ms=1999, command_timeout_ms=2000).view_stale_ms == 1999
+
+
 def test_the_environment_is_held_to_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESERVASI_PROCESSES", "many")
     with pytest.raises(ConfigurationError, match="processes"):
