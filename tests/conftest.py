@@ -14,6 +14,8 @@ import structlog
 
 from loadtest.nginx import nginx_path
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
+from tests.any_server import SERVERS, NewLedgerServer
+from tests.debian import DebianRedis, redis_program
 
 START_TIMEOUT_S = 60
 
@@ -21,6 +23,13 @@ START_TIMEOUT_S = 60
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the file that takes longest: begun last, it would keep one worker busy while the other has nothing."""
     items.sort(key=lambda item: "simulation" not in item.path.parts)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what must hold on every server that we promise to work with on Debian's Redis 7.0 as well."""
+    marked = metafunc.definition.get_closest_marker("any_server") or "lua" in metafunc.definition.path.parts
+    if marked and "ledger_server" in metafunc.fixturenames:
+        metafunc.parametrize("ledger_server", list(SERVERS), indirect=True)
 
 
 def _finish(work: Coroutine[None, None, None]) -> None:
@@ -66,6 +75,28 @@ def valkey_url() -> Iterator[str]:
     """The Valkey of this test run, with the configuration that production has: `unix:///...`."""
     directory = _new_data_dir()
     server = EmbeddedValkey(directory, START_TIMEOUT_S)
+    try:
+        _finish(server.start())
+        yield server.url
+    finally:
+        _finish(server.stop())
+        _remove(directory)
+
+
+@pytest.fixture
+def ledger_server(request: pytest.FixtureRequest) -> NewLedgerServer:
+    """Makes a server of the kind that this run of the test is about, in a data directory of its own."""
+    kind = getattr(request, "param", "valkey")
+    if kind != "valkey":
+        redis_program()
+    return SERVERS[kind]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """Debian's Redis 7.0 of this test run, set up by the shipped files."""
+    directory = _new_data_dir()
+    server = DebianRedis(directory)
     try:
         _finish(server.start())
         yield server.url

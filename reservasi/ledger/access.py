@@ -29,6 +29,7 @@ TOPOLOGY = (
     "info",
 )
 WAITING = ("wait", "waitaof")
+SINCE_7_2 = ("client|setinfo", "waitaof")  # Redis 7.0 does not start with a rule about a command that it does not know
 IN_FUNCTIONS = (
     *("hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hincrby", "hdel", "exists", "time", "xadd", "xrange"),
     *("zadd", "zrem", "zrange", "zrangebylex", "zrangebyscore", "zscore", "pfadd", "pfcount", "pexpireat"),
@@ -46,9 +47,9 @@ def commands(user: str) -> tuple[str, ...]:
     return {FRONT: shared, WORKER: (*shared, *WORKING), ADMIN: ()}[user]
 
 
-def rules(user: str) -> str:
-    """A user's rules, without the password."""
-    allowed = " ".join(f"+{command}" for command in commands(user))
+def rules(user: str, unknown: tuple[str, ...] = ()) -> str:
+    """A user's rules, without the password and without commands that are `unknown` to the server."""
+    allowed = " ".join(f"+{command}" for command in commands(user) if command not in unknown)
     channel = f"resetchannels &{keys.recorded_channel(ANY)}"
     match user:
         case "front":
@@ -62,10 +63,12 @@ def rules(user: str) -> str:
             return "allkeys allchannels +@all"
 
 
-def acl_lines(password_rules: dict[str, str]) -> list[str]:
+def acl_lines(password_rules: dict[str, str], *, unknown: tuple[str, ...] = ()) -> list[str]:
     """The lines of an ACL file; `password_rules` has for each user how it proves itself, such as `#<sha256>`.
 
-    The default user, whom a connection without a password gets, is switched off.
+    The default user, whom a connection without a password gets, is switched off. It keeps all rights: many servers,
+    Redis 7.0 among them, replay their append-only file as that user, and would forget every change of a function at a
+    restart. Commands that are `unknown` to the server are left out.
     """
-    lines = ["user default off resetpass resetkeys resetchannels -@all"]
-    return lines + [f"user {user} on {password_rules[user]} {rules(user)}" for user in USERS]
+    lines = ["user default off resetpass allkeys allchannels +@all"]
+    return lines + [f"user {user} on {password_rules[user]} {rules(user, unknown)}" for user in USERS]

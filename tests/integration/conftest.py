@@ -36,7 +36,10 @@ from reservasi.model import (
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
+from tests import any_server
 from tests.integration.checked_run import Run, open_run
+
+valkey_url = any_server.valkey_url
 
 DEADLINE_S = 30
 AT_MS = 1_780_000_000_000

@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from reservasi.embedded import EmbeddedValkey, Places, embedded_redis_url
 from reservasi.errors import LedgerFenced
 from reservasi.ledger import keys, wire
-from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, USERS, WORKER, acl_lines, commands
+from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, SINCE_7_2, USERS, WORKER, acl_lines, commands
 from reservasi.ledger.connection import Frame, LedgerConnection
 from reservasi.ledger.library import DIRECTORY, read_library
 from reservasi.records import Records
@@ -23,6 +23,8 @@ from reservasi.records.schema import metadata
 from reservasi.records.upgrades import upgrade
 from tests.conftest import as_superuser
 from tests.users import as_user
+
+pytestmark = pytest.mark.any_server
 
 CONFIG = Path(__file__).parents[2] / "config" / "valkey"
 RUNTIME = (FRONT, WORKER)
@@ -154,10 +156,11 @@ def test_users_have_the_commands_that_functions_use() -> None:
     assert set(IN_FUNCTIONS) - used <= {"xrange"}, "what no function uses any more"
 
 
-def test_the_file_for_an_existing_server_says_the_same() -> None:
-    lines = acl_lines({user: f">CHANGE-ME-{user}" for user in USERS})
-    assert (CONFIG / "users.acl").read_text().splitlines() == lines
-    assert "aclfile" in (CONFIG / "valkey.conf").read_text()
+@pytest.mark.parametrize(("name", "unknown"), [("users.acl", ()), ("users-redis-7.0.acl", SINCE_7_2)])
+def test_the_files_for_an_existing_server_say_the_same(name: str, unknown: tuple[str, ...]) -> None:
+    lines = acl_lines({user: f">CHANGE-ME-{user}" for user in USERS}, unknown=unknown)
+    assert (CONFIG / name).read_text().splitlines() == lines
+    assert name in (CONFIG / "valkey.conf").read_text()
 
 
 async def test_passwords_are_kept_for_the_account_alone_and_survive_a_restart(data_dir: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 import redis
 import uvloop
 
-from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
 from reservasi.ledger import group_commit, keys, wire
 from reservasi.ledger.connection import Frame, LedgerConnection
@@ -21,6 +20,7 @@ from reservasi.ledger.group_commit import PRIORITY
 from reservasi.ledger.library import read_library
 from reservasi.ledger.wire import COMMAND_NAMES
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Join, Outcome, Release, SetOpening, SetQuota
+from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     QUOTA,
     Ledger,
@@ -329,8 +329,11 @@ async def test_a_server_that_takes_no_writes_counts_as_fenced(ledger: Ledger) ->
         assert (await group.submit(claim())).outcome is Outcome.HELD
 
 
-async def test_a_killed_server_is_fenced_until_owned_and_keeps_what_it_said(data_dir: Path, program: str) -> None:
-    server = EmbeddedValkey(data_dir, 60)
+@pytest.mark.any_server
+async def test_a_killed_server_is_fenced_until_owned_and_keeps_what_it_said(
+    data_dir: Path, program: str, ledger_server: NewLedgerServer
+) -> None:
+    server = ledger_server(data_dir, 60)
     await server.start()
     try:
         async with open_ledger(server.url, program) as ledger, open_group(server.url, program) as group:

@@ -14,6 +14,8 @@ from reservasi.model import Confirm, Position
 from tests.ledgers import START, Ledger, claim, open_ledger, quota_set
 from tests.proxy import open_proxy
 
+pytestmark = pytest.mark.any_server
+
 
 @pytest.fixture
 async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:

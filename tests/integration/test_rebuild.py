@@ -13,7 +13,6 @@ import pytest
 from loadtest.evidence import LedgerEvidence, read_database, read_ledger
 from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
-from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.ledger import keys, stored
 from reservasi.ledger.loading import Loader
@@ -37,6 +36,7 @@ from reservasi.programs import read_program
 from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, own_ledger
+from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     HOUR_MS,
     OTHER_QUOTA,
@@ -49,6 +49,8 @@ from tests.ledgers import (
     opening_set,
     quota_set,
 )
+
+pytestmark = pytest.mark.any_server
 
 SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
 
@@ -254,12 +256,12 @@ async def test_an_old_copy_is_rebuilt_and_what_only_it_lacks_is_there(ledger: Le
 
 
 async def test_a_replica_that_took_over_with_less_is_rebuilt_and_the_old_primary_stays_behind(
-    ledger: Ledger, records: Records, data_dir: Path
+    ledger: Ledger, records: Records, data_dir: Path, ledger_server: NewLedgerServer
 ) -> None:
     await own(ledger, records)
     await sell(ledger)
     await record(ledger, records)
-    replica = EmbeddedValkey(data_dir, 60)
+    replica = ledger_server(data_dir, 60)
     await replica.start()
     try:
         async with open_ledger(replica.url, ledger.program, owned=False) as other:

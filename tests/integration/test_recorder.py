@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Stage
 
 
+@pytest.mark.any_server
 async def test_it_records_what_is_there_and_what_comes_and_says_so(stage: Stage) -> None:
     await stage.book(0, 30)
     async with stage.running(stage.recorder(events_max=7)):
@@ -264,6 +265,7 @@ class LostJournal(Journal):
             raise LedgerUnreachable("away")
 
 
+@pytest.mark.any_server
 async def test_a_lost_ledger_is_waited_for(stage: Stage) -> None:
     await stage.book(0, 10)
     async with stage.running(stage.recorder(LostJournal(stage.client, stage.program))):
@@ -326,6 +328,7 @@ async def test_a_dead_letter_is_counted_and_told(stage: Stage) -> None:
     await stage.assert_exactly_once(2)
 
 
+@pytest.mark.any_server
 async def test_recorded_entries_are_trimmed_but_for_a_margin(stage: Stage) -> None:
     for number in range(70):
         for person in range(100):

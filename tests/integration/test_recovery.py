@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import StaleRecorder
 from reservasi.ledger import keys, stored
 from reservasi.ledger.journal import START, Journal
@@ -19,7 +18,10 @@ from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 from reservasi.recovery import Owner, Ownership, compare_ledger, lift_bar, own_ledger
+from tests.any_server import NewLedgerServer
 from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
+
+pytestmark = pytest.mark.any_server
 
 
 @pytest.fixture
@@ -131,11 +133,11 @@ async def test_what_a_ledger_lost_is_never_called_recorded(ledger: Ledger, recor
 
 
 async def test_a_copy_of_the_ledger_takes_over_and_the_old_one_is_superseded(
-    ledger: Ledger, records: Records, data_dir: Path
+    ledger: Ledger, records: Records, data_dir: Path, ledger_server: NewLedgerServer
 ) -> None:
     assert await _own(ledger, records) is Ownership.OWNED
     await _sell(ledger, 1)
-    copy = EmbeddedValkey(data_dir, 60)
+    copy = ledger_server(data_dir, 60)
     await copy.start()
     try:
         async with open_ledger(copy.url, ledger.program, owned=False) as other:
@@ -427,9 +429,9 @@ async def _owner(ledger: Ledger, records: Records) -> AsyncIterator[None]:
 
 
 async def test_a_restarted_server_is_owned_after_it_was_compared(
-    data_dir: Path, program: str, records: Records
+    data_dir: Path, program: str, records: Records, ledger_server: NewLedgerServer
 ) -> None:
-    server = EmbeddedValkey(data_dir, 60)
+    server = ledger_server(data_dir, 60)
     await server.start()
     try:
         async with open_ledger(server.url, program, owned=False) as ledger:

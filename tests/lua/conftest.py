@@ -1,10 +1,13 @@
-"""A ledger of each test's own, on the shared server."""
+"""A ledger of each test's own, on the shared servers: each test runs on both."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
+from tests import any_server
 from tests.ledgers import Ledger, open_ledger
+
+valkey_url = any_server.valkey_url
 
 
 @pytest.fixture
