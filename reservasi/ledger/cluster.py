@@ -29,7 +29,7 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from reservasi.ledger import keys
 from reservasi.ledger.primaries import UNREACHED, Address, PrimaryConnection
-from reservasi.ledger.tls import Tls, TlsConnection, open_asker, take_tls
+from reservasi.ledger.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
 
 SCHEMES = ("cluster://", "clusters://")
 PORT = 6379
@@ -101,6 +101,7 @@ class Cluster:
         self._clients: dict[Address, redis_asyncio.Redis] = {}
         self._claims: list[Claimed] = []  # the most trusted first
         self._asked_s = float("-inf")
+        self._trouble = ""  # of a server that did not answer when last asked
         self._turn = asyncio.Lock()
 
     def route(self, program: str) -> "Route":
@@ -132,7 +133,7 @@ class Cluster:
         await self._refresh()
         address = self.last_known(slot)
         if address is None:
-            raise LostConnection(f"no server of the cluster serves slot {slot}")
+            raise LostConnection(f"no server of the cluster serves slot {slot}; {self._trouble or 'all answer'}")
         return address
 
     def last_known(self, slot: int) -> Address | None:
@@ -144,6 +145,7 @@ class Cluster:
             if asyncio.get_running_loop().time() - self._asked_s < FRESH_S:
                 return
             asked = sorted(self._servers)
+            self._trouble = ""
             said = await asyncio.gather(*(self._told(address) for address in asked))
             self._asked_s = asyncio.get_running_loop().time()
             claims = [claim for told in said for claim in told[0]]
@@ -157,7 +159,8 @@ class Cluster:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 client: Any = self.client(address)
                 text = await client.execute_command("CLUSTER NODES")
-        except UNREACHED:
+        except UNREACHED as error:
+            self._trouble = reason(error, anonymous=is_anonymous(self.parsed.tls))
             return [], []
         return read_nodes(text, address, by_name=self.parsed.tls is not None)
 

@@ -30,6 +30,7 @@ from reservasi.ledger.acknowledging import Acks, Asker
 from reservasi.ledger.cluster import Route, RoutedConnection, SecureRoutedConnection
 from reservasi.ledger.library import Library
 from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
+from reservasi.ledger.tls import reason, shows_no_certificate
 from reservasi.model import Position
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
@@ -159,7 +160,8 @@ class LedgerConnection:
                 yield
         except LOST as error:
             await self.drop()
-            raise LedgerUnreachable(f"the ledger of {self.program} does not answer: {type(error).__name__}") from error
+            why = reason(error, anonymous=shows_no_certificate(self._connection))
+            raise LedgerUnreachable(f"the ledger of {self.program} does not answer: {why}") from error
         except BaseException:
             await self.drop()
             raise

@@ -25,7 +25,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.tls import Tls, TlsConnection, open_asker, take_tls
+from reservasi.ledger.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
 
 SCHEMES = ("sentinel://", "sentinels://")
 SENTINEL_PORT = 26379
@@ -108,6 +108,7 @@ class Primaries:
         self.generation = 0  # grows when the primary becomes another one
         self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._address: Address | None = None
+        self._trouble = ""  # of a sentinel that did not answer when last asked
         self._config_epoch = -1
         self._asked_s = float("-inf")
         self._turn = asyncio.Lock()
@@ -136,7 +137,7 @@ class Primaries:
                 finally:
                     await _close(clients)
         if self._address is None:
-            raise LostConnection(f"no sentinel names a primary {self.parsed.name!r}")
+            raise LostConnection(f"no sentinel names a primary {self.parsed.name!r}; {self._trouble or 'all answer'}")
         return self._address
 
     async def promotable(self) -> int | None:
@@ -154,7 +155,8 @@ class Primaries:
             said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
         finally:
             await _close(clients)
-        return {asked: told.address if told else None for asked, told in zip(self.parsed.sentinels, said, strict=True)}
+        named = [told.address if isinstance(told, _Told) else None for told in said]
+        return dict(zip(self.parsed.sentinels, named, strict=True))
 
     async def _ask_on(self) -> None:
         clients = self._open_clients()
@@ -181,7 +183,10 @@ class Primaries:
     async def _ask(self, clients: Sequence[redis_asyncio.Redis]) -> None:
         said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
         self._asked_s = asyncio.get_running_loop().time()
-        self._believe([told for told in said if told is not None])
+        self._trouble = next(
+            (reason(told, anonymous=is_anonymous(self.parsed.tls)) for told in said if isinstance(told, Exception)), ""
+        )
+        self._believe([told for told in said if isinstance(told, _Told)])
 
     def _believe(self, said: Sequence[_Told]) -> None:
         newest = max((told.config_epoch for told in said), default=-1)
@@ -212,16 +217,16 @@ class Primaries:
         ]
 
 
-async def _told(client: redis_asyncio.Redis, name: str) -> _Told | None:
-    """What one sentinel says; None when it does not answer or does not know."""
+async def _told(client: redis_asyncio.Redis, name: str) -> _Told | Exception:
+    """What one sentinel says; what is wrong when it does not answer or does not know."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
             # The epoch first: an address that changes in between is at worst newer than it.
             state: Any = await client.sentinel_master(name)
             address: Any = await client.sentinel_get_master_addr_by_name(name)
             return _Told(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
-    except UNREACHED:
-        return None
+    except UNREACHED as error:
+        return error
 
 
 async def _promotable(client: redis_asyncio.Redis, name: str) -> int | None:

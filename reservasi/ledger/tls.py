@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import redis.asyncio as redis_asyncio
 
+HUNG_UP = ("while reading", "while writing", "closed", "Connection reset", "Broken pipe")  # in the words of redis-py
 OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -24,6 +25,7 @@ class TlsConnection(redis_asyncio.SSLConnection):
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)
         self.ssl_context.context = _context(tls)
+        self.ssl_context.certfile = tls.ssl_certfile
 
 
 def take_tls(secure: bool, options: dict[str, str]) -> Tls | None:
@@ -48,6 +50,28 @@ def open_asker(address: tuple[str, int], tls: Tls | None, **options: Any) -> red
     secure: dict[str, Any] = {"tls": tls} if tls else {}
     pool = redis_asyncio.ConnectionPool(connection_class=kind, host=address[0], port=address[1], **secure, **options)
     return redis_asyncio.Redis.from_pool(pool)
+
+
+def is_anonymous(tls: Tls | None) -> bool:
+    """Whether we speak TLS without a certificate of ours."""
+    return tls is not None and tls.ssl_certfile is None
+
+
+def shows_no_certificate(connection: redis_asyncio.Connection) -> bool:
+    """Whether a connection is over TLS, and without a certificate of ours."""
+    return isinstance(connection, redis_asyncio.SSLConnection) and connection.ssl_context.certfile is None
+
+
+def reason(error: Exception, *, anonymous: bool = False) -> str:
+    """Why a server was not reached, in its words or the network's.
+
+    One that wants a certificate hangs up on whoever is `anonymous` behind the handshake, and its word for it may be
+    lost with the connection.
+    """
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if anonymous and any(words in said for words in HUNG_UP):
+        said += "; it may want a certificate of ours (ssl_certfile, ssl_keyfile)"
+    return said
 
 
 @cache

@@ -1,132 +1,43 @@
-"""TLS to both stores, with certificates of a CA of the test's own.
+"""TLS to the ledger's servers, alone, behind sentinels and as a cluster, with certificates of a CA of the test's own.
 
-The servers that we ship have no TLS, being reached through sockets of the same machine; so a proxy here speaks it in
-front of them, as their own servers would, and what is tried is our side: settings, and who is refused.
+They are Debian's Redis: the servers that we ship have no TLS, being reached through sockets of the same machine.
 """
 
 import asyncio
-import datetime as dt
-import ipaddress
+import shutil
 import signal
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
-import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from loadtest.bench.ports import free_port, wait_listening
-from loadtest.scale_out.cluster import local_cluster
-from reservasi.embedded.binaries import valkey_binary
-from reservasi.embedded.places import POSTGRES_SOCKET_NAME
+from loadtest.bench.ports import free_port, free_ports, wait_listening
+from loadtest.processes import until
+from loadtest.scale_out.cluster import NodeKind, local_cluster
 from reservasi.embedded.process import dies_with_us
-from reservasi.errors import LedgerUnreachable, RecordsUnavailable
-from reservasi.ledger.access import FRONT, WORKER
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.errors import LedgerUnreachable
+from reservasi.ledger.access import ADMIN, FRONT, WORKER
+from reservasi.ledger.acknowledging import Acks
+from reservasi.ledger.cluster import slot_of
+from reservasi.ledger.connection import LedgerConnection, Server, open_client
 from reservasi.ledger.library import read_library
+from reservasi.ledger.server import connected_replicas
 from reservasi.ledger.servers import Servers
-from reservasi.records import Records
-from reservasi.records.upgrades import check, upgrade
-from tests.users import as_user
+from reservasi.ledger.tls import Tls
+from reservasi.model import Outcome, Position
+from tests.authority import Authority
+from tests.debian import DebianRedis, redis_program, tls_lines
+from tests.ledgers import claim, open_group, quota_set
+from tests.users import password_of
 
 START_TIMEOUT_S = 30
-SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # PostgreSQL's question whether the server speaks TLS
-
-
-class Authority:
-    """A CA, and what it signed, as files."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory = directory
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.ca = directory / f"{name}.pem"
-        self.ca.write_bytes(self._signed(self._name, self._key.public_key(), ca=True))
-
-    def issue(self, name: str, address: str = "127.0.0.1") -> tuple[str, str]:
-        """The files of a certificate for an address and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate, private = self._directory / f"{name}.pem", self._directory / f"{name}.key"
-        certificate.write_bytes(self._signed(subject, key.public_key(), address=address))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        private.chmod(0o600)  # asyncpg, as libpq, refuses a key that others can read
-        return str(certificate), str(private)
-
-    def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, ca: bool = False, address: str = ""
-    ) -> bytes:
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if address:
-            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-            builder = builder.add_extension(names, critical=False)
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-class TlsServer:
-    """Speaks TLS to clients that have a certificate, and passes on to a unix socket or a port what they say."""
-
-    def __init__(self, target: Path | int, context: ssl.SSLContext, *, asked_first: bool) -> None:
-        self._target = target
-        self._context = context
-        self._asked_first = asked_first  # as PostgreSQL is: the connection begins without TLS
-        self.port = 0
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> "TlsServer":
-        at_once = None if self._asked_first else self._context
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=at_once)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if self._asked_first:
-                if await reader.readexactly(len(SSL_REQUEST)) != SSL_REQUEST:
-                    return  # a server that wants TLS hangs up on whoever begins without
-                writer.write(b"S")
-                await writer.start_tls(self._context)
-            if isinstance(self._target, Path):
-                server_reader, server_writer = await asyncio.open_unix_connection(str(self._target))
-            else:
-                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
-            await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
-        except (OSError, asyncio.IncompleteReadError):
-            return  # the client did not like us, or we not the client
-        finally:
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
-    writer.close()
+CALL_S = 5.0
+ASKED_MAX = 10
+UNTRUSTED = "certificate verify failed"
+UNPROVEN = "want a certificate of ours"
 
 
 @pytest.fixture
@@ -134,105 +45,96 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path, "ca")
 
 
-@pytest.fixture
-def context(authority: Authority) -> ssl.SSLContext:
-    """Of servers that let nobody in without a certificate of ours."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca))
-    context.load_cert_chain(*authority.issue("server"))
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+@asynccontextmanager
+async def _running(server: DebianRedis) -> AsyncIterator[None]:
+    try:
+        await server.start()
+        yield
+    finally:
+        await server.stop()
 
 
-@pytest_asyncio.fixture
-async def ledger_port(valkey_url: str, context: ssl.SSLContext) -> AsyncIterator[int]:
-    async with TlsServer(Path(urlsplit(valkey_url).path), context, asked_first=False) as server:
-        yield server.port
+async def _refused(server: Server, program: str, why: str) -> None:
+    """Whoever does not prove themselves, or asks somebody who cannot, gets nothing, and hears why.
 
-
-@pytest_asyncio.fixture
-async def records_port(valkey_url: str, postgres_dsn: str, context: ssl.SSLContext) -> AsyncIterator[int]:
-    directory = Path(postgres_dsn.partition("host=")[2].replace("%2F", "/"))
-    async with TlsServer(directory / POSTGRES_SOCKET_NAME, context, asked_first=True) as server:
-        yield server.port
+    A sentinel has half a second for its answer, which a busy machine may not give it: then it is asked again.
+    """
+    heard = ""
+    for _ in range(ASKED_MAX):
+        connection = LedgerConnection(server, program, read_library())
+        with pytest.raises(LedgerUnreachable) as refusal:
+            await connection.meta(CALL_S)
+        await connection.drop()
+        heard = str(refusal.value)
+        if why in heard:
+            return
+    pytest.fail(f"expected {why!r}, heard {heard!r}")
 
 
 async def test_the_ledger_over_tls_with_a_password_and_a_certificate(
-    ledger_port: int, valkey_url: str, authority: Authority, tmp_path: Path, program: str
+    authority: Authority, data_dir: Path, tmp_path: Path, program: str
 ) -> None:
-    certificate, key = authority.issue("front")
-    url = f"rediss://{urlsplit(as_user(valkey_url, FRONT)).netloc.rstrip('@')}@127.0.0.1:{ledger_port}"
-    ours = f"{url}?ssl_ca_certs={authority.ca}&ssl_certfile={certificate}&ssl_keyfile={key}"
-    client = open_client(ours)
-    assert await client.ping()
-    await client.aclose()
-    worker_url = ours.replace(
-        urlsplit(url).netloc.rpartition("@")[0], urlsplit(as_user(valkey_url, WORKER)).netloc[:-1]
-    )
-    worker = LedgerConnection(worker_url, program, read_library())
-    assert (await worker.meta(5)).position.seq == 0
-    assert await worker.snapshot(5) is None
-    await worker.drop()
-    stranger = Authority(tmp_path, "stranger")
-    elsewhere = ours.replace("127.0.0.1", "localhost")  # the certificate is another name's
-    for refused in (
-        ours.replace(str(authority.ca), str(stranger.ca)),
-        f"{url}?ssl_ca_certs={authority.ca}",  # no certificate of ours
-        elsewhere,
-        ours.replace("rediss://", "redis://").partition("?")[0],
-        f"rediss://front:wrong@127.0.0.1:{ledger_port}?{ours.partition('?')[2]}",
-    ):
-        connection = LedgerConnection(refused, program, read_library())
-        with pytest.raises(LedgerUnreachable):
-            await connection.meta(5)
+    port = free_port()
+    redis = DebianRedis(data_dir, further=tls_lines(authority, "server", port))
+    async with _running(redis):
+        front, worker = (f"{user}:{password_of(redis.url, user)}" for user in (FRONT, WORKER))
+        url, proof = f"rediss://{front}@127.0.0.1:{port}", authority.proof("front")
+        client = open_client(f"{url}?{proof}")
+        assert await client.ping()
+        await client.aclose()
+        connection = LedgerConnection(f"rediss://{worker}@127.0.0.1:{port}?{proof}", program, read_library())
+        assert await connection.own(Position(epoch=0, seq=0), 1, CALL_S) == "owned"
         await connection.drop()
+        async with open_group(f"{url}?{proof}", program) as group:
+            assert [(await group.submit(each)).outcome for each in (quota_set(), claim())] == [
+                Outcome.QUOTA_SET,
+                Outcome.HELD,
+            ]
+        stranger = Authority(tmp_path, "stranger")
+        await _refused(f"{url}?{proof.replace(str(authority.ca), str(stranger.ca))}", program, UNTRUSTED)
+        await _refused(f"{url}?ssl_ca_certs={authority.ca}", program, UNPROVEN)
+        await _refused(f"{url.replace('127.0.0.1', 'localhost')}?{proof}", program, UNTRUSTED)  # another name's
+        await _refused(url.replace("rediss://", "redis://"), program, "Connection")
+        await _refused(f"rediss://front:wrong@127.0.0.1:{port}?{proof}", program, "invalid username-password")
 
 
-async def _refused(url: str, program: str) -> None:
-    """Whoever does not prove themselves, or asks somebody who cannot, gets nothing."""
-    connection = LedgerConnection(url, program, read_library())
-    with pytest.raises(LedgerUnreachable):
-        await connection.meta(5)
-    await connection.drop()
-
-
-async def test_a_cluster_over_tls_to_whom_its_servers_announce(
-    context: ssl.SSLContext, authority: Authority, tmp_path: Path, program: str
-) -> None:
-    certificate, key = authority.issue("front")
-    async with (
-        local_cluster(1, replicas=0) as cluster,
-        TlsServer(cluster.primaries[0].port, context, asked_first=False) as server,
-    ):
-        await cluster.primaries[0].ask("CONFIG", "SET", "cluster-announce-port", server.port)
-        proof = f"ssl_ca_certs={authority.ca}&ssl_certfile={certificate}&ssl_keyfile={key}"
-        servers = Servers(f"clusters://127.0.0.1:{server.port}?{proof}")
-        connection = LedgerConnection(servers.of(program), program, read_library())
-        assert (await connection.meta(5)).position.seq == 0
-        assert await servers.client_of(program).ping()
-        assert [each.name for each in await servers.primaries()] == [f"127.0.0.1:{server.port}"]
-        await connection.drop()
+async def test_a_cluster_over_tls(authority: Authority, tmp_path: Path) -> None:
+    certificate, key = authority.issue("server")
+    tls = Tls(ssl_ca_certs=str(authority.ca), ssl_certfile=certificate, ssl_keyfile=key)
+    async with local_cluster(replicas=0, kind=NodeKind(program=redis_program(), tls=tls)) as cluster:
+        url, proof = cluster.url.replace("cluster://", "clusters://"), authority.proof("front")
+        servers = Servers(f"{url}?{proof}")
+        homes = set()
+        for name in ("alfa", "beta", "gamma"):
+            connection = LedgerConnection(servers.of(name), name, read_library())
+            assert await connection.own(Position(epoch=0, seq=0), 1, CALL_S) == "owned"
+            assert (await connection.meta(CALL_S)).owned
+            assert await servers.client_of(name).ping()
+            await connection.drop()
+            homes.add((await cluster.node_of(slot_of(name))).port)
+        assert [each.name for each in await servers.primaries()] == sorted(
+            f"127.0.0.1:{node.port}" for node in cluster.primaries
+        )
+        assert len(homes) == len(cluster.primaries)
         await servers.close()
 
         stranger = Authority(tmp_path, "stranger")
-        for asked in (f"ssl_ca_certs={authority.ca}", proof.replace(str(authority.ca), str(stranger.ca)), ""):
-            refused = Servers(f"clusters://127.0.0.1:{server.port}?{asked}")
-            connection = LedgerConnection(refused.of(program), program, read_library())
-            with pytest.raises(LedgerUnreachable):
-                await connection.meta(5)
-            await connection.drop()
+        for asked, why in (
+            (f"?ssl_ca_certs={authority.ca}", UNPROVEN),
+            (f"?{proof.replace(str(authority.ca), str(stranger.ca))}", UNTRUSTED),
+            ("", UNTRUSTED),
+        ):
+            refused = Servers(f"{url}{asked}")
+            await _refused(refused.of("alfa"), "alfa", why)
             await refused.close()
 
 
-async def test_sentinels_and_their_primary_over_tls(
-    ledger_port: int, valkey_url: str, context: ssl.SSLContext, authority: Authority, program: str
-) -> None:
-    certificate, key = authority.issue("front")
-    port = free_port()
-    directory = authority.ca.parent
+@asynccontextmanager
+async def _sentinel(directory: Path, port: int, lines: Sequence[str]) -> AsyncIterator[None]:
     configuration = directory / "sentinel.conf"
-    configuration.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor ledger 127.0.0.1 {ledger_port} 1\n")
+    configuration.write_text("\n".join(["port 0", "bind 127.0.0.1", *lines]) + "\n")
     process = await asyncio.create_subprocess_exec(
-        valkey_binary(),
+        redis_program(),
         configuration,
         "--sentinel",
         stdout=asyncio.subprocess.DEVNULL,
@@ -240,43 +142,65 @@ async def test_sentinels_and_their_primary_over_tls(
     )
     try:
         await wait_listening(port, START_TIMEOUT_S)
-        async with TlsServer(port, context, asked_first=False) as sentinel:
-            proof = f"ssl_ca_certs={authority.ca}&ssl_certfile={certificate}&ssl_keyfile={key}"
-            credentials = urlsplit(as_user(valkey_url, FRONT)).netloc
-            url = f"sentinels://{credentials}127.0.0.1:{sentinel.port}/ledger?{proof}"
-            connection = LedgerConnection(url, program, read_library())
-            assert (await connection.meta(5)).position.seq == 0
-            await connection.drop()
-            stranger = Authority(directory, "stranger")
-            await _refused(url.replace("sentinels://", "sentinel://").partition("?")[0], program)
-            await _refused(url.replace(str(authority.ca), str(stranger.ca)), program)
-            await _refused(f"{url.partition('?')[0]}?ssl_ca_certs={authority.ca}", program)
+        yield
     finally:
         process.kill()
         await process.wait()
 
 
-async def test_the_records_over_tls_with_verify_full(
-    records_port: int, database: str, authority: Authority, tmp_path: Path
+async def _has_replica(servers: Servers) -> bool:
+    return await servers.promotable() == 1 and await connected_replicas(servers.client) == 1
+
+
+async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
+    authority: Authority, data_dir: Path, tmp_path: Path, program: str
 ) -> None:
-    certificate, key = authority.issue("worker")
-    name = urlsplit(database).path.lstrip("/")
-    dsn = f"postgresql://reservasi@127.0.0.1:{records_port}/{name}"
-    ours = f"{dsn}?sslmode=verify-full&sslrootcert={authority.ca}&sslcert={certificate}&sslkey={key}"
-    assert (await upgrade(ours)).up_to_date
-    records = await Records.open(ours, 1)
-    await records.ping()
-    async with records.lead("p") as lead:
-        assert await lead.take()
-    await records.close()
-    stranger = Authority(tmp_path, "stranger")
-    for refused in (
-        ours.replace(str(authority.ca), str(stranger.ca)),
-        f"{dsn}?sslmode=verify-full&sslrootcert={authority.ca}",  # no certificate of ours
-        ours.replace("127.0.0.1", "localhost"),  # the certificate is another name's
-        f"{dsn}?sslmode=disable",
-    ):
-        with pytest.raises(RecordsUnavailable):
-            await check(refused)
-        with pytest.raises(RecordsUnavailable):
-            await Records.open(refused, 1)
+    first, second, asked = free_ports(3)
+    (data_dir / "first").mkdir()
+    (data_dir / "second").mkdir()
+    primary = DebianRedis(data_dir / "first", further=tls_lines(authority, "first", first))
+    async with _running(primary):
+        shutil.copy(primary.places.valkey_users, data_dir / "second")
+        admin = password_of(primary.url, ADMIN)
+        following = [f"replicaof 127.0.0.1 {first}", f"masteruser {ADMIN}", f"masterauth {admin}"]
+        replica = DebianRedis(data_dir / "second", further=[*tls_lines(authority, "second", second), *following])
+        monitor = [
+            f"sentinel monitor ledger 127.0.0.1 {first} 1",
+            f"sentinel auth-user ledger {ADMIN}",
+            f"sentinel auth-pass ledger {admin}",
+        ]
+        async with (
+            _running(replica),
+            _sentinel(tmp_path, asked, [*tls_lines(authority, "sentinel", asked), *monitor]),
+        ):
+            proof = authority.proof("front")
+            url = f"sentinels://{ADMIN}:{admin}@127.0.0.1:{asked}/ledger"
+            servers = Servers(f"{url}?{proof}")
+            connection = LedgerConnection(servers.of(program), program, read_library())
+            assert await connection.own(Position(epoch=0, seq=0), 1, CALL_S) == "owned"
+            await until(partial(_has_replica, servers), "the replica")
+            asking = LedgerConnection(servers.of(program), program, read_library(), Acks(replicas=1, timeout_ms=5000))
+            await asking.snapshot(2 * CALL_S)
+            assert asking.safe, "the replica has it, over TLS"
+            await asking.drop()
+            (named,) = await servers.primaries()
+            assert named.name == f"127.0.0.1:{first}"
+            stranger = Authority(tmp_path, "stranger")
+            await _refused(f"{url}?{proof.replace(str(authority.ca), str(stranger.ca))}", program, UNTRUSTED)
+            await _refused(f"{url}?ssl_ca_certs={authority.ca}", program, UNPROVEN)
+            await _refused(url.replace("sentinels://", "sentinel://"), program, "no sentinel names a primary")
+
+            sentinel: Any = open_client(f"rediss://127.0.0.1:{asked}?{proof}")
+            await sentinel.execute_command("SENTINEL", "FAILOVER", "ledger")
+
+            async def is_followed() -> bool:
+                (now,) = await servers.primaries()
+                return now.name == f"127.0.0.1:{second}"
+
+            await until(is_followed, "the replica as the primary")
+            await connection.drop()
+            meta = await connection.meta(CALL_S)
+            assert (meta.position.epoch, meta.owned) == (1, False), "another server, which is compared first"
+            await sentinel.aclose()
+            await connection.drop()
+            await servers.close()
