@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from reservasi.bootstrap.commands import open_operations
-from reservasi.bootstrap.stores import with_rights_of
+from reservasi.bootstrap.stores import refuse_unacknowledged, with_rights_of
 from reservasi.catalogue import Catalogue
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.access import FRONT
@@ -22,6 +22,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
     settings = with_rights_of(FRONT, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
+        await refuse_unacknowledged(settings, operations.servers)
         ledgers = operations.ledgers
         availability = operations.open_view()
         stack.push_async_callback(availability.close)

@@ -3,7 +3,9 @@
 import asyncio
 
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
-from reservasi.errors import ConfigurationError, RecordsUnavailable
+from reservasi.errors import ConfigurationError, LedgerUnreachable, RecordsUnavailable
+from reservasi.ledger.connection import LOST
+from reservasi.ledger.server import name_without_waitaof
 from reservasi.ledger.servers import Servers
 from reservasi.records import Records
 from reservasi.records.access import RUNTIME_ROLES
@@ -11,6 +13,7 @@ from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 
 IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
+VERSION_TIMEOUT_S = 5.0  # for all servers of the ledger together
 RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
 
 
@@ -47,6 +50,28 @@ def open_servers(settings: Settings) -> Servers:
         return Servers(redis_url(settings), replicas_min_ack=settings.replicas_min_ack)
     except ValueError as error:
         raise ConfigurationError(f"redis_url cannot be used: {error}") from error
+
+
+async def refuse_unacknowledged(settings: Settings, servers: Servers) -> None:
+    """Refuse to serve where `aof_ack` asks for what a server can never answer: each claim would wait for its record.
+
+    A server that does not answer now may still be the right one.
+
+    Raises:
+        ConfigurationError: it does not know WAITAOF.
+    """
+    if settings.aof_ack == "off":
+        return
+    try:
+        async with asyncio.timeout(VERSION_TIMEOUT_S):
+            names = [await name_without_waitaof(each.client) for each in await servers.primaries()]
+    except (LedgerUnreachable, *LOST):
+        return
+    if old := sorted({name for name in names if name}):
+        raise ConfigurationError(
+            f"aof_ack = {settings.aof_ack} needs WAITAOF, which {' and '.join(old)} does not have: run Redis 7.2 or "
+            "newer, or any Valkey, or set aof_ack = off"
+        )
 
 
 async def open_records(settings: Settings, wait_s: float) -> Records:

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
-from reservasi.bootstrap.stores import with_rights_of
+from reservasi.bootstrap.stores import refuse_unacknowledged, with_rights_of
 from reservasi.catalogue import Catalogue
 from reservasi.ledger.access import WORKER
 from reservasi.ledger.group_commit import GroupCommit
@@ -40,6 +40,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     settings = with_rights_of(WORKER, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
+        await refuse_unacknowledged(settings, operations.servers)
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 

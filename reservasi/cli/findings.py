@@ -80,6 +80,7 @@ async def _primary(primary: Primary, operations: Operations) -> list[Finding]:
     checks: list[tuple[str, bool | None, str]] = [
         ("server version", facts.recent_enough, f"{facts.version}, wanted Redis 7.0.15 or newer, or Valkey"),
         ("append-only file", facts.append_only, "appendonly yes, or a restart forgets what was promised"),
+        ("replay", facts.replays, "user default off … allkeys allchannels +@all, or a restart may forget all changes"),
         ("fsync", facts.synced_always, "appendfsync always, or power loss forgets up to two seconds"),
         ("eviction", None if facts.evicts is None else not facts.evicts, "maxmemory-policy noeviction"),
     ]

@@ -7,7 +7,9 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import NoPermissionError, ResponseError
 
 from reservasi.errors import LedgerUnreachable
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST
+from reservasi.ledger.tls import reason
 
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
 VERSION_OF_WAITAOF = (7, 2, 0)
@@ -23,6 +25,7 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     evicts: bool | None  # a ledger must never lose keys to memory pressure
     replicas: int  # that follow it now
     waits_for_files: bool  # whether it knows WAITAOF
+    replays: bool | None  # whether its default user, as whom many servers replay their file, may do what functions do
     libraries: tuple[str, ...] | None  # of functions
 
 
@@ -36,13 +39,11 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
         info: dict[str, Any] = await client.info("server")
         replication: dict[str, Any] = await client.info("replication")
     except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
-    version = str(info["redis_version"])
-    name = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {version}"
+        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
+    name, known = _version(info)
     policy = await _setting(client, "maxmemory-policy")
     append_only = await _setting(client, "appendonly")
     sync = await _setting(client, "appendfsync")
-    known = tuple(int(part) for part in version.split(".")[:3])
     return ServerFacts(
         version=name,
         recent_enough=known >= VERSION_MIN,
@@ -51,8 +52,23 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
         evicts=None if policy is None else policy != "noeviction",
         replicas=int(replication["connected_slaves"]),
         waits_for_files=known >= VERSION_OF_WAITAOF,
+        replays=await _replays(client),
         libraries=await _libraries(client),
     )
+
+
+async def name_without_waitaof(client: redis_asyncio.Redis) -> str:
+    """The name and version of a server that does not know WAITAOF; empty where it does.
+
+    Raises:
+        LedgerUnreachable: it does not answer.
+    """
+    try:
+        info: dict[str, Any] = await client.info("server")
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
+    name, known = _version(info)
+    return "" if known >= VERSION_OF_WAITAOF else name
 
 
 async def connected_replicas(client: redis_asyncio.Redis) -> int:
@@ -64,7 +80,7 @@ async def connected_replicas(client: redis_asyncio.Redis) -> int:
     try:
         info: dict[str, Any] = await client.info("replication")
     except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
+        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
     return int(info["connected_slaves"])
 
 
@@ -83,8 +99,24 @@ async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
             return False
         raise LedgerUnreachable(f"the append-only file cannot be rewritten: {error}") from error
     except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {type(error).__name__}") from error
+        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
     return True
+
+
+def _version(info: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """A server's name and version for people, and the version of Redis that it is compatible with."""
+    version = str(info["redis_version"])
+    name = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {version}"
+    return name, tuple(int(part) for part in version.split(".")[:3])
+
+
+async def _replays(client: redis_asyncio.Redis) -> bool | None:
+    """Whether the default user may write to a ledger; None when we may not ask."""
+    try:
+        said: Any = await client.acl_dryrun("default", "HSET", keys.meta("any"), "epoch", "0")
+    except LOST:
+        return None
+    return _text(said) == "OK"
 
 
 async def _libraries(client: redis_asyncio.Redis) -> tuple[str, ...] | None:
