@@ -39,7 +39,7 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
         settings = self.settings
         return Availability(
             self.ledgers.connection,
-            self.ledgers.journal,
+            self.ledgers.journal_of_views,
             server_of=self.servers.name_of,
             stale_ms=settings.view_stale_ms,
         )

@@ -40,6 +40,10 @@ class Ledgers:
         """A reader of the program's journal."""
         return Journal(self._servers.client_of(program), program)
 
+    def journal_of_views(self, program: str) -> Journal:
+        """A reader that leaves the envelopes closed: no view has to do with them."""
+        return Journal(self._servers.client_of(program), program, envelopes=False)
+
     def openings(self, program: str) -> OpeningWatch:
         """A look at the program's openings."""
         return OpeningWatch(self._servers.client_of(program), program)

@@ -85,8 +85,8 @@ def _put_envelopes(events: list[list[Any]], envelopes: list[str]) -> bool:
     return True
 
 
-def decode_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
-    """One stream entry as a journal entry.
+def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool = True) -> JournalEntry:
+    """One stream entry as a journal entry; without `envelopes` each hold has the hash of its own, unread.
 
     Raises:
         LedgerFault: it is not one.
@@ -97,7 +97,8 @@ def decode_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> JournalEntry:
         first_seq = int(fields[b"first"])
         payload = fields[b"events"]
         events = msgpack.unpackb(payload)
-        are_named = b"sealed" not in fields or _put_envelopes(events, msgpack.unpackb(fields[b"sealed"]))
+        looked_at = envelopes and b"sealed" in fields
+        are_named = not looked_at or _put_envelopes(events, msgpack.unpackb(fields[b"sealed"]))
         decoded = tuple(_EVENT_DECODERS[event[0]](first_seq + at, event[1:]) for at, event in enumerate(events))
         if not are_named:
             raise JournalGap(f"an envelope beside seq {first_seq} does not chain: the entry names another one")

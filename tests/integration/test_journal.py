@@ -1,8 +1,10 @@
 """The journal is read in order or not at all: gaps and alterations are noticed, trimming keeps a margin."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from reservasi.errors import JournalGap, LedgerFault, LedgerUnreachable
@@ -10,7 +12,7 @@ from reservasi.ledger import journal as journal_module
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.journal import Journal, check_follows
-from reservasi.model import Confirm, Position
+from reservasi.model import Confirm, Held, Position
 from tests.ledgers import START, Ledger, claim, open_ledger, quota_set
 from tests.proxy import open_proxy
 
@@ -89,6 +91,18 @@ async def test_an_unreadable_entry_is_a_fault(changes: dict[bytes, bytes], ledge
     await _replace(ledger, b"1-2", changes)
     with pytest.raises(LedgerFault, match="1-2"):
         await ledger.journal.read(None, 100, 0)
+
+
+async def test_who_needs_no_envelopes_reads_the_same_history_without_them(ledger: Ledger) -> None:
+    held = claim()
+    await ledger.one(held)
+    (*_, whole) = await ledger.entries()
+    (*_, bare) = await Journal(ledger.client, ledger.program, envelopes=False).read(None, 1000, 0)
+    (event,) = whole.events
+    assert isinstance(event, Held)
+    assert event.sealed == held.sealed
+    named = msgspec.structs.replace(event, sealed=hashlib.sha1(held.sealed.encode()).hexdigest())
+    assert bare == msgspec.structs.replace(whole, events=(named,))
 
 
 async def test_check_follows_needs_the_very_next_seq(ledger: Ledger) -> None:
