@@ -54,12 +54,12 @@ format: .venv/.dev ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: .venv/.dev ## run all tests on real servers: two files at a time, then those that need the machine (ARGS="-k name")
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
+test: .venv/.dev ## run all tests on real servers: three files at a time, then those that need the machine (ARGS="-k name")
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
 	$(BIN)/pytest -m alone $(ARGS); alone=$$?; \
 	case $$together-$$alone in \
 		0-0$(if $(ARGS),|0-5|5-0)) echo "make test: passed" ;; \
-		*) echo "make test: FAILED (two at a time: $$together, alone: $$alone)"; exit 1 ;; \
+		*) echo "make test: FAILED (three at a time: $$together, alone: $$alone)"; exit 1 ;; \
 	esac
 
 .PHONY: loadtest

@@ -31,8 +31,6 @@ from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
 from loadtest.bench.variants.plpgsql_single import CALL as CALL_ONE
 from loadtest.bench.variants.plpgsql_single import FUNCTION as FUNCTION_ONE
 
-pytestmark = pytest.mark.alone
-
 TIMEOUT_S = 120
 QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
 

@@ -21,8 +21,6 @@ from loadtest.bench.stores import prepared
 from reservasi.ledger.connection import open_client
 from reservasi.model import Outcome
 
-pytestmark = pytest.mark.alone
-
 NAMES = {
     recorder: {
         "recorder",

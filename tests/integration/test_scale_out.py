@@ -17,8 +17,6 @@ from reservasi.ledger.cluster import SLOTS, slot_of
 from reservasi.ledger.servers import Servers
 from reservasi.model import Outcome, Release
 
-pytestmark = pytest.mark.alone
-
 TIMEOUT_S = 110
 PLACES = 20
 

@@ -1,6 +1,6 @@
 """No seed breaks a promise; a seed is a run; and bugs that are planted are found.
 
-`RESERVASI_SIMULATION_SEEDS` plays more (or fewer) seeds than 1,000, from `RESERVASI_SIMULATION_FIRST` on.
+`RESERVASI_SIMULATION_SEEDS` plays more (or fewer) seeds than 2,000, from `RESERVASI_SIMULATION_FIRST` on.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.simulation.run import Result, simulate
 from tests.simulation.server import Server, edited, simulated_library
 
 ROOT = Path(__file__).parents[2]
-SEEDS = int(os.environ.get("RESERVASI_SIMULATION_SEEDS", "1000"))
+SEEDS = int(os.environ.get("RESERVASI_SIMULATION_SEEDS", "2000"))
 FIRST = int(os.environ.get("RESERVASI_SIMULATION_FIRST", "0"))
 CHUNK = 100
 PLANTED_SEEDS_MAX = 60
