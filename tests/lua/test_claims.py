@@ -267,5 +267,5 @@ async def test_what_this_run_of_the_server_does_not_know_counts_as_free_since_it
     busy = [quota_set(f"{QUOTA}{number}") for number in range(3)]
     assert (await freed_at_ms(*busy[:2]))[0] == said_ms
     said_ms, last = await freed_at_ms(busy[2])
-    assert said_ms == last.now_ms > first.now_ms
+    assert first.now_ms < said_ms <= last.now_ms  # the quota and the claim are two calls
     await ledger.client.function_delete(library.name)
