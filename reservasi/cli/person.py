@@ -10,7 +10,7 @@ from reservasi.bootstrap import Operations, open_operations
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, fail, run, show
 from reservasi.errors import ConfigurationError
 from reservasi.front.fields import check_nik
-from reservasi.ledger.server import rewrite_append_only_file
+from reservasi.ledger.server import connected_replicas, rewrite_append_only_file
 
 app = typer.Typer(help="What is owed to people whose data we keep.", no_args_is_help=True)
 
@@ -26,7 +26,8 @@ def erase(
 ) -> None:
     """Erase the name, number and contacts that a person gave, wherever their reservation has ended.
 
-    The log stays verifiable. A NIK is never taken from the command line, which everybody on the machine can read.
+    The log stays verifiable. A replica keeps its append-only file as it was until it is told BGREWRITEAOF itself: those
+    that follow are named. A NIK is never taken from the command line, which everybody on the machine can read.
     """
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     nik = _read_nik(nik_file)
@@ -56,11 +57,13 @@ async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str
         recorded = await operations.records.position(program)
         if recorded is not None:  # entries that are recorded carry their envelopes until they are trimmed
             await operations.ledgers.journal(program).trim(recorded, margin=0)
-    rewritten = [await rewrite_append_only_file(each.client) for each in await operations.servers.primaries()]
+    primaries = await operations.servers.primaries()
+    rewritten = [await rewrite_append_only_file(each.client) for each in primaries]
     return {
         "erased": erased,
         "live": live,
         "append_only_file": "being rewritten" if all(rewritten) else "not ours to rewrite",
+        "replicas_to_rewrite": [replica for each in primaries for replica in await connected_replicas(each.client)],
     }
 
 

@@ -71,8 +71,8 @@ async def name_without_waitaof(client: redis_asyncio.Redis) -> str:
     return "" if known >= VERSION_OF_WAITAOF else name
 
 
-async def connected_replicas(client: redis_asyncio.Redis) -> int:
-    """How many replicas follow the server.
+async def connected_replicas(client: redis_asyncio.Redis) -> list[str]:
+    """The addresses of the replicas that follow the server, as it sees them.
 
     Raises:
         LedgerUnreachable: it does not answer.
@@ -81,7 +81,8 @@ async def connected_replicas(client: redis_asyncio.Redis) -> int:
         info: dict[str, Any] = await client.info("replication")
     except LOST as error:
         raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
-    return int(info["connected_slaves"])
+    found = [info[f"slave{number}"] for number in range(int(info["connected_slaves"]))]
+    return [f"{each['ip']}:{each['port']}" for each in found]
 
 
 async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:

@@ -59,7 +59,7 @@ class Servers:
         """
         if self._primaries:
             return await self._primaries.promotable()
-        return await connected_replicas(self.client) if self._cluster else None
+        return len(await connected_replicas(self.client)) if self._cluster else None
 
     @property
     def is_cluster(self) -> bool:

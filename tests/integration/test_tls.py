@@ -148,8 +148,9 @@ async def _sentinel(directory: Path, port: int, lines: Sequence[str]) -> AsyncIt
         await process.wait()
 
 
-async def _has_replica(servers: Servers) -> bool:
-    return await servers.promotable() == 1 and await connected_replicas(servers.client) == 1
+async def _has_replica(servers: Servers, port: int) -> bool:
+    named = await connected_replicas(servers.client)
+    return await servers.promotable() == 1 and named == [f"127.0.0.1:{port}"]
 
 
 async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
@@ -178,7 +179,7 @@ async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
             servers = Servers(f"{url}?{proof}")
             connection = LedgerConnection(servers.of(program), program, read_library())
             assert await connection.own(Position(epoch=0, seq=0), 1, CALL_S) == "owned"
-            await until(partial(_has_replica, servers), "the replica")
+            await until(partial(_has_replica, servers, second), "the replica")
             asking = LedgerConnection(servers.of(program), program, read_library(), Acks(replicas=1, timeout_ms=5000))
             await asking.snapshot(2 * CALL_S)
             assert asking.safe, "the replica has it, over TLS"
