@@ -85,7 +85,7 @@ MUTANTS = (
     _mutant(
         "forgets-who-has-a-place",
         {Rule.PERSONS_DIFFER},
-        ("shared", "  call_in_chunks('HSET', call.key.persons, call.held_persons)\n", ""),
+        ("committing", "  call_in_chunks('HSET', call.key.persons, call.held_persons)\n", ""),
     ),
     _mutant(
         "expires-what-is-confirmed",
@@ -164,14 +164,14 @@ MUTANTS = (
     _mutant(
         "chains-to-nothing",
         {Rule.JOURNAL_GAP},
-        ("shared", "    call.chain .. ':' .. call.epoch .. ':' ..", "    ':' .. call.epoch .. ':' .."),
+        ("committing", "    call.chain .. ':' .. call.epoch .. ':' ..", "    ':' .. call.epoch .. ':' .."),
         halts=True,
     ),
     _mutant(
         "loses-an-entry",
         {Rule.JOURNAL_GAP},
         (
-            "shared",
+            "committing",
             "  redis.call(\n    'XADD', call.key.journal,",
             "  local _ = #call.events > 1 and redis.call(\n    'XADD', call.key.journal,",
         ),

@@ -363,7 +363,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chain_hash(previous: str, epoch: int, first_seq: int, at_ms: int, payload: bytes) -> str:
-    """The hash that ties a journal entry to the one before it, as `lua/shared.lua` computes it.
+    """The hash that ties a journal entry to the one before it, as `lua/committing.lua` computes it.
 
     SHA-1 is the only hash a Redis function offers. The chain finds loss and divergence; it is not what protects the
     journal from forgery.

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent / "lua"
-SHARED = ("shared", "openings")  # what several commands use
+SHARED = ("shared", "committing", "openings")  # what several commands use
 COMMANDS = (
     "claim",
     "confirm",
