@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tests.ledgers import eventually
+
 CHUNK_BYTES = 1 << 20
 MARK = b"FCALL"  # only function calls are interfered with, never the handshake
 
@@ -147,3 +149,12 @@ async def open_proxy(target: str) -> AsyncIterator[Proxy]:
             yield proxy
         finally:
             await proxy.close()
+
+
+async def sent_after(proxy: Proxy, calls: int) -> None:
+    """Wait until one more call is on its way to the server."""
+
+    async def one_more() -> bool:
+        return proxy.calls > calls
+
+    await eventually(one_more)

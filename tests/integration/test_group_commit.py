@@ -1,38 +1,29 @@
 """Concurrent commands share batches; limits, deadlines, lost replies and dead servers each get a definite end."""
 
 import asyncio
-import itertools
 import os
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-import uvloop
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
-from reservasi.ledger import group_commit, keys, wire
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger import group_commit, wire
 from reservasi.ledger.group_commit import PRIORITY
-from reservasi.ledger.library import read_library
 from reservasi.ledger.wire import COMMAND_NAMES
-from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Join, Outcome, Release, SetOpening, SetQuota
+from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Outcome, Release, SetQuota
 from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     QUOTA,
     Ledger,
     claim,
-    eventually,
     function_calls,
     open_group,
     open_ledger,
-    opening_set,
     quota_set,
 )
-from tests.proxy import Proxy, open_proxy
+from tests.proxy import Proxy, open_proxy, sent_after
 
 TIMEOUT_S = 20.0
 HELD_UP_S = 5.0  # so long an answer may hold the loop up
@@ -99,7 +90,7 @@ async def test_who_has_a_place_goes_before_who_wants_one(ledger: Ledger, proxy: 
         calls = proxy.calls
         proxy.held.clear()
         in_flight = asyncio.create_task(group.submit(claim()))
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         claims = [asyncio.create_task(group.submit(claim())) for _ in range(30)]
         await asyncio.sleep(0)  # the claims are queued first
         confirms = [asyncio.create_task(group.submit(Confirm(reservation_id=each.reservation_id))) for each in asked]
@@ -111,15 +102,6 @@ async def test_who_has_a_place_goes_before_who_wants_one(ledger: Ledger, proxy: 
     assert max(answer.seq for answer in confirmed) < min(answer.seq for answer in claimed)
 
 
-async def _sent_after(proxy: Proxy, calls: int) -> None:
-    """Wait until one more call is on its way to the server."""
-
-    async def one_more() -> bool:
-        return proxy.calls > calls
-
-    await eventually(one_more)
-
-
 async def test_a_full_queue_refuses_at_once(ledger: Ledger, proxy: Proxy) -> None:
     limits = {"batch_items_max": 5, "queue_items_max": 10}
     async with open_group(proxy.url, ledger.program, **limits) as group:
@@ -127,7 +109,7 @@ async def test_a_full_queue_refuses_at_once(ledger: Ledger, proxy: Proxy) -> Non
         calls = proxy.calls
         proxy.held.clear()
         in_flight = [asyncio.create_task(group.submit(claim())) for _ in range(5)]
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         queued = [asyncio.create_task(group.submit(claim())) for _ in range(10)]
         await asyncio.sleep(0)
         for _ in range(100):
@@ -147,7 +129,7 @@ async def test_a_deadline_says_whether_the_command_was_sent(ledger: Ledger, prox
         proxy.held.clear()
         asked = [claim() for _ in range(10)]
         first = asyncio.create_task(group.submit(asked[0]))
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         others = [asyncio.create_task(group.submit(each)) for each in asked[1:]]
         results = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 2.0)
         assert isinstance(results[0], LedgerUnreachable)
@@ -172,7 +154,7 @@ async def test_who_gives_up_waiting_disturbs_nobody(ledger: Ledger, proxy: Proxy
         proxy.held.clear()
         asked = [claim() for _ in range(20)]
         tasks = [asyncio.create_task(group.submit(each)) for each in asked]
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         tasks[3].cancel()  # in flight
         tasks[15].cancel()  # queued
         await asyncio.sleep(0)
@@ -261,7 +243,7 @@ async def test_closing_answers_everybody(ledger: Ledger, proxy: Proxy) -> None:
         calls = proxy.calls
         proxy.held.clear()
         tasks = [asyncio.create_task(group.submit(claim())) for _ in range(20)]
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         await group.close()
         results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 1.0)
         assert {type(result) for result in results} <= {LedgerUnreachable, Overloaded}
@@ -384,7 +366,7 @@ async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: 
         calls = proxy.calls
         proxy.held.clear()
         in_flight = asyncio.create_task(group.submit(claim()))
-        await _sent_after(proxy, calls)
+        await sent_after(proxy, calls)
         wanted, given_up = claim(), claim()
         waiting = asyncio.create_task(group.submit(wanted))
         gone = asyncio.create_task(group.submit(given_up))
@@ -395,163 +377,3 @@ async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: 
         await asyncio.gather(in_flight, waiting)
         found = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
         assert [answer.outcome for answer in found] == [Outcome.FOUND, Outcome.NOT_FOUND]
-
-
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_batch_is_with_the_server_before_the_last_ones_answers_are_told(
-    run: Callable[[Coroutine[Any, Any, None]], None], valkey_url: str, program: str
-) -> None:
-    carried_out: list[bool] = []
-
-    async def offer() -> None:
-        async with (
-            open_ledger(valkey_url, program) as ledger,
-            open_group(valkey_url, program) as group,
-            asyncio.timeout(TIMEOUT_S),
-        ):
-            await ledger.one(quota_set(capacity=10))
-            await group.submit(claim())
-            second = claim()
-
-            def tell(_: object) -> None:  # nothing else happens in this loop meanwhile
-                with redis.Redis.from_url(valkey_url) as other:
-                    ends_at_s = time.monotonic() + HELD_UP_S
-                    while not carried_out and time.monotonic() < ends_at_s:
-                        if other.hexists(keys.program_keys(program)[3], second.reservation_id):
-                            carried_out.append(True)
-
-            group.enqueue(claim(), tell)
-            while group._queued:  # noqa: ASYNC110 - one turn at a time, or the reply would be there first
-                await asyncio.sleep(0)
-            await group.submit(second)  # queued while the first is under way
-
-    run(offer())
-    assert carried_out
-
-
-async def test_the_last_ones_answers_are_told_while_a_batch_is_under_way(
-    ledger: Ledger, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "REAP_INTERVAL_S", TIMEOUT_S)  # which would tell them in the end as well
-    async with open_group(proxy.url, ledger.program) as group:
-        await group.submit(claim())
-        calls = proxy.calls
-        proxy.held.clear()
-        first = asyncio.create_task(group.submit(claim()))
-        await _sent_after(proxy, calls)
-        second = asyncio.create_task(group.submit(claim()))
-
-        async def replied() -> bool:
-            return proxy.waiting == 1
-
-        await eventually(replied)
-        proxy.held.set()
-        proxy.held.clear()  # the reply that waits passes, and no other
-        assert (await asyncio.wait_for(first, HELD_UP_S)).outcome is Outcome.HELD
-        assert proxy.calls == calls + 2
-        assert not second.done()
-        proxy.held.set()
-        assert (await second).outcome is Outcome.HELD
-
-
-async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger) -> None:
-    connection = LedgerConnection(ledger.url, ledger.program, read_library())
-    frames = [Frame(command="find", items=wire.encode_items([Find(reservation_id="none")], 0))]
-    await connection.call(frames, TIMEOUT_S)
-    written: list[bool] = []
-    call = asyncio.create_task(connection.call(frames, TIMEOUT_S, sent=lambda: written.append(True)))
-    await asyncio.sleep(0)
-    assert written  # no task, and so no turn of everybody else, in between
-    await call
-    await connection.drop()
-
-
-async def test_of_many_that_wait_half_go(ledger: Ledger) -> None:
-    async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
-        await group.submit(claim())
-        await asyncio.gather(*(group.submit(claim()) for _ in range(200)))
-    sizes = [len(entry.events) for entry in await ledger.entries()][2:]
-    assert sizes == [100, 50, 32, 18]
-
-
-async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
-    async with open_group(ledger.url, ledger.program) as group:
-        group._limit.value = 0
-        with pytest.raises(Overloaded):
-            await group.submit(claim())
-        async with asyncio.timeout(5):
-            while not group.admits_claims:  # noqa: ASYNC110 - it has no event
-                await asyncio.sleep(0.01)
-        assert (await group.submit(claim())).outcome is Outcome.HELD
-
-
-async def test_joins_and_claims_share_a_batch_by_how_many_they_are(ledger: Ledger, proxy: Proxy) -> None:
-    await ledger.one(opening_set())
-    told: list[str] = []
-
-    async def ask(command: Claim | Join) -> None:
-        await group.submit(command)
-        told.append(type(command).__name__)
-
-    async with open_group(proxy.url, ledger.program, batch_items_max=40) as group:
-        await group.submit(claim())
-        calls = proxy.calls
-        proxy.held.clear()
-        in_flight = asyncio.create_task(group.submit(claim()))
-        await _sent_after(proxy, calls)
-        # Far more claims than a batch has room for, and one join for every three of them.
-        commands = [Join(opening="p-1", ticket_id=f"t{at}") if at % 4 == 3 else claim() for at in range(160)]
-        tasks = [asyncio.create_task(ask(command)) for command in commands]
-        await asyncio.sleep(0)
-        proxy.held.set()
-        await asyncio.gather(in_flight, *tasks)
-    first, rest = told[:40], told[40:80]
-    assert [part.count("Join") for part in (first, rest)] == [10, 10]
-
-
-async def test_a_few_are_not_kept_waiting_by_many(ledger: Ledger, proxy: Proxy) -> None:
-    await ledger.one(opening_set())
-    async with open_group(proxy.url, ledger.program, batch_items_max=10) as group:
-        await group.submit(claim())
-        for many, few in ((claim, _join), (_join, claim)):
-            calls = proxy.calls
-            proxy.held.clear()
-            in_flight = asyncio.create_task(group.submit(claim()))
-            await _sent_after(proxy, calls)
-            crowd = [asyncio.create_task(group.submit(many())) for _ in range(100)]
-            await asyncio.sleep(0)
-            one = asyncio.create_task(group.submit(few()))
-            await asyncio.sleep(0)
-            proxy.held.set()
-            await one
-            assert sum(task.done() for task in crowd) < 20
-            await asyncio.gather(in_flight, *crowd)
-
-
-def _join() -> Join:
-    return Join(opening="p-1", ticket_id=f"t{next(_numbers)}")
-
-
-_numbers = itertools.count()
-
-
-async def test_joins_are_refused_like_claims_and_staff_is_not(ledger: Ledger, proxy: Proxy) -> None:
-    await ledger.one(opening_set())
-    async with open_group(proxy.url, ledger.program, batch_items_max=5, queue_items_max=10) as group:
-        await group.submit(_join())
-        calls = proxy.calls
-        proxy.held.clear()
-        in_flight = [asyncio.create_task(group.submit(_join())) for _ in range(5)]
-        await _sent_after(proxy, calls)
-        queued = [asyncio.create_task(group.submit(_join() if at % 2 else claim())) for at in range(9)]
-        await asyncio.sleep(0)
-        assert group.admits_claims
-        queued.append(asyncio.create_task(group.submit(SetOpening(opening="p-1", paused=True))))
-        await asyncio.sleep(0)
-        for refused in (_join(), claim()):
-            with pytest.raises(Overloaded):
-                await group.submit(refused)
-        proxy.held.set()
-        answers = await asyncio.gather(*in_flight, *queued)
-    assert [answer.outcome for answer in answers[:5]] == [Outcome.JOINED] * 5
-    assert answers[-1].outcome is Outcome.OPENING_SET
