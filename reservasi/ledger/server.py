@@ -35,12 +35,8 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     Raises:
         LedgerUnreachable: it does not answer.
     """
-    try:
-        info: dict[str, Any] = await client.info("server")
-        replication: dict[str, Any] = await client.info("replication")
-    except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
-    name, known = _version(info)
+    name, known = _version(await _info(client, "server"))
+    replication = await _info(client, "replication")
     policy = await _setting(client, "maxmemory-policy")
     append_only = await _setting(client, "appendonly")
     sync = await _setting(client, "appendfsync")
@@ -63,11 +59,7 @@ async def name_without_waitaof(client: redis_asyncio.Redis) -> str:
     Raises:
         LedgerUnreachable: it does not answer.
     """
-    try:
-        info: dict[str, Any] = await client.info("server")
-    except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
-    name, known = _version(info)
+    name, known = _version(await _info(client, "server"))
     return "" if known >= VERSION_OF_WAITAOF else name
 
 
@@ -77,10 +69,7 @@ async def connected_replicas(client: redis_asyncio.Redis) -> list[str]:
     Raises:
         LedgerUnreachable: it does not answer.
     """
-    try:
-        info: dict[str, Any] = await client.info("replication")
-    except LOST as error:
-        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
+    info = await _info(client, "replication")
     found = [info[f"slave{number}"] for number in range(int(info["connected_slaves"]))]
     return [f"{each['ip']}:{each['port']}" for each in found]
 
@@ -102,6 +91,14 @@ async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
     except LOST as error:
         raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
     return True
+
+
+async def _info(client: redis_asyncio.Redis, section: str) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = await client.info(section)
+    except LOST as error:
+        raise LedgerUnreachable(f"the ledger's server does not answer: {reason(error)}") from error
+    return info
 
 
 def _version(info: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
