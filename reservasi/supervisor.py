@@ -3,9 +3,9 @@
 A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. Every
 member is tied to our life by the parent-death signal, so that even our own `kill -9` leaves nobody behind.
 
-A member that never ran for a while will not do so by being started again: its settings are wrong, and we give up with
-its reason. One that did is started again for as long as it takes, since a disk may be full for hours; what needs it
-is not ready meanwhile.
+A member that never worked will not do so by being started again: its settings are wrong, and we give up with its
+reason. One that did is started again for as long as it takes, since a disk may be full for hours; what needs it is not
+ready meanwhile. That it worked is known of one that ran for a while, and of a server once its start has succeeded.
 """
 
 import asyncio
@@ -42,6 +42,10 @@ class Member(Protocol):
     def pid(self) -> int | None:
         """The running process; None when it does not run."""
 
+    @property
+    def works_when_started(self) -> bool:
+        """Whether `start` returns only once it does its work, not once it runs."""
+
     async def start(self) -> None:
         """Start it, and return once it may be relied on; may be called again after it ended."""
 
@@ -59,29 +63,29 @@ class RestartLimits:
     delay_first_s: float = 0.1  # before the first restart; doubles with each further crash in a row
     delay_max_s: float = 5.0
     settled_s: float = 5.0  # whoever runs so long works, and the next crash is the first one in a row again
-    crashes_max: int = 8  # in a row, of a member that has never settled; one more, and the supervisor gives up
+    crashes_max: int = 8  # in a row, of a member that has never worked; one more, and the supervisor gives up
 
 
 class Crashes:
     """How often one member has crashed in a row."""
 
-    def __init__(self, member: str, limits: RestartLimits) -> None:
+    def __init__(self, member: str, limits: RestartLimits, *, has_worked: bool = False) -> None:
         self._member = member
         self._limits = limits
         self._in_a_row = 0
-        self._settled = False
+        self._has_worked = has_worked
 
     def delay_s(self, ran_s: float, reason: str) -> float:
         """How long to wait before the next start, after one that ran so long; 0 when it did not even start.
 
         Raises:
-            EmbeddedServerError: it has never run for a while, and not for want of tries.
+            EmbeddedServerError: it has never worked, and not for want of tries.
         """
         limits = self._limits
         if ran_s >= limits.settled_s:
-            self._settled, self._in_a_row = True, 0
+            self._has_worked, self._in_a_row = True, 0
         self._in_a_row += 1
-        if self._in_a_row > limits.crashes_max and not self._settled:
+        if self._in_a_row > limits.crashes_max and not self._has_worked:
             raise EmbeddedServerError(
                 f"{self._member} failed {self._in_a_row} times in a row and never ran for {limits.settled_s:g} s, no "
                 f"further start is tried; the last time: {reason}"
@@ -104,6 +108,11 @@ class Role:
     stop_timeout_s: float = 25.0  # from SIGTERM to SIGKILL
     log_path: Path | None = None  # where its output is appended; None: our own output
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def works_when_started(self) -> bool:
+        """No: it has read nothing yet, not even its settings."""
+        return False
 
     @property
     def pid(self) -> int | None:
@@ -204,7 +213,7 @@ class Supervisor:
         """Return when `stop` is set.
 
         Raises:
-            EmbeddedServerError: a member has never run for a while, and crashed so often that it never will.
+            EmbeddedServerError: a member has never worked, and crashed so often that it never will.
         """
         stopping = asyncio.create_task(stop.wait(), name="stop asked for")
         try:
@@ -242,7 +251,7 @@ class Supervisor:
 
     async def _keep_alive(self, member: Member) -> None:
         """Restart a member whenever it ends; longer and longer after the last time, when that is of no use."""
-        crashes = Crashes(member.name, self._limits)
+        crashes = Crashes(member.name, self._limits, has_worked=member.works_when_started)
         while True:
             started_s = time.monotonic()
             reason = await self._ended_or_renewed(member)

@@ -45,6 +45,11 @@ class EmbeddedPostgres:
         return POSTGRES.name
 
     @property
+    def works_when_started(self) -> bool:
+        """Yes: it has answered by then."""
+        return True
+
+    @property
     def pid(self) -> int | None:
         """The running server's process id, if it runs."""
         return self._process.pid

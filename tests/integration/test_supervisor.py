@@ -155,6 +155,37 @@ async def test_a_crash_loop_ends_with_the_reason() -> None:
                 await supervisor.run_until(asyncio.Event())
 
 
+class CountedValkey(EmbeddedValkey):
+    """A server that counts how often its start is tried."""
+
+    tries = 0
+
+    async def start(self) -> None:
+        self.tries += 1
+        await super().start()
+
+
+async def test_a_server_that_has_answered_once_is_started_again_however_soon_it_ended(data_dir: Path) -> None:
+    """A disk may fill before it has run for a while."""
+    server = CountedValkey(data_dir, DEADLINE_S)
+    async with Supervisor(QUICK) as supervisor:
+        await supervisor.start(server)
+        first, stop = server.pid, asyncio.Event()
+        assert first is not None
+        files = data_dir / "valkey" / "appendonlydir"
+        kept = files.rename(files.with_name("kept"))
+        files.write_text("where it wants a directory")
+        os.kill(first, signal.SIGKILL)
+        running = asyncio.create_task(supervisor.run_until(stop))
+        await until(lambda: running.done() or server.tries > QUICK.crashes_max + 3)
+        assert not running.done(), "it is tried on"
+        files.unlink()
+        kept.rename(files)
+        await until(lambda: server.pid not in (None, first))
+        stop.set()
+        await running
+
+
 async def test_a_member_that_has_run_is_started_again_however_often_it_fails(tmp_path: Path) -> None:
     """As on a disk that stays full."""
     diary, full = tmp_path / "diary", tmp_path / "full"
