@@ -290,10 +290,10 @@ local function remaining_of(quota)
   return quota[Q.terms][T.capacity] - quota[Q.held] - quota[Q.confirmed] - quota[Q.returning]
 end
 
--- When places came free in a quota that was all but sold out, or `all`: in any quota of the program. A front that has not
--- read of it yet may still say "sold out" for a moment, so whoever gets such a place hears of it when none does any more:
--- asked again anywhere, they get the same answer. Only this run of the server remembers; what it cannot know counts as
--- free since its first call.
+-- When places came free in a quota that was all but sold out; under the key of all quotas: in any of the program, when
+-- it was owned or loaded anew. A front that has not read of it yet may still say "sold out" for a moment, so whoever
+-- gets such a place hears of it when none does any more: asked again anywhere, they get the same answer. Only this run
+-- of the server remembers; what it cannot know counts as free since its first call.
 local freed, freed_count, freed_any
 
 local function forget_freed(call)
