@@ -1,5 +1,6 @@
 """Claims: all or nothing, exact capacity, large batches, texts of all kinds, and a journal that chains."""
 
+import hashlib
 import itertools
 from typing import Any
 
@@ -243,6 +244,23 @@ async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Le
         assert (await ledger.one(Cancel(reservation_id=asked.reservation_id))).outcome is Outcome.CANCELLED
     finally:
         await ledger.client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("length", [1, 16, 31, 32, 255, 256, 70_000])
+@pytest.mark.parametrize("places", [1, 2, 5, 20])
+async def test_what_is_packed_by_hand_is_what_would_have_been_packed(length: int, places: int, ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=100))
+    persons = tuple(f"{number}".rjust(length, "p") for number in range(places))
+    asked = Claim(
+        reservation_id="r" * length, quota=QUOTA, fingerprint="f" * length, sealed="s" * length, persons=persons
+    )
+    answer = await ledger.one(asked)
+    sha = hashlib.sha1(asked.sealed.encode()).hexdigest()
+    event = ["h", asked.reservation_id, QUOTA, answer.deadline_ms, asked.fingerprint, sha, persons]
+    (*_, entry) = await ledger.entries()
+    assert entry.payload == msgpack.packb([event])
+    stored: Any = await ledger.client.hget(keys.reservations(ledger.program), asked.reservation_id)
+    assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", *persons])
 
 
 async def test_what_this_run_of_the_server_does_not_know_counts_as_free_since_its_first_call(
