@@ -4,18 +4,20 @@ Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Lengt
 left to aiohttp's parser, whose judgement counts. Nothing is refused here.
 
 A caller's requests differ in their key, their length and whom they are forwarded for; the rest of their heads is the
-same. So those three lines are cut out, and what is left is read once and remembered.
+same. So those three lines are cut out, and what is left is read once and remembered. A request whose head is of the
+same shape as the last one that began alike is not even cut: what stays is compared, what lies between is the values.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from reservasi.front.languages import Language, negotiate
 
 HEAD_BYTES_MAX = 16_384  # more than aiohttp takes in one line; beyond it aiohttp refuses
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
 SHAPE_BYTES_MAX = 2048  # of a head that is remembered
+BEGINNING_BYTES = 24  # by which the latest of those that begin alike is found
 _LENGTH, _KEY, _FORWARDED = b"content-length", b"idempotency-key", b"x-forwarded-for"
 _CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED)}
 _NOBODY: Sequence[str] = ()
@@ -73,55 +75,103 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
     Raises:
         Unclear: it is something else, more than one, or larger than allowed.
     """
-    head_bytes = data.find(b"\r\n\r\n")
-    if head_bytes < 0:
-        if len(data) > HEAD_BYTES_MAX:
-            raise Unclear
-        return HEAD_INCOMPLETE
-    pieces = _CHANGING.split(data[:head_bytes])  # what stays, a changing line's name, its value, what stays, ...
-    values = pieces[2::3]
-    del pieces[2::3]
-    shape = tuple(pieces)
-    head, names = _SHAPES.get(shape) or _learn(shape)
+    shape = _LATEST.get(data[:BEGINNING_BYTES])
+    values, body_at = shape.match(data) if shape is not None else _NO_MATCH
+    if shape is None or values is None:
+        head_bytes = data.find(b"\r\n\r\n")
+        if head_bytes < 0:
+            if len(data) > HEAD_BYTES_MAX:
+                raise Unclear
+            return HEAD_INCOMPLETE
+        # What stays, a changing line's name, its value, what stays, ...
+        pieces = _CHANGING.split(data[:head_bytes])
+        values = pieces[2::3]
+        del pieces[2::3]
+        shape, body_at = _shape_of(tuple(pieces), data[:BEGINNING_BYTES]), head_bytes + 4
     body_bytes, key, forwarded = 0, "", _NOBODY
-    for name, value in zip(names, values):  # noqa: B905 - as many, and saying so costs more than the loop
+    for name, padded in zip(shape.names, values):  # noqa: B905 - as many, and saying so costs more than the loop
+        value = padded.strip(b" ")
+        if name is _LENGTH:
+            if not (value.isdigit() and len(value) < 10):
+                raise Unclear
+            body_bytes = int(value)
+            continue
         text = value.decode() if value.isascii() else "\n"
         if not text.isprintable():
             raise Unclear
-        text = text.strip(" ")
-        if name is _LENGTH:
-            if not (text.isdecimal() and len(text) < 10):
-                raise Unclear
-            body_bytes = int(text)
-        elif name is _KEY:
+        if name is _KEY:
             key = text
         else:
             forwarded = [*forwarded, text]
-    whole_bytes = head_bytes + 4 + body_bytes
+    whole_bytes = body_at + body_bytes
     if len(data) > whole_bytes or body_bytes > body_bytes_max:
         raise Unclear
     if len(data) < whole_bytes:
         return Incomplete(head=False, whole_bytes=whole_bytes)
-    return Request(head, key, forwarded, data[head_bytes + 4 :])
+    return Request(shape.head, key, forwarded, data[body_at:])
 
 
-_Shape = tuple[bytes, ...]
-_SHAPES: dict[_Shape, tuple[Head, tuple[bytes, ...]]] = {}
+_NO_MATCH: tuple[list[bytes] | None, int] = None, 0
 
 
-def _learn(shape: _Shape) -> tuple[Head, tuple[bytes, ...]]:
-    """Read a head without its changing values, and remember it: the head, and the names of what changes, in order."""
-    names = tuple([_CHANGES[name.lower()] for name in shape[1::2]])
+class _Shape:
+    """A head without its changing values, as it was read once."""
+
+    __slots__ = ("_end", "_texts", "head", "names")
+
+    def __init__(self, head: Head, names: tuple[bytes, ...], texts: Sequence[bytes]) -> None:
+        self.head = head
+        self.names = names  # of what changes, in order
+        *before, end = texts
+        self._texts = [(text, len(text)) for text in before]  # what stands in front of each changing value
+        self._end = end
+
+    def match(self, data: bytes) -> tuple[list[bytes] | None, int]:
+        """The changing values, and where the body begins; None where the head is another one, or not whole."""
+        values: list[bytes] = []
+        at = 0
+        for text, text_bytes in self._texts:
+            if not data.startswith(text, at):
+                return _NO_MATCH
+            value_at = at + text_bytes
+            at = data.find(b"\r\n", value_at)
+            values.append(data[value_at:at])  # one that does not end has nothing behind it that could match
+        return (values, at + len(self._end)) if data.startswith(self._end, at) else _NO_MATCH
+
+
+_Pieces = tuple[bytes, ...]
+_Key = TypeVar("_Key", bytes, tuple[bytes, ...])
+_SHAPES: dict[_Pieces, _Shape] = {}
+_LATEST: dict[bytes, _Shape] = {}  # by how a head begins: who asks once asks again in the same shape
+
+
+def _shape_of(pieces: _Pieces, beginning: bytes) -> _Shape:
+    """The shape that is cut into these pieces, remembered unless it holds what must not be kept."""
+    shape = _SHAPES.get(pieces)
+    if shape is None:
+        shape, kept = _learn(pieces)
+        if not kept:
+            return shape
+        _keep(_SHAPES, pieces, shape)
+    _keep(_LATEST, beginning, shape)
+    return shape
+
+
+def _keep(shapes: dict[_Key, _Shape], key: _Key, shape: _Shape) -> None:
+    if len(shapes) >= SHAPES_KEPT_MAX:
+        shapes.clear()
+    shapes[key] = shape
+
+
+def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
+    """Read a head without its changing values; whether it may be kept."""
+    names = tuple([_CHANGES[name.lower()] for name in pieces[1::2]])
     if names.count(_LENGTH) > 1 or names.count(_KEY) > 1:
         raise Unclear
-    lines = b"".join(shape[0::2])
+    lines = b"".join(pieces[0::2])
     head, secret = _read_head(lines)
-    known = (head, names)
-    if not secret and len(lines) <= SHAPE_BYTES_MAX:
-        if len(_SHAPES) >= SHAPES_KEPT_MAX:
-            _SHAPES.clear()
-        _SHAPES[shape] = known
-    return known
+    texts = [b"%b\r\n%b:" % each for each in zip(pieces[0:-1:2], pieces[1::2], strict=True)]
+    return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), not secret and len(lines) <= SHAPE_BYTES_MAX
 
 
 def _read_head(head: bytes) -> tuple[Head, bool]:
