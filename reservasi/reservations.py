@@ -21,15 +21,15 @@ ACCEPTED = frozenset({Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED, Ou
 HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
 
 
-class Applicant(msgspec.Struct, frozen=True, kw_only=True):
-    """One person who needs a place, validated."""
+class Applicant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One person who needs a place, validated; in the form in which requests have it."""
 
     nik: str  # 16 ASCII digits, checked
     name: str
     birth_date: date
 
 
-class Contact(msgspec.Struct, frozen=True, kw_only=True):
+class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """How to reach the group; either may be empty."""
 
     email: str = ""

@@ -37,7 +37,6 @@ _DAYS = frozenset(
     for shift in (0, _WOMEN)
 )
 _LEAP_DAYS = ("2902", f"{29 + _WOMEN}02")
-ISO_DATE_CHARS = 10
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
     r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
@@ -106,12 +105,13 @@ def check_birth_date(value: Any) -> Wrong | None:
     """An ISO date that exists, from BIRTH_YEAR_MIN on, not in the future."""
     if type(value) is not str:
         return Wrong("birth-date-type", NOT_TEXT)
-    if parse_date(value) is None:
+    born = parse_date(value)
+    if born is None:
         return Wrong(
             "birth-date-invalid",
             Text("Tanggal lahir harus ada dan ditulis YYYY-MM-DD.", "The birth date must exist, as YYYY-MM-DD."),
         )
-    if past_date(value) is None:
+    if not is_past(born):
         return Wrong(
             "birth-date-range",
             Text(
@@ -122,12 +122,9 @@ def check_birth_date(value: Any) -> Wrong | None:
     return None
 
 
-def past_date(value: str) -> date | None:
-    """An ISO date that a living person may be born on; None when it is none."""
-    born = parse_date(value)
-    if born is None or born < _FIRST_BIRTH or born > _today(int(time.time() + _EASTERNMOST_S) // DAY_S):
-        return None
-    return born
+def is_past(born: date) -> bool:
+    """Whether a living person may be born on that day."""
+    return _FIRST_BIRTH <= born <= _today(int(time.time() + _EASTERNMOST_S) // DAY_S)
 
 
 @lru_cache(maxsize=2)
@@ -137,11 +134,6 @@ def _today(days: int) -> date:
 
 def parse_date(value: str) -> date | None:
     """An ISO date, only in the form YYYY-MM-DD; None when it is not one or does not exist."""
-    return _date_of(value) if len(value) == ISO_DATE_CHARS else None
-
-
-@lru_cache(maxsize=32_768)  # birth dates: there are so many in ninety years
-def _date_of(value: str) -> date | None:
     if not _ISO_DATE.fullmatch(value):
         return None
     try:

@@ -5,7 +5,6 @@ from datetime import date
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from reservasi.front.bodies import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -21,8 +20,8 @@ from reservasi.front.fields import (
     QUOTA_CHANGE,
     check_name,
     check_nik,
+    is_past,
     parse_moment_ms,
-    past_date,
 )
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
@@ -124,55 +123,37 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         claim = _decode_claim(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    contact = _plain_contact(claim.contact)
-    if contact is None or not _IDEMPOTENCY_KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_CHARS_MAX:
+    applicants, contact = claim.applicants, claim.contact
+    email, phone = contact.email, contact.phone
+    if (email and _email(email)) or (phone and _phone(phone)):
+        return None
+    if not (email and phone) and contact is not _NO_CONTACT and _EMPTY_TEXT in body:
+        return None  # it may be given, and then it must not be empty
+    if not _IDEMPOTENCY_KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_CHARS_MAX:
         return None
     if len(claim.quota) > QUOTA_CHARS_MAX or len(claim.ticket) > TICKET_CHARS_MAX:
         return None
-    applicants = []
-    for applicant in claim.applicants:
-        born = past_date(applicant.birth_date)
-        if born is None or check_nik(applicant.nik) or check_name(applicant.name):
+    for applicant in applicants:
+        if check_nik(applicant.nik) or check_name(applicant.name) or not is_past(applicant.birth_date):
             return None
-        applicants.append(Applicant(nik=applicant.nik, name=applicant.name, birth_date=born))
-    if len(claim.applicants) > 1 and len({applicant.nik for applicant in claim.applicants}) < len(claim.applicants):
+    if len(applicants) > 1 and len({applicant.nik for applicant in applicants}) < len(applicants):
         return None
     return ClaimRequest(
-        quota=claim.quota,
-        applicants=tuple(applicants),
-        contact=contact,
-        idempotency_key=key,
-        ticket=claim.ticket,
+        quota=claim.quota, applicants=applicants, contact=contact, idempotency_key=key, ticket=claim.ticket
     )
 
 
-def _plain_contact(contact: "_PlainContact | UnsetType") -> Contact | None:
-    if contact is UNSET:
-        return Contact()
-    email, phone = contact.email, contact.phone
-    if (email is not UNSET and _email(email)) or (phone is not UNSET and _phone(phone)):
-        return None
-    return Contact(email="" if email is UNSET else email, phone="" if phone is UNSET else phone)
-
-
-class _PlainApplicant(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    nik: str
-    name: str
-    birth_date: str
-
-
-class _PlainContact(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    email: str | UnsetType = UNSET
-    phone: str | UnsetType = UNSET
+_NO_CONTACT = Contact()
 
 
 class _PlainClaim(msgspec.Struct, forbid_unknown_fields=True):
     quota: str
-    applicants: Annotated[list[_PlainApplicant], msgspec.Meta(min_length=1, max_length=APPLICANTS_MAX)]
-    contact: _PlainContact | UnsetType = UNSET
+    applicants: Annotated[tuple[Applicant, ...], msgspec.Meta(min_length=1, max_length=APPLICANTS_MAX)]
+    contact: Contact = _NO_CONTACT
     ticket: str = ""
 
 
+_EMPTY_TEXT = b'""'
 _decode_claim = msgspec.json.Decoder(_PlainClaim).decode
 _email, _phone = CONTACT["email"].check, CONTACT["phone"].check
 

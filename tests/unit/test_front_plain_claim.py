@@ -14,10 +14,21 @@ from reservasi.reservations import ClaimRequest
 QUOTA = "surabaya.kanim.baru.20261201.0800.online"
 NIK = "3578014107900001"
 ODD: list[Any] = [None, 0, 1.5, True, "", " ", "\n", [], {}, ["x"], {"a": 1}]
+OTHER_DATES = [
+    "1990-7-01",
+    "+1990-07-01",
+    "1990-07-01T00:00:00Z",
+    "1990-07-01 ",
+    "1990-182",
+    "1990-W26-7",
+    "0000-01-01",
+]
 quotas = st.sampled_from([QUOTA, QUOTA, f"{QUOTA}\n", f" {QUOTA}", "x", QUOTA.upper(), *ODD])
 niks = st.sampled_from([NIK, "3578014107900002", "3578014107900003", f"{NIK}\n", "0000000000000000", NIK[:-1], *ODD])
 names = st.sampled_from(["Siti", "José", "x" * 100, "x" * 101, "a\nb", "\u202e", *ODD])
-dates = st.sampled_from(["1990-07-01", "1990-02-30", "2999-01-01", "1899-12-31", "1990-07-01\n", "19900701", *ODD])
+dates = st.sampled_from(
+    ["1990-07-01", "1990-02-30", "2999-01-01", "1899-12-31", "1990-07-01\n", "19900701", *OTHER_DATES, *ODD]
+)
 emails = st.sampled_from(["siti@example.id", "siti@example.id\n", "x", "@", *ODD])
 phones = st.sampled_from(["+62 812 3456 7890", "0812345", "1", "+62812\n", *ODD])
 
