@@ -159,23 +159,25 @@ class Tally:
     def begin(self) -> None:
         """A request is being answered."""
         self._begun += 1
-        self._soon()
+        if not self._due:
+            self._soon()
 
     def withdraw(self) -> None:
         """It takes the other way, where it is counted, or nobody waits for it any more."""
         self._begun -= 1
-        self._soon()
+        if not self._due:
+            self._soon()
 
     def end(self, status: int, started_s: float) -> None:
         """It has been answered; `started_s` is by `time.perf_counter`."""
         self._statuses.append(status)
         self._seconds.append(time.perf_counter() - started_s)
-        self._soon()
+        if not self._due:
+            self._soon()
 
     def _soon(self) -> None:
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._tell)
+        self._due = True
+        self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
         self._due = False

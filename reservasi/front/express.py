@@ -37,6 +37,7 @@ JSON_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "
 CLAIM_PATH = "/v1/reservations"
 OPENINGS_PATH, TICKETS_END = "/v1/openings/", "/tickets"
 TICKETS_ROUTE = "/v1/openings/{id}/tickets"
+OK, CREATED = int(HTTPStatus.OK), int(HTTPStatus.CREATED)  # once: Python looks a member up by a function of its own
 KEPT_MAX = 4096  # encoded answers kept; all are dropped when there are more
 _STATIC = "".join(f"{name}: {value}\r\n" for name, value in STATIC_HEADERS.items())
 _CLAIMED = (
@@ -184,19 +185,27 @@ class Express:
             self._submit(asked, wanted, quota, prepared)
 
     def _submit(self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, command: Claim) -> None:
-        def tell(result: Answer | ReservasiError) -> None:
-            if isinstance(result, ReservasiError):
-                self._refuse(asked, refused_by_fault(result, CLAIM_PATH))
-                return
-            try:
-                self._answer_claim(asked, wanted, quota, command.reservation_id, result)
-            except Exception as error:
-                self._refuse(asked, internal_error(error, CLAIM_PATH))
-
+        tell = partial(self._tell_claim, asked, wanted, quota, command.reservation_id)
         try:
             asked.waits_for(self._services.reservations.enqueue(command, tell))
         except Overloaded as error:
             tell(error)
+
+    def _tell_claim(
+        self,
+        asked: "_Asked",
+        wanted: ClaimRequest,
+        quota: Quota,
+        reservation_id: str,
+        result: Answer | ReservasiError,
+    ) -> None:
+        if isinstance(result, ReservasiError):
+            self._refuse(asked, refused_by_fault(result, CLAIM_PATH))
+            return
+        try:
+            self._answer_claim(asked, wanted, quota, reservation_id, result)
+        except Exception as error:
+            self._refuse(asked, internal_error(error, CLAIM_PATH))
 
     def _answer_claim(
         self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, reservation_id: str, answer: Answer
@@ -205,10 +214,11 @@ class Express:
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
-            asked.answer(HTTPStatus.CREATED, head + self._end_of_head() + body)
+            asked.answer(CREATED, head + self._end_of_head() + body)
+        elif answer.outcome is Outcome.SOLD_OUT:
+            self._answer_sold_out(asked, quota, len(wanted.applicants))
         else:
-            refused = claim_refusal(self._services, self._memory, quota, answer)
-            self._refuse_claim(asked, refused, quota, len(wanted.applicants))
+            self._refuse(asked, claim_refusal(self._services, self._memory, quota, answer))
 
     def _refuse_claim(self, asked: "_Asked", refused: Refused, quota: Quota, places: int) -> None:
         if refused.kind is SOLD_OUT:
@@ -258,27 +268,30 @@ class Express:
         return True
 
     def _submit_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str) -> None:
-        def tell(result: Answer | ReservasiError) -> None:
-            if isinstance(result, ReservasiError):
-                self._refuse(asked, refused_by_fault(result, TICKETS_ROUTE))
-                return
-            try:
-                self._answer_join(asked, program, opening, ticket_id, result)
-            except Exception as error:
-                self._refuse(asked, internal_error(error, TICKETS_ROUTE))
-
+        tell = partial(self._tell_join, asked, program, opening, ticket_id)
         command = Join(opening=opening.id, ticket_id=ticket_id)
         try:
             asked.waits_for(self._services.waiting_room.enqueue(program, command, tell))
         except Overloaded as error:
             tell(error)
 
+    def _tell_join(
+        self, asked: "_Asked", program: str, opening: Opening, ticket_id: str, result: Answer | ReservasiError
+    ) -> None:
+        if isinstance(result, ReservasiError):
+            self._refuse(asked, refused_by_fault(result, TICKETS_ROUTE))
+            return
+        try:
+            self._answer_join(asked, program, opening, ticket_id, result)
+        except Exception as error:
+            self._refuse(asked, internal_error(error, TICKETS_ROUTE))
+
     def _answer_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str, answer: Answer) -> None:
         if answer.outcome is not Outcome.JOINED:
             self._refuse(asked, join_refusal(self._services, self._memory, program, opening, answer))
             return
         body = ticket_body(self._services, program, opening, ticket_id, answer)
-        asked.answer(HTTPStatus.CREATED, b"%b%d%b%b" % (_JOINED, len(body), self._end_of_head(), body))
+        asked.answer(CREATED, b"%b%d%b%b" % (_JOINED, len(body), self._end_of_head(), body))
 
     # -- availability --------------------------------------------------------------------------------------------
 
@@ -296,7 +309,7 @@ class Express:
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
             kept = self._keep(target, view, head_of(response))
-        asked.answer(HTTPStatus.OK, kept[1] + self._end_of_head() + view.body)
+        asked.answer(OK, kept[1] + self._end_of_head() + view.body)
         return True
 
     # -- bytes ---------------------------------------------------------------------------------------------------

@@ -83,9 +83,13 @@ class Submitted:
 
     def finish(self, result: Answer | ReservasiError) -> None:
         """Tell the answer, unless one was told before or nobody wants it any more."""
-        if not self.done:
-            self.done = True
+        if self.done:
+            return
+        self.done = True
+        try:
             self.tell(result)
+        except Exception:  # one who cannot take their answer must not cost the others theirs
+            log.exception("answer_not_taken")
 
     def abandon(self) -> None:
         """Whoever asked has gone: a command that was not sent yet is not sent at all."""
@@ -107,7 +111,7 @@ class _Answered:
     ) -> None:
         self._groups = groups
         self.replies = replies
-        self._finish = finish or _finish
+        self._finish = finish or Submitted.finish
         self._retried = retried
 
     def tell(self) -> None:
@@ -363,26 +367,26 @@ class GroupCommit:
         Asked again anywhere, whoever has it hears the same then, and not that nothing was left (P7).
         """
         if not isinstance(answer, Answer) or not answer.freed_at_ms:
-            _finish(waiting, answer)
+            waiting.finish(answer)
             return
         # The ledger's clock may have been set back since: nobody waits longer than from now.
         wait_ms = min(answer.freed_at_ms + self._settle_ms - answer.now_ms, self._settle_ms)
         if wait_ms <= 0:
-            _finish(waiting, answer)
+            waiting.finish(answer)
             return
         self._settling += 1
         self._loop.call_later(wait_ms / 1000, self._tell_settled, waiting, answer)
 
     def _tell_settled(self, waiting: Submitted, answer: Answer) -> None:
         self._settling -= 1
-        _finish(waiting, answer)
+        waiting.finish(answer)
 
     def _finish_unsafe(self, waiting: Submitted, answer: Answer) -> None:
         """Tell an answer that too few replicas have as soon as it is definite, or that it is not."""
         if stands(waiting.command, answer):
-            _finish(waiting, answer)
+            waiting.finish(answer)
         elif self._instead is None:
-            _finish(waiting, not_replicated())
+            waiting.finish(not_replicated())
         else:
             left_s = waiting.deadline - self._loop.time()
             self._instead.hold(waiting.command, answer, partial(self._finish_settled, waiting), left_s)
@@ -448,12 +452,4 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Fi
 
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:
     for waiting in group:
-        _finish(waiting, error)
-
-
-def _finish(waiting: Submitted, result: Answer | ReservasiError) -> None:
-    """One who cannot take their answer must not cost the others theirs."""
-    try:
-        waiting.finish(result)
-    except Exception:
-        log.exception("answer_not_taken")
+        waiting.finish(error)
