@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -66,6 +66,7 @@ BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer
 
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
+_Batch: TypeAlias = list[list["Submitted"]]  # a list for each kind, in order of priority, none of them empty
 Finish: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer
 
 
@@ -154,7 +155,7 @@ class GroupCommit:
         self._queues: dict[type, deque[Submitted]] = {kind: deque() for kind in PRIORITY}
         self._claims_waiting, self._joins_waiting = (self._queues[kind] for kind in CROWDS)
         self._queued = 0
-        self._in_flight: list[Submitted] = []
+        self._in_flight: _Batch = []
         self._crowd_in_flight = 0
         self._delay_least_s: float | None = None  # of the batches with claims, since somebody asked
         self._limit = ConcurrencyLimit(
@@ -186,7 +187,7 @@ class GroupCommit:
         if self._settling:
             await asyncio.sleep(self._settle_ms / 1000)
         # Nobody is left to answer these later.
-        _fail(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
+        _fail_all(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
             _fail(queue, Overloaded("the front is closing"))
         await self._connection.drop()
@@ -280,63 +281,75 @@ class GroupCommit:
         last, self._answered = self._answered, _Answered()
         last.tell()
 
-    async def _finished(self, batch: list[Submitted]) -> "_Answered":
+    async def _finished(self, batch: _Batch) -> "_Answered":
         """The replies to a batch, none when it failed, which is told at once; the last one's are told meanwhile."""
         try:
             return await self._carry_out(batch)
         except ReservasiError as error:
-            _fail(batch, error)
+            _fail_all(batch, error)
         except Exception as error:
             # One batch that cannot be carried out must not stop all that come after it.
             log.exception("batch_failed")
-            _fail(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
+            _fail_all(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
         await self._connection.drop()
         return _Answered()
 
-    def _learn(self, batch: Sequence[Submitted]) -> None:
+    def _learn(self, batch: _Batch) -> None:
         """Let the limit follow the delay of claims and joins."""
-        crowd = [submitted.since for submitted in batch if type(submitted.command) in CROWDS]
-        self._crowd_in_flight = len(crowd)
+        crowd = [group for group in batch if type(group[0].command) in CROWDS]
+        self._crowd_in_flight = sum(map(len, crowd))
         if not crowd:
             return
         now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
-        delay_s = max(0.0, now - min(crowd))
+        delay_s = max(0.0, now - min(group[0].since for group in crowd))  # first in, first out
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
         waiting = len(self._claims_waiting) + len(self._joins_waiting)
-        self._limit.observe(delay_s, len(crowd) + waiting, now)
+        self._limit.observe(delay_s, self._crowd_in_flight + waiting, now)
         QUEUE_SECONDS.observe(delay_s)
         self._limit_gauge.set(self._limit.value)
 
-    def _take(self) -> list[Submitted]:
+    def _take(self) -> _Batch:
         """The next batch: in order of priority, without those who gave up waiting.
 
         Of many that wait, half go: while one half is carried out, the front has the other half to work on. All of them
         in one batch would make ledger and front wait for each other for ever.
         """
-        batch: list[Submitted] = []
-        most = min(self._batch_items_max, max(BATCH_HALVED_FROM, (self._queued + 1) // 2))
+        batch: _Batch = []
+        room = min(self._batch_items_max, max(BATCH_HALVED_FROM, (self._queued + 1) // 2))
         for queue in self._queues.values():
             kept = 0  # for those behind
             if queue is self._claims_waiting and self._joins_waiting:
-                kept = _share_of_joins(most - len(batch), queue, self._joins_waiting)
-            while queue and len(batch) < most - kept:
-                waiting = queue.popleft()
-                self._queued -= 1
-                if not waiting.done:
-                    batch.append(waiting)
+                kept = _share_of_joins(room, queue, self._joins_waiting)
+            group = self._take_from(queue, room - kept)
+            if group:
+                batch.append(group)
+                room -= len(group)
         return batch
 
-    async def _carry_out(self, batch: list[Submitted]) -> _Answered:
+    def _take_from(self, queue: deque[Submitted], most: int) -> list[Submitted]:
+        if len(queue) <= most:
+            group = [waiting for waiting in queue if not waiting.done]
+            self._queued -= len(queue)
+            queue.clear()
+            return group
+        group = []
+        while queue and len(group) < most:
+            waiting = queue.popleft()
+            self._queued -= 1
+            if not waiting.done:
+                group.append(waiting)
+        return group
+
+    async def _carry_out(self, batch: _Batch) -> _Answered:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        last_deadline = max(waiting.deadline for waiting in batch)
-        groups = list(_by_kind(batch))
+        last_deadline = max(group[-1].deadline for group in batch)
         frames = [
             Frame(
                 command=wire.COMMAND_NAMES[type(group[0].command)],
                 items=wire.encode_items([waiting.command for waiting in group], self._tombstone_ms),
             )
-            for group in groups
+            for group in batch
         ]
         pause_s = RETRY_PAUSE_MIN_S
         retried = False
@@ -346,20 +359,21 @@ class GroupCommit:
                 replies = await self._connection.call(frames, left_s, sent=self._tell_last)
                 break
             except LedgerUnreachable as error:
-                if all(waiting.done for waiting in batch) or loop.time() + pause_s >= last_deadline:
-                    _fail(batch, error)
+                given_up = all(waiting.done for group in batch for waiting in group)
+                if given_up or loop.time() + pause_s >= last_deadline:
+                    _fail_all(batch, error)
                     return _Answered()
             retried = True
             LEDGER_RETRIES.inc()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
-        BATCH_ITEMS.observe(len(batch))
+        BATCH_ITEMS.observe(sum(map(len, batch)))
         BATCH_SECONDS.observe(loop.time() - started)
         finish: Finish = self._finish_settled
         if not self._connection.safe:
             self._unsafe_calls.inc()
             finish = self._finish_unsafe
-        return _Answered(groups, replies, finish, retried=retried)
+        return _Answered(batch, replies, finish, retried=retried)
 
     def _finish_settled(self, waiting: Submitted, answer: Answer | ReservasiError) -> None:
         """Tell an answer, but of a place that came free a moment ago only when no view lacks that any more.
@@ -405,7 +419,7 @@ class GroupCommit:
                     if waiting.deadline > now:
                         break  # first in, first due
                     _fail([waiting], Overloaded("the deadline passed before the command was sent"))
-            late = [waiting for waiting in self._in_flight if waiting.deadline <= now]
+            late = [waiting for group in self._in_flight for waiting in group if waiting.deadline <= now]
             _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
 
 
@@ -415,18 +429,6 @@ def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Subm
         return room if not claims or joins[0].since < claims[0].since else 0
     share = room * len(joins) // (len(joins) + len(claims))
     return min(max(share, 1), len(joins), room - 1 if claims else room)
-
-
-def _by_kind(batch: Sequence[Submitted]) -> Iterator[list[Submitted]]:
-    """The batch is sorted by kind already: cut it where the kind changes."""
-    group: list[Submitted] = []
-    for waiting in batch:
-        if group and type(waiting.command) is not type(group[0].command):
-            yield group
-            group = []
-        group.append(waiting)
-    if group:
-        yield group
 
 
 def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Finish, *, retried: bool) -> None:
@@ -453,3 +455,8 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Fi
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:
     for waiting in group:
         waiting.finish(error)
+
+
+def _fail_all(batch: Iterable[Iterable[Submitted]], error: ReservasiError) -> None:
+    for group in batch:
+        _fail(group, error)

@@ -166,8 +166,9 @@ def peek_epoch(raw: bytes) -> int:
 def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> Answer:
     """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
     outcome = OUTCOMES[fields[0]]
-    if len(fields) == 6 or (len(fields) == 7 and outcome in _CLAIMED):
-        _, seq, state, quota, places, deadline_ms, *freed_at_ms = fields
+    length = len(fields)
+    if length == 6 or (length == 7 and outcome in _CLAIMED):
+        _, seq, state, quota, places, deadline_ms = fields[:6]
         return Answer(
             outcome=outcome,
             epoch=reply.epoch,
@@ -177,7 +178,7 @@ def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> 
             quota=quota,
             places=places,
             deadline_ms=deadline_ms,
-            freed_at_ms=freed_at_ms[0] if freed_at_ms else 0,
+            freed_at_ms=0 if length == 6 else fields[6],
             retried=retried,
         )
     named = dict(zip(_EXTRA_BY_OUTCOME.get(outcome, ()), fields[2:], strict=False))
