@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
+import hiredis
 import redis.asyncio as redis_asyncio
 from redis.asyncio.client import Pipeline
 
@@ -51,14 +52,14 @@ class Wire:
             self._replied.cancel()
         self._replied, self._replies, self.is_connected = None, [], False
 
-    def pack_commands(self, commands: Iterable[Command]) -> list[Command]:
-        return list(commands)
-
-    async def send_packed_command(self, commands: Sequence[Command], *, check_health: bool = True) -> None:
-        self._replied, self._replies = self._network.send(self._host, commands), []
+    async def send_packed_command(self, packed: Iterable[bytes], *, check_health: bool = True) -> None:
+        self._send([_unpacked(command) for command in packed])
 
     async def send_command(self, *command: Any) -> None:
-        await self.send_packed_command([command])
+        self._send([command])
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        self._replied, self._replies = self._network.send(self._host, commands), []
 
     async def read_response(self, *, disable_decoding: bool = False) -> Any:
         if not self._replies and self._replied is not None:
@@ -70,6 +71,15 @@ class Wire:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+def _unpacked(packed: bytes) -> Command:
+    """A command as it was before it was packed: text, but for the items of a function call."""
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    *arguments, last = reader.gets()
+    texts = [each.decode() for each in arguments]
+    return (*texts, last if texts[0] == "FCALL" else last.decode())
 
 
 class Client(redis_asyncio.Redis):
