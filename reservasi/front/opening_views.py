@@ -41,10 +41,23 @@ def list_openings(
     return memory.answer(("opening-list", program, office), make)
 
 
-def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
-    """One opening of the list; None where there is none."""
-
+def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
+    """One opening of the list, also one that was created since the list was made; None where there is none."""
     found = next((each for each in list_openings(services, memory) if each.id == opening_id), None)
+    program = services.availability.program_of_opening(opening_id)
+    if found is not None or program is None:
+        return found
+
+    def make(now_ms: int) -> Made[OpeningBody | None]:
+        listed, turn_ms = _listed(services, program, None, now_ms)
+        return Made(next((each for each in listed if each.id == opening_id), None), 512, turn_ms)
+
+    return memory.answer(("opening-not-listed", opening_id), make)
+
+
+def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
+    """One opening of the list, encoded; None where there is none."""
+    found = listed_opening(services, memory, opening_id)
     if found is None:
         return None
 

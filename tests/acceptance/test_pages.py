@@ -1,9 +1,11 @@
 """The pages over HTTP: language, policy, caching; what a browser makes of them is tried in `tests/browser`."""
 
 import re
+from typing import Any
 
 import pytest
 
+from reservasi.front import memory
 from reservasi.front.pages import POLICY, static_files
 from tests.acceptance.conftest import Stack
 from tests.acceptance.waiting import create_room
@@ -25,6 +27,22 @@ async def test_they_speak_the_readers_language(stack: Stack, language: str, word
         assert reply.headers["Vary"] == "Accept-Language"
         assert f'<html lang="{language or "id"}">' in reply.text
     assert word in reply.text
+
+
+async def test_an_opening_has_its_page_before_the_list_is_made_anew(
+    stack: Stack, listening: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "REST_S_MAX", 3600.0)
+    monkeypatch.setattr(memory, "REST_RATIO", 1e12)  # as if the list took very long to make
+    async with listening(stack.front) as url:
+        front = stack.at(url)
+        before = await front.request("GET", "/openings")
+        room = await create_room(stack)
+        for path in (f"/openings/{room.id}", f"/v1/openings/{room.id}"):
+            assert (await front.request("GET", path)).status == 200
+        after = await front.request("GET", "/openings")
+        assert room.id not in before.text + after.text  # else the list was no old one, and this showed nothing
+        assert (await front.request("GET", "/openings/nothing")).status == 404
 
 
 async def test_they_run_nothing_that_is_not_ours(stack: Stack) -> None:
