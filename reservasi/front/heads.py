@@ -4,8 +4,8 @@ Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Lengt
 left to aiohttp's parser, whose judgement counts. Nothing is refused here.
 
 A caller's requests differ in their key, their length and whom they are forwarded for; the rest of their heads is the
-same. So those three lines are cut out, and what is left is read once and remembered. A request whose head is of the
-same shape as the last one that began alike is not even cut: what stays is compared, what lies between is the values.
+same. So those three lines are cut out, and what is left is read once and remembered. Where most callers' heads are of
+one shape, as behind a booking site, they are not even cut: what stays is compared, what lies between is the values.
 """
 
 import re
@@ -17,7 +17,8 @@ from reservasi.front.languages import Language, negotiate
 HEAD_BYTES_MAX = 16_384  # more than aiohttp takes in one line; beyond it aiohttp refuses
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
 SHAPE_BYTES_MAX = 2048  # of a head that is remembered
-BEGINNING_BYTES = 24  # by which the latest of those that begin alike is found
+BEGINNING_BYTES = 24  # by which the one that is tried first is found, of those that begin alike
+MISSES_MAX = 16  # after which another one is tried first
 _LENGTH, _KEY, _FORWARDED = b"content-length", b"idempotency-key", b"x-forwarded-for"
 _CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED)}
 _NOBODY: Sequence[str] = ()
@@ -75,7 +76,7 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
     Raises:
         Unclear: it is something else, more than one, or larger than allowed.
     """
-    shape = _LATEST.get(data[:BEGINNING_BYTES])
+    shape = _TRIED.get(data[:BEGINNING_BYTES])
     values, body_at = shape.match(data) if shape is not None else _NO_MATCH
     if shape is None or values is None:
         head_bytes = data.find(b"\r\n\r\n")
@@ -87,7 +88,7 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
         pieces = _CHANGING.split(data[:head_bytes])
         values = pieces[2::3]
         del pieces[2::3]
-        shape, body_at = _shape_of(tuple(pieces), data[:BEGINNING_BYTES]), head_bytes + 4
+        shape, body_at = _shape_of(tuple(pieces), data[:BEGINNING_BYTES], instead=shape), head_bytes + 4
     body_bytes, key, forwarded = 0, "", _NOBODY
     for name, padded in zip(shape.names, values):  # noqa: B905 - as many, and saying so costs more than the loop
         value = padded.strip(b" ")
@@ -117,7 +118,7 @@ _NO_MATCH: tuple[list[bytes] | None, int] = None, 0
 class _Shape:
     """A head without its changing values, as it was read once."""
 
-    __slots__ = ("_end", "_texts", "head", "names")
+    __slots__ = ("_end", "_texts", "head", "head_bytes", "misses", "names")
 
     def __init__(self, head: Head, names: tuple[bytes, ...], texts: Sequence[bytes]) -> None:
         self.head = head
@@ -125,6 +126,8 @@ class _Shape:
         *before, end = texts
         self._texts = [(text, len(text)) for text in before]  # what stands in front of each changing value
         self._end = end
+        self.head_bytes = sum(map(len, texts))
+        self.misses = 0  # heads that were tried and are others
 
     def match(self, data: bytes) -> tuple[list[bytes] | None, int]:
         """The changing values, and where the body begins; None where the head is another one, or not whole."""
@@ -142,18 +145,27 @@ class _Shape:
 _Pieces = tuple[bytes, ...]
 _Key = TypeVar("_Key", bytes, tuple[bytes, ...])
 _SHAPES: dict[_Pieces, _Shape] = {}
-_LATEST: dict[bytes, _Shape] = {}  # by how a head begins: who asks once asks again in the same shape
+_TRIED: dict[bytes, _Shape] = {}  # the one that is tried first, by how a head begins
 
 
-def _shape_of(pieces: _Pieces, beginning: bytes) -> _Shape:
-    """The shape that is cut into these pieces, remembered unless it holds what must not be kept."""
+def _shape_of(pieces: _Pieces, beginning: bytes, *, instead: _Shape | None) -> _Shape:
+    """The shape that is cut into these pieces, remembered unless it holds what must not be kept.
+
+    It is not the one that was tried `instead`. That one gives way at times only: where heads of many shapes come by
+    turns, the next one is another in any case.
+    """
     shape = _SHAPES.get(pieces)
     if shape is None:
-        shape, kept = _learn(pieces)
-        if not kept:
+        shape, secret = _learn(pieces)
+        if secret or shape.head_bytes > SHAPE_BYTES_MAX:
             return shape
         _keep(_SHAPES, pieces, shape)
-    _keep(_LATEST, beginning, shape)
+    if instead is None:
+        _keep(_TRIED, beginning, shape)
+        return shape
+    instead.misses += 1
+    if instead.misses % MISSES_MAX == 0:
+        _keep(_TRIED, beginning, shape)
     return shape
 
 
@@ -164,14 +176,13 @@ def _keep(shapes: dict[_Key, _Shape], key: _Key, shape: _Shape) -> None:
 
 
 def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
-    """Read a head without its changing values; whether it may be kept."""
+    """Read a head without its changing values; whether it holds what must not be kept."""
     names = tuple([_CHANGES[name.lower()] for name in pieces[1::2]])
     if names.count(_LENGTH) > 1 or names.count(_KEY) > 1:
         raise Unclear
-    lines = b"".join(pieces[0::2])
-    head, secret = _read_head(lines)
+    head, secret = _read_head(b"".join(pieces[0::2]))
     texts = [b"%b\r\n%b:" % each for each in zip(pieces[0:-1:2], pieces[1::2], strict=True)]
-    return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), not secret and len(lines) <= SHAPE_BYTES_MAX
+    return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), secret
 
 
 def _read_head(head: bytes) -> tuple[Head, bool]:

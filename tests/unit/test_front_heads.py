@@ -74,14 +74,19 @@ def test_what_is_not_plain_is_unclear(nothing_known: dict[object, object], data:
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> dict[object, object]:
     known: dict[object, object] = {}
     monkeypatch.setattr(heads, "_SHAPES", known)
-    monkeypatch.setattr(heads, "_LATEST", {})
+    monkeypatch.setattr(heads, "_TRIED", {})
     return known
 
 
 def remembered() -> str:
     """All that is kept of any head, and by what it is found."""
-    kept = [*heads._SHAPES.items(), *heads._LATEST.items()]
-    return repr([(by, [getattr(shape, name) for name in shape.__slots__]) for by, shape in kept])
+    return repr(
+        [(by, _slots(shape), _slots(shape.head)) for by, shape in [*heads._SHAPES.items(), *heads._TRIED.items()]]
+    )
+
+
+def _slots(of: object) -> dict[str, object]:
+    return {name: getattr(of, name) for name in type(of).__slots__}  # type: ignore[attr-defined]
 
 
 def read(data: bytes) -> Request:
@@ -131,7 +136,7 @@ def test_a_head_with_a_secret_is_not_remembered(nothing_known: dict[object, obje
     read(PLAIN.replace(b"Host: x", f"Host: x\r\n{name}: secret".encode()))
     assert "secret" not in remembered()
     assert not nothing_known
-    assert not heads._LATEST
+    assert not heads._TRIED
 
 
 def test_no_value_that_changes_is_remembered(nothing_known: dict[object, object]) -> None:
@@ -142,9 +147,22 @@ def test_no_value_that_changes_is_remembered(nothing_known: dict[object, object]
 def test_what_is_remembered_is_bounded(nothing_known: dict[object, object]) -> None:
     for number in range(heads.SHAPES_KEPT_MAX * 2 + 1):
         read(PLAIN.replace(b"/v1", f"/v{number}".encode()))
-        assert max(len(nothing_known), len(heads._LATEST)) <= heads.SHAPES_KEPT_MAX
+        assert max(len(nothing_known), len(heads._TRIED)) <= heads.SHAPES_KEPT_MAX
     read(PLAIN.replace(b"Host: x", b"Host: x\r\nX: " + b"x" * heads.SHAPE_BYTES_MAX))
+    read(PLAIN.replace(b"Host: x", b"Host: x" + b"\r\nX-Forwarded-For: 10.0.0.1" * heads.SHAPE_BYTES_MAX))
     assert "xxx" not in remembered()
+    assert "Forwarded" not in remembered()
+
+
+def test_heads_of_many_shapes_by_turns_are_read_as_well(nothing_known: dict[object, object]) -> None:
+    shapes = [PLAIN.replace(b"Host: x", f"Host: x\r\nUser-Agent: {number}".encode()) for number in range(5)]
+    known = [read(data).head for data in shapes]
+    for _ in range(heads.MISSES_MAX):
+        assert [read(data).head for data in shapes] == known
+    for _ in range(heads.MISSES_MAX):
+        read(shapes[4])
+    (tried,) = heads._TRIED.values()
+    assert tried.head is known[4]  # from now on these are the ones that are not cut
 
 
 @pytest.mark.parametrize("cut", range(1, len(PLAIN)))
@@ -176,10 +194,10 @@ def test_a_head_that_is_known_is_read_as_one_that_is_not(changes: list[tuple[int
     for at, cut, put in changes:
         data = data[:at] + put + data[at + cut :]
     heads._SHAPES.clear()
-    heads._LATEST.clear()
+    heads._TRIED.clear()
     anew = outcome(data)
     heads._SHAPES.clear()
-    heads._LATEST.clear()
+    heads._TRIED.clear()
     read(PLAIN)
     assert outcome(data) == anew
     assert outcome(data) == anew  # now this head is the latest that began so
@@ -193,8 +211,7 @@ def outcome(data: bytes) -> object:
         return "unclear"
     if isinstance(request, Incomplete):
         return request.head, request.whole_bytes
-    head = {name: getattr(request.head, name) for name in request.head.__slots__}
-    return head, request.idempotency_key, list(request.forwarded), request.body
+    return _slots(request.head), request.idempotency_key, list(request.forwarded), request.body
 
 
 def test_a_request_without_a_body_has_no_length() -> None:
