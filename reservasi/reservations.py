@@ -22,14 +22,14 @@ HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later tha
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One person who needs a place, validated; in the form in which requests have it."""
+    """One person who needs a place, validated; `front/validation.py` reads it straight out of a plain request."""
 
     nik: str  # 16 ASCII digits, checked
     name: str
     birth_date: date
 
 
-class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How to reach the group; either may be empty."""
 
     email: str = ""

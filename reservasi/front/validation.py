@@ -5,6 +5,7 @@ from datetime import date
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reservasi.front.bodies import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -123,12 +124,9 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         claim = _decode_claim(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    applicants, contact = claim.applicants, claim.contact
-    email, phone = contact.email, contact.phone
-    if (email and _email(email)) or (phone and _phone(phone)):
+    applicants, contact = claim.applicants, _plain_contact(claim.contact)
+    if contact is None:
         return None
-    if not (email and phone) and contact is not _NO_CONTACT and _EMPTY_TEXT in body:
-        return None  # it may be given, and then it must not be empty
     if not _IDEMPOTENCY_KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_CHARS_MAX:
         return None
     if len(claim.quota) > QUOTA_CHARS_MAX or len(claim.ticket) > TICKET_CHARS_MAX:
@@ -143,17 +141,30 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
     )
 
 
+def _plain_contact(contact: "_PlainContact | UnsetType") -> Contact | None:
+    if contact is UNSET:
+        return _NO_CONTACT
+    email, phone = contact.email, contact.phone
+    if (email is not UNSET and _email(email)) or (phone is not UNSET and _phone(phone)):
+        return None
+    return Contact(email="" if email is UNSET else email, phone="" if phone is UNSET else phone)
+
+
 _NO_CONTACT = Contact()
+
+
+class _PlainContact(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    email: str | UnsetType = UNSET  # what is given must not be empty
+    phone: str | UnsetType = UNSET
 
 
 class _PlainClaim(msgspec.Struct, forbid_unknown_fields=True):
     quota: str
     applicants: Annotated[tuple[Applicant, ...], msgspec.Meta(min_length=1, max_length=APPLICANTS_MAX)]
-    contact: Contact = _NO_CONTACT
+    contact: _PlainContact | UnsetType = UNSET
     ticket: str = ""
 
 
-_EMPTY_TEXT = b'""'
 _decode_claim = msgspec.json.Decoder(_PlainClaim).decode
 _email, _phone = CONTACT["email"].check, CONTACT["phone"].check
 
