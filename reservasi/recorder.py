@@ -220,8 +220,7 @@ def _let_batches_live() -> None:
     A batch is thousands of values that live until they are written, and none of them in a cycle: with Python's own
     threshold they are walked again and again for nothing.
     """
-    _young, middle, old = gc.get_threshold()
-    gc.set_threshold(GC_YOUNG_OBJECTS, middle, old)
+    gc.set_threshold(GC_YOUNG_OBJECTS)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -123,8 +123,7 @@ def _set_aside_what_stays() -> None:
     """
     gc.collect()
     gc.freeze()
-    _young, middle, old = gc.get_threshold()
-    gc.set_threshold(GC_YOUNG_OBJECTS, middle, old)
+    gc.set_threshold(GC_YOUNG_OBJECTS)
 
 
 def _forget_metrics(_server: object) -> None:

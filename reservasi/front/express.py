@@ -81,10 +81,12 @@ class _Asked:
         self.caller = caller
         self.tally = tally
         self.language = request.head.language
+        self._submitted: Submitted | None = None
         tally.begin()
 
     def answer(self, status: int, content: bytes) -> None:
         """Send the answer and count it."""
+        self._submitted = None  # it holds this one in turn, and neither needs the other any more
         self.caller.answer(content)
         self.tally.end(status, self.started_s)
 
@@ -95,8 +97,10 @@ class _Asked:
 
     def abandon(self) -> None:
         """The caller has gone before the answer."""
-        self._submitted.abandon()
-        self.tally.withdraw()
+        if self._submitted is not None:
+            self._submitted.abandon()
+            self._submitted = None
+            self.tally.withdraw()
 
 
 class Express:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from reservasi.front import express
 from reservasi.metrics import REQUESTS_IN_FLIGHT
+from reservasi.reservations import ClaimRequest
 from tests.acceptance.waiting import Room, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -89,6 +91,21 @@ async def both(line: Line, short: bytes, long_line: Line, long: bytes) -> None:
     first = comparable(await line.answer())
     long_line.writer.write(long)
     assert comparable(await long_line.answer()) == first
+
+
+async def test_an_answered_claim_leaves_nothing_for_the_collector(stack: Any, line: Line, taken: list[bool]) -> None:
+    quota = await stack.quota()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(5):
+            line.writer.write(request(stack, stack.body(quota), f"collector-{number}"))
+            assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+        assert taken == [True] * 5
+        left = [each for each in gc.get_objects() if isinstance(each, express._Asked | ClaimRequest)]
+        assert len(left) <= 2  # of the last one, which may still be at work
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("language", ["id", "en", ""])
