@@ -263,10 +263,7 @@ class GroupCommit:
                 self._learn(batch)
                 if not self._connection.connected:
                     self._tell_last()  # it may take long to send the batch
-                answered = await self._finished(batch)
-                self._tell_last()
-                self._answered = answered
-                self._crowd_in_flight = 0
+                self._note_answered(await self._finished(batch))
                 await asyncio.sleep(0)  # what can be read already goes with the next batch
             elif self._answered.replies:
                 self._tell_last()
@@ -276,6 +273,12 @@ class GroupCommit:
                 self._in_flight = []
                 self._wakeup.clear()
                 await self._wakeup.wait()
+
+    def _note_answered(self, answered: _Answered) -> None:
+        """Not in the loop itself, whose variables would keep people's data until somebody else comes."""
+        self._tell_last()
+        self._answered = answered
+        self._crowd_in_flight = 0
 
     def _tell_last(self) -> None:
         last, self._answered = self._answered, _Answered()
@@ -411,16 +414,18 @@ class GroupCommit:
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
             self._tell_last()  # a batch that cannot be sent must not hold up the answers of the one before it
-            now = loop.time()
             if not (self._queued or self._in_flight):
                 self._limit.rest()
-            for queue in self._queues.values():
-                for waiting in queue:
-                    if waiting.deadline > now:
-                        break  # first in, first due
-                    _fail([waiting], Overloaded("the deadline passed before the command was sent"))
-            late = [waiting for group in self._in_flight for waiting in group if waiting.deadline <= now]
-            _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
+            self._fail_late(loop.time())
+
+    def _fail_late(self, now: float) -> None:
+        for queue in self._queues.values():
+            for waiting in queue:
+                if waiting.deadline > now:
+                    break  # first in, first due
+                _fail([waiting], Overloaded("the deadline passed before the command was sent"))
+        late = [waiting for group in self._in_flight for waiting in group if waiting.deadline <= now]
+        _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
 
 
 def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Submitted]) -> int:
