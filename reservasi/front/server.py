@@ -305,12 +305,19 @@ class _Runner(web.AppRunner):
 
     async def _stop_listening(self) -> None:
         """Close the listening sockets at a moment when nobody waits in them: the kernel resets whoever does."""
-        listeners = [
-            socket.socket(fileno=os.dup(listening.fileno()))
+        loop = asyncio.get_running_loop()
+        listening = [
+            each
             for site in self.sites
             if site._server is not None  # noqa: SLF001 - aiohttp has no other way to them
-            for listening in site._server.sockets  # type: ignore[attr-defined]  # noqa: SLF001
+            for each in site._server.sockets  # type: ignore[attr-defined]  # noqa: SLF001
         ]
+        listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in listening]
+        # asyncio accepts in one turn of its loop and takes up in the next, unless the server is closed in between: then
+        # it leaves the connection lying, open and unread. (uvloop does both at once.)
+        for each in listening:
+            loop.remove_reader(each.fileno())
+        await asyncio.sleep(0)
         for site in list(self.sites):
             await site.stop()
         accepted: list[socket.socket] = []
@@ -321,7 +328,7 @@ class _Runner(web.AppRunner):
                     accepted.append(listener.accept()[0])
         for connection in accepted:
             connection.setblocking(False)
-            await asyncio.get_running_loop().connect_accepted_socket(self._accept, connection)
+            await loop.connect_accepted_socket(self._accept, connection)
 
     def _accept(self) -> asyncio.Protocol:
         if self.server is None:

@@ -33,6 +33,34 @@ async def test_requests_in_flight_are_answered_and_streams_end(stack: Any, liste
         writer.close()
 
 
+async def test_whoever_was_accepted_a_moment_before_is_answered(
+    stack: Any, listening: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = await stack.quota()
+    loop: Any = asyncio.get_running_loop()
+    accept, accepting = loop._accept_connection, loop.create_future()
+
+    def noted(*arguments: Any) -> None:
+        if not accepting.done():
+            accepting.set_result(None)  # first, so that the front stops before the loop takes up what it accepts now
+        accept(*arguments)
+
+    monkeypatch.setattr(loop, "_accept_connection", noted)
+
+    async def claim(host: str, port: int) -> bytes:
+        reader, writer = await asyncio.open_connection(host, port)
+        with contextlib.closing(writer):
+            writer.write(raw_claim(stack, quota, 0))
+            return await reader.readline()
+
+    async with asyncio.timeout(10):
+        async with listening(stack.front) as url:
+            host, _, port = url.removeprefix("http://").partition(":")
+            answer = asyncio.ensure_future(claim(host, int(port)))
+            await accepting
+        assert await answer == b"HTTP/1.1 201 Created\r\n"
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_whoever_is_connected_gets_an_answer(stack: Any, listening: Any, kept: bool) -> None:
     quota = await stack.quota(capacity=100_000)
