@@ -100,7 +100,7 @@ class Submitted:
 class _Answered:
     """A batch's replies, not told yet."""
 
-    __slots__ = ("_finish", "_groups", "_retried", "replies")
+    __slots__ = ("_finish", "_groups", "_retried", "items", "replies")
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class _Answered:
         self.replies = replies
         self._finish = finish or Submitted.finish
         self._retried = retried
+        self.items = sum(map(len, groups))
 
     def tell(self) -> None:
         """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
@@ -314,11 +315,13 @@ class GroupCommit:
     def _take(self) -> _Batch:
         """The next batch: in order of priority, without those who gave up waiting.
 
-        Of many that wait, half go: while one half is carried out, the front has the other half to work on. All of them
-        in one batch would make ledger and front wait for each other for ever.
+        Of a crowd, half go: while one half is carried out, the front has the other half to work on. All of them in one
+        batch would make ledger and front wait for each other for ever. Who was just answered belongs to the crowd: of
+        those alone who wait, half would be a third of it, and every batch has an fsync.
         """
         batch: _Batch = []
-        room = min(self._batch_items_max, max(BATCH_HALVED_FROM, (self._queued + 1) // 2))
+        crowd = self._queued + self._answered.items
+        room = min(self._batch_items_max, max(BATCH_HALVED_FROM, (crowd + 1) // 2))
         for queue in self._queues.values():
             kept = 0  # for those behind
             if queue is self._claims_waiting and self._joins_waiting:

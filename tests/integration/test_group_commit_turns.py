@@ -112,12 +112,27 @@ async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger
     await connection.drop()
 
 
-async def test_of_many_that_wait_half_go(ledger: Ledger) -> None:
+async def test_of_a_crowd_half_goes_while_the_other_half_waits(ledger: Ledger) -> None:
+    crowd, times = 200, 5
+
+    async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
+
+        async def claim_again_and_again() -> None:
+            for _ in range(times):
+                await group.submit(claim())
+
+        await group.submit(claim())
+        await asyncio.gather(*(claim_again_and_again() for _ in range(crowd)))
+    sizes = [len(entry.events) for entry in await ledger.entries()][2:]
+    assert sizes == [crowd // 2] * 2 * times
+
+
+async def test_the_last_of_a_crowd_go_together(ledger: Ledger) -> None:
     async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
         await group.submit(claim())
-        await asyncio.gather(*(group.submit(claim()) for _ in range(200)))
+        await asyncio.gather(*(group.submit(claim()) for _ in range(group_commit.BATCH_HALVED_FROM)))
     sizes = [len(entry.events) for entry in await ledger.entries()][2:]
-    assert sizes == [100, 50, 32, 18]
+    assert sizes == [group_commit.BATCH_HALVED_FROM]
 
 
 async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
