@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -14,10 +15,10 @@ from loadtest.bench import experiments
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
-from loadtest.bench.joins import measure_joins
-from loadtest.bench.measuring import Plan, Say, WrongResult
+from loadtest.bench.joins import Joiners, measure_joins
+from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
 from loadtest.bench.reads import measure_reads
-from loadtest.bench.report import Run, as_json, show
+from loadtest.bench.report import Run, Suite, as_json, show
 from loadtest.bench.rounds import Bench, variants_named
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import COMPARED
@@ -26,6 +27,9 @@ from reservasi.errors import ReservasiError
 
 TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
+SMOKE_CONNECTIONS = (8, 16)
+CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
+CONNECTIONS_MAX = 256  # as many as the rivals' pools have
 
 
 CLAIMS = "claims"
@@ -74,7 +78,13 @@ def names_allowed() -> list[str]:
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=4, help="rounds that are measured (default 4)")
-    parser.add_argument("--connections", type=_positive, default=64, help="requests in flight (default 64)")
+    parser.add_argument(
+        "--connections",
+        type=_connections,
+        default=CONNECTIONS,
+        metavar="N,...",
+        help=f"requests in flight; all is measured with each (default {','.join(map(str, CONNECTIONS))})",
+    )
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     amount.add_argument("--claims", type=_positive, default=0, help="requests in one measurement, instead")
@@ -93,6 +103,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _connections(text: str) -> tuple[int, ...]:
+    found = tuple(_positive(part) for part in text.split(","))
+    if max(found) > CONNECTIONS_MAX or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"must be different numbers, none above {CONNECTIONS_MAX}")
+    return found
+
+
 def _choice(text: str) -> Choice:
     names = frozenset(filter(None, text.split(",")))
     if unknown := names.difference(names_allowed()):
@@ -100,20 +117,24 @@ def _choice(text: str) -> Choice:
     return Choice(names=names)
 
 
-def plan_of(arguments: argparse.Namespace) -> Plan:
+def plans_of(arguments: argparse.Namespace) -> list[Plan]:
+    """One for each number of connections."""
     if arguments.smoke:
-        return SMOKE
-    return Plan(
-        rounds=arguments.rounds,
-        connections=arguments.connections,
-        seconds=arguments.seconds,
-        claims=arguments.claims,
-        warm_up_claims=2000,
-        repeats_max=2,
-    )
+        return [replace(SMOKE, connections=connections) for connections in SMOKE_CONNECTIONS]
+    return [
+        Plan(
+            rounds=arguments.rounds,
+            connections=connections,
+            seconds=arguments.seconds,
+            claims=arguments.claims,
+            warm_up_claims=2000,
+            repeats_max=2,
+        )
+        for connections in arguments.connections
+    ]
 
 
-async def run(found: Run, plan: Plan, choice: Choice, cores: Cores, console: Console) -> None:
+async def run(found: Run, arguments: argparse.Namespace, cores: Cores, console: Console) -> None:
     """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
     with console.status("starting Valkey, PostgreSQL and the fronts") as status:
 
@@ -121,27 +142,36 @@ async def run(found: Run, plan: Plan, choice: Choice, cores: Cores, console: Con
             status.update(text)
             console.print(f"[dim]{text}[/]")
 
-        await _measure(found, plan, choice, cores, say)
+        await _measure(found, plans_of(arguments), arguments.only, cores, say)
         for module in experiments.ALL:
-            if choice.experiment(module.NAME):
+            if arguments.only.experiment(module.NAME):
                 say(f"experiment: {module.NAME}")
-                found.experiments[module.TITLE] = await module.run(cores, plan == SMOKE, say)
+                found.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)
 
 
-async def _measure(found: Run, plan: Plan, choice: Choice, cores: Cores, say: Say) -> None:
+async def _measure(found: Run, plans: Sequence[Plan], choice: Choice, cores: Cores, say: Say) -> None:
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         found.environment = await describe(ground)
-        if choice.claims or choice.reads or choice.joins:
-            bench = Bench(ground, plan, stack)
-            await bench.start()
-            found.answer_bytes = bench.answer_bytes
-            if choice.claims:
-                named = () if CLAIMS in choice.names else choice.variants
-                found.claims = await bench.claims(variants_named(named), say)
+        if not (choice.claims or choice.reads or choice.joins):
+            return
+        bench, joiners = Bench(ground, plans[0], stack), Joiners()
+        await bench.start()
+        found.answer_bytes = bench.answer_bytes
+        found.suites = [Suite(connections=plan.connections) for plan in plans]
+        measured = list(zip(found.suites, map(Meter, plans), strict=True))
+        if choice.claims:
+            named = () if CLAIMS in choice.names else choice.variants
+            async with bench.compared(variants_named(named)) as (bare, subjects):
+                for suite, meter in measured:
+                    say(f"claims, {suite.connections} connections")
+                    suite.claims = await meter.rounds(bare, subjects, say)
+        for suite, meter in measured:
+            bench.meter = meter
+            say(f"answers from memory, {suite.connections} connections")
             if choice.reads:
-                found.reads = await measure_reads(bench, say)
+                suite.reads = await measure_reads(bench, say)
             if choice.joins:
-                found.reads |= await measure_joins(bench, say)
+                suite.reads |= await measure_joins(bench, joiners, say)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -155,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     found = Run()
     try:
         with pinned(cores.rest):
-            uvloop.run(run(found, plan_of(arguments), arguments.only, cores, errors))
+            uvloop.run(run(found, arguments, cores, errors))
     except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
         return 1

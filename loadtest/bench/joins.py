@@ -22,28 +22,32 @@ COUNT_SLACK = 0.04  # a HyperLogLog of 16,384 registers is wrong by 0.8 % as a r
 FIRST_PERSON = 10_000_000  # people who have not claimed
 
 
-async def measure_joins(bench: Bench, say: Say) -> dict[str, list[Round]]:
-    """Everybody joins once, interleaved with a bare handler that answers as many bytes.
+class Joiners:
+    """Everybody joins once in a whole run."""
+
+    def __init__(self) -> None:
+        self._next = FIRST_PERSON
+        self.joined = 0
+
+    def requests(self, count: int) -> list[bytes]:
+        """So many further people join."""
+        self._next += count
+        return [join_request(number) for number in range(self._next - count, self._next)]
+
+
+async def measure_joins(bench: Bench, joiners: Joiners, say: Say) -> dict[str, list[Round]]:
+    """Joins, interleaved with a bare handler that answers as many bytes.
 
     Raises:
         WrongResult: an answer had another status or size, or the ledger counted other than so many people.
     """
     await create_opening(bench.ground)
-    first = FIRST_PERSON
-
-    def requests(count: int) -> list[bytes]:
-        nonlocal first
-        first += count
-        return [join_request(number) for number in range(first - count, first)]
-
-    joined = 0
 
     async def look(load: Load) -> None:
-        nonlocal joined
-        joined += load.claimed
-        check_count(await _counted(bench.ground), joined)
+        joiners.joined += load.claimed
+        check_count(await _counted(bench.ground), joiners.joined)
 
-    return {JOINS: await answered_alike(bench, JOINS, 201, requests, say, look=look)}
+    return {JOINS: await answered_alike(bench, JOINS, 201, joiners.requests, say, look=look)}
 
 
 def check_count(counted: int, joined: int) -> None:

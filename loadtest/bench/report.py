@@ -19,19 +19,32 @@ NUMBERS = ("per second", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "ma
 
 
 @dataclass
+class Suite:
+    """What was measured with so many connections."""
+
+    connections: int
+    claims: list[Round] = field(default_factory=list)
+    reads: dict[str, list[Round]] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """What is held against a target."""
+        return targets.figures(self.claims, self.reads)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All of them."""
+        return [*self.claims, *(done for rounds in self.reads.values() for done in rounds)]
+
+
+@dataclass
 class Run:
     """Everything that a run found out."""
 
     environment: dict[str, Any] = field(default_factory=dict)
     answer_bytes: int = 0
-    claims: list[Round] = field(default_factory=list)
-    reads: dict[str, list[Round]] = field(default_factory=dict)
+    suites: list[Suite] = field(default_factory=list)
     experiments: dict[str, list[Figure]] = field(default_factory=dict)  # by title
-
-    @property
-    def figures(self) -> list[Figure]:
-        """What is held against a target, the experiments apart."""
-        return targets.figures(self.claims, self.reads)
 
 
 def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
@@ -80,12 +93,19 @@ def as_json(run: Run) -> dict[str, Any]:
         "environment": run.environment,
         "answer_bytes": run.answer_bytes,
         "drift_max": DRIFT_MAX,
-        "targets": [targets.as_row(figure) for figure in run.figures],
-        "variants": summarise(run.claims),
-        "reads": {name: summarise(rounds) for name, rounds in run.reads.items()},
-        "rounds": [_round(done) for done in run.claims],
-        "read_rounds": {name: [_round(done) for done in rounds] for name, rounds in run.reads.items()},
+        "suites": [_suite(suite) for suite in run.suites],
         "experiments": {title: [targets.as_row(figure) for figure in kept] for title, kept in run.experiments.items()},
+    }
+
+
+def _suite(suite: Suite) -> dict[str, Any]:
+    return {
+        "connections": suite.connections,
+        "targets": [targets.as_row(figure) for figure in suite.figures],
+        "variants": summarise(suite.claims),
+        "reads": {name: summarise(rounds) for name, rounds in suite.reads.items()},
+        "rounds": [_round(done) for done in suite.claims],
+        "read_rounds": {name: [_round(done) for done in rounds] for name, rounds in suite.reads.items()},
     }
 
 
@@ -100,24 +120,31 @@ def _bracket(bracket: Bracketed) -> dict[str, Any]:
 
 def show(console: Console, run: Run) -> None:
     """The tables, with what they were measured on."""
-    if run.claims:
-        _show_rates(console, "successful claims through HTTP, one front process", {"": run.claims})
-        kinds: tuple[type[Variant], ...] = (Bare, *COMPARED)
-        for kind in kinds:
-            if kind is Bare or kind.name in run.claims[0].compared:
-                console.print(f"  [dim]{kind.name:<15}[/] {kind.title}")
-    if run.reads:
-        _show_rates(console, "answers from memory through HTTP, one front process", run.reads)
-        for name in run.reads:
-            console.print(f"  [dim]{name:<15}[/] {TITLES[name]}")
-    if run.claims or run.reads:
+    for suite in run.suites:
+        _show_suite(console, suite)
+    if run.suites:
         console.print(f"  {', '.join(BUSY)}: processor time of each in microseconds a request, background included;")
         console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
         console.print("  share: how much of its core the front used; well below 1, something else set the speed")
-        _show_figures(console, "held against the targets", run.figures)
     for title, figures in run.experiments.items():
         _show_figures(console, title, figures)
     _show_ground(console, run)
+
+
+def _show_suite(console: Console, suite: Suite) -> None:
+    among = f"one front process, {suite.connections} connections"
+    if suite.claims:
+        _show_rates(console, f"successful claims through HTTP, {among}", {"": suite.claims})
+        kinds: tuple[type[Variant], ...] = (Bare, *COMPARED)
+        for kind in kinds:
+            if kind is Bare or kind.name in suite.claims[0].compared:
+                console.print(f"  [dim]{kind.name:<15}[/] {kind.title}")
+    if suite.reads:
+        _show_rates(console, f"answers from memory through HTTP, {among}", suite.reads)
+        for name in suite.reads:
+            console.print(f"  [dim]{name:<15}[/] {TITLES[name]}")
+    if suite.rounds:
+        _show_figures(console, f"held against the targets, {suite.connections} connections", suite.figures)
 
 
 def _show_rates(console: Console, title: str, suites: Mapping[str, Sequence[Round]]) -> None:
@@ -165,7 +192,7 @@ def number(value: float) -> str:
 
 def _show_ground(console: Console, run: Run) -> None:
     environment = run.environment
-    rounds = [*run.claims, *(done for rounds in run.reads.values() for done in rounds)]
+    rounds = [done for suite in run.suites for done in suite.rounds]
     kept = [bracket for done in rounds for bracket in done.compared.values()]
     counted, repeated = sum(bracket.counts for bracket in kept), sum(len(done.left_out) for done in rounds)
     if kept:

@@ -1,13 +1,13 @@
 """Claims: starts the variants, measures them interleaved, and asks each one's store whether it holds what was said."""
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 from loadtest.bench import claims
 from loadtest.bench.client import Load
 from loadtest.bench.ground import Ground
-from loadtest.bench.measuring import START_TIMEOUT_S, Meter, Plan, Round, Say, Subject, WrongResult, check_size
+from loadtest.bench.measuring import START_TIMEOUT_S, Meter, Plan, Subject, WrongResult, check_size
 from loadtest.bench.ports import wait_listening
 from loadtest.bench.variants import COMPARED, Bare, Ours, OursRecorded, Variant
 
@@ -44,18 +44,15 @@ class Bench:
         await _started(self.ours, self._stack)
         await self.meter.measure(self._subject(Ours, self.ours), PROBES)
 
-    async def claims(self, compared: Sequence[type[Variant]], say: Say) -> list[Round]:
-        """Measure these variants.
-
-        Raises:
-            WrongResult: answers were refused, of another size, or unknown to the store.
-        """
+    @asynccontextmanager
+    async def compared(self, kinds: Sequence[type[Variant]]) -> AsyncIterator[tuple[Subject, list[Subject]]]:
+        """The bare handler and these variants, as long as they run."""
         ground = replace(self.ground, answer_bytes=self.answer_bytes)
         async with AsyncExitStack() as stack:
             bare = Bare(ground)
             await _started(bare, stack)
-            subjects = [self._subject(kind, await self._variant(kind, ground, stack)) for kind in compared]
-            return await self.meter.rounds(self._subject(Bare, bare), subjects, say)
+            subjects = [self._subject(kind, await self._variant(kind, ground, stack)) for kind in kinds]
+            yield self._subject(Bare, bare), subjects
 
     async def _variant(self, kind: type[Variant], ground: Ground, stack: AsyncExitStack) -> Variant:
         if issubclass(kind, Ours):

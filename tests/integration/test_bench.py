@@ -15,14 +15,14 @@ from aiohttp.test_utils import TestServer
 from rich.console import Console
 from stdnum.id import nik as stdnum_nik
 
-from loadtest.bench.__main__ import read_arguments
+from loadtest.bench.__main__ import SMOKE_CONNECTIONS, plans_of, read_arguments
 from loadtest.bench.claims import PEOPLE_MAX, person, requests
 from loadtest.bench.client import UnreadableAnswer, run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.joins import check_count
 from loadtest.bench.measuring import Bracketed, Measured, Round, WrongResult
 from loadtest.bench.reads import AVAILABILITY, JOINS, SOLD_OUT
-from loadtest.bench.report import Run, as_json, show, summarise
+from loadtest.bench.report import Run, Suite, as_json, show, summarise
 from loadtest.bench.rounds import variants_named
 from loadtest.bench.targets import figures
 from loadtest.bench.variants import COMPARED, Ours, tables
@@ -47,17 +47,21 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(written.read_text())
     names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "plpgsql_batches", "plpgsql_single", "for_update"]
-    assert list(run["variants"]) == names
-    for name, medians in run["variants"].items():
-        assert medians["refused"] == 0, name
-        assert medians["claims_per_s"] > 0, name
-        assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
-        assert name in done.stdout
-    assert [bracket["measured"]["claimed"] for bracket in run["rounds"][0]["compared"].values()] == [200] * 7
-    for name in (AVAILABILITY, SOLD_OUT, JOINS):
-        assert (run["reads"][name][name]["claimed"], run["reads"][name][name]["refused"]) == (200, 0)
-    assert {"name", "measured", "target", "met"} <= run["targets"][0].keys()
-    assert {"ours/bare", "ours/for_update", "sold_out/bare", "joins/bare"} <= {row["name"] for row in run["targets"]}
+    assert [suite["connections"] for suite in run["suites"]] == list(SMOKE_CONNECTIONS)
+    for suite in run["suites"]:
+        assert f"{suite['connections']} connections" in done.stdout
+        assert list(suite["variants"]) == names
+        for name, medians in suite["variants"].items():
+            assert medians["refused"] == 0, name
+            assert medians["claims_per_s"] > 0, name
+            assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
+            assert name in done.stdout
+        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0]["compared"].values()] == [200] * 7
+        for name in (AVAILABILITY, SOLD_OUT, JOINS):
+            assert (suite["reads"][name][name]["claimed"], suite["reads"][name][name]["refused"]) == (200, 0)
+        assert {"name", "measured", "target", "met"} <= suite["targets"][0].keys()
+        judged = {row["name"] for row in suite["targets"]}
+        assert {"ours/bare", "ours/for_update", "sold_out/bare", "joins/bare"} <= judged
     assert run["experiments"] == {}
     assert run["environment"]["synced_always"] is True
     assert run["environment"]["executable"] == sys.executable
@@ -72,6 +76,14 @@ def test_only_what_is_named_is_measured() -> None:
     assert (everything.claims, everything.reads, everything.experiment("growth")) == (True, True, True)
     with pytest.raises(SystemExit):
         read_arguments(["--only", "nonsense"])
+
+
+def test_everything_is_measured_with_each_number_of_connections() -> None:
+    assert [plan.connections for plan in plans_of(read_arguments([]))] == [64, 256]
+    assert [plan.connections for plan in plans_of(read_arguments(["--connections", "100,1"]))] == [100, 1]
+    for nonsense in ("", "0", "64,64", "257", "64;256"):
+        with pytest.raises(SystemExit):
+            read_arguments(["--connections", nonsense])
 
 
 def test_people_are_valid_and_distinct() -> None:
@@ -264,7 +276,7 @@ def test_a_run_is_shown_with_its_experiments() -> None:
         name="bytes", title="of memory", value=250.5, unit="B", target=300, sense="at most", note="nota bene"
     )
     claims = [Round(compared={kind.name: bracketed(kind.name, 500) for kind in COMPARED})]
-    run = Run(environment=environment, claims=claims, experiments={"Memory": [figure]})
+    run = Run(environment=environment, suites=[Suite(connections=64, claims=claims)], experiments={"Memory": [figure]})
     console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
     show(console, run)
     shown = console.export_text()

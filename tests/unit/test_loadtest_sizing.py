@@ -95,12 +95,13 @@ def test_what_fronts_cost_is_read_from_the_benchmark(tmp_path: Path) -> None:
     def busy(front: int, valkey: int) -> dict[str, dict[str, int]]:
         return {"busy_us": {"front": front, "valkey": valkey}}
 
-    found = {
+    few = {
+        "connections": 64,
         "variants": {"ours": busy(54, 26)},
         "reads": {"sold_out": {"sold_out": busy(41, 0)}, "joins": {"bare": busy(1, 0), "joins": busy(45, 8)}},
     }
     file = tmp_path / "bench.json"
-    file.write_text(json.dumps(found))
+    file.write_text(json.dumps({"suites": [{"connections": 256, "variants": {}, "reads": {}}, few]}))
     assert Served.read(file) == Served(claim_us=54, refusal_us=41, join_us=45, join_valkey_us=8)
 
 
