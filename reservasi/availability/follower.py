@@ -11,7 +11,7 @@ import structlog
 from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending import end_tasks, ignore_failure
 from reservasi.ledger.journal import Journal
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
 from reservasi.model import Position
@@ -172,6 +172,7 @@ class Follower:
         finally:
             self._lost = None
             await end_tasks([reading])
+            ignore_failure(reading)  # it may have failed in the moment in which the following was to end
 
     async def _read(self) -> None:
         """Bring each change into the view as soon as the journal has it."""
