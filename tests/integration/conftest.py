@@ -38,6 +38,7 @@ from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 from tests import any_server
 from tests.integration.checked_run import Run, open_run
+from tests.proxy import Proxy, open_proxy
 
 valkey_url = any_server.valkey_url
 
@@ -144,6 +145,13 @@ class JournalWriter:
         )
         self.position, self.events = entry.position, []
         return entry
+
+
+@pytest.fixture
+async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
+    """A network in front of the server that can be held up and cut."""
+    async with open_proxy(valkey_url) as opened:
+        yield opened
 
 
 class Tables:

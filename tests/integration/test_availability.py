@@ -12,19 +12,13 @@ from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Outcome, Release, SetOpening, SetQuota, Sweep
 from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, opening_set, opening_terms, quota_set
-from tests.proxy import Proxy, open_proxy
+from tests.proxy import Proxy
 from tests.views import caught_up, open_view, says_sold_out
 
 
 @pytest.fixture
 async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:
     async with open_ledger(valkey_url, program) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with open_proxy(valkey_url) as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ from tests.ledgers import (
     open_ledger,
     quota_set,
 )
-from tests.proxy import Proxy, open_proxy, sent_after
+from tests.proxy import Proxy, sent_after
 
 TIMEOUT_S = 20.0
 HELD_UP_S = 5.0  # so long an answer may hold the loop up
@@ -33,12 +33,6 @@ HELD_UP_S = 5.0  # so long an answer may hold the loop up
 async def ledger(valkey_url: str, program: str) -> AsyncIterator[Ledger]:
     async with open_ledger(valkey_url, program) as opened:
         await opened.one(quota_set(capacity=10_000))
-        yield opened
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with open_proxy(valkey_url) as opened:
         yield opened
 
 

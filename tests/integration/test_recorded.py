@@ -13,13 +13,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Position
 from tests.ledgers import TIMEOUT_S, eventually
-from tests.proxy import Proxy, open_proxy
-
-
-@pytest.fixture
-async def proxy(valkey_url: str) -> AsyncIterator[Proxy]:
-    async with open_proxy(valkey_url) as opened:
-        yield opened
+from tests.proxy import Proxy
 
 
 @pytest.fixture
