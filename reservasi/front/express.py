@@ -6,6 +6,7 @@ ways use the same checks, the same calls and the same bodies, and a test holds t
 """
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -136,6 +137,20 @@ class Express:
             asked.tally.withdraw()
         return taken
 
+    def _tell(self, asked: "_Asked", answer: Callable[[Answer], None], result: Answer | ReservasiError) -> None:
+        """What the ledger answered, or why it did not."""
+        if isinstance(result, ReservasiError):
+            self._refuse(asked, refused_by_fault(result, asked.tally.route))
+            return
+        try:
+            answer(result)
+        except Exception as error:
+            self._refuse(asked, internal_error(error, asked.tally.route))
+
+    def _refuse(self, asked: "_Asked", refused: Refused) -> None:
+        response = problem_answer(asked.language, refused)
+        asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
+
     # -- claim ---------------------------------------------------------------------------------------------------
 
     def _claim(self, asked: "_Asked", request: Request) -> bool:
@@ -189,27 +204,11 @@ class Express:
             self._submit(asked, wanted, quota, prepared)
 
     def _submit(self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, command: Claim) -> None:
-        tell = partial(self._tell_claim, asked, wanted, quota, command.reservation_id)
+        tell = partial(self._tell, asked, partial(self._answer_claim, asked, wanted, quota, command.reservation_id))
         try:
             asked.waits_for(self._services.reservations.enqueue(command, tell))
         except Overloaded as error:
             tell(error)
-
-    def _tell_claim(
-        self,
-        asked: "_Asked",
-        wanted: ClaimRequest,
-        quota: Quota,
-        reservation_id: str,
-        result: Answer | ReservasiError,
-    ) -> None:
-        if isinstance(result, ReservasiError):
-            self._refuse(asked, refused_by_fault(result, CLAIM_PATH))
-            return
-        try:
-            self._answer_claim(asked, wanted, quota, reservation_id, result)
-        except Exception as error:
-            self._refuse(asked, internal_error(error, CLAIM_PATH))
 
     def _answer_claim(
         self, asked: "_Asked", wanted: ClaimRequest, quota: Quota, reservation_id: str, answer: Answer
@@ -238,10 +237,6 @@ class Express:
         if kept is None or kept[0] is not body:
             kept = self._keep(key, body, head_of(problem_answer(language, Refused(SOLD_OUT), body)))
         asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
-
-    def _refuse(self, asked: "_Asked", refused: Refused) -> None:
-        response = problem_answer(asked.language, refused)
-        asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
 
     # -- join ----------------------------------------------------------------------------------------------------
 
@@ -272,23 +267,12 @@ class Express:
         return True
 
     def _submit_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str) -> None:
-        tell = partial(self._tell_join, asked, program, opening, ticket_id)
+        tell = partial(self._tell, asked, partial(self._answer_join, asked, program, opening, ticket_id))
         command = Join(opening=opening.id, ticket_id=ticket_id)
         try:
             asked.waits_for(self._services.waiting_room.enqueue(program, command, tell))
         except Overloaded as error:
             tell(error)
-
-    def _tell_join(
-        self, asked: "_Asked", program: str, opening: Opening, ticket_id: str, result: Answer | ReservasiError
-    ) -> None:
-        if isinstance(result, ReservasiError):
-            self._refuse(asked, refused_by_fault(result, TICKETS_ROUTE))
-            return
-        try:
-            self._answer_join(asked, program, opening, ticket_id, result)
-        except Exception as error:
-            self._refuse(asked, internal_error(error, TICKETS_ROUTE))
 
     def _answer_join(self, asked: "_Asked", program: str, opening: Opening, ticket_id: str, answer: Answer) -> None:
         if answer.outcome is not Outcome.JOINED:
