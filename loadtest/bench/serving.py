@@ -1,4 +1,4 @@
-"""Serves a baseline exactly as our own front is served: gunicorn, aiohttp's uvloop worker, one process."""
+"""Serves a baseline exactly as our own front is: gunicorn, aiohttp's uvloop worker, a quiet garbage collector."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -8,6 +8,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from gunicorn.app.base import BaseApplication
+
+from reservasi.front.collector import set_aside_what_stays
 
 PORT_VARIABLE = "BENCH_PORT"
 PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set
@@ -42,7 +44,12 @@ class Baseline(BaseApplication):
 
     def load(self) -> Any:
         """What a process makes its application with."""
-        return self._make_app
+        return self._made
+
+    async def _made(self) -> web.Application:
+        app = await self._make_app()
+        set_aside_what_stays()
+        return app
 
 
 def body_bytes(head: str = "", status: int = 201) -> int:

@@ -7,7 +7,6 @@ SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever 
 """
 
 import asyncio
-import gc
 import os
 import resource
 import shutil
@@ -28,13 +27,13 @@ from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run, ru
 from reservasi.cli.reloading import Read, begin, read_again
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
+from reservasi.front.collector import set_aside_what_stays
 from reservasi.front.rolling import FrontProcess, RollingArbiter
 from reservasi.front.server import create_runner
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.settings import PROCESSES_MAX, Settings
 
 IN_STEP_WAIT_S = 3.0
-GC_YOUNG_OBJECTS = 10_000  # containers made and not yet freed before the collector looks
 OTHER_FILES = 1024  # that a front may need beside its callers' connections
 METRICS_PREFIX = "reservasi-metrics-"
 Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
@@ -111,19 +110,8 @@ class Fronts(BaseApplication):
             await stack.aclose()
 
         app.on_cleanup.append(close)
-        _set_aside_what_stays()
+        set_aside_what_stays()
         return create_runner(app, settings)
-
-
-def _set_aside_what_stays() -> None:
-    """Take modules, view and catalogue out of the garbage collector's rounds: they live as long as the process.
-
-    And let it look less often at what is young: a request leaves no cycles, but while a batch is under way, what its
-    requests are made of would be walked again and again for nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS)
 
 
 def _forget_metrics(_server: object) -> None:
