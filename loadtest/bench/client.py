@@ -4,11 +4,12 @@ It reads just enough of HTTP/1.1 for answers with a Content-Length, which is all
 """
 
 import asyncio
-import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+from loadtest.undisturbed import undisturbed
 
 HOST = "127.0.0.1"
 HEAD_BYTES_MAX = 16_384
@@ -142,18 +143,16 @@ async def run_load(
         (await loop.create_connection(lambda: _Connection(source, load), HOST, port))[1]
         for _ in range(min(connections, len(requests)))
     ]
-    gc.collect()
-    gc.disable()  # a look at all that this process has would be measured as the server standing still
     try:
-        async with asyncio.timeout(timeout_s):
-            busy_before_s, started_s = time.process_time(), time.perf_counter()
-            for connection in opened:
-                connection.send_next()
-            await asyncio.gather(*(connection.finished for connection in opened))
-            load.elapsed_s = time.perf_counter() - started_s
-            load.busy_s = time.process_time() - busy_before_s
+        with undisturbed():
+            async with asyncio.timeout(timeout_s):
+                busy_before_s, started_s = time.process_time(), time.perf_counter()
+                for connection in opened:
+                    connection.send_next()
+                await asyncio.gather(*(connection.finished for connection in opened))
+                load.elapsed_s = time.perf_counter() - started_s
+                load.busy_s = time.process_time() - busy_before_s
     finally:
-        gc.enable()
         for connection in opened:
             connection.finished.cancel()
             connection.close()

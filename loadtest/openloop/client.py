@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from loadtest.bench.client import HOST
 from loadtest.openloop.outcomes import NONE, Outcomes, outcome_of
+from loadtest.undisturbed import undisturbed
 
 CONNECTIONS_MAX = 4000
 PATIENCE_S = 15.0  # after the timetable's end; then what is open counts as unanswered
@@ -93,6 +94,10 @@ class OpenLoop:
 
     async def run(self, patience_s: float = PATIENCE_S) -> Outcomes:
         """Send everything, wait for the answers, close the connections."""
+        with undisturbed():
+            return await self._run(patience_s)
+
+    async def _run(self, patience_s: float) -> Outcomes:
         self._started_s = time.perf_counter() + HEAD_START_S
         try:
             await self._send()
