@@ -173,6 +173,7 @@ async def test_the_ledger_is_durable_and_reachable_by_its_socket_only(data_dir: 
         wanted = {
             "appendonly": "yes",
             "appendfsync": "always",
+            "auto-aof-rewrite-min-size": f"{512 << 20}",
             "maxmemory-policy": "noeviction",
             "save": "",
             "port": "0",
