@@ -62,7 +62,7 @@ RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25
 REAP_INTERVAL_S = 0.05
 SETTLE_MARGIN_MS = 2  # moments and timers are rounded to milliseconds
-BATCH_HALVED_FROM = 32  # fewer go together, since a write to the disk is dearer than they are
+BATCH_HALVED_FROM = 8  # fewer go together, since a write to the disk is dearer than they are
 
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]

@@ -106,8 +106,9 @@ async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger
     await connection.drop()
 
 
-async def test_of_a_crowd_half_goes_while_the_other_half_waits(ledger: Ledger) -> None:
-    crowd, times = 200, 5
+@pytest.mark.parametrize("crowd", [200, 32])
+async def test_of_a_crowd_half_goes_while_the_other_half_waits(ledger: Ledger, crowd: int) -> None:
+    times = 5
 
     async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
 
