@@ -22,6 +22,7 @@ from loadtest.bench.report import Run, Suite, as_json, show
 from loadtest.bench.rounds import Bench, variants_named
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import COMPARED
+from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
@@ -29,7 +30,6 @@ TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
 SMOKE_CONNECTIONS = (8, 16)
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
-CONNECTIONS_MAX = 256  # as many as the rivals' pools have
 
 
 CLAIMS = "claims"

@@ -100,7 +100,7 @@ class Submitted:
 class _Answered:
     """A batch's replies, not told yet."""
 
-    __slots__ = ("_finish", "_groups", "_retried", "items", "replies")
+    __slots__ = ("_finish", "_groups", "_retried", "replies")
 
     def __init__(
         self,
@@ -114,7 +114,11 @@ class _Answered:
         self.replies = replies
         self._finish = finish or Submitted.finish
         self._retried = retried
-        self.items = sum(map(len, groups))
+
+    @property
+    def items(self) -> int:
+        """How many wait to be told."""
+        return sum(map(len, self._groups))
 
     def tell(self) -> None:
         """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""

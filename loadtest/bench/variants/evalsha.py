@@ -11,7 +11,7 @@ from loadtest.bench.variants import script
 from loadtest.bench.variants.essentials import Claim, Verdict, claim_app
 from loadtest.bench.variants.variant import Rival
 
-CONNECTIONS_MAX = 256
+CONNECTIONS_MAX = 256  # with more than so many requests in flight redis-py refuses
 KEYS = script.Keys.of("evalsha")
 
 
