@@ -107,7 +107,10 @@ async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger
 
 
 @pytest.mark.parametrize("crowd", [200, 32])
-async def test_of_a_crowd_half_goes_while_the_other_half_waits(ledger: Ledger, crowd: int) -> None:
+async def test_of_a_crowd_half_goes_while_the_other_half_waits(
+    ledger: Ledger, crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "REAP_INTERVAL_S", TIMEOUT_S)  # who is told between batches is in none's crowd
     times = 5
 
     async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
