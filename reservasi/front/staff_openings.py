@@ -15,7 +15,7 @@ from reservasi.front.problems import Finding, Refused
 from reservasi.front.requests import read_body
 from reservasi.front.staff import ROLES_THAT_CHANGE, VIEW_WAIT_S, require_role
 from reservasi.front.views import require_view
-from reservasi.front.waiting import find_opening
+from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import AdmissionStateBody
 from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
@@ -132,7 +132,7 @@ async def set_admission(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
     await _change_allowed(request)
     paused, rate_per_min = read_admission(await read_body(request))
-    program, opening = _with_waiting_room(request)
+    program, opening = await _with_waiting_room(request)
     return await _set(request, program, SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min))
 
 
@@ -140,12 +140,12 @@ async def set_beacon(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/beacon`: once, and before the opening."""
     await _change_allowed(request)
     value = read_beacon(await read_body(request))
-    program, opening = _with_waiting_room(request)
+    program, opening = await _with_waiting_room(request)
     return await _set(request, program, SetOpening(opening=opening.id, beacon=value))
 
 
-def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
-    program, opening = find_opening(request.app[SERVICES], request.match_info["id"])
+async def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
+    program, opening = await find_opening(request.app[SERVICES], request.match_info["id"])
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM, members={"opening": opening.id})
     return program, opening
@@ -164,7 +164,7 @@ async def _set(request: web.Request, program: str, command: SetOpening) -> web.R
         return opening is not None and opening.version >= answer.version
 
     await _seen(services, shown)
-    _, opening = find_opening(services, command.opening)
+    _, opening = known_opening(services, command.opening)
     body = AdmissionStateBody(
         id=opening.id,
         paused=opening.paused,

@@ -16,7 +16,7 @@ from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import client_network
 from reservasi.front.views import require_view
-from reservasi.front.waiting import queue_view
+from reservasi.front.waiting import find_opening, queue_view
 from reservasi.metrics import OPEN_STREAMS
 
 HEARTBEAT_S = 15.0
@@ -39,7 +39,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def queue_stream(request: web.Request) -> web.StreamResponse:
     """`GET /v1/openings/{id}/queue/stream`: first how far the queue is, then every change."""
     services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
-    queue_view(services, memory, opening_id)
+    await find_opening(services, opening_id)
 
     async def tell(response: EventSourceResponse) -> None:
         told = b""

@@ -30,7 +30,14 @@ from reservasi.waiting_room.state import state_of
 QUEUE_CACHE = "public, max-age=1"
 
 
-def find_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
+async def find_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
+    """The program and the opening; what is missing is refused once memory has all that other fronts may have said."""
+    if services.waiting_room.find(opening_id) is None:
+        await services.waiting_room.complete(opening_id)
+    return known_opening(services, opening_id)
+
+
+def known_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
     """The program and the opening, as memory has them in step; refuses what is not there."""
     found = services.waiting_room.find(opening_id)
     if found is None:
@@ -45,10 +52,10 @@ def find_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening
 
 def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded:
     """How far an opening's queue is; refuses an opening that is not there."""
-    find_opening(services, opening_id)
+    known_opening(services, opening_id)
 
     def make(_now_ms: int) -> Made[Encoded]:
-        program, opening = find_opening(services, opening_id)
+        program, opening = known_opening(services, opening_id)
         now_ms = services.availability.now_ms(program)
         body = _queue_body(services, memory, program, opening, now_ms)
         terms = opening.terms
@@ -84,7 +91,9 @@ def _queue_body(services: FrontServices, memory: Memory, program: str, opening: 
 
 async def queue(request: web.Request) -> web.Response:
     """`GET /v1/openings/{id}/queue`: the same for everybody, good for a second."""
-    view = queue_view(request.app[SERVICES], request.app[MEMORY], request.match_info["id"])
+    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
+    await find_opening(services, opening_id)
+    view = queue_view(services, memory, opening_id)
     return cached(request, view, QUEUE_CACHE)
 
 
@@ -94,7 +103,7 @@ async def queue(request: web.Request) -> web.Response:
 async def challenge(request: web.Request) -> web.Response:
     """`GET /v1/openings/{id}/challenge`: a proof of work to solve before joining."""
     services = request.app[SERVICES]
-    _, opening = find_opening(services, request.match_info["id"])
+    _, opening = await find_opening(services, request.match_info["id"])
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM)
     made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000))
@@ -109,7 +118,7 @@ async def join(request: web.Request) -> web.Response:
     services, memory = request.app[SERVICES], request.app[MEMORY]
     room = services.waiting_room
     wanted = read_join(await read_body(request))
-    program, opening = find_opening(services, request.match_info["id"])
+    program, opening = await find_opening(services, request.match_info["id"])
     person = room.person(program, wanted.nik)
     request.app[RATES].check_people((person,))
     refused = refused_join(services, memory, program, opening)

@@ -11,8 +11,9 @@ import pytest
 
 from reservasi.errors import JournalGap
 from reservasi.model import Outcome, SetQuota
+from reservasi.programs import WaitingRoom as Policy
 from tests.acceptance.conftest import WAIT_S, Stack
-from tests.acceptance.waiting import AT_ONCE, Room, create_room
+from tests.acceptance.waiting import AT_ONCE, Room, create_opening, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -113,6 +114,47 @@ async def test_a_quota_that_this_front_has_not_read_of_yet_is_not_unknown(
         assert not claiming.done()
         read_on.set()
         assert (await claiming).status == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "queue", 200), ("GET", "challenge", 200), ("POST", "tickets", 201), ("PUT", "admission", 200)],
+)
+async def test_an_opening_that_this_front_has_not_read_of_yet_is_not_missing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, method: str, path: str, status: int
+) -> None:
+    person = stack.applicant()
+    bodies = {"tickets": {"nik": person["nik"], "birth_date": person["birth_date"]}, "admission": {"paused": True}}
+    ask = stack.staff if path == "admission" else stack.request
+    prefix = "/v1/staff/openings" if path == "admission" else "/v1/openings"
+    async with unread(stack, monkeypatch) as read_on:
+        name, _ = await create_opening(stack, Policy(rate_per_min=1))
+        asking = asyncio.create_task(ask(method, f"{prefix}/{name}/{path}", json=bodies.get(path)))
+        await stack.eventually(partial(_waits, stack))
+        assert not asking.done()
+        read_on.set()
+        assert (await asking).status == status
+
+
+async def test_nor_does_the_stream_of_its_queue_miss_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with unread(stack, monkeypatch) as read_on:
+        name, _ = await create_opening(stack, Policy(rate_per_min=1))
+        asking = asyncio.create_task(stack.request("HEAD", f"/v1/openings/{name}/queue/stream"))
+        await stack.eventually(partial(_waits, stack))
+        assert not asking.done()
+        read_on.set()
+        assert (await asking).status == 200
+
+
+@pytest.mark.parametrize("name", ["nowhere-1", "{program}", "{program}_1", "{program}-%20"])
+async def test_what_cannot_be_an_opening_is_missing_at_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    known = await stack.quota()
+    path = f"/v1/openings/{name.format(program=stack.program)}/queue"
+    async with unread(stack, monkeypatch), asyncio.timeout(WAIT_S):
+        await stack.front.reservations.set_quota(SetQuota(quota=known, capacity=11))
+        (await stack.request("GET", path)).is_problem("not-found", 404)
 
 
 @asynccontextmanager

@@ -93,6 +93,30 @@ class Room:
         return draw.number(seed, ticket["ticket_id"], queue.get("beacon", ""), queue["joined"])
 
 
+async def create_opening(
+    stack: Stack,
+    policy: Policy | None,
+    *,
+    opens_in_ms: int = HOUR_MS,
+    joins_before_ms: int = 24 * HOUR_MS,
+    lasts_ms: int = HOUR_MS,
+) -> tuple[str, int]:
+    """The id of an opening ahead, which the front need not have read of yet, and its moment."""
+    opens_at_ms = await now_ms(stack) + opens_in_ms + next(_distinct_ms)
+    name = f"{stack.program}-{secrets.token_hex(6)}"
+    terms = new_terms(
+        stack.front.waiting_room.sealing,
+        name,
+        opens_at_ms,
+        policy,
+        joins_from_ms=opens_at_ms - joins_before_ms,
+        ends_at_ms=opens_at_ms + lasts_ms,
+    )
+    answer = await stack.front.waiting_room.set_opening(stack.program, SetOpening(opening=name, terms=terms))
+    assert answer.outcome is Outcome.OPENING_SET
+    return name, opens_at_ms
+
+
 async def create_room(
     stack: Stack,
     *,
@@ -105,19 +129,14 @@ async def create_room(
     **quota: Any,
 ) -> Room:
     """An opening ahead and its quota. At the rate of one a minute only number 0 is admitted in any test's time."""
-    opens_at_ms = await now_ms(stack) + opens_in_ms + next(_distinct_ms)
-    name = f"{stack.program}-{secrets.token_hex(6)}"
     policy = Policy(rate_per_min=rate_per_min, rate_max_per_min=AT_ONCE, adaptive=False, proof_of_work=proof_of_work)
-    terms = new_terms(
-        stack.front.waiting_room.sealing,
-        name,
-        opens_at_ms,
+    name, opens_at_ms = await create_opening(
+        stack,
         policy if waiting_room else None,
-        joins_from_ms=opens_at_ms - joins_before_ms,
-        ends_at_ms=opens_at_ms + lasts_ms,
+        opens_in_ms=opens_in_ms,
+        joins_before_ms=joins_before_ms,
+        lasts_ms=lasts_ms,
     )
-    answer = await stack.front.waiting_room.set_opening(stack.program, SetOpening(opening=name, terms=terms))
-    assert answer.outcome is Outcome.OPENING_SET
     quota_id = await stack.quota(opens_at_ms=opens_at_ms, **quota)
 
     async def shown() -> bool:
