@@ -55,6 +55,12 @@ def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> 
     return memory.answer(("opening-not-listed", opening_id), make)
 
 
+async def complete_opening(services: FrontServices, memory: Memory, opening_id: str) -> None:
+    """Let memory catch up with the journal where it lacks an opening that another front may have told of already."""
+    if listed_opening(services, memory, opening_id) is None:
+        await services.waiting_room.complete(opening_id)
+
+
 def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
     """One opening of the list, encoded; None where there is none."""
     found = listed_opening(services, memory, opening_id)

@@ -7,7 +7,7 @@ from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.memory import Made
-from reservasi.front.opening_views import list_openings, opening_view, openings_view
+from reservasi.front.opening_views import complete_opening, list_openings, opening_view, openings_view
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached
@@ -30,9 +30,10 @@ async def openings(request: web.Request) -> web.Response:
 
 async def opening(request: web.Request) -> web.Response:
     """`GET /v1/openings/{id}`."""
-    services = request.app[SERVICES]
+    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
     require_view(services, None)
-    view = opening_view(services, request.app[MEMORY], request.match_info["id"])
+    await complete_opening(services, memory, opening_id)
+    view = opening_view(services, memory, opening_id)
     if view is None:
         raise Refused(NOT_FOUND)
     return cached(request, view, CACHE_A_SECOND)

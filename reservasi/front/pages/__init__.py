@@ -15,7 +15,7 @@ from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, negotiate
 from reservasi.front.memory import NEVER_MS, Made
-from reservasi.front.opening_views import list_openings, listed_opening
+from reservasi.front.opening_views import complete_opening, list_openings, listed_opening
 from reservasi.front.pages import static_files
 from reservasi.front.pages.shown import shown_offices, shown_opening, shown_program
 from reservasi.front.pages.texts import TEXTS
@@ -89,6 +89,7 @@ async def opening(request: web.Request) -> web.Response:
         require_view(services, None)
     except Refused as refused:
         return _refusal(refused.kind, language)
+    await complete_opening(services, memory, opening_id)
     found = listed_opening(services, memory, opening_id)
     program = services.catalogue.program(found.program) if found else None
     if found is None or program is None:
