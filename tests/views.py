@@ -1,5 +1,6 @@
 """An availability view of one program, as a front has it, and the wait until it has caught up."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -46,6 +47,8 @@ async def caught_up(view: Availability, ledger: Ledger) -> None:
         return view.ready and shown == quotas and _public(view.openings(ledger.program)) == openings
 
     await eventually(same)
+    moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
+    assert view._followers[ledger.program].view.moments == moments
 
 
 async def shown(view: Availability, quota: str) -> Quota:

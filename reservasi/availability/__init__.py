@@ -139,6 +139,12 @@ class Availability:
         follower = self._followers.get(program_of(quota.id))
         return follower.view.openings_by_moment.get(quota.terms.opens_at_ms) if follower else None
 
+    def opens_between(self, program: str, first_ms: int, end_ms: int) -> bool:
+        """Whether any of the program's quotas opens then; the end excluded."""
+        follower = self._followers.get(program)
+        moments = follower.view.moments if follower else {}
+        return any(first_ms <= at_ms < end_ms for at_ms in moments)
+
     def openings_changed_since(self, version: int) -> list[Opening]:
         """The openings that changed after `version`; what a live page is told."""
         return [

@@ -1,5 +1,6 @@
 """One program's quotas in memory, as of a position in its journal."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -26,6 +27,7 @@ class ProgramView:
 
     def __init__(self) -> None:
         self.quotas: dict[str, Quota] = {}
+        self.moments: Counter[int] = Counter()  # opens_at_ms -> how many quotas open then
         self.openings: dict[str, Opening] = {}
         self.openings_by_moment: dict[int, Opening] = {}  # opens_at_ms -> the one that covers it
         self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
@@ -38,6 +40,7 @@ class ProgramView:
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
+        self.moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
         self.openings, self.openings_by_moment = {}, {}
         for opening in snapshot.openings:
             self._set_opening(opening)
@@ -128,5 +131,10 @@ class ProgramView:
 
     def _set(self, event: QuotaSet) -> None:
         known = self.quotas.get(event.quota)
+        if known:
+            self.moments[known.terms.opens_at_ms] -= 1
+            if not self.moments[known.terms.opens_at_ms]:
+                del self.moments[known.terms.opens_at_ms]
+        self.moments[event.terms.opens_at_ms] += 1
         counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
         self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)

@@ -1,5 +1,6 @@
 """Openings as the public reads them: those that were created, and the moments at which other quotas open."""
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,8 @@ from reservasi.programs import program_of
 OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
 NEXT_MAX = 3
 VIEW_TURN_MS = 1000  # by which one opening may be older than the list
+MINUTE_MS = 60_000
+_DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
 SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
 
 
@@ -42,11 +45,13 @@ def list_openings(
 
 
 def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
-    """One opening of the list, also one that was created since the list was made; None where there is none."""
+    """One opening of the list, also one that came since the list was made; None where there is none."""
     found = next((each for each in list_openings(services, memory) if each.id == opening_id), None)
-    program = services.availability.program_of_opening(opening_id)
-    if found is not None or program is None:
+    if found is not None:
         return found
+    program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
+    if program is None:
+        return None
 
     def make(now_ms: int) -> Made[OpeningBody | None]:
         listed, turn_ms = _listed(services, program, None, now_ms)
@@ -168,3 +173,16 @@ def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> s
     program = services.catalogue.program(program_id)
     local = datetime.fromtimestamp(opens_at_ms / 1000, program.zone if program else ZoneInfo("UTC"))
     return f"{program_id}-{local:%Y%m%dT%H%M}"
+
+
+def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
+    """The program of such an id, if any of its quotas opens in that minute."""
+    program_id, _, local = opening_id.rpartition("-")
+    program = services.catalogue.program(program_id)
+    if program is None or not _DERIVED.fullmatch(local):
+        return None
+    try:
+        first_ms = int(datetime.fromisoformat(local).replace(tzinfo=program.zone).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+    return program_id if services.availability.opens_between(program_id, first_ms, first_ms + MINUTE_MS) else None

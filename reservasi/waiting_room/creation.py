@@ -19,18 +19,14 @@ def opening_id(program: str, opens_at_ms: int, zone: ZoneInfo) -> str:
     return f"{program}-{dt.datetime.fromtimestamp(opens_at_ms / 1000, zone):%Y%m%d-%H%M}"
 
 
-def may_be_of(program: str, opening: str) -> bool:
-    """Whether a program may have an opening of that id: it begins with the program's, so that no two have the same."""
-    return opening.startswith(f"{program}-") and _ID.fullmatch(opening) is not None
-
-
 def checked_id(program: str, opening: str) -> str:
     """The id, when it may be one.
 
     Raises:
-        ConfigurationError: it has other characters, or does not begin with the program's id.
+        ConfigurationError: it has other characters, or does not begin with the program's id, so that another
+            program's opening might have the same.
     """
-    if not may_be_of(program, opening):
+    if not _ID.fullmatch(opening) or not opening.startswith(f"{program}-"):
         raise ConfigurationError(
             f"{opening!r} cannot be an opening's id: 2 to 64 of a-z, 0-9 and -, beginning with {program}-"
         )

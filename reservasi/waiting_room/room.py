@@ -10,7 +10,6 @@ from reservasi.model import Answer, Join, Opening, SetOpening
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.challenges import Challenges
-from reservasi.waiting_room.creation import may_be_of
 from reservasi.waiting_room.tickets import Ticket, Tickets
 
 SEEDS_KEPT_MAX = 1000
@@ -46,9 +45,12 @@ class WaitingRoom:
         return program, opening
 
     async def complete(self, opening_id: str) -> None:
-        """Wait until memory has what had happened by now in the program whose opening that may be, or cannot know."""
+        """Wait until memory has what had happened by now in the program whose opening that may be, or cannot know.
+
+        An opening's id begins with its program's.
+        """
         for program in self._groups:
-            if may_be_of(program, opening_id):
+            if opening_id.startswith(f"{program}-"):
                 await self._availability.complete(program)
 
     # -- joining -------------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Openings as objects: listed, told of, counted down to, created by staff, and their queues."""
 
 import asyncio
+import datetime as dt
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
 from icalendar import Calendar
 
+from reservasi.front import memory
 from reservasi.front.encoding import moment
 from reservasi.front.live import STREAMS_PER_ADDRESS_MAX
 from tests.acceptance.conftest import Reply, Stack
@@ -64,6 +67,23 @@ async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(sta
     assert not {"commitment", "joins_from", "ends_at"} & found.keys()
     assert (await stack.request("GET", f"/v1/openings/{found['id']}")).json == found
     (await stack.request("GET", f"/v1/openings/{found['id']}/queue")).is_problem("not-found", 404)
+
+
+async def test_such_a_moment_has_its_address_while_the_list_rests(
+    stack: Stack, listening: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "REST_RATIO", 1e9)
+    monkeypatch.setattr(memory, "REST_S_MAX", HOUR_MS)
+    async with listening(stack.front) as url:  # which has a memory of its own
+        front = stack.at(url)
+        (await front.request("GET", "/v1/openings/nowhere-1")).is_problem("not-found", 404)  # which needs the list
+        opens_at_ms = await now_ms(stack) // 60_000 * 60_000 + 8 * 24 * HOUR_MS + 59_000
+        await stack.quota(opens_at_ms=opens_at_ms)
+        local = dt.datetime.fromtimestamp(opens_at_ms / 1000, ZoneInfo("Asia/Jakarta"))
+        found = await front.request("GET", f"/v1/openings/{stack.program}-{local:%Y%m%dT%H%M}")
+        assert found.json["opens_at"] == moment(opens_at_ms)
+        for other in ("20991201T0000", "20991301T0000", "00000000T0000", f"{local:%Y%m%d-%H%M}"):
+            (await front.request("GET", f"/v1/openings/{stack.program}-{other}")).is_problem("not-found", 404)
 
 
 async def test_openings_come_earliest_first_and_the_next_three_are_named(stack: Stack) -> None:
