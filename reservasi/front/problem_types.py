@@ -163,12 +163,12 @@ PAYMENT_REFERENCE_DIFFERS = ProblemType(
     status=409,
     title=Text("Nomor pembayaran berbeda", "Another payment reference"),
     detail=Text(
-        "Reservasi ini sudah dikonfirmasi dengan nomor pembayaran lain; nomor yang baru tidak dicatat.",
-        "This reservation was confirmed with another payment reference; the new one was not recorded.",
+        "Reservasi ini sudah dikonfirmasi dengan nomor pembayaran lain atau tanpa nomor; yang baru tidak dicatat.",
+        "This reservation was confirmed with another payment reference or with none; the new one was not recorded.",
     ),
     next=Text(
-        "Reservasi tetap berlaku. Periksa apakah pembayaran dilakukan dua kali, dan bila ya, minta pengembaliannya.",
-        "The reservation stands. Check whether it was paid twice and, if so, ask for the second payment back.",
+        "Reservasi tetap berlaku. Simpan bukti bayar; bila pembayaran dilakukan dua kali, minta pengembaliannya.",
+        "The reservation stands. Keep the receipt; if it was paid twice, ask for the second payment back.",
     ),
 )
 HOLD_EXPIRED = ProblemType(

@@ -80,11 +80,16 @@ async def test_a_confirm_with_another_payment_is_not_passed_over(stack: Any) -> 
     assert await stack.ledger_state() == before
 
 
-async def test_a_reference_does_not_contradict_a_confirm_without_one(stack: Any) -> None:
+async def test_a_reference_that_comes_too_late_to_be_recorded_is_not_passed_over(stack: Any) -> None:
     held = await stack.held(await stack.quota())
-    for body in ({}, {"payment_reference": "820261127001"}, {"payment_reference": "820261127002"}):
-        reply = await stack.managed("POST", held, "/confirm", json=body)
-        assert (reply.status, reply.json["status"]) == (200, "confirmed")
+    for _ in range(2):
+        assert (await stack.managed("POST", held, "/confirm", json={})).status == 200
+    before = await stack.ledger_state()
+    late = await stack.managed("POST", held, "/confirm", json={"payment_reference": "820261127001"})
+    late.is_problem("payment-reference-differs", 409)
+    assert await stack.ledger_state() == before
+    again = await stack.managed("POST", held, "/confirm", json={})
+    assert (again.status, again.json["status"]) == (200, "confirmed")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ async def test_confirm(ledger: Ledger) -> None:
         again = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference=same))
         assert (again.outcome, again.seq) == (Outcome.EXISTS, confirmed.seq)
     await ledger.run(Release(reservation_id=released.reservation_id), Confirm(reservation_id=cancelled.reservation_id))
+    late = await ledger.one(Confirm(reservation_id=cancelled.reservation_id, payment_reference="PAY-1"))
+    assert late.outcome is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
     await ledger.one(Cancel(reservation_id=cancelled.reservation_id))
     for ended in (released, cancelled):
         assert (await ledger.one(Confirm(reservation_id=ended.reservation_id))).outcome is Outcome.NOT_HELD

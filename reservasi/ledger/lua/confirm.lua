@@ -3,7 +3,7 @@
 -- Item: {reservation_id, payment_reference}
 -- Outcomes, in order of precedence:
 --   not_found     no such reservation, or forgotten after its tombstone's time
---   exists_with_different_content  it was confirmed before, with another payment reference
+--   exists_with_different_content  it was confirmed before, with another payment reference or with none
 --   exists        it was confirmed before: the same answer
 --   hold_expired  the deadline has ended the hold
 --   not_held      it was released or cancelled
@@ -16,9 +16,10 @@ local function digest_of(payment_reference)
   return payment_reference == '' and '' or string.sub(redis.sha1hex(payment_reference), 1, REFERENCE_CHARS)
 end
 
--- A confirmation without a reference repeats one with, and the reverse.
+-- A confirmation without a reference repeats one with. One with a reference does not repeat one without: nothing would
+-- record it, and whoever paid would be told that all is well.
 local function differs(known, given)
-  return known ~= '' and given ~= '' and known ~= given
+  return given ~= '' and known ~= given
 end
 
 local function confirm(call, item)
