@@ -254,7 +254,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     quota: str = ""  # of the reservation
     places: int = 0
     deadline_ms: int = 0  # the hold's end, also after it was confirmed
-    freed_at_ms: int = 0  # held, exists: when places came free in the quota, 0 when that is long ago
+    freed_at_ms: int = 0  # held, exists, released, cancelled: when places came free in the quota, 0: long ago
     opens_at_ms: int = 0  # not_open; to a join: when people may join
     remaining: int = 0  # sold_out: places that do remain, fewer than asked for
     taken: int = 0  # below_taken

@@ -147,7 +147,8 @@ class GroupCommit:
     ) -> None:
         """With `instead`, what too few replicas have is told once the records have it.
 
-        For `settle_ms` after a place came free some view may lack it: so long a claim that got it is not told.
+        For `settle_ms` after a place came free some view may lack it: so long neither who got it nor who gave it back
+        is told.
         """
         self._connection = connection
         self._instead = instead
@@ -388,7 +389,8 @@ class GroupCommit:
     def _finish_settled(self, waiting: Submitted, answer: Answer | ReservasiError) -> None:
         """Tell an answer, but of a place that came free a moment ago only when no view lacks that any more.
 
-        Asked again anywhere, whoever has it hears the same then, and not that nothing was left (P7).
+        Asked again anywhere, whoever has it hears the same then, and not that nothing was left (P7). So it is with the
+        answer to whoever gave it back: the next one to claim it is not told that it is gone.
         """
         if not isinstance(answer, Answer) or not answer.freed_at_ms:
             waiting.finish(answer)

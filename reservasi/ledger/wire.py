@@ -167,7 +167,7 @@ def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> 
     """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
     outcome = OUTCOMES[fields[0]]
     length = len(fields)
-    if length == 6 or (length == 7 and outcome in _CLAIMED):
+    if length == 6 or (length == 7 and outcome in _WITH_FREED):
         _, seq, state, quota, places, deadline_ms = fields[:6]
         return Answer(
             outcome=outcome,
@@ -185,7 +185,7 @@ def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> 
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
 
-_CLAIMED = (Outcome.HELD, Outcome.EXISTS)
+_WITH_FREED = (Outcome.HELD, Outcome.EXISTS, Outcome.RELEASED, Outcome.CANCELLED)
 _MARK = ("number", "joined", "arrived", "admitted_through", "rate_per_min")
 _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.NOT_OPEN: ("opens_at_ms",),

@@ -14,6 +14,7 @@ from reservasi.model import Outcome, SetQuota
 from reservasi.programs import WaitingRoom as Policy
 from tests.acceptance.conftest import WAIT_S, Stack
 from tests.acceptance.waiting import AT_ONCE, Room, create_opening, create_room
+from tests.views import says_sold_out
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -87,6 +88,21 @@ async def test_nobody_is_refused_by_a_view_that_was_lost_while_they_waited(
         stack.front.availability._followers[stack.program]._lose(JournalGap("another ledger"))
         (await claiming).is_problem("recovering", 503)
     assert await stack.front.availability.wait_ready(WAIT_S)
+
+
+@pytest.mark.parametrize("confirmed", [False, True], ids=["held", "confirmed"])
+@pytest.mark.parametrize("headers", [{}, {"Trailer": "x"}], ids=["short", "long"])
+async def test_a_place_is_there_for_the_next_one_once_it_was_given_back(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], confirmed: bool
+) -> None:
+    quota = await stack.quota(capacity=1)
+    held = await stack.held(quota)
+    if confirmed:
+        assert (await stack.managed("POST", held, "/confirm")).status == 200
+    async with unread(stack, monkeypatch):
+        await says_sold_out(stack.front.availability, quota)
+        assert (await stack.managed("POST", held, "/cancel")).status == 200
+        assert (await stack.claim(stack.body(quota), **headers)).status == 201
 
 
 async def test_nor_is_a_quota_unknown_to_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

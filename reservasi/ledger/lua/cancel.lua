@@ -3,11 +3,12 @@
 -- Item: {reservation_id, by_staff (0 or 1)}
 -- Outcomes, in order of precedence:
 --   not_found      no such reservation, or forgotten after its tombstone's time
---   exists         it was cancelled before: the same answer
+--   exists         it was cancelled before: the same answer + freed_at
 --   not_confirmed  it is held, or has ended otherwise
 --   too_late       the last moment for it has passed, and it is not staff who ask
---   cancelled      ended; its places return as the quota's terms say
--- Example: {'abcd...', 0} -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+--   cancelled      ended; its places return as the quota's terms say + freed_at
+-- `freed_at` as in claim.lua: whoever cancelled may send somebody else to the place.
+-- Example: {'abcd...', 0} -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
 local function cancel(call, item)
   local id, by_staff = item[1], item[2] == 1
@@ -16,7 +17,7 @@ local function cancel(call, item)
     return { 'not_found', call.seq }
   end
   if reservation[R.state] == CANCELLED then
-    return describe(call, 'exists', seq_of(reservation), reservation)
+    return say_freed(call, describe(call, 'exists', seq_of(reservation), reservation))
   end
   if reservation[R.state] ~= CONFIRMED then
     return describe(call, 'not_confirmed', seq_of(reservation), reservation)
@@ -26,7 +27,7 @@ local function cancel(call, item)
     return describe(call, 'too_late', call.seq, reservation)
   end
   end_reservation(call, id, reservation, CANCELLED)
-  return describe(call, 'cancelled', seq_of(reservation), reservation)
+  return say_freed(call, describe(call, 'cancelled', seq_of(reservation), reservation))
 end
 
 register('cancel', cancel, prepare_by_id, { 'allow-oom' })

@@ -136,12 +136,7 @@ end
 
 local function claim(call, item)
   local answer = judge(call, item)
-  local quota_id = answer[4] -- of those who have places
-  local at = quota_id and freed_at(call, quota_id)
-  if at and call.now - at <= FREED_SAID_MS then
-    answer[7] = at
-  end
-  return answer
+  return answer[4] and say_freed(call, answer) or answer -- who has places is told in which quota
 end
 
 register('claim', claim, prepare_claims)

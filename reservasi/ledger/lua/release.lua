@@ -3,11 +3,12 @@
 -- Item: {reservation_id}
 -- Outcomes, in order of precedence:
 --   not_found     no such reservation, or forgotten after its tombstone's time
---   exists        it was released before: the same answer
+--   exists        it was released before: the same answer + freed_at
 --   hold_expired  the deadline has ended the hold
 --   not_held      it is confirmed, or was cancelled
---   released      given up; its places return as the quota's terms say
--- Example: {'abcd...'} -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000}
+--   released      given up; its places return as the quota's terms say + freed_at
+-- `freed_at` as in claim.lua.
+-- Example: {'abcd...'} -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
 local function release(call, item)
   local id = item[1]
@@ -16,7 +17,7 @@ local function release(call, item)
     return { 'not_found', call.seq }
   end
   if reservation[R.state] == RELEASED then
-    return describe(call, 'exists', seq_of(reservation), reservation)
+    return say_freed(call, describe(call, 'exists', seq_of(reservation), reservation))
   end
   if is_overdue(call, reservation) then
     end_reservation(call, id, reservation, EXPIRED)
@@ -28,7 +29,7 @@ local function release(call, item)
     return describe(call, 'not_held', seq_of(reservation), reservation)
   end
   end_reservation(call, id, reservation, RELEASED)
-  return describe(call, 'released', seq_of(reservation), reservation)
+  return say_freed(call, describe(call, 'released', seq_of(reservation), reservation))
 end
 
 register('release', release, prepare_by_id, { 'allow-oom' })

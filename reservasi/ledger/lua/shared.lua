@@ -292,8 +292,9 @@ end
 
 -- When places came free in a quota that was all but sold out; under the key of all quotas: in any of the program, when
 -- it was owned or loaded anew. A front that has not read of it yet may still say "sold out" for a moment, so whoever
--- gets such a place hears of it when none does any more: asked again anywhere, they get the same answer. Only this run
--- of the server remembers; what it cannot know counts as free since its first call.
+-- gets such a place, or gave it back, hears of it when none does any more: asked again anywhere, they get the same
+-- answer, and who claims what was given back is not told that it is gone. Only this run of the server remembers; what it
+-- cannot know counts as free since its first call.
 local freed, freed_count, freed_any
 
 local function forget_freed(call)
@@ -313,6 +314,15 @@ local function freed_at(call, quota_id)
     forget_freed(call)
   end
   return math.max(freed_any, freed[quota_id] or 0, freed[call.key.quotas] or 0)
+end
+
+-- An answer that names a quota, with `freed_at` behind it for FREED_SAID_MS after places came free there.
+local function say_freed(call, answer)
+  local at = freed_at(call, answer[4])
+  if call.now - at <= FREED_SAID_MS then
+    answer[7] = at
+  end
+  return answer
 end
 
 -- Changing: every accepted change gets the next seq and an event: a table, or what it is packed.
