@@ -26,7 +26,7 @@ DRAIN_LOOKS = (
 )
 DRAIN_LOOK_S = 0.01
 LOOK_S = 0.25  # between two looks at requests that are slow to arrive
-PENDING_S_MAX = 3600.0  # the ledger's time-out comes much sooner; idle connections have their own
+TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at whether a connection is idle
 PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
 BACKLOG_MAX = 65_535  # the most that a listening socket can hold
 
@@ -42,6 +42,8 @@ class _Connection(RequestHandler):
         "_pending",
         "_plain",
         "_received",
+        "_sending",
+        "_unsent_bytes",
         "_waits_for",
         "_whole_bytes",
         "body_due_s",
@@ -56,7 +58,9 @@ class _Connection(RequestHandler):
         self._received = b""  # of a request that is not whole yet
         self._whole_bytes = 0  # how many it will have, once its head has said so
         self._plain = False  # whether every further byte is for aiohttp's parser
-        self._pending = False  # whether a request on the short way waits for its answer
+        self._pending = False  # whether a request on the short way waits for its answer, or for its caller to take it
+        self._sending = False  # whether it is the latter
+        self._unsent_bytes = 0  # of the answer, when that was looked at last
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
         self._lost: asyncio.Event | None = None
@@ -120,10 +124,7 @@ class _Connection(RequestHandler):
             return
         self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
         self._pending = True
-        if self._express.take(self, request):
-            if self._pending:
-                self._next_keepalive_close_time = self._loop.time() + PENDING_S_MAX
-        else:
+        if not self._express.take(self, request):
             self._pending = False
             super().data_received(data)
 
@@ -147,12 +148,25 @@ class _Connection(RequestHandler):
             work.abandon()
 
     def answer(self, content: bytes) -> None:
-        """Send an answer of the short way."""
+        """Send an answer of the short way; the next request is taken up once its caller has taken most of it."""
         transport = self.transport
-        if transport is None or not self._pending:
+        if transport is None or not self._pending or self._sending:
             return
         transport.write(content)
         self._waits_for = None
+        self._unsent_bytes = 0
+        if self._paused:
+            self._sending = True
+        else:
+            self._end_answer(transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._sending and self.transport is not None:
+            self._sending = False
+            self._end_answer(self.transport)
+
+    def _end_answer(self, transport: asyncio.Transport) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._gates.stopping.is_set():
             self._settle()
@@ -171,6 +185,20 @@ class _Connection(RequestHandler):
                 self.transport.resume_reading()
             self.data_received(received)
 
+    def _process_keepalive(self) -> None:
+        """Close what is idle, as aiohttp does; whoever waits is not, and who leaves an answer lying is let go."""
+        transport = self.transport
+        if transport is None or self._plain or self._request_in_progress:
+            super()._process_keepalive()
+            return
+        before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
+        if self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN:
+            transport.abort()
+        elif self._pending or self._unsent_bytes:
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+        else:
+            super()._process_keepalive()
+
     def _settle(self) -> None:
         self._pending = False
         if self._left is not None and not self._left.done():
@@ -183,12 +211,14 @@ class _Connection(RequestHandler):
             self.transport.close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        """Let the short way answer as well."""
-        if self._pending:
-            self._left = self._loop.create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+        """Let the short way answer as well, and the caller take the whole answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if self._pending:
+                    self._left = self._loop.create_future()
                     await self._left
+                while self.transport is not None and self.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(DRAIN_LOOK_S)
         await super().shutdown(timeout)
 
     def handle_error(

@@ -18,10 +18,17 @@ class FakeTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent: list[bytes] = []
-        self.closed = False
+        self.closed = self.aborted = False
+        self.unsent = 0
 
     def write(self, data: Any) -> None:
         self.sent.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def close(self) -> None:
         self.closed = True

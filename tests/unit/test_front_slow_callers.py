@@ -1,0 +1,153 @@
+"""Callers that take their answers slowly, or not at all: over real sockets, with both event loops."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from reservasi.front import server
+from reservasi.front.heads import Request
+from tests.ledgers import eventually
+
+ANSWER = b"x" * 4_000_000  # more than two sockets hold
+KEEPALIVE_S = 0.2
+LONG_S = 60.0
+REQUEST = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+
+class Front:
+    """What a connection asks of its process; answers at once, or when it is told to."""
+
+    body_bytes_max = 1000
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.express = self
+        self.stopping = asyncio.Event()
+        self.connections: list[Any] = []
+        self.asked = 0
+        self.lost = False
+        self._answer = answer
+
+    def take(self, caller: Any, _request: Request) -> bool:
+        self.asked += 1
+        if self._answer is not None:
+            caller.answer(self._answer)
+        return True
+
+    def let_in(self, connection: Any) -> bool:
+        self.connections.append(connection)
+        return True
+
+    def refusal(self, _data: bytes) -> None:
+        return None
+
+    def forget(self, _connection: object) -> None:
+        self.lost = True
+
+    def time(self, _connection: object, *, head: bool) -> None:
+        pass
+
+
+@asynccontextmanager
+async def connected(
+    answer: bytes | None, keepalive_s: float = KEEPALIVE_S
+) -> AsyncIterator[tuple[Front, socket.socket]]:
+    """A front with one caller, who reads nothing unless the test does."""
+
+    async def nobody(_request: web.BaseRequest) -> web.StreamResponse:
+        raise AssertionError("the long way is not asked")
+
+    loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(nobody)
+
+    def made() -> Any:
+        return server._Connection(manager, front, loop=loop, keepalive_timeout=keepalive_s)  # type: ignore[arg-type]
+
+    listening = await loop.create_server(made, "127.0.0.1", 0)
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        caller.setblocking(False)
+        await loop.sock_connect(caller, listening.sockets[0].getsockname())
+        yield front, caller
+    listening.close()
+    await listening.wait_closed()
+
+
+async def taken(caller: socket.socket, size: int) -> int:
+    """How many bytes come, at most so many, before the connection ends."""
+    loop, count = asyncio.get_running_loop(), 0
+    async with asyncio.timeout(20):
+        while count < size and (data := await loop.sock_recv(caller, 65_536)):
+            count += len(data)
+    return count
+
+
+def until(condition: Callable[[], bool]) -> Awaitable[None]:
+    async def met() -> bool:
+        return condition()
+
+    return eventually(met)
+
+
+@both_loops
+def test_whoever_takes_nothing_is_answered_no_more(run: Run) -> None:
+    async def ask() -> None:
+        async with connected(ANSWER, LONG_S) as (front, caller):
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(caller, REQUEST)
+            await until(lambda: front.asked > 0)
+            await loop.sock_sendall(caller, REQUEST)
+            await until(lambda: front.connections[0]._received == REQUEST)  # read, and kept
+            assert front.asked == 1
+            assert await taken(caller, 2 * len(ANSWER)) == 2 * len(ANSWER)
+            assert front.asked == 2
+
+    run(ask())
+
+
+@both_loops
+def test_an_answer_that_is_left_lying_ends_the_connection(run: Run) -> None:
+    async def ask() -> None:
+        async with connected(ANSWER) as (front, caller):
+            await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
+            await until(lambda: front.lost)
+            assert front.asked == 1
+
+    run(ask())
+
+
+@both_loops
+def test_shutting_down_waits_until_an_answer_was_taken(run: Run) -> None:
+    async def ask() -> None:
+        async with connected(ANSWER, LONG_S) as (front, caller):
+            await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
+            await until(lambda: front.asked > 0)
+            front.stopping.set()
+            ending = asyncio.create_task(front.connections[0].shutdown(LONG_S))
+            done, _ = await asyncio.wait([ending], timeout=KEEPALIVE_S)
+            assert not done
+            assert await taken(caller, 2 * len(ANSWER)) == len(ANSWER)
+            await ending
+
+    run(ask())
+
+
+@both_loops
+def test_a_connection_that_waited_for_its_answer_is_idle_afterwards(run: Run) -> None:
+    async def ask() -> None:
+        async with connected(None) as (front, caller):
+            await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
+            await asyncio.sleep(3 * KEEPALIVE_S)  # in which it would be closed, did it not wait
+            assert not front.lost
+            front.connections[0].answer(b"1")
+            assert await taken(caller, 2) == 1
+            await until(lambda: front.lost)
+
+    run(ask())
