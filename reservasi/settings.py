@@ -80,7 +80,13 @@ class Settings(BaseSettings):
     secrets_file: Path | None = Field(None, description="key ring; empty: `data_dir/secrets.json`, made at first use")
 
     batch_items_max: int = Field(256, ge=1, le=1000, description="commands in one ledger call")
-    queue_items_max: int = Field(5000, ge=1, le=100_000, description="commands waiting in one front for one program")
+    queue_items_max: int = Field(
+        5000,
+        ge=1,
+        le=100_000,
+        description="claims and joins waiting in one front for one program; and as many of all else, which never finds "
+        "its room taken by them",
+    )
     queue_delay_target_ms: int = Field(
         100, ge=1, le=5000, description="wait of claims for their batch past which fewer are taken at once"
     )
@@ -104,7 +110,7 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
         description="age past which memory no longer answers `sold-out`; "
-        "who gets a place that came back hears of it so much later",
+        "who gets or gives back a last place hears of it so much later",
     )
     catalogue_refresh_ms: int = Field(2000, ge=100, le=600_000, description="pause between two looks at the programs")
 

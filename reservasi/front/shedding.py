@@ -28,7 +28,6 @@ _LENGTH = b"\r\ncontent-length:"
 _LANGUAGE = b"\r\naccept-language:"
 # What could make a request end elsewhere than its one Content-Length says is left to those who parse.
 _DOUBTFUL = re.compile(rb"\n(?:[ \t]|transfer-encoding|connection|expect|upgrade)")
-_SPREAD = random.Random()  # noqa: S311 - no secret: it only keeps the refused from coming back in one wave
 
 
 class Turns:
@@ -81,6 +80,8 @@ class Shedding:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.turns = Turns(loop.call_soon, time.perf_counter)
+        # No secret: it keeps the refused from coming back in one wave. Made after the fork, or all fronts would agree.
+        self._spread = random.Random()  # noqa: S311
         self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_ROUTE)]
         self._answers = {language: _answers(language) for language in LANGUAGES}
         self._call_soon = loop.call_soon
@@ -102,7 +103,7 @@ class Shedding:
             self._due = True
             self._call_soon(self._tell)
         heads, body = self._answers[language]
-        return heads[int(_SPREAD.random() * len(heads))] + date_line(int(time.time())) + body
+        return heads[int(self._spread.random() * len(heads))] + date_line(int(time.time())) + body
 
     def _tell(self) -> None:
         """Count; how long they took is not observed, since it would hide the times of those that were read."""

@@ -168,6 +168,7 @@ class GroupCommit:
             least=batch_items_max, most=batch_items_max + queue_items_max, target_s=queue_delay_target_ms / 1000
         )
         self._limit_gauge = CLAIMS_LIMIT.labels(connection.program)
+        self._limit_gauge.set(self._limit.value)
         self._unsafe_calls = LEDGER_UNSAFE.labels(connection.program)
         self._wakeup = asyncio.Event()
         self._closing = False
@@ -234,7 +235,7 @@ class GroupCommit:
         if self._closing:
             raise Overloaded("the front is closing")
         kind = type(command)
-        if self._queued >= self._queue_items_max or (kind in CROWDS and not self.admits_claims):
+        if not (self.admits_claims if kind in CROWDS else self._admits_others):
             raise Overloaded("too many wait for the ledger")
         now = self._loop.time()
         submitted = Submitted(command, tell, now, now + self._timeout_s)
@@ -247,8 +248,17 @@ class GroupCommit:
     @property
     def admits_claims(self) -> bool:
         """Whether a claim or a join that comes now would be taken."""
-        waiting = len(self._claims_waiting) + len(self._joins_waiting)
-        return waiting + self._crowd_in_flight < self._limit.value
+        waiting = self._crowd_waiting
+        return waiting < self._queue_items_max and waiting + self._crowd_in_flight < self._limit.value
+
+    @property
+    def _admits_others(self) -> bool:
+        """Whether a confirmation, or what staff ask, would be taken: however many claims wait, they have their room."""
+        return self._queued - self._crowd_waiting < self._queue_items_max
+
+    @property
+    def _crowd_waiting(self) -> int:
+        return len(self._claims_waiting) + len(self._joins_waiting)
 
     def take_queue_delay_s(self) -> float:
         """How long claims and joins wait for their batch: the least since last asked, as a burst that drains is none.
@@ -312,8 +322,7 @@ class GroupCommit:
         now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
         delay_s = max(0.0, now - min(group[0].since for group in crowd))  # first in, first out
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
-        waiting = len(self._claims_waiting) + len(self._joins_waiting)
-        self._limit.observe(delay_s, self._crowd_in_flight + waiting, now)
+        self._limit.observe(delay_s, self._crowd_in_flight + self._crowd_waiting, now)
         QUEUE_SECONDS.observe(delay_s)
         self._limit_gauge.set(self._limit.value)
 
@@ -425,6 +434,7 @@ class GroupCommit:
             self._tell_last()  # a batch that cannot be sent must not hold up the answers of the one before it
             if not (self._queued or self._in_flight):
                 self._limit.rest()
+                self._limit_gauge.set(self._limit.value)
             self._fail_late(loop.time())
 
     def _fail_late(self, now: float) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 import uvloop
+from prometheus_client import REGISTRY
 
 from reservasi.errors import Overloaded
 from reservasi.ledger import group_commit, keys, wire
@@ -135,13 +136,19 @@ async def test_the_last_of_a_crowd_go_together(ledger: Ledger) -> None:
 
 async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
     async with open_group(ledger.url, ledger.program) as group:
+        assert limit_said(ledger.program) == group._limit.value  # before anybody has claimed anything
         group._limit.value = 0
         with pytest.raises(Overloaded):
             await group.submit(claim())
         async with asyncio.timeout(5):
             while not group.admits_claims:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
+        assert limit_said(ledger.program) == group._limit.value > 0
         assert (await group.submit(claim())).outcome is Outcome.HELD
+
+
+def limit_said(program: str) -> float | None:
+    return REGISTRY.get_sample_value("reservasi_claims_limit", {"program": program})
 
 
 async def test_joins_and_claims_share_a_batch_by_how_many_they_are(ledger: Ledger, proxy: Proxy) -> None:
@@ -202,14 +209,17 @@ async def test_joins_are_refused_like_claims_and_staff_is_not(ledger: Ledger, pr
         proxy.held.clear()
         in_flight = [asyncio.create_task(group.submit(_join())) for _ in range(5)]
         await sent_after(proxy, calls)
-        queued = [asyncio.create_task(group.submit(_join() if at % 2 else claim())) for at in range(9)]
-        await asyncio.sleep(0)
-        assert group.admits_claims
-        queued.append(asyncio.create_task(group.submit(SetOpening(opening="p-1", paused=True))))
+        queued = [asyncio.create_task(group.submit(_join() if at % 2 else claim())) for at in range(10)]
         await asyncio.sleep(0)
         for refused in (_join(), claim()):
+            assert not group.admits_claims
             with pytest.raises(Overloaded):
                 await group.submit(refused)
+        queued += [asyncio.create_task(group.submit(Find(reservation_id="nobody"))) for _ in range(9)]
+        queued.append(asyncio.create_task(group.submit(SetOpening(opening="p-1", paused=True))))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):  # that, too, has an end
+            await group.submit(Find(reservation_id="nobody"))
         proxy.held.set()
         answers = await asyncio.gather(*in_flight, *queued)
     assert [answer.outcome for answer in answers[:5]] == [Outcome.JOINED] * 5
