@@ -93,13 +93,19 @@ class RollingArbiter(Arbiter):
 
     def reap_workers(self) -> None:
         """Bury who ended; that a front could not start ends the service only where no other one serves."""
-        try:
-            super().reap_workers()
-        except HaltServer:
-            if not any(front.serves for front in self.WORKERS.values()):
-                raise
+        while True:  # as often as fronts failed: gunicorn stops at each of them, and leaves it and the rest unburied
+            known = dict(self.WORKERS)
+            try:
+                super().reap_workers()
+                return
+            except HaltServer:
+                if not any(front.serves for front in self.WORKERS.values()):
+                    raise
             structlog.get_logger().error("front_failed_to_start")  # it has told why itself
             self._not_before = time.monotonic() + RETRY_S
+            for pid in known.keys() - self.WORKERS.keys():
+                known[pid].tmp.close()
+                self.cfg.child_exit(self, known[pid])
 
     def wait_for_signals(self, timeout: float | None = 1.0) -> list[int]:
         """Look more often while a front starts or ends."""

@@ -1,0 +1,44 @@
+"""How the parent of the fronts buries those that ended; in a process of its own, since it buries every child."""
+
+import subprocess
+import sys
+
+BURIES = """
+import os
+from types import SimpleNamespace
+from reservasi.front.rolling import RollingArbiter
+
+class Front:
+    def __init__(self, serves):
+        self.serves, self.closed, self.tmp = serves, False, self
+
+    def close(self):
+        self.closed = True
+
+def front(code):
+    pid = os.fork() or os._exit(code)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid, Front(False)
+
+said = []
+arbiter = object.__new__(RollingArbiter)
+log = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "critical"), lambda *_: None))
+told = lambda _arbiter, front: said.append(front)
+arbiter.__dict__.update(log=log, reexec_pid=0, dirty_arbiter_pid=0, cfg=SimpleNamespace(child_exit=told))
+failed = [front(arbiter.WORKER_BOOT_ERROR) for _ in range(3)]
+ended = front(0)
+serving = Front(True)
+RollingArbiter.WORKERS = dict([*failed, ended, (1, serving)])
+arbiter.reap_workers()
+assert RollingArbiter.WORKERS == {1: serving}
+assert all(each.closed and each in said for _, each in [*failed, ended])
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("all buried")
+"""
+
+
+def test_fronts_that_fail_together_are_all_buried() -> None:
+    done = subprocess.run([sys.executable, "-c", BURIES], capture_output=True, text=True, timeout=60, check=False)
+    assert "all buried" in done.stdout, done.stdout + done.stderr
