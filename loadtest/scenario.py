@@ -62,6 +62,10 @@ class Pause(msgspec.Struct, frozen=True):
     seconds: float
 
 
+# Definite: no place in this quota. It may have been closed, or moved to a later opening, since somebody looked.
+NONE_HERE = tuple(f"/problems/{name}" for name in ("sold-out", "closed", "not-open"))
+
+
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """What came back."""
 
@@ -133,8 +137,9 @@ def _look(plan: Plan, seen: list[str]) -> Generator[Call | Pause, Answered | Non
     answered = yield from _definite(call, random.Random(len(seen)))
     _expect(answered.outcome == 200)
     quotas = answered.body["quotas"]
-    left = [quota["id"] for quota in quotas if quota["remaining"] > 0]
-    seen[:] = left or [quota["id"] for quota in quotas]  # people try all the same when nothing is left
+    opened = [quota for quota in quotas if quota["state"] in ("open", "sold-out")]
+    left = [quota["id"] for quota in opened if quota["remaining"] > 0]
+    seen[:] = left or [quota["id"] for quota in opened or quotas]  # people try all the same when nothing is left
 
 
 def _claim_somewhere(
@@ -147,7 +152,7 @@ def _claim_somewhere(
         answered = yield from _definite(call, chance)
         if answered.outcome == 201:
             return call, answered.body
-        _expect(answered.outcome == 409 and answered.body.get("type") == "/problems/sold-out")
+        _expect(answered.outcome == 409 and answered.body.get("type") in NONE_HERE)
         alternatives = answered.body.get("alternatives", [])
         if not alternatives:
             break

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from loadtest import checker
 from loadtest.checker import check, main
 from loadtest.history import HistoryWriter, read_history
 from loadtest.replay import Model
 from loadtest.rules import Rule
+from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.model import AnyEvent, Ended, Held, Opening, OpeningSet, QuotaSet, State
 from tests.integration import test_checker_stored, test_checker_told
 from tests.integration.checked_run import Run, terms
@@ -57,6 +59,23 @@ async def test_the_command_says_when_it_cannot_check(database: str, capsys: pyte
     arguments = ["--redis-url=redis://127.0.0.1:1", f"--postgres-dsn={database}"]
     assert await asyncio.to_thread(main, arguments) == 2
     assert "cannot be checked" in capsys.readouterr().err
+
+
+def test_a_data_directory_names_both_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+
+    async def note(redis_url: str, postgres_dsn: str, *_: Any) -> list[Any]:
+        checked.extend((redis_url, postgres_dsn))
+        return []
+
+    monkeypatch.setattr(checker, "check", note)
+    assert main([f"--data-dir={tmp_path}"]) == 0
+    assert checked == [embedded_redis_url(tmp_path), embedded_postgres_dsn(tmp_path)]
+    assert main([f"--data-dir={tmp_path}", "--redis-url=redis://other"]) == 0
+    assert checked[2:] == ["redis://other", checked[1]]
+    for too_little in ([], ["--redis-url=redis://other"], ["--postgres-dsn=postgresql://other"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(too_little)
 
 
 def test_the_replay_sees_what_was_set_right_again() -> None:
