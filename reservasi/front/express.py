@@ -6,7 +6,7 @@ ways use the same checks, the same calls and the same bodies, and a test holds t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -25,6 +25,7 @@ from reservasi.front.languages import DEFAULT, Language
 from reservasi.front.problem_types import OVERLOADED, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
+from reservasi.front.rate_limits import too_often
 from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
 from reservasi.front.waiting import join_refusal, refused_join, ticket_body
@@ -151,6 +152,20 @@ class Express:
         response = problem_answer(asked.language, refused)
         asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
 
+    def _network_waits(self, asked: "_Asked", request: Request) -> bool:
+        """Count a request of the caller's network; whether it was one too many, and refused."""
+        wait_s = self._rates.network(asked.caller.peer, request.forwarded)
+        if wait_s:
+            self._refuse(asked, too_often("network", wait_s))
+        return wait_s > 0
+
+    def _people_wait(self, asked: "_Asked", persons: Sequence[str]) -> bool:
+        """The same for those who claim or join."""
+        wait_s = self._rates.people(persons)
+        if wait_s:
+            self._refuse(asked, too_often("person", wait_s))
+        return wait_s > 0
+
     # -- claim ---------------------------------------------------------------------------------------------------
 
     def _claim(self, asked: "_Asked", request: Request) -> bool:
@@ -161,15 +176,14 @@ class Express:
         if wanted is None or quota is None:
             return False
         reservations, program = self._services.reservations, program_of(wanted.quota)
-        if self._rates.network(asked.caller.peer, request.forwarded):
-            return False  # asked again on the long way, which says until when
+        if self._network_waits(asked, request):
+            return True
         if not reservations.admits_claims(program):
             self._refuse(asked, Refused(OVERLOADED))
             return True
         persons = reservations.persons(wanted)
-        for person in persons:
-            if self._rates.person(person):
-                return False
+        if self._people_wait(asked, persons):
+            return True
         refused = check_ticket(self._services, self._memory, wanted, persons, quota)
         if refused is None:
             self._judge(asked, wanted, persons, quota)
@@ -251,14 +265,14 @@ class Express:
         room = self._services.waiting_room
         if not self._services.availability.knows(program):
             return False
-        if self._rates.network(asked.caller.peer, request.forwarded):
-            return False
+        if self._network_waits(asked, request):
+            return True
         if not room.admits_joins(program):
             self._refuse(asked, Refused(OVERLOADED))
             return True
         person = room.person(program, wanted.nik)
-        if self._rates.person(person):
-            return False
+        if self._people_wait(asked, (person,)):
+            return True
         refused = refused_join(self._services, self._memory, program, opening)
         if refused is not None:
             self._refuse(asked, refused)
@@ -288,10 +302,10 @@ class Express:
         if request.head.if_none_match or request.body:
             return False
         filters = filters_of(target)
-        if filters is None or self._rates.network(asked.caller.peer, request.forwarded):
+        if filters is None or not self._services.availability.has_view(filters.get("program")):
             return False
-        if not self._services.availability.has_view(filters.get("program")):
-            return False
+        if self._network_waits(asked, request):
+            return True
         view = availability_view(self._services, self._memory, filters)
         kept = self._kept.get(target)
         if kept is None or kept[0] is not view:

@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
 
 from reservasi.front.networks import NOBODY, Networks
@@ -68,6 +68,11 @@ class RateLimit:
         arrivals[key] = max(arrival_ns, now_ns) + self._period_ns
         return 0.0
 
+    def look(self, key: Hashable) -> float:
+        """What `take` would return now, without counting anything."""
+        arrival_ns = self._arrivals_ns.get(key, 0) if self._period_ns else 0
+        return max(0, arrival_ns - self._clock_ns() - self._tolerance_ns) / _NS_PER_S
+
     def _forget(self, now_ns: int) -> None:
         if not self._forget_whole(now_ns):
             self._arrivals_ns.popitem(last=False)
@@ -111,9 +116,14 @@ class RateLimits:
         network = self._networks.network(peer, forwarded)
         return 0.0 if network == NOBODY else self._by_network.take(network)
 
-    def person(self, person: str) -> float:
-        """Seconds that a person must wait before the next claim; by their keyed hash, another one in each program."""
-        return self._people.take(person)
+    def people(self, persons: Sequence[str]) -> float:
+        """Seconds until all of them may claim together, 0 when they may now, which counts for each, a replay as well.
+
+        By their keyed hashes, others in each program. Where one must wait, it costs nobody anything.
+        """
+        if len(persons) == 1:
+            return self._people.take(persons[0])
+        return max(map(self._people.look, persons)) or max(map(self._people.take, persons))
 
     def api_key(self, key: Hashable) -> float:
         """Seconds that whoever has the API key must wait; `key` tells keys apart and is not the secret itself."""
@@ -125,15 +135,15 @@ class RateLimits:
         Raises:
             Refused: it asks too often.
         """
-        _refuse("network", self.network(peer, forwarded))
+        _check("network", self.network(peer, forwarded))
 
-    def check_people(self, persons: Iterable[str]) -> None:
-        """Count a claim for each of its persons, a replay as well; the one who must wait longest decides.
+    def check_people(self, persons: Sequence[str]) -> None:
+        """Count a claim for each of its persons, as `people` does.
 
         Raises:
             Refused: one of them asks too often.
         """
-        _refuse("person", max(map(self.person, persons)))
+        _check("person", self.people(persons))
 
     def check_api_key(self, key: Hashable) -> None:
         """Count a call of staff, by what `api_key` takes.
@@ -141,10 +151,15 @@ class RateLimits:
         Raises:
             Refused: the key is used too often.
         """
-        _refuse("api_key", self.api_key(key))
+        _check("api_key", self.api_key(key))
 
 
-def _refuse(kind: str, wait_s: float) -> None:
+def _check(kind: str, wait_s: float) -> None:
     if wait_s > 0:
-        REFUSALS.labels(kind).inc()
-        raise Refused(RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait_s) + _JITTER.randint(0, JITTER_S_MAX))})
+        raise too_often(kind, wait_s)
+
+
+def too_often(kind: str, wait_s: float) -> Refused:
+    """The refusal, counted, of a person, a network or an API key that must wait so long."""
+    REFUSALS.labels(kind).inc()
+    return Refused(RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait_s) + _JITTER.randint(0, JITTER_S_MAX))})

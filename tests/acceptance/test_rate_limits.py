@@ -68,6 +68,17 @@ async def test_a_person_who_claims_too_often_waits(stack: Any, limited: Opened, 
         assert (await front.managed("POST", held, "/cancel")).status == 200  # what they have stays in their hands
 
 
+@pytest.mark.parametrize("way", [{}, LONG_WAY], ids=["short", "long"])
+async def test_a_refusal_costs_a_network_one_request(stack: Any, limited: Opened, way: dict[str, str]) -> None:
+    quota = await stack.quota()
+    network = {"rate_network_per_s": SLOW_PER_S, "rate_network_burst": 5}
+    async with limited(rate_person_per_s=SLOW_PER_S, rate_person_burst=1, **network) as front:
+        headers, body = {**way, "X-Forwarded-For": "203.0.113.7"}, stack.body(quota)
+        said = [(await front.claim(body, "one", **headers)).status for _ in range(3)]
+        said += [(await front.claim(stack.body(quota), **headers)).status for _ in range(3)]
+        assert said == [201, 429, 429, 201, 201, 429]
+
+
 async def test_both_ways_count_together(stack: Any, limited: Opened) -> None:
     quota = await stack.quota()
     async with limited(rate_person_per_s=SLOW_PER_S, rate_person_burst=2) as front:

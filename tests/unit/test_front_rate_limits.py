@@ -159,15 +159,15 @@ def test_many_fronts_leave_a_network_enough_on_one_connection(clock: Clock) -> N
 
 def test_a_person_has_their_whole_rate_in_each_front(clock: Clock) -> None:
     limits = front_limits(clock, processes=64, rate_person_burst=20)
-    assert [limits.person("a") > 0 for _ in range(21)] == [False] * 20 + [True]
+    assert [limits.people(["a"]) > 0 for _ in range(21)] == [False] * 20 + [True]
 
 
 def test_a_person_is_counted_by_program(clock: Clock) -> None:
     limits = front_limits(clock, rate_person_burst=1)
     person = Sealing(create_key_ring()).person
     asked = [person("p", "3578014107900001"), person("q", "3578014107900001"), person("p", "3578014107900002")]
-    assert [limits.person(each) for each in asked] == [0, 0, 0]
-    assert limits.person(asked[0]) == 1
+    assert [limits.people([each]) for each in asked] == [0, 0, 0]
+    assert limits.people([asked[0]]) == 1
 
 
 def test_every_person_of_a_group_is_counted(clock: Clock) -> None:
@@ -176,6 +176,17 @@ def test_every_person_of_a_group_is_counted(clock: Clock) -> None:
     for group in (["b"], ["a"], ["c", "a"]):
         with pytest.raises(Refused):
             limits.check_people(group)
+    limits.check_people(["c"])  # whom a refusal of others cost nothing
+
+
+def test_a_group_waits_for_the_one_who_must_wait_longest(clock: Clock) -> None:
+    limits = front_limits(clock, rate_person_per_s=1, rate_person_burst=2)
+    for person in ("a", "b", "b"):
+        limits.check_people([person])
+    assert limits.people(["a", "b"]) == limits.people(["b", "a"]) == 1
+    clock.now_ns += 10**9
+    assert limits.people(["a", "b"]) == 0
+    assert limits.people(["b"]) == 1
 
 
 def test_retry_after_is_rounded_up_and_jittered(clock: Clock) -> None:
