@@ -5,14 +5,17 @@ When PostgreSQL is away, what was known last stays in force.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from reservasi.errors import ConfigurationError, RecordsUnavailable
+from reservasi.ledger.ending import end_tasks
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of
+from reservasi.programs.program import ID_PATTERN
 from reservasi.records import Records
 from reservasi.records.catalogue import StaffRow
 from reservasi.sealing import Sealing
@@ -21,6 +24,8 @@ log = structlog.get_logger()
 
 STAFF_KEPT_S = 60.0  # how long an accepted API key is believed without asking again
 STAFF_KEPT_MAX = 10_000
+LOOK_PAUSE_S = 0.25
+_ID = re.compile(ID_PATTERN)
 
 
 class Catalogue:
@@ -44,6 +49,9 @@ class Catalogue:
         self._staff: dict[str, tuple[float, StaffRow]] = {}
         self._on_program: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._next_look: asyncio.Task[None] | None = None  # at the records, which has not begun yet
+        self._looks: set[asyncio.Task[None]] = set()
+        self._looked_at = float("-inf")  # by the event loop's clock
 
     async def open(self, on_program: Callable[[str], None]) -> None:
         """Load the programs and keep them fresh.
@@ -56,9 +64,7 @@ class Catalogue:
 
     async def close(self) -> None:
         """Stop refreshing."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([*([self._task] if self._task else []), *self._looks])
 
     @property
     def loaded(self) -> bool:
@@ -81,6 +87,25 @@ class Catalogue:
     def program(self, program_id: str) -> Program | None:
         """One program."""
         return self._programs.get(program_id)
+
+    async def look_up(self, program_id: str) -> Program | None:
+        """One program, also one that was imported a moment ago: for what is not known the records are read anew.
+
+        That is done once for all who ask meanwhile, with `LOOK_PAUSE_S` between: anybody may ask for anything.
+        """
+        if program_id not in self._programs and self._loaded and _ID.fullmatch(program_id):
+            if self._next_look is None:
+                self._next_look = asyncio.create_task(self._look())
+                self._looks.add(self._next_look)
+                self._next_look.add_done_callback(self._looks.discard)
+            await asyncio.shield(self._next_look)
+        return self._programs.get(program_id)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._looked_at + LOOK_PAUSE_S - loop.time()))
+        self._looked_at, self._next_look = loop.time(), None  # who asks from now on asks for another look
+        await self._refresh()
 
     def is_public(self, quota: Quota) -> bool:
         """Whether the public may claim from the quota; what staff claim at the counter is not."""

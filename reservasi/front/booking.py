@@ -65,7 +65,7 @@ async def claim(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     key = idempotency_key(request.headers.getall("Idempotency-Key", []))
     reader = ClaimBodyReader(await read_body(request))
-    program = services.catalogue.program(program_of(reader.quota))
+    program = await services.catalogue.look_up(program_of(reader.quota))
     wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
     quota = await _claimable(services, wanted.quota)
     persons = services.reservations.persons(wanted)

@@ -24,7 +24,8 @@ WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts
 RATE_PER_MIN_MAX = 1_000_000
 QUOTA_IDS_KEPT_MAX = 16_384  # whose program is remembered: every claim asks several times
 
-Id = Annotated[str, Meta(pattern=r"^[a-z0-9-]{2,32}\Z", description="2 to 32 of a-z, 0-9 and -")]
+ID_PATTERN = "[a-z0-9-]{2,32}"
+Id = Annotated[str, Meta(pattern=rf"^{ID_PATTERN}\Z", description="2 to 32 of a-z, 0-9 and -")]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "08:00"')]
 Words = Annotated[
     str,

@@ -5,9 +5,25 @@ import secrets
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_program_that_was_just_imported_is_not_unknown(stack: Any) -> None:
+    new = f"n-{secrets.token_hex(4)}"
+    program = stack.front.catalogue.program(stack.program)
+    assert program is not None
+    await stack.worker.records.save_program(msgspec.structs.replace(program, id=new))
+    body = stack.body(f"{new}.kanim.baru.20270301.0800.online")
+    (await stack.claim(body)).is_problem("recovering", 503)  # until its ledger is owned and read
+
+    async def known() -> bool:
+        return bool(stack.front.availability.knows(new))
+
+    await stack.eventually(known)
+    (await stack.claim(body)).is_problem("unknown-quota", 404)  # it has no quotas
 
 
 async def test_a_claim_is_held_and_can_be_read_back(stack: Any) -> None:

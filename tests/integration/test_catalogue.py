@@ -1,7 +1,7 @@
 """The catalogue keeps itself fresh, whatever one program or one round does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +63,36 @@ async def test_a_program_that_cannot_be_served_keeps_nobody_else_from_it(records
         await until(lambda: "third" in told)
         assert told == ["first", "second", "third"]
         assert [program.id for program in catalogue.programs()] == ["first", "second", "third"]
+
+
+async def test_a_program_that_was_imported_a_moment_ago_is_found_at_once(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.integration.test_catalogue.REFRESH_MS", 3_600_000)
+    read, programs = 0, records.programs
+
+    async def counted() -> Sequence[Program]:
+        nonlocal read
+        read += 1
+        return await programs()
+
+    monkeypatch.setattr(records, "programs", counted)
+    told: list[str] = []
+    async with opened(records, told.append) as catalogue:
+        await records.save_program(program_named("first"))
+        assert catalogue.program("first") is None
+        found = await asyncio.gather(*(catalogue.look_up("first") for _ in range(50)))
+        assert {program.id if program else "" for program in found} == {"first"}
+        assert (told, read) == (["first"], 2)  # once for all who asked, and once when it was opened
+        assert await asyncio.gather(*(catalogue.look_up(f"nowhere-{at}") for at in range(50))) == [None] * 50
+        assert read == 3
+        for known_or_none in ("first", "", "Nowhere", "a" * 33):
+            await catalogue.look_up(known_or_none)
+        assert read == 3
+        late = asyncio.create_task(catalogue.look_up("nowhere"))
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):  # and waits for nothing once that is closed
+        await late
 
 
 async def test_a_program_that_fails_later_does_not_end_the_refreshing(records: Records) -> None:
