@@ -49,7 +49,9 @@ class Settings(BaseSettings):
     port: Port = Field(8080, description="port of the public API")
     admin_host: str = Field("127.0.0.1", description="address of the admin port")
     admin_port: Port = Field(9090, description="port of `/livez`, `/readyz` and `/metrics` of the fronts")
-    worker_admin_port: Port = Field(9091, description="the same for the recorder")
+    worker_admin_port: Port = Field(
+        9091, description="the same for the recorder; `up` takes another where nobody chose one and this is taken"
+    )
     processes: int = Field(0, ge=0, le=PROCESSES_MAX, description="front processes; 0: one for each core it may use")
 
     programs: ProgramPatterns = Field(

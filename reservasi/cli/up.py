@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
+from reservasi.cli import ports
 from reservasi.cli.demo import OPENING_IN_S, STAFF_KEY_FILE, Demo
 from reservasi.cli.output import (
     EXIT_FAILED,
@@ -62,37 +62,27 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."""
-    flags = {"host": host, "port": port, "admin_port": admin_port, "processes": processes, "data_dir": data_dir}
+    flags: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "admin_port": admin_port,
+        "processes": processes,
+        "data_dir": data_dir,
+    }
     settings = configured(**flags)
+    another = ports.instead_of_taken(settings)
+    if another is not None:
+        flags["worker_admin_port"] = another
+        settings = configured(**flags)
     shown = Demo.read(demo_opening_in) if demo else None
     try:
-        _refuse_taken_ports(settings)
+        ports.refuse_taken(settings)
         embedded = not (settings.redis_url and settings.postgres_dsn)
         with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
             run(_up(_Processes(settings, partial(load, **flags)), shown, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
-
-
-def _refuse_taken_ports(settings: Settings) -> None:
-    """Say so before anything is started, rather than let processes fail one after the other."""
-    wanted = {
-        "port": (settings.host, settings.port),
-        "admin_port": (settings.admin_host, settings.admin_port),
-        "worker_admin_port": (settings.admin_host, settings.worker_admin_port),
-    }
-    numbers = [number for _, number in wanted.values() if number]
-    if len(set(numbers)) < len(numbers):
-        raise EmbeddedServerError(f"{', '.join(wanted)} must differ: {', '.join(map(str, numbers))}")
-    for name, (address, number) in wanted.items():
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, number))
-            except OSError as error:
-                message = f"{name}: {address}:{number} cannot be listened on: {error.strerror}; choose another"
-                raise EmbeddedServerError(message) from error
 
 
 class _Processes:
