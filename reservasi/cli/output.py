@@ -37,6 +37,7 @@ PASSWORD_IN_USERINFO = re.compile(r"(//[^/?#@:]*:)[^/?#]*@")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
 
 out = Console(soft_wrap=True, highlight=False)
+wide = Console(soft_wrap=True, highlight=False, width=10_000)  # for tables that no terminal shows: a line for each row
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(_plain(_words(field)) for field in row.values()))
-    out.print(table)
+    (out if out.is_terminal else wide).print(table)
 
 
 @contextmanager

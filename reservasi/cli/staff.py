@@ -23,6 +23,8 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a member of staff and print their API key, which is shown this once and stored only as a hash."""
+    if not name.strip() or not name.isprintable():
+        raise typer.BadParameter("a name, please: it stands beside what they change", param_hint="NAME")
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> str:

@@ -325,6 +325,21 @@ def test_an_unknown_quota_is_said(deployment: Deployment) -> None:
     assert unknown in deployment.fails("quota", "set", unknown, "--capacity", "1")
 
 
+def test_an_unknown_program_is_said(deployment: Deployment) -> None:
+    deployment.imported()
+    for words in (("nowhere",), ("nowhere.kanim.baru.20261201.0800.online",)):
+        assert "no program 'nowhere'" in str(deployment.call("quota", "show", *words).exception)
+
+
+def test_a_list_that_no_terminal_shows_has_a_line_for_each_row(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    rows = deployment.ok("quota", "show", deployment.program)
+    heading, *lines = deployment.call("quota", "show", deployment.program).stdout.splitlines()
+    assert heading.split()[0] == "id"
+    assert [line.split()[0] for line in lines] == [row["id"] for row in rows]
+    assert quota in lines[[row["id"] for row in rows].index(quota)]
+
+
 def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
     quota = deployment.imported()
     reservation_id = deployment.confirmed(quota)
@@ -350,6 +365,8 @@ def test_a_staff_key_is_shown_once_and_stored_as_a_hash(deployment: Deployment) 
 
     assert run(stored()) == "viewer"
     assert deployment.call("staff", "add", "Budi", "--role", "king").exit_code == 2
+    for nobody in ("", "  ", "Bu\ndi"):
+        assert deployment.call("staff", "add", nobody).exit_code == 2
 
 
 def test_the_doctor_names_what_is_not_well(deployment: Deployment) -> None:
