@@ -6,7 +6,7 @@ ways use the same checks, the same calls and the same bodies, and a test holds t
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -152,19 +152,10 @@ class Express:
         response = problem_answer(asked.language, refused)
         asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
 
-    def _network_waits(self, asked: "_Asked", request: Request) -> bool:
-        """Count a request of the caller's network; whether it was one too many, and refused."""
-        wait_s = self._rates.network(asked.caller.peer, request.forwarded)
-        if wait_s:
-            self._refuse(asked, too_often("network", wait_s))
-        return wait_s > 0
-
-    def _people_wait(self, asked: "_Asked", persons: Sequence[str]) -> bool:
-        """The same for those who claim or join."""
-        wait_s = self._rates.people(persons)
-        if wait_s:
-            self._refuse(asked, too_often("person", wait_s))
-        return wait_s > 0
+    def _refuse_for(self, kind: str, asked: "_Asked", wait_s: float) -> bool:
+        """Refuse who asks too often; True: it is answered."""
+        self._refuse(asked, too_often(kind, wait_s))
+        return True
 
     # -- claim ---------------------------------------------------------------------------------------------------
 
@@ -176,14 +167,16 @@ class Express:
         if wanted is None or quota is None:
             return False
         reservations, program = self._services.reservations, program_of(wanted.quota)
-        if self._network_waits(asked, request):
-            return True
+        wait_s = self._rates.network(asked.caller.peer, request.forwarded)
+        if wait_s:
+            return self._refuse_for("network", asked, wait_s)
         if not reservations.admits_claims(program):
             self._refuse(asked, Refused(OVERLOADED))
             return True
         persons = reservations.persons(wanted)
-        if self._people_wait(asked, persons):
-            return True
+        wait_s = self._rates.people(persons)
+        if wait_s:
+            return self._refuse_for("person", asked, wait_s)
         refused = check_ticket(self._services, self._memory, wanted, persons, quota)
         if refused is None:
             self._judge(asked, wanted, persons, quota)
@@ -265,14 +258,16 @@ class Express:
         room = self._services.waiting_room
         if not self._services.availability.knows(program):
             return False
-        if self._network_waits(asked, request):
-            return True
+        wait_s = self._rates.network(asked.caller.peer, request.forwarded)
+        if wait_s:
+            return self._refuse_for("network", asked, wait_s)
         if not room.admits_joins(program):
             self._refuse(asked, Refused(OVERLOADED))
             return True
         person = room.person(program, wanted.nik)
-        if self._people_wait(asked, (person,)):
-            return True
+        wait_s = self._rates.people((person,))
+        if wait_s:
+            return self._refuse_for("person", asked, wait_s)
         refused = refused_join(self._services, self._memory, program, opening)
         if refused is not None:
             self._refuse(asked, refused)
@@ -304,8 +299,9 @@ class Express:
         filters = filters_of(target)
         if filters is None or not self._services.availability.has_view(filters.get("program")):
             return False
-        if self._network_waits(asked, request):
-            return True
+        wait_s = self._rates.network(asked.caller.peer, request.forwarded)
+        if wait_s:
+            return self._refuse_for("network", asked, wait_s)
         view = availability_view(self._services, self._memory, filters)
         kept = self._kept.get(target)
         if kept is None or kept[0] is not view:

@@ -248,7 +248,7 @@ class GroupCommit:
     @property
     def admits_claims(self) -> bool:
         """Whether a claim or a join that comes now would be taken."""
-        waiting = self._crowd_waiting
+        waiting = len(self._claims_waiting) + len(self._joins_waiting)  # not by a property: every claim asks twice
         return waiting < self._queue_items_max and waiting + self._crowd_in_flight < self._limit.value
 
     @property
