@@ -64,10 +64,17 @@ def create_admin_app(readiness: Readiness) -> web.Application:
     """The application behind the admin port; ready when every check is true."""
     app = web.Application()
     app[READINESS] = readiness
+    app.on_response_prepare.append(_close)
     app.router.add_get("/livez", _livez)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
     return app
+
+
+async def _close(_request: web.Request, response: web.StreamResponse) -> None:
+    """Keep no connection: whoever scrapes comes seldom, and a front that is replaced would cut what it keeps."""
+    response.headers[hdrs.CONNECTION] = "close"
+    response.force_close()
 
 
 async def _livez(_request: web.Request) -> web.Response:

@@ -203,7 +203,10 @@ NOT_CONFIRMED = ProblemType(
         "Dokumen hanya ada untuk reservasi yang terkonfirmasi; keadaan reservasi ini: {state}.",
         "Documents exist for confirmed reservations only; this one is {state}.",
     ),
-    next=Text("Konfirmasikan reservasi dahulu.", "Confirm the reservation first."),
+    next=Text(
+        "Konfirmasikan reservasi yang masih ditahan; bila sudah berakhir, buat reservasi baru.",
+        "Confirm it while it is held; if it has ended, make a new reservation.",
+    ),
 )
 BELOW_TAKEN = ProblemType(
     name="below-taken",

@@ -1,7 +1,9 @@
 """The admin port: alive, ready, measured."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -38,6 +40,18 @@ async def test_alive_and_ready(admin: Any) -> None:
     assert waiting.status == 503
     assert (waiting.json["ready"], waiting.json["extra"]) == (False, False)
     assert (await port.request("GET", "/livez")).status == 200
+
+
+async def test_no_connection_is_kept(admin: Any) -> None:
+    port, _ = admin
+    host = urlsplit(port.url)
+    for path in ("/livez", "/readyz", "/metrics", "/nothing"):
+        reader, writer = await asyncio.open_connection(host.hostname, host.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            head, _, _ = (await reader.read()).partition(b"\r\n\r\n")  # up to the connection's end
+        assert b"\r\nConnection: close" in head
+        writer.close()
 
 
 async def test_requests_are_counted_by_route(stack: Any, admin: Any) -> None:
