@@ -1,9 +1,9 @@
 """Changes as server-sent events, for pages that show places and queues live."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
@@ -31,7 +31,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
     async def tell(response: EventSourceResponse) -> None:
         with request.app[LIVE].follow(filters) as feed:
-            await _tell(request, response, feed)
+            await _while_there(request, _tell(request, response, feed))
 
     return await _streamed(request, tell)
 
@@ -68,6 +68,19 @@ class _Connection(Protocol):
 
 def _lost(request: web.Request) -> asyncio.Event:
     return cast(_Connection, request.protocol).lost()
+
+
+async def _while_there(request: web.Request, telling: Coroutine[Any, Any, None]) -> None:
+    """Tell until the reader has gone, whose place is then somebody else's: looks that find nothing new are rare."""
+    told, lost = asyncio.create_task(telling), asyncio.create_task(_lost(request).wait())
+    try:
+        await asyncio.wait({told, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            told.result()
+    finally:
+        told.cancel()
+        lost.cancel()
+        await asyncio.gather(told, lost, return_exceptions=True)
 
 
 async def _streamed(request: web.Request, tell: Callable[[EventSourceResponse], Awaitable[None]]) -> web.StreamResponse:

@@ -140,6 +140,15 @@ async def test_streams_are_bounded(stack: Any) -> None:
         assert response.status == 200
 
 
+async def test_a_reader_who_has_gone_makes_room_at_once(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stack.eventually(no_streams)
+    monkeypatch.setattr("reservasi.front.live.LOOK_S", 3600.0)  # nothing changes meanwhile
+    _, writer = await open_stream(stack, f"/v1/availability/stream?program={stack.program}&office=nowhere", "")
+    assert not await no_streams()
+    writer.close()
+    await stack.eventually(no_streams)
+
+
 @pytest.mark.parametrize(
     "addresses",
     [["203.0.113.9"], ["evil, 203.0.113.9", "10.0.0.1,203.0.113.9"], ["2001:db8::1", "2001:db8::2:3"], [""]],
