@@ -132,7 +132,7 @@ MUTANTS = (
     _mutant(
         "reserves-again-on-a-replay",
         {Rule.TIME_DIFFERS, Rule.ANSWER_CHANGED},
-        ("claim", "  local known = get_reservation(call, id)\n", "  local known\n"),
+        ("claim", "local known = call.reservations[id] and", "local known = call.reservations[0] and"),
     ),
     _mutant(
         "answers-a-replay-with-the-present",
@@ -158,7 +158,11 @@ MUTANTS = (
     _mutant(
         "skips-a-seq",
         {Rule.JOURNAL_GAP},
-        ("shared", "  call.seq = call.seq + 1\n", "  call.seq = call.seq + 2\n"),
+        (
+            "shared",
+            "local events, seq = call.events, call.seq + 1\n",
+            "local events, seq = call.events, call.seq + 2\n",
+        ),
         halts=True,
     ),
     _mutant(
@@ -190,7 +194,8 @@ MUTANTS = (
     _mutant(
         "answers-with-the-seq-before",
         {Rule.ANSWER_DIFFERS},
-        ("claim", "  return { 'held', seq, HELD,", "  return { 'held', seq - 1, HELD,"),
+        ("claim", "    return { 'held', seq, HELD,", "    return { 'held', seq - 1, HELD,"),
+        ("claim", "  end\n  return seq, deadline\n", "  end\n  return seq - 1, deadline\n"),
     ),
     _mutant(
         "refuses-for-the-past",

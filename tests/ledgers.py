@@ -11,7 +11,7 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.errors import ReservasiError
 from reservasi.ledger import keys, wire
-from reservasi.ledger.connection import Frame, LedgerConnection, open_client
+from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
@@ -107,12 +107,9 @@ def claim(
     )
 
 
-def frames_of(commands: Sequence[Command], tombstone_ms: int = TOMBSTONE_MS) -> list[Frame]:
+def frames_of(commands: Sequence[Command], tombstone_ms: int = TOMBSTONE_MS) -> list[wire.Frame]:
     """One frame for each run of commands of the same kind."""
-    return [
-        Frame(command=wire.COMMAND_NAMES[kind], items=wire.encode_items(list(group), tombstone_ms))
-        for kind, group in itertools.groupby(commands, type)
-    ]
+    return [wire.encode_frame(list(group), tombstone_ms) for _, group in itertools.groupby(commands, type)]
 
 
 class Ledger:
@@ -133,7 +130,8 @@ class Ledger:
             assert not isinstance(raw, ReservasiError), raw
             reply = wire.decode_reply(raw)
             assert not reply.fenced
-            answers += [wire.decode_answer(reply, fields) for fields in reply.answers]
+            answered = commands[len(answers) : len(answers) + len(reply.answers)]
+            answers += [wire.decode_answer(reply, at, command) for at, command in enumerate(answered)]
         assert len(answers) == len(commands)
         return answers
 
@@ -142,12 +140,12 @@ class Ledger:
         (answer,) = await self.run(command, tombstone_ms=tombstone_ms)
         return answer
 
-    async def raw(self, command: str, items: Sequence[Any], epoch: int = 1) -> list[Any]:
+    async def raw(self, command: str, items: Sequence[Any], epoch: int = 1, envelopes: bytes = b"") -> list[Any]:
         """The reply as the function packed it, without any help of the connection."""
         function = read_library().function(command)
         program_keys = keys.program_keys(self.program)
         packed = msgpack.packb(list(items), use_bin_type=False)
-        reply: Any = await self.client.fcall(function, len(program_keys), *program_keys, str(epoch), packed)
+        reply: Any = await self.client.fcall(function, len(program_keys), *program_keys, str(epoch), packed, envelopes)
         unpacked: list[Any] = msgpack.unpackb(reply, unicode_errors="surrogateescape", strict_map_key=False)
         return unpacked
 

@@ -32,6 +32,7 @@ from reservasi.ledger.cluster import Route, RoutedConnection, SecureRoutedConnec
 from reservasi.ledger.library import Library
 from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
 from reservasi.ledger.tls import reason, shows_no_certificate
+from reservasi.ledger.wire import Frame
 from reservasi.model import Position
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
@@ -46,16 +47,9 @@ READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 # A replica, a full disk, too few replicas, a lost primary of a cluster, a slot on its way: it may be over in a moment.
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
-TOUCH = wire.pack([[]])
+TOUCH = Frame(command="touch", items=wire.pack([[]]))
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
-
-
-class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One function call of a round trip."""
-
-    command: str
-    items: bytes  # packed
 
 
 class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,14 +228,10 @@ class LedgerConnection:
     async def _round_trip(
         self, frames: Sequence[Frame], sent: Callable[[], None] = lambda: None
     ) -> list[bytes | ReservasiError]:
-        commands = [
-            ("FCALL", self._library.function(frame.command), len(self._keys), *self._keys, self._epoch, frame.items)
-            for frame in frames
-        ]
+        commands = [self._command(frame) for frame in frames]
         questions = self._asker.questions() if self._asker else ()
         if questions:
-            touched = ("FCALL", self._library.function("touch"), len(self._keys), *self._keys, self._epoch, TOUCH)
-            commands += [touched, *questions]
+            commands += [self._command(TOUCH), *questions]
         connection = self._connection
         await self._asked(connection.send_packed_command(_pack(commands), check_health=False))
         sent()
@@ -251,6 +241,10 @@ class LedgerConnection:
                 await self._read_any(), [await self._read_any() for _ in questions]
             )
         return replies
+
+    def _command(self, frame: Frame) -> tuple[Any, ...]:
+        function = self._library.function(frame.command)
+        return ("FCALL", function, len(self._keys), *self._keys, self._epoch, frame.items, frame.envelopes)
 
     async def _read_reply(self) -> bytes | ReservasiError:
         try:

@@ -1,6 +1,5 @@
 """Journal entries as the ledger packed them, back into events: positional, one letter a kind."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +77,7 @@ def _put_envelopes(events: list[list[Any]], envelopes: list[str]) -> bool:
     """Each hold names its envelope by hash; the envelopes come beside, in the same order. False: they are others."""
     holds = [event for event in events if event[0] == "h"]
     named = [event[5] for event in holds]
-    if named != [hashlib.sha1(each.encode(), usedforsecurity=False).hexdigest() for each in envelopes]:
+    if named != [wire.envelope_hash(each) for each in envelopes]:
         return False
     for event, envelope in zip(holds, envelopes, strict=True):
         event[5] = envelope

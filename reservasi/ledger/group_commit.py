@@ -27,7 +27,7 @@ from reservasi.errors import (
 from reservasi.ledger import wire
 from reservasi.ledger.acknowledging import stands
 from reservasi.ledger.concurrency_limit import ConcurrencyLimit
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.records_instead import RecordsInstead, not_replicated
 from reservasi.metrics import (
@@ -364,13 +364,7 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         started = loop.time()
         last_deadline = max(group[-1].deadline for group in batch)
-        frames = [
-            Frame(
-                command=wire.COMMAND_NAMES[type(group[0].command)],
-                items=wire.encode_items([waiting.command for waiting in group], self._tombstone_ms),
-            )
-            for group in batch
-        ]
+        frames = [wire.encode_frame([waiting.command for waiting in group], self._tombstone_ms) for group in batch]
         pause_s = RETRY_PAUSE_MIN_S
         retried = False
         while True:
@@ -471,9 +465,9 @@ def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Fi
     if len(reply.answers) != len(group):
         _fail(group, LedgerFault(f"{len(reply.answers)} answers to {len(group)} items"))
         return
-    for waiting, fields in zip(group, reply.answers, strict=True):
+    for at, waiting in enumerate(group):
         if not waiting.done:
-            finish(waiting, wire.decode_answer(reply, fields, retried=retried))
+            finish(waiting, wire.decode_answer(reply, at, waiting.command, retried=retried))
 
 
 def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:

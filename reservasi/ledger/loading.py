@@ -7,7 +7,7 @@ from typing import Any
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
 from reservasi.errors import LedgerMoved, ReservasiError
 from reservasi.ledger import openings, wire
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Opening, Position, QuotaTerms
 
 CALL_TIMEOUT_S = 30.0  # a call does a bounded batch, but the server's disk may be slow
@@ -71,7 +71,7 @@ class Loader:
                 raise LedgerMoved(f"the ledger of {self._connection.program} was taken over at {step!r}: begin anew")
 
     async def _ask(self, command: str, item: list[Any]) -> list[Any]:
-        (reply,) = await self._connection.call([Frame(command=command, items=wire.pack([item]))], CALL_TIMEOUT_S)
+        (reply,) = await self._connection.call([wire.Frame(command=command, items=wire.pack([item]))], CALL_TIMEOUT_S)
         if isinstance(reply, ReservasiError):
             raise reply
         answer: list[Any] = wire.decode_reply(reply).answers[0]

@@ -4,8 +4,9 @@ Valkey's `cmsgpack` refuses `bin` and `ext` and rounds integers above 2^53, so e
 (`use_bin_type=False`) and numbers stay below `model.SEQ_MAX`. Layouts are documented in the header of each Lua file.
 """
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import msgspec
@@ -62,6 +63,14 @@ COMMAND_NAMES: dict[type, str] = {
 }
 
 
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """One function call of a round trip."""
+
+    command: str
+    items: bytes  # packed
+    envelopes: bytes = b""  # of claims, packed
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The reply to one batch, its answers still raw."""
 
@@ -69,7 +78,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     seq: int
     now_ms: int
-    answers: list[list[Any]]
+    answers: list[Any]  # lists, but of a claim that got what it asked for: its seq
+    deadlines: list[int]  # of claims, in the same order, ms
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,16 +98,39 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-def encode_items(commands: Sequence[Command], tombstone_ms: int) -> bytes:
-    """One batch of commands of one kind."""
-    return pack([encode_item(command, tombstone_ms) for command in commands])
+def encode_frame(commands: Sequence[Command], tombstone_ms: int) -> Frame:
+    """One batch of commands of one kind, at least one."""
+    kind = type(commands[0])
+    if kind is Claim:
+        return encode_claims(cast("Sequence[Claim]", commands))
+    items = [encode_item(command, tombstone_ms) for command in commands]
+    return Frame(command=COMMAND_NAMES[kind], items=pack(items))
+
+
+def encode_claims(claims: Sequence[Claim]) -> Frame:
+    """One batch of claims, an array a field."""
+    named = {quota: at for at, quota in enumerate(dict.fromkeys([claim.quota for claim in claims]), 1)}  # as Lua counts
+    envelopes = [claim.sealed for claim in claims]
+    items = (
+        [claim.reservation_id for claim in claims],
+        list(named),
+        [named[claim.quota] for claim in claims],
+        [claim.fingerprint for claim in claims],
+        [envelope_hash(envelope) for envelope in envelopes],
+        [len(claim.persons) for claim in claims],
+        [person for claim in claims for person in claim.persons],
+    )
+    return Frame(command="claim", items=pack(items), envelopes=pack(envelopes))
+
+
+def envelope_hash(sealed: str) -> str:
+    """By which the journal names an envelope."""
+    return hashlib.sha1(sealed.encode(), usedforsecurity=False).hexdigest()
 
 
 def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
-    """One command as its Lua file's header says."""
+    """One command, other than a claim, as its Lua file's header says."""
     match command:
-        case Claim():
-            return [command.reservation_id, command.quota, command.fingerprint, command.sealed, command.persons]
         case Confirm():
             return [command.reservation_id, command.payment_reference]
         case Release() | Find():
@@ -110,6 +143,8 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
             return [command.items_max, tombstone_ms]
         case SetOpening() | Join() | Admit():
             return openings.encode_item(command)
+        case _:
+            raise TypeError(f"{type(command).__name__} has no item of its own")
 
 
 def _encode_set_quota(command: SetQuota) -> list[Any]:
@@ -139,10 +174,17 @@ def decode_reply(raw: bytes) -> Reply:
         LedgerFault: it is not one.
     """
     try:
-        outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, strict_map_key=False)
+        outcome, epoch, seq, now_ms, answers, *of_claims = msgpack.unpackb(raw, strict_map_key=False)
     except (ValueError, TypeError) as error:
         raise LedgerFault(f"unreadable reply of {len(raw)} bytes") from error
-    return Reply(fenced=outcome == Outcome.FENCED, epoch=epoch, seq=seq, now_ms=now_ms, answers=list(answers))
+    return Reply(
+        fenced=outcome == Outcome.FENCED,
+        epoch=epoch,
+        seq=seq,
+        now_ms=now_ms,
+        answers=list(answers),
+        deadlines=list(of_claims[0]) if of_claims else [],
+    )
 
 
 def peek_fenced(raw: bytes) -> bool:
@@ -163,8 +205,27 @@ def peek_epoch(raw: bytes) -> int:
     return epoch
 
 
-def decode_answer(reply: Reply, fields: list[Any], *, retried: bool = False) -> Answer:
-    """One item's answer; which fields follow depends on outcome and length, see the Lua headers."""
+def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = False) -> Answer:
+    """The answer to the command at this place of its batch: its fields as its Lua file's header says.
+
+    Raises:
+        LedgerFault: it is an answer to something else.
+    """
+    fields = reply.answers[at]
+    if isinstance(fields, int):
+        if not isinstance(command, Claim):
+            raise LedgerFault(f"a claim's answer to a {type(command).__name__}")
+        return Answer(
+            outcome=Outcome.HELD,
+            epoch=reply.epoch,
+            seq=fields,
+            now_ms=reply.now_ms,
+            state=State.HELD,
+            quota=command.quota,
+            places=len(command.persons),
+            deadline_ms=reply.deadlines[at],
+            retried=retried,
+        )
     outcome = OUTCOMES[fields[0]]
     length = len(fields)
     if length == 6 or (length == 7 and outcome in _WITH_FREED):

@@ -15,7 +15,7 @@ from reservasi.embedded import EmbeddedValkey, Places, embedded_redis_url
 from reservasi.errors import LedgerFenced
 from reservasi.ledger import keys, wire
 from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, SINCE_7_2, USERS, WORKER, acl_lines, commands
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import DIRECTORY, read_library
 from reservasi.records import Records
 from reservasi.records.access import FRONT_ROLE, RIGHTS, WORKER_ROLE
@@ -128,7 +128,7 @@ async def test_a_front_waits_for_functions_that_the_worker_loads(valkey_url: str
     library = read_library(tmp_path)  # as of another version: no server knows it yet
     front = LedgerConnection(as_user(valkey_url, FRONT), program, library)
     worker = LedgerConnection(as_user(valkey_url, WORKER), program, library)
-    frame = Frame(command="snapshot", items=wire.pack([[]]))
+    frame = wire.Frame(command="snapshot", items=wire.pack([[]]))
     try:
         with pytest.raises(LedgerFenced, match="worker has not loaded"):
             await front.call([frame], 5)

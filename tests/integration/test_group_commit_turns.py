@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from reservasi.errors import Overloaded
 from reservasi.ledger import group_commit, keys, wire
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import read_library
 from reservasi.model import Claim, Find, Join, Outcome, SetOpening
 from tests.ledgers import (
@@ -97,7 +97,7 @@ async def test_the_last_ones_answers_are_told_while_a_batch_is_under_way(
 
 async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger) -> None:
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
-    frames = [Frame(command="find", items=wire.encode_items([Find(reservation_id="none")], 0))]
+    frames = [wire.encode_frame([Find(reservation_id="none")], 0)]
     await connection.call(frames, TIMEOUT_S)
     written: list[bool] = []
     call = asyncio.create_task(connection.call(frames, TIMEOUT_S, sent=lambda: written.append(True)))

@@ -2,13 +2,15 @@
 
 import hashlib
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import msgpack
+import msgspec
 import pytest
 
 from loadtest.mutants import Edit, Mutant, mutated
 from reservasi.ledger import keys, wire
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.entries import decode_entry
 from reservasi.model import (
     Answer,
@@ -156,12 +158,19 @@ async def test_an_unreadable_batch_changes_nothing(ledger: Ledger) -> None:
     """Whatever goes wrong in the function goes wrong before the first write."""
     await ledger.one(quota_set(capacity=5))
     before = await ledger.dump()
-    good = wire.encode_item(claim(), 0)
-    for bad in (["only-an-id"], ["id", QUOTA, "f", "s", 7], 5, ["id", QUOTA, "f", "s", [["nested"]]]):
+    good: list[Any] = [["a", "b"], [QUOTA], [1, 1], ["f", "g"], ["e", "h"], [1, 1], ["ani", "budi"]]
+    for field, bad in itertools.product(range(len(good)), (None, 5, "text", [], good[0][:1], [["nested"], ["deep"]])):
+        if len(good[field]) == 1 and isinstance(bad, list) and len(bad) == 1:  # another quota is not unreadable
+            continue
+        items = [*good[:field], bad, *good[field + 1 :]]
         with pytest.raises(Exception, match=r"user_function|script"):
-            await ledger.raw("claim", [good, bad])
-        assert await ledger.dump() == before
-    assert (await ledger.raw("claim", []))[4] in ([], {})
+            await ledger.raw("claim", items)
+        assert await ledger.dump() == before, items
+    for unreadable in (good[:6], [good], [5], [[], *good]):
+        with pytest.raises(Exception, match=r"user_function|script"):
+            await ledger.raw("claim", unreadable)
+        assert await ledger.dump() == before, unreadable
+    assert (await ledger.raw("claim", [[]] * 7))[4] in ([], {})
     assert await ledger.dump() == before
 
 
@@ -238,7 +247,7 @@ async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Le
     await ledger.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(Exception, match=r"OOM|memory"):
-            await ledger.raw("claim", [wire.encode_item(claim(), 0)])
+            await ledger.one(claim())
         assert await ledger.dump() == before
         assert (await ledger.one(Confirm(reservation_id=asked.reservation_id))).outcome is Outcome.CONFIRMED
         assert (await ledger.one(Cancel(reservation_id=asked.reservation_id))).outcome is Outcome.CANCELLED
@@ -261,6 +270,100 @@ async def test_what_is_packed_by_hand_is_what_would_have_been_packed(length: int
     assert entry.payload == msgpack.packb([event])
     stored: Any = await ledger.client.hget(keys.reservations(ledger.program), asked.reservation_id)
     assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", *persons])
+
+
+async def test_envelopes_stay_with_their_claims_whoever_is_refused(ledger: Ledger) -> None:
+    await ledger.run(quota_set(capacity=4), quota_set(OTHER_QUOTA, capacity=0))
+    for refused in itertools.product((True, False), repeat=4):
+        batch = [
+            msgspec.structs.replace(claim(quota=OTHER_QUOTA if no else QUOTA), sealed=f"k1.{number}")
+            for number, no in enumerate(refused)
+        ]
+        answers = await ledger.run(*batch)
+        assert [answer.outcome is Outcome.SOLD_OUT for answer in answers] == list(refused)
+        *_, entry = await ledger.entries()
+        held = [asked for asked, no in zip(batch, refused, strict=True) if not no]
+        if held:
+            assert [(event.reservation_id, event.sealed) for event in entry.events if isinstance(event, Held)] == [
+                (asked.reservation_id, asked.sealed) for asked in held
+            ]
+            await ledger.run(*(Release(reservation_id=asked.reservation_id) for asked in held))
+
+
+async def test_the_short_answer_says_the_same(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not places came free lately, who is held hears the same."""
+    await ledger.run(quota_set(capacity=5), quota_set(OTHER_QUOTA, hold_ms=500_000))
+    batch = [claim(3), claim(3), claim(2, OTHER_QUOTA), claim(["ani", "ani"]), claim()]
+    long_ago = mutated(
+        Mutant("long-ago", frozenset(), (Edit("shared", "FREED_SAID_MS = 11000", "FREED_SAID_MS = -1"),))
+    )
+    whole = await ledger.run(*batch)
+    for asked in (batch[0], batch[2]):
+        await ledger.run(Release(reservation_id=asked.reservation_id))
+    other = [msgspec.structs.replace(asked, reservation_id=f"{asked.reservation_id}-2") for asked in batch[:-1]]
+    monkeypatch.setattr(ledgers, "read_library", lambda: long_ago)
+    in_short = Ledger(ledger.url, ledger.program, ledger.client)
+    first_seq = whole[-1].seq + 2
+    said = await in_short.run(*other)
+    assert [answer.outcome for answer in said] == [answer.outcome for answer in whole[:-1]]
+    assert [answer.freed_at_ms for answer in said] == [0] * 4
+    assert all(answer.freed_at_ms for answer in whole if answer.outcome is Outcome.HELD)
+    for answer, before, seq in ((said[0], whole[0], first_seq + 1), (said[2], whole[2], first_seq + 2)):
+        now_ms = answer.now_ms
+        deadline_ms = before.deadline_ms - before.now_ms + now_ms
+        assert answer == msgspec.structs.replace(before, seq=seq, now_ms=now_ms, deadline_ms=deadline_ms, freed_at_ms=0)
+    assert (await in_short.one(other[0])).seq == said[0].seq
+    await ledger.client.function_delete(long_ago.name)
+
+
+async def test_a_call_that_breaks_off_leaves_no_trace(ledger: Ledger) -> None:
+    """What it had decided in memory is forgotten with it: the only place is still there."""
+    await ledger.run(quota_set(capacity=1), quota_set(OTHER_QUOTA))
+    await ledger.run(claim(quota=OTHER_QUOTA))
+    journal, client = keys.journal(ledger.program), cast("Any", ledger.client)
+    last_id = (await client.xinfo_stream(journal))["last-generated-id"]
+    await client.execute_command("XSETID", journal, "1-1000000")  # the next entry's id is refused, once all is decided
+    before = await ledger.dump()
+    with pytest.raises(AssertionError, match="XADD"):
+        await ledger.one(claim())
+    assert await ledger.dump() == before
+    await client.execute_command("XSETID", journal, last_id)
+    assert (await ledger.one(claim())).outcome is Outcome.HELD
+    assert (await ledger.one(claim())).outcome is Outcome.SOLD_OUT
+    assert await ledger.counts() == (1, 0, 0)
+
+
+async def test_what_another_version_wrote_is_read_anew(ledger: Ledger) -> None:
+    """Functions keep quotas from call to call: what is stored decides, whoever stored it."""
+    await ledger.one(quota_set(capacity=3))
+    other = mutated(Mutant("other", frozenset(), (Edit("shared", "KEPT_MAX = 2000", "KEPT_MAX = 2001"),)))
+    connection = LedgerConnection(ledger.url, ledger.program, other)
+    outcomes = []
+    for turn in range(4):
+        frames = [wire.encode_frame([claim()], 0)]
+        (raw,) = await (connection if turn % 2 else ledger.connection).call(frames, 10.0)
+        assert isinstance(raw, bytes)
+        outcomes.append(wire.decode_answer(wire.decode_reply(raw), 0, claim()).outcome)
+    await connection.drop()
+    assert outcomes == [Outcome.HELD] * 3 + [Outcome.SOLD_OUT]
+    assert await ledger.counts() == (3, 0, 0)
+    await ledger.client.function_delete(other.name)
+
+
+async def test_more_quotas_than_are_kept_are_sold_as_well(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = mutated(Mutant("keeps-two", frozenset(), (Edit("shared", "KEPT_MAX = 2000", "KEPT_MAX = 2"),)))
+    monkeypatch.setattr(ledgers, "read_library", lambda: few)
+    narrow = Ledger(ledger.url, ledger.program, ledger.client)
+    quotas = [f"{QUOTA}{number}" for number in range(7)]
+    await narrow.run(*(quota_set(quota, capacity=2) for quota in quotas))
+    for _ in range(2):
+        answers = await narrow.run(*(claim(quota=quota) for quota in quotas))
+        assert {answer.outcome for answer in answers} == {Outcome.HELD}
+    assert {answer.outcome for answer in await narrow.run(*(claim(quota=quota) for quota in quotas))} == {
+        Outcome.SOLD_OUT
+    }
+    assert {await narrow.counts(quota) for quota in quotas} == {(2, 0, 0)}
+    await ledger.client.function_delete(few.name)
 
 
 async def test_what_this_run_of_the_server_does_not_know_counts_as_free_since_its_first_call(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgpack
 import pytest
 
 from reservasi.ledger import keys, stored, wire
@@ -13,8 +14,8 @@ FENCED_COMMANDS = [command for command in COMMANDS if command not in ("own", "fe
 HELD = claim(2)
 
 
-def _item(command: str) -> list[Any]:
-    """An item that would have an effect on the ledger of `_filled`."""
+def _items(command: str) -> list[Any]:
+    """Items that would have an effect on the ledger of `_filled`."""
     commands: dict[str, Command] = {
         "claim": claim(),
         "confirm": Confirm(reservation_id=HELD.reservation_id),
@@ -27,7 +28,10 @@ def _item(command: str) -> list[Any]:
         "join": Join(opening="p-1", ticket_id="t"),
         "admit": Admit(opening="p-1", controller="c", lease_ms=1000),
     }
-    return wire.encode_item(commands[command], TOMBSTONE_MS) if command in commands else []
+    if command not in commands:
+        return [[]]
+    items: list[Any] = msgpack.unpackb(wire.encode_frame([commands[command]], TOMBSTONE_MS).items)
+    return items
 
 
 async def _fill(ledger: Ledger) -> None:
@@ -40,7 +44,7 @@ async def _fill(ledger: Ledger) -> None:
 
 async def _assert_fenced(ledger: Ledger, command: str, epoch: int, meta_epoch: int) -> None:
     before = await ledger.dump()
-    outcome, said_epoch, _, now_ms, answers = await ledger.raw(command, [_item(command)], epoch)
+    outcome, said_epoch, _, now_ms, answers = await ledger.raw(command, _items(command), epoch)
     assert (outcome, said_epoch, list(answers)) == ("fenced", meta_epoch, [])
     assert now_ms > 0
     assert await ledger.dump() == before
@@ -59,7 +63,7 @@ async def test_another_epoch_is_fenced(command: str, ledger: Ledger) -> None:
     await _fill(ledger)
     for epoch in (0, 2, 11):
         await _assert_fenced(ledger, command, epoch, meta_epoch=1)
-    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "done"
+    assert (await ledger.raw(command, _items(command), epoch=1))[0] == "done"
 
 
 @pytest.mark.parametrize("command", FENCED_COMMANDS)
@@ -70,8 +74,8 @@ async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger)
     await ledger.client.hdel(keys.meta(ledger.program), "run_id")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     assert await ledger.own() == "owned"
-    assert (await ledger.raw(command, [_item(command)], epoch=1))[0] == "fenced"
-    assert (await ledger.raw(command, [_item(command)], epoch=2))[0] == "done"
+    assert (await ledger.raw(command, _items(command), epoch=1))[0] == "fenced"
+    assert (await ledger.raw(command, _items(command), epoch=2))[0] == "done"
 
 
 async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Ledger) -> None:

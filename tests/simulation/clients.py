@@ -74,12 +74,12 @@ class Wire:
 
 
 def _unpacked(packed: bytes) -> Command:
-    """A command as it was before it was packed: text, but for the items of a function call."""
+    """A command as it was before it was packed: text, but for what a function call brings."""
     reader = hiredis.Reader()
     reader.feed(packed)
-    *arguments, last = reader.gets()
-    texts = [each.decode() for each in arguments]
-    return (*texts, last if texts[0] == "FCALL" else last.decode())
+    arguments = reader.gets()
+    text_count = len(arguments) - 2 if arguments[0] == b"FCALL" else len(arguments)  # then items and envelopes
+    return (*(each.decode() for each in arguments[:text_count]), *arguments[text_count:])
 
 
 class Client(redis_asyncio.Redis):

@@ -225,7 +225,7 @@ def _name(command: Command) -> str:
 def _shown(command: Command, reply: Any) -> str:
     """What a trace says of a reply: nothing that depends on this machine or this run of the server."""
     if command[0] == "FCALL" and isinstance(reply, bytes) and not str(command[1]).endswith("_snapshot"):
-        return f"{mark(command[-1])} -> {mark(reply)}"
+        return f"{mark(command[-2])} -> {mark(reply)}"
     return f"-> {type(reply).__name__}"
 
 

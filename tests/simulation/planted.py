@@ -6,20 +6,18 @@ from typing import Any
 from unittest import mock
 
 import msgpack
+import msgspec
 
 from reservasi.availability.view import ProgramView
 from reservasi.errors import ReservasiError
 from reservasi.ledger import group_commit, wire
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Position
 from reservasi.recorder import Recorder
 from reservasi.records import Batch, Recorded
 
 # Lua: the last place is sold once more.
-OVERSELL = (
-    "return quota[Q.terms][T.capacity] - quota[Q.held]",
-    "return 1 + quota[Q.terms][T.capacity] - quota[Q.held]",
-)
+OVERSELL = ("return room >= places", "return room + 1 >= places")
 
 
 def new_ids_when_repeated() -> AbstractContextManager[Any]:
@@ -28,7 +26,7 @@ def new_ids_when_repeated() -> AbstractContextManager[Any]:
     failed: dict[int, int] = {}  # connection -> calls in a row without a reply
 
     async def call_anew(
-        self: LedgerConnection, frames: Sequence[Frame], timeout_s: float, **options: Any
+        self: LedgerConnection, frames: Sequence[wire.Frame], timeout_s: float, **options: Any
     ) -> list[bytes | ReservasiError]:
         tries = failed.get(id(self), 0)
         anew = [_renamed(frame, tries) if frame.command == "claim" and tries else frame for frame in frames]
@@ -40,9 +38,9 @@ def new_ids_when_repeated() -> AbstractContextManager[Any]:
     return mock.patch.object(LedgerConnection, "call", call_anew)
 
 
-def _renamed(frame: Frame, tries: int) -> Frame:
-    items = [[f"{id_[:-1]}{tries % 10}", *rest] for id_, *rest in msgpack.unpackb(frame.items)]
-    return Frame(command=frame.command, items=wire.pack(items))
+def _renamed(frame: wire.Frame, tries: int) -> wire.Frame:
+    ids, *rest = msgpack.unpackb(frame.items)
+    return msgspec.structs.replace(frame, items=wire.pack([[f"{id_[:-1]}{tries % 10}" for id_ in ids], *rest]))
 
 
 def answers_swapped() -> AbstractContextManager[Any]:

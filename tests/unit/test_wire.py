@@ -1,8 +1,10 @@
 """Encodings between Python and the Lua functions, without a server."""
 
+import hashlib
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 
 from reservasi.errors import LedgerFault
@@ -28,16 +30,13 @@ from reservasi.model import (
 )
 from tests.ledgers import opening_set, opening_terms, terms
 
-REPLY = wire.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[])
+REPLY = wire.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[], deadlines=[])
+ASKED = Find(reservation_id="r")
 
 
 def test_every_command_is_encoded_by_position() -> None:
     given = terms(5, closed=True)
     cases: list[tuple[Command, list[object]]] = [
-        (
-            Claim(reservation_id="r", quota="q", fingerprint="f", sealed="s", persons=("a", "b")),
-            ["r", "q", "f", "s", ("a", "b")],
-        ),
         (Confirm(reservation_id="r", payment_reference="P"), ["r", "P"]),
         (Release(reservation_id="r"), ["r"]),
         (Cancel(reservation_id="r", by_staff=True), ["r", 1]),
@@ -54,7 +53,26 @@ def test_every_command_is_encoded_by_position() -> None:
     ]
     for command, item in cases:
         assert wire.encode_item(command, 1000) == item
-    assert {type(command) for command, _ in cases} == set(wire.COMMAND_NAMES)
+        frame = wire.encode_frame([command, command], 1000)
+        assert frame == wire.Frame(command=wire.COMMAND_NAMES[type(command)], items=wire.pack([item, item]))
+    assert {type(command) for command, _ in cases} | {Claim} == set(wire.COMMAND_NAMES)
+
+
+def test_claims_are_encoded_field_by_field() -> None:
+    claims = [
+        Claim(reservation_id="r", quota="q", fingerprint="f", sealed="s", persons=("a", "b")),
+        Claim(reservation_id="r2", quota="other", fingerprint="f2", sealed="s2", persons=("c",)),
+        Claim(reservation_id="r3", quota="q", fingerprint="f3", sealed="s", persons=("d",)),
+    ]
+    frame = wire.encode_frame(claims, 1000)
+    hashes = [hashlib.sha1(text).hexdigest() for text in (b"s", b"s2", b"s")]
+    assert frame.command == "claim"
+    assert msgpack.unpackb(frame.items) == [
+        ["r", "r2", "r3"], ["q", "other"], [1, 2, 1], ["f", "f2", "f3"], hashes, [2, 1, 1], ["a", "b", "c", "d"]
+    ]  # fmt: skip
+    assert msgpack.unpackb(frame.envelopes) == ["s", "s2", "s"]
+    with pytest.raises(TypeError, match="Claim"):
+        wire.encode_item(claims[0], 1000)
 
 
 def test_nothing_is_packed_as_binary() -> None:
@@ -98,7 +116,8 @@ def test_an_opening_survives_the_way_there_and_back() -> None:
 
 def test_answers_are_read_by_outcome_and_length() -> None:
     def read(*fields: object) -> Answer:
-        return wire.decode_answer(REPLY, list(fields), retried=True)
+        reply = msgspec.structs.replace(REPLY, answers=[[], list(fields)])
+        return wire.decode_answer(reply, 1, ASKED, retried=True)
 
     common: dict[str, Any] = {"epoch": 3, "now_ms": 77, "retried": True}
     about: dict[str, Any] = {"state": State.HELD, "quota": "q", "places": 2, "deadline_ms": 5}
@@ -116,11 +135,22 @@ def test_answers_are_read_by_outcome_and_length() -> None:
     assert read("not_open", 4, 6) == Answer(outcome=Outcome.NOT_OPEN, seq=4, opens_at_ms=6, **common)
 
 
+def test_a_claim_that_got_what_it_asked_for_is_answered_by_its_seq() -> None:
+    raw = msgpack.packb(["done", 3, 9, 77, [["sold_out", 7, 0], 8], [0, 555]])
+    reply = wire.decode_reply(raw)
+    claim = Claim(reservation_id="r", quota="q", fingerprint="f", sealed="s", persons=("a", "b"))
+    held: dict[str, Any] = {"state": State.HELD, "quota": "q", "places": 2, "deadline_ms": 555}
+    assert wire.decode_answer(reply, 1, claim) == Answer(outcome=Outcome.HELD, epoch=3, seq=8, now_ms=77, **held)
+    assert wire.decode_answer(reply, 0, claim).outcome is Outcome.SOLD_OUT
+    with pytest.raises(LedgerFault, match="Find"):
+        wire.decode_answer(reply, 1, ASKED)
+
+
 def test_an_empty_lua_table_is_no_answers() -> None:
     empties: tuple[Any, ...] = ({}, [])
     for empty in empties:
         reply = wire.decode_reply(msgpack.packb(["fenced", 2, 5, 6, empty]))
-        assert reply == wire.Reply(fenced=True, epoch=2, seq=5, now_ms=6, answers=[])
+        assert reply == wire.Reply(fenced=True, epoch=2, seq=5, now_ms=6, answers=[], deadlines=[])
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", msgpack.packb([1, 2]), msgpack.packb(5), b"OK"])

@@ -11,7 +11,7 @@ import redis.asyncio as redis_asyncio
 from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger import keys, wire
-from reservasi.ledger.connection import Frame, LedgerConnection
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.library import read_library
 from reservasi.model import Answer, Claim, Command, Outcome, Release, SetQuota, Sweep
@@ -70,13 +70,12 @@ class OwnLedger:
             LedgerRefused: one had another outcome.
         """
         for batch in batches(commands, LOAD_BATCH):
-            frame = Frame(command=wire.COMMAND_NAMES[type(batch[0])], items=wire.encode_items(batch, tombstone_ms))
-            (raw,) = await self.connection.call([frame], TIMEOUT_S)
+            (raw,) = await self.connection.call([wire.encode_frame(batch, tombstone_ms)], TIMEOUT_S)
             if isinstance(raw, ReservasiError):
                 raise raw
             reply = wire.decode_reply(raw)
-            outcomes = {fields[0] for fields in reply.answers}
-            if outcomes != {wanted.value} or len(reply.answers) != len(batch):
+            outcomes = {wire.decode_answer(reply, at, command).outcome for at, command in enumerate(batch)}
+            if outcomes != {wanted}:
                 raise LedgerRefused(f"{self.program}: {outcomes or 'fenced'} instead of {wanted.value}")
 
     async def remembered(self, client: redis_asyncio.Redis) -> int:

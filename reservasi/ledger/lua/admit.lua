@@ -79,4 +79,4 @@ local function admit(call, item)
   return describe_opening(call, 'advanced', opening, -1)
 end
 
-register('admit', admit, nil, { 'allow-oom' })
+register('admit', one_by_one(admit), { 'allow-oom' })

@@ -30,4 +30,4 @@ local function cancel(call, item)
   return say_freed(call, describe(call, 'cancelled', seq_of(reservation), reservation))
 end
 
-register('cancel', cancel, prepare_by_id, { 'allow-oom' })
+register('cancel', one_by_one(cancel, prepare_by_id), { 'allow-oom' })

@@ -8,6 +8,9 @@ local function call_in_chunks(command, key, values)
 end
 
 local function write_hash(key, changed, current, pack)
+  if next(changed) == nil then
+    return
+  end
   local set, delete = {}, {}
   for field in pairs(changed) do
     local value = current[field]
@@ -37,7 +40,7 @@ local function write_timers(call)
   for quota_id in pairs(call.timers_run) do
     local quota = get_quota(call, quota_id)
     if quota then
-      quota[Q.due] = first_timer_at(call, quota)
+      set_due(quota, first_timer_at(call, quota))
       call.changed_quotas[quota_id] = true
     end
     call.due_changed[quota_id] = true
@@ -58,14 +61,15 @@ end
 
 local function append_to_journal(call)
   local first_seq = call.seq - #call.events + 1
-  local payload = ARRAY[#call.events] .. table.concat(call.events)
+  call.events[0] = ARRAY[#call.events]
+  local payload = table.concat(call.events, '', 0)
   call.chain = redis.sha1hex(
     call.chain .. ':' .. call.epoch .. ':' .. integer(first_seq) .. ':' .. integer(call.now) .. ':' .. payload
   )
   redis.call(
     'XADD', call.key.journal, call.epoch .. '-' .. integer(call.seq),
     'first', integer(first_seq), 'at', integer(call.now), 'chain', call.chain, 'events', payload,
-    unpack(#call.envelopes > 0 and { 'sealed', cmsgpack.pack(call.envelopes) } or {})
+    unpack(call.sealed and { 'sealed', call.sealed } or {})
   )
   redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
 end
@@ -90,14 +94,29 @@ local function commit(call)
   call_in_chunks('ZADD', call.key.tombstones, call.entombed)
   call_in_chunks('HDEL', call.key.reservations, call.forgotten)
   call_in_chunks('ZREM', call.key.tombstones, call.forgotten)
+  is_deciding = false
 end
 
-local function reply(call, outcome, answers)
-  return cmsgpack.pack({ outcome, tonumber(call.epoch), call.seq, call.now, answers })
+local function reply(call, outcome, answers, deadlines)
+  return cmsgpack.pack({ outcome, tonumber(call.epoch), call.seq, call.now, answers, deadlines })
 end
 
--- Registers one command: `decide` answers one item; `prepare` may read for the whole batch at once.
-local function register(command, decide, prepare, flags)
+-- Most commands decide one item after the other; `prepare` may read for the whole batch at once.
+local function one_by_one(decide, prepare)
+  return function(call)
+    if prepare then
+      prepare(call)
+    end
+    local answers = {}
+    for index, item in ipairs(call.items) do
+      answers[index] = decide(call, item)
+    end
+    return answers
+  end
+end
+
+-- Registers one command: `decide` answers a batch.
+local function register(command, decide, flags)
   redis.register_function({
     function_name = '@LIBRARY@_' .. command,
     flags = flags,
@@ -106,15 +125,9 @@ local function register(command, decide, prepare, flags)
       if is_fenced(call) then
         return reply(call, 'fenced', {})
       end
-      if prepare then
-        prepare(call)
-      end
-      local answers = {}
-      for index, item in ipairs(call.items) do
-        answers[index] = decide(call, item)
-      end
+      local answers, deadlines = decide(call)
       commit(call)
-      return reply(call, 'done', answers)
+      return reply(call, 'done', answers, deadlines)
     end,
   })
 end

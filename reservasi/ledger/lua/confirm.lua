@@ -56,4 +56,4 @@ local function confirm(call, item)
   return describe(call, 'confirmed', seq_of(reservation), reservation)
 end
 
-register('confirm', confirm, prepare_by_id, { 'allow-oom' })
+register('confirm', one_by_one(confirm, prepare_by_id), { 'allow-oom' })

@@ -14,4 +14,4 @@ local function find(call, item)
   return describe(call, 'found', seq_of(reservation), reservation, is_overdue(call, reservation) and EXPIRED or nil)
 end
 
-register('find', find, prepare_by_id, { 'no-writes' })
+register('find', one_by_one(find, prepare_by_id), { 'no-writes' })

@@ -63,4 +63,4 @@ local function join(call, item)
   return call.join_answers[item[1]]
 end
 
-register('join', join, prepare_joins)
+register('join', one_by_one(join, prepare_joins))

@@ -32,4 +32,4 @@ local function release(call, item)
   return say_freed(call, describe(call, 'released', seq_of(reservation), reservation))
 end
 
-register('release', release, prepare_by_id, { 'allow-oom' })
+register('release', one_by_one(release, prepare_by_id), { 'allow-oom' })

@@ -114,4 +114,4 @@ local function set_opening(call, item)
   return { 'opening_set', record_opening(call, id, wanted), wanted[O.version] }
 end
 
-register('set_opening', set_opening, nil, { 'allow-oom' })
+register('set_opening', one_by_one(set_opening), { 'allow-oom' })

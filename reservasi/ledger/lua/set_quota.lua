@@ -61,7 +61,9 @@ local function new_quota(call, id)
   local number = given + 1
   call.numbers_given = number
   call.names[number], call.changed_names[number] = id, true
-  return { 0, 0, 0, 0, 0, 0, number, 0, unpack(texts_of(number)) }
+  local quota = { 0, 0, 0, 0, 0, 0, number, 0, unpack(texts_of(number)) }
+  set_due(quota, 0)
+  return quota
 end
 
 local function set_quota(call, item)
@@ -95,4 +97,4 @@ local function set_quota(call, item)
   return { 'quota_set', seq, quota[Q.version] }
 end
 
-register('set_quota', set_quota, nil, { 'allow-oom' })
+register('set_quota', one_by_one(set_quota), { 'allow-oom' })

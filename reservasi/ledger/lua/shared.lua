@@ -16,17 +16,19 @@
 --   KEYS[12] joined       hll     with ":" and an opening behind it: the people who joined
 --
 -- Arguments:
---   ARGV[1] epoch   the lineage that the caller believes in
---   ARGV[2] items   msgpack array, one positional array an item (ledger/wire.py)
+--   ARGV[1] epoch      the lineage that the caller believes in
+--   ARGV[2] items      msgpack array, one positional array an item; of claims, one array a field (ledger/wire.py)
+--   ARGV[3] envelopes  msgpack array, those of the claims, which go into the journal as they are; else nothing
 --
--- Reply: msgpack array {batch outcome, epoch, seq, now_ms, answers}. The batch outcome is "done", or "fenced" with no
--- answers when the epoch is another, or when this run of the server has not been owned.
+-- Reply: msgpack array {batch outcome, epoch, seq, now_ms, answers, deadlines}, the last one of claims only. The batch
+-- outcome is "done", or "fenced" with no answers when the epoch is another, or when this run of the server has not been
+-- owned.
 --
 -- Nothing is written before every item of the batch is decided: Lua errors do not roll back. Items change tables in
 -- memory, so that each sees the ones before it; commit() then writes each key once.
 
 local KEY_COUNT = 12
-local ARG_COUNT = 2
+local ARG_COUNT = 3
 local CHUNK = 4000 -- arguments in one call; Lua's unpack() fails near 8000
 local TIMERS_MAX = 2000 -- timers that one quota may have processed within one batch
 local FORM = '3' -- of what is stored: a ledger of another form answers `fenced`, and cannot be owned
@@ -36,6 +38,8 @@ local FREED_SAID_MS = 11000 -- how long it is said: longer than a view may lag a
 local FEW = 5 -- the most that one claim asks for (model.APPLICANTS_MAX): where as many remain, nobody hears "sold out"
 local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
+-- Where fields stand in tables. When the library is put together, `T.capacity` becomes 1 and so on (ledger/library.py):
+-- a claim reads some fifty of them.
 local T = { -- of a quota's terms: what staff decide
   capacity = 1, opens_at = 2, closes_at = 3, cancel_until = 4, hold = 5, return_min = 6, return_max = 7, closed = 8,
 }
@@ -47,9 +51,14 @@ local Q = {
   due = 8, -- the time in `due`, 0 when it is not there
   digits = 9, -- the number as it stands in a timer
   packed_number = 10, -- and in a reservation
+  packed_due = 11, -- as it is stored
+  stored = 12, -- the whole, before it was changed
 }
 local QUOTA_HEAD = '>i4i4i4i4i4i8' -- held, confirmed, returning, version, number, due
+local DUE = '>i8'
 local KNOWN_MAX = 5000 -- of what is worked out of stored texts, and kept
+local KEPT_MAX = 2000 -- quotas that are kept unpacked from one call to the next
+local COUNT_MAX = 4095 -- counts whose packed form is kept
 local R = {
   state = 1, number = 2, fingerprint = 3, deadline = 4, held_seq = 5,
   later = 6, -- seq of its last change, counted from held_seq
@@ -58,12 +67,12 @@ local R = {
 local HELD, CONFIRMED, RELEASED, EXPIRED, CANCELLED = 'h', 'c', 'r', 'x', 'k'
 
 local function integer(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- Packing by hand what a rush consists of: the bytes that cmsgpack would make in three times as long, since it walks
 -- every table twice. By length, what stands before a text and before the fields of an array; the long ones are rare.
-local TEXT, ARRAY = {}, {}
+local TEXT, ARRAY, BYTE, COUNT = {}, {}, {}, {}
 
 local function long_head(short_kind, long_kind)
   return {
@@ -84,8 +93,18 @@ local function prepare_packing()
   for length = 0, 15 do
     ARRAY[length] = string.char(0x90 + length)
   end
+  for byte = 0, 255 do
+    BYTE[byte] = string.char(byte)
+  end
   setmetatable(TEXT, long_head(0xda, 0xdb))
   setmetatable(ARRAY, long_head(0xdc, 0xdd))
+  setmetatable(COUNT, { __index = function(known, count)
+    local packed = struct.pack('>i4', count)
+    if count >= 0 and count <= COUNT_MAX then
+      known[count] = packed
+    end
+    return packed
+  end })
 end
 
 local packed_at, packed_time -- most of a batch end at the same moment
@@ -95,6 +114,19 @@ local function pack_time(at)
     packed_at, packed_time = at, cmsgpack.pack(at)
   end
   return packed_time
+end
+
+local packed_from, packed_head -- of 256 seqs in a row, all but the last byte is the same
+
+local function pack_seq(seq)
+  if seq < 256 then
+    return cmsgpack.pack(seq)
+  end
+  local last = seq % 256
+  if packed_from ~= seq - last then
+    packed_from, packed_head = seq - last, string.sub(cmsgpack.pack(seq), 1, -2)
+  end
+  return packed_head .. BYTE[last]
 end
 
 -- What `meta` names when this run of the server was owned, and what is stored has the form that is read here.
@@ -111,10 +143,20 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Quotas by their stored text, so that those of a rush are not unpacked with every call. What is stored decides: a text
+-- that another call, server or version wrote is not here. `is_deciding` from the begin of a call to its commit: where one
+-- broke off between, quotas were changed that are not stored, and all are forgotten.
+local kept, kept_count, is_deciding = {}, 0, false
+
 -- The state of one call: what was read, what was changed, what happened.
 local function begin(keys, args)
-  assert(#keys == KEY_COUNT, 'expected ' .. KEY_COUNT .. ' keys, got ' .. #keys)
-  assert(#args == ARG_COUNT, 'expected ' .. ARG_COUNT .. ' arguments, got ' .. #args)
+  if is_deciding then
+    kept, kept_count = {}, 0
+  end
+  is_deciding = true
+  if #keys ~= KEY_COUNT or #args ~= ARG_COUNT then
+    error('expected ' .. KEY_COUNT .. ' keys and ' .. ARG_COUNT .. ' arguments, got ' .. #keys .. ' and ' .. #args)
+  end
   if not TEXT[0] then
     prepare_packing()
   end
@@ -126,7 +168,7 @@ local function begin(keys, args)
   local meta = redis.call('HMGET', key.meta, 'epoch', 'seq', 'chain', 'run_id')
   return {
     key = key,
-    items = cmsgpack.unpack(args[2]),
+    items = cmsgpack.unpack(args[2]), envelopes = args[3],
     believed_epoch = args[1],
     epoch = meta[1] or '0', seq = tonumber(meta[2] or 0), chain = meta[3] or '', run_id = meta[4],
     now = now_ms(),
@@ -134,7 +176,7 @@ local function begin(keys, args)
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
     held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
-    entombed = {}, forgotten = {}, events = {}, envelopes = {},
+    entombed = {}, forgotten = {}, events = {},
     openings = {}, changed_openings = {}, opening_ids = {}, join_answers = {},
   }
 end
@@ -172,7 +214,7 @@ local function read_packed(cache, key, field)
     value = redis.call('HGET', key, field)
     cache[field] = value
   end
-  if type(value) == 'string' then
+  if value and type(value) == 'string' then
     value = cmsgpack.unpack(value)
     cache[field] = value
   end
@@ -209,31 +251,59 @@ local function texts_of(number)
   return texts
 end
 
+local function keep(stored, quota)
+  if kept_count == KEPT_MAX then
+    kept, kept_count = {}, 0
+  end
+  kept[stored], kept_count = quota, kept_count + 1
+  quota[Q.stored] = stored
+end
+
 local function unpack_quota(stored)
-  local held, confirmed, returning, version, number, due, rest = struct.unpack(QUOTA_HEAD, stored)
-  local packed_terms, texts = string.sub(stored, rest), texts_of(number)
-  return {
-    terms_of(packed_terms), packed_terms, held, confirmed, returning, version, number, due, texts[1], texts[2],
-  }
+  local quota = kept[stored]
+  if not quota then
+    local held, confirmed, returning, version, number, due, rest = struct.unpack(QUOTA_HEAD, stored)
+    local packed_terms, texts = string.sub(stored, rest), texts_of(number)
+    quota = {
+      terms_of(packed_terms), packed_terms, held, confirmed, returning, version, number, due, texts[1], texts[2],
+      struct.pack(DUE, due), stored,
+    }
+    keep(stored, quota)
+  end
+  return quota
 end
 
 local function pack_quota(quota)
-  return struct.pack(
-    QUOTA_HEAD, quota[Q.held], quota[Q.confirmed], quota[Q.returning], quota[Q.version], quota[Q.number], quota[Q.due]
-  ) .. quota[Q.packed_terms]
+  local before = quota[Q.stored]
+  if before and kept[before] == quota then
+    kept[before], kept_count = nil, kept_count - 1
+  end
+  local stored = COUNT[quota[Q.held]] .. COUNT[quota[Q.confirmed]] .. COUNT[quota[Q.returning]]
+    .. COUNT[quota[Q.version]] .. COUNT[quota[Q.number]] .. quota[Q.packed_due] .. quota[Q.packed_terms]
+  keep(stored, quota)
+  return stored
+end
+
+local function set_due(quota, at)
+  quota[Q.due], quota[Q.packed_due] = at, struct.pack(DUE, at)
 end
 
 local function get_quota(call, id)
   local quota = call.quotas[id]
   if quota == nil then
     quota = redis.call('HGET', call.key.quotas, id)
-    call.quotas[id] = quota
-  end
-  if type(quota) == 'string' then
-    quota = unpack_quota(quota)
+    quota = quota and unpack_quota(quota)
     call.quotas[id] = quota
   end
   return quota
+end
+
+local function preload_quotas(call, ids)
+  preload(call.quotas, call.key.quotas, ids)
+  for _, id in ipairs(ids) do
+    local stored = call.quotas[id]
+    call.quotas[id] = stored and unpack_quota(stored)
+  end
 end
 
 local function get_reservation(call, id)
@@ -266,7 +336,7 @@ local function prepare_by_id(call)
   for index, number in ipairs(numbers) do
     quotas[index] = call.names[number]
   end
-  preload(call.quotas, call.key.quotas, quotas)
+  preload_quotas(call, quotas)
 end
 
 local function get_live_id(call, person)
@@ -309,27 +379,37 @@ local function note_freed(call, what)
   freed[what] = call.now
 end
 
-local function freed_at(call, quota_id)
+-- When places last came free there, where that is to be said; else nil.
+local function just_freed_at(call, quota_id)
   if not freed then
     forget_freed(call)
   end
-  return math.max(freed_any, freed[quota_id] or 0, freed[call.key.quotas] or 0)
+  local at, of_quota, of_program = freed_any, freed[quota_id], freed[call.key.quotas]
+  if of_quota and of_quota > at then
+    at = of_quota
+  end
+  if of_program and of_program > at then
+    at = of_program
+  end
+  return call.now - at <= FREED_SAID_MS and at or nil
 end
 
 -- An answer that names a quota, with `freed_at` behind it for FREED_SAID_MS after places came free there.
 local function say_freed(call, answer)
-  local at = freed_at(call, answer[4])
-  if call.now - at <= FREED_SAID_MS then
-    answer[7] = at
-  end
+  answer[7] = just_freed_at(call, answer[4])
   return answer
 end
 
--- Changing: every accepted change gets the next seq and an event: a table, or what it is packed.
+-- Changing: every accepted change gets the next seq and an event.
+local function record_packed(call, event)
+  local events, seq = call.events, call.seq + 1
+  events[#events + 1] = event
+  call.seq = seq
+  return seq
+end
+
 local function record(call, event)
-  call.events[#call.events + 1] = type(event) == 'string' and event or cmsgpack.pack(event)
-  call.seq = call.seq + 1
-  return call.seq
+  return record_packed(call, cmsgpack.pack(event))
 end
 
 -- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
@@ -346,10 +426,10 @@ end
 
 local function set_timer(call, quota_id, quota, at, what)
   local added = call.timers_added
-  added[#added + 1] = '0'
-  added[#added + 1] = timer_of(quota, at, what)
+  local count = #added
+  added[count + 1], added[count + 2] = '0', timer_of(quota, at, what)
   if quota[Q.due] == 0 or at < quota[Q.due] then
-    quota[Q.due] = at
+    set_due(quota, at)
     call.due_changed[quota_id] = true
   end
 end

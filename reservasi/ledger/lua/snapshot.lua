@@ -12,4 +12,4 @@ local function snapshot(call)
   return { 'snapshot', call.seq, call.chain, quotas, facts, timers, openings }
 end
 
-register('snapshot', snapshot, nil, { 'no-writes' })
+register('snapshot', one_by_one(snapshot), { 'no-writes' })

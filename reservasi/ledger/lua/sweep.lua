@@ -34,4 +34,4 @@ local function sweep(call, item)
   return { 'swept', call.seq, expired, returned, forget_tombstones(call, items_max, tombstone_ms) }
 end
 
-register('sweep', sweep, nil, { 'allow-oom' })
+register('sweep', one_by_one(sweep), { 'allow-oom' })

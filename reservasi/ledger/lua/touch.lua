@@ -9,4 +9,4 @@ local function touch(call)
   return { 'touched', call.seq, redis.call('HINCRBY', call.key.meta, 'touched', '1') }
 end
 
-register('touch', touch, nil, { 'allow-oom' })
+register('touch', one_by_one(touch), { 'allow-oom' })
