@@ -14,6 +14,7 @@ from reservasi.errors import ConfigurationError
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.servers import Servers
+from reservasi.programs import Program
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
 from reservasi.records import Records
@@ -33,6 +34,19 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     records: Records
     ledgers: Ledgers
     sealing: Sealing
+
+    async def program(self, program: str) -> Program:
+        """A program as it was imported.
+
+        Raises:
+            ConfigurationError: there is no such program.
+        """
+        found = next((known for known in await self.records.programs() if known.id == program), None)
+        if found is None:
+            raise ConfigurationError(
+                f"there is no program {program!r}: import one first (reservasi program import FILE)"
+            )
+        return found
 
     def open_view(self) -> Availability:
         """A view that follows no program yet; whoever opened it closes it."""
@@ -78,8 +92,7 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
     Raises:
         ConfigurationError: there is no such program.
     """
-    if program not in {known.id for known in await operations.records.programs()}:
-        raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
+    await operations.program(program)
     async with _connection(operations, program) as connection:
         owned = await own_ledger(program, connection, operations.ledgers.journal(program), operations.records)
     if owned is not Ownership.OWNED:

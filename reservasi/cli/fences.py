@@ -1,7 +1,7 @@
 """Why a program's ledger sells nothing, in words; nothing here changes it."""
 
 from reservasi.bootstrap import Operations
-from reservasi.errors import ConfigurationError, LedgerFenced
+from reservasi.errors import LedgerFenced
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import Position
 from reservasi.recovery import Comparison, Ownership, compare_ledger
@@ -38,8 +38,7 @@ async def require_snapshot(operations: Operations, program: str) -> Snapshot:
     finally:
         await connection.drop()
     if snapshot is None:
-        if all(each.id != program for each in await operations.records.programs()):
-            raise ConfigurationError(f"there is no program {program!r}")
+        await operations.program(program)
         raise LedgerFenced(f"the ledger of {program} is fenced: {fence_cause(await compare(operations, program))}")
     return snapshot
 

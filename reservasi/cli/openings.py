@@ -25,7 +25,7 @@ from reservasi.cli.output import (
 )
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, Opening, Outcome, Quota, SetOpening
-from reservasi.programs import RATE_PER_MIN_MAX, Program
+from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.settings import Settings
 from reservasi.waiting_room.creation import checked_id, new_terms, opening_id
 from reservasi.waiting_room.state import state_of
@@ -92,7 +92,7 @@ def create(
 
     async def work() -> tuple[Created, dict[str, Any]]:
         async with open_operations(settings) as operations:
-            known = await _program(operations, program)
+            known = await operations.program(program)
             name = checked_id(program, id_ or opening_id(program, opens_at_ms, known.zone))
             terms = new_terms(
                 operations.sealing,
@@ -141,7 +141,7 @@ def list_openings(
 
     async def work() -> list[dict[str, Any]]:
         async with open_operations(settings) as operations:
-            programs = [await _program(operations, program)] if program else await operations.records.programs()
+            programs = [await operations.program(program)] if program else await operations.records.programs()
             rows: list[dict[str, Any]] = []
             for each in programs:
                 snapshot = await require_snapshot(operations, each.id)
@@ -247,13 +247,6 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "beacon": opening.beacon or None,
         "version": opening.version,
     }
-
-
-async def _program(operations: Operations, program: str) -> Program:
-    found = next((each for each in await operations.records.programs() if each.id == program), None)
-    if found is None:
-        raise ConfigurationError(f"there is no program {program!r}: import one first (reservasi program import FILE)")
-    return found
 
 
 async def _program_of(operations: Operations, opening: str) -> str:

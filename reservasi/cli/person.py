@@ -45,12 +45,10 @@ def erase(
 
 
 async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str, Any]:
-    programs = [each.id for each in await operations.records.programs() if only in (None, each.id)]
-    if only is not None and not programs:
-        raise ConfigurationError(f"there is no program {only!r}")
+    programs = [await operations.program(only)] if only is not None else await operations.records.programs()
     erased = 0
     live: list[str] = []
-    for program in programs:
+    for program in [each.id for each in programs]:
         done = await operations.records.erase_person(program, operations.sealing.person(program, nik))
         erased += done.erased
         live += done.live

@@ -19,7 +19,6 @@ from reservasi.cli.output import (
     show_rows,
     warn,
 )
-from reservasi.errors import ConfigurationError
 from reservasi.rebuild import Progress, RebuildReport
 from reservasi.reconciliation import Drift, Reconciled
 from reservasi.repair import repaired
@@ -104,10 +103,9 @@ async def _reconcile(settings: Settings, program: str | None, *, repair: bool, q
 
 
 async def _programs(operations: Operations, program: str | None) -> list[str]:
-    known = [each.id for each in await operations.records.programs()]
-    if program is not None and program not in known:
-        raise ConfigurationError(f"there is no program {program!r}")
-    return known if program is None else [program]
+    if program is not None:
+        return [(await operations.program(program)).id]
+    return [each.id for each in await operations.records.programs()]
 
 
 def _follow(bar: Any) -> Progress:

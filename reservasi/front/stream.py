@@ -1,7 +1,7 @@
 """Changes as server-sent events, for pages that show places and queues live."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -31,7 +31,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
     async def tell(response: EventSourceResponse) -> None:
         with request.app[LIVE].follow(filters) as feed:
-            await _while_there(request, _tell(request, response, feed))
+            await _tell(request, response, feed)
 
     return await _streamed(request, tell)
 
@@ -42,20 +42,17 @@ async def queue_stream(request: web.Request) -> web.StreamResponse:
     await find_opening(services, opening_id)
 
     async def tell(response: EventSourceResponse) -> None:
-        told = b""
-        ends = [asyncio.ensure_future(event.wait()) for event in (request.app[STOPPING], _lost(request))]
-        try:
-            while not any(end.done() for end in ends):
-                # While the view is out of step, what was told stands.
-                with suppress(Refused):
-                    body = queue_view(services, memory, opening_id).body
-                    if body != told:
-                        await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
-                        told = body
-                await asyncio.wait(ends, timeout=QUEUE_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for end in ends:
-                end.cancel()
+        told, stopping = b"", request.app[STOPPING]
+        while not stopping.is_set():
+            # While the view is out of step, what was told stands.
+            with suppress(Refused):
+                body = queue_view(services, memory, opening_id).body
+                if body != told:
+                    await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
+                    told = body
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUEUE_LOOK_S):
+                    await stopping.wait()
 
     return await _streamed(request, tell)
 
@@ -66,13 +63,9 @@ class _Connection(Protocol):
     def lost(self) -> asyncio.Event: ...
 
 
-def _lost(request: web.Request) -> asyncio.Event:
-    return cast(_Connection, request.protocol).lost()
-
-
 async def _while_there(request: web.Request, telling: Coroutine[Any, Any, None]) -> None:
     """Tell until the reader has gone, whose place is then somebody else's: looks that find nothing new are rare."""
-    told, lost = asyncio.create_task(telling), asyncio.create_task(_lost(request).wait())
+    told, lost = asyncio.create_task(telling), asyncio.create_task(cast(_Connection, request.protocol).lost().wait())
     try:
         await asyncio.wait({told, lost}, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
@@ -83,7 +76,9 @@ async def _while_there(request: web.Request, telling: Coroutine[Any, Any, None])
         await asyncio.gather(told, lost, return_exceptions=True)
 
 
-async def _streamed(request: web.Request, tell: Callable[[EventSourceResponse], Awaitable[None]]) -> web.StreamResponse:
+async def _streamed(
+    request: web.Request, tell: Callable[[EventSourceResponse], Coroutine[Any, Any, None]]
+) -> web.StreamResponse:
     """A stream that `tell` fills until it ends; refused where too many are open."""
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
@@ -95,7 +90,7 @@ async def _streamed(request: web.Request, tell: Callable[[EventSourceResponse], 
         async with sse_response(
             request, headers=STATIC_HEADERS, ping_interval=HEARTBEAT_S, send_timeout=SEND_TIMEOUT_S
         ) as response:
-            await tell(response)
+            await _while_there(request, tell(response))
     except (ConnectionError, TimeoutError):
         response.force_close()  # the reader went away, or stalled
     finally:

@@ -157,4 +157,4 @@ def test_an_altered_chain_is_not_taken_for_a_ledger_in_step(sold: Deployment) ->
 def test_a_program_that_is_not_there_is_an_error(command: str, sold: Deployment) -> None:
     done = sold.call(command, "--program", "nowhere")
     assert done.exit_code == 1
-    assert str(done.exception) == "there is no program 'nowhere'"
+    assert str(done.exception).startswith("there is no program 'nowhere': import one first")
