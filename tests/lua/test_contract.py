@@ -2,7 +2,9 @@
 
 import ast
 import re
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,6 +209,14 @@ def test_the_library_is_named_after_its_content() -> None:
     assert library.source.startswith(f"#!lua name={library.name}\n")
     assert "@LIBRARY@" not in library.source
     assert library.function("claim") == f"{library.name}_claim"
+
+
+def test_fields_are_looked_up_by_number(tmp_path: Path) -> None:
+    assert not re.findall(r"\b[A-Z]{1,2}\.\w+", read_library().source)
+    shutil.copytree(DIRECTORY, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "find.lua").write_text(_source("find").replace("return {", "local _ = call[Q.hedl] return {", 1))
+    with pytest.raises(KeyError, match="hedl"):
+        read_library(tmp_path)
 
 
 @pytest.mark.parametrize(
