@@ -37,7 +37,7 @@ NAMES = {
         for what in ("valkey time", "claims/s")
         for point in ("5000 live, 100 quotas", "1000 live, 200 quotas")
     },
-    fronts: {f"ours/{rival}, 2 fronts + recorder + fsync 3 ms" for rival in ("pipelined", "plpgsql_batches")},
+    fronts: {f"ours/{rival}, 2 fronts + recorder + fsync 3 ms" for rival in ("pipelined_recorded", "plpgsql_batches")},
 }
 MAY_SHRINK = NAMES[waiting] - {"counter"}  # what does not grow may also be a little less
 JUDGED = {

@@ -1,10 +1,13 @@
-"""Ours and the strong rivals with several fronts, a recorder that writes at the same time, and a slow disk."""
+"""Ours and the strong rivals with several fronts, while a recorder writes what is sold to PostgreSQL, on a slow disk.
 
-import asyncio
+Where the recorder is at work, the rival that sells in Redis has one as well: what is sold there alone is not recorded.
+The one that sells in PostgreSQL needs none.
+"""
+
 import contextlib
 import os
 import statistics
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from unittest.mock import patch
@@ -12,8 +15,6 @@ from unittest.mock import patch
 from loadtest.bench.claims import requests
 from loadtest.bench.client import Load
 from loadtest.bench.cores import Cores
-from loadtest.bench.experiments.programs import rewritten
-from loadtest.bench.experiments.recorder import WatchedJournal, recording, write_journal
 from loadtest.bench.experiments.slow_disk import SlowDisk, can_build, slow_disk
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
@@ -23,19 +24,12 @@ from loadtest.bench.serving import PROCESSES_VARIABLE
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours, Variant
 from loadtest.bench.variants.pipelined import Pipelined
+from loadtest.bench.variants.pipelined_recorded import PipelinedRecorded
 from loadtest.bench.variants.plpgsql_batches import PlpgsqlBatches
-from reservasi.ledger.connection import open_client
-from reservasi.model import JournalEntry, Position
-from reservasi.records import Records
 
 NAME = "fronts"
 TITLE = "Fronts: ours against the strong rivals with several fronts, a recorder at work, a slow disk"
-RIVALS: tuple[type[Variant], ...] = (Pipelined, PlpgsqlBatches)
 FSYNC_MS = 3
-BESIDE = "beside"  # the program that is recorded at the same time
-PACE_S = 0.125  # between two batches of its recorder
-SMOKE_PACE_S = 1.0  # so that what was prepared lasts while services start on a slow machine
-EVENTS = 256  # in each of them: half as many bookings
 PROBES = 8
 START_TIMEOUT_S = 30.0
 
@@ -55,6 +49,11 @@ class Setting:
         parts += ["recorder"] * self.recorder + [f"fsync {FSYNC_MS} ms"] * self.slow
         return " + ".join(parts)
 
+    @property
+    def rivals(self) -> tuple[type[Variant], ...]:
+        """The strong ones; where ours records, what they sell is in PostgreSQL as well."""
+        return (PipelinedRecorded if self.recorder else Pipelined, PlpgsqlBatches)
+
 
 JUDGED = Setting(2, recorder=True, slow=True, judged=True)
 SETTINGS = (Setting(1), Setting(2), Setting(4), Setting(2, recorder=True), Setting(2, slow=True), JUDGED)
@@ -68,16 +67,6 @@ class SeveralFronts(Ours):
     def __init__(self, ground: Ground, processes: int) -> None:
         super().__init__(ground)
         self._fronts.argv = (*self._fronts.argv[:-1], str(processes))
-
-
-class PacedJournal(WatchedJournal):
-    """Hands out one entry after the other at a steady pace, however fast the recorder is."""
-
-    pace_s = PACE_S
-
-    async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
-        await asyncio.sleep(self.pace_s)
-        return await super().read(after, min(events_max, EVENTS), block_ms)
 
 
 async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
@@ -102,42 +91,12 @@ async def _measured(cores: Cores, setting: Setting, plan: Plan, disk: SlowDisk |
         if setting.processes > 1:  # one core would only show them taking turns
             everywhere = cores.front | cores.rest
             ground = replace(ground, cores=Cores(everywhere, everywhere))
-        if setting.recorder:
-            await stack.enter_async_context(_recording_beside(ground, plan))
         meter = Meter(plan)
         subjects = await _started(ground, setting, meter, stack)
         if disk:
             disk.check_under(ground.store_pids)
             stack.enter_context(disk.slowed())
         return _figures(setting, await _rounds(meter, subjects))
-
-
-@contextlib.asynccontextmanager
-async def _recording_beside(ground: Ground, plan: Plan) -> AsyncIterator[None]:
-    """Another program's bookings are recorded meanwhile.
-
-    Raises:
-        WrongResult: none was.
-    """
-    measurements = (plan.rounds + 3) * (len(RIVALS) + 1)
-    bookings = int(measurements * (2 * plan.seconds + 1) * EVENTS / PACE_S / 2)
-    await write_journal(ground, BESIDE, bookings)
-    async with open_client(ground.redis_url) as client:
-        await client.bgrewriteaof()  # now, and not when what was prepared doubles during a measurement
-        await rewritten(client)
-    records = await Records.open(ground.postgres_dsn, 2)
-    try:
-        await records.make_room(BESIDE)
-        async with open_client(ground.redis_url) as client:
-            paced = PacedJournal(client, BESIDE)
-            paced.pace_s = SMOKE_PACE_S if plan is SMOKE else PACE_S
-            async with recording(ground, records, paced, BESIDE) as journal:
-                await journal.recorded(1)
-                yield
-                before = journal.said
-                await journal.recorded((before.seq if before else 0) + 1)  # it still writes, so it wrote all the time
-    finally:
-        await records.close()
 
 
 async def _started(ground: Ground, setting: Setting, meter: Meter, stack: AsyncExitStack) -> list[Subject]:
@@ -149,7 +108,7 @@ async def _started(ground: Ground, setting: Setting, meter: Meter, stack: AsyncE
     await meter.measure(subjects[0], PROBES)
     ground = replace(ground, answer_bytes=people.answer_bytes)
     with patch.dict(os.environ, {PROCESSES_VARIABLE: str(setting.processes)}):
-        subjects += [await _subject(kind(ground), ground, people, stack) for kind in RIVALS]
+        subjects += [await _subject(kind(ground), ground, people, stack) for kind in setting.rivals]
     return subjects
 
 
@@ -225,7 +184,7 @@ def _figures(setting: Setting, rounds: Sequence[dict[str, Measured]]) -> list[Fi
             f"p99 {p99s[ours]:.0f} against {p99s[rival.name]:.0f} ms, "
             f"processor time {times[ours]:.0f} against {times[rival.name]:.0f} us a claim",
         )
-        for rival in RIVALS
+        for rival in setting.rivals
     ]
 
 

@@ -74,15 +74,15 @@ class Pipe(asyncio.Protocol):
         return future
 
 
-async def make_app() -> web.Application:
+async def make_app(source: str = script.CLAIM, keys: tuple[str, ...] = KEYS) -> web.Application:
     url = urlsplit(os.environ[REDIS_URL_VARIABLE])
     _, pipe = await asyncio.get_running_loop().create_unix_connection(Pipe, url.path)
     if url.username and url.password:
         await pipe.ask("AUTH", unquote(url.username), unquote(url.password))
-    sha = (await pipe.ask("SCRIPT", "LOAD", script.CLAIM)).decode()
+    sha = (await pipe.ask("SCRIPT", "LOAD", source)).decode()
 
     async def decide(claim: Claim) -> Verdict:
-        return script.verdict(await pipe.ask("EVALSHA", *script.arguments(sha, KEYS, claim)))
+        return script.verdict(await pipe.ask("EVALSHA", *script.arguments(sha, keys, claim)))
 
     async def close() -> None:
         if pipe.transport is not None:

@@ -29,6 +29,10 @@ redis.call('HSET', KEYS[3], id, deadline .. ':' .. quota .. ':' .. fingerprint)
 redis.call('ZADD', KEYS[4], deadline, id)
 return {'held', deadline}
 """
+# The same, with a list at the end of the keys from which a worker records what was sold.
+CLAIM_QUEUED = CLAIM.replace(
+    "return {'held', deadline}", "redis.call('RPUSH', KEYS[5], cmsgpack.pack(ARGV))\nreturn {'held', deadline}"
+)
 
 
 class Keys(NamedTuple):
@@ -44,7 +48,7 @@ class Keys(NamedTuple):
         return cls(*(f"{{bench-{variant}}}:{field}" for field in cls._fields))
 
 
-def arguments(sha: str, keys: Keys, claim: Claim) -> tuple[str | int, ...]:
+def arguments(sha: str, keys: tuple[str, ...], claim: Claim) -> tuple[str | int, ...]:
     """What follows EVALSHA."""
     return (sha, len(keys), *keys, claim.reservation_id, claim.quota, claim.person, claim.fingerprint, str(HOLD_MS))
 

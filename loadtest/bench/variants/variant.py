@@ -74,18 +74,19 @@ class Rival:
         return None
 
 
-def baseline_front(ground: Ground, module: str, port: int) -> Role:
+def baseline_front(ground: Ground, module: str, port: int, *arguments: str) -> Role:
     """The process of a baseline whose module serves when it is run."""
+    name = "-".join((module.rpartition(".")[2], *arguments))
     return Role(
-        name=module.rpartition(".")[2],
-        argv=(sys.executable, "-m", module),
+        name=name,
+        argv=(sys.executable, "-m", module, *arguments),
         env={
             PORT_VARIABLE: str(port),
             ANSWER_BYTES_VARIABLE: str(ground.answer_bytes),
             REDIS_URL_VARIABLE: ground.redis_url,
             POSTGRES_DSN_VARIABLE: ground.postgres_dsn,
         },
-        log_path=ground.log_dir / f"{module.rpartition('.')[2]}.log",
+        log_path=ground.log_dir / f"{name}.log",
     )
 
 
