@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent / "lua"
-SHARED = ("shared", "committing", "openings")  # what several commands use
+SHARED = ("packing", "shared", "committing", "openings")  # what several commands use
 COMMANDS = (
     "claim",
     "confirm",
