@@ -166,6 +166,10 @@ async def test_an_unreadable_batch_changes_nothing(ledger: Ledger) -> None:
         with pytest.raises(Exception, match=r"user_function|script"):
             await ledger.raw("claim", items)
         assert await ledger.dump() == before, items
+    for places in ([0, 2], [2, 0]):
+        with pytest.raises(Exception, match="for nobody"):
+            await ledger.raw("claim", [*good[:5], places, good[6]])
+        assert await ledger.dump() == before, places
     for unreadable in (good[:6], [good], [5], [[], *good]):
         with pytest.raises(Exception, match=r"user_function|script"):
             await ledger.raw("claim", unreadable)
@@ -270,6 +274,18 @@ async def test_what_is_packed_by_hand_is_what_would_have_been_packed(length: int
     assert entry.payload == msgpack.packb([event])
     stored: Any = await ledger.client.hget(keys.reservations(ledger.program), asked.reservation_id)
     assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", *persons])
+
+
+@pytest.mark.parametrize("before", [126, 254, 511, 65_534, 2**32 - 2, 2**40])
+async def test_seqs_of_every_length_are_stored_as_they_would_have_been_packed(before: int, ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    meta: Any = ledger.client.hset(keys.meta(ledger.program), "seq", str(before))
+    await meta
+    for asked in [claim() for _ in range(4)]:
+        answer = await ledger.one(asked)
+        stored: Any = await cast("Any", ledger.client).hget(keys.reservations(ledger.program), asked.reservation_id)
+        person, *_ = asked.persons
+        assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", person])
 
 
 async def test_envelopes_stay_with_their_claims_whoever_is_refused(ledger: Ledger) -> None:

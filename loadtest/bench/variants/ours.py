@@ -13,12 +13,11 @@ import sys
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
-import asyncpg
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.cores import yield_to_others
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.variants.variant import pid_of, start_on
+from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
 from reservasi.front.probe import wait_ready
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
@@ -30,7 +29,6 @@ from reservasi.supervisor import Role
 SETTLE_TIMEOUT_S = 120.0
 SETTLE_POLL_S = 0.02
 CALL_TIMEOUT_S = 5.0
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'reservasi%'"
 
 
 class Ours:
@@ -103,22 +101,12 @@ class Ours:
                 if (accepted.epoch, accepted.seq) == (recorded["epoch"], recorded["seq"]):
                     break
                 await asyncio.sleep(SETTLE_POLL_S)
-        await self._quieten_recorder()
+        # The recorder's backends only: those of the rivals that claim in PostgreSQL keep their priority.
+        await quieten_backends(self._ground.postgres_dsn, "reservasi%")
 
     async def held(self) -> int | None:
         quotas = (await self._snapshot()).quotas
         return sum(quota.counts.held for quota in quotas if quota.id in self._quotas)
-
-    async def _quieten_recorder(self) -> None:
-        """The recorder's backends only: those of the rivals that claim in PostgreSQL keep their priority."""
-        connection = await asyncpg.connect(self._ground.postgres_dsn)
-        try:
-            backends = await connection.fetch(BACKENDS)
-        finally:
-            await connection.close()
-        for (pid,) in backends:
-            with contextlib.suppress(ProcessLookupError):
-                yield_to_others(pid)
 
     async def _snapshot(self) -> Snapshot:
         snapshot = await self._ledger.snapshot(CALL_TIMEOUT_S)

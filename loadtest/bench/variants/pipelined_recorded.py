@@ -1,7 +1,6 @@
 """The strongest simple rival, and what it sells in PostgreSQL as well: a worker writes there what the script queued."""
 
 import asyncio
-import contextlib
 import os
 import sys
 from functools import partial
@@ -17,7 +16,7 @@ from loadtest.bench.measuring import WrongResult
 from loadtest.bench.serving import POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE, Baseline
 from loadtest.bench.variants import script, tables
 from loadtest.bench.variants.pipelined import make_app
-from loadtest.bench.variants.variant import Rival, baseline_front, pid_of, start_on
+from loadtest.bench.variants.variant import Rival, baseline_front, pid_of, quieten_backends, start_on
 
 KEYS = script.Keys.of("pipelined-recorded")
 QUEUE = "{bench-pipelined-recorded}:queue"
@@ -33,14 +32,13 @@ SELECT id, quota, person, fingerprint, floor(extract(epoch FROM clock_timestamp(
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) AS a (id, quota, person, fingerprint, hold_ms)
 ON CONFLICT (id) DO NOTHING
 """
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name = $1"
 
 
 class PipelinedRecorded(Rival):
     """One EVALSHA a request over one pipelined connection; a worker records."""
 
     name: ClassVar[str] = "pipelined_recorded"
-    title: ClassVar[str] = "the same, while a worker moves what is sold from a list into PostgreSQL"
+    title: ClassVar[str] = "one EVALSHA per request, pipelined; a worker moves what is sold from a list into PostgreSQL"
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
@@ -72,13 +70,7 @@ class PipelinedRecorded(Rival):
         async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
             while await client.llen(QUEUE):  # noqa: ASYNC110 - a list has no event
                 await asyncio.sleep(IDLE_S)
-        connection = await asyncpg.connect(self.ground.postgres_dsn)
-        try:
-            for (pid,) in await connection.fetch(BACKENDS, SCHEMA):
-                with contextlib.suppress(ProcessLookupError):
-                    yield_to_others(pid)
-        finally:
-            await connection.close()
+        await quieten_backends(self.ground.postgres_dsn, SCHEMA)
 
     async def held(self) -> int | None:
         taken = await script.held(self.ground, KEYS)

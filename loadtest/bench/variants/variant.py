@@ -1,13 +1,18 @@
 """What the benchmark asks of a variant."""
 
+import contextlib
 import sys
 from typing import ClassVar, Protocol
 
-from loadtest.bench.cores import pinned
+import asyncpg
+
+from loadtest.bench.cores import pinned, yield_to_others
 from loadtest.bench.ground import Ground
 from loadtest.bench.ports import free_port
 from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE
 from reservasi.supervisor import Role
+
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1"
 
 
 class Variant(Protocol):
@@ -88,6 +93,18 @@ def baseline_front(ground: Ground, module: str, port: int, *arguments: str) -> R
         },
         log_path=ground.log_dir / f"{name}.log",
     )
+
+
+async def quieten_backends(dsn: str, application: str) -> None:
+    """Let PostgreSQL's processes for these sessions (a pattern of LIKE) use only the time that others leave."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        backends = await connection.fetch(BACKENDS, application)
+    finally:
+        await connection.close()
+    for (pid,) in backends:
+        with contextlib.suppress(ProcessLookupError):
+            yield_to_others(pid)
 
 
 async def start_on(role: Role, cores: frozenset[int]) -> None:

@@ -155,6 +155,9 @@ local function claim(call)
   local answers, deadlines, refused, first = {}, {}, {}, 1
   for index = 1, #ids do
     local last = first + places[index] - 1
+    if last < first then
+      error('a claim for nobody')
+    end
     local answer, deadline = judge(
       call, ids[index], quotas[quota_of[index]], fingerprints[index], hashes[index], persons, first, last
     )
