@@ -366,6 +366,23 @@ async def test_what_another_version_wrote_is_read_anew(ledger: Ledger) -> None:
     await ledger.client.function_delete(other.name)
 
 
+async def test_a_quota_that_is_again_as_it_was_is_read_as_it_is(ledger: Ledger) -> None:
+    """Another version brings back a text that this one had kept and changed since."""
+    await ledger.one(quota_set(capacity=2))
+    other = mutated(Mutant("other", frozenset(), (Edit("shared", "KEPT_MAX = 2000", "KEPT_MAX = 2002"),)))
+    connection = LedgerConnection(ledger.url, ledger.program, other)
+    first, second = claim(), claim()
+    await ledger.one(first)
+    await ledger.one(second)
+    (raw,) = await connection.call([wire.encode_frame([Release(reservation_id=second.reservation_id)], 0)], 10.0)
+    assert isinstance(raw, bytes)
+    assert wire.decode_reply(raw).answers[0][0] == "released"
+    assert (await ledger.one(claim())).outcome is Outcome.HELD
+    assert await ledger.counts() == (2, 0, 0)
+    await connection.drop()
+    await ledger.client.function_delete(other.name)
+
+
 async def test_more_quotas_than_are_kept_are_sold_as_well(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     few = mutated(Mutant("keeps-two", frozenset(), (Edit("shared", "KEPT_MAX = 2000", "KEPT_MAX = 2"),)))
     monkeypatch.setattr(ledgers, "read_library", lambda: few)

@@ -146,9 +146,6 @@ end
 
 local function claim(call)
   local ids, quotas, quota_of, fingerprints, hashes, places, persons = unpack(call.items, 1, FIELDS)
-  for _, field in ipairs({ quota_of, fingerprints, hashes, places }) do
-    assert(#field == #ids, 'fields of another length than the ids')
-  end
   preload(call.reservations, call.key.reservations, ids)
   preload_quotas(call, quotas)
   preload(call.persons, call.key.persons, persons)
