@@ -6,6 +6,7 @@ at which a person meant to come; the rows of single calls count from sending, as
 """
 
 import itertools
+import logging
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,8 +23,11 @@ from loadtest.history import HistoryWriter
 from loadtest.program import PROGRAM
 from loadtest.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
 
+log = logging.getLogger(__name__)
+
 ANSWER_TIMEOUT_S = 15.0
 EXIT_SURPRISED = 3  # somebody got an answer that the contract does not allow, or none at all in the end
+EXIT_NO_HISTORY = 4
 REFUSALS = frozenset({409})  # definite answers that are no failure
 
 
@@ -48,7 +52,7 @@ class Opening:
         self.started_s = time.time()
         self._interval_s: float = 1 / options.arrivals_per_s
         history = f"{options.history}.{worker}" if options.history and options.workers > 1 else options.history
-        self._file: TextIO | None = Path(history).open("w") if history else None  # noqa: SIM115
+        self._file = _opened(Path(history)) if history else None
         self.history = HistoryWriter(self._file) if self._file else None
 
     def arrives_at_s(self, number: int) -> float:
@@ -59,6 +63,12 @@ class Opening:
         """Write what is still buffered."""
         if self._file:
             self._file.close()
+
+
+def _opened(history: Path) -> TextIO:
+    """The file of the answers; `reports/` is not there yet in a new clone."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    return history.open("w")
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -81,7 +91,13 @@ OPENINGS: dict[int, Opening] = {}  # by environment: what one run shares
 def begin(environment: Environment, **_: Any) -> None:
     if environment.parsed_options is not None and not isinstance(environment.runner, MasterRunner):
         worker = getattr(environment.runner, "worker_index", 0)
-        OPENINGS[id(environment)] = Opening(environment.parsed_options, max(0, worker))
+        try:
+            OPENINGS[id(environment)] = Opening(environment.parsed_options, max(0, worker))
+        except OSError as error:  # locust would go on, and nobody would be sent
+            log.error("the history cannot be written: %s", error)  # noqa: TRY400 - whoever mistyped a path needs no trace
+            environment.process_exit_code = EXIT_NO_HISTORY
+            if environment.runner is not None:
+                environment.runner.quit()
 
 
 def finish(environment: Environment, **_: Any) -> None:
