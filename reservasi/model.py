@@ -14,6 +14,9 @@ import msgspec
 APPLICANTS_MAX = 5  # applicants in one reservation, the most any program may allow (DOMAIN: sources disagree, up to 5)
 QUOTAS_MAX = 20_000  # quotas in one program: one snapshot reply stays below 8 MB
 CAPACITY_MAX = 100_000  # places in one quota
+ACTOR_CHARS_MAX = 80  # whoever changed something: "staff:<key name>", "cli:<os account>", "import", "worker"
+REASON_CHARS_MAX = 200  # why, in their own words
+IMPORT_ACTOR = "import"
 SEQ_MAX = 2**53 - 1  # Lua numbers are doubles: beyond this they lose exactness
 
 
@@ -159,6 +162,27 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 # -- commands: one item of a batch -------------------------------------------------------------------------------
 
 
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that names who gave it and why; both are journaled and change no outcome.
+
+    Raises:
+        ValueError: `actor` or `reason` is too long, or has characters that cannot be printed.
+    """
+
+    actor: str = ""  # "" is the public, or the service itself
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.actor or self.reason:
+            _check_words("actor", self.actor, ACTOR_CHARS_MAX)
+            _check_words("reason", self.reason, REASON_CHARS_MAX)
+
+
+def _check_words(what: str, words: str, chars_max: int) -> None:
+    if len(words) > chars_max or not words.isprintable():
+        raise ValueError(f"{what} must have at most {chars_max} printable characters")
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """Atomically try to take one place for each person: all or nothing."""
 
@@ -176,20 +200,20 @@ class Confirm(msgspec.Struct, frozen=True, kw_only=True):
     payment_reference: str = ""
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True):
+class Release(Named, frozen=True, kw_only=True):
     """Give a hold up."""
 
     reservation_id: str
 
 
-class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+class Cancel(Named, frozen=True, kw_only=True):
     """End a confirmed reservation."""
 
     reservation_id: str
     by_staff: bool = False  # staff are not bound by `cancel_until_ms`
 
 
-class SetQuota(msgspec.Struct, frozen=True, kw_only=True):
+class SetQuota(Named, frozen=True, kw_only=True):
     """Create a quota, or change some of its terms."""
 
     quota: str
@@ -213,7 +237,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     items_max: int
 
 
-class SetOpening(msgspec.Struct, frozen=True, kw_only=True):
+class SetOpening(Named, frozen=True, kw_only=True):
     """Create an opening, or change it. The first commitment and seed stay, whatever terms are given later."""
 
     opening: str
@@ -304,7 +328,14 @@ class Confirmed(Event, frozen=True, kw_only=True):
     payment_reference: str
 
 
-class Ended(Event, frozen=True, kw_only=True):
+class NamedEvent(Event, frozen=True, kw_only=True):
+    """A change that may name who made it and why."""
+
+    actor: str = ""
+    reason: str = ""
+
+
+class Ended(NamedEvent, frozen=True, kw_only=True):
     """A reservation ended; its places return at `returns_at_ms` (0: at once)."""
 
     state: State  # RELEASED, EXPIRED or CANCELLED
@@ -321,7 +352,7 @@ class Returned(Event, frozen=True, kw_only=True):
     places: int
 
 
-class QuotaSet(Event, frozen=True, kw_only=True):
+class QuotaSet(NamedEvent, frozen=True, kw_only=True):
     """A quota was created or changed."""
 
     quota: str
@@ -329,7 +360,7 @@ class QuotaSet(Event, frozen=True, kw_only=True):
     terms: QuotaTerms
 
 
-class OpeningSet(Event, frozen=True, kw_only=True):
+class OpeningSet(NamedEvent, frozen=True, kw_only=True):
     """An opening was created or changed, or its waiting room moved on: the whole of it afterwards."""
 
     opening: Opening

@@ -37,7 +37,7 @@ class Changes:
                 self.persons.update(map(str, persons))
             case ["c", str(id_), *_]:
                 self.reservations.add(id_)
-            case ["e", _, str(id_), _, places, _]:
+            case ["e", _, str(id_), _, places, *_]:
                 self.reservations.add(id_)
                 self.timers.add(f"+{seq}:{places}")
 
@@ -47,7 +47,7 @@ class Changes:
                 self._count(quota, held=len(persons))
             case ["c", _, str(quota), int(places), _]:
                 self._count(quota, held=-places, confirmed=places)
-            case ["e", state, _, str(quota), int(places), returns_at]:
+            case ["e", state, _, str(quota), int(places), returns_at, *_]:
                 before = {"confirmed" if state == "k" else "held": -places}
                 self._count(quota, **before, returning=places if returns_at else 0)
             case ["r", str(quota), int(places)]:

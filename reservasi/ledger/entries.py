@@ -37,7 +37,16 @@ def _decode_confirmed(seq: int, fields: list[Any]) -> Confirmed:
     return Confirmed(seq=seq, reservation_id=reservation_id, quota=quota, places=places, payment_reference=reference)
 
 
+def _take_by(fields: list[Any], least: int) -> tuple[str, str]:
+    """Who made a change and why: the last field behind the `least` that an event has, where it names them."""
+    if len(fields) > least and isinstance(fields[-1], list):
+        actor, reason = fields.pop()
+        return str(actor), str(reason)
+    return "", ""
+
+
 def _decode_ended(seq: int, fields: list[Any]) -> Ended:
+    actor, reason = _take_by(fields, 5)
     state, reservation_id, quota, places, returns_at_ms = fields
     return Ended(
         seq=seq,
@@ -46,6 +55,8 @@ def _decode_ended(seq: int, fields: list[Any]) -> Ended:
         quota=quota,
         places=places,
         returns_at_ms=returns_at_ms,
+        actor=actor,
+        reason=reason,
     )
 
 
@@ -55,12 +66,14 @@ def _decode_returned(seq: int, fields: list[Any]) -> Returned:
 
 
 def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
+    actor, reason = _take_by(fields, 3)
     quota, version, terms = fields
-    return QuotaSet(seq=seq, quota=quota, version=version, terms=wire.decode_terms(terms))
+    return QuotaSet(seq=seq, quota=quota, version=version, terms=wire.decode_terms(terms), actor=actor, reason=reason)
 
 
 def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
-    return OpeningSet(seq=seq, opening=openings.decode_opening(*fields))
+    actor, reason = _take_by(fields, 2)
+    return OpeningSet(seq=seq, opening=openings.decode_opening(*fields), actor=actor, reason=reason)
 
 
 _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {

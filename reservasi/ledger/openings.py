@@ -24,7 +24,8 @@ def encode_item(command: SetOpening | Join | Admit) -> list[Any]:
             changes = (command.paused, command.rate_per_min)
             terms = 0 if command.terms is None else encode_terms(command.terms)
             beacon = KEEP_TEXT if command.beacon is None else command.beacon
-            return [command.opening, command.version, *(KEEP if c is None else int(c) for c in changes), beacon, terms]
+            kept = (KEEP if change is None else int(change) for change in changes)
+            return [command.opening, command.version, *kept, beacon, terms, command.actor, command.reason]
 
 
 def encode_terms(terms: OpeningTerms) -> list[Any]:

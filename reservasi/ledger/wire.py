@@ -133,10 +133,12 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
     match command:
         case Confirm():
             return [command.reservation_id, command.payment_reference]
-        case Release() | Find():
+        case Find():
             return [command.reservation_id]
+        case Release():
+            return [command.reservation_id, command.actor, command.reason]
         case Cancel():
-            return [command.reservation_id, int(command.by_staff)]
+            return [command.reservation_id, int(command.by_staff), command.actor, command.reason]
         case SetQuota():
             return _encode_set_quota(command)
         case Sweep():
@@ -150,7 +152,8 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
 def _encode_set_quota(command: SetQuota) -> list[Any]:
     changes = (command.capacity, command.opens_at_ms, command.closes_at_ms, command.closed)
     terms = 0 if command.terms is None else encode_terms(command.terms)
-    return [command.quota, command.version, *(KEEP if c is None else int(c) for c in changes), terms]
+    kept = (KEEP if change is None else int(change) for change in changes)
+    return [command.quota, command.version, *kept, terms, command.actor, command.reason]
 
 
 def encode_terms(terms: QuotaTerms) -> list[Any]:

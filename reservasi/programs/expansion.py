@@ -112,6 +112,7 @@ def _day_quotas(
             yield model.SetQuota(
                 quota=program.quota_id(office.id, window.share.service, day, window.start, window.share.channel),
                 terms=_terms(program, office.id, day, window, opening_ms=opening_ms),
+                actor=model.IMPORT_ACTOR,
             )
 
 

@@ -16,6 +16,7 @@ KEEP = ("SELECT", "INSERT", "UPDATE")
 MOVE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 WORKER_RIGHTS = {
     "alembic_version": READ,
+    "audit": APPEND,
     "applicants": MOVE,  # those of a hold that ended are removed
     "bookings": KEEP,
     "dead_letters": APPEND,

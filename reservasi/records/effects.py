@@ -82,11 +82,20 @@ class OpeningChange(msgspec.Struct):
     seq: int
 
 
+class NamedChange(msgspec.Struct, frozen=True):
+    """One event that names who made a change, or why."""
+
+    epoch: int
+    at_ms: int
+    event: Ended | QuotaSet | OpeningSet
+
+
 class Effects(msgspec.Struct, kw_only=True):
     """What a batch leads to, by table; lists hold each reservation at most once."""
 
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
     openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)
+    named: list[NamedChange] = msgspec.field(default_factory=list)
     quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
     new_holds: list[Life] = msgspec.field(default_factory=list)
     new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed here
@@ -147,17 +156,25 @@ def _follow_rare(
         case Ended():
             known = event.reservation_id in latest
             _end(effects, _latest(lives, latest, event), entry, event, known=known)
+            _name(effects, entry, event)
         case QuotaSet():
             change = _change_of(effects, event.quota)
             change.terms, change.version = event.terms, event.version
+            _name(effects, entry, event)
         case OpeningSet():
             effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
+            _name(effects, entry, event)
         case Returned():
             pass  # a place that can be claimed again changes no row: nobody holds it
         case Held() | Confirmed():
             raise AssertionError("handled before")
         case unknown:
             assert_never(unknown)
+
+
+def _name(effects: Effects, entry: JournalEntry | Stamped, event: Ended | QuotaSet | OpeningSet) -> None:
+    if event.actor or event.reason:
+        effects.named.append(NamedChange(entry.epoch, entry.at_ms, event))
 
 
 def _hold(effects: Effects, before: Life | None, entry: JournalEntry | Stamped, event: Held) -> Life:

@@ -247,6 +247,26 @@ dead_letters = Table(
     UniqueConstraint("program", "epoch", "seq"),
 )
 
+# Who changed a quota or an opening, or ended somebody's reservation, when and why: one row per journaled event that
+# names an actor or a reason. What the public does is not here.
+audit = Table(
+    "audit",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("quota", Text),  # of a changed quota or an ended reservation
+    Column("opening", Text),
+    Column("reservation_id", Text),
+    Column("after", JSONB, nullable=False),  # what it was afterwards
+    PrimaryKeyConstraint("program", "epoch", "seq"),
+)
+Index("audit_by_quota", audit.c.program, audit.c.quota, postgresql_where=audit.c.quota.isnot(None))
+Index("audit_by_opening", audit.c.program, audit.c.opening, postgresql_where=audit.c.opening.isnot(None))
+
 staff = Table(
     "staff",
     metadata,

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from reservasi.model import Held, QuotaTerms
+from reservasi.records.audit import write_audit
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
 from reservasi.records.openings import write_openings
 from reservasi.records.pool import Connection
@@ -119,6 +120,7 @@ async def apply_effects(
     await _write_new(connection, new)
     await _write_quotas(connection, program, effects)
     await write_openings(connection, program, effects.openings.values())
+    await write_audit(connection, program, effects.named)
 
 
 async def _expect(connection: Connection, rows: int, statement: str, program: str, *columns: Sequence[object]) -> None:

@@ -24,6 +24,7 @@ from reservasi.model import (
     Ended,
     Held,
     JournalEntry,
+    NamedEvent,
     Opening,
     OpeningSet,
     Position,
@@ -53,6 +54,13 @@ def quota_terms(capacity: int) -> QuotaTerms:
 
 def packed(event: AnyEvent) -> list[object]:
     """An event as the ledger packs it."""
+    fields = _packed(event)
+    if isinstance(event, NamedEvent) and (event.actor or event.reason):
+        fields.append([event.actor, event.reason])
+    return fields
+
+
+def _packed(event: AnyEvent) -> list[object]:
     match event:
         case Held():
             sealed = [event.fingerprint, event.sealed, list(event.persons)]

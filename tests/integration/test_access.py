@@ -204,6 +204,8 @@ FORBIDDEN = (
     "DELETE FROM dead_letters",
     "UPDATE dead_letters SET error = ''",
     "UPDATE deployment SET value = ''",
+    "DELETE FROM audit",
+    "UPDATE audit SET actor = ''",
     "DELETE FROM deployment",
     "INSERT INTO staff (name, role, api_key_hash) VALUES ('x', 'operator', 'x')",
     "UPDATE staff SET role = 'operator'",
@@ -231,6 +233,7 @@ FORBIDDEN_TO_A_FRONT = (
     "UPDATE epochs SET base_seq = 0",
     "UPDATE positions SET seq = 0",
     "UPDATE quotas SET capacity = 1000",
+    "INSERT INTO audit SELECT * FROM audit",
 )
 
 

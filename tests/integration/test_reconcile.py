@@ -209,8 +209,8 @@ async def test_a_busy_program_shows_no_drift(ledger: Ledger, records: Records) -
             commands: list[Command] = [
                 claims[-1],
                 Confirm(reservation_id=ids[len(ids) // 2]),
-                Release(reservation_id=ids[len(ids) // 3]),
-                Cancel(reservation_id=ids[0]),
+                Release(reservation_id=ids[len(ids) // 3], actor="staff:ani", reason="a double booking"),
+                Cancel(reservation_id=ids[0], by_staff=True, actor="cli:root"),
                 Sweep(items_max=10),
             ]
             await ledger.run(*commands)

@@ -52,6 +52,10 @@ def _quotas() -> st.SearchStrategy[str]:
     return st.sampled_from([*QUOTAS[:3], *QUOTAS[:3], *QUOTAS])
 
 
+def _actors() -> st.SearchStrategy[str]:
+    return st.sampled_from(["", "", "staff:ani", "cli:root"])
+
+
 @st.composite
 def _claims(draw: st.DrawFn) -> Claim:
     persons = draw(st.lists(st.integers(1, PERSONS), min_size=1, max_size=3))
@@ -69,7 +73,9 @@ def _quota_changes(draw: st.DrawFn) -> SetQuota:
     version = draw(st.sampled_from([0, 0, 1, 1, 2]))
     if draw(st.booleans()):
         late = {"return_min_ms": HOUR_MS, "return_max_ms": 2 * HOUR_MS} if draw(st.booleans()) else {}
-        return SetQuota(quota=draw(_quotas()), version=version, terms=terms(draw(st.integers(0, 6)), **late))
+        return SetQuota(
+            quota=draw(_quotas()), version=version, terms=terms(draw(st.integers(0, 6)), **late), actor=draw(_actors())
+        )
     return SetQuota(
         quota=draw(_quotas()),
         version=version,
@@ -77,6 +83,7 @@ def _quota_changes(draw: st.DrawFn) -> SetQuota:
         opens_at_ms=draw(st.sampled_from([None, None, 0, LONG_AGO_MS, LATER_MS])),
         closes_at_ms=draw(st.sampled_from([None, None, 0, LONG_AGO_MS, LATER_MS])),
         closed=draw(st.sampled_from([None, None, False, True])),
+        actor=draw(_actors()),
     )
 
 
@@ -86,8 +93,8 @@ def _commands() -> st.SearchStrategy[Command]:
         _claims(),
         st.builds(Confirm, reservation_id=_ids()),
         st.builds(Confirm, reservation_id=_ids()),
-        st.builds(Release, reservation_id=_ids()),
-        st.builds(Cancel, reservation_id=_ids(), by_staff=st.booleans()),
+        st.builds(Release, reservation_id=_ids(), actor=_actors()),
+        st.builds(Cancel, reservation_id=_ids(), by_staff=st.booleans(), actor=_actors()),
         st.builds(Find, reservation_id=_ids()),
         _quota_changes(),
         st.just(Sweep(items_max=500)),

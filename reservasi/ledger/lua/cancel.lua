@@ -1,6 +1,7 @@
 -- cancel: end a confirmed reservation.
 --
--- Item: {reservation_id, by_staff (0 or 1)}
+-- Item: {reservation_id, by_staff (0 or 1), actor, reason}
+--   actor, reason: who cancels and why, for the journal; '' is nobody in particular
 -- Outcomes, in order of precedence:
 --   not_found      no such reservation, or forgotten after its tombstone's time
 --   exists         it was cancelled before: the same answer + freed_at
@@ -8,7 +9,8 @@
 --   too_late       the last moment for it has passed, and it is not staff who ask
 --   cancelled      ended; its places return as the quota's terms say + freed_at
 -- `freed_at` as in claim.lua: whoever cancelled may send somebody else to the place.
--- Example: {'abcd...', 0} -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
+-- Example: {'abcd...', 0, '', ''}
+--   -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
 local function cancel(call, item)
   local id, by_staff = item[1], item[2] == 1
@@ -26,7 +28,7 @@ local function cancel(call, item)
   if last_moment > 0 and last_moment < call.now and not by_staff then
     return describe(call, 'too_late', call.seq, reservation)
   end
-  end_reservation(call, id, reservation, CANCELLED)
+  end_reservation(call, id, reservation, CANCELLED, by_of(item[3], item[4]))
   return say_freed(call, describe(call, 'cancelled', seq_of(reservation), reservation))
 end
 

@@ -21,9 +21,11 @@ local function get_opening(call, id)
   return read_packed(call.openings, call.key.openings, id)
 end
 
-local function record_opening(call, id, opening)
+local function record_opening(call, id, opening, by)
   call.changed_openings[id] = true
-  return record(call, { 'o', id, unpack(opening, 1, OPENING_FIELDS) })
+  local event = { 'o', id, unpack(opening, 1, OPENING_FIELDS) }
+  event[#event + 1] = by
+  return record(call, event)
 end
 
 local function people_of(call, id)

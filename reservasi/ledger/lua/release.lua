@@ -1,6 +1,7 @@
 -- release: give a hold up.
 --
--- Item: {reservation_id}
+-- Item: {reservation_id, actor, reason}
+--   actor, reason: who gives it up and why, for the journal; '' is nobody in particular
 -- Outcomes, in order of precedence:
 --   not_found     no such reservation, or forgotten after its tombstone's time
 --   exists        it was released before: the same answer + freed_at
@@ -8,7 +9,8 @@
 --   not_held      it is confirmed, or was cancelled
 --   released      given up; its places return as the quota's terms say + freed_at
 -- `freed_at` as in claim.lua.
--- Example: {'abcd...'} -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
+-- Example: {'abcd...', '', ''}
+--   -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
 local function release(call, item)
   local id = item[1]
@@ -28,7 +30,7 @@ local function release(call, item)
   if reservation[R.state] ~= HELD then
     return describe(call, 'not_held', seq_of(reservation), reservation)
   end
-  end_reservation(call, id, reservation, RELEASED)
+  end_reservation(call, id, reservation, RELEASED, by_of(item[2], item[3]))
   return say_freed(call, describe(call, 'released', seq_of(reservation), reservation))
 end
 

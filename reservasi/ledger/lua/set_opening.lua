@@ -1,11 +1,12 @@
 -- set_opening: create an opening, or change it.
 --
--- Item: {opening, version, paused, rate, beacon, terms}
+-- Item: {opening, version, paused, rate, beacon, terms, actor, reason}
 --   version   0: any (with terms: only create); else the version that is replaced
 --   paused    changes to an existing opening: 0 or 1, -1 keeps what is there
 --   rate      numbers admitted a minute, fixed by staff; 0: as the terms say again; -1 keeps what is there
 --   beacon    a value from outside; '' keeps what is there
 --   terms     0, or all of them: the fields of OT in order; of an existing opening commitment and seed are kept
+--   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
@@ -13,7 +14,7 @@
 --   version_mismatch   somebody changed it in the meantime
 --   too_late           the beacon was entered, or it has opened: beacon, moment and window for joining are fixed then
 --   opening_set        created or changed
--- Example: {'p-1', 0, 1, -1, '', 0} -> {'opening_set', 2, 2}
+-- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut'} -> {'opening_set', 2, 2}
 
 local function wanted_opening_terms(current, given)
   if given == 0 then
@@ -111,7 +112,7 @@ local function set_opening(call, item)
   end
   wanted[O.version] = current and current[O.version] + 1 or 1
   call.openings[id], call.opening_ids[id] = wanted, true
-  return { 'opening_set', record_opening(call, id, wanted), wanted[O.version] }
+  return { 'opening_set', record_opening(call, id, wanted, by_of(item[7], item[8])), wanted[O.version] }
 end
 
 register('set_opening', one_by_one(set_opening), { 'allow-oom' })

@@ -1,9 +1,10 @@
 -- set_quota: create a quota, or change some of its terms.
 --
--- Item: {quota, version, capacity, opens_at, closes_at, closed, terms}
+-- Item: {quota, version, capacity, opens_at, closes_at, closed, terms, actor, reason}
 --   version   0: any (with terms: only create); else the version that is replaced
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
+--   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_quota      it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
@@ -11,7 +12,7 @@
 --   version_mismatch   somebody changed it in the meantime
 --   below_taken        capacity would fall below what is held, confirmed or on its way back: + taken
 --   quota_set          created or changed
--- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0} -> {'quota_set', 4, 2}
+-- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more'} -> {'quota_set', 4, 2}
 
 local FACTS = 6
 
@@ -93,7 +94,7 @@ local function set_quota(call, item)
   call.quotas[id], call.facts[id] = quota, facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
   note_freed(call, id)
-  local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts) })
+  local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts), by_of(item[8], item[9]) })
   return { 'quota_set', seq, quota[Q.version] }
 end
 

@@ -352,6 +352,13 @@ local function record(call, event)
   return record_packed(call, cmsgpack.pack(event))
 end
 
+-- Who changed something and why: the last field of an event, nil where neither is named.
+local function by_of(actor, reason)
+  if actor ~= '' or reason ~= '' then
+    return { actor, reason }
+  end
+end
+
 -- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
 -- it is for: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota stand together, the
 -- earliest first, and the text of a hold's timer follows from its record.
@@ -394,7 +401,7 @@ local function give_back(call, quota_id, quota, places)
 end
 
 -- Ends a live reservation: frees its persons, gives its places back, leaves a tombstone for replays.
-local function end_reservation(call, id, reservation, state)
+local function end_reservation(call, id, reservation, state, by)
   local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
   local places, remained = places_of(reservation), remaining_of(quota)
@@ -413,7 +420,8 @@ local function end_reservation(call, id, reservation, state)
     note_freed(call, quota_id)
   end
   reservation[R.state] = state
-  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at }) - reservation[R.held_seq]
+  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at, by })
+    - reservation[R.held_seq]
   call.changed_quotas[quota_id] = true
   call.changed_reservations[id] = true
   call.entombed[#call.entombed + 1] = integer(call.now)
