@@ -8,7 +8,7 @@ from reservasi.ledger.connection import LOST
 from reservasi.ledger.server import name_without_waitaof
 from reservasi.ledger.servers import Servers
 from reservasi.records import Records
-from reservasi.records.access import RUNTIME_ROLES
+from reservasi.records.roles import RUNTIME_ROLES
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 

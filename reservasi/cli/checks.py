@@ -1,25 +1,20 @@
-"""`reservasi doctor`, `openapi` and `version`."""
+"""`reservasi doctor`: checks the installation."""
 
 import asyncio
 import platform
 import shutil
-import sys
 from importlib import metadata
-from typing import Any
 
-import msgspec
 import typer
 
-from reservasi import __version__
 from reservasi.bootstrap import Operations, open_operations, postgres_dsn
 from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import Finding, server_findings
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, out, print_json, run
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, out, print_json
 from reservasi.errors import ReservasiError
-from reservasi.front.openapi import openapi_document
 from reservasi.front.probe import parses_in_c
-from reservasi.ledger.library import read_library
-from reservasi.records import upgrades
+from reservasi.records import revision
 from reservasi.recovery import Ownership
 from reservasi.settings import Settings
 
@@ -78,7 +73,7 @@ def _disk(settings: Settings) -> Finding:
 
 
 async def _schema(settings: Settings) -> Finding:
-    state = await upgrades.check(postgres_dsn(settings))
+    state = await revision.check(postgres_dsn(settings))
     if state.up_to_date:
         return Finding(check="schema", ok=True, said=f"at {state.current}")
     said = f"at {state.current or 'nothing'}, this version wants {state.wanted}: run reservasi db upgrade"
@@ -97,22 +92,3 @@ async def _program(operations: Operations, program: str) -> Finding:
     lag = position.seq - found.recorded.seq
     said = f"epoch {position.epoch}, seq {position.seq}, {lag} not recorded yet, {dead} dead letters"
     return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)
-
-
-def openapi() -> None:
-    """Print the OpenAPI 3.1 document of the HTTP API."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(openapi_document()), indent=2).decode() + "\n")
-
-
-def version(as_json: AsJson = False) -> None:
-    """Print the versions that matter when a fault is reported."""
-    facts: dict[str, Any] = {
-        "reservasi": __version__,
-        "library": read_library().name,
-        "python": platform.python_version(),
-        "aiohttp": metadata.version("aiohttp"),
-    }
-    if as_json:
-        print_json(facts)
-    else:
-        out.print("  ".join(f"{name} {value}" for name, value in facts.items()))

@@ -3,8 +3,9 @@
 import typer
 
 from reservasi.bootstrap import postgres_dsn
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, configured, run, show
-from reservasi.records import upgrades
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, show
+from reservasi.records import revision, upgrades
 
 app = typer.Typer(help="The records' schema.", no_args_is_help=True)
 
@@ -21,7 +22,7 @@ def upgrade(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json
 def check(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
     """Say whether the schema is the one this version wants; exit 1 when it is not."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn_)
-    state = run(upgrades.check(postgres_dsn(settings)))
+    state = run(revision.check(postgres_dsn(settings)))
     show({"schema": state.current, "wanted": state.wanted, "up_to_date": state.up_to_date}, as_json=as_json)
     if not state.up_to_date:
         raise typer.Exit(EXIT_FAILED)

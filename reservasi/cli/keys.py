@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from reservasi.cli.output import AsJson, DataDir, configured, moment, out, show, show_rows
+from reservasi.cli.invocation import configured
+from reservasi.cli.output import AsJson, DataDir, moment, out, show, show_rows
 from reservasi.errors import ConfigurationError
 from reservasi.sealing import KEY_BYTES, KeyRing, load_key_ring, replace_key_ring
 

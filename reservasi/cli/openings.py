@@ -8,6 +8,7 @@ import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import configured, run
 from reservasi.cli.opening_creation import Created, Selection, create_opening, room_of
 from reservasi.cli.output import (
     EXIT_FAILED,
@@ -15,11 +16,9 @@ from reservasi.cli.output import (
     DataDir,
     PostgresDsn,
     RedisUrl,
-    configured,
     fail,
     moment,
     moment_ms,
-    run,
     show,
     show_rows,
 )

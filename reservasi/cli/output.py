@@ -1,22 +1,18 @@
-"""What all commands share: options, output for people or as JSON, progress, exit codes."""
+"""What all commands share: options, output for people or as JSON, exit codes."""
 
-import asyncio
 import datetime as dt
 import re
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from reservasi import logs, settings
-from reservasi.errors import ConfigurationError, ReservasiError
+from reservasi.errors import ReservasiError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,23 +35,6 @@ PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
 out = Console(soft_wrap=True, highlight=False)
 wide = Console(soft_wrap=True, highlight=False, width=10_000)  # for tables that no terminal shows: a line for each row
 err = Console(stderr=True, soft_wrap=True, highlight=False)
-T = TypeVar("T")
-
-
-def configured(**flags: object) -> settings.Settings:
-    """The settings under these flags, with logging set up after them; a usage error when they cannot be used."""
-    try:
-        loaded = settings.load(**flags)
-    except ConfigurationError as error:
-        fail(str(error), as_json="--json" in sys.argv)
-        raise typer.Exit(EXIT_USAGE) from error
-    logs.configure(loaded.log_level, loaded.log_format)
-    return loaded
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine."""
-    return asyncio.run(coroutine)
 
 
 def run_app(app: typer.Typer) -> None:
@@ -109,21 +88,6 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     for row in rows:
         table.add_row(*(_plain(_words(field)) for field in row.values()))
     (out if out.is_terminal else wide).print(table)
-
-
-@contextmanager
-def progress(what: str, total: int, *, quiet: bool) -> Iterator[Any]:
-    """A bar on standard error for anything that may take longer than a second; yields `advance(count, total)`."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, disable=quiet) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count=1, total=total: bar.update(task, advance=count, total=total)
 
 
 def moment(at_ms: int) -> str | None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import Operations, open_operations
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, configured, fail, run, show
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, show
 from reservasi.errors import ConfigurationError
 from reservasi.front.fields import check_nik
 from reservasi.ledger.server import connected_replicas, rewrite_append_only_file

@@ -12,17 +12,10 @@ import typer
 from reservasi import model
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import configured, run
 from reservasi.cli.opening_creation import create_announced
-from reservasi.cli.output import (
-    AsJson,
-    DataDir,
-    PostgresDsn,
-    RedisUrl,
-    configured,
-    progress,
-    run,
-    show,
-)
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, show
+from reservasi.cli.progress import progress
 from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot

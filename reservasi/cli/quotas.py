@@ -6,6 +6,7 @@ import typer
 
 from reservasi.bootstrap import open_operations, open_program
 from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -13,11 +14,9 @@ from reservasi.cli.output import (
     DataDir,
     PostgresDsn,
     RedisUrl,
-    configured,
     fail,
     moment,
     moment_ms,
-    run,
     show,
     show_rows,
 )

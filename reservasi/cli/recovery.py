@@ -7,18 +7,9 @@ import msgspec
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_rebuilder, open_reconciler
-from reservasi.cli.output import (
-    EXIT_DRIFT,
-    AsJson,
-    DataDir,
-    PostgresDsn,
-    RedisUrl,
-    configured,
-    progress,
-    run,
-    show_rows,
-    warn,
-)
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, show_rows, warn
+from reservasi.cli.progress import progress
 from reservasi.rebuild import Progress, RebuildReport
 from reservasi.reconciliation import Drift, Reconciled
 from reservasi.repair import repaired

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reservasi import logs
-from reservasi.cli.output import configured
+from reservasi.cli.invocation import configured
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError
 from reservasi.settings import CONFIG_FILE, Settings, load

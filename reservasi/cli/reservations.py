@@ -6,18 +6,8 @@ import msgspec
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
-from reservasi.cli.output import (
-    EXIT_FAILED,
-    AsJson,
-    DataDir,
-    PostgresDsn,
-    RedisUrl,
-    configured,
-    fail,
-    moment,
-    run,
-    show,
-)
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, moment, show
 from reservasi.model import Find, Outcome
 from reservasi.records.erasure import ERASED
 from reservasi.reservations import ACCEPTED, Change, end_reservation, until_recorded

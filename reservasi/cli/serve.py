@@ -22,8 +22,10 @@ import typer
 from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
-from reservasi.bootstrap import open_front, open_worker
-from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run, run_app
+from reservasi.bootstrap.fronts import open_front
+from reservasi.bootstrap.worker import open_worker
+from reservasi.cli.invocation import run
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run_app
 from reservasi.cli.reloading import Read, begin, read_again
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from reservasi.bootstrap import Operations, open_operations
-from reservasi.cli.output import AsJson, DataDir, PostgresDsn, configured, run, show
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show
 from reservasi.model import StaffRole
 
 app = typer.Typer(help="Staff and their API keys.", no_args_is_help=True)

@@ -20,18 +20,8 @@ import typer
 from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
 from reservasi.cli import ports
 from reservasi.cli.demo import OPENING_IN_S, STAFF_KEY_FILE, Demo
-from reservasi.cli.output import (
-    EXIT_FAILED,
-    AsJson,
-    DataDir,
-    configured,
-    err,
-    fail,
-    masked,
-    out,
-    print_json,
-    run,
-)
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, err, fail, masked, out, print_json
 from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
 from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied

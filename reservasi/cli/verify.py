@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
-from reservasi.cli.output import EXIT_FAILED, EXIT_USAGE, AsJson, configured, fail, out, print_json, show, show_rows
+from reservasi.cli.invocation import configured
+from reservasi.cli.output import EXIT_FAILED, EXIT_USAGE, AsJson, fail, out, print_json, show, show_rows
 from reservasi.errors import ReservasiError
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.waiting_room.tickets import Tickets

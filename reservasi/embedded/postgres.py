@@ -10,7 +10,7 @@ from reservasi.embedded.binaries import reachable_postgres
 from reservasi.embedded.places import DATABASE, ROLE, Places, embedded_postgres_dsn, prepare
 from reservasi.embedded.process import ServerKind, ServerProcess
 from reservasi.errors import EmbeddedServerError
-from reservasi.records.access import RUNTIME_ROLES
+from reservasi.records.roles import RUNTIME_ROLES
 
 STOP_TIMEOUT_S = 10.0
 ROLES_MADE = "reservasi-roles-1"  # an empty file in the cluster

@@ -13,9 +13,9 @@ from prometheus_client import Counter, Histogram
 
 from reservasi.errors import Overloaded, ReservasiError, Unavailable
 from reservasi.front import problem_types
+from reservasi.front.declarations import LIMITED_PATHS
 from reservasi.front.keys import RATES, STOPPING
 from reservasi.front.problems import Refused, problem_response
-from reservasi.front.rate_limits import LIMITED_PATHS
 from reservasi.metrics import REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
 log = structlog.get_logger()

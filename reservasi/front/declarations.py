@@ -9,6 +9,8 @@ from reservasi.front import bodies
 from reservasi.front import problem_types as problems
 from reservasi.front.problem_type import ProblemType
 
+LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
+
 Security = Literal["none", "manageToken", "staffKey"]
 
 

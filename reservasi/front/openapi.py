@@ -9,8 +9,7 @@ import reservasi
 from reservasi.front import bodies
 from reservasi.front.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
 from reservasi.front.operations import OPERATIONS
-from reservasi.front.problem_type import ProblemType
-from reservasi.front.problems import MEDIA_TYPE
+from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 
 _HEADERS = {
     "Allow": "The methods that the address accepts.",

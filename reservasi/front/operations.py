@@ -7,6 +7,7 @@ from reservasi.front import problem_types as problems
 from reservasi.front.declarations import (
     BODY_PROBLEMS,
     IF_NONE_MATCH,
+    LIMITED_PATHS,
     NOT_MODIFIED,
     OFFICE,
     PROGRAM,
@@ -18,7 +19,6 @@ from reservasi.front.declarations import (
     live_events,
 )
 from reservasi.front.problem_types import PROBLEM_TYPES
-from reservasi.front.rate_limits import LIMITED_PATHS
 from reservasi.front.waiting_operations import WAITING_OPERATIONS
 
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}

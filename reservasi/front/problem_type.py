@@ -4,6 +4,8 @@ import msgspec
 
 from reservasi.front.languages import Text
 
+MEDIA_TYPE = "application/problem+json"
+
 
 class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of refusal."""

@@ -13,9 +13,8 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.front.languages import Language, Text, negotiate
-from reservasi.front.problem_type import ProblemType
+from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 
-MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave
 FINDINGS_MAX = 50  # a hostile body must not make the answer larger than itself
 _JITTER = random.SystemRandom()

@@ -18,7 +18,6 @@ from reservasi.front.problems import Refused
 from reservasi.metrics import RATE_LIMITED as REFUSALS
 from reservasi.settings import Settings
 
-LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
 JITTER_S_MAX = 2  # added to Retry-After, so that the refused do not come back in one wave
 BURST_SHARE_MIN = 10  # a connection stays with one process, and who repeats on it must not suffer from many cores
 LOOK_KEYS = 16  # new keys between two looks for those that may be forgotten without a loss

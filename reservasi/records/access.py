@@ -6,9 +6,8 @@ what is written once (journal, dead letters, facts of the deployment) no one but
 
 from sqlalchemy import Connection, text
 
-FRONT_ROLE = "reservasi_front"
-WORKER_ROLE = "reservasi_worker"
-RUNTIME_ROLES = {"front": FRONT_ROLE, "worker": WORKER_ROLE}  # by the process's user of the ledger's server
+from reservasi.records.roles import FRONT_ROLE, WORKER_ROLE
+
 READ = ("SELECT",)
 APPEND = ("SELECT", "INSERT")
 CLAIM = ("SELECT", "INSERT", "UPDATE (base_seq)")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import msgspec
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -20,22 +19,11 @@ from reservasi.errors import RecordsUnavailable
 from reservasi.records.access import grant_rights
 from reservasi.records.partitions import LOCK_TIMEOUT_MS, SCHEMA_KEY, make_room_for_all
 from reservasi.records.pool import CONNECT_TIMEOUT_S, unavailable
+from reservasi.records.revision import SchemaState
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 TURN_TIMEOUT_MS = 120_000  # how long an upgrade waits for another one
 STATEMENT_TIMEOUT_MS = 60_000
-
-
-class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
-    """What schema a database has, and what this program wants."""
-
-    current: str  # revision; "" for an empty database
-    wanted: str
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether nothing is to be done."""
-        return self.current == self.wanted
 
 
 async def upgrade(dsn: str) -> SchemaState:
@@ -56,16 +44,6 @@ async def upgrade(dsn: str) -> SchemaState:
         state = await connection.run_sync(_state)
         await connection.commit()
         return state
-
-
-async def check(dsn: str) -> SchemaState:
-    """Compare the database's schema with what this program wants, changing nothing.
-
-    Raises:
-        RecordsUnavailable: no connection.
-    """
-    async with _connection(dsn) as connection:
-        return await connection.run_sync(_state)
 
 
 @contextlib.asynccontextmanager

@@ -17,14 +17,16 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from reservasi.bootstrap import Operations, open_front, open_worker
+from reservasi.bootstrap import Operations
+from reservasi.bootstrap.fronts import open_front
+from reservasi.bootstrap.worker import open_worker
 from reservasi.front.app import FrontServices, create_app
 from reservasi.front.server import create_runner
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Outcome, Quota, QuotaTerms, SetQuota
 from reservasi.programs.files import read_program
-from reservasi.records.access import FRONT_ROLE
+from reservasi.records.roles import FRONT_ROLE
 from reservasi.records.upgrades import upgrade
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings

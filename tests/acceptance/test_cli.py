@@ -12,9 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reservasi import __version__, model
-from reservasi.bootstrap import open_operations, open_program, open_worker
+from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.worker import open_worker
+from reservasi.cli.invocation import run
 from reservasi.cli.main import app
-from reservasi.cli.output import masked, run, run_app
+from reservasi.cli.output import masked, run_app
 from reservasi.ledger import keys, stored
 from reservasi.model import Claim, Confirm, Outcome
 from reservasi.programs import Program, read_program

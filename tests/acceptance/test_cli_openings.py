@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from reservasi.bootstrap import open_operations
 from reservasi.cli.demo import OPENING_IN_S, Demo
+from reservasi.cli.invocation import run
 from reservasi.cli.main import app
-from reservasi.cli.output import run
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.model import Opening

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reservasi.bootstrap import open_operations
-from reservasi.cli.output import EXIT_DRIFT, run
+from reservasi.cli.invocation import run
+from reservasi.cli.output import EXIT_DRIFT
 from reservasi.ledger import keys, stored
 from reservasi.settings import load
 from tests.acceptance.test_cli import Deployment, deployment

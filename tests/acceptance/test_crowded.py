@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from reservasi.bootstrap import open_front
+from reservasi.bootstrap.fronts import open_front
 from reservasi.front.keys import FrontServices
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

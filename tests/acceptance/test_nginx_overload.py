@@ -15,7 +15,8 @@ from loadtest.bench.client import HOST
 from loadtest.nginx import CONFIGURATION, nginx
 from reservasi.front import problem_types
 from reservasi.front.languages import LANGUAGES
-from reservasi.front.problems import MEDIA_TYPE, RETRY_AFTER_S_MAX, Refused, problem_body
+from reservasi.front.problem_type import MEDIA_TYPE
+from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_body
 from reservasi.ledger.group_commit import GroupCommit
 from tests.acceptance.conftest import Reply, Stack, eventually
 from tests.acceptance.test_express import connect, request

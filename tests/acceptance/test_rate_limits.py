@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
-from reservasi.bootstrap import open_front
+from reservasi.bootstrap.fronts import open_front
 from reservasi.front.rate_limits import JITTER_S_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

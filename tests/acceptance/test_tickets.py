@@ -10,7 +10,7 @@ from typing import Any
 import altcha
 import pytest
 
-from reservasi.bootstrap import open_front
+from reservasi.bootstrap.fronts import open_front
 from reservasi.front.keys import FrontServices
 from reservasi.model import Admit, Join, Outcome
 from reservasi.sealing import KeyRing, Sealing, load_key_ring

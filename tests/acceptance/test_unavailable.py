@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.bootstrap import open_front
+from reservasi.bootstrap.fronts import open_front
 from reservasi.errors import LedgerFault
 from reservasi.front.admin import front_readiness
 from reservasi.ledger import keys, stored

@@ -18,7 +18,8 @@ from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, SINCE_7_2, USERS
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import DIRECTORY, read_library
 from reservasi.records import Records
-from reservasi.records.access import FRONT_ROLE, RIGHTS, WORKER_ROLE
+from reservasi.records.access import RIGHTS
+from reservasi.records.roles import FRONT_ROLE, WORKER_ROLE
 from reservasi.records.schema import metadata
 from reservasi.records.upgrades import upgrade
 from tests.conftest import as_superuser

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from reservasi.errors import ConfigurationError, RecordsUnavailable, SchemaMissing
 from reservasi.programs.files import read_program
 from reservasi.records import Records, bookings, partitions, standing, upgrades, writes
-from reservasi.records.access import FRONT_ROLE, WORKER_ROLE
 from reservasi.records.partitions import PARTITIONED, partition
-from reservasi.records.upgrades import check, upgrade
+from reservasi.records.revision import check
+from reservasi.records.roles import FRONT_ROLE, WORKER_ROLE
+from reservasi.records.upgrades import upgrade
 from tests.integration.conftest import JournalWriter
 from tests.integration.test_records import PROGRAM_FILES
 from tests.integration.test_records_histories import History

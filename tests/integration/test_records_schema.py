@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from reservasi.errors import RecordsUnavailable, SchemaMissing
 from reservasi.records import Records, upgrades
 from reservasi.records.partitions import SCHEMA_KEY
+from reservasi.records.revision import check
 from reservasi.records.schema import metadata
-from reservasi.records.upgrades import check, upgrade
+from reservasi.records.upgrades import upgrade
 
 
 async def test_an_empty_database_is_brought_up_to_date_once(database: str) -> None:

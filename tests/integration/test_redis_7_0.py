@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from reservasi.bootstrap import open_front, open_operations, open_worker
+from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.fronts import open_front
+from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.findings import server_findings
 from reservasi.errors import ConfigurationError
 from reservasi.ledger.connection import open_client

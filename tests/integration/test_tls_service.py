@@ -22,8 +22,9 @@ from reservasi.errors import RecordsUnavailable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER
 from reservasi.programs import read_program
 from reservasi.records import Records
-from reservasi.records.access import RUNTIME_ROLES
-from reservasi.records.upgrades import check, upgrade
+from reservasi.records.revision import check
+from reservasi.records.roles import RUNTIME_ROLES
+from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.authority import Authority
 from tests.debian import DebianPostgres, DebianRedis, tls_lines

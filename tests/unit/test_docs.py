@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 from prometheus_client import Counter, Gauge, Histogram
 
 from reservasi import metrics
@@ -50,11 +49,10 @@ def test_every_metric_is_documented_as_it_is() -> None:
 
 
 def commands() -> list[str]:
-    group = typer.main.get_command(main.app)
     found = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        below = getattr(command, "commands", None)
-        found += [f"{name} {sub}" for sub in below] if below else [name]
+    for listed in main.COMMANDS:
+        below = getattr(main.command_of(listed), "commands", None)
+        found += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
     return found
 
 

@@ -1,0 +1,48 @@
+"""How commands start: help lists what the commands say of themselves, and none imports what it does not use."""
+
+import subprocess
+import sys
+
+import pytest
+
+from reservasi.cli import main
+
+STORES = ("sqlalchemy", "alembic", "asyncpg", "redis")
+FRONT = ("aiohttp", "gunicorn", "icalendar", "joserfc", "jinja2", "apispec")
+OWN = {"openapi": {"apispec"}, "verify": {"joserfc"}}  # by command: what it is for
+
+
+def imported_by(arguments: list[str]) -> set[str]:
+    """The top-level packages that a command has imported when it ends."""
+    program = (
+        "import sys\n"
+        "from reservasi.cli.main import main\n"
+        f"sys.argv = {['reservasi', *arguments]!r}\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('imported', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    last = ran.stdout.splitlines()[-1].split()
+    assert last[0] == "imported"
+    return set(last[1:])
+
+
+@pytest.mark.parametrize("listed", main.COMMANDS, ids=lambda listed: listed.name)
+def test_help_lists_what_a_command_says_of_itself(listed: main.Listed) -> None:
+    own = main.command_of(listed).help
+    assert listed.help == " ".join(own.split("\n\n")[0].split("\n")[0].split())
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["openapi"], ["keys", "--help"], ["verify", "--help"]])
+def test_a_command_without_a_store_imports_neither_stores_nor_front(arguments: list[str]) -> None:
+    unused = {*STORES, *FRONT} - OWN.get(arguments[0], set())
+    assert not imported_by(arguments) & unused
+
+
+def test_version_reads_no_settings() -> None:
+    assert not imported_by(["version"]) & {"pydantic_settings", "structlog", "asyncio"}
+
+
+@pytest.mark.parametrize("group", ["quota", "opening", "reservation", "staff", "program", "reconcile"])
+def test_a_command_with_stores_imports_no_front_and_no_migrations(group: str) -> None:
+    assert not imported_by([group, "--help"]) & {"sqlalchemy", "alembic", "gunicorn", "apispec", "jinja2", "aiohttp"}
