@@ -219,7 +219,8 @@ class Availability:
         is_open = not terms.closed and terms.opens_at_ms < now_ms - CLOCK_MARGIN_MS
         return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + CLOCK_MARGIN_MS)
 
-    def state(self, quota: Quota, now_ms: int) -> QuotaState:
+    @staticmethod
+    def state(quota: Quota, now_ms: int) -> QuotaState:
         """What a claim would meet, in the ledger's order of precedence."""
         terms = quota.terms
         if terms.closed or (terms.closes_at_ms and terms.closes_at_ms <= now_ms):

@@ -9,6 +9,7 @@ import typer
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
+from reservasi.cli.moments import for_people
 from reservasi.cli.opening_creation import Created, Selection, create_opening, room_of
 from reservasi.cli.output import (
     EXIT_FAILED,
@@ -106,7 +107,7 @@ def create(
 
     created, description = run(work())
     done = {"moved": created.moved, "left_out": created.left_out, "taken_from": created.taken_from}
-    show({**description, **done}, as_json=as_json)
+    _show({**description, **done}, as_json=as_json)
 
 
 @app.command("show")
@@ -124,7 +125,7 @@ def show_opening(
         async with open_operations(settings) as operations:
             return await _described(operations, opening)
 
-    show(run(work()), as_json=as_json)
+    _show(run(work()), as_json=as_json)
 
 
 @app.command("list")
@@ -144,7 +145,8 @@ def list_openings(
             rows: list[dict[str, Any]] = []
             for each in programs:
                 snapshot = await require_snapshot(operations, each.id)
-                rows += (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in snapshot.openings)
+                described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in snapshot.openings)
+                rows += ({**row, "timezone": each.timezone} for row in described)
             return sorted(rows, key=lambda row: (row["opens_at"], row["id"]))
 
     rows = run(work())
@@ -153,7 +155,7 @@ def list_openings(
             {
                 "id": row["id"],
                 "state": row["state"],
-                "opens (UTC)": row["opens_at"][5:16].replace("T", " "),
+                "opens": for_people(row, row["timezone"])["opens_at"],
                 "arrived": row["arrived"],
                 "admitted": row["admitted_through"],
                 "remaining": row["remaining"],
@@ -219,6 +221,11 @@ def beacon(
     _change(settings, SetOpening(opening=opening, beacon=value), as_json=as_json)
 
 
+def _show(description: dict[str, Any], *, as_json: bool) -> None:
+    """For people in the program's own time, for programs in UTC."""
+    show(description if as_json else for_people(description, description["timezone"]), as_json=as_json)
+
+
 def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
     """An opening's fields for people and programs; never its seed."""
     terms = opening.terms
@@ -262,7 +269,8 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
     found = next((each for each in snapshot.openings if each.id == opening), None)
     if found is None:
         raise ConfigurationError(f"there is no opening {opening}")
-    return describe(program, found, snapshot.quotas, snapshot.now_ms)
+    described = describe(program, found, snapshot.quotas, snapshot.now_ms)
+    return {**described, "timezone": (await operations.program(program)).timezone}
 
 
 def _change(settings: Settings, command: SetOpening, *, as_json: bool) -> None:
@@ -279,4 +287,4 @@ def _change(settings: Settings, command: SetOpening, *, as_json: bool) -> None:
     if answer.outcome in REFUSALS:
         fail(REFUSALS[answer.outcome].format(id=command.opening), as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    show(description, as_json=as_json)
+    _show(description, as_json=as_json)

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import typer
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from reservasi.errors import ReservasiError
 
@@ -33,7 +34,6 @@ PASSWORD_IN_USERINFO = re.compile(r"(//[^/?#@:]*:)[^/?#]*@")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
 
 out = Console(soft_wrap=True, highlight=False)
-wide = Console(soft_wrap=True, highlight=False, width=10_000)  # for tables that no terminal shows: a line for each row
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -59,6 +59,11 @@ def warn(message: str) -> None:
     err.print(f"[bold yellow]reservasi:[/] {_plain(message)}")
 
 
+def hint(message: str) -> None:
+    """Say on standard error what helps to read what was printed."""
+    err.print(Text(message, style="dim"))
+
+
 def print_json(value: Any) -> None:
     """One JSON document, alone on its line."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
@@ -82,12 +87,13 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if not rows:
         out.print("[dim]none[/]")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_plain(_words(field)) for field in row.values()))
-    (out if out.is_terminal else wide).print(table)
+    table = [tuple(rows[0]), *(tuple(map(_words, row.values())) for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    heading, *lines = (
+        "  ".join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table
+    )
+    out.print(Text(heading, style="dim"))
+    sys.stdout.write("".join(f"{line}\n" for line in lines))  # Rich's own table takes 2 ms a row
 
 
 def moment(at_ms: int) -> str | None:
@@ -123,6 +129,11 @@ def _words(field: Any) -> str:
     if isinstance(field, bool):
         return "yes" if field else "no"
     return str(field)
+
+
+def _padded(cell: str, width: int) -> str:
+    """A cell as wide as its column; by what a terminal shows, not by characters."""
+    return cell + " " * (width - cell_len(cell))
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ import typer
 from reservasi.bootstrap import open_operations, open_program
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
+from reservasi.cli.moments import for_people
 from reservasi.cli.output import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -15,13 +16,25 @@ from reservasi.cli.output import (
     PostgresDsn,
     RedisUrl,
     fail,
-    moment,
     moment_ms,
     show,
-    show_rows,
 )
+from reservasi.cli.quota_listing import (
+    Channel,
+    First,
+    Last,
+    Limit,
+    Office,
+    Page,
+    Service,
+    State,
+    describe,
+    show_page,
+    wanted_quotas,
+)
+from reservasi.ledger.wire import Snapshot
 from reservasi.model import CAPACITY_MAX, Answer, Outcome, Quota, SetQuota
-from reservasi.programs import program_of
+from reservasi.programs import Program, program_of
 from reservasi.settings import Settings
 
 app = typer.Typer(help="Quotas: the places of one channel in one slot.", no_args_is_help=True)
@@ -37,23 +50,34 @@ REFUSALS = {
 
 @app.command("show")
 def show_quota(
-    quota: Annotated[str, typer.Argument(help="a quota's id, or a program's to list all of its quotas")],
+    quota: Annotated[str, typer.Argument(help="a quota's id, or a program's to list its quotas")],
+    office: Office = None,
+    service: Service = None,
+    channel: Channel = None,
+    first: First = None,
+    last: Last = None,
+    state: State = None,
+    limit: Limit = None,
+    page: Page = 1,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one quota, or all of a program, as the ledger has them now."""
+    """Show one quota, or those of a program that fit, as the ledger has them now."""
+    wanted = wanted_quotas(office=office, service=service, channel=channel, first=first, last=last, state=state)
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    quotas = run(_quotas(settings, program_of(quota)))
+    program, snapshot = run(_look(settings, program_of(quota)))
     if "." not in quota:
-        show_rows([describe(each) for each in sorted(quotas, key=lambda each: each.id)], as_json=as_json)
+        found = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
+        rows = [describe(each, snapshot.now_ms) for each in found]
+        show_page(rows, zone=program.zone, limit=limit, page=page, as_json=as_json)
         return
-    found = next((each for each in quotas if each.id == quota), None)
-    if found is None:
+    one = next((each for each in snapshot.quotas if each.id == quota), None)
+    if one is None:
         fail(f"there is no quota {quota}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    show(describe(found), as_json=as_json)
+    _show(describe(one, snapshot.now_ms), program, as_json=as_json)
 
 
 @app.command("set")
@@ -96,51 +120,38 @@ def close_quota(
     _change(settings, SetQuota(quota=quota, closed=True), as_json=as_json)
 
 
-def describe(quota: Quota) -> dict[str, Any]:
-    """A quota's fields for people and programs."""
-    terms, counts = quota.terms, quota.counts
-    return {
-        "id": quota.id,
-        "office": terms.office,
-        "service": terms.service,
-        "channel": terms.channel,
-        "date": terms.date,
-        "start": terms.start,
-        "end": terms.end,
-        "capacity": terms.capacity,
-        "held": counts.held,
-        "confirmed": counts.confirmed,
-        "returning": counts.returning,
-        "remaining": quota.remaining,
-        "opens_at": moment(terms.opens_at_ms),
-        "closes_at": moment(terms.closes_at_ms),
-        "closed": terms.closed,
-        "version": counts.version,
-    }
-
-
 def _opens_at_ms(words: str) -> int:
     """Quotas that open now are open from the start."""
     return 0 if words == "now" else moment_ms(words)
 
 
-async def _quotas(settings: Settings, program: str) -> list[Quota]:
+def _in_order(quota: Quota) -> str:
+    return quota.id
+
+
+def _show(description: dict[str, Any], program: Program, *, as_json: bool) -> None:
+    show(description if as_json else for_people(description, program.timezone), as_json=as_json)
+
+
+async def _look(settings: Settings, program: str) -> tuple[Program, Snapshot]:
     async with open_operations(settings) as operations:
-        return (await require_snapshot(operations, program)).quotas
+        snapshot = await require_snapshot(operations, program)
+        return await operations.program(program), snapshot
 
 
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
-    async def work() -> tuple[Answer, list[Quota]]:
+    async def work() -> tuple[Answer, Program, Snapshot]:
         async with (
             open_operations(settings) as operations,
             open_program(operations, program_of(command.quota)) as group,
         ):
             answer = await group.submit(command)
-        return answer, await _quotas(settings, program_of(command.quota))
+        return answer, *await _look(settings, program_of(command.quota))
 
-    answer, quotas = run(work())
+    answer, program, snapshot = run(work())
     if answer.outcome in REFUSALS:
         message = REFUSALS[answer.outcome].format(id=command.quota, taken=answer.taken, version=answer.version)
         fail(message, as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    show(next(describe(each) for each in quotas if each.id == command.quota), as_json=as_json)
+    changed = next(each for each in snapshot.quotas if each.id == command.quota)
+    _show(describe(changed, snapshot.now_ms), program, as_json=as_json)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from reservasi.bootstrap import open_operations, open_program
 from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
-from reservasi.cli.output import masked, run_app
+from reservasi.cli.output import masked, run_app, show_rows
 from reservasi.ledger import keys, stored
 from reservasi.model import Claim, Confirm, Outcome
 from reservasi.programs import Program, read_program
@@ -340,6 +341,61 @@ def test_a_list_that_no_terminal_shows_has_a_line_for_each_row(deployment: Deplo
     assert heading.split()[0] == "id"
     assert [line.split()[0] for line in lines] == [row["id"] for row in rows]
     assert quota in lines[[row["id"] for row in rows].index(quota)]
+
+
+def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    every = deployment.ok("quota", "show", deployment.program)
+    deployment.ok("quota", "close", quota)
+    filters = (
+        "--office",
+        "kanim",
+        "--service",
+        "baru",
+        "--channel",
+        "online",
+        "--from",
+        "2026-12-01",
+        "--to",
+        "2026-12-01",
+    )
+    found = deployment.ok("quota", "show", deployment.program, *filters)
+    assert [each["id"] for each in found] == [
+        each["id"]
+        for each in every
+        if (each["office"], each["service"], each["channel"], each["date"]) == ("kanim", "baru", "online", "2026-12-01")
+    ]
+    assert [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--state", "closed")] == [quota]
+    assert quota not in str(deployment.ok("quota", "show", deployment.program, "--state", "open"))
+    assert deployment.call("quota", "show", deployment.program, "--state", "ajar").exit_code == 2
+    pages = [
+        [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--limit", "7", "--page", number)]
+        for number in ("1", "2")
+    ]
+    assert [*pages[0], *pages[1]] == [each["id"] for each in every][:14]
+    shown = deployment.call("quota", "show", deployment.program, "--limit", "7", "--page", "2")
+    assert len(shown.stdout.splitlines()) == 8
+    assert f"8 to 14 of {len(every)} quotas" in shown.stderr
+    assert "--page 3" in shown.stderr
+    assert (
+        f"there are {len(every)} quotas" in deployment.call("quota", "show", deployment.program, "--page", "900").stderr
+    )
+
+
+def test_times_are_shown_in_the_programs_zone_with_the_year(deployment: Deployment) -> None:
+    quota = deployment.imported()
+    deployment.ok("quota", "set", quota, "--opens-at", "2026-11-30T14:00:00+07:00")
+    assert "2026-11-30 14:00 WIB" in deployment.call("quota", "show", quota).stdout
+    listed = deployment.call("quota", "show", deployment.program, "--from", "2026-12-01", "--to", "2026-12-01").stdout
+    assert "2026-11-30 14:00 WIB" in next(line for line in listed.splitlines() if quota in line)
+
+
+def test_a_long_list_is_printed_in_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {name: f"{name}.kanim.baru.20261201.0800.online" for name in ("id", "office", "service", "opens", "closes")}
+    began_s = time.perf_counter()
+    show_rows([row] * 20_000, as_json=False)
+    assert time.perf_counter() - began_s < 2
+    assert len(capsys.readouterr().out.splitlines()) == 20_001
 
 
 def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:

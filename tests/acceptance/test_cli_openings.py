@@ -151,6 +151,10 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     said = deployment.call("opening", "list").output
     assert "joining" in said
     assert "announced" in said
+    opens = f"{at(2)[:10]} 14:00 WIB"  # in the program's time, with the year; machines read ISO 8601
+    assert opens in next(line for line in said.splitlines() if plain["id"] in line)
+    assert opens in deployment.call("opening", "show", plain["id"]).stdout
+    assert dt.datetime.fromisoformat(plain["opens_at"]) == dt.datetime.fromisoformat(at(2))
 
 
 def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deployment) -> None:

@@ -1,0 +1,138 @@
+"""`reservasi quota show PROGRAM`: which quotas, and a page of them."""
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args
+
+import msgspec
+import typer
+
+from reservasi.availability import Availability, QuotaState
+from reservasi.cli.moments import local_moment
+from reservasi.cli.output import hint, moment, out, print_json, show_rows
+from reservasi.model import QUOTAS_MAX, Quota
+
+TERMINAL_ROWS = 100  # what a person looks through; whoever reads by program gets more at once
+OTHER_ROWS = 1000
+STATES: tuple[str, ...] = get_args(QuotaState)
+
+Office = Annotated[str | None, typer.Option(help="only quotas of this office")]
+Service = Annotated[str | None, typer.Option(help="only quotas of this service")]
+Channel = Annotated[str | None, typer.Option(help="only quotas of this channel")]
+First = Annotated[dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; else any")]
+Last = Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date; else any")]
+State = Annotated[str | None, typer.Option("--state", help=f"only quotas that are {', '.join(STATES)} now")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=QUOTAS_MAX,
+        help=f"rows a page; {TERMINAL_ROWS} on a terminal, else {OTHER_ROWS}, and all of them with --json",
+    ),
+]
+Page = Annotated[int, typer.Option(min=1, help="which page")]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which quotas of a program; None: any."""
+
+    office: str | None = None
+    service: str | None = None
+    channel: str | None = None
+    first: str | None = None  # ISO dates, both included
+    last: str | None = None
+    state: str | None = None
+
+    def fits(self, quota: Quota, now_ms: int) -> bool:
+        """Whether the quota is one of them."""
+        terms = quota.terms
+        return (
+            self.office in (None, terms.office)
+            and self.service in (None, terms.service)
+            and self.channel in (None, terms.channel)
+            and (self.first is None or terms.date >= self.first)
+            and (self.last is None or terms.date <= self.last)
+            and (self.state is None or Availability.state(quota, now_ms) == self.state)
+        )
+
+
+def wanted_quotas(
+    *,
+    office: str | None,
+    service: str | None,
+    channel: str | None,
+    first: dt.datetime | None,
+    last: dt.datetime | None,
+    state: str | None,
+) -> Wanted:
+    """The selection that flags make.
+
+    Raises:
+        typer.BadParameter: there is no such state.
+    """
+    if state is not None and state not in STATES:
+        raise typer.BadParameter(f"{state} is none of {', '.join(STATES)}", param_hint="--state")
+    return Wanted(
+        office=office,
+        service=service,
+        channel=channel,
+        first=first.date().isoformat() if first else None,
+        last=last.date().isoformat() if last else None,
+        state=state,
+    )
+
+
+def show_page(found: Sequence[dict[str, Any]], *, zone: dt.tzinfo, limit: int | None, page: int, as_json: bool) -> None:
+    """One page of quotas that were described; how many there are in all is said on standard error."""
+    if as_json and limit is None and page == 1:
+        print_json(found)
+        return
+    rows_max = limit or (TERMINAL_ROWS if out.is_terminal else OTHER_ROWS)
+    first = (page - 1) * rows_max
+    rows = found[first : first + rows_max]
+    if as_json:
+        print_json(rows)
+    else:
+        show_rows([_for_people(row, zone) for row in rows], as_json=False)
+    if len(rows) == len(found):
+        hint(f"{len(found)} quotas")
+    elif rows:
+        pages = -(-len(found) // rows_max)
+        more = f"; more with --page {page + 1}" if page < pages else ""
+        hint(f"{first + 1} to {first + len(rows)} of {len(found)} quotas (page {page} of {pages}){more}")
+    else:
+        hint(f"no page {page}: there are {len(found)} quotas, {rows_max} a page")
+
+
+def describe(quota: Quota, now_ms: int) -> dict[str, Any]:
+    """A quota's fields for people and programs."""
+    terms, counts = quota.terms, quota.counts
+    return {
+        "id": quota.id,
+        "office": terms.office,
+        "service": terms.service,
+        "channel": terms.channel,
+        "date": terms.date,
+        "start": terms.start,
+        "end": terms.end,
+        "capacity": terms.capacity,
+        "held": counts.held,
+        "confirmed": counts.confirmed,
+        "returning": counts.returning,
+        "remaining": quota.remaining,
+        "state": Availability.state(quota, now_ms),
+        "opens_at": moment(terms.opens_at_ms),
+        "closes_at": moment(terms.closes_at_ms),
+        "closed": terms.closed,
+        "version": counts.version,
+    }
+
+
+def _for_people(row: dict[str, Any], zone: dt.tzinfo) -> dict[str, Any]:
+    """What fits a screen: the id names office, service, date, start and channel."""
+    shown = {name: row[name] for name in ("id", "state", "capacity", "held", "confirmed", "returning", "remaining")}
+    return {
+        **shown,
+        "opens": local_moment(row["opens_at"], zone) or "at once",
+        "closes": local_moment(row["closes_at"], zone),
+    }
