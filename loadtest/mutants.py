@@ -91,7 +91,7 @@ MUTANTS = (
         "expires-what-is-confirmed",
         {Rule.REPLAY_DIFFERS},
         NO_STOP,
-        ("shared", "return reservation[R.state] == HELD and reservation[R.deadline]", "return reservation[R.deadline]"),
+        ("shared", "return reservation[R.state] == HELD\n    and (", "return ("),
     ),
     _mutant("leaves-a-confirmed-deadline", {Rule.TIMER_DIFFERS}, NO_STOP),
     _mutant(
@@ -102,12 +102,27 @@ MUTANTS = (
     _mutant(
         "expires-early",
         {Rule.TIME_DIFFERS},
-        ("shared", "and reservation[R.deadline] <= call.now", "and reservation[R.deadline] <= call.now + 8000000"),
+        ("shared", "and (reservation[R.deadline] <= call.now", "and (reservation[R.deadline] <= call.now + 8000000"),
     ),
     _mutant(
         "holds-for-ever",
         {Rule.TIME_DIFFERS},
-        ("claim", "call.now + quota[Q.terms][T.hold]", "call.now + 100 * quota[Q.terms][T.hold]"),
+        ("claim", "call.now + terms[T.hold]", "call.now + 100 * terms[T.hold]"),
+    ),
+    _mutant(
+        "holds-past-the-closing",
+        {Rule.TIME_DIFFERS},
+        ("claim", "if closes_at > 0 and closes_at < deadline then", "if false then"),
+    ),
+    _mutant(
+        "confirms-after-an-earlier-closing",
+        {Rule.TIME_DIFFERS},
+        ("shared", "return closes_at > 0 and closes_at < deadline and closes_at or deadline", "return deadline"),
+    ),
+    _mutant(
+        "revives-holds-with-a-later-closing",
+        {Rule.TIME_DIFFERS},
+        ("set_quota", "if current and has_closed(call, current) then", "if false then"),
     ),
     _mutant(
         "keeps-the-person-who-cancelled",

@@ -15,7 +15,7 @@ class Times:
 
     def __init__(self) -> None:
         self.terms: dict[str, QuotaTerms] = {}
-        self._deadlines: dict[str, int] = {}  # of holds
+        self._holds: dict[str, Held] = {}
         self._ended_at: dict[str, int] = {}
         self._returns: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)  # quota -> (when, places)
 
@@ -23,8 +23,7 @@ class Times:
         """Follow one event that was decided at `at_ms`; why it should not have been then, if so."""
         match event:
             case QuotaSet():
-                self.terms[event.quota] = event.terms
-                return None
+                return self._set(event, at_ms)
             case OpeningSet():
                 return None
             case _ if event.quota not in self.terms:
@@ -38,32 +37,46 @@ class Times:
             case Returned():
                 return self._return(event, at_ms)
 
+    def _set(self, event: QuotaSet, at_ms: int) -> str | None:
+        before = self.terms.get(event.quota)
+        self.terms[event.quota] = event.terms
+        if before is None or not 0 < before.closes_at_ms <= at_ms:
+            return None
+        outlived = [id_ for id_, held in self._holds.items() if held.quota == event.quota]
+        return f"changed at {at_ms}, and {outlived} outlived its closing at {before.closes_at_ms}" if outlived else None
+
+    def _ends_at_ms(self, held: Held) -> int:
+        """When a hold ends, as the terms are now: staff may have moved the closing to before its deadline."""
+        return min(held.deadline_ms, self.terms[held.quota].closes_at_ms or held.deadline_ms)
+
     def _hold(self, event: Held, at_ms: int) -> str | None:
         terms, ended_at_ms = self.terms[event.quota], self._ended_at.pop(event.reservation_id, None)
-        self._deadlines[event.reservation_id] = event.deadline_ms
+        self._holds[event.reservation_id] = event
         if terms.closed or 0 < terms.closes_at_ms <= at_ms:
             return f"claimed at {at_ms} while closed (closes at {terms.closes_at_ms})"
         if terms.opens_at_ms > at_ms:
             return f"claimed at {at_ms}, before it opens at {terms.opens_at_ms}"
-        if event.deadline_ms != at_ms + terms.hold_ms:
-            return f"held at {at_ms} until {event.deadline_ms}, not for {terms.hold_ms} ms"
+        wanted_ms = at_ms + terms.hold_ms
+        if event.deadline_ms != min(wanted_ms, terms.closes_at_ms or wanted_ms):
+            until = f"for {terms.hold_ms} ms or until its closing at {terms.closes_at_ms}"
+            return f"held at {at_ms} until {event.deadline_ms}, not {until}"
         if ended_at_ms is not None and at_ms < ended_at_ms + REMEMBERED_MS:
             return f"{event.reservation_id} was ended at {ended_at_ms} and held again at {at_ms}"
         return None
 
     def _confirm(self, event: Confirmed, at_ms: int) -> str | None:
-        deadline_ms = self._deadlines.pop(event.reservation_id, None)
-        if deadline_ms is not None and deadline_ms <= at_ms:
-            return f"confirmed at {at_ms}, after its deadline {deadline_ms}"
+        held = self._holds.pop(event.reservation_id, None)
+        if held is not None and self._ends_at_ms(held) <= at_ms:
+            return f"confirmed at {at_ms}, after its end at {self._ends_at_ms(held)} (deadline {held.deadline_ms})"
         return None
 
     def _end(self, event: Ended, at_ms: int) -> str | None:
-        deadline_ms = self._deadlines.pop(event.reservation_id, None)
+        held = self._holds.pop(event.reservation_id, None)
         self._ended_at[event.reservation_id] = at_ms
         if event.returns_at_ms:
             self._returns[event.quota][event.returns_at_ms, event.places] += 1
-        if deadline_ms is not None and (deadline_ms <= at_ms) != (event.state is State.EXPIRED):
-            return f"{event.state} at {at_ms}, its deadline is {deadline_ms}"
+        if held is not None and (self._ends_at_ms(held) <= at_ms) != (event.state is State.EXPIRED):
+            return f"{event.state} at {at_ms}, its end is {self._ends_at_ms(held)} (deadline {held.deadline_ms})"
         terms = self.terms[event.quota]
         if terms.return_max_ms <= 0 and event.returns_at_ms == 0:
             return None

@@ -23,13 +23,14 @@ from reservasi.model import (
 HOLD_MS = 250  # where holds expire
 RETURN_MS = 200  # where places come back late
 OPENS_IN_MS = 300
+CLOSES_IN_MS = 120_000  # less than holds last
 LONG_AGO_MS = 1
 FAR_AHEAD_MS = 4_000_000_000_000
 CONFIRMS_MAX = 20  # tries to be quicker than HOLD_MS
 RANDOM_ROUNDS, AT_ONCE = 8, 6
 RANDOM_PEOPLE = range(900, 920)
 OPENING = "opening"
-WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed")  # quotas by what is special about them
+WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing")  # quotas by what is special about them
 
 
 class Trial:
@@ -60,6 +61,7 @@ class Trial:
         await self._refused_by_terms()
         await self._short()
         await self._late()
+        await self._closing()
         await self._waiting_room()
         await self._at_random()
         await self._sweep()
@@ -74,6 +76,7 @@ class Trial:
         await self._set("ahead", open_terms(capacity=2, opens_at_ms=FAR_AHEAD_MS))
         await self._set("closed", open_terms(capacity=2, closed=True))
         await self._set("fixed", open_terms(capacity=2, cancel_until_ms=LONG_AGO_MS))
+        await self._set("closing", open_terms(capacity=6, closes_at_ms=await self._clock() + CLOSES_IN_MS))
 
     async def _busy(self) -> None:
         """More people than places; repeats, seconds, companions, and places that find somebody else."""
@@ -135,6 +138,22 @@ class Trial:
         await self._sweep()
         await self.claim(72, "late", key="72-later")
         await self.claim(73, "late")
+
+    async def _closing(self) -> None:
+        """Holds end with the closing of their quota, wherever staff move it."""
+        quota = self.quota("closing")
+        ids = {number: await self.claim(number, "closing") for number in (80, 81, 82)}
+        await self._callers.confirm(80, ids)
+        await self._ask(SetQuota(quota=quota, closes_at_ms=LONG_AGO_MS))
+        await self._callers.confirm(81, ids)
+        await self._ask(SetQuota(quota=quota, closes_at_ms=FAR_AHEAD_MS))
+        await self._callers.cancel(82, ids)
+        await self._ask(SetQuota(quota=quota, closed=True))
+        ids[83] = await self.claim(83, "closing")
+        await self._ask(SetQuota(quota=quota, closed=False))
+        ids[84] = await self.claim(84, "closing")
+        await self._ask(SetQuota(quota=quota, closed=True))
+        await self._callers.confirm(84, ids)  # who holds a place when staff close the quota may pay
 
     async def _waiting_room(self) -> None:
         """People join before and after the opening, and the mark goes as far as they are."""

@@ -18,7 +18,7 @@ from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.admission import is_live
-from reservasi.waiting_room.creation import new_terms, opening_id
+from reservasi.waiting_room.creation import new_terms, opening_id, until_last_closing
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
 
@@ -93,7 +93,7 @@ async def create_opening(
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
         await _move(group, elsewhere, terms.opens_at_ms)
-        await _set(group, opening, terms)
+        await _set(group, opening, until_last_closing(terms, covered))
     return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered), taken_from=taken_from)
 
 
@@ -108,11 +108,14 @@ async def create_announced(
     if room is None:
         return []
     ids, taken = set(quotas), {opening.terms.opens_at_ms for opening in snapshot.openings}
-    moments = {quota.terms.opens_at_ms for quota in snapshot.quotas if quota.id in ids}
+    announced = [quota for quota in snapshot.quotas if quota.id in ids]
+    moments = {quota.terms.opens_at_ms for quota in announced}
     created = []
     for opens_at_ms in sorted(at_ms for at_ms in moments - taken if at_ms > snapshot.now_ms):
         opening = opening_id(program.id, opens_at_ms, program.zone)
-        await _set(group, opening, new_terms(operations.sealing, opening, opens_at_ms, room))
+        terms = new_terms(operations.sealing, opening, opens_at_ms, room)
+        covered = [quota for quota in announced if quota.terms.opens_at_ms == opens_at_ms]
+        await _set(group, opening, until_last_closing(terms, covered))
         created.append(opening)
     return created
 

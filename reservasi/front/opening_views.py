@@ -12,6 +12,7 @@ from reservasi.front.keys import FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
+from reservasi.waiting_room.room import last_end_ms
 
 OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
 NEXT_MAX = 3
@@ -101,14 +102,31 @@ def next_members(services: FrontServices, memory: Memory, program: str) -> dict[
 
 
 def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, opening: Opening) -> bool:
-    """Whether nothing remains in any quota of the opening, and it has some."""
+    """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
 
-    def make(_now_ms: int) -> Made[bool]:
-        opens_at_ms = opening.terms.opens_at_ms
-        quotas = [q for q in services.availability.select(program) if q.terms.opens_at_ms == opens_at_ms]
-        return Made(bool(quotas) and not any(q.remaining > 0 and not q.terms.closed for q in quotas), 64, NEVER_MS)
+    def make(now_ms: int) -> Made[bool]:
+        quotas = _quotas_of(services, program, opening)
+        state = services.availability.state
+        is_left = any(quota.remaining > 0 and state(quota, now_ms) != "closed" for quota in quotas)
+        return Made(bool(quotas) and not is_left, 64, next_turn_ms(quotas, now_ms))
 
     return memory.answer(("opening-sold-out", opening.id, opening.terms.opens_at_ms), make)
+
+
+def opening_end_ms(services: FrontServices, memory: Memory, program: str, opening: Opening) -> int:
+    """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
+
+    def make(_now_ms: int) -> Made[int]:
+        closings = [quota.terms.closes_at_ms for quota in _quotas_of(services, program, opening)]
+        return Made(max(closings) if closings and all(closings) else NEVER_MS, 64, NEVER_MS)
+
+    last_closing_ms = memory.answer(("opening-last-closing", opening.id, opening.terms.opens_at_ms), make)
+    return min(last_end_ms(opening), last_closing_ms)
+
+
+def _quotas_of(services: FrontServices, program: str, opening: Opening) -> list[Quota]:
+    opens_at_ms = opening.terms.opens_at_ms
+    return [quota for quota in services.availability.select(program) if quota.terms.opens_at_ms == opens_at_ms]
 
 
 def _listed(

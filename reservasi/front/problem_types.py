@@ -175,7 +175,10 @@ HOLD_EXPIRED = ProblemType(
     name="hold-expired",
     status=410,
     title=Text("Batas waktu lewat", "The hold has expired"),
-    detail=Text("Tempat tidak dikonfirmasi sebelum batas waktunya.", "The places were not confirmed in time."),
+    detail=Text(
+        "Tempat tidak dikonfirmasi sebelum batas waktunya, atau sebelum pemesanan untuk waktu itu ditutup.",
+        "The places were not confirmed before their deadline, or before booking for that time closed.",
+    ),
     next=Text("Buat reservasi baru.", "Make a new reservation."),
 )
 CANCELLATION_TOO_LATE = ProblemType(

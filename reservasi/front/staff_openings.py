@@ -21,7 +21,7 @@ from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPEN
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
-from reservasi.waiting_room.creation import new_terms, opening_id
+from reservasi.waiting_room.creation import new_terms, opening_id, until_last_closing
 
 AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
 _NOTHING_MATCHES = Text(
@@ -52,7 +52,7 @@ async def create(request: web.Request) -> web.Response:
     if not quotas:
         raise _invalid("", "nothing-matches", _NOTHING_MATCHES)
     name = wanted.id or opening_id(program.id, wanted.opens_at_ms, program.zone)
-    terms = _terms(services, name, program, wanted)
+    terms = until_last_closing(_terms(services, name, program, wanted), quotas)
     answer = await services.waiting_room.set_opening(program.id, SetOpening(opening=name, terms=terms))
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise Refused(OPENING_EXISTS)

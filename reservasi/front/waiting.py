@@ -9,7 +9,7 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory
-from reservasi.front.opening_views import is_opening_sold_out, next_members
+from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
 from reservasi.front.problem_types import NOT_FOUND, NOT_OPEN, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.public import cached
@@ -24,7 +24,6 @@ from reservasi.front.waiting_problems import (
 from reservasi.front.waiting_validation import read_join
 from reservasi.model import Answer, Opening, Outcome
 from reservasi.waiting_room.challenges import ProofInvalid
-from reservasi.waiting_room.room import ended
 from reservasi.waiting_room.state import state_of
 
 QUEUE_CACHE = "public, max-age=1"
@@ -59,7 +58,8 @@ def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Enco
         now_ms = services.availability.now_ms(program)
         body = _queue_body(services, memory, program, opening, now_ms)
         terms = opening.terms
-        moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms)
+        end_ms = opening_end_ms(services, memory, program, opening)
+        moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, end_ms)
         view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), min((at for at in moments if at > now_ms), default=NEVER_MS))
 
@@ -68,10 +68,11 @@ def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Enco
 
 def _queue_body(services: FrontServices, memory: Memory, program: str, opening: Opening, now_ms: int) -> QueueBody:
     terms = opening.terms
+    is_over = now_ms >= opening_end_ms(services, memory, program, opening)
     sold_out = now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening)
     body = QueueBody(
         id=opening.id,
-        state=state_of(opening, now_ms, sold_out=sold_out),
+        state="ended" if is_over else state_of(opening, now_ms, sold_out=sold_out),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
         ends_at=moment(terms.ends_at_ms),
@@ -102,11 +103,14 @@ async def queue(request: web.Request) -> web.Response:
 
 async def challenge(request: web.Request) -> web.Response:
     """`GET /v1/openings/{id}/challenge`: a proof of work to solve before joining."""
-    services = request.app[SERVICES]
-    _, opening = await find_opening(services, request.match_info["id"])
+    services, memory = request.app[SERVICES], request.app[MEMORY]
+    program, opening = await find_opening(services, request.match_info["id"])
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM)
-    made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000))
+    left_ms = opening_end_ms(services, memory, program, opening) - services.availability.now_ms(program)
+    if left_ms <= 0:
+        raise Refused(JOINING_CLOSED, members={"opening": opening.id})
+    made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)
     return web.Response(
         body=msgspec.json.encode(made),
         headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
@@ -151,7 +155,7 @@ def refused_join(services: FrontServices, memory: Memory, program: str, opening:
     now_ms, terms = services.availability.now_ms(program), opening.terms
     if not terms.waiting_room:
         return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
-    if ended(opening, now_ms):
+    if now_ms >= opening_end_ms(services, memory, program, opening):
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if now_ms < terms.joins_from_ms:
         return _not_yet(services, memory, program, opening, terms.joins_from_ms)

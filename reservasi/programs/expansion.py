@@ -138,8 +138,8 @@ def _terms(program: Program, office_id: str, day: dt.date, window: Window, *, op
 
 
 def _cancel_until_ms(program: Program, day: dt.date, start_ms: int) -> int:
-    """The last moment for a cancellation, never after the slot has begun; 0 when the program sets none."""
+    """The last moment for a cancellation: the program's, and never after the slot has begun."""
     policy = program.policies.cancel_until
     if policy is None:
-        return 0
+        return start_ms
     return min(at_ms(day - policy.days_before * DAY, policy.time, program.zone), start_ms)

@@ -99,7 +99,7 @@ class Policies(Rule, frozen=True, kw_only=True):
     return_delay_max_s: Annotated[int, Meta(ge=0, le=RETURN_DELAY_MAX_S)]
     applicants_max: Annotated[int, Meta(ge=1, le=model.APPLICANTS_MAX)]  # applicants in one reservation
     closes_before_min: Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX * 1440)] = 0  # claims end so long before the slot
-    cancel_until: CancelUntil | None = None  # None: at any time
+    cancel_until: CancelUntil | None = None  # None: until the window begins
 
 
 class WaitingRoom(Rule, frozen=True, kw_only=True):

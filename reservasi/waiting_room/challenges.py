@@ -41,16 +41,16 @@ class Challenges:
         """Go on under a ring that has rotated; what was used stays used."""
         self._keys = keys
 
-    def create(self, opening: str, now_ms: int) -> dict[str, object]:
+    def create(self, opening: str, now_ms: int, left_ms: int) -> dict[str, object]:
         """A new challenge for joining this opening, as the JSON document that ALTCHA's widget takes.
 
-        `now_ms` is this host's wall clock.
+        `now_ms` is this host's wall clock; in `left_ms` the opening ends, and the challenge with it.
         """
         challenge = altcha.create_challenge(
             ALGORITHM,
             self._iterations,
             key_prefix=KEY_PREFIX,
-            expires_at=now_ms // 1000 + LIFETIME_S,
+            expires_at=min(now_ms // 1000 + LIFETIME_S, (now_ms + left_ms) // 1000),
             data={"kid": self._keys.active, "opening": opening},
             hmac_secret=self._keys.keys[self._keys.active],
         )

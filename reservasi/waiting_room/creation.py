@@ -2,10 +2,13 @@
 
 import datetime as dt
 import re
+from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from reservasi.errors import ConfigurationError
-from reservasi.model import OpeningTerms
+from reservasi.model import OpeningTerms, Quota
 from reservasi.programs import WaitingRoom
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
@@ -60,3 +63,11 @@ def new_terms(
         commitment=draw.commitment(seed),
         sealed_seed=sealing.seal(opening, seed.hex().encode()),
     )
+
+
+def until_last_closing(terms: OpeningTerms, quotas: Iterable[Quota]) -> OpeningTerms:
+    """The same, but ended when the last of its quotas closes for booking: nobody waits for what cannot be booked."""
+    closings = [quota.terms.closes_at_ms for quota in quotas]
+    if not closings or not all(closings) or not terms.opens_at_ms < max(closings) < terms.ends_at_ms:
+        return terms
+    return msgspec.structs.replace(terms, ends_at_ms=max(closings))

@@ -139,6 +139,11 @@ class WaitingRoom:
         return await self._groups[program].submit(command)
 
 
+def last_end_ms(opening: Opening) -> int:
+    """When the waiting room is over at the latest; tickets end with whole seconds, and so does it."""
+    return opening.terms.ends_at_ms // SECOND_MS * SECOND_MS
+
+
 def ended(opening: Opening, now_ms: int) -> bool:
-    """Whether the waiting room is over; tickets end with whole seconds, and so does it."""
-    return now_ms >= opening.terms.ends_at_ms // SECOND_MS * SECOND_MS
+    """Whether the waiting room is over."""
+    return now_ms >= last_end_ms(opening)

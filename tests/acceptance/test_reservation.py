@@ -1,6 +1,7 @@
 """The life of a reservation for whoever holds its manage token."""
 
 import asyncio
+import datetime as dt
 import time
 from typing import Any
 
@@ -134,6 +135,34 @@ async def test_a_hold_that_has_expired(stack: Any) -> None:
     (await stack.managed("POST", held, "/confirm")).is_problem("hold-expired", 410)
     assert (await stack.managed("POST", held, "/cancel")).is_problem("already-ended", 409)["state"] == "expired"
     assert (await stack.managed("GET", held)).json["status"] == "expired"
+
+
+async def test_a_hold_ends_when_its_quota_closes_for_booking(stack: Any) -> None:
+    closes_at_ms = int(time.time() * 1000) + 1500
+    held = await stack.held(await stack.quota(closes_at_ms=closes_at_ms))
+    moment_text = dt.datetime.fromtimestamp(closes_at_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
+    assert held["hold_expires_at"] == moment_text.replace("+00:00", "Z")
+
+    async def ended() -> bool:
+        return bool((await stack.managed("GET", held)).json["status"] == "expired")
+
+    await stack.eventually(ended)
+    (await stack.managed("POST", held, "/confirm")).is_problem("hold-expired", 410)
+
+
+async def test_a_closing_that_staff_move_earlier_shows_in_the_hold(stack: Any) -> None:
+    quota = await stack.quota()
+    held = await stack.held(quota)
+    closes_at = "2029-01-01T00:00:00.000Z"
+    assert held["hold_expires_at"] < closes_at
+    soon = dt.datetime.fromisoformat(held["hold_expires_at"]) - dt.timedelta(minutes=30)
+    soon_text = soon.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    change = {"closes_at": soon_text}
+    assert (await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=change)).status == 200
+    assert (await stack.managed("GET", held)).json["hold_expires_at"] == soon_text
+    change = {"closes_at": "2020-01-01T00:00:00Z"}
+    assert (await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=change)).status == 200
+    (await stack.managed("POST", held, "/confirm")).is_problem("hold-expired", 410)
 
 
 async def test_a_cancellation_that_comes_too_late(stack: Any) -> None:

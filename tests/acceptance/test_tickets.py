@@ -169,6 +169,21 @@ async def test_a_proof_of_work_is_asked_for_once_for_each_person_and_opening(sta
         (await room.join(person, altcha=forged)).is_problem("proof-of-work-invalid", 422)
 
 
+async def test_nobody_waits_for_quotas_that_have_all_closed(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=400, proof_of_work=True, closes_at_ms=await now_ms(stack) + 1200)
+    proof = solved((await stack.request("GET", f"/v1/openings/{room.id}/challenge")).json)
+    await room.until(lambda queue: queue["state"] == "ended")
+    (await room.join(stack.applicant(), altcha=proof)).is_problem("joining-closed", 410)
+    (await stack.request("GET", f"/v1/openings/{room.id}/challenge")).is_problem("joining-closed", 410)
+
+
+async def test_a_challenge_ends_with_the_opening(stack: Stack) -> None:
+    closes_at_ms = await now_ms(stack) + 60_000
+    room = await create_room(stack, opens_in_ms=400, proof_of_work=True, closes_at_ms=closes_at_ms)
+    document = (await stack.request("GET", f"/v1/openings/{room.id}/challenge")).json
+    assert document["parameters"]["expiresAt"] <= closes_at_ms // 1000
+
+
 async def test_no_challenge_without_a_waiting_room(stack: Stack) -> None:
     room = await create_room(stack, waiting_room=False)
     (await stack.request("GET", f"/v1/openings/{room.id}/challenge")).is_problem("no-waiting-room", 409)

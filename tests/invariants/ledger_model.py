@@ -100,6 +100,14 @@ class LedgerModel:
             quota.due += quota.returning
             quota.returning = []
 
+    def is_overdue(self, one: Reservation) -> bool:
+        """Whether a hold has ended: its deadline has passed, or its quota has closed for booking."""
+        return one.state is State.HELD and (one.overdue or self.has_closed(one.quota))
+
+    def has_closed(self, quota_id: str) -> bool:
+        """Whether a quota's own closing time has passed."""
+        return 0 < self.quotas[quota_id].terms.closes_at_ms < PAST_MS
+
     def count(self, quota_id: str, state: State) -> int:
         """Places of a quota's reservations in a state."""
         found = self.reservations.values()
@@ -136,7 +144,7 @@ class LedgerModel:
         quota = self.quotas.get(command.quota)
         if quota is None:
             return Said(Outcome.UNKNOWN_QUOTA)
-        if quota.terms.closed or 0 < quota.terms.closes_at_ms < PAST_MS:
+        if quota.terms.closed or self.has_closed(command.quota):
             return Said(Outcome.CLOSED)
         if quota.terms.opens_at_ms > PAST_MS:
             return Said(Outcome.NOT_OPEN)
@@ -153,7 +161,7 @@ class LedgerModel:
     def _any_duplicate(self, persons: tuple[str, ...]) -> bool:
         for at, person in enumerate(persons):
             live_id = self.persons().get(person)
-            if live_id is not None and self.reservations[live_id].overdue:
+            if live_id is not None and self.is_overdue(self.reservations[live_id]):
                 self._end(live_id, State.EXPIRED)
                 live_id = None
             if live_id is not None or person in persons[:at]:
@@ -170,7 +178,7 @@ class LedgerModel:
 
     def _run_timers(self, quota_id: str) -> tuple[int, int]:
         quota = self.quotas[quota_id]
-        overdue = [key for key, one in self.reservations.items() if one.overdue and one.quota == quota_id]
+        overdue = [key for key, one in self.reservations.items() if one.quota == quota_id and self.is_overdue(one)]
         returned, quota.due = len(quota.due), []
         self.seq += returned
         for reservation_id in overdue:
@@ -187,7 +195,7 @@ class LedgerModel:
             return Said(Outcome.NOT_FOUND)
         if one.state is State.CONFIRMED:
             return self._about(Outcome.EXISTS, reservation_id)
-        if one.overdue:
+        if self.is_overdue(one):
             self._end(reservation_id, State.EXPIRED)
         if one.state is not State.HELD:
             expired = one.state is State.EXPIRED
@@ -202,7 +210,7 @@ class LedgerModel:
             return Said(Outcome.NOT_FOUND)
         if one.state is State.RELEASED:
             return self._about(Outcome.EXISTS, reservation_id)
-        if one.overdue:
+        if self.is_overdue(one):
             self._end(reservation_id, State.EXPIRED)
         if one.state is not State.HELD:
             expired = one.state is State.EXPIRED
@@ -227,7 +235,7 @@ class LedgerModel:
         one = self.reservations.get(reservation_id)
         if one is None:
             return Said(Outcome.NOT_FOUND)
-        return self._about(Outcome.FOUND, reservation_id, State.EXPIRED if one.overdue else None)
+        return self._about(Outcome.FOUND, reservation_id, State.EXPIRED if self.is_overdue(one) else None)
 
     def _set_quota(self, command: SetQuota) -> Said:
         current = self.quotas.get(command.quota)
@@ -247,6 +255,8 @@ class LedgerModel:
         taken = self.taken(command.quota)
         if wanted.capacity < taken:
             return Said(Outcome.BELOW_TAKEN, taken=taken, version=current.version)
+        if self.has_closed(command.quota):
+            self._run_timers(command.quota)
         current.terms = wanted
         current.version += 1
         self.seq += 1

@@ -251,6 +251,16 @@ async def test_what_is_loaded_is_there(ledger: Ledger) -> None:
     assert (await ledger.one(claim(["eka"]))).outcome is Outcome.HELD
 
 
+async def test_a_loaded_hold_ends_with_the_closing_of_its_quota(ledger: Ledger) -> None:
+    await begun(ledger)
+    await load(ledger, "quotas", [QUOTA, 3, wire.encode_terms(terms(10, closes_at_ms=GONE_MS))])
+    await load(ledger, "live", HELD)
+    await load(ledger, "own", [2, 10, "c" * 40])
+    assert (await ledger.one(Find(reservation_id="held"))).state is State.EXPIRED
+    assert (await ledger.one(Sweep(items_max=10))).expired == 1
+    assert await ledger.counts() == (0, 0, 0)
+
+
 async def test_what_falls_due_after_the_load_is_swept(ledger: Ledger) -> None:
     await filled(ledger)
     swept = await ledger.one(Sweep(items_max=100), tombstone_ms=60_000)

@@ -163,6 +163,13 @@ BUGS = (
         "",
     ),
     _bug(
+        "holds-past-the-closing",
+        tests.test_a_loaded_hold_ends_with_the_closing_of_its_quota,
+        "load",
+        "    note_closing(call, quota_id, quota)\n",
+        "",
+    ),
+    _bug(
         "counts-no-holds",
         tests.test_what_is_loaded_is_there,
         "load",

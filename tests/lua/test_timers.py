@@ -222,3 +222,91 @@ async def test_tombstones_are_forgotten_after_their_time_and_the_living_are_not(
     assert (await ledger.one(ended)).outcome is Outcome.HELD
     assert (await ledger.one(SWEEP, tombstone_ms=0)).dropped == 0
     assert (await ledger.one(Find(reservation_id=ended.reservation_id))).state is State.HELD
+
+
+async def test_a_hold_ends_at_the_latest_when_its_quota_closes(ledger: Ledger) -> None:
+    closes_at_ms = await ledger.now_ms() + 40
+    await ledger.run(quota_set(closes_at_ms=closes_at_ms), quota_set(OTHER_QUOTA))
+    first, second = claim(["a"]), claim(["b"])
+    held = await ledger.run(first, second)
+    assert [(answer.outcome, answer.deadline_ms) for answer in held] == [(Outcome.HELD, closes_at_ms)] * 2
+    find = Find(reservation_id=first.reservation_id)
+    for answer in await _watch(closes_at_ms, lambda: ledger.one(find)):
+        assert answer.deadline_ms == closes_at_ms
+        assert answer.state is (State.EXPIRED if answer.now_ms >= closes_at_ms else State.HELD)
+    late = await ledger.one(Confirm(reservation_id=first.reservation_id))
+    assert (late.outcome, late.deadline_ms) == (Outcome.HOLD_EXPIRED, closes_at_ms)
+    assert (await ledger.one(SWEEP)).expired == 1
+    # A replay gets the first answer, and the person is free for another window.
+    assert (await ledger.one(second)).deadline_ms == closes_at_ms
+    assert (await ledger.one(claim(["b"], OTHER_QUOTA))).outcome is Outcome.HELD
+
+
+async def test_a_deadline_before_the_closing_stays_as_it_is(ledger: Ledger) -> None:
+    closes_at_ms = await ledger.now_ms() + 2 * HOUR_MS
+    await ledger.one(quota_set(closes_at_ms=closes_at_ms))
+    held = await ledger.one(claim())
+    assert held.deadline_ms == held.now_ms + HOUR_MS
+
+
+async def test_a_closing_that_staff_move_earlier_ends_holds_with_it(ledger: Ledger) -> None:
+    await ledger.run(quota_set(), quota_set(OTHER_QUOTA))
+    confirmed, asked, moving, swept = claim(["a"]), claim(["b"]), claim(["c"]), claim(["d"])
+    held = await ledger.run(confirmed, asked, moving, swept)
+    await ledger.one(Confirm(reservation_id=confirmed.reservation_id))
+    closes_at_ms = await ledger.now_ms() + 40
+    await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=closes_at_ms))
+    seen = await ledger.one(Find(reservation_id=asked.reservation_id))
+    assert (seen.state, seen.deadline_ms) == (State.HELD, closes_at_ms)
+    assert held[1].deadline_ms > closes_at_ms
+    await ledger.until(closes_at_ms)
+    for command in (Confirm(reservation_id=asked.reservation_id), Release(reservation_id=asked.reservation_id)):
+        assert (await ledger.one(command)).outcome is Outcome.HOLD_EXPIRED
+    assert (await ledger.one(claim(["c"], OTHER_QUOTA))).outcome is Outcome.HELD
+    assert (await ledger.one(SWEEP)).expired == 1
+    assert await ledger.counts() == (0, 1, 0)
+    assert (await ledger.one(Find(reservation_id=confirmed.reservation_id))).state is State.CONFIRMED
+
+
+async def test_a_closing_that_staff_move_later_gives_no_hold_back(ledger: Ledger) -> None:
+    await ledger.one(quota_set(closes_at_ms=await ledger.now_ms() + 20))
+    asked = claim()
+    held = await ledger.one(asked)
+    await ledger.until(held.deadline_ms)
+    await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=0))
+    assert (await ledger.one(Confirm(reservation_id=asked.reservation_id))).outcome is Outcome.HOLD_EXPIRED
+    # Moved before it had passed, it ends nothing that it would not have ended.
+    await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=await ledger.now_ms() + HOUR_MS // 2))
+    other = claim()
+    held = await ledger.one(other)
+    for closes_at_ms in (held.now_ms + HOUR_MS // 4, held.now_ms + 9 * HOUR_MS):
+        await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=closes_at_ms))
+    assert (await ledger.one(Find(reservation_id=other.reservation_id))).deadline_ms == held.deadline_ms
+    assert (await ledger.one(Confirm(reservation_id=other.reservation_id))).outcome is Outcome.CONFIRMED
+
+
+async def test_who_holds_a_place_when_staff_close_the_quota_may_confirm(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    asked = claim()
+    held = await ledger.one(asked)
+    await ledger.one(SetQuota(quota=QUOTA, closed=True))
+    assert (await ledger.one(claim())).outcome is Outcome.CLOSED
+    assert (await ledger.one(SWEEP)).expired == 0
+    confirmed = await ledger.one(Confirm(reservation_id=asked.reservation_id))
+    assert (confirmed.outcome, confirmed.deadline_ms) == (Outcome.CONFIRMED, held.deadline_ms)
+
+
+async def test_a_closing_ends_holds_and_leaves_places_on_their_way_back(ledger: Ledger) -> None:
+    await ledger.one(quota_set(return_min_ms=2 * HOUR_MS, return_max_ms=2 * HOUR_MS))
+    given_up, first, second = claim(), claim(2), claim(3)
+    await ledger.run(given_up, first, second)
+    await ledger.one(Release(reservation_id=given_up.reservation_id))
+    await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=1))
+    swept = [await ledger.one(Sweep(items_max=1)) for _ in range(4)]
+    assert sum(answer.expired for answer in swept) == 2
+    assert sum(answer.returned for answer in swept) == 0
+    assert await ledger.counts() == (0, 0, 6)
+    await ledger.one(SWEEP)
+    due_ms = await ledger.client.zscore(keys.due(ledger.program), QUOTA)
+    assert due_ms is not None
+    assert due_ms > await ledger.now_ms() + HOUR_MS

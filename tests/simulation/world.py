@@ -102,7 +102,7 @@ class Simulation:
         raise AssertionError("the ledger was not owned")
 
     async def _set_up(self) -> None:
-        chance, front = self._chance, self._deployment.fronts[0]
+        chance, closing, front = self._chance, self._chance_of("closings"), self._deployment.fronts[0]
         for quota in self._quotas:
             of_quota = terms(
                 chance.randint(1, 4),
@@ -110,6 +110,7 @@ class Simulation:
                 hold_ms=chance.choice((2000, 20_000)),
                 return_max_ms=chance.choice((0, 0, 1000)),
                 cancel_until_ms=chance.choice((0, 0, EPOCH_MS + 5000)),
+                closes_at_ms=closing.choice((0, 0, 0, 0, 0, EPOCH_MS + 8000)),
             )
             answer = await front.reservations.set_quota(SetQuota(quota=quota, terms=of_quota))
             assert answer.outcome is Outcome.QUOTA_SET, answer
@@ -187,10 +188,14 @@ class Simulation:
         self.counts[kind] += 1
 
     async def _staff(self) -> None:
-        """Staff change capacities; never below what is taken, since the ledger refuses that."""
+        """Staff change capacities, never below what is taken, since the ledger refuses that; now and then a closing."""
+        closing = self._chance_of("closings moved")
         while await self._pause(self._chance.uniform(0.5, 8.0)):
             front = await self._crowd.front()
-            command = SetQuota(quota=self._chance.choice(self._quotas), capacity=self._chance.randint(0, 5))
+            quota, capacity = self._chance.choice(self._quotas), self._chance.randint(0, 5)
+            closes_at_ms = closing.choice((None, None, None, 0, self.ledger_ms() + closing.choice((-500, 1500))))
+            command = SetQuota(quota=quota, capacity=capacity, closes_at_ms=closes_at_ms)
+            self.counts["closing moved"] += bool(closes_at_ms)
             setting = front.host.spawn(front.group.submit(command))
             await asyncio.wait([setting])
             if not setting.cancelled():

@@ -88,7 +88,7 @@ def test_one_day_whole() -> None:
         capacity=4,
         opens_at_ms=int(dt.datetime(2026, 11, 27, 7, tzinfo=dt.UTC).timestamp()) * 1000,
         closes_at_ms=midnight_ms + 8 * 3_600_000,
-        cancel_until_ms=0,
+        cancel_until_ms=midnight_ms + 8 * 3_600_000,  # none is set: until the window begins
         hold_ms=7_200_000,
         return_min_ms=300_000,
         return_max_ms=3_600_000,

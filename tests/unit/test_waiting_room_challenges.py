@@ -16,6 +16,7 @@ from reservasi.waiting_room.challenges import LIFETIME_S, PROOF_CHARS_MAX, Chall
 
 RING = KeyRing(identity=b"i" * 32, active="k1", sealing={"k1": b"1" * 32, "k2": b"2" * 32})
 OPENING = "surabaya-20261201-0800"
+HOUR_MS = 3_600_000
 Json = dict[str, Any]
 
 
@@ -41,7 +42,7 @@ def altered(payload: str, change: Callable[[Json], Any]) -> str:
 
 
 def test_a_solved_challenge_counts_at_any_front_of_the_deployment() -> None:
-    payload = solve(challenges().create(OPENING, now()))
+    payload = solve(challenges().create(OPENING, now(), HOUR_MS))
     assert len(payload) < PROOF_CHARS_MAX / 4
     for front in (challenges(), challenges()):
         front.verify(payload, OPENING, now())
@@ -53,13 +54,13 @@ def test_a_solved_challenge_counts_at_any_front_of_the_deployment() -> None:
 
 def test_it_counts_once_but_again_for_whoever_presented_it() -> None:
     front = challenges()
-    payload = solve(front.create(OPENING, now()))
+    payload = solve(front.create(OPENING, now(), HOUR_MS))
     front.verify(payload, OPENING, now(), holder="siti")
     front.verify(payload, OPENING, now(), holder="siti")
     for other in ("budi", ""):
         with pytest.raises(ProofInvalid, match="used before"):
             front.verify(payload, OPENING, now(), holder=other)
-    unheld = solve(front.create(OPENING, now()))
+    unheld = solve(front.create(OPENING, now(), HOUR_MS))
     front.verify(unheld, OPENING, now())
     with pytest.raises(ProofInvalid, match="used before"):
         front.verify(unheld, OPENING, now())
@@ -67,19 +68,27 @@ def test_it_counts_once_but_again_for_whoever_presented_it() -> None:
 
 def test_it_counts_for_its_opening_and_its_time_only() -> None:
     front = challenges()
-    payload = solve(front.create(OPENING, now()))
+    payload = solve(front.create(OPENING, now(), HOUR_MS))
     with pytest.raises(ProofInvalid, match="another opening"):
         front.verify(payload, "surabaya-20261202-0800", now())
     with pytest.raises(ProofInvalid, match="expired"):
         front.verify(payload, OPENING, now() + LIFETIME_S * 1000)
     with pytest.raises(ProofInvalid, match="expired"):
-        front.verify(solve(front.create(OPENING, now() - (LIFETIME_S + 2) * 1000)), OPENING, now())
+        front.verify(solve(front.create(OPENING, now() - (LIFETIME_S + 2) * 1000, HOUR_MS)), OPENING, now())
     front.verify(payload, OPENING, now())  # neither attempt has spent it
+
+
+def test_it_ends_with_its_opening() -> None:
+    front = challenges()
+    payload = solve(front.create(OPENING, now(), 60_000))
+    front.verify(payload, OPENING, now())
+    with pytest.raises(ProofInvalid, match="expired"):
+        front.verify(payload, OPENING, now() + 61_000)
 
 
 def test_a_wrong_solution_spends_the_challenge() -> None:
     front = challenges()
-    payload = solve(front.create(OPENING, now()))
+    payload = solve(front.create(OPENING, now(), HOUR_MS))
     wrong = altered(payload, lambda parts: parts["solution"].update(counter=parts["solution"]["counter"] + 1))
     with pytest.raises(ProofInvalid, match="wrong"):
         front.verify(wrong, OPENING, now(), holder="siti")
@@ -107,7 +116,7 @@ def test_a_wrong_solution_spends_the_challenge() -> None:
 )
 def test_an_altered_challenge_is_not_ours(change: Callable[[Json], Any]) -> None:
     front = challenges()
-    payload = solve(front.create(OPENING, now()))
+    payload = solve(front.create(OPENING, now(), HOUR_MS))
     with pytest.raises(ProofInvalid, match="not one of ours"):
         front.verify(altered(payload, change), OPENING, now())
     front.verify(payload, OPENING, now())
@@ -115,7 +124,7 @@ def test_an_altered_challenge_is_not_ours(change: Callable[[Json], Any]) -> None
 
 def test_anything_else_is_refused_and_breaks_nothing() -> None:
     front = challenges()
-    payload = solve(front.create(OPENING, now()))
+    payload = solve(front.create(OPENING, now(), HOUR_MS))
     nested = base64.b64encode(b"[" * 3000).decode()
     for text in ("", "{}", "é", "AAAA", base64.b64encode(b"[]").decode(), nested, "A" * (PROOF_CHARS_MAX + 1)):
         with pytest.raises(ProofInvalid):
@@ -146,7 +155,7 @@ def test_anything_else_is_refused_and_breaks_nothing() -> None:
 
 def test_the_memory_of_used_ones_is_bounded_and_forgets_the_oldest() -> None:
     front = challenges(used_max=3)
-    payloads = [solve(front.create(OPENING, now())) for _ in range(5)]
+    payloads = [solve(front.create(OPENING, now(), HOUR_MS)) for _ in range(5)]
     for payload in payloads:
         front.verify(payload, OPENING, now())
         assert len(front._used) <= 3

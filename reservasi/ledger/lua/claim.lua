@@ -11,7 +11,7 @@
 --   not_open        the opening lies ahead: + opens_at
 --   duplicate_applicant  one of the persons has a live reservation in the program, or comes twice in the item
 --   sold_out        fewer places remain than persons: + remaining
---   held            the places are taken until the deadline + freed_at
+--   held            the places are taken until the deadline, which is never after the quota's closing time + freed_at
 -- `freed_at` is there for FREED_SAID_MS after places came free in the quota (shared.lua says what for).
 -- Where places came free long ago, who holds one is told its seq alone instead of an answer, with the deadline beside.
 -- Example: {{'abcd...'}, {'p.o.s.20261201.0800.online'}, {1}, {'f...'}, {'e...'}, {1}, {'a...'}}
@@ -67,7 +67,11 @@ local function pack_persons(persons, first, last)
 end
 
 local function hold(call, id, quota_id, quota, fingerprint, envelope_hash, persons, first, last)
-  local places, deadline = last - first + 1, call.now + quota[Q.terms][T.hold]
+  local terms, places = quota[Q.terms], last - first + 1
+  local deadline, closes_at = call.now + terms[T.hold], terms[T.closes_at]
+  if closes_at > 0 and closes_at < deadline then
+    deadline = closes_at
+  end
   local packed_deadline, packed_persons = pack_time(deadline), pack_persons(persons, first, last)
   local packed_fingerprint = TEXT[#fingerprint] .. fingerprint
   -- {'h', id, quota_id, deadline, fingerprint, envelope_hash, persons}: the journal chains the envelope's hash, and

@@ -25,11 +25,11 @@ local function write_hash(key, changed, current, pack)
   call_in_chunks('HDEL', key, delete)
 end
 
--- The time of a quota's earliest stored timer, 0 when it has none.
+-- When the earliest stored timer of a quota runs, or its holds end with its closing; 0 when it has no timer.
 local function first_timer_at(call, quota)
   local from = quota[Q.digits]
   local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
-  return first and tonumber(string.sub(first, 7, TIMER_HEAD), 16) or 0
+  return first and due_with_closing(quota, tonumber(string.sub(first, 7, TIMER_HEAD), 16)) or 0
 end
 
 -- `due` and the quota's record say the same time. Where timers ran, the earliest one is another; elsewhere the time may

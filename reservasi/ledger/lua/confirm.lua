@@ -5,7 +5,7 @@
 --   not_found     no such reservation, or forgotten after its tombstone's time
 --   exists_with_different_content  it was confirmed before, with another payment reference or with none
 --   exists        it was confirmed before: the same answer
---   hold_expired  the deadline has ended the hold
+--   hold_expired  the deadline, or the closing time of its quota, has ended the hold
 --   not_held      it was released or cancelled
 --   confirmed     permanent
 -- Example: {'abcd...', 'PAY-1'} -> {'confirmed', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}

@@ -1,5 +1,7 @@
 -- find: look a reservation up; changes nothing.
 --
+-- Its deadline is when a hold ends: with its quota's closing, where staff have moved that to before the deadline.
+--
 -- Item: {reservation_id}
 -- Outcomes, in order of precedence:
 --   not_found  no such reservation, or forgotten after its tombstone's time
@@ -11,7 +13,12 @@ local function find(call, item)
   if not reservation then
     return { 'not_found', call.seq }
   end
-  return describe(call, 'found', seq_of(reservation), reservation, is_overdue(call, reservation) and EXPIRED or nil)
+  local state = is_overdue(call, reservation) and EXPIRED or nil
+  local answer = describe(call, 'found', seq_of(reservation), reservation, state)
+  if reservation[R.state] == HELD then
+    answer[6] = hold_end_of(call, reservation)
+  end
+  return answer
 end
 
 register('find', one_by_one(find, prepare_by_id), { 'no-writes' })

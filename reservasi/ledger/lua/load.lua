@@ -80,6 +80,7 @@ local function load_live(call, row)
   if state == HELD then
     quota[Q.held] = quota[Q.held] + #persons
     set_timer(call, quota_id, quota, row[5], id)
+    note_closing(call, quota_id, quota)
   else
     quota[Q.confirmed] = quota[Q.confirmed] + #persons
   end

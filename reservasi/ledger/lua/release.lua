@@ -5,7 +5,7 @@
 -- Outcomes, in order of precedence:
 --   not_found     no such reservation, or forgotten after its tombstone's time
 --   exists        it was released before: the same answer + freed_at
---   hold_expired  the deadline has ended the hold
+--   hold_expired  the deadline, or the closing time of its quota, has ended the hold
 --   not_held      it is confirmed, or was cancelled
 --   released      given up; its places return as the quota's terms say + freed_at
 -- `freed_at` as in claim.lua.

@@ -5,6 +5,8 @@
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
 --   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
+-- Holds end with the closing time: moved to before a hold's deadline, it ends the hold then. Later or lifted, it makes no
+-- deadline later. `closed` ends none: whoever pays may confirm until the deadline.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_quota      it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
@@ -88,11 +90,16 @@ local function set_quota(call, item)
   if wanted[T.capacity] < taken then
     return { 'below_taken', call.seq, current and current[Q.version] or 0, taken }
   end
+  -- What has ended with the old closing time has ended, also where the new one lies ahead.
+  if current and has_closed(call, current) then
+    run_timers(call, id, TIMERS_MAX)
+  end
   local quota = current or new_quota(call, id)
   quota[Q.terms], quota[Q.packed_terms] = wanted, cmsgpack.pack(wanted)
   quota[Q.version] = quota[Q.version] + 1
   call.quotas[id], call.facts[id] = quota, facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
+  note_closing(call, id, quota)
   note_freed(call, id)
   local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts), by_of(item[8], item[9]) })
   return { 'quota_set', seq, quota[Q.version] }

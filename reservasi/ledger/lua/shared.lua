@@ -428,13 +428,42 @@ local function end_reservation(call, id, reservation, state, by)
   call.entombed[#call.entombed + 1] = id
 end
 
+-- When a hold ends: at its deadline, or when its quota closes for booking, where staff have moved that to before it.
+local function hold_end_of(call, reservation)
+  local deadline = reservation[R.deadline]
+  local closes_at = get_quota(call, quota_id_of(call, reservation))[Q.terms][T.closes_at]
+  return closes_at > 0 and closes_at < deadline and closes_at or deadline
+end
+
 local function is_overdue(call, reservation)
-  return reservation[R.state] == HELD and reservation[R.deadline] <= call.now
+  return reservation[R.state] == HELD
+    and (reservation[R.deadline] <= call.now or hold_end_of(call, reservation) <= call.now)
+end
+
+-- Whether a quota has closed for booking by itself: not whether staff have closed it, which leaves holds alone.
+local function has_closed(call, quota)
+  local closes_at = quota[Q.terms][T.closes_at]
+  return closes_at > 0 and closes_at <= call.now
+end
+
+-- When a quota must be looked at, where its earliest timer runs at `first`: holds end with its closing too.
+local function due_with_closing(quota, first)
+  local closes_at = quota[Q.terms][T.closes_at]
+  return quota[Q.held] > 0 and closes_at > 0 and closes_at < first and closes_at or first
+end
+
+-- After a change of its closing, or of its holds' number by anything else than a claim.
+local function note_closing(call, quota_id, quota)
+  local due = due_with_closing(quota, quota[Q.due])
+  if due < quota[Q.due] then
+    set_due(quota, due)
+    call.due_changed[quota_id] = true
+  end
 end
 
 -- Expires the holds and returns the places of one quota that are due, at most `most`. Returns both counts.
 -- The timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
--- and are passed over, or a place would return twice.
+-- and are passed over, or a place would return twice. Where the quota has closed, all of its holds are due.
 local function run_timers(call, quota_id, most)
   local expired, returned = 0, 0
   local already = call.timers_run[quota_id] or 0
@@ -443,16 +472,20 @@ local function run_timers(call, quota_id, most)
   if not quota then
     return expired, returned
   end
+  local due_before = timer_of(quota, call.now + 1, '')
+  local last = quota[Q.held] > 0 and has_closed(call, quota) and quota[Q.digits] .. 'g' or due_before
   local members = redis.call(
-    'ZRANGEBYLEX', call.key.timers, '[' .. timer_of(quota, 0, ''), '(' .. timer_of(quota, call.now + 1, ''),
-    'LIMIT', integer(already), integer(most)
+    'ZRANGEBYLEX', call.key.timers, '[' .. timer_of(quota, 0, ''), '(' .. last, 'LIMIT', integer(already), integer(most)
   )
   call.timers_run[quota_id] = already + #members
   for _, member in ipairs(members) do
     local id = string.sub(member, TIMER_HEAD + 1)
     local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
-    call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
-    if places then
+    local is_due = not places or member < due_before
+    if is_due then
+      call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
+    end
+    if places and is_due then
       if remaining_of(quota) < FEW then
         note_freed(call, quota_id)
       end
@@ -460,7 +493,7 @@ local function run_timers(call, quota_id, most)
       call.changed_quotas[quota_id] = true
       record(call, { 'r', quota_id, places })
       returned = returned + 1
-    else
+    elseif is_due then
       local reservation = get_reservation(call, id)
       -- It may have been ended earlier in this very batch.
       if reservation and is_overdue(call, reservation) then
