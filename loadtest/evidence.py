@@ -18,7 +18,7 @@ from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.library import read_library
 from reservasi.ledger.stored import decode_timers
-from reservasi.model import JournalEntry, Opening, Position, Quota, State
+from reservasi.model import JournalEntry, Opening, Position, Quota, State, join_offices
 
 READS_MAX = 10  # of a ledger that changes while it is read
 READ_PAUSE_S = 0.2
@@ -64,6 +64,7 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     opens_at_ms: int
+    offices: str  # joined
     commitment: str
     beacon: str
     drawn: bool
@@ -74,10 +75,14 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, opening: Opening) -> "OpeningMark":
         """That of an opening."""
-        terms = ("opens_at_ms", "commitment")
-        return cls(
-            **{name: getattr(opening.terms if name in terms else opening, name) for name in cls.__struct_fields__}
-        )
+        terms = opening.terms
+        values: dict[str, Any] = {
+            "opens_at_ms": terms.opens_at_ms,
+            "offices": join_offices(terms.offices),
+            "commitment": terms.commitment,
+        }
+        rest = [name for name in cls.__struct_fields__ if name not in values]
+        return cls(**values, **{name: getattr(opening, name) for name in rest})
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

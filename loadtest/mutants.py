@@ -207,6 +207,11 @@ MUTANTS = (
         ("openings", "  if opening[O.drawn] == 1 then\n    return true", "  if false then\n    return true"),
     ),
     _mutant(
+        "lets-two-openings-cover-a-quota",
+        {Rule.REPLAY_DIFFERS},
+        ("openings", "  if left == '' then\n    return true", "  if left == '' then\n    return false"),
+    ),
+    _mutant(
         "answers-with-the-seq-before",
         {Rule.ANSWER_DIFFERS},
         ("claim", "    return { 'held', seq, HELD,", "    return { 'held', seq - 1, HELD,"),

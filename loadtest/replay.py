@@ -108,8 +108,17 @@ class Model:
             return "the beacon changed"
         if before.drawn and (not now.drawn or now.joined != before.joined):
             return f"drawn among {before.joined}, then among {now.joined}"
-        if before.drawn and now.terms.opens_at_ms != before.terms.opens_at_ms:
+        where, where_before = (
+            (now.terms.opens_at_ms, now.terms.offices),
+            (before.terms.opens_at_ms, before.terms.offices),
+        )
+        if before.drawn and where != where_before:
             return "it was drawn, and then moved"
+        others = [
+            other.id for other in self.openings.values() if other.id != now.id and other.terms.overlaps(now.terms)
+        ]
+        if others:
+            return f"it covers quotas of {others}"
         if now.version < before.version or now.arrived < before.arrived:
             return f"version {before.version}, then {now.version}; arrived {before.arrived}, then {now.arrived}"
         if not before.admitted_through <= now.admitted_through <= now.arrived or now.joined > now.arrived:

@@ -5,6 +5,8 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+import msgspec
+
 from loadtest.callers import Callers
 from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
@@ -171,6 +173,8 @@ class Trial:
             sealed_seed="k1.sealed",
         )
         await self._ask(SetOpening(opening=OPENING, terms=terms))
+        for name, offices in (("second", ("kanim",)), ("third", ())):  # who would cover the same quotas is refused
+            await self._ask(SetOpening(opening=name, terms=msgspec.structs.replace(terms, offices=offices)))
         await self._join(range(5))
         await self._admit()
         await self._after(OPENS_IN_MS)

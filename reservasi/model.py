@@ -130,7 +130,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
 class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What staff decide about an opening, and what its draw is bound to."""
 
-    opens_at_ms: int  # it covers the program's quotas that open at this moment
+    opens_at_ms: int  # it covers the quotas that open at this moment in its offices
     joins_from_ms: int  # people may join from here; not after `opens_at_ms`
     ends_at_ms: int  # waiting room and tickets end here; after `opens_at_ms`
     waiting_room: bool
@@ -140,6 +140,26 @@ class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):
     adaptive: bool
     commitment: str  # hex SHA-256 of the 32-byte seed
     sealed_seed: str  # the seed in hex, sealed under the opening's id
+    offices: tuple[str, ...] = ()  # ids, sorted; none: all offices of the program
+
+    def covers(self, quota: QuotaTerms) -> bool:
+        """Whether a quota with these terms opens with it; no two openings cover the same one."""
+        return quota.opens_at_ms == self.opens_at_ms and (not self.offices or quota.office in self.offices)
+
+    def overlaps(self, other: "OpeningTerms") -> bool:
+        """Whether a quota may open with both: only one of them can be."""
+        is_shared = not self.offices or not other.offices or not set(self.offices).isdisjoint(other.offices)
+        return self.opens_at_ms == other.opens_at_ms and is_shared
+
+
+def join_offices(offices: tuple[str, ...]) -> str:
+    """The offices of an opening as the one text that ledger and records keep; no id has a comma."""
+    return ",".join(offices)
+
+
+def split_offices(stored: str) -> tuple[str, ...]:
+    """The reverse of `join_offices`."""
+    return tuple(stored.split(",")) if stored else ()
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):

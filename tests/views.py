@@ -49,6 +49,13 @@ async def caught_up(view: Availability, ledger: Ledger) -> None:
     await eventually(same)
     moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
     assert view._followers[ledger.program].view.moments == moments
+    for quota in snapshot.quotas:
+        covering = [opening.id for opening in snapshot.openings if opening.terms.covers(quota.terms)]
+        found = view.opening_of(quota)
+        assert ([found.id] if found else []) == covering
+    for opening in snapshot.openings:
+        covered = {quota.id for quota in view.quotas_of_opening(ledger.program, opening.id)}
+        assert covered == {quota.id for quota in snapshot.quotas if opening.terms.covers(quota.terms)}
 
 
 async def shown(view: Availability, quota: str) -> Quota:

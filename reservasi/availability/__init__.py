@@ -135,9 +135,19 @@ class Availability:
         return None
 
     def opening_of(self, quota: Quota) -> Opening | None:
-        """The opening with which a quota opens, if one was created for that moment: there is at most one."""
+        """The opening with which a quota opens, if one was created for its moment and office: there is at most one."""
         follower = self._followers.get(program_of(quota.id))
-        return follower.view.openings_by_moment.get(quota.terms.opens_at_ms) if follower else None
+        if follower is None:
+            return None
+        opening_id = follower.view.opening_ids.get(quota.id)
+        return None if opening_id is None else follower.view.openings[opening_id]
+
+    def quotas_of_opening(self, program: str, opening_id: str) -> list[Quota]:
+        """The quotas that an opening covers, in no order."""
+        follower = self._followers.get(program)
+        if follower is None:
+            return []
+        return [follower.view.quotas[quota_id] for quota_id in follower.view.covered.get(opening_id, ())]
 
     def opens_between(self, program: str, first_ms: int, end_ms: int) -> bool:
         """Whether any of the program's quotas opens then; the end excluded."""

@@ -29,7 +29,9 @@ class ProgramView:
         self.quotas: dict[str, Quota] = {}
         self.moments: Counter[int] = Counter()  # opens_at_ms -> how many quotas open then
         self.openings: dict[str, Opening] = {}
-        self.openings_by_moment: dict[int, Opening] = {}  # opens_at_ms -> the one that covers it
+        self.opening_ids: dict[str, str] = {}  # quota -> the opening that it opens with, where there is one
+        self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
+        self._openings_at: dict[int, set[str]] = {}  # opens_at_ms -> openings
         self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
         self.position = Position(epoch=0, seq=0)
@@ -41,9 +43,12 @@ class ProgramView:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
         self.moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
-        self.openings, self.openings_by_moment = {}, {}
+        self.openings, self._openings_at = {opening.id: opening for opening in snapshot.openings}, {}
         for opening in snapshot.openings:
-            self._set_opening(opening)
+            self._openings_at.setdefault(opening.terms.opens_at_ms, set()).add(opening.id)
+        self.opening_ids, self.covered = {}, {}
+        for quota in snapshot.quotas:
+            self._find_opening(quota)
         self.openings_changed_at = dict.fromkeys(self.openings, version)
         self.known_ids = set(ids)
         self.position = snapshot.position
@@ -123,11 +128,28 @@ class ProgramView:
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
 
     def _set_opening(self, opening: Opening) -> None:
-        known = self.openings.get(opening.id)
-        if known and known.terms.opens_at_ms != opening.terms.opens_at_ms:
-            self.openings_by_moment.pop(known.terms.opens_at_ms, None)
+        known, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
-        self.openings_by_moment[opening.terms.opens_at_ms] = opening
+        if known and (known.terms.opens_at_ms, known.terms.offices) == (terms.opens_at_ms, terms.offices):
+            return
+        if known:
+            self._openings_at[known.terms.opens_at_ms].discard(opening.id)
+        self._openings_at.setdefault(terms.opens_at_ms, set()).add(opening.id)
+        moments = {terms.opens_at_ms, known.terms.opens_at_ms if known else terms.opens_at_ms}
+        for quota in self.quotas.values():
+            if quota.terms.opens_at_ms in moments:
+                self._find_opening(quota)
+
+    def _find_opening(self, quota: Quota) -> None:
+        """Keep which opening covers the quota; every claim asks."""
+        names = self._openings_at.get(quota.terms.opens_at_ms, ())
+        now = next((name for name in names if self.openings[name].terms.covers(quota.terms)), None)
+        before = self.opening_ids.pop(quota.id, None)
+        if before is not None:
+            self.covered[before].pop(quota.id, None)
+        if now is not None:
+            self.opening_ids[quota.id] = now
+            self.covered.setdefault(now, {})[quota.id] = None
 
     def _set(self, event: QuotaSet) -> None:
         known = self.quotas.get(event.quota)
@@ -137,4 +159,5 @@ class ProgramView:
                 del self.moments[known.terms.opens_at_ms]
         self.moments[event.terms.opens_at_ms] += 1
         counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
-        self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
+        quota = self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
+        self._find_opening(quota)

@@ -18,7 +18,7 @@ from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.admission import is_live
-from reservasi.waiting_room.creation import new_terms, opening_id, until_last_closing
+from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
 
@@ -32,7 +32,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     first: str | None = None  # ISO dates, both included
     last: str | None = None
-    office: str | None = None
+    offices: tuple[str, ...] = ()  # none: any
     service: str | None = None
     channel: str | None = None
 
@@ -42,7 +42,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return (
             (self.first is None or terms.date >= self.first)
             and (self.last is None or terms.date <= self.last)
-            and self.office in (None, terms.office)
+            and (not self.offices or terms.office in self.offices)
             and self.service in (None, terms.service)
             and self.channel in (None, terms.channel)
         )
@@ -83,7 +83,7 @@ async def create_opening(
     async with open_program(operations, program) as group:
         snapshot = await require_snapshot(operations, program)
         _refuse_window(terms, snapshot.now_ms)
-        _refuse_taken(opening, terms.opens_at_ms, snapshot.openings)
+        _refuse_taken(opening, terms, snapshot.openings)
         meant = [quota for quota in snapshot.quotas if selection.fits(quota)]
         if not meant:
             raise OpeningRefused(f"no quota of {program} is meant: look at what there is with quota show {program}")
@@ -102,22 +102,34 @@ async def create_announced(
 ) -> list[str]:
     """An opening with the file's waiting room for each moment ahead at which some of these quotas open.
 
-    A moment that has an opening already is left alone. Returns the ids of the new ones.
+    It is one of all offices; where others have openings at the moment already, of those without. Returns the new ids.
     """
     room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
     if room is None:
         return []
-    ids, taken = set(quotas), {opening.terms.opens_at_ms for opening in snapshot.openings}
+    ids = set(quotas)
     announced = [quota for quota in snapshot.quotas if quota.id in ids]
-    moments = {quota.terms.opens_at_ms for quota in announced}
     created = []
-    for opens_at_ms in sorted(at_ms for at_ms in moments - taken if at_ms > snapshot.now_ms):
-        opening = opening_id(program.id, opens_at_ms, program.zone)
-        terms = new_terms(operations.sealing, opening, opens_at_ms, room)
-        covered = [quota for quota in announced if quota.terms.opens_at_ms == opens_at_ms]
+    for opens_at_ms, offices in sorted(_uncovered(snapshot, announced).items()):
+        opening = free_id(program.id, opens_at_ms, program.zone, offices, snapshot.openings)
+        terms = new_terms(operations.sealing, opening, opens_at_ms, room, offices=offices)
+        covered = [quota for quota in announced if terms.covers(quota.terms)]
         await _set(group, opening, until_last_closing(terms, covered))
         created.append(opening)
     return created
+
+
+def _uncovered(snapshot: Snapshot, quotas: Iterable[Quota]) -> dict[int, tuple[str, ...]]:
+    """The moments ahead at which some of these quotas open without an opening: for which offices; none: all."""
+    taken = {opening.terms.opens_at_ms for opening in snapshot.openings}
+    found: dict[int, set[str]] = {}
+    for quota in quotas:
+        terms = quota.terms
+        if terms.opens_at_ms <= snapshot.now_ms:
+            continue
+        if terms.opens_at_ms not in taken or not any(each.terms.covers(terms) for each in snapshot.openings):
+            found.setdefault(terms.opens_at_ms, set()).add(terms.office)
+    return {at_ms: tuple(sorted(offices)) if at_ms in taken else () for at_ms, offices in found.items()}
 
 
 def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
@@ -130,18 +142,18 @@ def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
         raise OpeningRefused(f"it would end at {moment(terms.ends_at_ms)}, before it opens at {opens_at}")
 
 
-def _refuse_taken(opening: str, opens_at_ms: int, existing: Sequence[Opening]) -> None:
+def _refuse_taken(opening: str, terms: OpeningTerms, existing: Sequence[Opening]) -> None:
     for other in existing:
         if other.id == opening:
             raise OpeningRefused(f"there is an opening {opening} already: give this one another --id")
-        if other.terms.opens_at_ms == opens_at_ms:
-            raise OpeningRefused(f"{other.id} opens at {moment(opens_at_ms)} already: a moment has one opening")
+        if other.terms.overlaps(terms):
+            opens_at = moment(terms.opens_at_ms)
+            raise OpeningRefused(f"{other.id} opens at {opens_at} already, in the same offices: choose other --office")
 
 
 def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
     """The openings that lose some of these quotas; never one for which people wait already."""
-    moments = {quota.terms.opens_at_ms for quota in quotas}
-    losing = [opening for opening in snapshot.openings if opening.terms.opens_at_ms in moments]
+    losing = [opening for opening in snapshot.openings if any(opening.terms.covers(quota.terms) for quota in quotas)]
     for opening in losing:
         if is_live(opening, snapshot.now_ms):
             raise OpeningRefused(f"some of these quotas are {opening.id}'s, and people wait for it: choose others")

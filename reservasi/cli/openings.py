@@ -27,7 +27,7 @@ from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.settings import Settings
-from reservasi.waiting_room.creation import checked_id, new_terms, opening_id
+from reservasi.waiting_room.creation import checked_id, free_id, new_terms
 from reservasi.waiting_room.state import state_of
 
 app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
@@ -55,7 +55,9 @@ def create(
     opens_at: Annotated[str, typer.Option(help="RFC 3339 time, such as 2026-12-04T14:00:00+07:00")],
     first: FirstDate = None,
     last: LastDate = None,
-    office: Annotated[str | None, typer.Option(help="only quotas of this office")] = None,
+    office: Annotated[
+        list[str] | None, typer.Option(help="only quotas of this office; again for more of them; else all")
+    ] = None,
     service: Annotated[str | None, typer.Option(help="only quotas of this service")] = None,
     channel: Annotated[str | None, typer.Option(help="only quotas of this channel")] = None,
     joins_from: Annotated[str | None, typer.Option(help='when people may join: RFC 3339, or "now"')] = None,
@@ -79,7 +81,7 @@ def create(
     selection = Selection(
         first=first.date().isoformat() if first else None,
         last=last.date().isoformat() if last else None,
-        office=office,
+        offices=tuple(sorted(set(office or ()))),
         service=service,
         channel=channel,
     )
@@ -93,7 +95,8 @@ def create(
     async def work() -> tuple[Created, dict[str, Any]]:
         async with open_operations(settings) as operations:
             known = await operations.program(program)
-            name = checked_id(program, id_ or opening_id(program, opens_at_ms, known.zone))
+            existing = (await require_snapshot(operations, program)).openings
+            name = checked_id(program, id_ or free_id(program, opens_at_ms, known.zone, selection.offices, existing))
             terms = new_terms(
                 operations.sealing,
                 name,
@@ -101,6 +104,7 @@ def create(
                 room_of(known, said) if waiting_room else None,
                 joins_from_ms=None if joins_from is None else moment_ms(joins_from),
                 ends_at_ms=None if ends_at is None else moment_ms(ends_at),
+                offices=selection.offices,
             )
             created = await create_opening(operations, program, name, terms, selection)
             return created, await _described(operations, name)
@@ -229,7 +233,7 @@ def _show(description: dict[str, Any], *, as_json: bool) -> None:
 def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
     """An opening's fields for people and programs; never its seed."""
     terms = opening.terms
-    covered = [quota for quota in quotas if quota.terms.opens_at_ms == terms.opens_at_ms]
+    covered = [quota for quota in quotas if terms.covers(quota.terms)]
     remaining = sum(quota.remaining for quota in covered)
     return {
         "id": opening.id,
@@ -238,6 +242,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "opens_at": moment(terms.opens_at_ms),
         "joins_from": moment(terms.joins_from_ms),
         "ends_at": moment(terms.ends_at_ms),
+        "offices": list(terms.offices),
         "quotas": len(covered),
         "remaining": remaining,
         "waiting_room": terms.waiting_room,

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -105,7 +106,7 @@ def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, o
     """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
 
     def make(now_ms: int) -> Made[bool]:
-        quotas = _quotas_of(services, program, opening)
+        quotas = services.availability.quotas_of_opening(program, opening.id)
         state = services.availability.state
         is_left = any(quota.remaining > 0 and state(quota, now_ms) != "closed" for quota in quotas)
         return Made(bool(quotas) and not is_left, 64, next_turn_ms(quotas, now_ms))
@@ -117,16 +118,11 @@ def opening_end_ms(services: FrontServices, memory: Memory, program: str, openin
     """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
 
     def make(_now_ms: int) -> Made[int]:
-        closings = [quota.terms.closes_at_ms for quota in _quotas_of(services, program, opening)]
+        closings = [quota.terms.closes_at_ms for quota in services.availability.quotas_of_opening(program, opening.id)]
         return Made(max(closings) if closings and all(closings) else NEVER_MS, 64, NEVER_MS)
 
     last_closing_ms = memory.answer(("opening-last-closing", opening.id, opening.terms.opens_at_ms), make)
     return min(last_end_ms(opening), last_closing_ms)
-
-
-def _quotas_of(services: FrontServices, program: str, opening: Opening) -> list[Quota]:
-    opens_at_ms = opening.terms.opens_at_ms
-    return [quota for quota in services.availability.select(program) if quota.terms.opens_at_ms == opens_at_ms]
 
 
 def _listed(
@@ -134,22 +130,25 @@ def _listed(
 ) -> tuple[list[OpeningBody], int]:
     """The openings, and the moment at which the list stops being true."""
     quotas = services.availability.select(program, office=office)
-    created: dict[tuple[int, str], Opening] = {}
+    created: dict[_Key, Opening] = {}
     for name in [program] if program else [each.id for each in services.catalogue.programs()]:
         for opening in services.availability.openings(name):
             if opening.terms.opens_at_ms > now_ms or not ahead:
-                created[opening.terms.opens_at_ms, name] = opening
-    groups: dict[tuple[int, str], list[Quota]] = {key: [] for key in created} if office is None else {}
+                created[opening.terms.opens_at_ms, name, opening.id] = opening
+    groups: dict[_Key, list[Quota]] = {key: [] for key in created} if office is None else {}
     for quota in quotas:
         at_ms = quota.terms.opens_at_ms
         if at_ms and (at_ms > now_ms or not ahead):
-            groups.setdefault((at_ms, program_of(quota.id)), []).append(quota)
+            covering = services.availability.opening_of(quota)
+            groups.setdefault((at_ms, program_of(quota.id), covering.id if covering else ""), []).append(quota)
     turn_ms = min([next_turn_ms(quotas, now_ms), *(_turn_ms(opening, now_ms) for opening in created.values())])
     listed = [
-        _body(services, name, at_ms, groups[at_ms, name], created=created.get((at_ms, name)), now_ms=now_ms)
-        for at_ms, name in sorted(groups)
+        _body(services, key[1], key[0], groups[key], created=created.get(key), now_ms=now_ms) for key in sorted(groups)
     ]
     return listed, turn_ms
+
+
+_Key: TypeAlias = tuple[int, str, str]  # when it opens, program, id; "" of the quotas that no opening covers
 
 
 def _turn_ms(opening: Opening, now_ms: int) -> int:

@@ -21,7 +21,7 @@ from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPEN
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
 from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
-from reservasi.waiting_room.creation import new_terms, opening_id, until_last_closing
+from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
 
 AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
 _NOTHING_MATCHES = Text(
@@ -48,10 +48,12 @@ async def create(request: web.Request) -> web.Response:
     program = services.catalogue.program(wanted.program)
     if program is None:
         raise Refused(problem_types.NOT_FOUND)
+    await services.availability.complete(program.id)  # so that an opening that another front just made is known
     quotas = _meant(services, wanted)
     if not quotas:
         raise _invalid("", "nothing-matches", _NOTHING_MATCHES)
-    name = wanted.id or opening_id(program.id, wanted.opens_at_ms, program.zone)
+    known = services.availability.openings(program.id)
+    name = wanted.id or free_id(program.id, wanted.opens_at_ms, program.zone, wanted.offices, known)
     terms = until_last_closing(_terms(services, name, program, wanted), quotas)
     answer = await services.waiting_room.set_opening(program.id, SetOpening(opening=name, terms=terms))
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
@@ -77,13 +79,17 @@ def _meant(services: FrontServices, wanted: OpeningRequest) -> list[Quota]:
     """The quotas that are chosen and that are still claimed from when it opens."""
     chosen = services.availability.select(
         wanted.program,
-        office=wanted.office,
         service=wanted.service,
         channel=wanted.channel,
         first=wanted.first,
         last=wanted.last,
     )
-    return [quota for quota in chosen if not 0 < quota.terms.closes_at_ms <= wanted.opens_at_ms]
+    return [
+        quota
+        for quota in chosen
+        if (not wanted.offices or quota.terms.office in wanted.offices)
+        and not 0 < quota.terms.closes_at_ms <= wanted.opens_at_ms
+    ]
 
 
 def _terms(services: FrontServices, name: str, program: Program, wanted: OpeningRequest) -> OpeningTerms:
@@ -102,6 +108,7 @@ def _terms(services: FrontServices, name: str, program: Program, wanted: Opening
         policy if wanted.waiting_room else None,
         joins_from_ms=wanted.joins_from_ms,
         ends_at_ms=wanted.ends_at_ms,
+        offices=wanted.offices,
     )
     if not terms.joins_from_ms <= terms.opens_at_ms < terms.ends_at_ms:
         raise _invalid("/ends_at", "window-reversed", _ENDS_BEFORE)

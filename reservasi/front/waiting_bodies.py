@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from reservasi.front.bodies import ID_PATTERN, NIK_PATTERN, Moment
+from reservasi.programs import OFFICES_MAX
 from reservasi.waiting_room.state import OpeningState
 
 ALTCHA_CHARS_MAX = 4096
@@ -73,7 +74,18 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
     rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
     adaptive: bool | UnsetType = UNSET
-    office: Id | UnsetType = UNSET
+    office: Annotated[str, Meta(pattern=ID_PATTERN, description="The same as `offices` with one.")] | UnsetType = UNSET
+    offices: (
+        Annotated[
+            list[Id],
+            Meta(
+                min_length=1,
+                max_length=OFFICES_MAX,
+                description="The opening covers quotas of these offices only; others may open at the same moment.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     service: Id | UnsetType = UNSET
     channel: Id | UnsetType = UNSET
 

@@ -78,10 +78,13 @@ OPENING_EXISTS = ProblemType(
     status=409,
     title=Text("Pembukaan sudah ada", "The opening exists"),
     detail=Text(
-        "Sudah ada pembukaan lain dengan id ini, atau pada saat itu dalam program yang sama.",
-        "There is another opening with this id, or at that moment in the same program.",
+        "Sudah ada pembukaan lain dengan id ini, atau pada saat itu di salah satu kantornya.",
+        "There is another opening with this id, or at that moment in one of its offices.",
     ),
-    next=Text("Pakai pembukaan itu, atau pilih id dan waktu lain.", "Use that one, or choose another id and moment."),
+    next=Text(
+        "Pakai pembukaan itu, atau pilih id, waktu, atau kantor lain.",
+        "Use that one, or choose another id, moment or other offices.",
+    ),
 )
 BEACON_FIXED = ProblemType(
     name="beacon-fixed",

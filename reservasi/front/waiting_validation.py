@@ -9,8 +9,19 @@ from reservasi.front.fields import check_birth_date, check_date_parameter, check
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import Refused
-from reservasi.front.shapes import NOT_TEXT, Check, Field, Findings, Wrong, read_json, read_object, text_check
+from reservasi.front.shapes import (
+    NOT_AN_ARRAY,
+    NOT_TEXT,
+    Check,
+    Field,
+    Findings,
+    Wrong,
+    read_json,
+    read_object,
+    text_check,
+)
 from reservasi.front.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
+from reservasi.programs import OFFICES_MAX
 
 _NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
 
@@ -37,7 +48,7 @@ class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_min: int | None
     rate_max_per_min: int | None
     adaptive: bool | None
-    office: str | None
+    offices: tuple[str, ...]  # none: all
     service: str | None
     channel: str | None
 
@@ -89,6 +100,16 @@ def _check_rate(least: int) -> Check:
 
 _check_id = text_check("id", Text("Bentuk id tidak sah.", "This is not the form of an id."), pattern=ID_PATTERN[1:-1])
 
+
+def _check_offices(value: Any) -> Wrong | None:
+    if type(value) is not list:
+        return Wrong("offices-type", NOT_AN_ARRAY)
+    if not 1 <= len(value) <= OFFICES_MAX or any(_check_id(each) for each in value) or len(set(value)) < len(value):
+        text = Text(f"1 sampai {OFFICES_MAX} id kantor, tanpa ulangan.", f"1 to {OFFICES_MAX} office ids, none twice.")
+        return Wrong("offices-invalid", text)
+    return None
+
+
 JOIN = {
     "nik": Field(check_nik, required=True),
     "birth_date": Field(check_birth_date, required=True),
@@ -116,6 +137,7 @@ OPENING = {
     "rate_max_per_min": Field(_check_rate(1)),
     "adaptive": Field(_check_flag),
     "office": Field(_check_id),
+    "offices": Field(_check_offices),
     "service": Field(_check_id),
     "channel": Field(_check_id),
 }
@@ -175,7 +197,7 @@ def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
         _check_together(wanted, now_ms, findings)
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
-    names = ("id", "proof_of_work", "rate_per_min", "rate_max_per_min", "adaptive", "office", "service", "channel")
+    names = ("id", "proof_of_work", "rate_per_min", "rate_max_per_min", "adaptive", "service", "channel")
     return OpeningRequest(
         program=wanted["program"],
         opens_at_ms=parse_moment_ms(wanted["opens_at"]) or 0,
@@ -184,6 +206,7 @@ def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
         waiting_room=wanted.get("waiting_room", True),
         joins_from_ms=_moment_ms(wanted, "joins_from"),
         ends_at_ms=_moment_ms(wanted, "ends_at"),
+        offices=tuple(sorted(wanted.get("offices", [wanted["office"]] if "office" in wanted else []))),
         **{name: wanted.get(name) for name in names},
     )
 
@@ -208,6 +231,9 @@ def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> 
     if wanted["from"] > wanted["to"]:
         text = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
         findings.add("/from", Wrong("dates-reversed", text))
+    if "office" in wanted and "offices" in wanted:
+        text = Text("Sebutkan `office` atau `offices`, jangan keduanya.", "Give `office` or `offices`, not both.")
+        findings.add("/offices", Wrong("given-twice", text))
     if not wanted.get("id", f"{wanted['program']}-").startswith(f"{wanted['program']}-"):
         text = Text("Harus diawali id program dan tanda hubung.", "Must begin with the program's id and a hyphen.")
         findings.add("/id", Wrong("id-prefix", text))

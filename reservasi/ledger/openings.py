@@ -5,10 +5,11 @@ from typing import Any
 
 import msgpack
 
-from reservasi.model import Admit, Join, Opening, OpeningTerms, SetOpening
+from reservasi.model import Admit, Join, Opening, OpeningTerms, SetOpening, join_offices, split_offices
 
 TERMS = OpeningTerms.__struct_fields__
 FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))  # O of the Lua, after terms
+OLD_TERMS = (None,) * (len(TERMS) - 1) + ("",)  # what terms that were stored by an earlier version lack at their end
 KEEP = -1
 KEEP_TEXT = ""  # a beacon is never taken back
 
@@ -33,6 +34,12 @@ def encode_terms(terms: OpeningTerms) -> list[Any]:
     return [_plain(getattr(terms, name)) for name in TERMS]
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return join_offices(value)
+    return int(value) if isinstance(value, bool) else value
+
+
 def encode_opening(opening: Opening) -> list[Any]:
     """An opening as an event has it: id, terms, and the fields after them."""
     return [opening.id, encode_terms(opening.terms), *(_plain(getattr(opening, name)) for name in FIELDS)]
@@ -40,7 +47,8 @@ def encode_opening(opening: Opening) -> list[Any]:
 
 def decode_opening(opening_id: str, terms: Sequence[Any], *fields: Any) -> Opening:
     """The reverse of `encode_opening`."""
-    named = dict(zip(TERMS, terms, strict=True))
+    named = dict(zip(TERMS, (*terms, *OLD_TERMS[len(terms) :]), strict=True))
+    named["offices"] = split_offices(named["offices"])
     for flag in ("waiting_room", "proof_of_work", "adaptive"):
         named[flag] = named[flag] == 1
     rest = dict(zip(FIELDS, fields, strict=True))
@@ -53,7 +61,3 @@ def decode_stored(opening_id: str, stored: bytes) -> Opening:
     """An opening's record; who leads is the ledger's own business."""
     terms, *fields = msgpack.unpackb(stored)
     return decode_opening(opening_id, terms, *fields[: len(FIELDS)])
-
-
-def _plain(value: Any) -> Any:
-    return int(value) if isinstance(value, bool) else value

@@ -3,6 +3,7 @@
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
 from reservasi.programs.program import (
+    OFFICES_MAX,
     RATE_PER_MIN_MAX,
     AnnouncedRule,
     CancelUntil,
@@ -32,6 +33,7 @@ from reservasi.programs.program import (
 )
 
 __all__ = [
+    "OFFICES_MAX",
     "RATE_PER_MIN_MAX",
     "AnnouncedRule",
     "CancelUntil",

@@ -22,6 +22,7 @@ SLOT_MINUTES_MIN = 5
 DAYS_AHEAD_MAX = 366
 WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts at most
 RATE_PER_MIN_MAX = 1_000_000
+OFFICES_MAX = 200  # of a program
 QUOTA_IDS_KEPT_MAX = 16_384  # whose program is remembered: every claim asks several times
 
 ID_PATTERN = "[a-z0-9-]{2,32}"
@@ -268,7 +269,7 @@ class Program(Rule, frozen=True, kw_only=True):
     holidays: Holidays
     services: Annotated[tuple[Service, ...], Meta(min_length=1, max_length=50)]
     channels: Annotated[tuple[Channel, ...], Meta(min_length=1, max_length=20)]
-    offices: Annotated[tuple[Office, ...], Meta(min_length=1, max_length=200)]
+    offices: Annotated[tuple[Office, ...], Meta(min_length=1, max_length=OFFICES_MAX)]
     demo: bool = False  # shown as a demonstration: nothing that is booked here is real
 
     @property

@@ -1,10 +1,11 @@
 """Openings as recorded: written whole with each change, and read as the ledger had them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
-from reservasi.model import Opening, OpeningTerms
+from reservasi.model import Opening, OpeningTerms, join_offices, split_offices
 from reservasi.records.effects import OpeningChange, Unapplicable
 from reservasi.records.pool import Connection
 
@@ -12,7 +13,7 @@ from reservasi.records.pool import Connection
 TERMS = tuple("first_rate_per_min" if name == "rate_per_min" else name for name in OpeningTerms.__struct_fields__)
 STATE = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
 COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq")
-TEXTS = {"id", "commitment", "sealed_seed", "beacon"}
+TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon"}
 FLAGS = {"waiting_room", "proof_of_work", "adaptive", "paused", "drawn", "rate_fixed"}
 
 
@@ -50,9 +51,7 @@ async def load_openings(connection: Connection, program: str) -> list[Opening]:
     return [
         Opening(
             id=row["id"],
-            terms=OpeningTerms(
-                **{name: row[column] for name, column in zip(OpeningTerms.__struct_fields__, TERMS, strict=True)}
-            ),
+            terms=_terms(row),
             **{name: row[name] for name in STATE},
         )
         for row in await connection.fetch(OPENINGS, program)
@@ -61,5 +60,11 @@ async def load_openings(connection: Connection, program: str) -> list[Opening]:
 
 def _row(change: OpeningChange) -> tuple[object, ...]:
     opening = change.opening
+    *terms, offices = msgspec.structs.astuple(opening.terms)
     state = (getattr(opening, name) for name in STATE)
-    return (opening.id, *msgspec.structs.astuple(opening.terms), *state, change.epoch, change.seq)
+    return (opening.id, *terms, join_offices(offices), *state, change.epoch, change.seq)
+
+
+def _terms(row: Any) -> OpeningTerms:
+    named = {name: row[column] for name, column in zip(OpeningTerms.__struct_fields__, TERMS, strict=True)}
+    return OpeningTerms(**{**named, "offices": split_offices(named["offices"])})

@@ -101,6 +101,7 @@ openings = Table(
     Column("adaptive", Boolean, nullable=False),
     Column("commitment", Text, nullable=False),
     Column("sealed_seed", Text, nullable=False),
+    Column("offices", Text, nullable=False, server_default=""),  # ids, joined by commas; '' all
     Column("version", BigInteger, nullable=False),
     Column("paused", Boolean, nullable=False),
     Column("beacon", Text, nullable=False),
@@ -114,7 +115,8 @@ openings = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("program", "id"),
-    UniqueConstraint("program", "opens_at_ms"),
+    # That no two overlap at one moment is the ledger's rule; checked when all rows of a statement are in.
+    UniqueConstraint("program", "opens_at_ms", "offices", deferrable=True, initially="IMMEDIATE"),
     CheckConstraint("joined BETWEEN 0 AND arrived AND admitted_through BETWEEN 0 AND arrived", name="only_who_arrived"),
     postgresql_with={"fillfactor": "50"},  # the mark moves some times a second while a waiting room is open
 )

@@ -220,10 +220,4 @@ def _after(opening: Opening, answer: Answer) -> Opening:
 
 def _by_opening(view: Availability, program: str, openings: Iterable[Opening]) -> dict[str, list[str]]:
     """The ids of the quotas that each opening covers."""
-    moments = {opening.terms.opens_at_ms: opening.id for opening in openings}
-    covered: dict[str, list[str]] = {opening_id: [] for opening_id in moments.values()}
-    for quota in view.select(program):
-        opening_id = moments.get(quota.terms.opens_at_ms)
-        if opening_id is not None:
-            covered[opening_id].append(quota.id)
-    return covered
+    return {each.id: [quota.id for quota in view.quotas_of_opening(program, each.id)] for each in openings}

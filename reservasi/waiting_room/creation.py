@@ -1,14 +1,15 @@
 """A new opening: its id, its window, and a seed that nobody has seen."""
 
 import datetime as dt
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from reservasi.errors import ConfigurationError
-from reservasi.model import OpeningTerms, Quota
+from reservasi.model import Opening, OpeningTerms, Quota
 from reservasi.programs import WaitingRoom
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
@@ -20,6 +21,20 @@ _ID = re.compile(r"[a-z0-9-]{2,64}")
 def opening_id(program: str, opens_at_ms: int, zone: ZoneInfo) -> str:
     """The id of an opening to which nobody gave one, such as `surabaya-20261204-1400`, in the program's own time."""
     return f"{program}-{dt.datetime.fromtimestamp(opens_at_ms / 1000, zone):%Y%m%d-%H%M}"
+
+
+def free_id(program: str, opens_at_ms: int, zone: ZoneInfo, offices: Sequence[str], openings: Iterable[Opening]) -> str:
+    """The same; with `-2`, `-3` behind it where an opening of other offices or of another second of it has that id.
+
+    The opening that is asked for has this id as well, when it was created before.
+    """
+    terms = {opening.id: opening.terms for opening in openings}
+    first = opening_id(program, opens_at_ms, zone)
+    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(terms) + 2))):
+        known = terms.get(name)
+        if known is None or (known.opens_at_ms, known.offices) == (opens_at_ms, tuple(offices)):
+            return name
+    raise AssertionError("more names than openings")
 
 
 def checked_id(program: str, opening: str) -> str:
@@ -44,10 +59,11 @@ def new_terms(
     *,
     joins_from_ms: int | None = None,
     ends_at_ms: int | None = None,
+    offices: Iterable[str] = (),
 ) -> OpeningTerms:
     """Terms with a fresh seed, committed to and sealed; `room` is None for an opening without a waiting room.
 
-    The window is the one that the room says, unless its ends are given.
+    The window is the one that the room says, unless its ends are given. No offices means all of them.
     """
     policy = room or WaitingRoom()
     seed = draw.new_seed()
@@ -62,6 +78,7 @@ def new_terms(
         adaptive=policy.adaptive,
         commitment=draw.commitment(seed),
         sealed_seed=sealing.seal(opening, seed.hex().encode()),
+        offices=tuple(sorted(set(offices))),
     )
 
 

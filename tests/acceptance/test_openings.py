@@ -14,7 +14,7 @@ from reservasi.front import memory
 from reservasi.front.encoding import moment
 from reservasi.front.live import STREAMS_PER_ADDRESS_MAX
 from tests.acceptance.conftest import Reply, Stack
-from tests.acceptance.waiting import HOUR_MS, create_room, now_ms
+from tests.acceptance.waiting import HOUR_MS, Room, create_room, now_ms
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -272,9 +272,53 @@ async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack)
         reply.is_problem("opening-exists", 409)
 
 
+async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: Stack) -> None:
+    quotas = {
+        office: await stack.quota(service="penggantian", office=office) for office in ("kanim", "ulp-wiyung", "mpp")
+    }
+    day = (await stack.seen(quotas["kanim"], lambda _: True)).terms.date
+    opens_at_ms = await now_ms(stack) // 1000 * 1000 + HOUR_MS + 17_000
+    body = {
+        "program": stack.program,
+        "opens_at": moment(opens_at_ms),
+        "joins_from": moment(await now_ms(stack) - 1000),
+        "from": day,
+        "to": day,
+        "service": "penggantian",
+    }
+    made = {}
+    for office, offices in (("kanim", {"office": "kanim"}), ("ulp-wiyung", {"offices": ["ulp-wiyung"]})):
+        reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
+        assert reply.status == 201, reply.text
+        again = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
+        assert (again.status, again.json) == (201, reply.json)
+        made[office] = reply.json
+        assert reply.json["offices"] == [office]
+    assert made["ulp-wiyung"]["id"] == f"{made['kanim']['id']}-2"
+    for offices in ({}, {"offices": ["kanim", "mpp"]}):
+        reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
+        reply.is_problem("opening-exists", 409)
+    both = await listed(stack)
+    assert [both[each["id"]] for each in made.values()] == list(made.values())
+    rooms = [Room(stack, made[office]["id"], quotas[office], opens_at_ms) for office in made]
+    ani = stack.applicant()
+    assert (await rooms[0].joined(ani))["ticket_id"] != (await rooms[1].joined(ani))["ticket_id"]
+    for room in rooms:
+        found = stack.front.availability.opening_of(await stack.seen(room.quota, lambda _: True))
+        assert found is not None
+        assert found.id == room.id
+    assert (await stack.seen(quotas["mpp"], lambda _: True)).terms.opens_at_ms == 0
+
+
 @pytest.mark.parametrize(
     ("change", "pointer", "code"),
     [
+        ({"offices": []}, "/offices", "offices-invalid"),
+        ({"offices": ["kanim", "kanim"]}, "/offices", "offices-invalid"),
+        ({"offices": "kanim"}, "/offices", "offices-type"),
+        ({"offices": ["kanim", 7]}, "/offices", "offices-invalid"),
+        ({"offices": ["kanim"], "office": "kanim"}, "/offices", "given-twice"),
+        ({"offices": ["nowhere"]}, "", "nothing-matches"),
         ({"opens_at": "2020-01-01T00:00:00Z"}, "/opens_at", "in-the-past"),
         ({"opens_at": "tomorrow"}, "/opens_at", "time-invalid"),
         ({"opens_at": None}, "/opens_at", "time-invalid"),

@@ -13,7 +13,7 @@ from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Outcome, Release, SetOpening, SetQuota, Sweep
 from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, opening_set, opening_terms, quota_set
 from tests.proxy import Proxy
-from tests.views import caught_up, open_view, says_sold_out
+from tests.views import caught_up, open_view, says_sold_out, shown
 
 
 @pytest.fixture
@@ -280,6 +280,36 @@ async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> No
     assert len(selected) == 7
     assert view.select(ledger.program, first="2026-12-02") == []
     assert (await ledger.one(Find(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
+
+
+async def test_a_quota_belongs_to_the_opening_of_its_office(ledger: Ledger, view: Availability) -> None:
+    moment, later = 4_000_000_000_000, 4_000_000_001_000
+    offices = ("kanim", "ulp", "mpp")
+    await ledger.run(
+        *(quota_set(_quota(ledger, at), opens_at_ms=moment, office=office) for at, office in enumerate(offices)),
+        opening_set("p-1", offices=("kanim",)),
+        opening_set("p-2", offices=("ulp",)),
+    )
+
+    async def found() -> list[str]:
+        await caught_up(view, ledger)
+        async with open_view(ledger.url, ledger.program) as fresh:
+            await _follows(fresh, ledger)
+            await caught_up(fresh, ledger)
+        openings = [view.opening_of(await shown(view, _quota(ledger, at))) for at in range(len(offices))]
+        return [opening.id if opening else "" for opening in openings]
+
+    await _follows(view, ledger)
+    assert await found() == ["p-1", "p-2", ""]
+    await ledger.run(
+        SetOpening(opening="p-2", terms=opening_terms(offices=("mpp", "ulp")), version=1),
+        SetOpening(opening="p-1", terms=opening_terms(offices=("kanim",), opens_at_ms=later), version=1),
+    )
+    assert await found() == ["", "p-2", "p-2"]
+    await ledger.run(*(SetQuota(quota=_quota(ledger, at), opens_at_ms=later) for at in (0, 1)))
+    assert await found() == ["p-1", "", "p-2"]
+    await ledger.run(SetOpening(opening="p-1", terms=opening_terms(opens_at_ms=later), version=2))
+    assert await found() == ["p-1", "p-1", "p-2"]
 
 
 async def test_openings_are_followed_from_a_snapshot_and_from_events(ledger: Ledger, view: Availability) -> None:

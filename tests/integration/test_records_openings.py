@@ -41,7 +41,7 @@ async def test_an_opening_is_recorded_as_the_ledger_has_it(
     drawn = _moved(joined, drawn=True, arrived=7, admitted_through=3, advanced_at_ms=9, rate_per_min=30, paused=True)
     writer.opening_set(joined)
     writer.opening_set(drawn)
-    other = opening_of("p-2", opens_at_ms=5)
+    other = opening_of("p-2", opens_at_ms=5, offices=("kanim", "ulp"))
     writer.opening_set(other)
     recorded = await record(records, first.position, writer.entry())
     assert recorded.dead == ()
@@ -76,6 +76,22 @@ async def test_what_contradicts_an_opening_is_a_dead_letter(
     assert [(letter.seq, letter.reservation_id) for letter in recorded.dead] == [(2, None)]
     assert await records.openings(PROGRAM) == [DRAWN]
     assert len(await records.quota_rows(PROGRAM)) == 1
+
+
+async def test_one_moment_may_have_an_opening_for_each_office_and_a_moment_may_change_hands(
+    records: Records, writer: JournalWriter
+) -> None:
+    kanim, ulp = opening_of("p-2", offices=("kanim",)), opening_of("p-1", offices=("ulp",))
+    writer.opening_set(kanim)
+    writer.opening_set(ulp)
+    first = await record(records, None, writer.entry())
+    assert await records.openings(PROGRAM) == [ulp, kanim]
+    moved = _moved(kanim, terms=replace(kanim.terms, opens_at_ms=7), version=2)
+    taken = _moved(ulp, terms=replace(ulp.terms, offices=("kanim",)), version=2)
+    writer.opening_set(moved)
+    writer.opening_set(taken)
+    assert (await record(records, first.position, writer.entry())).dead == ()
+    assert await records.openings(PROGRAM) == [taken, moved]
 
 
 def test_an_event_says_all_of_an_opening() -> None:

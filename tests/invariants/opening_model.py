@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from reservasi.model import Admit, Join, Opening, OpeningTerms, Outcome, SetOpening
 from tests.invariants.ledger_model import PAST_MS
 
+ALL_OFFICES = ("kanim", "mpp", "ulp")
+
 
 class SaidOfOpening(NamedTuple):
     """What of an answer does not depend on the clock."""
@@ -140,7 +142,7 @@ class OpeningModel:
         wanted = _changed(before, command)
         if wanted == before:
             return SaidOfOpening(Outcome.EXISTS, before.version)
-        moves = wanted.terms.opens_at_ms != before.terms.opens_at_ms
+        moves = _where(wanted.terms) != _where(before.terms)
         if (command.terms and command.version == 0) or (moves and self._taken(command.opening, wanted.terms)):
             return SaidOfOpening(Outcome.EXISTS_WITH_DIFFERENT_CONTENT, before.version)
         if command.version not in (0, before.version):
@@ -148,7 +150,7 @@ class OpeningModel:
         opened = found.begun or before.drawn
         if wanted.beacon != before.beacon and (opened or before.beacon):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
-        fixed = ("opens_at_ms", "joins_from_ms", "waiting_room")
+        fixed = ("opens_at_ms", "offices", "joins_from_ms", "waiting_room")
         if opened and any(getattr(wanted.terms, name) != getattr(before.terms, name) for name in fixed):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
         found.opening = replace(wanted, version=before.version + 1)
@@ -175,7 +177,15 @@ class OpeningModel:
 
     def _taken(self, opening_id: str, terms: OpeningTerms) -> bool:
         others = (known.terms for id_, known in self.known.items() if id_ != opening_id)
-        return any(other.opens_at_ms == terms.opens_at_ms for other in others)
+        return any(other.opens_at_ms == terms.opens_at_ms and (_offices(other) & _offices(terms)) for other in others)
+
+
+def _where(terms: OpeningTerms) -> tuple[int, tuple[str, ...]]:
+    return terms.opens_at_ms, terms.offices
+
+
+def _offices(terms: OpeningTerms) -> set[str]:
+    return set(terms.offices or ALL_OFFICES)
 
 
 def _changed(before: Opening, command: SetOpening) -> Opening:

@@ -43,6 +43,7 @@ def _terms(draw: st.DrawFn) -> dict[str, Any]:
         "rate_per_min": draw(st.sampled_from([1, 2])),
         "rate_max_per_min": 4,
         "commitment": draw(st.sampled_from(["c" * 64, "d" * 64])),
+        "offices": draw(st.sampled_from([(), (), ("kanim",), ("ulp",), ("kanim", "mpp")])),
     }
 
 

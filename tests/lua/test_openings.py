@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from reservasi.ledger import keys
-from reservasi.ledger.openings import FIELDS
+from reservasi.ledger.openings import FIELDS, decode_opening
 from reservasi.model import Admit, Answer, Join, Opening, OpeningSet, Outcome, SetOpening
 from tests.ledgers import HOUR_MS, Ledger, opening_of, opening_set, opening_terms
 
@@ -92,6 +92,36 @@ async def test_one_moment_has_one_opening(ledger: Ledger) -> None:
     assert await _outcome(ledger, opening_set("p-2")) is Outcome.OPENING_SET  # the moment is free again
 
 
+async def test_two_openings_of_one_moment_have_no_office_in_common(ledger: Ledger) -> None:
+    assert await _outcome(ledger, opening_set(offices=("kanim", "mpp"))) is Outcome.OPENING_SET
+    for other in ((), ("kanim",), ("mpp", "ulp"), ("kanim", "mpp")):
+        assert await _outcome(ledger, opening_set("p-2", offices=other)) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
+    together = await ledger.run(*(opening_set(f"p-{number}", offices=("kan", "ulp")) for number in (2, 3)))
+    assert [answer.outcome for answer in together] == [Outcome.OPENING_SET, Outcome.EXISTS_WITH_DIFFERENT_CONTENT]
+    assert await _outcome(ledger, opening_set("p-2", offices=("kan", "ulp"))) is Outcome.EXISTS
+    wider = replace(opening_set(offices=("kan",)), version=1)
+    assert await _outcome(ledger, wider) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
+    assert (await ledger.opening("p-2")).terms.offices == ("kan", "ulp")
+    assert [event.terms.offices for event in await _events(ledger)] == [("kanim", "mpp"), ("kan", "ulp")]
+    assert await _outcome(ledger, replace(opening_set(offices=("mpp",)), version=1)) is Outcome.OPENING_SET
+    assert await _outcome(ledger, opening_set("p-3", offices=("kanim",))) is Outcome.OPENING_SET
+
+
+async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: Ledger) -> None:
+    await ledger.one(opening_set())
+    stored: Any = await ledger.client.hget(keys.openings(ledger.program), O)
+    terms, *rest = msgpack.unpackb(stored)
+    assert terms.pop() == ""
+    await ledger.client.hset(keys.openings(ledger.program), O, msgpack.packb([terms, *rest], use_bin_type=False))
+    assert (await ledger.opening()).terms == opening_terms()
+    assert await _outcome(ledger, opening_set()) is Outcome.EXISTS
+    assert await _outcome(ledger, opening_set("p-2", offices=("kanim",))) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
+    assert await _outcome(ledger, SetOpening(opening=O, paused=True)) is Outcome.OPENING_SET
+    assert (await _events(ledger))[-1].terms == opening_terms()
+    old = decode_opening("p-1", terms, *rest[: len(FIELDS)])  # as an earlier version's event
+    assert old.terms == opening_terms()
+
+
 async def test_the_first_commitment_stays(ledger: Ledger) -> None:
     await ledger.one(opening_set())
     again = opening_set(commitment="d" * 64, sealed_seed="k1.another")
@@ -119,6 +149,7 @@ async def test_what_was_announced_is_fixed_once_it_has_opened(ledger: Ledger) ->
         {"opens_at_ms": opens_at_ms + HOUR_MS},
         {"joins_from_ms": 1},
         {"waiting_room": False},
+        {"offices": ("kanim",)},
     ]
     for change in changes:
         changed = opening_set(**{"opens_at_ms": opens_at_ms, **change})

@@ -6,8 +6,9 @@
 local OT = { -- of an opening's terms, as OpeningTerms has them
   opens_at = 1, joins_from = 2, ends_at = 3, waiting_room = 4, proof_of_work = 5, rate = 6, rate_max = 7, adaptive = 8,
   commitment = 9, sealed_seed = 10,
+  offices = 11, -- their ids, joined by commas; '' all offices of the program, as where an earlier version stored none
 }
-local OPENING_TERMS = 10
+local OPENING_TERMS = 11
 local O = {
   terms = 1, -- never changed in place
   version = 2, paused = 3, beacon = 4, drawn = 5, joined = 6, arrived = 7, admitted_through = 8, rate = 9,
@@ -18,7 +19,69 @@ local OPENING_FIELDS = 11 -- that are in events
 local COUNTED_AFTER_END_MS = 86400000 -- then the HyperLogLog is forgotten
 
 local function get_opening(call, id)
-  return read_packed(call.openings, call.key.openings, id)
+  local opening = read_packed(call.openings, call.key.openings, id)
+  if opening then
+    opening[O.terms][OT.offices] = opening[O.terms][OT.offices] or ''
+  end
+  return opening
+end
+
+-- Whether an opening's terms cover an office; `offices` is of those that OT.offices holds.
+local function has_office(offices, office)
+  return offices == '' or string.find(',' .. offices .. ',', ',' .. office .. ',', 1, true) ~= nil
+end
+
+local function share_office(left, right)
+  if left == '' then
+    return true
+  end
+  for office in string.gmatch(left, '[^,]+') do
+    if has_office(right, office) then
+      return true
+    end
+  end
+  return false
+end
+
+-- All openings by the moment at which they open, read once in a call; earlier items of the batch are among them.
+local function openings_at(call, opens_at)
+  for _, id in ipairs(redis.call('HKEYS', call.key.openings)) do
+    call.opening_ids[id] = true
+  end
+  local found = {}
+  for id in pairs(call.opening_ids) do
+    local opening = get_opening(call, id)
+    if opening and opening[O.terms][OT.opens_at] == opens_at then
+      found[id] = opening
+    end
+  end
+  return found
+end
+
+-- The opening with which quotas of an office open at a moment, and its id: there is at most one.
+local function find_opening(call, opens_at, office)
+  for id, opening in pairs(openings_at(call, opens_at)) do
+    if has_office(opening[O.terms][OT.offices], office) then
+      return id, opening
+    end
+  end
+  return nil
+end
+
+-- The ids of the quotas that an opening with these terms covers. It reads all quotas of the program: not for a claim.
+local function quotas_of_opening(call, terms)
+  local stored, found = redis.call('HGETALL', call.key.quotas), {}
+  for at = 1, #stored, 2 do
+    local id = stored[at]
+    local quota = call.quotas[id] or unpack_quota(stored[at + 1])
+    if quota[Q.terms][T.opens_at] == terms[OT.opens_at] then
+      local facts = read_packed(call.facts, call.key.facts, id)
+      if has_office(terms[OT.offices], facts[1]) then
+        found[#found + 1] = id
+      end
+    end
+  end
+  return found
 end
 
 local function record_opening(call, id, opening, by)

@@ -10,9 +10,9 @@
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
---   exists_with_different_content  it exists with other terms, and should only be created; or another covers its moment
+--   exists_with_different_content  it has other terms, and should only be created; or another covers some of its quotas
 --   version_mismatch   somebody changed it in the meantime
---   too_late           the beacon was entered, or it has opened: beacon, moment and window for joining are fixed then
+--   too_late           the beacon was entered, or it has opened: beacon, moment, offices and window for joining are fixed then
 --   opening_set        created or changed
 -- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut'} -> {'opening_set', 2, 2}
 
@@ -65,18 +65,18 @@ local function same_opening(wanted, current)
   return same(wanted[O.terms], current[O.terms], OPENING_TERMS)
 end
 
--- Earlier items of the batch are in memory, the others in the hash.
-local function is_moment_taken(call, id, opens_at)
-  for _, other in ipairs(redis.call('HKEYS', call.key.openings)) do
-    call.opening_ids[other] = true
-  end
-  for other in pairs(call.opening_ids) do
-    local opening = other ~= id and get_opening(call, other)
-    if opening and opening[O.terms][OT.opens_at] == opens_at then
+-- Whether another opening covers quotas that these terms would cover.
+local function is_taken(call, id, terms)
+  for other, opening in pairs(openings_at(call, terms[OT.opens_at])) do
+    if other ~= id and share_office(terms[OT.offices], opening[O.terms][OT.offices]) then
       return true
     end
   end
   return false
+end
+
+local function is_moved(before, after)
+  return not before or after[OT.opens_at] ~= before[OT.opens_at] or after[OT.offices] ~= before[OT.offices]
 end
 
 local function is_fixed(call, wanted, current)
@@ -85,8 +85,8 @@ local function is_fixed(call, wanted, current)
   if wanted[O.beacon] ~= current[O.beacon] and (has_opened or current[O.beacon] ~= '') then
     return true
   end
-  local is_moved = after[OT.opens_at] ~= before[OT.opens_at] or after[OT.joins_from] ~= before[OT.joins_from]
-  return has_opened and (is_moved or after[OT.waiting_room] ~= before[OT.waiting_room])
+  local is_other = is_moved(before, after) or after[OT.joins_from] ~= before[OT.joins_from]
+  return has_opened and (is_other or after[OT.waiting_room] ~= before[OT.waiting_room])
 end
 
 local function set_opening(call, item)
@@ -99,9 +99,8 @@ local function set_opening(call, item)
   if current and same_opening(wanted, current) then
     return { 'exists', call.seq, current[O.version] }
   end
-  local opens_at = wanted[O.terms][OT.opens_at]
-  local is_other_moment = not current or opens_at ~= current[O.terms][OT.opens_at]
-  if (current and terms ~= 0 and version == 0) or (is_other_moment and is_moment_taken(call, id, opens_at)) then
+  local is_elsewhere = is_moved(current and current[O.terms], wanted[O.terms])
+  if (current and terms ~= 0 and version == 0) or (is_elsewhere and is_taken(call, id, wanted[O.terms])) then
     return { 'exists_with_different_content', call.seq, current and current[O.version] or 0 }
   end
   if current and version ~= 0 and version ~= current[O.version] then
