@@ -97,7 +97,7 @@ class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     date: str  # ISO date of the slot, local to the office
     start: str  # "HH:MM", local to the office
-    end: str
+    end: str  # "24:00" where it is the midnight that ends the day
 
 
 class QuotaCounts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,14 +1,14 @@
 """What a person takes along: the booking code as a QR code, and the appointment for a calendar."""
 
 import io
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 
 import segno
 from icalendar import Calendar, Event
 
 from reservasi.front.languages import Language, Text
 from reservasi.model import Quota
-from reservasi.programs import Program
+from reservasi.programs import Program, instant
 
 QR_SCALE = 6
 QR_BORDER_MODULES = 4  # what ISO/IEC 18004 asks for
@@ -28,10 +28,9 @@ def ticket_ics(reservation_id: str, booking_code: str, quota: Quota, program: Pr
     office, service = program.office(quota.terms.office), program.service(quota.terms.service)
     office_name = Text(office.name.id, office.name.en).to(language) if office else quota.terms.office
     service_name = Text(service.name.id, service.name.en).to(language) if service else quota.terms.service
-    starts_at = _instant(program, quota.terms.date, quota.terms.start)
-    ends_at = _instant(program, quota.terms.date, quota.terms.end)
-    if ends_at <= starts_at:  # "24:00" is written "00:00"
-        ends_at += timedelta(days=1)
+    day = date.fromisoformat(quota.terms.date)
+    starts_at = instant(day, quota.terms.start, program.zone).astimezone(UTC)
+    ends_at = instant(day, quota.terms.end, program.zone).astimezone(UTC)
     event = Event()
     event.add("uid", f"{reservation_id}@reservasi")
     event.add("dtstamp", datetime.now(UTC))
@@ -48,8 +47,3 @@ def ticket_ics(reservation_id: str, booking_code: str, quota: Quota, program: Pr
     calendar.add_component(event)
     encoded: bytes = calendar.to_ical()
     return encoded
-
-
-def _instant(program: Program, day: str, at: str) -> datetime:
-    local = datetime.combine(date.fromisoformat(day), time.fromisoformat(at), tzinfo=program.zone)
-    return local.astimezone(UTC)

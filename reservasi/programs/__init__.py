@@ -2,6 +2,7 @@
 
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
+from reservasi.programs.openings import instant
 from reservasi.programs.program import (
     OFFICES_MAX,
     RATE_PER_MIN_MAX,
@@ -60,6 +61,7 @@ __all__ = [
     "Weekday",
     "WeeklyOpening",
     "expand",
+    "instant",
     "program_of",
     "read_program",
 ]

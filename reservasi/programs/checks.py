@@ -192,7 +192,7 @@ def _hours_faults(hours: DayHours, path: str) -> Iterator[Fault]:
         yield f"{path}.{missing}", "is missing; give both ends of the break or neither"
     elif hours.break_end <= hours.break_start:
         yield f"{path}.break_end", f"{shown(hours.break_end)} must be later than break_start ({hours.break_start})"
-    elif hours.break_start <= hours.open or hours.break_end >= hours.close:
+    elif hours.break_start <= hours.open or hours.break_end > hours.close:
         yield f"{path}.break_start", f"the break must lie within {hours.open} to {hours.close}"
 
 

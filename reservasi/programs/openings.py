@@ -19,6 +19,7 @@ from reservasi.programs.program import (
 )
 
 DAY = dt.timedelta(days=1)
+MIDNIGHT_ENDS = "24:00"
 
 
 class WorkingDays:
@@ -47,9 +48,15 @@ class WorkingDays:
 
 
 def at_ms(day: dt.date, time: str, zone: ZoneInfo) -> int:
-    """The instant of a local date and "HH:MM", in milliseconds since the epoch."""
-    local = dt.datetime.combine(day, dt.time.fromisoformat(time), zone)
-    return int(local.timestamp()) * 1000
+    """The instant of a local date and "HH:MM", in milliseconds since the epoch; "24:00" is the next day's midnight."""
+    return int(instant(day, time, zone).timestamp()) * 1000
+
+
+def instant(day: dt.date, time: str, zone: ZoneInfo) -> dt.datetime:
+    """A local date and "HH:MM" with its zone; "24:00" is the next day's midnight."""
+    if time == MIDNIGHT_ENDS:  # Python and asyncpg read no such time
+        day, time = day + DAY, "00:00"
+    return dt.datetime.combine(day, dt.time.fromisoformat(time), zone)
 
 
 def opens_at_ms(rule: OpeningRule, day: dt.date, working_days: WorkingDays, zone: ZoneInfo) -> int | None:

@@ -1,7 +1,7 @@
 """What a program is: its offices, services and channels, its rules, and when its quotas open.
 
 The same types are read from TOML files, stored as JSON (`msgspec.json`) and shown to the public. Times of day are
-"HH:MM", local to the program's time zone.
+"HH:MM", local to the program's time zone; the end of a window may be "24:00".
 """
 
 import datetime as dt
@@ -28,6 +28,10 @@ QUOTA_IDS_KEPT_MAX = 16_384  # whose program is remembered: every claim asks sev
 ID_PATTERN = "[a-z0-9-]{2,32}"
 Id = Annotated[str, Meta(pattern=rf"^{ID_PATTERN}\Z", description="2 to 32 of a-z, 0-9 and -")]
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "08:00"')]
+EndOfWindow = Annotated[
+    str,
+    Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z", description='a time such as "15:00", at most "24:00"'),
+]  # "24:00" is the midnight that ends the day
 Words = Annotated[
     str,
     Meta(
@@ -209,9 +213,9 @@ class DayHours(Rule, frozen=True, kw_only=True):
     """When the counter is open on one weekday."""
 
     open: TimeOfDay
-    close: TimeOfDay
+    close: EndOfWindow
     break_start: TimeOfDay | None = None  # both or neither
-    break_end: TimeOfDay | None = None
+    break_end: EndOfWindow | None = None
 
 
 class WeekHours(Rule, frozen=True, kw_only=True):
@@ -239,7 +243,7 @@ class Share(Rule, frozen=True, kw_only=True):
     per_day: Places | None = None  # spread over the day's windows, the first ones get one more
     per_slot: Places | None = None  # the same in every window
     start: TimeOfDay | None = None  # narrower than the office's hours, such as mornings only
-    end: TimeOfDay | None = None
+    end: EndOfWindow | None = None
     slot_minutes: SlotMinutes | None = None  # other windows than the office's
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -110,6 +111,26 @@ def test_the_break_on_fridays_is_longer() -> None:
 def test_without_a_break() -> None:
     hours = {"mon": {"open": "08:00", "close": "11:00"}}
     assert [one.start for one in on(MONDAY, offices=[office(hours=hours)])] == ["08:00", "09:00", "10:00"]
+
+
+def test_a_day_may_end_at_midnight() -> None:
+    hours = {"open": "22:00", "close": "24:00"}
+    quotas = on(MONDAY, offices=[office(hours={"mon": hours})])
+    assert [(one.start, one.end, one.capacity) for one in quotas] == [("22:00", "23:00", 10), ("23:00", "24:00", 10)]
+    share = {"service": "baru", "channel": "online", "per_day": 20, "start": "23:00", "end": "24:00"}
+    assert [(one.start, one.end) for one in on(MONDAY, offices=[office(hours={"mon": hours}, quotas=[share])])] == [
+        ("23:00", "24:00")
+    ]
+    rest = {"open": "20:00", "close": "24:00", "break_start": "23:00", "break_end": "24:00"}
+    assert [one.end for one in on(MONDAY, offices=[office(hours={"mon": rest})])] == ["21:00", "22:00", "23:00"]
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"), [("00:00", "2026-11-29 17:00"), ("23:59", "2026-11-30 16:59"), ("24:00", "2026-11-30 17:00")]
+)
+def test_an_end_of_24_00_is_the_next_days_midnight(time: str, expected: str) -> None:
+    at = programs.instant(MONDAY, time, ZoneInfo("Asia/Jakarta")).astimezone(dt.UTC)
+    assert at.strftime("%Y-%m-%d %H:%M") == expected
 
 
 def test_policies_become_moments() -> None:

@@ -109,6 +109,16 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
     )
 
 
+def test_hours_may_end_at_midnight(tmp_path: Path) -> None:
+    file = tmp_path / "program.toml"
+    end_of_day = 'close = "24:00", break_start = "23:00", break_end = "24:00"'
+    text = changed('close = "15:00", break_start = "11:00", break_end = "13:00"', end_of_day)
+    file.write_text(text.replace("per_day = 20", 'per_day = 20\nend = "24:00"'))
+    friday = files.read_program(file).offices[0].hours.fri
+    assert friday is not None
+    assert (friday.close, friday.break_end) == ("24:00", "24:00")
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_files_are_read_and_survive_json(path: Path) -> None:
     program = programs.read_program(path)
@@ -173,6 +183,15 @@ def test_which_programs_are_shipped() -> None:
         ("per_day = 20", "per_day = 100001", 47, "offices[0].quotas[0].per_day", "a whole number from 0 to 100000"),
         ("per_day = 20", "per_day = 1.5", 47, "offices[0].quotas[0].per_day", "1.5 is not allowed"),
         ("public = true\n", "", 27, "channels[0].public", "is missing"),
+        (
+            'open = "08:00", close = "15:00", break_start = "11:00"',
+            'open = "24:00"',
+            42,
+            "offices[0].hours.fri.open",
+            "08:00",
+        ),
+        ('close = "15:00", break_start = "11:00"', 'close = "24:01"', 42, "offices[0].hours.fri.close", '"24:00"'),
+        ("per_day = 20", 'per_day = 20\nstart = "24:00"', 48, "offices[0].quotas[0].start", "08:00"),
         ("[offices.hours]", "[offices.week]", 40, "offices[0].week", "is unknown"),
         # meaning
         ("Asia/Jakarta", "Asia/Batavia", 3, "timezone", "is no time zone"),
