@@ -164,6 +164,11 @@ MUTANTS = (
         "ignores-not-open", {Rule.TIME_DIFFERS}, ("claim", "if terms[T.opens_at] > call.now then", "if false then")
     ),
     _mutant("cancels-too-late", {Rule.TIME_DIFFERS}, ("cancel", "if last_moment > 0 and", "if false and")),
+    _mutant(
+        "takes-an-import-for-somebody",
+        {Rule.REPLAY_DIFFERS},
+        ("set_quota", "if actor == IMPORT_ACTOR and", "if false and"),
+    ),
     _mutant("sets-below-taken", {Rule.OVERSOLD}, ("set_quota", "if wanted[T.capacity] < taken then", "if false then")),
     _mutant(
         "journals-no-confirmation",

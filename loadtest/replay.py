@@ -11,6 +11,9 @@ from loadtest.time_rules import Times
 from reservasi.errors import JournalGap
 from reservasi.ledger.journal import START, check_follows
 from reservasi.model import (
+    IMPORT_ACTOR,
+    NOT_KNOWN,
+    STAFF_TERMS,
     AnyEvent,
     Confirmed,
     Ended,
@@ -31,6 +34,8 @@ class Model:
 
     def __init__(self) -> None:
         self.capacity: dict[str, int] = {}
+        self.staff_terms: dict[str, list[int]] = {}  # STAFF_TERMS
+        self.imported: dict[str, list[int]] = {}  # those that imports set last
         self.counts: dict[str, list[int]] = {}  # held, confirmed, returning
         self.live: dict[str, tuple[State, Held]] = {}
         self.persons: dict[str, str] = {}
@@ -55,7 +60,7 @@ class Model:
             case QuotaSet():
                 self.capacity[event.quota] = event.terms.capacity
                 self.counts.setdefault(event.quota, [0, 0, 0])
-                return None
+                return self._set(event)
             case OpeningSet():
                 return self._open(event.opening)
             case _ if event.quota not in self.counts:
@@ -69,6 +74,22 @@ class Model:
             case Returned():
                 self.counts[event.quota][2] -= event.places
                 return None
+
+    def _set(self, event: QuotaSet) -> str | None:
+        after = [int(getattr(event.terms, name)) for name in STAFF_TERMS]
+        before, imported = self.staff_terms.get(event.quota, after), self.imported.get(event.quota, [])
+        self.staff_terms[event.quota] = after
+        if event.version == 1 or not event.imported:  # created; or changed by a version that did not remember it
+            self.imported[event.quota] = after if event.version == 1 else []
+            return None
+        wanted = [
+            new if event.actor == IMPORT_ACTOR and new != old else kept
+            for kept, old, new in zip(imported or [NOT_KNOWN] * len(after), before, after, strict=True)
+        ]
+        self.imported[event.quota] = wanted
+        if list(event.imported) == wanted:
+            return None
+        return f"imports set {wanted} by the events before, {list(event.imported)} by this one"
 
     def _hold(self, event: Held) -> str | None:
         if event.reservation_id in self.live:
@@ -182,6 +203,10 @@ def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]
         counts = QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=quota.counts.version)
         if counts != quota.counts or model.capacity.get(quota.id) != quota.terms.capacity:
             detail = f"the journal leads to {counts} of {model.capacity.get(quota.id)}, the ledger has {quota.counts}"
+            yield Violation(Rule.REPLAY_DIFFERS, quota.id, detail)
+        imported = model.imported.get(quota.id)
+        if quota.counts.version > 1 and imported != list(quota.imported):
+            detail = f"the journal leads to {imported} set by imports, the ledger has {quota.imported}"
             yield Violation(Rule.REPLAY_DIFFERS, quota.id, detail)
     openings = {id_: OpeningMark.of(opening) for id_, opening in model.openings.items()}
     for id_ in sorted(openings.keys() | ledger.openings.keys()):

@@ -12,6 +12,7 @@ from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import (
+    IMPORT_ACTOR,
     Admit,
     Command,
     Join,
@@ -99,6 +100,8 @@ class Trial:
         await self.claim(inside[0], "busy")
         await self._callers.confirm(inside[1], ids)
         await self._ask(SetQuota(quota=self.quota("busy"), capacity=1))
+        for closes_at_ms, actor in ((FAR_AHEAD_MS, IMPORT_ACTOR), (FAR_AHEAD_MS + 1, "staff:trial")):
+            await self._ask(SetQuota(quota=self.quota("fixed"), closes_at_ms=closes_at_ms, actor=actor))
         await self._callers.cancel(inside[1], ids)
         await self.claim(inside[1], "busy")  # still the first answer, whatever became of it
         await self.claim(inside[1], "fixed", key=f"{inside[1]}-again")

@@ -100,6 +100,10 @@ class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):
     end: str  # "24:00" where it is the midnight that ends the day
 
 
+STAFF_TERMS = ("capacity", "opens_at_ms", "closes_at_ms", "closed")  # which others than imports may change
+NOT_KNOWN = -1
+
+
 class QuotaCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counts the ledger keeps; remaining = capacity - held - confirmed - returning."""
 
@@ -120,6 +124,9 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     terms: QuotaTerms
     counts: QuotaCounts
+    # STAFF_TERMS as imports set them last, NOT_KNOWN for one that an earlier version did not remember; () while the
+    # quota has the terms that it was created with, or was changed by an earlier version only
+    imported: tuple[int, ...] = ()
 
     @property
     def remaining(self) -> int:
@@ -378,6 +385,7 @@ class QuotaSet(NamedEvent, frozen=True, kw_only=True):
     quota: str
     version: int
     terms: QuotaTerms
+    imported: tuple[int, ...] = ()  # `Quota.imported`
 
 
 class OpeningSet(NamedEvent, frozen=True, kw_only=True):

@@ -180,7 +180,7 @@ class Rebuilder:
         quotas, openings = await standing.quotas(), await standing.openings()
         total, loaded, ended_count = await standing.count_live(), 0, 0
         progress(loaded, total)
-        await loader.quotas([(row.id, row.version, row.terms) for row in quotas])
+        await loader.quotas([(row.id, row.version, row.terms, row.imported) for row in quotas])
         await loader.openings(openings)
         under_way: asyncio.Task[None] | None = None
         try:

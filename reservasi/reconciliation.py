@@ -267,8 +267,8 @@ class _Comparison:
             if row is not None and row.booked != told[1]:
                 yield self._found("bookings", id_, f"{told[1]} places of its bookings", f"{row.booked} booked")
             if id_ not in self._changes.later_quotas:
-                terms = (quota.terms, quota.counts.version) if quota else None
-                if terms != ((row.terms, row.version) if row else None):
+                terms = (quota.terms, quota.counts.version, quota.imported) if quota else None
+                if terms != ((row.terms, row.version, row.imported) if row else None):
                     yield self._found("quotas", id_, terms, row)
             if quota is None:
                 continue

@@ -125,7 +125,7 @@ class ProgramView:
             returning=quota.counts.returning + returning,
             version=quota.counts.version,
         )
-        self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts)
+        self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts, imported=quota.imported)
 
     def _set_opening(self, opening: Opening) -> None:
         known, terms = self.openings.get(opening.id), opening.terms
@@ -159,5 +159,6 @@ class ProgramView:
                 del self.moments[known.terms.opens_at_ms]
         self.moments[event.terms.opens_at_ms] += 1
         counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
-        quota = self.quotas[event.quota] = Quota(id=event.quota, terms=event.terms, counts=counts)
+        quota = Quota(id=event.quota, terms=event.terms, counts=counts, imported=event.imported)
+        self.quotas[event.quota] = quota
         self._find_opening(quota)

@@ -68,7 +68,15 @@ def _decode_returned(seq: int, fields: list[Any]) -> Returned:
 def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
     actor, reason = _take_by(fields, 3)
     quota, version, terms = fields
-    return QuotaSet(seq=seq, quota=quota, version=version, terms=wire.decode_terms(terms), actor=actor, reason=reason)
+    return QuotaSet(
+        seq=seq,
+        quota=quota,
+        version=version,
+        terms=wire.decode_terms(terms),
+        imported=wire.decode_imported(terms),
+        actor=actor,
+        reason=reason,
+    )
 
 
 def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:

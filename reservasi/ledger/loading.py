@@ -40,9 +40,17 @@ class Loader:
         """
         await self._load("begin", [[seen.epoch, seen.seq, seen.chain]])
 
-    async def quotas(self, rows: Sequence[tuple[str, int, QuotaTerms]]) -> None:
-        """Load quotas, each (id, version, terms); before everything that speaks of them."""
-        await self._load("quotas", [[id_, version, wire.encode_terms(terms)] for id_, version, terms in rows])
+    async def quotas(
+        self, rows: Sequence[tuple[str, int, QuotaTerms] | tuple[str, int, QuotaTerms, tuple[int, ...]]]
+    ) -> None:
+        """Load quotas, each (id, version, terms, what imports set of them); before everything that speaks of them."""
+        await self._load(
+            "quotas",
+            [
+                [id_, version, [*wire.encode_terms(terms), *(list(each) for each in imported if each)]]
+                for id_, version, terms, *imported in rows
+            ],
+        )
 
     async def openings(self, rows: Sequence[Opening]) -> None:
         """Load openings."""

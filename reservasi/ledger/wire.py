@@ -164,10 +164,15 @@ def encode_terms(terms: QuotaTerms) -> list[Any]:
 
 
 def decode_terms(fields: Sequence[Any]) -> QuotaTerms:
-    """The reverse of `encode_terms`."""
-    values = dict(zip(TERMS, fields, strict=True))
+    """The reverse of `encode_terms`; what imports set may stand behind them."""
+    values = dict(zip(TERMS, fields[: len(TERMS)], strict=True))
     values["closed"] = values["closed"] == 1
     return QuotaTerms(**values)
+
+
+def decode_imported(fields: Sequence[Any]) -> tuple[int, ...]:
+    """What imports set, behind a quota's terms (`Quota.imported`); nothing where it was not remembered."""
+    return tuple(fields[len(TERMS)]) if len(fields) > len(TERMS) else ()
 
 
 def decode_reply(raw: bytes) -> Reply:
@@ -291,10 +296,12 @@ def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-def _quota(quota_id: str, stored: StoredQuota, facts: Sequence[str]) -> Quota:
+def _quota(quota_id: str, stored: StoredQuota, facts: Sequence[Any]) -> Quota:
+    fields = [*stored.limits, *facts]
     return Quota(
         id=quota_id,
-        terms=decode_terms([*stored.limits, *facts]),
+        terms=decode_terms(fields),
+        imported=decode_imported(fields),
         counts=QuotaCounts(
             held=stored.held, confirmed=stored.confirmed, returning=stored.returning, version=stored.version
         ),

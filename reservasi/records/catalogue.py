@@ -14,7 +14,7 @@ ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, updated_at = now() WHERE pr
 PROGRAMS = "SELECT spec::text AS spec FROM programs ORDER BY id"
 QUOTAS = """
 SELECT id, office, service, channel, coalesce(slot_date::text, '') AS slot_date, slot_start, slot_end, capacity, booked,
-  opens_at_ms, closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version
+  opens_at_ms, closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported
 FROM quotas WHERE program = $1 ORDER BY id
 """
 ADD_STAFF = "INSERT INTO staff (name, role, api_key_hash) VALUES ($1, $2, $3) RETURNING id"
@@ -28,6 +28,7 @@ class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
     terms: QuotaTerms
     booked: int  # confirmed places
     version: int
+    imported: tuple[int, ...] = ()  # `model.Quota.imported`
 
 
 class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ async def load_quotas(connection: Connection, program: str) -> list[QuotaRow]:
             id=row["id"],
             booked=row["booked"],
             version=row["version"],
+            imported=tuple(row["imported"]),
             terms=QuotaTerms(
                 capacity=row["capacity"],
                 opens_at_ms=row["opens_at_ms"],

@@ -72,6 +72,7 @@ class QuotaChange(msgspec.Struct, kw_only=True):
     booked_delta: int = 0  # confirmed places gained or lost
     terms: QuotaTerms | None = None  # the last ones set
     version: int = 0
+    imported: tuple[int, ...] = ()
 
 
 class OpeningChange(msgspec.Struct):
@@ -159,7 +160,7 @@ def _follow_rare(
             _name(effects, entry, event)
         case QuotaSet():
             change = _change_of(effects, event.quota)
-            change.terms, change.version = event.terms, event.version
+            change.terms, change.version, change.imported = event.terms, event.version, event.imported
             _name(effects, entry, event)
         case OpeningSet():
             effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)

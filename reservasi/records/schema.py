@@ -14,6 +14,7 @@ The reservation id comes first, so that it can be looked up without the program.
 """
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     BigInteger,
     Boolean,
@@ -79,6 +80,7 @@ quotas = Table(
     Column("return_max_ms", BigInteger, nullable=False),
     Column("closed", Boolean, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("imported", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),  # `model.Quota.imported`
     PrimaryKeyConstraint("program", "id"),
     CheckConstraint("booked >= 0", name="booked_not_negative"),
     CheckConstraint("booked <= capacity", name="never_oversold"),

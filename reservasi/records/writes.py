@@ -74,13 +74,14 @@ NEW_BOOKINGS = (
 NEW_APPLICANTS = ("program", "reservation_id", "held_epoch", "held_seq", "position", "person", "live")
 NEW_QUOTAS = """
 INSERT INTO quotas (program, id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms,
-  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version)
+  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported)
 SELECT $1, id, office, service, channel, nullif(slot_date, '')::date, slot_start, slot_end, capacity, opens_at_ms,
-  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version
+  closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported::bigint[]
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[], $17::bigint[])
+  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[], $17::bigint[],
+  $18::text[])
   AS c(id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms, closes_at_ms,
-    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version)
+    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported)
 ON CONFLICT (program, id) DO NOTHING
 """
 # Terms and count change in one statement: only where both end up must satisfy the check against overselling.
@@ -89,12 +90,12 @@ UPDATE quotas q SET office = c.office, service = c.service, channel = c.channel,
   slot_date = nullif(c.slot_date, '')::date, slot_start = c.slot_start, slot_end = c.slot_end, capacity = c.capacity,
   opens_at_ms = c.opens_at_ms, closes_at_ms = c.closes_at_ms, cancel_until_ms = c.cancel_until_ms, hold_ms = c.hold_ms,
   return_min_ms = c.return_min_ms, return_max_ms = c.return_max_ms, closed = c.closed, version = c.version,
-  booked = q.booked + c.booked_delta
+  imported = c.imported::bigint[], booked = q.booked + c.booked_delta
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
   $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[],
-  $17::bigint[], $18::int[])
+  $17::bigint[], $18::text[], $19::int[])
   AS c(id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms, closes_at_ms,
-    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, booked_delta)
+    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported, booked_delta)
 WHERE q.program = $1 AND q.id = c.id
 """
 COUNT_BOOKED = """
@@ -259,4 +260,5 @@ def _quota_row(quota: str, change: QuotaChange, terms: QuotaTerms) -> tuple[str 
     place = (terms.office, terms.service, terms.channel, terms.date, terms.start, terms.end)
     times = (terms.opens_at_ms, terms.closes_at_ms, terms.cancel_until_ms, terms.hold_ms)
     delays = (terms.return_min_ms, terms.return_max_ms)
-    return tuple(chain((quota,), place, (terms.capacity,), times, delays, (terms.closed, change.version)))
+    imported = "{" + ",".join(map(str, change.imported)) + "}"  # text: `unnest` would flatten arrays of arrays
+    return tuple(chain((quota,), place, (terms.capacity,), times, delays, (terms.closed, change.version, imported)))

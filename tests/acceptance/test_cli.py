@@ -149,7 +149,7 @@ class Deployment:
 def test_the_schema_is_checked_and_upgraded(deployment: Deployment) -> None:
     before = deployment.call("db", "check", "--json")
     assert before.exit_code == 1
-    assert json.loads(before.stdout) == {"schema": "", "wanted": "0003", "up_to_date": False}
+    assert json.loads(before.stdout) == {"schema": "", "wanted": "0006", "up_to_date": False}
     assert deployment.ok("db", "upgrade")["up_to_date"]
     assert deployment.ok("db", "check")["up_to_date"]
 

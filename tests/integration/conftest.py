@@ -75,7 +75,13 @@ def _packed(event: AnyEvent) -> list[object]:
             return ["o", *encode_opening(event.opening)]
         case QuotaSet():
             terms = [getattr(event.terms, name) for name in QuotaTerms.__struct_fields__]
-            return ["q", event.quota, event.version, [int(term) if term is False else term for term in terms]]
+            imported = [list(event.imported)] if event.imported else []
+            return [
+                "q",
+                event.quota,
+                event.version,
+                [int(term) if term is False else term for term in terms] + imported,
+            ]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from reservasi.model import Cancel, Claim, Command, Confirm, Find, Release, SetQuota, Sweep
+from reservasi.model import IMPORT_ACTOR, Cancel, Claim, Command, Confirm, Find, Release, SetQuota, Sweep
 from tests.ledgers import HOUR_MS, terms
 
 # Two where places return at once, two where they return late; only the first three exist at the beginning.
@@ -53,7 +53,7 @@ def _quotas() -> st.SearchStrategy[str]:
 
 
 def _actors() -> st.SearchStrategy[str]:
-    return st.sampled_from(["", "", "staff:ani", "cli:root"])
+    return st.sampled_from(["", "", "staff:ani", "cli:root", IMPORT_ACTOR, IMPORT_ACTOR])
 
 
 @st.composite

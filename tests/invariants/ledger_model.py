@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reservasi.model import (
+    IMPORT_ACTOR,
+    NOT_KNOWN,
+    STAFF_TERMS,
     Admit,
     Cancel,
     Claim,
@@ -58,6 +61,7 @@ class KnownQuota:
 
     terms: QuotaTerms
     version: int = 1
+    imported: tuple[int, ...] = ()
     returning: list[int] = field(default_factory=list)  # places, one entry a reservation that ended
     due: list[int] = field(default_factory=list)  # those whose moment has passed
 
@@ -257,6 +261,7 @@ class LedgerModel:
             return Said(Outcome.BELOW_TAKEN, taken=taken, version=current.version)
         if self.has_closed(command.quota):
             self._run_timers(command.quota)
+        current.imported = _imported(current, wanted, command.actor)
         current.terms = wanted
         current.version += 1
         self.seq += 1
@@ -267,6 +272,18 @@ class LedgerModel:
         return Said(
             Outcome.SWEPT, expired=sum(expired for expired, _ in done), returned=sum(returned for _, returned in done)
         )
+
+
+def _imported(current: KnownQuota, wanted: QuotaTerms, actor: str) -> tuple[int, ...]:
+    """What imports set, after a change of this quota."""
+    before = [int(getattr(current.terms, name)) for name in STAFF_TERMS]
+    after = [int(getattr(wanted, name)) for name in STAFF_TERMS]
+    known = current.imported or (before if current.version == 1 else [NOT_KNOWN] * len(before))
+    by_import = actor == IMPORT_ACTOR
+    return tuple(
+        new if by_import and new != old else remembered
+        for remembered, old, new in zip(known, before, after, strict=True)
+    )
 
 
 def _changed(terms: QuotaTerms, command: SetQuota) -> QuotaTerms:

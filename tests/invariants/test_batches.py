@@ -120,6 +120,7 @@ async def _assert_as_in_model(ledger: Ledger, model: LedgerModel) -> None:
     for quota_id, quota in quotas.items():
         assert quota.terms == model.quotas[quota_id].terms
         assert quota.counts.version == model.quotas[quota_id].version
+        assert quota.imported == model.quotas[quota_id].imported
         assert quota.counts.held == model.count(quota_id, State.HELD)
         assert quota.counts.confirmed == model.count(quota_id, State.CONFIRMED)
         assert quota.counts.returning == model.given_back(quota_id)
@@ -179,7 +180,9 @@ def _without_clock(entries: list[Any]) -> list[tuple[Any, ...]]:
                 case Ended():
                     late = event.returns_at_ms > 0
                     found.append((event.seq, event.reservation_id, event.quota, event.places, event.state, late))
-                case Returned() | QuotaSet():
+                case QuotaSet():
+                    found.append((event.seq, event.quota, event.imported))
+                case Returned():
                     found.append((event.seq, event.quota))
     return found
 

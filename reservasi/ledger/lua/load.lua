@@ -6,7 +6,7 @@
 --
 -- Item: {token, step, rows}; each row by step:
 --   begin     {epoch, seq, chain}: where the ledger was fenced. Empties it, but for who was counted in waiting rooms
---   quotas    {quota, version, terms}: terms as set_quota has them
+--   quotas    {quota, version, terms}: terms as set_quota has them, and behind them what imports set, where known
 --   openings  {opening, terms, ...}: the fields of O in events
 --   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}
 --   ended     {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}, ended_at}
@@ -46,7 +46,7 @@ local function load_quota(call, row)
   local quota = new_quota(call, id)
   local limits = { unpack(terms, 1, QUOTA_TERMS) }
   quota[Q.terms], quota[Q.packed_terms], quota[Q.version] = limits, cmsgpack.pack(limits), version
-  call.quotas[id], call.facts[id] = quota, wanted_facts(nil, terms)
+  call.quotas[id], call.facts[id] = quota, { unpack(terms, QUOTA_TERMS + 1, QUOTA_TERMS + IMPORTED) }
   call.changed_quotas[id], call.changed_facts[id] = true, true
 end
 

@@ -4,7 +4,8 @@
 --   version   0: any (with terms: only create); else the version that is replaced
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
---   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
+--   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared.
+--             A change by 'import' is remembered as such: its terms are not taken for somebody's own
 -- Holds end with the closing time: moved to before a hold's deadline, it ends the hold then. Later or lifted, it makes no
 -- deadline later. `closed` ends none: whoever pays may confirm until the deadline.
 -- Outcomes, in order of precedence (each but the first: + version):
@@ -17,6 +18,10 @@
 -- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more'} -> {'quota_set', 4, 2}
 
 local FACTS = 6
+local IMPORTED = FACTS + 1 -- behind the facts, once terms have changed: what imports set (imported_terms)
+local STAFF_TERMS = { T.capacity, T.opens_at, T.closes_at, T.closed } -- which others than imports may change
+local IMPORT_ACTOR = 'import' -- model.IMPORT_ACTOR
+local NOT_KNOWN = -1
 
 local function wanted_terms(current, item)
   local terms = item[7]
@@ -38,6 +43,25 @@ local function wanted_facts(current, terms)
     return current
   end
   return { unpack(terms, QUOTA_TERMS + 1, QUOTA_TERMS + FACTS) }
+end
+
+-- STAFF_TERMS as imports set them last, NOT_KNOWN where a version that did not remember them changed the quota before.
+-- nil for a new quota: its terms are the ones that it was created with.
+local function imported_terms(current, current_facts, wanted, actor)
+  if not current then
+    return nil
+  end
+  local before, known, imported = current[Q.terms], current_facts[IMPORTED], {}
+  for index, field in ipairs(STAFF_TERMS) do
+    if actor == IMPORT_ACTOR and wanted[field] ~= before[field] then
+      imported[index] = wanted[field]
+    elseif known then
+      imported[index] = known[index]
+    else
+      imported[index] = current[Q.version] == 1 and before[field] or NOT_KNOWN
+    end
+  end
+  return imported
 end
 
 local function same(left, right, count)
@@ -94,14 +118,16 @@ local function set_quota(call, item)
   if current and has_closed(call, current) then
     run_timers(call, id, TIMERS_MAX)
   end
+  local kept_facts = { unpack(facts, 1, FACTS) }
+  kept_facts[IMPORTED] = imported_terms(current, current_facts, wanted, item[8])
   local quota = current or new_quota(call, id)
   quota[Q.terms], quota[Q.packed_terms] = wanted, cmsgpack.pack(wanted)
   quota[Q.version] = quota[Q.version] + 1
-  call.quotas[id], call.facts[id] = quota, facts
+  call.quotas[id], call.facts[id] = quota, kept_facts
   call.changed_quotas[id], call.changed_facts[id] = true, true
   note_closing(call, id, quota)
   note_freed(call, id)
-  local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, facts), by_of(item[8], item[9]) })
+  local seq = record(call, { 'q', id, quota[Q.version], terms_and_facts(wanted, kept_facts), by_of(item[8], item[9]) })
   return { 'quota_set', seq, quota[Q.version] }
 end
 

@@ -4,7 +4,7 @@
 --   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas),
 --                                 fence (who fenced it), loading (who loads it, in which run of the server)
 --   KEYS[2] quotas        hash    quota -> counts as QUOTA_HEAD says, then packed limits (fields: Q and T below)
---   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end
+--   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end; and what imports set
 --   KEYS[4] reservations  hash    reservation id -> packed record (fields: R below)
 --   KEYS[5] persons       hash    person -> id of their live reservation
 --   KEYS[6] due           zset    quota by the time of its earliest timer; may be early, never late
