@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from reservasi.errors import ConfigurationError, ReservasiError
+from reservasi.text_files import NotUtf8, without_byte_order_mark
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -63,7 +64,9 @@ def load_key_ring(path: Path, *, create: bool) -> KeyRing:
     if create and not path.exists():
         _write_once(path, msgspec.json.encode(create_key_ring()))
     try:
-        ring = msgspec.json.decode(path.read_bytes(), type=KeyRing)
+        ring = msgspec.json.decode(without_byte_order_mark(path.read_bytes()), type=KeyRing)
+    except NotUtf8 as error:
+        raise ConfigurationError(f"{path} is not a key ring: it {error}") from error
     except OSError as error:
         raise ConfigurationError(f"the key ring {path} cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:

@@ -2,10 +2,12 @@
 
 import os
 import re
+import tomllib
 from fnmatch import fnmatchcase
+from importlib.resources.abc import Traversable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import (
@@ -17,6 +19,7 @@ from pydantic_settings import (
 )
 
 from reservasi.errors import ConfigurationError
+from reservasi.text_files import NotUtf8, decode_text
 
 CONFIG_FILE = Path("config/reservasi.toml")
 PROCESSES_MAX = 64
@@ -37,6 +40,13 @@ def default_data_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/reservasi")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "reservasi"
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """The file, also when it was saved on Windows."""
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return tomllib.loads(decode_text(file_path.read_bytes()))
 
 
 class Settings(BaseSettings):
@@ -213,7 +223,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, CONFIG_FILE)
+        return init_settings, env_settings, _TomlFile(settings_cls, CONFIG_FILE)
 
 
 def load(**flags: object) -> Settings:
@@ -230,5 +240,7 @@ def load(**flags: object) -> Settings:
         raise ConfigurationError(
             "\n".join(["the settings cannot be used:", *(f"  {line}" for line in lines)])
         ) from error
+    except NotUtf8 as error:
+        raise ConfigurationError(f"{CONFIG_FILE} {error}") from error
     except ValueError as error:  # the TOML file itself cannot be parsed
         raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}") from error

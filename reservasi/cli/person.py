@@ -10,9 +10,11 @@ from reservasi.bootstrap import Operations, open_operations
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, show
 from reservasi.errors import ConfigurationError
-from reservasi.front.fields import check_nik
 from reservasi.ledger.server import connected_replicas, rewrite_append_only_file
+from reservasi.nik import has_digits, is_known, tidy_nik
+from reservasi.text_files import NotUtf8, decode_text
 
+NIK_BYTES_MAX = 1024  # what is longer is no NIK
 app = typer.Typer(help="What is owed to people whose data we keep.", no_args_is_help=True)
 
 
@@ -68,10 +70,17 @@ async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str
 
 def _read_nik(source: str) -> str:
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError("the file with the NIK cannot be read") from error
-    nik = text.strip()
-    if check_nik(nik) is not None:
+        content = sys.stdin.buffer.read(NIK_BYTES_MAX) if source == "-" else _head_of(Path(source))
+        nik = tidy_nik(decode_text(content).strip())
+    except OSError as error:
+        raise ConfigurationError(f"the file with the NIK cannot be read: {error.strerror}") from error
+    except NotUtf8 as error:
+        raise ConfigurationError(f"the file with the NIK {error}") from error
+    if not (has_digits(nik) and is_known(nik)):
         raise ConfigurationError("what was given is not a NIK")
     return nik
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(NIK_BYTES_MAX)

@@ -17,6 +17,7 @@ from reservasi.cli.invocation import configured
 from reservasi.cli.output import EXIT_FAILED, EXIT_USAGE, AsJson, fail, out, print_json, show, show_rows
 from reservasi.errors import ReservasiError
 from reservasi.sealing import Sealing, load_key_ring
+from reservasi.text_files import NotUtf8, without_byte_order_mark
 from reservasi.waiting_room.tickets import Tickets
 from reservasi.waiting_room.verification import (
     Claimed,
@@ -119,10 +120,18 @@ def _read_tickets(path: Path) -> Iterator[Claimed]:
     try:
         with path.open("rb") as file:
             for line_number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _decode(decoder, line, f"{path}, line {line_number}")
+                text = _first(line, path) if line_number == 1 else line
+                if text.strip():
+                    yield _decode(decoder, text, f"{path}, line {line_number}")
     except OSError as error:
         raise _FileInvalid(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _first(line: bytes, path: Path) -> bytes:
+    try:
+        return without_byte_order_mark(line)
+    except NotUtf8 as error:
+        raise _FileInvalid(f"{path} {error}") from error
 
 
 def _decode(decoder: msgspec.json.Decoder[Claimed], line: bytes, place: str) -> Claimed:

@@ -17,12 +17,13 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"  # a header line has no spaces around its value
 NAME_CHARS_MAX = 100
 TICKET_CHARS_MAX = 2048
-# Two labels, then more: three times as fast as "one label, then one to eight".
-EMAIL_PATTERN = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}\.[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,7}$"
 NIK_PATTERN = r"^[0-9]{16}$"
+NIK_DESCRIPTION = (
+    "16 digits; spaces, dots and hyphens among them are taken out. Its birth date is not compared with `birth_date`."
+)
 PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+PAYMENT_REFERENCE_OR_NONE = r"^[A-Za-z0-9._-]{0,64}$"
 PHONE_DIGITS_MIN, PHONE_DIGITS_MAX = 6, 20
-PHONE_PATTERN = rf"^[+]?[0-9]([ -]?[0-9]){{{PHONE_DIGITS_MIN - 1},{PHONE_DIGITS_MAX - 1}}}$"
 QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
 QUOTA_CHARS_MAX = 6 * 32 + 5  # which the pattern implies
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
@@ -36,7 +37,15 @@ QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
 class ApplicantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One person who needs a place."""
 
-    nik: Annotated[str, Meta(pattern=NIK_PATTERN, extra_json_schema={"format": "nik"}, examples=["3578014107900001"])]
+    nik: Annotated[
+        str,
+        Meta(
+            pattern=NIK_PATTERN,
+            extra_json_schema={"format": "nik"},
+            examples=["3578014107900001"],
+            description=NIK_DESCRIPTION,
+        ),
+    ]
     name: Annotated[
         str,
         Meta(
@@ -44,19 +53,38 @@ class ApplicantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             max_length=NAME_CHARS_MAX,
             extra_json_schema={"format": "person-name"},
             examples=["Siti Aminah"],
+            description="As on the identity card. Kept with one space between words, without invisible characters.",
         ),
     ]
     birth_date: Annotated[str, Meta(extra_json_schema={"format": "birth-date"}, examples=["1990-07-01"])]
 
 
 class ContactBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How to reach the group."""
+    """How to reach the group. `null` and an empty text mean the same as leaving a member out."""
 
     email: (
-        Annotated[str, Meta(max_length=EMAIL_CHARS_MAX, pattern=EMAIL_PATTERN, examples=["siti@example.id"])]
+        Annotated[
+            str,
+            Meta(
+                examples=["siti@example.id"],
+                description=f"An address of at most {EMAIL_CHARS_MAX} characters, ASCII before the @.",
+            ),
+        ]
         | UnsetType
+        | None
     ) = UNSET
-    phone: Annotated[str, Meta(pattern=PHONE_PATTERN, examples=["+62 812 3456 7890"])] | UnsetType = UNSET
+    phone: (
+        Annotated[
+            str,
+            Meta(
+                examples=["+6281234567890"],
+                description=f"{PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits, behind a plus or not. Spaces, dots, "
+                "hyphens, slashes and parentheses are taken out.",
+            ),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
 
 
 class ClaimBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -64,25 +92,25 @@ class ClaimBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     quota: QuotaId
     applicants: Annotated[list[ApplicantBody], Meta(min_length=1, max_length=APPLICANTS_MAX)]
-    contact: ContactBody | UnsetType = UNSET
-    ticket: Annotated[str, Meta(max_length=TICKET_CHARS_MAX)] | UnsetType = UNSET
+    contact: ContactBody | UnsetType | None = UNSET
+    ticket: Annotated[str, Meta(max_length=TICKET_CHARS_MAX)] | UnsetType | None = UNSET
 
 
 class ConfirmBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What may be said when a hold is made permanent."""
 
     payment_reference: (
-        Annotated[str, Meta(pattern=PAYMENT_REFERENCE_PATTERN, examples=["820261127001"])] | UnsetType
+        Annotated[str, Meta(pattern=PAYMENT_REFERENCE_OR_NONE, examples=["820261127001"])] | UnsetType | None
     ) = UNSET
 
 
 class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What staff may change about a quota; at least one field."""
+    """What staff may change about a quota; at least one field. `null` takes a time away, and is ignored elsewhere."""
 
-    capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType = UNSET
+    capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType | None = UNSET
     opens_at: Moment | UnsetType | None = UNSET
     closes_at: Moment | UnsetType | None = UNSET
-    closed: bool | UnsetType = UNSET
+    closed: bool | UnsetType | None = UNSET
 
 
 class QuotaBody(msgspec.Struct, kw_only=True):

@@ -9,34 +9,33 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from stdnum.id import nik as stdnum_nik
-
 from reservasi.front.bodies import (
     BIRTH_YEAR_MIN,
     EMAIL_CHARS_MAX,
-    EMAIL_PATTERN,
     NAME_CHARS_MAX,
     PAYMENT_REFERENCE_PATTERN,
     PHONE_DIGITS_MAX,
     PHONE_DIGITS_MIN,
-    PHONE_PATTERN,
     QUOTA_PATTERN,
     TICKET_CHARS_MAX,
 )
+from reservasi.front.emails import is_email, tidy_email
 from reservasi.front.languages import Text
-from reservasi.front.shapes import NOT_AN_ARRAY, NOT_AN_OBJECT, NOT_TEXT, Check, Field, Wrong, text_check
-from reservasi.model import CAPACITY_MAX
-
-NIK_DIGITS = 16
-_DAYS_OF_MONTH = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_WOMEN = 40  # added to a woman's day of birth
-_DAYS = frozenset(
-    f"{day + shift:02d}{month:02d}"
-    for month, days in enumerate(_DAYS_OF_MONTH, 1)
-    for day in range(1, days + 1)
-    for shift in (0, _WOMEN)
+from reservasi.front.shapes import (
+    NOT_AN_ARRAY,
+    NOT_AN_OBJECT,
+    NOT_TEXT,
+    NULL,
+    NULL_OR_EMPTY,
+    Check,
+    Field,
+    Wrong,
+    text_check,
 )
-_LEAP_DAYS = ("2902", f"{29 + _WOMEN}02")
+from reservasi.model import CAPACITY_MAX
+from reservasi.nik import NIK_DIGITS, is_known, tidy_nik
+from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_word, unusable_character
+
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
     r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
@@ -45,6 +44,7 @@ _RFC3339 = re.compile(
 _EASTERNMOST_S = 9 * 3600
 DAY_S = 86_400
 _FIRST_BIRTH = date(BIRTH_YEAR_MIN, 1, 1)
+_PAST_AT_START = datetime.now(UTC).date() - timedelta(days=1)  # so long as this process lives
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,7 +59,7 @@ def check_nik(value: Any) -> Wrong | None:
         return Wrong("nik-length", Text("NIK harus tepat 16 angka.", "A NIK has exactly 16 digits."))
     if not (value.isascii() and value.isdigit()):
         return Wrong("nik-digits", Text("NIK hanya boleh berisi angka 0-9.", "A NIK has only the digits 0-9."))
-    if not (_region_known(value[:4]) and _birth_known(value)):
+    if not is_known(value):
         return Wrong(
             "nik-invalid",
             Text(
@@ -70,20 +70,13 @@ def check_nik(value: Any) -> Wrong | None:
     return None
 
 
-@lru_cache(maxsize=10_000)  # four digits: every value there can be
-def _region_known(prefix: str) -> bool:
-    return bool(stdnum_nik.is_valid(f"{prefix}010101900001"))
-
-
-def _birth_known(nik: str) -> bool:
-    # By hand, since the library's way is a tenth of a claim's time, and takes the day modulo 40: 81 passes as 1.
-    day_and_month = nik[6:10]
-    # The century is not in the NIK: 29 February exists when either year has it, and 2000 was a leap year.
-    return day_and_month in _DAYS or (day_and_month in _LEAP_DAYS and int(nik[10:12]) % 4 == 0)
+def tidy_name(text: str) -> str:
+    """A name on one line; a text of which nothing is left stays, so that what is wrong with it can be said."""
+    return tidy_line(text) or text
 
 
 def check_name(value: Any) -> Wrong | None:
-    """A person's name: printable, not blank, at most NAME_CHARS_MAX characters."""
+    """A person's name, tidied: not blank, at most NAME_CHARS_MAX characters, and nothing that no name holds."""
     if type(value) is not str:
         return Wrong("name-type", NOT_TEXT)
     if not 1 <= len(value) <= NAME_CHARS_MAX:
@@ -93,11 +86,23 @@ def check_name(value: Any) -> Wrong | None:
                 f"Nama terdiri atas 1 sampai {NAME_CHARS_MAX} huruf.", f"A name has 1 to {NAME_CHARS_MAX} characters."
             ),
         )
-    if not value.isprintable() or not value.strip():
+    if value.isascii() and value.isprintable() and value[0] != " " != value[-1] and "  " not in value:
+        return None  # as most people write it
+    return _wrong_name(value)
+
+
+def _wrong_name(value: str) -> Wrong | None:
+    character = unusable_character(value)
+    if character is not None:
         return Wrong(
             "name-characters",
-            Text("Nama memuat huruf yang tidak dapat dicetak.", "The name has characters that cannot be printed."),
+            Text(
+                f"Nama memuat karakter yang tidak dapat dipakai: {name_character(character)}. Hapus karakter itu.",
+                f"The name has a character that cannot be used: {name_character(character)}. Remove it.",
+            ),
         )
+    if tidy_line(value) != value:
+        return Wrong("name-characters", Text("Nama hanya berisi spasi.", "The name has only spaces."))
     return None
 
 
@@ -124,6 +129,8 @@ def check_birth_date(value: Any) -> Wrong | None:
 
 def is_past(born: date) -> bool:
     """Whether a living person may be born on that day."""
+    if _FIRST_BIRTH <= born <= _PAST_AT_START:
+        return True  # nearly everybody
     return _FIRST_BIRTH <= born <= _today(int(time.time() + _EASTERNMOST_S) // DAY_S)
 
 
@@ -158,27 +165,49 @@ def _check_ticket(value: Any) -> Wrong | None:
     return None
 
 
-def _check_email(value: Any) -> Wrong | None:
+def check_email(value: Any) -> Wrong | None:
+    """An e-mail address, tidied."""
     if type(value) is not str:
         return Wrong("email-type", NOT_TEXT)
-    if len(value) > EMAIL_CHARS_MAX or not _EMAIL.fullmatch(value):
-        return Wrong("email-invalid", Text("Alamat surel tidak sah.", "This is not an e-mail address."))
-    return None
+    if is_email(value):
+        return None
+    character = unusable_character(value[: EMAIL_CHARS_MAX + 1])
+    if character is not None:
+        return Wrong(
+            "email-invalid",
+            Text(
+                f"Alamat surel memuat karakter yang tidak dapat dipakai: {name_character(character)}.",
+                f"The e-mail address has a character that cannot be used: {name_character(character)}.",
+            ),
+        )
+    return Wrong("email-invalid", _EMAIL_FORM)
 
 
-_EMAIL = re.compile(EMAIL_PATTERN.strip("^$"))
+_EMAIL_FORM = Text(
+    "Alamat surel tidak sah. Tulis seperti nama@contoh.id, tanpa titik ganda.",
+    "This is not an e-mail address. Write it like name@example.id, without two dots in a row.",
+)
 
 
-def _check_phone(value: Any) -> Wrong | None:
+def check_phone(value: Any) -> Wrong | None:
+    """A telephone number, tidied: a plus perhaps, and digits."""
     if type(value) is not str:
         return Wrong("phone-type", NOT_TEXT)
     digits = value.removeprefix("+")
-    if digits.isascii() and digits.isdigit() and PHONE_DIGITS_MIN <= len(digits) <= PHONE_DIGITS_MAX:
-        return None  # as most people write it, in a tenth of the pattern's time
-    return None if _PHONE.fullmatch(value) else Wrong("phone-invalid", _PHONE_FORM)
+    if digits.isascii() and digits.isdigit():
+        return None if PHONE_DIGITS_MIN <= len(digits) <= PHONE_DIGITS_MAX else Wrong("phone-invalid", _PHONE_FORM)
+    character = next((each for each in digits if not "0" <= each <= "9"), None)
+    if character is None:
+        return Wrong("phone-invalid", _PHONE_FORM)
+    return Wrong(
+        "phone-invalid",
+        Text(
+            f"Nomor telepon memuat karakter yang bukan angka: {name_character(character)}. {_PHONE_FORM.id}",
+            f"The phone number has a character that is no digit: {name_character(character)}. {_PHONE_FORM.en}",
+        ),
+    )
 
 
-_PHONE = re.compile(PHONE_PATTERN.strip("^$"))
 _PHONE_FORM = Text(
     f"Nomor telepon harus {PHONE_DIGITS_MIN} sampai {PHONE_DIGITS_MAX} angka.",
     f"A phone number has {PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits.",
@@ -230,13 +259,13 @@ def parse_moment_ms(value: str) -> int | None:
 # -- objects, field by field -------------------------------------------------------------------------------------
 
 APPLICANT = {
-    "nik": Field(check_nik, required=True),
-    "name": Field(check_name, required=True),
+    "nik": Field(check_nik, required=True, tidy=tidy_nik),
+    "name": Field(check_name, required=True, tidy=tidy_name),
     "birth_date": Field(check_birth_date, required=True),
 }
 CONTACT = {
-    "email": Field(_check_email),
-    "phone": Field(_check_phone),
+    "email": Field(check_email, tidy=tidy_email, left_out=NULL_OR_EMPTY),
+    "phone": Field(check_phone, tidy=tidy_phone, left_out=NULL_OR_EMPTY),
 }
 CLAIM = {
     "quota": Field(
@@ -248,8 +277,8 @@ CLAIM = {
         required=True,
     ),
     "applicants": Field(_check_array, required=True),
-    "contact": Field(_check_object),
-    "ticket": Field(_check_ticket),
+    "contact": Field(_check_object, left_out=NULL),
+    "ticket": Field(_check_ticket, tidy=tidy_word, left_out=NULL_OR_EMPTY),
 }
 CONFIRM = {
     "payment_reference": Field(
@@ -260,14 +289,16 @@ CONFIRM = {
                 "A payment reference has 1 to 64 letters, digits, dots, underscores or hyphens.",
             ),
             pattern=PAYMENT_REFERENCE_PATTERN.strip("^$"),
-        )
+        ),
+        tidy=tidy_word,
+        left_out=NULL_OR_EMPTY,
     )
 }
 QUOTA_CHANGE = {
-    "capacity": Field(_check_capacity),
-    "opens_at": Field(_check_moment),
+    "capacity": Field(_check_capacity, left_out=NULL),
+    "opens_at": Field(_check_moment),  # null takes the time away
     "closes_at": Field(_check_moment),
-    "closed": Field(_check_closed),
+    "closed": Field(_check_closed, left_out=NULL),
 }
 
 

@@ -1,5 +1,7 @@
 """Reading JSON that strangers send: every finding at once, each with a pointer, and nothing echoed."""
 
+import codecs
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +14,10 @@ from reservasi.front.problems import FINDINGS_MAX, Finding
 _HARMLESS_KEY = re.compile(r"[A-Za-z_][A-Za-z_-]{0,31}")  # no digits: a NIK used as a key must not come back
 
 INVALID_UTF8 = Text("Isi bukan UTF-8 yang sah.", "The body is not valid UTF-8.")
+BYTE_ORDER_MARK = Text(
+    "Isi diawali tanda urutan bita (BOM). Kirim isi tanpa tanda itu.",
+    "The body begins with a byte order mark (BOM). Send it without.",
+)
 INVALID_JSON = Text("Isi bukan JSON yang sah.", "The body is not valid JSON.")
 NOT_AN_OBJECT = Text("Harus berupa objek JSON.", "Must be a JSON object.")
 NOT_AN_ARRAY = Text("Harus berupa larik JSON.", "Must be a JSON array.")
@@ -28,13 +34,17 @@ class Wrong(NamedTuple):
 
 
 Check = Callable[[Any], Wrong | None]
+NULL: tuple[Any, ...] = (None,)
+NULL_OR_EMPTY: tuple[Any, ...] = (None, "")
 
 
 class Field(NamedTuple):
-    """One field of an object: how its value is checked, and whether it must be there."""
+    """One field of an object: how its value is tidied and checked, and whether it must be there."""
 
-    check: Check
+    check: Check  # of the tidied value
     required: bool = False
+    tidy: Callable[[str], str] | None = None
+    left_out: tuple[Any, ...] = ()  # values, tidied, that mean the same as none
 
 
 class Findings:
@@ -57,41 +67,94 @@ class Findings:
 
 
 def read_json(body: bytes, findings: Findings) -> Any:
-    """The decoded body; None, with a finding, when it is not JSON."""
+    """The decoded body; with a finding when it is not JSON (then None), or when an object names a key twice."""
     try:
         body.decode()
     except UnicodeDecodeError:
         findings.add("", Wrong("invalid-utf8", INVALID_UTF8))
         return None
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
-        findings.add("", Wrong("invalid-json", INVALID_JSON))
+        decoded = msgspec.json.decode(body)
+        if body.count(b":") != _count_members(decoded):
+            _name_repeated(json.loads(body, object_pairs_hook=_Pairs), "", findings)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        marked = body.startswith(codecs.BOM_UTF8)  # which RFC 8259, section 8.1, forbids to send
+        findings.add("", Wrong("invalid-json", BYTE_ORDER_MARK if marked else INVALID_JSON))
         return None
+    return decoded
+
+
+def _count_members(value: Any) -> int:
+    """How many members all objects in a value have. A body with no more colons than that names no key twice."""
+    if type(value) is dict:
+        return len(value) + sum(map(_count_members, value.values()))
+    return sum(map(_count_members, value)) if type(value) is list else 0
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members as they were written."""
+
+
+def _name_repeated(value: Any, pointer: str, findings: Findings) -> None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for name, inner in value:
+            place = _place(pointer, name)
+            if name in seen:
+                findings.add(place, Wrong("repeated-key", _repeated_key(name)))
+            seen.add(name)
+            _name_repeated(inner, place, findings)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _name_repeated(inner, f"{pointer}/{index}", findings)
+
+
+def _repeated_key(name: str) -> Text:
+    if not _HARMLESS_KEY.fullmatch(name):
+        return Text("Ada kunci yang disebut lebih dari sekali.", "There is a key that is given more than once.")
+    return Text(f"Kunci `{name}` disebut lebih dari sekali.", f"The key `{name}` is given more than once.")
+
+
+def has_repeated_keys(body: bytes) -> bool:
+    """Whether an object in a body that is JSON names a key twice, however it is spelt."""
+    findings = Findings()
+    _name_repeated(json.loads(body, object_pairs_hook=_Pairs), "", findings)
+    return bool(findings)
 
 
 def read_object(value: Any, fields: Mapping[str, Field], pointer: str, findings: Findings) -> dict[str, Any]:
-    """Check an object's fields; the object itself, or an empty one when it is something else."""
+    """An object's known fields, tidied and checked; an empty one when it is something else."""
     if type(value) is not dict:
         findings.add(pointer, Wrong("object-expected", NOT_AN_OBJECT))
         return {}
+    read: dict[str, Any] = {}
     for name, field in fields.items():
         if name in value:
-            wrong = field.check(value[name])
+            given = value[name]
+            if field.tidy is not None and type(given) is str:
+                given = field.tidy(given)
+            if given in field.left_out:
+                continue
+            wrong = field.check(given)
             if wrong is not None:
                 findings.add(f"{pointer}/{name}", wrong)
+            read[name] = given
         elif field.required:
             findings.add(f"{pointer}/{name}", Wrong("missing", MISSING))
     if not value.keys() <= fields.keys():
         _name_unknown(value, fields, pointer, findings)
-    return value
+    return read
+
+
+def _place(pointer: str, name: str) -> str:
+    """The pointer to a member, or to its object where the member's name may be somebody's number."""
+    return f"{pointer}/{name}" if _HARMLESS_KEY.fullmatch(name) else pointer
 
 
 def _name_unknown(value: dict[str, Any], fields: Mapping[str, Field], pointer: str, findings: Findings) -> None:
     for name in value:
         if name not in fields:
-            place = f"{pointer}/{name}" if _HARMLESS_KEY.fullmatch(name) else pointer
-            findings.add(place, Wrong("unknown-field", UNKNOWN_FIELD))
+            findings.add(_place(pointer, name), Wrong("unknown-field", UNKNOWN_FIELD))
 
 
 def text_check(code: str, detail: Text, *, pattern: str) -> Check:

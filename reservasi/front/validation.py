@@ -13,6 +13,7 @@ from reservasi.front.bodies import (
     QUOTA_CHARS_MAX,
     TICKET_CHARS_MAX,
 )
+from reservasi.front.emails import is_email, tidy_email
 from reservasi.front.fields import (
     APPLICANT,
     CLAIM,
@@ -21,15 +22,19 @@ from reservasi.front.fields import (
     QUOTA_CHANGE,
     check_name,
     check_nik,
+    check_phone,
     is_past,
     parse_moment_ms,
+    tidy_name,
 )
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.shapes import Findings, Wrong, read_json, read_object
+from reservasi.front.shapes import Findings, Wrong, has_repeated_keys, read_json, read_object
 from reservasi.model import APPLICANTS_MAX, SetQuota
+from reservasi.nik import tidy_nik
 from reservasi.reservations import Applicant, ClaimRequest, Contact
+from reservasi.tidying import tidy_phone, tidy_word
 
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
@@ -68,26 +73,25 @@ class ClaimBodyReader:
 
     def read(self, applicants_max: int, key: str) -> ClaimRequest:
         """The validated request; refuses with every finding at once."""
-        applicants = self._claim.get("applicants")
-        if type(applicants) is list:
-            self._check_applicants(applicants, min(applicants_max, APPLICANTS_MAX))
+        given = self._claim.get("applicants")
+        applicants = self._read_applicants(given, min(applicants_max, APPLICANTS_MAX)) if type(given) is list else []
         contact = self._claim.get("contact")
         if type(contact) is dict:
-            read_object(contact, CONTACT, "/contact", self._findings)
+            contact = read_object(contact, CONTACT, "/contact", self._findings)
         if self._findings:
             raise Refused(INVALID_REQUEST, findings=self._findings.all())
         return ClaimRequest(
             quota=self.quota,
             applicants=tuple(
                 Applicant(nik=a["nik"], name=a["name"], birth_date=date.fromisoformat(a["birth_date"]))
-                for a in self._claim["applicants"]
+                for a in applicants
             ),
             contact=Contact(**contact) if contact else Contact(),
             idempotency_key=key,
             ticket=self._claim.get("ticket", ""),
         )
 
-    def _check_applicants(self, applicants: list[Any], applicants_max: int) -> None:
+    def _read_applicants(self, applicants: list[Any], applicants_max: int) -> list[dict[str, Any]]:
         if not 1 <= len(applicants) <= applicants_max:
             self._findings.add(
                 "/applicants",
@@ -100,13 +104,16 @@ class ClaimBodyReader:
                 ),
             )
         first_seen: set[str] = set()
+        read: list[dict[str, Any]] = []
         for index, applicant in enumerate(applicants[: APPLICANTS_MAX + 1]):
-            nik = read_object(applicant, APPLICANT, f"/applicants/{index}", self._findings).get("nik")
+            read.append(read_object(applicant, APPLICANT, f"/applicants/{index}", self._findings))
+            nik = read[-1].get("nik")
             if type(nik) is not str:
                 continue
             if nik in first_seen:
                 self._findings.add(f"/applicants/{index}/nik", _NIK_REPEATED)
             first_seen.add(nik)
+        return read
 
 
 _NIK_REPEATED = Wrong(
@@ -124,49 +131,83 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         claim = _decode_claim(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    applicants, contact = claim.applicants, _plain_contact(claim.contact)
-    if contact is None:
+    applicants, ticket = claim.applicants, claim.ticket
+    members = 2 + _APPLICANT_MEMBERS * len(applicants)
+    if claim.contact is UNSET:
+        contact: Contact | None = _NO_CONTACT
+    else:
+        members += 1 + _count_members(claim.contact)
+        contact = _plain_contact(claim.contact)
+    if ticket is UNSET:
+        ticket = ""
+    else:
+        members += 1
+        ticket = tidy_word(ticket) if ticket else ""
+    # As many colons as members leave none for a key that is named twice.
+    if contact is None or (body.count(b":") != members and has_repeated_keys(body)):
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_CHARS_MAX:
         return None
-    if len(claim.quota) > QUOTA_CHARS_MAX or len(claim.ticket) > TICKET_CHARS_MAX:
+    if len(claim.quota) > QUOTA_CHARS_MAX or len(ticket) > TICKET_CHARS_MAX:
         return None
     for applicant in applicants:
         if check_nik(applicant.nik) or check_name(applicant.name) or not is_past(applicant.birth_date):
-            return None
+            tidied = tuple(map(_tidied, applicants))
+            if tidied == applicants:
+                return None
+            applicants = tidied
+            break
+    if applicants is not claim.applicants and not all(map(_is_sound, applicants)):
+        return None
     if len(applicants) > 1 and len({applicant.nik for applicant in applicants}) < len(applicants):
         return None
-    return ClaimRequest(
-        quota=claim.quota, applicants=applicants, contact=contact, idempotency_key=key, ticket=claim.ticket
-    )
+    return ClaimRequest(quota=claim.quota, applicants=applicants, contact=contact, idempotency_key=key, ticket=ticket)
 
 
-def _plain_contact(contact: "_PlainContact | UnsetType") -> Contact | None:
-    if contact is UNSET:
+def _tidied(applicant: Applicant) -> Applicant:
+    return msgspec.structs.replace(applicant, nik=tidy_nik(applicant.nik), name=tidy_name(applicant.name))
+
+
+def _is_sound(applicant: Applicant) -> bool:
+    return not (check_nik(applicant.nik) or check_name(applicant.name)) and is_past(applicant.birth_date)
+
+
+def _plain_contact(contact: "_PlainContact | None") -> Contact | None:
+    if contact is None:
         return _NO_CONTACT
-    email, phone = contact.email, contact.phone
-    if (email is not UNSET and _email(email)) or (phone is not UNSET and _phone(phone)):
-        return None
-    return Contact(email="" if email is UNSET else email, phone="" if phone is UNSET else phone)
+    email, phone = contact.email or "", contact.phone or ""
+    if email and not is_email(email):
+        email = tidy_email(email)
+        if email and not is_email(email):
+            return None
+    if phone and check_phone(phone):
+        phone = tidy_phone(phone)
+        if phone and check_phone(phone):
+            return None
+    return Contact(email=email, phone=phone)
+
+
+def _count_members(contact: "_PlainContact | None") -> int:
+    return 0 if contact is None else (contact.email is not UNSET) + (contact.phone is not UNSET)
 
 
 _NO_CONTACT = Contact()
 
 
 class _PlainContact(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    email: str | UnsetType = UNSET  # what is given must not be empty
-    phone: str | UnsetType = UNSET
+    email: str | UnsetType | None = UNSET
+    phone: str | UnsetType | None = UNSET
 
 
 class _PlainClaim(msgspec.Struct, forbid_unknown_fields=True):
     quota: str
     applicants: Annotated[tuple[Applicant, ...], msgspec.Meta(min_length=1, max_length=APPLICANTS_MAX)]
-    contact: _PlainContact | UnsetType = UNSET
-    ticket: str = ""
+    contact: _PlainContact | UnsetType | None = UNSET
+    ticket: str | UnsetType | None = UNSET
 
 
 _decode_claim = msgspec.json.Decoder(_PlainClaim).decode
-_email, _phone = CONTACT["email"].check, CONTACT["phone"].check
+_APPLICANT_MEMBERS = len(Applicant.__struct_fields__)
 
 
 def read_confirm(body: bytes) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reservasi.front.bodies import ID_PATTERN, NIK_PATTERN, Moment
+from reservasi.front.bodies import ID_PATTERN, NIK_DESCRIPTION, NIK_PATTERN, Moment
 from reservasi.programs import OFFICES_MAX
 from reservasi.waiting_room.state import OpeningState
 
@@ -37,14 +37,23 @@ class QueueBody(msgspec.Struct, kw_only=True):
 class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A person who joins a waiting room; again gives the same ticket."""
 
-    nik: Annotated[str, Meta(pattern=NIK_PATTERN, extra_json_schema={"format": "nik"}, examples=["3578014107900001"])]
+    nik: Annotated[
+        str,
+        Meta(
+            pattern=NIK_PATTERN,
+            extra_json_schema={"format": "nik"},
+            examples=["3578014107900001"],
+            description=NIK_DESCRIPTION,
+        ),
+    ]
     birth_date: Annotated[str, Meta(extra_json_schema={"format": "birth-date"}, examples=["1990-07-01"])]
     altcha: (
         Annotated[
             str,
-            Meta(min_length=1, max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
+            Meta(max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
         ]
         | UnsetType
+        | None
     ) = UNSET
 
 
@@ -66,15 +75,18 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     id: (
         Annotated[str, Meta(pattern=NEW_OPENING_PATTERN, description="Begins with the program's id and a hyphen.")]
         | UnsetType
+        | None
     ) = UNSET
-    joins_from: Moment | UnsetType = UNSET
-    ends_at: Moment | UnsetType = UNSET
-    waiting_room: bool | UnsetType = UNSET
-    proof_of_work: bool | UnsetType = UNSET
-    rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
-    rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType = UNSET
-    adaptive: bool | UnsetType = UNSET
-    office: Annotated[str, Meta(pattern=ID_PATTERN, description="The same as `offices` with one.")] | UnsetType = UNSET
+    joins_from: Moment | UnsetType | None = UNSET
+    ends_at: Moment | UnsetType | None = UNSET
+    waiting_room: bool | UnsetType | None = UNSET
+    proof_of_work: bool | UnsetType | None = UNSET
+    rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType | None = UNSET
+    rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType | None = UNSET
+    adaptive: bool | UnsetType | None = UNSET
+    office: (
+        Annotated[str, Meta(pattern=ID_PATTERN, description="The same as `offices` with one.")] | UnsetType | None
+    ) = UNSET
     offices: (
         Annotated[
             list[Id],
@@ -85,17 +97,20 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
             ),
         ]
         | UnsetType
+        | None
     ) = UNSET
-    service: Id | UnsetType = UNSET
-    channel: Id | UnsetType = UNSET
+    service: Id | UnsetType | None = UNSET
+    channel: Id | UnsetType | None = UNSET
 
 
 class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What staff may change about admission; at least one field."""
 
-    paused: bool | UnsetType = UNSET
+    paused: bool | UnsetType | None = UNSET
     rate_per_min: (
-        Annotated[int, Meta(ge=0, le=RATE_PER_MIN_MAX, description="0: as the opening's terms say again.")] | UnsetType
+        Annotated[int, Meta(ge=0, le=RATE_PER_MIN_MAX, description="0: as the opening's terms say again.")]
+        | UnsetType
+        | None
     ) = UNSET
 
 

@@ -12,15 +12,19 @@ from reservasi.front.problems import Refused
 from reservasi.front.shapes import (
     NOT_AN_ARRAY,
     NOT_TEXT,
+    NULL,
+    NULL_OR_EMPTY,
     Check,
     Field,
     Findings,
     Wrong,
+    has_repeated_keys,
     read_json,
     read_object,
     text_check,
 )
 from reservasi.front.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
+from reservasi.nik import tidy_nik
 from reservasi.programs import OFFICES_MAX
 
 _NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
@@ -111,9 +115,9 @@ def _check_offices(value: Any) -> Wrong | None:
 
 
 JOIN = {
-    "nik": Field(check_nik, required=True),
+    "nik": Field(check_nik, required=True, tidy=tidy_nik),
     "birth_date": Field(check_birth_date, required=True),
-    "altcha": Field(_check_altcha),
+    "altcha": Field(_check_altcha, left_out=NULL_OR_EMPTY),
 }
 OPENING = {
     "program": Field(_check_id, required=True),
@@ -127,21 +131,22 @@ OPENING = {
                 "Id pembukaan: 2 sampai 64 huruf a-z, angka, dan -.", "An opening's id has 2 to 64 of a-z, 0-9 and -."
             ),
             pattern=NEW_OPENING_PATTERN[1:-1],
-        )
+        ),
+        left_out=NULL,
     ),
-    "joins_from": Field(_check_moment),
-    "ends_at": Field(_check_moment),
-    "waiting_room": Field(_check_flag),
-    "proof_of_work": Field(_check_flag),
-    "rate_per_min": Field(_check_rate(1)),
-    "rate_max_per_min": Field(_check_rate(1)),
-    "adaptive": Field(_check_flag),
-    "office": Field(_check_id),
-    "offices": Field(_check_offices),
-    "service": Field(_check_id),
-    "channel": Field(_check_id),
+    "joins_from": Field(_check_moment, left_out=NULL),
+    "ends_at": Field(_check_moment, left_out=NULL),
+    "waiting_room": Field(_check_flag, left_out=NULL),
+    "proof_of_work": Field(_check_flag, left_out=NULL),
+    "rate_per_min": Field(_check_rate(1), left_out=NULL),
+    "rate_max_per_min": Field(_check_rate(1), left_out=NULL),
+    "adaptive": Field(_check_flag, left_out=NULL),
+    "office": Field(_check_id, left_out=NULL),
+    "offices": Field(_check_offices, left_out=NULL),
+    "service": Field(_check_id, left_out=NULL),
+    "channel": Field(_check_id, left_out=NULL),
 }
-ADMISSION = {"paused": Field(_check_flag), "rate_per_min": Field(_check_rate(0))}
+ADMISSION = {"paused": Field(_check_flag, left_out=NULL), "rate_per_min": Field(_check_rate(0), left_out=NULL)}
 BEACON = {
     "value": Field(
         text_check(
@@ -176,6 +181,7 @@ class _PlainJoin(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _decode_join = msgspec.json.Decoder(_PlainJoin).decode
+_JOIN_MEMBERS = 2  # a body with no more colons names no key twice
 
 
 def plain_join(body: bytes) -> JoinRequest | None:
@@ -184,9 +190,14 @@ def plain_join(body: bytes) -> JoinRequest | None:
         join = _decode_join(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if check_nik(join.nik) or check_birth_date(join.birth_date):
+    nik = join.nik
+    if check_nik(nik):
+        nik = tidy_nik(nik)
+        if check_nik(nik):
+            return None
+    if check_birth_date(join.birth_date) or (body.count(b":") != _JOIN_MEMBERS and has_repeated_keys(body)):
         return None
-    return JoinRequest(join.nik)
+    return JoinRequest(nik)
 
 
 def read_opening(body: bytes, now_ms: int) -> OpeningRequest:

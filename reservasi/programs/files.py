@@ -12,6 +12,7 @@ from reservasi.programs.checks import Draft, check
 from reservasi.programs.lines import line_of, lines_of
 from reservasi.programs.program import Holidays, Office, OpeningRule, Policies, Program
 from reservasi.programs.structure import Fault, faults
+from reservasi.text_files import NotUtf8, decode_text
 
 FILE_BYTES_MAX = 1_048_576
 FINDINGS_MAX = 100  # more would bury the person who has to mend the file
@@ -50,10 +51,9 @@ def _read_text(path: Path) -> str:
     if len(content) > FILE_BYTES_MAX:
         raise _refused(path, 0, "file", f"is larger than {FILE_BYTES_MAX} bytes")
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _refused(path, line, "file", "is not UTF-8 text") from error
+        return decode_text(content)
+    except NotUtf8 as error:
+        raise _refused(path, error.line, "file", str(error)) from error
 
 
 def _refused(path: Path, line: int, field: str, message: str) -> ProgramFileError:

@@ -181,11 +181,34 @@ async def test_a_body_that_is_no_claim(stack: Any, unchanged: str, data: bytes, 
     assert errors(reply.is_problem("invalid-request", 422)) == {("", code)}
 
 
-async def test_a_field_given_twice_counts_once(stack: Any) -> None:
-    body = json.dumps(stack.body(await stack.quota()))
-    data = '{"quota": "x",' + body[1:]
-    headers = {"Idempotency-Key": secrets.token_hex(8), "Content-Type": "application/json"}
-    assert (await stack.request("POST", "/v1/reservations", data=data, headers=headers)).status == 201
+@pytest.mark.parametrize("way", [[], ["Trailer"]], ids=["plain", "trailer"])
+@pytest.mark.parametrize(("written", "name"), [('"quota"', "quota"), ('"\\u0071uota" ', "quota"), ('"price"', "")])
+async def test_a_key_given_twice_is_named(stack: Any, unchanged: str, way: list[str], written: str, name: str) -> None:
+    body = json.dumps(stack.body(unchanged))
+    data = f'{{{written}: "x",' + (f"{written}:1," if not name else "") + body[1:]
+    headers = {"Idempotency-Key": secrets.token_hex(8), "Content-Type": "application/json", **dict.fromkeys(way, "x")}
+    problem = (await stack.request("POST", "/v1/reservations", data=data, headers=headers)).is_problem(
+        "invalid-request", 422
+    )
+    assert errors(problem) == {(f"/{name or 'price'}", "repeated-key")}
+    assert (name or "price") in problem["errors"][0]["detail"]
+
+
+async def test_a_key_given_twice_is_refused_by_every_operation(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    quota = await stack.quota()
+    before = await stack.ledger_state()
+    json_body = {"headers": {"Content-Type": "application/json"}}
+    replies = [
+        await stack.managed(
+            "POST", held, "/confirm", data='{"payment_reference":"a","payment_reference":"a"}', **json_body
+        ),
+        await stack.staff("PUT", f"/v1/staff/quotas/{quota}", data='{"closed":true,"closed":true}', **json_body),
+        await stack.staff("POST", "/v1/staff/openings", data='{"program":"a","program":"a"}', **json_body),
+    ]
+    for reply in replies:
+        assert {code for _, code in errors(reply.is_problem("invalid-request", 422))} == {"repeated-key"}
+    assert await stack.ledger_state() == before
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "application/json; charset=utf-16", ""])

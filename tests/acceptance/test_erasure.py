@@ -1,5 +1,6 @@
 """`reservasi person erase`: what a person gave us is gone, and the log still verifies."""
 
+import asyncio
 import subprocess
 import sys
 from contextlib import suppress
@@ -28,6 +29,28 @@ def erase(stack: Any, nik: str, *arguments: str, code: int = 0) -> Any:
     assert done.returncode == code, done.stderr + done.stdout
     assert nik not in done.stdout + done.stderr
     return msgspec.json.decode(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xef\xbb\xbf6571 0101 0190 0001\r\n", ""),
+        (b"9601010101900001", ""),
+        ("\ufeff5471010101900001".encode("utf-16-le"), "is saved as UTF-16"),
+        (b"9971010101900001", "is not a NIK"),
+        (b"\xe96571010101900001", "is not UTF-8"),
+        (b"", "is not a NIK"),
+    ],
+)
+async def test_a_file_with_a_nik_as_people_save_it(stack: Any, tmp_path: Path, content: bytes, said: str) -> None:
+    settings, path = stack.worker.settings, tmp_path / "nik.txt"
+    path.write_bytes(content)
+    stores = (f"--redis-url={settings.redis_url}", f"--postgres-dsn={settings.postgres_dsn}")
+    where = (f"--data-dir={settings.data_dir}", *stores, f"--program={stack.program}")
+    command = [sys.executable, "-m", "reservasi.cli", "person", "erase", f"--nik-file={path}", *where]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode == 0) == (said == ""), done.stderr + done.stdout
+    assert said in done.stderr
 
 
 async def confirmed(stack: Any, quota: str, applicants: int = 1) -> tuple[dict[str, Any], list[str]]:

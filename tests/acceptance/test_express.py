@@ -132,8 +132,10 @@ async def test_refusals_are_the_same_on_both_ways(
         {"quota": live, "applicants": [person]},
         {"quota": live, "applicants": [{**person, "nik": "1"}]},
         {"quota": live, "applicants": [person, person]},
-        {"quota": live, "applicants": [person], "contact": {"email": ""}},
-        {"quota": live, "applicants": [person], "contact": None},
+        {"quota": live, "applicants": [person], "contact": {"email": "siti..r@x.id"}},
+        {"quota": live, "applicants": [person], "contact": []},
+        {"quota": live, "applicants": [{**person, "name": "Siti\x07"}]},
+        json.dumps({"quota": live, "applicants": [person]}).encode()[:-1] + b',"qu\\u006fta":"x"}',
         b"{",
         b"",
     ]
@@ -142,7 +144,81 @@ async def test_refusals_are_the_same_on_both_ways(
         await both(line, request(stack, body, key, *said), long_line, request(stack, body, key, LONG_WAY, *said))
     # Two that are held, not open, closed, sold out; an unknown quota is left alone, as is whatever must be explained;
     # a person with a place is refused on the short way, whatever the connection was used for before.
-    assert taken == [True] * 5 + [False, True] + [False] * 6
+    assert taken == [True] * 5 + [False, True] + [False] * 8
+
+
+def untidy(applicant: dict[str, Any], number: int) -> dict[str, Any]:
+    """The same person as another phone sends them."""
+    nik, name = applicant["nik"], applicant["name"]
+    return [
+        applicant,
+        {**applicant, "name": f" {name}\t"},
+        {**applicant, "nik": f"{nik[:6]} {nik[6:12]}\u00a0{nik[12:]}"},
+        {**applicant, "name": "\ufeff" + name.replace(" ", "\u200b\u202f\u00a0"), "nik": f"\u202a{nik}\u202c"},
+    ][number]
+
+
+CONTACTS = [
+    {"email": "o'brien@x.id", "phone": "0215551234"},
+    {"email": " o\u2019brien@X.ID", "phone": "(021) 555-1234"},
+    {"email": "o'brien@x.id\u200b", "phone": "\u202a021.555/1234\u202c "},
+    {"email": "o'brien@x.id", "phone": "０２１ 555\u20111234"},
+]
+
+
+async def test_other_white_space_is_the_same_request(
+    stack: Any, line: Line, long_line: Line, taken: list[bool]
+) -> None:
+    quota, person = await stack.quota(), stack.applicant()
+    bodies = [
+        {"quota": quota, "applicants": [untidy(person, number)], "contact": CONTACTS[number]} for number in range(4)
+    ]
+    key = "untidy"
+    line.writer.write(request(stack, bodies[1], key))
+    status, _, first = await line.answer()
+    assert status == "HTTP/1.1 201 Created"
+    for body in bodies:
+        for on, headers in ((line, ()), (long_line, (LONG_WAY,))):
+            on.writer.write(request(stack, body, key, *headers))
+            status, said, again = await on.answer()
+            assert (status, said.get("Idempotent-Replayed"), again) == ("HTTP/1.1 201 Created", "true", first)
+    assert taken == [True] * 5
+
+
+async def test_what_is_empty_is_as_if_left_out_on_both_ways(stack: Any, line: Line, long_line: Line) -> None:
+    plain = stack.body(await stack.quota())
+    line.writer.write(request(stack, plain, "empty"))
+    status, _, first = await line.answer()
+    assert status == "HTTP/1.1 201 Created"
+    empty: list[dict[str, Any]] = [
+        {"contact": None},
+        {"contact": {}},
+        {"contact": {"email": "", "phone": None}},
+        {"contact": {"email": None, "phone": "\u00a0"}, "ticket": None},
+        {"ticket": ""},
+    ]
+    for more in empty:
+        for on, headers in ((line, ()), (long_line, (LONG_WAY,))):
+            on.writer.write(request(stack, {**plain, **more}, "empty", *headers))
+            status, _, again = await on.answer()
+            assert (status, again) == ("HTTP/1.1 201 Created", first), more
+
+
+@pytest.mark.parametrize("code", ["65", "92", "93", "95", "96", "54"])
+async def test_a_nik_of_every_province_claims_and_joins(
+    stack: Any, line: Line, long_line: Line, taken: list[bool], code: str
+) -> None:
+    quota, room = await stack.quota(), await create_room(stack)
+    taken.clear()
+    niks = [f"{code}7101{stack.nik()[6:]}" for _ in range(2)]
+    for nik, on, headers in zip(niks, (line, long_line), ((), (LONG_WAY,)), strict=True):
+        # The birth date is another one than the number's: it was corrected once, and the number stayed.
+        on.writer.write(join_request(room, {"nik": nik, "birth_date": "1991-02-28"}, *headers))
+        assert (await on.answer())[0] == "HTTP/1.1 201 Created"
+        person = {"nik": nik, "name": "Siti", "birth_date": "1991-02-28"}
+        on.writer.write(request(stack, {"quota": quota, "applicants": [person]}, f"of-{nik}", *headers))
+        assert (await on.answer())[0] == "HTTP/1.1 201 Created"
+    assert taken == [True, True]
 
 
 async def test_a_replay_finds_its_answer_whichever_way_it_takes(
@@ -192,6 +268,9 @@ async def test_joins_are_the_same_on_both_ways(
         (dataclasses.replace(room, id="nowhere"), person, False),
         (room, {**person, "nik": "1"}, False),
         (room, {**person, "altcha": "x"}, False),
+        (room, {**person, "altcha": None}, False),
+        (room, {**person, "nik": f" {person['nik'][:6]}.{person['nik'][6:]}\u200b"}, True),
+        (room, json.dumps(person).encode()[:-1] + b',"nik":"1"}', False),
         (room, {"nik": person["nik"]}, False),
         (room, b"{", False),
     ]

@@ -94,7 +94,7 @@ async def test_a_claim_with_a_fault_is_not_counted_for_anybody(stack: Any, limit
     async with limited(rate_person_per_s=SLOW_PER_S, rate_person_burst=1) as front:
         body = stack.body(quota)
         for _ in range(3):
-            (await front.claim({**body, "contact": None})).is_problem("invalid-request", 422)
+            (await front.claim({**body, "contact": []})).is_problem("invalid-request", 422)
         assert (await front.claim(body)).status == 201
 
 

@@ -42,7 +42,7 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
     assert len(told) > 10
     assert told[-1]["number"] == tickets[-1]["number"] > queue["joined"]
     file = tmp_path / "tickets.jsonl"
-    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in told).encode())  # as on Windows
     ring = str(stack.worker.settings.secrets_path.parent)
     said = await verify(room, "--tickets", str(file), "--commitment", noted, "--data-dir", ring, code=0)
     assert said["ok"] is True
@@ -51,7 +51,7 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
 
     told[3]["number"] += 1
     told[5]["ticket"] = told[5]["ticket"][:-4] + "AAAA"
-    file.write_text("".join(json.dumps(each) + "\n" for each in told))
+    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in told).encode())  # as on Windows
     said = await verify(room, "--tickets", str(file), "--data-dir", ring, code=1)
     assert [(each["ticket"], each["problem"]) for each in said["findings"]] == [
         (4, "number-differs"),

@@ -25,13 +25,19 @@ OTHER_DATES = [
     "0000-01-01",
 ]
 quotas = st.sampled_from([QUOTA, QUOTA, f"{QUOTA}\n", f" {QUOTA}", "x", QUOTA.upper(), *ODD])
-niks = st.sampled_from([NIK, "3578014107900002", "3578014107900003", f"{NIK}\n", "0000000000000000", NIK[:-1], *ODD])
-names = st.sampled_from(["Siti", "José", "x" * 100, "x" * 101, "a\nb", "\u202e", *ODD])
+niks = st.sampled_from(
+    [NIK, "3578014107900002", "3578 0141 0790 0003", f"{NIK}\u200b", f"{NIK}\n", "0000000000000000", NIK[:-1], *ODD]
+)
+names = st.sampled_from(
+    ["Siti", "José", "Jose\u0301", " Siti\u00a0\tA ", "x" * 100, "x" * 101, "a\nb", "a:b", "\u202e", "\U0001f600", *ODD]
+)
 dates = st.sampled_from(
     ["1990-07-01", "1990-02-30", "2999-01-01", "1899-12-31", "1990-07-01\n", "19900701", *OTHER_DATES, *ODD]
 )
-emails = st.sampled_from(["siti@example.id", "siti@example.id\n", "x", "@", *ODD])
-phones = st.sampled_from(["+62 812 3456 7890", "0812345", "1", "+62812\n", *ODD])
+emails = st.sampled_from(
+    ["siti@example.id", "siti@example.id\n", " o\u2019brien@X.id\u200b", "siti..r@x.id", "\u200b", "x", "@", *ODD]
+)
+phones = st.sampled_from(["+62 812 3456 7890", "(021) 555-1234", "0812345", "1", "+62812\n", "\u00a0", *ODD])
 
 
 def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -95,6 +101,14 @@ def test_both_ways_read_the_same(body: Any, key: str) -> None:
         json.dumps(GOOD).encode().replace(b"Siti", b"Si\xff"),
         json.dumps(GOOD).encode().replace(b"Siti", b"Si\\ud800"),
         b'{"quota":"x",' + json.dumps(GOOD).encode()[1:],
+        b'{"\\u0071uota":"x",' + json.dumps(GOOD).encode()[1:],
+        json.dumps(GOOD).encode().replace(b'"name"', b'"na\\u006de" : "a", "name"'),
+        json.dumps({**GOOD, "ticket": "a:b:c"}).encode(),
+        json.dumps({**GOOD, "ticket": None, "contact": {"email": None}}).encode(),
+        json.dumps(GOOD).encode()[:-1] + b',"contact":null,"contact":{}}',
+        json.dumps(GOOD).encode()[:-1] + b',"ticket":"a","ticket":"a"}',
+        json.dumps(GOOD).encode()[:-1] + b',"contact":{"email":"","email":"","phone":null}}',
+        json.dumps({**GOOD, "contact": None}).encode("utf-16"),
         json.dumps(GOOD).encode() + b" ",
         json.dumps(GOOD).encode() + b"x",
         b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
@@ -114,3 +128,39 @@ def test_no_field_is_read_on_the_short_way_alone() -> None:
 
 def test_what_is_good_is_read_on_the_short_way() -> None:
     assert plain_claim(json.dumps(GOOD).encode(), "k") is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        GOOD,
+        {**GOOD, "contact": None, "ticket": None},
+        {**GOOD, "contact": {"email": "", "phone": None}, "ticket": ""},
+        {**GOOD, "contact": {"email": " ", "phone": "\u200b"}},
+        {**GOOD, "contact": {}},
+    ],
+)
+def test_what_is_empty_is_as_if_left_out(body: Any) -> None:
+    assert plain_claim(json.dumps(body).encode(), "k") == plain_claim(json.dumps(GOOD).encode(), "k")
+
+
+def test_messy_and_plain_are_one_request() -> None:
+    contact = {"email": "o'brien@x.id", "phone": "+622155551234"}
+    plain = {
+        **GOOD,
+        "applicants": [{"nik": NIK, "name": "Siti Ma'ruf", "birth_date": "1990-07-01"}],
+        "contact": contact,
+    }
+    messy = {
+        **GOOD,
+        "applicants": [
+            {
+                "nik": "3578 0141 0790\u00a00001",
+                "name": "\ufeff Siti\u00a0\u200bMa\u2019ruf\t",
+                "birth_date": "1990-07-01",
+            }
+        ],
+        "contact": {"email": " o\u2019brien@X.ID\u200b", "phone": "\u202a+62 (21) 5555-1234\u202c"},
+    }
+    for way in (short_way, long_way):
+        assert way(json.dumps(messy).encode(), "k") == way(json.dumps(plain).encode(), "k") is not None

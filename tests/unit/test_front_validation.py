@@ -1,5 +1,6 @@
 """Reading what strangers send: nothing crashes, everything is named, nothing is echoed."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,14 +9,14 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from stdnum.id import nik as stdnum_nik
 
 from reservasi.front.encoding import moment
 from reservasi.front.fields import APPLICANT, check_birth_date, check_name, check_nik, parse_moment_ms
 from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import FINDINGS_MAX, Refused, problem_body
-from reservasi.front.shapes import Findings, read_object
+from reservasi.front.shapes import Findings, has_repeated_keys, read_json, read_object
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm, read_quota_change
+from reservasi.front.waiting_validation import read_admission, read_beacon, read_join, read_opening
 
 NIK = "3578014107900001"
 QUOTA = "surabaya.kanim.baru.20261201.0800.online"
@@ -52,21 +53,6 @@ def refusal_of(read: Callable[[], object]) -> Refused | None:
         refused = error
     assert refused is None or (refused.kind is INVALID_REQUEST and refused.findings)
     return refused
-
-
-NIKS = st.tuples(
-    st.sampled_from(["3578", "1101", "3171", "9978", "0000"]) | st.from_regex(r"[0-9]{4}", fullmatch=True),
-    st.integers(0, 99),
-    st.integers(0, 99),
-    st.integers(0, 99) | st.integers(0, 13),
-    st.integers(0, 99),
-    st.integers(0, 9999),
-).map(lambda n: f"{n[0]}{n[1]:02}{n[2]:02}{n[3]:02}{n[4]:02}{n[5]:04}")
-
-
-@given(NIKS)
-def test_a_nik_is_what_the_library_accepts_but_for_days_past_71(nik: str) -> None:
-    assert (check_nik(nik) is None) == (stdnum_nik.is_valid(nik) and int(nik[6:8]) <= 71)
 
 
 @given(st.text(max_size=20) | st.from_regex(r"[0-9]{15,17}", fullmatch=True) | st.from_regex(r"\d{16}", fullmatch=True))
@@ -170,3 +156,96 @@ def test_keys_that_are_missing(keys: list[str]) -> None:
 def test_keys_that_are_none(keys: list[str]) -> None:
     with pytest.raises(Refused, match="invalid-request"):
         idempotency_key(keys)
+
+
+REPEATED = [
+    (b'{"quota": "x", "quota": "y"}', "/quota", "quota"),
+    (b'{"quota": "x", "\\u0071uota": "x"}', "/quota", "quota"),
+    (b'{"applicants": [{}, {"nik": "1", "n\\u0069k" : "2"}]}', "/applicants/1/nik", "nik"),
+    (b'{"contact": {"email": "", "phone": "", "email": ""}}', "/contact/email", "email"),
+    (b'{"contact": {}, "contact": {}}', "/contact", "contact"),
+    (b'{"other": {"deep": [[{"a": 1, "a": 1}]]}}', "/other/deep/0/0/a", "a"),
+    (b'{"a": ":::", "a": ":::"}', "/a", "a"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer", "name"), REPEATED)
+def test_a_key_that_is_named_twice_is_named(body: bytes, pointer: str, name: str) -> None:
+    for read in (
+        lambda: ClaimBodyReader(body).read(5, "k"),
+        lambda: read_quota_change(body, QUOTA, 0),
+        lambda: read_confirm(body),
+        lambda: read_join(body),
+        lambda: read_opening(body, 0),
+        lambda: read_admission(body),
+        lambda: read_beacon(body),
+    ):
+        refused = refusal_of(read)
+        assert refused is not None
+        (found,) = refused.findings
+        assert (found.pointer, found.code) == (pointer, "repeated-key")
+        assert f"`{name}`" in found.detail.id
+        assert f"`{name}`" in found.detail.en
+
+
+def test_a_number_that_is_named_twice_does_not_come_back() -> None:
+    refused = refusal_of(lambda: read_confirm(f'{{"{NIK}": 1, "{NIK}": 2}}'.encode()))
+    assert refused is not None
+    assert [(found.pointer, found.code) for found in refused.findings] == [("", "repeated-key")]
+    assert NIK.encode() not in problem_body(refused, "id") + problem_body(refused, "en")
+
+
+@given(st.recursive(st.none() | st.text(max_size=3), lambda inner: st.lists(st.tuples(FIELDS, inner), max_size=4)))
+def test_repeated_keys_are_found_exactly(pairs: Any) -> None:
+    def written(value: Any) -> str:
+        if isinstance(value, list):
+            return "{" + ", ".join(f"{json.dumps(name)} : {written(inner)}" for name, inner in value) + "}"
+        return json.dumps(value)
+
+    def repeats(value: Any) -> bool:
+        if not isinstance(value, list):
+            return False
+        names = [name for name, _ in value]
+        return len(names) > len(set(names)) or any(repeats(inner) for _, inner in value)
+
+    body = written(pairs).encode()
+    findings = Findings()
+    read_json(body, findings)
+    assert any(found.code == "repeated-key" for found in findings.all()) == repeats(pairs) == has_repeated_keys(body)
+
+
+@pytest.mark.parametrize("body", [b'{"payment_reference": ""}', b'{"payment_reference": null}', b"{}", b""])
+def test_no_reference_is_none(body: bytes) -> None:
+    assert read_confirm(body) == ""
+
+
+def test_a_reference_is_tidied() -> None:
+    body = json.dumps({"payment_reference": " 8202 6112\u00a07001\u200b"}).encode()
+    assert read_confirm(body) == "820261127001"
+
+
+def test_null_is_as_if_left_out() -> None:
+    assert read_join(msgspec.json.encode({"nik": NIK, "birth_date": "1990-07-01", "altcha": None})).altcha == ""
+    assert read_admission(b'{"paused": null, "rate_per_min": 5}') == (None, 5)
+    change = read_quota_change(b'{"capacity": null, "closed": true}', QUOTA, 3)
+    assert (change.capacity, change.closed) == (None, True)
+    wanted = {"program": "surabaya", "opens_at": "2026-12-01T00:00:00Z", "from": "2026-12-01", "to": "2026-12-02"}
+    optional = ("id", "joins_from", "ends_at", "waiting_room", "proof_of_work", "rate_per_min", "adaptive", "office")
+    nulls = {**wanted, **dict.fromkeys(optional)}
+    assert read_opening(msgspec.json.encode(nulls), 0) == read_opening(msgspec.json.encode(wanted), 0)
+
+
+@pytest.mark.parametrize("body", [b'{"capacity": null}', b'{"closed": null}'])
+def test_nothing_but_nulls_changes_nothing(body: bytes) -> None:
+    refused = refusal_of(lambda: read_quota_change(body, QUOTA, 0))
+    assert refused is not None
+    assert [found.code for found in refused.findings] == ["change-empty"]
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    refused = refusal_of(lambda: read_confirm(b"\xef\xbb\xbf{}"))
+    assert refused is not None
+    (found,) = refused.findings
+    assert found.code == "invalid-json"
+    assert "BOM" in found.detail.id
+    assert "BOM" in found.detail.en

@@ -111,3 +111,13 @@ def test_a_ring_from_before_rotations_is_read_and_written_as_it_was(path: Path) 
     assert b"next" not in path.read_bytes()
     ring = load_key_ring(path, create=False)
     assert ring == KeyRing(identity=ring.identity, active="k1", sealing=ring.sealing)
+
+
+def test_a_key_ring_that_windows_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    ring = load_key_ring(path, create=True)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b",", b",\r\n") + b"\r\n")
+    assert load_key_ring(path, create=False) == ring
+    path.write_bytes(path.read_bytes().decode("utf-8-sig").encode("utf-16"))
+    with pytest.raises(ConfigurationError, match=r"saved as UTF-16 .*save it as UTF-8"):
+        load_key_ring(path, create=False)

@@ -120,6 +120,26 @@ def test_hours_may_end_at_midnight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_file_saved_on_windows_is_the_same(tmp_path: Path, path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").decode().encode("utf-8-sig"))
+    assert programs.read_program(copy) == programs.read_program(path)
+
+
+def test_a_fault_behind_a_byte_order_mark_is_on_its_line(tmp_path: Path) -> None:
+    content = changed("hold_s = 7200", "hold_s = 1").replace("\n", "\r\n")
+    assert findings(tmp_path, f"\ufeff{content}")[0][:2] == (6, "policies.hold_s")
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_a_file_in_utf_16_says_so(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "program.toml"
+    path.write_bytes(mark + GOOD.encode("utf-16-le" if mark == b"\xff\xfe" else "utf-16-be"))
+    with pytest.raises(ProgramFileError, match=r"saved as UTF-16 .*save it as UTF-8"):
+        programs.read_program(path)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_files_are_read_and_survive_json(path: Path) -> None:
     program = programs.read_program(path)
     assert program.id == path.stem

@@ -149,3 +149,26 @@ def test_a_worker_serves_programs_by_id_or_pattern(
 def test_a_file_names_programs_as_a_list() -> None:
     _write_file('programs = ["surabaya", "batam-*"]\n')
     assert load().programs == ("surabaya", "batam-*")
+
+
+@pytest.mark.parametrize("written", ["utf-8", "utf-8-sig"])
+def test_a_file_saved_on_windows_is_read(written: str) -> None:
+    Path("config").mkdir()
+    settings_module.CONFIG_FILE.write_bytes("port = 1001\r\n# komentar\r\nprocesses = 3\r\n".encode(written))
+    assert (load().port, load().processes) == (1001, 3)
+
+
+@pytest.mark.parametrize("written", ["utf-16", "utf-16-be"])
+def test_a_file_in_another_encoding_says_so(written: str) -> None:
+    Path("config").mkdir()
+    content = "port = 1001\r\n".encode(written)
+    settings_module.CONFIG_FILE.write_bytes(content if written == "utf-16" else b"\xfe\xff" + content)
+    with pytest.raises(ConfigurationError, match=r"config/reservasi.toml is saved as UTF-16 .*save it as UTF-8"):
+        load()
+
+
+def test_a_file_that_is_no_text_says_where() -> None:
+    Path("config").mkdir()
+    settings_module.CONFIG_FILE.write_bytes(b"port = 1001\n# caf\xe9\n")
+    with pytest.raises(ConfigurationError, match="is not UTF-8 text"):
+        load()

@@ -1,0 +1,93 @@
+"""What people type and phones send, made plain, so that the same words are the same text wherever they were typed.
+
+Tidied are spaces of any kind and tabs, characters that nobody sees (zero-width, direction marks, byte order marks, soft
+hyphens), apostrophes and hyphens that a keyboard made typographic, and letters with their accents apart (NFC).
+Names of the civil registry are in Latin letters (Permendagri 73/2022, article 5), so that joiners change none of them.
+Control characters other than the tab are left in place: they are refused, and the refusal names them.
+"""
+
+import re
+import unicodedata
+
+TIDIED_CHARS_MAX = 512  # longer than any field may be: what is longer is left as it is, to be refused for its length
+# Default_Ignorable_Code_Point of Unicode 16.0 (DerivedCoreProperties.txt): what is shown as nothing at all.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+# General_Category Zs, the tab, and the separators of lines and paragraphs that word processors paste.
+_SPACES = re.compile("[\t \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_TYPOGRAPHIC = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\uff07"), "'"),
+    **dict.fromkeys(map(ord, "\u2010\u2011\ufe63\uff0d"), "-"),
+}
+_FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
+_PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
+_TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: dialled from within the country only
+_PHONE_DIGITS_MIN = 6
+_CONTROLS = {
+    0x00: "NULL",
+    0x07: "BELL",
+    0x08: "BACKSPACE",
+    0x09: "TAB",
+    0x0A: "LINE FEED",
+    0x0B: "LINE TABULATION",
+    0x0C: "FORM FEED",
+    0x0D: "CARRIAGE RETURN",
+    0x1B: "ESCAPE",
+    0x7F: "DELETE",
+    0x85: "NEXT LINE",
+}  # which have no name of their own in the character database
+
+
+def tidy_line(text: str) -> str:
+    """One line of text: one plain space between words and none around them, nothing invisible, accents composed."""
+    if text.isascii() and text.isprintable() and "  " not in text and text.strip(" ") == text:
+        return text
+    plain = without_marks(text)
+    return plain if len(plain) > TIDIED_CHARS_MAX else _SPACES.sub(" ", plain).strip(" ")
+
+
+def without_marks(text: str) -> str:
+    """A text without invisible characters, each space a plain one, apostrophes and hyphens as on a keyboard."""
+    if len(text) > TIDIED_CHARS_MAX:
+        return text
+    visible = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return _SPACES.sub(lambda spaces: " " * len(spaces[0]), visible.translate(_TYPOGRAPHIC))
+
+
+def tidy_word(text: str) -> str:
+    """A text that holds no spaces, such as a reference or a ticket, without those that came in on the way."""
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text
+    return without_marks(text).replace(" ", "")
+
+
+def tidy_phone(text: str) -> str:
+    """A telephone number as its digits alone, behind a plus where there was one."""
+    digits = text[1:] if text[:1] == "+" else text
+    if digits.isascii() and digits.isdigit():
+        return text  # as most frontends send it
+    plain = tidy_line(text).translate(_FULL_WIDTH)
+    if len(plain) > TIDIED_CHARS_MAX:
+        return plain
+    if not plain.isascii():
+        plain = "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in plain)
+    number = _PHONE_SEPARATORS.sub("", _TRUNK_ZERO.sub(r"\1", plain))
+    return number if len(number) > _PHONE_DIGITS_MIN else _PHONE_SEPARATORS.sub("", plain)
+
+
+def unusable_character(text: str) -> str | None:
+    """The first character that no name or reason holds, such as a control character, an emoji or another picture."""
+    if text.isascii() and text.isprintable():
+        return None
+    for each in text:
+        if not each.isprintable() or unicodedata.category(each) in ("So", "Me"):
+            return each
+    return None
+
+
+def name_character(character: str) -> str:
+    """A character by its code point and its name, such as `U+0007 (BELL)`."""
+    name = _CONTROLS.get(ord(character)) or unicodedata.name(character, "")
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
