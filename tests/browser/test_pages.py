@@ -363,3 +363,28 @@ async def test_a_queue_that_cannot_be_read_is_said_and_tried_again(stack: Stack,
     failing = False
     await expect(page.locator("[data-state]")).to_have_text("You can join; not open yet")
     await expect(page.get_by_role("alert")).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{0} {1} {2} {3}",
+        " {0}.{1}.{2}.{3} ",
+        "{0}-{1}\u2011{2}\u2013{3}",
+        "\u202a{0}\u00a0{1}\u200b{2}\t{3}\u202c",
+        "\ufeff{0}{1}{2}{3}",
+    ],
+)
+async def test_a_nik_is_pasted_as_it_was_written(stack: Stack, new_page: Open, written: str) -> None:
+    room, person = await create_room(stack), stack.applicant()
+    nik = person["nik"]
+    page = await new_page(locale="en-GB")
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    form = page.locator("[data-join]")
+    field = form.get_by_label("NIK")
+    await field.focus()
+    await page.keyboard.insert_text(written.format(nik[:4], nik[4:8], nik[8:12], nik[12:]))
+    await form.get_by_label("Date of birth").fill(person["birth_date"])
+    await expect(field).to_have_value(nik)
+    await form.get_by_role("button", name="Join now").click()
+    await expect(page.locator("[data-join-answer]")).to_have_text("You have joined. Keep this ticket.")

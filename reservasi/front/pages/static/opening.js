@@ -5,6 +5,7 @@ import { canCompute, commitment, drawnNumber } from "./draw.js";
 import { solve } from "./proof.js";
 import { follow } from "./queue.js";
 import { keepTicket, keptTicket, readTicket } from "./ticket.js";
+import { tidyNik, tidyWord } from "./tidy.js";
 import { count, say } from "./words.js";
 
 const page = /** @type {HTMLElement} */ (document.querySelector("[data-opening]"));
@@ -119,7 +120,7 @@ async function join(event) {
   const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
   const given = new FormData(form);
   /** @type {Record<string, unknown>} */
-  const body = { nik: String(given.get("nik")).trim(), birth_date: given.get("birth_date") };
+  const body = { nik: tidyNik(String(given.get("nik"))), birth_date: given.get("birth_date") };
   if (page.dataset.proof === "yes" && !canCompute) {
     show("join-answer", say("join_needs_https"));
     return;
@@ -182,7 +183,7 @@ async function findings(pasted, said) {
 async function verify(event) {
   event.preventDefault();
   const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
-  const lines = await findings(String(given.get("ticket")).trim() || text, String(given.get("number")).trim());
+  const lines = await findings(tidyWord(String(given.get("ticket"))) || text, tidyWord(String(given.get("number"))));
   part("findings").replaceChildren(
     ...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })),
   );
@@ -192,12 +193,14 @@ async function verify(event) {
 function paste(event) {
   event.preventDefault();
   const form = /** @type {HTMLFormElement} */ (event.target);
-  take(String(new FormData(form).get("ticket")).trim());
+  take(tidyWord(String(new FormData(form).get("ticket"))));
   form.reset();
 }
 
 if (page.dataset.waitingRoom === "yes") {
   part("join").addEventListener("submit", (event) => void join(/** @type {SubmitEvent} */ (event)));
+  const nik = /** @type {HTMLInputElement} */ (part("join").querySelector("[name=nik]"));
+  nik.addEventListener("change", () => (nik.value = tidyNik(nik.value)));
   part("paste").addEventListener("submit", (event) => paste(/** @type {SubmitEvent} */ (event)));
   part("verify").addEventListener("submit", (event) => void verify(/** @type {SubmitEvent} */ (event)));
   part("leave").addEventListener("click", () => take(""));
