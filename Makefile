@@ -7,7 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-UV := UV_PROJECT_ENVIRONMENT=.venv UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_COMPILE_BYTECODE=1 $(BIN)/uv
+UV_QUIETLY := UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_COMPILE_BYTECODE=1 $(BIN)/uv
+UV := UV_PROJECT_ENVIRONMENT=.venv $(UV_QUIETLY)
 # The service is many processes: each would compile all modules again, which takes longer than all else at its start.
 unexport PYTHONDONTWRITEBYTECODE
 PORT ?= 8080
@@ -34,8 +35,13 @@ $(BIN)/uv:
 	@$(UV) sync --frozen --extra dev --quiet
 	@touch $@ .venv/.run
 
+# What generates a client of the API, apart from the service: its packages differ.
+.venv/clients/.synced: .venv/.dev tests/clients/pyproject.toml tests/clients/uv.lock
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv/clients $(UV_QUIETLY) sync --frozen --quiet --project tests/clients --python $(BIN)/python
+	@touch $@
+
 .PHONY: install
-install: .venv/.dev ## install the service and the developers' tools into .venv
+install: .venv/.dev .venv/clients/.synced ## install the service and the developers' tools into .venv
 
 .PHONY: up
 up: .venv/.run ## start the whole service with the demo program (PORT=, ADMIN_PORT=, ARGS=)
@@ -54,7 +60,7 @@ format: .venv/.dev ## rewrite the sources in the house format
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: .venv/.dev ## run all tests on real servers: three files at a time, then those that need the machine (ARGS="-k name")
+test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the machine (ARGS="-k name")
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
 	$(BIN)/pytest -m alone $(ARGS); alone=$$?; \
 	case $$together-$$alone in \

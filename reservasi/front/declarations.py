@@ -86,10 +86,3 @@ NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Matc
 def listed(about: str, body: type) -> Mapping[int, Success]:
     """The answers to a reading that may be cached."""
     return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: NOT_MODIFIED}
-
-
-def live_events(name: str, body: type) -> Mapping[str, Any]:
-    """The schema of a stream of server-sent events that carry this body."""
-    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
-    return {"type": "object", "properties": {"event": {"const": name}, "data": data}}

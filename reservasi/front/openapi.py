@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, made from the declared operations and bodies; no running server is needed."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -8,8 +9,10 @@ from apispec import APISpec
 import reservasi
 from reservasi.front import bodies
 from reservasi.front.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
+from reservasi.front.examples import NoExample, example_of
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
+from reservasi.front.problem_types import PROBLEM_TYPES
 
 _HEADERS = {
     "Allow": "The methods that the address accepts.",
@@ -21,12 +24,19 @@ _HEADERS = {
     "Retry-After": "Whole seconds to wait before asking again.",
     "WWW-Authenticate": "How to authenticate.",
 }
+_TAGS = {
+    "public": "What anybody may read: programs, offices, availability, openings.",
+    "reservations": "Claiming, confirming and ending a reservation.",
+    "staff": "What an office's staff may do, with an API key.",
+    "about": "This document, and what problem types mean.",
+}
 _SCHEMES = {
     "manageToken": {"type": "http", "scheme": "bearer", "description": "The `manage_token` of the reservation."},
     "staffKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A staff API key."},
     "staffBearer": {"type": "http", "scheme": "bearer", "description": "A staff API key as bearer secret."},
 }
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "none": [],
     "manageToken": [{"manageToken": []}],
     "staffKey": [{"staffKey": []}, {"staffBearer": []}],
 }
@@ -42,7 +52,8 @@ def openapi_document() -> dict[str, Any]:
             "summary": "Places at public offices: fair, exact and verifiable.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        tags=[{"name": name} for name in ("public", "reservations", "staff", "about")],
+        servers=[{"url": "/", "description": "The host that serves this document."}],
+        tags=[{"name": name, "description": about} for name, about in _TAGS.items()],
     )
     for name, schema in _schemas().items():
         spec.components.schema(name, schema)
@@ -54,7 +65,19 @@ def openapi_document() -> dict[str, Any]:
     for path, operations in paths.items():
         spec.path(path=path, operations=operations)
     document: dict[str, Any] = spec.to_dict()
+    _add_examples(document)
     return document
+
+
+def _add_examples(document: dict[str, Any]) -> None:
+    """A whole body beside each schema of a JSON body that is no problem: those have theirs already."""
+    schemas = document["components"]["schemas"]
+    for operation in (each for operations in document["paths"].values() for each in operations.values()):
+        for answer in (operation.get("requestBody", {}), *operation["responses"].values()):
+            content = answer.get("content", {}).get("application/json")
+            if content is not None:
+                with suppress(NoExample):  # a test finds it; the document is good without
+                    content["example"] = example_of(content["schema"], schemas)
 
 
 def _schemas() -> dict[str, Any]:
@@ -68,6 +91,9 @@ def _schemas() -> dict[str, Any]:
         [*dict.fromkeys(types), bodies.ProblemBody], ref_template="#/components/schemas/{name}"
     )
     components["QuotaChangeBody"]["minProperties"] = 1
+    general = components.pop("ProblemBody")
+    for kind in PROBLEM_TYPES.values():
+        components[_problem_name(kind)] = _problem_schema(kind, general)
     return components
 
 
@@ -93,8 +119,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "required": operation.body_required,
             "content": {"application/json": {"schema": _reference(operation.body)}},
         }
-    if operation.security != "none":
-        described["security"] = _SECURITY[operation.security]
+    described["security"] = _SECURITY[operation.security]
     return described
 
 
@@ -128,22 +153,40 @@ def _refusal(kinds: list[ProblemType]) -> dict[str, Any]:
     if any(kind.retry for kind in kinds):
         names.append("Retry-After")
     names += {401: ["WWW-Authenticate"], 405: ["Allow"]}.get(kinds[0].status, [])
-    narrowed = {
-        "properties": {
-            "type": {"enum": [f"/problems/{kind.name}" for kind in kinds]},
-            "status": {"const": kinds[0].status},
-        }
-    }
     return {
         "description": "; ".join(f"`{kind.name}`: {kind.title.en}" for kind in kinds),
         "headers": _headers(tuple(names)),
         "content": {
             MEDIA_TYPE: {
-                "schema": {"allOf": [_reference(bodies.ProblemBody), narrowed]},
+                "schema": _one_of(kinds),
                 "examples": {kind.name: {"value": _example(kind)} for kind in kinds},
             }
         },
     }
+
+
+def _one_of(kinds: list[ProblemType]) -> dict[str, Any]:
+    """One schema for each problem type; where several share a status, `type` says which it is."""
+    references = {f"/problems/{kind.name}": f"#/components/schemas/{_problem_name(kind)}" for kind in kinds}
+    if len(references) == 1:
+        return {"$ref": next(iter(references.values()))}
+    return {
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "type", "mapping": references},
+    }
+
+
+def _problem_name(kind: ProblemType) -> str:
+    return "".join(part.capitalize() for part in kind.name.split("-")) + "Problem"
+
+
+def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any]:
+    """The general problem with the `type` and the `status` of one kind."""
+    properties = general["properties"] | {
+        "type": {"type": "string", "const": f"/problems/{kind.name}"},
+        "status": {"type": "integer", "const": kind.status},
+    }
+    return general | {"title": _problem_name(kind), "description": f"{kind.title.en}.", "properties": properties}
 
 
 def _example(kind: ProblemType) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from reservasi.front.declarations import (
     Parameter,
     Success,
     listed,
-    live_events,
 )
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.waiting_operations import WAITING_OPERATIONS
@@ -90,7 +89,7 @@ _DECLARED: tuple[Operation, ...] = (
             200: Success(
                 about="The stream; an event's data is an AvailabilityBody.",
                 media="text/event-stream",
-                schema=live_events("availability", bodies.AvailabilityBody),
+                body=bodies.AvailabilityBody,
             )
         },
         problems=(problems.INVALID_REQUEST, problems.RECOVERING, problems.TOO_MANY_STREAMS),

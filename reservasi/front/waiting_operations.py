@@ -13,7 +13,6 @@ from reservasi.front.declarations import (
     Parameter,
     Success,
     listed,
-    live_events,
 )
 
 _OPENING = Parameter(
@@ -85,7 +84,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
             200: Success(
                 about="The stream; an event's data is a QueueBody.",
                 media="text/event-stream",
-                schema=live_events("queue", waiting_bodies.QueueBody),
+                body=waiting_bodies.QueueBody,
             )
         },
         problems=(problems.TOO_MANY_STREAMS, *_READ),

@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import jsonschema_rs
 import msgspec
 import pytest
 from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
-from reservasi.front import bodies, fields, pages, waiting_bodies, waiting_validation
+from reservasi.front import bodies, examples, fields, pages, waiting_bodies, waiting_validation
 from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
@@ -56,7 +57,11 @@ def test_every_refusal_is_documented_under_its_status(operation: Any) -> None:
     responses = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]
     for kind in (*operation.problems, *COMMON_PROBLEMS):
         schema = responses[str(kind.status)]["content"]["application/problem+json"]["schema"]
-        assert f"/problems/{kind.name}" in schema["allOf"][1]["properties"]["type"]["enum"]
+        types = {
+            DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]["properties"]["type"]["const"]
+            for reference in references(schema)
+        }
+        assert f"/problems/{kind.name}" in types
     for status in operation.successes:
         assert str(status) in responses
 
@@ -117,3 +122,58 @@ def test_a_key_that_is_declared_is_a_key_that_is_judged(key: str) -> None:
     except Refused:
         accepted = False
     assert accepted == (matches and declared["minLength"] <= len(key) <= declared["maxLength"])
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def json_contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, operation in operations():
+        for status, answer in (("request", operation.get("requestBody", {})), *operation["responses"].items()):
+            content = answer.get("content", {}).get("application/json")
+            if content is not None and "$ref" in content["schema"]:
+                yield f"{name} {status}", content
+
+
+def test_no_refusal_is_merged_of_two_schemas() -> None:
+    assert "allOf" not in msgspec.json.encode(DOCUMENT).decode()
+    for name, operation in operations():
+        for status, answer in operation["responses"].items():
+            schema = answer.get("content", {}).get("application/problem+json", {}).get("schema", {})
+            for reference in references(schema):
+                properties = DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
+                assert properties["status"]["const"] == int(status), name
+            assert set(schema.get("discriminator", {}).get("mapping", {}).values()) <= set(references(schema))
+
+
+def test_every_whole_body_has_an_example_that_fits() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name, content in json_contents():
+        assert "example" in content, name
+        schema = {**content["schema"], "components": {"schemas": schemas}}
+        jsonschema_rs.validator_for(schema, validate_formats=False).validate(content["example"])
+
+
+def test_the_examples_name_only_members_that_exist() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for body, member in (each.split(".") for each in examples.BY_MEMBER):
+        assert member in schemas[body]["properties"], (body, member)
+    assert set(examples.BY_NAME) <= {name for schema in schemas.values() for name in schema.get("properties", {})}
+
+
+def test_an_operation_says_whether_it_needs_a_secret_and_where_it_is() -> None:
+    assert [server["url"] for server in DOCUMENT["servers"]] == ["/"]
+    described = {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]}
+    for name, operation in operations():
+        assert "security" in operation, name
+        assert set(operation["tags"]) <= described
+
+
+def test_the_data_of_events_is_typed() -> None:
+    for operation_id, body in (("streamAvailability", "AvailabilityBody"), ("streamQueue", "QueueBody")):
+        (operation,) = [each for _, each in operations() if each["operationId"] == operation_id]
+        content = operation["responses"]["200"]["content"]["text/event-stream"]
+        assert content["schema"] == {"$ref": f"#/components/schemas/{body}"}
