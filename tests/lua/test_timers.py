@@ -269,7 +269,7 @@ async def test_a_closing_that_staff_move_earlier_ends_holds_with_it(ledger: Ledg
 
 
 async def test_a_closing_that_staff_move_later_gives_no_hold_back(ledger: Ledger) -> None:
-    await ledger.one(quota_set(closes_at_ms=await ledger.now_ms() + 20))
+    await ledger.one(quota_set(closes_at_ms=await ledger.now_ms() + 500))
     asked = claim()
     held = await ledger.one(asked)
     await ledger.until(held.deadline_ms)
