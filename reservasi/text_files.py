@@ -22,7 +22,7 @@ def without_byte_order_mark(content: bytes) -> bytes:
     Raises:
         NotUtf8: it is UTF-16, as some editors and shells of Windows save it.
     """
-    if content.startswith(_UTF_16):
+    if content.startswith(_UTF_16) or content[:2].count(0) == 1:  # without a mark too: every other byte is zero
         raise NotUtf8(0, "is saved as UTF-16 (`Unicode`): save it as UTF-8")
     return content.removeprefix(_BYTE_ORDER_MARK)
 

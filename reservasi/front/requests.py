@@ -17,6 +17,7 @@ from reservasi.front.problem_types import (
 )
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.shapes import Check
+from reservasi.tidying import tidy_word
 
 SECRET_CHARS_MAX = 512
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
@@ -79,6 +80,9 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
             findings.append(Finding(name, "repeated-parameter", _REPEATED_PARAMETER))
         else:
             wrong = check(value)
+            if wrong is not None:
+                value = tidy_word(value)  # noqa: PLW2901 - a space or a mark that came along with a pasted one
+                wrong = check(value)
             if wrong is not None:
                 findings.append(Finding(name, wrong.code, wrong.detail))
             read[name] = value

@@ -318,11 +318,25 @@ async def test_claims_with_a_ticket_are_the_same_on_both_ways(
 async def test_availability_is_the_same_on_both_ways(
     stack: Any, line: Line, long_line: Line, taken: list[bool]
 ) -> None:
-    await stack.quota()
-    for query in ("", f"?program={stack.program}", "?program=UPPER", "?from=2027-01-02&to=2027-01-01", "?what=x", "?"):
+    quota = await stack.quota()
+    pasted = f"?program=%20{stack.program}%E2%80%8B&from=2027-03-01%C2%A0"
+    queries = (
+        "",
+        f"?program={stack.program}",
+        "?program=UPPER",
+        "?from=2027-01-02&to=2027-01-01",
+        "?what=x",
+        "?",
+        pasted,
+    )
+    for query in queries:
         head = f"GET /v1/availability{query} HTTP/1.1\r\nHost: x\r\n".encode()
         await both(line, head + b"\r\n", long_line, head + LONG_WAY.encode() + b"\r\n\r\n")
-    assert taken == [True, True, False, False, False, True]
+    assert taken == [True, True, False, False, False, True, True]
+    line.writer.write(f"GET /v1/availability{pasted} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    status, _, body = await line.answer()
+    assert status == "HTTP/1.1 200 OK"
+    assert quota in {each["id"] for each in json.loads(body)["quotas"]}
 
 
 async def test_requests_sent_ahead_are_answered_in_order(stack: Any, line: Line) -> None:

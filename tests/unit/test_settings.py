@@ -158,11 +158,11 @@ def test_a_file_saved_on_windows_is_read(written: str) -> None:
     assert (load().port, load().processes) == (1001, 3)
 
 
-@pytest.mark.parametrize("written", ["utf-16", "utf-16-be"])
-def test_a_file_in_another_encoding_says_so(written: str) -> None:
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_a_file_in_another_encoding_says_so(written: str, mark: str) -> None:
     Path("config").mkdir()
-    content = "port = 1001\r\n".encode(written)
-    settings_module.CONFIG_FILE.write_bytes(content if written == "utf-16" else b"\xfe\xff" + content)
+    settings_module.CONFIG_FILE.write_bytes(f"{mark}port = 1001\r\n".encode(written))
     with pytest.raises(ConfigurationError, match=r"config/reservasi.toml is saved as UTF-16 .*save it as UTF-8"):
         load()
 
