@@ -63,6 +63,13 @@ def tidy_word(text: str) -> str:
     return without_marks(text).replace(" ", "")
 
 
+def tidy_reference(text: str) -> str:
+    """A payment reference; one of digits alone may be written in groups, such as `8202 6112 7001`."""
+    line = tidy_line(text)
+    digits = line.replace(" ", "")
+    return digits if digits.isascii() and digits.isdigit() else line
+
+
 def tidy_phone(text: str) -> str:
     """A telephone number as its digits alone, behind a plus where there was one."""
     digits = text[1:] if text[:1] == "+" else text

@@ -34,7 +34,7 @@ from reservasi.front.shapes import (
 )
 from reservasi.model import CAPACITY_MAX
 from reservasi.nik import NIK_DIGITS, is_known, tidy_nik
-from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_word, unusable_character
+from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_reference, tidy_word, unusable_character
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
@@ -290,7 +290,7 @@ CONFIRM = {
             ),
             pattern=PAYMENT_REFERENCE_PATTERN.strip("^$"),
         ),
-        tidy=tidy_word,
+        tidy=tidy_reference,
         left_out=NULL_OR_EMPTY,
     )
 }

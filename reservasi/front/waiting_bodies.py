@@ -50,7 +50,7 @@ class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     altcha: (
         Annotated[
             str,
-            Meta(max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
+            Meta(min_length=1, max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
         ]
         | UnsetType
         | None

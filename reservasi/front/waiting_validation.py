@@ -13,7 +13,6 @@ from reservasi.front.shapes import (
     NOT_AN_ARRAY,
     NOT_TEXT,
     NULL,
-    NULL_OR_EMPTY,
     Check,
     Field,
     Findings,
@@ -117,7 +116,7 @@ def _check_offices(value: Any) -> Wrong | None:
 JOIN = {
     "nik": Field(check_nik, required=True, tidy=tidy_nik),
     "birth_date": Field(check_birth_date, required=True),
-    "altcha": Field(_check_altcha, left_out=NULL_OR_EMPTY),
+    "altcha": Field(_check_altcha, left_out=NULL),
 }
 OPENING = {
     "program": Field(_check_id, required=True),

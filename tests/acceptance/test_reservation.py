@@ -93,8 +93,22 @@ async def test_a_reference_that_comes_too_late_to_be_recorded_is_not_passed_over
     assert (again.status, again.json["status"]) == (200, "confirmed")
 
 
+async def test_a_reference_is_the_same_however_it_was_pasted(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    for written in ("820261127001", " 8202 6112\u00a07001 ", "820261127001\u200b"):
+        reply = await stack.managed("POST", held, "/confirm", json={"payment_reference": written})
+        assert (reply.status, reply.json["status"]) == (200, "confirmed")
+
+
+async def test_an_empty_reference_is_none(stack: Any) -> None:
+    held = await stack.held(await stack.quota())
+    for body in ({"payment_reference": ""}, {"payment_reference": None}, {"payment_reference": "\u00a0"}, {}):
+        reply = await stack.managed("POST", held, "/confirm", json=body)
+        assert (reply.status, reply.json["status"]) == (200, "confirmed")
+
+
 @pytest.mark.parametrize(
-    "body", [b'{"payment_reference": ""}', b'{"payment_reference": "a b"}', b'{"amount": 1}', b"[]", b"x"]
+    "body", [b'{"payment_reference": "a b"}', b'{"payment_reference": 1}', b'{"amount": 1}', b"[]", b"x"]
 )
 async def test_a_confirm_with_a_bad_body(stack: Any, body: bytes) -> None:
     held = await stack.held(await stack.quota())

@@ -2,7 +2,7 @@
 
 import pytest
 from email_validator import EmailNotValidError, validate_email
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reservasi.front.emails import is_email, tidy_email
@@ -24,11 +24,13 @@ def by_the_library(text: str) -> str | None:
     return found.ascii_email
 
 
+@settings(deadline=None)
 @given(ADDRESSES)
 def test_an_address_is_what_the_library_takes_as_it_is(text: str) -> None:
     assert is_email(text) == (by_the_library(text) == text)
 
 
+@settings(deadline=None)
 @given(ADDRESSES)
 def test_a_tidied_address_is_an_address_or_refused(text: str) -> None:
     tidied = tidy_email(text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reservasi.front.encoding import moment
@@ -195,6 +195,7 @@ def test_a_number_that_is_named_twice_does_not_come_back() -> None:
     assert NIK.encode() not in problem_body(refused, "id") + problem_body(refused, "en")
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.text(max_size=3), lambda inner: st.lists(st.tuples(FIELDS, inner), max_size=4)))
 def test_repeated_keys_are_found_exactly(pairs: Any) -> None:
     def written(value: Any) -> str:

@@ -3,11 +3,19 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reservasi.front.fields import check_name, check_phone, tidy_name
-from reservasi.tidying import TIDIED_CHARS_MAX, name_character, tidy_line, tidy_phone, tidy_word, unusable_character
+from reservasi.tidying import (
+    TIDIED_CHARS_MAX,
+    name_character,
+    tidy_line,
+    tidy_phone,
+    tidy_reference,
+    tidy_word,
+    unusable_character,
+)
 
 EVERY_SPACE = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Zs", "Zl", "Zp")]
 UNSEEN = [*"\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufe0f\ufeff", *map(chr, range(0x202A, 0x202F))]
@@ -46,12 +54,14 @@ def test_typographic_and_composed(typed: str, kept: str) -> None:
     assert tidy_line(typed) == kept
 
 
+@settings(deadline=None)
 @given(MESSY)
 def test_tidying_twice_is_tidying_once(text: str) -> None:
-    for tidy in (tidy_line, tidy_word, tidy_phone, tidy_name):
+    for tidy in (tidy_line, tidy_word, tidy_reference, tidy_phone, tidy_name):
         assert tidy(tidy(text)) == tidy(text)
 
 
+@settings(deadline=None)
 @given(MESSY)
 def test_a_name_that_is_taken_is_tidy(text: str) -> None:
     if check_name(text) is None:
@@ -127,8 +137,10 @@ def test_what_is_no_phone_number_says_why(typed: str, named: str) -> None:
     assert named in wrong.detail.en
 
 
-def test_a_reference_has_no_spaces() -> None:
-    assert tidy_word(" 8202 6112\u00a07001\u200b ") == "820261127001"
+def test_a_reference_of_digits_has_no_spaces() -> None:
+    assert tidy_reference(" 8202 6112\u00a07001\u200b ") == "820261127001"
+    assert tidy_reference(" INV-7\u200b ") == "INV-7"
+    assert tidy_reference("a b") == "a b"
 
 
 def test_tidying_is_bounded() -> None:
