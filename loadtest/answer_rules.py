@@ -62,7 +62,8 @@ def _is_of(exchange: Exchange, event: AnyEvent) -> bool:
         case Confirmed():
             return exchange.call == "confirm" and exchange.reservation_id == event.reservation_id
         case Ended():
-            is_end = exchange.call == "cancel" or event.state is State.EXPIRED
+            by_call = {"cancel": event.state is not State.RETIRED, "confirm": event.state is State.RETIRED}
+            is_end = event.state is State.EXPIRED or by_call.get(exchange.call, False)
             return is_end and exchange.reservation_id == event.reservation_id
         case _:
             return False

@@ -107,13 +107,14 @@ class DatabaseEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the database holds of a program, in one transaction."""
 
     position: Position | None
-    quotas: dict[str, tuple[int, int]]  # id -> capacity, booked
+    quotas: dict[str, tuple[int, int]]  # those in the ledger: id -> capacity, booked
     holds: list[Row]
     bookings: list[Row]
     applicants: list[Applicant]
     openings: dict[str, OpeningMark]
     journal: list[JournalEntry]
     dead_letters: list[str]  # what each is about and why
+    retired: set[str] = set()  # quotas that have left the ledger
 
 
 def whole_journal(ledger: LedgerEvidence, database: DatabaseEvidence) -> list[JournalEntry]:
@@ -225,14 +226,16 @@ async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> D
         query = f"SELECT {columns} FROM {table} WHERE program = $1 ORDER BY {order}"  # noqa: S608  # words from below
         return await connection.fetch(query, program)
 
-    quotas = await rows("id, capacity, booked", "quotas")
+    quotas = await rows("id, capacity, booked, retired_at_ms", "quotas")
     dead = await rows("epoch, seq, reservation_id, error", "dead_letters", "epoch, seq")
     journal = await rows("epoch, first_seq, last_seq, at_ms, chain, payload", "journal", "epoch, first_seq")
-    bookings = await rows("reservation_id, quota, places, state, booking_code", "bookings")
+    state = "CASE WHEN retired_at_ms > 0 THEN 'retired' ELSE state END AS state"
+    bookings = await rows(f"reservation_id, quota, places, {state}, booking_code", "bookings")
     marks = await rows(", ".join(("id", *OpeningMark.__struct_fields__)), "openings")
     return DatabaseEvidence(
         position=await _position(connection, program),
-        quotas={row["id"]: (row["capacity"], row["booked"]) for row in quotas},
+        quotas={row["id"]: (row["capacity"], row["booked"]) for row in quotas if row["retired_at_ms"] == 0},
+        retired={row["id"] for row in quotas if row["retired_at_ms"] > 0},
         holds=[Row(**row) for row in await rows("reservation_id, quota, places", "holds")],
         bookings=[Row(**row) for row in bookings],
         applicants=[Applicant(**row) for row in await rows("reservation_id, person, live", "applicants")],

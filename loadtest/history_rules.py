@@ -65,7 +65,7 @@ def _life_violations(
     confirmed = [exchange for exchange in confirms if exchange.outcome == 200]
     accepted = [exchange for exchange in confirms if exchange.outcome in (200, 202)]
     cancelled = [exchange for exchange in exchanges if exchange.call == "cancel" and exchange.outcome in (200, 202)]
-    if accepted and state not in (State.CONFIRMED, State.CANCELLED):
+    if accepted and state not in (State.CONFIRMED, State.CANCELLED, State.RETIRED):
         yield Violation(Rule.CONFIRMATION_FORGOTTEN, id_, f"answered {accepted[0].outcome}, the ledger has {state}")
     if confirmed:
         code = confirmed[0].body.get("booking_code")
@@ -98,13 +98,14 @@ def _members(exchange: Exchange, members: tuple[str, ...]) -> list[Any]:
 def _second_places(
     claims: dict[tuple[int, str], list[Exchange]], managed: dict[str, list[Exchange]], ledger: LedgerEvidence
 ) -> Iterator[Violation]:
-    """People who were given two places, and neither cancelled one nor let its hold expire."""
-    expired = {id_ for id_, record in ledger.reservations.items() if record.state is State.EXPIRED}
+    """People who were given two places, and neither cancelled one nor let its hold expire, nor was its date over."""
+    over = (State.EXPIRED, State.RETIRED)
+    ended = {id_ for id_, record in ledger.reservations.items() if record.state in over}
     ids: dict[int, set[str]] = defaultdict(set)
     for (person, _), same_request in claims.items():
         ids[person].update(str(exchange.body.get("id")) for exchange in same_request if exchange.outcome == 201)
     for person, several in ids.items():
         given_up = {id_ for id_ in several if any(exchange.call == "cancel" for exchange in managed[id_])}
-        kept = several - given_up - expired
+        kept = several - given_up - ended
         if len(kept) > 1:
             yield Violation(Rule.TWO_LIVE, f"person {person}", f"was given {sorted(kept)}")

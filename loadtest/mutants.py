@@ -69,7 +69,7 @@ MUTANTS = (
     _mutant(
         "confirms-twice",
         {Rule.REPLAY_DIFFERS},
-        ("confirm", "  if reservation[R.state] == CONFIRMED then", "  if reservation[R.state] == '' then"),
+        ("confirm", "  if was_confirmed then", "  if reservation[R.state] == '' then"),
         ("confirm", "  if reservation[R.state] ~= HELD then", "  if reservation[R.state] == CANCELLED then"),
     ),
     _mutant(
@@ -200,6 +200,18 @@ MUTANTS = (
             "  local _ = #call.events > 1 and redis.call(\n    'XADD', call.key.journal,",
         ),
         halts=True,
+    ),
+    _mutant(
+        "retires-what-is-not-over",
+        {Rule.TIME_DIFFERS},
+        ("retire", "if not is_over(call, id, quota, ends_at) then", "if false then"),
+    ),
+    _mutant("retires-with-places-taken", {Rule.REPLAY_DIFFERS}, ("retire", "if taken > 0 then", "if false then")),
+    _mutant("retires-in-silence", {Rule.REPLAY_DIFFERS}, ("retire", "record(call, { 't', id })", "call.seq")),
+    _mutant(
+        "retires-reservations-of-others",
+        {Rule.REPLAY_DIFFERS, Rule.COUNTS_DIFFER},
+        ("retire", " and reservation[R.number] == quota[Q.number] then", " then"),
     ),
     _mutant(
         "moves-the-mark-back",

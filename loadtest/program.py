@@ -95,7 +95,7 @@ def open_terms(**changes: Any) -> QuotaTerms:
         "office": "kanim",
         "service": "baru",
         "channel": "online",
-        "date": "2026-12-01",
+        "date": "2030-12-01",
         "start": "08:00",
         "end": "08:30",
     }

@@ -23,6 +23,7 @@ from reservasi.model import (
     OpeningSet,
     Position,
     QuotaCounts,
+    QuotaRetired,
     QuotaSet,
     Returned,
     State,
@@ -74,6 +75,8 @@ class Model:
             case Returned():
                 self.counts[event.quota][2] -= event.places
                 return None
+            case QuotaRetired():
+                return self._retire(event)
 
     def _set(self, event: QuotaSet) -> str | None:
         after = [int(getattr(event.terms, name)) for name in STAFF_TERMS]
@@ -110,7 +113,7 @@ class Model:
 
     def _end(self, event: Ended) -> str | None:
         state, held = self.live.pop(event.reservation_id, (None, None))
-        before = State.CONFIRMED if event.state is State.CANCELLED else State.HELD
+        before = State.CONFIRMED if event.state in (State.CANCELLED, State.RETIRED) else State.HELD
         if held is None or state is not before or (held.quota, held.places) != (event.quota, event.places):
             return f"{event.reservation_id} is {event.state} while it is {state}"
         for person in held.persons:
@@ -119,6 +122,13 @@ class Model:
         if event.returns_at_ms:
             self.counts[event.quota][2] += event.places
         return None
+
+    def _retire(self, event: QuotaRetired) -> str | None:
+        taken = self.counts.pop(event.quota)
+        for of_quotas in (self.staff_terms, self.imported):
+            of_quotas.pop(event.quota, None)
+        del self.capacity[event.quota]
+        return f"retired with {taken} places held, confirmed and returning" if any(taken) else None
 
     def _open(self, now: Opening) -> str | None:
         before = self.openings.get(now.id, now)
@@ -208,6 +218,8 @@ def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]
         if quota.counts.version > 1 and imported != list(quota.imported):
             detail = f"the journal leads to {imported} set by imports, the ledger has {quota.imported}"
             yield Violation(Rule.REPLAY_DIFFERS, quota.id, detail)
+    for quota_id in sorted(model.counts.keys() - ledger.quotas.keys()):
+        yield Violation(Rule.REPLAY_DIFFERS, quota_id, "the journal leads to a quota that the ledger has not")
     openings = {id_: OpeningMark.of(opening) for id_, opening in model.openings.items()}
     for id_ in sorted(openings.keys() | ledger.openings.keys()):
         if openings.get(id_) != ledger.openings.get(id_):

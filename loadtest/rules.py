@@ -71,7 +71,7 @@ def _quota_counts(ledger: LedgerEvidence) -> Iterator[Violation]:
         if (counts.held, counts.confirmed, counts.returning) != expected:
             detail = f"the quota says {counts}, its reservations (held, confirmed, returning) = {expected}"
             yield Violation(Rule.COUNTS_DIFFER, quota.id, detail)
-    for quota_id in {quota_id for quota_id, _ in taken} - ledger.quotas.keys():
+    for quota_id in {quota_id for quota_id, state in taken if state.live} - ledger.quotas.keys():
         yield Violation(Rule.COUNTS_DIFFER, quota_id, "reservations of a quota that does not exist")
 
 
@@ -163,7 +163,9 @@ def _booked(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Viol
         capacity, booked = database.quotas.get(quota_id, (None, None))
         known = ledger.quotas.get(quota_id)
         wanted = (known.terms.capacity, known.counts.confirmed) if known else (None, None)
-        if (capacity, booked) != wanted or booked != places[quota_id]:
+        if known and quota_id in database.retired:
+            yield Violation(Rule.BOOKED_DIFFERS, quota_id, "retired in the database, not in the ledger")
+        elif (capacity, booked) != wanted or booked != places[quota_id]:
             detail = f"row (capacity, booked) {(capacity, booked)}, ledger {wanted}, its bookings {places[quota_id]}"
             yield Violation(Rule.BOOKED_DIFFERS, quota_id, detail)
 

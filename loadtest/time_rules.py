@@ -1,10 +1,23 @@
 """Whether each change came at a moment at which the rules allow it, by the ledger's own clock."""
 
+import datetime as dt
 from collections import Counter, defaultdict
 
-from reservasi.model import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaSet, QuotaTerms, Returned, State
+from reservasi.model import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    OpeningSet,
+    QuotaRetired,
+    QuotaSet,
+    QuotaTerms,
+    Returned,
+    State,
+)
 
 REMEMBERED_MS = 86_400_000  # so long an ended reservation answers for its id, and the id makes no other
+EASTERNMOST = dt.timedelta(hours=14)  # where a day begins first
 
 
 class Times:
@@ -36,6 +49,8 @@ class Times:
                 return self._end(event, at_ms)
             case Returned():
                 return self._return(event, at_ms)
+            case QuotaRetired():
+                return self._retire(event, at_ms)
 
     def _set(self, event: QuotaSet, at_ms: int) -> str | None:
         before = self.terms.get(event.quota)
@@ -78,6 +93,10 @@ class Times:
         if held is not None and (self._ends_at_ms(held) <= at_ms) != (event.state is State.EXPIRED):
             return f"{event.state} at {at_ms}, its end is {self._ends_at_ms(held)} (deadline {held.deadline_ms})"
         terms = self.terms[event.quota]
+        if event.state is State.RETIRED:
+            return _not_over(terms, at_ms) or (
+                f"its places return at {event.returns_at_ms}" if event.returns_at_ms else None
+            )
         if terms.return_max_ms <= 0 and event.returns_at_ms == 0:
             return None
         if not at_ms + terms.return_min_ms <= event.returns_at_ms <= at_ms + terms.return_max_ms:
@@ -92,3 +111,17 @@ class Times:
             return f"{event.places} places returned that were not on their way"
         known[same[0], event.places] -= 1
         return None if same[0] <= at_ms else f"{event.places} places returned at {at_ms}, before {same[0]}"
+
+    def _retire(self, event: QuotaRetired, at_ms: int) -> str | None:
+        return _not_over(self.terms.pop(event.quota), at_ms)
+
+
+def _not_over(terms: QuotaTerms, at_ms: int) -> str | None:
+    """Why a quota may not be retired yet: the earliest end is that of the easternmost zone, UTC+14."""
+    day = dt.datetime.fromisoformat(terms.date).replace(tzinfo=dt.timezone(EASTERNMOST))
+    hours, minutes = map(int, terms.end.split(":"))
+    ends_at = day + dt.timedelta(days=terms.end <= terms.start, hours=hours, minutes=minutes)
+    ends_at_ms = int(ends_at.timestamp() * 1000)
+    if at_ms < max(ends_at_ms, terms.closes_at_ms):
+        return f"retired at {at_ms}, closes at {terms.closes_at_ms} and ends at {ends_at_ms} at the earliest"
+    return None

@@ -18,6 +18,7 @@ from reservasi.model import (
     Join,
     OpeningTerms,
     QuotaTerms,
+    Retire,
     SetOpening,
     SetQuota,
     Sweep,
@@ -33,7 +34,9 @@ CONFIRMS_MAX = 20  # tries to be quicker than HOLD_MS
 RANDOM_ROUNDS, AT_ONCE = 8, 6
 RANDOM_PEOPLE = range(900, 920)
 OPENING = "opening"
-WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing")  # quotas by what is special about them
+OVER_DATE, OVER_MS = "2020-01-06", 1_578_279_600_000  # of a window that may be retired: 10:00 in UTC+7
+# Quotas by what is special about them.
+WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing", "over", "next")
 
 
 class Trial:
@@ -62,6 +65,7 @@ class Trial:
         await self._set_up()
         await self._busy()
         await self._refused_by_terms()
+        await self._retired()
         await self._short()
         await self._late()
         await self._closing()
@@ -80,6 +84,8 @@ class Trial:
         await self._set("closed", open_terms(capacity=2, closed=True))
         await self._set("fixed", open_terms(capacity=2, cancel_until_ms=LONG_AGO_MS))
         await self._set("closing", open_terms(capacity=6, closes_at_ms=await self._clock() + CLOSES_IN_MS))
+        await self._set("next", open_terms(capacity=2))
+        await self._set("over", open_terms(capacity=4, date=OVER_DATE, start="09:00", end="10:00"))
 
     async def _busy(self) -> None:
         """More people than places; repeats, seconds, companions, and places that find somebody else."""
@@ -116,6 +122,23 @@ class Trial:
         id_ = await self.claim(22, "fixed")
         await self._callers.confirm(22, {22: id_})
         await self._callers.cancel(22, {22: id_})
+
+    async def _retired(self) -> None:
+        """A window that is over goes once nobody holds a place in it; those who were there may book again."""
+        ids = {number: await self.claim(number, "over") for number in (30, 31, 32)}
+        ids[33] = await self.claim(33, "next")
+        for number in (30, 31, 33):
+            await self._callers.confirm(number, ids)
+        await self._retire("next", ids[33])
+        await self._retire("over", ids[33], ids[30])
+        await self._retire("over", ids[30], ids[31])
+        await self._callers.cancel(32, ids)
+        await self._retire("over", ids[31])
+        await self._retire("over")
+        await self.claim(30, "over")  # the first answer
+        await self._callers.confirm(30, ids)
+        await self.claim(31, "busy", key="31-again")
+        await self.claim(34, "over")
 
     async def _short(self) -> None:
         """Holds that are confirmed in time, and holds that are not."""
@@ -225,6 +248,10 @@ class Trial:
 
     async def _set(self, window: str, terms: QuotaTerms) -> None:
         await self._ask(SetQuota(quota=self.quota(window), terms=terms))
+
+    async def _retire(self, window: str, *ids: str) -> None:
+        named = tuple(filter(None, ids))
+        await self._ask(Retire(quota=self.quota(window), ends_at_ms=OVER_MS, reservations=named))
 
     async def _sweep(self) -> None:
         await self._ask(Sweep(items_max=500))

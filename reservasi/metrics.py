@@ -90,6 +90,10 @@ UNAPPLIED_EVENTS = Gauge(
     multiprocess_mode="livemax",
 )
 SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
+RETIRED = Counter(
+    "reservasi_retired_total", "Quotas that left the ledger after their window, and reservations with them.",
+    ["program", "what"],
+)  # fmt: skip
 
 # -- waiting rooms, as the controllers see them; only of openings that people join or wait for now -------------------
 

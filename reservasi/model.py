@@ -28,6 +28,9 @@ class Outcome(StrEnum):
     RELEASED = "released"  # release: the hold is given up
     CANCELLED = "cancelled"  # cancel: the confirmed reservation is ended
     QUOTA_SET = "quota_set"  # set_quota: created or changed
+    RETIRED = "retired"  # retire: the quota is gone
+    RETIRING = "retiring"  # retire: places of the quota are still somebody's, or on their way back
+    NOT_OVER = "not_over"  # retire: the quota can still be booked, or its window lies ahead
     SWEPT = "swept"  # sweep: how much was expired, returned and dropped
     FOUND = "found"  # find: the reservation as the ledger knows it
     SNAPSHOT = "snapshot"  # snapshot: every quota at one seq
@@ -66,6 +69,7 @@ class State(StrEnum):
     RELEASED = "released"  # the hold was given up
     EXPIRED = "expired"  # the deadline ended the hold
     CANCELLED = "cancelled"  # ended after it was confirmed
+    RETIRED = "retired"  # it was confirmed, and its date has passed
 
     @property
     def live(self) -> bool:
@@ -252,6 +256,14 @@ class SetQuota(Named, frozen=True, kw_only=True):
     version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
 
 
+class Retire(msgspec.Struct, frozen=True, kw_only=True):
+    """Take a quota whose window is over out of the ledger."""
+
+    quota: str
+    ends_at_ms: int  # the end of its window, in the program's time zone
+    reservations: tuple[str, ...] = ()  # confirmed ones, which end with it
+
+
 class Find(msgspec.Struct, frozen=True, kw_only=True):
     """Look a reservation up."""
 
@@ -291,7 +303,7 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_min: int = 0  # from now on, where the rate adapts; 0 keeps it
 
 
-Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Find | Sweep | SetOpening | Join | Admit
+Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Retire | Find | Sweep | SetOpening | Join | Admit
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,11 +320,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     freed_at_ms: int = 0  # held, exists, released, cancelled: when places came free in the quota, 0: long ago
     opens_at_ms: int = 0  # not_open; to a join: when people may join
     remaining: int = 0  # sold_out: places that do remain, fewer than asked for
-    taken: int = 0  # below_taken
+    taken: int = 0  # below_taken, retiring
     version: int = 0  # quota_set, opening_set, exists, version_mismatch
     expired: int = 0  # swept
     returned: int = 0  # swept
     dropped: int = 0  # swept
+    ended: int = 0  # retired, retiring: confirmed reservations that ended
     number: int = -1  # joined after the opening: the place in the queue; before it the draw gives one
     joined: int = 0  # joined, advanced: as the opening's record says
     arrived: int = 0
@@ -365,7 +378,7 @@ class NamedEvent(Event, frozen=True, kw_only=True):
 class Ended(NamedEvent, frozen=True, kw_only=True):
     """A reservation ended; its places return at `returns_at_ms` (0: at once)."""
 
-    state: State  # RELEASED, EXPIRED or CANCELLED
+    state: State  # RELEASED, EXPIRED, CANCELLED or RETIRED
     reservation_id: str
     quota: str
     places: int
@@ -388,13 +401,19 @@ class QuotaSet(NamedEvent, frozen=True, kw_only=True):
     imported: tuple[int, ...] = ()  # `Quota.imported`
 
 
+class QuotaRetired(Event, frozen=True, kw_only=True):
+    """A quota whose window is over has left the ledger."""
+
+    quota: str
+
+
 class OpeningSet(NamedEvent, frozen=True, kw_only=True):
     """An opening was created or changed, or its waiting room moved on: the whole of it afterwards."""
 
     opening: Opening
 
 
-AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | OpeningSet
+AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | QuotaRetired | OpeningSet
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, order=True):

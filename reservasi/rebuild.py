@@ -182,6 +182,8 @@ class Rebuilder:
         progress(loaded, total)
         await loader.quotas([(row.id, row.version, row.terms, row.imported) for row in quotas])
         await loader.openings(openings)
+        remembered_ms = int(time.time() * 1000) - self._tombstone_ms
+        await loader.past([(row.id, row.retired_at_ms) for row in await standing.retired_quotas(remembered_ms)])
         under_way: asyncio.Task[None] | None = None
         try:
             async for page in standing.live():
@@ -197,10 +199,9 @@ class Rebuilder:
             if under_way and not under_way.done():
                 under_way.cancel()
                 await asyncio.gather(under_way, return_exceptions=True)
-        remembered_ms = int(time.time() * 1000) - self._tombstone_ms
-        async for cancelled in standing.cancelled(remembered_ms):
-            await loader.ended(cancelled)
-            ended_count += len(cancelled)
+        async for bookings in standing.ended_bookings(remembered_ms):
+            await loader.ended(bookings)
+            ended_count += len(bookings)
         tail = await read_tail(standing, self._tombstone_ms)
         ended, returning = tail.ended(remembered_ms), list(tail.returning())
         await loader.ended(ended)
@@ -231,10 +232,11 @@ class Rebuilder:
 
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
     """What only the journal's end tells: from before the earliest hold that may have ended within memory."""
-    quotas = await standing.quotas()
+    last_ms = await standing.last_entry_at_ms()
+    quotas = [*await standing.quotas(), *await standing.retired_quotas(last_ms - tombstone_ms)]
     hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
     return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
-    since_ms = await standing.last_entry_at_ms() - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
+    since_ms = last_ms - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
     tail = JournalTail()
     async for row in standing.journal(since_ms):
         tail.follow(row.first_seq, row.at_ms, row.payload)

@@ -213,7 +213,7 @@ class _Comparison:
         found += [*self._quotas(quotas, places), *self._timers(timers), *self._openings(await standing.openings())]
         since_ms = self._snapshot.now_ms - self._tombstone_ms + TOMBSTONE_MARGIN_MS
         found += self._tombstones(tail.ended(since_ms))
-        async for page in standing.cancelled(since_ms):
+        async for page in standing.ended_bookings(since_ms):
             found += self._tombstones(page)
         gaps = await standing.gaps()
         JOURNAL_GAPS.labels(self._program).set(gaps)

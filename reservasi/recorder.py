@@ -89,6 +89,7 @@ class Recorder:
         self._backoff = Backoff()
         self._events_since_trim = 0
         self._epochs: list[tuple[int, int]] = []
+        self.leads = False  # whether this is the one that records now
         self._active = metrics.RECORDER_ACTIVE.labels(program)
         self._halted = metrics.RECORDER_HALTED.labels(program)
         self._lag = metrics.RECORDER_LAG_EVENTS.labels(program)
@@ -115,7 +116,7 @@ class Recorder:
                 self._interrupted("recording_failed", error, exc_info=True)
                 pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
             finally:
-                self._active.set(0)
+                self._set_leads(False)
             await _pause(stop, pause_s)
 
     async def _take(self, lead: Lead, stop: asyncio.Event) -> bool:
@@ -133,7 +134,7 @@ class Recorder:
             # Who recorded before us may have died between its commit and telling of it.
             dead = await self._records.dead_reservations(self._program)
             await self._publish(position, dead, epochs_changed=True)
-        self._active.set(1)
+        self._set_leads(True)
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
         ahead: asyncio.Task[Batch | None] | None = None
@@ -163,6 +164,10 @@ class Recorder:
             if ahead:
                 ahead.cancel()
             await asyncio.gather(*filter(None, (ahead, told)), return_exceptions=True)
+
+    def _set_leads(self, leads: bool) -> None:
+        self.leads = leads
+        self._active.set(int(leads))
 
     async def _read_after(self, position: Position | None) -> Batch | None:
         entries = await self._journal.read(position, self._events_max, self._block_ms)

@@ -12,8 +12,9 @@ from reservasi.availability import Availability
 from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
 from reservasi.ledger.recorded import RecordedPositions
-from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
+from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of
+from reservasi.records import BookingRow, Records
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
 _encode = msgspec.json.Encoder().encode
@@ -57,12 +58,20 @@ class Reservations:
     """Everything a front asks of the ledger, over all programs."""
 
     def __init__(
-        self, sealing: Sealing, availability: Availability, recorded: RecordedPositions, *, confirm_wait_ms: int
+        self,
+        sealing: Sealing,
+        availability: Availability,
+        recorded: RecordedPositions,
+        *,
+        confirm_wait_ms: int,
+        records: Records | None = None,
     ) -> None:
+        """Without `records`, nothing is known of what has left the ledger."""
         self._sealing = sealing
         self._availability = availability
         self._recorded = recorded
         self._confirm_wait_s = confirm_wait_ms / 1000
+        self._records = records
         self._groups: dict[str, GroupCommit] = {}
         self._programs_by_tag: dict[str, str] = {}
 
@@ -178,6 +187,27 @@ class Reservations:
         if program is None:
             return _without_ledger(Outcome.NOT_FOUND)
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
+
+    async def past_booking(self, reservation_id: str) -> BookingRow | None:
+        """A confirmed reservation whose date has passed, as the records keep it.
+
+        Raises:
+            RecordsUnavailable: nobody knows.
+        """
+        booking = await self._records.booking(reservation_id) if self._records else None
+        return booking if booking and booking.retired_at_ms else None
+
+    async def quota(self, quota_id: str) -> Quota | None:
+        """A quota: from memory, else from the records, which keep those whose window is over.
+
+        Raises:
+            RecordsUnavailable: memory lacks it, and nobody else knows.
+        """
+        known = self._availability.quota(quota_id)
+        if known is not None or self._records is None:
+            return known
+        row = await self._records.quota_row(program_of(quota_id), quota_id)
+        return Quota(id=row.id, terms=row.terms, counts=QuotaCounts(version=row.version)) if row else None
 
     async def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
         """Whether PostgreSQL has the change that an answer of `find` speaks of.

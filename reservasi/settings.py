@@ -108,6 +108,12 @@ class Settings(BaseSettings):
     )
     sweep_interval_ms: int = Field(250, ge=10, le=60_000, description="pause between two sweeps of a program")
     sweep_items_max: int = Field(500, ge=1, le=5000, description="holds expired and places returned in one sweep")
+    retire_quotas_after_h: int = Field(
+        24,
+        ge=0,
+        le=8760,
+        description="hours after the end of its window at which a quota leaves ledger and views; the records keep it",
+    )
     rebuild_automatically: bool = Field(
         True, description="whether the worker rebuilds a ledger that lags behind the records; no: `reservasi rebuild`"
     )

@@ -264,6 +264,11 @@ class Availability:
         ]
         return sorted(found, key=lambda q: (program_of(q.id), q.terms.date, q.terms.start, q.id))
 
+    @property
+    def removals(self) -> int:
+        """Grows when quotas may have left a view."""
+        return sum(follower.view.removals for follower in self._followers.values())
+
     def changed_since(self, version: int) -> list[Quota]:
         """The quotas that changed after `version`; what a live page is told."""
         return [

@@ -16,10 +16,14 @@ from reservasi.model import (
     Position,
     Quota,
     QuotaCounts,
+    QuotaRetired,
     QuotaSet,
     Returned,
     State,
 )
+
+REMEMBERED_MS = 2 * 86_400_000  # how long ids are known after their end: a day longer than replays are promised
+ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
 
 
 class ProgramView:
@@ -34,6 +38,8 @@ class ProgramView:
         self._openings_at: dict[int, set[str]] = {}  # opens_at_ms -> openings
         self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
+        self._ended: dict[str, int] = {}  # reservation id -> when it ended, the earliest first
+        self.removals = 0  # grows when quotas may have gone
         self.position = Position(epoch=0, seq=0)
         self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
         self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or place on its way back -> when it is due, ms
@@ -50,8 +56,9 @@ class ProgramView:
         for quota in snapshot.quotas:
             self._find_opening(quota)
         self.openings_changed_at = dict.fromkeys(self.openings, version)
-        self.known_ids = set(ids)
+        self.known_ids, self._ended = set(ids), {}
         self.position = snapshot.position
+        self.removals += 1
         self.changed_at = dict.fromkeys(self.quotas, version)
         self._timers = {quota_id: dict(timers) for quota_id, timers in snapshot.timers.items()}
         self._due_at_ms = {}
@@ -63,6 +70,8 @@ class ProgramView:
             match event:
                 case Held():
                     self.known_ids.add(event.reservation_id)
+                    if event.reservation_id in self._ended:
+                        del self._ended[event.reservation_id]
                     timers = self._timers.get(event.quota)
                     if timers is None:
                         timers = self._timers[event.quota] = {}
@@ -73,19 +82,15 @@ class ProgramView:
                     self._stop_timer(event.quota, event.reservation_id)
                     self._count(event.quota, held=-event.places, confirmed=event.places)
                 case Ended():
-                    self._stop_timer(event.quota, event.reservation_id)
-                    returning = event.places if event.returns_at_ms else 0
-                    if returning:
-                        self._timers.setdefault(event.quota, {})[f"+{event.seq}:{event.places}"] = event.returns_at_ms
-                    if event.state is State.CANCELLED:
-                        self._count(event.quota, confirmed=-event.places, returning=returning)
-                    else:
-                        self._count(event.quota, held=-event.places, returning=returning)
+                    self._end(event, entry.at_ms)
                 case Returned():
                     self._stop_return(event)
                     self._count(event.quota, returning=-event.places)
                 case QuotaSet():
                     self._set(event)
+                case QuotaRetired():
+                    self._remove(event.quota)
+                    continue
                 case OpeningSet():
                     self._set_opening(event.opening)
                     self.openings_changed_at[event.opening.id] = version
@@ -103,6 +108,26 @@ class ProgramView:
         if quota_id not in self._due_at_ms:
             self._due_at_ms[quota_id] = min(self._timers.get(quota_id, {}).values(), default=None)
         return self._due_at_ms[quota_id]
+
+    def _end(self, event: Ended, at_ms: int) -> None:
+        self._forget_ended(at_ms)
+        self._ended[event.reservation_id] = at_ms
+        self._stop_timer(event.quota, event.reservation_id)
+        returning = event.places if event.returns_at_ms else 0
+        if returning:
+            self._timers.setdefault(event.quota, {})[f"+{event.seq}:{event.places}"] = event.returns_at_ms
+        if event.state in ENDED_BOOKING:
+            self._count(event.quota, confirmed=-event.places, returning=returning)
+        else:
+            self._count(event.quota, held=-event.places, returning=returning)
+
+    def _forget_ended(self, now_ms: int) -> None:
+        while self._ended:
+            first = next(iter(self._ended))
+            if self._ended[first] > now_ms - REMEMBERED_MS:
+                break
+            del self._ended[first]
+            self.known_ids.discard(first)
 
     def _stop_timer(self, quota_id: str, timer: str) -> None:
         timers = self._timers.get(quota_id)
@@ -151,12 +176,22 @@ class ProgramView:
             self.opening_ids[quota.id] = now
             self.covered.setdefault(now, {})[quota.id] = None
 
+    def _remove(self, quota_id: str) -> None:
+        self._forget_moment(self.quotas.pop(quota_id))
+        for of_quotas in (self._timers, self._due_at_ms, self.changed_at):
+            of_quotas.pop(quota_id, None)
+        self.removals += 1
+
+    def _forget_moment(self, quota: Quota) -> None:
+        opens_at_ms = quota.terms.opens_at_ms
+        self.moments[opens_at_ms] -= 1
+        if not self.moments[opens_at_ms]:
+            del self.moments[opens_at_ms]
+
     def _set(self, event: QuotaSet) -> None:
         known = self.quotas.get(event.quota)
         if known:
-            self.moments[known.terms.opens_at_ms] -= 1
-            if not self.moments[known.terms.opens_at_ms]:
-                del self.moments[known.terms.opens_at_ms]
+            self._forget_moment(known)
         self.moments[event.terms.opens_at_ms] += 1
         counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
         quota = Quota(id=event.quota, terms=event.terms, counts=counts, imported=event.imported)

@@ -29,7 +29,11 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         recorded = ledgers.recorded()
         stack.push_async_callback(recorded.close)
         reservations = Reservations(
-            operations.sealing, availability, recorded, confirm_wait_ms=settings.confirm_wait_ms
+            operations.sealing,
+            availability,
+            recorded,
+            confirm_wait_ms=settings.confirm_wait_ms,
+            records=operations.records,
         )
 
         waiting_room = WaitingRoom(operations.sealing, availability)

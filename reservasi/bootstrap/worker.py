@@ -1,8 +1,9 @@
-"""A worker process: recorder, owner, sweeper and admission of the programs that it serves."""
+"""A worker process: recorder, owner, sweeper, retirement and admission of the programs that it serves."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import tzinfo
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,12 +19,14 @@ from reservasi.metrics import WORKER_SERVES
 from reservasi.model import Position
 from reservasi.recorder import Recorder
 from reservasi.recovery import Owner
+from reservasi.retirement import Retirement
 from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
 
 log = structlog.get_logger()
 
+HOUR_MS = 3_600_000
 Role: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
@@ -52,7 +55,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             group = operations.ledgers.group(program)
             group.start()
             stack.push_async_callback(group.close)
-            for run in _worker_roles(operations, program, group):
+            for run in _worker_roles(operations, program, group, catalogue):
                 task = asyncio.create_task(run(stop))
                 task.add_done_callback(_report_end)
                 tasks.append(task)
@@ -73,7 +76,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         yield Worker(operations=operations, catalogue=catalogue)
 
 
-def _worker_roles(operations: Operations, program: str, group: GroupCommit) -> list[Role]:
+def _worker_roles(operations: Operations, program: str, group: GroupCommit, catalogue: Catalogue) -> list[Role]:
     settings = operations.settings
     journal = operations.ledgers.journal(program)
     connection = operations.ledgers.connection(program)
@@ -101,10 +104,23 @@ def _worker_roles(operations: Operations, program: str, group: GroupCommit) -> l
         operations.open_view,
         delay_target_ms=settings.queue_delay_target_ms,
     )
-    roles: list[Role] = [owner.run, recorder.run, sweeper.run, admission.run]
+    retirement = Retirement(
+        program,
+        group,
+        journal,
+        after_ms=settings.retire_quotas_after_h * HOUR_MS,
+        zone=partial(_zone_of, catalogue, program),
+        leads=lambda: recorder.leads,
+    )
+    roles: list[Role] = [owner.run, recorder.run, sweeper.run, retirement.run, admission.run]
     if settings.reconcile_interval_s:
         roles.append(partial(reconciler.watch, interval_s=settings.reconcile_interval_s))
     return roles
+
+
+def _zone_of(catalogue: Catalogue, program: str) -> tzinfo | None:
+    found = catalogue.program(program)
+    return found.zone if found else None
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:

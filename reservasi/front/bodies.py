@@ -257,8 +257,9 @@ class ClaimedBody(msgspec.Struct, kw_only=True):
 
 # The ledger's states, and those that are not in the records yet: confirming, releasing, cancelling.
 ReservationStatus: TypeAlias = Literal[
-    "held", "confirming", "confirmed", "releasing", "released", "expired", "cancelling", "cancelled"
-]
+    "held", "confirming", "confirmed", "releasing", "released", "expired", "cancelling", "cancelled", "attended",
+    "absent",
+]  # fmt: skip
 
 
 class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import hdrs, web
@@ -40,6 +41,7 @@ _STATE_WORDS = {
     State.RELEASED: Text("dilepas", "released"),
     State.EXPIRED: Text("lewat batas waktu", "expired"),
     State.CANCELLED: Text("dibatalkan", "cancelled"),
+    State.RETIRED: Text("sudah lewat tanggalnya", "its date has passed"),
 }
 # What is said of a state until the records have it, by the calls that lead to it and by GET.
 _ON_ITS_WAY: dict[State, ReservationStatus] = {
@@ -47,6 +49,18 @@ _ON_ITS_WAY: dict[State, ReservationStatus] = {
     State.RELEASED: "releasing",
     State.CANCELLED: "cancelling",
 }
+_STATUS: dict[State, ReservationStatus] = {
+    State.HELD: "held",
+    State.CONFIRMED: "confirmed",
+    State.RELEASED: "released",
+    State.EXPIRED: "expired",
+    State.CANCELLED: "cancelled",
+}
+_STATE_OF: dict[ReservationStatus, State] = {
+    **{status: state for state, status in _ON_ITS_WAY.items()},
+    **{status: state for state, status in _STATUS.items()},
+}
+PAST_STATUSES: dict[str, ReservationStatus] = {"attended": "attended", "absent": "absent"}  # of the records
 
 
 def _answer(body: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -180,40 +194,64 @@ def _managed(request: web.Request) -> str:
     return reservation_id
 
 
-async def _found(request: web.Request, reservation_id: str) -> tuple[Answer, State, Quota]:
-    services = request.app[SERVICES]
+class _Found(NamedTuple):
+    """What a person may know of their reservation."""
+
+    status: ReservationStatus
+    places: int
+    quota: Quota
+    hold_expires_at_ms: int  # 0: it is not held
+
+    @property
+    def is_booked(self) -> bool:
+        return self.status == "confirmed" or self.status in PAST_STATUSES
+
+
+async def _found(services: FrontServices, reservation_id: str) -> _Found:
+    """From the ledger; from the records where the date has passed."""
     answer = await services.reservations.find(reservation_id)
-    if answer.outcome is not Outcome.FOUND or answer.state is None:
-        raise Refused(problem_types.NOT_FOUND)
-    quota = services.availability.quota(answer.quota)
+    state = answer.state
+    if state is None or state is State.RETIRED:
+        return await _past(services, reservation_id)
+    quota = await services.reservations.quota(answer.quota)
     if quota is None:  # the ledger knows it and memory does not yet
         raise Refused(problem_types.RECOVERING)
-    return answer, answer.state, quota
+    status = _STATUS[state]
+    if state in _ON_ITS_WAY and not await services.reservations.is_recorded(reservation_id, answer):
+        status = _ON_ITS_WAY[state]
+    return _Found(status, answer.places, quota, answer.deadline_ms if state is State.HELD else 0)
+
+
+async def _past(services: FrontServices, reservation_id: str) -> _Found:
+    booking = await services.reservations.past_booking(reservation_id)
+    quota = await services.reservations.quota(booking.quota) if booking else None
+    if booking is None or quota is None:
+        raise Refused(problem_types.NOT_FOUND)
+    return _Found(PAST_STATUSES.get(booking.state, "confirmed"), booking.places, quota, 0)
 
 
 async def show(request: web.Request) -> web.Response:
     """`GET /v1/reservations/{id}`."""
     reservation_id = _managed(request)
-    answer, state, quota = await _found(request, reservation_id)
+    services = request.app[SERVICES]
+    found = await _found(services, reservation_id)
+    terms = found.quota.terms
     body = ReservationBody(
         id=reservation_id,
-        status=state.value,
-        quota=quota.id,
-        places=answer.places,
-        office=quota.terms.office,
-        service=quota.terms.service,
-        channel=quota.terms.channel,
-        date=quota.terms.date,
-        start=quota.terms.start,
-        end=quota.terms.end,
+        status=found.status,
+        quota=found.quota.id,
+        places=found.places,
+        office=terms.office,
+        service=terms.service,
+        channel=terms.channel,
+        date=terms.date,
+        start=terms.start,
+        end=terms.end,
     )
-    if state is State.HELD:
-        body.hold_expires_at = moment(answer.deadline_ms)
-    reservations = request.app[SERVICES].reservations
-    if state in _ON_ITS_WAY and not await reservations.is_recorded(reservation_id, answer):
-        body.status = _ON_ITS_WAY[state]
-    elif state is State.CONFIRMED:
-        body.booking_code = reservations.booking_code(reservation_id)
+    if found.hold_expires_at_ms:
+        body.hold_expires_at = moment(found.hold_expires_at_ms)
+    if found.is_booked:
+        body.booking_code = services.reservations.booking_code(reservation_id)
     return _answer(body)
 
 
@@ -233,7 +271,12 @@ async def confirm(request: web.Request) -> web.Response:
         raise Refused(problem_types.HOLD_EXPIRED)
     if outcome is Outcome.NOT_HELD:
         raise _wrong_state(problem_types.NOT_CONFIRMABLE, change.answer.state)
-    raise Refused(problem_types.NOT_FOUND)
+    booking = await reservations.past_booking(reservation_id)
+    if booking is None:
+        raise Refused(problem_types.NOT_FOUND)
+    if payment_reference and payment_reference != booking.payment_reference:
+        raise Refused(problem_types.PAYMENT_REFERENCE_DIFFERS)
+    return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -250,11 +293,21 @@ async def cancel(request: web.Request) -> web.Response:
         return _accepted(change, cancelled, EndingBody(id=reservation_id, status="cancelling"))
     if answer.outcome is Outcome.HOLD_EXPIRED:
         raise _wrong_state(problem_types.ALREADY_ENDED, State.EXPIRED)
-    if answer.outcome is Outcome.TOO_LATE:
-        quota = services.availability.quota(answer.quota)
-        at = local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms) if quota else "…"
+    past = await services.reservations.past_booking(reservation_id) if answer.outcome is Outcome.NOT_FOUND else None
+    if answer.outcome is Outcome.TOO_LATE or past is not None:
+        at = await _cancel_until(services, past.quota if past else answer.quota)
         raise Refused(problem_types.CANCELLATION_TOO_LATE, words={"cancel_until": Text(at, at)})
     raise Refused(problem_types.NOT_FOUND)
+
+
+async def _cancel_until(services: FrontServices, quota_id: str) -> str:
+    """The last moment for a cancellation; where the program sets none, the date that has passed."""
+    quota = await services.reservations.quota(quota_id)
+    if quota is None:
+        return "…"
+    if not quota.terms.cancel_until_ms:
+        return f"{quota.terms.date} {quota.terms.start}"
+    return local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms)
 
 
 def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> web.Response:
@@ -273,11 +326,11 @@ def _wrong_state(kind: ProblemType, state: State | None) -> Refused:
 # -- documents ---------------------------------------------------------------------------------------------------
 
 
-async def _confirmed_quota(request: web.Request, reservation_id: str) -> Quota:
-    _, state, quota = await _found(request, reservation_id)
-    if state is not State.CONFIRMED:
-        raise _wrong_state(problem_types.NOT_CONFIRMED, state)
-    return quota
+async def _booked_quota(request: web.Request, reservation_id: str) -> Quota:
+    found = await _found(request.app[SERVICES], reservation_id)
+    if not (found.is_booked or found.status == "confirming"):
+        raise _wrong_state(problem_types.NOT_CONFIRMED, _STATE_OF[found.status])
+    return found.quota
 
 
 def _document(body: bytes, content_type: str) -> web.Response:
@@ -287,7 +340,7 @@ def _document(body: bytes, content_type: str) -> web.Response:
 async def qr(request: web.Request) -> web.Response:
     """`GET /v1/reservations/{id}/qr.svg`: the booking code for the counter's scanner."""
     reservation_id = _managed(request)
-    await _confirmed_quota(request, reservation_id)
+    await _booked_quota(request, reservation_id)
     booking_code = request.app[SERVICES].reservations.booking_code(reservation_id)
     return _document(qr_svg(booking_code), "image/svg+xml")
 
@@ -296,7 +349,7 @@ async def ticket(request: web.Request) -> web.Response:
     """`GET /v1/reservations/{id}/ticket.ics`: the appointment for a calendar."""
     reservation_id = _managed(request)
     services = request.app[SERVICES]
-    quota = await _confirmed_quota(request, reservation_id)
+    quota = await _booked_quota(request, reservation_id)
     program = services.catalogue.program(program_of(quota.id))
     if program is None:
         raise Refused(problem_types.RECOVERING)

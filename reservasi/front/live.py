@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 
+import msgspec
 import structlog
 
 from reservasi.availability import Availability
 from reservasi.front.filters import fits, quotas_matching
 from reservasi.front.memory import FRAGMENTS_MAX, NEVER_MS, Memory, next_turn_ms
 from reservasi.model import Quota
+from reservasi.programs import program_of
 
 log = structlog.get_logger()
 
@@ -27,6 +29,7 @@ PAUSE_S_MAX = 2.0
 REST_RATIO = 10  # at most about a tenth of a front's time goes into live pages
 LOOK_S = 1.0  # how soon a reader that went away is noticed
 START = 0  # the tick of a reader that was told nothing yet
+GONE_MAX = 20_000  # quotas of which it is remembered that they have gone
 UNKNOWN_VERSION = -1  # before any version of the view
 
 
@@ -69,6 +72,8 @@ class Live:
         self._stopping = stopping
         self._feeds: dict[tuple[tuple[str, str], ...], Feed] = {}  # bounded by the streams
         self._told: dict[str, tuple[int, bytes]] = {}  # quota -> tick of its last change, and its JSON since
+        self._gone: dict[str, int] = {}  # quota that has left the view -> the tick in which that was told
+        self._removals = 0
         self._tick = START + 1  # grows with every look that found a change
         self._news: dict[str, Quota] = {}  # what changed since everybody was told last
         self._news_since = self._tick
@@ -100,7 +105,8 @@ class Live:
         event = feed.events.get(since)
         if event is None:
             told = [self._told.get(quota.id) for quota in quotas_matching(self._availability, feed.filters)]
-            event = _encoded([known[1] for known in told if known is not None and known[0] > since], since)
+            fragments = [known[1] for known in told if known is not None and known[0] > since]
+            event = _encoded(fragments, since, self._gone_of(feed, since))
             feed.events[since] = event
         return self._tick, event
 
@@ -140,7 +146,7 @@ class Live:
             # After another look, begun by a new reader, the news would be incomplete: `event` works them out then.
             if since != tick == self._tick:
                 fragments = [self._told[id_][1] for id_, quota in news.items() if fits(quota, feed.filters)]
-                feed.events[since] = _encoded(fragments, since)
+                feed.events[since] = _encoded(fragments, since, self._gone_of(feed, since))
             feed.looked.set()
             feed.looked = asyncio.Event()
             await asyncio.sleep(0)
@@ -158,11 +164,33 @@ class Live:
         self._turn_ms = min(self._turn_ms, next_turn_ms(touched, now_ms))
         self._version, self._looked_at_ms = self._availability.version, now_ms
         changed = {quota.id: quota for quota in touched if self._remember(quota, now_ms)}
-        if changed:
+        if self._note_gone() or changed:
             self._tick += 1
             self._news |= changed
             for feed in self._feeds.values():
                 feed.events = {}
+
+    def _note_gone(self) -> bool:
+        """Whether a quota that was told of has left the view since the last look."""
+        removals = self._availability.removals
+        if removals == self._removals:
+            return False
+        self._removals = removals
+        gone = [quota_id for quota_id in self._told if self._availability.quota(quota_id) is None]
+        if len(self._gone) + len(gone) > GONE_MAX:
+            self._gone.clear()
+        for quota_id in gone:
+            del self._told[quota_id]
+            self._news.pop(quota_id, None)
+            self._gone[quota_id] = self._tick + 1
+        return bool(gone)
+
+    def _gone_of(self, feed: Feed, since: int) -> list[str]:
+        """The quotas of the feed's program that have gone after `since`, whatever else it filters by."""
+        if since == START:
+            return []
+        program = feed.filters.get("program")
+        return [id_ for id_, at in self._gone.items() if at > since and program in (None, program_of(id_))]
 
     def _remember(self, quota: Quota, now_ms: int) -> bool:
         """Note what is told of a quota from the next tick on; whether that is news."""
@@ -171,6 +199,7 @@ class Live:
         if known is not None and known[1] == fragment:
             return False
         self._told[quota.id] = (self._tick + 1, fragment)
+        self._gone.pop(quota.id, None)
         return True
 
     async def _unless_stopping(self, waiting: Awaitable[object]) -> None:
@@ -184,8 +213,9 @@ class Live:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _encoded(fragments: list[bytes], since: int) -> bytes:
+def _encoded(fragments: list[bytes], since: int, gone: list[str]) -> bytes:
     """A server-sent event; b"" when there is no news for a reader that has been told something before."""
-    if not fragments and since != START:
+    if not fragments and not gone and since != START:
         return b""
-    return b'event: availability\r\ndata: {"quotas":[' + b",".join(fragments) + b"]}\r\n\r\n"
+    of_gone = b',"gone":' + msgspec.json.encode(gone) if gone else b""
+    return b'event: availability\r\ndata: {"quotas":[' + b",".join(fragments) + b"]" + of_gone + b"}\r\n\r\n"

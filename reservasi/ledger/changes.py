@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import msgpack
 
+CONFIRMED_BEFORE = ("k", "t")  # how a confirmed reservation ends: cancelled, retired
+
 
 class Changes:
     """All that entries speak of; those beyond a seq are reckoned as well, so that counts can be taken back to it."""
@@ -12,7 +14,7 @@ class Changes:
         self.reservations: set[str] = set()
         self.persons: set[str] = set()
         self.timers: set[str] = set()  # of places on their way back, as the ledger calls them
-        self.later_quotas: set[str] = set()  # whose terms were set beyond the seq
+        self.later_quotas: set[str] = set()  # that were set or retired beyond the seq
         self.later_openings: set[str] = set()
         self.later_returns: set[str] = set()  # quotas to which places came back beyond it
         self._later: dict[str, list[int]] = {}  # held, confirmed, returning
@@ -48,12 +50,12 @@ class Changes:
             case ["c", _, str(quota), int(places), _]:
                 self._count(quota, held=-places, confirmed=places)
             case ["e", state, _, str(quota), int(places), returns_at, *_]:
-                before = {"confirmed" if state == "k" else "held": -places}
+                before = {"confirmed" if state in CONFIRMED_BEFORE else "held": -places}
                 self._count(quota, **before, returning=places if returns_at else 0)
             case ["r", str(quota), int(places)]:
                 self._count(quota, returning=-places)
                 self.later_returns.add(quota)
-            case ["q", str(quota), *_]:
+            case ["q" | "t", str(quota), *_]:
                 self.later_quotas.add(quota)
             case ["o", str(opening), *_]:
                 self.later_openings.add(opening)

@@ -14,6 +14,7 @@ from reservasi.model import (
     Held,
     JournalEntry,
     OpeningSet,
+    QuotaRetired,
     QuotaSet,
     Returned,
 )
@@ -79,6 +80,11 @@ def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
     )
 
 
+def _decode_quota_retired(seq: int, fields: list[Any]) -> QuotaRetired:
+    (quota,) = fields
+    return QuotaRetired(seq=seq, quota=quota)
+
+
 def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
     actor, reason = _take_by(fields, 2)
     return OpeningSet(seq=seq, opening=openings.decode_opening(*fields), actor=actor, reason=reason)
@@ -90,6 +96,7 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "e": _decode_ended,
     "r": _decode_returned,
     "q": _decode_quota_set,
+    "t": _decode_quota_retired,
     "o": _decode_opening_set,
 }
 

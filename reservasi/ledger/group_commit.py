@@ -48,6 +48,7 @@ from reservasi.model import (
     Find,
     Join,
     Release,
+    Retire,
     SetOpening,
     SetQuota,
     Sweep,
@@ -56,7 +57,9 @@ from reservasi.model import (
 log = structlog.get_logger()
 
 # Who has a place already goes before who wants one.
-PRIORITY: tuple[type, ...] = (Confirm, Cancel, Release, SetQuota, SetOpening, Admit, Find, Sweep, Claim, Join)
+PRIORITY: tuple[type, ...] = (
+    Confirm, Cancel, Release, SetQuota, SetOpening, Admit, Find, Sweep, Claim, Join, Retire,
+)  # fmt: skip
 CROWDS = (Claim, Join)  # the last of them: anybody may send them in any number, so the limit holds for them
 RETRY_PAUSE_MIN_S = 0.01
 RETRY_PAUSE_MAX_S = 0.25

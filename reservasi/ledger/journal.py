@@ -123,6 +123,16 @@ class Journal:
             if cursor == 0:
                 return
 
+    async def count(self, key_of: Callable[[str], str]) -> int:
+        """How many fields one of the program's hashes has.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        async with self._reaching():
+            found: Any = await self._client.hlen(key_of(self._program))
+        return int(found)
+
     async def pages(self, key_of: Callable[[str], str]) -> AsyncIterator[tuple[bytes, bytes]]:
         """Fields and values of one of the program's hashes, such as `keys.persons`, each page at its own moment.
 

@@ -19,6 +19,7 @@ COMMANDS = (
     "cancel",
     "set_quota",
     "sweep",
+    "retire",
     "find",
     "snapshot",
     "set_opening",

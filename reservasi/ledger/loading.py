@@ -52,6 +52,10 @@ class Loader:
             ],
         )
 
+    async def past(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Load the names of retired quotas, each (id, when it was retired), to which ended reservations refer."""
+        await self._load("past", [list(row) for row in rows])
+
     async def openings(self, rows: Sequence[Opening]) -> None:
         """Load openings."""
         await self._load("openings", [openings.encode_opening(opening) for opening in rows])

@@ -30,6 +30,7 @@ from reservasi.model import (
     QuotaCounts,
     QuotaTerms,
     Release,
+    Retire,
     SetOpening,
     SetQuota,
     State,
@@ -42,6 +43,7 @@ STATES = {
     "r": State.RELEASED,
     "x": State.EXPIRED,
     "k": State.CANCELLED,
+    "t": State.RETIRED,
 }
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 TERMS = QuotaTerms.__struct_fields__
@@ -57,6 +59,7 @@ COMMAND_NAMES: dict[type, str] = {
     SetQuota: "set_quota",
     Find: "find",
     Sweep: "sweep",
+    Retire: "retire",
     SetOpening: "set_opening",
     Join: "join",
     Admit: "admit",
@@ -143,6 +146,8 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
             return _encode_set_quota(command)
         case Sweep():
             return [command.items_max, tombstone_ms]
+        case Retire():
+            return [command.quota, command.ends_at_ms, list(command.reservations)]
         case SetOpening() | Join() | Admit():
             return openings.encode_item(command)
         case _:
@@ -265,6 +270,8 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.VERSION_MISMATCH: ("version",),
     Outcome.BELOW_TAKEN: ("version", "taken"),
     Outcome.SWEPT: ("expired", "returned", "dropped"),
+    Outcome.RETIRED: ("ended",),
+    Outcome.RETIRING: ("ended", "taken"),
     Outcome.OPENING_SET: ("version",),
     Outcome.TOO_LATE: ("version",),
     Outcome.JOINED: _MARK,

@@ -9,7 +9,7 @@ DEAD_RESERVATIONS_MAX = 100_000
 
 BOOKING = """
 SELECT program, reservation_id, booking_code, quota, places, state, payment_reference, fingerprint, sealed, deadline_ms,
-  held_at_ms, confirmed_at_ms, ended_at_ms, returns_at_ms, epoch, seq
+  held_at_ms, confirmed_at_ms, ended_at_ms, returns_at_ms, retired_at_ms, epoch, seq
 FROM bookings WHERE reservation_id = $1 ORDER BY held_epoch DESC, held_seq DESC LIMIT 1
 """
 HOLD = """
@@ -62,6 +62,7 @@ class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
     confirmed_at_ms: int
     ended_at_ms: int
     returns_at_ms: int
+    retired_at_ms: int  # its date had passed by then; 0: it is in the ledger
     epoch: int  # of the event that changed it last
     seq: int
     persons: tuple[str, ...]

@@ -1,5 +1,6 @@
 """Programs, their quotas as recorded, and staff with their API keys."""
 
+import asyncpg
 import msgspec
 
 from reservasi.model import QuotaTerms
@@ -14,9 +15,13 @@ ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, updated_at = now() WHERE pr
 PROGRAMS = "SELECT spec::text AS spec FROM programs ORDER BY id"
 QUOTAS = """
 SELECT id, office, service, channel, coalesce(slot_date::text, '') AS slot_date, slot_start, slot_end, capacity, booked,
-  opens_at_ms, closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported
-FROM quotas WHERE program = $1 ORDER BY id
+  opens_at_ms, closes_at_ms, cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported,
+  retired_at_ms
+FROM quotas WHERE program = $1
 """
+IN_LEDGER = f"{QUOTAS} AND retired_at_ms = 0 ORDER BY id"
+RETIRED_SINCE = f"{QUOTAS} AND retired_at_ms > $2 ORDER BY id"
+ONE = f"{QUOTAS} AND id = $2"
 ADD_STAFF = "INSERT INTO staff (name, role, api_key_hash) VALUES ($1, $2, $3) RETURNING id"
 STAFF_BY_KEY_HASH = "SELECT id, name, role FROM staff WHERE api_key_hash = $1 AND disabled_at IS NULL"
 
@@ -26,9 +31,10 @@ class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     terms: QuotaTerms
-    booked: int  # confirmed places
+    booked: int  # places of confirmed reservations that are not retired
     version: int
     imported: tuple[int, ...] = ()  # `model.Quota.imported`
+    retired_at_ms: int = 0  # 0: it is in the ledger
 
 
 class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,32 +58,45 @@ async def load_programs(connection: Connection) -> list[Program]:
 
 
 async def load_quotas(connection: Connection, program: str) -> list[QuotaRow]:
-    """All quotas of a program, by id."""
-    return [
-        QuotaRow(
-            id=row["id"],
-            booked=row["booked"],
-            version=row["version"],
-            imported=tuple(row["imported"]),
-            terms=QuotaTerms(
-                capacity=row["capacity"],
-                opens_at_ms=row["opens_at_ms"],
-                closes_at_ms=row["closes_at_ms"],
-                cancel_until_ms=row["cancel_until_ms"],
-                hold_ms=row["hold_ms"],
-                return_min_ms=row["return_min_ms"],
-                return_max_ms=row["return_max_ms"],
-                closed=row["closed"],
-                office=row["office"],
-                service=row["service"],
-                channel=row["channel"],
-                date=row["slot_date"],
-                start=row["slot_start"],
-                end=row["slot_end"],
-            ),
-        )
-        for row in await connection.fetch(QUOTAS, program)
-    ]
+    """The quotas of a program that its ledger has, by id."""
+    return [_quota(row) for row in await connection.fetch(IN_LEDGER, program)]
+
+
+async def load_retired(connection: Connection, program: str, since_ms: int) -> list[QuotaRow]:
+    """The quotas that were retired since."""
+    return [_quota(row) for row in await connection.fetch(RETIRED_SINCE, program, since_ms)]
+
+
+async def find_quota(connection: Connection, program: str, quota: str) -> QuotaRow | None:
+    """One quota, retired or not."""
+    row = await connection.fetchrow(ONE, program, quota)
+    return None if row is None else _quota(row)
+
+
+def _quota(row: asyncpg.Record) -> QuotaRow:
+    return QuotaRow(
+        id=row["id"],
+        booked=row["booked"],
+        version=row["version"],
+        imported=tuple(row["imported"]),
+        retired_at_ms=row["retired_at_ms"],
+        terms=QuotaTerms(
+            capacity=row["capacity"],
+            opens_at_ms=row["opens_at_ms"],
+            closes_at_ms=row["closes_at_ms"],
+            cancel_until_ms=row["cancel_until_ms"],
+            hold_ms=row["hold_ms"],
+            return_min_ms=row["return_min_ms"],
+            return_max_ms=row["return_max_ms"],
+            closed=row["closed"],
+            office=row["office"],
+            service=row["service"],
+            channel=row["channel"],
+            date=row["slot_date"],
+            start=row["slot_start"],
+            end=row["slot_end"],
+        ),
+    )
 
 
 async def add_staff(connection: Connection, name: str, role: str, key_hash: str) -> int:

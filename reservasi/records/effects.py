@@ -19,11 +19,14 @@ from reservasi.model import (
     JournalEntry,
     Opening,
     OpeningSet,
+    QuotaRetired,
     QuotaSet,
     QuotaTerms,
     Returned,
     State,
 )
+
+ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
 
 
 class Unapplicable(Exception):  # never leaves this package
@@ -73,6 +76,7 @@ class QuotaChange(msgspec.Struct, kw_only=True):
     terms: QuotaTerms | None = None  # the last ones set
     version: int = 0
     imported: tuple[int, ...] = ()
+    retired_at_ms: int = 0  # 0: it is in the ledger
 
 
 class OpeningChange(msgspec.Struct):
@@ -103,6 +107,7 @@ class Effects(msgspec.Struct, kw_only=True):
     moved: list[Life] = msgspec.field(default_factory=list)  # a recorded hold becomes a booking
     ended_holds: list[Life] = msgspec.field(default_factory=list)
     ended_bookings: list[Life] = msgspec.field(default_factory=list)
+    retired: list[Life] = msgspec.field(default_factory=list)  # of confirmed ones: recorded before, or moved here
     ended_at_once: list[Life] = msgspec.field(
         default_factory=list
     )  # moved and cancelled here: their applicants end as well
@@ -161,7 +166,10 @@ def _follow_rare(
         case QuotaSet():
             change = _change_of(effects, event.quota)
             change.terms, change.version, change.imported = event.terms, event.version, event.imported
+            change.retired_at_ms = 0
             _name(effects, entry, event)
+        case QuotaRetired():
+            _change_of(effects, event.quota).retired_at_ms = entry.at_ms
         case OpeningSet():
             effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
             _name(effects, entry, event)
@@ -207,12 +215,12 @@ def _confirm(effects: Effects, life: Life, entry: JournalEntry | Stamped, event:
 
 
 def _end(effects: Effects, life: Life, entry: JournalEntry | Stamped, event: Ended, *, known: bool) -> None:
-    before = State.CONFIRMED if event.state is State.CANCELLED else State.HELD
+    before = State.CONFIRMED if event.state in ENDED_BOOKING else State.HELD
     if event.state.live or (known and life.state is not before):
         raise Unapplicable(f"{event.state} while {life.state}")
     life.state, life.ended, life.ended_at_ms = event.state, event, entry.at_ms
     life.epoch, life.seq = entry.epoch, event.seq
-    if event.state is State.CANCELLED:
+    if event.state in ENDED_BOOKING:
         _change_of(effects, event.quota).booked_delta -= event.places
 
 
@@ -244,8 +252,12 @@ def _file(effects: Effects, life: Life) -> None:
         # else held and ended without a confirmation: nothing remains
     elif life.confirmed is not None:
         effects.moved.append(life)
-        if life.ended is not None:
+        if life.state is State.RETIRED:
+            effects.retired.append(life)
+        elif life.ended is not None:
             effects.ended_at_once.append(life)
+    elif life.state is State.RETIRED:
+        effects.retired.append(life)
     elif life.state is State.CANCELLED:
         effects.ended_bookings.append(life)
     else:

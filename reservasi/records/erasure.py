@@ -15,7 +15,7 @@ ERASED = ""  # in place of an envelope
 
 ERASE_BOOKINGS = """
 UPDATE bookings b SET sealed = ''
-WHERE b.program = $1 AND b.state <> 'confirmed' AND b.sealed <> '' AND EXISTS (
+WHERE b.program = $1 AND (b.state <> 'confirmed' OR b.retired_at_ms > 0) AND b.sealed <> '' AND EXISTS (
   SELECT FROM applicants a WHERE a.program = b.program AND a.reservation_id = b.reservation_id
     AND a.held_epoch = b.held_epoch AND a.held_seq = b.held_seq AND a.person = $2
 )

@@ -71,7 +71,7 @@ quotas = Table(
     Column("slot_start", Text, nullable=False),  # "HH:MM", local to the office
     Column("slot_end", Text, nullable=False),
     Column("capacity", Integer, nullable=False),
-    Column("booked", Integer, nullable=False, server_default=text("0")),  # confirmed places
+    Column("booked", Integer, nullable=False, server_default=text("0")),  # confirmed places, not retired
     Column("opens_at_ms", BigInteger, nullable=False),
     Column("closes_at_ms", BigInteger, nullable=False),
     Column("cancel_until_ms", BigInteger, nullable=False),
@@ -81,11 +81,14 @@ quotas = Table(
     Column("closed", Boolean, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("imported", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),  # `model.Quota.imported`
+    Column("retired_at_ms", BigInteger, nullable=False, server_default=text("0")),  # 0: it is in the ledger
     PrimaryKeyConstraint("program", "id"),
     CheckConstraint("booked >= 0", name="booked_not_negative"),
     CheckConstraint("booked <= capacity", name="never_oversold"),
     postgresql_with={"fillfactor": "70"},  # counts change often: room for updates that touch no index
 )
+
+Index("quotas_in_ledger", quotas.c.program, quotas.c.id, postgresql_where=text("retired_at_ms = 0"))
 
 # One row an opening, written whole with each change: `model.Opening`.
 openings = Table(
@@ -162,6 +165,7 @@ bookings = Table(
     Column("confirmed_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger, nullable=False),
     Column("returns_at_ms", BigInteger, nullable=False),
+    Column("retired_at_ms", BigInteger, nullable=False, server_default=text("0")),  # its date had passed by then
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "program"),

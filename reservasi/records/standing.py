@@ -10,7 +10,7 @@ import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation
 from reservasi.model import Opening, Position, State
-from reservasi.records.catalogue import QuotaRow, load_quotas
+from reservasi.records.catalogue import QuotaRow, load_quotas, load_retired
 from reservasi.records.openings import load_openings
 from reservasi.records.pool import Connection
 from reservasi.records.recording import stored_position
@@ -18,7 +18,7 @@ from reservasi.records.recording import stored_position
 PAGE_ROWS = 1000
 COUNT_LIVE = """
 SELECT (SELECT count(*) FROM holds WHERE program = $1)
-  + (SELECT count(*) FROM bookings WHERE program = $1 AND state = 'confirmed')
+  + (SELECT count(*) FROM bookings WHERE program = $1 AND state = 'confirmed' AND retired_at_ms = 0)
 """
 PERSONS = """
 ARRAY(SELECT a.person FROM applicants a WHERE a.program = $1 AND a.reservation_id = r.reservation_id
@@ -30,12 +30,14 @@ SELECT reservation_id, quota, 'held' AS state, fingerprint, deadline_ms, seq AS 
 FROM holds r WHERE program = $1
 """  # noqa: S608 - constants of this file
 BOOKINGS = f"""
-SELECT reservation_id, quota, state, fingerprint, deadline_ms, held_seq, seq, payment_reference, ended_at_ms,
+SELECT reservation_id, quota, state, fingerprint, deadline_ms, held_seq, seq, payment_reference,
+  greatest(ended_at_ms, retired_at_ms) AS ended_at_ms,
   {PERSONS.format(epoch="r.held_epoch", seq="r.held_seq")}
 FROM bookings r WHERE program = $1
 """  # noqa: S608 - the same
-CONFIRMED = f"{BOOKINGS} AND state = 'confirmed'"
+CONFIRMED = f"{BOOKINGS} AND state = 'confirmed' AND retired_at_ms = 0"
 CANCELLED = f"{BOOKINGS} AND state = 'cancelled' AND ended_at_ms > $2"
+RETIRED = f"{BOOKINGS} AND retired_at_ms > $2"
 LAST_ENTRY_AT = "SELECT at_ms FROM journal WHERE program = $1 ORDER BY epoch DESC, first_seq DESC LIMIT 1"
 JOURNAL = """
 SELECT first_seq, last_seq, at_ms, chain, payload FROM journal WHERE program = $1 AND at_ms >= $2
@@ -82,8 +84,12 @@ class Standing:
         return int(await self._connection.fetchval(COUNT_LIVE, self._program))
 
     async def quotas(self) -> list[QuotaRow]:
-        """All quotas."""
+        """The quotas that the ledger has."""
         return await load_quotas(self._connection, self._program)
+
+    async def retired_quotas(self, since_ms: int) -> list[QuotaRow]:
+        """Quotas that have left it since."""
+        return await load_retired(self._connection, self._program, since_ms)
 
     async def openings(self) -> list[Opening]:
         """All openings."""
@@ -95,15 +101,18 @@ class Standing:
             async for page in self._pages(query):
                 yield [(row["reservation_id"], _kept(row)) for row in page]
 
-    async def cancelled(self, since_ms: int) -> AsyncIterator[list[EndedReservation]]:
-        """Bookings that were cancelled since, page by page."""
-        async for page in self._pages(CANCELLED, since_ms):
-            yield [
-                EndedReservation(
-                    reservation_id=row["reservation_id"], reservation=_kept(row), ended_at_ms=row["ended_at_ms"]
-                )
-                for row in page
-            ]
+    async def ended_bookings(self, since_ms: int) -> AsyncIterator[list[EndedReservation]]:
+        """Bookings that were cancelled or retired since, page by page."""
+        for query, state in ((CANCELLED, State.CANCELLED), (RETIRED, State.RETIRED)):
+            async for page in self._pages(query, since_ms):
+                yield [
+                    EndedReservation(
+                        reservation_id=row["reservation_id"],
+                        reservation=msgspec.structs.replace(_kept(row), state=state),
+                        ended_at_ms=row["ended_at_ms"],
+                    )
+                    for row in page
+                ]
 
     async def last_entry_at_ms(self) -> int:
         """When the last recorded entry was accepted; 0 when there is none."""

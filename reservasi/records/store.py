@@ -216,9 +216,14 @@ class Records:
             return await catalogue.load_programs(connection)
 
     async def quota_rows(self, program: str) -> list[QuotaRow]:
-        """All recorded quotas of a program, by id."""
+        """The recorded quotas of a program that its ledger has, by id."""
         async with connection_of(self._pool) as connection:
             return await catalogue.load_quotas(connection, program)
+
+    async def quota_row(self, program: str, quota: str) -> QuotaRow | None:
+        """One recorded quota, also when it has left the ledger."""
+        async with connection_of(self._pool) as connection:
+            return await catalogue.find_quota(connection, program, quota)
 
     async def openings(self, program: str) -> list[Opening]:
         """All recorded openings of a program, by id."""

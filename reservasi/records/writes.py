@@ -9,7 +9,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import TypeAlias
 
-from reservasi.model import Held, QuotaTerms
+from reservasi.model import Held, QuotaTerms, State
 from reservasi.records.audit import write_audit
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
 from reservasi.records.openings import write_openings
@@ -30,7 +30,14 @@ UPDATE bookings b SET state = c.state, ended_at_ms = c.ended_at_ms, returns_at_m
   epoch = c.epoch, seq = c.seq
 FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
   AS c(reservation_id, quota, places, state, ended_at_ms, returns_at_ms, epoch, seq)
-WHERE b.reservation_id = c.reservation_id AND b.state = 'confirmed' AND b.program = $1
+WHERE b.reservation_id = c.reservation_id AND b.state = 'confirmed' AND b.retired_at_ms = 0 AND b.program = $1
+  AND b.quota = c.quota AND b.places = c.places
+"""
+RETIRE_BOOKINGS = """
+UPDATE bookings b SET retired_at_ms = c.retired_at_ms, epoch = c.epoch, seq = c.seq
+FROM unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])
+  AS c(reservation_id, quota, places, retired_at_ms, epoch, seq)
+WHERE b.reservation_id = c.reservation_id AND b.state = 'confirmed' AND b.retired_at_ms = 0 AND b.program = $1
   AND b.quota = c.quota AND b.places = c.places
 """
 MOVE_HOLDS = """
@@ -68,6 +75,7 @@ NEW_BOOKINGS = (
     "confirmed_at_ms",
     "ended_at_ms",
     "returns_at_ms",
+    "retired_at_ms",
     "epoch",
     "seq",
 )
@@ -90,20 +98,27 @@ UPDATE quotas q SET office = c.office, service = c.service, channel = c.channel,
   slot_date = nullif(c.slot_date, '')::date, slot_start = c.slot_start, slot_end = c.slot_end, capacity = c.capacity,
   opens_at_ms = c.opens_at_ms, closes_at_ms = c.closes_at_ms, cancel_until_ms = c.cancel_until_ms, hold_ms = c.hold_ms,
   return_min_ms = c.return_min_ms, return_max_ms = c.return_max_ms, closed = c.closed, version = c.version,
-  imported = c.imported::bigint[], booked = q.booked + c.booked_delta
+  imported = c.imported::bigint[], booked = q.booked + c.booked_delta,
+  retired_at_ms = c.retired_at_ms
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
   $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bool[],
-  $17::bigint[], $18::text[], $19::int[])
+  $17::bigint[], $18::text[], $19::int[], $20::bigint[])
   AS c(id, office, service, channel, slot_date, slot_start, slot_end, capacity, opens_at_ms, closes_at_ms,
-    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported, booked_delta)
+    cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported, booked_delta, retired_at_ms)
 WHERE q.program = $1 AND q.id = c.id
 """
 COUNT_BOOKED = """
 UPDATE quotas q SET booked = q.booked + c.booked_delta
-FROM unnest($2::text[], $3::int[]) AS c(id, booked_delta) WHERE q.program = $1 AND q.id = c.id
+FROM unnest($2::text[], $3::int[]) AS c(id, booked_delta)
+WHERE q.program = $1 AND q.id = c.id AND q.retired_at_ms = 0
+"""
+RETIRE_QUOTAS = """
+UPDATE quotas q SET booked = q.booked + c.booked_delta, retired_at_ms = c.retired_at_ms
+FROM unnest($2::text[], $3::int[], $4::bigint[]) AS c(id, booked_delta, retired_at_ms)
+WHERE q.program = $1 AND q.id = c.id AND q.retired_at_ms = 0
 """
 _ID = attrgetter("reservation_id")
-KNOWN_QUOTAS = "SELECT count(*) FROM quotas WHERE program = $1 AND id = ANY($2::text[])"
+KNOWN_QUOTAS = "SELECT count(*) FROM quotas WHERE program = $1 AND id = ANY($2::text[]) AND retired_at_ms = 0"
 
 
 async def apply_effects(
@@ -118,6 +133,7 @@ async def apply_effects(
     await _end_holds(connection, program, effects.ended_holds)
     await _move_holds(connection, program, effects.moved, booking_code)
     await _end_bookings(connection, program, [*effects.ended_bookings, *effects.ended_at_once])
+    await _retire_bookings(connection, program, effects.retired)
     await _write_new(connection, new)
     await _write_quotas(connection, program, effects)
     await write_openings(connection, program, effects.openings.values())
@@ -153,6 +169,15 @@ async def _end_bookings(connection: Connection, program: str, lives: Sequence[Li
         states = [life.state for life in lives]
         columns = (ids, quotas, places, states, *_end_times(lives), *_change(lives))
         await _expect(connection, len(lives), END_BOOKINGS, program, *columns)
+        await _expect(connection, sum(places), END_APPLICANTS, program, ids)
+
+
+async def _retire_bookings(connection: Connection, program: str, lives: Sequence[Life]) -> None:
+    """They stay confirmed, and their people may book again: the date has passed."""
+    if lives:
+        ids, quotas, places = _identity(lives)
+        columns = (ids, quotas, places, [life.ended_at_ms for life in lives], *_change(lives))
+        await _expect(connection, len(lives), RETIRE_BOOKINGS, program, *columns)
         await _expect(connection, sum(places), END_APPLICANTS, program, ids)
 
 
@@ -196,6 +221,7 @@ def _hold_row(program: str, life: Life, held: Held) -> Row:
 
 
 def _booking_row(program: str, life: Life, held: Held, booking_code: BookingCode) -> Row:
+    is_retired = life.state is State.RETIRED
     return (
         program,
         life.reservation_id,
@@ -209,10 +235,11 @@ def _booking_row(program: str, life: Life, held: Held, booking_code: BookingCode
         held.seq,
         booking_code(life.reservation_id),
         life.confirmed.payment_reference if life.confirmed else "",
-        life.state,
+        State.CONFIRMED if is_retired else life.state,
         life.confirmed_at_ms,
-        life.ended_at_ms,
+        0 if is_retired else life.ended_at_ms,
         life.returns_at_ms if life.ended else 0,
+        life.ended_at_ms if is_retired else 0,
         life.epoch,
         life.seq,
     )
@@ -227,12 +254,19 @@ async def _write_new(connection: Connection, new: NewRows) -> None:
 
 async def _write_quotas(connection: Connection, program: str, effects: Effects) -> None:
     set_here = [(id_, change, change.terms) for id_, change in effects.quotas.items() if change.terms is not None]
-    counted = {id_: change.booked_delta for id_, change in effects.quotas.items() if change.terms is None}
+    others = {id_: change for id_, change in effects.quotas.items() if change.terms is None}
+    retired = {id_: change for id_, change in others.items() if change.retired_at_ms}
+    counted = {id_: change.booked_delta for id_, change in others.items() if not change.retired_at_ms}
     if set_here:
         columns = [list(column) for column in zip(*(_quota_row(*row) for row in set_here), strict=True)]
         await connection.execute(NEW_QUOTAS, program, *columns)
         deltas = [change.booked_delta for _, change, _ in set_here]
-        await _expect(connection, len(set_here), SET_QUOTAS, program, *columns, deltas)
+        retired_at = [change.retired_at_ms for _, change, _ in set_here]
+        await _expect(connection, len(set_here), SET_QUOTAS, program, *columns, deltas, retired_at)
+    if retired:
+        changes = retired.values()
+        deltas, retired_at = [c.booked_delta for c in changes], [c.retired_at_ms for c in changes]
+        await _expect(connection, len(retired), RETIRE_QUOTAS, program, list(retired), deltas, retired_at)
     if counted:
         await _expect(connection, len(counted), COUNT_BOOKED, program, list(counted), list(counted.values()))
     unchanged = list(effects.quotas_held - effects.quotas.keys())

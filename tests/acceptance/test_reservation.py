@@ -4,12 +4,21 @@ import asyncio
 import datetime as dt
 import time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import icalendar
 import pytest
 
+from reservasi.ledger import keys
+from reservasi.ledger.connection import open_client
+from reservasi.model import Outcome, Retire
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# Over, and not so long ago that the worker retires it.
+YESTERDAY = dt.datetime.now(ZoneInfo("Asia/Jakarta")) - dt.timedelta(days=1)
+ENDED_AT = YESTERDAY.replace(hour=23, minute=30, second=0, microsecond=0)
+PAST = {"date": YESTERDAY.date().isoformat(), "start": "23:00", "end": "23:30"}
 CALLS = [("GET", ""), ("POST", "/confirm"), ("POST", "/cancel"), ("GET", "/qr.svg"), ("GET", "/ticket.ics")]
 
 
@@ -215,3 +224,49 @@ async def test_concurrent_confirms_have_one_effect(stack: Any) -> None:
     assert {reply.status for reply in replies} == {200}
     assert len({reply.body for reply in replies}) == 1
     assert (await stack.seen(held["quota"], lambda q: q.counts.confirmed > 0)).counts.confirmed == 1
+
+
+async def retired(stack: Any, held: dict[str, Any]) -> None:
+    """The date of a reservation passes: its quota leaves ledger and views."""
+    quota = held["quota"]
+    answer = await stack.front.reservations._groups[stack.program].submit(
+        Retire(quota=quota, ends_at_ms=int(ENDED_AT.timestamp() * 1000), reservations=(held["id"],))
+    )
+    assert answer.outcome is Outcome.RETIRED
+
+    async def gone() -> bool:
+        row = await stack.worker.records.quota_row(stack.program, quota)
+        return stack.front.availability.quota(quota) is None and row is not None and row.retired_at_ms > 0
+
+    await stack.eventually(gone)
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_a_reservation_whose_date_has_passed_is_answered_from_the_records(stack: Any, is_forgotten: bool) -> None:
+    held = await confirmed(stack, **PAST)
+    before = (await stack.managed("GET", held)).json
+    await retired(stack, held)
+    if is_forgotten:
+        client = open_client(stack.worker.settings.redis_url)
+        await client.hdel(keys.reservations(stack.program), held["id"])
+        await client.aclose()
+    assert (await stack.managed("GET", held)).json == before
+    assert before["status"] == "confirmed"
+    again = await stack.managed("POST", held, "/confirm", json={"payment_reference": "820261127001"})
+    assert (again.status, again.json["booking_code"]) == (200, held["booking_code"])
+    other = await stack.managed("POST", held, "/confirm", json={"payment_reference": "820261127002"})
+    other.is_problem("payment-reference-differs", 409)
+    problem = (await stack.managed("POST", held, "/cancel")).is_problem("cancellation-too-late", 409)
+    assert f"{PAST['date']} 23:00" in problem["detail"]
+    assert (await stack.managed("GET", held, "/qr.svg")).status == 200
+    event: Any = icalendar.Calendar.from_ical((await stack.managed("GET", held, "/ticket.ics")).text).walk("VEVENT")[0]
+    assert event["dtend"].dt == ENDED_AT
+
+
+async def test_an_ended_hold_of_a_quota_that_has_gone_says_so(stack: Any) -> None:
+    quota = await stack.quota(**PAST)
+    held = await stack.held(quota)
+    assert (await stack.managed("POST", held, "/cancel")).status == 200
+    await retired(stack, held)
+    shown = (await stack.managed("GET", held)).json
+    assert (shown["status"], shown["date"]) == ("released", PAST["date"])

@@ -28,6 +28,7 @@ from reservasi.model import (
     Opening,
     OpeningSet,
     Position,
+    QuotaRetired,
     QuotaSet,
     QuotaTerms,
     Returned,
@@ -45,7 +46,7 @@ valkey_url = any_server.valkey_url
 
 DEADLINE_S = 30
 AT_MS = 1_780_000_000_000
-LETTERS = {State.RELEASED: "r", State.EXPIRED: "x", State.CANCELLED: "k"}
+LETTERS = {State.RELEASED: "r", State.EXPIRED: "x", State.CANCELLED: "k", State.RETIRED: "t"}
 
 
 def quota_terms(capacity: int) -> QuotaTerms:
@@ -71,6 +72,8 @@ def _packed(event: AnyEvent) -> list[object]:
             return ["e", LETTERS[event.state], event.reservation_id, event.quota, event.places, event.returns_at_ms]
         case Returned():
             return ["r", event.quota, event.places]
+        case QuotaRetired():
+            return ["t", event.quota]
         case OpeningSet():
             return ["o", *encode_opening(event.opening)]
         case QuotaSet():

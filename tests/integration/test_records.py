@@ -54,7 +54,7 @@ async def test_a_confirmed_group_is_one_booking_with_its_applicants(
     assert (booking.persons, booking.places, booking.quota) == (("ani", "budi", "citra"), 3, "q")
     assert (booking.confirmed_at_ms, booking.seq, booking.sealed) == (second.at_ms, 3, "sealed r1")
     (quota,) = await records.quota_rows(PROGRAM)
-    assert (quota.booked, quota.version, quota.terms.capacity, quota.terms.date) == (3, 1, 5, "2026-12-01")
+    assert (quota.booked, quota.version, quota.terms.capacity, quota.terms.date) == (3, 1, 5, "2030-12-01")
     assert await records.count_bookings(PROGRAM) == 1
     assert await tables.rows("SELECT first_seq, last_seq FROM journal ORDER BY 1") == [(1, 2), (3, 3)]
 

@@ -21,12 +21,15 @@ from reservasi.model import (
     Outcome,
     QuotaTerms,
     Release,
+    Retire,
     SetOpening,
     SetQuota,
     State,
     Sweep,
 )
 
+PAST_DATE = "2001-01-01"  # windows of an earlier date are over
+EARLIEST_END_MS = 946_720_800_000 - 14 * 3_600_000  # of those windows: 2000-01-01T10:00, anywhere on Earth
 PAST_MS = 1_000_000_000_000  # terms that name a moment before this one mean "long ago", after it "not for long"
 
 
@@ -42,6 +45,7 @@ class Said(NamedTuple):
     version: int = 0
     expired: int = 0
     returned: int = 0
+    ended: int = 0
 
 
 @dataclass
@@ -91,6 +95,8 @@ class LedgerModel:
                 return self._find(command.reservation_id)
             case Sweep():
                 return self._sweep()
+            case Retire():
+                return self._retire(command)
             case SetOpening() | Join() | Admit():
                 raise AssertionError("openings have their own model")
 
@@ -197,7 +203,7 @@ class LedgerModel:
         one = self.reservations.get(reservation_id)
         if one is None:
             return Said(Outcome.NOT_FOUND)
-        if one.state is State.CONFIRMED:
+        if one.state in (State.CONFIRMED, State.RETIRED):
             return self._about(Outcome.EXISTS, reservation_id)
         if self.is_overdue(one):
             self._end(reservation_id, State.EXPIRED)
@@ -228,6 +234,8 @@ class LedgerModel:
             return Said(Outcome.NOT_FOUND)
         if one.state is State.CANCELLED:
             return self._about(Outcome.EXISTS, command.reservation_id)
+        if one.state is State.RETIRED:
+            return self._about(Outcome.TOO_LATE, command.reservation_id)
         if one.state is not State.CONFIRMED:
             return self._about(Outcome.NOT_CONFIRMED, command.reservation_id)
         if 0 < self.quotas[one.quota].terms.cancel_until_ms < PAST_MS and not command.by_staff:
@@ -266,6 +274,28 @@ class LedgerModel:
         current.version += 1
         self.seq += 1
         return Said(Outcome.QUOTA_SET, version=current.version)
+
+    def _retire(self, command: Retire) -> Said:
+        quota = self.quotas.get(command.quota)
+        if quota is None:
+            return Said(Outcome.UNKNOWN_QUOTA)
+        is_over = quota.terms.date < PAST_DATE and quota.terms.closes_at_ms < PAST_MS
+        if not is_over or not EARLIEST_END_MS <= command.ends_at_ms < PAST_MS:
+            return Said(Outcome.NOT_OVER)
+        self._run_timers(command.quota)
+        ended = 0
+        for reservation_id in command.reservations:
+            one = self.reservations.get(reservation_id)
+            if one and one.state is State.CONFIRMED and one.quota == command.quota:
+                one.state = State.RETIRED
+                ended += 1
+        self.seq += ended
+        taken = self.taken(command.quota)
+        if taken:
+            return Said(Outcome.RETIRING, ended=ended, taken=taken)
+        del self.quotas[command.quota]
+        self.seq += 1
+        return Said(Outcome.RETIRED, ended=ended)
 
     def _sweep(self) -> Said:
         done = [self._run_timers(quota_id) for quota_id in self.quotas]

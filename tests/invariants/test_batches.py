@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from reservasi.ledger import keys, wire
 from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers, encode_quota, encode_timer
-from reservasi.model import Answer, Command, Confirmed, Ended, Held, Quota, QuotaSet, Returned, State
+from reservasi.model import Answer, Command, Confirmed, Ended, Held, Quota, QuotaRetired, QuotaSet, Returned, State
 from tests.invariants.histories import FIRST, FIRST_TERMS, QUOTAS, Batch, Lapse, histories
 from tests.invariants.ledger_model import LedgerModel, Said
 from tests.ledgers import Ledger, open_ledger
@@ -36,6 +36,7 @@ def _said(answer: Answer) -> Said:
         answer.version,
         answer.expired,
         answer.returned,
+        answer.ended,
     )
 
 
@@ -75,6 +76,11 @@ async def _names(ledger: Ledger) -> dict[int, str]:
     return {int(number): quota.decode() for number, quota in found.items()}
 
 
+async def _numbers(ledger: Ledger) -> list[int]:
+    stored: Any = await ledger.client.hgetall(keys.quotas(ledger.program))
+    return [decode_quota(value).number for value in stored.values()]
+
+
 async def _one_by_one(ledger: Ledger, commands: tuple[Command, ...]) -> list[Answer]:
     return [await ledger.one(command) for command in commands]
 
@@ -83,12 +89,17 @@ async def _assert_consistent(ledger: Ledger) -> list[Quota]:
     """Counts, capacities, persons and timers agree with the reservations themselves."""
     quotas = (await ledger.snapshot()).quotas
     names, timers = await _names(ledger), await _timers(ledger)
-    assert sorted(names.values()) == sorted(quota.id for quota in quotas)
+    named = set(names.values())
+    assert {quota.id for quota in quotas} <= named
+    marks: Any = await ledger.client.zrange(keys.tombstones(ledger.program), 0, -1)
+    retired = {int(mark[1:]) for mark in marks if mark.startswith(b"=")}
+    assert {number for number in names if number not in retired} == set(await _numbers(ledger))
     packed: Any = await ledger.client.hgetall(keys.reservations(ledger.program))
     records = {key.decode(): msgpack.unpackb(value) for key, value in packed.items()}
     live: dict[str, str] = {}
     for quota in quotas:
-        mine = {key: fields for key, fields in records.items() if names[fields[NUMBER_IN_RECORD]] == quota.id}
+        number = (await _stored_quota(ledger, quota.id)).number
+        mine = {key: fields for key, fields in records.items() if fields[NUMBER_IN_RECORD] == number}
         by_state = {
             state: sum(len(fields) - FIRST_PERSON_FIELD for fields in mine.values() if fields[STATE_FIELD] == state)
             for state in "hc"
@@ -182,7 +193,7 @@ def _without_clock(entries: list[Any]) -> list[tuple[Any, ...]]:
                     found.append((event.seq, event.reservation_id, event.quota, event.places, event.state, late))
                 case QuotaSet():
                     found.append((event.seq, event.quota, event.imported))
-                case Returned():
+                case Returned() | QuotaRetired():
                     found.append((event.seq, event.quota))
     return found
 

@@ -17,6 +17,7 @@ from reservasi.model import (
     OpeningSet,
     Outcome,
     QuotaCounts,
+    QuotaRetired,
     QuotaSet,
     Release,
     Returned,
@@ -46,8 +47,8 @@ class Replay:
 
     def apply(self, event: AnyEvent) -> None:
         match event:
-            case OpeningSet():
-                raise AssertionError("nobody opens anything here")
+            case OpeningSet() | QuotaRetired():
+                raise AssertionError("nobody opens or retires anything here")
             case QuotaSet():
                 self.capacity[event.quota] = event.terms.capacity
                 assert event.version == self.version.get(event.quota, 0) + 1

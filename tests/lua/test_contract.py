@@ -188,6 +188,7 @@ PREPARED: dict[str, Callable[[Ledger], Awaitable[None]]] = {
     "set_quota": _after(_created, _held, _confirmed),
     "snapshot": _after(_created),
     "sweep": _before_sweep,
+    "retire": _after(quota_set(EXAMPLE_QUOTA, date="2020-11-01", start="08:00", end="09:00"), _held, _confirmed),
     "set_opening": _after(opening_set("p-1")),
     "join": _after(opening_set("p-1")),
     "admit": _after(opening_set("p-1")),

@@ -7,7 +7,7 @@ import pytest
 
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS
-from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Release, Sweep
+from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, Release, Retire, Sweep
 from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, opening_set, quota_set
 
 FENCED_COMMANDS = [command for command in COMMANDS if command not in ("own", "fence", "load")]
@@ -24,6 +24,7 @@ def _items(command: str) -> list[Any]:
         "set_quota": quota_set("p.o.s.20261201.1000.online"),
         "find": Find(reservation_id=HELD.reservation_id),
         "sweep": Sweep(items_max=10),
+        "retire": Retire(quota=QUOTA, ends_at_ms=1),
         "set_opening": opening_set("p-2", opens_at_ms=3_900_000_000_000),
         "join": Join(opening="p-1", ticket_id="t"),
         "admit": Admit(opening="p-1", controller="c", lease_ms=1000),

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from datetime import UTC
 from typing import cast
 
 from reservasi.availability import Availability
@@ -14,6 +16,7 @@ from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.recovery import Ownership, own_ledger
 from reservasi.reservations import Reservations
+from reservasi.retirement import Retirement
 from reservasi.sealing import KeyRing, Sealing
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
@@ -48,13 +51,23 @@ class Deployment:
     """What all processes share."""
 
     def __init__(
-        self, network: Network, library: Library, sealing: Sealing, chance: random.Random, *, batch_items_max: int
+        self,
+        network: Network,
+        library: Library,
+        sealing: Sealing,
+        chance: random.Random,
+        *,
+        batch_items_max: int,
+        retire_after_ms: int,
+        clock_ms: Callable[[], int],
     ) -> None:
         self.network = network
         self.library = library
         self.sealing = sealing
         self.chance = chance
         self.batch_items_max = batch_items_max
+        self.retire_after_ms = retire_after_ms
+        self.clock_ms = clock_ms
         self.says_sold_out = chance.random() < 0.15  # from memory
         self.database = Database()
         self.faults = [0.0]  # the probability that a call to the database goes wrong
@@ -162,7 +175,16 @@ class Worker:
             delay_target_ms=DELAY_TARGET_MS,
         )
         admission.name = host.name
-        for role in (recorder, sweeper, admission):
+        retirement = Retirement(
+            PROGRAM,
+            group,
+            self._journal,
+            after_ms=deployment.retire_after_ms,
+            zone=lambda: UTC,
+            leads=lambda: recorder.leads,
+            clock_ms=deployment.clock_ms,
+        )
+        for role in (recorder, sweeper, retirement, admission):
             host.spawn(role.run(self._stop))
 
     async def own(self) -> Ownership:

@@ -87,6 +87,7 @@ class Database:
                 Row(reservation_id=life.reservation_id, quota=life.quota, places=life.places)
                 for life in tables.holds.values()
             ],
+            retired=set(tables.retired) - tables.terms.keys(),
             bookings=[
                 Row(
                     reservation_id=life.reservation_id,

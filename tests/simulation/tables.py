@@ -12,7 +12,8 @@ class Tables:
     """One program's rows."""
 
     def __init__(self) -> None:
-        self.terms: dict[str, QuotaTerms] = {}
+        self.terms: dict[str, QuotaTerms] = {}  # of quotas in the ledger
+        self.retired: dict[str, int] = {}  # the others, and when they left it
         self.booked: dict[str, int] = {}
         self.holds: dict[str, Life] = {}
         self.bookings: dict[tuple[str, int, int], tuple[Life, str]] = {}  # as they were held -> row, booking code
@@ -37,7 +38,7 @@ class Tables:
         for life in effects.moved:
             hold = self._take_hold(life)
             self._add_booking(hold, booking_code)
-        for life in (*effects.ended_bookings, *effects.ended_at_once):
+        for life in (*effects.ended_bookings, *effects.ended_at_once, *effects.retired):
             self._end_booking(life)
         for life in effects.new_holds:
             self._need(life.reservation_id not in self.holds)
@@ -60,6 +61,9 @@ class Tables:
             self._need(quota in self.terms)
             self.booked[quota] = self.booked.get(quota, 0) + change.booked_delta
             self._need(0 <= self.booked[quota] <= self.terms[quota].capacity)
+            if change.retired_at_ms:
+                del self.terms[quota]
+                self.retired[quota] = change.retired_at_ms
         self._need(effects.quotas_held <= self.terms.keys())
 
     def _apply_opening(self, now: Opening) -> None:

@@ -25,6 +25,7 @@ from tests.simulation.trace import Trace
 
 EPOCH_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
+WINDOW_END_MS = 1_796_115_600_000  # of the quotas' terms, 2026-12-01T09:00 in UTC
 OPENING = f"{PROGRAM}-1"
 PEOPLE_TIMEOUT_S = 240.0
 RECORDED_TIMEOUT_S = 60.0
@@ -49,7 +50,13 @@ class Simulation:
         self._weather = Weather.drawn(self._chance_of("weather"))
         network = Network(server, Weather(latency_s=self._weather.latency_s, weights={}), trace, self._chance_of("net"))
         self._deployment = Deployment(
-            network, library, sealing, self._chance_of("processes"), batch_items_max=chance.choice((3, 256))
+            network,
+            library,
+            sealing,
+            self._chance_of("processes"),
+            batch_items_max=chance.choice((3, 256)),
+            retire_after_ms=self._retire_after_ms(),
+            clock_ms=self.ledger_ms,
         )
         self._quotas = [f"{PROGRAM}.o.s.20261201.{8 + at:02d}00.online" for at in range(chance.randint(1, 3))]
         has_room = chance.random() < 0.3
@@ -60,6 +67,11 @@ class Simulation:
 
     def _chance_of(self, what: str) -> random.Random:
         return random.Random(f"{what} {self._seed}")
+
+    def _retire_after_ms(self) -> int:
+        """So that windows are over in the middle of the run, near its end, or never."""
+        chance = self._chance_of("retirement")
+        return EPOCH_MS - WINDOW_END_MS + chance.choice((3000, 8000, 4 * HOUR_MS, 4 * HOUR_MS))
 
     def ledger_ms(self) -> int:
         """The ledger's clock, which may be moved."""

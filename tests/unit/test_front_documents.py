@@ -17,9 +17,9 @@ PROGRAM = read_program(Path(__file__).parents[2] / "config" / "programs" / "sura
 @pytest.mark.parametrize(
     ("start", "end", "ends_at"),
     [
-        ("08:00", "08:30", "2026-12-01 01:30"),
-        ("23:30", "23:59", "2026-12-01 16:59"),
-        ("23:30", "24:00", "2026-12-01 17:00"),
+        ("08:00", "08:30", "2030-12-01 01:30"),
+        ("23:30", "23:59", "2030-12-01 16:59"),
+        ("23:30", "24:00", "2030-12-01 17:00"),
     ],
 )
 def test_an_appointment_ends_when_its_window_does(start: str, end: str, ends_at: str) -> None:

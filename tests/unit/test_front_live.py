@@ -33,7 +33,7 @@ class View:
     """As much of the availability view as live pages depend on; `looks` counts how often it is asked for changes."""
 
     def __init__(self) -> None:
-        self.version, self.clock_ms, self.looks = 1, 1000, 0
+        self.version, self.clock_ms, self.looks, self.removals = 1, 1000, 0, 0
         self.quotas: dict[str, tuple[int, Quota]] = {}
         self._changed = asyncio.Event()
 
@@ -43,6 +43,15 @@ class View:
             self.quotas[each.id] = (self.version, each)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def take(self, *names: str) -> None:
+        self.removals += 1
+        for name in names:
+            del self.quotas[f"p.{name}"]
+        self.put()
+
+    def quota(self, quota_id: str) -> Quota | None:
+        return self.quotas[quota_id][1] if quota_id in self.quotas else None
 
     def now_ms(self) -> int:
         return self.clock_ms
@@ -214,6 +223,29 @@ async def test_whoever_comes_again_is_told_everything_anew(view: View, live: Liv
     view.put(quota("a", held=1), quota("b"))
     with live.follow({}) as feed:
         assert Page(live, feed).read() == {"p.a": 4, "p.b": 5}
+
+
+async def test_pages_hear_of_quotas_that_have_gone(view: View, live: Live) -> None:
+    view.put(quota("a"), quota("b"), quota("c"))
+    with live.follow({}) as feed, live.follow({"program": "other"}) as foreign:
+        slow, quick, other = Page(live, feed), Page(live, feed), Page(live, foreign)
+        for page in (slow, quick, other):
+            page.read()
+        view.take("a")
+        assert await live.next_look(feed)
+        assert quick.read() == {}
+        assert json.loads(quick.event.split(b"data: ")[1]) == {"quotas": [], "gone": ["p.a"]}
+        assert other.read() == {}
+        assert other.event == b""
+        view.take("b")
+        view.put(quota("a", held=1))
+        assert await quick.next() == {"p.a": 4}
+        assert slow.read() == {"p.a": 4}
+        assert json.loads(slow.event.split(b"data: ")[1])["gone"] == ["p.b"]
+    with live.follow({}) as feed:
+        late = Page(live, feed)
+        assert late.read() == {"p.a": 4, "p.c": 5}
+        assert b"gone" not in late.event
 
 
 async def test_a_table_that_is_full_starts_anew(view: View, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

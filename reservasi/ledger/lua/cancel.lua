@@ -6,7 +6,7 @@
 --   not_found      no such reservation, or forgotten after its tombstone's time
 --   exists         it was cancelled before: the same answer + freed_at
 --   not_confirmed  it is held, or has ended otherwise
---   too_late       the last moment for it has passed, and it is not staff who ask
+--   too_late       the last moment for it has passed, and it is not staff who ask; or its date has passed
 --   cancelled      ended; its places return as the quota's terms say + freed_at
 -- `freed_at` as in claim.lua: whoever cancelled may send somebody else to the place.
 -- Example: {'abcd...', 0, '', ''}
@@ -21,8 +21,12 @@ local function cancel(call, item)
   if reservation[R.state] == CANCELLED then
     return say_freed(call, describe(call, 'exists', seq_of(reservation), reservation))
   end
-  if reservation[R.state] ~= CONFIRMED then
+  local is_retired = reservation[R.state] == RETIRED
+  if reservation[R.state] ~= CONFIRMED and not is_retired then
     return describe(call, 'not_confirmed', seq_of(reservation), reservation)
+  end
+  if is_retired then
+    return describe(call, 'too_late', call.seq, reservation)
   end
   local last_moment = get_quota(call, quota_id_of(call, reservation))[Q.terms][T.cancel_until]
   if last_moment > 0 and last_moment < call.now and not by_staff then

@@ -4,7 +4,7 @@
 -- Outcomes, in order of precedence:
 --   not_found     no such reservation, or forgotten after its tombstone's time
 --   exists_with_different_content  it was confirmed before, with another payment reference or with none
---   exists        it was confirmed before: the same answer
+--   exists        it was confirmed before: the same answer, also when its date has passed
 --   hold_expired  the deadline, or the closing time of its quota, has ended the hold
 --   not_held      it was released or cancelled
 --   confirmed     permanent
@@ -29,10 +29,11 @@ local function confirm(call, item)
     return { 'not_found', call.seq }
   end
   local reference = digest_of(payment_reference)
-  if reservation[R.state] == CONFIRMED and differs(reservation[R.reference], reference) then
+  local was_confirmed = reservation[R.state] == CONFIRMED or reservation[R.state] == RETIRED
+  if was_confirmed and differs(reservation[R.reference], reference) then
     return describe(call, 'exists_with_different_content', seq_of(reservation), reservation)
   end
-  if reservation[R.state] == CONFIRMED then
+  if was_confirmed then
     return describe(call, 'exists', seq_of(reservation), reservation)
   end
   if is_overdue(call, reservation) then

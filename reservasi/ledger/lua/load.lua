@@ -7,6 +7,7 @@
 -- Item: {token, step, rows}; each row by step:
 --   begin     {epoch, seq, chain}: where the ledger was fenced. Empties it, but for who was counted in waiting rooms
 --   quotas    {quota, version, terms}: terms as set_quota has them, and behind them what imports set, where known
+--   past      {quota, retired_at}: retired ones, to which tombstones refer
 --   openings  {opening, terms, ...}: the fields of O in events
 --   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}
 --   ended     {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}, ended_at}
@@ -50,6 +51,29 @@ local function load_quota(call, row)
   call.changed_quotas[id], call.changed_facts[id] = true, true
 end
 
+-- The numbers of quotas, of retired ones as well.
+local function number_of(call, quota_id)
+  if not call.numbers then
+    call.numbers = {}
+    local names = redis.call('HGETALL', call.key.names)
+    for at = 1, #names, 2 do
+      call.numbers[names[at + 1]] = tonumber(names[at])
+    end
+  end
+  return call.numbers[quota_id]
+end
+
+local function load_past(call, row)
+  local id, retired_at = row[1], row[2]
+  if number_of(call, id) then
+    return
+  end
+  local number = new_quota(call, id)[Q.number]
+  call.numbers[id] = number
+  call.entombed[#call.entombed + 1] = integer(retired_at + 1)
+  call.entombed[#call.entombed + 1] = '=' .. integer(number)
+end
+
 local function load_opening(call, row)
   local id = row[1]
   local opening = { unpack(row, 2, 1 + OPENING_FIELDS) }
@@ -64,19 +88,23 @@ local function load_reservation(call, row)
     return false
   end
   local quota = get_quota(call, quota_id)
+  local number = quota and quota[Q.number] or number_of(call, quota_id)
+  if not number then -- a tombstone of a quota that nothing names any more
+    return false
+  end
   call.reservations[id] = {
-    row[3], quota[Q.number], row[4], row[5], held_seq, seq - held_seq, digest_of(row[8]), unpack(persons),
+    row[3], number, row[4], row[5], held_seq, seq - held_seq, digest_of(row[8]), unpack(persons),
   }
   call.changed_reservations[id] = true
-  return quota
+  return true
 end
 
 local function load_live(call, row)
   local id, quota_id, state, persons = row[1], row[2], row[3], row[9]
-  local quota = load_reservation(call, row)
-  if not quota then
+  if not load_reservation(call, row) then
     return
   end
+  local quota = get_quota(call, quota_id)
   if state == HELD then
     quota[Q.held] = quota[Q.held] + #persons
     set_timer(call, quota_id, quota, row[5], id)
@@ -110,7 +138,8 @@ local function load_returns(call, row)
 end
 
 local LOADERS = {
-  quotas = load_quota, openings = load_opening, live = load_live, ended = load_ended, returns = load_returns,
+  quotas = load_quota, past = load_past, openings = load_opening, live = load_live, ended = load_ended,
+  returns = load_returns,
 }
 
 local function own_loaded(call, row)

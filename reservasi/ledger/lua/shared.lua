@@ -9,7 +9,7 @@
 --   KEYS[5] persons       hash    person -> id of their live reservation
 --   KEYS[6] due           zset    quota by the time of its earliest timer; may be early, never late
 --   KEYS[7] timers        zset    all of score 0, in the order of their text: quota's number, time, what for (timer_of)
---   KEYS[8] tombstones    zset    ended reservation by the time it ended
+--   KEYS[8] tombstones    zset    ended reservation by the time it ended; "=<number>": a retired quota's name
 --   KEYS[9] journal       stream  one entry a batch, id <epoch>-<last seq>
 --   KEYS[10] names        hash    quota's number -> quota
 --   KEYS[11] openings     hash    opening -> packed record (fields: O in openings.lua)
@@ -63,7 +63,7 @@ local R = {
   later = 6, -- seq of its last change, counted from held_seq
   reference = 7, first_person = 8,
 }
-local HELD, CONFIRMED, RELEASED, EXPIRED, CANCELLED = 'h', 'c', 'r', 'x', 'k'
+local HELD, CONFIRMED, RELEASED, EXPIRED, CANCELLED, RETIRED = 'h', 'c', 'r', 'x', 'k', 't'
 
 local function integer(number)
   return string.format('%d', number)
@@ -273,8 +273,8 @@ local function prepare_by_id(call)
   end
   numbers = distinct(numbers)
   preload(call.names, call.key.names, numbers)
-  for index, number in ipairs(numbers) do
-    quotas[index] = call.names[number]
+  for _, number in ipairs(numbers) do
+    quotas[#quotas + 1] = call.names[number] or nil
   end
   preload_quotas(call, quotas)
 end
@@ -400,7 +400,22 @@ local function give_back(call, quota_id, quota, places)
   return at
 end
 
--- Ends a live reservation: frees its persons, gives its places back, leaves a tombstone for replays.
+-- Frees the persons of a live reservation that ends, and leaves a tombstone for replays.
+local function bury(call, id, reservation, state, quota_id, places, returns_at, by)
+  for index = R.first_person, #reservation do
+    call.persons[reservation[index]] = false
+    call.changed_persons[reservation[index]] = true
+  end
+  reservation[R.state] = state
+  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at, by })
+    - reservation[R.held_seq]
+  call.changed_quotas[quota_id] = true
+  call.changed_reservations[id] = true
+  call.entombed[#call.entombed + 1] = integer(call.now)
+  call.entombed[#call.entombed + 1] = id
+end
+
+-- Ends a live reservation and gives its places back.
 local function end_reservation(call, id, reservation, state, by)
   local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
@@ -411,21 +426,11 @@ local function end_reservation(call, id, reservation, state, by)
   else
     quota[Q.confirmed] = quota[Q.confirmed] - places
   end
-  for index = R.first_person, #reservation do
-    call.persons[reservation[index]] = false
-    call.changed_persons[reservation[index]] = true
-  end
   local returns_at = give_back(call, quota_id, quota, places)
   if returns_at == 0 and remained < FEW then
     note_freed(call, quota_id)
   end
-  reservation[R.state] = state
-  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at, by })
-    - reservation[R.held_seq]
-  call.changed_quotas[quota_id] = true
-  call.changed_reservations[id] = true
-  call.entombed[#call.entombed + 1] = integer(call.now)
-  call.entombed[#call.entombed + 1] = id
+  bury(call, id, reservation, state, quota_id, places, returns_at, by)
 end
 
 -- When a hold ends: at its deadline, or when its quota closes for booking, where staff have moved that to before it.

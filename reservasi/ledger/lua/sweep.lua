@@ -13,6 +13,10 @@ local function forget_tombstones(call, most, tombstone_ms)
   )
   for _, id in ipairs(ids) do
     call.forgotten[#call.forgotten + 1] = id
+    local number = string.match(id, '^=(%d+)$') -- of a retired quota, to which nothing refers any more
+    if number then
+      call.names[number], call.changed_names[number] = false, true
+    end
   end
   return #ids
 end

@@ -1,0 +1,169 @@
+"""Retiring: quotas whose window is over leave the ledger, in bounded batches, so that it does not grow with the years.
+
+The worker whose recorder leads does it. Where two do, the second finds nothing left: the ledger decides what is over.
+"""
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+
+import msgpack
+import msgspec
+import structlog
+
+from reservasi.errors import LedgerFault, Unavailable
+from reservasi.ledger import keys
+from reservasi.ledger.connection import text
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.holdings import Holdings
+from reservasi.ledger.journal import Journal
+from reservasi.metrics import RETIRED
+from reservasi.model import Answer, Outcome, Retire, State
+
+log = structlog.get_logger()
+
+LOOK_S = 5.0  # between two looks at what is over
+READ_AGAIN_S = 600.0  # the windows are read again at the latest then: one quota may have replaced another
+RETRY_MS = 60_000  # until a quota that could not be retired is tried again
+QUOTAS_AT_ONCE = 100  # asked for together; claims wait behind a call as long as it takes
+RESERVATIONS_AT_ONCE = 100  # ended by one command
+COMMANDS_AT_ONCE = 4  # of those
+
+
+class Window(msgspec.Struct, kw_only=True):
+    """When a quota's window ends, and when to ask for its retirement."""
+
+    ends_at_ms: int
+    ask_at_ms: int
+
+
+def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
+    """The end of a window of that local date; "24:00", and an end that is not after the start, are on the next day.
+
+    Raises:
+        ValueError: it is no date or no time.
+    """
+    hour, minute = map(int, end.split(":"))
+    after_midnight = dt.timedelta(days=end <= start, hours=hour, minutes=minute)
+    midnight = dt.datetime.combine(dt.date.fromisoformat(date), dt.time(), tzinfo=zone)
+    return int((midnight + after_midnight).timestamp() * 1000)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class Retirement:
+    """Retires the quotas of one program."""
+
+    def __init__(
+        self,
+        program: str,
+        group: GroupCommit,
+        journal: Journal,
+        *,
+        after_ms: int,
+        zone: Callable[[], dt.tzinfo | None],
+        leads: Callable[[], bool],
+        clock_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        """`zone` is the program's, None while it is not known; `leads` says whether this worker is the one to do it."""
+        self._program = program
+        self._group = group
+        self._journal = journal
+        self._after_ms = after_ms
+        self._zone = zone
+        self._leads = leads
+        self._clock_ms = clock_ms
+        self._windows: dict[str, Window] = {}
+        self._read_at_s = float("-inf")
+        self._stored = -1  # quotas in the ledger when the windows were read, less those that were retired since
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Retire until told to stop."""
+        while not stop.is_set():
+            if self._leads():
+                await self.look()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> int:
+        """Retire what is over; how many quotas were."""
+        try:
+            return await self._retire_all()
+        except (Unavailable, LedgerFault) as error:
+            log.debug("not_retired", program=self._program, error=str(error))
+            return 0
+        except Exception:  # the role goes on
+            log.exception("retirement_failed", program=self._program)
+            return 0
+
+    async def _retire_all(self) -> int:
+        zone = self._zone()
+        if zone is None:
+            return 0
+        await self._read_windows(zone)
+        now_ms = self._clock_ms()
+        over = sorted(quota for quota, window in self._windows.items() if window.ask_at_ms <= now_ms)
+        before = len(self._windows)
+        for first in range(0, len(over), QUOTAS_AT_ONCE):
+            await self._ask([self._command(quota) for quota in over[first : first + QUOTAS_AT_ONCE]])
+        left = [quota for quota in over if quota in self._windows]
+        if left:
+            await self._end_confirmed(left)
+        for quota in left:
+            if quota in self._windows:
+                self._windows[quota].ask_at_ms = now_ms + RETRY_MS
+        return before - len(self._windows)
+
+    async def _read_windows(self, zone: dt.tzinfo) -> None:
+        stored = await self._journal.count(keys.facts)
+        now_s = time.monotonic()
+        if stored == self._stored and now_s - self._read_at_s < READ_AGAIN_S:
+            return
+        windows: dict[str, Window] = {}
+        async for quota, packed in self._journal.pages(keys.facts):
+            date, start, end = msgpack.unpackb(packed)[3:6]
+            try:
+                ends_at_ms = window_end_ms(date, start, end, zone)
+            except ValueError:  # without a date nobody knows when it is over
+                continue
+            known = self._windows.get(text(quota))
+            ask_at_ms = max(ends_at_ms + self._after_ms, known.ask_at_ms if known else 0)
+            windows[text(quota)] = Window(ends_at_ms=ends_at_ms, ask_at_ms=ask_at_ms)
+        self._windows, self._stored, self._read_at_s = windows, stored, now_s
+
+    def _command(self, quota: str, reservations: Sequence[str] = ()) -> Retire:
+        ends_at_ms = self._windows[quota].ends_at_ms
+        return Retire(quota=quota, ends_at_ms=ends_at_ms, reservations=tuple(reservations))
+
+    async def _ask(self, commands: Sequence[Retire]) -> None:
+        answers = await asyncio.gather(*(self._group.submit(command) for command in commands))
+        for command, answer in zip(commands, answers, strict=True):
+            self._note(command.quota, answer)
+
+    def _note(self, quota: str, answer: Answer) -> None:
+        RETIRED.labels(self._program, "reservations").inc(answer.ended)
+        if answer.outcome is Outcome.RETIRED:
+            RETIRED.labels(self._program, "quotas").inc()
+            self._stored -= 1
+        if answer.outcome in (Outcome.RETIRED, Outcome.UNKNOWN_QUOTA):
+            self._windows.pop(quota, None)
+
+    async def _end_confirmed(self, quotas: Sequence[str]) -> None:
+        """The ledger knows a reservation's quota, not a quota's reservations: they are looked for in one pass."""
+        wanted: dict[str, list[str]] = {quota: [] for quota in quotas}
+        for reservation_id, kept in (await Holdings.read(self._journal)).reservations.items():
+            if kept.state is State.CONFIRMED and kept.quota in wanted:
+                wanted[kept.quota].append(reservation_id)
+        commands = [
+            self._command(quota, ids[first : first + RESERVATIONS_AT_ONCE])
+            for quota, ids in wanted.items()
+            for first in range(0, len(ids), RESERVATIONS_AT_ONCE)
+        ]
+        for first in range(0, len(commands), COMMANDS_AT_ONCE):
+            await self._ask(commands[first : first + COMMANDS_AT_ONCE])
