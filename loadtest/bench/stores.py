@@ -11,7 +11,7 @@ from loadtest.bench.cores import Cores
 from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, SMALL_OFFICE, Ground
 from loadtest.bench.ports import free_port
 from reservasi.bootstrap import open_operations
-from reservasi.cli.programs import import_program
+from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError
 from reservasi.programs import Program, expand, read_program

@@ -24,7 +24,7 @@ from loadtest.processes import Process, started, started_at, until
 from loadtest.program import PROGRAM, program_file
 from loadtest.scenario import Plan
 from reservasi.bootstrap import open_operations
-from reservasi.cli.programs import import_program
+from reservasi.cli.importing import import_program
 from reservasi.ledger.ending import end_tasks
 from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade

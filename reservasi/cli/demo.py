@@ -7,9 +7,10 @@ import msgspec
 
 from reservasi.bootstrap import Operations
 from reservasi.cli.fences import require_snapshot
+from reservasi.cli.import_report import left_as_it_is
+from reservasi.cli.importing import DAYS_DEFAULT, import_program
 from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
 from reservasi.cli.output import warn
-from reservasi.cli.programs import DAYS_DEFAULT, import_program
 from reservasi.cli.staff import add_staff
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError, LedgerFenced
@@ -43,7 +44,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
         return cls(programs=tuple(read_program(file) for file in files), opening_in_s=opening_in_s)
 
     async def load(self, operations: Operations, *, quiet: bool) -> list[str]:
-        """Import every program; those marked as a demo open now. What exists already is left as it is.
+        """Import every program; those marked as a demo open now. Where that would do more than add, it is left out.
 
         Returns the programs that were left out, since their ledgers are fenced.
         """
@@ -52,7 +53,11 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
             first = dt.datetime.now(program.zone).date()
             last = first + dt.timedelta(days=DAYS_DEFAULT)
             try:
-                await import_program(operations, program, first, last, open_now=program.demo, quiet=quiet)
+                done = await import_program(
+                    operations, program, first, last, open_now=program.demo, quiet=quiet, later_dates=True
+                )
+                if done.stopped:  # closing or changing quotas is somebody's decision, and no reason to stay away
+                    warn(left_as_it_is(done, PROGRAMS_DIR / f"{program.id}.toml", open_now=program.demo))
                 if program.demo:
                     await self._announce_opening(operations, program)
             except LedgerFenced as error:  # the service must answer "recovering", not stay away

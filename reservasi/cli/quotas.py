@@ -1,10 +1,12 @@
 """`reservasi quota`: look at a quota, change it, close it."""
 
+import datetime as dt
 from typing import Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.day_closing import close_day
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.moments import for_people
@@ -32,10 +34,16 @@ from reservasi.cli.quota_listing import (
     show_page,
     wanted_quotas,
 )
+from reservasi.errors import ReservasiError
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import CAPACITY_MAX, Answer, Outcome, Quota, SetQuota
-from reservasi.programs import Program, program_of
+from reservasi.programs import Program, in_the_way, program_of
 from reservasi.settings import Settings
+
+
+class QuotaRefused(ReservasiError):
+    """A quota cannot be changed as asked for; nothing was changed."""
+
 
 app = typer.Typer(help="Quotas: the places of one channel in one slot.", no_args_is_help=True)
 
@@ -109,15 +117,34 @@ def set_quota(
 
 @app.command("close")
 def close_quota(
-    quota: QuotaId,
+    quota: Annotated[
+        str | None, typer.Argument(help="a quota's id; with --date a program's, which may be left out if there is one")
+    ] = None,
+    program: Annotated[str | None, typer.Option(help="the program whose day is closed")] = None,
+    date: Annotated[
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="close all quotas of this date that fit")
+    ] = None,
+    office: Office = None,
+    service: Service = None,
+    channel: Channel = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take no more claims for a quota; what is held or confirmed stays."""
+    """Take no more claims for a quota, or for a whole day; what is held or confirmed stays, and is listed for a day."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    _change(settings, SetQuota(quota=quota, closed=True), as_json=as_json)
+    if date is None:
+        if quota is None or "." not in quota or (program, office, service, channel) != (None,) * 4:
+            fail("say which: a quota's id, or --date with --office, --service or --channel", as_json=as_json)
+            raise typer.Exit(EXIT_USAGE)
+        _change(settings, SetQuota(quota=quota, closed=True), as_json=as_json)
+        return
+    if quota is not None and (program is not None or "." in quota):
+        fail("--date closes quotas of a program: name that and no quota", as_json=as_json)
+        raise typer.Exit(EXIT_USAGE)
+    wanted = wanted_quotas(office=office, service=service, channel=channel, first=date, last=date, state=None)
+    close_day(settings, quota or program, wanted, actor="", reason="", as_json=as_json)
 
 
 def _opens_at_ms(words: str) -> int:
@@ -139,16 +166,33 @@ async def _look(settings: Settings, program: str) -> tuple[Program, Snapshot]:
         return await operations.program(program), snapshot
 
 
+async def _refuse_overlap(operations: Operations, reopened: str) -> None:
+    """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    snapshot = await require_snapshot(operations, program_of(reopened))
+    quota = next((each for each in snapshot.quotas if each.id == reopened), None)
+    if quota is None or not quota.terms.closed:
+        return
+    other = in_the_way(await operations.program(program_of(reopened)), quota, snapshot.quotas)
+    if other is not None:
+        raise QuotaRefused(f"{reopened} would overlap {other.id}, which is open: close that one first")
+
+
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
     async def work() -> tuple[Answer, Program, Snapshot]:
         async with (
             open_operations(settings) as operations,
             open_program(operations, program_of(command.quota)) as group,
         ):
+            if command.closed is False:
+                await _refuse_overlap(operations, command.quota)
             answer = await group.submit(command)
         return answer, *await _look(settings, program_of(command.quota))
 
-    answer, program, snapshot = run(work())
+    try:
+        answer, program, snapshot = run(work())
+    except QuotaRefused as refused:
+        fail(str(refused), as_json=as_json)
+        raise typer.Exit(EXIT_FAILED) from refused
     if answer.outcome in REFUSALS:
         message = REFUSALS[answer.outcome].format(id=command.quota, taken=answer.taken, version=answer.version)
         fail(message, as_json=as_json)

@@ -1,6 +1,6 @@
 """Reservations and persons as a ledger stores them, read page by page past the functions."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 
 import msgpack
 
@@ -44,3 +44,18 @@ def _decode(packed: bytes, names: Mapping[int, str]) -> KeptReservation:
         reference=reference,
         persons=tuple(persons),
     )
+
+
+async def live_in(journal: Journal, quotas: Collection[str]) -> AsyncIterator[tuple[str, KeptReservation]]:
+    """The reservations of these quotas that are held or confirmed; each page is of another moment.
+
+    Raises:
+        LedgerUnreachable: the server does not answer.
+    """
+    names = {int(number): text(quota) async for number, quota in journal.pages(keys.names)}
+    seen: set[str] = set()
+    async for id_, packed in journal.pages(keys.reservations):
+        kept = _decode(packed, names)
+        if kept.quota in quotas and kept.state.live and text(id_) not in seen:
+            seen.add(text(id_))  # a hash that is rehashed meanwhile may name one twice
+            yield text(id_), kept

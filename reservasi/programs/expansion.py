@@ -1,7 +1,7 @@
 """A program becomes slots and quotas: what is offered on each date of a range."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -36,13 +36,23 @@ def expand(program: Program, first: dt.date, last: dt.date, *, open_now: bool = 
     days = (last - first).days + 1
     if not 1 <= days <= EXPAND_DAYS_MAX:
         raise ConfigurationError(f"{first} to {last} cannot be expanded: 1 to {EXPAND_DAYS_MAX} days in order, please")
+    return expand_dates(program, [first + number * DAY for number in range(days)], open_now=open_now)
+
+
+def expand_dates(program: Program, dates: Sequence[dt.date], *, open_now: bool = False) -> list[model.SetQuota]:
+    """The quotas of these dates, as `expand` has them.
+
+    Raises:
+        ConfigurationError: they hold more quotas than a program may have.
+    """
     working_days = WorkingDays(program.holidays)
     commands: list[model.SetQuota] = []
-    for day in (first + number * DAY for number in range(days)):
+    for day in dates:
         commands.extend(_day_quotas(program, day, working_days, open_now=open_now))
         if len(commands) > model.QUOTAS_MAX:
             raise ConfigurationError(
-                f"{program.id}: {first} to {last} holds more than {model.QUOTAS_MAX} quotas by {day}: import fewer days"
+                f"{program.id}: {dates[0]} to {dates[-1]} holds more than {model.QUOTAS_MAX} quotas by {day}: "
+                "import fewer days"
             )
     return commands
 

@@ -16,7 +16,7 @@ from loadtest.program import program_file
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
 from loadtest.scenario import Plan, Result
 from reservasi.bootstrap import open_operations
-from reservasi.cli.programs import import_program
+from reservasi.cli.importing import import_program
 from reservasi.ledger.cluster import slot_of
 from reservasi.programs import read_program
 from reservasi.records.upgrades import upgrade

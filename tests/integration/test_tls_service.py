@@ -16,7 +16,7 @@ from loadtest.program import program_file
 from loadtest.scenario import Plan, Result
 from reservasi.bootstrap import open_operations
 from reservasi.cli.findings import server_findings
-from reservasi.cli.programs import import_program
+from reservasi.cli.importing import import_program
 from reservasi.embedded.places import DATABASE, ROLE
 from reservasi.errors import RecordsUnavailable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER

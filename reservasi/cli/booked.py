@@ -1,0 +1,29 @@
+"""Who is booked in some quotas, by reservation: never a name or a NIK."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from reservasi.bootstrap import Operations
+from reservasi.ledger.holdings import live_in
+
+
+class Booked(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A reservation that is held or confirmed."""
+
+    quota: str
+    reservation: str
+    places: int
+    status: str  # held or confirmed
+
+
+async def booked_in(operations: Operations, program: str, quotas: Collection[str]) -> list[Booked]:
+    """The live reservations of these quotas, by quota."""
+    if not quotas:
+        return []
+    journal = operations.ledgers.journal(program)
+    found = [
+        Booked(quota=kept.quota, reservation=id_, places=kept.places, status=kept.state.value)
+        async for id_, kept in live_in(journal, quotas)
+    ]
+    return sorted(found)

@@ -1,0 +1,132 @@
+"""`reservasi quota close --date`: all quotas of a day in one command, and who is booked there."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import typer
+
+from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.booked import Booked, booked_in
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import run
+from reservasi.cli.output import EXIT_FAILED, fail, out, print_json, show, show_rows
+from reservasi.cli.quota_listing import Wanted
+from reservasi.errors import ConfigurationError
+from reservasi.model import Outcome, Quota, SetQuota
+from reservasi.settings import Settings
+
+AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
+
+
+class ClosedQuota(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota of the day."""
+
+    quota: str
+    office: str
+    service: str
+    channel: str
+    start: str
+    end: str
+    held: int  # places
+    booked: int
+    changed: bool  # False: it was closed before
+
+
+class ClosedDay(msgspec.Struct, frozen=True, kw_only=True):
+    """What was closed; again changes nothing and says the same but for `closed`."""
+
+    program: str
+    date: str
+    closed: int
+    quotas: list[ClosedQuota]
+    booked: list[Booked]  # nobody is cancelled
+
+
+def close_day(
+    settings: Settings, program: str | None, wanted: Wanted, *, actor: str, reason: str, as_json: bool
+) -> None:
+    """Close them, and print what was closed and who is booked there."""
+
+    async def work() -> ClosedDay | None:
+        async with open_operations(settings) as operations:
+            return await _close(operations, program or await _only_program(operations), wanted, actor, reason)
+
+    done = run(work())
+    if done is None:
+        fail(f"no quota fits on {wanted.first}: look at what there is with quota show", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    if as_json:
+        print_json(done)
+        return
+    _print(done)
+
+
+async def _only_program(operations: Operations) -> str:
+    programs = await operations.records.programs()
+    if len(programs) != 1:
+        raise ConfigurationError(f"there are {len(programs)} programs: say whose day it is with --program")
+    return programs[0].id
+
+
+async def _close(operations: Operations, program: str, wanted: Wanted, actor: str, reason: str) -> ClosedDay | None:
+    async with open_program(operations, program) as group:
+        snapshot = await require_snapshot(operations, program)
+        meant = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_id)
+        changed: set[str] = set()
+        for at in range(0, len(meant), AT_ONCE):
+            part = [
+                SetQuota(quota=each.id, closed=True, actor=actor, reason=reason) for each in meant[at : at + AT_ONCE]
+            ]
+            answers = await asyncio.gather(*map(group.submit, part))
+            changed |= {
+                each.quota for each, answer in zip(part, answers, strict=True) if answer.outcome is Outcome.QUOTA_SET
+            }
+        ids = {each.id for each in meant}
+        after = {each.id: each for each in (await require_snapshot(operations, program)).quotas if each.id in ids}
+        booked = await booked_in(operations, program, {each.id for each in after.values() if each.counts.taken})
+    if not meant:
+        return None
+    return ClosedDay(
+        program=program,
+        date=wanted.first or "",
+        closed=len(changed),
+        quotas=[_row(after.get(each.id, each), changed=each.id in changed) for each in meant],
+        booked=booked,
+    )
+
+
+def _id(quota: Quota) -> str:
+    return quota.id
+
+
+def _row(quota: Quota, *, changed: bool) -> ClosedQuota:
+    terms, counts = quota.terms, quota.counts
+    return ClosedQuota(
+        quota=quota.id,
+        office=terms.office,
+        service=terms.service,
+        channel=terms.channel,
+        start=terms.start,
+        end=terms.end,
+        held=counts.held,
+        booked=counts.confirmed,
+        changed=changed,
+    )
+
+
+def _print(done: ClosedDay) -> None:
+    summary: dict[str, Any] = {
+        "program": done.program,
+        "date": done.date,
+        "closed": done.closed,
+        "closed before": len(done.quotas) - done.closed,
+        "held": sum(each.held for each in done.quotas),
+        "booked": sum(each.booked for each in done.quotas),
+    }
+    show(summary, as_json=False)
+    out.print("\nquotas", style="bold")
+    show_rows([msgspec.structs.asdict(each) for each in done.quotas], as_json=False)
+    if done.booked:
+        out.print("\nheld or booked there, not cancelled", style="bold")
+        show_rows([msgspec.structs.asdict(each) for each in done.booked], as_json=False)

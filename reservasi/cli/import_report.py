@@ -1,0 +1,243 @@
+"""What an import did or would do, for people and as JSON."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reservasi.cli.importing import Import, reason_of
+from reservasi.cli.moments import for_people
+from reservasi.cli.output import moment, out, print_json, show, show_rows
+from reservasi.programs import AffectedOpening, Changed, Kept, Outside, TermChange
+
+ROWS_SHOWN = 20  # of a list on the screen; JSON has all
+
+
+def report(done: Import, zone: str, *, as_json: bool) -> None:
+    """Print it."""
+    summary = summarised(done)
+    if as_json:
+        print_json({**summary, **detailed(done)} if done.plan.says_more else summary)
+        return
+    show(summary, as_json=False)
+    if done.plan.says_more:
+        _print_plan(done, zone)
+
+
+def summarised(done: Import) -> dict[str, Any]:
+    """What every import says."""
+    plan = done.plan
+    return {
+        "program": done.program,
+        "first": done.first,
+        "last": done.last,
+        "created": done.created,
+        "unchanged": plan.unchanged,
+        "kept": len(plan.kept),
+        "openings": list(done.openings),
+        "total": plan.total,
+    }
+
+
+def detailed(done: Import) -> dict[str, Any]:
+    """What is said besides where more than new quotas is concerned."""
+    plan = done.plan
+    said: dict[str, Any] = {
+        "applied": not done.stopped,
+        "changed": done.changed,
+        "closed": done.closed,
+        "plan": {
+            "new": len(plan.new),
+            "changed": [_changed_row(each) for each in plan.changed],
+            "kept": [_kept_row(each) for each in plan.kept],
+            "outside": [_outside_row(each) for each in plan.outside],
+            "openings": [_opening_row(each) for each in plan.openings],
+        },
+        "booked": [msgspec.structs.asdict(each) for each in done.booked],
+        "refused": list(done.refused),
+    }
+    if done.stopped:
+        said["error"] = why_stopped(done)
+    elif done.refused:
+        said["error"] = why_refused(done)
+    return said
+
+
+def why_stopped(done: Import) -> str:
+    """What an import that did nothing would have done."""
+    plan = done.plan
+    closing = plan.closing
+    people = sum(each.people for each in plan.outside)
+    return (
+        f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, {len(closing)} that the file "
+        f"does not have would be closed, and {people} places are held or booked outside the file. Read the plan, then "
+        "give the command again with --apply; nobody is cancelled by it"
+    )
+
+
+def left_as_it_is(done: Import, file: Path, *, open_now: bool) -> str:
+    """Why `up --demo` did not import a program."""
+    plan = done.plan
+    flags = " --open-now --apply" if open_now else " --apply"
+    return (
+        f"the program {done.program} is left as it is: by its file {len(plan.changed)} of its quotas would change and "
+        f"{len(plan.closing)} be closed. To see them: reservasi program import {file}; to do it, with{flags}"
+    )
+
+
+def why_refused(done: Import) -> str:
+    """What an import could not change."""
+    return (
+        f"{done.program}: {len(done.refused)} quotas were changed by somebody else meanwhile and left as they are: "
+        "give the command again"
+    )
+
+
+def _changed_row(changed: Changed) -> dict[str, Any]:
+    counts = changed.quota.counts
+    row = {"quota": changed.quota.id, "held": counts.held, "booked": counts.confirmed}
+    row["changes"] = [_term_row(each, to=getattr(changed.terms, each.term)) for each in changed.changes]
+    if changed.terms.capacity > changed.capacity_wanted:
+        row["capacity_in_file"] = changed.capacity_wanted  # as many places are taken: it becomes less with them
+    return row
+
+
+def _term_row(change: TermChange, to: int | bool | str) -> dict[str, Any]:
+    return {"term": _name(change.term), "from": _value(change.term, change.ledger), "to": _value(change.term, to)}
+
+
+def _kept_row(kept: Kept) -> dict[str, Any]:
+    terms = [
+        {"term": _name(each.term), "is": _value(each.term, each.ledger), "file": _value(each.term, each.file)}
+        for each in kept.terms
+    ]
+    return {"quota": kept.quota.id, "terms": terms}
+
+
+def _outside_row(outside: Outside) -> dict[str, Any]:
+    counts = outside.quota.counts
+    return {
+        "quota": outside.quota.id,
+        "why": outside.why.value,
+        "reason": reason_of(outside),
+        "held": counts.held,
+        "booked": counts.confirmed,
+        "state": "open" if outside.closes else "reopened-by-hand" if outside.by_hand else "closed",
+    }
+
+
+def _opening_row(affected: AffectedOpening) -> dict[str, Any]:
+    opening = affected.opening
+    return {
+        "opening": opening.id,
+        "opens_at": moment(opening.terms.opens_at_ms),
+        "joined": opening.arrived,
+        "quotas": affected.quotas,
+        "elsewhere_in_file": affected.elsewhere,
+        "file_opens_at": [moment(at_ms) or "at once" for at_ms in affected.moments_ms],
+        "outside": affected.outside,
+    }
+
+
+def _name(term: str) -> str:
+    return term.removesuffix("_ms") if term.endswith(("_at_ms", "_until_ms")) else term
+
+
+def _value(term: str, value: int | bool | str) -> int | bool | str | None:
+    return moment(int(value)) if term.endswith(("_at_ms", "_until_ms")) else value
+
+
+def _print_plan(done: Import, zone: str) -> None:
+    plan, would = done.plan, " (planned)" if done.stopped else ""
+    _print_list(f"new{would}: {len(plan.new)} quotas", [])
+    _print_list(f"changed{would}: {len(plan.changed)} quotas", _changed_groups(plan.changed))
+    _print_list(f"changed by hand, kept: {len(plan.kept)} quotas", [_flat(each) for each in plan.kept])
+    _print_list(f"outside the file, closed{would}: {len(plan.closing)} quotas", _outside_groups(plan.closing))
+    rest = [each for each in plan.outside if not each.closes]
+    _print_list(f"outside the file, left as they are: {len(rest)} quotas", _outside_groups(rest))
+    openings = [for_people(_opening_words(each), zone) for each in plan.openings]
+    _print_list(f"openings that the file would have otherwise, left as they are: {len(openings)}", openings)
+    booked = [msgspec.structs.asdict(each) for each in done.booked]
+    _print_list(f"held or booked there, not cancelled: {sum(each.places for each in done.booked)} places", booked)
+
+
+def _print_list(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows and not heading.startswith("new"):
+        return
+    out.print(f"\n{heading}", style="bold")
+    if rows:
+        show_rows(rows[:ROWS_SHOWN], as_json=False)
+    if len(rows) > ROWS_SHOWN:
+        out.print(f"... and {len(rows) - ROWS_SHOWN} more lines; --json names all")
+
+
+def _changed_groups(changed: Iterable[Changed]) -> list[dict[str, Any]]:
+    """One line for all quotas of a line in which the same changes."""
+    groups: defaultdict[tuple[str, ...], list[Changed]] = defaultdict(list)
+    for each in changed:
+        words = ", ".join(_change_words(change, each) for change in each.changes)
+        groups[(*_line(each), words)].append(each)
+    return [
+        {**_where(line), **_dates(each.quota.terms.date for each in group), **_counts(group), "change": words}
+        for (*line, words), group in groups.items()
+    ]
+
+
+def _change_words(change: TermChange, changed: Changed) -> str:
+    """A moment is another one for each date: only that it changes is said."""
+    name = _name(change.term)
+    if change.term.endswith("_ms") and name != change.term:
+        return name
+    to = getattr(changed.terms, change.term)
+    taken = f" (the file says {changed.capacity_wanted}; so many are taken)"
+    over = taken if change.term == "capacity" and to > changed.capacity_wanted else ""
+    return f"{name} {_words(change.ledger)} -> {_words(to)}{over}"
+
+
+def _words(value: int | bool | str) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _flat(kept: Kept) -> dict[str, Any]:
+    terms = ", ".join(f"{each['term']} {each['is']} (file: {each['file']})" for each in _kept_row(kept)["terms"])
+    return {"quota": kept.quota.id, "terms": terms}
+
+
+def _outside_groups(outside: Iterable[Outside]) -> list[dict[str, Any]]:
+    groups: defaultdict[tuple[str, ...], list[Outside]] = defaultdict(list)
+    for each in outside:
+        words = each.why.value + (", reopened by hand" if each.by_hand else "")
+        groups[(*_line(each), words)].append(each)
+    return [
+        {**_where(line), **_dates(each.quota.terms.date for each in group), **_counts(group), "why": words}
+        for (*line, words), group in groups.items()
+    ]
+
+
+def _line(each: Changed | Outside) -> tuple[str, str, str]:
+    terms = each.quota.terms
+    return terms.office, terms.service, terms.channel
+
+
+def _where(line: Sequence[str]) -> dict[str, str]:
+    return dict(zip(("office", "service", "channel"), line, strict=True))
+
+
+def _dates(dates: Iterable[str]) -> dict[str, str]:
+    found = sorted(dates)
+    return {"from": found[0], "to": found[-1]}
+
+
+def _counts(group: Sequence[Changed | Outside]) -> dict[str, int]:
+    return {
+        "quotas": len(group),
+        "held": sum(each.quota.counts.held for each in group),
+        "booked": sum(each.quota.counts.confirmed for each in group),
+    }
+
+
+def _opening_words(affected: AffectedOpening) -> dict[str, Any]:
+    row = _opening_row(affected)
+    return {**row, "file_opens_at": ", ".join(row["file_opens_at"]) or None}

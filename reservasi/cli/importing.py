@@ -1,0 +1,196 @@
+"""Carrying out an import: the plan is made and, where that is wanted, brought to the records and the ledger."""
+
+import asyncio
+import datetime as dt
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from reservasi import model
+from reservasi.bootstrap import Operations, open_program
+from reservasi.cli.booked import Booked, booked_in
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.opening_creation import create_announced
+from reservasi.cli.progress import progress
+from reservasi.errors import ConfigurationError
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.wire import Snapshot
+from reservasi.model import IMPORT_ACTOR, Answer, Outcome, Quota, SetQuota
+from reservasi.programs import EXPAND_DAYS_MAX, Changed, Outside, Plan, Program, Why, compare, expand, expand_dates
+from reservasi.sealing import program_tag
+
+Item = TypeVar("Item")
+DAYS_DEFAULT = 28  # how far ahead an import reaches when nobody says
+AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
+TRIES_MAX = 5  # to lower a capacity while people claim
+CHANGE_REASON = "as the program file says"
+REASONS = {
+    Why.OFFICE: "the program file has no office {office}",
+    Why.NOT_OFFERED: "the program file offers no {service} through {channel} at {office}",
+    Why.DATE: "the program file offers nothing at {office} on {date}",
+    Why.WINDOW: "the program file has other windows at {office} on {date}",
+}
+
+
+class Import(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import did, or would do."""
+
+    program: str
+    first: dt.date
+    last: dt.date
+    plan: Plan
+    stopped: bool  # nothing was changed, since it would do more than add and was not told to
+    created: int = 0
+    changed: int = 0
+    closed: int = 0
+    refused: tuple[str, ...] = ()  # quotas that somebody changed meanwhile: left as they are
+    openings: tuple[str, ...] = ()  # new ones with a waiting room
+    booked: tuple[Booked, ...] = ()  # in quotas outside the file, and in those whose window changes
+
+
+def reason_of(outside: Outside) -> str:
+    """Why the import closes a quota, for journal and people."""
+    terms = outside.quota.terms
+    return REASONS[outside.why].format(
+        office=terms.office, service=terms.service, channel=terms.channel, date=terms.date
+    )
+
+
+async def import_program(
+    operations: Operations,
+    program: Program,
+    first: dt.date,
+    last: dt.date,
+    *,
+    open_now: bool,
+    quiet: bool,
+    apply: bool = False,
+    later_dates: bool = False,
+) -> Import:
+    """Store the program and bring its quotas of these dates to what it says.
+
+    Without `apply` it only adds: where it would change or close anything, it stops and says what. `later_dates`:
+    later dates that have quotas already are compared as well.
+
+    Raises:
+        ConfigurationError: the range is too long for one import, the program would have more quotas than it may, or
+            its reservation ids would start like another program's; nothing was changed.
+        LedgerFenced: the program's ledger sells nothing now; no quota was changed, and no program that was stored.
+    """
+    commands = expand(program, first, last, open_now=open_now)
+    stored = await operations.records.programs()
+    _refuse_shared_tag(program, stored)
+    known = any(other.id == program.id for other in stored)
+    if not known:  # only the ledger of a stored program is owned, and it has nothing to count yet
+        await operations.records.save_program(program)
+    async with open_program(operations, program.id) as group:
+        snapshot = await require_snapshot(operations, program.id)
+        dates = _later_dates(snapshot, first, last) if later_dates else []
+        commands += expand_dates(program, dates, open_now=open_now)
+        _refuse_too_many(program, commands, snapshot)
+        existing = [quota for quota in snapshot.quotas if _is_compared(quota, first, last, dates)]
+        plan = compare(program, commands, existing, snapshot.openings, snapshot.now_ms)
+        booked = await booked_in(operations, program.id, _affected(plan))
+        found = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
+        if not (apply or plan.only_adds):
+            return found
+        if known:
+            await operations.records.save_program(program)
+        done = await _carry_out(group, found, quiet=quiet)
+        openings = await create_announced(
+            operations,
+            group,
+            program,
+            await require_snapshot(operations, program.id),
+            (command.quota for command in commands),
+        )
+    return msgspec.structs.replace(done, openings=tuple(openings))
+
+
+def _later_dates(snapshot: Snapshot, first: dt.date, last: dt.date) -> list[dt.date]:
+    """Dates behind the range that have quotas already, as far as one import reaches."""
+    dates = {dt.date.fromisoformat(quota.terms.date) for quota in snapshot.quotas}
+    return sorted(day for day in dates if day > last and (day - first).days < EXPAND_DAYS_MAX)
+
+
+def _is_compared(quota: Quota, first: dt.date, last: dt.date, later: Collection[dt.date]) -> bool:
+    day = dt.date.fromisoformat(quota.terms.date)
+    return first <= day <= last or day in later
+
+
+def _affected(plan: Plan) -> set[str]:
+    """The quotas whose people ought to hear of the import."""
+    moved = {each.quota.id for each in plan.changed if each.moves_window and each.quota.counts.taken}
+    return moved | {each.quota.id for each in plan.outside if each.people}
+
+
+def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:
+    """Two programs whose reservation ids start alike could not be told apart, and no front would serve the second."""
+    for other in stored:
+        if other.id != program.id and program_tag(other.id) == program_tag(program.id):
+            raise ConfigurationError(
+                f"{program.id}: its reservation ids would start with {program_tag(program.id)!r}, as those of the "
+                f"program {other.id} do; give it another id. Nothing was imported"
+            )
+
+
+def _refuse_too_many(program: Program, commands: list[SetQuota], snapshot: Snapshot) -> None:
+    """A program's quotas must fit into one snapshot, those of earlier imports included."""
+    existing = {quota.id for quota in snapshot.quotas}
+    total = len(existing.union(command.quota for command in commands))
+    if total > model.QUOTAS_MAX:
+        raise ConfigurationError(
+            f"{program.id}: it has {len(existing)} quotas and would have {total}, but a program may have "
+            f"{model.QUOTAS_MAX}; import fewer days. Nothing was imported"
+        )
+
+
+async def _carry_out(group: GroupCommit, found: Import, *, quiet: bool) -> Import:
+    """Close first, then change, then create: at no moment are two overlapping windows of one line open."""
+    plan = found.plan
+    closing = [_close(each) for each in plan.closing]
+    total = len(closing) + len(plan.changed) + len(plan.new)
+    created = changed = closed = 0
+    refused: list[str] = []
+    with progress(f"quotas of {found.program}", total, quiet=quiet) as advance:
+        for close_part in _parts(closing):
+            answers = await asyncio.gather(*map(group.submit, close_part))
+            closed += sum(answer.outcome is Outcome.QUOTA_SET for answer in answers)
+            advance(len(close_part))
+        for change_part in _parts(plan.changed):
+            answers = await asyncio.gather(*(_change(group, each) for each in change_part))
+            for each, answer in zip(change_part, answers, strict=True):
+                if answer.outcome in (Outcome.QUOTA_SET, Outcome.EXISTS):
+                    changed += answer.outcome is Outcome.QUOTA_SET
+                else:
+                    refused.append(each.quota.id)
+            advance(len(change_part))
+        for new_part in _parts(plan.new):
+            answers = await asyncio.gather(*map(group.submit, new_part))
+            created += sum(answer.outcome is Outcome.QUOTA_SET for answer in answers)
+            advance(len(new_part))
+    return msgspec.structs.replace(
+        found, stopped=False, created=created, changed=changed, closed=closed, refused=tuple(refused)
+    )
+
+
+def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
+    return [items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE)]
+
+
+def _close(outside: Outside) -> SetQuota:
+    return SetQuota(quota=outside.quota.id, closed=True, actor=IMPORT_ACTOR, reason=reason_of(outside))
+
+
+async def _change(group: GroupCommit, changed: Changed) -> Answer:
+    """Change a quota as planned; where more places are taken by now, they stay."""
+    command = changed.command(IMPORT_ACTOR, CHANGE_REASON)
+    answer = await group.submit(command)
+    for _ in range(TRIES_MAX):
+        if answer.outcome is not Outcome.BELOW_TAKEN:
+            break
+        terms = msgspec.structs.replace(changed.terms, capacity=answer.taken)
+        command = msgspec.structs.replace(command, terms=terms)
+        answer = await group.submit(command)
+    return answer

@@ -1,0 +1,415 @@
+"""An import compares: what changed in the file, who is booked where, and what staff changed; and days closed in one call."""
+
+import asyncio
+import datetime as dt
+import itertools
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reservasi.bootstrap import open_operations, open_program
+from reservasi.cli import demo as demo_module
+from reservasi.cli.demo import Demo
+from reservasi.cli.invocation import run
+from reservasi.cli.main import app
+from reservasi.model import Claim, Confirm, Find, Outcome, State
+from reservasi.programs import minutes, read_program
+from reservasi.settings import load
+
+TODAY = dt.datetime.now(dt.timezone(dt.timedelta(hours=7))).date()
+DAY = TODAY + dt.timedelta(days=10)
+NEXT_DAY = DAY + dt.timedelta(days=1)
+DATES = ("--from", str(DAY), "--to", str(NEXT_DAY))
+SECRET_NAME, SECRET_NIK = "Siti Rahayu", "3578014101900001"
+OFFICE = """
+[[offices]]
+id = "{id}"
+name = {{ id = "Kantor {id}", en = "Office {id}" }}
+address = "Jl. Contoh 1"
+kind = "kanim"
+slot_minutes = {slot_minutes}
+services = ["baru"]
+quotas = [{{ service = "baru", channel = "online", per_day = {per_day} }}]
+[offices.hours]
+mon = {{ open = "{open}", close = "{close}" }}
+"""
+HEAD = """
+id = "{program}"
+name = {{ id = "Uji", en = "Test" }}
+timezone = "Asia/Jakarta"
+[policies]
+hold_s = {hold_s}
+return_delay_min_s = 0
+return_delay_max_s = 0
+applicants_max = 5
+[opening]
+rule = "now"
+[holidays]
+country = "ID"
+closed_dates = [{closed}]
+extra_dates = [{extra}]
+[[services]]
+id = "baru"
+name = {{ id = "Paspor baru", en = "New passport" }}
+[[channels]]
+id = "online"
+name = {{ id = "Daring", en = "Online" }}
+public = true
+"""
+
+
+class Deployment:
+    """Stores without a service, and a program of two offices that is imported by the command."""
+
+    def __init__(self, program: str, file: Path) -> None:
+        self.program = program
+        self.file = file
+
+    def write(
+        self,
+        *,
+        slot_minutes: int = 60,
+        per_day: int = 40,
+        hold_s: int = 7200,
+        offices: tuple[str, ...] = ("kanim", "ulp"),
+        days: tuple[dt.date, ...] = (DAY, NEXT_DAY),
+        hours: tuple[str, str] = ("08:00", "12:00"),
+        closed: tuple[dt.date, ...] = (),
+    ) -> None:
+        extra = ", ".join(f'{{ date = {day}, hours_of = "mon" }}' for day in days)
+        head = HEAD.format(
+            program=self.program, hold_s=hold_s, extra=extra, closed=", ".join(str(day) for day in closed)
+        )
+        parts = [
+            OFFICE.format(id=id_, slot_minutes=slot_minutes, per_day=per_day, open=hours[0], close=hours[1])
+            for id_ in offices
+        ]
+        self.file.write_text(head + "".join(parts))
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        done = self.call(*words, "--json")
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    def imports(self, *words: str, code: int = 0) -> Any:
+        return self.json("program", "import", str(self.file), *(words or DATES), code=code)
+
+    def quota(self, start: str = "0800", office: str = "kanim", day: dt.date = DAY) -> str:
+        return f"{self.program}.{office}.baru.{day:%Y%m%d}.{start}.online"
+
+    def show(self, quota: str) -> Any:
+        return self.json("quota", "show", quota)
+
+    def open_windows(self, office: str = "kanim", day: dt.date = DAY) -> list[tuple[str, str, int]]:
+        """Those that can be claimed; of one line they never overlap."""
+        rows = [
+            each
+            for each in self.json("quota", "show", self.program)
+            if (each["office"], each["date"], each["closed"]) == (office, str(day), False)
+        ]
+        windows = sorted((each["start"], each["end"], each["capacity"]) for each in rows)
+        for (_, end, _), (start, _, _) in itertools.pairwise(windows):
+            assert minutes(end) <= minutes(start)
+        return windows
+
+    def reserve(self, quota: str, *, confirm: bool = True, places: int = 1) -> str:
+        async def work() -> str:
+            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
+                persons = [operations.sealing.person(self.program, secrets.token_hex(8)) for _ in range(places)]
+                id_ = operations.sealing.reservation_id(self.program, persons[0], "key")
+                secret = json.dumps({"applicants": [{"name": SECRET_NAME, "nik": SECRET_NIK}]}).encode()
+                claim = Claim(
+                    reservation_id=id_,
+                    quota=quota,
+                    fingerprint="f",
+                    sealed=operations.sealing.seal(id_, secret),
+                    persons=tuple(persons),
+                )
+                assert (await group.submit(claim)).outcome is Outcome.HELD
+                if confirm:
+                    await group.submit(Confirm(reservation_id=id_))
+                return id_
+
+        return run(work())
+
+    def state(self, reservation: str) -> State | None:
+        async def work() -> State | None:
+            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
+                return (await group.submit(Find(reservation_id=reservation))).state
+
+        return run(work())
+
+    def stored_offices(self) -> list[str]:
+        async def work() -> list[str]:
+            async with open_operations(load()) as operations:
+                return [office.id for office in (await operations.program(self.program)).offices]
+
+        return run(work())
+
+    def stopped(self) -> Any:
+        """An import that would do more than add changes nothing, and says what it would do."""
+        before = self.json("quota", "show", self.program), self.stored_offices()
+        plan = self.imports(code=3)
+        assert not plan["applied"]
+        assert "--apply" in plan["error"]
+        assert (plan["created"], plan["changed"], plan["closed"]) == (0, 0, 0)
+        assert (self.json("quota", "show", self.program), self.stored_offices()) == before
+        return plan
+
+    def is_settled(self) -> None:
+        """The same import again changes nothing and succeeds."""
+        before = self.json("quota", "show", self.program)
+        again = self.imports()
+        assert again["created"] == again.get("changed", 0) == again.get("closed", 0) == 0
+        assert self.json("quota", "show", self.program) == before
+
+
+@pytest.fixture
+def deployment(
+    valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Two offices with 40 places on each of two days, in four windows of an hour."""
+    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
+    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
+    made = Deployment(program, data_dir / f"{program}.toml")
+    made.json("db", "upgrade")
+    made.write()
+    assert made.imports()["created"] == 16
+    return made
+
+
+def test_the_same_file_again_changes_nothing(deployment: Deployment) -> None:
+    again = deployment.imports()
+    assert again == {
+        "program": deployment.program,
+        "first": str(DAY),
+        "last": str(NEXT_DAY),
+        "created": 0,
+        "unchanged": 16,
+        "kept": 0,
+        "openings": [],
+        "total": 16,
+    }
+
+
+def test_another_slot_length_neither_doubles_places_nor_overlaps(deployment: Deployment) -> None:
+    deployment.write(slot_minutes=30)
+    plan = deployment.stopped()["plan"]
+    assert (plan["new"], len(plan["changed"]), plan["outside"]) == (16, 16, [])
+    assert {change["term"] for change in plan["changed"][0]["changes"]} == {"capacity", "end"}
+    done = deployment.imports(*DATES, "--apply")
+    assert (done["applied"], done["created"], done["changed"], done["closed"]) == (True, 16, 16, 0)
+    windows = deployment.open_windows()
+    assert (len(windows), sum(capacity for _, _, capacity in windows)) == (8, 40)
+    deployment.is_settled()
+    deployment.write(slot_minutes=60)
+    back = deployment.imports(*DATES, "--apply")
+    assert (back["changed"], back["closed"]) == (16, 16)
+    assert deployment.open_windows() == [(f"{hour:02}:00", f"{hour + 1:02}:00", 10) for hour in range(8, 12)]
+
+
+def test_a_closed_date_is_closed_nobody_is_cancelled_and_those_booked_are_listed(deployment: Deployment) -> None:
+    booked = deployment.reserve(deployment.quota("0900"), places=2)
+    held = deployment.reserve(deployment.quota("1000", "ulp"), confirm=False)
+    deployment.write(closed=(DAY,), days=(NEXT_DAY,))
+    plan = deployment.stopped()
+    expected = [
+        {"quota": deployment.quota("0900"), "reservation": booked, "places": 2, "status": "confirmed"},
+        {"quota": deployment.quota("1000", "ulp"), "reservation": held, "places": 1, "status": "held"},
+    ]
+    assert plan["booked"] == expected
+    assert {(row["why"], row["state"]) for row in plan["plan"]["outside"]} == {("date", "open")}
+    done = deployment.imports(*DATES, "--apply")
+    assert (done["closed"], done["booked"]) == (8, expected)
+    assert deployment.open_windows() == deployment.open_windows("ulp") == []
+    assert len(deployment.open_windows(day=NEXT_DAY)) == 4
+    assert (deployment.state(booked), deployment.state(held)) == (State.CONFIRMED, State.HELD)
+    deployment.is_settled()
+    deployment.write()
+    assert deployment.imports(*DATES, "--apply")["changed"] == 8, "what an import closed, an import opens again"
+    assert len(deployment.open_windows()) == 4
+
+
+def test_the_words_for_people_name_reservations_and_no_person(deployment: Deployment) -> None:
+    booked = deployment.reserve(deployment.quota("0900"))
+    deployment.write(offices=("ulp",))
+    for words, code in ((DATES, 3), ((*DATES, "--apply"), 0)):
+        done = deployment.call("program", "import", str(deployment.file), *words)
+        assert done.exit_code == code
+        assert booked in done.output
+        assert "kanim" in done.output
+        assert SECRET_NAME not in done.output
+        assert SECRET_NIK not in done.output
+        assert ("--apply" in done.output) is (code == 3)
+
+
+def test_an_office_that_is_taken_out_stops_selling(deployment: Deployment) -> None:
+    deployment.reserve(deployment.quota("0800", "ulp"))
+    deployment.write(offices=("kanim",))
+    assert {row["why"] for row in deployment.stopped()["plan"]["outside"]} == {"office"}
+    assert deployment.stored_offices() == ["kanim", "ulp"]
+    assert deployment.imports(*DATES, "--apply")["closed"] == 8
+    assert (deployment.open_windows("ulp"), len(deployment.open_windows("kanim"))) == ([], 4)
+    assert deployment.stored_offices() == ["kanim"]
+    deployment.is_settled()
+
+
+def test_other_hours_close_the_windows_that_are_gone(deployment: Deployment) -> None:
+    deployment.write(hours=("09:00", "13:00"))
+    deployment.stopped()
+    done = deployment.imports(*DATES, "--apply")
+    assert (done["created"], done["closed"], done["changed"]) == (4, 4, 0)
+    assert [window[0] for window in deployment.open_windows()] == ["09:00", "10:00", "11:00", "12:00"]
+
+
+def test_fewer_places_never_fall_below_what_is_taken(deployment: Deployment) -> None:
+    for _ in range(2):
+        deployment.reserve(deployment.quota("0800"), places=3)
+    deployment.write(per_day=16)
+    deployment.stopped()
+    done = deployment.imports(*DATES, "--apply")
+    row = next(each for each in done["plan"]["changed"] if each["quota"] == deployment.quota("0800"))
+    assert row["changes"] == [{"term": "capacity", "from": 10, "to": 6}]
+    assert (row["capacity_in_file"], row["booked"]) == (4, 6)
+    assert [capacity for _, _, capacity in deployment.open_windows()] == [6, 4, 4, 4]
+    deployment.is_settled()
+
+
+def test_other_policies_reach_quotas_that_exist(deployment: Deployment) -> None:
+    deployment.write(hold_s=600)
+    assert {change["term"] for row in deployment.stopped()["plan"]["changed"] for change in row["changes"]} == {
+        "hold_ms"
+    }
+    assert deployment.imports(*DATES, "--apply")["changed"] == 16
+    deployment.is_settled()
+
+
+def test_what_staff_changed_is_kept_and_named(deployment: Deployment) -> None:
+    raised, closed = deployment.quota("0800"), deployment.quota("0900")
+    deployment.json("quota", "set", raised, "--capacity", "77")
+    deployment.json("quota", "close", closed)
+    again = deployment.imports()
+    assert (again["kept"], again["applied"], again["changed"]) == (2, True, 0)
+    deployment.write(per_day=20, hold_s=600)
+    done = deployment.imports(*DATES, "--apply")
+    assert [(each["quota"], each["terms"]) for each in done["plan"]["kept"]] == [
+        (raised, [{"term": "capacity", "is": 77, "file": 5}]),
+        (closed, [{"term": "closed", "is": True, "file": False}]),
+    ]
+    assert done["changed"] == 16, "the terms that nobody touched follow the file"
+    assert (deployment.show(raised)["capacity"], deployment.show(closed)["closed"]) == (77, True)
+    assert deployment.show(closed)["capacity"] == 5
+    deployment.is_settled()
+    text = deployment.call("program", "import", str(deployment.file), *DATES).output
+    assert raised in text
+    assert closed in text
+
+
+def test_what_an_import_closed_and_staff_opened_again_stays_open(deployment: Deployment) -> None:
+    deployment.write(offices=("kanim",))
+    deployment.imports(*DATES, "--apply")
+    reopened = deployment.quota("0800", "ulp")
+    deployment.json("quota", "set", reopened, "--reopen")
+    again = deployment.imports()
+    states = {row["quota"]: row["state"] for row in again["plan"]["outside"]}
+    assert states[reopened] == "reopened-by-hand"
+    assert not deployment.show(reopened)["closed"]
+
+
+def test_a_quota_is_not_opened_again_over_another_window(deployment: Deployment) -> None:
+    deployment.write(slot_minutes=30)
+    deployment.imports(*DATES, "--apply")
+    deployment.write(slot_minutes=60)
+    deployment.imports(*DATES, "--apply")
+    half_past = deployment.quota("0830")
+    assert deployment.show(half_past)["closed"]
+    refused = deployment.json("quota", "set", half_past, "--reopen", code=1)
+    assert deployment.quota("0800") in refused["error"]
+    assert deployment.show(half_past)["closed"]
+    deployment.json("quota", "close", deployment.quota("0800"))
+    assert not deployment.json("quota", "set", half_past, "--reopen")["closed"]
+
+
+def test_later_dates_that_have_quotas_are_compared_unless_a_last_date_is_named(deployment: Deployment) -> None:
+    far = TODAY + dt.timedelta(days=60)
+    deployment.write(days=(DAY, NEXT_DAY, far))
+    assert deployment.imports("--from", str(far), "--to", str(far))["created"] == 8
+    deployment.write(closed=(far,))
+    assert deployment.imports("--from", str(DAY), "--to", str(NEXT_DAY))["unchanged"] == 16
+    assert len(deployment.open_windows(day=far)) == 4
+    assert len(deployment.imports("--from", str(DAY), code=3)["plan"]["outside"]) == 8
+    assert deployment.imports("--from", str(DAY), "--apply")["closed"] == 8
+    assert deployment.open_windows(day=far) == []
+
+
+def test_a_day_of_an_office_is_closed_in_one_call(deployment: Deployment) -> None:
+    booked = deployment.reserve(deployment.quota("0900"), places=2)
+    words = ("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY))
+    done = deployment.json(*words)
+    assert (done["program"], done["date"], done["closed"], len(done["quotas"])) == (deployment.program, str(DAY), 4, 4)
+    assert [each["booked"] for each in done["quotas"]] == [0, 2, 0, 0]
+    assert done["booked"] == [
+        {"quota": deployment.quota("0900"), "reservation": booked, "places": 2, "status": "confirmed"}
+    ]
+    assert deployment.open_windows() == []
+    assert len(deployment.open_windows("ulp")) == len(deployment.open_windows(day=NEXT_DAY)) == 4
+    assert deployment.state(booked) is State.CONFIRMED
+    again = deployment.json(*words)
+    assert (again["closed"], again["booked"]) == (0, done["booked"])
+    assert {each["changed"] for each in again["quotas"]} == {False}
+    assert deployment.imports()["kept"] == 4, "closed by hand: it stays"
+    text = deployment.call(*words)
+    assert (text.exit_code, booked in text.output, SECRET_NAME in text.output) == (0, True, False)
+
+
+def test_a_holiday_announced_late_closes_all_offices(deployment: Deployment) -> None:
+    """The only program need not be named."""
+    done = deployment.json("quota", "close", "--date", str(DAY))
+    assert (done["closed"], {each["office"] for each in done["quotas"]}) == (8, {"kanim", "ulp"})
+    assert deployment.json("quota", "close", "--program", deployment.program, "--date", str(DAY))["closed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--date", "2030-01-01"), 1),
+        (("--date", str(DAY), "--office", "nowhere"), 1),
+        (("--date", "tomorrow"), 2),
+        (("--office", "kanim"), 2),
+        ((), 2),
+    ],
+)
+def test_a_day_that_is_not_there_closes_nothing(deployment: Deployment, words: tuple[str, ...], code: int) -> None:
+    assert deployment.call("quota", "close", deployment.program, *words).exit_code == code
+    assert len(deployment.open_windows()) == 4
+
+
+def test_a_demo_whose_file_changed_starts_and_closes_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo_module, "PROGRAMS_DIR", deployment.file.parent)
+    before = deployment.open_windows()
+
+    async def load_demo() -> None:
+        async with open_operations(load()) as operations:
+            demo = Demo(programs=(read_program(deployment.file),))
+            async with asyncio.timeout(60):
+                assert await demo.load(operations, quiet=True) == []
+
+    run(load_demo())  # the same file
+    assert "is left as it is" not in capsys.readouterr().err
+    deployment.write(slot_minutes=30)
+    run(load_demo())
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the program {deployment.program} is left as it is" in said
+    assert f"{deployment.program}.toml" in said
+    assert "--apply" in said
+    assert deployment.open_windows() == before
