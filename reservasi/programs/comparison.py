@@ -125,7 +125,7 @@ def compare(
     program: Program, wanted: Sequence[SetQuota], existing: Iterable[Quota], openings: Iterable[Opening], now_ms: int
 ) -> Plan:
     """The plan that brings the ledger's quotas to what the file wants; `existing` are those of the same dates."""
-    return _Comparison(program, wanted, openings, now_ms).plan(list(existing))
+    return _Comparison(program, wanted, openings, now_ms).plan(sorted(existing, key=lambda quota: quota.id))
 
 
 def by_hand(quota: Quota, term: str) -> bool:
@@ -198,7 +198,7 @@ class _Comparison:
             new=tuple(each for each in self._commands if each.quota not in known),
             changed=tuple(changed),
             kept=tuple(kept),
-            outside=tuple(sorted(outside, key=lambda each: each.quota.id)),
+            outside=tuple(outside),
             openings=tuple(self._affected(alive)),
             unchanged=sum(quota.id in self._wanted and quota.id not in touched for quota in existing),
             over=sum(quota.id not in self._wanted for quota in over),

@@ -23,6 +23,7 @@ from reservasi.settings import load
 TODAY = dt.datetime.now(dt.timezone(dt.timedelta(hours=7))).date()
 DAY = TODAY + dt.timedelta(days=10)
 NEXT_DAY = DAY + dt.timedelta(days=1)
+THIRD_DAY = DAY + dt.timedelta(days=2)
 DATES = ("--from", str(DAY), "--to", str(NEXT_DAY))
 SECRET_NAME, SECRET_NIK = "Siti Rahayu", "3578014101900001"
 OFFICE = """
@@ -37,6 +38,8 @@ quotas = [{{ service = "baru", channel = "online", per_day = {per_day} }}]
 [offices.hours]
 mon = {{ open = "{open}", close = "{close}" }}
 """
+NOW = 'rule = "now"'
+ROOM = 'rule = "days-before"\ndays = 3\ntime = "{time}"\nwaiting_room = {{ joins_before_min = 30 }}'
 HEAD = """
 id = "{program}"
 name = {{ id = "Uji", en = "Test" }}
@@ -47,7 +50,7 @@ return_delay_min_s = 0
 return_delay_max_s = 0
 applicants_max = 5
 [opening]
-rule = "now"
+{rule}
 [holidays]
 country = "ID"
 closed_dates = [{closed}]
@@ -79,10 +82,15 @@ class Deployment:
         days: tuple[dt.date, ...] = (DAY, NEXT_DAY),
         hours: tuple[str, str] = ("08:00", "12:00"),
         closed: tuple[dt.date, ...] = (),
+        rule: str = NOW,
     ) -> None:
         extra = ", ".join(f'{{ date = {day}, hours_of = "mon" }}' for day in days)
         head = HEAD.format(
-            program=self.program, hold_s=hold_s, extra=extra, closed=", ".join(str(day) for day in closed)
+            program=self.program,
+            hold_s=hold_s,
+            rule=rule,
+            extra=extra,
+            closed=", ".join(str(day) for day in closed),
         )
         parts = [
             OFFICE.format(id=id_, slot_minutes=slot_minutes, per_day=per_day, open=hours[0], close=hours[1])
@@ -413,3 +421,36 @@ def test_a_demo_whose_file_changed_starts_and_closes_nothing(
     assert f"{deployment.program}.toml" in said
     assert "--apply" in said
     assert deployment.open_windows() == before
+
+
+@pytest.fixture
+def announced(deployment: Deployment) -> Deployment:
+    """Dates that open three days before, each with a waiting room."""
+    deployment.write(rule=ROOM.format(time="09:00"), days=(DAY, NEXT_DAY, THIRD_DAY))
+    done = deployment.imports("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
+    assert (done["created"], len(done["openings"])) == (8, 1)
+    return deployment
+
+
+def test_another_moment_in_the_file_moves_no_opening_and_names_it(announced: Deployment) -> None:
+    before = announced.show(announced.quota(day=THIRD_DAY))["opens_at"]
+    announced.write(rule=ROOM.format(time="10:00"), days=(DAY, NEXT_DAY, THIRD_DAY))
+    done = announced.imports("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
+    (named,) = done["plan"]["openings"]
+    assert (named["opens_at"], named["quotas"], named["elsewhere_in_file"]) == (before, 8, 8)
+    assert dt.datetime.fromisoformat(named["file_opens_at"][0]) - dt.datetime.fromisoformat(before) == dt.timedelta(
+        hours=1
+    )
+    assert announced.show(announced.quota(day=THIRD_DAY))["opens_at"] == before
+    assert len(announced.json("opening", "list", "--program", announced.program)) == 1
+    text = announced.call("program", "import", str(announced.file), "--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
+    assert named["opening"] in text.output
+
+
+def test_an_opening_whose_day_is_closed_is_named_and_stays(announced: Deployment) -> None:
+    announced.write(rule=ROOM.format(time="09:00"), closed=(THIRD_DAY,))
+    words = ("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
+    plan = announced.imports(*words, code=3)
+    assert [(each["outside"], each["joined"]) for each in plan["plan"]["openings"]] == [(8, 0)]
+    assert announced.imports(*words, "--apply")["closed"] == 8
+    assert len(announced.json("opening", "list", "--program", announced.program)) == 1

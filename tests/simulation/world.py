@@ -11,7 +11,7 @@ from loadtest.evidence import LedgerEvidence, read_ledger
 from loadtest.rules import Rule, Violation
 from reservasi.ledger import keys
 from reservasi.ledger.library import Library
-from reservasi.model import Outcome, SetOpening, SetQuota
+from reservasi.model import IMPORT_ACTOR, Outcome, SetOpening, SetQuota
 from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
 from tests.ledgers import opening_terms, terms
@@ -206,7 +206,8 @@ class Simulation:
             front = await self._crowd.front()
             quota, capacity = self._chance.choice(self._quotas), self._chance.randint(0, 5)
             closes_at_ms = closing.choice((None, None, None, 0, self.ledger_ms() + closing.choice((-500, 1500))))
-            command = SetQuota(quota=quota, capacity=capacity, closes_at_ms=closes_at_ms)
+            actor = IMPORT_ACTOR if capacity % 2 else "staff:someone"
+            command = SetQuota(quota=quota, capacity=capacity, closes_at_ms=closes_at_ms, actor=actor)
             self.counts["closing moved"] += bool(closes_at_ms)
             setting = front.host.spawn(front.group.submit(command))
             await asyncio.wait([setting])
