@@ -23,6 +23,7 @@ COMMANDS = (
     "find",
     "snapshot",
     "set_opening",
+    "move_opening",
     "join",
     "admit",
     "own",
@@ -30,6 +31,7 @@ COMMANDS = (
     "fence",
     "load",
 )
+USED_LATER = ("confirm", "set_quota", "set_opening")  # what these define, commands behind them use
 PLACES = re.compile(r"^local ([A-Z]+) = \{([^}]*)\}", re.MULTILINE)  # a table of the places where fields stand
 PLACE = re.compile(r"(\w+) = (\d+)")
 COMMENT = re.compile(r"--.*")
@@ -50,9 +52,13 @@ class Library(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=8)
 def read_library(directory: Path = DIRECTORY) -> Library:
-    """Join what is shared and one file a command, by plain concatenation."""
-    files = [directory / f"{part}.lua" for part in (*SHARED, *COMMANDS)]
-    body = _with_numbers("\n".join(path.read_text() for path in files))
+    """Join what is shared and one file a command.
+
+    A command's names are its own, in a block: Lua allows 200 local names in one.
+    """
+    sources = {part: (directory / f"{part}.lua").read_text() for part in (*SHARED, *COMMANDS)}
+    blocks = (source if part in (*SHARED, *USED_LATER) else f"do\n{source}end\n" for part, source in sources.items())
+    body = _with_numbers("\n".join(blocks))
     name = f"reservasi_{hashlib.sha256(body.encode()).hexdigest()[:HASH_CHARS]}"
     return Library(name=name, source=f"#!lua name={name}\n{body.replace(NAME_PLACEHOLDER, name)}")
 

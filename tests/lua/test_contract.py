@@ -11,7 +11,7 @@ import pytest
 
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.group_commit import SETTLE_MARGIN_MS
-from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, read_library
+from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, USED_LATER, read_library
 from reservasi.model import APPLICANTS_MAX, Command, Confirm, Outcome, Release
 from reservasi.settings import Settings
 from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, opening_set, quota_set
@@ -190,6 +190,7 @@ PREPARED: dict[str, Callable[[Ledger], Awaitable[None]]] = {
     "sweep": _before_sweep,
     "retire": _after(quota_set(EXAMPLE_QUOTA, date="2020-11-01", start="08:00", end="09:00"), _held, _confirmed),
     "set_opening": _after(opening_set("p-1")),
+    "move_opening": _after(opening_set("p-1")),
     "join": _after(opening_set("p-1")),
     "admit": _after(opening_set("p-1")),
 }
@@ -203,6 +204,19 @@ async def test_the_example_runs_as_documented(command: str, valkey_url: str, pro
         outcome, _, _, _, answers, *_ = await ledger.raw(command, item if command == "claim" else [item])
     assert outcome == "done"
     assert _agrees(answers, [documented]), f"{answers} is not {documented}"
+
+
+def test_a_command_in_a_block_of_its_own_is_used_by_no_other() -> None:
+    bodies = {command: _split(command)[1] for command in COMMANDS}
+    for command in set(COMMANDS) - set(USED_LATER):
+        for name in re.findall(r"^local (?:function )?(\w+)", bodies[command], re.MULTILINE):
+            using = [
+                other
+                for other, body in bodies.items()
+                if re.search(rf"(?<![\w'.]){name}\b(?! *=)", body)
+                and not re.search(rf"local (?:function )?{name}\b", body)
+            ]
+            assert using == [], f"{name} of {command}.lua is used by {using}"
 
 
 def test_the_library_is_named_after_its_content() -> None:
