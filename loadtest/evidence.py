@@ -71,6 +71,7 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
     joined: int
     arrived: int
     admitted_through: int
+    cancelled: bool
 
     @classmethod
     def of(cls, opening: Opening) -> "OpeningMark":

@@ -229,6 +229,35 @@ MUTANTS = (
         ("openings", "  if left == '' then\n    return true", "  if left == '' then\n    return false"),
     ),
     _mutant(
+        "moves-an-opening-without-its-quotas",
+        {Rule.OPENING_WRONG},
+        ("move_opening", "  elseif #quotas > 0 then", "  elseif false then"),
+    ),
+    _mutant(
+        "calls-off-and-leaves-quotas-open",
+        {Rule.OPENING_WRONG},
+        (
+            "move_opening",
+            "    change_quotas(call, quotas, T.closed, 1, by)",
+            "    change_quotas(call, {}, T.closed, 1, by)",
+        ),
+    ),
+    _mutant(
+        "moves-what-was-called-off",
+        {Rule.OPENING_WRONG},
+        ("move_opening", "  if current[O.cancelled] == 1 then", "  if false then"),
+    ),
+    _mutant(
+        "lets-a-quota-leave-its-opening",
+        {Rule.OPENING_WRONG},
+        ("set_quota", "  if kept_by then", "  if false then"),
+    ),
+    _mutant(
+        "lets-the-end-come-while-it-is-paused",
+        {Rule.OPENING_WRONG},
+        ("set_opening", "  if lost > 0 then", "  if false then"),
+    ),
+    _mutant(
         "answers-with-the-seq-before",
         {Rule.ANSWER_DIFFERS},
         ("claim", "    return { 'held', seq, HELD,", "    return { 'held', seq - 1, HELD,"),

@@ -6,6 +6,7 @@ It sees each moment of the run, not only its end: a place that was sold twice an
 from collections.abc import Iterator
 
 from loadtest.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark, whole_journal
+from loadtest.opening_rules import OpeningRules
 from loadtest.rules import Rule, Violation
 from loadtest.time_rules import Times
 from reservasi.errors import JournalGap
@@ -146,7 +147,9 @@ class Model:
         if before.drawn and where != where_before:
             return "it was drawn, and then moved"
         others = [
-            other.id for other in self.openings.values() if other.id != now.id and other.terms.overlaps(now.terms)
+            other.id
+            for other in self.openings.values()
+            if other.id != now.id and not (other.cancelled or now.cancelled) and other.terms.overlaps(now.terms)
         ]
         if others:
             return f"it covers quotas of {others}"
@@ -159,13 +162,15 @@ class Model:
 
 def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
     """Whether the recorded journal is whole, keeps the promises at each step, and leads to what the ledger has."""
-    position, model, times = START, Model(), Times()
+    position, model, times, openings = START, Model(), Times(), OpeningRules()
     for entry in whole_journal(ledger, database):
         try:
             check_follows(position, entry)
         except JournalGap as gap:
             yield Violation(Rule.JOURNAL_GAP, f"{entry.epoch}-{entry.first_seq}", str(gap))
         yield from _step_violations(model, times, entry)
+        for seq, wrong in openings.follow(entry):
+            yield Violation(Rule.OPENING_WRONG, f"{entry.epoch}-{seq}", wrong)
         position = entry.position
     recorded = database.journal[-1].position if database.journal else START
     told = database.position  # a rebuilt ledger's is of a newer epoch, before its first change

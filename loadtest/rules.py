@@ -30,6 +30,7 @@ class Rule(StrEnum):
     TIME_DIFFERS = "time-differs"  # a change at a moment at which the rules forbid it
     REPLAY_DIFFERS = "replay-differs"  # the journal from its start does not lead to what the ledger has
     OPENING_DIFFERS = "opening-differs"  # an opening's row is not what the ledger has
+    OPENING_WRONG = "opening-wrong"  # an opening and its quotas did not keep together, or it came back
     DEAD_LETTER = "dead-letter"  # a change could not be recorded
     CLAIM_FORGOTTEN = "claim-forgotten"  # a 201 that the ledger knows nothing of, or otherwise
     CONFIRMATION_FORGOTTEN = "confirmation-forgotten"  # a 200 or 202 that ledger or database know otherwise

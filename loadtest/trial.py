@@ -16,6 +16,7 @@ from reservasi.model import (
     Admit,
     Command,
     Join,
+    MoveOpening,
     OpeningTerms,
     QuotaTerms,
     Retire,
@@ -36,7 +37,7 @@ RANDOM_PEOPLE = range(900, 920)
 OPENING = "opening"
 OVER_DATE, OVER_MS = "2020-01-06", 1_578_279_600_000  # of a window that may be retired: 10:00 in UTC+7
 # Quotas by what is special about them.
-WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing", "over", "next")
+WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing", "over", "next", "moved")
 
 
 class Trial:
@@ -70,6 +71,7 @@ class Trial:
         await self._late()
         await self._closing()
         await self._waiting_room()
+        await self._moved()
         await self._at_random()
         await self._sweep()
 
@@ -186,18 +188,7 @@ class Trial:
     async def _waiting_room(self) -> None:
         """People join before and after the opening, and the mark goes as far as they are."""
         opens_at_ms = await self._clock() + OPENS_IN_MS
-        terms = OpeningTerms(
-            opens_at_ms=opens_at_ms,
-            joins_from_ms=0,
-            ends_at_ms=FAR_AHEAD_MS,
-            waiting_room=True,
-            proof_of_work=False,
-            rate_per_min=60_000,
-            rate_max_per_min=60_000,
-            adaptive=False,
-            commitment="c" * 64,
-            sealed_seed="k1.sealed",
-        )
+        terms = _opening_terms(opens_at_ms)
         await self._ask(SetOpening(opening=OPENING, terms=terms))
         for name, offices in (("second", ("kanim",)), ("third", ())):  # who would cover the same quotas is refused
             await self._ask(SetOpening(opening=name, terms=msgspec.structs.replace(terms, offices=offices)))
@@ -212,8 +203,22 @@ class Trial:
         await self._admit()
         await self._ask(SetOpening(opening=OPENING, paused=True))
         await self._admit()
+        await self._after(10)
         await self._ask(SetOpening(opening=OPENING, paused=False))
         await self._admit()
+
+    async def _moved(self) -> None:
+        """An opening is moved and called off; its quota goes with it, and nowhere by itself."""
+        opens_at_ms = await self._clock() + 100 * OPENS_IN_MS
+        await self._set("moved", open_terms(capacity=2, opens_at_ms=opens_at_ms))
+        await self._ask(SetOpening(opening="moved", terms=_opening_terms(opens_at_ms)))
+        await self._ask(MoveOpening(opening="moved", opens_at_ms=opens_at_ms + OPENS_IN_MS))
+        await self._ask(SetQuota(quota=self.quota("moved"), opens_at_ms=0))
+        await self.claim(80, "moved")
+        await self._ask(MoveOpening(opening="moved", cancelled=True, reason="a flood"))
+        await self._ask(MoveOpening(opening="moved", opens_at_ms=opens_at_ms))
+        await self._ask(SetOpening(opening="moved", paused=True))
+        await self.claim(81, "moved")
 
     async def _at_random(self) -> None:
         """What nobody thought of, the same for the same seed."""
@@ -268,3 +273,18 @@ class Trial:
         until_ms = await self._clock() + wait_ms
         while await self._clock() <= until_ms:  # noqa: ASYNC110 - a server has no event to wait for
             await asyncio.sleep(0.02)
+
+
+def _opening_terms(opens_at_ms: int) -> OpeningTerms:
+    return OpeningTerms(
+        opens_at_ms=opens_at_ms,
+        joins_from_ms=0,
+        ends_at_ms=FAR_AHEAD_MS,
+        waiting_room=True,
+        proof_of_work=False,
+        rate_per_min=60_000,
+        rate_max_per_min=60_000,
+        adaptive=False,
+        commitment="c" * 64,
+        sealed_seed="k1.sealed",
+    )

@@ -38,7 +38,7 @@ class Outcome(StrEnum):
     EXISTS = "exists"  # the same command was carried out before; the answer is the same
     EXISTS_WITH_DIFFERENT_CONTENT = "exists_with_different_content"  # the key was used for something else
     UNKNOWN_QUOTA = "unknown_quota"  # no such quota in this program
-    CLOSED = "closed"  # the quota is closed by staff, or its closing time has passed
+    CLOSED = "closed"  # the quota is closed by staff, or its closing time has passed; the opening has ended
     NOT_OPEN = "not_open"  # the opening lies ahead
     DUPLICATE_APPLICANT = "duplicate_applicant"  # a person already has a live reservation in the program
     SOLD_OUT = "sold_out"  # fewer places remain than were asked for
@@ -46,10 +46,16 @@ class Outcome(StrEnum):
     HOLD_EXPIRED = "hold_expired"  # the deadline ended the hold
     NOT_HELD = "not_held"  # confirm, release: the reservation is in another state
     NOT_CONFIRMED = "not_confirmed"  # cancel: the reservation is in another state
-    TOO_LATE = "too_late"  # cancel: the program's last moment has passed; set_opening: what it changes is fixed
+    TOO_LATE = "too_late"  # cancel: the last moment has passed; set_opening, move_opening: what it changes is fixed
     BELOW_TAKEN = "below_taken"  # set_quota: capacity would fall below the places already taken
     VERSION_MISMATCH = "version_mismatch"  # set_quota: somebody changed the quota in the meantime
     OPENING_SET = "opening_set"  # set_opening: created or changed
+    OPENING_CANCELLED = "opening_cancelled"  # the opening was called off, for good
+    MOMENT_INVALID = "moment_invalid"  # move_opening: it would open or end in the past, or end before it opens
+    MOMENT_TAKEN = "moment_taken"  # move_opening: another opening, or quotas without one, open then
+    QUOTA_CLOSES = "quota_closes"  # move_opening: one of its quotas closes before the new moment
+    TOO_MANY_QUOTAS = "too_many_quotas"  # move_opening: more than one call may move
+    OF_OPENING = "of_opening"  # set_quota: the quota opens with its opening, not by itself
     UNKNOWN_OPENING = "unknown_opening"  # no such opening in this program
     NO_WAITING_ROOM = "no_waiting_room"  # join, admit: the opening is to be claimed without waiting
     JOINED = "joined"  # join: counted among those who wait
@@ -188,6 +194,17 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_min: int = 0  # the rate in force
     rate_fixed: bool = False  # it was set by staff, and does not adapt
     advanced_at_ms: int = 0  # up to when the mark has been reckoned
+    cancelled: bool = False  # called off, for good; its quotas were closed with it
+    reason: str = ""  # why it was moved or called off, for the public; "" where nobody said
+    reason_en: str = ""  # the same in English, where it was given
+    moved_from_ms: int = 0  # the moment before the last move; 0: never moved
+    revision: int = 0  # how often it was moved or called off, or its end moved
+    revised_at_ms: int = 0  # when that was last
+    paused_at_ms: int = 0  # since when it is paused; 0 when it is not
+
+    def ended(self, now_ms: int) -> bool:
+        """Whether its waiting room is over. A pause moves the end by the time that it lasts after the opening."""
+        return now_ms >= self.terms.ends_at_ms and not self.paused
 
 
 # -- commands: one item of a batch -------------------------------------------------------------------------------
@@ -253,6 +270,7 @@ class SetQuota(Named, frozen=True, kw_only=True):
     opens_at_ms: int | None = None
     closes_at_ms: int | None = None
     closed: bool | None = None
+    taker: str = ""  # the new opening that it is to open with; it may leave another one for it, if nobody can join that
     version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
 
 
@@ -287,6 +305,17 @@ class SetOpening(Named, frozen=True, kw_only=True):
     version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
 
 
+class MoveOpening(Named, frozen=True, kw_only=True):
+    """Move an opening and its quotas, move its end, or call it off and close its quotas. The reason is public."""
+
+    opening: str
+    opens_at_ms: int | None = None  # None keeps what is there
+    ends_at_ms: int | None = None  # None: as far behind the opening as before
+    cancelled: bool | None = None  # True calls it off, for good
+    reason_en: str = ""  # the reason in English, where it was given
+    version: int = 0  # 0: any; else the version that is replaced
+
+
 class Join(msgspec.Struct, frozen=True, kw_only=True):
     """Count a person among those who wait for an opening; again changes nothing."""
 
@@ -303,7 +332,9 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_min: int = 0  # from now on, where the rate adapts; 0 keeps it
 
 
-Command: TypeAlias = Claim | Confirm | Release | Cancel | SetQuota | Retire | Find | Sweep | SetOpening | Join | Admit
+Command: TypeAlias = (
+    Claim | Confirm | Release | Cancel | SetQuota | Retire | Find | Sweep | SetOpening | MoveOpening | Join | Admit
+)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,14 +345,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     seq: int  # of the change this answer speaks of; for a refusal the program's seq when it was refused
     now_ms: int  # the ledger's clock at the batch
     state: State | None = None  # of the reservation, where there is one
-    quota: str = ""  # of the reservation
+    quota: str = ""  # of the reservation; moment_taken, quota_closes: the quota that is in the way
     places: int = 0
     deadline_ms: int = 0  # the hold's end, also after it was confirmed
     freed_at_ms: int = 0  # held, exists, released, cancelled: when places came free in the quota, 0: long ago
     opens_at_ms: int = 0  # not_open; to a join: when people may join
     remaining: int = 0  # sold_out: places that do remain, fewer than asked for
     taken: int = 0  # below_taken, retiring
-    version: int = 0  # quota_set, opening_set, exists, version_mismatch
+    version: int = 0  # quota_set, opening_set, exists, version_mismatch, and other refusals of what staff change
+    opening: str = ""  # of_opening, moment_taken: the opening that is in the way
     expired: int = 0  # swept
     returned: int = 0  # swept
     dropped: int = 0  # swept

@@ -295,6 +295,8 @@ class _Comparison:
             mine, theirs = here.get(id_), there.get(id_)
             if mine and theirs:  # moves without an event: the moment up to which the mark was reckoned
                 mine = msgspec.structs.replace(mine, advanced_at_ms=theirs.advanced_at_ms)
+                if not theirs.paused_at_ms:  # paused under a version that did not say since when
+                    mine = msgspec.structs.replace(mine, paused_at_ms=0)
             if mine != theirs and id_ not in self._changes.later_openings:
                 yield self._found("openings", id_, mine, theirs)
 

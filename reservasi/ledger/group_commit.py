@@ -47,6 +47,7 @@ from reservasi.model import (
     Confirm,
     Find,
     Join,
+    MoveOpening,
     Release,
     Retire,
     SetOpening,
@@ -58,7 +59,7 @@ log = structlog.get_logger()
 
 # Who has a place already goes before who wants one.
 PRIORITY: tuple[type, ...] = (
-    Confirm, Cancel, Release, SetQuota, SetOpening, Admit, Find, Sweep, Claim, Join, Retire,
+    Confirm, Cancel, Release, SetQuota, SetOpening, MoveOpening, Admit, Find, Sweep, Claim, Join, Retire,
 )  # fmt: skip
 CROWDS = (Claim, Join)  # the last of them: anybody may send them in any number, so the limit holds for them
 RETRY_PAUSE_MIN_S = 0.01

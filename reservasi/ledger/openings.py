@@ -5,22 +5,37 @@ from typing import Any
 
 import msgpack
 
-from reservasi.model import Admit, Join, Opening, OpeningTerms, SetOpening, join_offices, split_offices
+from reservasi.model import (
+    Admit,
+    Join,
+    MoveOpening,
+    Opening,
+    OpeningTerms,
+    SetOpening,
+    join_offices,
+    split_offices,
+)
 
 TERMS = OpeningTerms.__struct_fields__
 FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))  # O of the Lua, after terms
+FIRST_FIELDS = FIELDS.index("cancelled")  # which an earlier version has as well
+LEASE_FIELDS = 2  # behind these in the ledger: who leads is its own business
 OLD_TERMS = (None,) * (len(TERMS) - 1) + ("",)  # what terms that were stored by an earlier version lack at their end
 KEEP = -1
 KEEP_TEXT = ""  # a beacon is never taken back
 
 
-def encode_item(command: SetOpening | Join | Admit) -> list[Any]:
+def encode_item(command: SetOpening | MoveOpening | Join | Admit) -> list[Any]:
     """One command as its Lua file's header says."""
     match command:
         case Join():
             return [command.opening, command.ticket_id]
         case Admit():
             return [command.opening, command.controller, command.lease_ms, command.rate_per_min]
+        case MoveOpening():
+            wanted = (command.opens_at_ms, command.ends_at_ms, command.cancelled)
+            kept = (KEEP if change is None else int(change) for change in wanted)
+            return [command.opening, command.version, *kept, command.reason, command.reason_en, command.actor]
         case SetOpening():
             changes = (command.paused, command.rate_per_min)
             terms = 0 if command.terms is None else encode_terms(command.terms)
@@ -51,13 +66,13 @@ def decode_opening(opening_id: str, terms: Sequence[Any], *fields: Any) -> Openi
     named["offices"] = split_offices(named["offices"])
     for flag in ("waiting_room", "proof_of_work", "adaptive"):
         named[flag] = named[flag] == 1
-    rest = dict(zip(FIELDS, fields, strict=True))
-    for flag in ("paused", "drawn", "rate_fixed"):
-        rest[flag] = rest[flag] == 1
+    rest = dict(zip(FIELDS[: len(fields)], fields, strict=True))
+    for flag in ("paused", "drawn", "rate_fixed", "cancelled"):
+        rest[flag] = rest.get(flag) == 1
     return Opening(id=opening_id, terms=OpeningTerms(**named), **rest)
 
 
 def decode_stored(opening_id: str, stored: bytes) -> Opening:
-    """An opening's record; who leads is the ledger's own business."""
+    """An opening's record."""
     terms, *fields = msgpack.unpackb(stored)
-    return decode_opening(opening_id, terms, *fields[: len(FIELDS)])
+    return decode_opening(opening_id, terms, *fields[:FIRST_FIELDS], *fields[FIRST_FIELDS + LEASE_FIELDS :])

@@ -23,6 +23,7 @@ from reservasi.model import (
     Confirm,
     Find,
     Join,
+    MoveOpening,
     Opening,
     Outcome,
     Position,
@@ -61,6 +62,7 @@ COMMAND_NAMES: dict[type, str] = {
     Sweep: "sweep",
     Retire: "retire",
     SetOpening: "set_opening",
+    MoveOpening: "move_opening",
     Join: "join",
     Admit: "admit",
 }
@@ -148,7 +150,7 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
             return [command.items_max, tombstone_ms]
         case Retire():
             return [command.quota, command.ends_at_ms, list(command.reservations)]
-        case SetOpening() | Join() | Admit():
+        case SetOpening() | MoveOpening() | Join() | Admit():
             return openings.encode_item(command)
         case _:
             raise TypeError(f"{type(command).__name__} has no item of its own")
@@ -158,7 +160,7 @@ def _encode_set_quota(command: SetQuota) -> list[Any]:
     changes = (command.capacity, command.opens_at_ms, command.closes_at_ms, command.closed)
     terms = 0 if command.terms is None else encode_terms(command.terms)
     kept = (KEEP if change is None else int(change) for change in changes)
-    return [command.quota, command.version, *kept, terms, command.actor, command.reason]
+    return [command.quota, command.version, *kept, terms, command.actor, command.reason, command.taker]
 
 
 def encode_terms(terms: QuotaTerms) -> list[Any]:
@@ -274,6 +276,13 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.RETIRING: ("ended", "taken"),
     Outcome.OPENING_SET: ("version",),
     Outcome.TOO_LATE: ("version",),
+    Outcome.CLOSED: ("version",),
+    Outcome.OPENING_CANCELLED: ("version",),
+    Outcome.MOMENT_INVALID: ("version",),
+    Outcome.MOMENT_TAKEN: ("version", "opening", "quota"),
+    Outcome.QUOTA_CLOSES: ("version", "opening", "quota"),
+    Outcome.TOO_MANY_QUOTAS: ("version",),
+    Outcome.OF_OPENING: ("version", "opening"),
     Outcome.JOINED: _MARK,
     Outcome.ADVANCED: _MARK,
 }

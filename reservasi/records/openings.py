@@ -13,22 +13,23 @@ from reservasi.records.pool import Connection
 TERMS = tuple("first_rate_per_min" if name == "rate_per_min" else name for name in OpeningTerms.__struct_fields__)
 STATE = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
 COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq")
-TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon"}
-FLAGS = {"waiting_room", "proof_of_work", "adaptive", "paused", "drawn", "rate_fixed"}
+TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon", "reason", "reason_en"}
+FLAGS = {"waiting_room", "proof_of_work", "adaptive", "paused", "drawn", "rate_fixed", "cancelled"}
 
 
 def _type_of(column: str) -> str:
     return "text" if column in TEXTS else "bool" if column in FLAGS else "bigint"
 
 
-# A mark that goes back, another commitment or another number of people in the draw is nothing that may be recorded.
+# Nothing may be recorded that goes back on a mark, a commitment, a draw or a cancellation.
 SET_OPENINGS = f"""
 INSERT INTO openings AS o (program, {", ".join(COLUMNS)})
 SELECT $1, * FROM unnest({", ".join(f"${at}::{_type_of(name)}[]" for at, name in enumerate(COLUMNS, 2))})
 ON CONFLICT (program, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
 WHERE o.commitment = excluded.commitment AND o.admitted_through <= excluded.admitted_through
   AND o.arrived <= excluded.arrived AND o.beacon IN ('', excluded.beacon)
-  AND (NOT o.drawn OR (excluded.drawn AND o.joined = excluded.joined))
+  AND (NOT o.drawn OR (excluded.drawn AND o.joined = excluded.joined AND o.opens_at_ms = excluded.opens_at_ms))
+  AND (NOT o.cancelled OR excluded.cancelled)
 """  # noqa: S608 - constants of this file
 OPENINGS = f"SELECT {', '.join(COLUMNS)} FROM openings WHERE program = $1 ORDER BY id"  # noqa: S608 - the same
 

@@ -31,10 +31,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 
 metadata = MetaData(
     naming_convention={
@@ -117,11 +118,28 @@ openings = Table(
     Column("rate_per_min", BigInteger, nullable=False),  # in force
     Column("rate_fixed", Boolean, nullable=False),
     Column("advanced_at_ms", BigInteger, nullable=False),
+    Column("cancelled", Boolean, nullable=False, server_default=false()),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("reason_en", Text, nullable=False, server_default=""),
+    Column("moved_from_ms", BigInteger, nullable=False, server_default="0"),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("revised_at_ms", BigInteger, nullable=False, server_default="0"),
+    Column("paused_at_ms", BigInteger, nullable=False, server_default="0"),
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("program", "id"),
     # That no two overlap at one moment is the ledger's rule; checked when all rows of a statement are in.
-    UniqueConstraint("program", "opens_at_ms", "offices", deferrable=True, initially="IMMEDIATE"),
+    # One that was called off is in nobody's way.
+    ExcludeConstraint(
+        ("program", "="),
+        ("opens_at_ms", "="),
+        ("offices", "="),
+        name="openings_one_at_a_moment",
+        using="btree",
+        where=text("NOT cancelled"),
+        deferrable=True,
+        initially="IMMEDIATE",
+    ),
     CheckConstraint("joined BETWEEN 0 AND arrived AND admitted_through BETWEEN 0 AND arrived", name="only_who_arrived"),
     postgresql_with={"fillfactor": "50"},  # the mark moves some times a second while a waiting room is open
 )

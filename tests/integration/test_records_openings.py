@@ -63,6 +63,7 @@ DRAWN = _moved(opening_of(), drawn=True, joined=5, arrived=7, admitted_through=3
         _moved(DRAWN, admitted_through=8),
         _moved(DRAWN, terms=replace(DRAWN.terms, commitment="d" * 64)),
         _moved(DRAWN, id="p-2"),
+        _moved(DRAWN, terms=replace(DRAWN.terms, opens_at_ms=5)),
     ],
 )
 async def test_what_contradicts_an_opening_is_a_dead_letter(
@@ -96,3 +97,26 @@ async def test_one_moment_may_have_an_opening_for_each_office_and_a_moment_may_c
 
 def test_an_event_says_all_of_an_opening() -> None:
     assert len(encode_opening(DRAWN)) == len(Opening.__struct_fields__)
+
+
+async def test_one_that_was_called_off_stays_so_and_is_in_nobody_s_way(records: Records, writer: JournalWriter) -> None:
+    called_off = _moved(
+        opening_of(),
+        cancelled=True,
+        reason="banjir",
+        reason_en="a flood",
+        moved_from_ms=5,
+        revision=2,
+        revised_at_ms=7,
+        paused=True,
+        paused_at_ms=6,
+    )
+    again = _moved(opening_of("p-2"), version=2)
+    writer.opening_set(called_off)
+    writer.opening_set(again)
+    first = writer.entry()
+    assert (await record(records, None, first)).dead == ()
+    assert await records.openings(PROGRAM) == [called_off, again]
+    writer.opening_set(_moved(called_off, cancelled=False, version=2))
+    assert [letter.seq for letter in (await record(records, first.position, writer.entry())).dead] == [3]
+    assert await records.openings(PROGRAM) == [called_off, again]

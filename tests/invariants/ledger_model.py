@@ -18,6 +18,7 @@ from reservasi.model import (
     Confirm,
     Find,
     Join,
+    MoveOpening,
     Outcome,
     QuotaTerms,
     Release,
@@ -97,7 +98,7 @@ class LedgerModel:
                 return self._sweep()
             case Retire():
                 return self._retire(command)
-            case SetOpening() | Join() | Admit():
+            case SetOpening() | MoveOpening() | Join() | Admit():
                 raise AssertionError("openings have their own model")
 
     def lapse(self, quota_id: str) -> None:

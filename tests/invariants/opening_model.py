@@ -6,14 +6,17 @@ rates are so low that the mark never moves, since how it does is a matter of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from reservasi.model import Admit, Join, Opening, OpeningTerms, Outcome, SetOpening
+from reservasi.model import Admit, Join, MoveOpening, Opening, OpeningTerms, Outcome, SetOpening, SetQuota
 from tests.invariants.ledger_model import PAST_MS
 
 ALL_OFFICES = ("kanim", "mpp", "ulp")
+
+
+Command: TypeAlias = SetOpening | MoveOpening | Join | Admit | SetQuota
 
 
 class SaidOfOpening(NamedTuple):
@@ -40,6 +43,10 @@ class Known:
     def terms(self) -> OpeningTerms:
         return self.opening.terms
 
+    @property
+    def ended(self) -> bool:
+        return self.terms.ends_at_ms < PAST_MS and not self.opening.paused
+
     def draw(self) -> int:
         """Settle who joined before, if it has begun; how many events that makes."""
         if not self.begun or self.opening.drawn:
@@ -49,11 +56,22 @@ class Known:
         return 1
 
 
+@dataclass
+class KnownQuota:
+    """A quota, as far as openings are concerned."""
+
+    office: str
+    opens_at_ms: int
+    closed: bool = False
+    version: int = 1
+
+
 class OpeningModel:
     """The openings of one program."""
 
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
+        self.quotas: dict[str, KnownQuota] = {}
         self.seq = 0
 
     def begin(self, opening_id: str) -> bool:
@@ -69,7 +87,7 @@ class OpeningModel:
         found = self.known[opening_id]
         found.opening = replace(found.opening, terms=replace(found.terms, opens_at_ms=opens_at_ms))
 
-    def run(self, commands: Sequence[SetOpening | Join | Admit]) -> list[SaidOfOpening]:
+    def run(self, commands: Sequence[Command]) -> list[SaidOfOpening]:
         """Carry out commands of one kind that arrive together."""
         joins: dict[str, set[str]] = {}
         for command in commands:
@@ -85,6 +103,10 @@ class OpeningModel:
                     said.append(self._admit(command))
                 case SetOpening():
                     said.append(self._set(command))
+                case MoveOpening():
+                    said.append(self._move(command))
+                case SetQuota():
+                    said.append(self._set_quota(command))
         return said
 
     def _join(self, opening_id: str, tickets: set[str]) -> SaidOfOpening:
@@ -93,9 +115,11 @@ class OpeningModel:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
         if not found.terms.waiting_room:
             return SaidOfOpening(Outcome.NO_WAITING_ROOM)
+        if found.opening.cancelled:
+            return SaidOfOpening(Outcome.OPENING_CANCELLED)
         if found.terms.joins_from_ms > PAST_MS and not found.opening.drawn:
             return SaidOfOpening(Outcome.NOT_OPEN)
-        if found.terms.ends_at_ms < PAST_MS:
+        if found.ended:
             return SaidOfOpening(Outcome.CLOSED)
         self.seq += found.draw()
         found.people |= tickets
@@ -109,7 +133,7 @@ class OpeningModel:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
         if not found.terms.waiting_room:
             return SaidOfOpening(Outcome.NO_WAITING_ROOM)
-        if found.terms.ends_at_ms < PAST_MS:
+        if found.opening.cancelled or found.ended:
             return SaidOfOpening(Outcome.CLOSED)
         if found.leader not in ("", command.controller):
             return SaidOfOpening(Outcome.NOT_LEADING)
@@ -139,6 +163,10 @@ class OpeningModel:
         if found is None:
             return self._create(command)
         before = found.opening
+        if before.cancelled:
+            return SaidOfOpening(Outcome.OPENING_CANCELLED, before.version)
+        if command.terms is None and (command.paused, command.rate_per_min) != (None, None) and found.ended:
+            return SaidOfOpening(Outcome.CLOSED, before.version)
         wanted = _changed(before, command)
         if wanted == before:
             return SaidOfOpening(Outcome.EXISTS, before.version)
@@ -148,9 +176,11 @@ class OpeningModel:
         if command.version not in (0, before.version):
             return SaidOfOpening(Outcome.VERSION_MISMATCH, before.version)
         opened = found.begun or before.drawn
+        if wanted.terms.opens_at_ms != before.terms.opens_at_ms:
+            return SaidOfOpening(Outcome.TOO_LATE, before.version)
         if wanted.beacon != before.beacon and (opened or before.beacon):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
-        fixed = ("opens_at_ms", "offices", "joins_from_ms", "waiting_room")
+        fixed = ("offices", "joins_from_ms", "waiting_room")
         if opened and any(getattr(wanted.terms, name) != getattr(before.terms, name) for name in fixed):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
         found.opening = replace(wanted, version=before.version + 1)
@@ -176,8 +206,82 @@ class OpeningModel:
         return SaidOfOpening(Outcome.OPENING_SET, 1)
 
     def _taken(self, opening_id: str, terms: OpeningTerms) -> bool:
-        others = (known.terms for id_, known in self.known.items() if id_ != opening_id)
-        return any(other.opens_at_ms == terms.opens_at_ms and (_offices(other) & _offices(terms)) for other in others)
+        return self._other(opening_id, terms) != ""
+
+    def _other(self, opening_id: str, terms: OpeningTerms) -> str:
+        """Another opening that covers what these terms would."""
+        for id_, known in self.known.items():
+            is_there = id_ != opening_id and not known.opening.cancelled
+            if is_there and known.terms.opens_at_ms == terms.opens_at_ms and _offices(known.terms) & _offices(terms):
+                return id_
+        return ""
+
+    def _move(self, command: MoveOpening) -> SaidOfOpening:
+        found = self.known.get(command.opening)
+        if found is None:
+            return SaidOfOpening(Outcome.UNKNOWN_OPENING)
+        before, wanted = found.opening, _moved(found.opening, command)
+        moves = wanted.terms.opens_at_ms != before.terms.opens_at_ms
+        refused = self._refused_move(command, found, wanted)
+        if refused is not None:
+            return SaidOfOpening(refused, before.version)
+        for quota in self.quotas.values():
+            if before.terms.opens_at_ms != quota.opens_at_ms or quota.office not in _offices(before.terms):
+                continue
+            if moves:
+                quota.opens_at_ms = wanted.terms.opens_at_ms
+            if moves or (wanted.cancelled and not quota.closed):
+                quota.version += 1
+                self.seq += 1
+            quota.closed = quota.closed or wanted.cancelled
+        found.opening = replace(wanted, version=before.version + 1, revision=before.revision + 1)
+        self.seq += 1
+        return SaidOfOpening(Outcome.OPENING_SET, before.version + 1)
+
+    def _refused_move(self, command: MoveOpening, found: Known, wanted: Opening) -> Outcome | None:
+        before, terms = found.opening, wanted.terms
+        moves, ends = terms.opens_at_ms != before.terms.opens_at_ms, terms.ends_at_ms != before.terms.ends_at_ms
+        if wanted == before:
+            return Outcome.EXISTS
+        if before.cancelled:
+            return Outcome.OPENING_CANCELLED
+        if command.version not in (0, before.version):
+            return Outcome.VERSION_MISMATCH
+        if found.ended:
+            return Outcome.CLOSED
+        if moves and (found.begun or before.drawn):
+            return Outcome.TOO_LATE
+        if (moves and terms.opens_at_ms < PAST_MS) or (ends and terms.ends_at_ms <= max(terms.opens_at_ms, PAST_MS)):
+            return Outcome.MOMENT_INVALID
+        there = (q for q in self.quotas.values() if q.opens_at_ms == terms.opens_at_ms and q.office in _offices(terms))
+        if moves and (self._taken(command.opening, terms) or any(there)):
+            return Outcome.MOMENT_TAKEN
+        return None
+
+    def _set_quota(self, command: SetQuota) -> SaidOfOpening:
+        """That one of the quotas that are there is to open at a moment."""
+        quota, wanted_ms = self.quotas[command.quota], command.opens_at_ms
+        assert wanted_ms is not None
+        if quota.opens_at_ms == wanted_ms:
+            return SaidOfOpening(Outcome.EXISTS, quota.version)
+        covering = (
+            (id_, known)
+            for id_, known in self.known.items()
+            if known.terms.opens_at_ms == quota.opens_at_ms
+            and quota.office in _offices(known.terms)
+            and not known.opening.cancelled
+        )
+        for id_, known in covering:
+            taker = self.known.get(command.taker) if command.taker != id_ else None
+            is_new = taker is not None and not taker.opening.cancelled and taker.terms.opens_at_ms == wanted_ms
+            takes = is_new and taker is not None and quota.office in _offices(taker.terms)
+            is_ahead = known.terms.joins_from_ms > PAST_MS if known.terms.waiting_room else not known.begun
+            if not known.ended and not (takes and is_ahead):
+                return SaidOfOpening(Outcome.OF_OPENING, quota.version)
+        quota.opens_at_ms = wanted_ms
+        quota.version += 1
+        self.seq += 1
+        return SaidOfOpening(Outcome.QUOTA_SET, quota.version)
 
 
 def _where(terms: OpeningTerms) -> tuple[int, tuple[str, ...]]:
@@ -207,3 +311,19 @@ def _changed(before: Opening, command: SetOpening) -> Opening:
         paused=before.paused if command.paused is None else command.paused,
         beacon=command.beacon or before.beacon,
     )
+
+
+def _moved(before: Opening, command: MoveOpening) -> Opening:
+    terms, opens_at_ms, ends_at_ms = before.terms, command.opens_at_ms, command.ends_at_ms
+    moved = replace(before, cancelled=before.cancelled if command.cancelled is None else command.cancelled)
+    if not command.cancelled and opens_at_ms is not None and opens_at_ms != terms.opens_at_ms:
+        distance_ms = opens_at_ms - terms.opens_at_ms
+        ahead_ms = distance_ms if terms.joins_from_ms > PAST_MS else 0
+        window = {"ends_at_ms": terms.ends_at_ms + distance_ms, "joins_from_ms": terms.joins_from_ms + ahead_ms}
+        moved = replace(moved, moved_from_ms=terms.opens_at_ms, reason="", reason_en="")
+        terms = replace(terms, opens_at_ms=opens_at_ms, **window)
+    if not command.cancelled and ends_at_ms is not None:
+        terms = replace(terms, ends_at_ms=ends_at_ms)
+    if command.reason:
+        moved = replace(moved, reason=command.reason, reason_en=command.reason_en)
+    return replace(moved, terms=terms)

@@ -14,15 +14,15 @@ from msgspec.structs import replace
 from loadtest.replay import Model
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.model import Admit, Answer, Join, Opening, OpeningSet, Outcome, SetOpening
-from tests.invariants.opening_model import OpeningModel, SaidOfOpening
+from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, OpeningSet, Outcome, SetOpening, SetQuota
+from tests.invariants.opening_model import Command, KnownQuota, OpeningModel, SaidOfOpening
 from tests.invariants.test_batches import SLOW
-from tests.ledgers import Ledger, open_group, open_ledger, opening_set, opening_terms
+from tests.ledgers import Ledger, open_group, open_ledger, opening_set, opening_terms, quota_set
 
 IDS = ("p-1", "p-2", "p-3")
 MOMENTS_MS = (4_000_000_000_000, 4_000_000_001_000, 4_000_000_002_000)
 ENDS_AT_MS = 4_100_000_000_000
-Command = SetOpening | Join | Admit
+QUOTAS = {f"p.{office}.baru.20261201.0800.online": office for office in ("kanim", "ulp")}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,31 @@ def _changes(draw: st.DrawFn) -> SetOpening:
     )
 
 
+@st.composite
+def _moves(draw: st.DrawFn) -> MoveOpening:
+    cancels = draw(st.sampled_from([None, None, None, None, True, False]))
+    return MoveOpening(
+        opening=draw(st.sampled_from(IDS)),
+        opens_at_ms=None if cancels else draw(st.sampled_from([None, *MOMENTS_MS, *MOMENTS_MS, 5])),
+        ends_at_ms=None if cancels else draw(st.sampled_from([None, None, None, ENDS_AT_MS, MOMENTS_MS[0], 5])),
+        cancelled=cancels,
+        reason=draw(st.sampled_from(["", "", "a flood"])),
+        version=draw(st.sampled_from([0, 0, 0, 1, 2])),
+    )
+
+
+def _quota_moves() -> st.SearchStrategy[SetQuota]:
+    takers = st.sampled_from(["", "", *IDS])
+    quotas, moments = st.sampled_from(sorted(QUOTAS)), st.sampled_from([0, *MOMENTS_MS])
+    return st.builds(SetQuota, quota=quotas, opens_at_ms=moments, taker=takers)
+
+
 def _commands() -> st.SearchStrategy[Command]:
     ids, tickets = st.sampled_from(IDS), st.integers(1, 12).map(lambda number: f"ticket-{number}")
     joins = st.builds(Join, opening=ids, ticket_id=tickets)
     controllers, rates = st.sampled_from(["a", "a", "b"]), st.sampled_from([0, 0, 3, 9])
     admits = st.builds(Admit, opening=ids, controller=controllers, lease_ms=st.just(60_000), rate_per_min=rates)
-    return st.one_of(joins, joins, joins, admits, _changes())
+    return st.one_of(joins, joins, joins, admits, _changes(), _moves(), _quota_moves())
 
 
 def _histories() -> st.SearchStrategy[list[list[Command] | Begin]]:
@@ -93,12 +112,20 @@ async def _begin(ledger: Ledger, opening: str, opens_at_ms: int) -> None:
 
 
 def _public(opening: Opening) -> Opening:
-    return replace(opening, advanced_at_ms=0)
+    """What does not depend on the clock: a pause moves an end by some milliseconds."""
+    terms = replace(opening.terms, ends_at_ms=opening.terms.ends_at_ms // 1_000_000)
+    return replace(opening, terms=terms, advanced_at_ms=0, paused_at_ms=0, revised_at_ms=0)
 
 
 async def _assert_as_in_model(ledger: Ledger, model: OpeningModel) -> None:
     snapshot = await ledger.snapshot()
-    assert {one.id: _public(one) for one in snapshot.openings} == {id_: one.opening for id_, one in model.known.items()}
+    expected = {id_: _public(one.opening) for id_, one in model.known.items()}
+    assert {one.id: _public(one) for one in snapshot.openings} == expected
+    quotas = {
+        one.id: KnownQuota(one.terms.office, one.terms.opens_at_ms, one.terms.closed, one.counts.version)
+        for one in snapshot.quotas
+    }
+    assert quotas == model.quotas
     assert snapshot.position.seq == model.seq
 
 
@@ -113,6 +140,12 @@ async def test_batched_and_one_by_one_are_as_in_the_model(
     ):
         try:
             together, apart = OpeningModel(), OpeningModel()
+            for ledger, model in ((batched, together), (single, apart)):
+                await ledger.run(
+                    *(quota_set(id_, opens_at_ms=MOMENTS_MS[0], office=office) for id_, office in QUOTAS.items())
+                )
+                model.quotas = {id_: KnownQuota(office, MOMENTS_MS[0]) for id_, office in QUOTAS.items()}
+                model.seq = len(QUOTAS)
             first: list[Command] = [opening_set("p-1", rate_per_min=1)]
             for step in [first, *history]:
                 if isinstance(step, Begin):

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from reservasi.ledger import keys
-from reservasi.ledger.openings import FIELDS, decode_opening
-from reservasi.model import Admit, Answer, Join, Opening, OpeningSet, Outcome, SetOpening
+from reservasi.ledger.openings import FIELDS, FIRST_FIELDS, decode_opening
+from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, OpeningSet, Outcome, SetOpening
 from tests.ledgers import HOUR_MS, Ledger, opening_of, opening_set, opening_terms
 
 MINUTE_MS = 60_000
@@ -23,7 +23,7 @@ def admit(controller: str = "a", *, lease_ms: int = 5000, rate: int = 0, opening
     return Admit(opening=opening, controller=controller, lease_ms=lease_ms, rate_per_min=rate)
 
 
-async def _outcome(ledger: Ledger, command: SetOpening | Join | Admit) -> Outcome:
+async def _outcome(ledger: Ledger, command: SetOpening | MoveOpening | Join | Admit) -> Outcome:
     return (await ledger.one(command)).outcome
 
 
@@ -31,7 +31,7 @@ async def _move_clock(ledger: Ledger, opening: str = O, **fields: int) -> None:
     """Let moments of the stored record lie elsewhere, as if time had passed."""
     stored: Any = await ledger.client.hget(keys.openings(ledger.program), opening)
     terms, *rest = msgpack.unpackb(stored)
-    names = (*FIELDS, "leader", "lease_until_ms")
+    names = (*FIELDS[:FIRST_FIELDS], "leader", "lease_until_ms", *FIELDS[FIRST_FIELDS:])
     for name, value in fields.items():
         if name in names:
             rest[names.index(name)] = value
@@ -88,7 +88,9 @@ async def test_one_moment_has_one_opening(ledger: Ledger) -> None:
     assert [answer.outcome for answer in together] == [Outcome.OPENING_SET, Outcome.EXISTS_WITH_DIFFERENT_CONTENT]
     onto = replace(opening_set(opens_at_ms=5), version=1)
     assert await _outcome(ledger, onto) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
-    assert await _outcome(ledger, replace(opening_set(opens_at_ms=4_000_000_000_001), version=1)) is Outcome.OPENING_SET
+    elsewhere = replace(opening_set(opens_at_ms=4_000_000_000_001), version=1)
+    assert await _outcome(ledger, elsewhere) is Outcome.TOO_LATE  # its quotas would stay behind
+    assert await _outcome(ledger, MoveOpening(opening=O, opens_at_ms=4_000_000_000_001)) is Outcome.OPENING_SET
     assert await _outcome(ledger, opening_set("p-2")) is Outcome.OPENING_SET  # the moment is free again
 
 

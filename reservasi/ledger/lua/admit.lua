@@ -6,7 +6,7 @@
 -- Outcomes, in order of precedence:
 --   unknown_opening   no such opening
 --   no_waiting_room   it has none
---   closed            it has ended
+--   closed            it has ended, or was called off
 --   not_leading       another controller leads
 --   advanced          drawn once it has opened, moved on unless paused: + -1, joined, arrived, admitted_through, rate
 -- Example: {'p-1', 'c...', 1500, 0} -> {'advanced', 1, -1, 0, 0, 0, 600}
@@ -68,7 +68,7 @@ local function admit(call, item)
   if opening[O.terms][OT.waiting_room] ~= 1 then
     return { 'no_waiting_room', call.seq }
   end
-  if call.now >= opening[O.terms][OT.ends_at] then
+  if opening[O.cancelled] == 1 or has_ended(call, opening) then
     return { 'closed', call.seq }
   end
   if not leads(call, opening, controller, lease_ms) then

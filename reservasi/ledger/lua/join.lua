@@ -7,20 +7,21 @@
 -- Outcomes, in order of precedence:
 --   unknown_opening   no such opening
 --   no_waiting_room   it has none
+--   opening_cancelled  it was called off
 --   not_open          the window for joining lies ahead: + when it begins
---   closed            it has ended
+--   closed            it has ended, and is not paused
 --   joined            counted: + number (-1 before the opening), joined, arrived, admitted_through, rate
 -- Example: {'p-1', 't...'} -> {'joined', 1, -1, 0, 0, 0, 600}
 
 -- Where all were counted before, nothing is written at all.
-local function add_people(call, id, tickets, ends_at)
+local function add_people(call, id, tickets, opening)
   local key, is_changed = people_of(call, id), false
   for first = 1, #tickets, CHUNK do
     local added = redis.call('PFADD', key, unpack(tickets, first, math.min(first + CHUNK - 1, #tickets)))
     is_changed = is_changed or added == 1
   end
   if is_changed then
-    redis.call('PEXPIREAT', key, integer(ends_at + COUNTED_AFTER_END_MS))
+    keep_people(call, id, opening)
   end
 end
 
@@ -34,14 +35,17 @@ local function join_together(call, id, tickets)
   if terms[OT.waiting_room] ~= 1 then
     return { 'no_waiting_room', call.seq }
   end
+  if opening[O.cancelled] == 1 then
+    return { 'opening_cancelled', call.seq }
+  end
   if call.now < terms[OT.joins_from] and opening[O.drawn] ~= 1 then
     return { 'not_open', call.seq, terms[OT.joins_from] }
   end
-  if call.now >= terms[OT.ends_at] then
+  if has_ended(call, opening) then
     return { 'closed', call.seq }
   end
   local has_opened = draw_when_open(call, id, opening)
-  add_people(call, id, tickets, terms[OT.ends_at])
+  add_people(call, id, tickets, opening)
   return describe_opening(call, 'joined', opening, has_opened and count_people(call, id, opening) or -1)
 end
 

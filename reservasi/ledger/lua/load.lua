@@ -76,9 +76,7 @@ end
 
 local function load_opening(call, row)
   local id = row[1]
-  local opening = { unpack(row, 2, 1 + OPENING_FIELDS) }
-  opening[O.leader], opening[O.lease_until] = '', 0
-  call.openings[id], call.changed_openings[id] = opening, true
+  call.openings[id], call.changed_openings[id] = opening_from(call, { unpack(row, 2) }), true
 end
 
 -- The record as the commands left it; false when it was loaded before.

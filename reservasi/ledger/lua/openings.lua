@@ -14,14 +14,34 @@ local O = {
   version = 2, paused = 3, beacon = 4, drawn = 5, joined = 6, arrived = 7, admitted_through = 8, rate = 9,
   rate_fixed = 10, advanced_at = 11,
   leader = 12, lease_until = 13, -- of the controller that moves the mark; not in events
+  cancelled = 14, reason = 15, reason_en = 16, -- called off for good, or moved: what the public reads
+  moved_from = 17, revision = 18, revised_at = 19, -- the moment before the last move; changes of the announcement
+  paused_at = 20, -- since when it is paused, 0 when it is not
 }
-local OPENING_FIELDS = 11 -- that are in events
+local OPENING_FIELDS = 11 -- the first ones that are in events; behind them come those from `cancelled` on
+local OPENING_LAST = 20
+local UNREVISED = { 0, '', '', 0, 0, 0, 0 } -- what an earlier version stored none of
+local PAUSED_MAX_MS = 366 * 86400000
 local COUNTED_AFTER_END_MS = 86400000 -- then the HyperLogLog is forgotten
+
+-- What an earlier version stored lacks what came later.
+local function complete_opening(call, opening)
+  local terms = opening[O.terms]
+  terms[OT.offices] = terms[OT.offices] or ''
+  if not opening[O.paused_at] then
+    for at, value in ipairs(UNREVISED) do
+      opening[O.lease_until + at] = value
+    end
+  end
+  if opening[O.paused] == 1 and opening[O.paused_at] == 0 then
+    opening[O.paused_at] = call.now
+  end
+end
 
 local function get_opening(call, id)
   local opening = read_packed(call.openings, call.key.openings, id)
   if opening then
-    opening[O.terms][OT.offices] = opening[O.terms][OT.offices] or ''
+    complete_opening(call, opening)
   end
   return opening
 end
@@ -43,7 +63,7 @@ local function share_office(left, right)
   return false
 end
 
--- All openings by the moment at which they open, read once in a call; earlier items of the batch are among them.
+-- The openings of a moment, but those that were called off; earlier items of the batch are among them.
 local function openings_at(call, opens_at)
   for _, id in ipairs(redis.call('HKEYS', call.key.openings)) do
     call.opening_ids[id] = true
@@ -51,7 +71,7 @@ local function openings_at(call, opens_at)
   local found = {}
   for id in pairs(call.opening_ids) do
     local opening = get_opening(call, id)
-    if opening and opening[O.terms][OT.opens_at] == opens_at then
+    if opening and opening[O.cancelled] ~= 1 and opening[O.terms][OT.opens_at] == opens_at then
       found[id] = opening
     end
   end
@@ -87,12 +107,48 @@ end
 local function record_opening(call, id, opening, by)
   call.changed_openings[id] = true
   local event = { 'o', id, unpack(opening, 1, OPENING_FIELDS) }
+  for field = O.cancelled, OPENING_LAST do
+    event[#event + 1] = opening[field]
+  end
   event[#event + 1] = by
   return record(call, event)
 end
 
+-- An opening from the fields that an event has, which are fewer in an old one.
+local function opening_from(call, fields)
+  local opening = { unpack(fields, 1, OPENING_FIELDS) }
+  opening[O.leader], opening[O.lease_until] = '', 0
+  for at = OPENING_FIELDS + 1, #fields do
+    opening[O.lease_until + at - OPENING_FIELDS] = fields[at]
+  end
+  complete_opening(call, opening)
+  return opening
+end
+
+local function has_opened(call, opening)
+  return opening[O.drawn] == 1 or opening[O.terms][OT.opens_at] <= call.now
+end
+
+-- How long admission has been paused since the opening: the end moves by as much, and does not come before.
+local function paused_for(call, opening)
+  if opening[O.paused] ~= 1 then
+    return 0
+  end
+  return math.max(0, call.now - math.max(opening[O.paused_at], opening[O.terms][OT.opens_at]))
+end
+
+local function has_ended(call, opening)
+  return opening[O.paused] ~= 1 and call.now >= opening[O.terms][OT.ends_at]
+end
+
 local function people_of(call, id)
   return call.key.joined .. ':' .. id
+end
+
+-- Those who joined are remembered as long as they may ask again: while it is paused, the end is not known.
+local function keep_people(call, id, opening)
+  local until_ms = math.max(opening[O.terms][OT.ends_at], call.now) + (opening[O.paused] == 1 and PAUSED_MAX_MS or 0)
+  redis.call('PEXPIREAT', people_of(call, id), integer(until_ms + COUNTED_AFTER_END_MS))
 end
 
 -- Never fewer than were told before, though the ledger may have been rebuilt without its HyperLogLogs.

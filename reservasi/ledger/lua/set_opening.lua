@@ -7,12 +7,15 @@
 --   beacon    a value from outside; '' keeps what is there
 --   terms     0, or all of them: the fields of OT in order; of an existing opening commitment and seed are kept
 --   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
+-- The moment of an existing opening is moved by move_opening, together with its quotas.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    it does not exist, and no terms were given to create it
+--   opening_cancelled  it was called off, for good
+--   closed             it has ended: nobody is admitted any more, at whatever rate
 --   exists             it already is as asked for
 --   exists_with_different_content  it has other terms, and should only be created; or another covers some of its quotas
 --   version_mismatch   somebody changed it in the meantime
---   too_late           the beacon was entered, or it has opened: beacon, moment, offices and window for joining are fixed then
+--   too_late           the beacon was entered; it has opened: offices and joining are fixed; or its moment would be another
 --   opening_set        created or changed
 -- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut'} -> {'opening_set', 2, 2}
 
@@ -29,20 +32,32 @@ local function wanted_opening_terms(current, given)
   return terms
 end
 
-local function wanted_opening(current, item)
+-- The end comes later by as long as people waited for nothing.
+local function wanted_pause(call, current, wanted, paused)
+  if paused == -1 or paused == current[O.paused] then
+    return
+  end
+  wanted[O.paused], wanted[O.paused_at] = paused, paused == 1 and call.now or 0
+  local lost = paused_for(call, current)
+  if lost > 0 then
+    local terms = { unpack(wanted[O.terms], 1, OPENING_TERMS) }
+    terms[OT.ends_at] = terms[OT.ends_at] + lost
+    wanted[O.terms] = terms
+  end
+end
+
+local function wanted_opening(call, current, item)
   local paused, rate, beacon, terms = item[3], item[4], item[5], wanted_opening_terms(current, item[6])
   if not current then
     local first_rate, rate_fixed = terms[OT.rate], 0
     if rate > 0 then
       first_rate, rate_fixed = rate, 1
     end
-    return { terms, 1, math.max(paused, 0), beacon, 0, 0, 0, 0, first_rate, rate_fixed, 0, '', 0 }
+    return opening_from(call, { terms, 1, math.max(paused, 0), beacon, 0, 0, 0, 0, first_rate, rate_fixed, 0 })
   end
-  local wanted = { unpack(current, 1, O.lease_until) }
+  local wanted = { unpack(current, 1, OPENING_LAST) }
   wanted[O.terms] = terms
-  if paused ~= -1 then
-    wanted[O.paused] = paused
-  end
+  wanted_pause(call, current, wanted, paused)
   if beacon ~= '' then
     wanted[O.beacon] = beacon
   end
@@ -57,7 +72,7 @@ local function wanted_opening(current, item)
 end
 
 local function same_opening(wanted, current)
-  for field = O.version, OPENING_FIELDS do
+  for field = O.version, OPENING_LAST do
     if wanted[field] ~= current[field] then
       return false
     end
@@ -81,12 +96,15 @@ end
 
 local function is_fixed(call, wanted, current)
   local before, after = current[O.terms], wanted[O.terms]
-  local has_opened = current[O.drawn] == 1 or before[OT.opens_at] <= call.now
-  if wanted[O.beacon] ~= current[O.beacon] and (has_opened or current[O.beacon] ~= '') then
+  local is_open = has_opened(call, current)
+  if after[OT.opens_at] ~= before[OT.opens_at] then
+    return true
+  end
+  if wanted[O.beacon] ~= current[O.beacon] and (is_open or current[O.beacon] ~= '') then
     return true
   end
   local is_other = is_moved(before, after) or after[OT.joins_from] ~= before[OT.joins_from]
-  return has_opened and (is_other or after[OT.waiting_room] ~= before[OT.waiting_room])
+  return is_open and (is_other or after[OT.waiting_room] ~= before[OT.waiting_room])
 end
 
 local function set_opening(call, item)
@@ -95,7 +113,13 @@ local function set_opening(call, item)
   if not current and (terms == 0 or version ~= 0) then
     return { 'unknown_opening', call.seq }
   end
-  local wanted = wanted_opening(current, item)
+  if current and current[O.cancelled] == 1 then
+    return { 'opening_cancelled', call.seq, current[O.version] }
+  end
+  if current and terms == 0 and (item[3] ~= -1 or item[4] ~= -1) and has_ended(call, current) then
+    return { 'closed', call.seq, current[O.version] }
+  end
+  local wanted = wanted_opening(call, current, item)
   if current and same_opening(wanted, current) then
     return { 'exists', call.seq, current[O.version] }
   end
@@ -111,6 +135,7 @@ local function set_opening(call, item)
   end
   wanted[O.version] = current and current[O.version] + 1 or 1
   call.openings[id], call.opening_ids[id] = wanted, true
+  keep_people(call, id, wanted)
   return { 'opening_set', record_opening(call, id, wanted, by_of(item[7], item[8])), wanted[O.version] }
 end
 

@@ -1,21 +1,24 @@
 -- set_quota: create a quota, or change some of its terms.
 --
--- Item: {quota, version, capacity, opens_at, closes_at, closed, terms, actor, reason}
+-- Item: {quota, version, capacity, opens_at, closes_at, closed, terms, actor, reason, opening}
 --   version   0: any (with terms: only create); else the version that is replaced
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
 --   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared.
 --             A change by 'import' is remembered as such: its terms are not taken for somebody's own
+--   opening   the new opening that it is to open with, as its id; '' is none in particular
 -- Holds end with the closing time: moved to before a hold's deadline, it ends the hold then. Later or lifted, it makes no
 -- deadline later. `closed` ends none: whoever pays may confirm until the deadline.
+-- A quota of an opening opens with it. Only a new opening may take it, and only before people can join the other one.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_quota      it does not exist, and no terms were given to create it
 --   exists             it already is as asked for
 --   exists_with_different_content  it exists with other terms, and should only be created
 --   version_mismatch   somebody changed it in the meantime
+--   of_opening         its opening has not ended, and it would open by itself: + that opening
 --   below_taken        capacity would fall below what is held, confirmed or on its way back: + taken
 --   quota_set          created or changed
--- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more'} -> {'quota_set', 4, 2}
+-- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more', ''} -> {'quota_set', 4, 2}
 
 local FACTS = 6
 local IMPORTED = FACTS + 1 -- behind the facts, once terms have changed: what imports set (imported_terms)
@@ -81,6 +84,25 @@ local function terms_and_facts(terms, facts)
   return all
 end
 
+-- The opening that keeps a quota from opening at another moment; nil where none does.
+local function opening_kept(call, current, office, wanted_opens_at, taker)
+  if current[T.opens_at] == wanted_opens_at then
+    return nil
+  end
+  local id, opening = find_opening(call, current[T.opens_at], office)
+  if not opening or has_ended(call, opening) then
+    return nil
+  end
+  local other = taker ~= '' and taker ~= id and get_opening(call, taker)
+  local takes = other and other[O.cancelled] ~= 1 and other[O.terms][OT.opens_at] == wanted_opens_at
+    and has_office(other[O.terms][OT.offices], office)
+  local terms = opening[O.terms]
+  if takes and call.now < (terms[OT.waiting_room] == 1 and terms[OT.joins_from] or terms[OT.opens_at]) then
+    return nil
+  end
+  return id
+end
+
 -- A number is never given twice, whatever becomes of its quota.
 local function new_quota(call, id)
   local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
@@ -109,6 +131,10 @@ local function set_quota(call, item)
   end
   if current and version ~= 0 and version ~= current[Q.version] then
     return { 'version_mismatch', call.seq, current[Q.version] }
+  end
+  local kept_by = current and opening_kept(call, current[Q.terms], current_facts[1], wanted[T.opens_at], item[10])
+  if kept_by then
+    return { 'of_opening', call.seq, current[Q.version], kept_by }
   end
   local taken = current and current[Q.held] + current[Q.confirmed] + current[Q.returning] or 0
   if wanted[T.capacity] < taken then
