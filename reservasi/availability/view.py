@@ -155,7 +155,7 @@ class ProgramView:
     def _set_opening(self, opening: Opening) -> None:
         known, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
-        if known and (known.terms.opens_at_ms, known.terms.offices) == (terms.opens_at_ms, terms.offices):
+        if known and _coverage(known) == _coverage(opening):
             return
         if known:
             self._openings_at[known.terms.opens_at_ms].discard(opening.id)
@@ -166,9 +166,10 @@ class ProgramView:
                 self._find_opening(quota)
 
     def _find_opening(self, quota: Quota) -> None:
-        """Keep which opening covers the quota; every claim asks."""
-        names = self._openings_at.get(quota.terms.opens_at_ms, ())
-        now = next((name for name in names if self.openings[name].terms.covers(quota.terms)), None)
+        """Keep which opening covers the quota; every claim asks. One that was called off does where no other does."""
+        openings = map(self.openings.__getitem__, self._openings_at.get(quota.terms.opens_at_ms, ()))
+        covering = [opening for opening in openings if opening.terms.covers(quota.terms)]
+        now = min(covering, key=_precedence).id if covering else None
         before = self.opening_ids.pop(quota.id, None)
         if before is not None:
             self.covered[before].pop(quota.id, None)
@@ -197,3 +198,13 @@ class ProgramView:
         quota = Quota(id=event.quota, terms=event.terms, counts=counts, imported=event.imported)
         self.quotas[event.quota] = quota
         self._find_opening(quota)
+
+
+def _coverage(opening: Opening) -> tuple[object, ...]:
+    """What decides which quotas it covers."""
+    return opening.terms.opens_at_ms, opening.terms.offices, opening.cancelled
+
+
+def _precedence(opening: Opening) -> tuple[bool, int]:
+    """The one that goes on first, then the one that was called off last."""
+    return opening.cancelled, -opening.revised_at_ms

@@ -1,6 +1,6 @@
-"""Creating an opening: the quotas that it is for open at its moment, then the opening itself.
+"""Creating an opening: first the opening itself, then the quotas that it is for open at its moment.
 
-In this order, so that a command that was interrupted is simply given again: quotas that were moved already stay so.
+In this order, since only an opening takes quotas from another one. A command that was interrupted is given again.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ async def create_opening(
             raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
-        await _move(group, elsewhere, terms.opens_at_ms)
         await _set(group, opening, until_last_closing(terms, covered))
+        await _move(group, elsewhere, opening, terms.opens_at_ms)
     return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered), taken_from=taken_from)
 
 
@@ -144,25 +144,28 @@ def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
 
 def _refuse_taken(opening: str, terms: OpeningTerms, existing: Sequence[Opening]) -> None:
     for other in existing:
+        if other.id == opening and (other.terms.opens_at_ms, other.terms.offices) == (terms.opens_at_ms, terms.offices):
+            return  # interrupted: the ledger says whether it is the same
         if other.id == opening:
             raise OpeningRefused(f"there is an opening {opening} already: give this one another --id")
-        if other.terms.overlaps(terms):
+        if other.terms.overlaps(terms) and not other.cancelled:
             opens_at = moment(terms.opens_at_ms)
             raise OpeningRefused(f"{other.id} opens at {opens_at} already, in the same offices: choose other --office")
 
 
 def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
     """The openings that lose some of these quotas; never one for which people wait already."""
-    losing = [opening for opening in snapshot.openings if any(opening.terms.covers(quota.terms) for quota in quotas)]
+    going_on = [opening for opening in snapshot.openings if not opening.cancelled]
+    losing = [opening for opening in going_on if any(opening.terms.covers(quota.terms) for quota in quotas)]
     for opening in losing:
         if is_live(opening, snapshot.now_ms):
             raise OpeningRefused(f"some of these quotas are {opening.id}'s, and people wait for it: choose others")
     return sorted(opening.id for opening in losing)
 
 
-async def _move(group: GroupCommit, quotas: Sequence[Quota], opens_at_ms: int) -> None:
+async def _move(group: GroupCommit, quotas: Sequence[Quota], opening: str, opens_at_ms: int) -> None:
     for at in range(0, len(quotas), AT_ONCE):
-        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms) for quota in quotas[at : at + AT_ONCE]]
+        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms, taker=opening) for quota in quotas[at : at + AT_ONCE]]
         for command, answer in zip(part, await asyncio.gather(*map(group.submit, part)), strict=True):
             if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
                 raise OpeningRefused(f"{command.quota} could not be moved ({answer.outcome}): give the command again")
@@ -170,5 +173,5 @@ async def _move(group: GroupCommit, quotas: Sequence[Quota], opens_at_ms: int) -
 
 async def _set(group: GroupCommit, opening: str, terms: OpeningTerms) -> None:
     answer = await group.submit(SetOpening(opening=opening, terms=terms))
-    if answer.outcome is not Outcome.OPENING_SET:
+    if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise OpeningRefused(f"{opening} was not created ({answer.outcome}): another opening has its id or its moment")

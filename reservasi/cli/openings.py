@@ -24,7 +24,7 @@ from reservasi.cli.output import (
     show_rows,
 )
 from reservasi.errors import ConfigurationError
-from reservasi.model import Answer, Opening, Outcome, Quota, SetOpening
+from reservasi.model import REASON_CHARS_MAX, Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.settings import Settings
 from reservasi.waiting_room.creation import checked_id, free_id, new_terms
@@ -43,10 +43,35 @@ LastDate = Annotated[
 Rate = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="numbers admitted a minute, at first")]
 RateMax = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="the most an adaptive rate grows to")]
 
+Version = Annotated[int, typer.Option(min=0, help="only when the opening is at this version; 0: at any")]
+
 REFUSALS = {
     Outcome.UNKNOWN_OPENING: "there is no opening {id}",
+    Outcome.OPENING_CANCELLED: "{id} was called off, for good: create a new opening",
+    Outcome.CLOSED: "{id} has ended: nothing about it can be changed any more",
     Outcome.TOO_LATE: "the beacon of {id} is fixed: it has opened, or another value was entered",
+    Outcome.VERSION_MISMATCH: "{id} is at version {version} now: look at it again",
+    Outcome.MOMENT_INVALID: "{id} would open or end in the past, or end before it opens",
+    Outcome.MOMENT_TAKEN: "{opening}{quota} opens then, in one of the same offices: choose another moment",
+    Outcome.QUOTA_CLOSES: "{quota} closes before that: choose an earlier moment, or let it close later",
+    Outcome.TOO_MANY_QUOTAS: "{id} has more quotas than one step can change",
 }
+
+
+def _said(words: str | None) -> str:
+    """A reason that the public reads.
+
+    Raises:
+        typer.BadParameter: it is empty, too long, or has characters that cannot be printed.
+    """
+    said = (words or "").strip()
+    if words is not None and not (0 < len(said) <= REASON_CHARS_MAX and said.isprintable()):
+        raise typer.BadParameter(f"1 to {REASON_CHARS_MAX} printable characters, please")
+    return said
+
+
+PublicReason = Annotated[str | None, typer.Option("--reason", help="why, in Indonesian; the public reads it")]
+PublicReasonEn = Annotated[str | None, typer.Option("--reason-en", help="the same in English; the public reads it")]
 
 
 @app.command("create")
@@ -225,6 +250,53 @@ def beacon(
     _change(settings, SetOpening(opening=opening, beacon=value), as_json=as_json)
 
 
+@app.command("move")
+def move(
+    opening: OpeningId,
+    opens_at: Annotated[str | None, typer.Option(help="its new moment, RFC 3339; its end moves as far")] = None,
+    ends_at: Annotated[str | None, typer.Option(help="when its waiting room ends, RFC 3339")] = None,
+    reason: PublicReason = None,
+    reason_en: PublicReasonEn = None,
+    version: Version = 0,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move it with all of its quotas, or move its end; who joined keeps their ticket."""
+    if opens_at is None and ends_at is None:
+        raise typer.BadParameter("--opens-at or --ends-at, please")
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    command = MoveOpening(
+        opening=opening,
+        opens_at_ms=None if opens_at is None else moment_ms(opens_at),
+        ends_at_ms=None if ends_at is None else moment_ms(ends_at),
+        reason=_said(reason),
+        reason_en=_said(reason_en),
+        version=version,
+    )
+    _change(settings, command, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(
+    opening: OpeningId,
+    reason: Annotated[str, typer.Option("--reason", help="why, in Indonesian; the public reads it")],
+    reason_en: PublicReasonEn = None,
+    version: Version = 0,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Call it off, for good, and close its quotas; who has a place keeps it."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    command = MoveOpening(
+        opening=opening, cancelled=True, reason=_said(reason), reason_en=_said(reason_en), version=version
+    )
+    _change(settings, command, as_json=as_json)
+
+
 def _show(description: dict[str, Any], *, as_json: bool) -> None:
     """For people in the program's own time, for programs in UTC."""
     show(description if as_json else for_people(description, description["timezone"]), as_json=as_json)
@@ -256,6 +328,12 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "admitted_through": opening.admitted_through,
         "commitment": terms.commitment,
         "beacon": opening.beacon or None,
+        "cancelled": opening.cancelled,
+        "reason": opening.reason or None,
+        "reason_en": opening.reason_en or None,
+        "moved_from": moment(opening.moved_from_ms),
+        "paused_since": moment(opening.paused_at_ms),
+        "revision": opening.revision,
         "version": opening.version,
     }
 
@@ -278,7 +356,7 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
     return {**described, "timezone": (await operations.program(program)).timezone}
 
 
-def _change(settings: Settings, command: SetOpening, *, as_json: bool) -> None:
+def _change(settings: Settings, command: SetOpening | MoveOpening, *, as_json: bool) -> None:
     async def work() -> tuple[Answer, dict[str, Any]]:
         async with open_operations(settings) as operations:
             program = await _program_of(operations, command.opening)
@@ -290,6 +368,13 @@ def _change(settings: Settings, command: SetOpening, *, as_json: bool) -> None:
 
     answer, description = run(work())
     if answer.outcome in REFUSALS:
-        fail(REFUSALS[answer.outcome].format(id=command.opening), as_json=as_json)
+        fail(_refusal(command, answer), as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
     _show(description, as_json=as_json)
+
+
+def _refusal(command: SetOpening | MoveOpening, answer: Answer) -> str:
+    if answer.outcome is Outcome.TOO_LATE and isinstance(command, MoveOpening):
+        return f"{command.opening} has opened: its moment is fixed, and only its end can be moved"
+    named = {"id": command.opening, "version": answer.version, "opening": answer.opening, "quota": answer.quota}
+    return REFUSALS[answer.outcome].format(**named)

@@ -50,6 +50,7 @@ app = typer.Typer(help="Quotas: the places of one channel in one slot.", no_args
 QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.20261201.0800.online")]
 
 REFUSALS = {
+    Outcome.OF_OPENING: "{id} opens with {opening}: move that with opening move",
     Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
     Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be less",
     Outcome.VERSION_MISMATCH: "{id} is at version {version} now: somebody changed it",
@@ -194,7 +195,9 @@ def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
         fail(str(refused), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from refused
     if answer.outcome in REFUSALS:
-        message = REFUSALS[answer.outcome].format(id=command.quota, taken=answer.taken, version=answer.version)
+        message = REFUSALS[answer.outcome].format(
+            id=command.quota, taken=answer.taken, version=answer.version, opening=answer.opening
+        )
         fail(message, as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
     changed = next(each for each in snapshot.quotas if each.id == command.quota)

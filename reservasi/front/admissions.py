@@ -17,15 +17,11 @@ from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest
 from reservasi.waiting_room.room import ended
-from reservasi.waiting_room.tickets import TicketExpired, TicketInvalid
+from reservasi.waiting_room.tickets import TicketInvalid
 
 _WHY = {
     "ticket-missing": Text("Tiketnya tidak ada.", "The ticket is missing."),
     "ticket-invalid": Text("Tiket itu tidak dikeluarkan di sini.", "The ticket was not issued here, or was altered."),
-    "ticket-expired": Text(
-        "Tiket itu sudah berakhir; bila ruang tunggunya sudah selesai, pesan lagi tanpa tiket.",
-        "The ticket has expired; where the waiting room has ended, claim again without it.",
-    ),
     "ticket-for-other-opening": Text("Tiket itu untuk pembukaan lain.", "The ticket is for another opening."),
     "ticket-for-other-person": Text("Tiket itu milik orang lain.", "The ticket is another person's."),
 }
@@ -39,7 +35,7 @@ def check_ticket(
     What holds for everybody comes first: closed, not open yet, and sold out, whose whole body the caller makes.
     """
     opening = services.availability.opening_of(quota)
-    if opening is None or not opening.terms.waiting_room:
+    if opening is None or opening.cancelled or not opening.terms.waiting_room:
         return None
     program = program_of(quota.id)
     now_ms = services.availability.now_ms(program)
@@ -64,14 +60,14 @@ def _judge(
     services: FrontServices, opening: Opening, wanted: ClaimRequest, persons: tuple[str, ...], now_ms: int
 ) -> Refused | None:
     room = services.waiting_room
+    if ended(opening, now_ms):  # anyone may claim, so a ticket says nothing any more, whatever it is
+        return None
     if not wanted.ticket:
-        return None if ended(opening, now_ms) else _required(opening, "ticket-missing")
+        return _required(opening, "ticket-missing")
     try:
-        ticket = room.read(wanted.ticket, now_ms)
+        ticket = room.read(wanted.ticket)
     except TicketInvalid:
         return _required(opening, "ticket-invalid")
-    except TicketExpired:
-        return _required(opening, "ticket-expired")
     program = program_of(wanted.quota)
     if (ticket.program, ticket.opening) != (program, opening.id):
         return _required(opening, "ticket-for-other-opening")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from reservasi.front import booking, openings, pages, public, staff, staff_openings, stream, waiting
+from reservasi.front import booking, opening_moves, openings, pages, public, staff, staff_openings, stream, waiting
 from reservasi.front.answering import answer_everything, expect
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
@@ -37,6 +37,7 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
     "getChallenge": waiting.challenge,
     "join": waiting.join,
     "createOpening": staff_openings.create,
+    "changeOpening": opening_moves.move,
     "setAdmission": staff_openings.set_admission,
     "setBeacon": staff_openings.set_beacon,
     "describeApi": public.openapi,

@@ -213,13 +213,19 @@ class StaffQuotasBody(msgspec.Struct, kw_only=True):
     quotas: list[StaffQuotaBody]
 
 
+OpeningListState: TypeAlias = Literal["not-open", "open", "sold-out", "closed", "cancelled"]
+Reason: TypeAlias = Annotated[str, Meta(description="Why it was moved or called off, as staff said it.")]
+ReasonEn: TypeAlias = Annotated[str, Meta(description="The same in English, where staff gave it.")]
+MovedFrom: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="Its moment before.")]
+
+
 class OpeningBody(msgspec.Struct, kw_only=True):
     """A moment at which quotas of a program open; an opening that staff created says more about itself."""
 
     id: Annotated[str, Meta(examples=["surabaya-20261127-1400"])]
     program: str
     opens_at: Moment
-    state: QuotaState
+    state: OpeningListState
     quotas: int
     places: int
     offices: list[str] = msgspec.field(default_factory=list)
@@ -228,6 +234,11 @@ class OpeningBody(msgspec.Struct, kw_only=True):
     joins_from: Moment | UnsetType = UNSET
     ends_at: Moment | UnsetType = UNSET
     commitment: Annotated[str, Meta(description="SHA-256 of the draw's seed, in hexadecimal.")] | UnsetType = UNSET
+    moved_from: MovedFrom | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+    reason_en: ReasonEn | UnsetType = UNSET
+    revision: Annotated[int, Meta(description="How often it was moved or called off.")] | UnsetType = UNSET
+    revised_at: Moment | UnsetType = UNSET
 
 
 class NextOpeningBody(msgspec.Struct, kw_only=True):

@@ -23,6 +23,7 @@ from reservasi.front.encoding import moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.memory import Memory
+from reservasi.front.opening_reasons import refused_as_cancelled
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, problem_response, retry_after
 from reservasi.front.requests import bearer, read_body
@@ -177,6 +178,9 @@ def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer:
     """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
     if answer.outcome is Outcome.NOT_OPEN:
         return not_open(services, memory, program_of(quota.id), answer.opens_at_ms)
+    opening = services.availability.opening_of(quota) if answer.outcome is Outcome.CLOSED else None
+    if opening is not None and opening.cancelled:
+        return refused_as_cancelled(opening)
     return Refused(_CLAIM_REFUSALS[answer.outcome])
 
 

@@ -15,6 +15,8 @@ REFRESH = timedelta(hours=1)  # how often a calendar that is subscribed to shoul
 
 _NAME = Text("Pembukaan {}", "Openings of {}")
 _SUMMARY = Text("Kuota dibuka: {}", "Places open: {}")
+_CANCELLED = Text("DIBATALKAN: kuota di {}", "CANCELLED: places in {}")
+_REASON = Text("Alasan: {}", "Reason: {}")
 _ALARM = Text("Kuota dibuka 15 menit lagi", "Places open in 15 minutes")
 _DESCRIPTION = Text("{} tempat. Nomor pembukaan: {}", "{} places. Opening: {}")
 
@@ -22,8 +24,8 @@ _DESCRIPTION = Text("{} tempat. Nomor pembukaan: {}", "{} places. Opening: {}")
 def openings_ics(openings: Iterable[OpeningBody], program: Program, office: Office | None, language: Language) -> bytes:
     """One event an opening, with an alarm 15 minutes before; times in UTC, so that no time zone table is needed.
 
-    An event's UID stays the same whatever else changes, so a moved opening moves in the calendar. All fronts make the
-    same bytes on the same day.
+    An event's UID stays the same whatever else changes, and its SEQUENCE grows, so a moved opening moves in the
+    calendar. All fronts make the same bytes on the same day.
     """
     place = office or program
     name = Text(place.name.id, place.name.en).to(language)
@@ -48,14 +50,29 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
     event.add("dtstamp", stamp)
     event.add("dtstart", opens_at)
     event.add("dtend", opens_at + LASTS)
-    event.add("summary", _SUMMARY.to(language).format(name))
-    event.add("description", _DESCRIPTION.to(language).format(opening.places, opening.id))
+    is_cancelled = opening.state == "cancelled"
+    event.add("summary", (_CANCELLED if is_cancelled else _SUMMARY).to(language).format(name))
+    event.add("description", _description(opening, language))
+    event.add("status", "CANCELLED" if is_cancelled else "CONFIRMED")
+    event.add("sequence", opening.revision or 0)
+    if opening.revised_at:
+        event.add("last-modified", datetime.fromisoformat(opening.revised_at).replace(microsecond=0))
     if office:
         event.add("location", office.address)
     event.add("transp", "TRANSPARENT")
+    if is_cancelled:
+        return event
     alarm = Alarm()
     alarm.add("action", "DISPLAY")
     alarm.add("description", _ALARM.to(language))
     alarm.add("trigger", -ALARM_BEFORE)
     event.add_component(alarm)
     return event
+
+
+def _description(opening: OpeningBody, language: Language) -> str:
+    said = _DESCRIPTION.to(language).format(opening.places, opening.id)
+    if not opening.reason:
+        return said
+    reason = Text(opening.reason, opening.reason_en or opening.reason)
+    return f"{_REASON.to(language).format(reason.to(language))}\n{said}"

@@ -39,7 +39,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path."""
 
     id: str
-    method: Literal["GET", "POST", "PUT"]
+    method: Literal["GET", "POST", "PUT", "PATCH"]
     path: str
     tag: Literal["public", "reservations", "staff", "about"]
     summary: str
@@ -77,6 +77,12 @@ ACCEPT_LANGUAGE = Parameter(
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
 PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
 OFFICE = Parameter(name="office", place="query", schema=_ID_SCHEMA, about="Only this office.")
+IF_MATCH = Parameter(
+    name="If-Match",
+    place="header",
+    schema={"type": "string", "examples": ['"3"']},
+    about="The version that is changed; without it, any.",
+)
 IF_NONE_MATCH = Parameter(
     name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
 )

@@ -11,6 +11,7 @@ from reservasi.front.bodies import NextOpeningBody, OpeningBody, OpeningsBody, Q
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
+from reservasi.front.opening_reasons import said_of_moves
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
 from reservasi.waiting_room.room import last_end_ms
@@ -133,7 +134,7 @@ def _listed(
     created: dict[_Key, Opening] = {}
     for name in [program] if program else [each.id for each in services.catalogue.programs()]:
         for opening in services.availability.openings(name):
-            if opening.terms.opens_at_ms > now_ms or not ahead:
+            if not ahead or (opening.terms.opens_at_ms > now_ms and not opening.cancelled):
                 created[opening.terms.opens_at_ms, name, opening.id] = opening
     groups: dict[_Key, list[Quota]] = {key: [] for key in created} if office is None else {}
     for quota in quotas:
@@ -178,6 +179,11 @@ def _body(
         places=sum(quota.terms.capacity for quota in quotas),
         offices=sorted({quota.terms.office for quota in quotas}),
     )
+    if created and created.cancelled:
+        body.state = "cancelled"
+    if created and created.revision:
+        body.revision, body.revised_at = created.revision, moment(created.revised_at_ms)
+        said_of_moves(created, body)
     if created:
         body.waiting_room, body.proof_of_work = created.terms.waiting_room, created.terms.proof_of_work
         body.ends_at, body.commitment = moment(created.terms.ends_at_ms), created.terms.commitment

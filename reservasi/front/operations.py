@@ -6,6 +6,7 @@ from reservasi.front import bodies, waiting_problems
 from reservasi.front import problem_types as problems
 from reservasi.front.declarations import (
     BODY_PROBLEMS,
+    IF_MATCH,
     IF_NONE_MATCH,
     LIMITED_PATHS,
     NOT_MODIFIED,
@@ -135,6 +136,7 @@ _DECLARED: tuple[Operation, ...] = (
             problems.CLOSED,
             waiting_problems.WAITING_ROOM_REQUIRED,
             waiting_problems.NOT_ADMITTED,
+            waiting_problems.OPENING_CANCELLED,
             *UNAVAILABLE,
         ),
     ),
@@ -228,12 +230,7 @@ _DECLARED: tuple[Operation, ...] = (
         summary="Change a quota's capacity, its times, or whether it is closed.",
         parameters=(
             _QUOTA,
-            Parameter(
-                name="If-Match",
-                place="header",
-                schema={"type": "string", "examples": ['"3"']},
-                about="The version that is changed; without it, any.",
-            ),
+            IF_MATCH,
         ),
         body=bodies.QuotaChangeBody,
         security="staffKey",
@@ -244,6 +241,7 @@ _DECLARED: tuple[Operation, ...] = (
             *BODY_PROBLEMS,
             problems.UNKNOWN_QUOTA,
             problems.BELOW_TAKEN,
+            waiting_problems.OPENING_MOVES_QUOTA,
             problems.VERSION_MISMATCH,
             *UNAVAILABLE,
         ),

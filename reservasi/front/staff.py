@@ -17,6 +17,7 @@ from reservasi.front.public import read_filters
 from reservasi.front.requests import SECRET_CHARS_MAX, bearer, read_body, strong_tags
 from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
+from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
 from reservasi.model import Answer, Outcome, Quota, SetQuota
 from reservasi.programs import program_of
 
@@ -40,6 +41,12 @@ async def require_role(request: web.Request) -> str:
     return staff.role
 
 
+async def change_allowed(request: web.Request) -> None:
+    """Refuse whoever may not change anything."""
+    if await require_role(request) not in ROLES_THAT_CHANGE:
+        raise Refused(problem_types.ROLE_NOT_ALLOWED)
+
+
 async def list_quotas(request: web.Request) -> web.Response:
     """`GET /v1/staff/quotas`: every count, by the filters of availability."""
     await require_role(request)
@@ -61,7 +68,7 @@ async def set_quota(request: web.Request) -> web.Response:
         raise Refused(problem_types.ROLE_NOT_ALLOWED)
     services = request.app[SERVICES]
     quota_id = request.match_info["id"]
-    change = read_quota_change(await read_body(request), quota_id, _version(request))
+    change = read_quota_change(await read_body(request), quota_id, if_match_version(request))
     require_view(services, program_of(quota_id))
     known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
     if known is None:
@@ -81,7 +88,7 @@ async def set_quota(request: web.Request) -> web.Response:
     )
 
 
-def _version(request: web.Request) -> int:
+def if_match_version(request: web.Request) -> int:
     """The version that If-Match names; 0 for any."""
     header = request.headers.get(hdrs.IF_MATCH)
     if header is None or header.strip() == "*":
@@ -93,6 +100,8 @@ def _version(request: web.Request) -> int:
 def _refused_change(answer: Answer) -> Refused:
     if answer.outcome is Outcome.BELOW_TAKEN:
         return Refused(problem_types.BELOW_TAKEN, members={"taken": answer.taken})
+    if answer.outcome is Outcome.OF_OPENING:
+        return Refused(OPENING_MOVES_QUOTA, members={"opening": answer.opening})
     if answer.outcome is Outcome.VERSION_MISMATCH:
         return Refused(problem_types.VERSION_MISMATCH, members={"version": answer.version})
     return Refused(problem_types.UNKNOWN_QUOTA)

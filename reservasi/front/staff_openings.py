@@ -10,10 +10,11 @@ from reservasi.front import problem_types
 from reservasi.front.booking import NO_STORE
 from reservasi.front.keys import MEMORY, SERVICES, FrontServices
 from reservasi.front.languages import Text
+from reservasi.front.opening_moves import fixed
 from reservasi.front.opening_views import opening_view
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.requests import read_body
-from reservasi.front.staff import ROLES_THAT_CHANGE, VIEW_WAIT_S, require_role
+from reservasi.front.staff import VIEW_WAIT_S, change_allowed
 from reservasi.front.views import require_view
 from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import AdmissionStateBody
@@ -34,14 +35,9 @@ _ENDS_BEFORE = Text(
 )
 
 
-async def _change_allowed(request: web.Request) -> None:
-    if await require_role(request) not in ROLES_THAT_CHANGE:
-        raise Refused(problem_types.ROLE_NOT_ALLOWED)
-
-
 async def create(request: web.Request) -> web.Response:
     """`POST /v1/staff/openings`: the opening first, then its quotas; given again it goes on where it was."""
-    await _change_allowed(request)
+    await change_allowed(request)
     services = request.app[SERVICES]
     wanted = read_opening(await read_body(request), services.availability.now_ms())
     require_view(services, wanted.program)
@@ -59,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise Refused(OPENING_EXISTS)
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
-    await _move(services, moved, wanted.opens_at_ms)
+    await _move(services, moved, name, wanted.opens_at_ms)
     await _seen(services, lambda: _is_shown(services, name, moved, wanted.opens_at_ms))
     view = opening_view(services, request.app[MEMORY], name)
     if view is None:
@@ -115,18 +111,22 @@ def _terms(services: FrontServices, name: str, program: Program, wanted: Opening
     return terms
 
 
-async def _move(services: FrontServices, quotas: Sequence[str], opens_at_ms: int) -> None:
-    """Let the quotas open at the moment.
+async def _move(services: FrontServices, quotas: Sequence[str], opening: str, opens_at_ms: int) -> None:
+    """Let the quotas open with the new opening.
 
     Raises:
+        Refused: one belongs to an opening that people can join.
         Unavailable: some were not moved; the whole request may be given again.
     """
     for at in range(0, len(quotas), AT_ONCE):
-        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms) for quota in quotas[at : at + AT_ONCE]]
+        part = quotas[at : at + AT_ONCE]
+        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms, taker=opening) for quota in part]
         results = await asyncio.gather(*map(services.reservations.set_quota, changes), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+            if result.outcome is Outcome.OF_OPENING:
+                raise Refused(OPENING_EXISTS, members={"opening": result.opening})
 
 
 def _is_shown(services: FrontServices, name: str, quotas: Sequence[str], opens_at_ms: int) -> bool:
@@ -137,7 +137,7 @@ def _is_shown(services: FrontServices, name: str, quotas: Sequence[str], opens_a
 
 async def set_admission(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
-    await _change_allowed(request)
+    await change_allowed(request)
     paused, rate_per_min = read_admission(await read_body(request))
     program, opening = await _with_waiting_room(request)
     return await _set(request, program, SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min))
@@ -145,7 +145,7 @@ async def set_admission(request: web.Request) -> web.Response:
 
 async def set_beacon(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/beacon`: once, and before the opening."""
-    await _change_allowed(request)
+    await change_allowed(request)
     value = read_beacon(await read_body(request))
     program, opening = await _with_waiting_room(request)
     return await _set(request, program, SetOpening(opening=opening.id, beacon=value))
@@ -161,6 +161,8 @@ async def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
 async def _set(request: web.Request, program: str, command: SetOpening) -> web.Response:
     services = request.app[SERVICES]
     answer = await services.waiting_room.set_opening(program, command)
+    if answer.outcome in (Outcome.OPENING_CANCELLED, Outcome.CLOSED):
+        raise fixed(known_opening(services, command.opening)[1], answer.outcome)
     if answer.outcome is Outcome.TOO_LATE:
         raise Refused(BEACON_FIXED, members={"opening": command.opening})
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):

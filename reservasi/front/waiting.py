@@ -9,6 +9,7 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory
+from reservasi.front.opening_reasons import refused_as_cancelled, said_of_moves
 from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
 from reservasi.front.problem_types import NOT_FOUND, NOT_OPEN, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused
@@ -72,7 +73,7 @@ def _queue_body(services: FrontServices, memory: Memory, program: str, opening: 
     sold_out = now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening)
     body = QueueBody(
         id=opening.id,
-        state="ended" if is_over else state_of(opening, now_ms, sold_out=sold_out),
+        state="ended" if is_over and not opening.cancelled else state_of(opening, now_ms, sold_out=sold_out),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
         ends_at=moment(terms.ends_at_ms),
@@ -87,7 +88,9 @@ def _queue_body(services: FrontServices, memory: Memory, program: str, opening: 
         body.seed = seed.hex()
     if opening.beacon:
         body.beacon = opening.beacon
-    return body
+    if opening.paused_at_ms:
+        body.paused_since = moment(opening.paused_at_ms)
+    return said_of_moves(opening, body)
 
 
 async def queue(request: web.Request) -> web.Response:
@@ -153,6 +156,8 @@ def _check_proof(services: FrontServices, opening: Opening, proof: str, ticket_i
 def refused_join(services: FrontServices, memory: Memory, program: str, opening: Opening) -> Refused | None:
     """Why nobody can join now as far as memory knows; None when the ledger is to judge."""
     now_ms, terms = services.availability.now_ms(program), opening.terms
+    if opening.cancelled:
+        return refused_as_cancelled(opening)
     if not terms.waiting_room:
         return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
     if now_ms >= opening_end_ms(services, memory, program, opening):
@@ -173,6 +178,9 @@ def join_refusal(services: FrontServices, memory: Memory, program: str, opening:
     """What the ledger's refusal of a join means over HTTP."""
     if answer.outcome is Outcome.NOT_OPEN:
         return _not_yet(services, memory, program, opening, answer.opens_at_ms)
+    if answer.outcome is Outcome.OPENING_CANCELLED:
+        now = services.availability.opening(opening.id)
+        return refused_as_cancelled(opening if now is None else now)
     if answer.outcome is Outcome.CLOSED:
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if answer.outcome is Outcome.NO_WAITING_ROOM:

@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reservasi.front.bodies import ID_PATTERN, NIK_DESCRIPTION, NIK_PATTERN, Moment
+from reservasi.front.bodies import ID_PATTERN, NIK_DESCRIPTION, NIK_PATTERN, Moment, MovedFrom, Reason, ReasonEn
 from reservasi.programs import OFFICES_MAX
 from reservasi.waiting_room.state import OpeningState
 
@@ -13,6 +13,7 @@ ALTCHA_CHARS_MAX = 4096
 BEACON_PATTERN = r"^[!-~]{1,256}$"
 NEW_OPENING_PATTERN = r"^[a-z0-9-]{2,64}$"
 RATE_PER_MIN_MAX = 1_000_000
+REASON_PATTERN = r"^[^\x00-\x1f\x7f]{1,200}$"
 Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
 Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, examples=["2026-12-01"])]
 
@@ -32,6 +33,19 @@ class QueueBody(msgspec.Struct, kw_only=True):
     commitment: Annotated[str, Meta(description="SHA-256 of the seed, in hexadecimal.")]
     seed: Annotated[str, Meta(description="In hexadecimal; from the opening on.")] | UnsetType = UNSET
     beacon: Annotated[str, Meta(description="A value from outside that is part of the draw.")] | UnsetType = UNSET
+    moved_from: MovedFrom | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+    reason_en: ReasonEn | UnsetType = UNSET
+    paused_since: (
+        Annotated[
+            str,
+            Meta(
+                extra_json_schema={"format": "date-time"},
+                description="While it is paused the end does not come: on resuming, `ends_at` moves by the time lost.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -132,3 +146,35 @@ class AdmissionStateBody(msgspec.Struct, kw_only=True):
     admitted_through: int
     beacon: str
     version: int
+
+
+class OpeningChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Another moment, another end, or that it is called off; at least one of them, and calling off by itself."""
+
+    opens_at: Annotated[Moment, Meta(description="Its quotas move along, its end as far.")] | UnsetType | None = UNSET
+    ends_at: Moment | UnsetType | None = UNSET
+    cancelled: Annotated[bool, Meta(description="Final; needs a reason. Its quotas are closed.")] | UnsetType | None = (
+        UNSET
+    )
+    reason: Annotated[str, Meta(pattern=REASON_PATTERN, description="The public reads it.")] | UnsetType | None = UNSET
+    reason_en: Annotated[str, Meta(pattern=REASON_PATTERN, description="The same in English.")] | UnsetType | None = (
+        UNSET
+    )
+
+
+class OpeningStateBody(msgspec.Struct, kw_only=True):
+    """An opening after a change, as staff see it."""
+
+    id: str
+    state: OpeningState
+    opens_at: Moment
+    joins_from: Moment
+    ends_at: Moment
+    cancelled: bool
+    joined: int
+    arrived: int
+    revision: int
+    version: int
+    moved_from: MovedFrom | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+    reason_en: ReasonEn | UnsetType = UNSET

@@ -5,6 +5,7 @@ from reservasi.front import problem_types as problems
 from reservasi.front import waiting_problems as waiting
 from reservasi.front.declarations import (
     BODY_PROBLEMS,
+    IF_MATCH,
     IF_NONE_MATCH,
     OFFICE,
     PROGRAM,
@@ -115,6 +116,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
             problems.SOLD_OUT,
             waiting.NO_WAITING_ROOM,
             waiting.JOINING_CLOSED,
+            waiting.OPENING_CANCELLED,
             waiting.PROOF_OF_WORK_REQUIRED,
             waiting.PROOF_OF_WORK_INVALID,
             *UNAVAILABLE,
@@ -132,6 +134,27 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         problems=(waiting.OPENING_EXISTS, *_STAFF),
     ),
     Operation(
+        id="changeOpening",
+        method="PATCH",
+        path="/v1/staff/openings/{id}",
+        tag="staff",
+        summary="Move an opening with its quotas, move its end, or call it off, in one step; tickets stay good.",
+        parameters=(_OPENING, IF_MATCH),
+        body=waiting_bodies.OpeningChangeBody,
+        security="staffKey",
+        successes={
+            200: Success(about="The opening after the change.", body=waiting_bodies.OpeningStateBody, headers=("ETag",))
+        },
+        problems=(
+            waiting.OPENING_EXISTS,
+            waiting.OPENING_FIXED,
+            waiting.QUOTA_CLOSES_BEFORE,
+            waiting.TOO_MANY_QUOTAS,
+            problems.VERSION_MISMATCH,
+            *_STAFF,
+        ),
+    ),
+    Operation(
         id="setAdmission",
         method="PUT",
         path="/v1/staff/openings/{id}/admission",
@@ -141,7 +164,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         body=waiting_bodies.AdmissionBody,
         security="staffKey",
         successes={200: Success(about="The admission after the change.", body=waiting_bodies.AdmissionStateBody)},
-        problems=(waiting.NO_WAITING_ROOM, *_STAFF),
+        problems=(waiting.NO_WAITING_ROOM, waiting.OPENING_FIXED, *_STAFF),
     ),
     Operation(
         id="setBeacon",
@@ -153,6 +176,6 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         body=waiting_bodies.BeaconBody,
         security="staffKey",
         successes={200: Success(about="The admission, with the value.", body=waiting_bodies.AdmissionStateBody)},
-        problems=(waiting.NO_WAITING_ROOM, waiting.BEACON_FIXED, *_STAFF),
+        problems=(waiting.NO_WAITING_ROOM, waiting.BEACON_FIXED, waiting.OPENING_FIXED, *_STAFF),
     ),
 )

@@ -96,3 +96,59 @@ BEACON_FIXED = ProblemType(
     ),
     next=Text("Tidak ada yang dapat diubah lagi.", "Nothing can be changed any more."),
 )
+OPENING_CANCELLED = ProblemType(
+    name="opening-cancelled",
+    status=410,
+    title=Text("Pembukaan dibatalkan", "The opening was cancelled"),
+    detail=Text("Pembukaan ini dibatalkan: {reason}", "This opening was cancelled: {reason}"),
+    next=Text(
+        "Tiketnya tidak berlaku lagi. Lihat pembukaan lain di GET /v1/openings.",
+        "Its tickets are of no use any more. See the other openings at GET /v1/openings.",
+    ),
+)
+OPENING_FIXED = ProblemType(
+    name="opening-fixed",
+    status=409,
+    title=Text("Pembukaan tidak dapat diubah lagi", "The opening cannot be changed any more"),
+    detail=Text("Yang hendak diubah sudah tetap: {why}", "What you want to change is fixed: {why}"),
+    next=Text(
+        "Lihat keadaannya di GET /v1/openings/{id}/queue; untuk waktu lain, buat pembukaan baru.",
+        "See how it stands at GET /v1/openings/{id}/queue; for another moment, create a new opening.",
+    ),
+)
+OPENING_MOVES_QUOTA = ProblemType(
+    name="quota-of-opening",
+    status=409,
+    title=Text("Kuota ini dibuka bersama pembukaannya", "This quota opens with its opening"),
+    detail=Text(
+        "Kuota ini milik sebuah pembukaan (`opening`) dan tidak punya waktu buka sendiri.",
+        "This quota belongs to an opening (`opening`) and has no moment of its own.",
+    ),
+    next=Text(
+        "Pindahkan pembukaannya: PATCH /v1/staff/openings/{id} dengan `opens_at`.",
+        "Move the opening: PATCH /v1/staff/openings/{id} with `opens_at`.",
+    ),
+)
+QUOTA_CLOSES_BEFORE = ProblemType(
+    name="quota-closes-before",
+    status=409,
+    title=Text("Sebuah kuota ditutup sebelum itu", "A quota closes before that"),
+    detail=Text(
+        "Kuota `quota` dari pembukaan ini ditutup sebelum waktu yang baru.",
+        "The quota `quota` of this opening closes before the new moment.",
+    ),
+    next=Text(
+        "Pilih waktu yang lebih awal, atau ubah `closes_at` kuota itu.",
+        "Choose an earlier moment, or change `closes_at` of that quota.",
+    ),
+)
+TOO_MANY_QUOTAS = ProblemType(
+    name="too-many-quotas",
+    status=409,
+    title=Text("Kuotanya terlalu banyak", "It has too many quotas"),
+    detail=Text(
+        "Pembukaan ini mempunyai lebih dari 5000 kuota, dan semuanya harus berubah dalam satu langkah.",
+        "This opening has more than 5000 quotas, and all of them have to change in one step.",
+    ),
+    next=Text("Tutup kuotanya satu per satu.", "Close its quotas one by one."),
+)

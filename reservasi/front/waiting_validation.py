@@ -23,6 +23,7 @@ from reservasi.front.shapes import (
     text_check,
 )
 from reservasi.front.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
+from reservasi.model import REASON_CHARS_MAX, MoveOpening
 from reservasi.nik import tidy_nik
 from reservasi.programs import OFFICES_MAX
 
@@ -146,6 +147,27 @@ OPENING = {
     "channel": Field(_check_id, left_out=NULL),
 }
 ADMISSION = {"paused": Field(_check_flag, left_out=NULL), "rate_per_min": Field(_check_rate(0), left_out=NULL)}
+
+
+def _check_reason(value: Any) -> Wrong | None:
+    if type(value) is not str:
+        return Wrong("reason-type", NOT_TEXT)
+    if 1 <= len(value.strip()) <= REASON_CHARS_MAX and value.strip().isprintable():
+        return None
+    text = Text(
+        f"Alasan: 1 sampai {REASON_CHARS_MAX} karakter dalam satu baris.",
+        f"A reason has 1 to {REASON_CHARS_MAX} characters in one line.",
+    )
+    return Wrong("reason-invalid", text)
+
+
+MOVE = {
+    "opens_at": Field(_check_moment, left_out=NULL),
+    "ends_at": Field(_check_moment, left_out=NULL),
+    "cancelled": Field(_check_flag, left_out=NULL),
+    "reason": Field(_check_reason, left_out=NULL),
+    "reason_en": Field(_check_reason, left_out=NULL),
+}
 BEACON = {
     "value": Field(
         text_check(
@@ -267,3 +289,42 @@ def read_beacon(body: bytes) -> str:
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
     return str(beacon["value"])
+
+
+def read_move(body: bytes, opening: str, version: int) -> MoveOpening:
+    """What staff change of an opening's announcement."""
+    findings = Findings()
+    change = _read(body, MOVE, findings)
+    if not findings:
+        _check_move(change, findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return MoveOpening(
+        opening=opening,
+        opens_at_ms=_moment_ms(change, "opens_at"),
+        ends_at_ms=_moment_ms(change, "ends_at"),
+        cancelled=change.get("cancelled"),
+        reason=change.get("reason", "").strip(),
+        reason_en=change.get("reason_en", "").strip(),
+        version=version,
+    )
+
+
+def _check_move(change: dict[str, Any], findings: Findings) -> None:
+    """What single fields cannot say."""
+    if not change.keys() & {"opens_at", "ends_at", "cancelled"}:
+        text = Text("Sebutkan `opens_at`, `ends_at`, atau `cancelled`.", "Name `opens_at`, `ends_at` or `cancelled`.")
+        findings.add("", Wrong("change-empty", text))
+    if change.get("cancelled") and change.keys() & {"opens_at", "ends_at"}:
+        text = Text("Yang dibatalkan tidak dipindahkan.", "What is called off is not moved as well.")
+        findings.add("/cancelled", Wrong("cancelled-alone", text))
+    if change.get("cancelled") and "reason" not in change:
+        text = Text("Sebutkan alasannya; masyarakat membacanya.", "Say why; the public reads it.")
+        findings.add("/reason", Wrong("missing", text))
+    if "reason_en" in change and "reason" not in change:
+        text = Text("`reason_en` menyertai `reason`.", "`reason_en` goes with `reason`.")
+        findings.add("/reason_en", Wrong("reason-alone", text))
+    opens_at_ms, ends_at_ms = _moment_ms(change, "opens_at"), _moment_ms(change, "ends_at")
+    if opens_at_ms is not None and ends_at_ms is not None and ends_at_ms <= opens_at_ms:
+        text = Text("Harus sesudah `opens_at`.", "Must lie after `opens_at`.")
+        findings.add("/ends_at", Wrong("before-the-opening", text))

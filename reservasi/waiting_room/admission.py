@@ -204,7 +204,9 @@ class AdmissionController:
 def is_live(opening: Opening, now_ms: float) -> bool:
     """Whether people may join or wait for it now, or within a second."""
     terms = opening.terms
-    return terms.waiting_room and terms.joins_from_ms - LOOK_INTERVAL_S * 1000 <= now_ms < terms.ends_at_ms
+    if not terms.waiting_room or opening.cancelled or opening.ended(int(now_ms)):
+        return False
+    return terms.joins_from_ms - LOOK_INTERVAL_S * 1000 <= now_ms
 
 
 def _after(opening: Opening, answer: Answer) -> Opening:

@@ -28,11 +28,13 @@ def free_id(program: str, opens_at_ms: int, zone: ZoneInfo, offices: Sequence[st
 
     The opening that is asked for has this id as well, when it was created before.
     """
-    terms = {opening.id: opening.terms for opening in openings}
+    known = {opening.id: opening for opening in openings}
     first = opening_id(program, opens_at_ms, zone)
-    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(terms) + 2))):
-        known = terms.get(name)
-        if known is None or (known.opens_at_ms, known.offices) == (opens_at_ms, tuple(offices)):
+    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(known) + 2))):
+        found = known.get(name)
+        if found is None:
+            return name
+        if (found.terms.opens_at_ms, found.terms.offices) == (opens_at_ms, tuple(offices)) and not found.cancelled:
             return name
     raise AssertionError("more names than openings")
 

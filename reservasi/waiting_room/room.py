@@ -6,14 +6,14 @@ Nothing is kept of a person who waits: their ticket says who they are, and the d
 from reservasi.availability import Availability
 from reservasi.errors import LedgerFault
 from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
-from reservasi.model import Answer, Join, Opening, SetOpening
+from reservasi.model import Answer, Join, MoveOpening, Opening, SetOpening
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.challenges import Challenges
 from reservasi.waiting_room.tickets import Ticket, Tickets
 
 SEEDS_KEPT_MAX = 1000
-SECOND_MS = 1000
+NEVER_MS = 2**62
 
 
 class WaitingRoom:
@@ -94,13 +94,13 @@ class WaitingRoom:
 
     # -- claiming ------------------------------------------------------------------------------------------------
 
-    def read(self, ticket: str, now_ms: int) -> Ticket:
+    def read(self, ticket: str) -> Ticket:
         """What a ticket says.
 
         Raises:
-            TicketInvalid, TicketExpired: it does not count.
+            TicketInvalid: it does not count.
         """
-        return self._tickets.read(ticket, now_ms=now_ms)
+        return self._tickets.read(ticket)
 
     def number_of(self, ticket: Ticket, opening: Opening, now_ms: int) -> int | None:
         """The ticket's place; None before the draw."""
@@ -130,18 +130,19 @@ class WaitingRoom:
 
     # -- staff ---------------------------------------------------------------------------------------------------
 
-    async def set_opening(self, program: str, command: SetOpening) -> Answer:
-        """Create or change an opening.
+    async def set_opening(self, program: str, command: SetOpening | MoveOpening) -> Answer:
+        """Create or change an opening, or move it with its quotas.
 
         Outcomes: OPENING_SET, EXISTS (nothing to change), EXISTS_WITH_DIFFERENT_CONTENT, UNKNOWN_OPENING,
-        VERSION_MISMATCH, TOO_LATE (the beacon is fixed).
+        VERSION_MISMATCH, TOO_LATE (what is to be changed is fixed), CLOSED (it has ended), OPENING_CANCELLED. Of a move
+        also MOMENT_INVALID, MOMENT_TAKEN (`opening` or `quota`), QUOTA_CLOSES (`quota`), TOO_MANY_QUOTAS.
         """
         return await self._groups[program].submit(command)
 
 
 def last_end_ms(opening: Opening) -> int:
-    """When the waiting room is over at the latest; tickets end with whole seconds, and so does it."""
-    return opening.terms.ends_at_ms // SECOND_MS * SECOND_MS
+    """When the waiting room is over at the latest; while it is paused that is not known."""
+    return NEVER_MS if opening.paused else opening.terms.ends_at_ms
 
 
 def ended(opening: Opening, now_ms: int) -> bool:

@@ -4,13 +4,15 @@ from typing import Literal, TypeAlias
 
 from reservasi.model import Opening
 
-OpeningState: TypeAlias = Literal["announced", "joining", "open", "paused", "sold_out", "ended"]
+OpeningState: TypeAlias = Literal["announced", "joining", "open", "paused", "sold_out", "ended", "cancelled"]
 
 
 def state_of(opening: Opening, now_ms: int, *, sold_out: bool) -> OpeningState:
     """The state at a moment of the ledger's clock; `sold_out` says that nothing remains in any of its quotas."""
     terms = opening.terms
-    if now_ms >= terms.ends_at_ms:
+    if opening.cancelled:
+        return "cancelled"
+    if opening.ended(now_ms):
         return "ended"
     if now_ms < terms.opens_at_ms:
         return "joining" if terms.waiting_room and now_ms >= terms.joins_from_ms else "announced"

@@ -282,3 +282,42 @@ def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
     assert made["quotas"] == sum(quota["date"] == last for quota in quotas)
     load_demo()
     assert deployment.openings() == [made]
+
+
+def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:
+    first = (today() + dt.timedelta(days=5)).isoformat()
+    name = deployment.create("--office", "kanim", "--from", first, "--joins-from", "now")["id"]
+    other = deployment.create("--office", "ulp-wiyung", opens_at=at(3))["id"]
+    moved = deployment.ok("opening", "move", name, "--opens-at", at(2), "--reason", "listrik padam")
+    for field, expected in (("opens_at", at(2)), ("moved_from", at(1))):
+        assert dt.datetime.fromisoformat(moved[field]) == dt.datetime.fromisoformat(expected)
+    assert (moved["reason"], moved["version"], moved["quotas"] > 0) == ("listrik padam", 2, True)
+    meant = [quota for quota in deployment.quotas() if quota["office"] == "kanim" and quota["date"] >= first]
+    assert {quota["opens_at"] for quota in meant} == {moved["opens_at"]}
+    again = deployment.ok("opening", "move", name, "--opens-at", at(2), "--reason", "listrik padam")
+    assert again == moved
+    later = deployment.ok("opening", "move", name, "--ends-at", at(3))
+    assert dt.datetime.fromisoformat(later["ends_at"]) == dt.datetime.fromisoformat(at(3))
+    assert f"opens with {name}" in deployment.fails("quota", "set", meant[0]["id"], "--opens-at", at(4))
+    assert "in the past" in deployment.fails("opening", "move", name, "--opens-at", at(-1))
+    assert "closes before that" in deployment.fails("opening", "move", name, "--opens-at", at(300))
+    assert "is at version 3" in deployment.fails("opening", "move", name, "--opens-at", at(4), "--version", "1")
+    assert "--opens-at or --ends-at" in deployment.fails("opening", "move", name, code=2)
+    assert "printable" in deployment.fails("opening", "move", name, "--ends-at", at(4), "--reason", "a\nb", code=2)
+    assert deployment.ok("opening", "show", name) == later
+    assert deployment.ok("opening", "show", other)["version"] == 1
+
+
+def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
+    name = deployment.create("--office", "kanim")["id"]
+    assert "--reason" in deployment.fails("opening", "cancel", name, code=2)
+    off = deployment.ok("opening", "cancel", name, "--reason", "banjir", "--reason-en", "a flood")
+    assert (off["state"], off["cancelled"], off["reason"], off["reason_en"]) == ("cancelled", True, "banjir", "a flood")
+    assert all(quota["closed"] for quota in deployment.quotas() if quota["opens_at"] == off["opens_at"])
+    assert deployment.ok("opening", "cancel", name, "--reason", "banjir", "--reason-en", "a flood") == off
+    refused = [("move", name, "--opens-at", at(3)), ("pause", name), ("rate", name, "5"), ("beacon", name, "x")]
+    for words in refused:
+        assert f"{name} was called off" in deployment.fails("opening", *words)
+    again = deployment.create("--office", "kanim")
+    assert again["id"] == f"{name}-2"
+    assert (again["state"], again["quotas"]) == ("announced", off["quotas"])

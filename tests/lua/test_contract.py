@@ -214,7 +214,7 @@ def test_a_command_in_a_block_of_its_own_is_used_by_no_other() -> None:
                 other
                 for other, body in bodies.items()
                 if re.search(rf"(?<![\w'.]){name}\b(?! *=)", body)
-                and not re.search(rf"local (?:function )?{name}\b", body)
+                and not re.search(rf"local (?:function )?[\w, ]*\b{name}\b", body)
             ]
             assert using == [], f"{name} of {command}.lua is used by {using}"
 

@@ -18,6 +18,7 @@ from reservasi.model import (
     Confirm,
     Find,
     Join,
+    MoveOpening,
     Opening,
     Outcome,
     QuotaTerms,
@@ -44,9 +45,15 @@ def test_every_command_is_encoded_by_position() -> None:
         (Find(reservation_id="r"), ["r"]),
         (Sweep(items_max=5), [5, 1000]),
         (Retire(quota="q", ends_at_ms=7, reservations=("r",)), ["q", 7, ["r"]]),
-        (SetQuota(quota="q"), ["q", 0, -1, -1, -1, -1, 0, "", ""]),
-        (SetQuota(quota="q", capacity=0, closed=False, version=3), ["q", 3, 0, -1, -1, 0, 0, "", ""]),
-        (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, wire.encode_terms(given), "", ""]),
+        (SetQuota(quota="q"), ["q", 0, -1, -1, -1, -1, 0, "", "", ""]),
+        (SetQuota(quota="q", capacity=0, closed=False, version=3), ["q", 3, 0, -1, -1, 0, 0, "", "", ""]),
+        (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, wire.encode_terms(given), "", "", ""]),
+        (SetQuota(quota="q", opens_at_ms=7, taker="o"), ["q", 0, -1, 7, -1, -1, 0, "", "", "o"]),
+        (MoveOpening(opening="o", opens_at_ms=7, version=2), ["o", 2, 7, -1, -1, "", "", ""]),
+        (
+            MoveOpening(opening="o", ends_at_ms=9, cancelled=True, reason="w", reason_en="e", actor="a"),
+            ["o", 0, -1, 9, 1, "w", "e", "a"],
+        ),
         (SetOpening(opening="o"), ["o", 0, -1, -1, "", 0, "", ""]),
         (SetOpening(opening="o", paused=False, rate_per_min=0, beacon="b", version=3), ["o", 3, 0, 0, "b", 0, "", ""]),
         (opening_set("o"), ["o", 0, -1, -1, "", openings.encode_terms(opening_terms()), "", ""]),
@@ -112,8 +119,14 @@ def test_an_opening_survives_the_way_there_and_back() -> None:
         advanced_at_ms=8,
     )
     assert openings.decode_opening(*openings.encode_opening(given)) == given
-    record = openings.encode_opening(given)[1:]
-    assert openings.decode_stored("o", msgpack.packb([*record, "who leads", 5])) == given
+    first, moved = openings.FIRST_FIELDS + 1, msgspec.structs.replace(given, cancelled=True, reason="w", revision=3)
+    for opening in (given, moved):
+        record = openings.encode_opening(opening)[1:]
+        stored = [*record[:first], "who leads", 5, *record[first:]]
+        assert openings.decode_stored("o", msgpack.packb(stored)) == opening
+    old = openings.encode_opening(given)[1:][:first]  # what an earlier version stored and journaled
+    assert openings.decode_stored("o", msgpack.packb([*old, "who leads", 5])) == given
+    assert openings.decode_opening("o", *old) == given
 
 
 def test_answers_are_read_by_outcome_and_length() -> None:

@@ -2,14 +2,15 @@
 
 from datetime import datetime
 
-from reservasi.front.bodies import QuotaState
+from reservasi.front.bodies import OpeningListState
 from reservasi.front.languages import LANGUAGES, Language, Text
 
-STATES: dict[QuotaState, Text] = {
+STATES: dict[OpeningListState, Text] = {
     "not-open": Text("Belum dibuka", "Not open yet"),
     "open": Text("Sudah dibuka", "Open"),
     "sold-out": Text("Habis", "Sold out"),
     "closed": Text("Ditutup", "Closed"),
+    "cancelled": Text("Dibatalkan", "Cancelled"),
 }
 SIZE = Text("{} tempat", "{} places")
 

@@ -18,7 +18,7 @@ local O = {
   moved_from = 17, revision = 18, revised_at = 19, -- the moment before the last move; changes of the announcement
   paused_at = 20, -- since when it is paused, 0 when it is not
 }
-local OPENING_FIELDS = 11 -- the first ones that are in events; behind them come those from `cancelled` on
+local OPENING_FIELDS = 11 -- the first ones that are in events; those from `cancelled` on where they say something
 local OPENING_LAST = 20
 local UNREVISED = { 0, '', '', 0, 0, 0, 0 } -- what an earlier version stored none of
 local PAUSED_MAX_MS = 366 * 86400000
@@ -107,8 +107,10 @@ end
 local function record_opening(call, id, opening, by)
   call.changed_openings[id] = true
   local event = { 'o', id, unpack(opening, 1, OPENING_FIELDS) }
-  for field = O.cancelled, OPENING_LAST do
-    event[#event + 1] = opening[field]
+  if opening[O.revision] > 0 or opening[O.paused_at] > 0 then
+    for field = O.cancelled, OPENING_LAST do
+      event[#event + 1] = opening[field]
+    end
   end
   event[#event + 1] = by
   return record(call, event)

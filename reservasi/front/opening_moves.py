@@ -1,0 +1,103 @@
+"""`PATCH /v1/staff/openings/{id}`: staff move an opening, move its end, or call it off; the ledger judges."""
+
+import msgspec
+from aiohttp import hdrs, web
+
+from reservasi.front import problem_types
+from reservasi.front.booking import NO_STORE
+from reservasi.front.encoding import moment
+from reservasi.front.keys import SERVICES, FrontServices
+from reservasi.front.languages import Text
+from reservasi.front.opening_reasons import cancelled_members, said_of_moves
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.requests import read_body
+from reservasi.front.staff import change_allowed, if_match_version
+from reservasi.front.waiting import find_opening, known_opening
+from reservasi.front.waiting_bodies import OpeningStateBody
+from reservasi.front.waiting_problems import (
+    OPENING_EXISTS,
+    OPENING_FIXED,
+    QUOTA_CLOSES_BEFORE,
+    TOO_MANY_QUOTAS,
+)
+from reservasi.front.waiting_validation import read_move
+from reservasi.model import Answer, MoveOpening, Opening, Outcome
+from reservasi.waiting_room.state import state_of
+
+_WHY = {
+    Outcome.OPENING_CANCELLED: Text("pembukaan ini dibatalkan.", "it was called off."),
+    Outcome.CLOSED: Text("pembukaan ini sudah berakhir.", "it has ended."),
+    Outcome.TOO_LATE: Text("pembukaan ini sudah dibuka.", "it has opened."),
+}
+_PAST = Text(
+    "Waktu yang baru sudah lewat, atau berakhir sebelum dibuka.",
+    "The new moment has passed, or it would end before it opens.",
+)
+
+
+async def move(request: web.Request) -> web.Response:
+    """`PATCH /v1/staff/openings/{id}`: its quotas follow in the same step; tickets, seed and commitment stay."""
+    await change_allowed(request)
+    services = request.app[SERVICES]
+    command = read_move(await read_body(request), request.match_info["id"], if_match_version(request))
+    program, opening = await find_opening(services, command.opening)
+    answer = await services.waiting_room.set_opening(program, command)
+    if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
+        raise refused_move(opening, command, answer)
+    await services.availability.complete(program)
+    _, opening = known_opening(services, command.opening)
+    return web.Response(
+        body=msgspec.json.encode(_body(services, program, opening)),
+        headers={
+            hdrs.CONTENT_TYPE: "application/json",
+            hdrs.CACHE_CONTROL: NO_STORE,
+            hdrs.ETAG: f'"{answer.version}"',
+        },
+    )
+
+
+def refused_move(opening: Opening, command: MoveOpening, answer: Answer) -> Refused:
+    """What the ledger's refusal means over HTTP."""
+    members: dict[str, object] = {"opening": opening.id}
+    match answer.outcome:
+        case Outcome.VERSION_MISMATCH:
+            return Refused(problem_types.VERSION_MISMATCH, members={"version": answer.version})
+        case Outcome.MOMENT_INVALID:
+            pointer = "/opens_at" if command.ends_at_ms is None else "/ends_at"
+            return Refused(problem_types.INVALID_REQUEST, findings=(Finding(pointer, "moment-invalid", _PAST),))
+        case Outcome.MOMENT_TAKEN:
+            return Refused(
+                OPENING_EXISTS, members={"quota": answer.quota} if answer.quota else {"opening": answer.opening}
+            )
+        case Outcome.QUOTA_CLOSES:
+            return Refused(QUOTA_CLOSES_BEFORE, members={**members, "quota": answer.quota})
+        case Outcome.TOO_MANY_QUOTAS:
+            return Refused(TOO_MANY_QUOTAS, members=members)
+        case Outcome.OPENING_CANCELLED | Outcome.CLOSED | Outcome.TOO_LATE:
+            return fixed(opening, answer.outcome)
+        case _:
+            return Refused(problem_types.NOT_FOUND)
+
+
+def fixed(opening: Opening, outcome: Outcome) -> Refused:
+    """The refusal of a change to what is called off, has ended or has opened."""
+    return Refused(
+        OPENING_FIXED, members={"opening": opening.id, **cancelled_members(opening)}, words={"why": _WHY[outcome]}
+    )
+
+
+def _body(services: FrontServices, program: str, opening: Opening) -> OpeningStateBody:
+    terms, now_ms = opening.terms, services.availability.now_ms(program)
+    body = OpeningStateBody(
+        id=opening.id,
+        state=state_of(opening, now_ms, sold_out=False),
+        opens_at=moment(terms.opens_at_ms),
+        joins_from=moment(terms.joins_from_ms),
+        ends_at=moment(terms.ends_at_ms),
+        cancelled=opening.cancelled,
+        joined=opening.joined,
+        arrived=opening.arrived,
+        revision=opening.revision,
+        version=opening.version,
+    )
+    return said_of_moves(opening, body)
