@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV_QUIETLY := UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_COMPILE_BYTECODE=1 $(BIN)/uv
 UV := UV_PROJECT_ENVIRONMENT=.venv $(UV_QUIETLY)
+SYNC = $(UV) sync --frozen $(1) 2>&1 | grep --line-buffered -v '^ [+~-]' >&2; exit $${PIPESTATUS[0]} # a line a stage, none a package
 # The service is many processes: each would compile all modules again, which takes longer than all else at its start.
 unexport PYTHONDONTWRITEBYTECODE
 PORT ?= 8080
@@ -23,16 +24,19 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/uv:
+	@echo "installing uv into .venv" >&2
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 # `--inexact` lets the runtime install share the environment with the developers' tools.
 .venv/.run: $(BIN)/uv pyproject.toml uv.lock
-	@$(UV) sync --frozen --inexact --no-dev --quiet
+	@echo "installing what the service runs on into .venv: once, up to two minutes" >&2
+	@$(call SYNC,--inexact --no-dev)
 	@touch $@
 
 .venv/.dev: $(BIN)/uv pyproject.toml uv.lock
-	@$(UV) sync --frozen --extra dev --quiet
+	@echo "installing the service and the developers' tools into .venv: once, up to two minutes" >&2
+	@$(call SYNC,--extra dev)
 	@touch $@ .venv/.run
 
 # What generates a client of the API, apart from the service: its packages differ.

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 STAFF_KEPT_S = 60.0  # how long an accepted API key is believed without asking again
 STAFF_KEPT_MAX = 10_000
 LOOK_PAUSE_S = 0.25
+LOOKS_MISSED_MAX = 3  # until the records are called away
+LATE_S = 1.0  # that a look may take beside them
 _ID = re.compile(ID_PATTERN)
 
 
@@ -46,6 +48,7 @@ class Catalogue:
         self._public_channels: frozenset[tuple[str, str]] = frozenset()  # program and channel, looked up by every claim
         self._version = ""
         self._loaded = False
+        self._read_at = float("-inf")  # by the event loop's clock: when the records answered last
         self._staff: dict[str, tuple[float, StaffRow]] = {}
         self._on_program: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -70,6 +73,11 @@ class Catalogue:
     def loaded(self) -> bool:
         """Whether the programs have been read at least once."""
         return self._loaded
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the records answered lately: one look that fails or is slow changes nothing."""
+        return asyncio.get_running_loop().time() - self._read_at <= LOOKS_MISSED_MAX * self._refresh_s + LATE_S
 
     @property
     def version(self) -> str:
@@ -166,6 +174,7 @@ class Catalogue:
             self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
         new = [program_id for program_id in fresh if program_id not in self._programs]
         self._programs, self._loaded = fresh, True
+        self._read_at = asyncio.get_running_loop().time()
         self._public_channels = frozenset(
             (program.id, channel.id) for program in programs for channel in program.channels if channel.public
         )

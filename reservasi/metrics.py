@@ -13,6 +13,8 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from reservasi.process_metrics import ProcessesCollector
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -58,6 +60,12 @@ LEDGER_EPOCH = Gauge(
     "reservasi_ledger_epoch",
     "The lineage that the ledger is owned under; it grows with each restart, failover and rebuild.",
     ["program"],
+    multiprocess_mode="livemax",
+)
+LEDGER_AT_RISK = Gauge(
+    "reservasi_ledger_at_risk",
+    "Servers of the ledger that may lose what was promised, by what they lack, as a worker sees (alarm when not 0).",
+    ["kind"],
     multiprocess_mode="livemax",
 )
 REBUILD_SECONDS = Histogram(
@@ -176,6 +184,46 @@ REQUEST_SECONDS = Histogram(
 REQUESTS_IN_FLIGHT = Gauge(
     "reservasi_requests_in_flight", "Requests being answered now, streams included.", multiprocess_mode="livesum"
 )
+CLAIM_OUTCOMES = (
+    "held",
+    "replayed",
+    "sold_out",
+    "duplicate_applicant",
+    "not_open",
+    "closed",
+    "unknown_quota",
+    "idempotency_key_reused",
+    "waiting_room_required",
+    "not_admitted",
+    "rate_limited",
+    "overloaded",
+    "recovering",
+    "invalid",
+    "failed",
+    "other",
+)
+CLAIMS = Counter(
+    "reservasi_claims_total",
+    "Answered claims by outcome, whichever way they went; invalid: not well-formed, failed: a fault of ours.",
+    ["outcome"],
+)
+PLACES_CAPACITY = Gauge(
+    "reservasi_places_capacity",
+    "Places of the program's quotas in the ledger, as the front that answers sees them; the same at every front.",
+    ["program"],
+    multiprocess_mode="livemostrecent",
+)
+PLACES_HELD = Gauge("reservasi_places_held", "Of them held now.", ["program"], multiprocess_mode="livemostrecent")
+PLACES_CONFIRMED = Gauge(
+    "reservasi_places_confirmed", "Of them confirmed.", ["program"], multiprocess_mode="livemostrecent"
+)
+PLACES_RETURNING = Gauge(
+    "reservasi_places_returning",
+    "Of them given back and not claimable yet.",
+    ["program"],
+    multiprocess_mode="livemostrecent",
+)
+PLACES_REMAINING = Gauge("reservasi_places_remaining", "Of them free.", ["program"], multiprocess_mode="livemostrecent")
 OPEN_STREAMS = Gauge("reservasi_open_streams", "Live availability streams.", multiprocess_mode="livesum")
 RATE_LIMITED = Counter(
     "reservasi_rate_limited_total",
@@ -187,6 +235,37 @@ SHED = Counter(
 )
 
 
+RECORDER_FAULTS_KNOWN = (
+    "RecordsUnavailable",
+    "SchemaMissing",
+    "LedgerUnreachable",
+    "LedgerFenced",
+    "LedgerFault",
+    "JournalGap",
+    "StaleRecorder",
+)
+
+
+def begin_front_at_zero(program: str) -> None:
+    """Let a front's counters of a program be there before there is anything to count."""
+    for counter in (LEDGER_UNSAFE, VIEW_RESYNCS):
+        counter.labels(program)
+
+
+def begin_worker_at_zero(program: str) -> None:
+    """The same for a worker's."""
+    for counter in (LOST_CHANGES, RECORDED_ENTRIES, RECORDED_EVENTS, DEAD_LETTERS):
+        counter.labels(program)
+    for what in ("expired", "returned", "dropped"):
+        SWEPT.labels(program, what)
+    for fault in RECORDER_FAULTS_KNOWN:
+        RECORDER_FAULTS.labels(program, fault)
+
+
+for _kind in ("person", "api_key", "network"):
+    RATE_LIMITED.labels(_kind)
+
+
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes when they share a directory."""
     directory = os.environ.get(MULTIPROCESS_DIR_VARIABLE)
@@ -195,6 +274,7 @@ def exposition() -> bytes:
     _forget_gone(Path(directory))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(ProcessesCollector(Path(directory)))
     return generate_latest(registry)
 
 

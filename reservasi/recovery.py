@@ -15,7 +15,8 @@ from enum import StrEnum
 import msgspec
 import structlog
 
-from reservasi.errors import JournalGap, LedgerFault, Unavailable
+from reservasi.errors import JournalGap, LedgerFault, RecordsUnavailable, Unavailable
+from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.loading import Loader
@@ -46,6 +47,17 @@ class Ownership(StrEnum):
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
     MOVED = "moved"  # somebody else was at it: look again
+
+
+_FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, for people
+    Ownership.OWNABLE: "fenced: not compared with the records yet",
+    Ownership.BEHIND: "fenced: behind the records",
+    Ownership.LOADING: "fenced: being rebuilt",
+    Ownership.DIVERGED: "fenced: it tells another history than the records",
+    Ownership.SUPERSEDED: "fenced: another server was owned after this one",
+    Ownership.UNREADABLE: "fenced: stored in another form, which only the version that wrote it can read",
+    Ownership.MOVED: "fenced: somebody else was at it",
+}
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,8 +214,11 @@ class Owner:
         records: Records,
         *,
         rebuild: Callable[[Position], Awaitable[object]] | None = None,
+        health: Health | None = None,
     ) -> None:
         self._program = program
+        self._health = health or Health()
+        self._health.expect(program)
         self._connection = connection
         self._journal = journal
         self._records = records
@@ -226,6 +241,7 @@ class Owner:
 
     async def _look(self) -> None:
         result: Ownership | str
+        part: Part = "ledger"
         try:
             follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
             self._looks += 1
@@ -246,10 +262,11 @@ class Owner:
                 await self._rebuild(self._seen)
         except (Unavailable, LedgerFault, JournalGap) as error:
             result = str(error)
+            part = "records" if isinstance(error, RecordsUnavailable) else "ledger"
         except Exception as error:  # nobody else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
-        self._say(result)
+        self._say(result, part)
 
     async def _see_that_it_is_recorded(self, found: Comparison) -> None:
         if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
@@ -260,8 +277,12 @@ class Owner:
         LEDGER_EPOCH.labels(self._program).set(position.epoch)
         self._seen = max(self._seen, position)
 
-    def _say(self, result: Ownership | str) -> None:
+    def _say(self, result: Ownership | str, part: Part = "ledger") -> None:
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
+        if result == Ownership.OWNED:
+            self._health.note_well(self._program)
+        else:
+            self._health.note_fault(self._program, part, _FAULTS.get(result, str(result)))
         if result != self._last:  # said when it changes, not five times a second
             level = log.info if result == Ownership.OWNED else log.error
             level("ledger_ownership", program=self._program, result=str(result))

@@ -35,7 +35,7 @@ async def describe(ground: Ground) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "http_parser_in_c": parses_in_c(),
         "store": store.version,
-        "synced_always": store.synced_always,
+        "synced_always": store.fsync == "always",
         "fsync_us": fsync_us(ground.log_dir),
         "processor": processor(),
         "cores": os.cpu_count(),

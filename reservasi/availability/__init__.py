@@ -229,6 +229,11 @@ class Availability:
         is_open = not terms.closed and terms.opens_at_ms < now_ms - CLOCK_MARGIN_MS
         return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + CLOCK_MARGIN_MS)
 
+    def quotas(self, program: str) -> list[Quota]:
+        """All quotas of a program, in no order."""
+        follower = self._followers.get(program)
+        return list(follower.view.quotas.values()) if follower else []
+
     @staticmethod
     def state(quota: Quota, now_ms: int) -> QuotaState:
         """What a claim would meet, in the ledger's order of precedence."""

@@ -10,6 +10,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.ending import end_tasks
+from reservasi.metrics import begin_front_at_zero
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
 from reservasi.waiting_room.delays import DelayReporter
@@ -39,6 +40,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         waiting_room = WaitingRoom(operations.sealing, availability)
 
         def serve(program: str) -> None:
+            begin_front_at_zero(program)
             group = ledgers.group(program, recorded)
             group.start()
             stack.push_async_callback(group.close)

@@ -1,6 +1,9 @@
 """Where the two stores are, and opening them with the deployment's key ring; what cannot be used is said clearly."""
 
 import asyncio
+from urllib.parse import parse_qs
+
+import structlog
 
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.errors import ConfigurationError, LedgerUnreachable, RecordsUnavailable
@@ -12,8 +15,11 @@ from reservasi.records.roles import RUNTIME_ROLES
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 
+log = structlog.get_logger()
+
 IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
 VERSION_TIMEOUT_S = 5.0  # for all servers of the ledger together
+TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # options of addresses
 RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
 
 
@@ -46,6 +52,7 @@ def open_servers(settings: Settings) -> Servers:
     Raises:
         ConfigurationError: their address cannot be used.
     """
+    _refuse_missing_files("redis_url", redis_url(settings))
     try:
         return Servers(redis_url(settings), replicas_min_ack=settings.replicas_min_ack)
     except ValueError as error:
@@ -78,6 +85,8 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
     """Records, waiting for a PostgreSQL that is still starting."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
+    told = False
+    _refuse_missing_files("postgres_dsn", postgres_dsn(settings))
     while True:
         try:
             return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)
@@ -86,12 +95,33 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
         except RecordsUnavailable as error:
             if loop.time() >= deadline:
                 raise _nobody_home(settings, error) from error
+            if not told:
+                log.warning("waiting_for_records", reason=str(error), at_most_s=wait_s)
+                told = True
         await asyncio.sleep(RECORDS_RETRY_S)
+
+
+def _refuse_missing_files(setting: str, url: str) -> None:
+    """Name a file of an address's TLS options that cannot be read: the clients say only that there is none.
+
+    Raises:
+        ConfigurationError: one cannot be.
+    """
+    options = parse_qs(url.partition("?")[2])
+    for name in TLS_FILES:
+        for path in options.get(name, []):
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                message = f"{setting} cannot be used: its {name} {path} cannot be read: {error.strerror}"
+                raise ConfigurationError(message) from error
 
 
 def _nobody_home(settings: Settings, error: RecordsUnavailable) -> RecordsUnavailable:
     """Say what to do, where it is the embedded server that is not there."""
-    if settings.postgres_dsn:
+    embedded = {embedded_postgres_dsn(settings.data_dir, role=role) for role in RUNTIME_ROLES.values()}
+    if settings.postgres_dsn and settings.postgres_dsn not in embedded:
         return error
     where = f"no service runs in {settings.data_dir}: start `reservasi up`, or name another --data-dir"
     return RecordsUnavailable(f"{where} ({error})")

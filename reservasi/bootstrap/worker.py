@@ -11,11 +11,14 @@ import msgspec
 import structlog
 
 from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
-from reservasi.bootstrap.stores import refuse_unacknowledged, with_rights_of
+from reservasi.bootstrap.safety import refuse_unusable, watch_durability
+from reservasi.bootstrap.stores import with_rights_of
 from reservasi.catalogue import Catalogue
+from reservasi.health import Health
 from reservasi.ledger.access import WORKER
+from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.metrics import WORKER_SERVES
+from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero
 from reservasi.model import Position
 from reservasi.recorder import Recorder
 from reservasi.recovery import Owner
@@ -38,12 +41,17 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
-    """Recorder, owner, sweeper and admission of each program that the settings name, running until the block ends."""
+async def open_worker(settings: Settings, health: Health | None = None) -> AsyncIterator[Worker]:
+    """Recorder, owner, sweeper and admission of each program that the settings name, running until the block ends.
+
+    `health` is told how the ledgers are.
+    """
     settings = with_rights_of(WORKER, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
-        await refuse_unacknowledged(settings, operations.servers)
+        await refuse_unusable(settings, operations.servers)
+        watching = asyncio.create_task(watch_durability(operations.servers))
+        stack.push_async_callback(end_tasks, [watching])
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
 
@@ -52,10 +60,11 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         def serve(program: str) -> None:
+            begin_worker_at_zero(program)
             group = operations.ledgers.group(program)
             group.start()
             stack.push_async_callback(group.close)
-            for run in _worker_roles(operations, program, group, catalogue):
+            for run in _worker_roles(operations, program, group, catalogue, health):
                 task = asyncio.create_task(run(stop))
                 task.add_done_callback(_report_end)
                 tasks.append(task)
@@ -76,7 +85,9 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         yield Worker(operations=operations, catalogue=catalogue)
 
 
-def _worker_roles(operations: Operations, program: str, group: GroupCommit, catalogue: Catalogue) -> list[Role]:
+def _worker_roles(
+    operations: Operations, program: str, group: GroupCommit, catalogue: Catalogue, health: Health | None
+) -> list[Role]:
     settings = operations.settings
     journal = operations.ledgers.journal(program)
     connection = operations.ledgers.connection(program)
@@ -86,7 +97,7 @@ def _worker_roles(operations: Operations, program: str, group: GroupCommit, cata
         await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again
 
     automatic = rebuild if settings.rebuild_automatically else None
-    owner = Owner(program, connection, journal, operations.records, rebuild=automatic)
+    owner = Owner(program, connection, journal, operations.records, rebuild=automatic, health=health)
     reconciler = reconciler_of(operations, program, operations.ledgers.connection(program))
     recorder = Recorder(
         program,

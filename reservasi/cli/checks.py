@@ -3,17 +3,22 @@
 import asyncio
 import platform
 import shutil
+from collections.abc import Coroutine
 from importlib import metadata
+from typing import Any
 
+import msgspec
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, postgres_dsn
+from reservasi.bootstrap import Ledgers, Operations, open_operations, postgres_dsn
+from reservasi.bootstrap.stores import open_servers
 from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import Finding, server_findings
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, out, print_json
 from reservasi.errors import ReservasiError
 from reservasi.front.probe import parses_in_c
+from reservasi.ledger.servers import Servers
 from reservasi.records import revision
 from reservasi.recovery import Ownership
 from reservasi.settings import Settings
@@ -21,6 +26,7 @@ from reservasi.settings import Settings
 DISK_FREE_MIN_BYTES = 1 << 30
 CALL_TIMEOUT_S = 5.0
 LAG_MAX_SEQ = 5000
+UNREACHABLE = ("records", "ledger", "server")  # checks that are there only where a store does not answer
 
 
 def doctor(
@@ -43,19 +49,59 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
+class _LedgerSide(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's servers, whether the records answer or not."""
+
+    settings: Settings
+    servers: Servers
+    ledgers: Ledgers
+
+
 async def _examine(settings: Settings) -> list[Finding]:
+    """Every check, also those behind one that fails; what needs both stores is left out where one does not answer."""
     findings = [_interpreter(), _disk(settings)]
-    try:
-        schema = await _schema(settings)
-        findings.append(schema)
-        if not schema.ok:  # nothing else can be asked before it is
-            return findings
-        async with asyncio.timeout(6 * CALL_TIMEOUT_S), open_operations(settings) as operations:
-            findings += await server_findings(operations)
-            findings += [await _program(operations, each.id) for each in await operations.records.programs()]
-    except (ReservasiError, TimeoutError) as error:
-        findings.append(Finding(check="servers", ok=False, said=str(error) or "no answer in time"))
+    records = await _bounded("records", _records(settings))
+    ledger = await _bounded("ledger", _ledger(settings))
+    findings += [*records, *ledger]
+    silent = [each.check for each in (*records, *ledger) if each.check in UNREACHABLE]
+    if silent:
+        said = "ledgers and records are not compared, since one of them does not answer"
+        findings.append(Finding(check="programs", ok=False, said=said))
+    elif all(each.ok for each in records):  # where the schema is not, nothing can be asked
+        findings += await _bounded("programs", _programs(settings))
     return findings
+
+
+async def _bounded(check: str, looking: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+    """What was found, or that nothing could be."""
+    try:
+        async with asyncio.timeout(6 * CALL_TIMEOUT_S):
+            return await looking
+    except (ReservasiError, TimeoutError) as error:
+        return [Finding(check=check, ok=False, said=str(error) or "no answer in time")]
+
+
+async def _records(settings: Settings) -> list[Finding]:
+    schema = await _schema(settings)
+    return [Finding(check="PostgreSQL", ok=True, said="it answers"), schema]
+
+
+async def _ledger(settings: Settings) -> list[Finding]:
+    servers = open_servers(settings)
+    try:
+        servers.start()
+        side = _LedgerSide(settings=settings, servers=servers, ledgers=Ledgers(settings, servers))
+        return await server_findings(side)
+    finally:
+        await servers.close()
+
+
+async def _programs(settings: Settings) -> list[Finding]:
+    async with open_operations(settings) as operations:
+        programs = await operations.records.programs()
+        found = [await _program(operations, each.id) for each in programs]
+        said = f"{settings.secrets_path} is the one that the records are bound to"
+        return [Finding(check="key ring", ok=True, said=said), *found]
 
 
 def _interpreter() -> Finding:
@@ -69,7 +115,9 @@ def _disk(settings: Settings) -> Finding:
     place = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
     free = shutil.disk_usage(place).free
     said = f"{free >> 20:,} MiB free at {place}"
-    return Finding(check="disk", ok=free >= DISK_FREE_MIN_BYTES, said=said)
+    if free >= DISK_FREE_MIN_BYTES:
+        return Finding(check="disk", ok=True, said=said)
+    return Finding(check="disk", ok=False, said=f"only {said}: a full disk stops both stores; make room")
 
 
 async def _schema(settings: Settings) -> Finding:
@@ -90,5 +138,9 @@ async def _program(operations: Operations, program: str) -> Finding:
         said = f"the ledger is {is_fenced}: {fence_cause(found)}; {dead} dead letters"
         return Finding(check=check, ok=False, said=said)
     lag = position.seq - found.recorded.seq
-    said = f"epoch {position.epoch}, seq {position.seq}, {lag} not recorded yet, {dead} dead letters"
+    said = f"owned at epoch {position.epoch}, seq {position.seq}; {lag} changes not recorded yet, {dead} dead letters"
+    if dead:
+        said += ": look at them in the table dead_letters, since the records lack what they say"
+    if not 0 <= lag <= LAG_MAX_SEQ:
+        said += ": is a worker running that serves it, and does it log recording_interrupted?"
     return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)

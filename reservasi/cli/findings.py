@@ -1,17 +1,18 @@
 """What the doctor finds at the ledger's servers: at each primary of a cluster, and at the sentinels."""
 
 import asyncio
+from typing import Protocol
 
 import msgspec
 
-from reservasi.bootstrap import Operations
+from reservasi.bootstrap import Ledgers
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.cluster import SLOTS
 from reservasi.ledger.connection import LOST
 from reservasi.ledger.library import read_library
 from reservasi.ledger.server import ServerFacts, read_facts
-from reservasi.ledger.servers import Primary
+from reservasi.ledger.servers import Primary, Servers
 from reservasi.settings import Settings
 
 CALL_TIMEOUT_S = 5.0
@@ -27,7 +28,23 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     server: str = ""  # where several could be meant
 
 
-async def server_findings(operations: Operations) -> list[Finding]:
+class LedgerSide(Protocol):
+    """What is asked of the ledger's servers; the records need not answer."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+
+    @property
+    def servers(self) -> Servers:
+        """The ledger's servers."""
+
+    @property
+    def ledgers(self) -> Ledgers:
+        """What speaks to them."""
+
+
+async def server_findings(operations: LedgerSide) -> list[Finding]:
     """What holds of the ledger's servers, whether one, watched by sentinels, or a cluster's primaries.
 
     Raises:
@@ -46,7 +63,7 @@ async def server_findings(operations: Operations) -> list[Finding]:
     return found if operations.servers.is_cluster else found + await replicas(operations)
 
 
-async def replicas(operations: Operations) -> list[Finding]:
+async def replicas(operations: LedgerSide) -> list[Finding]:
     """Whether a failover keeps what was promised; nothing where nobody would promote a replica."""
     promotable = await operations.ledgers.promotable_replicas()
     return [] if promotable is None else [_replicas(promotable, operations.settings)]
@@ -70,39 +87,35 @@ def _slots(primaries: list[Primary]) -> Finding:
     return Finding(check="cluster slots", ok=served == SLOTS, said=said)
 
 
-async def _primary(primary: Primary, operations: Operations) -> list[Finding]:
+async def _primary(primary: Primary, operations: LedgerSide) -> list[Finding]:
     settings = operations.settings
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             facts = await read_facts(primary.client)
     except (LedgerUnreachable, TimeoutError) as error:
         return [Finding(check="server", ok=False, said=str(error) or "no answer in time", server=primary.name)]
-    checks: list[tuple[str, bool | None, str]] = [
-        ("server version", facts.recent_enough, f"{facts.version}, wanted Redis 7.0.15 or newer, or Valkey"),
-        ("append-only file", facts.append_only, "appendonly yes, or a restart forgets what was promised"),
-        ("replay", facts.replays, "user default off … allkeys allchannels +@all, or a restart may forget all changes"),
-        ("fsync", facts.synced_always, "appendfsync always, or power loss forgets up to two seconds"),
-        ("eviction", None if facts.evicts is None else not facts.evicts, "maxmemory-policy noeviction"),
+    found = [
+        Finding(check=each.name, ok=each.well is not False, said=each.said, server=primary.name)
+        for each in facts.checks()
     ]
     if settings.aof_ack != "off":
-        checks.append(
-            ("WAITAOF", facts.waits_for_files, f"{facts.version}, aof_ack wants Redis 7.2 or newer, or Valkey")
-        )
-    found = [_finding(check, ok, said, primary.name) for check, ok, said in checks]
+        found.append(_waitaof(facts, settings, primary.name))
     if operations.servers.is_cluster:
         found.append(_replicas(facts.replicas, settings, primary.name))
     return [*found, _functions(facts, primary.name)]
 
 
-def _finding(check: str, ok: bool | None, said: str, server: str) -> Finding:
-    said = said if ok is not None else f"not allowed to ask; wanted: {said}"
-    return Finding(check=check, ok=ok is not False, said=said, server=server)
+def _waitaof(facts: ServerFacts, settings: Settings, server: str) -> Finding:
+    said = f"{facts.version} has WAITAOF, which aof_ack = {settings.aof_ack} needs"
+    if not facts.waits_for_files:
+        said = f"{facts.version} has no WAITAOF: run Redis 7.2 or newer, or any Valkey, or set aof_ack = off"
+    return Finding(check="WAITAOF", ok=facts.waits_for_files, said=said, server=server)
 
 
 def _replicas(promotable: int, settings: Settings, server: str = "") -> Finding:
     """Any replica that may be promoted may be the next primary, so each must have what was promised."""
     asked = settings.replicas_min_ack
-    said = f"{promotable} may be promoted, replicas_min_ack is {asked}"
+    said = f"{promotable} may be promoted, and replicas_min_ack is {asked}"
     if not asks_enough(asked, promotable):
         said += f": a failover may forget what was promised; set it to {promotable}"
     elif asked > promotable:
@@ -115,7 +128,7 @@ def _functions(facts: ServerFacts, server: str) -> Finding:
     name = read_library().name
     said = f"{name} is not loaded yet: the worker loads it at its first call"
     if facts.libraries is None:
-        said = "not allowed to ask"
+        said = "we may not ask which are loaded"
     elif name in facts.libraries:
         said = f"{name} is loaded"
     return Finding(check="functions", ok=True, said=said, server=server)

@@ -35,6 +35,7 @@ PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*")
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+_lines_as_json = False
 
 
 def run_app(app: typer.Typer) -> None:
@@ -46,27 +47,46 @@ def run_app(app: typer.Typer) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def write_lines_as_json(*, wanted: bool) -> None:
+    """Whether what is said on standard error is for programs as well, as the log is (`log_format`)."""
+    global _lines_as_json  # noqa: PLW0603 - of the process, like standard error itself
+    _lines_as_json = wanted
+
+
 def fail(message: str, *, as_json: bool) -> None:
     """Say what went wrong: as JSON on standard output where that was asked for, else on standard error."""
     if as_json:
         print_json({"error": message})
+    elif _lines_as_json:
+        _write_line("error", message)
     else:
         err.print(f"[bold red]reservasi:[/] {_plain(message)}")
 
 
 def warn(message: str) -> None:
     """Say on standard error what did not go as asked for, though the command goes on."""
-    err.print(f"[bold yellow]reservasi:[/] {_plain(message)}")
+    if _lines_as_json:
+        _write_line("warning", message)
+    else:
+        err.print(f"[bold yellow]reservasi:[/] {_plain(message)}")
 
 
 def hint(message: str) -> None:
     """Say on standard error what helps to read what was printed."""
-    err.print(Text(message, style="dim"))
+    if _lines_as_json:
+        _write_line("info", message)
+    else:
+        err.print(Text(message, style="dim"))
 
 
 def print_json(value: Any) -> None:
     """One JSON document, alone on its line."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def _write_line(level: str, message: str) -> None:
+    line = {"event": message, "level": level, "timestamp": dt.datetime.now(dt.UTC)}
+    sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
 
 
 def show(value: Mapping[str, Any], *, as_json: bool) -> None:

@@ -1,9 +1,12 @@
-"""The ports of `up`: tried before anything is started, rather than let processes fail one after the other."""
+"""The ports of a service: tried before anything is started, rather than let processes fail one after the other."""
 
 import socket
+from collections.abc import Sequence
 
-from reservasi.errors import EmbeddedServerError
+from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.settings import Settings
+
+BACKLOG = 128  # of an admin port
 
 
 def instead_of_taken(settings: Settings) -> int | None:
@@ -13,16 +16,18 @@ def instead_of_taken(settings: Settings) -> int | None:
         return None
     try:
         if port not in (settings.port, settings.admin_port):
-            _listen(settings.admin_host, port).close()
+            _close(listen(settings.admin_host, port))
             return None
     except OSError:
         pass
-    with _listen(settings.admin_host, 0) as free:
-        return int(free.getsockname()[1])
+    free = listen(settings.admin_host, 0)
+    number = int(free[0].getsockname()[1])
+    _close(free)
+    return number
 
 
 def refuse_taken(settings: Settings) -> None:
-    """Say which port cannot be had.
+    """Say which port of `up` cannot be had.
 
     Raises:
         EmbeddedServerError: one is taken, or not ours to take, or two are the same.
@@ -37,23 +42,56 @@ def refuse_taken(settings: Settings) -> None:
         raise EmbeddedServerError(f"{', '.join(wanted)} must differ: {', '.join(map(str, numbers))}")
     for name, (address, number) in wanted.items():
         try:
-            _listen(address, number).close()
-        except OSError as error:
-            message = f"{name}: {address}:{number} cannot be listened on: {error.strerror}; choose another"
-            raise EmbeddedServerError(message) from error
+            _close(take(name, address, number))
+        except ConfigurationError as error:
+            raise EmbeddedServerError(str(error)) from error
 
 
-def _listen(address: str, number: int) -> socket.socket:
-    """A socket that is bound there.
+def take(name: str, address: str, number: int) -> list[socket.socket]:
+    """Sockets that listen on a port of the settings, and are nobody else's.
 
     Raises:
-        OSError: it cannot be.
+        ConfigurationError: the port cannot be had; the message names it and what to do.
     """
-    probe = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((address, number))
+        return listen(address, number)
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise ConfigurationError(
+            f"{name}: {authority(address, number)} cannot be listened on: {cause}; stop what listens there, or choose "
+            f"another {name} (RESERVASI_{name.upper()}, or its flag)"
+        ) from error
+
+
+def listen(address: str, number: int) -> list[socket.socket]:
+    """Sockets that listen there, one for each address that a name has, shared with nobody.
+
+    Raises:
+        OSError: one of them cannot listen.
+    """
+    found = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listening: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in dict.fromkeys(found):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            listening.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # while old connections end; never beside another
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            port = where[1] or (listening[0].getsockname()[1] if len(listening) > 1 else 0)
+            one.bind((where[0], port, *where[2:]))
+            one.listen(BACKLOG)
     except OSError:
-        probe.close()
+        _close(listening)
         raise
-    return probe
+    return listening
+
+
+def authority(address: str, number: int) -> str:
+    """Address and port as a URL has them."""
+    return f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

@@ -21,13 +21,13 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reservasi import logs
-from reservasi.cli.invocation import configured
+from reservasi.cli.invocation import HANDED_FILE, configured_service
+from reservasi.cli.output import write_lines_as_json
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError
 from reservasi.settings import CONFIG_FILE, Settings, load
 
 HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file in which `up` hands out what it read
-HANDED_FILE = "settings.json"
 NEEDS_RESTART = (
     "data_dir",
     "host",
@@ -73,9 +73,10 @@ def begin(**flags: object) -> tuple[Settings, Read]:
     if handed := os.environ.get(HANDED_VARIABLE):
         read = partial(_read_handed, Path(handed))
         settings = read()
+        write_lines_as_json(wanted=settings.log_format == "json")
         logs.configure(settings.log_level, settings.log_format)
         return settings, read
-    return configured(**flags), partial(load, **flags)
+    return configured_service(**flags), partial(load, **flags)
 
 
 def read_again(running: Settings, read: Read) -> Settings:

@@ -11,8 +11,10 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,17 +24,25 @@ import typer
 from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
+from reservasi.bootstrap import open_operations, with_rights_of
 from reservasi.bootstrap.fronts import open_front
+from reservasi.bootstrap.safety import refuse_unusable
 from reservasi.bootstrap.worker import open_worker
+from reservasi.catalogue import Catalogue
+from reservasi.cli import ports
 from reservasi.cli.invocation import run
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run_app
 from reservasi.cli.reloading import Read, begin, read_again
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
 from reservasi.front.collector import set_aside_what_stays
-from reservasi.front.rolling import FrontProcess, RollingArbiter
+from reservasi.front.places import places_teller
+from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
 from reservasi.front.server import create_runner
+from reservasi.health import Health
+from reservasi.ledger.access import FRONT
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
+from reservasi.process_metrics import Name
 from reservasi.settings import PROCESSES_MAX, Settings
 
 IN_STEP_WAIT_S = 3.0
@@ -52,8 +62,11 @@ Programs = Annotated[
 class Fronts(BaseApplication):
     """Gunicorn with our settings in place of its own files and flags."""
 
-    def __init__(self, settings: Settings, read: Read) -> None:
+    def __init__(self, settings: Settings, read: Read, admin: Sequence[socket.socket]) -> None:
+        """`admin` are the sockets of the admin port: the fronts inherit them, so that any answers and nobody else."""
         self._settings = settings
+        self._admin = admin
+        self._name: Name | None = None  # of a front's process in its metrics
         self._read = read
         super().__init__()
 
@@ -61,7 +74,7 @@ class Fronts(BaseApplication):
         """Translate our settings to gunicorn's."""
         settings = self._settings
         values: dict[str, Any] = {
-            "bind": f"{settings.host}:{settings.port}",
+            "bind": ports.authority(settings.host, settings.port),
             "workers": settings.front_processes,
             "worker_class": FrontProcess,
             "backlog": settings.backlog,
@@ -69,6 +82,7 @@ class Fronts(BaseApplication):
             "timeout": 60,
             "accesslog": None,
             "loglevel": "warning",
+            "logger_class": OurLog,
             "proc_name": "reservasi-front",
             "on_exit": _forget_metrics,
             "child_exit": lambda _server, worker: forget_process(worker.pid),
@@ -99,13 +113,22 @@ class Fronts(BaseApplication):
     async def _make_app(self) -> Any:
         settings = self._settings
         logs.configure(settings.log_level, settings.log_format)
+        self._name = Name.take_next(_metrics_directory(), "front")
         stack = AsyncExitStack()
         services = await stack.enter_async_context(open_front(settings))
         # A front that is not in step yet would only answer 503 while others can serve; but it does not wait for ever,
         # since a definite "recovering" is better than no answer.
         await services.availability.wait_ready(IN_STEP_WAIT_S)
         readiness = front_readiness(services)
-        await stack.enter_async_context(serve_admin(readiness, settings.admin_host, settings.admin_port))
+        await stack.enter_async_context(
+            serve_admin(
+                readiness,
+                settings.admin_host,
+                settings.admin_port,
+                sockets=self._admin,
+                teller=places_teller(services.catalogue, services.availability),
+            )
+        )
         app = create_app(services)
 
         async def close(_app: object) -> None:
@@ -116,9 +139,13 @@ class Fronts(BaseApplication):
         return create_runner(app, settings)
 
 
+def _metrics_directory() -> Path:
+    return Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
+
+
 def _forget_metrics(_server: object) -> None:
     """Remove the directory that `_share_metrics` made, and no other."""
-    directory = Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
+    directory = _metrics_directory()
     if directory.name.startswith(METRICS_PREFIX):
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -146,7 +173,19 @@ def api(
     )
     _share_metrics()
     raise_open_files(settings.connections_max)
-    Fronts(settings, read).run()
+    admin = ports.take("admin_port", settings.admin_host, settings.admin_port)
+    for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, with a line each
+        each.close()
+    run(_refuse_what_no_front_can_use(settings))
+    name = Name.take_next(_metrics_directory(), "gunicorn")  # kept until we end
+    structlog.get_logger().debug("process_named", name=name.name if name else "")
+    Fronts(settings, read, admin).run()
+
+
+async def _refuse_what_no_front_can_use(settings: Settings) -> None:
+    """Look at stores, schema and key ring once before the fronts do, so that a fault is told once and in one line."""
+    async with open_operations(with_rights_of(FRONT, settings), wait_s=settings.start_timeout_s) as operations:
+        await refuse_unusable(operations.settings, operations.servers)
 
 
 def worker(
@@ -176,10 +215,15 @@ async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    health = Health()
+    catalogue: Catalogue | None = None
+    readiness = worker_readiness(health, lambda: catalogue)
+    admin = ports.take("worker_admin_port", settings.admin_host, settings.worker_admin_port)
     async with (
-        open_worker(settings) as running,
-        serve_admin(worker_readiness(running.catalogue), settings.admin_host, settings.worker_admin_port),
+        serve_admin(readiness, settings.admin_host, settings.worker_admin_port, sockets=admin),
+        open_worker(settings, health) as running,
     ):
+        catalogue = running.catalogue
         await stop.wait()
 
 

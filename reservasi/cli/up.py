@@ -17,15 +17,18 @@ from typing import Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import open_operations, postgres_dsn, redis_url
+from reservasi.bootstrap import Operations, open_operations, postgres_dsn, redis_url
+from reservasi.bootstrap.safety import LOOK_TIMEOUT_S, durability
 from reservasi.cli import ports
 from reservasi.cli.demo import OPENING_IN_S, STAFF_KEY_FILE, Demo
-from reservasi.cli.invocation import configured, run
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, err, fail, masked, out, print_json
+from reservasi.cli.invocation import configured_service, run
+from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, fail, masked, out, print_json, warn
 from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
+from reservasi.cli.running import announced
 from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
+from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
-from reservasi.errors import ConfigurationError, EmbeddedServerError
+from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
 from reservasi.front.probe import wait_ready
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.records import upgrades
@@ -59,11 +62,11 @@ def up(
         "processes": processes,
         "data_dir": data_dir,
     }
-    settings = configured(**flags)
+    settings = configured_service(**flags)
     another = ports.instead_of_taken(settings)
     if another is not None:
         flags["worker_admin_port"] = another
-        settings = configured(**flags)
+        settings = configured_service(**flags)
     shown = Demo.read(demo_opening_in) if demo else None
     try:
         ports.refuse_taken(settings)
@@ -121,7 +124,7 @@ async def _up(processes: _Processes, demo: Demo | None, *, as_json: bool) -> Non
                 processes.renew(supervisor)
 
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        work = asyncio.create_task(_start(supervisor, processes, demo, as_json=as_json))
+        work = asyncio.create_task(_start(supervisor, stack, processes, demo, as_json=as_json))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -141,23 +144,44 @@ def _has_terminal() -> bool:
     return True
 
 
-async def _start(supervisor: Supervisor, processes: _Processes, demo: Demo | None, *, as_json: bool) -> None:
+async def _start(
+    supervisor: Supervisor, stack: AsyncExitStack, processes: _Processes, demo: Demo | None, *, as_json: bool
+) -> None:
     """Stores first, then the schema, then the processes; the demo's programs while those come up."""
     settings = processes.settings
-    await _start_stores(supervisor, settings)
-    with err.status("schema"):
-        await upgrades.upgrade(postgres_dsn(settings))
+    steps = Steps(as_lines=settings.log_format == "json")
+    await _start_stores(supervisor, settings, steps)
+    steps.begin("migrations of the records' schema")
+    await upgrades.upgrade(postgres_dsn(settings))
     async with open_operations(settings) as operations:  # makes the key ring of a new deployment
-        fenced = await demo.load(operations, quiet=as_json) if demo else []
+        await _warn_of_what_may_be_lost(operations)
+        if demo:
+            steps.begin(f"the demo's programs and quotas: {', '.join(each.id for each in demo.programs)}")
+        quiet = as_json or settings.log_format == "json"
+        fenced = await demo.load(operations, quiet=quiet) if demo else []
     processes.prepare()
+    stack.enter_context(announced(Places.of(settings.data_dir).data_dir, _url(settings)))
+    steps.begin(f"worker, and {settings.front_processes} fronts")
     for role in processes.roles:
         await supervisor.start(role)
-    with err.status("fronts"):
-        # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
-        ready = await wait_ready(
-            settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
-        )
+    # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
+    ready = await wait_ready(
+        settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
+    )
+    steps.begin("ready" if ready else "recovering")
     _announce(settings, ready=ready, as_json=as_json)
+
+
+async def _warn_of_what_may_be_lost(operations: Operations) -> None:
+    """Say what of a ledger's servers does not keep promises; they serve, since whoever chose them may know better."""
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            found = await durability(operations.servers)
+    except (LedgerUnreachable, TimeoutError) as error:
+        warn(f"{str(error) or 'the ledger does not answer in time'}; claims are answered 503 until it does")
+        return
+    for server, check in found:
+        warn(f"promises may be lost{f' at {server}' if server else ''}: {check.said}")
 
 
 def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
@@ -171,15 +195,19 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Rol
     )
 
 
-async def _start_stores(supervisor: Supervisor, settings: Settings) -> None:
+async def _start_stores(supervisor: Supervisor, settings: Settings, steps: Steps) -> None:
     stores: list[Any] = []
     if not settings.redis_url:
         stores.append(EmbeddedValkey(settings.data_dir, settings.start_timeout_s, run_as=settings.run_as))
     if not settings.postgres_dsn:
         stores.append(EmbeddedPostgres(settings.data_dir, settings.start_timeout_s, settings.run_as))
     for store in stores:
-        with err.status(store.name):
-            await supervisor.start(store)
+        steps.begin(store.name)
+        await supervisor.start(store)
+
+
+def _url(settings: Settings) -> str:
+    return f"http://{ports.authority(settings.host, settings.port)}"
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
@@ -193,22 +221,28 @@ def _metrics_dir(settings: Settings) -> Path:
 
 def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:
     key_file = settings.data_dir / STAFF_KEY_FILE
+    api, admin = _url(settings), f"http://{ports.authority(settings.admin_host, settings.admin_port)}"
+    worker_admin = f"http://{ports.authority(settings.admin_host, settings.worker_admin_port)}"
     addresses = {
-        "api": f"http://{settings.host}:{settings.port}",
-        "admin": f"http://{settings.admin_host}:{settings.admin_port}",
-        "worker_admin": f"http://{settings.admin_host}:{settings.worker_admin_port}",
+        "api": api,
+        "openings": f"{api}/openings",
+        "api_document": f"{api}/openapi.json",
+        "admin": admin,
+        "metrics": f"{admin}/metrics",
+        "worker_admin": worker_admin,
+        "worker_metrics": f"{worker_admin}/metrics",
         "redis": masked(redis_url(settings)),
         "postgres": masked(postgres_dsn(settings)),
         "data_dir": str(settings.data_dir),
     }
     if key_file.exists():
         addresses["staff_api_key"] = str(key_file)
-    if as_json:
-        print_json({"ready": ready, **addresses})
+    if as_json or settings.log_format == "json":
+        print_json({"event": "up", "level": "info", "ready": ready, **addresses})
         return
     if ready:
         out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
     else:
         out.print("[bold yellow]reservasi is recovering[/]: it sells nothing yet, ask reservasi doctor why")
     for name, address in addresses.items():
-        out.print(f"  [dim]{name:<14}[/] {address}")
+        out.print(f"  [dim]{name:<15}[/] {address}")

@@ -1,6 +1,7 @@
 """The admin port: whether the process lives, whether it can answer, and its metrics."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -11,10 +12,13 @@ from aiohttp import hdrs, web
 from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
 from reservasi.front.keys import FrontServices
+from reservasi.health import Health
 from reservasi.metrics import CONTENT_TYPE, exposition
 
-Said: TypeAlias = Mapping[str, bool | Sequence[str]]
-Readiness = Callable[[], Said]  # each bool is a check; lists only tell
+Said: TypeAlias = Mapping[str, bool | Sequence[str] | Mapping[str, str]]
+Readiness = Callable[[], Said]  # each bool is a check; the rest only tells
+Teller = Callable[[], Callable[[], None]]  # on the loop; what it returns sets gauges, in a thread, before a scrape
+TELLER: web.AppKey[Teller] = web.AppKey("teller")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 
 
@@ -30,40 +34,71 @@ def front_readiness(services: FrontServices) -> Readiness:
     return checks
 
 
-def worker_readiness(served: Catalogue) -> Readiness:
-    """A worker waits out whatever is missing, so it is ready as soon as it runs; it tells which programs it serves."""
+def worker_readiness(health: Health, served: Callable[[], Catalogue | None]) -> Readiness:
+    """What a worker needs to do its work: each program's ledger, owned, and the records; which programs it serves.
+
+    `served` has nothing to tell while the worker starts.
+    """
 
     def said() -> Said:
-        programs = [program.id for program in served.programs()]
-        return {"worker": True, "programs": programs, "left_to_others": served.left_out()}
+        catalogue = served()
+        if catalogue is None:
+            return {"worker": False, "missing": {"worker": "starting: it waits for the records"}}
+        missing = health.missing()
+        parts = {part for part, _ in missing.values()}
+        told: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
+            "worker": True,
+            "ledger": "ledger" not in parts,
+            "records": "records" not in parts and catalogue.fresh,
+            "programs": [program.id for program in catalogue.programs()],
+            "left_to_others": catalogue.left_out(),
+        }
+        if missing:
+            told["missing"] = {program: f"{part}: {reason}" for program, (part, reason) in missing.items()}
+        return told
 
     return said
 
 
 @asynccontextmanager
-async def serve_admin(readiness: Readiness, host: str, port: int) -> AsyncIterator[None]:
-    """Serve the admin port until the block ends. Several processes may share it: any of them answers.
+async def serve_admin(
+    readiness: Readiness,
+    host: str,
+    port: int,
+    *,
+    sockets: Sequence[socket.socket] = (),
+    teller: Teller | None = None,
+) -> AsyncIterator[None]:
+    """Serve the admin port until the block ends; with `sockets`, which several processes of one parent share, any does.
+
+    The port is nobody else's: two services that answered there by turns would mix their metrics.
 
     Raises:
         ConfigurationError: the port is taken by somebody else.
     """
-    runner = web.AppRunner(create_admin_app(readiness), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(create_admin_app(readiness, teller), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, reuse_port=True).start()
+        sites: list[web.BaseSite] = [web.SockSite(runner, each.dup()) for each in sockets]
+        for site in sites or [web.TCPSite(runner, host, port)]:
+            await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise ConfigurationError(f"the admin port {host}:{port} cannot be opened: {error.strerror}") from error
+        raise ConfigurationError(
+            f"the admin port {host}:{port} cannot be opened: {error.strerror}; stop what listens there, or choose "
+            "another with --admin-port"
+        ) from error
     try:
         yield
     finally:
         await runner.cleanup()
 
 
-def create_admin_app(readiness: Readiness) -> web.Application:
+def create_admin_app(readiness: Readiness, teller: Teller | None = None) -> web.Application:
     """The application behind the admin port; ready when every check is true."""
     app = web.Application()
     app[READINESS] = readiness
+    app[TELLER] = teller or _nothing_to_tell
     app.on_response_prepare.append(_close)
     app.router.add_get("/livez", _livez)
     app.router.add_get("/readyz", _readyz)
@@ -87,9 +122,19 @@ async def _readyz(request: web.Request) -> web.Response:
     return _json({"ready": ready, **said}, 200 if ready else 503)
 
 
-async def _metrics(_request: web.Request) -> web.Response:
+def _nothing_to_tell() -> Callable[[], None]:
+    return lambda: None
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    tell = request.app[TELLER]()
+
+    def told() -> bytes:
+        tell()
+        return exposition()
+
     # Reading the files of every process may take a while; the loop has better things to do.
-    body = await asyncio.to_thread(exposition)
+    body = await asyncio.to_thread(told)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})
 
 

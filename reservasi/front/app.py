@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from reservasi.front import booking, opening_moves, openings, pages, public, staff, staff_openings, stream, waiting
-from reservasi.front.answering import answer_everything, expect
+from reservasi.front.answering import answer_everything, begin_at_zero, expect
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
@@ -60,6 +60,7 @@ def create_app(services: FrontServices) -> web.Application:
     app[READERS] = Readers()
     for operation in OPERATIONS:
         handler = HANDLERS[operation.id]
+        begin_at_zero(operation.path, operation.method)
         if operation.method == "GET":
             app.router.add_get(operation.path, handler, expect_handler=expect)  # and HEAD
         else:

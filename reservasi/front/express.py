@@ -17,7 +17,18 @@ from aiohttp import hdrs, web
 
 from reservasi.errors import Overloaded, ReservasiError
 from reservasi.front.admissions import check_ticket, may_be_outdated
-from reservasi.front.answering import STATIC_HEADERS, Tally, internal_error, refused_by_fault
+from reservasi.front.answering import (
+    CLAIM_PATH,
+    HELD,
+    REPLAYED,
+    STATIC_HEADERS,
+    TICKETS_ROUTE,
+    ClaimTally,
+    Tally,
+    internal_error,
+    refused_by_fault,
+)
+from reservasi.front.answering import SOLD_OUT as SOLD_OUT_CLAIM
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plain_quota
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
@@ -26,6 +37,7 @@ from reservasi.front.problem_types import OVERLOADED, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.public import AVAILABILITY_PATH, availability_headers, filters_of
 from reservasi.front.rate_limits import too_often
+from reservasi.front.tracing import Trace, new_trace
 from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
 from reservasi.front.waiting import join_refusal, refused_join, ticket_body
@@ -36,9 +48,8 @@ from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest
 
 JSON_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
-CLAIM_PATH = "/v1/reservations"
 OPENINGS_PATH, TICKETS_END = "/v1/openings/", "/tickets"
-TICKETS_ROUTE = "/v1/openings/{id}/tickets"
+SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 OK, CREATED = int(HTTPStatus.OK), int(HTTPStatus.CREATED)  # once: Python looks a member up by a function of its own
 KEPT_MAX = 4096  # encoded answers kept; all are dropped when there are more
 _STATIC = "".join(f"{name}: {value}\r\n" for name, value in STATIC_HEADERS.items())
@@ -76,18 +87,25 @@ class Caller(Protocol):
 class _Asked:
     """One request on the short way: who waits for its answer, and what counts it."""
 
-    __slots__ = ("_submitted", "caller", "language", "started_s", "tally")
+    __slots__ = ("_submitted", "caller", "language", "started_s", "tally", "trace")
 
     def __init__(self, caller: Caller, tally: Tally, request: Request) -> None:
         self.started_s = time.perf_counter()
         self.caller = caller
         self.tally = tally
         self.language = request.head.language
+        self.trace = request.trace
         self._submitted: Submitted | None = None
         tally.begin()
 
-    def answer(self, status: int, content: bytes) -> None:
-        """Send the answer and count it."""
+    def named(self) -> Trace:
+        """What the request is called; it has a name from now on."""
+        if self.trace is None:
+            self.trace = new_trace()
+        return self.trace
+
+    def answer(self, status: int | str, content: bytes) -> None:
+        """Send the answer and count it: by its status, a claim by its outcome."""
         self._submitted = None  # it holds this one in turn, and neither needs the other any more
         self.caller.answer(content)
         self.tally.end(status, self.started_s)
@@ -114,7 +132,7 @@ class Express:
         self._rates = app[RATES]
         self._stopping = app[STOPPING]
         self._kept: dict[object, tuple[object, bytes]] = {}
-        self._claims = Tally(CLAIM_PATH, "POST")
+        self._claims = ClaimTally(CLAIM_PATH, "POST")
         self._joins = Tally(TICKETS_ROUTE, "POST")
         self._reads = Tally(AVAILABILITY_PATH, "GET")
 
@@ -132,7 +150,7 @@ class Express:
         try:
             taken = answer(asked, request)
         except Exception as error:  # whoever asked must not wait for ever for what a bug of ours ate
-            self._refuse(asked, internal_error(error, asked.tally.route))
+            self._refuse(asked, internal_error(error, asked.tally.route, asked.named()))
             return True
         if not taken:
             asked.tally.withdraw()
@@ -141,16 +159,19 @@ class Express:
     def _tell(self, asked: "_Asked", answer: Callable[[Answer], None], result: Answer | ReservasiError) -> None:
         """What the ledger answered, or why it did not."""
         if isinstance(result, ReservasiError):
-            self._refuse(asked, refused_by_fault(result, asked.tally.route))
+            self._refuse(asked, refused_by_fault(result, asked.tally.route, asked.named()))
             return
         try:
             answer(result)
         except Exception as error:
-            self._refuse(asked, internal_error(error, asked.tally.route))
+            self._refuse(asked, internal_error(error, asked.tally.route, asked.named()))
 
     def _refuse(self, asked: "_Asked", refused: Refused) -> None:
         response = problem_answer(asked.language, refused)
-        asked.answer(response.status, head_of(response) + self._end_of_head() + response.body)  # type: ignore[operator]
+        if response.status >= SERVER_ERROR:
+            asked.named()
+        content = head_of(response) + self._end_of_head(asked) + response.body  # type: ignore[operator]
+        asked.answer(asked.tally.refusal(refused.kind), content)
 
     def _refuse_for(self, kind: str, asked: "_Asked", wait_s: float) -> bool:
         """Refuse who asks too often; True: it is answered."""
@@ -201,7 +222,7 @@ class Express:
             else:
                 self._refuse_claim(asked, refused, quota, len(persons))
         except Exception as error:
-            self._refuse(asked, internal_error(error, CLAIM_PATH))
+            self._refuse(asked, internal_error(error, CLAIM_PATH, asked.named()))
 
     def _judge(self, asked: "_Asked", wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota) -> None:
         prepared = self._services.reservations.prepare(wanted, persons)
@@ -224,7 +245,7 @@ class Express:
             body = msgspec.json.encode(claimed_body(self._services, reservation_id, wanted, answer))
             replayed = _REPLAYED if is_replay(answer) else b""
             head = b"%b%b%b%b%d" % (_CLAIMED, reservation_id.encode(), replayed, _AFTER_LOCATION, len(body))
-            asked.answer(CREATED, head + self._end_of_head() + body)
+            asked.answer(REPLAYED if replayed else HELD, head + self._end_of_head(asked) + body)
         elif answer.outcome is Outcome.SOLD_OUT:
             self._answer_sold_out(asked, quota, len(wanted.applicants))
         else:
@@ -243,7 +264,7 @@ class Express:
         kept = self._kept.get(key)
         if kept is None or kept[0] is not body:
             kept = self._keep(key, body, head_of(problem_answer(language, Refused(SOLD_OUT), body)))
-        asked.answer(SOLD_OUT.status, kept[1] + self._end_of_head() + body)
+        asked.answer(SOLD_OUT_CLAIM, kept[1] + self._end_of_head(asked) + body)
 
     # -- join ----------------------------------------------------------------------------------------------------
 
@@ -288,7 +309,7 @@ class Express:
             self._refuse(asked, join_refusal(self._services, self._memory, program, opening, answer))
             return
         body = ticket_body(self._services, program, opening, ticket_id, answer)
-        asked.answer(CREATED, b"%b%d%b%b" % (_JOINED, len(body), self._end_of_head(), body))
+        asked.answer(CREATED, b"%b%d%b%b" % (_JOINED, len(body), self._end_of_head(asked), body))
 
     # -- availability --------------------------------------------------------------------------------------------
 
@@ -307,7 +328,7 @@ class Express:
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
             kept = self._keep(target, view, head_of(response))
-        asked.answer(OK, kept[1] + self._end_of_head() + view.body)
+        asked.answer(OK, kept[1] + self._end_of_head(asked) + view.body)
         return True
 
     # -- bytes ---------------------------------------------------------------------------------------------------
@@ -318,9 +339,11 @@ class Express:
         self._kept[key] = (made_from, head)
         return self._kept[key]
 
-    def _end_of_head(self) -> bytes:
-        """The lines that change: the date, and at shutdown that the connection will be closed."""
+    def _end_of_head(self, asked: "_Asked") -> bytes:
+        """The lines that change: the date, the caller's names, and at shutdown that the connection will be closed."""
         end = date_line(int(time.time()))
+        if asked.trace is not None:
+            end = asked.trace.lines + end
         return end if not self._stopping.is_set() else b"\r\nConnection: close" + end
 
 
@@ -341,5 +364,5 @@ def head_of(response: web.Response) -> bytes:
 def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
     """A problem as bytes, for a connection that is closed after it."""
     response = problem_answer(language, refused)
-    end = b"\r\nConnection: close" + date_line(int(time.time()))
+    end = new_trace().lines + b"\r\nConnection: close" + date_line(int(time.time()))
     return head_of(response) + end + response.body  # type: ignore[operator]

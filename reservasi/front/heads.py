@@ -3,9 +3,10 @@
 Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is called unclear, and is
 left to aiohttp's parser, whose judgement counts. Nothing is refused here.
 
-A caller's requests differ in their key, their length and whom they are forwarded for; the rest of their heads is the
-same. So those three lines are cut out, and what is left is read once and remembered. Where most callers' heads are of
-one shape, as behind a booking site, they are not even cut: what stays is compared, what lies between is the values.
+A caller's requests differ in their key, their length, whom they are forwarded for and what they are called in logs;
+the rest of their heads is the same. So those lines are cut out, and what is left is read once and remembered. Where
+most callers' heads are of one shape, as behind a booking site, they are not even cut: what stays is compared, what lies
+between is the values.
 """
 
 import re
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from reservasi.front.languages import Language, negotiate
+from reservasi.front.tracing import Trace, trace_of
 
 HEAD_BYTES_MAX = 16_384  # more than aiohttp takes in one line; beyond it aiohttp refuses
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
@@ -20,9 +22,12 @@ SHAPE_BYTES_MAX = 2048  # of a head that is remembered
 BEGINNING_BYTES = 24  # by which the one that is tried first is found, of those that begin alike
 MISSES_MAX = 16  # after which another one is tried first
 _LENGTH, _KEY, _FORWARDED = b"content-length", b"idempotency-key", b"x-forwarded-for"
-_CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED)}
+_REQUEST_ID, _TRACEPARENT = b"x-request-id", b"traceparent"
+_CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED, _REQUEST_ID, _TRACEPARENT)}
 _NOBODY: Sequence[str] = ()
-_CHANGING = re.compile(rb"\r\n(?i:(content-length|idempotency-key|x-forwarded-for)):([^\r\n]*)")
+_CHANGING = re.compile(
+    rb"\r\n(?i:(content-length|idempotency-key|x-forwarded-for|x-request-id|traceparent)):([^\r\n]*)"
+)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
@@ -47,12 +52,23 @@ class Request:
     """One whole request."""
 
     __slots__ = ("body", "forwarded", "head", "idempotency_key")
+    trace: Trace | None = None  # where the caller names the request
 
     def __init__(self, head: Head, idempotency_key: str, forwarded: Sequence[str], body: bytes) -> None:
         self.head = head
         self.idempotency_key = idempotency_key  # "" where there is none
         self.forwarded = forwarded  # every X-Forwarded-For line
         self.body = body
+
+
+class TracedRequest(Request):
+    """One that its caller names."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: Trace, head: Head, idempotency_key: str, forwarded: Sequence[str], body: bytes) -> None:
+        super().__init__(head, idempotency_key, forwarded, body)
+        self.trace = trace
 
 
 class Unclear(Exception):
@@ -70,7 +86,7 @@ class Incomplete:
 HEAD_INCOMPLETE: Final = Incomplete(head=True)
 
 
-def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
+def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # noqa: C901 - calls cost more
     """The one request that `data` is, or what it lacks.
 
     Raises:
@@ -90,6 +106,7 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
         del pieces[2::3]
         shape, body_at = _shape_of(tuple(pieces), data[:BEGINNING_BYTES], instead=shape), head_bytes + 4
     body_bytes, key, forwarded = 0, "", _NOBODY
+    named: dict[bytes, str] | None = None
     for name, padded in zip(shape.names, values):  # noqa: B905 - as many, and saying so costs more than the loop
         value = padded.strip(b" ")
         if name is _LENGTH:
@@ -102,14 +119,22 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:
             raise Unclear
         if name is _KEY:
             key = text
-        else:
+        elif name is _FORWARDED:
             forwarded = [*forwarded, text]
+        else:
+            named = {**(named or {}), name: text}
     whole_bytes = body_at + body_bytes
     if len(data) > whole_bytes or body_bytes > body_bytes_max:
         raise Unclear
     if len(data) < whole_bytes:
         return Incomplete(head=False, whole_bytes=whole_bytes)
-    return Request(shape.head, key, forwarded, data[body_at:])
+    if named is None:
+        return Request(shape.head, key, forwarded, data[body_at:])
+    return TracedRequest(_trace(named), shape.head, key, forwarded, data[body_at:])
+
+
+def _trace(named: dict[bytes, str]) -> Trace:
+    return trace_of(*([named[each]] if each in named else () for each in (_REQUEST_ID, _TRACEPARENT)))
 
 
 _NO_MATCH: tuple[list[bytes] | None, int] = None, 0
@@ -178,7 +203,7 @@ def _keep(shapes: dict[_Key, _Shape], key: _Key, shape: _Shape) -> None:
 def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
     """Read a head without its changing values; whether it holds what must not be kept."""
     names = tuple([_CHANGES[name.lower()] for name in pieces[1::2]])
-    if names.count(_LENGTH) > 1 or names.count(_KEY) > 1:
+    if any(names.count(each) > 1 for each in _CHANGES if each is not _FORWARDED):
         raise Unclear
     head, secret = _read_head(b"".join(pieces[0::2]))
     texts = [b"%b\r\n%b:" % each for each in zip(pieces[0:-1:2], pieces[1::2], strict=True)]

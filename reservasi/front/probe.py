@@ -26,7 +26,7 @@ async def wait_ready(host: str, admin_port: int, timeout_s: float, *, any_answer
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    url = f"http://{host}:{admin_port}/readyz"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{admin_port}/readyz"
     failed, answered = "no answer", False
     timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from reservasi.front.languages import Language, Text, negotiate
 from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 
+PROBLEM: web.ResponseKey[str] = web.ResponseKey("problem", str)  # the name of the type that an answer speaks of
 RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave
 FINDINGS_MAX = 50  # a hostile body must not make the answer larger than itself
 _JITTER = random.SystemRandom()
@@ -95,7 +96,9 @@ def problem_response(request: web.BaseRequest, refused: Refused, body: bytes | N
 
     `body` is the problem already encoded in that language, for answers that are given thousands of times a second.
     """
-    return problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), refused, body)
+    response = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), refused, body)
+    response[PROBLEM] = refused.kind.name
+    return response
 
 
 def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> web.Response:

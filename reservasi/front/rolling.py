@@ -3,6 +3,7 @@
 import mmap
 import os
 import signal
+import sys
 import time
 from typing import Any, ClassVar
 
@@ -10,13 +11,26 @@ import structlog
 from aiohttp.worker import GunicornUVLoopWebWorker
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger
 from gunicorn.systemd import sd_notify
 
-from reservasi.errors import ConfigurationError
+from reservasi.errors import ConfigurationError, ReservasiError
 
 LOOK_S = 0.05  # how often the fronts are looked at while one of them starts or ends
+EXIT_FAILED = 1
 RETRY_S = 1.0  # from a front that failed to start to the next try
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"  # where systemd wants to hear that the service is ready
+
+
+class OurLog(Logger):
+    """Gunicorn's lines among ours, in the format that the settings name."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave the lines to the handler of `reservasi.logs`."""
+        super().setup(cfg)
+        for each in (self.error_log, self.access_log):
+            each.handlers.clear()
+            each.propagate = True
 
 
 class FrontProcess(GunicornUVLoopWebWorker):
@@ -30,6 +44,14 @@ class FrontProcess(GunicornUVLoopWebWorker):
     def serves(self) -> bool:
         """Whether it accepts connections; asked by the parent."""
         return self._told[0] == 1
+
+    def run(self) -> None:
+        """Serve until told to stop; a fault that keeps it from starting is one line, and its parent knows the code."""
+        try:
+            super().run()
+        except ReservasiError as error:
+            structlog.get_logger().error("front_not_started", reason=str(error))
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def notify(self) -> None:
         """Say that it lives, which it does for the first time when its sockets are open."""
@@ -55,6 +77,10 @@ class RollingArbiter(Arbiter):
         super().start()
         if socket is not None:
             os.environ[NOTIFY_VARIABLE] = socket
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """Stop; a fault is exit 1, as for every command."""
+        super().halt(reason, min(exit_status, EXIT_FAILED))
 
     def init_signals(self) -> None:
         """From here on SIGHUP replaces the fronts; whoever started us may have held it back until now."""

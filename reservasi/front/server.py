@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
-from reservasi.front.answering import STATIC_HEADERS
+from reservasi.front.answering import STATIC_HEADERS, trace_of_request
 from reservasi.front.express import Abandonable, Express, whole_answer
 from reservasi.front.heads import Incomplete, Unclear, read_request
 from reservasi.front.keys import STOPPING
@@ -229,15 +229,16 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what never reached the application: bytes that are not HTTP, or a fault outside the middleware."""
+        trace = trace_of_request(request)
         if status >= 500:
-            log.error("connection_failed", exc_info=exc)
+            log.error("connection_failed", exc_info=exc, **trace.fields)
         else:
-            log.debug("request_not_readable", fault=type(exc).__name__)
+            log.debug("request_not_readable", fault=type(exc).__name__, **trace.fields)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, another one cannot be sent")
         kind = problem_types.INTERNAL_ERROR if status >= 500 else problem_types.BAD_REQUEST
         response = problem_response(request, Refused(kind))
-        response.headers.update(STATIC_HEADERS)
+        response.headers.update({**STATIC_HEADERS, **trace.headers})
         response.force_close()
         return response
 

@@ -14,10 +14,12 @@ import re
 import time
 from collections.abc import Callable
 
-from reservasi.front.express import CLAIM_PATH, TICKETS_ROUTE, date_line, head_of
+from reservasi.front.answering import CLAIM_PATH, TICKETS_ROUTE, count_claim
+from reservasi.front.express import date_line, head_of
 from reservasi.front.languages import LANGUAGES, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
+from reservasi.front.tracing import Trace, trace_of
 from reservasi.metrics import REQUESTS, SHED
 
 STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
@@ -25,6 +27,8 @@ INTERVAL_S = 1.0
 INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand
 _CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/1\.1\r\n")
 _LENGTH = b"\r\ncontent-length:"
+_REQUEST_ID = re.compile(rb"\r\n(?i:x-request-id):([^\r\n]*)")
+_TRACEPARENT = re.compile(rb"\r\n(?i:traceparent):([^\r\n]*)")
 _LANGUAGE = b"\r\naccept-language:"
 # What could make a request end elsewhere than its one Content-Length says is left to those who parse.
 _DOUBTFUL = re.compile(rb"\n(?:[ \t]|transfer-encoding|connection|expect|upgrade)")
@@ -103,12 +107,14 @@ class Shedding:
             self._due = True
             self._call_soon(self._tell)
         heads, body = self._answers[language]
-        return heads[int(self._spread.random() * len(heads))] + date_line(int(time.time())) + body
+        head = heads[int(self._spread.random() * len(heads))] + _trace(data).lines
+        return head + date_line(int(time.time())) + body
 
     def _tell(self) -> None:
         """Count; how long they took is not observed, since it would hide the times of those that were read."""
         for requests, count in zip(self._requests, self._refused, strict=True):
             requests.inc(count)
+        count_claim("overloaded", self._refused[0])
         SHED.inc(sum(self._refused))
         self._due, self._refused = False, [0, 0]
 
@@ -127,6 +133,14 @@ def whole_request(data: bytes) -> Language | None:
     if end + 4 + int(length) != len(data):
         return None
     return negotiate((_only_value(head, _LANGUAGE) or b"").decode("latin-1"))
+
+
+def _trace(data: bytes) -> Trace:
+    """What the request is called: found by two looks where it is not, which is nearly nothing."""
+    head = data[: data.find(b"\r\n\r\n") + 2]
+    named = [value.strip(b" \t").decode("latin-1") for value in _REQUEST_ID.findall(head)]
+    parents = [value.strip(b" \t").decode("latin-1") for value in _TRACEPARENT.findall(head)]
+    return trace_of(named, parents)
 
 
 def _only_value(head: bytes, name: bytes) -> bytes | None:

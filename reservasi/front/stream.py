@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from reservasi.front.answering import STATIC_HEADERS
+from reservasi.front.answering import STATIC_HEADERS, TRACE
 from reservasi.front.keys import LIVE, MEMORY, READERS, SERVICES, STOPPING
 from reservasi.front.live import START, Feed
 from reservasi.front.problem_types import TOO_MANY_STREAMS
@@ -88,7 +88,10 @@ async def _streamed(
     OPEN_STREAMS.inc()
     try:
         async with sse_response(
-            request, headers=STATIC_HEADERS, ping_interval=HEARTBEAT_S, send_timeout=SEND_TIMEOUT_S
+            request,
+            headers={**STATIC_HEADERS, **request[TRACE].headers},
+            ping_interval=HEARTBEAT_S,
+            send_timeout=SEND_TIMEOUT_S,
         ) as response:
             await _while_there(request, tell(response))
     except (ConnectionError, TimeoutError):

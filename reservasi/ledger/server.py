@@ -13,6 +13,21 @@ from reservasi.ledger.tls import reason
 
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
 VERSION_OF_WAITAOF = (7, 2, 0)
+REPLAY_WORDS = (
+    "the default user may do what the ledger does: a restart can replay all of the file",
+    (
+        "the default user lacks rights, and as that user many servers replay their file: a restart may forget all "
+        "changes; set user default off ... allkeys allchannels +@all"
+    ),
+)
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of a server that promises rest on."""
+
+    name: str
+    well: bool | None  # None: we may not ask
+    said: str  # what is fine, or what it costs and what to do
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,12 +36,66 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     recent_enough: bool
     append_only: bool | None
-    synced_always: bool | None  # appendfsync always: survives power loss, not only a crash
-    evicts: bool | None  # a ledger must never lose keys to memory pressure
+    fsync: str | None  # appendfsync; only "always" survives power loss, the others a crash
+    snapshots: str | None  # when it saves all, as in "3600 1 300 100"; empty: never
+    policy: str | None  # maxmemory-policy; a ledger must never lose keys to memory pressure
     replicas: int  # that follow it now
     waits_for_files: bool  # whether it knows WAITAOF
     replays: bool | None  # whether its default user, as whom many servers replay their file, may do what functions do
     libraries: tuple[str, ...] | None  # of functions
+
+    def checks(self) -> list[Check]:
+        """Whether the server keeps what it accepts, in words."""
+        return [
+            Check(name="server version", well=self.recent_enough, said=self._version_words()),
+            Check(name="append-only file", well=self.append_only, said=self._append_only_words()),
+            Check(name="replay", well=self.replays, said=_words(self.replays, *REPLAY_WORDS)),
+            Check(name="fsync", well=self._synced, said=self._fsync_words()),
+            Check(name="eviction", well=self._keeps, said=self._eviction_words()),
+        ]
+
+    @property
+    def _synced(self) -> bool | None:
+        if self.append_only is False:  # there is nothing to sync
+            return False
+        return None if self.fsync is None else self.fsync == "always"
+
+    @property
+    def _keeps(self) -> bool | None:
+        return None if self.policy is None else self.policy == "noeviction"
+
+    def _version_words(self) -> str:
+        if self.recent_enough:
+            return f"{self.version} has what the ledger needs"
+        return f"{self.version} is too old: run Redis 7.0.15 or newer, or any Valkey"
+
+    def _append_only_words(self) -> str:
+        kept = (
+            f"snapshots alone (save {self.snapshots}) forget what came after the last one"
+            if self.snapshots
+            else ("a restart forgets everything")
+        )
+        return _words(
+            self.append_only,
+            "appendonly is yes: a restart keeps what was promised",
+            f"appendonly is no: {kept}; set appendonly yes",
+        )
+
+    def _fsync_words(self) -> str:
+        if self.append_only is False:
+            return "there is no append-only file to sync: set appendonly yes and appendfsync always"
+        return _words(
+            self._synced,
+            "appendfsync is always: power loss forgets nothing",
+            f"appendfsync is {self.fsync}: power loss forgets promises of the last seconds; set appendfsync always",
+        )
+
+    def _eviction_words(self) -> str:
+        return _words(
+            self._keeps,
+            "maxmemory-policy is noeviction: no promise is dropped for memory",
+            f"maxmemory-policy is {self.policy}: when memory is short, promises are dropped; set noeviction",
+        )
 
 
 async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
@@ -37,15 +106,18 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     """
     name, known = _version(await _info(client, "server"))
     replication = await _info(client, "replication")
-    policy = await _setting(client, "maxmemory-policy")
+    policy = await _setting(client, "maxmemory-policy") or (await _info(client, "memory")).get("maxmemory_policy")
     append_only = await _setting(client, "appendonly")
+    if append_only is None and "aof_enabled" in (persistence := await _info(client, "persistence")):
+        append_only = "yes" if int(persistence["aof_enabled"]) else "no"
     sync = await _setting(client, "appendfsync")
     return ServerFacts(
         version=name,
         recent_enough=known >= VERSION_MIN,
         append_only=None if append_only is None else append_only == "yes",
-        synced_always=None if sync is None else sync == "always",
-        evicts=None if policy is None else policy != "noeviction",
+        fsync=sync,
+        snapshots=await _setting(client, "save"),
+        policy=policy,
         replicas=int(replication["connected_slaves"]),
         waits_for_files=known >= VERSION_OF_WAITAOF,
         replays=await _replays(client),
@@ -134,6 +206,12 @@ async def _setting(client: redis_asyncio.Redis, name: str) -> str | None:
         return None
     values = [_text(value) for value in found.values()]
     return values[0] if values else None
+
+
+def _words(well: bool | None, fine: str, otherwise: str) -> str:
+    if well is None:
+        return f"we may not ask; wanted: {fine}"
+    return fine if well else otherwise
 
 
 def _text(value: Any) -> str:

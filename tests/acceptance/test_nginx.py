@@ -107,6 +107,13 @@ async def test_it_says_what_a_front_says(proxy: Proxy, stack: Stack) -> None:
         assert (passed.status, passed.body) == (direct.status, direct.body)
         for name in ("Content-Type", "ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
             assert passed.headers.get(name) == direct.headers.get(name), (path, name)
+        assert re.fullmatch(r"[0-9a-f]{32}", passed.headers["X-Request-Id"])  # nginx's, not a kept answer's
+    for sent, told in (("mine/1", "mine/1"), ("not usable", None)):
+        named = await proxy.stack.request("GET", "/v1/openings", headers={"X-Request-Id": sent})
+        refused = await proxy.stack.request("POST", "/v1/reservations", headers={"X-Request-Id": sent})
+        for reply in (named, refused):
+            assert len(reply.headers.getall("X-Request-Id")) == 1
+            assert (reply.headers["X-Request-Id"] == told) is (told is not None)
     known = await proxy.stack.request("GET", "/v1/openings", headers=UNCOMPRESSED)
     again = await proxy.stack.request("GET", "/v1/openings", headers={"If-None-Match": known.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")

@@ -1,0 +1,105 @@
+"""Whether a process can work with the stores at all, and whether the ledger's servers keep what is promised."""
+
+import asyncio
+
+import structlog
+from redis.exceptions import AuthenticationError, AuthorizationError
+
+from reservasi.bootstrap.stores import postgres_dsn, refuse_unacknowledged
+from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
+from reservasi.ledger.connection import LOST
+from reservasi.ledger.server import Check, read_facts
+from reservasi.ledger.servers import Servers
+from reservasi.metrics import LEDGER_AT_RISK
+from reservasi.records import revision
+from reservasi.settings import Settings
+
+LOOK_TIMEOUT_S = 5.0  # for all servers together
+LOOK_INTERVAL_S = 60.0
+RISKS = {  # checks that say whether promises are kept, and what the metric calls them
+    "append-only file": "append_only_file",
+    "replay": "replay",
+    "fsync": "fsync",
+    "eviction": "eviction",
+}
+
+log = structlog.get_logger()
+
+
+async def refuse_unusable(settings: Settings, servers: Servers) -> None:
+    """Refuse to start where no waiting helps, and say what to do; a server that is only away may come back.
+
+    Raises:
+        SchemaMissing: the records' schema is older than this version.
+        ConfigurationError: a server of the ledger refuses our name or password, or lacks what `aof_ack` needs.
+    """
+    await refuse_old_schema(settings)
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            for each in await servers.primaries():
+                await read_facts(each.client)
+    except LedgerUnreachable as error:
+        _refuse_strangers(error)
+        log.warning("ledger_not_reached", reason=str(error), advice="claims are answered 503 until it answers")
+    except LOST as error:
+        log.warning("ledger_not_reached", reason=str(error) or type(error).__name__)
+    await refuse_unacknowledged(settings, servers)
+
+
+async def refuse_old_schema(settings: Settings) -> None:
+    """Refuse a database that `db upgrade` has to change first; a newer one serves the version before it as well.
+
+    Raises:
+        SchemaMissing: it is older than this version wants.
+    """
+    state = await revision.check(postgres_dsn(settings))
+    if state.current < state.wanted:
+        raise SchemaMissing(
+            f"the records' schema is at {state.current or 'nothing'}, this version wants {state.wanted}: run "
+            "`reservasi db upgrade`"
+        )
+
+
+def _refuse_strangers(error: BaseException) -> None:
+    """Refuse where the server does not let us in: that never passes by itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AuthenticationError | AuthorizationError):
+            raise ConfigurationError(
+                f"the ledger's server refuses us: {cause}; put the right name and password into redis_url"
+            ) from error
+        cause = cause.__cause__
+
+
+async def durability(servers: Servers) -> list[tuple[str, Check]]:
+    """What of the ledger's servers would lose promises: server ("" where there is only one) and check.
+
+    Raises:
+        LedgerUnreachable: one does not answer.
+    """
+    found: list[tuple[str, Check]] = []
+    for each in await servers.primaries():
+        facts = await read_facts(each.client)
+        found += [(each.name, check) for check in facts.checks() if check.name in RISKS and check.well is False]
+    return found
+
+
+async def watch_durability(servers: Servers) -> None:
+    """Keep the metric of it, and say what changes, until cancelled."""
+    said: list[tuple[str, str]] = []
+    while True:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                found = await durability(servers)
+        except (LedgerUnreachable, *LOST):
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            continue
+        for risk, kind in RISKS.items():
+            LEDGER_AT_RISK.labels(kind).set(sum(check.name == risk for _, check in found))
+        now = [(server, check.name) for server, check in found]
+        if now != said:
+            for server, check in found:
+                where = {"server": server} if server else {}
+                log.warning("ledger_may_forget", check=check.name, reason=check.said, **where)
+            said = now
+        await asyncio.sleep(LOOK_INTERVAL_S)

@@ -1,0 +1,26 @@
+"""The steps of a start, told as they begin, so that nobody looks at a silent terminal."""
+
+import time
+
+import structlog
+
+from reservasi.cli.output import err
+
+log = structlog.get_logger()
+
+
+class Steps:
+    """Tells each step on standard error with the time since the beginning."""
+
+    def __init__(self, *, as_lines: bool) -> None:
+        """`as_lines`: as lines of the log, for programs."""
+        self._as_lines = as_lines
+        self._began_s = time.monotonic()
+
+    def begin(self, step: str) -> None:
+        """A step begins."""
+        after_s = time.monotonic() - self._began_s
+        if self._as_lines:
+            log.info("step", step=step, after_s=round(after_s, 1))
+        else:
+            err.print(f"[dim]{after_s:5.1f} s[/]  {step}")

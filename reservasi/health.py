@@ -1,0 +1,44 @@
+"""Whether the ledgers of a worker's programs can be worked with: what its readiness says.
+
+A program is well as long as its ledger was found to be owned, by a look at ledger and records, within `GRACE_S`: one
+slow answer, or a server that restarts and is owned again at once, changes nothing.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+GRACE_S = 3.0
+
+Part = Literal["ledger", "records"]
+
+
+class Health:
+    """What the owners of a worker's ledgers found."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._well_at: dict[str, float] = {}
+        self._faults: dict[str, tuple[Part, str]] = {}
+
+    def expect(self, program: str) -> None:
+        """The program is served from now on, and not well until somebody says so."""
+        self._well_at.setdefault(program, float("-inf"))
+
+    def note_well(self, program: str) -> None:
+        """Its ledger is owned, and the records answered."""
+        self._well_at[program] = self._clock()
+        self._faults.pop(program, None)
+
+    def note_fault(self, program: str, part: Part, reason: str) -> None:
+        """Why it cannot be worked with now."""
+        self._faults[program] = part, reason
+
+    def missing(self) -> dict[str, tuple[Part, str]]:
+        """By program that is not well: what is missing, and why."""
+        now = self._clock()
+        return {
+            program: self._faults.get(program, ("ledger", "no answer yet"))
+            for program, at in self._well_at.items()
+            if now - at > GRACE_S
+        }

@@ -1,0 +1,102 @@
+"""How commands find the service that `up` runs: only one that runs, and never by guessing between several."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from reservasi.cli import running
+from reservasi.cli.invocation import configured, configured_service
+from reservasi.settings import Settings
+
+WHERE = ("DATA_DIR", "REDIS_URL", "POSTGRES_DSN", "SECRETS_FILE")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for these files that no other service has, and nothing else that says which one is meant."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in WHERE:
+        monkeypatch.delenv(f"RESERVASI_{name}", raising=False)
+    return tmp_path / "reservasi"
+
+
+def handed(tmp_path: Path, name: str, **values: str) -> Path:
+    data_dir = tmp_path / name
+    data_dir.mkdir()
+    (data_dir / "settings.json").write_text(json.dumps(values))
+    return data_dir
+
+
+def test_commands_take_the_stores_of_the_service_that_runs(tmp_path: Path) -> None:
+    data_dir = handed(tmp_path, "data", redis_url="redis://ledger.example", postgres_dsn="", secrets_file="/keys.json")
+    with running.announced(data_dir, "http://127.0.0.1:8080"):
+        found = configured()
+        assert (found.data_dir, found.redis_url) == (data_dir, "redis://ledger.example")
+        assert (found.postgres_dsn, found.secrets_file) == ("", Path("/keys.json"))
+        assert configured_service().data_dir == Settings().data_dir  # a service never takes another's data
+    assert configured().data_dir == Settings().data_dir
+    assert running.found() == []
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_what_was_said_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"RESERVASI_{name}", "/elsewhere" if "DIR" in name or "FILE" in name else "redis://elsewhere")
+    with running.announced(handed(tmp_path, "data", redis_url="redis://ledger.example"), "http://127.0.0.1:8080"):
+        found = configured()
+        assert found.redis_url != "redis://ledger.example"
+        assert found.data_dir != tmp_path / "data"
+        assert configured(data_dir=Path("/third")).data_dir == Path("/third")
+
+
+def test_between_several_nobody_guesses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = handed(tmp_path, "first"), handed(tmp_path, "second")
+    another = (
+        "import sys, pathlib\nfrom reservasi.cli import running\n"
+        f"with running.announced(pathlib.Path({str(second)!r}), 'http://127.0.0.1:8090'):\n"
+        "    print('runs', flush=True)\n    sys.stdin.read()\n"
+    )
+    with (
+        running.announced(first, "http://127.0.0.1:8080"),
+        subprocess.Popen([sys.executable, "-c", another], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(typer.Exit) as refused:
+            configured()
+        assert refused.value.exit_code == 2
+        said = capsys.readouterr().err
+        assert f"--data-dir {first}" in said
+        assert f"--data-dir {second}" in said
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        assert [each.data_dir for each in running.found()] == [str(first)]
+
+
+def test_one_that_was_killed_or_that_others_wrote_does_not_count(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running.announced(tmp_path, "http://127.0.0.1:8080"):
+        mine = place / f"{os.getpid()}.json"
+        written = json.loads(mine.read_text())
+        mine.write_text(json.dumps({**written, "started": "1"}))  # the number belongs to another process now
+        assert running.found() == []
+        assert not mine.exists()
+        (place / "1.json").write_text("no JSON")
+        assert running.found() == []
+        mine.write_text(json.dumps(written))
+        assert len(running.found()) == 1
+        place.chmod(0o777)
+        assert running.found() == []
+
+
+def test_a_place_that_cannot_be_written_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
+    with running.announced(tmp_path, "http://127.0.0.1:8080"):
+        assert running.found() == []
