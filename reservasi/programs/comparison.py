@@ -181,7 +181,7 @@ class _Comparison:
         self._wanted: dict[str, QuotaTerms] = {each.quota: each.terms for each in wanted if each.terms is not None}
         self._commands = wanted
         self._windows: Mapping[tuple[str, str, str, str], list[tuple[int, int]]] = self._windows_by_line()
-        self._openings = [each for each in openings if each.terms.ends_at_ms > now_ms]
+        self._openings = [each for each in openings if not each.ended(now_ms)]
         self._working_days = WorkingDays(program.holidays)
 
     def plan(self, existing: list[Quota]) -> Plan:

@@ -298,6 +298,23 @@ def test_another_moment_in_the_file_moves_no_opening() -> None:
     assert {each.terms.opens_at_ms for each in without.changed} == {FRIDAY_MS + 3_600_000}
 
 
+def test_a_paused_opening_keeps_its_quotas_beyond_its_end() -> None:
+    later = program(opening={"rule": "weekly", "weekday": "mon", "time": "14:00", "weeks_ahead": 1})
+    behind_ms = FRIDAY_MS + 3_600_001
+    wanted = expand(later, MONDAY, MONDAY)
+    assert all(each.terms is not None and each.terms.opens_at_ms < FRIDAY_MS for each in wanted)
+    sooner = [
+        msgspec.structs.replace(
+            each, terms=each.terms and msgspec.structs.replace(each.terms, opens_at_ms=behind_ms + 1)
+        )
+        for each in wanted
+    ]
+    for paused, named in ((True, 1), (False, 0)):
+        of = msgspec.structs.replace(opening(), paused=paused)
+        found = compare(later, sooner, imported(program()), [of], behind_ms)
+        assert (len(found.openings), len(found.changed)) == (named, 0 if paused else 4)
+
+
 def test_an_opening_whose_quotas_the_file_does_not_have_is_named() -> None:
     gone = plan(program(offices=[office(id="ulp")]), imported(program()), openings=[opening(arrived=2)])
     assert [(each.outside, each.opening.arrived) for each in gone.openings] == [(4, 2)]
