@@ -1,12 +1,14 @@
-"""The catalogue: programs and staff as the records hold them, kept in memory so that a front needs no database.
+"""The catalogue: programs and staff keys as the records hold them, kept in memory so that a front needs no database.
 
-When PostgreSQL is away, what was known last stays in force.
+While PostgreSQL is away, what was known last stays in force: programs always, staff keys for an hour.
 """
 
 import asyncio
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -17,17 +19,27 @@ from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 from reservasi.programs.program import ID_PATTERN
 from reservasi.records import Records
-from reservasi.records.catalogue import StaffRow
+from reservasi.records.staff import StaffRow
 from reservasi.sealing import Sealing
 
 log = structlog.get_logger()
 
-STAFF_KEPT_S = 60.0  # how long an accepted API key is believed without asking again
+STAFF_KEPT_S = 5.0  # how long a staff key is believed without asking again: by then a revocation is in force
+STAFF_KEPT_WITHOUT_RECORDS_S = 3600.0  # the same while the records do not answer; a key ends at its time all the same
+USE_NOTED_S = 60.0  # at most one write per key and front in this time
 STAFF_KEPT_MAX = 10_000
 LOOK_PAUSE_S = 0.25
 LOOKS_MISSED_MAX = 3  # until the records are called away
 LATE_S = 1.0  # that a look may take beside them
 _ID = re.compile(ID_PATTERN)
+
+
+class _Kept(NamedTuple):
+    """A staff key in memory; times by the event loop's clock."""
+
+    row: StaffRow
+    found_at: float  # when the records said so
+    asked_at: float  # when they were asked last, in vain or not
 
 
 class Catalogue:
@@ -49,7 +61,9 @@ class Catalogue:
         self._version = ""
         self._loaded = False
         self._read_at = float("-inf")  # by the event loop's clock: when the records answered last
-        self._staff: dict[str, tuple[float, StaffRow]] = {}
+        self._staff: dict[str, _Kept] = {}
+        self._used: dict[int, dt.datetime] = {}  # staff keys since the last note of their use
+        self._noted: dict[int, float] = {}  # by the event loop's clock
         self._on_program: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None  # at the records, which has not begun yet
@@ -120,35 +134,60 @@ class Catalogue:
         return (program_of(quota.id), quota.terms.channel) in self._public_channels
 
     async def staff(self, api_key: str) -> StaffRow | None:
-        """Whose API key this is, or None.
+        """Whose API key this is, also one that was revoked or has expired, or None.
 
         Raises:
-            RecordsUnavailable: the key is not known here, and the database cannot be asked.
+            RecordsUnavailable: the key is not known here, or was asked about too long ago, and the database cannot be
+                asked.
         """
         key_hash = self._sealing.api_key_hash(api_key)
         now = asyncio.get_running_loop().time()
         kept = self._staff.get(key_hash)
-        if kept is not None and now - kept[0] < STAFF_KEPT_S:
-            return kept[1]
+        if kept is not None and now - kept.asked_at < STAFF_KEPT_S:
+            return kept.row
         try:
             found = await self._records.staff_by_key_hash(key_hash)
         except RecordsUnavailable:
-            if kept is not None:  # an outage of the database must not lock staff out
-                return kept[1]
-            raise
+            if kept is None or now - kept.found_at >= STAFF_KEPT_WITHOUT_RECORDS_S:
+                raise
+            self._staff[key_hash] = kept._replace(asked_at=now)
+            return kept.row  # an outage of the database must not lock staff out
         if found is None:
             self._staff.pop(key_hash, None)
             return None
         if len(self._staff) >= STAFF_KEPT_MAX:
             self._staff.clear()
-        self._staff[key_hash] = (now, found)
+        self._staff[key_hash] = _Kept(found, found_at=now, asked_at=now)
         return found
+
+    def note_use(self, staff: StaffRow, at: dt.datetime) -> None:
+        """Remember that a staff key was used; the records hear of it with the next refresh, once a minute at most."""
+        self._used[staff.id] = at
 
     async def _keep_fresh(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_s)
             self._refresh_keys()
             await self._refresh()
+            await self._write_use()
+
+    async def _write_use(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._noted = {id_: at for id_, at in self._noted.items() if now - at < USE_NOTED_S}
+        used = {id_: at for id_, at in self._used.items() if id_ not in self._noted}
+        if not used:
+            return
+        try:
+            await self._records.note_staff_use(used)
+        except RecordsUnavailable as error:
+            log.warning("staff_use_not_noted", error=str(error))
+            return
+        except Exception:  # such as a right that is not granted yet: the refreshing goes on
+            log.exception("staff_use_not_noted")
+        for id_, at in used.items():
+            self._noted[id_] = now
+            if self._used.get(id_) == at:
+                del self._used[id_]
 
     def _refresh_keys(self) -> None:
         try:

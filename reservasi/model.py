@@ -84,11 +84,27 @@ class State(StrEnum):
 
 
 class StaffRole(StrEnum):
-    """What a member of staff may do."""
+    """A name for a set of scopes: what a member of staff may do."""
 
     ADMIN = "admin"  # everything
-    OPERATOR = "operator"  # look, and change quotas
+    OPERATOR = "operator"  # everything
     VIEWER = "viewer"  # look
+
+
+class StaffScope(StrEnum):
+    """What a staff key may be used for."""
+
+    READ = "read"  # quotas with their counts, and who changed what
+    QUOTAS = "quotas"  # change and close quotas
+    OPENINGS = "openings"  # create, move and lead openings
+    RESERVATIONS = "reservations"  # end somebody's reservation
+
+
+SCOPES_OF_ROLE: dict[str, frozenset[StaffScope]] = {
+    StaffRole.ADMIN: frozenset(StaffScope),
+    StaffRole.OPERATOR: frozenset(StaffScope),
+    StaffRole.VIEWER: frozenset({StaffScope.READ}),
+}
 
 
 class QuotaTerms(msgspec.Struct, frozen=True, kw_only=True):

@@ -169,7 +169,7 @@ class Reservations:
         answer = await self._groups[program].submit(command)
         return await until_recorded(self._recorded, program, reservation_id, answer, self._confirm_wait_s)
 
-    async def cancel(self, reservation_id: str, *, by_staff: bool = False) -> Change:
+    async def cancel(self, reservation_id: str, *, by_staff: bool = False, actor: str = "", reason: str = "") -> Change:
         """End a reservation, and wait as for a confirm: a hold is released, a confirmed one is cancelled.
 
         Outcomes: RELEASED, CANCELLED, EXISTS (it was ended so before; `state` says how), HOLD_EXPIRED, TOO_LATE,
@@ -178,7 +178,8 @@ class Reservations:
         program = self.program_of(reservation_id)
         if program is None:
             return Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
-        answer = await end_reservation(self._groups[program], reservation_id, by_staff=by_staff)
+        group = self._groups[program]
+        answer = await end_reservation(group, reservation_id, by_staff=by_staff, actor=actor, reason=reason)
         return await until_recorded(self._recorded, program, reservation_id, answer, self._confirm_wait_s)
 
     async def find(self, reservation_id: str) -> Answer:
@@ -243,14 +244,17 @@ class Reservations:
         return self._sealing.booking_code(reservation_id)
 
 
-async def end_reservation(group: GroupCommit, reservation_id: str, *, by_staff: bool) -> Answer:
+async def end_reservation(
+    group: GroupCommit, reservation_id: str, *, by_staff: bool, actor: str = "", reason: str = ""
+) -> Answer:
     """End a reservation of the group's program, whatever its state; outcomes as of `Reservations.cancel`."""
+    cancel = Cancel(reservation_id=reservation_id, by_staff=by_staff, actor=actor, reason=reason)
     # A hold may be confirmed between the two questions, but never becomes a hold again: three are enough.
-    answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+    answer = await group.submit(cancel)
     if answer.outcome is Outcome.NOT_CONFIRMED:
-        answer = await group.submit(Release(reservation_id=reservation_id))
+        answer = await group.submit(Release(reservation_id=reservation_id, actor=actor, reason=reason))
     if answer.outcome is Outcome.NOT_HELD:
-        answer = await group.submit(Cancel(reservation_id=reservation_id, by_staff=by_staff))
+        answer = await group.submit(cancel)
     return answer
 
 

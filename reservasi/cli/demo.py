@@ -6,12 +6,13 @@ from pathlib import Path
 import msgspec
 
 from reservasi.bootstrap import Operations
+from reservasi.cli.actor import cli_actor
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.import_report import left_as_it_is
 from reservasi.cli.importing import DAYS_DEFAULT, import_program
 from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
 from reservasi.cli.output import warn
-from reservasi.cli.staff import add_staff
+from reservasi.cli.staff import replace_staff
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError, LedgerFenced
 from reservasi.model import StaffRole
@@ -65,7 +66,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
                 warn(f"the program {program.id} is not imported: {error}")
         key_file = Places.of(operations.settings.data_dir).data_dir / STAFF_KEY_FILE
         if not key_file.exists():
-            key = await add_staff(operations, STAFF, StaffRole.OPERATOR)
+            key = await replace_staff(operations, STAFF, StaffRole.OPERATOR)
             key_file.touch(mode=0o600)
             key_file.write_text(f"{key}\n")
         return fenced
@@ -88,6 +89,6 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
             ends_at_ms=opens_at_ms + OPENING_LASTS_MS,
         )
         try:
-            await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)))
+            await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)), cli_actor())
         except OpeningRefused as error:
             warn(f"the demo has no opening to wait for: {error}")

@@ -15,7 +15,7 @@ from reservasi.cli.output import moment
 from reservasi.errors import ConfigurationError, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
-from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
+from reservasi.model import IMPORT_ACTOR, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.admission import is_live
 from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
@@ -72,7 +72,13 @@ def room_of(program: Program, said: dict[str, Any]) -> WaitingRoom:
 
 
 async def create_opening(
-    operations: Operations, program: str, opening: str, terms: OpeningTerms, selection: Selection
+    operations: Operations,
+    program: str,
+    opening: str,
+    terms: OpeningTerms,
+    selection: Selection,
+    actor: str = "",
+    reason: str = "",
 ) -> Created:
     """Let the quotas that are meant open with a new opening.
 
@@ -92,8 +98,10 @@ async def create_opening(
             raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
-        await _set(group, opening, until_last_closing(terms, covered))
-        await _move(group, elsewhere, opening, terms.opens_at_ms)
+        whole = until_last_closing(terms, covered)
+        command = SetOpening(opening=opening, terms=whole, actor=actor, reason=reason)
+        await _set(group, command)
+        await _move(group, elsewhere, command, terms.opens_at_ms)
     return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered), taken_from=taken_from)
 
 
@@ -114,7 +122,8 @@ async def create_announced(
         opening = free_id(program.id, opens_at_ms, program.zone, offices, snapshot.openings)
         terms = new_terms(operations.sealing, opening, opens_at_ms, room, offices=offices)
         covered = [quota for quota in announced if terms.covers(quota.terms)]
-        await _set(group, opening, until_last_closing(terms, covered))
+        whole = until_last_closing(terms, covered)
+        await _set(group, SetOpening(opening=opening, terms=whole, actor=IMPORT_ACTOR))
         created.append(opening)
     return created
 
@@ -163,15 +172,18 @@ def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
     return sorted(opening.id for opening in losing)
 
 
-async def _move(group: GroupCommit, quotas: Sequence[Quota], opening: str, opens_at_ms: int) -> None:
+async def _move(group: GroupCommit, quotas: Sequence[Quota], by: SetOpening, opens_at_ms: int) -> None:
+    said: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
     for at in range(0, len(quotas), AT_ONCE):
-        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms, taker=opening) for quota in quotas[at : at + AT_ONCE]]
+        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms, **said) for quota in quotas[at : at + AT_ONCE]]
         for command, answer in zip(part, await asyncio.gather(*map(group.submit, part)), strict=True):
             if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
                 raise OpeningRefused(f"{command.quota} could not be moved ({answer.outcome}): give the command again")
 
 
-async def _set(group: GroupCommit, opening: str, terms: OpeningTerms) -> None:
-    answer = await group.submit(SetOpening(opening=opening, terms=terms))
+async def _set(group: GroupCommit, command: SetOpening) -> None:
+    answer = await group.submit(command)
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
-        raise OpeningRefused(f"{opening} was not created ({answer.outcome}): another opening has its id or its moment")
+        raise OpeningRefused(
+            f"{command.opening} was not created ({answer.outcome}): another opening has its id or its moment"
+        )

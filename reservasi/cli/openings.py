@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.moments import for_people
@@ -95,6 +96,7 @@ def create(
     ] = None,
     proof_of_work: Annotated[bool | None, typer.Option(help="whether joining costs the browser some work")] = None,
     id_: Annotated[str | None, typer.Option("--id", help="its id; from program and moment when not given")] = None,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -131,7 +133,7 @@ def create(
                 ends_at_ms=None if ends_at is None else moment_ms(ends_at),
                 offices=selection.offices,
             )
-            created = await create_opening(operations, program, name, terms, selection)
+            created = await create_opening(operations, program, name, terms, selection, cli_actor(), reason)
             return created, await _described(operations, name)
 
     created, description = run(work())
@@ -197,6 +199,7 @@ def list_openings(
 @app.command("pause")
 def pause(
     opening: OpeningId,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -204,12 +207,13 @@ def pause(
 ) -> None:
     """Admit nobody further until it is resumed; who was admitted may still claim."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    _change(settings, SetOpening(opening=opening, paused=True), as_json=as_json)
+    _change(settings, SetOpening(opening=opening, paused=True, actor=cli_actor(), reason=reason), as_json=as_json)
 
 
 @app.command("resume")
 def resume(
     opening: OpeningId,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -217,13 +221,14 @@ def resume(
 ) -> None:
     """Go on from the same number."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    _change(settings, SetOpening(opening=opening, paused=False), as_json=as_json)
+    _change(settings, SetOpening(opening=opening, paused=False, actor=cli_actor(), reason=reason), as_json=as_json)
 
 
 @app.command("rate")
 def rate(
     opening: OpeningId,
     per_min: Annotated[int, typer.Argument(min=0, max=RATE_PER_MIN_MAX, help="numbers a minute; 0: adaptive again")],
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -231,13 +236,16 @@ def rate(
 ) -> None:
     """Fix the rate of admission, or let it be as the opening's terms say again."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    _change(settings, SetOpening(opening=opening, rate_per_min=per_min), as_json=as_json)
+    _change(
+        settings, SetOpening(opening=opening, rate_per_min=per_min, actor=cli_actor(), reason=reason), as_json=as_json
+    )
 
 
 @app.command("beacon")
 def beacon(
     opening: OpeningId,
     value: Annotated[str, typer.Argument(help="a public value that nobody could know before, such as a lottery's")],
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -247,7 +255,7 @@ def beacon(
     if not 0 < len(value) <= BEACON_CHARS_MAX or not value.isprintable():
         raise typer.BadParameter(f"1 to {BEACON_CHARS_MAX} printable characters, please", param_hint="VALUE")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    _change(settings, SetOpening(opening=opening, beacon=value), as_json=as_json)
+    _change(settings, SetOpening(opening=opening, beacon=value, actor=cli_actor(), reason=reason), as_json=as_json)
 
 
 @app.command("move")
@@ -268,6 +276,7 @@ def move(
         raise typer.BadParameter("--opens-at or --ends-at, please")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     command = MoveOpening(
+        actor=cli_actor(),
         opening=opening,
         opens_at_ms=None if opens_at is None else moment_ms(opens_at),
         ends_at_ms=None if ends_at is None else moment_ms(ends_at),
@@ -292,7 +301,12 @@ def cancel(
     """Call it off, for good, and close its quotas; who has a place keeps it."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     command = MoveOpening(
-        opening=opening, cancelled=True, reason=_said(reason), reason_en=_said(reason_en), version=version
+        actor=cli_actor(),
+        opening=opening,
+        cancelled=True,
+        reason=_said(reason),
+        reason_en=_said(reason_en),
+        version=version,
     )
     _change(settings, command, as_json=as_json)
 

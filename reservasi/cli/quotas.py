@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.day_closing import close_day
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
@@ -96,6 +97,7 @@ def set_quota(
     opens_at: Annotated[str | None, typer.Option(help='RFC 3339 time, or "now"')] = None,
     version: Annotated[int, typer.Option(min=0, help="only when the quota is at this version; 0: at any")] = 0,
     reopen: Annotated[bool, typer.Option("--reopen", help="undo a close")] = False,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -112,6 +114,8 @@ def set_quota(
         opens_at_ms=None if opens_at is None else _opens_at_ms(opens_at),
         closed=False if reopen else None,
         version=version,
+        actor=cli_actor(),
+        reason=reason,
     )
     _change(settings, command, as_json=as_json)
 
@@ -128,6 +132,7 @@ def close_quota(
     office: Office = None,
     service: Service = None,
     channel: Channel = None,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -139,13 +144,13 @@ def close_quota(
         if quota is None or "." not in quota or (program, office, service, channel) != (None,) * 4:
             fail("say which: a quota's id, or --date with --office, --service or --channel", as_json=as_json)
             raise typer.Exit(EXIT_USAGE)
-        _change(settings, SetQuota(quota=quota, closed=True), as_json=as_json)
+        _change(settings, SetQuota(quota=quota, closed=True, actor=cli_actor(), reason=reason), as_json=as_json)
         return
     if quota is not None and (program is not None or "." in quota):
         fail("--date closes quotas of a program: name that and no quota", as_json=as_json)
         raise typer.Exit(EXIT_USAGE)
     wanted = wanted_quotas(office=office, service=service, channel=channel, first=date, last=date, state=None)
-    close_day(settings, quota or program, wanted, actor="", reason="", as_json=as_json)
+    close_day(settings, quota or program, wanted, actor=cli_actor(), reason=reason, as_json=as_json)
 
 
 def _opens_at_ms(words: str) -> int:

@@ -6,6 +6,7 @@ import msgspec
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, moment, show
 from reservasi.model import Find, Outcome
@@ -44,6 +45,7 @@ def show_reservation(
 @app.command("cancel")
 def cancel_reservation(
     reservation_id: ReservationId,
+    reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
@@ -55,7 +57,7 @@ def cancel_reservation(
     async def work() -> Change | None:
         async with open_operations(settings) as operations:
             program = await _program_of(operations, reservation_id)
-            return await _end(operations, program, reservation_id) if program is not None else None
+            return await _end(operations, program, reservation_id, reason) if program is not None else None
 
     change = run(work())
     if change is None or change.answer.outcome is Outcome.NOT_FOUND:
@@ -69,13 +71,13 @@ def cancel_reservation(
     show(ended, as_json=as_json)
 
 
-async def _end(operations: Operations, program: str, reservation_id: str) -> Change:
+async def _end(operations: Operations, program: str, reservation_id: str, reason: str) -> Change:
     recorded = operations.ledgers.recorded()
     recorded.follow(program)
     wait_s = operations.settings.confirm_wait_ms / 1000
     try:
         async with open_program(operations, program) as group:
-            answer = await end_reservation(group, reservation_id, by_staff=True)
+            answer = await end_reservation(group, reservation_id, by_staff=True, actor=cli_actor(), reason=reason)
         return await until_recorded(recorded, program, reservation_id, answer, wait_s)
     finally:
         await recorded.close()

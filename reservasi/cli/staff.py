@@ -1,42 +1,257 @@
-"""`reservasi staff`: who may call the staff API."""
+"""`reservasi staff`: the keys of those who call the staff API."""
 
+import datetime as dt
+import re
 import secrets
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
+import structlog
 import typer
 
 from reservasi.bootstrap import Operations, open_operations
+from reservasi.cli.actor import cli_actor
 from reservasi.cli.invocation import configured, run
-from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show
-from reservasi.model import StaffRole
+from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show, show_rows
+from reservasi.errors import ConfigurationError
+from reservasi.model import SCOPES_OF_ROLE, StaffRole, StaffScope
+from reservasi.records import StaffRow
 
+log = structlog.get_logger()
 app = typer.Typer(help="Staff and their API keys.", no_args_is_help=True)
 
 KEY_BYTES = 32
+NAME_CHARS_MAX = 64
+OVERLAP_DEFAULT = "10m"
+OVERLAP_MAX = dt.timedelta(days=7)
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _named(name: str) -> str:
+    """A name as it is kept: with single spaces."""
+    tidied = " ".join(name.split())
+    if not tidied or len(tidied) > NAME_CHARS_MAX or not name.isprintable():
+        raise typer.BadParameter(
+            f"1 to {NAME_CHARS_MAX} printable characters, please: it stands beside what they change"
+        )
+    return tidied
+
+
+def _duration(words: str) -> dt.timedelta | None:
+    if words == "0":
+        return dt.timedelta()
+    found = _DURATION.fullmatch(words)
+    return dt.timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def _overlap(words: str) -> dt.timedelta:
+    overlap = _duration(words)
+    if overlap is None or overlap > OVERLAP_MAX:
+        raise typer.BadParameter(f"a duration such as 30s, 10m, 12h or 7d, please; at most {OVERLAP_MAX.days}d")
+    return overlap
+
+
+def _end(words: str) -> dt.datetime:
+    """A moment ahead: RFC 3339, or so long from now."""
+    now = dt.datetime.now(dt.UTC)
+    try:
+        duration = _duration(words)
+        end = now + duration if duration is not None else dt.datetime.fromisoformat(words)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter("a time such as 2026-12-31T17:00:00+07:00, or a duration such as 90d") from error
+    if end.tzinfo is None:
+        raise typer.BadParameter(f"{words} has no offset, such as +07:00")
+    if end <= now:
+        raise typer.BadParameter(f"{words} has passed already")
+    return end
+
+
+Name = Annotated[str, typer.Argument(help="whose key it is", callback=_named)]
+Expires = Annotated[
+    dt.datetime | None,
+    typer.Option(parser=_end, metavar="TIME", help="until when it works: RFC 3339, or so long from now, such as 90d"),
+]
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="whose key this is")],
-    role: Annotated[StaffRole, typer.Option(help="what they may do")] = StaffRole.OPERATOR,
+    name: Name,
+    role: Annotated[StaffRole, typer.Option(help="a set of scopes: viewer reads, the others do everything")] = (
+        StaffRole.OPERATOR
+    ),
+    scope: Annotated[
+        list[StaffScope] | None, typer.Option(help="what the key may do, instead of a role; again for more")
+    ] = None,
+    program: Annotated[list[str] | None, typer.Option(help="only for this program; again for more")] = None,
+    expires: Expires = None,
     data_dir: DataDir = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a member of staff and print their API key, which is shown this once and stored only as a hash."""
-    if not name.strip() or not name.isprintable():
-        raise typer.BadParameter("a name, please: it stands beside what they change", param_hint="NAME")
+    """Add a staff key and print it: it is shown this once and stored only as a hash."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> str:
         async with open_operations(settings) as operations:
-            return await add_staff(operations, name, role)
+            return await add_staff(operations, name, role, scopes=scope, programs=program, expires_at=expires)
 
-    show({"name": name, "role": role, "api_key": run(work())}, as_json=as_json)
+    key = run(work())
+    scopes = [each for each in StaffScope if each in (scope or SCOPES_OF_ROLE[role])]
+    said = {"name": name, "role": role, "scopes": scopes, "programs": sorted(set(program)) if program else None}
+    show({**said, "expires": _moment(expires), "api_key": key}, as_json=as_json)
 
 
-async def add_staff(operations: Operations, name: str, role: StaffRole) -> str:
-    """Store a member of staff; returns their new API key."""
-    api_key = f"rsv_{secrets.token_urlsafe(KEY_BYTES)}"
-    await operations.records.add_staff(name, role, operations.sealing.api_key_hash(api_key))
+@app.command("list")
+def list_(data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: AsJson = False) -> None:
+    """List all staff keys, those that were revoked last; never a secret."""
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+
+    async def work() -> list[StaffRow]:
+        async with open_operations(settings) as operations:
+            return await operations.records.staff_keys()
+
+    show_rows([describe(row, as_json=as_json) for row in run(work())], as_json=as_json)
+
+
+@app.command("revoke")
+def revoke(name: Name, data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: AsJson = False) -> None:
+    """End a staff key: every front refuses it within seconds. Again is harmless."""
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+
+    async def work() -> StaffRow:
+        async with open_operations(settings) as operations:
+            revoked = await operations.records.revoke_staff(name)
+            if revoked is not None:
+                log.info("staff_key_revoked", name=name, actor=cli_actor())
+                return revoked
+            before = [row for row in await operations.records.staff_keys() if row.name == name]
+            if not before:
+                raise _unknown(name)
+            return before[-1]
+
+    show(describe(run(work()), as_json=True), as_json=as_json)
+
+
+@app.command("rotate")
+def rotate(
+    name: Name,
+    overlap: Annotated[
+        dt.timedelta,
+        typer.Option(
+            parser=_overlap, metavar="DURATION", help="how long the secret of before works as well; 0: it ends now"
+        ),
+    ] = OVERLAP_DEFAULT,  # type: ignore[assignment]  # typer parses a default that is text
+    expires: Expires = None,
+    data_dir: DataDir = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a staff key another secret and print it, this once; name, scopes and programs stay."""
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+
+    async def work() -> tuple[StaffRow, str]:
+        async with open_operations(settings) as operations:
+            found = [row for row in await operations.records.staff_keys() if row.name == name and not row.revoked_at]
+            if found and expires is None and found[0].has_expired(dt.datetime.now(dt.UTC)):
+                raise ConfigurationError(f"the staff key {name} has expired: say until when it works, with --expires")
+            api_key, key_hash = _new_key(operations)
+            rotated = await operations.records.rotate_staff(name, key_hash, overlap, expires)
+            if rotated is None:
+                raise _unknown(name)
+            log.info("staff_key_rotated", name=name, actor=cli_actor())
+            return rotated, api_key
+
+    row, key = run(work())
+    said = {"name": row.name, "expires": _moment(row.expires_at), "previous_until": _moment(row.previous_until)}
+    show({**said, "api_key": key}, as_json=as_json)
+
+
+@app.command("rename")
+def rename(
+    old: Annotated[str, typer.Argument(help="the name that it has", callback=_named)],
+    new: Annotated[str, typer.Argument(help="the name that it gets", callback=_named)],
+    data_dir: DataDir = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a staff key another name; the journal keeps the names under which changes were made."""
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+
+    async def work() -> StaffRow:
+        async with open_operations(settings) as operations:
+            renamed = await operations.records.rename_staff(old, new)
+            if renamed is None:
+                raise _unknown(old)
+            log.info("staff_key_renamed", name=new, before=old, actor=cli_actor())
+            return renamed
+
+    show(describe(run(work()), as_json=True), as_json=as_json)
+
+
+async def add_staff(
+    operations: Operations,
+    name: str,
+    role: StaffRole,
+    *,
+    scopes: Sequence[StaffScope] | None = None,
+    programs: Sequence[str] | None = None,
+    expires_at: dt.datetime | None = None,
+) -> str:
+    """Store a staff key; returns its secret.
+
+    Raises:
+        ConfigurationError: the name is taken, or there is no such program.
+    """
+    known = {program.id for program in await operations.records.programs()} if programs else set()
+    if missing := sorted(set(programs or ()) - known):
+        raise ConfigurationError(
+            f"there is no program {', '.join(missing)}: there are {', '.join(sorted(known)) or 'none'}"
+        )
+    api_key, key_hash = _new_key(operations)
+    await operations.records.add_staff(
+        name,
+        role,
+        key_hash,
+        scopes=scopes or None,
+        programs=sorted(set(programs)) if programs else None,
+        expires_at=expires_at,
+    )
+    log.info("staff_key_added", name=name, actor=cli_actor())
     return api_key
+
+
+async def replace_staff(operations: Operations, name: str, role: StaffRole) -> str:
+    """The secret of a key that may be there already, with a secret that was lost."""
+    api_key, key_hash = _new_key(operations)
+    if await operations.records.rotate_staff(name, key_hash, dt.timedelta()) is not None:
+        return api_key
+    return await add_staff(operations, name, role)
+
+
+def describe(row: StaffRow, *, as_json: bool) -> dict[str, Any]:
+    """A key for people and programs; never its secret."""
+    scopes = [scope.value for scope in StaffScope if scope in row.scopes]
+    programs = None if row.programs is None else sorted(row.programs)
+    return {
+        "name": row.name,
+        "scopes": scopes if as_json else " ".join(scopes),
+        "programs": programs if as_json else "all" if programs is None else " ".join(programs),
+        "created": _moment(row.created_at),
+        "expires": _moment(row.expires_at),
+        "last_used": _moment(row.last_used_at),
+        "revoked": _moment(row.revoked_at),
+    }
+
+
+def _moment(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="seconds")
+
+
+def _new_key(operations: Operations) -> tuple[str, str]:
+    api_key = f"rsv_{secrets.token_urlsafe(KEY_BYTES)}"
+    return api_key, operations.sealing.api_key_hash(api_key)
+
+
+def _unknown(name: str) -> ConfigurationError:
+    return ConfigurationError(f"no staff key {name} is in force: look at what there is with staff list")

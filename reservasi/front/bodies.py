@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX
+from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX, REASON_CHARS_MAX
 
 BIRTH_YEAR_MIN = 1900
 EMAIL_CHARS_MAX = 254
@@ -104,13 +104,31 @@ class ConfirmBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
 
 
+StaffReason = (
+    Annotated[
+        str,
+        Meta(
+            max_length=REASON_CHARS_MAX,
+            description="Why, for the journal and the audit trail; no personal data.",
+            examples=["two more desks"],
+        ),
+    ]
+    | UnsetType
+    | None
+)
+
+
 class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What staff may change about a quota; at least one field. `null` takes a time away, and is ignored elsewhere."""
+    """What staff may change about a quota, at least one field; and why.
+
+    `null` takes a time away, and is ignored elsewhere.
+    """
 
     capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType | None = UNSET
     opens_at: Moment | UnsetType | None = UNSET
     closes_at: Moment | UnsetType | None = UNSET
     closed: bool | UnsetType | None = UNSET
+    reason: StaffReason = UNSET
 
 
 class QuotaBody(msgspec.Struct, kw_only=True):

@@ -64,6 +64,13 @@ BODY_PROBLEMS = (
     problems.UNSUPPORTED_MEDIA_TYPE,
     problems.INVALID_REQUEST,
 )
+STAFF_PROBLEMS = (
+    problems.API_KEY_REQUIRED,
+    problems.API_KEY_EXPIRED,
+    problems.API_KEY_REVOKED,
+    problems.ROLE_NOT_ALLOWED,
+    problems.PROGRAM_NOT_ALLOWED,
+)
 UNAVAILABLE = (problems.OVERLOADED, problems.RECOVERING)
 
 # Any operation may refuse, so every one listens to this.

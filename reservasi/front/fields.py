@@ -21,6 +21,7 @@ from reservasi.front.bodies import (
 )
 from reservasi.front.emails import is_email, tidy_email
 from reservasi.front.languages import Text
+from reservasi.front.reasons import REASON
 from reservasi.front.shapes import (
     NOT_AN_ARRAY,
     NOT_AN_OBJECT,
@@ -299,6 +300,7 @@ QUOTA_CHANGE = {
     "opens_at": Field(_check_moment),  # null takes the time away
     "closes_at": Field(_check_moment),
     "closed": Field(_check_closed, left_out=NULL),
+    "reason": REASON,
 }
 
 

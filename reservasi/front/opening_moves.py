@@ -1,6 +1,7 @@
 """`PATCH /v1/staff/openings/{id}`: staff move an opening, move its end, or call it off; the ledger judges."""
 
 import msgspec
+import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
@@ -11,7 +12,8 @@ from reservasi.front.languages import Text
 from reservasi.front.opening_reasons import cancelled_members, said_of_moves
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.requests import read_body
-from reservasi.front.staff import change_allowed, if_match_version
+from reservasi.front.staff import if_match_version
+from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import OpeningStateBody
 from reservasi.front.waiting_problems import (
@@ -21,8 +23,10 @@ from reservasi.front.waiting_problems import (
     TOO_MANY_QUOTAS,
 )
 from reservasi.front.waiting_validation import read_move
-from reservasi.model import Answer, MoveOpening, Opening, Outcome
+from reservasi.model import Answer, MoveOpening, Opening, Outcome, StaffScope
 from reservasi.waiting_room.state import state_of
+
+log = structlog.get_logger()
 
 _WHY = {
     Outcome.OPENING_CANCELLED: Text("pembukaan ini dibatalkan.", "it was called off."),
@@ -37,11 +41,14 @@ _PAST = Text(
 
 async def move(request: web.Request) -> web.Response:
     """`PATCH /v1/staff/openings/{id}`: its quotas follow in the same step; tickets, seed and commitment stay."""
-    await change_allowed(request)
+    staff = await require_staff(request, StaffScope.OPENINGS)
     services = request.app[SERVICES]
-    command = read_move(await read_body(request), request.match_info["id"], if_match_version(request))
+    command = read_move(await read_body(request), request.match_info["id"], if_match_version(request), staff.actor)
     program, opening = await find_opening(services, command.opening)
+    require_program(staff, program)
     answer = await services.waiting_room.set_opening(program, command)
+    said = {"actor": command.actor, "reason": command.reason}
+    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise refused_move(opening, command, answer)
     await services.availability.complete(program)

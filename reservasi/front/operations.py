@@ -12,6 +12,7 @@ from reservasi.front.declarations import (
     NOT_MODIFIED,
     OFFICE,
     PROGRAM,
+    STAFF_PROBLEMS,
     UNAVAILABLE,
     Operation,
     Parameter,
@@ -220,7 +221,7 @@ _DECLARED: tuple[Operation, ...] = (
         parameters=_FILTERS,
         security="staffKey",
         successes={200: Success(about="The quotas that match.", body=bodies.StaffQuotasBody)},
-        problems=(problems.API_KEY_REQUIRED, problems.INVALID_REQUEST, problems.RECOVERING),
+        problems=(*STAFF_PROBLEMS, problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(
         id="setQuota",
@@ -236,8 +237,7 @@ _DECLARED: tuple[Operation, ...] = (
         security="staffKey",
         successes={200: Success(about="The quota after the change.", body=bodies.StaffQuotaBody, headers=("ETag",))},
         problems=(
-            problems.API_KEY_REQUIRED,
-            problems.ROLE_NOT_ALLOWED,
+            *STAFF_PROBLEMS,
             *BODY_PROBLEMS,
             problems.UNKNOWN_QUOTA,
             problems.BELOW_TAKEN,

@@ -64,15 +64,45 @@ API_KEY_REQUIRED = ProblemType(
         "Send a staff API key in the X-API-Key header; an administrator can make one.",
     ),
 )
+API_KEY_EXPIRED = ProblemType(
+    name="api-key-expired",
+    status=401,
+    title=Text("Kunci API sudah tidak berlaku", "The API key has expired"),
+    detail=Text("Kunci API ini berlaku sampai {expires_at}.", "This API key was good until {expires_at}."),
+    next=Text(
+        "Pakai kunci penggantinya; administrator membuatnya dengan `reservasi staff rotate`.",
+        "Use the key that replaces it; an administrator makes one with `reservasi staff rotate`.",
+    ),
+)
+API_KEY_REVOKED = ProblemType(
+    name="api-key-revoked",
+    status=401,
+    title=Text("Kunci API sudah dicabut", "The API key was revoked"),
+    detail=Text("Kunci API ini dicabut pada {revoked_at}.", "This API key was revoked at {revoked_at}."),
+    next=Text(
+        "Minta kunci baru kepada administrator, yang membuatnya dengan `reservasi staff add`.",
+        "Ask an administrator for a new key, who makes one with `reservasi staff add`.",
+    ),
+)
 ROLE_NOT_ALLOWED = ProblemType(
     name="role-not-allowed",
     status=403,
-    title=Text("Peran tidak berwenang", "The role is not allowed to do this"),
-    detail=Text(
-        "Peran pada kunci API ini tidak boleh mengubah kuota atau pembukaan.",
-        "This API key's role may not change quotas or openings.",
+    title=Text("Kunci API tidak berwenang", "The API key is not allowed to do this"),
+    detail=Text("Kunci API ini tidak memiliki cakupan `{scope}`.", "This API key lacks the scope `{scope}`."),
+    next=Text(
+        "Minta petugas yang berwenang melakukannya, atau minta kunci dengan cakupan itu kepada administrator.",
+        "Ask somebody whose key has the scope, or ask an administrator for a key with it.",
     ),
-    next=Text("Minta petugas yang berwenang melakukannya.", "Ask somebody whose role allows it."),
+)
+PROGRAM_NOT_ALLOWED = ProblemType(
+    name="program-not-allowed",
+    status=403,
+    title=Text("Kunci API bukan untuk program ini", "The API key is not for this program"),
+    detail=Text("Kunci API ini dibatasi pada program lain.", "This API key is limited to other programs."),
+    next=Text(
+        "Minta petugas program itu melakukannya, atau minta kunci untuk program itu kepada administrator.",
+        "Ask that program's staff to do it, or ask an administrator for a key for the program.",
+    ),
 )
 NOT_FOUND = ProblemType(
     name="not-found",

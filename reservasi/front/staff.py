@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import msgspec
+import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
@@ -11,50 +12,35 @@ from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching
-from reservasi.front.keys import RATES, SERVICES, FrontServices
+from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.problems import Refused
 from reservasi.front.public import read_filters
-from reservasi.front.requests import SECRET_CHARS_MAX, bearer, read_body, strong_tags
+from reservasi.front.requests import read_body, strong_tags
+from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
-from reservasi.model import Answer, Outcome, Quota, SetQuota
+from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
 from reservasi.programs import program_of
 
-API_KEY = "X-API-Key"
-ROLES_THAT_CHANGE = frozenset({"admin", "operator"})
+log = structlog.get_logger()
+
 VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
 _QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 _NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
 
 
-async def require_role(request: web.Request) -> str:
-    """The role behind the API key; refuses a key that is missing, unknown or used too often."""
-    key = request.headers.get(API_KEY, "") or bearer(request)
-    staff = None
-    if key and key.isascii() and len(key) <= SECRET_CHARS_MAX:
-        staff = await request.app[SERVICES].catalogue.staff(key)
-    if staff is None:
-        raise Refused(problem_types.API_KEY_REQUIRED, headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="staff"'})
-    request.app[RATES].check_api_key(staff.id)  # a member of staff has one key
-    return staff.role
-
-
-async def change_allowed(request: web.Request) -> None:
-    """Refuse whoever may not change anything."""
-    if await require_role(request) not in ROLES_THAT_CHANGE:
-        raise Refused(problem_types.ROLE_NOT_ALLOWED)
-
-
 async def list_quotas(request: web.Request) -> web.Response:
-    """`GET /v1/staff/quotas`: every count, by the filters of availability."""
-    await require_role(request)
+    """`GET /v1/staff/quotas`: every count, by the filters of availability; of the key's programs only."""
+    staff = await require_staff(request, StaffScope.READ)
     services = request.app[SERVICES]
     filters = read_filters(request)
+    if "program" in filters:
+        require_program(staff, filters["program"])
     require_view(services, filters.get("program"))
     now_ms = services.availability.now_ms()
-    quotas = quotas_matching(services.availability, filters)
+    quotas = [q for q in quotas_matching(services.availability, filters) if staff.may(program_of(q.id))]
     body = StaffQuotasBody(quotas=[staff_quota_body(q, services.availability.state(q, now_ms)) for q in quotas])
     return web.Response(
         body=msgspec.json.encode(body),
@@ -64,16 +50,16 @@ async def list_quotas(request: web.Request) -> web.Response:
 
 async def set_quota(request: web.Request) -> web.Response:
     """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; judged by the ledger."""
-    if await require_role(request) not in ROLES_THAT_CHANGE:
-        raise Refused(problem_types.ROLE_NOT_ALLOWED)
     services = request.app[SERVICES]
     quota_id = request.match_info["id"]
-    change = read_quota_change(await read_body(request), quota_id, if_match_version(request))
+    staff = await require_staff(request, StaffScope.QUOTAS, program_of(quota_id))
+    change = read_quota_change(await read_body(request), quota_id, if_match_version(request), staff.actor)
     require_view(services, program_of(quota_id))
     known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
     if known is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)
     answer = await services.reservations.set_quota(change)
+    log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
         raise _refused_change(answer)
     quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)

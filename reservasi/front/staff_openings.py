@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
+import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
@@ -14,15 +16,19 @@ from reservasi.front.opening_moves import fixed
 from reservasi.front.opening_views import opening_view
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.requests import read_body
-from reservasi.front.staff import VIEW_WAIT_S, change_allowed
+from reservasi.front.staff import VIEW_WAIT_S
+from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
 from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import AdmissionStateBody
 from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
-from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
+from reservasi.model import Answer, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota, StaffScope
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
+from reservasi.records import StaffRow
 from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
+
+log = structlog.get_logger()
 
 AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
 _NOTHING_MATCHES = Text(
@@ -37,9 +43,10 @@ _ENDS_BEFORE = Text(
 
 async def create(request: web.Request) -> web.Response:
     """`POST /v1/staff/openings`: the opening first, then its quotas; given again it goes on where it was."""
-    await change_allowed(request)
+    staff = await require_staff(request, StaffScope.OPENINGS)
     services = request.app[SERVICES]
     wanted = read_opening(await read_body(request), services.availability.now_ms())
+    require_program(staff, wanted.program)
     require_view(services, wanted.program)
     program = services.catalogue.program(wanted.program)
     if program is None:
@@ -51,11 +58,13 @@ async def create(request: web.Request) -> web.Response:
     known = services.availability.openings(program.id)
     name = wanted.id or free_id(program.id, wanted.opens_at_ms, program.zone, wanted.offices, known)
     terms = until_last_closing(_terms(services, name, program, wanted), quotas)
-    answer = await services.waiting_room.set_opening(program.id, SetOpening(opening=name, terms=terms))
+    command = SetOpening(opening=name, terms=terms, actor=staff.actor, reason=wanted.reason)
+    answer = await services.waiting_room.set_opening(program.id, command)
+    _log_change(command, answer)
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise Refused(OPENING_EXISTS)
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
-    await _move(services, moved, name, wanted.opens_at_ms)
+    await _move(services, moved, command, wanted.opens_at_ms)
     await _seen(services, lambda: _is_shown(services, name, moved, wanted.opens_at_ms))
     view = opening_view(services, request.app[MEMORY], name)
     if view is None:
@@ -111,16 +120,17 @@ def _terms(services: FrontServices, name: str, program: Program, wanted: Opening
     return terms
 
 
-async def _move(services: FrontServices, quotas: Sequence[str], opening: str, opens_at_ms: int) -> None:
-    """Let the quotas open with the new opening.
+async def _move(services: FrontServices, quotas: Sequence[str], by: SetOpening, opens_at_ms: int) -> None:
+    """Let the quotas open with the new opening, named as its creation is.
 
     Raises:
         Refused: one belongs to an opening that people can join.
         Unavailable: some were not moved; the whole request may be given again.
     """
     for at in range(0, len(quotas), AT_ONCE):
+        said: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
         part = quotas[at : at + AT_ONCE]
-        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms, taker=opening) for quota in part]
+        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms, **said) for quota in part]
         results = await asyncio.gather(*map(services.reservations.set_quota, changes), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -137,22 +147,25 @@ def _is_shown(services: FrontServices, name: str, quotas: Sequence[str], opens_a
 
 async def set_admission(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
-    await change_allowed(request)
-    paused, rate_per_min = read_admission(await read_body(request))
-    program, opening = await _with_waiting_room(request)
-    return await _set(request, program, SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min))
+    staff = await require_staff(request, StaffScope.OPENINGS)
+    paused, rate_per_min, reason = read_admission(await read_body(request))
+    program, opening = await _with_waiting_room(request, staff)
+    command = SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min, actor=staff.actor, reason=reason)
+    return await _set(request, program, command)
 
 
 async def set_beacon(request: web.Request) -> web.Response:
     """`PUT /v1/staff/openings/{id}/beacon`: once, and before the opening."""
-    await change_allowed(request)
-    value = read_beacon(await read_body(request))
-    program, opening = await _with_waiting_room(request)
-    return await _set(request, program, SetOpening(opening=opening.id, beacon=value))
+    staff = await require_staff(request, StaffScope.OPENINGS)
+    value, reason = read_beacon(await read_body(request))
+    program, opening = await _with_waiting_room(request, staff)
+    command = SetOpening(opening=opening.id, beacon=value, actor=staff.actor, reason=reason)
+    return await _set(request, program, command)
 
 
-async def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
+async def _with_waiting_room(request: web.Request, staff: StaffRow) -> tuple[str, Opening]:
     program, opening = await find_opening(request.app[SERVICES], request.match_info["id"])
+    require_program(staff, program)
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM, members={"opening": opening.id})
     return program, opening
@@ -161,6 +174,7 @@ async def _with_waiting_room(request: web.Request) -> tuple[str, Opening]:
 async def _set(request: web.Request, program: str, command: SetOpening) -> web.Response:
     services = request.app[SERVICES]
     answer = await services.waiting_room.set_opening(program, command)
+    _log_change(command, answer)
     if answer.outcome in (Outcome.OPENING_CANCELLED, Outcome.CLOSED):
         raise fixed(known_opening(services, command.opening)[1], answer.outcome)
     if answer.outcome is Outcome.TOO_LATE:
@@ -200,6 +214,11 @@ async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
         if shown():
             return
         await services.availability.wait_change(version, rest_s)
+
+
+def _log_change(command: SetOpening, answer: Answer) -> None:
+    said = {"actor": command.actor, "reason": command.reason}
+    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
 
 
 def _invalid(pointer: str, code: str, detail: Text) -> Refused:

@@ -30,6 +30,7 @@ from reservasi.front.fields import (
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import IDEMPOTENCY_KEY_MISSING, INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
+from reservasi.front.reasons import reason_of
 from reservasi.front.shapes import Findings, Wrong, has_repeated_keys, read_json, read_object
 from reservasi.model import APPLICANTS_MAX, SetQuota
 from reservasi.nik import tidy_nik
@@ -222,12 +223,12 @@ def read_confirm(body: bytes) -> str:
     return str(confirm.get("payment_reference", ""))
 
 
-def read_quota_change(body: bytes, quota: str, version: int) -> SetQuota:
+def read_quota_change(body: bytes, quota: str, version: int, actor: str = "") -> SetQuota:
     """The change that staff ask for; refuses with every finding at once."""
     findings = Findings()
     decoded = read_json(body, findings)
     change = {} if findings else read_object(decoded, QUOTA_CHANGE, "", findings)
-    if not findings and not change:
+    if not findings and not change.keys() - {"reason"}:
         findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
@@ -238,6 +239,8 @@ def read_quota_change(body: bytes, quota: str, version: int) -> SetQuota:
         closes_at_ms=_moment_ms(change, "closes_at"),
         closed=change.get("closed"),
         version=version,
+        actor=actor,
+        reason=reason_of(change),
     )
 
 

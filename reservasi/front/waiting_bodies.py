@@ -5,7 +5,16 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from reservasi.front.bodies import ID_PATTERN, NIK_DESCRIPTION, NIK_PATTERN, Moment, MovedFrom, Reason, ReasonEn
+from reservasi.front.bodies import (
+    ID_PATTERN,
+    NIK_DESCRIPTION,
+    NIK_PATTERN,
+    Moment,
+    MovedFrom,
+    Reason,
+    ReasonEn,
+    StaffReason,
+)
 from reservasi.programs import OFFICES_MAX
 from reservasi.waiting_room.state import OpeningState
 
@@ -115,10 +124,11 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     ) = UNSET
     service: Id | UnsetType | None = UNSET
     channel: Id | UnsetType | None = UNSET
+    reason: StaffReason = UNSET
 
 
 class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What staff may change about admission; at least one field."""
+    """What staff may change about admission, at least one field; and why."""
 
     paused: bool | UnsetType | None = UNSET
     rate_per_min: (
@@ -126,12 +136,14 @@ class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         | UnsetType
         | None
     ) = UNSET
+    reason: StaffReason = UNSET
 
 
 class BeaconBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A value from outside that becomes part of the draw."""
 
     value: Annotated[str, Meta(pattern=BEACON_PATTERN, examples=["2026-12-01:drand:3a7f"])]
+    reason: StaffReason = UNSET
 
 
 class AdmissionStateBody(msgspec.Struct, kw_only=True):

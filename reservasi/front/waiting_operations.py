@@ -9,6 +9,7 @@ from reservasi.front.declarations import (
     IF_NONE_MATCH,
     OFFICE,
     PROGRAM,
+    STAFF_PROBLEMS,
     UNAVAILABLE,
     Operation,
     Parameter,
@@ -30,7 +31,7 @@ _THE_PROGRAM = Parameter(
     about="The program.",
     required=True,
 )
-_STAFF = (problems.API_KEY_REQUIRED, problems.ROLE_NOT_ALLOWED, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE)
+_STAFF = (*STAFF_PROBLEMS, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE)
 _READ = (problems.NOT_FOUND, problems.RECOVERING)
 
 WAITING_OPERATIONS: tuple[Operation, ...] = (

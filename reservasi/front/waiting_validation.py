@@ -9,6 +9,7 @@ from reservasi.front.fields import check_birth_date, check_date_parameter, check
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import Refused
+from reservasi.front.reasons import REASON, reason_of
 from reservasi.front.shapes import (
     NOT_AN_ARRAY,
     NOT_TEXT,
@@ -55,6 +56,7 @@ class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
     offices: tuple[str, ...]  # none: all
     service: str | None
     channel: str | None
+    reason: str
 
 
 def _check_altcha(value: Any) -> Wrong | None:
@@ -145,8 +147,13 @@ OPENING = {
     "offices": Field(_check_offices, left_out=NULL),
     "service": Field(_check_id, left_out=NULL),
     "channel": Field(_check_id, left_out=NULL),
+    "reason": REASON,
 }
-ADMISSION = {"paused": Field(_check_flag, left_out=NULL), "rate_per_min": Field(_check_rate(0), left_out=NULL)}
+ADMISSION = {
+    "paused": Field(_check_flag, left_out=NULL),
+    "rate_per_min": Field(_check_rate(0), left_out=NULL),
+    "reason": REASON,
+}
 
 
 def _check_reason(value: Any) -> Wrong | None:
@@ -169,6 +176,7 @@ MOVE = {
     "reason_en": Field(_check_reason, left_out=NULL),
 }
 BEACON = {
+    "reason": REASON,
     "value": Field(
         text_check(
             "beacon",
@@ -178,7 +186,7 @@ BEACON = {
             pattern=BEACON_PATTERN[1:-1],
         ),
         required=True,
-    )
+    ),
 }
 
 
@@ -239,6 +247,7 @@ def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
         joins_from_ms=_moment_ms(wanted, "joins_from"),
         ends_at_ms=_moment_ms(wanted, "ends_at"),
         offices=tuple(sorted(wanted.get("offices", [wanted["office"]] if "office" in wanted else []))),
+        reason=reason_of(wanted),
         **{name: wanted.get(name) for name in names},
     )
 
@@ -271,27 +280,27 @@ def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> 
         findings.add("/id", Wrong("id-prefix", text))
 
 
-def read_admission(body: bytes) -> tuple[bool | None, int | None]:
-    """Whether to pause, and the rate; None keeps what is there."""
+def read_admission(body: bytes) -> tuple[bool | None, int | None, str]:
+    """Whether to pause, and the rate, None keeps what is there; and why."""
     findings = Findings()
     change = _read(body, ADMISSION, findings)
-    if not findings and not change:
+    if not findings and not change.keys() - {"reason"}:
         findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
-    return change.get("paused"), change.get("rate_per_min")
+    return change.get("paused"), change.get("rate_per_min"), reason_of(change)
 
 
-def read_beacon(body: bytes) -> str:
-    """The value from outside."""
+def read_beacon(body: bytes) -> tuple[str, str]:
+    """The value from outside, and why it is entered."""
     findings = Findings()
     beacon = _read(body, BEACON, findings)
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
-    return str(beacon["value"])
+    return str(beacon["value"]), reason_of(beacon)
 
 
-def read_move(body: bytes, opening: str, version: int) -> MoveOpening:
+def read_move(body: bytes, opening: str, version: int, actor: str = "") -> MoveOpening:
     """What staff change of an opening's announcement."""
     findings = Findings()
     change = _read(body, MOVE, findings)
@@ -307,6 +316,7 @@ def read_move(body: bytes, opening: str, version: int) -> MoveOpening:
         reason=change.get("reason", "").strip(),
         reason_en=change.get("reason_en", "").strip(),
         version=version,
+        actor=actor,
     )
 
 

@@ -4,10 +4,11 @@
 """
 
 from reservasi.records.bookings import BookingRow, HoldRow
-from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.catalogue import QuotaRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
+from reservasi.records.staff import StaffRow
 from reservasi.records.standing import JournalRow, Standing
 from reservasi.records.store import Records
 from reservasi.records.writes import BookingCode

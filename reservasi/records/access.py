@@ -12,6 +12,7 @@ READ = ("SELECT",)
 APPEND = ("SELECT", "INSERT")
 CLAIM = ("SELECT", "INSERT", "UPDATE (base_seq)")
 KEEP = ("SELECT", "INSERT", "UPDATE")
+NOTE = ("SELECT", "UPDATE (last_used_at)")
 MOVE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 WORKER_RIGHTS = {
     "alembic_version": READ,
@@ -32,6 +33,7 @@ WORKER_RIGHTS = {
 FRONT_RIGHTS = {
     **dict.fromkeys(WORKER_RIGHTS, READ),
     "deployment": APPEND,
+    "staff": NOTE,
 }
 RIGHTS = {FRONT_ROLE: FRONT_RIGHTS, WORKER_ROLE: WORKER_RIGHTS}
 ROLE_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"

@@ -1,4 +1,4 @@
-"""Programs, their quotas as recorded, and staff with their API keys."""
+"""Programs, and their quotas as recorded."""
 
 import asyncpg
 import msgspec
@@ -22,8 +22,6 @@ FROM quotas WHERE program = $1
 IN_LEDGER = f"{QUOTAS} AND retired_at_ms = 0 ORDER BY id"
 RETIRED_SINCE = f"{QUOTAS} AND retired_at_ms > $2 ORDER BY id"
 ONE = f"{QUOTAS} AND id = $2"
-ADD_STAFF = "INSERT INTO staff (name, role, api_key_hash) VALUES ($1, $2, $3) RETURNING id"
-STAFF_BY_KEY_HASH = "SELECT id, name, role FROM staff WHERE api_key_hash = $1 AND disabled_at IS NULL"
 
 
 class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,14 +33,6 @@ class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     imported: tuple[int, ...] = ()  # `model.Quota.imported`
     retired_at_ms: int = 0  # 0: it is in the ledger
-
-
-class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A member of staff."""
-
-    id: int
-    name: str
-    role: str
 
 
 async def save_program(connection: Connection, program: Program) -> None:
@@ -97,14 +87,3 @@ def _quota(row: asyncpg.Record) -> QuotaRow:
             end=row["slot_end"],
         ),
     )
-
-
-async def add_staff(connection: Connection, name: str, role: str, key_hash: str) -> int:
-    """Add a member of staff; returns their id."""
-    return int(await connection.fetchval(ADD_STAFF, name, role, key_hash))
-
-
-async def find_staff(connection: Connection, key_hash: str) -> StaffRow | None:
-    """Whose API key this is; None when it is nobody's, or no longer valid."""
-    row = await connection.fetchrow(STAFF_BY_KEY_HASH, key_hash)
-    return None if row is None else StaffRow(**row)

@@ -301,10 +301,18 @@ staff = Table(
     Column("role", Text, nullable=False),
     Column("api_key_hash", Text, nullable=False),
     _moment("created_at"),
-    Column("disabled_at", DateTime(timezone=True)),
+    Column("disabled_at", DateTime(timezone=True)),  # revoked
+    Column("scopes", ARRAY(Text), nullable=False, server_default=text("'{read}'")),  # `model.StaffScope`
+    Column("programs", ARRAY(Text)),  # NULL: all
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),  # written by fronts, once a minute at the most
+    Column("previous_hash", Text),  # of the secret before the last rotation
+    Column("previous_until", DateTime(timezone=True)),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("api_key_hash"),
+    UniqueConstraint("previous_hash"),
 )
+Index("staff_name_in_force", staff.c.name, unique=True, postgresql_where=staff.c.disabled_at.is_(None))
 
 # Facts in which the hosts of one deployment must never differ.
 deployment = Table(

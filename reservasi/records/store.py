@@ -1,17 +1,19 @@
 """The records as the rest of the service sees them: one object over a bounded pool."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import datetime as dt
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording
+from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording, staff
 from reservasi.records.bookings import BookingRow, HoldRow
-from reservasi.records.catalogue import QuotaRow, StaffRow
+from reservasi.records.catalogue import QuotaRow
 from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
+from reservasi.records.staff import StaffRow
 from reservasi.records.standing import Standing
 from reservasi.records.writes import BookingCode
 
@@ -230,12 +232,58 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await openings.load_openings(connection, program)
 
-    async def add_staff(self, name: str, role: str, key_hash: str) -> int:
-        """Add a member of staff, known by the keyed hash of their API key; returns their id."""
+    async def add_staff(
+        self,
+        name: str,
+        role: str,
+        key_hash: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        programs: Sequence[str] | None = None,
+        expires_at: dt.datetime | None = None,
+    ) -> int:
+        """Add a staff key, known by the keyed hash of its secret; returns its id.
+
+        Raises:
+            ConfigurationError: a key that was not revoked has the name.
+        """
         async with connection_of(self._pool) as connection:
-            return await catalogue.add_staff(connection, name, role, key_hash)
+            return await staff.add_staff(
+                connection, name, role, key_hash, scopes=scopes, programs=programs, expires_at=expires_at
+            )
 
     async def staff_by_key_hash(self, key_hash: str) -> StaffRow | None:
-        """Whose API key this is; None when it is nobody's, or was disabled."""
+        """Whose secret this is, also one that was revoked or has expired; None when it is nobody's."""
         async with connection_of(self._pool) as connection:
-            return await catalogue.find_staff(connection, key_hash)
+            return await staff.find_staff(connection, key_hash)
+
+    async def staff_keys(self) -> list[StaffRow]:
+        """All staff keys, those that were revoked last."""
+        async with connection_of(self._pool) as connection:
+            return await staff.list_staff(connection)
+
+    async def revoke_staff(self, name: str) -> StaffRow | None:
+        """End a staff key; None when no key of that name is in force."""
+        async with connection_of(self._pool) as connection:
+            return await staff.revoke_staff(connection, name)
+
+    async def rotate_staff(
+        self, name: str, key_hash: str, overlap: dt.timedelta, expires_at: dt.datetime | None = None
+    ) -> StaffRow | None:
+        """Give a staff key another secret; the one of before works for `overlap`. None: no such key is in force."""
+        async with connection_of(self._pool) as connection:
+            return await staff.rotate_staff(connection, name, key_hash, overlap, expires_at)
+
+    async def rename_staff(self, old: str, new: str) -> StaffRow | None:
+        """Give a staff key another name; None when no key of the old one is in force.
+
+        Raises:
+            ConfigurationError: a key that was not revoked has the new name.
+        """
+        async with connection_of(self._pool) as connection:
+            return await staff.rename_staff(connection, old, new)
+
+    async def note_staff_use(self, used: Mapping[int, dt.datetime]) -> None:
+        """Write when staff keys, by their ids, were used last."""
+        async with connection_of(self._pool) as connection:
+            await staff.note_use(connection, used)

@@ -22,7 +22,7 @@ async def test_a_role_that_only_looks(stack: Any) -> None:
     quota = await stack.quota()
     before = await stack.ledger_state()
     reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", key=stack.viewer_key, json={"capacity": 20})
-    reply.is_problem("role-not-allowed", 403)
+    assert reply.is_problem("role-not-allowed", 403)["scope"] == "quotas"
     assert await stack.ledger_state() == before
     assert (await stack.staff("GET", "/v1/staff/quotas", key=stack.viewer_key)).status == 200
 

@@ -279,8 +279,12 @@ async def test_staff_are_known_by_the_hash_of_their_key(records: Records, tables
     assert found is not None
     assert (found.id, found.name, found.role) == (staff_id, "Sari", "supervisor")
     assert await records.staff_by_key_hash("hash 2") is None
+    assert found.revoked_at is None
+    assert found.scopes == {"read"}, "a role that nobody knows looks"
     await tables.rows("UPDATE staff SET disabled_at = now()")
-    assert await records.staff_by_key_hash("hash 1") is None
+    revoked = await records.staff_by_key_hash("hash 1")
+    assert revoked is not None
+    assert revoked.revoked_at is not None
 
 
 async def test_what_a_left_lineage_accepted_after_the_branch_is_not_recorded(

@@ -225,7 +225,7 @@ async def test_tombstones_are_forgotten_after_their_time_and_the_living_are_not(
 
 
 async def test_a_hold_ends_at_the_latest_when_its_quota_closes(ledger: Ledger) -> None:
-    closes_at_ms = await ledger.now_ms() + 300
+    closes_at_ms = await ledger.now_ms() + 500
     await ledger.run(quota_set(closes_at_ms=closes_at_ms), quota_set(OTHER_QUOTA))
     first, second = claim(["a"]), claim(["b"])
     held = await ledger.run(first, second)
@@ -254,7 +254,7 @@ async def test_a_closing_that_staff_move_earlier_ends_holds_with_it(ledger: Ledg
     confirmed, asked, moving, swept = claim(["a"]), claim(["b"]), claim(["c"]), claim(["d"])
     held = await ledger.run(confirmed, asked, moving, swept)
     await ledger.one(Confirm(reservation_id=confirmed.reservation_id))
-    closes_at_ms = await ledger.now_ms() + 300
+    closes_at_ms = await ledger.now_ms() + 500
     await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=closes_at_ms))
     seen = await ledger.one(Find(reservation_id=asked.reservation_id))
     assert (seen.state, seen.deadline_ms) == (State.HELD, closes_at_ms)

@@ -227,7 +227,7 @@ def test_a_reference_is_tidied() -> None:
 
 def test_null_is_as_if_left_out() -> None:
     assert read_join(msgspec.json.encode({"nik": NIK, "birth_date": "1990-07-01", "altcha": None})).altcha == ""
-    assert read_admission(b'{"paused": null, "rate_per_min": 5}') == (None, 5)
+    assert read_admission(b'{"paused": null, "rate_per_min": 5, "reason": null}') == (None, 5, "")
     change = read_quota_change(b'{"capacity": null, "closed": true}', QUOTA, 3)
     assert (change.capacity, change.closed) == (None, True)
     wanted = {"program": "surabaya", "opens_at": "2026-12-01T00:00:00Z", "from": "2026-12-01", "to": "2026-12-02"}

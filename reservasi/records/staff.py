@@ -1,0 +1,159 @@
+"""Staff keys: who may call the staff API, for which programs and what, and until when.
+
+A key is one row, whatever becomes of its secret: `rotate` keeps the secret of before until `previous_until`. Names are
+unique among the keys that were not revoked.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+import asyncpg
+import msgspec
+
+from reservasi.errors import ConfigurationError
+from reservasi.model import ACTOR_CHARS_MAX, SCOPES_OF_ROLE, StaffRole, StaffScope
+from reservasi.records.pool import Connection
+
+COLUMNS = "id, name, role, scopes, programs, created_at, expires_at, disabled_at, last_used_at, previous_until"
+ADD = """
+INSERT INTO staff (name, role, api_key_hash, scopes, programs, expires_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
+"""
+# The secret of before a rotation ends with its overlap, or with the key.
+BY_KEY_HASH = """
+SELECT id, name, role, scopes, programs, created_at, disabled_at, last_used_at, previous_until,
+  CASE WHEN api_key_hash = $1 THEN expires_at ELSE least(expires_at, previous_until) END AS expires_at
+FROM staff WHERE api_key_hash = $1 OR previous_hash = $1
+"""
+ALL = f"SELECT {COLUMNS} FROM staff ORDER BY disabled_at IS NOT NULL, name, id"  # noqa: S608 - constants of this file
+REVOKE = f"""
+UPDATE staff SET disabled_at = now(), previous_hash = NULL, previous_until = NULL
+WHERE name = $1 AND disabled_at IS NULL RETURNING {COLUMNS}
+"""  # noqa: S608 - the same
+ROTATE = f"""
+UPDATE staff SET api_key_hash = $2, expires_at = coalesce($4, expires_at),
+  previous_hash = CASE WHEN least(now() + $3::interval, expires_at) > now() THEN api_key_hash END,
+  previous_until = CASE WHEN least(now() + $3::interval, expires_at) > now()
+    THEN least(now() + $3::interval, expires_at) END
+WHERE name = $1 AND disabled_at IS NULL RETURNING {COLUMNS}
+"""  # noqa: S608 - the same
+RENAME = f"""
+UPDATE staff SET name = $2 WHERE name = $1 AND disabled_at IS NULL RETURNING {COLUMNS}
+"""  # noqa: S608 - the same
+NOTE_USE = """
+UPDATE staff SET last_used_at = used.at FROM unnest($1::bigint[], $2::timestamptz[]) AS used (id, at)
+WHERE staff.id = used.id AND (staff.last_used_at IS NULL OR staff.last_used_at < used.at)
+"""
+
+
+class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A staff key, without its secret."""
+
+    id: int
+    name: str
+    role: str
+    scopes: frozenset[str]
+    programs: frozenset[str] | None  # None: all
+    created_at: dt.datetime
+    expires_at: dt.datetime | None = None  # of the secret that was asked about
+    revoked_at: dt.datetime | None = None
+    last_used_at: dt.datetime | None = None  # within a minute or so
+    previous_until: dt.datetime | None = None  # until then the secret of before the last rotation works as well
+
+    @property
+    def actor(self) -> str:
+        """How the journal names them."""
+        name = "".join(letter if letter.isprintable() else "?" for letter in self.name)
+        return f"staff:{name}"[:ACTOR_CHARS_MAX]
+
+    def may(self, program: str) -> bool:
+        """Whether the key is for the program."""
+        return self.programs is None or program in self.programs
+
+    def has_expired(self, now: dt.datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+async def add_staff(
+    connection: Connection,
+    name: str,
+    role: str,
+    key_hash: str,
+    *,
+    scopes: Sequence[str] | None = None,
+    programs: Sequence[str] | None = None,
+    expires_at: dt.datetime | None = None,
+) -> int:
+    """Add a key; without `scopes` it has its role's. Returns its id.
+
+    Raises:
+        ConfigurationError: a key that was not revoked has the name.
+    """
+    given = SCOPES_OF_ROLE.get(role, SCOPES_OF_ROLE[StaffRole.VIEWER]) if scopes is None else scopes
+    in_order = [scope for scope in StaffScope if scope in given]
+    try:
+        return int(await connection.fetchval(ADD, name, role, key_hash, in_order, programs, expires_at))
+    except asyncpg.UniqueViolationError as error:
+        raise _taken(name) from error
+
+
+async def find_staff(connection: Connection, key_hash: str) -> StaffRow | None:
+    """Whose secret this is, also one that was revoked or has expired; None when it is nobody's."""
+    row = await connection.fetchrow(BY_KEY_HASH, key_hash)
+    return None if row is None else _row(row)
+
+
+async def list_staff(connection: Connection) -> list[StaffRow]:
+    """All keys, those that were revoked last."""
+    return [_row(row) for row in await connection.fetch(ALL)]
+
+
+async def revoke_staff(connection: Connection, name: str) -> StaffRow | None:
+    """End a key with all its secrets; None when no key of that name is in force."""
+    row = await connection.fetchrow(REVOKE, name)
+    return None if row is None else _row(row)
+
+
+async def rotate_staff(
+    connection: Connection, name: str, key_hash: str, overlap: dt.timedelta, expires_at: dt.datetime | None
+) -> StaffRow | None:
+    """Give a key another secret; the one of before works for `overlap`. None when no key of that name is in force."""
+    row = await connection.fetchrow(ROTATE, name, key_hash, overlap, expires_at)
+    return None if row is None else _row(row)
+
+
+async def rename_staff(connection: Connection, old: str, new: str) -> StaffRow | None:
+    """Give a key another name; None when no key of the old one is in force.
+
+    Raises:
+        ConfigurationError: a key that was not revoked has the new name.
+    """
+    try:
+        row = await connection.fetchrow(RENAME, old, new)
+    except asyncpg.UniqueViolationError as error:
+        raise _taken(new) from error
+    return None if row is None else _row(row)
+
+
+async def note_use(connection: Connection, used: Mapping[int, dt.datetime]) -> None:
+    """Write when keys, by their ids, were used last."""
+    await connection.execute(NOTE_USE, list(used), list(used.values()))
+
+
+def _taken(name: str) -> ConfigurationError:
+    return ConfigurationError(f"there is a staff key {name} already: revoke or rename it, or choose another name")
+
+
+def _row(row: "asyncpg.Record") -> StaffRow:
+    return StaffRow(
+        id=row["id"],
+        name=row["name"],
+        role=row["role"],
+        scopes=frozenset(row["scopes"]),
+        programs=None if row["programs"] is None else frozenset(row["programs"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["disabled_at"],
+        last_used_at=row["last_used_at"],
+        previous_until=row["previous_until"],
+    )
