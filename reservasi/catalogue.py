@@ -18,7 +18,7 @@ from reservasi.ledger.ending import end_tasks
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 from reservasi.programs.program import ID_PATTERN
-from reservasi.records import Records
+from reservasi.records import AuditQuery, AuditRow, Records
 from reservasi.records.staff import StaffRow
 from reservasi.sealing import Sealing
 
@@ -159,6 +159,14 @@ class Catalogue:
             self._staff.clear()
         self._staff[key_hash] = _Kept(found, found_at=now, asked_at=now)
         return found
+
+    async def audit(self, query: AuditQuery) -> list[AuditRow]:
+        """Who changed what, as the records have it now.
+
+        Raises:
+            RecordsUnavailable: they do not answer.
+        """
+        return await self._records.audit(query)
 
     def note_use(self, staff: StaffRow, at: dt.datetime) -> None:
         """Remember that a staff key was used; the records hear of it with the next refresh, once a minute at most."""

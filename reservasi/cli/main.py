@@ -37,6 +37,11 @@ COMMANDS = (
     Listed("opening", "openings:app", "Openings: the moments at which quotas open, and their waiting rooms."),
     Listed("reservation", "reservations:app", "Reservations of people."),
     Listed("staff", "staff:app", "Staff and their API keys."),
+    Listed(
+        "audit",
+        "audit:audit",
+        "Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.",
+    ),
     Listed("keys", "keys:app", "The sealing keys: which there are, and a new one."),
     Listed("person", "person:app", "What is owed to people whose data we keep."),
     Listed("verify", "verify:app", "Check what was promised, with nothing but what is public."),

@@ -5,7 +5,18 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from reservasi.front import booking, opening_moves, openings, pages, public, staff, staff_openings, stream, waiting
+from reservasi.front import (
+    booking,
+    opening_moves,
+    openings,
+    pages,
+    public,
+    staff,
+    staff_audit,
+    staff_openings,
+    stream,
+    waiting,
+)
 from reservasi.front.answering import answer_everything, begin_at_zero, expect
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
@@ -29,6 +40,8 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
     "showTicket": booking.ticket,
     "listStaffQuotas": staff.list_quotas,
     "setQuota": staff.set_quota,
+    "cancelByStaff": staff_audit.cancel,
+    "listAudit": staff_audit.list_audit,
     "listOpenings": openings.openings,
     "listOpeningsAsCalendar": openings.calendar,
     "showOpening": openings.opening,

@@ -131,6 +131,39 @@ class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reason: StaffReason = UNSET
 
 
+class StaffCancelBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why staff end somebody's reservation."""
+
+    reason: StaffReason = UNSET
+
+
+class AuditedChangeBody(msgspec.Struct, kw_only=True):
+    """One change: of a quota, an opening, or somebody's reservation."""
+
+    at: Moment
+    actor: Annotated[
+        str,
+        Meta(
+            description="`staff:` and the key's name, `cli:` and the account, or `import`.",
+            examples=["staff:Ani Wijaya"],
+        ),
+    ]
+    reason: Annotated[str, Meta(examples=["two more desks"])]
+    quota: str | None
+    opening: str | None
+    reservation: str | None
+    after: Annotated[
+        dict[str, Any], Meta(description="What it was afterwards.", examples=[{"version": 2, "capacity": 25}])
+    ]
+
+
+class AuditBody(msgspec.Struct, kw_only=True):
+    """Changes, newest first; `next` is the `before` of the page that follows, null on the last one."""
+
+    changes: list[AuditedChangeBody]
+    next: str | None
+
+
 class QuotaBody(msgspec.Struct, kw_only=True):
     """A quota as the public sees it."""
 

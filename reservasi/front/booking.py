@@ -287,7 +287,11 @@ async def cancel(request: web.Request) -> web.Response:
     """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation; 202 as above."""
     reservation_id = _managed(request)
     services = request.app[SERVICES]
-    change = await services.reservations.cancel(reservation_id)
+    return await answer_ended(services, reservation_id, await services.reservations.cancel(reservation_id))
+
+
+async def answer_ended(services: FrontServices, reservation_id: str, change: Change) -> web.Response:
+    """The answer to a cancellation, whoever asked for it."""
     answer = change.answer
     if answer.outcome in ACCEPTED and answer.state is State.RELEASED:
         released = EndedBody(id=reservation_id, status="released")

@@ -9,6 +9,9 @@ DEPTH_MAX = 12  # far deeper than any body
 # By body and member, where what the schema itself shows does not fit the whole.
 BY_MEMBER: Mapping[str, Any] = {
     "AdmissionStateBody.id": "surabaya-20261127-1400",
+    "AuditBody.next": "1-4711",
+    "AuditedChangeBody.opening": "surabaya-20261127-1400",
+    "AuditedChangeBody.reservation": "abcdefghijklmnopqrstuvwxyz",
     "ChannelBody.id": "online",
     "ChannelBody.name": {"id": "Daring", "en": "Online"},
     "ChannelBody.public": True,

@@ -20,6 +20,7 @@ from reservasi.front.declarations import (
     listed,
 )
 from reservasi.front.problem_types import PROBLEM_TYPES
+from reservasi.front.staff_operations import STAFF_OPERATIONS
 from reservasi.front.waiting_operations import WAITING_OPERATIONS
 
 _ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
@@ -280,5 +281,5 @@ _DECLARED: tuple[Operation, ...] = (
 
 OPERATIONS: tuple[Operation, ...] = tuple(
     replace(each, problems=(*each.problems, problems.RATE_LIMITED)) if each.path.startswith(LIMITED_PATHS) else each
-    for each in (*_DECLARED, *WAITING_OPERATIONS)
+    for each in (*_DECLARED, *STAFF_OPERATIONS, *WAITING_OPERATIONS)
 )

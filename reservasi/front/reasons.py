@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from reservasi.front.languages import Text
-from reservasi.front.shapes import NOT_TEXT, NULL_OR_EMPTY, Field, Wrong
+from reservasi.front.problem_types import INVALID_REQUEST
+from reservasi.front.problems import Refused
+from reservasi.front.shapes import NOT_TEXT, NULL_OR_EMPTY, Field, Findings, Wrong, read_json, read_object
 from reservasi.model import REASON_CHARS_MAX
 from reservasi.reasons import ReasonRefused, tidy_reason
 
@@ -35,6 +37,18 @@ def _check_reason(value: Any) -> Wrong | None:
 
 
 REASON = Field(_check_reason, left_out=NULL_OR_EMPTY)
+
+
+def read_reason(body: bytes) -> str:
+    """The reason of a request that says nothing else; "" where there is no body."""
+    if not body:
+        return ""
+    findings = Findings()
+    decoded = read_json(body, findings)
+    read = {} if findings else read_object(decoded, {"reason": REASON}, "", findings)
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=findings.all())
+    return reason_of(read)
 
 
 def reason_of(change: Mapping[str, Any]) -> str:

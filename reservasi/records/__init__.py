@@ -3,6 +3,7 @@
 `upgrades` is imported by who changes the schema, and not here: a front or a worker needs no migrations to start.
 """
 
+from reservasi.records.audit import AuditQuery, AuditRow
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.ownership import EpochRow
@@ -14,6 +15,8 @@ from reservasi.records.store import Records
 from reservasi.records.writes import BookingCode
 
 __all__ = [
+    "AuditQuery",
+    "AuditRow",
     "Batch",
     "BookingCode",
     "BookingRow",

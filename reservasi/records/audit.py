@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from reservasi.model import Ended, OpeningSet, QuotaSet
 from reservasi.records.effects import NamedChange
 from reservasi.records.pool import Connection
@@ -12,6 +14,48 @@ COLUMNS = ("program", "epoch", "seq", "at_ms", "actor", "reason", "quota", "open
 QUOTA_SHOWN = ("capacity", "opens_at_ms", "closes_at_ms", "closed")
 OPENING_SHOWN = ("opens_at_ms", "joins_from_ms", "ends_at_ms", "waiting_room", "rate_max_per_min", "adaptive")
 STATE_SHOWN = ("paused", "beacon", "rate_per_min", "rate_fixed")
+
+# Newest first; `before` is the position of the last row that was read.
+READ = """
+SELECT epoch, seq, at_ms, actor, reason, quota, opening, reservation_id, after::text AS after FROM audit
+WHERE program = $1 AND ($2::text IS NULL OR quota = $2) AND ($3::text IS NULL OR opening = $3)
+  AND at_ms >= $4 AND at_ms < $5 AND (epoch, seq) < ($6::bigint, $7::bigint)
+ORDER BY epoch DESC, seq DESC LIMIT $8
+"""
+FOREVER = 2**62
+
+
+class AuditQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which changes of a program are asked for."""
+
+    program: str
+    limit: int
+    quota: str | None = None  # None: of any, and of openings
+    opening: str | None = None
+    from_ms: int = 0
+    until_ms: int = FOREVER
+    before: tuple[int, int] = (FOREVER, FOREVER)  # epoch and seq
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One change that names who made it."""
+
+    epoch: int
+    seq: int
+    at_ms: int
+    actor: str
+    reason: str
+    quota: str | None
+    opening: str | None
+    reservation_id: str | None
+    after: dict[str, Any]  # what it was afterwards; names that end in `_ms` are moments, 0 for "none"
+
+
+async def read_audit(connection: Connection, query: AuditQuery) -> list[AuditRow]:
+    """The changes that are asked for, newest first."""
+    subject = (query.program, query.quota, query.opening)
+    rows = await connection.fetch(READ, *subject, query.from_ms, query.until_ms, *query.before, query.limit)
+    return [AuditRow(**{**row, "after": json.loads(row["after"])}) for row in rows]
 
 
 async def write_audit(connection: Connection, program: str, changes: Sequence[NamedChange]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
 from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording, staff
+from reservasi.records.audit import AuditQuery, AuditRow, read_audit
 from reservasi.records.bookings import BookingRow, HoldRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.erasure import Erasure
@@ -251,6 +252,11 @@ class Records:
             return await staff.add_staff(
                 connection, name, role, key_hash, scopes=scopes, programs=programs, expires_at=expires_at
             )
+
+    async def audit(self, query: AuditQuery) -> list[AuditRow]:
+        """Who changed quotas and openings, and ended reservations, newest first."""
+        async with connection_of(self._pool) as connection:
+            return await read_audit(connection, query)
 
     async def staff_by_key_hash(self, key_hash: str) -> StaffRow | None:
         """Whose secret this is, also one that was revoked or has expired; None when it is nobody's."""

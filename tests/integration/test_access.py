@@ -210,6 +210,9 @@ FORBIDDEN = (
     "DELETE FROM deployment",
     "INSERT INTO staff (name, role, api_key_hash) VALUES ('x', 'operator', 'x')",
     "UPDATE staff SET role = 'operator'",
+    "UPDATE staff SET scopes = '{read}', last_used_at = now()",
+    "UPDATE staff SET disabled_at = NULL",
+    "UPDATE staff SET expires_at = NULL",
     "UPDATE programs SET spec = '{}'",
     "UPDATE alembic_version SET version_num = ''",
     "ALTER TABLE journal DROP COLUMN payload",
@@ -257,6 +260,17 @@ async def test_a_runtime_role_can_neither_drop_nor_alter_nor_rewrite(role: str, 
             await connection.execute(f"SELECT FROM {table} LIMIT 1")
     finally:
         await connection.close()
+
+
+async def test_a_front_may_note_when_a_key_was_used(database: str) -> None:
+    await upgrade(database)
+    for role, may in ((FRONT_ROLE, True), (WORKER_ROLE, False)):
+        connection = await asyncpg.connect(database.replace("//reservasi@", f"//{role}@"))
+        try:
+            forbidden = await _is_forbidden(connection, "UPDATE staff SET last_used_at = now() WHERE id = 1")
+            assert forbidden is not may
+        finally:
+            await connection.close()
 
 
 async def test_a_worker_may_say_that_an_epoch_was_never_taken_up(database: str) -> None:
