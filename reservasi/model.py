@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     NOT_CONFIRMED = "not_confirmed"  # cancel: the reservation is in another state
     TOO_LATE = "too_late"  # cancel: the last moment has passed; set_opening, move_opening: what it changes is fixed
     BELOW_TAKEN = "below_taken"  # set_quota: capacity would fall below the places already taken
+    WINDOW_REVERSED = "window_reversed"  # set_quota, set_opening: it would end before it opens
     VERSION_MISMATCH = "version_mismatch"  # set_quota: somebody changed the quota in the meantime
     OPENING_SET = "opening_set"  # set_opening: created or changed
     OPENING_CANCELLED = "opening_cancelled"  # the opening was called off, for good

@@ -224,7 +224,7 @@ class Reservations:
         """Create or change a quota.
 
         Outcomes: QUOTA_SET, EXISTS (nothing to change), EXISTS_WITH_DIFFERENT_CONTENT, UNKNOWN_QUOTA, BELOW_TAKEN,
-        VERSION_MISMATCH.
+        WINDOW_REVERSED, VERSION_MISMATCH.
         """
         group = self._groups.get(program_of(command.quota))
         if group is None:

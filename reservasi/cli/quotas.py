@@ -53,6 +53,7 @@ QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.202612
 REFUSALS = {
     Outcome.OF_OPENING: "{id} opens with {opening}: move that with opening move",
     Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
+    Outcome.WINDOW_REVERSED: "{id} would close before it opens: nobody could ever claim it",
     Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be less",
     Outcome.VERSION_MISMATCH: "{id} is at version {version} now: somebody changed it",
 }

@@ -13,7 +13,8 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching
 from reservasi.front.keys import SERVICES, FrontServices
-from reservasi.front.problems import Refused
+from reservasi.front.languages import Text
+from reservasi.front.problems import Finding, Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import read_body, strong_tags
 from reservasi.front.staff_keys import require_program, require_staff
@@ -26,6 +27,10 @@ from reservasi.programs import program_of
 log = structlog.get_logger()
 
 VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
+_REVERSED = Text(
+    "Kuota harus dibuka sebelum ditutup: ubah `opens_at` atau `closes_at`.",
+    "A quota must open before it closes: change `opens_at` or `closes_at`.",
+)
 _QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 _NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
@@ -61,7 +66,7 @@ async def set_quota(request: web.Request) -> web.Response:
     answer = await services.reservations.set_quota(change)
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
-        raise _refused_change(answer)
+        raise _refused_change(answer, change)
     quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)
     body = staff_quota_body(quota, services.availability.state(quota, services.availability.now_ms()))
     return web.Response(
@@ -83,7 +88,10 @@ def if_match_version(request: web.Request) -> int:
     return int(tags[0]) if len(tags) == 1 else _NO_VERSION
 
 
-def _refused_change(answer: Answer) -> Refused:
+def _refused_change(answer: Answer, change: SetQuota) -> Refused:
+    if answer.outcome is Outcome.WINDOW_REVERSED:
+        pointer = "/opens_at" if change.closes_at_ms is None else "/closes_at"
+        return Refused(problem_types.INVALID_REQUEST, findings=(Finding(pointer, "window-reversed", _REVERSED),))
     if answer.outcome is Outcome.BELOW_TAKEN:
         return Refused(problem_types.BELOW_TAKEN, members={"taken": answer.taken})
     if answer.outcome is Outcome.OF_OPENING:

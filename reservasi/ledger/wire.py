@@ -270,6 +270,7 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.EXISTS: ("version",),
     Outcome.EXISTS_WITH_DIFFERENT_CONTENT: ("version",),
     Outcome.VERSION_MISMATCH: ("version",),
+    Outcome.WINDOW_REVERSED: ("version",),
     Outcome.BELOW_TAKEN: ("version", "taken"),
     Outcome.SWEPT: ("expired", "returned", "dropped"),
     Outcome.RETIRED: ("ended",),

@@ -68,6 +68,25 @@ async def test_times_and_closing(stack: Any) -> None:
     assert (again.status, again.json["version"]) == (200, reply.json["version"])
 
 
+async def test_a_quota_never_closes_before_it_opens(stack: Any) -> None:
+    quota = await stack.quota()
+    path = f"/v1/staff/quotas/{quota}"
+    at_eight, at_nine = "2027-03-01T08:00:00Z", "2027-03-01T09:00:00Z"
+
+    async def refused(pointer: str, **change: str) -> None:
+        before = await stack.ledger_state()
+        problem = (await stack.staff("PUT", path, json=change)).is_problem("invalid-request", 422)
+        assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [(pointer, "window-reversed")]
+        assert await stack.ledger_state() == before
+
+    await refused("/closes_at", opens_at=at_nine, closes_at=at_eight)
+    await refused("/closes_at", opens_at=at_nine, closes_at=at_nine)
+    assert (await stack.staff("PUT", path, json={"opens_at": at_eight, "closes_at": at_nine})).status == 200
+    await refused("/opens_at", opens_at=at_nine)
+    await refused("/closes_at", closes_at=at_eight)
+    assert (await stack.staff("PUT", path, json={"closes_at": None, "opens_at": at_nine})).status == 200
+
+
 async def test_if_match(stack: Any) -> None:
     quota = await stack.quota()
     path = f"/v1/staff/quotas/{quota}"

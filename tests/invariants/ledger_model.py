@@ -255,6 +255,8 @@ class LedgerModel:
         if current is None:
             if command.terms is None or command.version != 0:
                 return Said(Outcome.UNKNOWN_QUOTA)
+            if _is_reversed(command.terms):
+                return Said(Outcome.WINDOW_REVERSED)
             self.quotas[command.quota] = KnownQuota(command.terms)
             self.seq += 1
             return Said(Outcome.QUOTA_SET, version=1)
@@ -265,6 +267,8 @@ class LedgerModel:
             return Said(Outcome.EXISTS_WITH_DIFFERENT_CONTENT, version=current.version)
         if command.version not in (0, current.version):
             return Said(Outcome.VERSION_MISMATCH, version=current.version)
+        if _window(wanted) != _window(current.terms) and _is_reversed(wanted):
+            return Said(Outcome.WINDOW_REVERSED, version=current.version)
         taken = self.taken(command.quota)
         if wanted.capacity < taken:
             return Said(Outcome.BELOW_TAKEN, taken=taken, version=current.version)
@@ -315,6 +319,14 @@ def _imported(current: KnownQuota, wanted: QuotaTerms, actor: str) -> tuple[int,
         new if by_import and new != old else remembered
         for remembered, old, new in zip(known, before, after, strict=True)
     )
+
+
+def _window(terms: QuotaTerms) -> tuple[int, int]:
+    return terms.opens_at_ms, terms.closes_at_ms
+
+
+def _is_reversed(terms: QuotaTerms) -> bool:
+    return 0 < terms.closes_at_ms <= terms.opens_at_ms
 
 
 def _changed(terms: QuotaTerms, command: SetQuota) -> QuotaTerms:

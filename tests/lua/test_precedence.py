@@ -1,5 +1,8 @@
 """Several outcomes apply at once: the one that stands first in the header wins."""
 
+from typing import Any
+
+from reservasi.ledger import keys
 from reservasi.model import Answer, Cancel, Confirm, Find, Outcome, Release, SetQuota, State, Sweep
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, Ledger, claim, quota_set, terms
 
@@ -31,9 +34,9 @@ async def test_claim_peels_off_its_refusals_in_order(ledger: Ledger) -> None:
     assert (await ledger.one(claim(elsewhere.persons, "p.no.such.quota"))).outcome is Outcome.UNKNOWN_QUOTA
     blocked = claim(elsewhere.persons)
     assert (await ledger.one(blocked)).outcome is Outcome.CLOSED
-    await ledger.one(SetQuota(quota=QUOTA, closed=False, closes_at_ms=now_ms - 1))
+    await ledger.one(SetQuota(quota=QUOTA, closed=False, opens_at_ms=0, closes_at_ms=now_ms - 1))
     assert (await ledger.one(blocked)).outcome is Outcome.CLOSED
-    await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=0))
+    await ledger.one(SetQuota(quota=QUOTA, opens_at_ms=now_ms + HOUR_MS, closes_at_ms=0))
     not_open = await ledger.one(blocked)
     assert (not_open.outcome, not_open.opens_at_ms) == (Outcome.NOT_OPEN, now_ms + HOUR_MS)
     await ledger.one(SetQuota(quota=QUOTA, opens_at_ms=0))
@@ -169,12 +172,42 @@ async def test_set_quota(ledger: Ledger) -> None:
     assert await set_quota(terms=terms(5, end="10:00")) == (Outcome.EXISTS_WITH_DIFFERENT_CONTENT, 1, 0)
     assert await set_quota(capacity=0, version=9) == (Outcome.VERSION_MISMATCH, 1, 0)
     assert await set_quota(terms=terms(0), version=9) == (Outcome.VERSION_MISMATCH, 1, 0)
+    assert await set_quota(opens_at_ms=5, closes_at_ms=5, version=9) == (Outcome.VERSION_MISMATCH, 1, 0)
+    assert await set_quota(opens_at_ms=5, closes_at_ms=5, capacity=2) == (Outcome.WINDOW_REVERSED, 1, 0)
     assert await set_quota(capacity=2, version=1) == (Outcome.BELOW_TAKEN, 1, 3)
     assert await set_quota(capacity=2) == (Outcome.BELOW_TAKEN, 1, 3)
     assert await set_quota(capacity=3, version=1) == (Outcome.QUOTA_SET, 2, 0)
     assert await set_quota(terms=terms(4, end="10:00"), version=2) == (Outcome.QUOTA_SET, 3, 0)
     (quota,) = (await ledger.snapshot()).quotas
     assert (quota.terms, quota.counts.held, quota.counts.version) == (terms(4, end="10:00"), 3, 3)
+
+
+async def test_a_quota_opens_before_it_closes(ledger: Ledger) -> None:
+    created = await ledger.one(quota_set(opens_at_ms=7, closes_at_ms=7))
+    assert (created.outcome, created.version, created.seq) == (Outcome.WINDOW_REVERSED, 0, 0)
+    await ledger.one(quota_set(opens_at_ms=5, closes_at_ms=7))
+    changes: list[dict[str, Any]] = [{"opens_at_ms": 7}, {"opens_at_ms": 8}, {"closes_at_ms": 5}, {"closes_at_ms": 4}]
+    for change in changes:
+        answer = await ledger.one(SetQuota(quota=QUOTA, **change))
+        assert (answer.outcome, answer.version) == (Outcome.WINDOW_REVERSED, 1)
+    replaced = SetQuota(quota=QUOTA, terms=terms(opens_at_ms=9, closes_at_ms=8), version=1)
+    assert (await ledger.one(replaced)).outcome is Outcome.WINDOW_REVERSED
+    together = await ledger.run(SetQuota(quota=QUOTA, opens_at_ms=6), SetQuota(quota=QUOTA, closes_at_ms=6))
+    assert [answer.outcome for answer in together] == [Outcome.QUOTA_SET, Outcome.WINDOW_REVERSED]
+    changes = [{"closes_at_ms": 0}, {"opens_at_ms": 0}, {"closes_at_ms": 3}]
+    for change in changes:
+        assert (await ledger.one(SetQuota(quota=QUOTA, **change))).outcome is Outcome.QUOTA_SET
+
+
+async def test_a_quota_that_was_stored_the_wrong_way_round_may_be_changed_otherwise(ledger: Ledger) -> None:
+    await ledger.one(quota_set(opens_at_ms=5, closes_at_ms=7))
+    stored: Any = await ledger.client.hget(keys.quotas(ledger.program), QUOTA)
+    assert stored.count(b"\x05\x07") == 1  # as an earlier version may have stored it
+    await ledger.client.hset(keys.quotas(ledger.program), QUOTA, stored.replace(b"\x05\x07", b"\x07\x05"))
+    assert (await ledger.one(SetQuota(quota=QUOTA, capacity=7))).outcome is Outcome.QUOTA_SET
+    assert (await ledger.one(SetQuota(quota=QUOTA, closed=True))).outcome is Outcome.QUOTA_SET
+    assert (await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=6))).outcome is Outcome.WINDOW_REVERSED
+    assert (await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=8))).outcome is Outcome.QUOTA_SET
 
 
 async def test_find(ledger: Ledger) -> None:

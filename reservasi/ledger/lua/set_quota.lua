@@ -16,6 +16,7 @@
 --   exists_with_different_content  it exists with other terms, and should only be created
 --   version_mismatch   somebody changed it in the meantime
 --   of_opening         its opening has not ended, and it would open by itself: + that opening
+--   window_reversed    it would close before it opens, or at the same moment
 --   below_taken        capacity would fall below what is held, confirmed or on its way back: + taken
 --   quota_set          created or changed
 -- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more', ''} -> {'quota_set', 4, 2}
@@ -103,6 +104,15 @@ local function opening_kept(call, current, office, wanted_opens_at, taker)
   return id
 end
 
+-- Whether a quota that opens and closes like this could never be claimed; one that was stored so may be changed otherwise.
+local function is_reversed(current, wanted)
+  local opens_at, closes_at = wanted[T.opens_at], wanted[T.closes_at]
+  if closes_at == 0 or opens_at < closes_at then
+    return false
+  end
+  return not current or opens_at ~= current[T.opens_at] or closes_at ~= current[T.closes_at]
+end
+
 -- A number is never given twice, whatever becomes of its quota.
 local function new_quota(call, id)
   local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
@@ -135,6 +145,9 @@ local function set_quota(call, item)
   local kept_by = current and opening_kept(call, current[Q.terms], current_facts[1], wanted[T.opens_at], item[10])
   if kept_by then
     return { 'of_opening', call.seq, current[Q.version], kept_by }
+  end
+  if is_reversed(current and current[Q.terms], wanted) then
+    return { 'window_reversed', call.seq, current and current[Q.version] or 0 }
   end
   local taken = current and current[Q.held] + current[Q.confirmed] + current[Q.returning] or 0
   if wanted[T.capacity] < taken then
