@@ -56,7 +56,7 @@ class Outcome(StrEnum):
     MOMENT_TAKEN = "moment_taken"  # move_opening: another opening, or quotas without one, open then
     QUOTA_CLOSES = "quota_closes"  # move_opening: one of its quotas closes before the new moment
     TOO_MANY_QUOTAS = "too_many_quotas"  # move_opening: more than one call may move
-    OF_OPENING = "of_opening"  # set_quota: the quota opens with its opening, not by itself
+    OF_OPENING = "of_opening"  # set_quota, set_opening: the quota opens with its opening, which keeps it
     UNKNOWN_OPENING = "unknown_opening"  # no such opening in this program
     NO_WAITING_ROOM = "no_waiting_room"  # join, admit: the opening is to be claimed without waiting
     JOINED = "joined"  # join: counted among those who wait
@@ -319,6 +319,7 @@ class SetOpening(Named, frozen=True, kw_only=True):
     paused: bool | None = None  # changes to an existing opening; None keeps what is there
     rate_per_min: int | None = None  # 0: as the terms say again
     beacon: str | None = None
+    takes: tuple[tuple[int, str], ...] = ()  # moments and offices of the quotas that it is to get: refused if joined
     version: int = 0  # 0: any version (with `terms`: create only); else the version that is replaced
 
 

@@ -6,7 +6,7 @@ decides that somebody gets a place, only that there is none, and that only while
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from reservasi.availability.alternatives import Alternatives
@@ -113,13 +113,11 @@ class Availability:
         follower = self._followers.get(program_of(quota_id))
         return follower.view.quotas.get(quota_id) if follower else None
 
-    def opening(self, opening_id: str) -> Opening | None:
-        """One opening, or None when no followed program has it."""
-        for follower in self._followers.values():
-            opening = follower.view.openings.get(opening_id)
-            if opening is not None:
-                return opening
-        return None
+    def opening(self, opening_id: str, program: str | None = None) -> Opening | None:
+        """One opening, of a program or of any; None when it is not there."""
+        program = program or self.program_of_opening(opening_id)
+        follower = self._followers.get(program) if program else None
+        return follower.view.openings.get(opening_id) if follower else None
 
     def openings(self, program: str) -> list[Opening]:
         """The openings of a program that were created, earliest first."""
@@ -127,12 +125,17 @@ class Availability:
         found = follower.view.openings.values() if follower else ()
         return sorted(found, key=lambda opening: (opening.terms.opens_at_ms, opening.id))
 
+    def all_openings(self) -> Iterator[Opening]:
+        """The openings of all programs, in no order."""
+        return (opening for follower in self._followers.values() for opening in follower.view.openings.values())
+
     def program_of_opening(self, opening_id: str) -> str | None:
-        """The program that an opening belongs to, or None when no followed program has it."""
-        for program, follower in self._followers.items():
-            if opening_id in follower.view.openings:
-                return program
-        return None
+        """The program that an opening belongs to, or None when no followed program has it.
+
+        An id is given once. Where an earlier version gave one twice, it is the program's whose id is the longest.
+        """
+        found = [program for program, each in self._followers.items() if opening_id in each.view.openings]
+        return max(found, key=len, default=None) if len(found) != 1 else found[0]
 
     def opening_of(self, quota: Quota) -> Opening | None:
         """The opening with which a quota opens, if one was created for its moment and office: there is at most one."""

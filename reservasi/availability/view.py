@@ -92,7 +92,7 @@ class ProgramView:
                     self._remove(event.quota)
                     continue
                 case OpeningSet():
-                    self._set_opening(event.opening)
+                    self._set_opening(event.opening, version)
                     self.openings_changed_at[event.opening.id] = version
                     continue
             self._due_at_ms.pop(event.quota, None)
@@ -152,9 +152,11 @@ class ProgramView:
         )
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts, imported=quota.imported)
 
-    def _set_opening(self, opening: Opening) -> None:
+    def _set_opening(self, opening: Opening, version: int) -> None:
         known, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
+        if known and _ticket(known) != _ticket(opening):
+            self.changed_at.update(dict.fromkeys(self.covered.get(opening.id, ()), version))
         if known and _coverage(known) == _coverage(opening):
             return
         if known:
@@ -162,11 +164,14 @@ class ProgramView:
         self._openings_at.setdefault(terms.opens_at_ms, set()).add(opening.id)
         moments = {terms.opens_at_ms, known.terms.opens_at_ms if known else terms.opens_at_ms}
         for quota in self.quotas.values():
-            if quota.terms.opens_at_ms in moments:
-                self._find_opening(quota)
+            if quota.terms.opens_at_ms in moments and self._find_opening(quota):
+                self.changed_at[quota.id] = version
 
-    def _find_opening(self, quota: Quota) -> None:
-        """Keep which opening covers the quota; every claim asks. One that was called off does where no other does."""
+    def _find_opening(self, quota: Quota) -> bool:
+        """Keep which opening covers the quota; every claim asks. One that was called off does where no other does.
+
+        Returns whether it is another one than before.
+        """
         openings = map(self.openings.__getitem__, self._openings_at.get(quota.terms.opens_at_ms, ()))
         covering = [opening for opening in openings if opening.terms.covers(quota.terms)]
         now = min(covering, key=_precedence).id if covering else None
@@ -176,9 +181,13 @@ class ProgramView:
         if now is not None:
             self.opening_ids[quota.id] = now
             self.covered.setdefault(now, {})[quota.id] = None
+        return now != before
 
     def _remove(self, quota_id: str) -> None:
         self._forget_moment(self.quotas.pop(quota_id))
+        opening_id = self.opening_ids.pop(quota_id, None)
+        if opening_id is not None:
+            del self.covered[opening_id][quota_id]
         for of_quotas in (self._timers, self._due_at_ms, self.changed_at):
             of_quotas.pop(quota_id, None)
         self.removals += 1
@@ -203,6 +212,11 @@ class ProgramView:
 def _coverage(opening: Opening) -> tuple[object, ...]:
     """What decides which quotas it covers."""
     return opening.terms.opens_at_ms, opening.terms.offices, opening.cancelled
+
+
+def _ticket(opening: Opening) -> tuple[object, ...]:
+    """What decides whether its quotas need a ticket, the clock apart."""
+    return opening.terms.waiting_room, opening.terms.ends_at_ms, opening.paused, opening.cancelled
 
 
 def _precedence(opening: Opening) -> tuple[bool, int]:

@@ -17,8 +17,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import IMPORT_ACTOR, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
-from reservasi.waiting_room.admission import is_live
-from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
+from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
 
@@ -98,11 +97,23 @@ async def create_opening(
             raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
-        whole = until_last_closing(terms, covered)
-        command = SetOpening(opening=opening, terms=whole, actor=actor, reason=reason)
+        whole, takes = until_last_closing(terms, covered), places_left(elsewhere, terms.opens_at_ms)
+        command = SetOpening(opening=opening, terms=whole, takes=takes, actor=actor, reason=reason)
         await _set(group, command)
         await _move(group, elsewhere, command, terms.opens_at_ms)
     return Created(opening=opening, moved=len(elsewhere), left_out=len(meant) - len(covered), taken_from=taken_from)
+
+
+async def ids_elsewhere(operations: Operations, program: str) -> set[str]:
+    """The ids of other programs' openings, as far as one of this program could have them.
+
+    Raises:
+        LedgerFenced: such a program's ledger sells nothing now, so that they are not known.
+    """
+    found: set[str] = set()
+    for other in namesakes(program, [each.id for each in await operations.records.programs()]):
+        found |= {opening.id for opening in (await require_snapshot(operations, other)).openings}
+    return found
 
 
 async def create_announced(
@@ -118,8 +129,9 @@ async def create_announced(
     ids = set(quotas)
     announced = [quota for quota in snapshot.quotas if quota.id in ids]
     created = []
+    elsewhere = await ids_elsewhere(operations, program.id)
     for opens_at_ms, offices in sorted(_uncovered(snapshot, announced).items()):
-        opening = free_id(program.id, opens_at_ms, program.zone, offices, snapshot.openings)
+        opening = free_id(program.id, opens_at_ms, program.zone, offices, snapshot.openings, elsewhere=elsewhere)
         terms = new_terms(operations.sealing, opening, opens_at_ms, room, offices=offices)
         covered = [quota for quota in announced if terms.covers(quota.terms)]
         whole = until_last_closing(terms, covered)
@@ -163,13 +175,9 @@ def _refuse_taken(opening: str, terms: OpeningTerms, existing: Sequence[Opening]
 
 
 def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
-    """The openings that lose some of these quotas; never one for which people wait already."""
+    """The openings that lose some of these quotas; the ledger refuses to take any from one that people can join."""
     going_on = [opening for opening in snapshot.openings if not opening.cancelled]
-    losing = [opening for opening in going_on if any(opening.terms.covers(quota.terms) for quota in quotas)]
-    for opening in losing:
-        if is_live(opening, snapshot.now_ms):
-            raise OpeningRefused(f"some of these quotas are {opening.id}'s, and people wait for it: choose others")
-    return sorted(opening.id for opening in losing)
+    return sorted(opening.id for opening in going_on if any(opening.terms.covers(quota.terms) for quota in quotas))
 
 
 async def _move(group: GroupCommit, quotas: Sequence[Quota], by: SetOpening, opens_at_ms: int) -> None:
@@ -183,6 +191,8 @@ async def _move(group: GroupCommit, quotas: Sequence[Quota], by: SetOpening, ope
 
 async def _set(group: GroupCommit, command: SetOpening) -> None:
     answer = await group.submit(command)
+    if answer.outcome is Outcome.OF_OPENING:
+        raise OpeningRefused(f"some of these quotas are {answer.opening}'s, and people can join it: choose others")
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise OpeningRefused(
             f"{command.opening} was not created ({answer.outcome}): another opening has its id or its moment"

@@ -11,7 +11,7 @@ from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.moments import for_people
-from reservasi.cli.opening_creation import Created, Selection, create_opening, room_of
+from reservasi.cli.opening_creation import Created, Selection, create_opening, ids_elsewhere, room_of
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -123,7 +123,9 @@ def create(
         async with open_operations(settings) as operations:
             known = await operations.program(program)
             existing = (await require_snapshot(operations, program)).openings
-            name = checked_id(program, id_ or free_id(program, opens_at_ms, known.zone, selection.offices, existing))
+            elsewhere = await ids_elsewhere(operations, program)
+            free = free_id(program, opens_at_ms, known.zone, selection.offices, existing, elsewhere=elsewhere)
+            name = checked_id(program, id_ or free, elsewhere)
             terms = new_terms(
                 operations.sealing,
                 name,
@@ -353,11 +355,15 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
 
 
 async def _program_of(operations: Operations, opening: str) -> str:
-    """The program that may have the opening: its id stands in front of the opening's; the longest, if several do."""
+    """The program of an opening: its id stands in front of the opening's; of several the one that has the opening."""
     programs = [each.id for each in await operations.records.programs() if opening.startswith(f"{each.id}-")]
     if not programs:
         raise ConfigurationError(f"there is no opening {opening}")
-    return max(programs, key=len)
+    longest, *others = sorted(programs, key=len, reverse=True)
+    for program in (longest, *others) if others else ():
+        if any(each.id == opening for each in (await require_snapshot(operations, program)).openings):
+            return program
+    return longest
 
 
 async def _described(operations: Operations, opening: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from reservasi.front.memory import Memory
 from reservasi.front.networks import Networks
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.rate_limits import RateLimits
+from reservasi.front.ticket_rules import TicketRules
 
 __all__ = ["HANDLERS", "FrontServices", "create_app"]
 
@@ -63,7 +64,7 @@ def create_app(services: FrontServices) -> web.Application:
     settings = services.settings
     app = web.Application(middlewares=[answer_everything], client_max_size=settings.body_bytes_max)
     app[SERVICES] = services
-    app[MEMORY] = Memory(services.availability, services.catalogue.is_public)
+    app[MEMORY] = Memory(services.availability, services.catalogue.is_public, TicketRules(services.availability))
     app[NETWORKS] = Networks(
         settings.trusted_proxies, prefix_v4=settings.network_prefix_v4, prefix_v6=settings.network_prefix_v6
     )

@@ -27,10 +27,12 @@ PHONE_DIGITS_MIN, PHONE_DIGITS_MAX = 6, 20
 QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
 QUOTA_CHARS_MAX = 6 * 32 + 5  # which the pattern implies
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
+DATES_MAX = 366  # that an opening lists
 OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 
 QuotaId: TypeAlias = Annotated[str, Meta(pattern=QUOTA_PATTERN, examples=["surabaya.kanim.baru.20261201.0800.online"])]
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-27T07:00:00Z"])]
+Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, examples=["2026-12-01"])]
 QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
 
 
@@ -178,6 +180,10 @@ class QuotaBody(msgspec.Struct, kw_only=True):
     remaining: int
     state: QuotaState
     opens_at: Moment | None
+    opening: Annotated[str | None, Meta(description="The opening that it opens with; null where there is none.")]
+    ticket_required: Annotated[
+        bool, Meta(description="Whether a claim needs a ticket of that opening's waiting room, now or once it opens.")
+    ]
 
 
 class StaffQuotaBody(QuotaBody, kw_only=True):
@@ -279,7 +285,11 @@ class OpeningBody(msgspec.Struct, kw_only=True):
     state: OpeningListState
     quotas: int
     places: int
-    offices: list[str] = msgspec.field(default_factory=list)
+    offices: Annotated[list[str], Meta(description="Of its quotas, sorted.")] = msgspec.field(default_factory=list)
+    services: Annotated[list[str], Meta(description="Of its quotas, sorted.")] = msgspec.field(default_factory=list)
+    dates: Annotated[
+        list[Date], Meta(max_length=DATES_MAX, description=f"Of its quotas, sorted; the first {DATES_MAX}.")
+    ] = msgspec.field(default_factory=list)
     waiting_room: bool = False
     proof_of_work: bool | UnsetType = UNSET
     joins_from: Moment | UnsetType = UNSET

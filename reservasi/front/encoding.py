@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
+from reservasi.front.ticket_rules import TicketRule
 from reservasi.model import Quota
 
 
@@ -21,16 +22,16 @@ def moment_or_none(at_ms: int) -> str | None:
     return moment(at_ms) if at_ms else None
 
 
-def quota_body(quota: Quota, state: QuotaState) -> QuotaBody:
+def quota_body(quota: Quota, state: QuotaState, rule: TicketRule) -> QuotaBody:
     """A quota for the public."""
-    return QuotaBody(**_public(quota, state))
+    return QuotaBody(**_public(quota, state, rule))
 
 
-def staff_quota_body(quota: Quota, state: QuotaState) -> StaffQuotaBody:
+def staff_quota_body(quota: Quota, state: QuotaState, rule: TicketRule) -> StaffQuotaBody:
     """A quota for staff."""
     terms, counts = quota.terms, quota.counts
     return StaffQuotaBody(
-        **_public(quota, state),
+        **_public(quota, state, rule),
         held=counts.held,
         confirmed=counts.confirmed,
         returning=counts.returning,
@@ -40,7 +41,7 @@ def staff_quota_body(quota: Quota, state: QuotaState) -> StaffQuotaBody:
     )
 
 
-def _public(quota: Quota, state: QuotaState) -> dict[str, Any]:
+def _public(quota: Quota, state: QuotaState, rule: TicketRule) -> dict[str, Any]:
     terms = quota.terms
     return {
         "id": quota.id,
@@ -54,6 +55,8 @@ def _public(quota: Quota, state: QuotaState) -> dict[str, Any]:
         "remaining": quota.remaining,
         "state": state,
         "opens_at": moment_or_none(terms.opens_at_ms),
+        "opening": rule.opening,
+        "ticket_required": rule.required,
     }
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from reservasi.availability import Availability
 from reservasi.front.encoding import quota_body
+from reservasi.front.ticket_rules import TicketRule, TicketRules
 from reservasi.model import Quota
 
 ANSWERS_MAX = 2048
@@ -48,12 +49,18 @@ class _Kept(NamedTuple):
 class Memory:
     """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
 
-    def __init__(self, availability: Availability, is_public: Callable[[Quota], bool] = lambda _quota: True) -> None:
+    def __init__(
+        self,
+        availability: Availability,
+        is_public: Callable[[Quota], bool] = lambda _quota: True,
+        ticket_rules: TicketRules | None = None,
+    ) -> None:
         self._availability = availability
         self._is_public = is_public  # what only staff may claim is closed to everybody else
+        self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self._fragments: dict[str, tuple[Quota, str, bytes]] = {}
+        self._fragments: dict[str, tuple[Quota, str, TicketRule, bytes]] = {}
 
     def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
         """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
@@ -85,15 +92,16 @@ class Memory:
             self._bytes_held -= dropped.made.bytes_held
 
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
-        """A quota's public JSON; quotas are values, so the same object has the same JSON while its state stays."""
+        """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay."""
         state = self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
+        rule = self.ticket_rules.of(quota, now_ms)
         kept = self._fragments.get(quota.id)
-        if kept is not None and kept[0] is quota and kept[1] == state:
-            return kept[2]
+        if kept is not None and kept[0] is quota and kept[1] == state and kept[2] is rule:
+            return kept[3]
         if len(self._fragments) >= FRAGMENTS_MAX:
             self._fragments.clear()
-        encoded = msgspec.json.encode(quota_body(quota, state))
-        self._fragments[quota.id] = (quota, state, encoded)
+        encoded = msgspec.json.encode(quota_body(quota, state, rule))
+        self._fragments[quota.id] = (quota, state, rule, encoded)
         return encoded
 
 

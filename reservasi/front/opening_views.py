@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi.front.bodies import NextOpeningBody, OpeningBody, OpeningsBody, QuotaState
+from reservasi.front.bodies import DATES_MAX, NextOpeningBody, OpeningBody, OpeningsBody, QuotaState
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
@@ -112,7 +112,7 @@ def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, o
         is_left = any(quota.remaining > 0 and state(quota, now_ms) != "closed" for quota in quotas)
         return Made(bool(quotas) and not is_left, 64, next_turn_ms(quotas, now_ms))
 
-    return memory.answer(("opening-sold-out", opening.id, opening.terms.opens_at_ms), make)
+    return memory.answer(("opening-sold-out", program, opening.id, opening.terms.opens_at_ms), make)
 
 
 def opening_end_ms(services: FrontServices, memory: Memory, program: str, opening: Opening) -> int:
@@ -122,7 +122,7 @@ def opening_end_ms(services: FrontServices, memory: Memory, program: str, openin
         closings = [quota.terms.closes_at_ms for quota in services.availability.quotas_of_opening(program, opening.id)]
         return Made(max(closings) if closings and all(closings) else NEVER_MS, 64, NEVER_MS)
 
-    last_closing_ms = memory.answer(("opening-last-closing", opening.id, opening.terms.opens_at_ms), make)
+    last_closing_ms = memory.answer(("opening-last-closing", program, opening.id, opening.terms.opens_at_ms), make)
     return min(last_end_ms(opening), last_closing_ms)
 
 
@@ -177,7 +177,9 @@ def _body(
         state=next((state for state in OPENING_STATES if state in states), empty),
         quotas=len(quotas),
         places=sum(quota.terms.capacity for quota in quotas),
-        offices=sorted({quota.terms.office for quota in quotas}),
+        offices=sorted({quota.terms.office for quota in quotas} or (created.terms.offices if created else ())),
+        services=sorted({quota.terms.service for quota in quotas}),
+        dates=sorted({quota.terms.date for quota in quotas})[:DATES_MAX],
     )
     if created and created.cancelled:
         body.state = "cancelled"

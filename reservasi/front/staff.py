@@ -8,7 +8,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
-from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotasBody
+from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching
@@ -18,6 +18,7 @@ from reservasi.front.problems import Finding, Refused
 from reservasi.front.public import read_filters
 from reservasi.front.requests import read_body, strong_tags
 from reservasi.front.staff_keys import require_program, require_staff
+from reservasi.front.ticket_rules import ticket_rule
 from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
@@ -46,7 +47,7 @@ async def list_quotas(request: web.Request) -> web.Response:
     require_view(services, filters.get("program"))
     now_ms = services.availability.now_ms()
     quotas = [q for q in quotas_matching(services.availability, filters) if staff.may(program_of(q.id))]
-    body = StaffQuotasBody(quotas=[staff_quota_body(q, services.availability.state(q, now_ms)) for q in quotas])
+    body = StaffQuotasBody(quotas=[_body(services, quota, now_ms) for quota in quotas])
     return web.Response(
         body=msgspec.json.encode(body),
         headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
@@ -68,7 +69,7 @@ async def set_quota(request: web.Request) -> web.Response:
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
         raise _refused_change(answer, change)
     quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)
-    body = staff_quota_body(quota, services.availability.state(quota, services.availability.now_ms()))
+    body = _body(services, quota, services.availability.now_ms())
     return web.Response(
         body=msgspec.json.encode(body),
         headers={
@@ -86,6 +87,11 @@ def if_match_version(request: web.Request) -> int:
         return 0
     tags = [tag for tag in strong_tags(header) if _VERSION.fullmatch(tag)]
     return int(tags[0]) if len(tags) == 1 else _NO_VERSION
+
+
+def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:
+    rule = ticket_rule(services.availability, quota, now_ms)
+    return staff_quota_body(quota, services.availability.state(quota, now_ms), rule)
 
 
 def _refused_change(answer: Answer, change: SetQuota) -> Refused:

@@ -21,12 +21,12 @@ from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
 from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import AdmissionStateBody
-from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS
+from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS, OPENING_MOVES_QUOTA
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
 from reservasi.model import Answer, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota, StaffScope
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.records import StaffRow
-from reservasi.waiting_room.creation import free_id, new_terms, until_last_closing
+from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing
 
 log = structlog.get_logger()
 
@@ -56,16 +56,24 @@ async def create(request: web.Request) -> web.Response:
     if not quotas:
         raise _invalid("", "nothing-matches", _NOTHING_MATCHES)
     known = services.availability.openings(program.id)
-    name = wanted.id or free_id(program.id, wanted.opens_at_ms, program.zone, wanted.offices, known)
+    elsewhere = await _ids_elsewhere(services, program.id)
+    name = wanted.id or free_id(
+        program.id, wanted.opens_at_ms, program.zone, wanted.offices, known, elsewhere=elsewhere
+    )
+    if name in elsewhere:
+        raise Refused(OPENING_EXISTS, members={"opening": name})
     terms = until_last_closing(_terms(services, name, program, wanted), quotas)
-    command = SetOpening(opening=name, terms=terms, actor=staff.actor, reason=wanted.reason)
+    takes = places_left(quotas, wanted.opens_at_ms)
+    command = SetOpening(opening=name, terms=terms, takes=takes, actor=staff.actor, reason=wanted.reason)
     answer = await services.waiting_room.set_opening(program.id, command)
     _log_change(command, answer)
+    if answer.outcome is Outcome.OF_OPENING:
+        raise Refused(OPENING_MOVES_QUOTA, members={"opening": answer.opening})
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise Refused(OPENING_EXISTS)
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
     await _move(services, moved, command, wanted.opens_at_ms)
-    await _seen(services, lambda: _is_shown(services, name, moved, wanted.opens_at_ms))
+    await _seen(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
     view = opening_view(services, request.app[MEMORY], name)
     if view is None:
         raise Refused(problem_types.RECOVERING)
@@ -78,6 +86,15 @@ async def create(request: web.Request) -> web.Response:
             hdrs.LOCATION: f"/v1/openings/{name}",
         },
     )
+
+
+async def _ids_elsewhere(services: FrontServices, program: str) -> set[str]:
+    """The ids of other programs' openings, as far as one of this program could have them."""
+    found: set[str] = set()
+    for other in namesakes(program, (each.id for each in services.catalogue.programs())):
+        await services.availability.complete(other)
+        found |= {opening.id for opening in services.availability.openings(other)}
+    return found
 
 
 def _meant(services: FrontServices, wanted: OpeningRequest) -> list[Quota]:
@@ -136,13 +153,13 @@ async def _move(services: FrontServices, quotas: Sequence[str], by: SetOpening, 
             if isinstance(result, BaseException):
                 raise result
             if result.outcome is Outcome.OF_OPENING:
-                raise Refused(OPENING_EXISTS, members={"opening": result.opening})
+                raise Refused(OPENING_MOVES_QUOTA, members={"opening": result.opening})
 
 
-def _is_shown(services: FrontServices, name: str, quotas: Sequence[str], opens_at_ms: int) -> bool:
+def _is_shown(services: FrontServices, program: str, name: str, quotas: Sequence[str], opens_at_ms: int) -> bool:
     moved = [services.availability.quota(quota) for quota in quotas]
     shown = all(quota is not None and quota.terms.opens_at_ms == opens_at_ms for quota in moved)
-    return shown and services.availability.opening(name) is not None
+    return shown and services.availability.opening(name, program) is not None
 
 
 async def set_admission(request: web.Request) -> web.Response:

@@ -34,7 +34,8 @@ def availability_view(services: FrontServices, memory: Memory, filters: Mapping[
     def make(now_ms: int) -> "Made[Encoded]":
         quotas = quotas_matching(services.availability, filters)
         view = encoded(b'{"quotas":[' + b",".join([memory.fragment(quota, now_ms) for quota in quotas]) + b"]}")
-        return Made(view, len(view.body), next_turn_ms(quotas, now_ms))
+        turn_ms = min(next_turn_ms(quotas, now_ms), memory.ticket_rules.turn_ms(now_ms))
+        return Made(view, len(view.body), turn_ms)
 
     return memory.answer(("availability", *sorted(filters.items())), make)
 

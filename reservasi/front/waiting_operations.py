@@ -132,7 +132,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         body=waiting_bodies.OpeningRequestBody,
         security="staffKey",
         successes={201: Success(about="The opening.", body=bodies.OpeningBody, headers=("Location",))},
-        problems=(waiting.OPENING_EXISTS, *_STAFF),
+        problems=(waiting.OPENING_EXISTS, waiting.OPENING_MOVES_QUOTA, *_STAFF),
     ),
     Operation(
         id="changeOpening",

@@ -121,12 +121,12 @@ OPENING_MOVES_QUOTA = ProblemType(
     status=409,
     title=Text("Kuota ini dibuka bersama pembukaannya", "This quota opens with its opening"),
     detail=Text(
-        "Kuota ini milik sebuah pembukaan (`opening`) dan tidak punya waktu buka sendiri.",
-        "This quota belongs to an opening (`opening`) and has no moment of its own.",
+        "Kuota ini milik sebuah pembukaan (`opening`) dan dibuka bersamanya.",
+        "This quota belongs to an opening (`opening`) and opens with it.",
     ),
     next=Text(
-        "Pindahkan pembukaannya: PATCH /v1/staff/openings/{id} dengan `opens_at`.",
-        "Move the opening: PATCH /v1/staff/openings/{id} with `opens_at`.",
+        "Pindahkan pembukaannya: PATCH /v1/staff/openings/{id} dengan `opens_at`; atau pilih kuota lain.",
+        "Move the opening: PATCH /v1/staff/openings/{id} with `opens_at`; or choose other quotas.",
     ),
 )
 QUOTA_CLOSES_BEFORE = ProblemType(

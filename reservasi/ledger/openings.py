@@ -41,7 +41,8 @@ def encode_item(command: SetOpening | MoveOpening | Join | Admit) -> list[Any]:
             terms = 0 if command.terms is None else encode_terms(command.terms)
             beacon = KEEP_TEXT if command.beacon is None else command.beacon
             kept = (KEEP if change is None else int(change) for change in changes)
-            return [command.opening, command.version, *kept, beacon, terms, command.actor, command.reason]
+            takes = [part for pair in command.takes for part in pair]
+            return [command.opening, command.version, *kept, beacon, terms, command.actor, command.reason, takes]
 
 
 def encode_terms(terms: OpeningTerms) -> list[Any]:

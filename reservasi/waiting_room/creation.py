@@ -3,7 +3,7 @@
 import datetime as dt
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -23,14 +23,25 @@ def opening_id(program: str, opens_at_ms: int, zone: ZoneInfo) -> str:
     return f"{program}-{dt.datetime.fromtimestamp(opens_at_ms / 1000, zone):%Y%m%d-%H%M}"
 
 
-def free_id(program: str, opens_at_ms: int, zone: ZoneInfo, offices: Sequence[str], openings: Iterable[Opening]) -> str:
+def free_id(
+    program: str,
+    opens_at_ms: int,
+    zone: ZoneInfo,
+    offices: Sequence[str],
+    openings: Iterable[Opening],
+    *,
+    elsewhere: Collection[str] = (),
+) -> str:
     """The same; with `-2`, `-3` behind it where an opening of other offices or of another second of it has that id.
 
-    The opening that is asked for has this id as well, when it was created before.
+    The opening that is asked for has this id as well, when it was created before. `elsewhere` are ids of openings of
+    other programs: an id names one opening of all.
     """
     known = {opening.id: opening for opening in openings}
     first = opening_id(program, opens_at_ms, zone)
-    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(known) + 2))):
+    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(known) + len(elsewhere) + 2))):
+        if name in elsewhere:
+            continue
         found = known.get(name)
         if found is None:
             return name
@@ -39,17 +50,30 @@ def free_id(program: str, opens_at_ms: int, zone: ZoneInfo, offices: Sequence[st
     raise AssertionError("more names than openings")
 
 
-def checked_id(program: str, opening: str) -> str:
+def places_left(quotas: Iterable[Quota], opens_at_ms: int) -> tuple[tuple[int, str], ...]:
+    """The moments and offices that quotas leave when they are moved to a moment; of those that have one."""
+    left = {(quota.terms.opens_at_ms, quota.terms.office) for quota in quotas if quota.terms.opens_at_ms}
+    return tuple(sorted((at_ms, office) for at_ms, office in left if at_ms != opens_at_ms))
+
+
+def namesakes(program: str, others: Iterable[str]) -> list[str]:
+    """The programs whose openings may have an id that one of this program's may have: `a` and `a-b`, for `a-b-1`."""
+    return [other for other in others if other.startswith(f"{program}-") or program.startswith(f"{other}-")]
+
+
+def checked_id(program: str, opening: str, elsewhere: Collection[str] = ()) -> str:
     """The id, when it may be one.
 
     Raises:
-        ConfigurationError: it has other characters, or does not begin with the program's id, so that another
-            program's opening might have the same.
+        ConfigurationError: it has other characters, does not begin with the program's id, or is among those
+            `elsewhere`: the id of another program's opening.
     """
     if not _ID.fullmatch(opening) or not opening.startswith(f"{program}-"):
         raise ConfigurationError(
             f"{opening!r} cannot be an opening's id: 2 to 64 of a-z, 0-9 and -, beginning with {program}-"
         )
+    if opening in elsewhere:
+        raise ConfigurationError(f"{opening} is an opening of another program: give this one another --id")
     return opening
 
 

@@ -39,7 +39,8 @@ class WaitingRoom:
 
     def find(self, opening_id: str) -> tuple[str, Opening] | None:
         """An opening that was created, and its program."""
-        program, opening = self._availability.program_of_opening(opening_id), self._availability.opening(opening_id)
+        program = self._availability.program_of_opening(opening_id)
+        opening = self._availability.opening(opening_id, program) if program else None
         if program is None or opening is None or program not in self._groups:
             return None
         return program, opening
@@ -143,6 +144,11 @@ class WaitingRoom:
 def last_end_ms(opening: Opening) -> int:
     """When the waiting room is over at the latest; while it is paused that is not known."""
     return NEVER_MS if opening.paused else opening.terms.ends_at_ms
+
+
+def needs_ticket(opening: Opening, now_ms: int) -> bool:
+    """Whether its quotas are claimed with a ticket, now or once it opens."""
+    return opening.terms.waiting_room and not opening.cancelled and not ended(opening, now_ms)
 
 
 def ended(opening: Opening, now_ms: int) -> bool:

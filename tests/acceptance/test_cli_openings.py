@@ -205,6 +205,25 @@ def test_quotas_are_taken_from_an_opening_for_which_nobody_waits_yet(deployment:
     assert deployment.quotas() == before
 
 
+def test_an_id_names_one_opening_of_all_programs(deployment: Deployment) -> None:
+    """A program's id may begin with another's: an opening of either could have the same id."""
+    longer = f"{deployment.program}-x"
+    file = deployment.file.with_name("longer.toml")
+    text = deployment.file.read_text()
+    file.write_text(text.replace(f'id = "{deployment.program}"', f'id = "{longer}"', 1))
+    deployment.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=7)).isoformat(), "--open-now")
+    name = f"{longer}-1"
+    made = deployment.create("--id", name)
+    assert "another program" in deployment.fails("opening", "create", longer, "--opens-at", at(1), "--id", name)
+    assert deployment.ok("opening", "show", name) == {
+        key: value for key, value in made.items() if key not in ("moved", "left_out", "taken_from")
+    }
+    assert deployment.ok("opening", "pause", name)["program"] == deployment.program
+    other = deployment.ok("opening", "create", longer, "--opens-at", at(1), "--id", f"{longer}-2")
+    assert deployment.ok("opening", "show", other["id"])["program"] == longer
+    assert "another program" in deployment.refused("--id", other["id"], opens_at=at(3))
+
+
 def test_staff_lead_a_waiting_room(deployment: Deployment) -> None:
     name = deployment.create()["id"]
     assert deployment.ok("opening", "pause", name)["paused"]

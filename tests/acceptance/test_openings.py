@@ -38,6 +38,8 @@ async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stac
         "quotas": 1,
         "places": 7,
         "offices": ["ulp-wiyung"],
+        "services": ["baru"],
+        "dates": [(await stack.seen(room.quota, lambda _: True)).terms.date],
         "waiting_room": True,
         "proof_of_work": False,
         "joins_from": moment(terms.joins_from_ms),
@@ -272,10 +274,59 @@ async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack)
         reply.is_problem("opening-exists", 409)
 
 
-async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: Stack) -> None:
-    quotas = {
-        office: await stack.quota(service="penggantian", office=office) for office in ("kanim", "ulp-wiyung", "mpp")
+async def test_an_opening_takes_no_quota_from_one_that_people_can_join(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=2 * HOUR_MS, service="hilang")
+    quota = await stack.seen(room.quota, lambda _: True)
+    free = await stack.quota(service="hilang", date=quota.terms.date)
+    body = {
+        "program": stack.program,
+        "opens_at": moment(await now_ms(stack) // 1000 * 1000 + 3 * HOUR_MS + 23_000),
+        "from": quota.terms.date,
+        "to": quota.terms.date,
+        "service": "hilang",
     }
+    before = await stack.ledger_state()
+    refused = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert refused.is_problem("quota-of-opening", 409)["opening"] == room.id
+    assert await stack.ledger_state() == before
+    assert (await stack.seen(free, lambda _: True)).terms.opens_at_ms == 0
+    assert (await room.queue())["state"] == "joining"
+
+
+async def test_availability_says_which_quotas_need_a_ticket(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "REST_RATIO", 0)
+    room = await create_room(stack, opens_in_ms=300, lasts_ms=1500, **ELSEWHERE)
+    plain = await create_room(stack, waiting_room=False)
+    free = await stack.quota()
+
+    async def said(quota: str) -> tuple[Any, Any]:
+        (found,) = [
+            each
+            for each in (await stack.request("GET", f"/v1/availability?program={stack.program}")).json["quotas"]
+            if each["id"] == quota
+        ]
+        (staff,) = [
+            each
+            for each in (await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}")).json["quotas"]
+            if each["id"] == quota
+        ]
+        assert (staff["opening"], staff["ticket_required"]) == (found["opening"], found["ticket_required"])
+        return found["opening"], found["ticket_required"]
+
+    assert await said(room.quota) == (room.id, True)
+    assert await said(plain.quota) == (plain.id, False)
+    assert await said(free) == (None, False)
+    await room.until(lambda queue: queue["state"] == "ended")
+
+    async def over() -> bool:  # by the clock alone: nothing changes in the ledger
+        return await said(room.quota) == (room.id, False)
+
+    await stack.eventually(over)
+    assert (await room.claim(stack.applicant())).status == 201
+
+
+async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: Stack) -> None:
+    quotas = {office: await stack.quota(service="rusak", office=office) for office in ("kanim", "ulp-wiyung", "mpp")}
     day = (await stack.seen(quotas["kanim"], lambda _: True)).terms.date
     opens_at_ms = await now_ms(stack) // 1000 * 1000 + HOUR_MS + 17_000
     body = {
@@ -284,7 +335,7 @@ async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: 
         "joins_from": moment(await now_ms(stack) - 1000),
         "from": day,
         "to": day,
-        "service": "penggantian",
+        "service": "rusak",
     }
     made = {}
     for office, offices in (("kanim", {"office": "kanim"}), ("ulp-wiyung", {"offices": ["ulp-wiyung"]})):

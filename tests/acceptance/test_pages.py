@@ -1,5 +1,6 @@
 """The pages over HTTP: language, policy, caching; what a browser makes of them is tried in `tests/browser`."""
 
+import html
 import re
 from typing import Any
 
@@ -27,6 +28,19 @@ async def test_they_speak_the_readers_language(stack: Stack, language: str, word
         assert reply.headers["Vary"] == "Accept-Language"
         assert f'<html lang="{language or "id"}">' in reply.text
     assert word in reply.text
+
+
+async def test_an_opening_s_page_names_dates_offices_and_services(stack: Stack) -> None:
+    room = await create_room(stack, office="ulp-wiyung", date="2027-03-30")
+    for language, words in (("id", ("30 Maret 2027", "Untuk tanggal")), ("en", ("30 March 2027", "For the dates"))):
+        reply = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": language})
+        program = stack.front.catalogue.program(stack.program)
+        assert program is not None
+        office, service = program.office("ulp-wiyung"), program.service("baru")
+        assert office is not None
+        assert service is not None
+        for word in (*words, getattr(office.name, language), getattr(service.name, language)):
+            assert html.escape(word) in reply.text
 
 
 async def test_an_opening_has_its_page_before_the_list_is_made_anew(

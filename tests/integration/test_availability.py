@@ -7,24 +7,40 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from reservasi.availability import Availability, follower, prover
+from reservasi.availability import Availability, ProgramView, follower, prover
 from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import (
     Admit,
+    AnyEvent,
     Cancel,
     Command,
     Confirm,
     Find,
     Join,
+    JournalEntry,
     MoveOpening,
+    OpeningSet,
     Outcome,
+    QuotaRetired,
+    QuotaSet,
     Release,
     SetOpening,
     SetQuota,
     Sweep,
 )
-from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_ledger, opening_set, opening_terms, quota_set
+from tests.ledgers import (
+    HOUR_MS,
+    Ledger,
+    claim,
+    eventually,
+    open_ledger,
+    opening_of,
+    opening_set,
+    opening_terms,
+    quota_set,
+    terms,
+)
 from tests.proxy import Proxy
 from tests.views import caught_up, open_view, says_sold_out, shown
 
@@ -323,6 +339,23 @@ async def test_a_quota_belongs_to_the_opening_of_its_office(ledger: Ledger, view
     assert await found() == ["p-1", "p-2", "p-2"]  # so that whoever claims is told
     await ledger.one(opening_set("p-3", offices=("ulp",)))
     assert await found() == ["p-1", "p-3", "p-2"]
+
+
+def test_a_retired_quota_leaves_its_opening() -> None:
+    view = ProgramView()
+    moment = 4_000_000_000_000
+    opening, quotas = opening_of(opens_at_ms=moment), [f"p.kanim.baru.20261201.080{at}.online" for at in range(2)]
+    events: tuple[AnyEvent, ...] = (
+        OpeningSet(seq=1, opening=opening),
+        *(
+            QuotaSet(seq=2 + at, quota=quota, version=1, terms=terms(opens_at_ms=moment))
+            for at, quota in enumerate(quotas)
+        ),
+        QuotaRetired(seq=4, quota=quotas[0]),
+    )
+    view.apply(JournalEntry(epoch=1, first_seq=1, at_ms=1, chain="", payload=b"", events=events), 1)
+    assert view.opening_ids == {quotas[1]: opening.id}
+    assert list(view.covered[opening.id]) == [quotas[1]]
 
 
 async def test_openings_are_followed_from_a_snapshot_and_from_events(ledger: Ledger, view: Availability) -> None:

@@ -109,6 +109,28 @@ async def test_two_openings_of_one_moment_have_no_office_in_common(ledger: Ledge
     assert await _outcome(ledger, opening_set("p-3", offices=("kanim",))) is Outcome.OPENING_SET
 
 
+async def test_an_opening_takes_no_quota_from_one_that_people_can_join(ledger: Ledger) -> None:
+    now_ms = await ledger.now_ms()
+    await ledger.run(
+        opening_set(offices=("kanim",)),
+        opening_set("p-2", offices=("ulp",), joins_from_ms=now_ms + HOUR_MS),
+        opening_set("p-3", opens_at_ms=4_000_000_000_001, waiting_room=False),
+    )
+    joined, announced, plain = (4_000_000_000_000, "kanim"), (4_000_000_000_000, "ulp"), (4_000_000_000_001, "mpp")
+    wanted = opening_set("p-4", opens_at_ms=4_000_000_000_009)
+    before = await ledger.dump()
+    for takes in ((joined,), (plain, announced, joined)):
+        refused = await ledger.one(replace(wanted, takes=takes))
+        assert (refused.outcome, refused.opening, refused.version) == (Outcome.OF_OPENING, O, 0)
+    assert await ledger.dump() == before
+    nobodys = (4_000_000_000_000, "mpp")
+    assert await _outcome(ledger, replace(wanted, takes=(announced, plain, nobodys))) is Outcome.OPENING_SET
+    assert await _outcome(ledger, replace(wanted, takes=(joined,))) is Outcome.EXISTS
+    await _move_clock(ledger, ends_at_ms=now_ms - 1)  # nobody joins it any more
+    later = opening_set("p-5", opens_at_ms=4_000_000_000_010)
+    assert await _outcome(ledger, replace(later, takes=(joined,))) is Outcome.OPENING_SET
+
+
 async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: Ledger) -> None:
     await ledger.one(opening_set())
     stored: Any = await ledger.client.hget(keys.openings(ledger.program), O)

@@ -54,9 +54,12 @@ def test_every_command_is_encoded_by_position() -> None:
             MoveOpening(opening="o", ends_at_ms=9, cancelled=True, reason="w", reason_en="e", actor="a"),
             ["o", 0, -1, 9, 1, "w", "e", "a"],
         ),
-        (SetOpening(opening="o"), ["o", 0, -1, -1, "", 0, "", ""]),
-        (SetOpening(opening="o", paused=False, rate_per_min=0, beacon="b", version=3), ["o", 3, 0, 0, "b", 0, "", ""]),
-        (opening_set("o"), ["o", 0, -1, -1, "", openings.encode_terms(opening_terms()), "", ""]),
+        (SetOpening(opening="o"), ["o", 0, -1, -1, "", 0, "", "", []]),
+        (
+            SetOpening(opening="o", paused=False, rate_per_min=0, beacon="b", takes=((5, "k"), (7, "u")), version=3),
+            ["o", 3, 0, 0, "b", 0, "", "", [5, "k", 7, "u"]],
+        ),
+        (opening_set("o"), ["o", 0, -1, -1, "", openings.encode_terms(opening_terms()), "", "", []]),
         (Join(opening="o", ticket_id="t"), ["o", "t"]),
         (Admit(opening="o", controller="c", lease_ms=5), ["o", "c", 5, 0]),
     ]

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from msgspec import UnsetType
 
 from reservasi.front.bodies import OpeningBody
 from reservasi.front.languages import Language, Text
-from reservasi.front.pages.texts import SIZE, STATES, spelled
-from reservasi.programs import Office, Program
+from reservasi.front.pages.texts import SIZE, STATES, spelled, spelled_dates
+from reservasi.programs import Office, Program, Service
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class ShownOpening:
     joins_local: str
     ends_at: str
     ends_local: str
+    dates: str
+    offices: str
+    services: str
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,16 @@ def shown_opening(body: OpeningBody, program: Program, language: Language) -> Sh
         joins_local=local(body.joins_from),
         ends_at=body.ends_at or "",
         ends_local=local(body.ends_at),
+        dates=spelled_dates(map(date.fromisoformat, body.dates), language),
+        offices=", ".join(_names(program.offices, body.offices, language)),
+        services=", ".join(_names(program.services, body.services, language)),
     )
+
+
+def _names(known: Iterable[Office] | Iterable[Service], ids: Iterable[str], language: Language) -> list[str]:
+    """Names in the order of the ids; what the program's file does not have any more keeps its id."""
+    names = {each.id: Text(each.name.id, each.name.en).to(language) for each in known}
+    return [names.get(id_, id_) for id_ in ids]
 
 
 def shown_program(program: Program, bodies: Iterable[OpeningBody], language: Language) -> ShownProgram:

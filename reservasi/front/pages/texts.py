@@ -1,6 +1,7 @@
 """What the pages say, in both languages; what scripts say of what changes is in `static/words.js`."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
 
 from reservasi.front.bodies import OpeningListState
 from reservasi.front.languages import LANGUAGES, Language, Text
@@ -37,6 +38,9 @@ _TEXTS = {
     "joins_from": Text("Bergabung mulai", "Joining from"),
     "ends_at": Text("Ruang tunggu berakhir", "Waiting room ends"),
     "places": Text("Jumlah", "Size"),
+    "dates": Text("Untuk tanggal", "For the dates"),
+    "offices": Text("Kantor", "Offices"),
+    "services": Text("Layanan", "Services"),
     "state": Text("Keadaan saat halaman dimuat", "State when this page was loaded"),
     "queue": Text("Ruang tunggu", "Waiting room"),
     "how_it_works": Text(
@@ -102,6 +106,21 @@ _MONTHS: dict[Language, str] = {
     "id": "Januari Februari Maret April Mei Juni Juli Agustus September Oktober November Desember",
     "en": "January February March April May June July August September October November December",
 }
+
+
+def spelled_dates(dates: Iterable[date], language: Language) -> str:
+    """Dates as people read them, such as `2 Desember 2026 – 4 Desember 2026, 8 Desember 2026`."""
+    runs: list[list[date]] = []
+    for day in dates:
+        if runs and day - runs[-1][-1] == timedelta(days=1):
+            runs[-1][1:] = [day]
+        else:
+            runs.append([day])
+    return ", ".join(" – ".join(_spelled_date(day, language) for day in run) for run in runs)
+
+
+def _spelled_date(day: date, language: Language) -> str:
+    return f"{day.day} {_MONTHS[language].split()[day.month - 1]} {day.year}"
 
 
 def spelled(at: datetime, language: Language) -> str:

@@ -143,6 +143,12 @@ local function has_ended(call, opening)
   return opening[O.paused] ~= 1 and call.now >= opening[O.terms][OT.ends_at]
 end
 
+-- Whether people can join it or, where nobody waits, claim: then it keeps its quotas.
+local function has_begun(call, opening)
+  local terms = opening[O.terms]
+  return call.now >= (terms[OT.waiting_room] == 1 and terms[OT.joins_from] or terms[OT.opens_at])
+end
+
 local function people_of(call, id)
   return call.key.joined .. ':' .. id
 end

@@ -1,12 +1,13 @@
 -- set_opening: create an opening, or change it.
 --
--- Item: {opening, version, paused, rate, beacon, terms, actor, reason}
+-- Item: {opening, version, paused, rate, beacon, terms, actor, reason, takes}
 --   version   0: any (with terms: only create); else the version that is replaced
 --   paused    changes to an existing opening: 0 or 1, -1 keeps what is there
 --   rate      numbers admitted a minute, fixed by staff; 0: as the terms say again; -1 keeps what is there
 --   beacon    a value from outside; '' keeps what is there
 --   terms     0, or all of them: the fields of OT in order; of an existing opening commitment and seed are kept
 --   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
+--   takes     {opens_at, office, ...}: where the quotas open now that it is to get; [] none
 -- The moment of an existing opening is moved by move_opening, together with its quotas.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    it does not exist, and no terms were given to create it
@@ -15,9 +16,10 @@
 --   exists             it already is as asked for
 --   exists_with_different_content  it has other terms, and should only be created; or another covers some of its quotas
 --   version_mismatch   somebody changed it in the meantime
+--   of_opening         some of the quotas that it takes are an opening's that people can join already: + that opening
 --   too_late           the beacon was entered; it has opened: offices and joining are fixed; or its moment would be another
 --   opening_set        created or changed
--- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut'} -> {'opening_set', 2, 2}
+-- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut', {}} -> {'opening_set', 2, 2}
 
 local function wanted_opening_terms(current, given)
   if given == 0 then
@@ -90,6 +92,17 @@ local function is_taken(call, id, terms)
   return false
 end
 
+-- The opening that would lose quotas although people can join it; nil where none would.
+local function bereft(call, id, takes)
+  for at = 1, #takes, 2 do
+    local other, opening = find_opening(call, takes[at], takes[at + 1])
+    if other and other ~= id and has_begun(call, opening) and not has_ended(call, opening) then
+      return other
+    end
+  end
+  return nil
+end
+
 local function is_moved(before, after)
   return not before or after[OT.opens_at] ~= before[OT.opens_at] or after[OT.offices] ~= before[OT.offices]
 end
@@ -129,6 +142,10 @@ local function set_opening(call, item)
   end
   if current and version ~= 0 and version ~= current[O.version] then
     return { 'version_mismatch', call.seq, current[O.version] }
+  end
+  local of_opening = bereft(call, id, item[9])
+  if of_opening then
+    return { 'of_opening', call.seq, current and current[O.version] or 0, of_opening }
   end
   if current and is_fixed(call, wanted, current) then
     return { 'too_late', call.seq, current[O.version] }

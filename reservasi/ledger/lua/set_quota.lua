@@ -97,8 +97,7 @@ local function opening_kept(call, current, office, wanted_opens_at, taker)
   local other = taker ~= '' and taker ~= id and get_opening(call, taker)
   local takes = other and other[O.cancelled] ~= 1 and other[O.terms][OT.opens_at] == wanted_opens_at
     and has_office(other[O.terms][OT.offices], office)
-  local terms = opening[O.terms]
-  if takes and call.now < (terms[OT.waiting_room] == 1 and terms[OT.joins_from] or terms[OT.opens_at]) then
+  if takes and not has_begun(call, opening) then
     return nil
   end
   return id
