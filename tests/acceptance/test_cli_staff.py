@@ -1,0 +1,134 @@
+"""`reservasi staff` and `reservasi audit` against real servers; no service runs."""
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+from typer.testing import CliRunner, Result
+
+from reservasi.bootstrap import open_operations
+from reservasi.cli.invocation import run
+from reservasi.cli.main import app
+from reservasi.ledger import keys
+from reservasi.records import StaffRow
+from reservasi.settings import load
+
+SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
+ONE_DAY = ("--from", "2026-12-01", "--to", "2026-12-01")
+
+
+class Commands:
+    def __init__(self, program: str, file: Path) -> None:
+        self.program, self.file = program, file
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    def ok(self, *words: str) -> Any:
+        done = self.call(*words, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def fails(self, *words: str) -> str:
+        done = self.call(*words)
+        assert done.exit_code == 1, done.output
+        return str(done.exception)
+
+
+@pytest.fixture
+def commands(valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
+    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
+    file = data_dir / "program.toml"
+    file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
+    found = Commands(program, file)
+    found.ok("db", "upgrade")
+    return found
+
+
+def _key(api_key: str) -> StaffRow | None:
+    async def work() -> StaffRow | None:
+        async with open_operations(load()) as operations:
+            return await operations.records.staff_by_key_hash(operations.sealing.api_key_hash(api_key))
+
+    return run(work())
+
+
+def test_a_key_is_limited_listed_renamed_rotated_and_revoked(commands: Commands) -> None:
+    commands.ok("program", "import", str(commands.file), *ONE_DAY)
+    limits = ("--scope", "read", "--scope", "quotas", "--program", commands.program, "--expires", "90d")
+    added = commands.ok("staff", "add", " Ani  Wijaya ", *limits)
+    assert (added["name"], added["scopes"], added["programs"]) == ("Ani Wijaya", ["read", "quotas"], [commands.program])
+    commands.ok("staff", "add", "Budi")
+    listed = commands.ok("staff", "list")
+    assert [(row["name"], row["programs"]) for row in listed] == [("Ani Wijaya", [commands.program]), ("Budi", None)]
+    assert set(listed[0]) == {"name", "scopes", "programs", "created", "expires", "last_used", "revoked"}
+    left = dt.datetime.fromisoformat(listed[0]["expires"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(days=89) < left < dt.timedelta(days=91)
+    assert added["api_key"] not in commands.call("staff", "list").output + json.dumps(listed)
+    assert "Ani" in commands.fails("staff", "add", "Ani Wijaya")
+    assert "Budi" in commands.fails("staff", "rename", "Ani Wijaya", "Budi")
+    assert commands.ok("staff", "rename", "Ani Wijaya", "Ani")["name"] == "Ani"
+
+    rotated = commands.ok("staff", "rotate", "Ani")
+    former, new = _key(added["api_key"]), _key(rotated["api_key"])
+    assert former is not None
+    assert new is not None
+    assert former.id == new.id
+    assert not former.has_expired(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=9))
+    assert former.has_expired(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=11))
+    at_once = commands.ok("staff", "rotate", "Ani", "--overlap", "0")
+    assert _key(rotated["api_key"]) is None
+    assert at_once["previous_until"] is None
+
+    revoked = commands.ok("staff", "revoke", "Ani")
+    assert revoked["revoked"] is not None
+    assert commands.ok("staff", "revoke", "Ani") == revoked
+    commands.ok("staff", "add", "Ani")
+    assert [row["name"] for row in commands.ok("staff", "list")] == ["Ani", "Budi", "Ani"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("add", "x" * 65),
+        ("add", "Ani", "--expires", "yesterday"),
+        ("add", "Ani", "--expires", "2020-01-01T00:00:00Z"),
+        ("add", "Ani", "--expires", "2099-01-01T00:00:00"),
+        ("add", "Ani", "--scope", "everything"),
+        ("rotate", "Ani", "--overlap", "8d"),
+        ("rotate", "Ani", "--overlap", "soon"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(words: tuple[str, ...], commands: Commands) -> None:
+    assert commands.call("staff", *words).exit_code == 2
+    assert commands.ok("staff", "list") == []
+
+
+def test_keys_that_are_not_there(commands: Commands) -> None:
+    for words in (("revoke", "Ani"), ("rotate", "Ani"), ("rename", "Ani", "Budi")):
+        assert "Ani" in commands.fails("staff", *words)
+    assert "nowhere" in commands.fails("staff", "add", "Ani", "--program", "nowhere")
+    assert commands.ok("staff", "list") == []
+    commands.ok("program", "import", str(commands.file), *ONE_DAY)
+    assert commands.ok("audit", commands.program) == [], "no worker has recorded anything"
+
+
+def test_the_journal_names_the_account_the_import_and_the_reason(commands: Commands, valkey_url: str) -> None:
+    commands.ok("program", "import", str(commands.file), *ONE_DAY)
+    quota = f"{commands.program}.kanim.baru.20261201.0800.online"
+    commands.ok("quota", "set", quota, "--capacity", "11", "--reason", "one  more desk")
+    commands.ok("quota", "close", quota)
+    assert commands.call("quota", "close", quota, "--reason", "of 3578012304900001").exit_code == 2
+    with redis.Redis.from_url(valkey_url) as client:
+        entries = client.xrange(keys.journal(commands.program))
+    events = [event for _, fields in entries for event in msgpack.unpackb(fields[b"events"])]
+    said = [event[-1] for event in events if event[:2] == ["q", quota]]
+    assert said[0] == ["import", ""]
+    assert [by[1] for by in said[1:]] == ["one more desk", ""]
+    assert all(by[0].startswith("cli:") for by in said[1:])
