@@ -90,8 +90,8 @@ def left_as_it_is(done: Import, file: Path, *, open_now: bool) -> str:
 def why_refused(done: Import) -> str:
     """What an import could not change."""
     return (
-        f"{done.program}: {len(done.refused)} quotas were changed by somebody else meanwhile and left as they are: "
-        "give the command again"
+        f"{done.program}: {len(done.refused)} quotas are left as they are: somebody changed them meanwhile, or what "
+        "the file says does not go with what was set by hand. Look at them with quota show, then give the command again"
     )
 
 

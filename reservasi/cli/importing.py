@@ -44,7 +44,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0
     changed: int = 0
     closed: int = 0
-    refused: tuple[str, ...] = ()  # quotas that somebody changed meanwhile: left as they are
+    refused: tuple[str, ...] = ()  # quotas that the ledger did not change: somebody did meanwhile
     openings: tuple[str, ...] = ()  # new ones with a waiting room
     booked: tuple[Booked, ...] = ()  # in quotas outside the file, and in those whose window changes
 

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from reservasi.front import bodies, waiting_problems
+from reservasi.front import bodies, closure_bodies, waiting_problems
 from reservasi.front import problem_types as problems
 from reservasi.front.declarations import (
     BODY_PROBLEMS,
@@ -244,8 +244,20 @@ _DECLARED: tuple[Operation, ...] = (
             problems.BELOW_TAKEN,
             waiting_problems.OPENING_MOVES_QUOTA,
             problems.VERSION_MISMATCH,
+            problems.OVERLAPPING_QUOTA,
             *UNAVAILABLE,
         ),
+    ),
+    Operation(
+        id="closeDay",
+        method="POST",
+        path="/v1/staff/closures",
+        tag="staff",
+        summary="Close all quotas of a day, or those of an office, a service or a channel; nobody is cancelled.",
+        body=closure_bodies.ClosureRequestBody,
+        security="staffKey",
+        successes={200: Success(about="The quotas of the day, closed.", body=closure_bodies.ClosureBody)},
+        problems=(*STAFF_PROBLEMS, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE),
     ),
     Operation(
         id="describeApi",

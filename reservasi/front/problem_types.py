@@ -264,6 +264,18 @@ VERSION_MISMATCH = ProblemType(
     ),
     next=Text("Baca kuota lagi, lalu ulangi dengan ETag-nya.", "Read the quota again and repeat with its ETag."),
 )
+OVERLAPPING_QUOTA = ProblemType(
+    name="overlapping-quota",
+    status=409,
+    title=Text("Jadwal kuota bertabrakan", "The quota overlaps another one"),
+    detail=Text(
+        "Jadwal kuota ini bertabrakan dengan kuota `overlaps` yang masih terbuka.",
+        "The quota's window overlaps that of the quota `overlaps`, which is open.",
+    ),
+    next=Text(
+        "Tutup dahulu kuota `overlaps`, lalu buka yang ini.", "Close the quota `overlaps` first, then open this one."
+    ),
+)
 BODY_TOO_LARGE = ProblemType(
     name="body-too-large",
     status=413,

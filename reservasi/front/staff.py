@@ -23,7 +23,7 @@ from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
 from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
-from reservasi.programs import program_of
+from reservasi.programs import in_the_way, program_of
 
 log = structlog.get_logger()
 
@@ -64,6 +64,8 @@ async def set_quota(request: web.Request) -> web.Response:
     known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
     if known is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)
+    if change.closed is False and known.terms.closed:
+        _refuse_overlap(services, known)
     answer = await services.reservations.set_quota(change)
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
@@ -87,6 +89,22 @@ def if_match_version(request: web.Request) -> int:
         return 0
     tags = [tag for tag in strong_tags(header) if _VERSION.fullmatch(tag)]
     return int(tags[0]) if len(tags) == 1 else _NO_VERSION
+
+
+def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
+    """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    terms, program = quota.terms, services.catalogue.program(program_of(quota.id))
+    line = services.availability.select(
+        program_of(quota.id),
+        office=terms.office,
+        service=terms.service,
+        channel=terms.channel,
+        first=terms.date,
+        last=terms.date,
+    )
+    other = in_the_way(program, quota, line) if program is not None else None
+    if other is not None:
+        raise Refused(problem_types.OVERLAPPING_QUOTA, members={"overlaps": other.id})
 
 
 def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:

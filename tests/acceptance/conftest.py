@@ -71,7 +71,7 @@ class Stack:
             "channel": channel,
             "date": f"2027-03-{day + 1:02}",
             "start": start,
-            "end": "23:59",
+            "end": f"{8 + (minutes + 1) // 60:02}:{(minutes + 1) % 60:02}",  # windows of a line never overlap
             **changes,
         }
         quota = f"{self.program}.kanim.baru.202703{day + 1:02}.{start.replace(':', '')}.{channel}"

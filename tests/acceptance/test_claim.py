@@ -46,7 +46,7 @@ async def test_a_claim_is_held_and_can_be_read_back(stack: Any) -> None:
         "channel": "online",
         "date": seen.terms.date,
         "start": seen.terms.start,
-        "end": "23:59",
+        "end": seen.terms.end,
     }
 
 

@@ -360,7 +360,7 @@ def test_later_dates_that_have_quotas_are_compared_unless_a_last_date_is_named(d
 
 def test_a_day_of_an_office_is_closed_in_one_call(deployment: Deployment) -> None:
     booked = deployment.reserve(deployment.quota("0900"), places=2)
-    words = ("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY))
+    words = ("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY), "--reason", "banjir")
     done = deployment.json(*words)
     assert (done["program"], done["date"], done["closed"], len(done["quotas"])) == (deployment.program, str(DAY), 4, 4)
     assert [each["booked"] for each in done["quotas"]] == [0, 2, 0, 0]

@@ -39,7 +39,7 @@ async def test_availability_shows_what_remains(stack: Any) -> None:
         "channel": "online",
         "date": day,
         "start": seen.terms.start,
-        "end": "23:59",
+        "end": seen.terms.end,
         "capacity": 10,
         "remaining": 7,
         "state": "open",

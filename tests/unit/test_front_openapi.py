@@ -11,7 +11,16 @@ from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
-from reservasi.front import bodies, examples, fields, pages, waiting_bodies, waiting_validation
+from reservasi.front import (
+    bodies,
+    closure_bodies,
+    examples,
+    fields,
+    pages,
+    staff_closures,
+    waiting_bodies,
+    waiting_validation,
+)
 from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
@@ -95,6 +104,7 @@ def test_it_is_plain_json_of_version_3_1() -> None:
         (bodies.ContactBody, fields.CONTACT),
         (bodies.ConfirmBody, fields.CONFIRM),
         (bodies.QuotaChangeBody, fields.QUOTA_CHANGE),
+        (closure_bodies.ClosureRequestBody, staff_closures.CLOSURE),
         (waiting_bodies.JoinBody, waiting_validation.JOIN),
         (waiting_bodies.OpeningRequestBody, waiting_validation.OPENING),
         (waiting_bodies.AdmissionBody, waiting_validation.ADMISSION),
