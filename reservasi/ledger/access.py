@@ -32,7 +32,7 @@ WAITING = ("wait", "waitaof")
 SINCE_7_2 = ("client|setinfo", "waitaof")  # Redis 7.0 does not start with a rule about a command that it does not know
 IN_FUNCTIONS = (
     *("hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hincrby", "hdel", "exists", "time", "xadd", "xrange"),
-    *("zadd", "zrem", "zrange", "zrangebylex", "zrangebyscore", "zscore", "pfadd", "pfcount", "pexpireat"),
+    *("zadd", "zrem", "zrange", "zrangebylex", "zrangebyscore", "zscore", "lindex", "lset", "rpush", "pexpireat"),
 )
 FOLLOWING = ("xread", "hscan", "smembers", "expire", "subscribe", "unsubscribe")
 WORKING = (

@@ -60,7 +60,7 @@ def openings(program: str) -> str:
 
 
 def joined(program: str) -> str:
-    """HyperLogLogs, one an opening: ":" and its id follow. The people who joined its waiting room."""
+    """Lists, two an opening: ":", its id, ":" and before or late follow. The people who joined its waiting room."""
     return f"{{{program}}}:joined"
 
 

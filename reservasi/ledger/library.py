@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent / "lua"
-SHARED = ("packing", "shared", "committing", "openings")  # what several commands use
+SHARED = ("packing", "shared", "committing", "members", "openings")  # what several commands use
 COMMANDS = (
     "claim",
     "confirm",
@@ -32,6 +32,7 @@ COMMANDS = (
     "load",
 )
 USED_LATER = ("confirm", "set_quota", "set_opening")  # what these define, commands behind them use
+LENDERS = ("confirm", "set_quota")  # commands whose files define what other commands use as well
 PLACES = re.compile(r"^local ([A-Z]+) = \{([^}]*)\}", re.MULTILINE)  # a table of the places where fields stand
 PLACE = re.compile(r"(\w+) = (\d+)")
 COMMENT = re.compile(r"--.*")

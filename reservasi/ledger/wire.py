@@ -227,6 +227,8 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
         LedgerFault: it is an answer to something else.
     """
     fields = reply.answers[at]
+    if isinstance(fields, int) and isinstance(command, Join):
+        fields = reply.answers[fields - 1]  # the same answer stands there; Lua counts from one
     if isinstance(fields, int):
         if not isinstance(command, Claim):
             raise LedgerFault(f"a claim's answer to a {type(command).__name__}")

@@ -52,6 +52,19 @@ async def test_who_joins_after_the_opening_comes_after_the_others(stack: Stack) 
     assert again["number"] >= numbers[0]
 
 
+async def test_who_joined_before_the_opening_gets_the_same_ticket_after_it(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=1500)
+    people = [stack.applicant() for _ in range(5)]
+    before = [await room.joined(person) for person in people]
+    queue = await room.opened()
+    after = [await room.joined(person) for person in people]
+    assert after == before
+    assert all("number" not in ticket for ticket in after)
+    assert {room.number(queue, ticket) for ticket in after} <= set(range(5))
+    await room.joined(stack.applicant())
+    assert (await room.until(lambda queue: queue["arrived"] == 6))["joined"] == 5
+
+
 async def test_a_thousand_joins_of_one_person_count_once_and_improve_nothing(stack: Stack) -> None:
     room = await create_room(stack, opens_in_ms=1000)
     others = [await room.joined(stack.applicant()) for _ in range(3)]

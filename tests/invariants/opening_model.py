@@ -1,6 +1,6 @@
 """Openings once more, as plainly as Python can say it: what the Lua functions are compared with.
 
-People are kept in sets, which for a few is what the ledger's estimate says as well. Time stands still but for `begin`;
+People are kept in sets, of which the ledger keeps hashes. Time stands still but for `begin`;
 rates are so low that the mark never moves, since how it does is a matter of the clock.
 """
 
@@ -36,6 +36,7 @@ class Known:
 
     opening: Opening
     people: set[str] = field(default_factory=set)
+    before: frozenset[str] = frozenset()  # who joined before the draw
     leader: str = ""
     begun: bool = False
 
@@ -51,7 +52,7 @@ class Known:
         """Settle who joined before, if it has begun; how many events that makes."""
         if not self.begun or self.opening.drawn:
             return 0
-        count = len(self.people)
+        count, self.before = len(self.people), frozenset(self.people)
         self.opening = replace(self.opening, drawn=True, joined=count, arrived=count)
         return 1
 
@@ -98,7 +99,11 @@ class OpeningModel:
         for command in commands:
             match command:
                 case Join():
-                    said.append(together[command.opening])
+                    found = self.known.get(command.opening)
+                    was_before = found is not None and command.ticket_id in found.before
+                    said.append(
+                        together[command.opening]._replace(number=-1) if was_before else together[command.opening]
+                    )
                 case Admit():
                     said.append(self._admit(command))
                 case SetOpening():

@@ -174,12 +174,17 @@ BEGINS_IN_MS, LASTS_S = 400, 1.2
 
 
 async def _visit(front: GroupCommit, number: int, answers: list[Answer]) -> None:
-    """One person, who asks again and again."""
+    """One person, who asks again and again; one in four comes after the opening only."""
     rng = random.Random(number)
+    if number % 4 == 0:
+        await asyncio.sleep(2 * BEGINS_IN_MS / 1000)
+    first = None
     for _ in range(4):
         await asyncio.sleep(rng.random() * LASTS_S / 3)
         answer = await front.submit(Join(opening="p-1", ticket_id=f"ticket-{number % (PEOPLE // 2)}"))
         assert answer.outcome is Outcome.JOINED
+        first = first or answer
+        assert (answer.number < 0) == (first.number < 0), "the drawn number stays the drawn number"
         answers.append(answer)
 
 

@@ -116,7 +116,7 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     named = [
         (int(number), name)
         for line in header
-        for number, name in re.findall(r"^--   KEYS\[(\d+)\] (\w+) +(?:hash|zset|stream|hll) ", line)
+        for number, name in re.findall(r"^--   KEYS\[(\d+)\] (\w+) +(?:hash|zset|stream|list) ", line)
     ]
     sent = keys.program_keys("p")
     assert [number for number, _ in named] == list(range(1, len(sent) + 1))

@@ -93,6 +93,7 @@ class Visitor:
     def __init__(self, crowd: Crowd, number: int) -> None:
         self._crowd = crowd
         self._chance = crowd.chance
+        self._tabs = random.Random(f"tabs {number} {crowd.size}")
         self.number = number
         self._life = 0  # grows when a place was left without a word: what follows is judged as somebody else's
 
@@ -264,6 +265,8 @@ class Visitor:
                 continue
             if joined is None:
                 joined = await self._join(front)
+            if joined is not None and self._tabs.random() < 0.2:
+                joined = await self._ask_again(front, joined)
             if joined is not None:
                 now_ms = front.availability.now_ms(PROGRAM)
                 number = front.room.number_of(joined, opening, now_ms)
@@ -271,6 +274,14 @@ class Visitor:
                     self._crowd.admitted += 1
                     return
             await self._pause(0.4)
+
+    async def _ask_again(self, front: Front, joined: Ticket) -> Ticket:
+        """The tab was closed: who joined before the draw gets their drawn number again, as often as they ask."""
+        again = await self._join(front)
+        if again is not None and joined.number is None and again.number is not None:
+            detail = f"{again.number} instead of the drawn number"
+            self._crowd.violations.append(Violation(Rule.ANSWER_CHANGED, f"the ticket of {self.number}", detail))
+        return again or joined
 
     async def _join(self, front: Front) -> Ticket | None:
         person = front.room.person(PROGRAM, _applicant(self.number).nik)

@@ -8,10 +8,10 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench.client import run_load
 from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.memory import resident_bytes
-from loadtest.bench.experiments.programs import LedgerRefused, OwnLedger, info, own_ledger, rewritten
+from loadtest.bench.experiments.programs import LedgerRefused, OwnLedger, own_ledger
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
-from loadtest.bench.joins import FIRST_PERSON, check_count, create_opening, join_request
+from loadtest.bench.joins import FIRST_PERSON, MISTAKEN_MAX, check_count, create_opening, join_request, read_count
 from loadtest.bench.ports import wait_listening
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
@@ -23,7 +23,6 @@ TITLE = "Waiting: memory of the ledger and of a front by how many people wait fo
 PROGRAM = "waiting"
 OPENING = f"{PROGRAM}-1"
 OPENS_AT_MS = 4_000_000_000_000  # nobody waits that long
-LEDGER_BYTES_MAX = 16 << 10
 FRONT_BYTES_MAX = 8 << 20  # whoever asked within the last second or so is remembered for their rate limit
 START_TIMEOUT_S = 30.0
 LOAD_TIMEOUT_S = 300.0
@@ -37,26 +36,25 @@ async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Fig
     async with prepared(cores) as ground:
         used = await ledger_bytes(ground.redis_url, in_ledger, say)
         resident = await front_bytes(ground, in_front, say)
-    few, many, most = in_ledger
     return [
         *(
             Figure(
-                name=f"ledger, {people} wait",
-                title=f"the ledger's memory more than with {few:,} who wait, with {people:,}",
-                value=used[people] - used[few],
+                name=f"ledger, {people} joined",
+                title=f"the ledger's memory of who joined, a person, when {people:,} have",
+                value=used[people] / people,
                 unit="bytes",
-                target=LEDGER_BYTES_MAX,
-                sense="at most",
-                note="growth of used_memory; flat: it does not grow by the person",
+                note=f"MEMORY USAGE of the list: {used[people]:,} bytes",
             )
-            for people in (many, most)
+            for people in in_ledger
         ),
         Figure(
-            name="counter",
-            title=f"of it the counter itself, with {most:,} who wait",
+            name="mistaken",
+            title=f"people who were taken for others, of {in_ledger[-1]:,}",
             value=used[0],
-            unit="bytes",
-            note="MEMORY USAGE of the HyperLogLog",
+            unit="people",
+            target=in_ledger[-1] // MISTAKEN_MAX,
+            sense="at most",
+            note="they are not counted, and have their tickets all the same",
         ),
         Figure(
             name=f"front, {in_front[1]} wait",
@@ -71,19 +69,18 @@ async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Fig
 
 
 async def ledger_bytes(redis_url: str, points: tuple[int, ...], say: Callable[[str], None]) -> dict[int, int]:
-    """The ledger's memory once so many have joined; by 0 that of the counter in the end."""
+    """The ledger's memory of who joined, once so many have; by 0 how many of all were taken for others."""
     async with redis_asyncio.Redis.from_url(redis_url) as client, own_ledger(redis_url, PROGRAM, 1, 1) as ledger:
         await ledger.carry_out([SetOpening(opening=OPENING, terms=_terms())], Outcome.OPENING_SET)
-        used, joined, key = {}, 0, f"{keys.joined(PROGRAM)}:{OPENING}"
+        used, joined = {}, 0
         for people in points:
             say(f"waiting: {people} people join at the ledger")
             await _join(ledger, joined, people)
             joined = people
-            await ledger.connection.drop()  # what it has for buffers is no memory of the ledger's
-            check_count(int(await client.pfcount(key)), joined)
-            used[people] = await _used(client)
-        used[0] = int(await client.memory_usage(key) or 0)
-        if ledger.program != PROGRAM or not used[0]:
+            check_count(await read_count(client, PROGRAM, OPENING), joined)
+            used[0] = people - await read_count(client, PROGRAM, OPENING)
+            used[people] = int(await client.memory_usage(f"{keys.joined(PROGRAM)}:{OPENING}:before", samples=0) or 0)
+        if ledger.program != PROGRAM or not all(used[people] for people in points):
             raise LedgerRefused("nobody was counted")
     return used
 
@@ -108,11 +105,6 @@ def _terms() -> OpeningTerms:
         commitment="0" * 64,
         sealed_seed="k1." + "x" * 120,
     )
-
-
-async def _used(client: redis_asyncio.Redis) -> int:
-    await rewritten(client)
-    return int((await info(client, "memory"))["used_memory"])
 
 
 async def front_bytes(ground: Ground, points: tuple[int, ...], say: Callable[[str], None]) -> dict[int, int]:

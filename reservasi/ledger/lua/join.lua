@@ -1,7 +1,8 @@
 -- join: count people among those who wait for an opening; nothing else is kept of them, and no event tells of them.
 --
--- Whoever joins before the opening has no number yet: the draw gives it. Whoever comes later stands behind all who have
--- come so far; to ask again never gives a better number. One batch is one moment: all its late ones get the same.
+-- Whoever joins before the opening has no number yet: the draw gives it, also when they ask again after it. Whoever comes
+-- later stands behind all who have come so far; to ask again never gives a better number. One batch is one moment: all
+-- its late ones get the same. An answer that another item of the batch has as well is that item's place in the batch.
 --
 -- Item: {opening, ticket_id}
 -- Outcomes, in order of precedence:
@@ -10,23 +11,18 @@
 --   opening_cancelled  it was called off
 --   not_open          the window for joining lies ahead: + when it begins
 --   closed            it has ended, and is not paused
---   joined            counted: + number (-1 before the opening), joined, arrived, admitted_through, rate
+--   joined            counted: + number (-1: the draw gives it), joined, arrived, admitted_through, rate
 -- Example: {'p-1', 't...'} -> {'joined', 1, -1, 0, 0, 0, 600}
 
 -- Where all were counted before, nothing is written at all.
-local function add_people(call, id, tickets, opening)
-  local key, is_changed = people_of(call, id), false
-  for first = 1, #tickets, CHUNK do
-    local added = redis.call('PFADD', key, unpack(tickets, first, math.min(first + CHUNK - 1, #tickets)))
-    is_changed = is_changed or added == 1
-  end
-  if is_changed then
+local function add_people(call, id, opening, which, people)
+  if add_members(get_members(call, id, which), people) then
     keep_people(call, id, opening)
   end
 end
 
--- The answer to all of a batch who join one opening.
-local function join_together(call, id, tickets)
+-- The answers to all of a batch who join one opening: the second one is for those who joined before it opened.
+local function join_together(call, id, people)
   local opening = get_opening(call, id)
   if not opening then
     return { 'unknown_opening', call.seq }
@@ -44,27 +40,46 @@ local function join_together(call, id, tickets)
   if has_ended(call, opening) then
     return { 'closed', call.seq }
   end
-  local has_opened = draw_when_open(call, id, opening)
-  add_people(call, id, tickets, opening)
-  return describe_opening(call, 'joined', opening, has_opened and count_people(call, id, opening) or -1)
-end
-
-local function prepare_joins(call)
-  local ids, tickets = {}, {}
-  for _, item in ipairs(call.items) do
-    local id = item[1]
-    if not tickets[id] then
-      ids[#ids + 1], tickets[id] = id, {}
+  if not draw_when_open(call, id, opening) then
+    add_people(call, id, opening, BEFORE, people)
+    return describe_opening(call, 'joined', opening, -1)
+  end
+  local late, drawn, members = {}, {}, get_members(call, id, BEFORE)
+  for _, person in ipairs(people) do
+    if is_member(members, person) then
+      drawn[person] = true
+    else
+      late[#late + 1] = person
     end
-    tickets[id][#tickets[id] + 1] = item[2]
   end
+  add_people(call, id, opening, LATE, late)
+  return describe_opening(call, 'joined', opening, count_people(call, id, opening)),
+    describe_opening(call, 'joined', opening, -1), drawn
+end
+
+local function join(call)
+  local items, ids, people, person_at = call.items, {}, {}, {}
+  for index = 1, #items do
+    local id, person = items[index][1], person_of(items[index][2])
+    local together = people[id]
+    if not together then
+      ids[#ids + 1], together = id, {}
+      people[id] = together
+    end
+    together[#together + 1], person_at[index] = person, person
+  end
+  local said, said_to_drawn, drawn = {}, {}, {}
   for _, id in ipairs(ids) do
-    call.join_answers[id] = join_together(call, id, tickets[id])
+    said[id], said_to_drawn[id], drawn[id] = join_together(call, id, people[id])
   end
+  local answers, first_at = {}, {}
+  for index = 1, #items do
+    local id = items[index][1]
+    local answer = drawn[id] and drawn[id][person_at[index]] and said_to_drawn[id] or said[id]
+    answers[index] = first_at[answer] or answer
+    first_at[answer] = first_at[answer] or index
+  end
+  return answers
 end
 
-local function join(call, item)
-  return call.join_answers[item[1]]
-end
-
-register('join', one_by_one(join, prepare_joins))
+register('join', join)

@@ -1,7 +1,4 @@
--- What the commands of openings share: the record, the drawing, and how people are counted.
---
--- Nothing is kept of a person who waits: a ticket id only goes into the opening's HyperLogLog, which counts people, not
--- calls, within one in a hundred, and takes 12 KB whatever the crowd. What was counted once is never counted down.
+-- What the commands of openings share: the record, the drawing, and how many people came. Who they are: members.lua.
 
 local OT = { -- of an opening's terms, as OpeningTerms has them
   opens_at = 1, joins_from = 2, ends_at = 3, waiting_room = 4, proof_of_work = 5, rate = 6, rate_max = 7, adaptive = 8,
@@ -22,7 +19,7 @@ local OPENING_FIELDS = 11 -- the first ones that are in events; those from `canc
 local OPENING_LAST = 20
 local UNREVISED = { 0, '', '', 0, 0, 0, 0 } -- what an earlier version stored none of
 local PAUSED_MAX_MS = 366 * 86400000
-local COUNTED_AFTER_END_MS = 86400000 -- then the HyperLogLog is forgotten
+local COUNTED_AFTER_END_MS = 86400000 -- then who joined is forgotten
 
 -- What an earlier version stored lacks what came later.
 local function complete_opening(call, opening)
@@ -149,19 +146,20 @@ local function has_begun(call, opening)
   return call.now >= (terms[OT.waiting_room] == 1 and terms[OT.joins_from] or terms[OT.opens_at])
 end
 
-local function people_of(call, id)
-  return call.key.joined .. ':' .. id
-end
-
 -- Those who joined are remembered as long as they may ask again: while it is paused, the end is not known.
 local function keep_people(call, id, opening)
   local until_ms = math.max(opening[O.terms][OT.ends_at], call.now) + (opening[O.paused] == 1 and PAUSED_MAX_MS or 0)
-  redis.call('PEXPIREAT', people_of(call, id), integer(until_ms + COUNTED_AFTER_END_MS))
+  for _, which in ipairs({ BEFORE, LATE }) do
+    redis.call('PEXPIREAT', members_key(call, id, which), integer(until_ms + COUNTED_AFTER_END_MS))
+  end
 end
 
--- Never fewer than were told before, though the ledger may have been rebuilt without its HyperLogLogs.
+-- Never fewer than were told before, though the ledger may have been rebuilt without its people.
 local function count_people(call, id, opening)
-  return math.max(opening[O.arrived], redis.call('PFCOUNT', people_of(call, id)))
+  if opening[O.drawn] == 1 then
+    return math.max(opening[O.arrived], opening[O.joined] + get_members(call, id, LATE).count)
+  end
+  return math.max(opening[O.arrived], get_members(call, id, BEFORE).count)
 end
 
 -- Once it has opened, who joined before is settled, whatever the clock says later. Returns whether it has.

@@ -13,7 +13,7 @@
 --   KEYS[9] journal       stream  one entry a batch, id <epoch>-<last seq>
 --   KEYS[10] names        hash    quota's number -> quota
 --   KEYS[11] openings     hash    opening -> packed record (fields: O in openings.lua)
---   KEYS[12] joined       hll     with ":" and an opening behind it: the people who joined
+--   KEYS[12] joined       list    with ":", an opening and more behind it: the people who joined (members.lua)
 --
 -- Arguments:
 --   ARGV[1] epoch      the lineage that the caller believes in
@@ -117,7 +117,7 @@ local function begin(keys, args)
     held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
     entombed = {}, forgotten = {}, events = {},
-    openings = {}, changed_openings = {}, opening_ids = {}, join_answers = {},
+    openings = {}, changed_openings = {}, opening_ids = {}, members = {},
   }
 end
 
