@@ -73,9 +73,9 @@ async def openings(request: web.Request) -> web.Response:
     except Refused as refused:
         return _refusal(refused.kind, language)
 
-    def make(_now_ms: int) -> Made[Encoded]:
+    def make(now_ms: int) -> Made[Encoded]:
         listed = list_openings(services, memory)
-        programs = [shown_program(program, listed, language) for program in services.catalogue.programs()]
+        programs = [shown_program(program, listed, language, now_ms) for program in services.catalogue.programs()]
         return _made("openings.html", language, programs=programs)
 
     return _answer(request, memory.answer(("page", language), make, REST_S), language)

@@ -8,7 +8,7 @@ from msgspec import UnsetType
 
 from reservasi.front.bodies import OpeningBody
 from reservasi.front.languages import Language, Text
-from reservasi.front.pages.texts import SIZE, STATES, spelled, spelled_dates
+from reservasi.front.pages.texts import CALLED_OFF, MOVED, REASON, SIZE, STATES, spelled, spelled_dates
 from reservasi.programs import Office, Program, Service
 
 
@@ -33,6 +33,7 @@ class ShownOpening:
     dates: str
     offices: str
     services: str
+    notice: str  # that it was moved or called off, and why
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ShownProgram:
     id: str
     name: str
     demo: bool
+    zone: str
     openings: list[ShownOpening]
     offices: list[ShownOffice]
 
@@ -78,6 +80,7 @@ def shown_opening(body: OpeningBody, program: Program, language: Language) -> Sh
         dates=spelled_dates(map(date.fromisoformat, body.dates), language),
         offices=", ".join(_names(program.offices, body.offices, language)),
         services=", ".join(_names(program.services, body.services, language)),
+        notice=_notice(body, local(body.moved_from), language),
     )
 
 
@@ -87,13 +90,14 @@ def _names(known: Iterable[Office] | Iterable[Service], ids: Iterable[str], lang
     return [names.get(id_, id_) for id_ in ids]
 
 
-def shown_program(program: Program, bodies: Iterable[OpeningBody], language: Language) -> ShownProgram:
-    """A program with those of the openings that are its own and not closed."""
-    own = [body for body in bodies if body.program == program.id and body.state != "closed"]
+def shown_program(program: Program, bodies: Iterable[OpeningBody], language: Language, now_ms: int = 0) -> ShownProgram:
+    """A program with those of the openings that are its own and not over."""
+    own = [body for body in bodies if body.program == program.id and not _is_over(body, now_ms)]
     return ShownProgram(
         id=program.id,
         name=Text(program.name.id, program.name.en).to(language),
         demo=program.demo,
+        zone=program.timezone,
         openings=[shown_opening(body, program, language) for body in own],
         offices=shown_offices(program.offices, language),
     )
@@ -102,3 +106,20 @@ def shown_program(program: Program, bodies: Iterable[OpeningBody], language: Lan
 def shown_offices(offices: Iterable[Office], language: Language) -> list[ShownOffice]:
     """Offices in one language."""
     return [ShownOffice(office.id, Text(office.name.id, office.name.en).to(language)) for office in offices]
+
+
+def _is_over(body: OpeningBody, now_ms: int) -> bool:
+    """What was called off is shown until its moment: those who wait for it look here."""
+    if body.state == "cancelled":
+        return datetime.fromisoformat(body.opens_at).timestamp() * 1000 < now_ms
+    return body.state == "closed"
+
+
+def _notice(body: OpeningBody, moved_from: str, language: Language) -> str:
+    reason = Text(body.reason or "", body.reason_en or body.reason or "").to(language)
+    if body.state == "cancelled":
+        return CALLED_OFF.to(language).format(reason)
+    if not moved_from:
+        return ""
+    said = MOVED.to(language).format(moved_from)
+    return f"{said} {REASON.to(language).format(reason)}" if reason else said

@@ -13,6 +13,9 @@ STATES: dict[OpeningListState, Text] = {
     "closed": Text("Ditutup", "Closed"),
     "cancelled": Text("Dibatalkan", "Cancelled"),
 }
+CALLED_OFF = Text("Pembukaan ini dibatalkan: {}", "This opening was cancelled: {}")
+MOVED = Text("Dipindahkan; semula {}.", "Moved; it was {}.")
+REASON = Text("Alasan: {}", "Reason: {}")
 SIZE = Text("{} tempat", "{} places")
 
 _TEXTS = {

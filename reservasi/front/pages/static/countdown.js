@@ -31,6 +31,10 @@ export function runCountdowns(clock) {
     let next = /** @type {number | undefined} */ (undefined);
     for (const each of shown) {
       const seconds = Math.ceil((Date.parse(each.dataset.until ?? "") - now) / 1000);
+      if (Number.isNaN(seconds)) {
+        each.hidden = true; // it was called off
+        continue;
+      }
       if (each.hidden && seconds <= 0) continue; // it was open before the page was
       each.hidden = false;
       each.textContent = seconds > 0 ? clockface(seconds) : say("opened");

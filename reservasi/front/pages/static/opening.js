@@ -46,6 +46,7 @@ function prospects(number) {
   const lines = [say("your_number", { n: number })];
   if (queue.state === "sold_out") return [...lines, say("all_gone")];
   if (queue.state === "ended") return [...lines, say("over")];
+  if (queue.state === "cancelled") return [say("useless")];
   if (number <= queue.admitted_through && queue.state === "open") return [...lines, say("your_turn")];
   lines.push(say("before_you", { n: number, places }));
   if (number >= places) lines.push(say("likely_gone"));
@@ -64,6 +65,7 @@ async function standing() {
   if (number !== undefined) return prospects(number);
   if (queue?.state === "sold_out") return [say("all_gone")];
   if (queue?.state === "ended") return [say("over")];
+  if (queue?.state === "cancelled") return [say("useless")];
   return [say("have_ticket"), ...(canCompute ? [] : [say("needs_https")])];
 }
 
@@ -81,6 +83,32 @@ async function showStanding() {
   part("own-ticket").hidden = !text;
 }
 
+/**
+ * That it was moved or called off since the page was loaded, which the page itself says where it knows already.
+ * @param {import("./queue.js").Queue} latest
+ */
+function showNotice(latest) {
+  const english = document.documentElement.lang === "en";
+  const reason = (english && latest.reason_en) || latest.reason || "";
+  const words = [];
+  if (latest.state === "cancelled") words.push(say("called_off", { reason }));
+  else if (latest.moved_from && latest.opens_at !== page.dataset.opens) {
+    words.push(say("moved_to", { at: localTime(latest.opens_at) }), ...(reason ? [say("because", { reason })] : []));
+  } else return;
+  const notice = part("notice");
+  notice.hidden = false;
+  show("notice", words.join(" "));
+  for (const timer of document.querySelectorAll("[data-until]")) {
+    if (timer instanceof HTMLElement) timer.dataset.until = latest.state === "cancelled" ? "" : latest.opens_at;
+  }
+}
+
+/** @param {string} at @returns {string} in the program's time zone */
+function localTime(at) {
+  const options = /** @type {const} */ ({ dateStyle: "full", timeStyle: "short", timeZone: page.dataset.zone });
+  return new Intl.DateTimeFormat(document.documentElement.lang, options).format(new Date(at));
+}
+
 /** @param {import("./queue.js").Queue} latest */
 function showQueue(latest) {
   queue = latest;
@@ -93,7 +121,8 @@ function showQueue(latest) {
   show("seed", queue.seed ?? say("no_seed"));
   show("beacon", queue.beacon || "–");
   show("fault", "");
-  const joinable = queue.state !== "announced" && queue.state !== "sold_out" && queue.state !== "ended";
+  showNotice(queue);
+  const joinable = queue.state === "joining" || queue.state === "open" || queue.state === "paused";
   part("join").hidden = !joinable || Boolean(text);
   showStanding();
 }

@@ -1,0 +1,67 @@
+"""What people read of an opening that was moved or called off: in the list, on its page, and while they look at it."""
+
+import pytest
+from playwright.async_api import expect
+
+from reservasi.front.encoding import moment
+from tests.acceptance.conftest import Stack
+from tests.acceptance.test_moving import changed
+from tests.acceptance.waiting import HOUR_MS, create_room
+from tests.browser.conftest import PHONE, Open
+from tests.browser.test_pages import fits
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DESKTOP = {"width": 1280, "height": 800}
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
+@pytest.mark.parametrize(
+    ("locale", "words"),
+    [
+        ("en-GB", ("This opening was cancelled: a flood", "Moved; it was", "Cancelled")),
+        ("id-ID", ("Pembukaan ini dibatalkan: banjir", "Dipindahkan; semula", "Dibatalkan")),
+    ],
+)
+async def test_the_pages_say_what_was_moved_and_what_was_called_off(
+    stack: Stack, new_page: Open, viewport: dict[str, int], locale: str, words: tuple[str, str, str]
+) -> None:
+    called_off, moved, state = words
+    off, later = await create_room(stack), await create_room(stack)
+    await changed(stack, off, cancelled=True, reason="banjir", reason_en="a flood")
+    await changed(stack, later, opens_at=moment(later.opens_at_ms + HOUR_MS), reason="banjir", reason_en="a flood")
+    page = await new_page(locale=locale, viewport=viewport)
+    for room, said in ((off, called_off), (later, moved)):
+        await page.goto(f"{stack.url}/openings")
+        card = page.locator("li.card", has=page.locator(f'a[href="/openings/{room.id}"]'))
+        await expect(card.locator(".notice")).to_contain_text(said)
+        assert await fits(page)
+        await card.get_by_role("link").click()
+        await expect(page.locator("[data-notice]")).to_contain_text(said)
+        assert await fits(page)
+    await page.goto(f"{stack.url}/openings/{off.id}")
+    await expect(page.locator("[data-state]")).to_have_text(state)
+    await expect(page.locator("[data-join]")).to_be_hidden()
+    assert await page.get_by_role("timer").count() == 0
+
+
+async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(stack: Stack, new_page: Open) -> None:
+    room = await create_room(stack, opens_in_ms=50_000)  # so near that the page looks every second
+    ticket = await room.joined(stack.applicant())
+    page = await new_page()
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    await expect(page.locator("[data-notice]")).to_be_hidden()
+    await page.locator("summary").click()
+    await page.locator("[data-paste]").get_by_label("Ticket").fill(ticket["ticket"])
+    await page.get_by_role("button", name="Use this ticket").click()
+    await changed(
+        stack, room, opens_at=moment(room.opens_at_ms + 5000), reason="listrik padam", reason_en="a power cut"
+    )
+    await expect(page.locator("[data-notice]")).to_contain_text("Your ticket stays good. Reason: a power cut")
+    await expect(page.get_by_role("timer")).to_have_attribute("data-until", moment(room.opens_at_ms + 5000))
+    await changed(stack, room, cancelled=True, reason="banjir", reason_en="a flood")
+    await expect(page.locator("[data-notice]")).to_have_text("This opening was cancelled: a flood")
+    await expect(page.locator("[data-state]")).to_have_text("Cancelled")
+    await expect(page.locator("[data-standing]")).to_contain_text("this ticket is of no use any more")
+    await expect(page.locator("[data-join]")).to_be_hidden()
+    await expect(page.get_by_role("timer")).to_be_hidden()
