@@ -5,7 +5,7 @@ Followed by the entry, since what belongs together must be in one.
 
 from collections.abc import Iterator
 
-from reservasi.model import JournalEntry, Opening, OpeningSet, QuotaSet, QuotaTerms
+from reservasi.model import JournalEntry, Opening, OpeningSet, QuotaRetired, QuotaSet, QuotaTerms
 
 
 class OpeningRules:
@@ -26,6 +26,8 @@ class OpeningRules:
                     yield event.seq, f"{event.opening.id}: {wrong}"
             elif isinstance(event, QuotaSet):
                 self._terms[event.quota] = event.terms
+            elif isinstance(event, QuotaRetired):
+                self._terms.pop(event.quota, None)
         yield from self._left_behind(entry, openings, terms)
         yield from self._moved_alone(entry, openings, terms)
 
@@ -38,7 +40,8 @@ class OpeningRules:
             is_called_off = now.cancelled and not before.cancelled
             if not is_called_off and now.terms.opens_at_ms == before.terms.opens_at_ms:
                 continue
-            for quota in (quota for quota, each in terms.items() if before.terms.covers(each)):
+            covered = (quota for quota, each in terms.items() if before.terms.covers(each))
+            for quota in self._terms.keys() & covered:
                 is_open = is_called_off and not self._terms[quota].closed
                 if is_open or not now.terms.covers(self._terms[quota]):
                     yield entry.position.seq, f"{id_} was moved or called off, and {quota} was not"

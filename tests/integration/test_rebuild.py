@@ -26,9 +26,11 @@ from reservasi.model import (
     Confirm,
     Find,
     Join,
+    MoveOpening,
     Outcome,
     Position,
     Release,
+    SetOpening,
     SetQuota,
     Sweep,
 )
@@ -149,6 +151,10 @@ async def sell(ledger: Ledger) -> Sold:
         Sweep(items_max=100),
         *(Join(opening="p-1", ticket_id=f"t{number}") for number in range(5)),
         Admit(opening="p-1", controller="c", lease_ms=1000),
+        MoveOpening(opening="p-1", opens_at_ms=4_000_000_000_005, reason="listrik padam", reason_en="a power cut"),
+        SetOpening(opening="p-1", paused=True),
+        opening_set("p-2", opens_at_ms=3_900_000_000_000),
+        MoveOpening(opening="p-2", cancelled=True, reason="banjir"),
     ]
     await ledger.run(*commands)
     return of
@@ -164,7 +170,7 @@ async def test_an_emptied_ledger_is_rebuilt_as_it_was(ledger: Ledger, records: R
     report = await rebuild(ledger, records, seen=msgspec.structs.replace(recorded, seq=recorded.seq + 2))
     assert report.found is Ownership.BEHIND
     assert (report.rebuilt, report.epoch, report.seq) == (True, 2, recorded.seq)
-    assert (report.quotas, report.openings, report.reservations, report.ended, report.returning) == (2, 1, 2, 3, 2)
+    assert (report.quotas, report.openings, report.reservations, report.ended, report.returning) == (2, 2, 2, 3, 2)
     assert (report.lost, report.recorded_first) == (2, 0)
     after = await evidence(ledger)
     assert after.position == Position(epoch=2, seq=recorded.seq, chain=recorded.chain)

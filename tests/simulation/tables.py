@@ -71,6 +71,7 @@ class Tables:
         self._need(before.terms.commitment == now.terms.commitment and before.beacon in ("", now.beacon))
         self._need(before.admitted_through <= now.admitted_through and before.arrived <= now.arrived)
         self._need(not before.drawn or (now.drawn and now.joined == before.joined))
+        self._need(now.cancelled or not before.cancelled)
         self.openings[now.id] = now
 
     def _need(self, condition: bool) -> None:

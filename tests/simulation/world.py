@@ -11,7 +11,7 @@ from loadtest.evidence import LedgerEvidence, read_ledger
 from loadtest.rules import Rule, Violation
 from reservasi.ledger import keys
 from reservasi.ledger.library import Library
-from reservasi.model import IMPORT_ACTOR, Outcome, SetOpening, SetQuota
+from reservasi.model import IMPORT_ACTOR, MoveOpening, Outcome, SetOpening, SetQuota
 from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
 from tests.ledgers import opening_terms, terms
@@ -19,7 +19,7 @@ from tests.simulation.clients import Client, open_connection
 from tests.simulation.loop import Host, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.people import Crowd
-from tests.simulation.processes import PROGRAM, Deployment, SeededSealing
+from tests.simulation.processes import PROGRAM, Deployment, Front, SeededSealing
 from tests.simulation.server import Server
 from tests.simulation.trace import Trace
 
@@ -201,7 +201,7 @@ class Simulation:
 
     async def _staff(self) -> None:
         """Staff change capacities, never below what is taken, since the ledger refuses that; now and then a closing."""
-        closing = self._chance_of("closings moved")
+        closing, moving = self._chance_of("closings moved"), self._chance_of("openings moved")
         while await self._pause(self._chance.uniform(0.5, 8.0)):
             front = await self._crowd.front()
             quota, capacity = self._chance.choice(self._quotas), self._chance.randint(0, 5)
@@ -209,10 +209,18 @@ class Simulation:
             actor = IMPORT_ACTOR if capacity % 2 else "staff:someone"
             command = SetQuota(quota=quota, capacity=capacity, closes_at_ms=closes_at_ms, actor=actor)
             self.counts["closing moved"] += bool(closes_at_ms)
-            setting = front.host.spawn(front.group.submit(command))
-            await asyncio.wait([setting])
-            if not setting.cancelled():
-                setting.exception()
+            await self._submit(front, command)
+            if self._crowd.opening and moving.random() < 0.3:
+                opens_at_ms = self.ledger_ms() + moving.choice((-500, 300, 1500))
+                await self._submit(front, MoveOpening(opening=OPENING, opens_at_ms=opens_at_ms))
+                self.counts["opening moved"] += 1
+
+    async def _submit(self, front: Front, command: SetQuota | MoveOpening) -> None:
+        """As staff whose front may die: nobody hears what became of it."""
+        setting = front.host.spawn(front.group.submit(command))
+        await asyncio.wait([setting])
+        if not setting.cancelled():
+            setting.exception()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
