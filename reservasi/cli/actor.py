@@ -16,7 +16,8 @@ WRONG = {
 }
 
 
-def _tidied(words: str) -> str:
+def tidied(words: str) -> str:
+    """A reason as it is recorded; a usage error when it cannot be."""
     try:
         return tidy_reason(words)
     except ReasonRefused as refused:
@@ -24,7 +25,7 @@ def _tidied(words: str) -> str:
 
 
 Reason: TypeAlias = Annotated[
-    str, typer.Option("--reason", callback=_tidied, help="why, for the journal and the audit trail; no personal data")
+    str, typer.Option("--reason", callback=tidied, help="why, for the journal and the audit trail; no personal data")
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
-from reservasi.cli.actor import Reason, cli_actor
+from reservasi.cli.actor import Reason, cli_actor, tidied
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.moments import for_people
@@ -25,7 +25,7 @@ from reservasi.cli.output import (
     show_rows,
 )
 from reservasi.errors import ConfigurationError
-from reservasi.model import REASON_CHARS_MAX, Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
+from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.settings import Settings
 from reservasi.waiting_room.creation import checked_id, free_id, new_terms
@@ -59,20 +59,12 @@ REFUSALS = {
 }
 
 
-def _said(words: str | None) -> str:
-    """A reason that the public reads.
-
-    Raises:
-        typer.BadParameter: it is empty, too long, or has characters that cannot be printed.
-    """
-    said = (words or "").strip()
-    if words is not None and not (0 < len(said) <= REASON_CHARS_MAX and said.isprintable()):
-        raise typer.BadParameter(f"1 to {REASON_CHARS_MAX} printable characters, please")
-    return said
-
-
-PublicReason = Annotated[str | None, typer.Option("--reason", help="why, in Indonesian; the public reads it")]
-PublicReasonEn = Annotated[str | None, typer.Option("--reason-en", help="the same in English; the public reads it")]
+PublicReason = Annotated[
+    str, typer.Option("--reason", callback=tidied, help="why, in Indonesian; the public reads it; no personal data")
+]
+PublicReasonEn = Annotated[
+    str, typer.Option("--reason-en", callback=tidied, help="the same in English; the public reads it")
+]
 
 
 @app.command("create")
@@ -265,8 +257,8 @@ def move(
     opening: OpeningId,
     opens_at: Annotated[str | None, typer.Option(help="its new moment, RFC 3339; its end moves as far")] = None,
     ends_at: Annotated[str | None, typer.Option(help="when its waiting room ends, RFC 3339")] = None,
-    reason: PublicReason = None,
-    reason_en: PublicReasonEn = None,
+    reason: PublicReason = "",
+    reason_en: PublicReasonEn = "",
     version: Version = 0,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
@@ -282,8 +274,8 @@ def move(
         opening=opening,
         opens_at_ms=None if opens_at is None else moment_ms(opens_at),
         ends_at_ms=None if ends_at is None else moment_ms(ends_at),
-        reason=_said(reason),
-        reason_en=_said(reason_en),
+        reason=reason,
+        reason_en=reason_en,
         version=version,
     )
     _change(settings, command, as_json=as_json)
@@ -292,8 +284,8 @@ def move(
 @app.command("cancel")
 def cancel(
     opening: OpeningId,
-    reason: Annotated[str, typer.Option("--reason", help="why, in Indonesian; the public reads it")],
-    reason_en: PublicReasonEn = None,
+    reason: PublicReason,
+    reason_en: PublicReasonEn = "",
     version: Version = 0,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
@@ -301,13 +293,15 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Call it off, for good, and close its quotas; who has a place keeps it."""
+    if not reason:
+        raise typer.BadParameter("say why, please: the public reads it", param_hint="--reason")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     command = MoveOpening(
         actor=cli_actor(),
         opening=opening,
         cancelled=True,
-        reason=_said(reason),
-        reason_en=_said(reason_en),
+        reason=reason,
+        reason_en=reason_en,
         version=version,
     )
     _change(settings, command, as_json=as_json)

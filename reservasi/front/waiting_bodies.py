@@ -15,6 +15,7 @@ from reservasi.front.bodies import (
     ReasonEn,
     StaffReason,
 )
+from reservasi.model import REASON_CHARS_MAX
 from reservasi.programs import OFFICES_MAX
 from reservasi.waiting_room.state import OpeningState
 
@@ -22,7 +23,6 @@ ALTCHA_CHARS_MAX = 4096
 BEACON_PATTERN = r"^[!-~]{1,256}$"
 NEW_OPENING_PATTERN = r"^[a-z0-9-]{2,64}$"
 RATE_PER_MIN_MAX = 1_000_000
-REASON_PATTERN = r"^[^\x00-\x1f\x7f]{1,200}$"
 Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
 Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, examples=["2026-12-01"])]
 
@@ -168,10 +168,12 @@ class OpeningChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     cancelled: Annotated[bool, Meta(description="Final; needs a reason. Its quotas are closed.")] | UnsetType | None = (
         UNSET
     )
-    reason: Annotated[str, Meta(pattern=REASON_PATTERN, description="The public reads it.")] | UnsetType | None = UNSET
-    reason_en: Annotated[str, Meta(pattern=REASON_PATTERN, description="The same in English.")] | UnsetType | None = (
-        UNSET
-    )
+    reason: (
+        Annotated[str, Meta(max_length=REASON_CHARS_MAX, description="Why; the public reads it.")] | UnsetType | None
+    ) = UNSET
+    reason_en: (
+        Annotated[str, Meta(max_length=REASON_CHARS_MAX, description="The same in English.")] | UnsetType | None
+    ) = UNSET
 
 
 class OpeningStateBody(msgspec.Struct, kw_only=True):

@@ -24,9 +24,10 @@ from reservasi.front.shapes import (
     text_check,
 )
 from reservasi.front.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
-from reservasi.model import REASON_CHARS_MAX, MoveOpening
+from reservasi.model import MoveOpening
 from reservasi.nik import tidy_nik
 from reservasi.programs import OFFICES_MAX
+from reservasi.reasons import tidy_reason
 
 _NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
 
@@ -156,24 +157,12 @@ ADMISSION = {
 }
 
 
-def _check_reason(value: Any) -> Wrong | None:
-    if type(value) is not str:
-        return Wrong("reason-type", NOT_TEXT)
-    if 1 <= len(value.strip()) <= REASON_CHARS_MAX and value.strip().isprintable():
-        return None
-    text = Text(
-        f"Alasan: 1 sampai {REASON_CHARS_MAX} karakter dalam satu baris.",
-        f"A reason has 1 to {REASON_CHARS_MAX} characters in one line.",
-    )
-    return Wrong("reason-invalid", text)
-
-
 MOVE = {
     "opens_at": Field(_check_moment, left_out=NULL),
     "ends_at": Field(_check_moment, left_out=NULL),
     "cancelled": Field(_check_flag, left_out=NULL),
-    "reason": Field(_check_reason, left_out=NULL),
-    "reason_en": Field(_check_reason, left_out=NULL),
+    "reason": REASON,
+    "reason_en": REASON,
 }
 BEACON = {
     "reason": REASON,
@@ -313,8 +302,8 @@ def read_move(body: bytes, opening: str, version: int, actor: str = "") -> MoveO
         opens_at_ms=_moment_ms(change, "opens_at"),
         ends_at_ms=_moment_ms(change, "ends_at"),
         cancelled=change.get("cancelled"),
-        reason=change.get("reason", "").strip(),
-        reason_en=change.get("reason_en", "").strip(),
+        reason=reason_of(change),
+        reason_en=tidy_reason(change.get("reason_en") or ""),
         version=version,
         actor=actor,
     )
@@ -328,10 +317,10 @@ def _check_move(change: dict[str, Any], findings: Findings) -> None:
     if change.get("cancelled") and change.keys() & {"opens_at", "ends_at"}:
         text = Text("Yang dibatalkan tidak dipindahkan.", "What is called off is not moved as well.")
         findings.add("/cancelled", Wrong("cancelled-alone", text))
-    if change.get("cancelled") and "reason" not in change:
+    if change.get("cancelled") and not reason_of(change):
         text = Text("Sebutkan alasannya; masyarakat membacanya.", "Say why; the public reads it.")
         findings.add("/reason", Wrong("missing", text))
-    if "reason_en" in change and "reason" not in change:
+    if "reason_en" in change and not reason_of(change):
         text = Text("`reason_en` menyertai `reason`.", "`reason_en` goes with `reason`.")
         findings.add("/reason_en", Wrong("reason-alone", text))
     opens_at_ms, ends_at_ms = _moment_ms(change, "opens_at"), _moment_ms(change, "ends_at")

@@ -322,7 +322,7 @@ def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:
     assert "closes before that" in deployment.fails("opening", "move", name, "--opens-at", at(300))
     assert "is at version 3" in deployment.fails("opening", "move", name, "--opens-at", at(4), "--version", "1")
     assert "--opens-at or --ends-at" in deployment.fails("opening", "move", name, code=2)
-    assert "printable" in deployment.fails("opening", "move", name, "--ends-at", at(4), "--reason", "a\nb", code=2)
+    assert "printed" in deployment.fails("opening", "move", name, "--ends-at", at(4), "--reason", "a\x07b", code=2)
     assert deployment.ok("opening", "show", name) == later
     assert deployment.ok("opening", "show", other)["version"] == 1
 
@@ -330,6 +330,7 @@ def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:
 def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
     name = deployment.create("--office", "kanim")["id"]
     assert "--reason" in deployment.fails("opening", "cancel", name, code=2)
+    assert "say why" in deployment.fails("opening", "cancel", name, "--reason", " ", code=2)
     off = deployment.ok("opening", "cancel", name, "--reason", "banjir", "--reason-en", "a flood")
     assert (off["state"], off["cancelled"], off["reason"], off["reason_en"]) == ("cancelled", True, "banjir", "a flood")
     assert all(quota["closed"] for quota in deployment.quotas() if quota["opens_at"] == off["opens_at"])
