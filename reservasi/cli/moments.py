@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 MOMENTS = ("opens_at", "closes_at", "joins_from", "ends_at")  # fields that hold a time as machines read it
 
 
+@lru_cache(maxsize=4096)  # thousands of quotas open and close at a few hundred moments
 def local_moment(at: str | None, zone: dt.tzinfo) -> str | None:
     """An RFC 3339 time as people of that zone read it, such as `2026-12-04 14:00 WIB`; seconds where there are any."""
     if at is None:

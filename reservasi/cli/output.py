@@ -108,7 +108,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         out.print("[dim]none[/]")
         return
     table = [tuple(rows[0]), *(tuple(map(_words, row.values())) for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
     heading, *lines = (
         "  ".join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table
     )
@@ -153,7 +153,11 @@ def _words(field: Any) -> str:
 
 def _padded(cell: str, width: int) -> str:
     """A cell as wide as its column; by what a terminal shows, not by characters."""
-    return cell + " " * (width - cell_len(cell))
+    return cell + " " * (width - _width(cell))
+
+
+def _width(cell: str) -> int:
+    return len(cell) if cell.isascii() else cell_len(cell)
 
 
 def _plain(text: str) -> str:

@@ -19,7 +19,7 @@ from reservasi.front.express import date_line, head_of
 from reservasi.front.languages import LANGUAGES, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
-from reservasi.front.tracing import Trace, trace_of
+from reservasi.front.tracing import Trace, new_trace, trace_of
 from reservasi.metrics import REQUESTS, SHED
 
 STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
@@ -136,8 +136,11 @@ def whole_request(data: bytes) -> Language | None:
 
 
 def _trace(data: bytes) -> Trace:
-    """What the request is called: found by two looks where it is not, which is nearly nothing."""
+    """What the request is called."""
     head = data[: data.find(b"\r\n\r\n") + 2]
+    small = head.lower()
+    if b"x-request-id" not in small and b"traceparent" not in small:  # the expressions take twenty times as long
+        return new_trace()
     named = [value.strip(b" \t").decode("latin-1") for value in _REQUEST_ID.findall(head)]
     parents = [value.strip(b" \t").decode("latin-1") for value in _TRACEPARENT.findall(head)]
     return trace_of(named, parents)

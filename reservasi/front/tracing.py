@@ -26,8 +26,10 @@ class Trace:
         self.request_id = request_id
         self.traceparent = traceparent  # "" where there is none
         self.given = given  # whether the caller named it in any way
-        lines = [f"\r\n{name}: {value}" for name, value in self.headers.items()]
-        self.lines = "".join(lines).encode()  # of the answer's head
+        lines = f"\r\n{REQUEST_ID}: {request_id}"
+        if traceparent:
+            lines += f"\r\n{TRACEPARENT}: {traceparent}"
+        self.lines = lines.encode()  # of the answer's head
 
     @property
     def headers(self) -> dict[str, str]:

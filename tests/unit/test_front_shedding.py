@@ -1,6 +1,7 @@
 """Refusing claims unread: only while requests stand, never the first of a turn, and only what is plainly one request."""
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import pytest
@@ -165,3 +166,20 @@ async def test_the_refused_are_told_different_times() -> None:
     answers = {(shedding.refusal(CLAIM) or b"").partition(b"Retry-After: ")[2][:1] for _ in range(200)}
     await asyncio.sleep(0)
     assert answers == {b"1", b"2", b"3", b"4", b"5"}
+
+
+async def test_who_is_refused_unread_finds_the_name_of_the_request_in_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shedding = Shedding()
+    monkeypatch.setattr(shedding.turns, "refuses", lambda: True)
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    names = b"X-REQUEST-id:  Booking/7 \r\nTraceparent: " + parent + b"\r\n"
+    named = shedding.refusal(HEAD + names + b"\r\n" + BODY)
+    assert named is not None
+    assert b"\r\nX-Request-Id: Booking/7\r\ntraceparent: " + parent + b"\r\n" in named
+    hostile = shedding.refusal(HEAD + b"X-Request-Id: a b\r\n\r\n" + BODY)
+    unnamed = [shedding.refusal(CLAIM) for _ in range(2)]
+    found = [re.search(rb"\r\nX-Request-Id: ([0-9a-f]{16}-[0-9a-f]+)\r\n", each or b"") for each in (hostile, *unnamed)]
+    assert len({each[1] for each in found if each}) == 3
+    await asyncio.sleep(0)

@@ -1,7 +1,15 @@
 """When a worker says that it is not ready, and what it says then."""
 
+from typing import Any
+
+import pytest
+
+from reservasi.errors import LedgerUnreachable, RecordsUnavailable
 from reservasi.front.admin import worker_readiness
 from reservasi.health import GRACE_S, Health
+from reservasi.ledger.connection import LedgerMeta
+from reservasi.model import Position
+from reservasi.recovery import Comparison, Owner, Ownership
 
 
 class Clock:
@@ -63,3 +71,28 @@ def test_a_worker_that_starts_is_not_ready() -> None:
     said = worker_readiness(Health(), lambda: None)()
     assert said["worker"] is False
     assert "starting" in str(said["missing"])
+
+
+@pytest.mark.parametrize(
+    ("found", "part", "reason"),
+    [
+        (RecordsUnavailable("PostgreSQL does not answer"), "records", "PostgreSQL does not answer"),
+        (LedgerUnreachable("the ledger does not answer"), "ledger", "the ledger does not answer"),
+        (Ownership.BEHIND, "ledger", "fenced: behind the records"),
+        (Ownership.DIVERGED, "ledger", "fenced: it tells another history than the records"),
+    ],
+)
+async def test_the_owner_says_what_it_found(
+    found: Exception | Ownership, part: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def compared(*_: object, **__: object) -> Comparison:
+        if isinstance(found, Exception):
+            raise found
+        meta = LedgerMeta(position=Position(epoch=1, seq=1), owned=False, run_id="r")
+        return Comparison(verdict=found, meta=meta, recorded=Position(epoch=1, seq=2), latest_epoch=1)
+
+    monkeypatch.setattr("reservasi.recovery.compare_ledger", compared)
+    nothing: Any = None
+    health = Health()
+    await Owner("surabaya", nothing, nothing, nothing, health=health)._look()
+    assert health.missing() == {"surabaya": (part, reason)}
