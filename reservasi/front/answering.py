@@ -59,7 +59,7 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
     route = _route(request)
     if not response.prepared:
         response.headers.update(STATIC_HEADERS)
-        if trace.given or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or route not in PLAIN_ROUTES:
+        if trace.given or trace.logged or route not in PLAIN_ROUTES:
             response.headers.update(trace.headers)
         if request.app[STOPPING].is_set():
             response.force_close()  # said in the answer, so that no further request is sent into a closing connection
@@ -98,6 +98,7 @@ def refused_by_fault(error: ReservasiError, route: str, trace: Trace) -> Refused
     if isinstance(error, Overloaded):
         return Refused(problem_types.OVERLOADED)
     if isinstance(error, Unavailable):
+        trace.logged = True
         log.warning("request_not_answered_yet", route=route, fault=type(error).__name__, **trace.fields)
         return Refused(problem_types.RECOVERING)
     return internal_error(error, route, trace)
@@ -105,6 +106,7 @@ def refused_by_fault(error: ReservasiError, route: str, trace: Trace) -> Refused
 
 def internal_error(error: Exception, route: str, trace: Trace) -> Refused:
     """What a bug of ours means for whoever asked; logged under the id that they are told."""
+    trace.logged = True
     log.error("request_failed", route=route, exc_info=error, **trace.fields)
     return Refused(problem_types.INTERNAL_ERROR, members={"request_id": trace.request_id})
 

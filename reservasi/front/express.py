@@ -49,7 +49,6 @@ from reservasi.reservations import ClaimRequest
 
 JSON_TYPES = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
 OPENINGS_PATH, TICKETS_END = "/v1/openings/", "/tickets"
-SERVER_ERROR = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 OK, CREATED = int(HTTPStatus.OK), int(HTTPStatus.CREATED)  # once: Python looks a member up by a function of its own
 KEPT_MAX = 4096  # encoded answers kept; all are dropped when there are more
 _STATIC = "".join(f"{name}: {value}\r\n" for name, value in STATIC_HEADERS.items())
@@ -158,6 +157,9 @@ class Express:
 
     def _tell(self, asked: "_Asked", answer: Callable[[Answer], None], result: Answer | ReservasiError) -> None:
         """What the ledger answered, or why it did not."""
+        if isinstance(result, Overloaded):
+            self._refuse(asked, Refused(OVERLOADED))
+            return
         if isinstance(result, ReservasiError):
             self._refuse(asked, refused_by_fault(result, asked.tally.route, asked.named()))
             return
@@ -168,8 +170,6 @@ class Express:
 
     def _refuse(self, asked: "_Asked", refused: Refused) -> None:
         response = problem_answer(asked.language, refused)
-        if response.status >= SERVER_ERROR:
-            asked.named()
         content = head_of(response) + self._end_of_head(asked) + response.body  # type: ignore[operator]
         asked.answer(asked.tally.refusal(refused.kind), content)
 
@@ -364,5 +364,5 @@ def head_of(response: web.Response) -> bytes:
 def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
     """A problem as bytes, for a connection that is closed after it."""
     response = problem_answer(language, refused)
-    end = new_trace().lines + b"\r\nConnection: close" + date_line(int(time.time()))
+    end = b"\r\nConnection: close" + date_line(int(time.time()))
     return head_of(response) + end + response.body  # type: ignore[operator]

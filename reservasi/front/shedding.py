@@ -19,7 +19,7 @@ from reservasi.front.express import date_line, head_of
 from reservasi.front.languages import LANGUAGES, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
-from reservasi.front.tracing import Trace, new_trace, trace_of
+from reservasi.front.tracing import trace_of
 from reservasi.metrics import REQUESTS, SHED
 
 STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
@@ -107,7 +107,7 @@ class Shedding:
             self._due = True
             self._call_soon(self._tell)
         heads, body = self._answers[language]
-        head = heads[int(self._spread.random() * len(heads))] + _trace(data).lines
+        head = heads[int(self._spread.random() * len(heads))] + _names(data)
         return head + date_line(int(time.time())) + body
 
     def _tell(self) -> None:
@@ -135,15 +135,15 @@ def whole_request(data: bytes) -> Language | None:
     return negotiate((_only_value(head, _LANGUAGE) or b"").decode("latin-1"))
 
 
-def _trace(data: bytes) -> Trace:
-    """What the request is called."""
+def _names(data: bytes) -> bytes:
+    """The lines of the answer's head that name the request as its caller did."""
     head = data[: data.find(b"\r\n\r\n") + 2]
     small = head.lower()
     if b"x-request-id" not in small and b"traceparent" not in small:  # the expressions take twenty times as long
-        return new_trace()
+        return b""
     named = [value.strip(b" \t").decode("latin-1") for value in _REQUEST_ID.findall(head)]
     parents = [value.strip(b" \t").decode("latin-1") for value in _TRACEPARENT.findall(head)]
-    return trace_of(named, parents)
+    return trace_of(named, parents).lines
 
 
 def _only_value(head: bytes, name: bytes) -> bytes | None:

@@ -1,8 +1,9 @@
 """What a request is called in logs and answers: `X-Request-Id`, and `traceparent` (W3C Trace Context, version 00).
 
 Both are taken from the request and answered as they came. A request id that cannot be used is replaced by a new one, a
-`traceparent` that cannot is ignored. Who sends no id gets one from whatever takes longer than a plain claim, and with
-every 5xx; for plain claims, joins and reads of the availability it would be all that differs from answer to answer.
+`traceparent` that cannot is ignored. A request without an id is given one. Answers to plain claims, joins and reads of
+the availability carry it only where the log has a line about the request: elsewhere it would cost time and name
+nothing.
 """
 
 import itertools
@@ -20,12 +21,13 @@ _USABLE_PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[
 class Trace:
     """One request's names."""
 
-    __slots__ = ("given", "lines", "request_id", "traceparent")
+    __slots__ = ("given", "lines", "logged", "request_id", "traceparent")
 
     def __init__(self, request_id: str, traceparent: str, *, given: bool) -> None:
         self.request_id = request_id
         self.traceparent = traceparent  # "" where there is none
         self.given = given  # whether the caller named it in any way
+        self.logged = False  # whether a line of the log names it
         lines = f"\r\n{REQUEST_ID}: {request_id}"
         if traceparent:
             lines += f"\r\n{TRACEPARENT}: {traceparent}"

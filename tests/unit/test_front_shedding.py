@@ -179,7 +179,6 @@ async def test_who_is_refused_unread_finds_the_name_of_the_request_in_the_answer
     assert named is not None
     assert b"\r\nX-Request-Id: Booking/7\r\ntraceparent: " + parent + b"\r\n" in named
     hostile = shedding.refusal(HEAD + b"X-Request-Id: a b\r\n\r\n" + BODY)
-    unnamed = [shedding.refusal(CLAIM) for _ in range(2)]
-    found = [re.search(rb"\r\nX-Request-Id: ([0-9a-f]{16}-[0-9a-f]+)\r\n", each or b"") for each in (hostile, *unnamed)]
-    assert len({each[1] for each in found if each}) == 3
+    assert b"X-Request-Id" not in (shedding.refusal(CLAIM) or b"X-Request-Id")  # no line of the log would have it
+    assert re.search(rb"\r\nX-Request-Id: [0-9a-f]{16}-[0-9a-f]+\r\n", hostile or b"")
     await asyncio.sleep(0)
