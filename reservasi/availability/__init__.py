@@ -247,6 +247,10 @@ class Availability:
             return "not-open"
         return "open" if quota.remaining > 0 else "sold-out"
 
+    def programs(self) -> list[str]:
+        """The programs that are followed, by id."""
+        return sorted(self._followers)
+
     def select(
         self,
         program: str | None = None,

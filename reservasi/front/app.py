@@ -19,6 +19,7 @@ from reservasi.front import (
     waiting,
 )
 from reservasi.front.answering import answer_everything, begin_at_zero, expect
+from reservasi.front.filters import today_in
 from reservasi.front.keys import LIVE, MEMORY, NETWORKS, RATES, READERS, SERVICES, STOPPING, FrontServices
 from reservasi.front.live import Live, Readers
 from reservasi.front.memory import Memory
@@ -56,6 +57,7 @@ HANDLERS: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] =
     "changeOpening": opening_moves.move,
     "setAdmission": staff_openings.set_admission,
     "setBeacon": staff_openings.set_beacon,
+    "listDays": public.days,
     "describeApi": public.openapi,
     "describeProblem": public.problem_type,
 }
@@ -72,7 +74,12 @@ def create_app(services: FrontServices) -> web.Application:
     )
     app[RATES] = RateLimits(settings, app[NETWORKS])
     app[STOPPING] = asyncio.Event()
-    app[LIVE] = Live(services.availability, app[MEMORY], app[STOPPING])
+    app[LIVE] = Live(
+        services.availability,
+        app[MEMORY],
+        app[STOPPING],
+        today_in(services.availability, services.catalogue),
+    )
     app[READERS] = Readers()
     for operation in OPERATIONS:
         handler = HANDLERS[operation.id]

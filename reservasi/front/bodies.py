@@ -258,10 +258,31 @@ class OfficesBody(msgspec.Struct, kw_only=True):
     offices: list[OfficeBody]
 
 
-class AvailabilityBody(msgspec.Struct, kw_only=True):
-    """Quotas, in the order of their ids."""
+class AvailabilityBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Quotas, by program, date, start and id."""
 
     quotas: list[QuotaBody]
+    next: Annotated[str, Meta(description="There are more: ask again with this as `after`.")] | UnsetType = UNSET
+    gone: Annotated[list[str], Meta(description="In a stream: quotas that are no longer there.")] | UnsetType = UNSET
+
+
+class DayBody(msgspec.Struct, kw_only=True):
+    """The quotas of one program and day together."""
+
+    program: str
+    date: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    quotas: Annotated[int, Meta(description="How many match.")]
+    capacity: int
+    remaining: Annotated[int, Meta(description="Places left where it is not closed, open or not yet.")]
+    bookable: Annotated[int, Meta(description="Places left in quotas that are open now.")]
+    state: Annotated[QuotaState, Meta(description="The best of its quotas: open, not-open, sold-out, closed.")]
+    opens_at: Annotated[Moment | None, Meta(description="When the next of its quotas opens; null: none will.")]
+
+
+class DaysBody(msgspec.Struct, kw_only=True):
+    """One row a program and day on which something is offered, in their order."""
+
+    days: list[DayBody]
 
 
 class StaffQuotasBody(msgspec.Struct, kw_only=True):

@@ -1,33 +1,97 @@
-"""The filters of availability: which quotas of the view they choose, and whether one quota is among those."""
+"""The filters of availability: which quotas of the view they choose, and whether one quota is among those.
 
-from collections.abc import Mapping
+Without dates they begin today, in the program's time zone, and end after `RANGE_DAYS_MAX` days.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
 
 from reservasi.availability import Availability
+from reservasi.catalogue import Catalogue
+from reservasi.front.memory import NEVER_MS
 from reservasi.model import Quota
 from reservasi.programs import program_of
 
+RANGE_DAYS_MAX = 366  # from the first date to the last, both included
+Today = Callable[[str], str]  # a program's date now
 
-def quotas_matching(availability: Availability, filters: Mapping[str, str]) -> list[Quota]:
+
+def today_in(availability: Availability, catalogue: Catalogue) -> Today:
+    """The date of a program by the ledger's clock and the program's time zone."""
+
+    def today(program: str) -> str:
+        return _local(availability, catalogue, program).date().isoformat()
+
+    return today
+
+
+def midnight_ms(availability: Availability, catalogue: Catalogue, programs: Iterable[str]) -> int:
+    """When the next day begins in one of the programs."""
+    midnights = []
+    for program in programs:
+        now = _local(availability, catalogue, program)
+        tomorrow = dt.datetime.combine(now.date() + dt.timedelta(days=1), dt.time(), tzinfo=now.tzinfo)
+        midnights.append(int(tomorrow.timestamp() * 1000))
+    return min(midnights, default=NEVER_MS)
+
+
+def _local(availability: Availability, catalogue: Catalogue, program: str) -> dt.datetime:
+    found = catalogue.program(program)
+    return dt.datetime.fromtimestamp(availability.now_ms(program) / 1000, found.zone if found else dt.UTC)
+
+
+def programs_of(availability: Availability, filters: Mapping[str, str]) -> list[str]:
+    """The programs that the filters choose from, in their order."""
+    return [filters["program"]] if "program" in filters else availability.programs()
+
+
+def dates_of(filters: Mapping[str, str], today: str) -> tuple[str, str]:
+    """The first date and the last that the filters let through."""
+    first = filters.get("from", today)
+    last = filters.get("to")
+    return first, last if last is not None else _last_of(first)
+
+
+def _last_of(first: str) -> str:
+    try:
+        return (dt.date.fromisoformat(first) + dt.timedelta(days=RANGE_DAYS_MAX - 1)).isoformat()
+    except (ValueError, OverflowError):  # the calendar ends before
+        return dt.date.max.isoformat()
+
+
+def is_too_long(filters: Mapping[str, str], today: str) -> bool:
+    """Whether the filters ask for more days than one answer may have."""
+    if "to" not in filters:
+        return False
+    return filters["to"] > _last_of(filters.get("from", today))
+
+
+def quotas_matching(availability: Availability, filters: Mapping[str, str], today: Today) -> list[Quota]:
     """The quotas that match the query parameters of availability, by program, date, start and id."""
-    return availability.select(
-        program=filters.get("program"),
-        office=filters.get("office"),
-        service=filters.get("service"),
-        channel=filters.get("channel"),
-        first=filters.get("from"),
-        last=filters.get("to"),
-    )
+    found: list[Quota] = []
+    for program in programs_of(availability, filters):
+        first, last = dates_of(filters, today(program))
+        found += availability.select(
+            program=program,
+            office=filters.get("office"),
+            service=filters.get("service"),
+            channel=filters.get("channel"),
+            first=first,
+            last=last,
+        )
+    return found
 
 
-def fits(quota: Quota, filters: Mapping[str, str]) -> bool:
+def fits(quota: Quota, filters: Mapping[str, str], today: Today) -> bool:
     """Whether `quotas_matching` would choose the quota; a test holds one against the other."""
-    terms = quota.terms
+    terms, program = quota.terms, program_of(quota.id)
     facts = {
-        "program": program_of(quota.id),
+        "program": program,
         "office": terms.office,
         "service": terms.service,
         "channel": terms.channel,
     }
-    return all(filters.get(name, fact) == fact for name, fact in facts.items()) and filters.get(
-        "from", terms.date
-    ) <= terms.date <= filters.get("to", terms.date)
+    if any(filters.get(name, fact) != fact for name, fact in facts.items()):
+        return False
+    first, last = dates_of(filters, today(program))
+    return first <= terms.date <= last

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from reservasi.availability import Availability
-from reservasi.front.filters import fits, quotas_matching
+from reservasi.front.filters import Today, fits, quotas_matching
 from reservasi.front.memory import FRAGMENTS_MAX, NEVER_MS, Memory, next_turn_ms
 from reservasi.model import Quota
 from reservasi.programs import program_of
@@ -66,7 +66,11 @@ class Feed:
 class Live:
     """The looks of one process, and the feeds that somebody follows."""
 
-    def __init__(self, availability: Availability, memory: Memory, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, availability: Availability, memory: Memory, stopping: asyncio.Event, today: Today = lambda _: ""
+    ) -> None:
+        """`today` says where feeds without a first date begin."""
+        self._today = today
         self._availability = availability
         self._memory = memory
         self._stopping = stopping
@@ -104,7 +108,9 @@ class Live:
             return self._tick, b""
         event = feed.events.get(since)
         if event is None:
-            told = [self._told.get(quota.id) for quota in quotas_matching(self._availability, feed.filters)]
+            told = [
+                self._told.get(quota.id) for quota in quotas_matching(self._availability, feed.filters, self._today)
+            ]
             fragments = [known[1] for known in told if known is not None and known[0] > since]
             event = _encoded(fragments, since, self._gone_of(feed, since))
             feed.events[since] = event
@@ -145,7 +151,9 @@ class Live:
         for feed in list(self._feeds.values()):
             # After another look, begun by a new reader, the news would be incomplete: `event` works them out then.
             if since != tick == self._tick:
-                fragments = [self._told[id_][1] for id_, quota in news.items() if fits(quota, feed.filters)]
+                fragments = [
+                    self._told[id_][1] for id_, quota in news.items() if fits(quota, feed.filters, self._today)
+                ]
                 feed.events[since] = _encoded(fragments, since, self._gone_of(feed, since))
             feed.looked.set()
             feed.looked = asyncio.Event()

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from reservasi.availability import Availability
+from reservasi.availability import Availability, QuotaState
 from reservasi.front.encoding import quota_body
 from reservasi.front.ticket_rules import TicketRule, TicketRules
 from reservasi.model import Quota
@@ -91,9 +91,13 @@ class Memory:
             _, dropped = self._kept.popitem(last=False)
             self._bytes_held -= dropped.made.bytes_held
 
+    def public_state(self, quota: Quota, now_ms: int) -> QuotaState:
+        """What a claim of the public would meet."""
+        return self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
+
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
         """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay."""
-        state = self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
+        state = self.public_state(quota, now_ms)
         rule = self.ticket_rules.of(quota, now_ms)
         kept = self._fragments.get(quota.id)
         if kept is not None and kept[0] is quota and kept[1] == state and kept[2] is rule:

@@ -19,6 +19,8 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
+from reservasi.front.filters import RANGE_DAYS_MAX
+from reservasi.front.paging import AFTER_CHARS_MAX, PAGE_MAX
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.staff_operations import STAFF_OPERATIONS
 from reservasi.front.waiting_operations import WAITING_OPERATIONS
@@ -30,8 +32,32 @@ _FILTERS = (
     OFFICE,
     Parameter(name="service", place="query", schema=_ID_SCHEMA, about="Only this service."),
     Parameter(name="channel", place="query", schema=_ID_SCHEMA, about="Only this channel."),
-    Parameter(name="from", place="query", schema=_DATE_SCHEMA, about="First date of the slots, not after `to`."),
-    Parameter(name="to", place="query", schema=_DATE_SCHEMA, about="Last date of the slots."),
+    Parameter(
+        name="from",
+        place="query",
+        schema=_DATE_SCHEMA,
+        about="First date of the slots, not after `to`; without it today, in the program's time zone.",
+    ),
+    Parameter(
+        name="to",
+        place="query",
+        schema=_DATE_SCHEMA,
+        about=f"Last date of the slots; {RANGE_DAYS_MAX} days in all at the most, and without it.",
+    ),
+)
+_PAGE = (
+    Parameter(
+        name="limit",
+        place="query",
+        schema={"type": "integer", "minimum": 1, "maximum": PAGE_MAX},
+        about=f"Quotas in the answer, {PAGE_MAX} where it is left out.",
+    ),
+    Parameter(
+        name="after",
+        place="query",
+        schema={"type": "string", "maxLength": AFTER_CHARS_MAX},
+        about="`next` of the answer before: the page behind it.",
+    ),
 )
 _RESERVATION = Parameter(
     name="id",
@@ -77,8 +103,18 @@ _DECLARED: tuple[Operation, ...] = (
         path="/v1/availability",
         tag="public",
         summary="Quotas and how many places remain.",
-        parameters=(*_FILTERS, IF_NONE_MATCH),
+        parameters=(*_FILTERS, *_PAGE, IF_NONE_MATCH),
         successes=listed("The quotas that match, by program, date and start.", bodies.AvailabilityBody),
+        problems=(problems.INVALID_REQUEST, problems.RECOVERING),
+    ),
+    Operation(
+        id="listDays",
+        method="GET",
+        path="/v1/availability/days",
+        tag="public",
+        summary="How many places remain each day: what a calendar shows.",
+        parameters=(*_FILTERS, IF_NONE_MATCH),
+        successes=listed("One row a program and day, of the quotas that match.", bodies.DaysBody),
         problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(

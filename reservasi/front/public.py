@@ -1,7 +1,8 @@
 """What anyone may read: programs, offices, availability, the API's description and its problem types."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
 from functools import cache, lru_cache
 from urllib.parse import parse_qsl
 
@@ -10,16 +11,20 @@ from aiohttp import hdrs, web
 
 from reservasi.front.bodies import ID_PATTERN, OfficesBody, ProblemTypeBody, ProgramsBody
 from reservasi.front.catalogue_bodies import office_body, program_body
+from reservasi.front.days import days_view
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.fields import check_date_parameter, parameter_check
+from reservasi.front.filters import RANGE_DAYS_MAX, is_too_long
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, Text, negotiate
 from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.openapi import openapi_document
+from reservasi.front.paging import check_after, check_limit
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES
 from reservasi.front.problems import Finding, Refused, detail_text
 from reservasi.front.requests import check_query, matches, read_query
+from reservasi.front.shapes import Check
 from reservasi.front.views import availability_view, require_view
 
 AVAILABILITY_PATH = "/v1/availability"
@@ -36,6 +41,8 @@ AVAILABILITY_FILTERS = {
     "from": check_date_parameter,
     "to": check_date_parameter,
 }
+EASTERNMOST = timezone(timedelta(hours=14))  # where today is latest: nobody is refused for their time zone
+PAGED_FILTERS = {**AVAILABILITY_FILTERS, "limit": check_limit, "after": check_after}
 
 
 def cached(
@@ -85,16 +92,20 @@ async def offices(request: web.Request) -> web.Response:
     return cached(request, request.app[MEMORY].answer(("offices", catalogue.version, program), make), CACHE_A_MINUTE)
 
 
-def read_filters(request: web.Request) -> dict[str, str]:
-    """The query parameters of availability; refuses dates in the wrong order too."""
-    return checked_filters(request.query.items()) if request.query_string else {}
+def read_filters(request: web.Request, checks: Mapping[str, Check] = AVAILABILITY_FILTERS) -> dict[str, str]:
+    """The query parameters of availability; refuses dates in the wrong order too, and too many of them."""
+    return checked_filters(request.query.items(), checks) if request.query_string else {}
 
 
-def checked_filters(parameters: Iterable[tuple[str, str]]) -> dict[str, str]:
+def checked_filters(
+    parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check] = AVAILABILITY_FILTERS
+) -> dict[str, str]:
     """The same from the parameters alone."""
-    filters = check_query(parameters, AVAILABILITY_FILTERS)
+    filters = check_query(parameters, checks)
     if "from" in filters and "to" in filters and filters["from"] > filters["to"]:
         raise Refused(INVALID_REQUEST, findings=(Finding("from", "dates-reversed", _DATES_REVERSED),))
+    if is_too_long(filters, datetime.now(EASTERNMOST).date().isoformat()):
+        raise Refused(INVALID_REQUEST, findings=(Finding("to", "range-too-long", _RANGE_TOO_LONG),))
     return filters
 
 
@@ -105,20 +116,32 @@ def filters_of(target: str) -> dict[str, str] | None:
     if path != AVAILABILITY_PATH or "#" in target:
         return None
     try:
-        return checked_filters(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        return checked_filters(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)), PAGED_FILTERS)
     except (Refused, ValueError):
         return None
 
 
+_RANGE_TOO_LONG = Text(
+    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini); mintalah per bagian.",
+    f"At most {RANGE_DAYS_MAX} days from `from` (without it: from today); ask in parts.",
+)
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
 
 
 async def availability(request: web.Request) -> web.Response:
     """`GET /v1/availability`: from memory, thousands of times a second."""
     services = request.app[SERVICES]
-    filters = read_filters(request)
+    filters = read_filters(request, PAGED_FILTERS)
     require_view(services, filters.get("program"))
     return cached(request, availability_view(services, request.app[MEMORY], filters), CACHE_A_SECOND)
+
+
+async def days(request: web.Request) -> web.Response:
+    """`GET /v1/availability/days`: one row a day."""
+    services = request.app[SERVICES]
+    filters = read_filters(request)
+    require_view(services, filters.get("program"))
+    return cached(request, days_view(services, request.app[MEMORY], filters), CACHE_A_SECOND)
 
 
 @cache

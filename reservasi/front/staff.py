@@ -11,7 +11,7 @@ from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import staff_quota_body
-from reservasi.front.filters import quotas_matching
+from reservasi.front.filters import quotas_matching, today_in
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.problems import Finding, Refused
@@ -46,7 +46,8 @@ async def list_quotas(request: web.Request) -> web.Response:
         require_program(staff, filters["program"])
     require_view(services, filters.get("program"))
     now_ms = services.availability.now_ms()
-    quotas = [q for q in quotas_matching(services.availability, filters) if staff.may(program_of(q.id))]
+    matching = quotas_matching(services.availability, filters, today_in(services.availability, services.catalogue))
+    quotas = [quota for quota in matching if staff.may(program_of(quota.id))]
     body = StaffQuotasBody(quotas=[_body(services, quota, now_ms) for quota in quotas])
     return web.Response(
         body=msgspec.json.encode(body),

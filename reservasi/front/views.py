@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from reservasi.front.encoding import Encoded, encoded
-from reservasi.front.filters import quotas_matching
+from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
 from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Language
 from reservasi.front.memory import Made, Memory, next_turn_ms
 from reservasi.front.opening_views import next_members, next_openings
+from reservasi.front.paging import page_of
 from reservasi.front.problem_types import RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused, problem_body
 from reservasi.model import Quota
@@ -29,12 +30,17 @@ def require_view(services: FrontServices, program: str | None) -> None:
 
 
 def availability_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
-    """The public quotas that match."""
+    """The public quotas that match, one page of them."""
+    availability, catalogue = services.availability, services.catalogue
 
     def make(now_ms: int) -> "Made[Encoded]":
-        quotas = quotas_matching(services.availability, filters)
-        view = encoded(b'{"quotas":[' + b",".join([memory.fragment(quota, now_ms) for quota in quotas]) + b"]}")
-        turn_ms = min(next_turn_ms(quotas, now_ms), memory.ticket_rules.turn_ms(now_ms))
+        matching = quotas_matching(availability, filters, today_in(availability, catalogue))
+        quotas, following = page_of(matching, filters)
+        fragments = b",".join([memory.fragment(quota, now_ms) for quota in quotas])
+        behind = b',"next":' + msgspec.json.encode(following) if following else b""
+        view = encoded(b'{"quotas":[' + fragments + b"]" + behind + b"}")
+        midnight = midnight_ms(availability, catalogue, programs_of(availability, filters))
+        turn_ms = min(next_turn_ms(quotas, now_ms), memory.ticket_rules.turn_ms(now_ms), midnight)
         return Made(view, len(view.body), turn_ms)
 
     return memory.answer(("availability", *sorted(filters.items())), make)

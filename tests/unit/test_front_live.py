@@ -56,6 +56,9 @@ class View:
     def now_ms(self) -> int:
         return self.clock_ms
 
+    def programs(self) -> list[str]:
+        return ["p"]
+
     def select(self, office: str | None = None, **_: object) -> list[Quota]:
         return [each for _, each in self.quotas.values() if office in (None, each.terms.office)]
 
@@ -279,6 +282,9 @@ FILTERS = st.fixed_dictionaries(
 )
 
 
+TODAY = {"p": "2026-12-02", "q": "2026-11-30"}.__getitem__
+
+
 class _Views(Availability):
     """The real view's selection, over quotas that no journal told."""
 
@@ -305,8 +311,8 @@ QUOTAS = [
 
 @given(FILTERS)
 def test_what_fits_is_what_is_selected(filters: dict[str, str]) -> None:
-    chosen = quotas_matching(_Views(QUOTAS), filters)
-    assert {each.id for each in chosen} == {each.id for each in QUOTAS if fits(each, filters)}
+    chosen = quotas_matching(_Views(QUOTAS), filters, TODAY)
+    assert {each.id for each in chosen} == {each.id for each in QUOTAS if fits(each, filters, TODAY)}
 
 
 def test_readers_are_counted_by_address_and_in_all() -> None:

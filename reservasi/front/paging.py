@@ -1,0 +1,56 @@
+"""Pages of availability: where a page begins is told by the quota before it, which need not be there any more."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from reservasi.front.languages import Text
+from reservasi.front.shapes import Wrong
+from reservasi.model import Quota
+from reservasi.programs import program_of
+
+PAGE_MAX = 5000  # quotas in one answer: some 1.2 MB, a tenth of that compressed
+AFTER_CHARS_MAX = 400
+_LIMIT = Text(
+    f"Isi 1 sampai {PAGE_MAX}; mintalah sisanya dengan `after`.", f"1 to {PAGE_MAX}; ask for the rest with `after`."
+)
+_AFTER = Text("Pakailah nilai `next` dari jawaban sebelumnya.", "Use the value of `next` in the answer before.")
+
+
+def check_limit(value: Any) -> Wrong | None:
+    """How many quotas a page has."""
+    is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(PAGE_MAX))
+    return None if is_number and 1 <= int(value) <= PAGE_MAX else Wrong("out-of-range", _LIMIT)
+
+
+def check_after(value: Any) -> Wrong | None:
+    """Where a page begins."""
+    return None if _read(value) is not None else Wrong("after-invalid", _AFTER)
+
+
+def page_of(quotas: Sequence[Quota], filters: Mapping[str, str]) -> tuple[Sequence[Quota], str | None]:
+    """The page that is asked for, of quotas in their order, and what comes as `after` with the next one."""
+    limit, after = int(filters.get("limit", PAGE_MAX)), _read(filters.get("after", ""))
+    first = bisect_right(quotas, after, key=_place) if after else 0
+    page = quotas[first : first + limit]
+    return page, _name(page[-1]) if first + limit < len(quotas) else None
+
+
+def _place(quota: Quota) -> tuple[str, str, str, str]:
+    return program_of(quota.id), quota.terms.date, quota.terms.start, quota.id
+
+
+def _name(quota: Quota) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(_place(quota))).decode().rstrip("=")
+
+
+def _read(name: str) -> tuple[str, str, str, str] | None:
+    if not name or len(name) > AFTER_CHARS_MAX or not name.isascii():
+        return None
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(name + "=" * (-len(name) % 4)), type=tuple[str, str, str, str])
+    except ValueError:
+        return None
