@@ -1,13 +1,21 @@
 """Quotas and moments as the public reads them."""
 
+import gzip
 import hashlib
+import re
+import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
 from reservasi.front.ticket_rules import TicketRule
 from reservasi.model import Quota
+
+GZIP = "gzip"
+GZIP_LEVEL = 2  # nobody is answered meanwhile: twice the time would save a sixth of the bytes
+COMPRESSED_BYTES_MIN = 1024  # below, a packet is a packet
+_CODING = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?")
 
 
 @lru_cache(maxsize=1024)  # all holds of a batch end at the same moment
@@ -60,13 +68,56 @@ def _public(quota: Quota, state: QuotaState, rule: TicketRule) -> dict[str, Any]
     }
 
 
-class Encoded(NamedTuple):
-    """A body and its strong entity tag."""
+class Encoded:
+    """A body and its strong entity tag; compressed at most once, when somebody first asks for that."""
 
-    body: bytes
-    etag: str
+    __slots__ = ("_variant", "body", "compress_s", "content_encoding", "etag")
+
+    def __init__(self, body: bytes, etag: str, content_encoding: str = "") -> None:
+        self.body = body
+        self.etag = etag
+        self.content_encoding = content_encoding  # "" as it is
+        self.compress_s = 0.0  # what compressing took
+        self._variant: Encoded | None = None  # what whoever takes gzip gets
+
+    def variant(self, *, gzip: bool) -> "Encoded":
+        """The body as it is sent; small ones are not compressed."""
+        if not gzip:
+            return self
+        if self._variant is None:
+            self._variant = self._compressed()
+        return self._variant
+
+    @property
+    def etags(self) -> tuple[str, str]:
+        """The tags under which a caller may know this content, of either encoding."""
+        return self.etag, f'{self.etag[:-1]}-{GZIP}"'
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether somebody else may get it in another encoding."""
+        return bool(self.content_encoding) or len(self.body) >= COMPRESSED_BYTES_MIN
+
+    def _compressed(self) -> "Encoded":
+        if len(self.body) < COMPRESSED_BYTES_MIN:
+            return self
+        started_s = time.perf_counter()
+        body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)  # the same bytes in every process
+        self.compress_s = time.perf_counter() - started_s
+        return Encoded(body, self.etags[1], GZIP) if len(body) < len(self.body) else self
 
 
 def encoded(body: bytes) -> Encoded:
     """The tag is made from the content, so every process gives the same one."""
     return Encoded(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"')
+
+
+@lru_cache(maxsize=1024)
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding (RFC 9110 section 12.5.3) lets gzip through; what cannot be read is passed over."""
+    accepted = {}
+    for element in accept_encoding.lower().split(","):
+        matched = _CODING.fullmatch(element.strip(" \t"))
+        if matched:
+            accepted[matched[1]] = float(matched[2] or 1) > 0
+    return accepted.get(GZIP, accepted.get("x-gzip", accepted.get("*", False)))

@@ -30,6 +30,7 @@ from reservasi.front.answering import (
 )
 from reservasi.front.answering import SOLD_OUT as SOLD_OUT_CLAIM
 from reservasi.front.booking import NO_STORE, claim_refusal, claimed_body, is_replay, plain_quota
+from reservasi.front.encoding import accepts_gzip
 from reservasi.front.heads import Request
 from reservasi.front.keys import MEMORY, RATES, SERVICES, STOPPING
 from reservasi.front.languages import DEFAULT, Language
@@ -323,11 +324,12 @@ class Express:
         wait_s = self._rates.network(asked.caller.peer, request.forwarded)
         if wait_s:
             return self._refuse_for("network", asked, wait_s)
-        view = availability_view(self._services, self._memory, filters)
-        kept = self._kept.get(target)
+        is_gzip = accepts_gzip(request.head.accept_encoding)
+        view = availability_view(self._services, self._memory, filters).variant(gzip=is_gzip)
+        kept = self._kept.get((target, is_gzip))
         if kept is None or kept[0] is not view:
             response = web.Response(body=view.body, headers=availability_headers(view))
-            kept = self._keep(target, view, head_of(response))
+            kept = self._keep((target, is_gzip), view, head_of(response))
         asked.answer(OK, kept[1] + self._end_of_head(asked) + view.body)
         return True
 

@@ -31,19 +31,21 @@ _CHANGING = re.compile(
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
-_READ = frozenset((b"host", b"connection", b"content-type", b"accept-language", b"if-none-match"))  # one line of each
+# One line of each.
+_READ = frozenset((b"host", b"connection", b"content-type", b"accept-language", b"accept-encoding", b"if-none-match"))
 _SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))  # heads with these are not remembered
 
 
 class Head:
     """The lines that stay the same; header values are without the spaces around them, "" where there is no line."""
 
-    __slots__ = ("content_type", "if_none_match", "language", "method", "target")
+    __slots__ = ("accept_encoding", "content_type", "if_none_match", "language", "method", "target")
 
     def __init__(self, method: str, target: str, values: dict[bytes, str]) -> None:
         self.method = method
         self.target = target
         self.content_type = values.get(b"content-type", "")
+        self.accept_encoding = values.get(b"accept-encoding", "")
         self.if_none_match = values.get(b"if-none-match", "")
         self.language: Language = negotiate(values.get(b"accept-language", ""))
 

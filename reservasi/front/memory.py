@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from reservasi.availability import Availability, QuotaState
-from reservasi.front.encoding import quota_body
+from reservasi.front.encoding import Encoded, quota_body
 from reservasi.front.ticket_rules import TicketRule, TicketRules
 from reservasi.model import Quota
 
@@ -43,7 +43,11 @@ class _Kept(NamedTuple):
 
     def serves(self, version: int) -> bool:
         """Whether nothing has changed since, or too little time has passed to make it again."""
-        return self.version == version or time.monotonic() < self.rests_until_s
+        if self.version == version:
+            return True
+        value = self.made.value
+        rest_s = min(value.compress_s * REST_RATIO, REST_S_MAX) if isinstance(value, Encoded) else 0.0
+        return time.monotonic() < self.rests_until_s + rest_s
 
 
 class Memory:

@@ -58,6 +58,4 @@ async def calendar(request: web.Request) -> web.Response:
         return Made(view, len(view.body), now_ms + CALENDAR_TURN_MS)
 
     view = memory.answer(("openings-calendar", program.id, filters.get("office"), language), make)
-    response = cached(request, view, CACHE_A_MINUTE, CALENDAR)
-    response.headers["Vary"] = "Accept-Language"
-    return response
+    return cached(request, view, CACHE_A_MINUTE, CALENDAR, vary="Accept-Language")

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from reservasi.front.bodies import ID_PATTERN, OfficesBody, ProblemTypeBody, ProgramsBody
 from reservasi.front.catalogue_bodies import office_body, program_body
+from reservasi.front.conditional import conditional, variant_headers
 from reservasi.front.days import days_view
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.fields import check_date_parameter, parameter_check
@@ -23,7 +24,7 @@ from reservasi.front.paging import check_after, check_limit
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES
 from reservasi.front.problems import Finding, Refused, detail_text
-from reservasi.front.requests import check_query, matches, read_query
+from reservasi.front.requests import check_query, read_query
 from reservasi.front.shapes import Check
 from reservasi.front.views import availability_view, require_view
 
@@ -46,25 +47,16 @@ PAGED_FILTERS = {**AVAILABILITY_FILTERS, "limit": check_limit, "after": check_af
 
 
 def cached(
-    request: web.Request, view: Encoded, cache_control: str, content_type: str = "application/json"
+    request: web.Request, view: Encoded, cache_control: str, content_type: str = "application/json", vary: str = ""
 ) -> web.Response:
-    """The view, or 304 where the caller has it."""
-    headers = _headers(view, cache_control)
-    headers[hdrs.CONTENT_TYPE] = content_type
-    known = request.headers.get(hdrs.IF_NONE_MATCH)
-    if known is not None and matches(known, view.etag):
-        del headers[hdrs.CONTENT_TYPE]
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=view.body, headers=headers)
-
-
-def _headers(view: Encoded, cache_control: str) -> dict[str, str]:
-    return {hdrs.ETAG: view.etag, hdrs.CACHE_CONTROL: cache_control, hdrs.CONTENT_TYPE: "application/json"}
+    """The view, or 304 where the caller has it; `vary` is what else it depends on."""
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: cache_control, **({hdrs.VARY: vary} if vary else {})}
+    return conditional(request, view, content_type, headers, web.Response)
 
 
 def availability_headers(view: Encoded) -> dict[str, str]:
     """What is said with the availability."""
-    return _headers(view, CACHE_A_SECOND)
+    return {hdrs.CACHE_CONTROL: CACHE_A_SECOND, **variant_headers(view), hdrs.CONTENT_TYPE: "application/json"}
 
 
 async def programs(request: web.Request) -> web.Response:

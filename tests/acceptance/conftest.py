@@ -203,7 +203,10 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
             await worker.records.save_program(program)
             operator_key, viewer_key = await _staff(worker, "operator"), await _staff(worker, "viewer")
             await eventually(lambda: _serves(front, program_id))
-            async with _listening(front) as url, aiohttp.ClientSession() as client:
+            async with (
+                _listening(front) as url,
+                aiohttp.ClientSession(headers={"Accept-Encoding": "identity"}) as client,
+            ):
                 ledger = worker.ledgers.connection(program_id)
                 yield Stack(url, client, front, worker, ledger, program_id, operator_key, viewer_key)
                 await ledger.drop()

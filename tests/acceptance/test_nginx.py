@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gzip
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -72,6 +73,30 @@ async def test_a_crowd_costs_a_front_at_most_a_few_requests(proxy: Proxy) -> Non
         assert {reply.headers["ETag"] for reply in replies} == {alone.headers["ETag"]}
         assert {reply.headers["X-Cache"] for reply in replies} <= {"HIT", "STALE", "UPDATING", "REVALIDATED", "EXPIRED"}
         assert answered(route) - before <= 2 + seconds
+
+
+@in_session
+async def test_all_spellings_of_gzip_share_one_cached_answer(proxy: Proxy) -> None:
+    for _ in range(8):
+        await proxy.stack.quota()
+    path = f"/v1/availability?program={proxy.stack.program}"
+
+    async def ask(accepted: str) -> tuple[bytes, str]:
+        headers = {"Accept-Encoding": accepted}
+        address = proxy.stack.url + path
+        async with proxy.stack.client.get(address, headers=headers, auto_decompress=False) as response:
+            assert "Accept-Encoding" in response.headers["Vary"]
+            return await response.read(), response.headers.get("Content-Encoding", "")
+
+    plain, _ = await ask("identity")
+    before, started_s = answered("/v1/availability"), asyncio.get_running_loop().time()
+    takes = [f"gzip, x{number};q=0.5" for number in range(20)] + ["br;q=1, gzip;q=0.8", "gzip;q=1.0", "deflate,gzip"]
+    for body, coding in await asyncio.gather(*map(ask, takes)):
+        assert (gzip.decompress(body), coding) == (plain, "gzip")
+    for body, coding in await asyncio.gather(*map(ask, ["gzip;q=0", "identity", "br", "gzip; q=0.000, br"])):
+        assert (body, coding) == (plain, "")
+    seconds = asyncio.get_running_loop().time() - started_s
+    assert answered("/v1/availability") - before <= 2 * (2 + seconds)
 
 
 @in_session
@@ -244,4 +269,4 @@ def test_what_it_says_itself_is_what_fronts_say() -> None:
         for language in ("id", "en"):
             body = problem_body(Refused(kind), language).decode()
             assert f"{language} '{body}';" in text
-    assert not re.search(r"proxy_cache_(min_uses|methods)|proxy_ignore_headers", text)
+    assert not re.search(r"proxy_cache_(min_uses|methods)|proxy_ignore_headers (?!Vary;)", text)

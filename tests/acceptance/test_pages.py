@@ -25,7 +25,7 @@ async def test_they_speak_the_readers_language(stack: Stack, language: str, word
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
         assert reply.headers["Content-Language"] == (language or "id")
-        assert reply.headers["Vary"] == "Accept-Language"
+        assert reply.headers["Vary"] == "Accept-Language, Accept-Encoding"
         assert f'<html lang="{language or "id"}">' in reply.text
     assert word in reply.text
 

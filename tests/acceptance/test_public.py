@@ -45,7 +45,13 @@ async def test_availability_shows_what_remains(stack: Any) -> None:
         "state": "open",
         "opens_at": None,
     }
-    for filters in ("office=nowhere", "service=nothing", "channel=none", "from=2027-02-27&to=2027-02-28", "program=nowhere"):
+    for filters in (
+        "office=nowhere",
+        "service=nothing",
+        "channel=none",
+        "from=2027-02-27&to=2027-02-28",
+        "program=nowhere",
+    ):
         assert (await stack.request("GET", f"/v1/availability?{filters}")).json == {"quotas": []}
 
 

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from reservasi.front.answering import expect
+from reservasi.front.conditional import conditional
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, negotiate
@@ -22,7 +23,6 @@ from reservasi.front.pages.texts import TEXTS
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problem_types import NOT_FOUND
 from reservasi.front.problems import Refused, detail_text, retry_after
-from reservasi.front.requests import matches
 from reservasi.front.views import require_view
 
 POLICY = "; ".join(
@@ -123,11 +123,8 @@ def _made(template: str, language: Language, **values: object) -> Made[Encoded]:
 
 
 def _answer(request: web.Request, page: Encoded, language: Language) -> web.Response:
-    headers = {**_headers(language), hdrs.ETAG: page.etag, hdrs.CACHE_CONTROL: "no-cache"}
-    known = request.headers.get(hdrs.IF_NONE_MATCH)
-    if known is not None and matches(known, page.etag):
-        return _Page(status=304, headers=headers)
-    return _Page(body=page.body, headers={**headers, hdrs.CONTENT_TYPE: HTML})
+    headers = {**_headers(language), hdrs.CACHE_CONTROL: "no-cache"}
+    return conditional(request, page, HTML, headers, _Page)
 
 
 def _refusal(kind: ProblemType, language: Language) -> web.Response:

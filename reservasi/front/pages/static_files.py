@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
+from reservasi.front.conditional import conditional
+from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.problem_types import NOT_FOUND
 from reservasi.front.problems import Refused
-from reservasi.front.requests import matches
 
 PATH = "/static/{version}/{name}"
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -25,19 +26,14 @@ _TYPES = {
 
 
 class _File(NamedTuple):
-    body: bytes
-    etag: str
+    view: Encoded
     content_type: str
 
 
 @cache
 def _files() -> dict[str, _File]:
     found = {path.name: path for path in sorted(_DIRECTORY.iterdir()) if path.suffix in _TYPES}
-    bodies = {name: path.read_bytes() for name, path in found.items()}
-    return {
-        name: _File(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"', _TYPES[found[name].suffix])
-        for name, body in bodies.items()
-    }
+    return {name: _File(encoded(path.read_bytes()), _TYPES[path.suffix]) for name, path in found.items()}
 
 
 @cache
@@ -45,7 +41,7 @@ def version() -> str:
     """A hash over all files."""
     together = hashlib.blake2b(digest_size=8)
     for name, file in _files().items():
-        together.update(f"{name} {file.etag}\n".encode())
+        together.update(f"{name} {file.view.etag}\n".encode())
     return together.hexdigest()
 
 
@@ -56,7 +52,7 @@ def address() -> str:
 
 def content(name: str) -> bytes:
     """What is in a file; KeyError when there is none of that name."""
-    return _files()[name].body
+    return _files()[name].view.body
 
 
 async def static(request: web.Request) -> web.Response:
@@ -68,8 +64,5 @@ async def static(request: web.Request) -> web.Response:
     if file is None:
         raise Refused(NOT_FOUND)
     ours = request.match_info["version"] == version()
-    headers = {hdrs.ETAG: file.etag, hdrs.CACHE_CONTROL: FOR_EVER if ours else "no-cache"}
-    known = request.headers.get(hdrs.IF_NONE_MATCH)
-    if known is not None and matches(known, file.etag):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=file.body, headers={**headers, hdrs.CONTENT_TYPE: file.content_type})
+    headers: dict[str, str] = {hdrs.CACHE_CONTROL: FOR_EVER if ours else "no-cache"}
+    return conditional(request, file.view, file.content_type, headers, web.Response)
