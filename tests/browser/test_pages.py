@@ -105,7 +105,7 @@ async def test_they_fit_a_small_phone_and_can_be_read(stack: Stack, new_page: Op
         await page.goto(stack.url + path)
         if path.endswith(room.id):
             await expect(page.locator("[data-join]")).to_be_visible()
-            await page.locator("summary").click()
+            await page.get_by_text("I have a ticket already").click()
         assert await fits(page), path
         contrasts = await page.evaluate(CONTRASTS)
         assert len(contrasts) > 3
@@ -227,7 +227,7 @@ async def join(page: Page, stack: Stack) -> dict[str, Any]:
     await expect(form).to_be_hidden()
     token = await page.locator("[data-ticket]").text_content() or ""
     assert person["nik"] not in await page.content()
-    [kept] = await page.evaluate("Object.values(sessionStorage)")
+    [kept] = await page.evaluate("Object.values(localStorage)")
     assert kept == token
     ticket: dict[str, Any] = {**await module(page, "ticket.js", "m.readTicket(v[0])", token), "ticket": token}
     return {**ticket, "ticket_id": ticket["id"], "person": person}
@@ -238,7 +238,7 @@ async def test_from_joining_to_ones_turn(stack: Stack, new_page: Open) -> None:
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
     standing = page.locator("[data-standing]")
-    await expect(standing).to_have_text("There is no ticket in this tab yet.")
+    await expect(standing).to_have_text("There is no ticket in this browser yet.")
     ticket = await join(page, stack)
     for _ in range(5):
         await room.joined(stack.applicant())
@@ -308,7 +308,7 @@ async def test_a_refusal_is_said_in_the_readers_language(stack: Stack, new_page:
         await form.get_by_role("button").click()
         await expect(page.locator("[data-join-answer]")).to_contain_text(said)
         await expect(form.locator("[aria-invalid=true]")).to_have_attribute("name", "nik")
-        assert await page.evaluate("sessionStorage.length") == 0
+        assert await page.evaluate("localStorage.length") == 0
 
 
 async def test_a_pasted_ticket_counts_where_it_belongs(stack: Stack, new_page: Open) -> None:
@@ -316,7 +316,7 @@ async def test_a_pasted_ticket_counts_where_it_belongs(stack: Stack, new_page: O
     tickets = [(await each.joined(stack.applicant()))["ticket"] for each in (room, other)]
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
-    await page.locator("summary").click()
+    await page.get_by_text("I have a ticket already").click()
     for text, said in (
         ("nonsense", "This text is not a ticket. Copy all of the ticket, without spaces."),
         (tickets[1], "This ticket is for another opening."),
@@ -327,9 +327,45 @@ async def test_a_pasted_ticket_counts_where_it_belongs(stack: Stack, new_page: O
         await expect(page.locator("[data-standing]")).to_have_text(said)
     await page.reload()
     await expect(page.locator("[data-ticket]")).to_have_text(tickets[0])
-    await page.get_by_role("button", name="Remove the ticket from this tab").click()
-    await expect(page.locator("[data-standing]")).to_have_text("There is no ticket in this tab yet.")
-    assert await page.evaluate("sessionStorage.length") == 0
+    await forget(page, "Remove it")
+    await expect(page.locator("[data-standing]")).to_have_text("There is no ticket in this browser yet.")
+    assert await page.evaluate("localStorage.length") == 0
+
+
+async def forget(page: Page, answer: str) -> None:
+    """All the taps that removing the ticket takes; none of them can be meant otherwise."""
+    leave = page.get_by_role("button", name="Remove the ticket from this browser")
+    await expect(leave).to_be_hidden()
+    await page.get_by_text("This is a shared computer or phone").click()
+    await leave.click()
+    dialog = page.get_by_role("dialog", name="Remove the ticket from this browser?")
+    await expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+    await dialog.get_by_role("button", name=answer).click()
+    await expect(dialog).to_be_hidden()
+
+
+@pytest.mark.parametrize("viewport", [{"width": 320, "height": 640}, {"width": 1280, "height": 900}])
+async def test_the_ticket_is_kept_across_tabs_until_somebody_means_to_forget_it(
+    stack: Stack, new_page: Open, viewport: Any
+) -> None:
+    room = await create_room(stack)
+    page = await new_page(viewport=viewport)
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    ticket = (await join(page, stack))["ticket"]
+    await page.evaluate("localStorage.setItem('reservasi.ticket.old', 'x.' + btoa('{\"exp\": 1}') + '.x')")
+    tab = await page.context.new_page()
+    await tab.goto(f"{stack.url}/openings/{room.id}")
+    await expect(tab.locator("[data-ticket]")).to_have_text(ticket)
+    assert await tab.evaluate("Object.keys(localStorage)") == [f"reservasi.ticket.{room.id}"]
+    await forget(tab, "Keep it")
+    await expect(tab.locator("[data-ticket]")).to_have_text(ticket)
+    await tab.keyboard.press("Escape")
+    assert await fits(tab)
+    await tab.reload()
+    await forget(tab, "Remove it")
+    for each in (page, tab):
+        await expect(each.locator("[data-own-ticket]")).to_be_hidden()
+        await expect(each.locator("[data-join]")).to_be_visible()
 
 
 async def test_sold_out_is_told_at_once(stack: Stack, new_page: Open) -> None:
@@ -339,7 +375,7 @@ async def test_sold_out_is_told_at_once(stack: Stack, new_page: Open) -> None:
     await room.admit_all()
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
-    await page.locator("summary").click()
+    await page.get_by_text("I have a ticket already").click()
     await page.locator("[data-paste]").get_by_label("Ticket").fill(tickets[0]["ticket"])
     await page.get_by_role("button", name="Use this ticket").click()
     await expect(page.locator("[data-standing]")).to_contain_text("It is your turn")

@@ -65,10 +65,20 @@ _TEXTS = {
     "rate": Text("Laju panggilan", "Numbers called"),
     "your_ticket": Text("Tiket Anda", "Your ticket"),
     "keep_ticket": Text(
-        "Tiket ini disimpan di tab ini saja. Salin dan simpan; hanya Anda yang dapat memakainya.",
-        "This ticket is kept in this tab only. Copy it and keep it; nobody but you can use it.",
+        "Tiket ini disimpan di peramban ini, juga untuk tab lain. Salin dan simpan; hanya Anda yang dapat memakainya.",
+        "This browser keeps the ticket, for other tabs as well. Copy it and keep it; nobody but you can use it.",
     ),
-    "forget_ticket": Text("Hapus tiket dari tab ini", "Remove the ticket from this tab"),
+    "shared_computer": Text("Ini komputer atau ponsel bersama", "This is a shared computer or phone"),
+    "forget_what": Text(
+        "Salin tiketnya dahulu. Yang bergabung sebelum dibuka mendapat tiket yang sama lagi dengan NIK-nya; yang datang"
+        " sesudahnya mendapat nomor yang lebih besar.",
+        "Copy the ticket first. Whoever joined before the opening gets the same ticket again with their NIK; whoever"
+        " came later gets a higher number.",
+    ),
+    "forget_ticket": Text("Hapus tiket dari peramban ini", "Remove the ticket from this browser"),
+    "forget_sure": Text("Hapus tiket dari peramban ini?", "Remove the ticket from this browser?"),
+    "forget_yes": Text("Hapus", "Remove it"),
+    "forget_no": Text("Simpan", "Keep it"),
     "join": Text("Bergabung", "Join"),
     "nik": Text("NIK", "NIK (national identity number)"),
     "nik_hint": Text("16 angka, seperti di KTP. Tidak disimpan.", "16 digits, as on your identity card. Not stored."),

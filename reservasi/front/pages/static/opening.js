@@ -4,7 +4,7 @@ import { runCountdowns } from "./countdown.js";
 import { canCompute, commitment, drawnNumber } from "./draw.js";
 import { solve } from "./proof.js";
 import { follow } from "./queue.js";
-import { keepTicket, keptTicket, readTicket } from "./ticket.js";
+import { followTicket, keepTicket, keptTicket, readTicket } from "./ticket.js";
 import { tidyNik, tidyWord } from "./tidy.js";
 import { count, say } from "./words.js";
 
@@ -180,10 +180,22 @@ async function join(event) {
 
 /** @param {string} ticket "" for none */
 function take(ticket) {
-  text = ticket;
   keepTicket(opening, ticket);
+  showTaken(ticket);
+}
+
+/** @param {string} ticket as this tab or another one took it; "" for none */
+function showTaken(ticket) {
+  text = ticket;
   part("join").hidden = Boolean(ticket);
   showStanding();
+}
+
+/** Ask before the ticket is removed: one tap must not cost anybody their place. */
+function askToForget() {
+  const dialog = /** @type {HTMLDialogElement} */ (part("sure"));
+  dialog.returnValue = "";
+  dialog.showModal();
 }
 
 /**
@@ -232,7 +244,11 @@ if (page.dataset.waitingRoom === "yes") {
   nik.addEventListener("change", () => (nik.value = tidyNik(nik.value)));
   part("paste").addEventListener("submit", (event) => paste(/** @type {SubmitEvent} */ (event)));
   part("verify").addEventListener("submit", (event) => void verify(/** @type {SubmitEvent} */ (event)));
-  part("leave").addEventListener("click", () => take(""));
+  part("leave").addEventListener("click", askToForget);
+  part("sure").addEventListener("close", () => {
+    if (/** @type {HTMLDialogElement} */ (part("sure")).returnValue === "forget") take("");
+  });
+  followTicket(opening, showTaken);
   for (const each of document.querySelectorAll("[data-scripted]")) each.removeAttribute("hidden");
   showStanding();
   follow(clock, `${url}/queue`, showQueue, () => show("fault", say("no_answer")));

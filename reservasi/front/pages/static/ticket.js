@@ -22,13 +22,35 @@ export function readTicket(text) {
   }
 }
 
-/** @param {string} opening @returns {string} */
-const key = (opening) => `reservasi.ticket.${opening}`;
+const PREFIX = "reservasi.ticket.";
+const DAY_S = 86_400;
 
-/** @param {string} opening @returns {string} what this tab keeps; "" for nothing */
+/** @param {string} opening @returns {string} */
+const key = (opening) => `${PREFIX}${opening}`;
+
+/** Forget the tickets of openings that ended more than a day ago. */
+function forgetOld() {
+  for (const name of Object.keys(localStorage)) {
+    if (!name.startsWith(PREFIX)) continue;
+    const ends = endOf(localStorage.getItem(name) ?? "");
+    if (ends !== undefined && ends + DAY_S < Date.now() / 1000) localStorage.removeItem(name);
+  }
+}
+
+/** @param {string} text @returns {number | undefined} when the ticket's opening ends, in seconds */
+function endOf(text) {
+  try {
+    return decoded(text.split(".")[1]).exp;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string} opening @returns {string} what this browser keeps, in all of its tabs; "" for nothing */
 export function keptTicket(opening) {
   try {
-    return sessionStorage.getItem(key(opening)) ?? "";
+    forgetOld();
+    return localStorage.getItem(key(opening)) ?? "";
   } catch {
     return ""; // storage is switched off
   }
@@ -37,9 +59,16 @@ export function keptTicket(opening) {
 /** @param {string} opening @param {string} text "" forgets it */
 export function keepTicket(opening, text) {
   try {
-    if (text) sessionStorage.setItem(key(opening), text);
-    else sessionStorage.removeItem(key(opening));
+    if (text) localStorage.setItem(key(opening), text);
+    else localStorage.removeItem(key(opening));
   } catch {
     // the page shows it all the same
   }
+}
+
+/** @param {string} opening @param {(text: string) => void} tell is called when another tab takes or forgets a ticket */
+export function followTicket(opening, tell) {
+  window.addEventListener("storage", (event) => {
+    if (event.key === key(opening) || event.key === null) tell(event.key === null ? "" : (event.newValue ?? ""));
+  });
 }
