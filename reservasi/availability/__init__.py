@@ -125,6 +125,11 @@ class Availability:
         found = follower.view.openings.values() if follower else ()
         return sorted(found, key=lambda opening: (opening.terms.opens_at_ms, opening.id))
 
+    @property
+    def tickets_version(self) -> int:
+        """Grows when another opening covers a quota, or one changes what decides whether its quotas need a ticket."""
+        return sum(follower.view.tickets_changes for follower in self._followers.values())
+
     def all_openings(self) -> Iterator[Opening]:
         """The openings of all programs, in no order."""
         return (opening for follower in self._followers.values() for opening in follower.view.openings.values())

@@ -36,6 +36,7 @@ class ProgramView:
         self.opening_ids: dict[str, str] = {}  # quota -> the opening that it opens with, where there is one
         self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
         self._openings_at: dict[int, set[str]] = {}  # opens_at_ms -> openings
+        self.tickets_changes = 0  # how often any of this changed, or what decides whether a quota needs a ticket
         self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
         self._ended: dict[str, int] = {}  # reservation id -> when it ended, the earliest first
@@ -53,6 +54,7 @@ class ProgramView:
         for opening in snapshot.openings:
             self._openings_at.setdefault(opening.terms.opens_at_ms, set()).add(opening.id)
         self.opening_ids, self.covered = {}, {}
+        self.tickets_changes += 1
         for quota in snapshot.quotas:
             self._find_opening(quota)
         self.openings_changed_at = dict.fromkeys(self.openings, version)
@@ -156,6 +158,7 @@ class ProgramView:
         known, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
         if known and _ticket(known) != _ticket(opening):
+            self.tickets_changes += 1
             self.changed_at.update(dict.fromkeys(self.covered.get(opening.id, ()), version))
         if known and _coverage(known) == _coverage(opening):
             return
@@ -181,6 +184,7 @@ class ProgramView:
         if now is not None:
             self.opening_ids[quota.id] = now
             self.covered.setdefault(now, {})[quota.id] = None
+        self.tickets_changes += now != before
         return now != before
 
     def _remove(self, quota_id: str) -> None:

@@ -169,7 +169,8 @@ class Live:
             touched, self._turn_ms = self._availability.select(), NEVER_MS
         else:
             touched = self._availability.changed_since(self._version)
-        turn_ms = min(next_turn_ms(touched, now_ms), self._memory.ticket_rules.turn_ms(now_ms))
+        self._memory.ticket_rules.refresh(now_ms)
+        turn_ms = min(next_turn_ms(touched, now_ms), self._memory.ticket_rules.turn_ms)
         self._turn_ms = min(self._turn_ms, turn_ms)
         self._version, self._looked_at_ms = self._availability.version, now_ms
         changed = {quota.id: quota for quota in touched if self._remember(quota, now_ms)}

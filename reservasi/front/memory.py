@@ -64,7 +64,7 @@ class Memory:
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self._fragments: dict[str, tuple[Quota, str, TicketRule, bytes]] = {}
+        self._fragments: dict[str, tuple[Quota, str, int, TicketRule, bytes]] = {}
 
     def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
         """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
@@ -79,6 +79,7 @@ class Memory:
             self._kept.move_to_end(key)
             return kept.made.value  # type: ignore[no-any-return]
         started_s = time.perf_counter()
+        self.ticket_rules.refresh(now_ms)
         made = make(now_ms)
         if rest_s:
             version = _BY_TIME
@@ -100,16 +101,22 @@ class Memory:
         return self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
 
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
-        """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay."""
-        state = self.public_state(quota, now_ms)
-        rule = self.ticket_rules.of(quota, now_ms)
+        """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay.
+
+        The ticket rules must have been refreshed for the moment, as `answer` does.
+        """
+        state, stamp = self.public_state(quota, now_ms), self.ticket_rules.stamp
         kept = self._fragments.get(quota.id)
-        if kept is not None and kept[0] is quota and kept[1] == state and kept[2] is rule:
-            return kept[3]
+        if kept is not None and kept[0] is quota and kept[1] == state and kept[2] == stamp:
+            return kept[4]
+        rule = self.ticket_rules.of(quota, now_ms)
+        if kept is not None and kept[0] is quota and kept[1] == state and kept[3] == rule:
+            self._fragments[quota.id] = (quota, state, stamp, rule, kept[4])
+            return kept[4]
         if len(self._fragments) >= FRAGMENTS_MAX:
             self._fragments.clear()
         encoded = msgspec.json.encode(quota_body(quota, state, rule))
-        self._fragments[quota.id] = (quota, state, rule, encoded)
+        self._fragments[quota.id] = (quota, state, stamp, rule, encoded)
         return encoded
 
 

@@ -40,7 +40,7 @@ def availability_view(services: FrontServices, memory: Memory, filters: Mapping[
         behind = b',"next":' + msgspec.json.encode(following) if following else b""
         view = encoded(b'{"quotas":[' + fragments + b"]" + behind + b"}")
         midnight = midnight_ms(availability, catalogue, programs_of(availability, filters))
-        turn_ms = min(next_turn_ms(quotas, now_ms), memory.ticket_rules.turn_ms(now_ms), midnight)
+        turn_ms = min(next_turn_ms(quotas, now_ms), memory.ticket_rules.turn_ms, midnight)
         return Made(view, len(view.body), turn_ms)
 
     return memory.answer(("availability", *sorted(filters.items())), make)

@@ -85,22 +85,6 @@ local function find_opening(call, opens_at, office)
   return nil
 end
 
--- The ids of the quotas that an opening with these terms covers. It reads all quotas of the program: not for a claim.
-local function quotas_of_opening(call, terms)
-  local stored, found = redis.call('HGETALL', call.key.quotas), {}
-  for at = 1, #stored, 2 do
-    local id = stored[at]
-    local quota = call.quotas[id] or unpack_quota(stored[at + 1])
-    if quota[Q.terms][T.opens_at] == terms[OT.opens_at] then
-      local facts = read_packed(call.facts, call.key.facts, id)
-      if has_office(terms[OT.offices], facts[1]) then
-        found[#found + 1] = id
-      end
-    end
-  end
-  return found
-end
-
 local function record_opening(call, id, opening, by)
   call.changed_openings[id] = true
   local event = { 'o', id, unpack(opening, 1, OPENING_FIELDS) }
