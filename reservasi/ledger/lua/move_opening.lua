@@ -27,14 +27,16 @@ local QUOTA_HEAD_BYTES = 5 * 4 + 8
 
 -- The quotas of these offices that open at a moment, by id and in order of their ids.
 local function quotas_of(call, opens_at, offices)
-  local stored, ids = redis.call('HGETALL', call.key.quotas), {}
+  local stored, ids, packed = redis.call('HGETALL', call.key.quotas), {}, cmsgpack.pack(opens_at)
   for at = 1, #stored, 2 do
     local id = stored[at]
     local quota = call.quotas[id]
-    local terms = quota and quota[Q.terms] or terms_of(string.sub(stored[at + 1], QUOTA_HEAD_BYTES + 1))
-    if terms[T.opens_at] == opens_at then
+    if not quota and string.find(stored[at + 1], packed, QUOTA_HEAD_BYTES + 1, true) then -- most are of other moments
+      quota = unpack_quota(stored[at + 1])
+    end
+    if quota and quota[Q.terms][T.opens_at] == opens_at then
       ids[#ids + 1] = id
-      call.quotas[id] = quota or unpack_quota(stored[at + 1])
+      call.quotas[id] = quota
     end
   end
   preload(call.facts, call.key.facts, ids)
