@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 APPLICANTS_MAX = 5  # applicants in one reservation, the most any program may allow (DOMAIN: sources disagree, up to 5)
-QUOTAS_MAX = 20_000  # quotas in one program: one snapshot reply stays below 8 MB
+QUOTAS_MAX = 20_000  # quotas in a program's ledger, retired ones not among them: a snapshot stays below 8 MB
 CAPACITY_MAX = 100_000  # places in one quota
 ACTOR_CHARS_MAX = 80  # whoever changed something: "staff:<key name>", "cli:<os account>", "import", "worker"
 REASON_CHARS_MAX = 200  # why, in their own words

@@ -142,7 +142,8 @@ def _refuse_too_many(program: Program, commands: list[SetQuota], snapshot: Snaps
     if total > model.QUOTAS_MAX:
         raise ConfigurationError(
             f"{program.id}: it has {len(existing)} quotas and would have {total}, but a program may have "
-            f"{model.QUOTAS_MAX}; import fewer days. Nothing was imported"
+            f"{model.QUOTAS_MAX} at a time (those whose window is over leave by themselves after "
+            "`retire_quotas_after_h`); import fewer days. Nothing was imported"
         )
 
 
