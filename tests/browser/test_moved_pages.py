@@ -51,7 +51,7 @@ async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
     await expect(page.locator("[data-notice]")).to_be_hidden()
-    await page.locator("summary").click()
+    await page.locator("summary", has_text="I have a ticket already").click()
     await page.locator("[data-paste]").get_by_label("Ticket").fill(ticket["ticket"])
     await page.get_by_role("button", name="Use this ticket").click()
     await changed(
