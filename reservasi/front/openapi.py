@@ -181,8 +181,9 @@ def _problem_name(kind: ProblemType) -> str:
 
 
 def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any]:
-    """The general problem with the `type` and the `status` of one kind."""
-    properties = general["properties"] | {
+    """The general problem with the `type` and the `status` of one kind, and the members that it may have."""
+    known = general["properties"]
+    properties = {name: known[name] for name in (*general["required"], *kind.members)} | {
         "type": {"type": "string", "const": f"/problems/{kind.name}"},
         "status": {"type": "integer", "const": kind.status},
     }

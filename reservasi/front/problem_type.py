@@ -12,6 +12,7 @@ class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # the last part of the type URI
     status: int  # HTTP status
+    members: tuple[str, ...] = ()  # what a refusal may say besides the texts, by the names of `bodies.ProblemBody`
     title: Text
     detail: Text  # what happened; placeholders in braces are filled from the request's facts
     next: Text  # what the person can do now

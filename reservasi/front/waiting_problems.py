@@ -6,6 +6,7 @@ from reservasi.front.problem_type import ProblemType
 WAITING_ROOM_REQUIRED = ProblemType(
     name="waiting-room-required",
     status=403,
+    members=("opening", "reason"),
     title=Text("Tiket antrean diperlukan", "A ticket of the waiting room is required"),
     detail=Text(
         "Kuota ini dibagikan lewat ruang tunggu. {why}", "This quota is given out through a waiting room. {why}"
@@ -18,6 +19,7 @@ WAITING_ROOM_REQUIRED = ProblemType(
 NOT_ADMITTED = ProblemType(
     name="not-admitted",
     status=403,
+    members=("opening", "number", "admitted_through"),
     title=Text("Belum giliran Anda", "It is not your turn yet"),
     detail=Text(
         "Yang boleh memesan sekarang adalah nomor sampai dengan `admitted_through`.",
@@ -33,6 +35,7 @@ NOT_ADMITTED = ProblemType(
 NO_WAITING_ROOM = ProblemType(
     name="no-waiting-room",
     status=409,
+    members=("opening",),
     title=Text("Tanpa ruang tunggu", "No waiting room"),
     detail=Text("Pembukaan ini tidak memakai ruang tunggu.", "This opening has no waiting room."),
     next=Text("Pesan langsung pada waktu `opens_at`.", "Claim directly at `opens_at`; no ticket is needed."),
@@ -40,6 +43,7 @@ NO_WAITING_ROOM = ProblemType(
 JOINING_CLOSED = ProblemType(
     name="joining-closed",
     status=410,
+    members=("opening",),
     title=Text("Ruang tunggu sudah ditutup", "The waiting room has closed"),
     detail=Text("Ruang tunggu pembukaan ini sudah berakhir.", "This opening's waiting room has ended."),
     next=Text(
@@ -50,6 +54,7 @@ JOINING_CLOSED = ProblemType(
 PROOF_OF_WORK_REQUIRED = ProblemType(
     name="proof-of-work-required",
     status=422,
+    members=("opening",),
     title=Text("Bukti kerja diperlukan", "A proof of work is required"),
     detail=Text(
         "Pembukaan ini meminta jawaban tantangan ALTCHA dalam `altcha`.",
@@ -63,6 +68,7 @@ PROOF_OF_WORK_REQUIRED = ProblemType(
 PROOF_OF_WORK_INVALID = ProblemType(
     name="proof-of-work-invalid",
     status=422,
+    members=("opening",),
     title=Text("Bukti kerja tidak berlaku", "The proof of work is not valid"),
     detail=Text(
         "Jawaban itu salah, kedaluwarsa, sudah dipakai, atau untuk pembukaan lain.",
@@ -76,6 +82,7 @@ PROOF_OF_WORK_INVALID = ProblemType(
 OPENING_EXISTS = ProblemType(
     name="opening-exists",
     status=409,
+    members=("opening", "quota"),
     title=Text("Pembukaan sudah ada", "The opening exists"),
     detail=Text(
         "Sudah ada pembukaan lain dengan id ini, atau pada saat itu di salah satu kantornya.",
@@ -89,6 +96,7 @@ OPENING_EXISTS = ProblemType(
 BEACON_FIXED = ProblemType(
     name="beacon-fixed",
     status=409,
+    members=("opening",),
     title=Text("Nilai luar sudah tetap", "The outside value is fixed"),
     detail=Text(
         "Nilai luar dimasukkan sekali saja, sebelum pembukaan.",
@@ -99,6 +107,7 @@ BEACON_FIXED = ProblemType(
 OPENING_CANCELLED = ProblemType(
     name="opening-cancelled",
     status=410,
+    members=("opening", "state", "reason", "reason_en"),
     title=Text("Pembukaan dibatalkan", "The opening was cancelled"),
     detail=Text("Pembukaan ini dibatalkan: {reason}", "This opening was cancelled: {reason}"),
     next=Text(
@@ -109,6 +118,7 @@ OPENING_CANCELLED = ProblemType(
 OPENING_FIXED = ProblemType(
     name="opening-fixed",
     status=409,
+    members=("opening", "state", "reason", "reason_en"),
     title=Text("Pembukaan tidak dapat diubah lagi", "The opening cannot be changed any more"),
     detail=Text("Yang hendak diubah sudah tetap: {why}", "What you want to change is fixed: {why}"),
     next=Text(
@@ -119,6 +129,7 @@ OPENING_FIXED = ProblemType(
 OPENING_MOVES_QUOTA = ProblemType(
     name="quota-of-opening",
     status=409,
+    members=("opening",),
     title=Text("Kuota ini dibuka bersama pembukaannya", "This quota opens with its opening"),
     detail=Text(
         "Kuota ini milik sebuah pembukaan (`opening`) dan dibuka bersamanya.",
@@ -132,6 +143,7 @@ OPENING_MOVES_QUOTA = ProblemType(
 QUOTA_CLOSES_BEFORE = ProblemType(
     name="quota-closes-before",
     status=409,
+    members=("opening", "quota"),
     title=Text("Sebuah kuota ditutup sebelum itu", "A quota closes before that"),
     detail=Text(
         "Kuota `quota` dari pembukaan ini ditutup sebelum waktu yang baru.",
@@ -145,6 +157,7 @@ QUOTA_CLOSES_BEFORE = ProblemType(
 TOO_MANY_QUOTAS = ProblemType(
     name="too-many-quotas",
     status=409,
+    members=("opening",),
     title=Text("Kuotanya terlalu banyak", "It has too many quotas"),
     detail=Text(
         "Pembukaan ini mempunyai lebih dari 5000 kuota, dan semuanya harus berubah dalam satu langkah.",

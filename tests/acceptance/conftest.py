@@ -21,6 +21,7 @@ from reservasi.bootstrap import Operations
 from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
 from reservasi.front.app import FrontServices, create_app
+from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.server import create_runner
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.connection import LedgerConnection
@@ -34,6 +35,7 @@ from tests.users import as_user
 
 PROGRAM_FILE = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
 WAIT_S = 10.0
+GENERAL_MEMBERS = {"type", "title", "status", "detail", "next"}
 
 
 @dataclass
@@ -167,6 +169,7 @@ class Reply:
         assert problem["type"] == f"/problems/{name}"
         assert problem["status"] == status
         assert all(problem[member] for member in ("title", "detail", "next"))
+        assert problem.keys() - GENERAL_MEMBERS <= set(PROBLEM_TYPES[name].members), "declare it with the problem type"
         return problem
 
 

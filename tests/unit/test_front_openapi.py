@@ -25,6 +25,7 @@ from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
 from reservasi.front.operations import OPERATIONS
+from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.problems import Refused
 from reservasi.front.shapes import Field
 from reservasi.front.validation import idempotency_key
@@ -187,3 +188,13 @@ def test_the_data_of_events_is_typed() -> None:
         (operation,) = [each for _, each in operations() if each["operationId"] == operation_id]
         content = operation["responses"]["200"]["content"]["text/event-stream"]
         assert content["schema"] == {"$ref": f"#/components/schemas/{body}"}
+
+
+@pytest.mark.parametrize("kind", PROBLEM_TYPES.values(), ids=lambda kind: kind.name)
+def test_a_problem_has_the_members_that_its_type_declares(kind: Any) -> None:
+    (schema,) = [
+        each
+        for each in DOCUMENT["components"]["schemas"].values()
+        if each.get("properties", {}).get("type", {}).get("const") == f"/problems/{kind.name}"
+    ]
+    assert set(schema["properties"]) - set(schema["required"]) == set(kind.members)
