@@ -16,7 +16,7 @@ from reservasi.front.declarations import LIMITED_PATHS
 from reservasi.front.keys import RATES, STOPPING
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import PROBLEM, Refused, problem_response
-from reservasi.front.tracing import REQUEST_ID, TRACEPARENT, Trace, trace_of
+from reservasi.front.tracing import REQUEST_ID, TRACEPARENT, Trace, new_trace, trace_of
 from reservasi.metrics import CLAIM_OUTCOMES, CLAIMS, REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
 log = structlog.get_logger()
@@ -89,8 +89,11 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 def trace_of_request(request: web.BaseRequest) -> Trace:
-    """What a request is called."""
-    return trace_of(request.headers.getall(REQUEST_ID, []), request.headers.getall(TRACEPARENT, []))
+    """What a request is called; one that aiohttp could not read has no headers to ask."""
+    values_of = getattr(request.headers, "getall", None)
+    if values_of is None:
+        return new_trace()
+    return trace_of(values_of(REQUEST_ID, []), values_of(TRACEPARENT, []))
 
 
 def refused_by_fault(error: ReservasiError, route: str, trace: Trace) -> Refused:

@@ -44,6 +44,8 @@ async def test_availability_shows_what_remains(stack: Any) -> None:
         "remaining": 7,
         "state": "open",
         "opens_at": None,
+        "opening": None,
+        "ticket_required": False,
     }
     for filters in (
         "office=nowhere",
