@@ -29,6 +29,7 @@ from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpe
 from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.settings import Settings
 from reservasi.waiting_room.creation import checked_id, free_id, new_terms
+from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import state_of
 
 app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
@@ -156,12 +157,21 @@ def show_opening(
 @app.command("list")
 def list_openings(
     program: Annotated[str | None, typer.Option(help="only of this program")] = None,
+    first: Annotated[
+        dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; else today in its time zone")
+    ] = None,
+    last: Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date; else any")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="past ones as well")] = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the openings that were created, the earliest first."""
+    """List the openings that were created and are not past, the earliest first."""
+    if everything and (first or last):
+        raise typer.BadParameter("--all, or --from and --to, please")
+    if first and last and first > last:
+        raise typer.BadParameter("--from must not lie after --to")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
     async def work() -> list[dict[str, Any]]:
@@ -170,7 +180,9 @@ def list_openings(
             rows: list[dict[str, Any]] = []
             for each in programs:
                 snapshot = await require_snapshot(operations, each.id)
-                described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in snapshot.openings)
+                days = _days(first, last, each.zone, snapshot.now_ms)
+                chosen = [one for one in snapshot.openings if everything or days.has_opening(one)]
+                described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
                 rows += ({**row, "timezone": each.timezone} for row in described)
             return sorted(rows, key=lambda row: (row["opens_at"], row["id"]))
 
@@ -188,6 +200,13 @@ def list_openings(
             for row in rows
         ]
     show_rows(rows, as_json=as_json)
+
+
+def _days(first: dt.datetime | None, last: dt.datetime | None, zone: dt.tzinfo, now_ms: int) -> Days:
+    """The dates that are meant, in a program's time zone."""
+    today = dt.datetime.fromtimestamp(now_ms / 1000, zone).date()
+    begin = first.date() if first else today
+    return days_between(begin.isoformat(), (last.date() if last else dt.date.max).isoformat(), zone)
 
 
 @app.command("pause")

@@ -28,6 +28,7 @@ QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
 QUOTA_CHARS_MAX = 6 * 32 + 5  # which the pattern implies
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
 DATES_MAX = 366  # that an opening lists
+OPENINGS_MAX = 1000  # in one answer: some 500 kB
 OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 
 QuotaId: TypeAlias = Annotated[str, Meta(pattern=QUOTA_PATTERN, examples=["surabaya.kanim.baru.20261201.0800.online"])]
@@ -334,7 +335,10 @@ class NextOpeningBody(msgspec.Struct, kw_only=True):
 class OpeningsBody(msgspec.Struct, kw_only=True):
     """Openings, earliest first."""
 
-    openings: list[OpeningBody]
+    openings: Annotated[list[OpeningBody], Meta(max_length=OPENINGS_MAX)]
+    more: (
+        Annotated[bool, Meta(description="True where later ones are left out: ask with a later `from`.")] | UnsetType
+    ) = UNSET
 
 
 class ClaimedBody(msgspec.Struct, kw_only=True):

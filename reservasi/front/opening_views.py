@@ -1,19 +1,29 @@
 """Openings as the public reads them: those that were created, and the moments at which other quotas open."""
 
 import re
-from datetime import datetime
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi.front.bodies import DATES_MAX, NextOpeningBody, OpeningBody, OpeningsBody, QuotaState
+from reservasi.front.bodies import (
+    DATES_MAX,
+    OPENINGS_MAX,
+    NextOpeningBody,
+    OpeningBody,
+    OpeningsBody,
+    QuotaState,
+)
 from reservasi.front.encoding import Encoded, encoded, moment
+from reservasi.front.filters import dates_of, midnight_ms, today_in
 from reservasi.front.keys import FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
 from reservasi.front.opening_reasons import said_of_moves
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
+from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.room import last_end_ms
 
 OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
@@ -24,43 +34,50 @@ _DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
 SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
 
 
-def openings_view(services: FrontServices, memory: Memory, program: str | None, office: str | None) -> Encoded:
-    """The openings of one program or of all, with their quotas in one office or in all."""
+def openings_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
+    """The openings that match the query parameters, with their quotas in one office or in all."""
 
     def make(now_ms: int) -> Made[Encoded]:
-        listed, turn_ms = _listed(services, program, office, now_ms)
-        view = encoded(msgspec.json.encode(OpeningsBody(openings=listed)))
-        return Made(view, len(view.body), turn_ms)
+        listed = _matching(services, filters, now_ms)
+        body = OpeningsBody(openings=listed.openings)
+        if listed.more:
+            body.more = True
+        view = encoded(msgspec.json.encode(body))
+        return Made(view, len(view.body), listed.turn_ms)
 
-    return memory.answer(("openings", program, office), make)
+    return memory.answer(("openings", *sorted(filters.items())), make)
 
 
-def list_openings(
-    services: FrontServices, memory: Memory, program: str | None = None, office: str | None = None
-) -> list[OpeningBody]:
+def list_openings(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> list[OpeningBody]:
     """The same, not encoded; earliest first."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
-        listed, turn_ms = _listed(services, program, office, now_ms)
-        return Made(listed, 512 * len(listed), turn_ms)
+        listed = _matching(services, filters, now_ms)
+        return Made(listed.openings, 512 * len(listed.openings), listed.turn_ms)
 
-    return memory.answer(("opening-list", program, office), make)
+    return memory.answer(("opening-list", *sorted(filters.items())), make)
 
 
 def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
-    """One opening of the list, also one that came since the list was made; None where there is none."""
-    found = next((each for each in list_openings(services, memory) if each.id == opening_id), None)
-    if found is not None:
-        return found
+    """One opening, whenever it was or will be; None where there is none."""
     program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
     if program is None:
         return None
 
     def make(now_ms: int) -> Made[OpeningBody | None]:
-        listed, turn_ms = _listed(services, program, None, now_ms)
-        return Made(next((each for each in listed if each.id == opening_id), None), 512, turn_ms)
+        created = services.availability.opening(opening_id, program)
+        if created is None:
+            quotas = _quotas_of_derived(services, program, opening_id)
+        else:
+            quotas = services.availability.quotas_of_opening(program, opening_id)
+        if created is None and not quotas:
+            return Made(None, 64, NEVER_MS)
+        opens_at_ms = quotas[0].terms.opens_at_ms if created is None else created.terms.opens_at_ms
+        body = _body(services, program, opens_at_ms, quotas, created=created, now_ms=now_ms)
+        turn_ms = next_turn_ms(quotas, now_ms)
+        return Made(body, 512, turn_ms if created is None else min(turn_ms, _turn_ms(created, now_ms)))
 
-    return memory.answer(("opening-not-listed", opening_id), make)
+    return memory.answer(("opening-body", opening_id), make)
 
 
 async def complete_opening(services: FrontServices, memory: Memory, opening_id: str) -> None:
@@ -70,7 +87,7 @@ async def complete_opening(services: FrontServices, memory: Memory, opening_id: 
 
 
 def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
-    """One opening of the list, encoded; None where there is none."""
+    """One opening, encoded; None where there is none."""
     found = listed_opening(services, memory, opening_id)
     if found is None:
         return None
@@ -86,8 +103,11 @@ def next_openings(services: FrontServices, memory: Memory, program: str) -> list
     """The program's next openings that lie ahead, earliest first."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
-        listed, turn_ms = _listed(services, program, None, now_ms, ahead=True)
-        return Made(listed[:NEXT_MAX], 2048, turn_ms)
+        openings = services.availability.openings(program)
+        ahead = [o for o in openings if o.terms.opens_at_ms > now_ms and not o.cancelled]
+        days = {program: Days(now_ms + 1, NEVER_MS)}
+        listed = _listed(services, days, _by_key(program, ahead), None, now_ms, most=NEXT_MAX)
+        return Made(listed.openings, 2048, listed.turn_ms)
 
     return memory.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
 
@@ -126,30 +146,60 @@ def opening_end_ms(services: FrontServices, memory: Memory, program: str, openin
     return min(last_end_ms(opening), last_closing_ms)
 
 
-def _listed(
-    services: FrontServices, program: str | None, office: str | None, now_ms: int, *, ahead: bool = False
-) -> tuple[list[OpeningBody], int]:
-    """The openings, and the moment at which the list stops being true."""
-    quotas = services.availability.select(program, office=office)
+class _Listed(NamedTuple):
+    openings: list[OpeningBody]
+    more: bool  # than one answer may have
+    turn_ms: int  # the moment at which the list stops being true
+
+
+def _matching(services: FrontServices, filters: Mapping[str, str], now_ms: int) -> _Listed:
+    """Those that open, or whose waiting room runs, from the first date to the last; today and a year without dates."""
+    availability, catalogue = services.availability, services.catalogue
+    programs = [filters["program"]] if "program" in filters else [each.id for each in catalogue.programs()]
+    today = today_in(availability, catalogue)
+    days: dict[str, Days] = {}
     created: dict[_Key, Opening] = {}
-    for name in [program] if program else [each.id for each in services.catalogue.programs()]:
-        for opening in services.availability.openings(name):
-            if not ahead or (opening.terms.opens_at_ms > now_ms and not opening.cancelled):
-                created[opening.terms.opens_at_ms, name, opening.id] = opening
+    for name in programs:
+        program = catalogue.program(name)
+        days[name] = days_between(*dates_of(filters, today(name)), program.zone if program else UTC)
+        created |= _by_key(name, filter(days[name].has_opening, availability.openings(name)))
+    listed = _listed(services, days, created, filters.get("office"), now_ms, most=OPENINGS_MAX)
+    return listed._replace(turn_ms=min(listed.turn_ms, midnight_ms(availability, catalogue, programs)))
+
+
+def _listed(
+    services: FrontServices,
+    days: Mapping[str, Days],
+    created: Mapping["_Key", Opening],
+    office: str | None,
+    now_ms: int,
+    *,
+    most: int,
+) -> _Listed:
+    """The created openings, and the moments at which other quotas of the programs open."""
     groups: dict[_Key, list[Quota]] = {key: [] for key in created} if office is None else {}
+    quotas = [quota for name in days for quota in services.availability.select(name, office=office)]
     for quota in quotas:
-        at_ms = quota.terms.opens_at_ms
-        if at_ms and (at_ms > now_ms or not ahead):
-            covering = services.availability.opening_of(quota)
-            groups.setdefault((at_ms, program_of(quota.id), covering.id if covering else ""), []).append(quota)
+        at_ms, program = quota.terms.opens_at_ms, program_of(quota.id)
+        if not at_ms:
+            continue
+        covering = services.availability.opening_of(quota)
+        key = (at_ms, program, covering.id if covering else "")
+        if key in created or (covering is None and days[program].has(at_ms)):
+            groups.setdefault(key, []).append(quota)
     turn_ms = min([next_turn_ms(quotas, now_ms), *(_turn_ms(opening, now_ms) for opening in created.values())])
     listed = [
-        _body(services, key[1], key[0], groups[key], created=created.get(key), now_ms=now_ms) for key in sorted(groups)
+        _body(services, key[1], key[0], groups[key], created=created.get(key), now_ms=now_ms)
+        for key in sorted(groups)[:most]
     ]
-    return listed, turn_ms
+    return _Listed(listed, more=len(groups) > most, turn_ms=turn_ms)
 
 
 _Key: TypeAlias = tuple[int, str, str]  # when it opens, program, id; "" of the quotas that no opening covers
+
+
+def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
+    return {(opening.terms.opens_at_ms, program, opening.id): opening for opening in openings}
 
 
 def _turn_ms(opening: Opening, now_ms: int) -> int:
@@ -202,12 +252,31 @@ def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> s
 
 def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
     """The program of such an id, if any of its quotas opens in that minute."""
+    program_id, first_ms = _derived_minute(services, opening_id)
+    if first_ms is None or not services.availability.opens_between(program_id, first_ms, first_ms + MINUTE_MS):
+        return None
+    return program_id
+
+
+def _quotas_of_derived(services: FrontServices, program_id: str, opening_id: str) -> list[Quota]:
+    """The quotas of the first moment in that minute, of those that no created opening covers."""
+    _, first_ms = _derived_minute(services, opening_id)
+    groups: dict[int, list[Quota]] = {}
+    for quota in services.availability.select(program_id):
+        at_ms = quota.terms.opens_at_ms
+        is_in = first_ms is not None and first_ms <= at_ms < first_ms + MINUTE_MS
+        if is_in and services.availability.opening_of(quota) is None:
+            groups.setdefault(at_ms, []).append(quota)
+    return groups[min(groups)] if groups else []
+
+
+def _derived_minute(services: FrontServices, opening_id: str) -> tuple[str, int | None]:
+    """Program and beginning of the minute that such an id names; None where it names none."""
     program_id, _, local = opening_id.rpartition("-")
     program = services.catalogue.program(program_id)
     if program is None or not _DERIVED.fullmatch(local):
-        return None
+        return program_id, None
     try:
-        first_ms = int(datetime.fromisoformat(local).replace(tzinfo=program.zone).timestamp() * 1000)
+        return program_id, int(datetime.fromisoformat(local).replace(tzinfo=program.zone).timestamp() * 1000)
     except (ValueError, OverflowError):
-        return None
-    return program_id if services.availability.opens_between(program_id, first_ms, first_ms + MINUTE_MS) else None
+        return program_id, None

@@ -10,8 +10,7 @@ from reservasi.front.memory import Made
 from reservasi.front.opening_views import complete_opening, list_openings, opening_view, openings_view
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached
-from reservasi.front.requests import read_query
+from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached, read_filters
 from reservasi.front.views import require_view
 
 CALENDAR = "text/calendar; charset=utf-8"
@@ -20,11 +19,11 @@ _PROGRAM_MISSING = Text("Sebutkan program.", "Name the program.")
 
 
 async def openings(request: web.Request) -> web.Response:
-    """`GET /v1/openings`, of one program or of all, of one office or of all."""
+    """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or of other dates."""
     services = request.app[SERVICES]
-    filters = read_query(request, OPENING_FILTERS)
+    filters = read_filters(request, OPENING_FILTERS)
     require_view(services, filters.get("program"))
-    view = openings_view(services, request.app[MEMORY], filters.get("program"), filters.get("office"))
+    view = openings_view(services, request.app[MEMORY], filters)
     return cached(request, view, CACHE_A_SECOND)
 
 
@@ -42,7 +41,7 @@ async def opening(request: web.Request) -> web.Response:
 async def calendar(request: web.Request) -> web.Response:
     """`GET /v1/openings.ics`: what a phone subscribes to, in the language that it asks for."""
     services, memory = request.app[SERVICES], request.app[MEMORY]
-    filters = read_query(request, OPENING_FILTERS)
+    filters = read_filters(request, OPENING_FILTERS)
     if "program" not in filters:
         raise Refused(INVALID_REQUEST, findings=(Finding("program", "missing", _PROGRAM_MISSING),))
     require_view(services, filters["program"])
@@ -53,9 +52,9 @@ async def calendar(request: web.Request) -> web.Response:
     language = negotiate(request.headers.get("Accept-Language", ""))
 
     def make(now_ms: int) -> Made[Encoded]:
-        listed = list_openings(services, memory, program.id, filters.get("office"))
+        listed = list_openings(services, memory, filters)
         view = encoded(openings_ics(listed, program, office, language))
         return Made(view, len(view.body), now_ms + CALENDAR_TURN_MS)
 
-    view = memory.answer(("openings-calendar", program.id, filters.get("office"), language), make)
+    view = memory.answer(("openings-calendar", language, *sorted(filters.items())), make)
     return cached(request, view, CACHE_A_MINUTE, CALENDAR, vary="Accept-Language")

@@ -33,7 +33,7 @@ CACHE_A_SECOND = "public, max-age=1, stale-while-revalidate=5"
 CACHE_A_MINUTE = "public, max-age=60"
 _ID = parameter_check(ID_PATTERN)
 PROGRAM_FILTER = {"program": _ID}
-OPENING_FILTERS = {"program": _ID, "office": _ID}
+OPENING_FILTERS = {"program": _ID, "office": _ID, "from": check_date_parameter, "to": check_date_parameter}
 AVAILABILITY_FILTERS = {
     "program": _ID,
     "office": _ID,
@@ -85,7 +85,7 @@ async def offices(request: web.Request) -> web.Response:
 
 
 def read_filters(request: web.Request, checks: Mapping[str, Check] = AVAILABILITY_FILTERS) -> dict[str, str]:
-    """The query parameters of availability; refuses dates in the wrong order too, and too many of them."""
+    """The query parameters of availability or of openings; refuses dates in the wrong order, and too many of them."""
     return checked_filters(request.query.items(), checks) if request.query_string else {}
 
 

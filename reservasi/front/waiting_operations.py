@@ -16,6 +16,7 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
+from reservasi.front.filters import RANGE_DAYS_MAX
 
 _OPENING = Parameter(
     name="id",
@@ -31,6 +32,22 @@ _THE_PROGRAM = Parameter(
     about="The program.",
     required=True,
 )
+_DATE_SCHEMA = {"type": "string", "format": "date"}
+_DATES = (
+    Parameter(
+        name="from",
+        place="query",
+        schema=_DATE_SCHEMA,
+        about="First date, not after `to`; without it today, in the program's time zone. An opening lies in the range "
+        "when its moment does, or when its waiting room runs then.",
+    ),
+    Parameter(
+        name="to",
+        place="query",
+        schema=_DATE_SCHEMA,
+        about=f"Last date; {RANGE_DAYS_MAX} days in all at the most, and without it.",
+    ),
+)
 _STAFF = (*STAFF_PROBLEMS, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE)
 _READ = (problems.NOT_FOUND, problems.RECOVERING)
 
@@ -40,8 +57,8 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/v1/openings",
         tag="public",
-        summary="The moments at which quotas open, earliest first.",
-        parameters=(PROGRAM, OFFICE, IF_NONE_MATCH),
+        summary="The moments at which quotas open, from today on or of the dates that are named, earliest first.",
+        parameters=(PROGRAM, OFFICE, *_DATES, IF_NONE_MATCH),
         successes=listed("The openings, with their quotas in the office or in all.", bodies.OpeningsBody),
         problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
@@ -51,7 +68,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         path="/v1/openings.ics",
         tag="public",
         summary="The openings of a program, or of one of its offices, as a calendar to subscribe to.",
-        parameters=(_THE_PROGRAM, OFFICE),
+        parameters=(_THE_PROGRAM, OFFICE, *_DATES),
         successes={200: Success(about="The calendar.", media="text/calendar", headers=("ETag", "Cache-Control"))},
         problems=(problems.INVALID_REQUEST, *_READ),
     ),

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap import open_operations, open_program
 from reservasi.cli.demo import OPENING_IN_S, Demo
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.model import Opening
+from reservasi.model import Opening, SetOpening
 from reservasi.programs import read_program
 from reservasi.settings import load
 from reservasi.waiting_room import draw
+from reservasi.waiting_room.creation import new_terms
 
 ROOT = Path(__file__).parents[2]
 SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
@@ -155,6 +156,34 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     assert opens in next(line for line in said.splitlines() if plain["id"] in line)
     assert opens in deployment.call("opening", "show", plain["id"]).stdout
     assert dt.datetime.fromisoformat(plain["opens_at"]) == dt.datetime.fromisoformat(at(2))
+
+
+def test_the_list_begins_today(deployment: Deployment) -> None:
+    ahead = deployment.create("--office", "kanim", opens_at=at(2))["id"]
+    names = [f"{deployment.program}-{name}" for name in ("over", "morning")]
+    begins_ms = [int(dt.datetime.fromisoformat(at(days, 0)).timestamp() * 1000) for days in (-2, 0)]
+
+    async def work() -> None:
+        async with open_operations(load()) as operations, open_program(operations, deployment.program) as group:
+            for name, begin_ms in zip(names, begins_ms, strict=True):
+                terms = new_terms(operations.sealing, name, begin_ms, None, ends_at_ms=begin_ms + 1000)
+                await group.submit(SetOpening(opening=name, terms=terms))
+
+    run(work())
+    over, morning = names
+
+    def shown(*words: str) -> list[str]:
+        found = deployment.ok("opening", "list", "--program", deployment.program, *words)
+        return [each["id"] for each in found]
+
+    day = f"{today() - dt.timedelta(days=2)}"
+    assert shown() == [morning, ahead]
+    assert shown("--all") == shown("--from", day) == [over, morning, ahead]
+    assert shown("--from", day, "--to", day) == [over]
+    assert shown("--to", str(today())) == [morning]
+    assert deployment.ok("opening", "show", over)["state"] == "ended"
+    deployment.fails("opening", "list", "--all", "--from", day, code=2)
+    deployment.fails("opening", "list", "--from", str(today()), "--to", day, code=2)
 
 
 def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deployment) -> None:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from icalendar import Calendar
 
-from reservasi.front import memory
+from reservasi.front import memory, opening_views
 from reservasi.front.encoding import moment
 from reservasi.front.live import STREAMS_PER_ADDRESS_MAX
 from tests.acceptance.conftest import Reply, Stack
@@ -52,6 +52,131 @@ async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stac
     assert room.id not in await listed(stack, "&office=kanim")
     for query in ("office=UPPER", "what=x", "office=ulp-wiyung&office=ulp-wiyung"):
         (await stack.request("GET", f"/v1/openings?{query}")).is_problem("invalid-request", 422)
+
+
+DAY_MS = 24 * HOUR_MS
+
+
+async def past_and_present(stack: Stack) -> dict[str, Room]:
+    """Openings around the beginning of today in Jakarta, which was an hour ago at the earliest when it matters."""
+    today_ms = today_begins_ms(stack)
+    now = await now_ms(stack)
+    begins = {"over": today_ms - 2 * HOUR_MS, "runs": today_ms - HOUR_MS, "today": today_ms, "ahead": now + DAY_MS}
+    ends = {"over": today_ms, "runs": now + HOUR_MS, "today": today_ms + 1, "ahead": now + 2 * DAY_MS}
+    return {
+        name: await create_room(
+            stack,
+            opens_in_ms=begin - now + (1000 if name == "today" else 0),
+            lasts_ms=ends[name] - begin - (60_000 if name == "over" else 0),
+            office="ulp-wiyung",
+        )
+        for name, begin in begins.items()
+    }
+
+
+def today_begins_ms(stack: Stack) -> int:
+    zone = ZoneInfo("Asia/Jakarta")
+    today = dt.datetime.fromtimestamp(stack.front.availability.now_ms(stack.program) / 1000, zone).date()
+    return int(dt.datetime.combine(today, dt.time(), zone).timestamp() * 1000)
+
+
+async def test_past_openings_leave_list_feed_and_page_and_keep_their_address(stack: Stack) -> None:
+    rooms = await past_and_present(stack)
+    shown = {room.id for name, room in rooms.items() if name != "over"}
+    every = {room.id for room in rooms.values()}
+    yesterday = dt.datetime.fromtimestamp(today_begins_ms(stack) / 1000 - 3600, ZoneInfo("Asia/Jakarta")).date()
+
+    async def calendar(query: str = "") -> set[str]:
+        path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung{query}"
+        events = Calendar.from_ical((await stack.request("GET", path)).text).walk("VEVENT")
+        return {str(event["uid"]).removesuffix(".ulp-wiyung@reservasi") for event in events} & every
+
+    async def settled() -> bool:  # what is asked rests a moment
+        return shown <= (await listed(stack)).keys() and every <= (await listed(stack, f"&from={yesterday}")).keys()
+
+    await stack.eventually(settled)
+    assert rooms["over"].id not in await listed(stack)
+    assert rooms["over"].id not in await listed(stack, "&office=ulp-wiyung")
+    only = (await listed(stack, f"&from={yesterday}&to={yesterday}")).keys() & every
+    assert only == {rooms["over"].id, rooms["runs"].id}
+    await stack.eventually(lambda: same(calendar(), shown))
+    await stack.eventually(lambda: same(calendar(f"&from={yesterday}&to={yesterday}"), only))
+    page = (await stack.request("GET", "/openings")).text
+    assert f"/openings/{rooms['over'].id}" not in page
+    for path in (f"/v1/openings/{rooms['over'].id}", f"/openings/{rooms['over'].id}"):
+        assert (await stack.request("GET", path)).status == 200
+    assert (await rooms["over"].queue())["state"] == "ended"
+
+
+async def same(found: Any, expected: set[str]) -> bool:
+    return bool(await found == expected)
+
+
+async def test_a_past_moment_that_nobody_created_an_opening_for_leaves_the_list(stack: Stack) -> None:
+    opens_at_ms = today_begins_ms(stack) // 60_000 * 60_000 - 7 * HOUR_MS
+    quota = await stack.quota(opens_at_ms=opens_at_ms)
+    await stack.seen(quota, lambda _: True)
+    local = dt.datetime.fromtimestamp(opens_at_ms / 1000, ZoneInfo("Asia/Jakarta"))
+    name = f"{stack.program}-{local:%Y%m%dT%H%M}"
+
+    async def settled() -> bool:
+        return name in await listed(stack, f"&from={local:%Y-%m-%d}")
+
+    await stack.eventually(settled)
+    assert name not in await listed(stack)
+    assert (await stack.request("GET", f"/v1/openings/{name}")).json["opens_at"] == moment(opens_at_ms)
+
+
+async def test_what_was_called_off_ahead_stays_in_list_and_feed(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=DAY_MS, **ELSEWHERE)
+    change = {"cancelled": True, "reason": "listrik padam"}
+    assert (await stack.staff("PATCH", f"/v1/staff/openings/{room.id}", json=change)).status == 200
+
+    async def told() -> bool:
+        return (await listed(stack)).get(room.id, {}).get("state") == "cancelled"
+
+    await stack.eventually(told)
+    path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung"
+
+    async def fed() -> bool:
+        events = Calendar.from_ical((await stack.request("GET", path)).text).walk("VEVENT")
+        return any(str(each["uid"]).startswith(room.id) and each["status"] == "CANCELLED" for each in events)
+
+    await stack.eventually(fed)
+
+
+@pytest.mark.parametrize("path", ["/v1/openings", "/v1/openings.ics"])
+@pytest.mark.parametrize(
+    ("query", "pointer", "code"),
+    [
+        ("from=2026-02-30", "from", "date-invalid"),
+        ("to=tomorrow", "to", "date-invalid"),
+        ("from=2026-03-02&to=2026-03-01", "from", "dates-reversed"),
+        ("from=2026-01-01&to=2027-01-02", "to", "range-too-long"),
+        ("to=9999-12-31", "to", "range-too-long"),
+    ],
+)
+async def test_dates_of_openings_are_judged_as_those_of_availability(
+    stack: Stack, path: str, query: str, pointer: str, code: str
+) -> None:
+    refused = await stack.request("GET", f"{path}?program={stack.program}&{query}")
+    errors = refused.is_problem("invalid-request", 422)["errors"]
+    assert [(each["pointer"], each["code"]) for each in errors] == [(pointer, code)]
+    for good in ("from=2026-01-01&to=2027-01-01", "from=9999-12-30", "from=0001-01-01", "to=2020-01-01"):
+        assert (await stack.request("GET", f"{path}?program={stack.program}&{good}")).status == 200
+
+
+async def test_one_answer_has_a_bounded_number_of_openings(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = [await create_room(stack, opens_in_ms=at * 60_000) for at in (10, 20)]
+
+    async def settled() -> bool:
+        return {room.id for room in rooms} <= (await listed(stack)).keys()
+
+    await stack.eventually(settled)
+    monkeypatch.setattr(opening_views, "OPENINGS_MAX", 1)
+    today = dt.datetime.now(ZoneInfo("Asia/Jakarta")).date()
+    reply = await stack.request("GET", f"/v1/openings?program={stack.program}&from={today}")
+    assert (len(reply.json["openings"]), reply.json["more"]) == (1, True)
 
 
 async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(stack: Stack) -> None:

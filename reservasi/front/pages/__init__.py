@@ -66,7 +66,7 @@ class _Page(web.Response):
 
 
 async def openings(request: web.Request) -> web.Response:
-    """`GET /openings`: all programs with their openings."""
+    """`GET /openings`: all programs with their openings from today on."""
     services, memory, language = request.app[SERVICES], request.app[MEMORY], _language(request)
     try:
         require_view(services, None)
@@ -74,7 +74,7 @@ async def openings(request: web.Request) -> web.Response:
         return _refusal(refused.kind, language)
 
     def make(now_ms: int) -> Made[Encoded]:
-        listed = list_openings(services, memory)
+        listed = list_openings(services, memory, {})
         programs = [shown_program(program, listed, language, now_ms) for program in services.catalogue.programs()]
         return _made("openings.html", language, programs=programs)
 
