@@ -146,6 +146,11 @@ def opening_end_ms(services: FrontServices, memory: Memory, program: str, openin
     return min(last_end_ms(opening), last_closing_ms)
 
 
+def _is_told(opening: Opening, office: str | None) -> bool:
+    """Whether it is listed without a quota: in an office what was called off, since its quotas may be another's now."""
+    return office is None or (opening.cancelled and office in opening.terms.offices)
+
+
 class _Listed(NamedTuple):
     openings: list[OpeningBody]
     more: bool  # than one answer may have
@@ -177,7 +182,7 @@ def _listed(
     most: int,
 ) -> _Listed:
     """The created openings, and the moments at which other quotas of the programs open."""
-    groups: dict[_Key, list[Quota]] = {key: [] for key in created} if office is None else {}
+    groups: dict[_Key, list[Quota]] = {key: [] for key, each in created.items() if _is_told(each, office)}
     quotas = [quota for name in days for quota in services.availability.select(name, office=office)]
     for quota in quotas:
         at_ms, program = quota.terms.opens_at_ms, program_of(quota.id)

@@ -5,9 +5,7 @@ import datetime as dt
 import msgspec
 
 from reservasi.model import Opening
-from reservasi.waiting_room.room import last_end_ms
-
-NEVER_MS = 2**62
+from reservasi.waiting_room.room import NEVER_MS, last_end_ms
 
 
 class Days(msgspec.Struct, frozen=True):

@@ -145,6 +145,28 @@ async def test_what_was_called_off_ahead_stays_in_list_and_feed(stack: Stack) ->
     await stack.eventually(fed)
 
 
+async def test_what_was_called_off_is_told_in_its_office_when_its_quotas_are_another_s(stack: Stack) -> None:
+    place = {"service": "rusak", "office": "ulp-wiyung"}
+    body, _ = await wanted(stack, in_ms=26 * HOUR_MS + 31_000, quota=place, **place)
+    made = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert made.status == 201, made.text
+    name = made.json["id"]
+    change = {"cancelled": True, "reason": "listrik padam"}
+    assert (await stack.staff("PATCH", f"/v1/staff/openings/{name}", json=change)).status == 200
+    later = {**body, "opens_at": moment(await now_ms(stack) // 1000 * 1000 + 27 * HOUR_MS + 37_000)}
+    other = await stack.staff("POST", "/v1/staff/openings", json=later)
+    assert other.status == 201, other.text
+
+    async def told() -> bool:
+        here = await listed(stack, "&office=ulp-wiyung")
+        return here.get(other.json["id"], {}).get("state") == "closed" and name in here
+
+    await stack.eventually(told)
+    here = await listed(stack, "&office=ulp-wiyung")
+    assert (here[name]["state"], here[name]["quotas"], here[name]["offices"]) == ("cancelled", 0, ["ulp-wiyung"])
+    assert name not in await listed(stack, "&office=kanim")
+
+
 @pytest.mark.parametrize("path", ["/v1/openings", "/v1/openings.ics"])
 @pytest.mark.parametrize(
     ("query", "pointer", "code"),
@@ -372,7 +394,7 @@ async def test_streams_of_queues_are_bounded_too(stack: Stack) -> None:
 
 async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
     """A request for an opening, and the one quota that it chooses."""
-    quota = await stack.quota(service="penggantian", **changes.pop("quota", {}))
+    quota = await stack.quota(**{"service": "penggantian", **changes.pop("quota", {})})
     day = (await stack.seen(quota, lambda _: True)).terms.date
     opens_at = moment(await now_ms(stack) // 1000 * 1000 + changes.pop("in_ms", HOUR_MS))
     body = {"program": stack.program, "opens_at": opens_at, "from": day, "to": day, "service": "penggantian"}
