@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from reservasi.cli.importing import Import, reason_of
-from reservasi.cli.moments import for_people
+from reservasi.cli.moments import for_people, local_moment
 from reservasi.cli.output import moment, out, print_json, show, show_rows
 from reservasi.programs import AffectedOpening, Changed, Kept, Outside, TermChange
 
@@ -153,11 +154,11 @@ def _print_plan(done: Import, zone: str) -> None:
     plan, would = done.plan, " (planned)" if done.stopped else ""
     _print_list(f"new{would}: {len(plan.new)} quotas", [])
     _print_list(f"changed{would}: {len(plan.changed)} quotas", _changed_groups(plan.changed))
-    _print_list(f"changed by hand, kept: {len(plan.kept)} quotas", [_flat(each) for each in plan.kept])
+    _print_list(f"changed by hand, kept: {len(plan.kept)} quotas", [_flat(each, zone) for each in plan.kept])
     _print_list(f"outside the file, closed{would}: {len(plan.closing)} quotas", _outside_groups(plan.closing))
     rest = [each for each in plan.outside if not each.closes]
     _print_list(f"outside the file, left as they are: {len(rest)} quotas", _outside_groups(rest))
-    openings = [for_people(_opening_words(each), zone) for each in plan.openings]
+    openings = [for_people(_opening_words(each, zone), zone) for each in plan.openings]
     _print_list(f"openings that the file would have otherwise, left as they are: {len(openings)}", openings)
     booked = [msgspec.structs.asdict(each) for each in done.booked]
     _print_list(f"held or booked there, not cancelled: {sum(each.places for each in done.booked)} places", booked)
@@ -200,9 +201,20 @@ def _words(value: int | bool | str) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _flat(kept: Kept) -> dict[str, Any]:
-    terms = ", ".join(f"{each['term']} {each['is']} (file: {each['file']})" for each in _kept_row(kept)["terms"])
-    return {"quota": kept.quota.id, "terms": terms}
+def _flat(kept: Kept, zone: str) -> dict[str, Any]:
+    terms = (
+        f"{_name(each.term)} {_term_words(each.term, each.ledger, zone)} (file: "
+        f"{_term_words(each.term, each.file, zone)})"
+        for each in kept.terms
+    )
+    return {"quota": kept.quota.id, "terms": ", ".join(terms)}
+
+
+def _term_words(term: str, value: int | bool | str, zone: str) -> str:
+    """A term as the rest of the report says it: yes or no, and times in the program's zone."""
+    if not term.endswith(("_at_ms", "_until_ms")):
+        return _words(value)
+    return local_moment(moment(int(value)), ZoneInfo(zone)) or "-"
 
 
 def _outside_groups(outside: Iterable[Outside]) -> list[dict[str, Any]]:
@@ -238,6 +250,6 @@ def _counts(group: Sequence[Changed | Outside]) -> dict[str, int]:
     }
 
 
-def _opening_words(affected: AffectedOpening) -> dict[str, Any]:
-    row = _opening_row(affected)
-    return {**row, "file_opens_at": ", ".join(row["file_opens_at"]) or None}
+def _opening_words(affected: AffectedOpening, zone: str) -> dict[str, Any]:
+    moments = (local_moment(moment(at_ms), ZoneInfo(zone)) or "at once" for at_ms in affected.moments_ms)
+    return {**_opening_row(affected), "file_opens_at": ", ".join(moments) or None}

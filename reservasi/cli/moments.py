@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-MOMENTS = ("opens_at", "closes_at", "joins_from", "ends_at")  # fields that hold a time as machines read it
+# fields that hold a time as machines read it
+MOMENTS = ("opens_at", "closes_at", "joins_from", "ends_at", "moved_from", "paused_since")
 
 
 @lru_cache(maxsize=4096)  # thousands of quotas open and close at a few hundred moments

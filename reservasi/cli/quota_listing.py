@@ -68,10 +68,12 @@ def wanted_quotas(
     """The selection that flags make.
 
     Raises:
-        typer.BadParameter: there is no such state.
+        typer.BadParameter: there is no such state, or the dates are in the wrong order.
     """
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"{state} is none of {', '.join(STATES)}", param_hint="--state")
+    if first is not None and last is not None and first > last:
+        raise typer.BadParameter(f"{first.date()} is after {last.date()}", param_hint="--from")
     return Wanted(
         office=office,
         service=service,

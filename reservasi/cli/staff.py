@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import structlog
@@ -97,9 +97,8 @@ def add(
             return await add_staff(operations, name, role, scopes=scope, programs=program, expires_at=expires)
 
     key = run(work())
-    scopes = [each for each in StaffScope if each in (scope or SCOPES_OF_ROLE[role])]
-    said = {"name": name, "role": role, "scopes": scopes, "programs": sorted(set(program)) if program else None}
-    show({**said, "expires": _moment(expires), "api_key": key}, as_json=as_json)
+    limits = _limits(scope or SCOPES_OF_ROLE[role], program, as_json=as_json)
+    show({"name": name, **({"role": role} if as_json else {}), **limits, "expires": _moment(expires), "api_key": key}, as_json=as_json)
 
 
 @app.command("list")
@@ -130,7 +129,7 @@ def revoke(name: Name, data_dir: DataDir = None, postgres_dsn: PostgresDsn = Non
                 raise _unknown(name)
             return before[-1]
 
-    show(describe(run(work()), as_json=True), as_json=as_json)
+    show(describe(run(work()), as_json=as_json), as_json=as_json)
 
 
 @app.command("rotate")
@@ -186,7 +185,7 @@ def rename(
             log.info("staff_key_renamed", name=new, before=old, actor=cli_actor())
             return renamed
 
-    show(describe(run(work()), as_json=True), as_json=as_json)
+    show(describe(run(work()), as_json=as_json), as_json=as_json)
 
 
 async def add_staff(
@@ -231,17 +230,23 @@ async def replace_staff(operations: Operations, name: str, role: StaffRole) -> s
 
 def describe(row: StaffRow, *, as_json: bool) -> dict[str, Any]:
     """A key for people and programs; never its secret."""
-    scopes = [scope.value for scope in StaffScope if scope in row.scopes]
-    programs = None if row.programs is None else sorted(row.programs)
     return {
         "name": row.name,
-        "scopes": scopes if as_json else " ".join(scopes),
-        "programs": programs if as_json else "all" if programs is None else " ".join(programs),
+        **_limits(row.scopes, row.programs, as_json=as_json),
         "created": _moment(row.created_at),
         "expires": _moment(row.expires_at),
         "last_used": _moment(row.last_used_at),
         "revoked": _moment(row.revoked_at),
     }
+
+
+def _limits(scopes: Collection[StaffScope], programs: Collection[str] | None, *, as_json: bool) -> dict[str, Any]:
+    """What a key may do, and for which programs."""
+    may = [scope.value for scope in StaffScope if scope in scopes]
+    only = sorted(set(programs)) if programs else None
+    if as_json:
+        return {"scopes": may, "programs": only}
+    return {"scopes": " ".join(may), "programs": "all" if only is None else " ".join(only)}
 
 
 def _moment(at: dt.datetime | None) -> str | None:

@@ -269,12 +269,15 @@ VERSION_MISMATCH = ProblemType(
     name="version-mismatch",
     status=412,
     members=("version",),
-    title=Text("Kuota sudah berubah", "The quota has changed"),
+    title=Text("Sudah berubah sejak dibaca", "It has changed since it was read"),
     detail=Text(
-        "Versi dalam If-Match bukan versi kuota yang sekarang.",
-        "The version in If-Match is not the quota's present one.",
+        "Versi dalam If-Match bukan versi kuota atau pembukaan ini yang sekarang, yaitu `version`.",
+        "The version in If-Match is not the present one of this quota or opening, which is `version`.",
     ),
-    next=Text("Baca kuota lagi, lalu ulangi dengan ETag-nya.", "Read the quota again and repeat with its ETag."),
+    next=Text(
+        "Baca lagi yang hendak diubah, lalu ulangi dengan versinya yang sekarang.",
+        "Read again what is to be changed, and repeat with its present version.",
+    ),
 )
 OVERLAPPING_QUOTA = ProblemType(
     name="overlapping-quota",

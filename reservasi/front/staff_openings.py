@@ -1,6 +1,7 @@
 """What staff do about openings: create one, pause or speed up its admission, enter the outside value of its draw."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
     if answer.outcome is Outcome.OF_OPENING:
         raise Refused(OPENING_MOVES_QUOTA, members={"opening": answer.opening})
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
-        raise Refused(OPENING_EXISTS)
+        raise Refused(OPENING_EXISTS, members=_in_the_way(services, program.id, name, terms))
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
     await _move(services, moved, command, wanted.opens_at_ms)
     await _seen(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
@@ -86,6 +87,15 @@ async def create(request: web.Request) -> web.Response:
             hdrs.LOCATION: f"/v1/openings/{name}",
         },
     )
+
+
+def _in_the_way(services: FrontServices, program: str, name: str, terms: OpeningTerms) -> dict[str, str]:
+    """The opening that has this id, or that opens then in one of these offices; none where it is a single quota."""
+    known = services.availability.openings(program)
+    same_id = (each.id for each in known if each.id == name)
+    same_moment = (each.id for each in known if each.terms.overlaps(terms) and not each.cancelled)
+    found = next(itertools.chain(same_id, same_moment), None)
+    return {} if found is None else {"opening": found}
 
 
 async def _ids_elsewhere(services: FrontServices, program: str) -> set[str]:

@@ -1,5 +1,6 @@
 """Whether the tables of a program file have the shape of the types: every deviation, not only the first."""
 
+import datetime as dt
 import difflib
 import typing
 from collections.abc import Iterator
@@ -107,4 +108,6 @@ def _allowed(plain: Any, meta: msgspec.Meta | None, error: msgspec.ValidationErr
     if meta is not None and meta.ge is not None and meta.le is not None:
         kind = "a whole number" if plain is int else "a number"
         return f"{kind} from {meta.ge} to {meta.le}"
+    if plain is dt.date:
+        return 'a day of the calendar, such as 2026-12-24 or "2026-12-24"'
     return str(error).lower().replace("`", "")

@@ -371,6 +371,8 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
     assert [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--state", "closed")] == [quota]
     assert quota not in str(deployment.ok("quota", "show", deployment.program, "--state", "open"))
     assert deployment.call("quota", "show", deployment.program, "--state", "ajar").exit_code == 2
+    backwards = ("--from", "2026-12-05", "--to", "2026-12-01")
+    assert deployment.call("quota", "show", deployment.program, *backwards).exit_code == 2
     pages = [
         [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--limit", "7", "--page", number)]
         for number in ("1", "2")

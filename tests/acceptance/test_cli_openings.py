@@ -340,6 +340,8 @@ def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:
     for field, expected in (("opens_at", at(2)), ("moved_from", at(1))):
         assert dt.datetime.fromisoformat(moved[field]) == dt.datetime.fromisoformat(expected)
     assert (moved["reason"], moved["version"], moved["quotas"] > 0) == ("listrik padam", 2, True)
+    shown = deployment.call("opening", "show", name).stdout
+    assert re.search(rf"moved_from +{at(1)[:10]} 14:00 WIB\n", shown)
     meant = [quota for quota in deployment.quotas() if quota["office"] == "kanim" and quota["date"] >= first]
     assert {quota["opens_at"] for quota in meant} == {moved["opens_at"]}
     again = deployment.ok("opening", "move", name, "--opens-at", at(2), "--reason", "listrik padam")

@@ -418,7 +418,7 @@ async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack)
     assert (again.status, again.json) == (201, created)
     for changed in ({"id": f"{stack.program}-another"}, {"rate_per_min": 31}):
         reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **changed})
-        reply.is_problem("opening-exists", 409)
+        assert reply.is_problem("opening-exists", 409)["opening"] == created["id"]
 
 
 async def test_an_opening_takes_no_quota_from_one_that_people_can_join(stack: Stack) -> None:
@@ -495,7 +495,7 @@ async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: 
     assert made["ulp-wiyung"]["id"] == f"{made['kanim']['id']}-2"
     for offices in ({}, {"offices": ["kanim", "mpp"]}):
         reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
-        reply.is_problem("opening-exists", 409)
+        assert reply.is_problem("opening-exists", 409)["opening"] == made["kanim"]["id"]
     both = await listed(stack)
     assert [both[each["id"]] for each in made.values()] == list(made.values())
     rooms = [Room(stack, made[office]["id"], quotas[office], opens_at_ms) for office in made]

@@ -185,6 +185,7 @@ def test_which_programs_are_shipped() -> None:
         ),
         (WEEKDAY, f"{WEEKDAY}\nwaiting_room = true", 16, "opening.waiting_room", "must be a table"),
         ("[2026-12-02]", '["2 Dec"]', 20, "holidays.closed_dates[0]", '"2 Dec" is not allowed'),
+        ("[2026-12-02]", '["2026-02-30"]', 20, "holidays.closed_dates[0]", 'a day of the calendar, such as 2026-12-24'),
         ("[2026-12-02]", "2026-12-02", 20, "holidays.closed_dates", "must be an array"),
         ('hours_of = "mon"', 'hours_of = "xyz"', 21, "holidays.extra_dates[0].hours_of", "one of mon"),
         ('id = "desa"', 'id = "De sa"', 1, "id", "2 to 32 of a-z, 0-9 and -"),
