@@ -63,6 +63,11 @@ def tidy_word(text: str) -> str:
     return without_marks(text).replace(" ", "")
 
 
+def tidy_ticket(text: str) -> str:
+    """A ticket without spaces, and without the line breaks of a letter or a terminal that it was copied from."""
+    return tidy_word(text if text.isprintable() else text.replace("\r", "").replace("\n", ""))
+
+
 def tidy_reference(text: str) -> str:
     """A payment reference; one of digits alone may be written in groups, such as `8202 6112 7001`."""
     line = tidy_line(text)

@@ -16,9 +16,9 @@ class ClosureRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     program: Id
     date: Date
-    office: Id | UnsetType = UNSET
-    service: Id | UnsetType = UNSET
-    channel: Id | UnsetType = UNSET
+    office: Id | UnsetType | None = UNSET
+    service: Id | UnsetType | None = UNSET
+    channel: Id | UnsetType | None = UNSET
     reason: StaffReason = UNSET
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from email_validator import EmailNotValidError, validate_email
 
 from reservasi.front.bodies import EMAIL_CHARS_MAX
-from reservasi.tidying import tidy_line
+from reservasi.tidying import tidy_line, unusable_character
 
 # A local part of at most 64 characters (RFC 5321, section 4.5.3.1.1) that the library takes as it is, two dots in a row
 # apart; without capitals, since it writes a few names such as `Info` small.
@@ -27,6 +27,12 @@ def tidy_email(text: str) -> str:
         return text
     plain = tidy_line(text)
     return _normalised(plain) or plain
+
+
+def unusable_in_email(text: str) -> str | None:
+    """The first character that no address may have; before the @ that is also a space or one outside ASCII."""
+    local = text.rpartition("@")[0]
+    return unusable_character(text) or next((each for each in local if each == " " or not each.isascii()), None)
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ from reservasi.front.bodies import (
     QUOTA_PATTERN,
     TICKET_CHARS_MAX,
 )
-from reservasi.front.emails import is_email, tidy_email
+from reservasi.front.emails import is_email, tidy_email, unusable_in_email
 from reservasi.front.languages import Text
 from reservasi.front.reasons import REASON
 from reservasi.front.shapes import (
@@ -35,7 +35,7 @@ from reservasi.front.shapes import (
 )
 from reservasi.model import CAPACITY_MAX
 from reservasi.nik import NIK_DIGITS, is_known, tidy_nik
-from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_reference, tidy_word, unusable_character
+from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_reference, tidy_ticket, unusable_character
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
@@ -172,13 +172,15 @@ def check_email(value: Any) -> Wrong | None:
         return Wrong("email-type", NOT_TEXT)
     if is_email(value):
         return None
-    character = unusable_character(value[: EMAIL_CHARS_MAX + 1])
+    character = unusable_in_email(value[: EMAIL_CHARS_MAX + 1])
     if character is not None:
         return Wrong(
             "email-invalid",
             Text(
-                f"Alamat surel memuat karakter yang tidak dapat dipakai: {name_character(character)}.",
-                f"The e-mail address has a character that cannot be used: {name_character(character)}.",
+                f"Alamat surel memuat karakter yang tidak dapat dipakai: {name_character(character)}. "
+                "Tulis seperti nama@contoh.id.",
+                f"The e-mail address has a character that cannot be used: {name_character(character)}. "
+                "Write it like name@example.id.",
             ),
         )
     return Wrong("email-invalid", _EMAIL_FORM)
@@ -279,7 +281,7 @@ CLAIM = {
     ),
     "applicants": Field(_check_array, required=True),
     "contact": Field(_check_object, left_out=NULL),
-    "ticket": Field(_check_ticket, tidy=tidy_word, left_out=NULL_OR_EMPTY),
+    "ticket": Field(_check_ticket, tidy=tidy_ticket, left_out=NULL_OR_EMPTY),
 }
 CONFIRM = {
     "payment_reference": Field(

@@ -1,6 +1,7 @@
 """The filters of availability: which quotas of the view they choose, and whether one quota is among those.
 
-Without dates they begin today, in the program's time zone, and end after `RANGE_DAYS_MAX` days.
+Without dates they begin today, in the program's time zone, and end after `RANGE_DAYS_MAX` days. A first date in the
+past moves no end: what is over leaves the view, and whoever asks from some day long ago wants what is ahead as well.
 """
 
 import datetime as dt
@@ -49,7 +50,7 @@ def dates_of(filters: Mapping[str, str], today: str) -> tuple[str, str]:
     """The first date and the last that the filters let through."""
     first = filters.get("from", today)
     last = filters.get("to")
-    return first, last if last is not None else _last_of(first)
+    return first, last if last is not None else _last_of(max(first, today))
 
 
 def _last_of(first: str) -> str:

@@ -42,7 +42,8 @@ _FILTERS = (
         name="to",
         place="query",
         schema=_DATE_SCHEMA,
-        about=f"Last date of the slots; {RANGE_DAYS_MAX} days in all at the most, and without it.",
+        about=f"Last date of the slots, {RANGE_DAYS_MAX} days in all at the most; without it so many days from `from`, "
+        "or from today where that is later.",
     ),
 )
 _PAGE = (

@@ -15,8 +15,8 @@ from reservasi.front.problem_types import (
     REQUEST_TIMEOUT,
     UNSUPPORTED_MEDIA_TYPE,
 )
-from reservasi.front.problems import Finding, Refused
-from reservasi.front.shapes import Check
+from reservasi.front.problems import FINDINGS_MAX, Finding, Refused
+from reservasi.front.shapes import HARMLESS_KEY, Check
 from reservasi.tidying import tidy_word
 
 SECRET_CHARS_MAX = 512
@@ -75,7 +75,7 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
     for name, value in parameters:
         check = checks.get(name)
         if check is None:
-            findings.append(Finding("", "unknown-parameter", _UNKNOWN_PARAMETER))
+            findings.append(_unknown(name, checks))
         elif name in read:
             findings.append(Finding(name, "repeated-parameter", _REPEATED_PARAMETER))
         else:
@@ -87,11 +87,24 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
                 findings.append(Finding(name, wrong.code, wrong.detail))
             read[name] = value
     if findings:
-        raise Refused(INVALID_REQUEST, findings=tuple(findings))
+        raise Refused(INVALID_REQUEST, findings=tuple(findings[:FINDINGS_MAX]))
     return read
 
 
-_UNKNOWN_PARAMETER = Text("Ada parameter yang tidak dikenal.", "There is a parameter that nobody knows.")
+def _unknown(name: str, checks: Mapping[str, Check]) -> Finding:
+    """A parameter that there is not, by its name where that cannot be somebody's number; and those that there are."""
+    known = ", ".join(f"`{each}`" for each in checks)
+    if not HARMLESS_KEY.fullmatch(name):
+        text = Text(
+            f"Ada parameter yang tidak dikenal. Yang ada: {known}.", f"There is an unknown parameter. Known: {known}."
+        )
+        return Finding("", "unknown-parameter", text)
+    text = Text(
+        f"Tidak ada parameter `{name}`. Yang ada: {known}.", f"There is no parameter `{name}`. There are: {known}."
+    )
+    return Finding(name, "unknown-parameter", text)
+
+
 _REPEATED_PARAMETER = Text("Parameter ini disebut lebih dari sekali.", "This parameter is given more than once.")
 
 

@@ -11,7 +11,7 @@ import msgspec
 from reservasi.front.languages import Text
 from reservasi.front.problems import FINDINGS_MAX, Finding
 
-_HARMLESS_KEY = re.compile(r"[A-Za-z_][A-Za-z_-]{0,31}")  # no digits: a NIK used as a key must not come back
+HARMLESS_KEY = re.compile(r"[A-Za-z_][A-Za-z_-]{0,31}")  # no digits: a NIK used as a key must not come back
 
 INVALID_UTF8 = Text("Isi bukan UTF-8 yang sah.", "The body is not valid UTF-8.")
 BYTE_ORDER_MARK = Text(
@@ -110,7 +110,7 @@ def _name_repeated(value: Any, pointer: str, findings: Findings) -> None:
 
 
 def _repeated_key(name: str) -> Text:
-    if not _HARMLESS_KEY.fullmatch(name):
+    if not HARMLESS_KEY.fullmatch(name):
         return Text("Ada kunci yang disebut lebih dari sekali.", "There is a key that is given more than once.")
     return Text(f"Kunci `{name}` disebut lebih dari sekali.", f"The key `{name}` is given more than once.")
 
@@ -148,7 +148,7 @@ def read_object(value: Any, fields: Mapping[str, Field], pointer: str, findings:
 
 def _place(pointer: str, name: str) -> str:
     """The pointer to a member, or to its object where the member's name may be somebody's number."""
-    return f"{pointer}/{name}" if _HARMLESS_KEY.fullmatch(name) else pointer
+    return f"{pointer}/{name}" if HARMLESS_KEY.fullmatch(name) else pointer
 
 
 def _name_unknown(value: dict[str, Any], fields: Mapping[str, Field], pointer: str, findings: Findings) -> None:

@@ -17,7 +17,7 @@ from reservasi.front.languages import Text
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.reasons import REASON, reason_of
 from reservasi.front.requests import read_body
-from reservasi.front.shapes import NOT_TEXT, Field, Findings, Wrong, read_json, read_object, text_check
+from reservasi.front.shapes import NOT_TEXT, NULL, Field, Findings, Wrong, read_json, read_object, text_check
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
@@ -37,9 +37,9 @@ def _check_date(value: Any) -> Wrong | None:
 CLOSURE = {
     "program": Field(_check_id, required=True),
     "date": Field(_check_date, required=True),
-    "office": Field(_check_id),
-    "service": Field(_check_id),
-    "channel": Field(_check_id),
+    "office": Field(_check_id, left_out=NULL),
+    "service": Field(_check_id, left_out=NULL),
+    "channel": Field(_check_id, left_out=NULL),
     "reason": REASON,
 }
 

@@ -35,7 +35,7 @@ from reservasi.front.shapes import Findings, Wrong, has_repeated_keys, read_json
 from reservasi.model import APPLICANTS_MAX, SetQuota
 from reservasi.nik import tidy_nik
 from reservasi.reservations import Applicant, ClaimRequest, Contact
-from reservasi.tidying import tidy_phone, tidy_word
+from reservasi.tidying import tidy_phone, tidy_ticket
 
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
@@ -143,7 +143,7 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
         ticket = ""
     else:
         members += 1
-        ticket = tidy_word(ticket) if ticket else ""
+        ticket = tidy_ticket(ticket) if ticket else ""
     # As many colons as members leave none for a key that is named twice.
     if contact is None or (body.count(b":") != members and has_repeated_keys(body)):
         return None

@@ -8,6 +8,7 @@ import pytest
 
 from reservasi.front.filters import RANGE_DAYS_MAX
 from reservasi.front.paging import PAGE_MAX
+from reservasi.front.problems import FINDINGS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -32,6 +33,43 @@ async def test_without_dates_it_begins_today_and_ends_within_a_year(stack: Any) 
     assert over not in await ids(stack, f"&to={SOON}")
     staff = await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}")
     assert over not in {quota["id"] for quota in staff.json["quotas"]}
+
+
+@pytest.mark.parametrize("first", ["2020-01-01", "0001-01-01", (TODAY - dt.timedelta(days=RANGE_DAYS_MAX)).isoformat()])
+async def test_a_first_date_long_ago_hides_nothing_that_is_ahead(stack: Any, first: str) -> None:
+    today = await stack.quota(date=TODAY.isoformat())
+    last = await stack.quota(date=(TODAY + dt.timedelta(days=RANGE_DAYS_MAX - 1)).isoformat())
+    far = await stack.quota(date=(TODAY + dt.timedelta(days=RANGE_DAYS_MAX)).isoformat())
+    shown = await ids(stack, f"&from={first}")
+    assert (today in shown, last in shown, far in shown) == (True, True, False)
+    days = (await stack.request("GET", f"/v1/availability/days?program={stack.program}&from={first}")).json["days"]
+    assert TODAY.isoformat() in {day["date"] for day in days}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "said"),
+    [
+        ("date=2026-12-01", "date", "`date`"),
+        ("Program=surabaya", "Program", "`Program`"),
+        ("3578014107900001=1", "", "`program`"),
+        ("&from=2026-12-01&page=2", "page", "`after`"),
+    ],
+)
+async def test_an_unknown_parameter_is_named_beside_those_that_there_are(
+    stack: Any, query: str, pointer: str, said: str
+) -> None:
+    for language in ("id", "en"):
+        headers = {"Accept-Language": language}
+        refused = (await stack.request("GET", f"/v1/availability?{query}", headers=headers)).is_problem(
+            "invalid-request", 422
+        )
+        assert [(error["code"], error["pointer"]) for error in refused["errors"]] == [("unknown-parameter", pointer)]
+        assert said in refused["errors"][0]["detail"]
+        assert "`limit`" in refused["errors"][0]["detail"]
+        assert "3578" not in refused["errors"][0]["detail"]
+    many = "&".join(f"{letter}{other}=1" for letter in "abcdefgh" for other in "abcdefgh")
+    refused = (await stack.request("GET", f"/v1/availability?{many}")).is_problem("invalid-request", 422)
+    assert len(refused["errors"]) == FINDINGS_MAX
 
 
 @pytest.mark.parametrize("path", ["/v1/availability", "/v1/availability/days", "/v1/availability/stream"])

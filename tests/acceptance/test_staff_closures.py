@@ -50,6 +50,14 @@ async def test_a_day_of_one_office_service_or_channel(stack: Stack) -> None:
     assert (await stack.claim(stack.body(other))).status == 201
 
 
+async def test_null_chooses_nothing(stack: Stack) -> None:
+    day = "2028-02-05"
+    quotas = {await stack.quota(date=day, office=office) for office in ("kanim", "ulp")}
+    reply = await close(stack, day, office=None, service=None, channel=None, reason=None)
+    assert reply.status == 200, reply.text
+    assert {row["id"] for row in reply.json["quotas"]} == quotas
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "pointer"),
     [

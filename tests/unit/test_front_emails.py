@@ -106,7 +106,19 @@ def test_what_is_none(typed: str) -> None:
     assert wrong.code == "email-invalid"
 
 
-def test_a_character_that_cannot_be_is_named() -> None:
-    wrong = check_email(tidy_email("siti\x07@x.id"))
+@pytest.mark.parametrize(
+    ("typed", "character"),
+    [
+        ("siti\x07@x.id", "U+0007 (BELL)"),
+        ("siti@x.id\n", "U+000A (LINE FEED)"),
+        ("s\u0131ti@x.id", "U+0131 (LATIN SMALL LETTER DOTLESS I)"),
+        ("s\u0456ti@x.id", "U+0456 (CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I)"),
+        ("siti aminah@x.id", "U+0020 (SPACE)"),
+        ("siti\u00a0@x.id", "U+0020 (SPACE)"),
+    ],
+)
+def test_a_character_that_cannot_be_is_named(typed: str, character: str) -> None:
+    wrong = check_email(tidy_email(typed))
     assert wrong is not None
-    assert "U+0007 (BELL)" in wrong.detail.en
+    assert character in wrong.detail.en
+    assert character in wrong.detail.id

@@ -13,6 +13,7 @@ from reservasi.tidying import (
     tidy_line,
     tidy_phone,
     tidy_reference,
+    tidy_ticket,
     tidy_word,
     unusable_character,
 )
@@ -57,8 +58,13 @@ def test_typographic_and_composed(typed: str, kept: str) -> None:
 @settings(deadline=None)
 @given(MESSY)
 def test_tidying_twice_is_tidying_once(text: str) -> None:
-    for tidy in (tidy_line, tidy_word, tidy_reference, tidy_phone, tidy_name):
+    for tidy in (tidy_line, tidy_word, tidy_ticket, tidy_reference, tidy_phone, tidy_name):
         assert tidy(tidy(text)) == tidy(text)
+
+
+@pytest.mark.parametrize("typed", ["eyJ.a-b_c\n", "eyJ.\r\na-b_c", " eyJ.a\u200b-b _c\u00a0", "eyJ.a-b_c"])
+def test_a_ticket_may_be_copied_with_its_line_breaks(typed: str) -> None:
+    assert tidy_ticket(typed) == "eyJ.a-b_c"
 
 
 @settings(deadline=None)
