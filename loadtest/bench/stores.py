@@ -14,7 +14,9 @@ from reservasi.bootstrap import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError
-from reservasi.programs import Program, expand, read_program
+from reservasi.programs import Program
+from reservasi.programs.expansion import expand
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings, load
 

@@ -26,7 +26,7 @@ from loadtest.scenario import Plan
 from reservasi.bootstrap import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.ending import end_tasks
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 

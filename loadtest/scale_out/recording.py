@@ -24,7 +24,8 @@ from loadtest.scale_out.offices import WrongResult, new_names
 from loadtest.scale_out.processor import family_cpu_s
 from reservasi.embedded import EmbeddedPostgres, Places
 from reservasi.ledger.servers import Servers
-from reservasi.programs import Program, read_program
+from reservasi.programs import Program
+from reservasi.programs.files import read_program
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

@@ -16,7 +16,8 @@ from reservasi.cli.staff import replace_staff
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError, LedgerFenced
 from reservasi.model import StaffRole
-from reservasi.programs import Program, WaitingRoom, read_program
+from reservasi.programs import Program, WaitingRoom
+from reservasi.programs.files import read_program
 from reservasi.waiting_room.creation import new_terms, opening_id
 
 PROGRAMS_DIR = Path("config/programs")

@@ -11,7 +11,7 @@ import msgspec
 from reservasi.cli.importing import Import, reason_of
 from reservasi.cli.moments import for_people, local_moment
 from reservasi.cli.output import moment, out, print_json, show, show_rows
-from reservasi.programs import AffectedOpening, Changed, Kept, Outside, TermChange
+from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange
 
 ROWS_SHOWN = 20  # of a list on the screen; JSON has all
 

@@ -17,7 +17,9 @@ from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import IMPORT_ACTOR, Answer, Outcome, Quota, SetQuota
-from reservasi.programs import EXPAND_DAYS_MAX, Changed, Outside, Plan, Program, Why, compare, expand, expand_dates
+from reservasi.programs import Program
+from reservasi.programs.comparison import Changed, Outside, Plan, Why, compare
+from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates
 from reservasi.sealing import program_tag
 
 Item = TypeVar("Item")

@@ -195,6 +195,6 @@ async def _set(group: GroupCommit, command: SetOpening) -> None:
         raise OpeningRefused(f"some of these quotas are {answer.opening}'s, and people can join it: choose others")
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise OpeningRefused(
-            f"{command.opening} was not created: an opening with its id or its moment exists, with other terms or other "
-            "quotas; look at it with opening show, or choose another --opens-at or --id"
+            f"{command.opening} was not created: an opening with its id or its moment exists, with other terms or "
+            "other quotas; look at it with opening show, or choose another --opens-at or --id"
         )

@@ -11,7 +11,8 @@ from reservasi.cli.import_report import report, why_refused, why_stopped
 from reservasi.cli.importing import DAYS_DEFAULT, Import, import_program
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, warn
-from reservasi.programs import Program, read_program
+from reservasi.programs import Program
+from reservasi.programs.files import read_program
 
 app = typer.Typer(help="Programs: offices, services, quotas and rules.", no_args_is_help=True)
 

@@ -38,7 +38,8 @@ from reservasi.cli.quota_listing import (
 from reservasi.errors import ReservasiError
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import CAPACITY_MAX, Answer, Outcome, Quota, SetQuota
-from reservasi.programs import Program, in_the_way, program_of
+from reservasi.programs import Program, program_of
+from reservasi.programs.comparison import in_the_way
 from reservasi.settings import Settings
 
 

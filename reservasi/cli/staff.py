@@ -98,7 +98,10 @@ def add(
 
     key = run(work())
     limits = _limits(scope or SCOPES_OF_ROLE[role], program, as_json=as_json)
-    show({"name": name, **({"role": role} if as_json else {}), **limits, "expires": _moment(expires), "api_key": key}, as_json=as_json)
+    show(
+        {"name": name, **({"role": role} if as_json else {}), **limits, "expires": _moment(expires), "api_key": key},
+        as_json=as_json,
+    )
 
 
 @app.command("list")
@@ -240,7 +243,7 @@ def describe(row: StaffRow, *, as_json: bool) -> dict[str, Any]:
     }
 
 
-def _limits(scopes: Collection[StaffScope], programs: Collection[str] | None, *, as_json: bool) -> dict[str, Any]:
+def _limits(scopes: Collection[str], programs: Collection[str] | None, *, as_json: bool) -> dict[str, Any]:
     """What a key may do, and for which programs."""
     may = [scope.value for scope in StaffScope if scope in scopes]
     only = sorted(set(programs)) if programs else None

@@ -8,7 +8,8 @@ from icalendar import Calendar, Event
 
 from reservasi.front.languages import Language, Text
 from reservasi.model import Quota
-from reservasi.programs import Program, instant
+from reservasi.programs import Program
+from reservasi.programs.openings import instant
 
 QR_SCALE = 6
 QR_BORDER_MODULES = 4  # what ISO/IEC 18004 asks for

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
+from reservasi.front.declarations import RANGE_DAYS_MAX
 from reservasi.front.memory import NEVER_MS
 from reservasi.model import Quota
 from reservasi.programs import program_of
 
-RANGE_DAYS_MAX = 366  # from the first date to the last, both included
 Today = Callable[[str], str]  # a program's date now
 
 

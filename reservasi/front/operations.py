@@ -5,13 +5,16 @@ from msgspec.structs import replace
 from reservasi.front import bodies, closure_bodies, waiting_problems
 from reservasi.front import problem_types as problems
 from reservasi.front.declarations import (
+    AFTER_CHARS_MAX,
     BODY_PROBLEMS,
     IF_MATCH,
     IF_NONE_MATCH,
     LIMITED_PATHS,
     NOT_MODIFIED,
     OFFICE,
+    PAGE_MAX,
     PROGRAM,
+    RANGE_DAYS_MAX,
     STAFF_PROBLEMS,
     UNAVAILABLE,
     Operation,
@@ -19,8 +22,6 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
-from reservasi.front.filters import RANGE_DAYS_MAX
-from reservasi.front.paging import AFTER_CHARS_MAX, PAGE_MAX
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.staff_operations import STAFF_OPERATIONS
 from reservasi.front.waiting_operations import WAITING_OPERATIONS

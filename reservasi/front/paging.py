@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
+from reservasi.front.declarations import AFTER_CHARS_MAX, PAGE_MAX
 from reservasi.front.languages import Text
 from reservasi.front.shapes import Wrong
 from reservasi.model import Quota
 from reservasi.programs import program_of
 
-PAGE_MAX = 5000  # quotas in one answer: some 1.2 MB, a tenth of that compressed
-AFTER_CHARS_MAX = 400
 _LIMIT = Text(
     f"Isi 1 sampai {PAGE_MAX}; mintalah sisanya dengan `after`.", f"1 to {PAGE_MAX}; ask for the rest with `after`."
 )

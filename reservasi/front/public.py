@@ -13,9 +13,10 @@ from reservasi.front.bodies import ID_PATTERN, OfficesBody, ProblemTypeBody, Pro
 from reservasi.front.catalogue_bodies import office_body, program_body
 from reservasi.front.conditional import conditional, variant_headers
 from reservasi.front.days import days_view
+from reservasi.front.declarations import RANGE_DAYS_MAX
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.fields import check_date_parameter, parameter_check
-from reservasi.front.filters import RANGE_DAYS_MAX, is_too_long
+from reservasi.front.filters import is_too_long
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, Text, negotiate
 from reservasi.front.memory import NEVER_MS, Made

@@ -23,7 +23,8 @@ from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
 from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
-from reservasi.programs import in_the_way, program_of
+from reservasi.programs import program_of
+from reservasi.programs.comparison import in_the_way
 
 log = structlog.get_logger()
 

@@ -9,6 +9,7 @@ from reservasi.front.declarations import (
     IF_NONE_MATCH,
     OFFICE,
     PROGRAM,
+    RANGE_DAYS_MAX,
     STAFF_PROBLEMS,
     UNAVAILABLE,
     Operation,
@@ -16,7 +17,6 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
-from reservasi.front.filters import RANGE_DAYS_MAX
 
 _OPENING = Parameter(
     name="id",

@@ -1,20 +1,8 @@
-"""Programs: what they are, how a file becomes one, and how one becomes slots and quotas."""
+"""Programs: what they are. `files` reads one, `expansion` makes slots and quotas of it, `comparison` compares those.
 
-from reservasi.programs.comparison import (
-    AffectedOpening,
-    Changed,
-    Kept,
-    Outside,
-    Plan,
-    TermChange,
-    Why,
-    by_hand,
-    compare,
-    in_the_way,
-)
-from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates, minutes
-from reservasi.programs.files import read_program
-from reservasi.programs.openings import instant
+Only the types are imported here: whoever needs no calendar of holidays does not wait for it.
+"""
+
 from reservasi.programs.program import (
     OFFICES_MAX,
     RATE_PER_MIN_MAX,
@@ -46,13 +34,10 @@ from reservasi.programs.program import (
 )
 
 __all__ = [
-    "EXPAND_DAYS_MAX",
     "OFFICES_MAX",
     "RATE_PER_MIN_MAX",
-    "AffectedOpening",
     "AnnouncedRule",
     "CancelUntil",
-    "Changed",
     "Channel",
     "DatedOpening",
     "DatesOpening",
@@ -60,33 +45,20 @@ __all__ = [
     "DaysBeforeOpening",
     "ExtraDate",
     "Holidays",
-    "Kept",
     "MonthEndOpening",
     "MonthlyOpening",
     "NowOpening",
     "Office",
     "OfficeKind",
     "OpeningRule",
-    "Outside",
-    "Plan",
     "Policies",
     "Program",
     "Service",
     "Share",
-    "TermChange",
     "Text",
     "WaitingRoom",
     "WeekHours",
     "Weekday",
     "WeeklyOpening",
-    "Why",
-    "by_hand",
-    "compare",
-    "expand",
-    "expand_dates",
-    "in_the_way",
-    "instant",
-    "minutes",
     "program_of",
-    "read_program",
 ]

@@ -20,7 +20,8 @@ from reservasi.cli.main import app
 from reservasi.cli.output import masked, run_app, show_rows
 from reservasi.ledger import keys, stored
 from reservasi.model import Claim, Confirm, Outcome
-from reservasi.programs import Program, read_program
+from reservasi.programs import Program
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import MIGRATIONS
 from reservasi.sealing import program_tag
 from reservasi.settings import load

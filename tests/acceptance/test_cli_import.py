@@ -17,7 +17,8 @@ from reservasi.cli.demo import Demo
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
 from reservasi.model import Claim, Confirm, Find, Outcome, State
-from reservasi.programs import minutes, read_program
+from reservasi.programs.expansion import minutes
+from reservasi.programs.files import read_program
 from reservasi.settings import load
 
 TODAY = dt.datetime.now(dt.timezone(dt.timedelta(hours=7))).date()

@@ -16,7 +16,7 @@ from reservasi.cli.main import app
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.model import Opening, SetOpening
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.settings import load
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.creation import new_terms

@@ -136,10 +136,14 @@ def test_the_journal_names_the_account_the_import_and_the_reason(commands: Comma
 
 def test_a_key_is_shown_in_the_words_of_the_list(commands: Commands) -> None:
     commands.ok("program", "import", str(commands.file), *ONE_DAY)
-    limited = commands.call("staff", "add", "Ani", "--scope", "quotas", "--scope", "read", "--program", commands.program)
+    limited = commands.call(
+        "staff", "add", "Ani", "--scope", "quotas", "--scope", "read", "--program", commands.program
+    )
     anything = commands.call("staff", "add", "Budi")
     renamed = commands.call("staff", "rename", "Ani", "Ani W")
-    fields = [dict(line.split(maxsplit=1) for line in done.stdout.splitlines()) for done in (limited, anything, renamed)]
+    fields = [
+        dict(line.split(maxsplit=1) for line in done.stdout.splitlines()) for done in (limited, anything, renamed)
+    ]
     for shown in (fields[0], fields[2]):
         assert (shown["scopes"], shown["programs"]) == ("read quotas", commands.program)
     assert (fields[1]["scopes"], fields[1]["programs"]) == ("read quotas openings reservations", "all")

@@ -6,8 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reservasi.front.filters import RANGE_DAYS_MAX
-from reservasi.front.paging import PAGE_MAX
+from reservasi.front.declarations import PAGE_MAX, RANGE_DAYS_MAX
 from reservasi.front.problems import FINDINGS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -18,7 +18,7 @@ from loadtest.scenario import Plan, Result
 from reservasi.bootstrap import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.cluster import slot_of
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 

@@ -23,7 +23,7 @@ from reservasi.ledger.primaries import parse_sentinel_url
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.ledger.records_instead import RecordsInstead
 from reservasi.model import Cancel, Command, Confirm, Find, Outcome, SetQuota, State
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

@@ -20,7 +20,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
 from reservasi.model import Join, Opening, OpeningSet, Outcome, SetOpening, SetQuota
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings

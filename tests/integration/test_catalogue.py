@@ -11,7 +11,8 @@ import pytest
 
 from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
-from reservasi.programs import Program, read_program
+from reservasi.programs import Program
+from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.sealing import Sealing, create_key_ring
 

@@ -14,7 +14,7 @@ from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
 from reservasi.ledger import keys, stored
 from reservasi.model import Confirm, Outcome
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.recovery import Ownership
 from tests.integration.test_rebuild import SURABAYA, evidence, own, record, regardless_of_epoch, sell

@@ -34,7 +34,7 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, own_ledger

@@ -25,7 +25,9 @@ from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.library import Library
 from reservasi.ledger.wire import decode_reply, encode_frame
 from reservasi.model import Cancel, Command, Confirm, Outcome, Sweep
-from reservasi.programs import Program, expand, read_program
+from reservasi.programs import Program
+from reservasi.programs.expansion import expand
+from reservasi.programs.files import read_program
 from reservasi.retirement import Retirement
 from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim
 from tests.simulation.server import CLOCK_KEYS, running_valkey, simulated_library

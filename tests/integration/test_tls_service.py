@@ -20,7 +20,7 @@ from reservasi.cli.importing import import_program
 from reservasi.embedded.places import DATABASE, ROLE
 from reservasi.errors import RecordsUnavailable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.records.revision import check
 from reservasi.records.roles import RUNTIME_ROLES

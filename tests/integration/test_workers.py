@@ -15,7 +15,7 @@ from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.importing import import_program
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import Confirm, Outcome
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.ledgers import claim

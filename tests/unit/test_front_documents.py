@@ -9,7 +9,7 @@ from icalendar import Calendar
 from loadtest.program import open_terms
 from reservasi.front.documents import ticket_ics
 from reservasi.model import Quota, QuotaCounts
-from reservasi.programs import read_program
+from reservasi.programs.files import read_program
 
 PROGRAM = read_program(Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml")
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from loadtest.program import open_terms
-from reservasi import programs
 from reservasi.model import NOT_KNOWN, Opening, OpeningTerms, Quota, QuotaCounts, QuotaTerms
-from reservasi.programs import Plan, Program, Why, by_hand, compare, expand, in_the_way
-from reservasi.programs.comparison import is_overlapping
+from reservasi.programs import Program, expansion
+from reservasi.programs.comparison import Plan, Why, by_hand, compare, in_the_way, is_overlapping
+from reservasi.programs.expansion import expand
 
 MONDAY = dt.date(2026, 11, 30)
 TUESDAY = dt.date(2026, 12, 1)
@@ -380,4 +380,4 @@ def test_what_keeps_a_quota_from_being_opened_again() -> None:
 
 
 def test_expanding_some_dates_is_expanding_a_range() -> None:
-    assert programs.expand_dates(program(), [MONDAY, TUESDAY]) == expand(program(), MONDAY, TUESDAY)
+    assert expansion.expand_dates(program(), [MONDAY, TUESDAY]) == expand(program(), MONDAY, TUESDAY)

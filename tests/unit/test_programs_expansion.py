@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reservasi import model, programs
 from reservasi.errors import ConfigurationError
-from reservasi.programs import expansion
+from reservasi.programs import expansion, files, openings
 
 FILES = Path(__file__).parents[2] / "config/programs"
 MONDAY = dt.date(2026, 11, 30)  # a week without holidays
@@ -23,7 +23,7 @@ FRIDAY = WEEKDAYS | {"break_start": "11:00"}
 
 
 def shipped(name: str) -> programs.Program:
-    return programs.read_program(FILES / f"{name}.toml")
+    return files.read_program(FILES / f"{name}.toml")
 
 
 def program(**changes: Any) -> programs.Program:
@@ -64,11 +64,11 @@ def terms(quotas: list[model.SetQuota]) -> list[model.QuotaTerms]:
 
 
 def on(day: dt.date, **changes: Any) -> list[model.QuotaTerms]:
-    return terms(programs.expand(program(**changes), day, day))
+    return terms(expansion.expand(program(**changes), day, day))
 
 
 def dates(first: dt.date, last: dt.date, **changes: Any) -> list[str]:
-    return sorted({one.date for one in terms(programs.expand(program(**changes), first, last))})
+    return sorted({one.date for one in terms(expansion.expand(program(**changes), first, last))})
 
 
 def opening(day: dt.date, rule: dict[str, Any], **changes: Any) -> str:
@@ -78,7 +78,7 @@ def opening(day: dt.date, rule: dict[str, Any], **changes: Any) -> str:
 
 
 def test_one_day_whole() -> None:
-    quotas = programs.expand(program(), MONDAY, MONDAY)
+    quotas = expansion.expand(program(), MONDAY, MONDAY)
     assert [quota.quota for quota in quotas] == [
         f"desa.kanim.baru.20261130.{start}.online" for start in ("0800", "0900", "1000", "1100", "1300", "1400")
     ]
@@ -129,7 +129,7 @@ def test_a_day_may_end_at_midnight() -> None:
     ("time", "expected"), [("00:00", "2026-11-29 17:00"), ("23:59", "2026-11-30 16:59"), ("24:00", "2026-11-30 17:00")]
 )
 def test_an_end_of_24_00_is_the_next_days_midnight(time: str, expected: str) -> None:
-    at = programs.instant(MONDAY, time, ZoneInfo("Asia/Jakarta")).astimezone(dt.UTC)
+    at = openings.instant(MONDAY, time, ZoneInfo("Asia/Jakarta")).astimezone(dt.UTC)
     assert at.strftime("%Y-%m-%d %H:%M") == expected
 
 
@@ -281,9 +281,9 @@ def test_indonesian_zones_have_no_summer_time() -> None:
 
 
 def test_open_now_opens_everything_from_the_start() -> None:
-    quotas = programs.expand(shipped("surabaya"), MONDAY, SUNDAY, open_now=True)
+    quotas = expansion.expand(shipped("surabaya"), MONDAY, SUNDAY, open_now=True)
     assert {one.opens_at_ms for one in terms(quotas)} == {0}
-    later = programs.expand(shipped("surabaya"), MONDAY, SUNDAY)
+    later = expansion.expand(shipped("surabaya"), MONDAY, SUNDAY)
     assert [quota.quota for quota in quotas] == [quota.quota for quota in later]
 
 
@@ -292,15 +292,15 @@ def test_open_now_offers_dates_that_no_announced_opening_covers() -> None:
         "rule": "dates",
         "openings": [{"date": "2020-01-01", "time": "09:00", "first": "2020-01-02", "last": "2020-01-02"}],
     }
-    assert programs.expand(program(opening=rule), MONDAY, MONDAY) == []
-    assert len(programs.expand(program(opening=rule), MONDAY, MONDAY, open_now=True)) == 6
+    assert expansion.expand(program(opening=rule), MONDAY, MONDAY) == []
+    assert len(expansion.expand(program(opening=rule), MONDAY, MONDAY, open_now=True)) == 6
 
 
 @pytest.mark.parametrize("name", ["surabaya", "pontianak", "batam"])
 def test_expansion_is_idempotent_and_does_not_depend_on_the_range(name: str) -> None:
-    whole = programs.expand(shipped(name), MONDAY, SUNDAY)
-    assert whole == programs.expand(shipped(name), MONDAY, SUNDAY)
-    parts = [programs.expand(shipped(name), day, day) for day in (MONDAY + dt.timedelta(n) for n in range(7))]
+    whole = expansion.expand(shipped(name), MONDAY, SUNDAY)
+    assert whole == expansion.expand(shipped(name), MONDAY, SUNDAY)
+    parts = [expansion.expand(shipped(name), day, day) for day in (MONDAY + dt.timedelta(n) for n in range(7))]
     assert whole == [quota for part in parts for quota in part]
     ids = [quota.quota for quota in whole]
     assert len(set(ids)) == len(ids)
@@ -320,7 +320,7 @@ def test_expansion_is_idempotent_and_does_not_depend_on_the_range(name: str) -> 
     ],
 )
 def test_a_week_of_the_shipped_programs(name: str, quotas: int, places_a_day: list[int]) -> None:
-    found = terms(programs.expand(shipped(name), MONDAY, SUNDAY))
+    found = terms(expansion.expand(shipped(name), MONDAY, SUNDAY))
     assert len(found) == quotas
     places: Counter[str] = Counter()
     for one in found:
@@ -330,7 +330,7 @@ def test_a_week_of_the_shipped_programs(name: str, quotas: int, places_a_day: li
 
 def test_batam_offers_each_kind_as_reported() -> None:
     kinds: Counter[tuple[str, str]] = Counter()
-    for one in terms(programs.expand(shipped("batam"), MONDAY, MONDAY)):
+    for one in terms(expansion.expand(shipped("batam"), MONDAY, MONDAY)):
         kinds[one.service, one.channel] += one.capacity
     assert kinds == {
         ("paspor", "online"): 200,
@@ -353,7 +353,7 @@ def test_the_demonstration_has_something_to_claim_in_every_week() -> None:
             begin + dt.timedelta(weeks=26),
             begin + dt.timedelta(weeks=39),
         ):
-            for one in terms(programs.expand(demo, half, half + dt.timedelta(days=13 * 7 - 1))):
+            for one in terms(expansion.expand(demo, half, half + dt.timedelta(days=13 * 7 - 1))):
                 if one.channel in public:
                     weeks[dt.date.fromisoformat(one.date).isocalendar()[:2]] += 1
         assert len(weeks) == 52
@@ -363,12 +363,12 @@ def test_the_demonstration_has_something_to_claim_in_every_week() -> None:
 @pytest.mark.parametrize("days", [0, -5, expansion.EXPAND_DAYS_MAX + 1])
 def test_a_range_has_limits(days: int) -> None:
     with pytest.raises(ConfigurationError, match="cannot be expanded"):
-        programs.expand(program(), MONDAY, MONDAY + dt.timedelta(days=days - 1))
+        expansion.expand(program(), MONDAY, MONDAY + dt.timedelta(days=days - 1))
 
 
 def test_a_program_has_a_limit_of_quotas() -> None:
     with pytest.raises(ConfigurationError, match="more than 20000 quotas by 2026"):
-        programs.expand(shipped("surabaya"), dt.date(2026, 1, 1), dt.date(2026, 12, 31))
+        expansion.expand(shipped("surabaya"), dt.date(2026, 1, 1), dt.date(2026, 12, 31))
 
 
 def test_lookups() -> None:

@@ -73,7 +73,7 @@ def findings(tmp_path: Path, text: str | bytes) -> list[tuple[int, str, str]]:
     path = tmp_path / "program.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(ProgramFileError) as refused:
-        programs.read_program(path)
+        files.read_program(path)
     assert str(path) in str(refused.value)
     return [(finding.line, finding.field, finding.message) for finding in refused.value.findings]
 
@@ -86,7 +86,7 @@ def changed(old: str, new: str) -> str:
 def test_a_good_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "program.toml"
     path.write_text(GOOD)
-    program = programs.read_program(path)
+    program = files.read_program(path)
     assert program.id == "desa"
     assert program.opening == programs.WeeklyOpening(weekday=programs.Weekday.FRI, time="14:00")
     assert program.holidays.categories == ("public", "government")
@@ -97,7 +97,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
 def test_an_opening_may_have_a_waiting_room(tmp_path: Path) -> None:
     path = tmp_path / "program.toml"
     path.write_text(changed(WEEKDAY, f"{WEEKDAY}\n{ROOM} joins_before_min = 45, adaptive = false }}"))
-    opening = programs.read_program(path).opening
+    opening = files.read_program(path).opening
     assert isinstance(opening, programs.AnnouncedRule)
     assert opening.waiting_room == programs.WaitingRoom(joins_before_min=45, adaptive=False)
 
@@ -123,7 +123,7 @@ def test_hours_may_end_at_midnight(tmp_path: Path) -> None:
 def test_a_file_saved_on_windows_is_the_same(tmp_path: Path, path: Path) -> None:
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes().replace(b"\n", b"\r\n").decode().encode("utf-8-sig"))
-    assert programs.read_program(copy) == programs.read_program(path)
+    assert files.read_program(copy) == files.read_program(path)
 
 
 def test_a_fault_behind_a_byte_order_mark_is_on_its_line(tmp_path: Path) -> None:
@@ -136,19 +136,19 @@ def test_a_file_in_utf_16_says_so(tmp_path: Path, mark: bytes) -> None:
     path = tmp_path / "program.toml"
     path.write_bytes(mark + GOOD.encode("utf-16-le" if mark == b"\xff\xfe" else "utf-16-be"))
     with pytest.raises(ProgramFileError, match=r"saved as UTF-16 .*save it as UTF-8"):
-        programs.read_program(path)
+        files.read_program(path)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_files_are_read_and_survive_json(path: Path) -> None:
-    program = programs.read_program(path)
+    program = files.read_program(path)
     assert program.id == path.stem
     assert msgspec.json.decode(msgspec.json.encode(program), type=programs.Program) == program
 
 
 def test_which_programs_are_shipped() -> None:
     assert [path.stem for path in SHIPPED] == ["batam", "pontianak", "surabaya"]
-    assert [programs.read_program(path).demo for path in SHIPPED] == [False, False, True]
+    assert [files.read_program(path).demo for path in SHIPPED] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_which_programs_are_shipped() -> None:
         ),
         (WEEKDAY, f"{WEEKDAY}\nwaiting_room = true", 16, "opening.waiting_room", "must be a table"),
         ("[2026-12-02]", '["2 Dec"]', 20, "holidays.closed_dates[0]", '"2 Dec" is not allowed'),
-        ("[2026-12-02]", '["2026-02-30"]', 20, "holidays.closed_dates[0]", 'a day of the calendar, such as 2026-12-24'),
+        ("[2026-12-02]", '["2026-02-30"]', 20, "holidays.closed_dates[0]", "a day of the calendar, such as 2026-12-24"),
         ("[2026-12-02]", "2026-12-02", 20, "holidays.closed_dates", "must be an array"),
         ('hours_of = "mon"', 'hours_of = "xyz"', 21, "holidays.extra_dates[0].hours_of", "one of mon"),
         ('id = "desa"', 'id = "De sa"', 1, "id", "2 to 32 of a-z, 0-9 and -"),
@@ -387,14 +387,14 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, text: str | by
 @pytest.mark.parametrize("where", ["", "absent.toml"])
 def test_what_is_no_file_is_refused(tmp_path: Path, where: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        programs.read_program(tmp_path / where)
+        files.read_program(tmp_path / where)
 
 
 def test_a_refusal_reads_well(tmp_path: Path) -> None:
     path = tmp_path / "program.toml"
     path.write_text(changed("hold_s = 7200", "hold_s = 1"))
     with pytest.raises(ProgramFileError) as refused:
-        programs.read_program(path)
+        files.read_program(path)
     assert str(refused.value) == (
         f"{path} is refused, nothing was imported:\n"
         "  line 6: policies.hold_s: 1 is not allowed: a whole number from 10 to 1209600"
@@ -418,6 +418,6 @@ def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path: Path, line: int,
     path = tmp_path / "program.toml"
     path.write_text("\n".join(written))
     try:
-        programs.read_program(path)
+        files.read_program(path)
     except ProgramFileError as refused:
         assert refused.findings  # noqa: PT017 - both ends are right, any other fault is not
