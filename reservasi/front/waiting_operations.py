@@ -116,7 +116,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         summary="A proof of work to solve before joining, as ALTCHA's widget takes it.",
         parameters=(_OPENING,),
         successes={200: Success(about="The challenge.", body=dict, headers=("Cache-Control",))},
-        problems=(waiting.NO_WAITING_ROOM, *_READ),
+        problems=(waiting.NO_WAITING_ROOM, waiting.JOINING_CLOSED, waiting.OPENING_CANCELLED, *_READ),
     ),
     Operation(
         id="join",

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from loadtest import checker
 from loadtest.checker import check, main
 from loadtest.history import HistoryWriter, read_history
+from loadtest.mutants import MUTANTS
 from loadtest.replay import Model
 from loadtest.rules import Rule
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
@@ -34,7 +35,8 @@ async def test_a_recorder_that_lags_is_waited_for_and_then_named(run: Run, monke
 
 async def test_every_rule_is_planted() -> None:
     planted = [*test_checker_stored.PLANTED, *test_checker_told.PLANTED]
-    named = set().union(*(expected for _, expected in planted)) | {Rule.NOT_RECORDED}
+    named = set().union(*(expected for _, expected in planted), *(mutant.rules for mutant in MUTANTS))
+    named |= {Rule.NOT_RECORDED}
     assert named == set(Rule)
 
 

@@ -112,11 +112,15 @@ class Network:
     async def heal(self) -> None:
         """From now on everything arrives; whoever waits for what never will is told, and what is late still comes."""
         self.weather.calm()
+        self._reset_dead_routes()
+        while self._travelling:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(LATE_MAX_S / 8)
+        self._reset_dead_routes()  # of what was under way and lost when the weather calmed
+
+    def _reset_dead_routes(self) -> None:
         for replied in self._unanswered:
             self._later(replied, ConnectionLost("connection reset"))
         self._unanswered.clear()
-        while self._travelling:  # noqa: ASYNC110 - time is virtual
-            await asyncio.sleep(LATE_MAX_S / 8)
 
     def _arrive(
         self, host: Host, number: int, commands: Sequence[Command], fate: Fate, replied: "asyncio.Future[list[Any]]"

@@ -56,8 +56,9 @@ class Simulation:
             self._chance_of("processes"),
             batch_items_max=chance.choice((3, 256)),
             retire_after_ms=self._retire_after_ms(),
-            clock_ms=self.ledger_ms,
+            clock_ms=self._retirement_ms,
         )
+        self._is_settling = False
         self._quotas = [f"{PROGRAM}.o.s.20261201.{8 + at:02d}00.online" for at in range(chance.randint(1, 3))]
         has_room = chance.random() < 0.3
         self._opens_at_ms = EPOCH_MS + chance.choice((1500, 3000)) if has_room or chance.random() < 0.2 else 0
@@ -72,6 +73,10 @@ class Simulation:
         """So that windows are over in the middle of the run, near its end, or never."""
         chance = self._chance_of("retirement")
         return EPOCH_MS - WINDOW_END_MS + chance.choice((3000, 8000, 4 * HOUR_MS, 4 * HOUR_MS))
+
+    def _retirement_ms(self) -> int:
+        """The clock of retirement, which stands still at the end: nothing is to change after the last look."""
+        return 0 if self._is_settling else self.ledger_ms()
 
     def ledger_ms(self) -> int:
         """The ledger's clock, which may be moved."""
@@ -212,7 +217,7 @@ class Simulation:
             await self._submit(front, command)
             if self._crowd.opening and moving.random() < 0.3:
                 opens_at_ms = self.ledger_ms() + moving.choice((-500, 300, 1500))
-                await self._submit(front, MoveOpening(opening=OPENING, opens_at_ms=opens_at_ms))
+                await self._submit(await self._crowd.front(), MoveOpening(opening=OPENING, opens_at_ms=opens_at_ms))
                 self.counts["opening moved"] += 1
 
     async def _submit(self, front: Front, command: SetQuota | MoveOpening) -> None:
@@ -233,6 +238,7 @@ class Simulation:
 
     async def _settle(self) -> None:
         """Until nothing changes any more, and all of it is recorded."""
+        self._is_settling = True
         far = terms(1, date="2099-12-31")  # a quota whose window is over might be retired after the last look
         last = SetQuota(quota=f"{PROGRAM}.o.s.20991231.2300.online", terms=far)
         answer = await (await self._crowd.front()).reservations.set_quota(last)  # so that the last epoch has a change
