@@ -3,18 +3,19 @@
 The front and the command line come through here. Each call answers with the ledger's `Answer`; only faults raise.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from functools import cache
 
 import msgspec
 
 from reservasi.availability import Availability
-from reservasi.errors import ConfigurationError
+from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of
-from reservasi.records import BookingRow, Records
+from reservasi.records import BookingRow, LiveRow, Records
 from reservasi.sealing import TAG_CHARS, Sealing, program_tag
 
 _encode = msgspec.json.Encoder().encode
@@ -209,6 +210,17 @@ class Reservations:
             return known
         row = await self._records.quota_row(program_of(quota_id), quota_id)
         return Quota(id=row.id, terms=row.terms, counts=QuotaCounts(version=row.version)) if row else None
+
+    async def live_in(self, program: str, quotas: Sequence[str], answer: Answer) -> list[LiveRow]:
+        """Who is held or confirmed in these quotas, once the records have all up to that answer.
+
+        Raises:
+            RecordsUnavailable: nobody knows yet.
+        """
+        waited = await self._recorded.wait(program, answer.epoch, answer.seq, "", self._confirm_wait_s)
+        if self._records is None or not waited:
+            raise RecordsUnavailable(f"the records of {program} do not have the change yet")
+        return await self._records.live_in(program, quotas)
 
     async def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
         """Whether PostgreSQL has the change that an answer of `find` speaks of.

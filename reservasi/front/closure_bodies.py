@@ -1,6 +1,6 @@
 """The JSON of closures, by which staff close all quotas of a day; see `bodies.py`."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -36,6 +36,15 @@ class ClosedQuotaBody(msgspec.Struct, kw_only=True):
     changed: Annotated[bool, Meta(description="Whether it was open before.")]
 
 
+class BookedBody(msgspec.Struct, kw_only=True):
+    """A reservation in a closed quota; its people keep their places."""
+
+    quota: str
+    reservation: str
+    places: int
+    status: Literal["held", "confirmed"]
+
+
 class ClosureBody(msgspec.Struct, kw_only=True):
     """A closed day. The same request again closes nothing more and answers the same, but for what changed."""
 
@@ -45,3 +54,4 @@ class ClosureBody(msgspec.Struct, kw_only=True):
     held: Annotated[int, Meta(description="Places that are held in all of them.")]
     confirmed: Annotated[int, Meta(description="Places that are booked in all of them.")]
     quotas: list[ClosedQuotaBody]
+    booked: Annotated[list[BookedBody], Meta(description="Who is held or booked there, by reservation.")]

@@ -86,6 +86,7 @@ BY_NAME: Mapping[str, Any] = {
     "rate_max_per_min": 6000,
     "reason": "Pemadaman listrik",
     "remaining": 6,
+    "reservation": "abcdefghijklmnopqrstuvwxyz",
     "request_id": "0b7c3a526f0e4a569d4e1f3c8f1f2a10",
     "returning": 0,
     "seed": "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b",

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from reservasi.front import problem_types
 from reservasi.front.bodies import ID_PATTERN
 from reservasi.front.booking import NO_STORE
-from reservasi.front.closure_bodies import ClosedQuotaBody, ClosureBody
+from reservasi.front.closure_bodies import BookedBody, ClosedQuotaBody, ClosureBody
 from reservasi.front.fields import check_date_parameter
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
@@ -21,7 +21,8 @@ from reservasi.front.shapes import NOT_TEXT, NULL, Field, Findings, Wrong, read_
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
-from reservasi.model import Outcome, Quota, SetQuota, StaffScope
+from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
+from reservasi.records import LiveRow
 
 log = structlog.get_logger()
 
@@ -58,10 +59,11 @@ async def create(request: web.Request) -> web.Response:
     if not chosen:
         finding = Finding("", "nothing-matches", _NOTHING_MATCHES)
         raise Refused(problem_types.INVALID_REQUEST, findings=(finding,))
-    changed = await _close(services, chosen, staff.actor, reason_of(wanted))
+    changed, last = await _close(services, chosen, staff.actor, reason_of(wanted))
     log.info("day_closed", program=wanted["program"], date=wanted["date"], quotas=len(chosen), actor=staff.actor)
     await _shown(services, changed)
-    body = _body(wanted, _chosen(services, wanted), changed.keys())
+    booked = await services.reservations.live_in(wanted["program"], [quota.id for quota in chosen], last)
+    body = _body(wanted, _chosen(services, wanted), changed.keys(), booked)
     return web.Response(
         body=msgspec.json.encode(body),
         headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
@@ -88,13 +90,16 @@ def _chosen(services: FrontServices, wanted: dict[str, Any]) -> list[Quota]:
     )
 
 
-async def _close(services: FrontServices, quotas: list[Quota], actor: str, reason: str) -> dict[str, int]:
-    """Those that were open, with their new versions.
+async def _close(
+    services: FrontServices, quotas: list[Quota], actor: str, reason: str
+) -> tuple[dict[str, int], Answer]:
+    """Those that were open, with their new versions, and the last answer.
 
     Raises:
         Unavailable: some were not closed; the whole request may be given again.
     """
     changed: dict[str, int] = {}
+    told: list[Answer] = []
     for at in range(0, len(quotas), AT_ONCE):
         part = [SetQuota(quota=each.id, closed=True, actor=actor, reason=reason) for each in quotas[at : at + AT_ONCE]]
         answers = await asyncio.gather(*map(services.reservations.set_quota, part), return_exceptions=True)
@@ -103,7 +108,8 @@ async def _close(services: FrontServices, quotas: list[Quota], actor: str, reaso
                 raise answer
             if answer.outcome is Outcome.QUOTA_SET:
                 changed[command.quota] = answer.version
-    return changed
+            told.append(answer)
+    return changed, max(told, key=lambda answer: (answer.epoch, answer.seq))
 
 
 async def _shown(services: FrontServices, versions: dict[str, int]) -> None:
@@ -118,7 +124,7 @@ async def _shown(services: FrontServices, versions: dict[str, int]) -> None:
         await availability.wait_change(seen, rest_s)
 
 
-def _body(wanted: dict[str, Any], quotas: list[Quota], changed: Any) -> ClosureBody:
+def _body(wanted: dict[str, Any], quotas: list[Quota], changed: Any, booked: list[LiveRow]) -> ClosureBody:
     return ClosureBody(
         program=wanted["program"],
         date=wanted["date"],
@@ -138,5 +144,9 @@ def _body(wanted: dict[str, Any], quotas: list[Quota], changed: Any) -> ClosureB
                 changed=quota.id in changed,
             )
             for quota in quotas
+        ],
+        booked=[
+            BookedBody(quota=row.quota, reservation=row.reservation_id, places=row.places, status=row.status)
+            for row in booked
         ],
     )

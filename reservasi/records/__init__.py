@@ -4,7 +4,7 @@
 """
 
 from reservasi.records.audit import AuditQuery, AuditRow
-from reservasi.records.bookings import BookingRow, HoldRow
+from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
@@ -25,6 +25,7 @@ __all__ = [
     "HoldRow",
     "JournalRow",
     "Lead",
+    "LiveRow",
     "QuotaRow",
     "Recorded",
     "Records",

@@ -1,11 +1,15 @@
 """What the records say about reservations, for the front, the command line and the checker."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import asyncpg
 import msgspec
 
 from reservasi.records.pool import Connection
 
 DEAD_RESERVATIONS_MAX = 100_000
+LIVE_MAX = 20_000  # more than a program has on one day
 
 BOOKING = """
 SELECT program, reservation_id, booking_code, quota, places, state, payment_reference, fingerprint, sealed, deadline_ms,
@@ -23,6 +27,13 @@ ORDER BY held_epoch DESC, held_seq DESC, position LIMIT $3
 COUNT_BOOKINGS = "SELECT count(*) FROM bookings WHERE program = $1"
 COUNT_HOLDS = "SELECT count(*) FROM holds WHERE program = $1"
 BOOKING_IDS = "SELECT reservation_id FROM bookings WHERE program = $1 AND state = $2 ORDER BY reservation_id"
+LIVE_IN = """
+SELECT quota, reservation_id, places, 'held' AS status FROM holds WHERE program = $1 AND quota = ANY($2)
+UNION ALL
+SELECT quota, reservation_id, places, 'confirmed' FROM bookings
+WHERE program = $1 AND quota = ANY($2) AND state = 'confirmed' AND retired_at_ms = 0
+ORDER BY quota, reservation_id LIMIT $3
+"""
 COUNT_DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE program = $1"
 DEAD_RESERVATIONS = """
 SELECT DISTINCT reservation_id FROM dead_letters WHERE program = $1 AND reservation_id IS NOT NULL LIMIT $2
@@ -68,6 +79,15 @@ class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
     persons: tuple[str, ...]
 
 
+class LiveRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation that is held or confirmed."""
+
+    quota: str
+    reservation_id: str
+    places: int
+    status: Literal["held", "confirmed"]
+
+
 async def find_booking(connection: Connection, reservation_id: str) -> BookingRow | None:
     """The latest booking under that id."""
     row = await connection.fetchrow(BOOKING, reservation_id)
@@ -78,6 +98,11 @@ async def find_hold(connection: Connection, reservation_id: str) -> HoldRow | No
     """The hold under that id."""
     row = await connection.fetchrow(HOLD, reservation_id)
     return None if row is None else HoldRow(**row, persons=await _persons(connection, row))
+
+
+async def live_in(connection: Connection, program: str, quotas: Sequence[str]) -> list[LiveRow]:
+    """Who is held or confirmed in these quotas."""
+    return [LiveRow(**row) for row in await connection.fetch(LIVE_IN, program, quotas, LIVE_MAX)]
 
 
 async def count_bookings(connection: Connection, program: str, state: str | None) -> int:

@@ -8,7 +8,7 @@ from reservasi.model import JournalEntry, Opening, Position
 from reservasi.programs import Program
 from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording, staff
 from reservasi.records.audit import AuditQuery, AuditRow, read_audit
-from reservasi.records.bookings import BookingRow, HoldRow
+from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow
@@ -166,6 +166,11 @@ class Records:
         """A hold that is neither confirmed nor ended."""
         async with connection_of(self._pool) as connection:
             return await bookings.find_hold(connection, reservation_id)
+
+    async def live_in(self, program: str, quotas: Sequence[str]) -> list[LiveRow]:
+        """Who is held or confirmed in these quotas, by quota."""
+        async with connection_of(self._pool) as connection:
+            return await bookings.live_in(connection, program, quotas)
 
     async def count_bookings(self, program: str, state: str | None = None) -> int:
         """How many reservations were ever confirmed, or, given a state, are in it now."""

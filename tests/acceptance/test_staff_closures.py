@@ -34,9 +34,12 @@ async def test_a_day_is_closed_and_people_keep_their_places(stack: Stack) -> Non
         (first, 2, True),
         (second, 0, True),
     }
+    reserved = {"quota": first, "reservation": held["id"], "places": 2}
+    assert body["booked"] == [{**reserved, "status": "held"}]
     assert (await stack.claim(stack.body(first))).json["type"].endswith("/closed")
     assert (await stack.managed("POST", held, "/confirm")).status in (200, 202)
     again = (await close(stack, day)).json
+    assert again["booked"] == [{**reserved, "status": "confirmed"}]
     assert (again["closed"], len(again["quotas"]), {row["changed"] for row in again["quotas"]}) == (0, 2, {False})
     assert (await stack.claim(stack.body(other_day))).status == 201
 
