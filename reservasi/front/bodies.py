@@ -286,10 +286,11 @@ class DaysBody(msgspec.Struct, kw_only=True):
     days: list[DayBody]
 
 
-class StaffQuotasBody(msgspec.Struct, kw_only=True):
-    """Quotas as staff see them."""
+class StaffQuotasBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Quotas as staff see them, by program, date, start and id."""
 
     quotas: list[StaffQuotaBody]
+    next: Annotated[str, Meta(description="There are more: ask again with this as `after`.")] | UnsetType = UNSET
 
 
 OpeningListState: TypeAlias = Literal["not-open", "open", "sold-out", "closed", "cancelled"]

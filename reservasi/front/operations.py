@@ -257,7 +257,7 @@ _DECLARED: tuple[Operation, ...] = (
         path="/v1/staff/quotas",
         tag="staff",
         summary="Quotas with every count.",
-        parameters=_FILTERS,
+        parameters=(*_FILTERS, *_PAGE),
         security="staffKey",
         successes={200: Success(about="The quotas that match.", body=bodies.StaffQuotasBody)},
         problems=(*STAFF_PROBLEMS, problems.INVALID_REQUEST, problems.RECOVERING),

@@ -6,6 +6,7 @@ import re
 import msgspec
 import structlog
 from aiohttp import hdrs, web
+from msgspec import UNSET
 
 from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
@@ -14,8 +15,9 @@ from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching, today_in
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
+from reservasi.front.paging import page_of
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.public import read_filters
+from reservasi.front.public import PAGED_FILTERS, read_filters
 from reservasi.front.requests import read_body, strong_tags
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.ticket_rules import ticket_rule
@@ -42,14 +44,14 @@ async def list_quotas(request: web.Request) -> web.Response:
     """`GET /v1/staff/quotas`: every count, by the filters of availability; of the key's programs only."""
     staff = await require_staff(request, StaffScope.READ)
     services = request.app[SERVICES]
-    filters = read_filters(request)
+    filters = read_filters(request, PAGED_FILTERS)
     if "program" in filters:
         require_program(staff, filters["program"])
     require_view(services, filters.get("program"))
     now_ms = services.availability.now_ms()
     matching = quotas_matching(services.availability, filters, today_in(services.availability, services.catalogue))
-    quotas = [quota for quota in matching if staff.may(program_of(quota.id))]
-    body = StaffQuotasBody(quotas=[_body(services, quota, now_ms) for quota in quotas])
+    quotas, following = page_of([quota for quota in matching if staff.may(program_of(quota.id))], filters)
+    body = StaffQuotasBody(quotas=[_body(services, quota, now_ms) for quota in quotas], next=following or UNSET)
     return web.Response(
         body=msgspec.json.encode(body),
         headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},

@@ -95,16 +95,18 @@ async def test_a_year_is_not_too_long(stack: Any) -> None:
         assert (await stack.request("GET", f"/v1/availability?{query}")).status == 200
 
 
-async def test_pages_together_are_the_whole(stack: Any) -> None:
+@pytest.mark.parametrize("path", ["/v1/availability", "/v1/staff/quotas"])
+async def test_pages_together_are_the_whole(stack: Any, path: str) -> None:
     for _ in range(5):
         await stack.quota(date=SOON.isoformat())
-    query = f"/v1/availability?program={stack.program}&from={SOON}&to={SOON}"
-    whole = (await stack.request("GET", query)).json
+    query = f"{path}?program={stack.program}&from={SOON}&to={SOON}"
+    headers = {"X-API-Key": stack.operator_key}
+    whole = (await stack.request("GET", query, headers=headers)).json
     assert "next" not in whole
     found: list[Any] = []
     after = ""
     for _ in range(100):
-        page = (await stack.request("GET", f"{query}&limit=2{after}")).json
+        page = (await stack.request("GET", f"{query}&limit=2{after}", headers=headers)).json
         found += page["quotas"]
         if "next" not in page:
             break
