@@ -31,6 +31,7 @@ from reservasi.cli.quota_listing import (
     Page,
     Service,
     State,
+    Wanted,
     describe,
     show_page,
     wanted_quotas,
@@ -78,6 +79,8 @@ def show_quota(
 ) -> None:
     """Show one quota, or those of a program that fit, as the ledger has them now."""
     wanted = wanted_quotas(office=office, service=service, channel=channel, first=first, last=last, state=state)
+    if "." in quota and (wanted != Wanted() or limit is not None or page != 1):
+        raise typer.BadParameter("filters and pages choose among the quotas of a program: name the program instead")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     program, snapshot = run(_look(settings, program_of(quota)))
     if "." not in quota:

@@ -77,9 +77,10 @@ Expires = Annotated[
 @app.command("add")
 def add(
     name: Name,
-    role: Annotated[StaffRole, typer.Option(help="a set of scopes: viewer reads, the others do everything")] = (
-        StaffRole.OPERATOR
-    ),
+    role: Annotated[
+        StaffRole | None,
+        typer.Option(help="a set of scopes: viewer reads, the others do everything; operator when none is given"),
+    ] = None,
     scope: Annotated[
         list[StaffScope] | None, typer.Option(help="what the key may do, instead of a role; again for more")
     ] = None,
@@ -90,6 +91,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a staff key and print it: it is shown this once and stored only as a hash."""
+    if role is not None and scope:
+        raise typer.BadParameter("a role is a set of scopes: give --role or --scope", param_hint="--scope")
+    role = role or StaffRole.OPERATOR
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> str:

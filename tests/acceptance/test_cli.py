@@ -28,8 +28,8 @@ from reservasi.settings import load
 
 ROOT = Path(__file__).parents[2]
 SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
-WEEK = ("--from", "2026-11-30", "--to", "2026-12-04")
-NEXT_WEEK = ("--from", "2026-12-07", "--to", "2026-12-11")
+WEEK = ("--from", "2030-12-02", "--to", "2030-12-06")
+NEXT_WEEK = ("--from", "2030-12-09", "--to", "2030-12-13")
 RECORD_TIMEOUT_S = 30
 
 
@@ -69,7 +69,7 @@ class Deployment:
         """A migrated database with one week of the program; the id of one of its quotas."""
         self.ok("db", "upgrade")
         self.ok("program", "import", str(self.file), *WEEK, "--open-now")
-        return f"{self.program}.kanim.baru.20261201.0800.online"
+        return f"{self.program}.kanim.baru.20301203.0800.online"
 
     def held(self, quota: str) -> str:
         """A hold."""
@@ -159,7 +159,7 @@ def test_the_schema_is_checked_and_upgraded(deployment: Deployment) -> None:
 
 def test_an_import_creates_quotas_once_and_says_so(deployment: Deployment) -> None:
     deployment.ok("db", "upgrade")
-    expected = {"program": deployment.program, "first": "2026-11-30", "last": "2026-12-04"}
+    expected = {"program": deployment.program, "first": "2030-12-02", "last": "2030-12-06"}
     first = deployment.ok("program", "import", str(deployment.file), *WEEK)
     del first["openings"]  # as many as lie ahead; test_cli_openings.py tries them
     assert first == {**expected, "created": first["total"], "unchanged": 0, "kept": 0, "total": first["total"]}
@@ -294,8 +294,8 @@ def test_a_quota_is_shown_changed_and_closed(deployment: Deployment) -> None:
     assert "version 2" in deployment.fails("quota", "set", quota, "--capacity", "13", "--version", "1")
     assert deployment.ok("quota", "close", quota)["closed"]
     assert not deployment.ok("quota", "set", quota, "--reopen")["closed"]
-    opened = deployment.ok("quota", "set", quota, "--opens-at", "2026-11-30T14:00:00+07:00")
-    assert opened["opens_at"] == "2026-11-30T07:00:00+00:00"
+    opened = deployment.ok("quota", "set", quota, "--opens-at", "2030-12-02T14:00:00+07:00")
+    assert opened["opens_at"] == "2030-12-02T07:00:00+00:00"
     assert any(each["id"] == quota for each in deployment.ok("quota", "show", deployment.program))
     assert quota in deployment.call("quota", "show", quota).stdout
 
@@ -314,7 +314,7 @@ def test_a_capacity_below_what_is_taken_is_refused(deployment: Deployment) -> No
         (("--capacity", "1.5"), 2),
         (("--capacity", "100001"), 2),
         (("--opens-at", "tomorrow"), 2),
-        (("--opens-at", "2026-12-01T14:00:00"), 2),
+        (("--opens-at", "2030-12-03T14:00:00"), 2),
         ((), 2),
     ],
 )
@@ -327,14 +327,14 @@ def test_wrong_usage_is_exit_2_and_changes_nothing(deployment: Deployment, words
 
 def test_an_unknown_quota_is_said(deployment: Deployment) -> None:
     deployment.imported()
-    unknown = f"{deployment.program}.kanim.baru.20261201.0800.nothing"
+    unknown = f"{deployment.program}.kanim.baru.20301203.0800.nothing"
     assert unknown in deployment.fails("quota", "show", unknown)
     assert unknown in deployment.fails("quota", "set", unknown, "--capacity", "1")
 
 
 def test_an_unknown_program_is_said(deployment: Deployment) -> None:
     deployment.imported()
-    for words in (("nowhere",), ("nowhere.kanim.baru.20261201.0800.online",)):
+    for words in (("nowhere",), ("nowhere.kanim.baru.20301203.0800.online",)):
         assert "no program 'nowhere'" in str(deployment.call("quota", "show", *words).exception)
 
 
@@ -359,21 +359,25 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
         "--channel",
         "online",
         "--from",
-        "2026-12-01",
+        "2030-12-03",
         "--to",
-        "2026-12-01",
+        "2030-12-03",
     )
     found = deployment.ok("quota", "show", deployment.program, *filters)
     assert [each["id"] for each in found] == [
         each["id"]
         for each in every
-        if (each["office"], each["service"], each["channel"], each["date"]) == ("kanim", "baru", "online", "2026-12-01")
+        if (each["office"], each["service"], each["channel"], each["date"]) == ("kanim", "baru", "online", "2030-12-03")
     ]
     assert [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--state", "closed")] == [quota]
     assert quota not in str(deployment.ok("quota", "show", deployment.program, "--state", "open"))
     assert deployment.call("quota", "show", deployment.program, "--state", "ajar").exit_code == 2
-    backwards = ("--from", "2026-12-05", "--to", "2026-12-01")
+    backwards = ("--from", "2030-12-07", "--to", "2030-12-03")
     assert deployment.call("quota", "show", deployment.program, *backwards).exit_code == 2
+    for words in (("--office", "kanim"), ("--limit", "3"), ("--page", "2")):
+        refused = deployment.call("quota", "show", quota, *words)
+        assert refused.exit_code == 2
+        assert "name the program" in " ".join(refused.stderr.replace("│", " ").split())
     pages = [
         [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--limit", "7", "--page", number)]
         for number in ("1", "2")
@@ -390,14 +394,14 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
 
 def test_times_are_shown_in_the_programs_zone_with_the_year(deployment: Deployment) -> None:
     quota = deployment.imported()
-    deployment.ok("quota", "set", quota, "--opens-at", "2026-11-30T14:00:00+07:00")
-    assert "2026-11-30 14:00 WIB" in deployment.call("quota", "show", quota).stdout
-    listed = deployment.call("quota", "show", deployment.program, "--from", "2026-12-01", "--to", "2026-12-01").stdout
-    assert "2026-11-30 14:00 WIB" in next(line for line in listed.splitlines() if quota in line)
+    deployment.ok("quota", "set", quota, "--opens-at", "2030-12-02T14:00:00+07:00")
+    assert "2030-12-02 14:00 WIB" in deployment.call("quota", "show", quota).stdout
+    listed = deployment.call("quota", "show", deployment.program, "--from", "2030-12-03", "--to", "2030-12-03").stdout
+    assert "2030-12-02 14:00 WIB" in next(line for line in listed.splitlines() if quota in line)
 
 
 def test_a_long_list_is_printed_in_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {name: f"{name}.kanim.baru.20261201.0800.online" for name in ("id", "office", "service", "opens", "closes")}
+    row = {name: f"{name}.kanim.baru.20301203.0800.online" for name in ("id", "office", "service", "opens", "closes")}
     began_s = time.perf_counter()
     show_rows([row] * 20_000, as_json=False)
     assert time.perf_counter() - began_s < 2

@@ -18,7 +18,7 @@ from reservasi.records import StaffRow
 from reservasi.settings import load
 
 SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
-ONE_DAY = ("--from", "2026-12-01", "--to", "2026-12-01")
+ONE_DAY = ("--from", "2030-12-03", "--to", "2030-12-03")
 
 
 class Commands:
@@ -121,7 +121,7 @@ def test_keys_that_are_not_there(commands: Commands) -> None:
 
 def test_the_journal_names_the_account_the_import_and_the_reason(commands: Commands, valkey_url: str) -> None:
     commands.ok("program", "import", str(commands.file), *ONE_DAY)
-    quota = f"{commands.program}.kanim.baru.20261201.0800.online"
+    quota = f"{commands.program}.kanim.baru.20301203.0800.online"
     commands.ok("quota", "set", quota, "--capacity", "11", "--reason", "one  more desk")
     commands.ok("quota", "close", quota)
     assert commands.call("quota", "close", quota, "--reason", "of 3578012304900001").exit_code == 2
