@@ -32,11 +32,13 @@ $(BIN)/uv:
 .venv/.run: $(BIN)/uv pyproject.toml uv.lock
 	@echo "installing what the service runs on into .venv: once, up to two minutes" >&2
 	@$(call SYNC,--inexact --no-dev)
+	@$(BIN)/python -m compileall -q reservasi
 	@touch $@
 
 .venv/.dev: $(BIN)/uv pyproject.toml uv.lock
 	@echo "installing the service and the developers' tools into .venv: once, up to two minutes" >&2
 	@$(call SYNC,--extra dev)
+	@$(BIN)/python -m compileall -q reservasi
 	@touch $@ .venv/.run
 
 # What generates a client of the API, apart from the service: its packages differ.

@@ -21,6 +21,7 @@ from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained
 from loadtest.service import CLI, RESTART_TIMEOUT_S, Part, wait_for
 from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.views import open_view
 from reservasi.reservations import Reservations
 from reservasi.settings import load
 
@@ -98,7 +99,7 @@ async def _callers(scene: Scene) -> AsyncIterator[Callers]:
     """People who ask the ledger as a front does."""
     settings = load(data_dir=scene.service.data_dir, confirm_wait_ms=10_000)
     async with open_operations(settings) as operations, open_program(operations, scene.program) as group:
-        recorded, view = operations.ledgers.recorded(), operations.open_view()
+        recorded, view = operations.ledgers.recorded(), open_view(operations)
         recorded.follow(scene.program)
         try:
             reservations = Reservations(operations.sealing, view, recorded, confirm_wait_ms=settings.confirm_wait_ms)

@@ -7,8 +7,8 @@ decides that somebody gets a place, only that there is none, and that only while
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
 
+from reservasi import quota_state
 from reservasi.availability.alternatives import Alternatives
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
 from reservasi.availability.prover import Prover
@@ -20,7 +20,6 @@ from reservasi.programs import program_of
 
 __all__ = ["Availability", "ProgramView", "QuotaState"]
 
-QuotaState = Literal["not-open", "open", "sold-out", "closed"]
 
 KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
 PROOFS_MIN = 3  # that a view is complete, within the time in which it may refuse
@@ -242,16 +241,6 @@ class Availability:
         follower = self._followers.get(program)
         return list(follower.view.quotas.values()) if follower else []
 
-    @staticmethod
-    def state(quota: Quota, now_ms: int) -> QuotaState:
-        """What a claim would meet, in the ledger's order of precedence."""
-        terms = quota.terms
-        if terms.closed or (terms.closes_at_ms and terms.closes_at_ms <= now_ms):
-            return "closed"
-        if terms.opens_at_ms > now_ms:
-            return "not-open"
-        return "open" if quota.remaining > 0 else "sold-out"
-
     def programs(self) -> list[str]:
         """The programs that are followed, by id."""
         return sorted(self._followers)
@@ -305,5 +294,6 @@ class Availability:
         return [
             quota
             for quota in (follower.view.quotas.values() if follower else ())
-            if (quota.terms.service, quota.terms.channel) == (service, channel) and self.state(quota, now_ms) == "open"
+            if (quota.terms.service, quota.terms.channel) == (service, channel)
+            and quota_state.state_of(quota, now_ms) == "open"
         ]

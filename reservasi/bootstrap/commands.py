@@ -7,7 +7,6 @@ import msgspec
 import redis.asyncio as redis_asyncio
 import structlog
 
-from reservasi.availability import Availability
 from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.bootstrap.stores import open_records, open_sealing, open_servers
 from reservasi.errors import ConfigurationError
@@ -47,16 +46,6 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
                 f"there is no program {program!r}: import one first (reservasi program import FILE)"
             )
         return found
-
-    def open_view(self) -> Availability:
-        """A view that follows no program yet; whoever opened it closes it."""
-        settings = self.settings
-        return Availability(
-            self.ledgers.connection,
-            self.ledgers.journal_of_views,
-            server_of=self.servers.name_of,
-            stale_ms=settings.view_stale_ms,
-        )
 
 
 @asynccontextmanager

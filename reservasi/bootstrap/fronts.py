@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.stores import refuse_unacknowledged, with_rights_of
+from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.access import FRONT
@@ -25,7 +26,7 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         await refuse_unacknowledged(settings, operations.servers)
         ledgers = operations.ledgers
-        availability = operations.open_view()
+        availability = open_view(operations)
         stack.push_async_callback(availability.close)
         recorded = ledgers.recorded()
         stack.push_async_callback(recorded.close)

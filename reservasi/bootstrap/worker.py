@@ -13,6 +13,7 @@ import structlog
 from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
 from reservasi.bootstrap.stores import with_rights_of
+from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
@@ -112,7 +113,7 @@ def _worker_roles(
         program,
         group,
         operations.ledgers.openings(program),
-        operations.open_view,
+        partial(open_view, operations),
         delay_target_ms=settings.queue_delay_target_ms,
     )
     retirement = Retirement(

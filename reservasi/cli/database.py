@@ -1,28 +1,15 @@
 """`reservasi db`: the schema of the records."""
 
-import typer
+from reservasi.cli.on_demand import Listed, group_of
 
-from reservasi.bootstrap import postgres_dsn
-from reservasi.cli.invocation import configured, run
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, show
-from reservasi.records import revision, upgrades
-
-app = typer.Typer(help="The records' schema.", no_args_is_help=True)
-
-
-@app.command("upgrade")
-def upgrade(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """Apply the migrations that are missing."""
-    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn_)
-    state = run(upgrades.upgrade(postgres_dsn(settings)))
-    show({"schema": state.current, "wanted": state.wanted, "up_to_date": state.up_to_date}, as_json=as_json)
-
-
-@app.command("check")
-def check(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """Say whether the schema is the one this version wants; exit 1 when it is not."""
-    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn_)
-    state = run(revision.check(postgres_dsn(settings)))
-    show({"schema": state.current, "wanted": state.wanted, "up_to_date": state.up_to_date}, as_json=as_json)
-    if not state.up_to_date:
-        raise typer.Exit(EXIT_FAILED)
+app = group_of(
+    (
+        Listed("upgrade", "schema_upgrade:upgrade", "Apply the migrations that are missing."),
+        Listed(
+            "check",
+            "schema_check:check",
+            "Say whether the schema is the one this version wants; exit 1 when it is not.",
+        ),
+    ),
+    help="The records' schema.",
+)

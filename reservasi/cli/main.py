@@ -1,23 +1,7 @@
 """Every command under one name. The modules of a command are imported when it is run, so that each starts fast."""
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
-import msgspec
-import typer
-from typer.core import TyperGroup
-
+from reservasi.cli.on_demand import CONTEXT, Listed, group_of
 from reservasi.cli.output import run_app
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """A command, or a group of commands, as `reservasi --help` lists it."""
-
-    name: str
-    source: str  # "module:attribute" below reservasi.cli: a function, or a Typer app
-    help: str  # the first line of its own help
-
 
 COMMANDS = (
     Listed("up", "up:up", "Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."),
@@ -61,50 +45,14 @@ COMMANDS = (
 )
 
 
-class CommandsOnDemand(TyperGroup):
-    """The group of all commands: what help lists is known beforehand, a command's own module when it is named."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the named command, then go on as any group does."""
-        listed = next((each for each in COMMANDS if each.name == args[0]), None)
-        if listed is not None:
-            self.commands[listed.name] = command_of(listed)
-        return super().resolve_command(ctx, args)
-
-
-app = typer.Typer(
-    name="reservasi",
+app = group_of(
+    COMMANDS,
     help="Fair, exact and verifiable reservations for the minute when a public quota opens.",
-    cls=CommandsOnDemand,
-    no_args_is_help=True,
+    name="reservasi",
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
-
-
-def _not_imported_yet() -> None:
-    """Stand for a command in the list of all; `CommandsOnDemand` replaces it before it is run."""
-
-
-for _listed in COMMANDS:
-    app.command(_listed.name, help=_listed.help)(_not_imported_yet)
-
-
-def command_of(listed: Listed) -> Any:
-    """The command, or the group of commands, imported now."""
-    module, attribute = listed.source.split(":")
-    found: typer.Typer | Callable[..., None] = getattr(import_module(f"reservasi.cli.{module}"), attribute)
-    alone = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    if isinstance(found, typer.Typer):
-        alone.add_typer(found, name=listed.name)
-        return typer.main.get_group(alone).commands[listed.name]
-    alone.command(listed.name)(found)
-    return typer.main.get_command(alone)
 
 
 def main() -> None:

@@ -7,10 +7,11 @@ from typing import Annotated, Any, get_args
 import msgspec
 import typer
 
-from reservasi.availability import Availability, QuotaState
+from reservasi import quota_state
 from reservasi.cli.moments import local_moment
 from reservasi.cli.output import hint, moment, out, print_json, show_rows
 from reservasi.model import QUOTAS_MAX, Quota
+from reservasi.quota_state import QuotaState
 
 TERMINAL_ROWS = 100  # what a person looks through; whoever reads by program gets more at once
 OTHER_ROWS = 1000
@@ -52,7 +53,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             and self.channel in (None, terms.channel)
             and (self.first is None or terms.date >= self.first)
             and (self.last is None or terms.date <= self.last)
-            and (self.state is None or Availability.state(quota, now_ms) == self.state)
+            and (self.state is None or quota_state.state_of(quota, now_ms) == self.state)
         )
 
 
@@ -84,14 +85,16 @@ def wanted_quotas(
     )
 
 
-def show_page(found: Sequence[dict[str, Any]], *, zone: dt.tzinfo, limit: int | None, page: int, as_json: bool) -> None:
-    """One page of quotas that were described; how many there are in all is said on standard error."""
+def show_page(
+    found: Sequence[Quota], *, now_ms: int, zone: dt.tzinfo, limit: int | None, page: int, as_json: bool
+) -> None:
+    """One page of quotas; how many there are in all is said on standard error."""
     if as_json and limit is None and page == 1:
-        print_json(found)
+        print_json([describe(quota, now_ms) for quota in found])
         return
     rows_max = limit or (TERMINAL_ROWS if out.is_terminal else OTHER_ROWS)
     first = (page - 1) * rows_max
-    rows = found[first : first + rows_max]
+    rows = [describe(quota, now_ms) for quota in found[first : first + rows_max]]
     if as_json:
         print_json(rows)
     else:
@@ -122,7 +125,7 @@ def describe(quota: Quota, now_ms: int) -> dict[str, Any]:
         "confirmed": counts.confirmed,
         "returning": counts.returning,
         "remaining": quota.remaining,
-        "state": Availability.state(quota, now_ms),
+        "state": quota_state.state_of(quota, now_ms),
         "opens_at": moment(terms.opens_at_ms),
         "closes_at": moment(terms.closes_at_ms),
         "closed": terms.closed,

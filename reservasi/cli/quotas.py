@@ -85,8 +85,7 @@ def show_quota(
     program, snapshot = run(_look(settings, program_of(quota)))
     if "." not in quota:
         found = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
-        rows = [describe(each, snapshot.now_ms) for each in found]
-        show_page(rows, zone=program.zone, limit=limit, page=page, as_json=as_json)
+        show_page(found, now_ms=snapshot.now_ms, zone=program.zone, limit=limit, page=page, as_json=as_json)
         return
     one = next((each for each in snapshot.quotas if each.id == quota), None)
     if one is None:

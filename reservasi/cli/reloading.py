@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from reservasi import logs
-from reservasi.cli.invocation import HANDED_FILE, configured_service
+from reservasi.cli.configuration import HANDED_FILE
+from reservasi.cli.invocation import configured_service
 from reservasi.cli.output import write_lines_as_json
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError

@@ -5,6 +5,7 @@ knows a lower mark than the ledger has, so it can hold somebody up for a moment 
 know who was let through meanwhile: what it refuses is looked at again once it has all that they may have heard.
 """
 
+from reservasi import quota_state
 from reservasi.front.encoding import moment
 from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
@@ -43,7 +44,7 @@ def check_ticket(
     if refused is None:
         return None
     # Said here and not left to the ledger: by its clock the opening may have come meanwhile, and it knows no tickets.
-    state = services.availability.state(quota, now_ms)
+    state = quota_state.state_of(quota, now_ms)
     if state == "closed":
         return Refused(CLOSED)
     if state == "not-open":

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from reservasi.model import APPLICANTS_MAX, CAPACITY_MAX, REASON_CHARS_MAX
+from reservasi.quota_state import QuotaState
 
 BIRTH_YEAR_MIN = 1900
 EMAIL_CHARS_MAX = 254
@@ -34,7 +35,6 @@ OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 QuotaId: TypeAlias = Annotated[str, Meta(pattern=QUOTA_PATTERN, examples=["surabaya.kanim.baru.20261201.0800.online"])]
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-27T07:00:00Z"])]
 Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, examples=["2026-12-01"])]
-QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
 
 
 class ApplicantBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,6 @@ from itertools import groupby
 
 import msgspec
 
-from reservasi.availability import QuotaState
 from reservasi.front.bodies import DayBody, DaysBody
 from reservasi.front.encoding import Encoded, encoded, moment_or_none
 from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
@@ -14,6 +13,7 @@ from reservasi.front.memory import Made, Memory, next_turn_ms
 from reservasi.front.opening_views import OPENING_STATES
 from reservasi.model import Quota
 from reservasi.programs import program_of
+from reservasi.quota_state import QuotaState
 
 
 def days_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:

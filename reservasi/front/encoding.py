@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from reservasi.front.bodies import QuotaBody, QuotaState, StaffQuotaBody
+from reservasi.front.bodies import QuotaBody, StaffQuotaBody
 from reservasi.front.ticket_rules import TicketRule
 from reservasi.model import Quota
+from reservasi.quota_state import QuotaState
 
 GZIP = "gzip"
 GZIP_LEVEL = 2  # nobody is answered meanwhile: twice the time would save a sixth of the bytes

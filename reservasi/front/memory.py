@@ -12,10 +12,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from reservasi.availability import Availability, QuotaState
+from reservasi import quota_state
+from reservasi.availability import Availability
 from reservasi.front.encoding import Encoded, quota_body
 from reservasi.front.ticket_rules import TicketRule, TicketRules
 from reservasi.model import Quota
+from reservasi.quota_state import QuotaState
 
 ANSWERS_MAX = 2048
 BYTES_MAX = 64 * 1024 * 1024
@@ -98,7 +100,7 @@ class Memory:
 
     def public_state(self, quota: Quota, now_ms: int) -> QuotaState:
         """What a claim of the public would meet."""
-        return self._availability.state(quota, now_ms) if self._is_public(quota) else "closed"
+        return quota_state.state_of(quota, now_ms) if self._is_public(quota) else "closed"
 
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
         """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay.

@@ -8,14 +8,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi.front.bodies import (
-    DATES_MAX,
-    OPENINGS_MAX,
-    NextOpeningBody,
-    OpeningBody,
-    OpeningsBody,
-    QuotaState,
-)
+from reservasi import quota_state
+from reservasi.front.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.filters import dates_of, midnight_ms, today_in
 from reservasi.front.keys import FrontServices
@@ -23,8 +17,9 @@ from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
 from reservasi.front.opening_reasons import said_of_moves
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
+from reservasi.quota_state import QuotaState
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.room import last_end_ms
+from reservasi.waiting_room.state import last_end_ms
 
 OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
 NEXT_MAX = 3
@@ -128,7 +123,7 @@ def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, o
 
     def make(now_ms: int) -> Made[bool]:
         quotas = services.availability.quotas_of_opening(program, opening.id)
-        state = services.availability.state
+        state = quota_state.state_of
         is_left = any(quota.remaining > 0 and state(quota, now_ms) != "closed" for quota in quotas)
         return Made(bool(quotas) and not is_left, 64, next_turn_ms(quotas, now_ms))
 
@@ -223,7 +218,7 @@ def _body(
     created: Opening | None,
     now_ms: int,
 ) -> OpeningBody:
-    states = {services.availability.state(quota, now_ms) for quota in quotas}
+    states = {quota_state.state_of(quota, now_ms) for quota in quotas}
     empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
     body = OpeningBody(
         id=created.id if created else _derived_id(services, program_id, opens_at_ms),

@@ -15,7 +15,7 @@ from reservasi.front.problem_types import (
     REQUEST_TIMEOUT,
     UNSUPPORTED_MEDIA_TYPE,
 )
-from reservasi.front.problems import FINDINGS_MAX, Finding, Refused
+from reservasi.front.problems import Finding, Refused
 from reservasi.front.shapes import HARMLESS_KEY, Check
 from reservasi.tidying import tidy_word
 
@@ -87,7 +87,7 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
                 findings.append(Finding(name, wrong.code, wrong.detail))
             read[name] = value
     if findings:
-        raise Refused(INVALID_REQUEST, findings=tuple(findings[:FINDINGS_MAX]))
+        raise Refused(INVALID_REQUEST, findings=tuple(findings))
     return read
 
 

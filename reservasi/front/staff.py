@@ -8,6 +8,7 @@ import structlog
 from aiohttp import hdrs, web
 from msgspec import UNSET
 
+from reservasi import quota_state
 from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
@@ -113,7 +114,7 @@ def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
 
 def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:
     rule = ticket_rule(services.availability, quota, now_ms)
-    return staff_quota_body(quota, services.availability.state(quota, now_ms), rule)
+    return staff_quota_body(quota, quota_state.state_of(quota, now_ms), rule)
 
 
 def _refused_change(answer: Answer, change: SetQuota) -> Refused:

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from reservasi.availability import Availability
 from reservasi.model import Opening, Quota
-from reservasi.waiting_room.room import NEVER_MS, last_end_ms, needs_ticket
+from reservasi.waiting_room.room import needs_ticket
+from reservasi.waiting_room.state import NEVER_MS, last_end_ms
 
 
 class TicketRule(NamedTuple):

@@ -5,7 +5,7 @@ import datetime as dt
 import msgspec
 
 from reservasi.model import Opening
-from reservasi.waiting_room.room import NEVER_MS, last_end_ms
+from reservasi.waiting_room.state import NEVER_MS, last_end_ms
 
 
 class Days(msgspec.Struct, frozen=True):

@@ -10,10 +10,10 @@ from reservasi.model import Answer, Join, MoveOpening, Opening, SetOpening
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.challenges import Challenges
+from reservasi.waiting_room.state import last_end_ms
 from reservasi.waiting_room.tickets import Ticket, Tickets
 
 SEEDS_KEPT_MAX = 1000
-NEVER_MS = 2**62
 
 
 class WaitingRoom:
@@ -139,11 +139,6 @@ class WaitingRoom:
         also MOMENT_INVALID, MOMENT_TAKEN (`opening` or `quota`), QUOTA_CLOSES (`quota`), TOO_MANY_QUOTAS.
         """
         return await self._groups[program].submit(command)
-
-
-def last_end_ms(opening: Opening) -> int:
-    """When the waiting room is over at the latest; while it is paused that is not known."""
-    return NEVER_MS if opening.paused else opening.terms.ends_at_ms
 
 
 def needs_ticket(opening: Opening, now_ms: int) -> bool:

@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 from reservasi.model import Opening
 
+NEVER_MS = 2**62
 OpeningState: TypeAlias = Literal["announced", "joining", "open", "paused", "sold_out", "ended", "cancelled"]
 
 
@@ -19,3 +20,8 @@ def state_of(opening: Opening, now_ms: int, *, sold_out: bool) -> OpeningState:
     if sold_out:
         return "sold_out"
     return "paused" if opening.paused else "open"
+
+
+def last_end_ms(opening: Opening) -> int:
+    """When the waiting room is over at the latest; while it is paused that is not known."""
+    return NEVER_MS if opening.paused else opening.terms.ends_at_ms

@@ -29,6 +29,7 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
+from reservasi.quota_state import state_of
 from tests.ledgers import (
     HOUR_MS,
     Ledger,
@@ -301,7 +302,7 @@ async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> No
     assert full is not None
     assert [found.id for found in view.alternatives(full, 2, 5)] == [ids[2], ids[1], ids[3]]
     assert [found.id for found in view.alternatives(full, 1, 2)] == [ids[8], ids[2]]
-    states = [view.state(found, view.now_ms(ledger.program)) for number in ids if (found := view.quota(number))]
+    states = [state_of(found, view.now_ms(ledger.program)) for number in ids if (found := view.quota(number))]
     assert states == ["sold-out", "open", "open", "open", "closed", "not-open", "closed", "open", "open"]
     assert abs(view.now_ms(ledger.program) - await ledger.now_ms()) < 500
     selected = view.select(ledger.program, office="kanim", service="baru", first="2026-12-01", last="2026-12-01")

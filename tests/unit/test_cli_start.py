@@ -6,8 +6,10 @@ import sys
 import pytest
 
 from reservasi.cli import main
+from reservasi.cli.on_demand import Listed, command_of
 
 STORES = ("sqlalchemy", "alembic", "asyncpg", "redis")
+UPGRADES = ("sqlalchemy", "alembic")
 FRONT = ("aiohttp", "gunicorn", "icalendar", "joserfc", "jinja2", "apispec")
 OWN = {"openapi": {"apispec"}, "verify": {"joserfc"}}  # by command: what it is for
 
@@ -28,8 +30,8 @@ def imported_by(arguments: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("listed", main.COMMANDS, ids=lambda listed: listed.name)
-def test_help_lists_what_a_command_says_of_itself(listed: main.Listed) -> None:
-    own = main.command_of(listed).help
+def test_help_lists_what_a_command_says_of_itself(listed: Listed) -> None:
+    own = command_of(listed).help
     assert listed.help == " ".join(own.split("\n\n")[0].split("\n")[0].split())
 
 
@@ -43,6 +45,15 @@ def test_version_reads_no_settings() -> None:
     assert not imported_by(["version"]) & {"pydantic_settings", "structlog", "asyncio"}
 
 
-@pytest.mark.parametrize("group", ["quota", "opening", "reservation", "staff", "program", "reconcile"])
+@pytest.mark.parametrize("group", ["quota", "opening", "reservation", "staff", "reconcile", "audit"])
 def test_a_command_with_stores_imports_no_front_and_no_migrations(group: str) -> None:
-    assert not imported_by([group, "--help"]) & {"sqlalchemy", "alembic", "gunicorn", "apispec", "jinja2", "aiohttp"}
+    assert not imported_by([group, "--help"]) & {*UPGRADES, *FRONT}
+
+
+def test_a_check_of_the_schema_imports_no_migrations() -> None:
+    assert not imported_by(["db", "check", "--help"]) & set(UPGRADES)
+
+
+@pytest.mark.parametrize("arguments", [["keys", "list", "--help"], ["verify", "draw", "--help"]])
+def test_a_command_that_logs_nothing_sets_up_no_logs(arguments: list[str]) -> None:
+    assert "structlog" not in imported_by(arguments)

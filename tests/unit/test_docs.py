@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from reservasi import metrics
 from reservasi.cli import main
+from reservasi.cli.on_demand import command_of
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.model import Outcome
 from reservasi.settings import Settings
@@ -51,7 +52,7 @@ def test_every_metric_is_documented_as_it_is() -> None:
 def commands() -> list[str]:
     found = []
     for listed in main.COMMANDS:
-        below = getattr(main.command_of(listed), "commands", None)
+        below = getattr(command_of(listed), "commands", None)
         found += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
     return found
 

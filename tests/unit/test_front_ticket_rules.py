@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from reservasi.availability import Availability
 from reservasi.front.ticket_rules import NO_OPENING, TicketRule, TicketRules
 from reservasi.model import Opening, Quota, QuotaCounts
-from reservasi.waiting_room.room import NEVER_MS
+from reservasi.waiting_room.state import NEVER_MS
 from tests.ledgers import opening_of, terms
 
 QUOTA = Quota(id="p.kanim.baru.20261201.0800.online", terms=terms(), counts=QuotaCounts())

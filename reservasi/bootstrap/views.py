@@ -1,0 +1,14 @@
+"""Views of the ledger, which fronts and workers follow and a command has no use for."""
+
+from reservasi.availability import Availability
+from reservasi.bootstrap.commands import Operations
+
+
+def open_view(operations: Operations) -> Availability:
+    """A view that follows no program yet; whoever opened it closes it."""
+    return Availability(
+        operations.ledgers.connection,
+        operations.ledgers.journal_of_views,
+        server_of=operations.servers.name_of,
+        stale_ms=operations.settings.view_stale_ms,
+    )

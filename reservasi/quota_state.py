@@ -1,0 +1,17 @@
+"""What a claim of a quota would meet, in one word for everybody."""
+
+from typing import Literal, TypeAlias
+
+from reservasi.model import Quota
+
+QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
+
+
+def state_of(quota: Quota, now_ms: int) -> QuotaState:
+    """The state at a moment of the ledger's clock, in the ledger's order of precedence."""
+    terms = quota.terms
+    if terms.closed or (terms.closes_at_ms and terms.closes_at_ms <= now_ms):
+        return "closed"
+    if terms.opens_at_ms > now_ms:
+        return "not-open"
+    return "open" if quota.remaining > 0 else "sold-out"
