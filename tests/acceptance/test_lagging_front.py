@@ -27,10 +27,10 @@ async def test_a_mark_that_this_front_has_not_read_yet_holds_nobody_up(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     """Another front told the person that it is their turn."""
-    room = await create_room(stack, opens_in_ms=SOON_MS)
+    room = await create_room(stack)
     people = [stack.applicant() for _ in range(PEOPLE)]
     tickets = {person["nik"]: (await room.joined(person))["ticket"] for person in people}
-    await room.opened()
+    await room.open()
     answers = {person["nik"]: (await room.claim(person, tickets[person["nik"]])).status for person in people}
     person = next((each for each in people if answers[each["nik"]] == 403), None)
     assert person is not None, f"nobody has to wait: {answers}"

@@ -149,10 +149,10 @@ async def test_to_call_off_is_final(stack: Stack) -> None:
 
 
 async def test_who_has_a_place_keeps_it_when_the_rest_is_called_off(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=1000, **ELSEWHERE)
+    room = await create_room(stack, **ELSEWHERE)
     people = [stack.applicant() for _ in range(2)]
     tickets = [await room.joined(person) for person in people]
-    await room.opened()
+    await room.open()
     await room.admit_all()
     first = await room.claim(people[0], tickets[0]["ticket"], "kept")
     assert first.status == 201, first.text
@@ -260,11 +260,11 @@ async def test_only_staff_who_may_change_do(stack: Stack) -> None:
 
 
 async def test_a_pause_moves_the_end_and_lets_nobody_in_before_those_who_wait(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=700, lasts_ms=1500, **ELSEWHERE)
-    people = [stack.applicant() for _ in range(2)]
+    room = await create_room(stack, **ELSEWHERE)
+    people = [stack.applicant() for _ in range(12)]  # numbers may be equal, but hardly 0 for all
     tickets = [await room.joined(person) for person in people]
-    queue = await room.opened()
-    last = max(range(2), key=lambda at: room.number(queue, tickets[at]))
+    queue = await room.open(lasts_ms=2500)
+    last = max(range(12), key=lambda at: room.number(queue, tickets[at]))
     await room.set(paused=True)
     paused = await room.until(lambda queue: queue["state"] == "paused")
     assert paused["paused_since"]

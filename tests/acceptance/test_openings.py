@@ -442,7 +442,7 @@ async def test_an_opening_takes_no_quota_from_one_that_people_can_join(stack: St
 
 async def test_availability_says_which_quotas_need_a_ticket(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "REST_RATIO", 0)
-    room = await create_room(stack, opens_in_ms=300, lasts_ms=1500, **ELSEWHERE)
+    room = await create_room(stack, opens_in_ms=300, lasts_ms=4000, **ELSEWHERE)
     plain = await create_room(stack, waiting_room=False)
     free = await stack.quota()
 

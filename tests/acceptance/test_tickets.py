@@ -39,10 +39,10 @@ async def test_a_person_gets_the_same_ticket_however_often_they_ask(stack: Stack
 
 
 async def test_who_joins_after_the_opening_comes_after_the_others(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=1500)
+    room = await create_room(stack)
     for _ in range(4):
         await room.joined(stack.applicant())
-    queue = await room.opened()
+    queue = await room.open()
     late = [stack.applicant() for _ in range(3)]
     numbers = [(await room.joined(person))["number"] for person in late]
     assert numbers == [queue["joined"] + at for at in (1, 2, 3)]
@@ -53,7 +53,7 @@ async def test_who_joins_after_the_opening_comes_after_the_others(stack: Stack) 
 
 
 async def test_who_joined_before_the_opening_gets_the_same_ticket_after_it(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=1500)
+    room = await create_room(stack, opens_in_ms=3000)
     people = [stack.applicant() for _ in range(5)]
     before = [await room.joined(person) for person in people]
     queue = await room.opened()
@@ -66,9 +66,9 @@ async def test_who_joined_before_the_opening_gets_the_same_ticket_after_it(stack
 
 
 async def test_a_thousand_joins_of_one_person_count_once_and_improve_nothing(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=1000)
+    room = await create_room(stack)
     others = [await room.joined(stack.applicant()) for _ in range(3)]
-    await room.opened()
+    await room.open()
     front = stack.front.waiting_room
     person = stack.applicant()
     first = (await room.joined(person))["number"]
@@ -96,7 +96,7 @@ async def test_a_thousand_joins_of_one_person_count_once_and_improve_nothing(sta
 
 
 async def test_a_key_rotation_in_the_middle_spoils_no_ticket(stack: Stack, listening: Any) -> None:
-    room = await create_room(stack, opens_in_ms=2500)
+    room = await create_room(stack)
     early, later = stack.applicant(), stack.applicant()
     before = await room.joined(early)
     ring = load_key_ring(stack.worker.settings.secrets_path, create=False)
@@ -108,7 +108,7 @@ async def test_a_key_rotation_in_the_middle_spoils_no_ticket(stack: Stack, liste
         again, after = await there.joined(early), await there.joined(later)
         assert again["ticket_id"] == before["ticket_id"]
         assert again["ticket"] != before["ticket"]
-        await room.opened()
+        await room.open()
         await room.admit_all()
         assert await there.opened() == await room.queue()  # the seed was sealed under the old key
         assert (await there.claim(early, before["ticket"])).status == 201
@@ -264,7 +264,7 @@ async def test_the_ledger_draws_only_from_the_opening_on(stack: Stack) -> None:
 
 
 async def test_a_value_from_outside_is_part_of_the_draw_and_fixed(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=2000)
+    room = await create_room(stack)
     path = f"/v1/staff/openings/{room.id}/beacon"
     people = [stack.applicant() for _ in range(6)]
     tickets = [await room.joined(person) for person in people]
@@ -274,7 +274,7 @@ async def test_a_value_from_outside_is_part_of_the_draw_and_fixed(stack: Stack) 
     assert (reply.status, reply.json["beacon"]) == (200, "drand:1234")
     assert (await stack.staff("PUT", path, json={"value": "drand:1234"})).status == 200
     (await stack.staff("PUT", path, json={"value": "another"})).is_problem("beacon-fixed", 409)
-    queue = await room.opened()
+    queue = await room.open()
     assert queue["beacon"] == "drand:1234"
     without = {key: value for key, value in queue.items() if key != "beacon"}
     assert [room.number(queue, each) for each in tickets] != [room.number(without, each) for each in tickets]

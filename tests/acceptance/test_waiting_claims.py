@@ -14,11 +14,11 @@ LONG_WAY = {"Trailer": "x"}  # which the short way through the front leaves to t
 
 
 async def test_only_numbers_up_to_the_mark_may_claim(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=SOON_MS)
+    room = await create_room(stack)
     people = [stack.applicant() for _ in range(8)]
     tickets = [await room.joined(person) for person in people]
     assert all("number" not in ticket for ticket in tickets)
-    queue = await room.opened()
+    queue = await room.open()
     assert queue["joined"] == len(people)
     numbers = [room.number(queue, ticket) for ticket in tickets]
     held = []
@@ -80,9 +80,9 @@ async def test_before_the_opening_it_is_not_open_whatever_ticket_is_shown(stack:
 async def test_a_front_whose_clock_is_slow_lets_nobody_in_without_a_ticket(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = await create_room(stack, opens_in_ms=200)
+    room = await create_room(stack)
     await room.joined(stack.applicant())
-    await room.opened()
+    await room.open()
     availability = stack.front.availability
     true_ms = availability.now_ms
     # Here it is still before the opening, while the ledger would sell.
@@ -92,10 +92,10 @@ async def test_a_front_whose_clock_is_slow_lets_nobody_in_without_a_ticket(
 
 
 async def test_sold_out_is_said_to_everybody_at_once(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=SOON_MS, capacity=1)
+    room = await create_room(stack, capacity=1)
     people = [stack.applicant() for _ in range(6)]
     tickets = [await room.joined(person) for person in people]
-    queue = await room.opened()
+    queue = await room.open()
     await room.admit_all()
     assert (await room.claim(people[0], tickets[0]["ticket"])).status == 201
     await stack.seen(room.quota, lambda quota: quota.counts.held == 1)
@@ -110,21 +110,21 @@ async def test_sold_out_is_said_to_everybody_at_once(stack: Stack) -> None:
 
 
 async def test_sold_out_wins_over_a_number_beyond_the_mark(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=SOON_MS, capacity=0)
+    room = await create_room(stack, capacity=0)
     people = [stack.applicant() for _ in range(6)]
     tickets = [await room.joined(person) for person in people]
-    queue = await room.opened()
+    queue = await room.open()
     late = max(range(6), key=lambda at: room.number(queue, tickets[at]))
     assert room.number(queue, tickets[late]) > queue["admitted_through"]
     (await room.claim(people[late], tickets[late]["ticket"])).is_problem("sold-out", 409)
 
 
 async def test_after_the_end_nobody_needs_a_ticket_and_whatever_is_shown_is_ignored(stack: Stack) -> None:
-    room, other = await create_room(stack, opens_in_ms=300, lasts_ms=1700, capacity=30), await create_room(stack)
+    room, other = await create_room(stack, capacity=30), await create_room(stack)
     people = [stack.applicant() for _ in range(6)]
     own = (await room.joined(people[0]))["ticket"]
     foreign = (await other.joined(people[1]))["ticket"]
-    (await room.opened())
+    await room.open(lasts_ms=500)
     await room.until(lambda queue: queue["state"] == "ended")
     shown = (own, foreign, own, "nonsense", "é" * 10, None)
     for person, ticket in zip(people, shown, strict=True):
@@ -146,10 +146,10 @@ async def test_a_quota_without_a_waiting_room_ignores_a_ticket(stack: Stack) -> 
 
 
 async def test_a_replay_gets_its_first_answer_also_when_the_ticket_has_expired(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=300, lasts_ms=2700)
+    room = await create_room(stack)
     person = stack.applicant()
     ticket = await room.joined(person)
-    await room.opened()
+    await room.open(lasts_ms=2700)
     first = await room.claim(person, ticket["ticket"], "again")
     assert first.status == 201, first.text
     await room.until(lambda queue: queue["state"] == "ended")
@@ -160,10 +160,10 @@ async def test_a_replay_gets_its_first_answer_also_when_the_ticket_has_expired(s
 
 
 async def test_one_ticket_admits_the_group_of_its_person(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=SOON_MS)
+    room = await create_room(stack)
     people = [stack.applicant(), stack.applicant()]
     ticket = await room.joined(people[1])
-    await room.opened()
+    await room.open()
     body = {"quota": room.quota, "applicants": people, "ticket": ticket["ticket"]}
     assert (await stack.claim(body)).json["places"] == 2
 
@@ -181,10 +181,10 @@ async def test_without_a_waiting_room_no_ticket_is_needed(stack: Stack) -> None:
 
 
 async def test_pausing_and_another_rate_hold_the_mark_and_move_it(stack: Stack) -> None:
-    room = await create_room(stack, opens_in_ms=300)
+    room = await create_room(stack)
     for _ in range(5):
         await room.joined(stack.applicant())
-    await room.opened()
+    await room.open()
     path = f"/v1/staff/openings/{room.id}/admission"
     reply = await stack.staff("PUT", path, json={"paused": True})
     assert (reply.status, reply.json["paused"]) == (200, True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from reservasi.front.encoding import moment
 from reservasi.model import Opening, Outcome, SetOpening
 from reservasi.programs import WaitingRoom as Policy
 from reservasi.waiting_room import draw
@@ -13,6 +14,7 @@ from reservasi.waiting_room.creation import new_terms
 from tests.acceptance.conftest import Reply, Stack, eventually
 
 HOUR_MS = 3_600_000
+AHEAD_MS = 500  # enough for a command that names the moment to reach the ledger before it
 AT_ONCE = 1_000_000  # a rate at which everybody is admitted with the controller's next call
 _distinct_ms = itertools.count()  # no two openings of the program at one moment
 
@@ -70,6 +72,14 @@ class Room:
     async def opened(self) -> dict[str, Any]:
         """The queue once the numbers are drawn."""
         return await self.until(lambda queue: "seed" in queue)
+
+    async def open(self, *, lasts_ms: int = HOUR_MS) -> dict[str, Any]:
+        """The queue once the numbers are drawn; staff bring the opening forward, so those who joined were in time."""
+        opens_at_ms = await now_ms(self.stack) + AHEAD_MS + next(_distinct_ms)
+        change = {"opens_at": moment(opens_at_ms), "ends_at": moment(opens_at_ms + lasts_ms)}
+        reply = await self.stack.staff("PATCH", f"/v1/staff/openings/{self.id}", json=change)
+        assert reply.status == 200, reply.text
+        return await self.opened()
 
     async def set(self, **changes: Any) -> None:
         """What staff may change."""
