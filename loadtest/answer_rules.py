@@ -8,7 +8,8 @@ from loadtest.history import Exchange
 from loadtest.order_rules import GOOD
 from loadtest.replay import Model
 from loadtest.rules import Rule, Violation
-from reservasi.model import AnyEvent, Confirmed, Ended, Held, JournalEntry, QuotaSet, QuotaTerms, State
+from reservasi.events import AnyEvent, Confirmed, Ended, Held, JournalEntry, QuotaSet
+from reservasi.model import QuotaTerms, State
 
 
 def answer_violations(

@@ -13,12 +13,13 @@ import msgpack
 import msgspec
 import redis.asyncio as redis_asyncio
 
+from reservasi.events import JournalEntry
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.library import read_library
 from reservasi.ledger.stored import decode_timers
-from reservasi.model import JournalEntry, Opening, Position, Quota, State, join_offices
+from reservasi.model import Opening, Position, Quota, State, join_offices
 
 READS_MAX = 10  # of a ledger that changes while it is read
 READ_PAUSE_S = 0.2

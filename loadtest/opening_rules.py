@@ -5,7 +5,8 @@ Followed by the entry, since what belongs together must be in one.
 
 from collections.abc import Iterator
 
-from reservasi.model import JournalEntry, Opening, OpeningSet, QuotaRetired, QuotaSet, QuotaTerms
+from reservasi.events import JournalEntry, OpeningSet, QuotaRetired, QuotaSet
+from reservasi.model import Opening, QuotaTerms
 
 
 class OpeningRules:

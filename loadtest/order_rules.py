@@ -13,7 +13,7 @@ import msgspec
 from loadtest.evidence import DatabaseEvidence, LedgerEvidence, whole_journal
 from loadtest.history import Exchange
 from loadtest.rules import Rule, Violation
-from reservasi.model import Confirmed, Ended, Held
+from reservasi.events import Confirmed, Ended, Held
 
 GOOD = {"claim": frozenset({201}), "confirm": frozenset({200, 202}), "cancel": frozenset({200, 202})}
 # Refusals that speak of the program as it is when they are given; others speak of an earlier change.

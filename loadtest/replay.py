@@ -10,25 +10,19 @@ from loadtest.opening_rules import OpeningRules
 from loadtest.rules import Rule, Violation
 from loadtest.time_rules import Times
 from reservasi.errors import JournalGap
-from reservasi.ledger.journal import START, check_follows
-from reservasi.model import (
-    IMPORT_ACTOR,
-    NOT_KNOWN,
-    STAFF_TERMS,
+from reservasi.events import (
     AnyEvent,
     Confirmed,
     Ended,
     Held,
     JournalEntry,
-    Opening,
     OpeningSet,
-    Position,
-    QuotaCounts,
     QuotaRetired,
     QuotaSet,
     Returned,
-    State,
 )
+from reservasi.ledger.journal import START, check_follows
+from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, STAFF_TERMS, Opening, Position, QuotaCounts, State
 
 
 class Model:

@@ -3,18 +3,8 @@
 import datetime as dt
 from collections import Counter, defaultdict
 
-from reservasi.model import (
-    AnyEvent,
-    Confirmed,
-    Ended,
-    Held,
-    OpeningSet,
-    QuotaRetired,
-    QuotaSet,
-    QuotaTerms,
-    Returned,
-    State,
-)
+from reservasi.events import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaRetired, QuotaSet, Returned
+from reservasi.model import QuotaTerms, State
 
 REMEMBERED_MS = 86_400_000  # so long an ended reservation answers for its id, and the id makes no other
 EASTERNMOST = dt.timedelta(hours=14)  # where a day begins first

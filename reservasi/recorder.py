@@ -17,7 +17,8 @@ import structlog
 
 from reservasi import metrics
 from reservasi.errors import JournalGap, LedgerFault, SchemaMissing, StaleRecorder, Unavailable
-from reservasi.model import JournalEntry, Position
+from reservasi.events import JournalEntry
+from reservasi.model import Position
 from reservasi.records import Batch, BookingCode, Lead, Recorded, Records
 
 STANDBY_INTERVAL_S = 0.2  # between two tries to take over

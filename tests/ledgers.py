@@ -10,23 +10,13 @@ import msgpack
 import redis.asyncio as redis_asyncio
 
 from reservasi.errors import ReservasiError
+from reservasi.events import JournalEntry
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
-from reservasi.model import (
-    Answer,
-    Claim,
-    Command,
-    JournalEntry,
-    Opening,
-    OpeningTerms,
-    Position,
-    QuotaTerms,
-    SetOpening,
-    SetQuota,
-)
+from reservasi.model import Answer, Claim, Command, Opening, OpeningTerms, Position, QuotaTerms, SetOpening, SetQuota
 
 TIMEOUT_S = 10.0
 TOMBSTONE_MS = 86_400_000

@@ -25,8 +25,8 @@ from loadtest.rules import Rule, Violation
 from loadtest.scenario import GREEDY, Plan, Result
 from loadtest.service import NOTHING, Part, Service, running_service
 from reservasi.errors import ReservasiError
+from reservasi.events import Held
 from reservasi.ledger.journal import START
-from reservasi.model import Held
 
 ROOT = Path(__file__).parents[2]
 QUOTAS = 10

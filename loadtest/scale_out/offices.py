@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from loadtest.bench.experiments.programs import HOLD_MS, SEALED, TOMBSTONE_MS
 from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
+from reservasi.events import Held
 from reservasi.ledger.acknowledging import Acks
 from reservasi.ledger.cluster import SLOTS, slot_of
 from reservasi.ledger.connection import LedgerConnection
@@ -16,7 +17,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.servers import Servers
 from reservasi.ledger.wire import Snapshot
-from reservasi.model import Answer, Claim, Command, Confirm, Held, Outcome, Position, SetQuota
+from reservasi.model import Answer, Claim, Command, Confirm, Outcome, Position, SetQuota
 from reservasi.sealing import program_tag
 
 TIMEOUT_S = 60.0

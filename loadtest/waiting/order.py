@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from reservasi.model import Held, JournalEntry, OpeningSet
+from reservasi.events import Held, JournalEntry, OpeningSet
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,22 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from reservasi.events import Confirmed, Ended, Held, JournalEntry, OpeningSet, QuotaRetired, QuotaSet, Returned
 from reservasi.ledger.wire import Snapshot
-from reservasi.model import (
-    Confirmed,
-    Ended,
-    Held,
-    JournalEntry,
-    Opening,
-    OpeningSet,
-    Position,
-    Quota,
-    QuotaCounts,
-    QuotaRetired,
-    QuotaSet,
-    Returned,
-    State,
-)
+from reservasi.model import Opening, Position, Quota, QuotaCounts, State
 
 REMEMBERED_MS = 2 * 86_400_000  # how long ids are known after their end: a day longer than replays are promised
 ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends

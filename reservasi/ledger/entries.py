@@ -6,8 +6,7 @@ from typing import Any
 import msgpack
 
 from reservasi.errors import JournalGap, LedgerFault
-from reservasi.ledger import openings, wire
-from reservasi.model import (
+from reservasi.events import (
     AnyEvent,
     Confirmed,
     Ended,
@@ -18,6 +17,7 @@ from reservasi.model import (
     QuotaSet,
     Returned,
 )
+from reservasi.ledger import openings, wire
 
 
 def _decode_held(seq: int, fields: list[Any]) -> Held:

@@ -13,10 +13,11 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from reservasi.errors import JournalGap, LedgerUnreachable
+from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
 from reservasi.ledger.entries import decode_entry
-from reservasi.model import JournalEntry, Position, chain_hash
+from reservasi.model import Position
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
 EPOCHS_MAX = 100  # latest lineages that are named with a recorded position

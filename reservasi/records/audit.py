@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from reservasi.model import Ended, OpeningSet, QuotaSet
+from reservasi.events import Ended, OpeningSet, QuotaSet
 from reservasi.records.effects import NamedChange
 from reservasi.records.pool import Connection
 

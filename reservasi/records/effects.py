@@ -11,20 +11,18 @@ from typing import assert_never
 
 import msgspec
 
-from reservasi.model import (
+from reservasi.events import (
     AnyEvent,
     Confirmed,
     Ended,
     Held,
     JournalEntry,
-    Opening,
     OpeningSet,
     QuotaRetired,
     QuotaSet,
-    QuotaTerms,
     Returned,
-    State,
 )
+from reservasi.model import Opening, QuotaTerms, State
 
 ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
 

@@ -8,7 +8,8 @@ import asyncpg
 import msgspec
 
 from reservasi.errors import StaleRecorder
-from reservasi.model import AnyEvent, Confirmed, Ended, Held, JournalEntry, Position
+from reservasi.events import AnyEvent, Confirmed, Ended, Held, JournalEntry
+from reservasi.model import Position
 from reservasi.records.effects import Course, Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection, lacks_partition
 from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_rows

@@ -4,7 +4,8 @@ import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from reservasi.model import JournalEntry, Opening, Position
+from reservasi.events import JournalEntry
+from reservasi.model import Opening, Position
 from reservasi.programs import Program
 from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording, staff
 from reservasi.records.audit import AuditQuery, AuditRow, read_audit

@@ -9,7 +9,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import TypeAlias
 
-from reservasi.model import Held, QuotaTerms, State
+from reservasi.events import Held
+from reservasi.model import QuotaTerms, State
 from reservasi.records.audit import write_audit
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
 from reservasi.records.openings import write_openings

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 import redis.asyncio as redis
 
+from reservasi.events import JournalEntry
 from reservasi.ledger.connection import text
 from reservasi.ledger.journal import START, check_follows
-from reservasi.model import JournalEntry, Position
+from reservasi.model import Position
 from tests.personal import stored
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

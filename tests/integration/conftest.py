@@ -14,27 +14,24 @@ import pytest
 from prometheus_client import REGISTRY
 
 from loadtest.program import open_terms
-from reservasi.ledger import keys
-from reservasi.ledger.connection import open_client
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.openings import encode_opening
-from reservasi.model import (
+from reservasi.events import (
     AnyEvent,
     Confirmed,
     Ended,
     Held,
     JournalEntry,
     NamedEvent,
-    Opening,
     OpeningSet,
-    Position,
     QuotaRetired,
     QuotaSet,
-    QuotaTerms,
     Returned,
-    State,
     chain_hash,
 )
+from reservasi.ledger import keys
+from reservasi.ledger.connection import open_client
+from reservasi.ledger.journal import Journal
+from reservasi.ledger.openings import encode_opening
+from reservasi.model import Opening, Position, QuotaTerms, State
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

@@ -13,13 +13,14 @@ from prometheus_client import REGISTRY
 
 from loadtest.processes import running, started
 from reservasi.availability import Availability
+from reservasi.events import OpeningSet
 from reservasi.ledger import group_commit, keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
-from reservasi.model import Join, Opening, OpeningSet, Outcome, SetOpening, SetQuota
+from reservasi.model import Join, Opening, Outcome, SetOpening, SetQuota
 from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

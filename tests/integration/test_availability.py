@@ -8,22 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from reservasi.availability import Availability, ProgramView, follower, prover
+from reservasi.events import AnyEvent, JournalEntry, OpeningSet, QuotaRetired, QuotaSet
 from reservasi.ledger import keys
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import (
     Admit,
-    AnyEvent,
     Cancel,
     Command,
     Confirm,
     Find,
     Join,
-    JournalEntry,
     MoveOpening,
-    OpeningSet,
     Outcome,
-    QuotaRetired,
-    QuotaSet,
     Release,
     SetOpening,
     SetQuota,

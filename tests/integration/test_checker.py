@@ -14,7 +14,8 @@ from loadtest.mutants import MUTANTS
 from loadtest.replay import Model
 from loadtest.rules import Rule
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
-from reservasi.model import AnyEvent, Ended, Held, Opening, OpeningSet, QuotaSet, State
+from reservasi.events import AnyEvent, Ended, Held, OpeningSet, QuotaSet
+from reservasi.model import Opening, State
 from tests.integration import test_checker_stored, test_checker_told
 from tests.integration.checked_run import Run, terms
 from tests.ledgers import opening_of

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
+from reservasi.events import Held
 from reservasi.ledger import group_commit, wire
 from reservasi.ledger.group_commit import PRIORITY
 from reservasi.ledger.wire import COMMAND_NAMES
-from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Held, Outcome, Release, SetQuota
+from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
 from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     QUOTA,

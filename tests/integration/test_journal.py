@@ -8,11 +8,12 @@ import msgspec
 import pytest
 
 from reservasi.errors import JournalGap, LedgerFault, LedgerUnreachable
+from reservasi.events import Held
 from reservasi.ledger import journal as journal_module
 from reservasi.ledger import keys
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.journal import Journal, check_follows
-from reservasi.model import Confirm, Held, Position
+from reservasi.model import Confirm, Position
 from tests.ledgers import START, Ledger, claim, open_ledger, quota_set
 from tests.proxy import open_proxy
 

@@ -25,7 +25,8 @@ from reservasi.records.upgrades import upgrade
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reservasi.model import JournalEntry, Position
+    from reservasi.events import JournalEntry
+    from reservasi.model import Position
     from tests.integration.conftest import Stage
 
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from reservasi.errors import StaleRecorder
-from reservasi.model import JournalEntry, Position, State
+from reservasi.events import JournalEntry
+from reservasi.model import Position, State
 from reservasi.programs.files import read_program
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from reservasi.model import NamedEvent, State
+from reservasi.events import NamedEvent
+from reservasi.model import State
 from tests.ledgers import opening_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reservasi.model import JournalEntry, Position, State
+from reservasi.events import JournalEntry
+from reservasi.model import Position, State
 
 if TYPE_CHECKING:
     from reservasi.records import Recorded, Records

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
+from reservasi.events import JournalEntry
 from reservasi.ledger.openings import encode_opening
-from reservasi.model import JournalEntry, Opening, Position
+from reservasi.model import Opening, Position
 from tests.ledgers import opening_of
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from tests.integration.test_records_histories import History
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from reservasi.model import JournalEntry, Position
+    from reservasi.events import JournalEntry
+    from reservasi.model import Position
     from reservasi.records import Recorded
 
 DEADLINE_S = 30

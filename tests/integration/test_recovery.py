@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from reservasi.errors import StaleRecorder
+from reservasi.events import JournalEntry
 from reservasi.ledger import keys, stored
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.recorded import Lineage, RecordedPositions
 from reservasi.metrics import LEDGER_OWNED
-from reservasi.model import JournalEntry, Outcome, Position
+from reservasi.model import Outcome, Position
 from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

@@ -10,24 +10,11 @@ import pytest
 
 from loadtest.checker import judge
 from loadtest.evidence import read_database
+from reservasi.events import Ended, QuotaRetired
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import RETIRED
-from reservasi.model import (
-    Cancel,
-    Claim,
-    Command,
-    Confirm,
-    Ended,
-    Find,
-    Outcome,
-    QuotaRetired,
-    Release,
-    Retire,
-    SetQuota,
-    State,
-    Sweep,
-)
+from reservasi.model import Cancel, Claim, Command, Confirm, Find, Outcome, Release, Retire, SetQuota, State, Sweep
 from reservasi.records import Records
 from reservasi.retirement import Retirement, window_end_ms
 from tests.integration.conftest import Tables

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from reservasi.events import Ended
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import SWEPT
-from reservasi.model import Ended, Outcome, Release, State
+from reservasi.model import Outcome, Release, State
 from reservasi.sweeper import Sweeper
 from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, quota_set
 from tests.proxy import open_proxy

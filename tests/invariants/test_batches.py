@@ -5,9 +5,10 @@ from typing import Any
 import msgpack
 from hypothesis import HealthCheck, Phase, given, settings
 
+from reservasi.events import Confirmed, Ended, Held, QuotaRetired, QuotaSet, Returned
 from reservasi.ledger import keys, wire
 from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers, encode_quota, encode_timer
-from reservasi.model import Answer, Command, Confirmed, Ended, Held, Quota, QuotaRetired, QuotaSet, Returned, State
+from reservasi.model import Answer, Command, Quota, State
 from tests.invariants.histories import FIRST, FIRST_TERMS, QUOTAS, Batch, Lapse, histories
 from tests.invariants.ledger_model import LedgerModel, Said
 from tests.ledgers import Ledger, open_ledger

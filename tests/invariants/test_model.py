@@ -3,24 +3,17 @@
 import asyncio
 import random
 
+from reservasi.events import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaRetired, QuotaSet, Returned
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import (
     Answer,
-    AnyEvent,
     Cancel,
     Claim,
     Command,
     Confirm,
-    Confirmed,
-    Ended,
-    Held,
-    OpeningSet,
     Outcome,
     QuotaCounts,
-    QuotaRetired,
-    QuotaSet,
     Release,
-    Returned,
     SetQuota,
     State,
     Sweep,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from loadtest.replay import Model
+from reservasi.events import OpeningSet
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, OpeningSet, Outcome, SetOpening, SetQuota
+from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, Outcome, SetOpening, SetQuota
 from tests.invariants.opening_model import Command, KnownQuota, OpeningModel, SaidOfOpening
 from tests.invariants.test_batches import SLOW
 from tests.ledgers import Ledger, open_group, open_ledger, opening_set, opening_terms, quota_set

@@ -11,7 +11,8 @@ from loadtest.waiting.judging import judge, look
 from loadtest.waiting.order import Hold, holds_of, order_violations
 from loadtest.waiting.plan import Plan
 from loadtest.waiting.scene import announced, quotas_of
-from reservasi.model import AnyEvent, Held, JournalEntry, Opening, OpeningSet, OpeningTerms
+from reservasi.events import AnyEvent, Held, JournalEntry, OpeningSet
+from reservasi.model import Opening, OpeningTerms
 from reservasi.programs import WaitingRoom
 
 pytestmark = pytest.mark.alone

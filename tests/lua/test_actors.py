@@ -7,6 +7,7 @@ import msgpack
 import pytest
 
 from loadtest.replay import Model
+from reservasi.events import AnyEvent, Ended, NamedEvent
 from reservasi.ledger.changes import Changes
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.tail import JournalTail
@@ -14,12 +15,9 @@ from reservasi.model import (
     ACTOR_CHARS_MAX,
     REASON_CHARS_MAX,
     Admit,
-    AnyEvent,
     Cancel,
     Command,
     Confirm,
-    Ended,
-    NamedEvent,
     Outcome,
     Release,
     SetOpening,

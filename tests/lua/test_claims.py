@@ -9,27 +9,11 @@ import msgspec
 import pytest
 
 from loadtest.mutants import Edit, Mutant, mutated
+from reservasi.events import Confirmed, Ended, Held, JournalEntry, QuotaSet, chain_hash
 from reservasi.ledger import keys, wire
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.entries import decode_entry
-from reservasi.model import (
-    Answer,
-    Cancel,
-    Claim,
-    Command,
-    Confirm,
-    Confirmed,
-    Ended,
-    Held,
-    JournalEntry,
-    Outcome,
-    QuotaSet,
-    Release,
-    SetQuota,
-    State,
-    Sweep,
-    chain_hash,
-)
+from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Outcome, Release, SetQuota, State, Sweep
 from tests import ledgers
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, START, Ledger, claim, quota_set, terms
 

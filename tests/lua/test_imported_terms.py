@@ -3,9 +3,10 @@
 import msgpack
 import pytest
 
+from reservasi.events import QuotaSet
 from reservasi.ledger import keys
 from reservasi.ledger.loading import Loader
-from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, Outcome, QuotaSet, SetQuota
+from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, Outcome, SetQuota
 from tests.ledgers import QUOTA, Ledger, quota_set, terms
 
 LATER_MS = 4_000_000_000_000

@@ -6,22 +6,10 @@ import msgpack
 import pytest
 from msgspec.structs import replace
 
+from reservasi.events import OpeningSet, QuotaSet
 from reservasi.ledger import keys
 from reservasi.ledger.openings import FIELDS, FIRST_FIELDS
-from reservasi.model import (
-    Admit,
-    Answer,
-    Confirm,
-    Join,
-    MoveOpening,
-    Opening,
-    OpeningSet,
-    Outcome,
-    Quota,
-    QuotaSet,
-    SetOpening,
-    SetQuota,
-)
+from reservasi.model import Admit, Answer, Confirm, Join, MoveOpening, Opening, Outcome, Quota, SetOpening, SetQuota
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, Ledger, claim, opening_set, opening_terms, quota_set
 
 O = "p-1"  # noqa: E741 - as the Lua has it

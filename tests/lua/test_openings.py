@@ -6,9 +6,10 @@ import msgpack
 import pytest
 from msgspec.structs import replace
 
+from reservasi.events import OpeningSet
 from reservasi.ledger import keys
 from reservasi.ledger.openings import FIELDS, FIRST_FIELDS, decode_opening
-from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, OpeningSet, Outcome, SetOpening
+from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, Outcome, SetOpening
 from tests.ledgers import HOUR_MS, Ledger, opening_of, opening_set, opening_terms
 
 MINUTE_MS = 60_000

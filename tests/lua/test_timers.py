@@ -2,21 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
+from reservasi.events import Ended, Held, Returned
 from reservasi.ledger import keys
-from reservasi.model import (
-    Answer,
-    Cancel,
-    Confirm,
-    Ended,
-    Find,
-    Held,
-    Outcome,
-    Release,
-    Returned,
-    SetQuota,
-    State,
-    Sweep,
-)
+from reservasi.model import Answer, Cancel, Confirm, Find, Outcome, Release, SetQuota, State, Sweep
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, Ledger, claim, quota_set, terms
 
 ROUNDS_MAX = 400  # tries to be there in the very millisecond; on a busy machine most come too late

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from loadtest.evidence import Applicant, DatabaseEvidence, OpeningMark, Row
 from reservasi.errors import RecordsUnavailable, StaleRecorder
-from reservasi.model import JournalEntry, OpeningSet, Position
+from reservasi.events import JournalEntry, OpeningSet
+from reservasi.model import Position
 from reservasi.records import Batch, EpochRow, Recorded
 from reservasi.records.effects import Stamped, Unapplicable, net_effects
 from reservasi.records.recording import DeadLetter

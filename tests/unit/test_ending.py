@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reservasi.errors import LedgerUnreachable
+from reservasi.events import JournalEntry
 from reservasi.ledger.ending import end_tasks, ignore_failure
-from reservasi.model import JournalEntry
 from tests.ledgers import eventually
 from tests.unit.test_follower_at_rest import followed
 

@@ -12,9 +12,10 @@ import pytest
 from reservasi.availability import follower, prover
 from reservasi.availability.follower import Follower
 from reservasi.availability.prover import Prover
+from reservasi.events import JournalEntry
 from reservasi.ledger.connection import LedgerMeta
 from reservasi.ledger.wire import Snapshot
-from reservasi.model import JournalEntry, Position
+from reservasi.model import Position
 from tests.ledgers import eventually
 
 PROOF_S = 0.025

@@ -5,7 +5,8 @@ import pytest
 from loadtest.evidence import DatabaseEvidence, LedgerEvidence
 from loadtest.history import Exchange
 from loadtest.order_rules import order_violations
-from reservasi.model import Held, JournalEntry, Position
+from reservasi.events import Held, JournalEntry
+from reservasi.model import Position
 
 LEDGER = LedgerEvidence(
     position=Position(epoch=1, seq=3), quotas={}, reservations={}, persons={}, timers={}, openings={}

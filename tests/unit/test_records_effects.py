@@ -2,7 +2,8 @@
 
 import pytest
 
-from reservasi.model import AnyEvent, Confirmed, Ended, Held, State
+from reservasi.events import AnyEvent, Confirmed, Ended, Held
+from reservasi.model import State
 from reservasi.records.effects import Stamped, Unapplicable, net_effects
 
 

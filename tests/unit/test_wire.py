@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from reservasi.errors import LedgerFault
+from reservasi.events import chain_hash
 from reservasi.ledger import openings, wire
 from reservasi.model import (
     Admit,
@@ -28,7 +29,6 @@ from reservasi.model import (
     SetQuota,
     State,
     Sweep,
-    chain_hash,
 )
 from tests.ledgers import opening_set, opening_terms, terms
 
