@@ -233,7 +233,7 @@ async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> D
     journal = await rows("epoch, first_seq, last_seq, at_ms, chain, payload", "journal", "epoch, first_seq")
     state = "CASE WHEN retired_at_ms > 0 THEN 'retired' ELSE state END AS state"
     bookings = await rows(f"reservation_id, quota, places, {state}, booking_code", "bookings")
-    marks = await rows(", ".join(("id", *OpeningMark.__struct_fields__)), "openings")
+    marks = await rows(", ".join(("id", "retired_at_ms", *OpeningMark.__struct_fields__)), "openings")
     return DatabaseEvidence(
         position=await _position(connection, program),
         quotas={row["id"]: (row["capacity"], row["booked"]) for row in quotas if row["retired_at_ms"] == 0},
@@ -242,7 +242,9 @@ async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> D
         bookings=[Row(**row) for row in bookings],
         applicants=[Applicant(**row) for row in await rows("reservation_id, person, live", "applicants")],
         openings={
-            row["id"]: OpeningMark(**{name: row[name] for name in OpeningMark.__struct_fields__}) for row in marks
+            row["id"]: OpeningMark(**{name: row[name] for name in OpeningMark.__struct_fields__})
+            for row in marks
+            if row["retired_at_ms"] == 0
         },
         journal=[_entry(row) for row in journal],
         dead_letters=[f"{row['epoch']}-{row['seq']} of {row['reservation_id']}: {row['error']}" for row in dead],

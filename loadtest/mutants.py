@@ -214,6 +214,16 @@ MUTANTS = (
         ("retire", " and reservation[R.number] == quota[Q.number] then", " then"),
     ),
     _mutant(
+        "retires-an-opening-that-goes-on",
+        {Rule.OPENING_WRONG},
+        ("retire_opening", "if not is_over(call, opening) then", "if false then"),
+    ),
+    _mutant(
+        "retires-an-opening-in-silence",
+        {Rule.REPLAY_DIFFERS, Rule.OPENING_DIFFERS},
+        ("retire_opening", "record(call, { 'u', id })", "call.seq"),
+    ),
+    _mutant(
         "moves-the-mark-back",
         {Rule.REPLAY_DIFFERS},
         ("admit", "math.max(mark, math.min(mark + steps, last))", "math.min(steps, last)"),

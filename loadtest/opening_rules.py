@@ -5,8 +5,10 @@ Followed by the entry, since what belongs together must be in one.
 
 from collections.abc import Iterator
 
-from reservasi.events import JournalEntry, OpeningSet, QuotaRetired, QuotaSet
+from reservasi.events import JournalEntry, OpeningRetired, OpeningSet, QuotaRetired, QuotaSet
 from reservasi.model import Opening, QuotaTerms
+
+PAUSED_MAX_MS = 366 * 86_400_000  # after which a pause is not expected to end
 
 
 class OpeningRules:
@@ -25,6 +27,10 @@ class OpeningRules:
                 self._openings[event.opening.id] = event.opening
                 if before is not None and (wrong := _changed(before, event.opening, entry.at_ms)):
                     yield event.seq, f"{event.opening.id}: {wrong}"
+            elif isinstance(event, OpeningRetired):
+                retired = self._openings.pop(event.opening, None)
+                if retired is not None and (wrong := _not_over(retired, entry.at_ms)):
+                    yield event.seq, f"{event.opening}: {wrong}"
             elif isinstance(event, QuotaSet):
                 self._terms[event.quota] = event.terms
             elif isinstance(event, QuotaRetired):
@@ -37,7 +43,7 @@ class OpeningRules:
     ) -> Iterator[tuple[int, str]]:
         """Quotas that did not follow their opening."""
         for id_, before in openings.items():
-            now = self._openings[id_]
+            now = self._openings.get(id_, before)
             is_called_off = now.cancelled and not before.cancelled
             if not is_called_off and now.terms.opens_at_ms == before.terms.opens_at_ms:
                 continue
@@ -56,7 +62,8 @@ class OpeningRules:
             if before is None or not isinstance(event, QuotaSet) or event.terms.opens_at_ms == before.opens_at_ms:
                 continue
             for opening in openings.values():
-                stays = self._openings[opening.id].terms.opens_at_ms == opening.terms.opens_at_ms
+                now = self._openings.get(opening.id, opening)
+                stays = now.terms.opens_at_ms == opening.terms.opens_at_ms
                 is_over = opening.cancelled or (not opening.paused and opening.terms.ends_at_ms <= entry.at_ms)
                 is_free = entry.at_ms < opening.terms.joins_from_ms and self._is_taken(event.terms)
                 if opening.terms.covers(before) and stays and not is_over and not is_free:
@@ -64,6 +71,15 @@ class OpeningRules:
 
     def _is_taken(self, terms: QuotaTerms) -> bool:
         return any(opening.terms.covers(terms) and not opening.cancelled for opening in self._openings.values())
+
+
+def _not_over(opening: Opening, at_ms: int) -> str | None:
+    """Why an opening may not be retired yet. One that is paused goes on; the ledger gives it up after a year."""
+    if opening.paused and not opening.cancelled:
+        ends_at_ms = max(opening.terms.ends_at_ms, opening.paused_at_ms) + PAUSED_MAX_MS
+    else:
+        ends_at_ms = opening.terms.ends_at_ms
+    return f"retired at {at_ms}, and it ends at {ends_at_ms}" if at_ms < ends_at_ms else None
 
 
 def _changed(before: Opening, now: Opening, at_ms: int) -> str | None:

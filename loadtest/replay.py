@@ -16,6 +16,7 @@ from reservasi.events import (
     Ended,
     Held,
     JournalEntry,
+    OpeningRetired,
     OpeningSet,
     QuotaRetired,
     QuotaSet,
@@ -59,6 +60,9 @@ class Model:
                 return self._set(event)
             case OpeningSet():
                 return self._open(event.opening)
+            case OpeningRetired():
+                found = self.openings.pop(event.opening, None)
+                return None if found else "an opening that was never set is retired"
             case _ if event.quota not in self.counts:
                 return "an event of a quota that was never set"
             case Held():
@@ -193,17 +197,27 @@ def _stream_violations(end: Position, ledger: LedgerEvidence, database: Database
 def _step_violations(model: Model, times: Times, entry: JournalEntry) -> Iterator[Violation]:
     for event in entry.events:
         subject = f"{entry.epoch}-{event.seq}"
-        of = event.opening.id if isinstance(event, OpeningSet) else event.quota
+        of = _subject(event)
         if wrong := model.second_life(event):
             yield Violation(Rule.TWO_LIVE, subject, f"{of}: {wrong}")
         if wrong := model.apply(event):
             yield Violation(Rule.REPLAY_DIFFERS, subject, f"{of}: {wrong}")
         if wrong := times.apply(event, entry.at_ms):
             yield Violation(Rule.TIME_DIFFERS, subject, f"{of}: {wrong}")
-        if isinstance(event, OpeningSet):
+        if isinstance(event, OpeningSet | OpeningRetired):
             continue
         if wrong := model.oversold(event.quota):
             yield Violation(Rule.OVERSOLD, subject, f"{event.quota}: {wrong}")
+
+
+def _subject(event: AnyEvent) -> str:
+    match event:
+        case OpeningSet():
+            return event.opening.id
+        case OpeningRetired():
+            return event.opening
+        case _:
+            return event.quota
 
 
 def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]:

@@ -3,7 +3,17 @@
 import datetime as dt
 from collections import Counter, defaultdict
 
-from reservasi.events import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaRetired, QuotaSet, Returned
+from reservasi.events import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    OpeningRetired,
+    OpeningSet,
+    QuotaRetired,
+    QuotaSet,
+    Returned,
+)
 from reservasi.model import QuotaTerms, State
 
 REMEMBERED_MS = 86_400_000  # so long an ended reservation answers for its id, and the id makes no other
@@ -27,7 +37,7 @@ class Times:
         match event:
             case QuotaSet():
                 return self._set(event, at_ms)
-            case OpeningSet():
+            case OpeningSet() | OpeningRetired():
                 return None
             case _ if event.quota not in self.terms:
                 return None  # said by the replay

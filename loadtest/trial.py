@@ -20,6 +20,7 @@ from reservasi.model import (
     OpeningTerms,
     QuotaTerms,
     Retire,
+    RetireOpening,
     SetOpening,
     SetQuota,
     Sweep,
@@ -72,6 +73,7 @@ class Trial:
         await self._closing()
         await self._waiting_room()
         await self._moved()
+        await self._retired_openings()
         await self._at_random()
         await self._sweep()
 
@@ -219,6 +221,16 @@ class Trial:
         await self._ask(MoveOpening(opening="moved", opens_at_ms=opens_at_ms))
         await self._ask(SetOpening(opening="moved", paused=True))
         await self.claim(81, "moved")
+
+    async def _retired_openings(self) -> None:
+        """What has ended goes, its name may be given again, and what goes on or is paused stays."""
+        ended = msgspec.structs.replace(_opening_terms(LONG_AGO_MS), ends_at_ms=LONG_AGO_MS + 1)
+        again = msgspec.structs.replace(ended, commitment="d" * 64)
+        await self._ask(SetOpening(opening="ended", terms=ended))
+        await self._ask(RetireOpening(opening="ended"))
+        await self._ask(SetOpening(opening="ended", terms=again, paused=True))
+        for opening in ("ended", OPENING, "nowhere"):
+            await self._ask(RetireOpening(opening=opening))
 
     async def _at_random(self) -> None:
         """What nobody thought of, the same for the same seed."""

@@ -84,7 +84,13 @@ class OpeningSet(NamedEvent, frozen=True, kw_only=True):
     opening: Opening
 
 
-AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | QuotaRetired | OpeningSet
+class OpeningRetired(Event, frozen=True, kw_only=True):
+    """An opening that had ended left the ledger."""
+
+    opening: str
+
+
+AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | QuotaRetired | OpeningSet | OpeningRetired
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):

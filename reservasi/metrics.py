@@ -99,7 +99,7 @@ UNAPPLIED_EVENTS = Gauge(
 )
 SWEPT = Counter("reservasi_swept_total", "What the sweeper did.", ["program", "what"])
 RETIRED = Counter(
-    "reservasi_retired_total", "Quotas that left the ledger after their window, and reservations with them.",
+    "reservasi_retired_total", "Quotas that left the ledger after their window, reservations with them, and openings.",
     ["program", "what"],
 )  # fmt: skip
 

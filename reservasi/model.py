@@ -27,9 +27,9 @@ class Outcome(StrEnum):
     RELEASED = "released"  # release: the hold is given up
     CANCELLED = "cancelled"  # cancel: the confirmed reservation is ended
     QUOTA_SET = "quota_set"  # set_quota: created or changed
-    RETIRED = "retired"  # retire: the quota is gone
+    RETIRED = "retired"  # retire, retire_opening: the quota or the opening is gone
     RETIRING = "retiring"  # retire: places of the quota are still somebody's, or on their way back
-    NOT_OVER = "not_over"  # retire: the quota can still be booked, or its window lies ahead
+    NOT_OVER = "not_over"  # retire, retire_opening: it can still be booked, its window lies ahead, or it goes on
     SWEPT = "swept"  # sweep: how much was expired, returned and dropped
     FOUND = "found"  # find: the reservation as the ledger knows it
     SNAPSHOT = "snapshot"  # snapshot: every quota at one seq
@@ -340,6 +340,12 @@ class Join(msgspec.Struct, frozen=True, kw_only=True):
     ticket_id: str  # keyed hash of opening and person
 
 
+class RetireOpening(msgspec.Struct, frozen=True, kw_only=True):
+    """Take an opening that has ended out of the ledger."""
+
+    opening: str
+
+
 class Admit(msgspec.Struct, frozen=True, kw_only=True):
     """Move an opening's mark to where rate and time say, as its one leading controller."""
 
@@ -350,7 +356,19 @@ class Admit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Command: TypeAlias = (
-    Claim | Confirm | Release | Cancel | SetQuota | Retire | Find | Sweep | SetOpening | MoveOpening | Join | Admit
+    Claim
+    | Confirm
+    | Release
+    | Cancel
+    | SetQuota
+    | Retire
+    | Find
+    | Sweep
+    | SetOpening
+    | MoveOpening
+    | RetireOpening
+    | Join
+    | Admit
 )
 
 

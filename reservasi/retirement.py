@@ -1,12 +1,13 @@
-"""Retiring: quotas whose window is over leave the ledger, in bounded batches, so that it does not grow with the years.
+"""Retiring: what is over leaves the ledger, quotas after some hours and openings after a year, so that it stays small.
 
-The worker whose recorder leads does it. Where two do, the second finds nothing left: the ledger decides what is over.
+The worker whose recorder leads does it, in bounded batches. Where two do, the second finds nothing left: the ledger
+decides what is over.
 """
 
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgpack
 import msgspec
@@ -18,8 +19,9 @@ from reservasi.ledger.connection import text
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal
+from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.metrics import RETIRED
-from reservasi.model import Answer, Outcome, Retire, State
+from reservasi.model import Answer, Outcome, Retire, RetireOpening, State
 
 log = structlog.get_logger()
 
@@ -29,6 +31,7 @@ RETRY_MS = 60_000  # until a quota that could not be retired is tried again
 QUOTAS_AT_ONCE = 100  # asked for together; claims wait behind a call as long as it takes
 RESERVATIONS_AT_ONCE = 100  # ended by one command
 COMMANDS_AT_ONCE = 4  # of those
+OPENINGS_AT_ONCE = 100  # in one look: the next one takes the others
 
 
 class Window(msgspec.Struct, kw_only=True):
@@ -52,6 +55,67 @@ def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+async def _look_until(stop: asyncio.Event, leads: Callable[[], bool], look: Callable[[], Awaitable[int]]) -> None:
+    while not stop.is_set():
+        if leads():
+            await look()
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+async def _count(program: str, retire: Callable[[], Awaitable[int]]) -> int:
+    """What it retired; 0 where it failed: the role goes on, and looks again."""
+    try:
+        return await retire()
+    except (Unavailable, LedgerFault) as error:
+        log.debug("not_retired", program=program, error=str(error))
+    except Exception:
+        log.exception("retirement_failed", program=program)
+    return 0
+
+
+class OpeningRetirement:
+    """Retires the openings of one program; how the draws went stays in the records."""
+
+    def __init__(
+        self,
+        program: str,
+        group: GroupCommit,
+        watch: OpeningWatch,
+        *,
+        after_ms: int,
+        leads: Callable[[], bool],
+        clock_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        """`leads` says whether this worker is the one to do it."""
+        self._program = program
+        self._group = group
+        self._watch = watch
+        self._after_ms = after_ms
+        self._leads = leads
+        self._clock_ms = clock_ms
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Retire until told to stop."""
+        await _look_until(stop, self._leads, self.look)
+
+    async def look(self) -> int:
+        """Retire what ended long ago; how many openings were."""
+        return await _count(self._program, self._retire_all)
+
+    async def _retire_all(self) -> int:
+        last_ms = self._clock_ms() - self._after_ms
+        over = sorted(each.id for each in (await self._watch.look()).openings if each.terms.ends_at_ms <= last_ms)
+        commands = [RetireOpening(opening=opening_id) for opening_id in over[:OPENINGS_AT_ONCE]]
+        answers = await asyncio.gather(*(self._group.submit(command) for command in commands))
+        retired = sum(answer.outcome is Outcome.RETIRED for answer in answers)
+        RETIRED.labels(self._program, "openings").inc(retired)
+        return retired
 
 
 class Retirement:
@@ -82,25 +146,11 @@ class Retirement:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Retire until told to stop."""
-        while not stop.is_set():
-            if self._leads():
-                await self.look()
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+        await _look_until(stop, self._leads, self.look)
 
     async def look(self) -> int:
         """Retire what is over; how many quotas were."""
-        try:
-            return await self._retire_all()
-        except (Unavailable, LedgerFault) as error:
-            log.debug("not_retired", program=self._program, error=str(error))
-            return 0
-        except Exception:  # the role goes on
-            log.exception("retirement_failed", program=self._program)
-            return 0
+        return await _count(self._program, self._retire_all)
 
     async def _retire_all(self) -> int:
         zone = self._zone()

@@ -114,6 +114,13 @@ class Settings(BaseSettings):
         le=8760,
         description="hours after the end of its window at which a quota leaves ledger and views; the records keep it",
     )
+    retire_openings_after_days: int = Field(
+        400,
+        ge=1,
+        le=3650,
+        description="days after its end at which an opening leaves ledger and views, with its queue; "
+        "the records keep it",
+    )
     rebuild_automatically: bool = Field(
         True, description="whether the worker rebuilds a ledger that lags behind the records; no: `reservasi rebuild`"
     )

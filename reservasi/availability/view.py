@@ -5,7 +5,17 @@ from collections.abc import Iterable
 
 import msgspec
 
-from reservasi.events import Confirmed, Ended, Held, JournalEntry, OpeningSet, QuotaRetired, QuotaSet, Returned
+from reservasi.events import (
+    Confirmed,
+    Ended,
+    Held,
+    JournalEntry,
+    OpeningRetired,
+    OpeningSet,
+    QuotaRetired,
+    QuotaSet,
+    Returned,
+)
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, Position, Quota, QuotaCounts, State
 
@@ -80,9 +90,8 @@ class ProgramView:
                 case QuotaRetired():
                     self._remove(event.quota)
                     continue
-                case OpeningSet():
-                    self._set_opening(event.opening, version)
-                    self.openings_changed_at[event.opening.id] = version
+                case OpeningSet() | OpeningRetired():
+                    self._apply_to_opening(event, version)
                     continue
             self._due_at_ms.pop(event.quota, None)
             self.changed_at[event.quota] = version
@@ -141,6 +150,13 @@ class ProgramView:
         )
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts, imported=quota.imported)
 
+    def _apply_to_opening(self, event: OpeningSet | OpeningRetired, version: int) -> None:
+        if isinstance(event, OpeningRetired):
+            self._remove_opening(event.opening, version)
+        else:
+            self._set_opening(event.opening, version)
+            self.openings_changed_at[event.opening.id] = version
+
     def _set_opening(self, opening: Opening, version: int) -> None:
         known, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
@@ -150,12 +166,28 @@ class ProgramView:
         if known and _coverage(known) == _coverage(opening):
             return
         if known:
-            self._openings_at[known.terms.opens_at_ms].discard(opening.id)
+            self._leave_moment(known)
         self._openings_at.setdefault(terms.opens_at_ms, set()).add(opening.id)
         moments = {terms.opens_at_ms, known.terms.opens_at_ms if known else terms.opens_at_ms}
         for quota in self.quotas.values():
             if quota.terms.opens_at_ms in moments and self._find_opening(quota):
                 self.changed_at[quota.id] = version
+
+    def _remove_opening(self, opening_id: str, version: int) -> None:
+        opening = self.openings.pop(opening_id)
+        self._leave_moment(opening)
+        del self.openings_changed_at[opening_id]
+        for quota_id in list(self.covered.get(opening_id, ())):
+            self._find_opening(self.quotas[quota_id])
+            self.changed_at[quota_id] = version
+        self.covered.pop(opening_id, None)
+        self.tickets_changes += 1
+
+    def _leave_moment(self, opening: Opening) -> None:
+        there = self._openings_at[opening.terms.opens_at_ms]
+        there.discard(opening.id)
+        if not there:
+            del self._openings_at[opening.terms.opens_at_ms]
 
     def _find_opening(self, quota: Quota) -> bool:
         """Keep which opening covers the quota; every claim asks. One that was called off does where no other does.

@@ -23,7 +23,7 @@ from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero
 from reservasi.model import Position
 from reservasi.recorder import Recorder
 from reservasi.recovery import Owner
-from reservasi.retirement import Retirement
+from reservasi.retirement import OpeningRetirement, Retirement
 from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
@@ -31,6 +31,7 @@ from reservasi.waiting_room.admission import AdmissionController
 log = structlog.get_logger()
 
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 Role: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
@@ -124,7 +125,16 @@ def _worker_roles(
         zone=partial(_zone_of, catalogue, program),
         leads=lambda: recorder.leads,
     )
-    roles: list[Role] = [owner.run, recorder.run, sweeper.run, retirement.run, admission.run]
+    opening_retirement = OpeningRetirement(
+        program,
+        group,
+        operations.ledgers.openings(program),
+        after_ms=settings.retire_openings_after_days * DAY_MS,
+        leads=lambda: recorder.leads,
+    )
+    roles: list[Role] = [
+        owner.run, recorder.run, sweeper.run, retirement.run, opening_retirement.run, admission.run,
+    ]  # fmt: skip
     if settings.reconcile_interval_s:
         roles.append(partial(reconciler.watch, interval_s=settings.reconcile_interval_s))
     return roles

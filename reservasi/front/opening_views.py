@@ -54,7 +54,7 @@ def list_openings(services: FrontServices, memory: Memory, filters: Mapping[str,
 
 
 def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
-    """One opening, whenever it was or will be; None where there is none."""
+    """One opening, past or ahead; None where there is none."""
     program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
     if program is None:
         return None

@@ -57,7 +57,7 @@ class Changes:
                 self.later_returns.add(quota)
             case ["q" | "t", str(quota), *_]:
                 self.later_quotas.add(quota)
-            case ["o", str(opening), *_]:
+            case ["o" | "u", str(opening), *_]:
                 self.later_openings.add(opening)
 
     def _count(self, quota: str, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:

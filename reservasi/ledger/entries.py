@@ -12,6 +12,7 @@ from reservasi.events import (
     Ended,
     Held,
     JournalEntry,
+    OpeningRetired,
     OpeningSet,
     QuotaRetired,
     QuotaSet,
@@ -90,6 +91,11 @@ def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
     return OpeningSet(seq=seq, opening=openings.decode_opening(*fields), actor=actor, reason=reason)
 
 
+def _decode_opening_retired(seq: int, fields: list[Any]) -> OpeningRetired:
+    (opening,) = fields
+    return OpeningRetired(seq=seq, opening=opening)
+
+
 _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "h": _decode_held,
     "c": _decode_confirmed,
@@ -98,6 +104,7 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "q": _decode_quota_set,
     "t": _decode_quota_retired,
     "o": _decode_opening_set,
+    "u": _decode_opening_retired,
 }
 
 

@@ -50,6 +50,7 @@ from reservasi.model import (
     MoveOpening,
     Release,
     Retire,
+    RetireOpening,
     SetOpening,
     SetQuota,
     Sweep,
@@ -60,6 +61,7 @@ log = structlog.get_logger()
 # Who has a place already goes before who wants one.
 PRIORITY: tuple[type, ...] = (
     Confirm, Cancel, Release, SetQuota, SetOpening, MoveOpening, Admit, Find, Sweep, Claim, Join, Retire,
+    RetireOpening,
 )  # fmt: skip
 CROWDS = (Claim, Join)  # the last of them: anybody may send them in any number, so the limit holds for them
 RETRY_PAUSE_MIN_S = 0.01

@@ -24,6 +24,7 @@ COMMANDS = (
     "snapshot",
     "set_opening",
     "move_opening",
+    "retire_opening",
     "join",
     "admit",
     "own",

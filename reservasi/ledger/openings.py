@@ -11,6 +11,7 @@ from reservasi.model import (
     MoveOpening,
     Opening,
     OpeningTerms,
+    RetireOpening,
     SetOpening,
     join_offices,
     split_offices,
@@ -25,11 +26,13 @@ KEEP = -1
 KEEP_TEXT = ""  # a beacon is never taken back
 
 
-def encode_item(command: SetOpening | MoveOpening | Join | Admit) -> list[Any]:
+def encode_item(command: SetOpening | MoveOpening | RetireOpening | Join | Admit) -> list[Any]:
     """One command as its Lua file's header says."""
     match command:
         case Join():
             return [command.opening, command.ticket_id]
+        case RetireOpening():
+            return [command.opening]
         case Admit():
             return [command.opening, command.controller, command.lease_ms, command.rate_per_min]
         case MoveOpening():

@@ -32,6 +32,7 @@ from reservasi.model import (
     QuotaTerms,
     Release,
     Retire,
+    RetireOpening,
     SetOpening,
     SetQuota,
     State,
@@ -61,6 +62,7 @@ COMMAND_NAMES: dict[type, str] = {
     Find: "find",
     Sweep: "sweep",
     Retire: "retire",
+    RetireOpening: "retire_opening",
     SetOpening: "set_opening",
     MoveOpening: "move_opening",
     Join: "join",
@@ -150,7 +152,7 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
             return [command.items_max, tombstone_ms]
         case Retire():
             return [command.quota, command.ends_at_ms, list(command.reservations)]
-        case SetOpening() | MoveOpening() | Join() | Admit():
+        case SetOpening() | MoveOpening() | RetireOpening() | Join() | Admit():
             return openings.encode_item(command)
         case _:
             raise TypeError(f"{type(command).__name__} has no item of its own")

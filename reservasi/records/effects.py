@@ -17,6 +17,7 @@ from reservasi.events import (
     Ended,
     Held,
     JournalEntry,
+    OpeningRetired,
     OpeningSet,
     QuotaRetired,
     QuotaSet,
@@ -83,6 +84,7 @@ class OpeningChange(msgspec.Struct):
     opening: Opening
     epoch: int  # of the last change
     seq: int
+    retired_at_ms: int = 0  # 0: it is in the ledger
 
 
 class NamedChange(msgspec.Struct, frozen=True):
@@ -97,7 +99,8 @@ class Effects(msgspec.Struct, kw_only=True):
     """What a batch leads to, by table; lists hold each reservation at most once."""
 
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
-    openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)
+    retired_openings: dict[str, int] = msgspec.field(default_factory=dict)  # recorded before, and when they went
+    openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)  # set here, after those were retired
     named: list[NamedChange] = msgspec.field(default_factory=list)
     quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
     new_holds: list[Life] = msgspec.field(default_factory=list)
@@ -169,14 +172,31 @@ def _follow_rare(
         case QuotaRetired():
             _change_of(effects, event.quota).retired_at_ms = entry.at_ms
         case OpeningSet():
-            effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
+            _set_opening(effects, entry, event)
             _name(effects, entry, event)
+        case OpeningRetired():
+            _retire_opening(effects, entry, event)
         case Returned():
             pass  # a place that can be claimed again changes no row: nobody holds it
         case Held() | Confirmed():
             raise AssertionError("handled before")
         case unknown:
             assert_never(unknown)
+
+
+def _set_opening(effects: Effects, entry: JournalEntry | Stamped, event: OpeningSet) -> None:
+    before = effects.openings.get(event.opening.id)
+    if before is not None and before.retired_at_ms:
+        raise Unapplicable("an opening of that name was retired in the same batch")  # one by one they fit
+    effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
+
+
+def _retire_opening(effects: Effects, entry: JournalEntry | Stamped, event: OpeningRetired) -> None:
+    change = effects.openings.get(event.opening)
+    if change is None:
+        effects.retired_openings[event.opening] = entry.at_ms
+    else:
+        change.retired_at_ms = entry.at_ms
 
 
 def _name(effects: Effects, entry: JournalEntry | Stamped, event: Ended | QuotaSet | OpeningSet) -> None:

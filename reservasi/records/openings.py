@@ -1,6 +1,6 @@
 """Openings as recorded: written whole with each change, and read as the ledger had them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from reservasi.records.pool import Connection
 # Column names of the terms; a rate of the terms and the one in force need two.
 TERMS = tuple("first_rate_per_min" if name == "rate_per_min" else name for name in OpeningTerms.__struct_fields__)
 STATE = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
-COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq")
+COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq", "retired_at_ms")
 TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon", "reason", "reason_en"}
 FLAGS = {"waiting_room", "proof_of_work", "adaptive", "paused", "drawn", "rate_fixed", "cancelled"}
 
@@ -21,17 +21,25 @@ def _type_of(column: str) -> str:
     return "text" if column in TEXTS else "bool" if column in FLAGS else "bigint"
 
 
-# Nothing may be recorded that goes back on a mark, a commitment, a draw or a cancellation.
+# Nothing may be recorded that goes back on a mark, a commitment, a draw or a cancellation; a retired opening's name is
+# free.
 SET_OPENINGS = f"""
 INSERT INTO openings AS o (program, {", ".join(COLUMNS)})
 SELECT $1, * FROM unnest({", ".join(f"${at}::{_type_of(name)}[]" for at, name in enumerate(COLUMNS, 2))})
 ON CONFLICT (program, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
-WHERE o.commitment = excluded.commitment AND o.admitted_through <= excluded.admitted_through
+WHERE o.retired_at_ms > 0 OR o.commitment = excluded.commitment AND o.admitted_through <= excluded.admitted_through
   AND o.arrived <= excluded.arrived AND o.beacon IN ('', excluded.beacon)
   AND (NOT o.drawn OR (excluded.drawn AND o.joined = excluded.joined AND o.opens_at_ms = excluded.opens_at_ms))
   AND (NOT o.cancelled OR excluded.cancelled)
 """  # noqa: S608 - constants of this file
-OPENINGS = f"SELECT {', '.join(COLUMNS)} FROM openings WHERE program = $1 ORDER BY id"  # noqa: S608 - the same
+RETIRE_OPENINGS = """
+UPDATE openings o SET retired_at_ms = c.retired_at_ms
+FROM unnest($2::text[], $3::bigint[]) AS c(id, retired_at_ms)
+WHERE o.program = $1 AND o.id = c.id AND o.retired_at_ms = 0
+"""
+IN_LEDGER = f"""
+SELECT {", ".join(COLUMNS)} FROM openings WHERE program = $1 AND retired_at_ms = 0 ORDER BY id
+"""  # noqa: S608 - the same
 
 
 async def write_openings(connection: Connection, program: str, changes: Iterable[OpeningChange]) -> None:
@@ -47,15 +55,27 @@ async def write_openings(connection: Connection, program: str, changes: Iterable
             raise Unapplicable("an opening contradicts what is recorded of it")
 
 
+async def retire_openings(connection: Connection, program: str, retired: Mapping[str, int]) -> None:
+    """Write when openings that are recorded left the ledger.
+
+    Raises:
+        Unapplicable: one is not recorded, or was retired before.
+    """
+    if retired:
+        done = await connection.execute(RETIRE_OPENINGS, program, list(retired), list(retired.values()))
+        if int(done.rsplit(" ", 1)[1]) != len(retired):
+            raise Unapplicable("an opening that was retired is not recorded")
+
+
 async def load_openings(connection: Connection, program: str) -> list[Opening]:
-    """All openings of a program, by id."""
+    """The openings in a program's ledger, by id."""
     return [
         Opening(
             id=row["id"],
             terms=_terms(row),
             **{name: row[name] for name in STATE},
         )
-        for row in await connection.fetch(OPENINGS, program)
+        for row in await connection.fetch(IN_LEDGER, program)
     ]
 
 
@@ -63,7 +83,7 @@ def _row(change: OpeningChange) -> tuple[object, ...]:
     opening = change.opening
     *terms, offices = msgspec.structs.astuple(opening.terms)
     state = (getattr(opening, name) for name in STATE)
-    return (opening.id, *terms, join_offices(offices), *state, change.epoch, change.seq)
+    return (opening.id, *terms, join_offices(offices), *state, change.epoch, change.seq, change.retired_at_ms)
 
 
 def _terms(row: Any) -> OpeningTerms:

@@ -125,18 +125,19 @@ openings = Table(
     Column("revision", BigInteger, nullable=False, server_default="0"),
     Column("revised_at_ms", BigInteger, nullable=False, server_default="0"),
     Column("paused_at_ms", BigInteger, nullable=False, server_default="0"),
+    Column("retired_at_ms", BigInteger, nullable=False, server_default=text("0")),  # 0: it is in the ledger
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("program", "id"),
     # That no two overlap at one moment is the ledger's rule; checked when all rows of a statement are in.
-    # One that was called off is in nobody's way.
+    # One that was called off or retired is in nobody's way.
     ExcludeConstraint(
         ("program", "="),
         ("opens_at_ms", "="),
         ("offices", "="),
         name="openings_one_at_a_moment",
         using="btree",
-        where=text("NOT cancelled"),
+        where=text("NOT cancelled AND retired_at_ms = 0"),
         deferrable=True,
         initially="IMMEDIATE",
     ),

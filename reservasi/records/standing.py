@@ -92,7 +92,7 @@ class Standing:
         return await load_retired(self._connection, self._program, since_ms)
 
     async def openings(self) -> list[Opening]:
-        """All openings."""
+        """The openings in the ledger."""
         return await load_openings(self._connection, self._program)
 
     async def live(self) -> AsyncIterator[list[tuple[str, KeptReservation]]]:

@@ -235,7 +235,7 @@ class Records:
             return await catalogue.find_quota(connection, program, quota)
 
     async def openings(self, program: str) -> list[Opening]:
-        """All recorded openings of a program, by id."""
+        """The recorded openings of a program that have not left its ledger, by id."""
         async with connection_of(self._pool) as connection:
             return await openings.load_openings(connection, program)
 

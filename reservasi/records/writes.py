@@ -13,7 +13,7 @@ from reservasi.events import Held
 from reservasi.model import QuotaTerms, State
 from reservasi.records.audit import write_audit
 from reservasi.records.effects import Effects, Life, QuotaChange, Unapplicable
-from reservasi.records.openings import write_openings
+from reservasi.records.openings import retire_openings, write_openings
 from reservasi.records.pool import Connection
 
 BookingCode = Callable[[str], str]
@@ -137,6 +137,7 @@ async def apply_effects(
     await _retire_bookings(connection, program, effects.retired)
     await _write_new(connection, new)
     await _write_quotas(connection, program, effects)
+    await retire_openings(connection, program, effects.retired_openings)
     await write_openings(connection, program, effects.openings.values())
     await write_audit(connection, program, effects.named)
 

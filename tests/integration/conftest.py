@@ -21,6 +21,7 @@ from reservasi.events import (
     Held,
     JournalEntry,
     NamedEvent,
+    OpeningRetired,
     OpeningSet,
     QuotaRetired,
     QuotaSet,
@@ -73,6 +74,8 @@ def _packed(event: AnyEvent) -> list[object]:
             return ["t", event.quota]
         case OpeningSet():
             return ["o", *encode_opening(event.opening)]
+        case OpeningRetired():
+            return ["u", event.opening]
         case QuotaSet():
             terms = [getattr(event.terms, name) for name in QuotaTerms.__struct_fields__]
             imported = [list(event.imported)] if event.imported else []

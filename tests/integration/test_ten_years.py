@@ -23,13 +23,14 @@ from reservasi.ledger.connection import LedgerConnection, open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.library import Library
+from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.wire import decode_reply, encode_frame
-from reservasi.model import Cancel, Command, Confirm, Outcome, Sweep
+from reservasi.model import Cancel, Command, Confirm, Join, Outcome, Sweep
 from reservasi.programs import Program
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
-from reservasi.retirement import Retirement
-from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim
+from reservasi.retirement import OpeningRetirement, Retirement
+from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim, opening_set
 from tests.simulation.server import CLOCK_KEYS, running_valkey, simulated_library
 
 PROGRAMS = sorted((Path(__file__).parents[2] / "config" / "programs").glob("*.toml"))
@@ -40,6 +41,8 @@ SHARES_MAX = 2  # services of a program's first office: the others are like them
 AHEAD_DAYS = 8  # an import reaches into the days of the next one
 BATCH = 256  # imported in one call
 VISITORS = 12  # a week
+JOINERS = 3  # of its opening
+OPENINGS_KEPT_DAYS = 100
 GROWTH_MAX, SLACK = 1.02, 8  # of the most in a year; holidays fall otherwise each year
 BYTES_GROWTH_MAX, BYTES_SLACK = 1.35, 1024  # a sorted set's levels are drawn
 
@@ -69,6 +72,14 @@ class Years:
         self.view = ProgramView()
         self.now_ms = 0
         self.sizes: list[dict[str, int]] = []
+        self._opening_retirement = OpeningRetirement(
+            program.id,
+            self._group,
+            OpeningWatch(client, program.id),
+            after_ms=OPENINGS_KEPT_DAYS * DAY_MS,
+            leads=lambda: True,
+            clock_ms=lambda: self.now_ms,
+        )
         self._retirement = Retirement(
             program.id,
             self._group,
@@ -94,6 +105,7 @@ class Years:
     async def _week(self, monday: dt.date) -> None:
         await self._set_clock(monday)
         await self._retirement.look()
+        await self._opening_retirement.look()
         while (await self._group.submit(Sweep(items_max=5000))).dropped:
             pass
         commands = expand(self.program, monday, monday + dt.timedelta(days=AHEAD_DAYS), open_now=True)
@@ -102,9 +114,18 @@ class Years:
             (raw,) = await self._importing.call([frame], TIMEOUT_S)
             assert isinstance(raw, bytes), raw
             assert {answer[0] for answer in decode_reply(raw).answers} <= {Outcome.QUOTA_SET, Outcome.EXISTS}
+        await self._open(monday)
         await self._visit([command.quota for command in commands[: VISITORS * 5 : 5]])
         await self._follow()
         self.sizes.append(await self._measured(monday))
+
+    async def _open(self, monday: dt.date) -> None:
+        """The week's opening: a few people join."""
+        opening = f"{self.program.id}-{monday:%Y%m%d}"
+        created = opening_set(opening, opens_at_ms=self.now_ms + DAY_MS, ends_at_ms=self.now_ms + 2 * DAY_MS)
+        assert (await self._group.submit(created)).outcome is Outcome.OPENING_SET
+        for number in range(JOINERS):
+            assert (await self._group.submit(Join(opening=opening, ticket_id=str(number)))).outcome is Outcome.JOINED
 
     async def _visit(self, quotas: list[str]) -> None:
         claims = [claim([f"person-{len(self.sizes) % 4}-{number}"], quota) for number, quota in enumerate(quotas)]
@@ -137,11 +158,12 @@ class Years:
         for key in keys.program_keys(self.program.id):
             pipeline.memory_usage(key, samples=0)
         found |= {f"bytes of {name}": size or 0 for name, size in zip(names, await pipeline.execute(), strict=True)}
-        for name in ("quotas", "facts", "reservations", "persons", "names"):
+        for name in ("quotas", "facts", "reservations", "persons", "names", "openings"):
             found[f"fields of {name}"] = int(await cast(Any, self._client.hlen(f"{{{self.program.id}}}:{name}")))
         for name in ("due", "timers", "tombstones"):
             found[f"fields of {name}"] = int(await cast(Any, self._client.zcard(f"{{{self.program.id}}}:{name}")))
         found |= {f"view's {name}": len(value) for name, value in vars(self.view).items() if hasattr(value, "__len__")}
+        found["keys"] = int(await self._client.dbsize())
         found["answer"] = self._answer_bytes(monday) if monday.day <= 7 else 0
         return found
 

@@ -23,6 +23,7 @@ from reservasi.model import (
     QuotaTerms,
     Release,
     Retire,
+    RetireOpening,
     SetOpening,
     SetQuota,
     State,
@@ -98,7 +99,7 @@ class LedgerModel:
                 return self._sweep()
             case Retire():
                 return self._retire(command)
-            case SetOpening() | MoveOpening() | Join() | Admit():
+            case SetOpening() | MoveOpening() | RetireOpening() | Join() | Admit():
                 raise AssertionError("openings have their own model")
 
     def lapse(self, quota_id: str) -> None:

@@ -10,13 +10,23 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from reservasi.model import Admit, Join, MoveOpening, Opening, OpeningTerms, Outcome, SetOpening, SetQuota
+from reservasi.model import (
+    Admit,
+    Join,
+    MoveOpening,
+    Opening,
+    OpeningTerms,
+    Outcome,
+    RetireOpening,
+    SetOpening,
+    SetQuota,
+)
 from tests.invariants.ledger_model import PAST_MS
 
 ALL_OFFICES = ("kanim", "mpp", "ulp")
 
 
-Command: TypeAlias = SetOpening | MoveOpening | Join | Admit | SetQuota
+Command: TypeAlias = SetOpening | MoveOpening | RetireOpening | Join | Admit | SetQuota
 
 
 class SaidOfOpening(NamedTuple):
@@ -47,6 +57,11 @@ class Known:
     @property
     def ended(self) -> bool:
         return self.terms.ends_at_ms < PAST_MS and not self.opening.paused
+
+    @property
+    def over(self) -> bool:
+        """Whether it may be retired: one that is paused goes on, unless it was called off."""
+        return self.terms.ends_at_ms < PAST_MS and (self.opening.cancelled or not self.opening.paused)
 
     def draw(self) -> int:
         """Settle who joined before, if it has begun; how many events that makes."""
@@ -110,6 +125,8 @@ class OpeningModel:
                     said.append(self._set(command))
                 case MoveOpening():
                     said.append(self._move(command))
+                case RetireOpening():
+                    said.append(self._retire(command))
                 case SetQuota():
                     said.append(self._set_quota(command))
         return said
@@ -242,6 +259,16 @@ class OpeningModel:
         found.opening = replace(wanted, version=before.version + 1, revision=before.revision + 1)
         self.seq += 1
         return SaidOfOpening(Outcome.OPENING_SET, before.version + 1)
+
+    def _retire(self, command: RetireOpening) -> SaidOfOpening:
+        found = self.known.get(command.opening)
+        if found is None:
+            return SaidOfOpening(Outcome.UNKNOWN_OPENING)
+        if not found.over:
+            return SaidOfOpening(Outcome.NOT_OVER)
+        del self.known[command.opening]
+        self.seq += 1
+        return SaidOfOpening(Outcome.RETIRED)
 
     def _refused_move(self, command: MoveOpening, found: Known, wanted: Opening) -> Outcome | None:
         before, terms = found.opening, wanted.terms

@@ -3,7 +3,17 @@
 import asyncio
 import random
 
-from reservasi.events import AnyEvent, Confirmed, Ended, Held, OpeningSet, QuotaRetired, QuotaSet, Returned
+from reservasi.events import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    OpeningRetired,
+    OpeningSet,
+    QuotaRetired,
+    QuotaSet,
+    Returned,
+)
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import (
     Answer,
@@ -40,7 +50,7 @@ class Replay:
 
     def apply(self, event: AnyEvent) -> None:
         match event:
-            case OpeningSet() | QuotaRetired():
+            case OpeningSet() | OpeningRetired() | QuotaRetired():
                 raise AssertionError("nobody opens or retires anything here")
             case QuotaSet():
                 self.capacity[event.quota] = event.terms.capacity
@@ -123,7 +133,7 @@ async def _assert_told_is_what_happened(ledger: Ledger, said: dict[int, Answer])
             answer = said.get(event.seq)
             if answer is not None:
                 told += 1
-                assert not isinstance(event, OpeningSet)
+                assert not isinstance(event, OpeningSet | OpeningRetired)
                 happened = {Held: Outcome.HELD, Confirmed: Outcome.CONFIRMED}.get(type(event))
                 assert answer.outcome is (outcomes[event.state] if isinstance(event, Ended) else happened)
                 assert (answer.quota, answer.places) == (event.quota, getattr(event, "places", 0))

@@ -15,7 +15,7 @@ from loadtest.replay import Model
 from reservasi.events import OpeningSet
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, Outcome, SetOpening, SetQuota
+from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, Outcome, RetireOpening, SetOpening, SetQuota
 from tests.invariants.opening_model import Command, KnownQuota, OpeningModel, SaidOfOpening
 from tests.invariants.test_batches import SLOW
 from tests.ledgers import Ledger, open_group, open_ledger, opening_set, opening_terms, quota_set
@@ -84,7 +84,8 @@ def _commands() -> st.SearchStrategy[Command]:
     joins = st.builds(Join, opening=ids, ticket_id=tickets)
     controllers, rates = st.sampled_from(["a", "a", "b"]), st.sampled_from([0, 0, 3, 9])
     admits = st.builds(Admit, opening=ids, controller=controllers, lease_ms=st.just(60_000), rate_per_min=rates)
-    return st.one_of(joins, joins, joins, admits, _changes(), _moves(), _quota_moves())
+    retirements = st.builds(RetireOpening, opening=ids)
+    return st.one_of(joins, joins, joins, admits, _changes(), _moves(), retirements, _quota_moves())
 
 
 def _histories() -> st.SearchStrategy[list[list[Command] | Begin]]:

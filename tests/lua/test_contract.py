@@ -191,6 +191,7 @@ PREPARED: dict[str, Callable[[Ledger], Awaitable[None]]] = {
     "retire": _after(quota_set(EXAMPLE_QUOTA, date="2020-11-01", start="08:00", end="09:00"), _held, _confirmed),
     "set_opening": _after(opening_set("p-1")),
     "move_opening": _after(opening_set("p-1")),
+    "retire_opening": _after(opening_set("p-1", opens_at_ms=1, ends_at_ms=2)),
     "join": _after(opening_set("p-1")),
     "admit": _after(opening_set("p-1")),
 }

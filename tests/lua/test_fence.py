@@ -7,7 +7,19 @@ import pytest
 
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS
-from reservasi.model import Admit, Cancel, Command, Confirm, Find, Join, MoveOpening, Release, Retire, Sweep
+from reservasi.model import (
+    Admit,
+    Cancel,
+    Command,
+    Confirm,
+    Find,
+    Join,
+    MoveOpening,
+    Release,
+    Retire,
+    RetireOpening,
+    Sweep,
+)
 from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, opening_set, quota_set
 
 FENCED_COMMANDS = [command for command in COMMANDS if command not in ("own", "fence", "load")]
@@ -27,6 +39,7 @@ def _items(command: str) -> list[Any]:
         "retire": Retire(quota=QUOTA, ends_at_ms=1),
         "set_opening": opening_set("p-2", opens_at_ms=3_900_000_000_000),
         "move_opening": MoveOpening(opening="p-1", cancelled=True, reason="a flood"),
+        "retire_opening": RetireOpening(opening="p-1"),
         "join": Join(opening="p-1", ticket_id="t"),
         "admit": Admit(opening="p-1", controller="c", lease_ms=1000),
     }

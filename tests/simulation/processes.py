@@ -16,7 +16,7 @@ from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.recovery import Ownership, own_ledger
 from reservasi.reservations import Reservations
-from reservasi.retirement import Retirement
+from reservasi.retirement import OpeningRetirement, Retirement
 from reservasi.sealing import KeyRing, Sealing
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
@@ -34,6 +34,7 @@ COMMAND_TIMEOUT_MS = 1000
 CONFIRM_WAIT_MS = 600
 SWEEP_INTERVAL_MS = 1000
 DELAY_TARGET_MS = 100
+OPENING_RETIRED_AFTER_MS = 1000
 
 
 class SeededSealing(Sealing):
@@ -184,7 +185,15 @@ class Worker:
             leads=lambda: recorder.leads,
             clock_ms=deployment.clock_ms,
         )
-        for role in (recorder, sweeper, retirement, admission):
+        opening_retirement = OpeningRetirement(
+            PROGRAM,
+            group,
+            OpeningWatch(client, PROGRAM),
+            after_ms=OPENING_RETIRED_AFTER_MS,
+            leads=lambda: recorder.leads,
+            clock_ms=deployment.clock_ms,
+        )
+        for role in (recorder, sweeper, retirement, opening_retirement, admission):
             host.spawn(role.run(self._stop))
 
     async def own(self) -> Ownership:

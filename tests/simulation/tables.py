@@ -51,8 +51,12 @@ class Tables:
             else:
                 self._end_booking_row(life)
         self._apply_quotas(effects)
-        for opening in (change.opening for change in effects.openings.values()):
-            self._apply_opening(opening)
+        for opening_id in effects.retired_openings:
+            self._need(self.openings.pop(opening_id, None) is not None)
+        for opening_id, change in effects.openings.items():
+            self._apply_opening(change.opening)
+            if change.retired_at_ms:
+                del self.openings[opening_id]
 
     def _apply_quotas(self, effects: Effects) -> None:
         for quota, change in effects.quotas.items():

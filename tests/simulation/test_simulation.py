@@ -29,7 +29,7 @@ HAPPENS = (
     *("claim 201", "claim 409", "claim 503", "claim 0", "confirm 200", "confirm 202", "confirm 410"),
     *("cancel 200", "cancel 202"),
     *("held", "confirmed", "released", "expired", "cancelled", "retired"),
-    "closing moved",
+    *("closing moved", "opening retired"),
     *("front killed", "worker killed", "clock moved", "session ended", "ledger restarted"),
     *("request lost", "reply lost", "late", "twice", "admitted"),
 )

@@ -133,7 +133,9 @@ class Simulation:
             assert answer.outcome is Outcome.QUOTA_SET, answer
         if self._crowd.opening:
             seed = chance.randbytes(32)
+            ends_at_ms = self._opens_at_ms + self._chance_of("end of the opening").choice((4 * HOUR_MS, HOUR_MS, 4000))
             of_opening = opening_terms(
+                ends_at_ms=ends_at_ms,
                 opens_at_ms=self._opens_at_ms,
                 rate_per_min=chance.choice((60, 600)),
                 adaptive=chance.random() < 0.5,
@@ -305,5 +307,6 @@ class Simulation:
         self.counts.update(f"{each.call} {each.outcome}" for each in self._crowd.history)
         self.counts.update(record.state.value for record in (ledger.reservations.values() if ledger else ()))
         self.counts["events"] = self._deployment.database.position.seq if self._deployment.database.position else 0
+        self.counts["opening retired"] = bool(self._crowd.opening and not self._deployment.database.tables.openings)
         self.counts["steps"] = self.loop.steps
         return dict(self.counts)

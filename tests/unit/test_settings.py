@@ -97,7 +97,21 @@ def test_every_setting_is_described_and_bounded() -> None:
 
 
 def test_units_stand_last() -> None:
-    units = ("_ms", "_s", "_max", "_port", "port", "processes", "backlog", "_burst", "_v4", "_v6", "_ack", "_h")
+    units = (
+        "_ms",
+        "_s",
+        "_max",
+        "_port",
+        "port",
+        "processes",
+        "backlog",
+        "_burst",
+        "_v4",
+        "_v6",
+        "_ack",
+        "_h",
+        "_days",
+    )
     for name, field in Settings.model_fields.items():
         if field.annotation is int:
             assert name.endswith(units), name

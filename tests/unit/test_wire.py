@@ -25,6 +25,7 @@ from reservasi.model import (
     QuotaTerms,
     Release,
     Retire,
+    RetireOpening,
     SetOpening,
     SetQuota,
     State,
@@ -54,6 +55,7 @@ def test_every_command_is_encoded_by_position() -> None:
             MoveOpening(opening="o", ends_at_ms=9, cancelled=True, reason="w", reason_en="e", actor="a"),
             ["o", 0, -1, 9, 1, "w", "e", "a"],
         ),
+        (RetireOpening(opening="o"), ["o"]),
         (SetOpening(opening="o"), ["o", 0, -1, -1, "", 0, "", "", []]),
         (
             SetOpening(opening="o", paused=False, rate_per_min=0, beacon="b", takes=((5, "k"), (7, "u")), version=3),
