@@ -7,7 +7,7 @@ taken, regencies and districts are held to no list, and nobody's stated birth da
 
 import re
 
-from reservasi.tidying import without_marks
+from reservasi.tidying import ascii_digits, without_marks
 
 NIK_DIGITS = 16
 # The civil registry's own numbering; the statistics office numbers the provinces of Papua otherwise.
@@ -70,7 +70,7 @@ _DAYS = frozenset(
     for shift in (0, _WOMEN)
 )
 _LEAP_DAYS = ("2902", f"{29 + _WOMEN}02")
-_SEPARATORS = re.compile(r"[ .\-\u2012-\u2015]+")
+_SEPARATORS = re.compile(r"[ \r\n.\-\u2012-\u2015]+")
 
 
 def has_digits(text: str) -> bool:
@@ -85,8 +85,11 @@ def is_known(nik: str) -> bool:
 
 
 def tidy_nik(text: str) -> str:
-    """A NIK written in groups, such as `3578 0141 0790 0001`, as its digits alone; any other text as it is."""
+    """A NIK in groups, such as `3578 0141 0790 0001`, on two lines or in full-width digits, as its plain digits.
+
+    Any other text is left as it is.
+    """
     if has_digits(text):
         return text
-    digits = _SEPARATORS.sub("", without_marks(text))
+    digits = _SEPARATORS.sub("", ascii_digits(without_marks(text)))
     return digits if has_digits(digits) else text

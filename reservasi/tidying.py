@@ -68,6 +68,21 @@ def tidy_ticket(text: str) -> str:
     return tidy_word(text if text.isprintable() else text.replace("\r", "").replace("\n", ""))
 
 
+def tidy_date(text: str) -> str:
+    """A date without the spaces, line breaks and invisible characters around it, its digits those of ASCII."""
+    if text.isascii() and text.isprintable() and text.strip(" ") == text:
+        return text
+    return ascii_digits(without_marks(text)).strip(" \r\n")
+
+
+def ascii_digits(text: str) -> str:
+    """A text with the digits of another script or width as 0 to 9, and full-width punctuation as on a keyboard."""
+    if text.isascii() or len(text) > TIDIED_CHARS_MAX:
+        return text
+    plain = text.translate(_FULL_WIDTH)
+    return "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in plain)
+
+
 def tidy_reference(text: str) -> str:
     """A payment reference; one of digits alone may be written in groups, such as `8202 6112 7001`."""
     line = tidy_line(text)
@@ -80,11 +95,9 @@ def tidy_phone(text: str) -> str:
     digits = text[1:] if text[:1] == "+" else text
     if digits.isascii() and digits.isdigit():
         return text  # as most frontends send it
-    plain = tidy_line(text).translate(_FULL_WIDTH)
+    plain = ascii_digits(tidy_line(text))
     if len(plain) > TIDIED_CHARS_MAX:
         return plain
-    if not plain.isascii():
-        plain = "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in plain)
     number = _PHONE_SEPARATORS.sub("", _TRUNK_ZERO.sub(r"\1", plain))
     return number if len(number) > _PHONE_DIGITS_MIN else _PHONE_SEPARATORS.sub("", plain)
 

@@ -20,7 +20,8 @@ NAME_CHARS_MAX = 100
 TICKET_CHARS_MAX = 2048
 NIK_PATTERN = r"^[0-9]{16}$"
 NIK_DESCRIPTION = (
-    "16 digits; spaces, dots and hyphens among them are taken out. Its birth date is not compared with `birth_date`."
+    "16 digits; spaces, line breaks, dots and hyphens among them are taken out, and digits of another width or script "
+    "are taken for theirs. Its birth date is not compared with `birth_date`."
 )
 PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 PAYMENT_REFERENCE_OR_NONE = r"^[A-Za-z0-9._-]{0,64}$"

@@ -35,7 +35,15 @@ from reservasi.front.shapes import (
 )
 from reservasi.model import CAPACITY_MAX
 from reservasi.nik import NIK_DIGITS, is_known, tidy_nik
-from reservasi.tidying import name_character, tidy_line, tidy_phone, tidy_reference, tidy_ticket, unusable_character
+from reservasi.tidying import (
+    name_character,
+    tidy_date,
+    tidy_line,
+    tidy_phone,
+    tidy_reference,
+    tidy_ticket,
+    unusable_character,
+)
 
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
@@ -264,7 +272,7 @@ def parse_moment_ms(value: str) -> int | None:
 APPLICANT = {
     "nik": Field(check_nik, required=True, tidy=tidy_nik),
     "name": Field(check_name, required=True, tidy=tidy_name),
-    "birth_date": Field(check_birth_date, required=True),
+    "birth_date": Field(check_birth_date, required=True, tidy=tidy_date),
 }
 CONTACT = {
     "email": Field(check_email, tidy=tidy_email, left_out=NULL_OR_EMPTY),

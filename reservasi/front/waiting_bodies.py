@@ -73,7 +73,10 @@ class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     altcha: (
         Annotated[
             str,
-            Meta(min_length=1, max_length=ALTCHA_CHARS_MAX, description="The solved challenge, as ALTCHA encodes it."),
+            Meta(
+                max_length=ALTCHA_CHARS_MAX,
+                description="The solved challenge, as ALTCHA encodes it. `null` and an empty text are as if left out.",
+            ),
         ]
         | UnsetType
         | None

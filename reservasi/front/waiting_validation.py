@@ -14,6 +14,7 @@ from reservasi.front.shapes import (
     NOT_AN_ARRAY,
     NOT_TEXT,
     NULL,
+    NULL_OR_EMPTY,
     Check,
     Field,
     Findings,
@@ -28,6 +29,7 @@ from reservasi.model import MoveOpening
 from reservasi.nik import tidy_nik
 from reservasi.programs import OFFICES_MAX
 from reservasi.reasons import tidy_reason
+from reservasi.tidying import tidy_date
 
 _NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
 
@@ -63,10 +65,10 @@ class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
 def _check_altcha(value: Any) -> Wrong | None:
     if type(value) is not str:
         return Wrong("altcha-type", NOT_TEXT)
-    if not 1 <= len(value) <= ALTCHA_CHARS_MAX:
+    if len(value) > ALTCHA_CHARS_MAX:
         text = Text(
-            f"Jawaban terdiri atas 1 sampai {ALTCHA_CHARS_MAX} karakter.",
-            f"A solution has 1 to {ALTCHA_CHARS_MAX} characters.",
+            f"Jawaban paling banyak {ALTCHA_CHARS_MAX} karakter.",
+            f"A solution has at most {ALTCHA_CHARS_MAX} characters.",
         )
         return Wrong("altcha-length", text)
     return None
@@ -119,8 +121,8 @@ def _check_offices(value: Any) -> Wrong | None:
 
 JOIN = {
     "nik": Field(check_nik, required=True, tidy=tidy_nik),
-    "birth_date": Field(check_birth_date, required=True),
-    "altcha": Field(_check_altcha, left_out=NULL),
+    "birth_date": Field(check_birth_date, required=True, tidy=tidy_date),
+    "altcha": Field(_check_altcha, left_out=NULL_OR_EMPTY),
 }
 OPENING = {
     "program": Field(_check_id, required=True),
@@ -213,7 +215,9 @@ def plain_join(body: bytes) -> JoinRequest | None:
         nik = tidy_nik(nik)
         if check_nik(nik):
             return None
-    if check_birth_date(join.birth_date) or (body.count(b":") != _JOIN_MEMBERS and has_repeated_keys(body)):
+    if check_birth_date(join.birth_date) and check_birth_date(tidy_date(join.birth_date)):
+        return None
+    if body.count(b":") != _JOIN_MEMBERS and has_repeated_keys(body):
         return None
     return JoinRequest(nik)
 

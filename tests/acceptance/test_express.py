@@ -155,6 +155,8 @@ def untidy(applicant: dict[str, Any], number: int) -> dict[str, Any]:
         {**applicant, "name": f" {name}\t"},
         {**applicant, "nik": f"{nik[:6]} {nik[6:12]}\u00a0{nik[12:]}"},
         {**applicant, "name": "\ufeff" + name.replace(" ", "\u200b\u202f\u00a0"), "nik": f"\u202a{nik}\u202c"},
+        {**applicant, "nik": f"{nik[:8]}\r\n{nik[8:]}\n"},
+        {**applicant, "nik": nik.translate({0x30 + digit: 0xFF10 + digit for digit in range(10)})},
     ][number]
 
 
@@ -163,6 +165,8 @@ CONTACTS = [
     {"email": " o\u2019brien@X.ID", "phone": "(021) 555-1234"},
     {"email": "o'brien@x.id\u200b", "phone": "\u202a021.555/1234\u202c "},
     {"email": "o'brien@x.id", "phone": "０２１ 555\u20111234"},
+    {"email": "o'brien@x.id", "phone": "0215551234"},
+    {"email": "o'brien@x.id", "phone": "0215551234"},
 ]
 
 
@@ -171,7 +175,8 @@ async def test_other_white_space_is_the_same_request(
 ) -> None:
     quota, person = await stack.quota(), stack.applicant()
     bodies = [
-        {"quota": quota, "applicants": [untidy(person, number)], "contact": CONTACTS[number]} for number in range(4)
+        {"quota": quota, "applicants": [untidy(person, number)], "contact": CONTACTS[number]}
+        for number in range(len(CONTACTS))
     ]
     key = "untidy"
     line.writer.write(request(stack, bodies[1], key))
@@ -182,7 +187,7 @@ async def test_other_white_space_is_the_same_request(
             on.writer.write(request(stack, body, key, *headers))
             status, said, again = await on.answer()
             assert (status, said.get("Idempotent-Replayed"), again) == ("HTTP/1.1 201 Created", "true", first)
-    assert taken == [True] * 5
+    assert taken == [True] * 7
 
 
 async def test_what_is_empty_is_as_if_left_out_on_both_ways(stack: Any, line: Line, long_line: Line) -> None:
@@ -202,6 +207,26 @@ async def test_what_is_empty_is_as_if_left_out_on_both_ways(stack: Any, line: Li
             on.writer.write(request(stack, {**plain, **more}, "empty", *headers))
             status, _, again = await on.answer()
             assert (status, again) == ("HTTP/1.1 201 Created", first), more
+
+
+@pytest.mark.parametrize("written", [" {}\t", "\ufeff{}\u200b\u00a0", "{}\n", "\u202a{}\u202c"])
+async def test_a_birth_date_is_tidied_on_both_ways(stack: Any, line: Line, long_line: Line, written: str) -> None:
+    room, body = await create_room(stack), stack.body(await stack.quota())
+    (person,) = body["applicants"]
+    key = f"born-{person['nik']}"
+    line.writer.write(request(stack, body, key))
+    status, _, claimed = await line.answer()
+    assert status == "HTTP/1.1 201 Created"
+    untidy = {**person, "birth_date": written.format(person["birth_date"])}
+    for on, headers in ((line, ()), (long_line, (LONG_WAY,))):
+        on.writer.write(request(stack, {**body, "applicants": [untidy]}, key, *headers))
+        assert (await on.answer())[2] == claimed
+    joins = []
+    for on, headers, who in ((line, (), person), (line, (), untidy), (long_line, (LONG_WAY,), untidy)):
+        on.writer.write(join_request(room, {"nik": who["nik"], "birth_date": who["birth_date"]}, *headers))
+        joins.append(await on.answer())
+    assert [status for status, _, _ in joins] == ["HTTP/1.1 201 Created"] * 3
+    assert len({body for _, _, body in joins}) == 1
 
 
 @pytest.mark.parametrize("code", ["65", "92", "93", "95", "96", "54"])
@@ -269,6 +294,9 @@ async def test_joins_are_the_same_on_both_ways(
         (room, {**person, "nik": "1"}, False),
         (room, {**person, "altcha": "x"}, False),
         (room, {**person, "altcha": None}, False),
+        (room, {**person, "altcha": ""}, False),
+        (proof, {**person, "altcha": ""}, False),
+        (room, {**person, "birth_date": "\u00a01990-07-01\n"}, True),
         (room, {**person, "nik": f" {person['nik'][:6]}.{person['nik'][6:]}\u200b"}, True),
         (room, json.dumps(person).encode()[:-1] + b',"nik":"1"}', False),
         (room, {"nik": person["nik"]}, False),

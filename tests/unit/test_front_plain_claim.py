@@ -26,13 +26,35 @@ OTHER_DATES = [
 ]
 quotas = st.sampled_from([QUOTA, QUOTA, f"{QUOTA}\n", f" {QUOTA}", "x", QUOTA.upper(), *ODD])
 niks = st.sampled_from(
-    [NIK, "3578014107900002", "3578 0141 0790 0003", f"{NIK}\u200b", f"{NIK}\n", "0000000000000000", NIK[:-1], *ODD]
+    [
+        NIK,
+        "3578014107900002",
+        "3578 0141 0790 0003",
+        f"{NIK}\u200b",
+        f"{NIK}\n",
+        f"{NIK[:8]}\r\n{NIK[8:]}",
+        "３５７８０１４１０７９００００１",
+        "0000000000000000",
+        NIK[:-1],
+        *ODD,
+    ]
 )
 names = st.sampled_from(
     ["Siti", "José", "Jose\u0301", " Siti\u00a0\tA ", "x" * 100, "x" * 101, "a\nb", "a:b", "\u202e", "\U0001f600", *ODD]
 )
 dates = st.sampled_from(
-    ["1990-07-01", "1990-02-30", "2999-01-01", "1899-12-31", "1990-07-01\n", "19900701", *OTHER_DATES, *ODD]
+    [
+        "1990-07-01",
+        "1990-02-30",
+        "2999-01-01",
+        "1899-12-31",
+        "1990-07-01\n",
+        "\u200b 1990-07-01",
+        "１９９０-07-01",
+        "19900701",
+        *OTHER_DATES,
+        *ODD,
+    ]
 )
 emails = st.sampled_from(
     ["siti@example.id", "siti@example.id\n", " o\u2019brien@X.id\u200b", "siti..r@x.id", "\u200b", "x", "@", *ODD]

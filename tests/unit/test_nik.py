@@ -95,6 +95,11 @@ def test_whoever_a_library_with_an_older_table_knows_is_known(nik: str) -> None:
         "3578014107900001\u200b",
         "\u202a3578014107900001\u202c",
         "\ufeff3578\u00a00141\u202f0790\t0001",
+        "3578014107900001\n",
+        "35780141\r\n07900001",
+        "３５７８０１４１０７９００００１",
+        "３５７８．０１４１\u3000０７９０－０００１",
+        "٣٥٧٨٠١٤١٠٧٩٠٠٠٠١",
     ],
 )
 def test_groups_are_digits_alone(written: str) -> None:
@@ -104,10 +109,11 @@ def test_groups_are_digits_alone(written: str) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "3578014107900001\n",
         "3578014107900001\x00",
+        "3578014107900001\x0b",
         " 357801410790000",
-        "３５７８０１４１０７９００００１",
+        "３５７８０１４１０７９００００",
+        "³⁵⁷⁸⁰¹⁴¹⁰⁷⁹⁰⁰⁰⁰¹",
         "3578/0141/0790/0001",
         "",
     ],
