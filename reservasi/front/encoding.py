@@ -100,12 +100,18 @@ class Encoded:
         return bool(self.content_encoding) or len(self.body) >= COMPRESSED_BYTES_MIN
 
     def _compressed(self) -> "Encoded":
-        if len(self.body) < COMPRESSED_BYTES_MIN:
-            return self
         started_s = time.perf_counter()
-        body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)  # the same bytes in every process
+        body = compressed(self.body)
         self.compress_s = time.perf_counter() - started_s
-        return Encoded(body, self.etags[1], GZIP) if len(body) < len(self.body) else self
+        return self if body is None else Encoded(body, self.etags[1], GZIP)
+
+
+def compressed(body: bytes) -> bytes | None:
+    """The body compressed with gzip; None where it is small or would grow."""
+    if len(body) < COMPRESSED_BYTES_MIN:
+        return None
+    smaller = gzip.compress(body, GZIP_LEVEL, mtime=0)  # the same bytes in every process
+    return smaller if len(smaller) < len(body) else None
 
 
 def encoded(body: bytes) -> Encoded:

@@ -12,6 +12,7 @@ from reservasi import quota_state
 from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
+from reservasi.front.conditional import unkept
 from reservasi.front.encoding import staff_quota_body
 from reservasi.front.filters import quotas_matching, today_in
 from reservasi.front.keys import SERVICES, FrontServices
@@ -53,10 +54,7 @@ async def list_quotas(request: web.Request) -> web.Response:
     matching = quotas_matching(services.availability, filters, today_in(services.availability, services.catalogue))
     quotas, following = page_of([quota for quota in matching if staff.may(program_of(quota.id))], filters)
     body = StaffQuotasBody(quotas=[_body(services, quota, now_ms) for quota in quotas], next=following or UNSET)
-    return web.Response(
-        body=msgspec.json.encode(body),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+    return await unkept(request, msgspec.json.encode(body))
 
 
 async def set_quota(request: web.Request) -> web.Response:

@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from reservasi.front import problem_types
 from reservasi.front.bodies import ID_PATTERN, QUOTA_PATTERN, AuditBody, AuditedChangeBody
-from reservasi.front.booking import NO_STORE, answer_ended
+from reservasi.front.booking import answer_ended
+from reservasi.front.conditional import unkept
 from reservasi.front.encoding import moment, moment_or_none
 from reservasi.front.fields import check_date_parameter, parameter_check
 from reservasi.front.keys import SERVICES
@@ -76,10 +77,7 @@ async def list_audit(request: web.Request) -> web.Response:
         changes=[_change_body(row) for row in rows],
         next=f"{rows[-1].epoch}-{rows[-1].seq}" if len(rows) == query.limit else None,
     )
-    return web.Response(
-        body=msgspec.json.encode(body),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+    return await unkept(request, msgspec.json.encode(body))
 
 
 def _query(wanted: dict[str, str], program: Program) -> AuditQuery:

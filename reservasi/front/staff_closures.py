@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from reservasi.front import problem_types
 from reservasi.front.bodies import ID_PATTERN
-from reservasi.front.booking import NO_STORE
 from reservasi.front.closure_bodies import BookedBody, ClosedQuotaBody, ClosureBody
+from reservasi.front.conditional import unkept
 from reservasi.front.fields import check_date_parameter
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
@@ -64,10 +64,7 @@ async def create(request: web.Request) -> web.Response:
     await _shown(services, changed)
     booked = await services.reservations.live_in(wanted["program"], [quota.id for quota in chosen], last)
     body = _body(wanted, _chosen(services, wanted), changed.keys(), booked)
-    return web.Response(
-        body=msgspec.json.encode(body),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+    return await unkept(request, msgspec.json.encode(body))
 
 
 def _read(body: bytes) -> dict[str, Any]:

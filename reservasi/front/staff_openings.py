@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
 from reservasi.front.booking import NO_STORE
+from reservasi.front.conditional import unkept
 from reservasi.front.keys import MEMORY, SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.opening_moves import fixed
@@ -78,15 +79,7 @@ async def create(request: web.Request) -> web.Response:
     view = opening_view(services, request.app[MEMORY], name)
     if view is None:
         raise Refused(problem_types.RECOVERING)
-    return web.Response(
-        status=201,
-        body=view.body,
-        headers={
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.CACHE_CONTROL: NO_STORE,
-            hdrs.LOCATION: f"/v1/openings/{name}",
-        },
-    )
+    return await unkept(request, view.body, status=201, location=f"/v1/openings/{name}")
 
 
 def _in_the_way(services: FrontServices, program: str, name: str, terms: OpeningTerms) -> dict[str, str]:

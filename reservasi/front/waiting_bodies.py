@@ -21,6 +21,13 @@ from reservasi.waiting_room.state import OpeningState
 
 ALTCHA_CHARS_MAX = 4096
 BEACON_PATTERN = r"^[!-~]{1,256}$"
+JOINED_DESCRIPTION = (
+    "People who joined before the opening. Counted about once a second, so it may be a few seconds behind; final once "
+    "the queue shows `seed`."
+)
+ARRIVED_DESCRIPTION = (
+    "All who joined so far, late ones included. It may be a few seconds behind too, and stands once no places remain."
+)
 NEW_OPENING_PATTERN = r"^[a-z0-9-]{2,64}$"
 RATE_PER_MIN_MAX = 1_000_000
 Id: TypeAlias = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -35,8 +42,8 @@ class QueueBody(msgspec.Struct, kw_only=True):
     opens_at: Moment
     joins_from: Moment
     ends_at: Moment
-    joined: Annotated[int, Meta(description="People who joined before the opening; final once `seed` is shown.")]
-    arrived: Annotated[int, Meta(description="All who joined so far.")]
+    joined: Annotated[int, Meta(description=JOINED_DESCRIPTION)]
+    arrived: Annotated[int, Meta(description=ARRIVED_DESCRIPTION)]
     admitted_through: int
     rate_per_min: Annotated[int, Meta(description="How many numbers a minute `admitted_through` moves by.")]
     commitment: Annotated[str, Meta(description="SHA-256 of the seed, in hexadecimal.")]
@@ -156,8 +163,8 @@ class AdmissionStateBody(msgspec.Struct, kw_only=True):
     paused: bool
     rate_per_min: int
     rate_fixed: Annotated[bool, Meta(description="Whether staff set the rate, so that it does not adapt.")]
-    joined: int
-    arrived: int
+    joined: Annotated[int, Meta(description=JOINED_DESCRIPTION)]
+    arrived: Annotated[int, Meta(description=ARRIVED_DESCRIPTION)]
     admitted_through: int
     beacon: str
     version: int
@@ -188,8 +195,8 @@ class OpeningStateBody(msgspec.Struct, kw_only=True):
     joins_from: Moment
     ends_at: Moment
     cancelled: bool
-    joined: int
-    arrived: int
+    joined: Annotated[int, Meta(description=JOINED_DESCRIPTION)]
+    arrived: Annotated[int, Meta(description=ARRIVED_DESCRIPTION)]
     revision: int
     version: int
     moved_from: MovedFrom | UnsetType = UNSET

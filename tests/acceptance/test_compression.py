@@ -1,16 +1,29 @@
 """What many ask for is compressed when they ask for that, once for all of them, both ways through the front."""
 
 import gzip
+import threading
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from reservasi.front.conditional import THREAD_BYTES_MIN, unkept
 from reservasi.front.encoding import COMPRESSED_BYTES_MIN, encoded
 from tests.acceptance.conftest import Reply
 
+OPENS_AT_MS = 1_798_761_600_000  # 2027-01-01
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PATHS = ["/v1/availability", "/v1/offices", "/openapi.json", "/openings", "STATIC"]
+PATHS = [
+    "/v1/availability",
+    "/v1/availability/days",
+    "/v1/offices",
+    "/v1/openings?program={program}",
+    "/v1/openings.ics?program={program}",
+    "/openapi.json",
+    "/openings",
+    "STATIC",
+]
 
 
 async def ask(stack: Any, path: str, accepted: str, method: str = "GET", **headers: str) -> Reply:
@@ -22,14 +35,14 @@ async def ask(stack: Any, path: str, accepted: str, method: str = "GET", **heade
 
 async def address_of(stack: Any, path: str) -> str:
     if path != "STATIC":
-        return path
+        return path.format(program=stack.program)
     page: str = (await stack.request("GET", "/openings")).text
     return "/static/" + page.split("/static/")[1].split("/", maxsplit=1)[0] + "/style.css"
 
 
 async def fill(stack: Any) -> None:
-    for _ in range(8):
-        await stack.quota()
+    for number in range(8):
+        await stack.quota(date=f"2027-04-{number + 1:02}", opens_at_ms=OPENS_AT_MS + number * 60_000)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,6 +77,56 @@ async def test_either_tag_saves_the_body(stack: Any, path: str) -> None:
             assert "Content-Encoding" not in again.headers
             assert "Accept-Encoding" in again.headers["Vary"]
         assert (await ask(stack, path, accepted, **{"If-None-Match": "*"})).headers["ETag"] == own
+
+
+@pytest.mark.parametrize("list_of", ["quotas", "audit", "closures"])
+async def test_what_staff_read_is_compressed_and_kept_by_nobody(stack: Any, list_of: str) -> None:
+    quotas = [await stack.quota(date="2027-04-20") for _ in range(6)]
+    for quota in quotas:
+        await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"capacity": 11})
+    method, path, body = {
+        "quotas": ("GET", f"/v1/staff/quotas?program={stack.program}", None),
+        "audit": ("GET", f"/v1/staff/audit?program={stack.program}", None),
+        "closures": ("POST", "/v1/staff/closures", {"program": stack.program, "date": "2027-04-20"}),
+    }[list_of]
+
+    async def read(accepted: str) -> Reply:
+        headers = {"X-API-Key": stack.operator_key, "Accept-Encoding": accepted}
+        sent = stack.client.request(method, stack.url + path, headers=headers, json=body, auto_decompress=False)
+        async with sent as response:
+            return Reply(response.status, response.headers.copy(), await response.read())
+
+    async def enough() -> bool:
+        return len((await read("identity")).body) >= COMPRESSED_BYTES_MIN
+
+    await stack.eventually(enough)  # the trail follows the records
+    plain, small = await read("identity"), await read("gzip, br")
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in plain.headers
+    assert gzip.decompress(small.body) == plain.body
+    assert small.headers["Content-Length"] == str(len(small.body))
+    for reply in (plain, small):
+        assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+        assert (reply.headers["Vary"], reply.headers["Cache-Control"]) == ("Accept-Encoding", "no-store")
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_long_answer_is_compressed_beside_the_event_loop() -> None:
+    request = make_mocked_request("GET", "/", headers={"Accept-Encoding": "gzip"})
+    threads: set[str] = set()
+    compress = gzip.compress
+
+    def noting(*args: Any, **options: Any) -> bytes:
+        threads.add(threading.current_thread().name)
+        return compress(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gzip, "compress", noting)
+        for size, own in ((COMPRESSED_BYTES_MIN, True), (THREAD_BYTES_MIN, False)):
+            threads.clear()
+            assert (await unkept(request, b"a" * size)).headers["Content-Encoding"] == "gzip"
+            assert (threads == {threading.current_thread().name}) is own
+        assert "Vary" not in (await unkept(request, b"a")).headers
 
 
 async def test_both_ways_through_the_front_say_the_same(stack: Any) -> None:

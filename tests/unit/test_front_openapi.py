@@ -198,3 +198,10 @@ def test_a_problem_has_the_members_that_its_type_declares(kind: Any) -> None:
         if each.get("properties", {}).get("type", {}).get("const") == f"/problems/{kind.name}"
     ]
     assert set(schema["properties"]) - set(schema["required"]) == set(kind.members)
+
+
+def test_counts_of_a_queue_say_that_they_lag() -> None:
+    schemas = openapi_document()["components"]["schemas"]
+    for body in ("QueueBody", "AdmissionStateBody", "OpeningStateBody"):
+        for count in ("joined", "arrived"):
+            assert "seconds behind" in schemas[body]["properties"][count]["description"]
