@@ -6,12 +6,11 @@ know who was let through meanwhile: what it refuses is looked at again once it h
 """
 
 from reservasi import quota_state
-from reservasi.front.encoding import moment
 from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.memory import Memory
-from reservasi.front.opening_views import next_members
-from reservasi.front.problem_types import CLOSED, NOT_OPEN, SOLD_OUT
+from reservasi.front.not_open import not_open
+from reservasi.front.problem_types import CLOSED, SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.waiting_problems import NOT_ADMITTED, WAITING_ROOM_REQUIRED
 from reservasi.model import Opening, Quota
@@ -48,7 +47,8 @@ def check_ticket(
     if state == "closed":
         return Refused(CLOSED)
     if state == "not-open":
-        return not_open(services, memory, program, quota.terms.opens_at_ms)
+        has_joined = refused.kind is NOT_ADMITTED
+        return not_open(services, memory, quota, quota.terms.opens_at_ms, has_joined=has_joined)
     return Refused(SOLD_OUT) if quota.remaining < len(persons) else refused
 
 
@@ -84,8 +84,3 @@ def _judge(
 def _required(opening: Opening, reason: str) -> Refused:
     members = {"opening": opening.id, "reason": reason}
     return Refused(WAITING_ROOM_REQUIRED, members=members, words={"why": _WHY[reason]})
-
-
-def not_open(services: FrontServices, memory: Memory, program: str, opens_at_ms: int) -> Refused:
-    """The refusal of a claim that comes before the opening."""
-    return Refused(NOT_OPEN, members={"opens_at": moment(opens_at_ms), **next_members(services, memory, program)})

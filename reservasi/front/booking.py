@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
-from reservasi.front.admissions import check_ticket, may_be_outdated, not_open
+from reservasi.front.admissions import check_ticket, may_be_outdated
 from reservasi.front.bodies import (
     ClaimedBody,
     ConfirmedBody,
@@ -23,6 +23,7 @@ from reservasi.front.encoding import moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.memory import Memory
+from reservasi.front.not_open import not_open
 from reservasi.front.opening_reasons import refused_as_cancelled
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, problem_response, retry_after
@@ -177,7 +178,7 @@ _CLAIM_REFUSALS = {
 def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer: Answer) -> Refused:
     """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
     if answer.outcome is Outcome.NOT_OPEN:
-        return not_open(services, memory, program_of(quota.id), answer.opens_at_ms)
+        return not_open(services, memory, quota, answer.opens_at_ms)
     opening = services.availability.opening_of(quota) if answer.outcome is Outcome.CLOSED else None
     if opening is not None and opening.cancelled:
         return refused_as_cancelled(opening)

@@ -9,9 +9,10 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory
+from reservasi.front.not_open import joining_not_open
 from reservasi.front.opening_reasons import refused_as_cancelled, said_of_moves
 from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
-from reservasi.front.problem_types import NOT_FOUND, NOT_OPEN, RECOVERING, SOLD_OUT
+from reservasi.front.problem_types import NOT_FOUND, RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.public import cached
 from reservasi.front.requests import read_body
@@ -163,21 +164,16 @@ def refused_join(services: FrontServices, memory: Memory, program: str, opening:
     if now_ms >= opening_end_ms(services, memory, program, opening):
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if now_ms < terms.joins_from_ms:
-        return _not_yet(services, memory, program, opening, terms.joins_from_ms)
+        return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
     if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening):
         return Refused(SOLD_OUT, members={"opening": opening.id, **next_members(services, memory, program)})
     return None
 
 
-def _not_yet(services: FrontServices, memory: Memory, program: str, opening: Opening, at_ms: int) -> Refused:
-    members = {"opening": opening.id, "opens_at": moment(at_ms), **next_members(services, memory, program)}
-    return Refused(NOT_OPEN, members=members)
-
-
 def join_refusal(services: FrontServices, memory: Memory, program: str, opening: Opening, answer: Answer) -> Refused:
     """What the ledger's refusal of a join means over HTTP."""
     if answer.outcome is Outcome.NOT_OPEN:
-        return _not_yet(services, memory, program, opening, answer.opens_at_ms)
+        return joining_not_open(services, memory, program, opening, answer.opens_at_ms)
     if answer.outcome is Outcome.OPENING_CANCELLED:
         now = services.availability.opening(opening.id)
         return refused_as_cancelled(opening if now is None else now)

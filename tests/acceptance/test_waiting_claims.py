@@ -1,11 +1,12 @@
 """Claims of a quota with a waiting room: who may, when, and what everybody else is told."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
 
 from tests.acceptance.conftest import Stack
-from tests.acceptance.waiting import create_room
+from tests.acceptance.waiting import HOUR_MS, Room, create_room
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -75,6 +76,67 @@ async def test_before_the_opening_it_is_not_open_whatever_ticket_is_shown(stack:
         assert problem["opens_at"] == (await room.queue())["opens_at"]
         assert 1 <= len(problem["next_openings"]) <= 3
         assert all(each["opens_at"] for each in problem["next_openings"])
+        assert problem["opening"] == room.id
+
+
+WIB = dt.timezone(dt.timedelta(hours=7))
+
+
+async def joins_from(room: Room) -> str:
+    """As people of the program read it."""
+    at = dt.datetime.fromisoformat((await room.queue())["joins_from"]).astimezone(WIB)
+    return f"{at:%Y-%m-%d %H:%M} WIB"
+
+
+@pytest.mark.parametrize(
+    ("language", "first", "has_joined"),
+    [
+        (
+            "id",
+            "Bergabunglah dahulu di ruang tunggu itu (sudah bisa sejak {})",
+            "Anda sudah bergabung di ruang tunggu pembukaan {}",
+        ),
+        (
+            "en",
+            "Join that waiting room first (possible since {})",
+            "You have joined the waiting room of the opening {}",
+        ),
+    ],
+)
+async def test_before_the_opening_people_are_told_to_join_first(
+    stack: Stack, language: str, first: str, has_joined: str
+) -> None:
+    room, person, said = await create_room(stack), stack.applicant(), {"Accept-Language": language}
+    body = {"quota": room.quota, "applicants": [person]}
+    for way in ({}, LONG_WAY):
+        problem = (await stack.claim(body, **said, **way)).is_problem("not-open", 409)
+        assert first.format(await joins_from(room)) in problem["detail"]
+        assert room.id in problem["detail"]
+        assert (problem["opening"], "/tickets" in problem["next"]) == (room.id, True)
+    body["ticket"] = (await room.joined(person))["ticket"]
+    problem = (await stack.claim(body, **said)).is_problem("not-open", 409)
+    assert has_joined.format(room.id) in problem["detail"]
+    assert (problem["opening"], "/queue" in problem["next"]) == (room.id, True)
+
+
+@pytest.mark.parametrize(("language", "since"), [("id", "mulai {}"), ("en", "from {} on")])
+async def test_before_people_can_join_they_are_told_from_when_on(stack: Stack, language: str, since: str) -> None:
+    room, person = await create_room(stack, joins_before_ms=HOUR_MS - 60_000), stack.applicant()
+    said, join = {"Accept-Language": language}, {"nik": person["nik"], "birth_date": person["birth_date"]}
+    for reply in (
+        await stack.claim(stack.body(room.quota), **said),
+        await stack.request("POST", f"/v1/openings/{room.id}/tickets", json=join, headers=said),
+    ):
+        assert since.format(await joins_from(room)) in reply.is_problem("not-open", 409)["detail"]
+
+
+async def test_a_quota_of_an_opening_without_a_waiting_room_is_said_to_open_with_it(stack: Stack) -> None:
+    room = await create_room(stack, waiting_room=False)
+    problem = (await stack.claim(stack.body(room.quota))).is_problem("not-open", 409)
+    assert problem["opening"] == room.id
+    assert "ruang tunggu" not in problem["detail"]
+    alone = await stack.quota(opens_at_ms=room.opens_at_ms + HOUR_MS)
+    assert "opening" not in (await stack.claim(stack.body(alone))).is_problem("not-open", 409)
 
 
 async def test_a_front_whose_clock_is_slow_lets_nobody_in_without_a_ticket(
