@@ -41,7 +41,8 @@ class FileFinding:
     message: str  # what is wrong and what is allowed
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field}: {self.message}"
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.field}: {self.message}"
 
 
 class ProgramFileError(ConfigurationError):
@@ -51,6 +52,14 @@ class ProgramFileError(ConfigurationError):
         self.path = path
         self.findings = findings
         super().__init__("\n".join([f"{path} is refused, nothing was imported:", *(f"  {f}" for f in findings)]))
+
+
+class UnreadableFile(ProgramFileError):
+    """A program file that is not there, or that nothing can be read of."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(path, [FileFinding(line=0, field="file", message=message)])
+        self.args = (f"{path} {message}; nothing was imported",)
 
 
 class EmbeddedServerError(ReservasiError):

@@ -11,9 +11,15 @@ import msgspec
 from reservasi.cli.importing import Import, reason_of
 from reservasi.cli.moments import for_people, local_moment
 from reservasi.cli.output import moment, out, print_json, show, show_rows
-from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange
+from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange, Why
 
 ROWS_SHOWN = 20  # of a list on the screen; JSON has all
+WHY = {
+    Why.OFFICE: "the file has no such office",
+    Why.NOT_OFFERED: "the office does not offer this in the file",
+    Why.DATE: "the file has no windows on these dates",
+    Why.WINDOW: "the file has other hours on these dates",
+}
 
 
 def report(done: Import, zone: str, *, as_json: bool) -> None:
@@ -23,6 +29,8 @@ def report(done: Import, zone: str, *, as_json: bool) -> None:
         print_json({**summary, **detailed(done)} if done.plan.says_more else summary)
         return
     show(summary, as_json=False)
+    if done.plan.past:
+        out.print(f"{done.plan.past} windows of the file are over already: no quotas are created for them")
     if done.plan.says_more:
         _print_plan(done, zone)
 
@@ -37,6 +45,7 @@ def summarised(done: Import) -> dict[str, Any]:
         "created": done.created,
         "unchanged": plan.unchanged,
         "kept": len(plan.kept),
+        "past": plan.past,
         "openings": list(done.openings),
         "total": plan.total,
     }
@@ -72,9 +81,9 @@ def why_stopped(done: Import) -> str:
     closing = plan.closing
     people = sum(each.people for each in plan.outside)
     return (
-        f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, {len(closing)} that the file "
-        f"does not have would be closed, and {people} places are held or booked outside the file. Read the plan, then "
-        "give the command again with --apply; nobody is cancelled by it"
+        f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, and {len(closing)} that the "
+        f"file does not have would be closed; {people} places are held or booked in quotas that are not in the file. "
+        "Read the plan, then give the command again with --apply; it cancels nobody"
     )
 
 
@@ -91,8 +100,8 @@ def left_as_it_is(done: Import, file: Path, *, open_now: bool) -> str:
 def why_refused(done: Import) -> str:
     """What an import could not change."""
     return (
-        f"{done.program}: {len(done.refused)} quotas are left as they are: somebody changed them meanwhile, or what "
-        "the file says does not go with what was set by hand. Look at them with quota show, then give the command again"
+        f"{done.program}: {len(done.refused)} quotas were not changed: somebody changed them meanwhile, or what the "
+        "file says contradicts what staff set. Look at them with quota show, then give the command again"
     )
 
 
@@ -154,14 +163,19 @@ def _print_plan(done: Import, zone: str) -> None:
     plan, would = done.plan, " (planned)" if done.stopped else ""
     _print_list(f"new{would}: {len(plan.new)} quotas", [])
     _print_list(f"changed{would}: {len(plan.changed)} quotas", _changed_groups(plan.changed))
-    _print_list(f"changed by hand, kept: {len(plan.kept)} quotas", [_flat(each, zone) for each in plan.kept])
-    _print_list(f"outside the file, closed{would}: {len(plan.closing)} quotas", _outside_groups(plan.closing))
-    rest = [each for each in plan.outside if not each.closes]
-    _print_list(f"outside the file, left as they are: {len(rest)} quotas", _outside_groups(rest))
+    _print_list(
+        f"changed by staff, kept as staff set them: {len(plan.kept)} quotas", [_flat(each, zone) for each in plan.kept]
+    )
+    _print_list(f"not in the file, closed{would}: {len(plan.closing)} quotas", _outside_groups(plan.closing))
+    reopened = [each for each in plan.outside if each.by_hand]
+    _print_list(f"not in the file, reopened by staff, stay open: {len(reopened)} quotas", _outside_groups(reopened))
+    closed = [each for each in plan.outside if not each.is_open]
+    _print_list(f"not in the file, closed already: {len(closed)} quotas", _outside_groups(closed))
     openings = [for_people(_opening_words(each, zone), zone) for each in plan.openings]
-    _print_list(f"openings that the file would have otherwise, left as they are: {len(openings)}", openings)
+    _print_list(f"openings that differ from the file, not changed by an import: {len(openings)}", openings)
     booked = [msgspec.structs.asdict(each) for each in done.booked]
-    _print_list(f"held or booked there, not cancelled: {sum(each.places for each in done.booked)} places", booked)
+    places = sum(each.places for each in done.booked)
+    _print_list(f"places in quotas that are closed or get other hours, nobody is cancelled: {places}", booked)
 
 
 def _print_list(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -220,8 +234,7 @@ def _term_words(term: str, value: int | bool | str, zone: str) -> str:
 def _outside_groups(outside: Iterable[Outside]) -> list[dict[str, Any]]:
     groups: defaultdict[tuple[str, ...], list[Outside]] = defaultdict(list)
     for each in outside:
-        words = each.why.value + (", reopened by hand" if each.by_hand else "")
-        groups[(*_line(each), words)].append(each)
+        groups[(*_line(each), WHY[each.why])].append(each)
     return [
         {**_where(line), **_dates(each.quota.terms.date for each in group), **_counts(group), "why": words}
         for (*line, words), group in groups.items()

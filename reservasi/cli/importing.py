@@ -90,9 +90,9 @@ async def import_program(
         snapshot = await require_snapshot(operations, program.id)
         dates = _later_dates(snapshot, first, last) if later_dates else []
         commands += expand_dates(program, dates, open_now=open_now)
-        _refuse_too_many(program, commands, snapshot)
         existing = [quota for quota in snapshot.quotas if _is_compared(quota, first, last, dates)]
         plan = compare(program, commands, existing, snapshot.openings, snapshot.now_ms)
+        _refuse_too_many(program, plan, snapshot)
         booked = await booked_in(operations, program.id, _affected(plan))
         found = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
         if not (apply or plan.only_adds):
@@ -137,13 +137,13 @@ def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:
             )
 
 
-def _refuse_too_many(program: Program, commands: list[SetQuota], snapshot: Snapshot) -> None:
+def _refuse_too_many(program: Program, plan: Plan, snapshot: Snapshot) -> None:
     """A program's quotas must fit into one snapshot, those of earlier imports included."""
-    existing = {quota.id for quota in snapshot.quotas}
-    total = len(existing.union(command.quota for command in commands))
+    existing = len(snapshot.quotas)
+    total = existing + len(plan.new)
     if total > model.QUOTAS_MAX:
         raise ConfigurationError(
-            f"{program.id}: it has {len(existing)} quotas and would have {total}, but a program may have "
+            f"{program.id}: it has {existing} quotas and would have {total}, but a program may have "
             f"{model.QUOTAS_MAX} at a time (those whose window is over leave by themselves after "
             "`retire_quotas_after_h`); import fewer days. Nothing was imported"
         )

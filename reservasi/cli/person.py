@@ -73,9 +73,9 @@ def _read_nik(source: str) -> str:
         content = sys.stdin.buffer.read(NIK_BYTES_MAX) if source == "-" else _head_of(Path(source))
         nik = tidy_nik(decode_text(content).strip())
     except OSError as error:
-        raise ConfigurationError(f"the file with the NIK cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
     except NotUtf8 as error:
-        raise ConfigurationError(f"the file with the NIK {error}") from error
+        raise ConfigurationError(f"{source} {error}") from error
     if not (has_digits(nik) and is_known(nik)):
         raise ConfigurationError("what was given is not a NIK")
     return nik

@@ -102,8 +102,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     outside: tuple[Outside, ...]
     openings: tuple[AffectedOpening, ...]
     unchanged: int
-    over: int  # whose window has passed: left alone
-    total: int  # quotas of the file
+    over: int  # in the ledger only, and their window has passed: left alone
+    past: int  # in the file only, and their window has passed: not created, since they would retire at once
+    total: int  # quotas of the file, those included
 
     @property
     def closing(self) -> list[Outside]:
@@ -117,7 +118,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def says_more(self) -> bool:
-        """Whether there is anything but new and unchanged quotas."""
+        """Whether there is anything but new, unchanged and past quotas."""
         return bool(self.changed or self.kept or self.outside or self.openings)
 
 
@@ -186,22 +187,25 @@ class _Comparison:
 
     def plan(self, existing: list[Quota]) -> Plan:
         """Sort every quota into one place; a quota may be changed in one term and kept in another."""
-        over = [quota for quota in existing if self._is_over(quota)]
-        alive = [quota for quota in existing if not self._is_over(quota)]
+        over = [quota for quota in existing if self._is_over(quota.terms)]
+        alive = [quota for quota in existing if not self._is_over(quota.terms)]
         inside = [quota for quota in alive if quota.id in self._wanted]
         changed = [each for quota in inside if (each := self._changed(quota)) is not None]
         kept = [left for quota in existing if quota.id in self._wanted and (left := self._kept(quota)) is not None]
         outside = [self._outside(quota) for quota in alive if quota.id not in self._wanted]
         known = {quota.id for quota in existing}
         touched = {each.quota.id for each in changed} | {left.quota.id for left in kept}
+        missing = [each for each in self._commands if each.quota not in known]
+        new = tuple(each for each in missing if each.terms is not None and not self._is_over(each.terms))
         return Plan(
-            new=tuple(each for each in self._commands if each.quota not in known),
+            new=new,
             changed=tuple(changed),
             kept=tuple(kept),
             outside=tuple(outside),
             openings=tuple(self._affected(alive)),
             unchanged=sum(quota.id in self._wanted and quota.id not in touched for quota in existing),
             over=sum(quota.id not in self._wanted for quota in over),
+            past=len(missing) - len(new),
             total=len(self._commands),
         )
 
@@ -211,8 +215,8 @@ class _Comparison:
             found[_line(terms)].append(_window(terms))
         return found
 
-    def _is_over(self, quota: Quota) -> bool:
-        ends_at = instant(dt.date.fromisoformat(quota.terms.date), quota.terms.end, self._program.zone)
+    def _is_over(self, terms: QuotaTerms) -> bool:
+        ends_at = instant(dt.date.fromisoformat(terms.date), terms.end, self._program.zone)
         return ends_at.timestamp() * 1000 <= self._now_ms
 
     def _differences(self, quota: Quota) -> Iterator[TermChange]:

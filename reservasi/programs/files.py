@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from reservasi.errors import FileFinding, ProgramFileError
+from reservasi.errors import FileFinding, ProgramFileError, UnreadableFile
 from reservasi.programs.checks import Draft, check
 from reservasi.programs.lines import line_of, lines_of
 from reservasi.programs.program import Holidays, Office, OpeningRule, Policies, Program
@@ -47,12 +47,14 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise _refused(path, 0, "file", f"cannot be read: {error.strerror}") from error
+        raise UnreadableFile(str(path), f"cannot be read: {error.strerror}") from error
     if len(content) > FILE_BYTES_MAX:
-        raise _refused(path, 0, "file", f"is larger than {FILE_BYTES_MAX} bytes")
+        raise UnreadableFile(str(path), f"is larger than {FILE_BYTES_MAX} bytes")
     try:
         return decode_text(content)
     except NotUtf8 as error:
+        if not error.line:
+            raise UnreadableFile(str(path), str(error)) from error
         raise _refused(path, error.line, "file", str(error)) from error
 
 

@@ -204,9 +204,23 @@ def test_the_same_file_again_changes_nothing(deployment: Deployment) -> None:
         "created": 0,
         "unchanged": 16,
         "kept": 0,
+        "past": 0,
         "openings": [],
         "total": 16,
     }
+
+
+def test_windows_that_are_over_are_not_created_and_are_counted(deployment: Deployment) -> None:
+    yesterday, before = TODAY - dt.timedelta(days=1), TODAY - dt.timedelta(days=2)
+    deployment.write(days=(before, yesterday, DAY, NEXT_DAY))
+    words = ("--from", str(before), "--to", str(yesterday))
+    done = deployment.imports(*words)
+    assert (done["created"], done["unchanged"], done["past"], done["total"]) == (0, 0, 16, 16)
+    assert {each["date"] for each in deployment.json("quota", "show", deployment.program)} == {str(DAY), str(NEXT_DAY)}
+    assert deployment.imports(*words) == done
+    text = deployment.call("program", "import", str(deployment.file), *words)
+    assert text.exit_code == 0
+    assert "16 windows of the file are over already: no quotas are created for them" in text.output
 
 
 def test_another_slot_length_neither_doubles_places_nor_overlaps(deployment: Deployment) -> None:
@@ -250,6 +264,7 @@ def test_a_closed_date_is_closed_nobody_is_cancelled_and_those_booked_are_listed
 def test_the_words_for_people_name_reservations_and_no_person(deployment: Deployment) -> None:
     booked = deployment.reserve(deployment.quota("0900"))
     deployment.write(offices=("ulp",))
+    again = ("program", "import", str(deployment.file), *DATES)
     for words, code in ((DATES, 3), ((*DATES, "--apply"), 0)):
         done = deployment.call("program", "import", str(deployment.file), *words)
         assert done.exit_code == code
@@ -258,6 +273,10 @@ def test_the_words_for_people_name_reservations_and_no_person(deployment: Deploy
         assert SECRET_NAME not in done.output
         assert SECRET_NIK not in done.output
         assert ("--apply" in done.output) is (code == 3)
+        assert "not in the file, closed" in done.output
+        assert "the file has no such office" in done.output
+        assert "nobody is cancelled" in done.output
+    assert "not in the file, closed already: 8 quotas" in deployment.call(*again).output
 
 
 def test_an_office_that_is_taken_out_stops_selling(deployment: Deployment) -> None:

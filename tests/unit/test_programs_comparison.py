@@ -338,6 +338,17 @@ def test_windows_that_are_over_are_left_alone() -> None:
     assert found.over == 1
 
 
+def test_windows_of_the_file_that_are_over_are_not_created() -> None:
+    nine_ms = int(dt.datetime(2026, 11, 30, 2, tzinfo=dt.UTC).timestamp() * 1000)
+    found = plan(program(), [], now_ms=nine_ms)
+    assert [each.terms.start for each in found.new if each.terms] == ["09:00", "10:00", "11:00"]
+    assert (found.past, found.total) == (1, 4)
+    again = plan(program(), after(found, []), now_ms=nine_ms + 1)
+    assert (again.new, again.past, again.unchanged) == ((), 1, 3)
+    retired = plan(program(), [], now_ms=nine_ms + 10**9)
+    assert (retired.new, retired.past) == ((), 4)
+
+
 def test_windows_end_at_midnight() -> None:
     late = office(hours={"mon": {"open": "22:00", "close": "24:00"}})
     existing = imported(program(offices=[late]))

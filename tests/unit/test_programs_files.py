@@ -390,6 +390,34 @@ def test_what_is_no_file_is_refused(tmp_path: Path, where: str) -> None:
         files.read_program(tmp_path / where)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"#" * (files.FILE_BYTES_MAX + 1), "is larger than 1048576 bytes"),
+        (b"\xff\xfei\x00", "is saved as UTF-16 (`Unicode`): save it as UTF-8"),
+    ],
+)
+def test_a_file_of_which_nothing_is_read_is_named_in_one_line(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "program.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ProgramFileError) as refused:
+        files.read_program(path)
+    assert str(refused.value) == f"{path} {message}; nothing was imported"
+
+
+def test_a_fault_of_the_whole_file_has_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "program.toml"
+    path.write_text("")
+    with pytest.raises(ProgramFileError) as refused:
+        files.read_program(path)
+    assert "line 0" not in str(refused.value)
+    assert f"{path} is refused" in str(refused.value)
+
+
 def test_a_refusal_reads_well(tmp_path: Path) -> None:
     path = tmp_path / "program.toml"
     path.write_text(changed("hold_s = 7200", "hold_s = 1"))
