@@ -64,7 +64,7 @@ MUTANTS = (
     _mutant(
         "loses-released-places",
         {Rule.COUNTS_DIFFER},
-        ("shared", "    quota[Q.held] = quota[Q.held] - places\n    stop_timer", "    stop_timer"),
+        ("timers", "    quota[Q.held] = quota[Q.held] - places\n    stop_timer", "    stop_timer"),
     ),
     _mutant(
         "confirms-twice",
@@ -91,7 +91,7 @@ MUTANTS = (
         "expires-what-is-confirmed",
         {Rule.REPLAY_DIFFERS},
         NO_STOP,
-        ("shared", "return reservation[R.state] == HELD\n    and (", "return ("),
+        ("timers", "return reservation[R.state] == HELD\n    and (", "return ("),
     ),
     _mutant("leaves-a-confirmed-deadline", {Rule.TIMER_DIFFERS}, NO_STOP),
     _mutant(
@@ -102,7 +102,7 @@ MUTANTS = (
     _mutant(
         "expires-early",
         {Rule.TIME_DIFFERS},
-        ("shared", "and (reservation[R.deadline] <= call.now", "and (reservation[R.deadline] <= call.now + 8000000"),
+        ("timers", "and (reservation[R.deadline] <= call.now", "and (reservation[R.deadline] <= call.now + 8000000"),
     ),
     _mutant(
         "holds-for-ever",
@@ -117,7 +117,7 @@ MUTANTS = (
     _mutant(
         "confirms-after-an-earlier-closing",
         {Rule.TIME_DIFFERS},
-        ("shared", "return closes_at > 0 and closes_at < deadline and closes_at or deadline", "return deadline"),
+        ("timers", "return closes_at > 0 and closes_at < deadline and closes_at or deadline", "return deadline"),
     ),
     _mutant(
         "revives-holds-with-a-later-closing",
@@ -127,19 +127,19 @@ MUTANTS = (
     _mutant(
         "keeps-the-person-who-cancelled",
         {Rule.PERSONS_DIFFER},
-        ("shared", "    call.changed_persons[reservation[index]] = true\n", ""),
+        ("timers", "    call.changed_persons[reservation[index]] = true\n", ""),
     ),
     _mutant(
         "returns-twice",
         {Rule.OVERSOLD, Rule.TIME_DIFFERS},
-        ("shared", "'LIMIT', integer(already), integer(most)", "'LIMIT', '0', integer(most)"),
+        ("timers", "'LIMIT', integer(already), integer(most)", "'LIMIT', '0', integer(most)"),
     ),
-    _mutant("returns-at-once", {Rule.TIME_DIFFERS}, ("shared", "call.now + terms[T.return_min]", "call.now")),
+    _mutant("returns-at-once", {Rule.TIME_DIFFERS}, ("timers", "call.now + terms[T.return_min]", "call.now")),
     _mutant(
         "never-returns",
         {Rule.COUNTS_DIFFER},
         (
-            "shared",
+            "timers",
             "  set_timer(call, quota_id, quota, at, '+' .. integer(call.seq + 1)",
             "  local _ = ('+' .. call.seq",
         ),

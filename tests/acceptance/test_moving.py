@@ -8,8 +8,7 @@ from icalendar import Calendar
 
 from reservasi.front.encoding import moment
 from tests.acceptance.conftest import Reply, Stack
-from tests.acceptance.test_openings import ELSEWHERE, events, listed
-from tests.acceptance.waiting import HOUR_MS, Room, create_room, now_ms
+from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, events, listed, now_ms
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -1,6 +1,8 @@
 """Openings with a waiting room, for tests: created a moment ahead, joined, opened, and let through."""
 
+import asyncio
 import itertools
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from tests.acceptance.conftest import Reply, Stack, eventually
 HOUR_MS = 3_600_000
 AHEAD_MS = 500  # enough for a command that names the moment to reach the ledger before it
 AT_ONCE = 1_000_000  # a rate at which everybody is admitted with the controller's next call
+ELSEWHERE: dict[str, Any] = {"capacity": 7, "office": "ulp-wiyung"}  # another office than most tests use
 _distinct_ms = itertools.count()  # no two openings of the program at one moment
 
 
@@ -154,3 +157,36 @@ async def create_room(
 
     await stack.eventually(shown)
     return Room(stack, name, quota_id, opens_at_ms)
+
+
+async def listed(stack: Stack, query: str = "") -> dict[str, dict[str, Any]]:
+    reply = await stack.request("GET", f"/v1/openings?program={stack.program}{query}")
+    assert reply.status == 200
+    return {opening["id"]: opening for opening in reply.json["openings"]}
+
+
+async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
+    """A request for an opening, and the one quota that it chooses."""
+    quota = await stack.quota(**{"service": "penggantian", **changes.pop("quota", {})})
+    day = (await stack.seen(quota, lambda _: True)).terms.date
+    opens_at = moment(await now_ms(stack) // 1000 * 1000 + changes.pop("in_ms", HOUR_MS))
+    body = {"program": stack.program, "opens_at": opens_at, "from": day, "to": day, "service": "penggantian"}
+    return {**body, **changes}, quota
+
+
+async def events(stack: Stack, path: str, count: int, act: Any) -> list[dict[str, Any]]:
+    """The first events of a stream; `act` is called after the first one."""
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(10), stack.client.get(stack.url + path) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                found.append(json.loads(line.removeprefix(b"data: ")))
+                if len(found) == 1:
+                    await act()
+            elif line.startswith(b"event: "):
+                assert line.strip() == b"event: queue"
+            if len(found) == count:
+                break
+    return found

@@ -1,8 +1,8 @@
-"""Quotas whose window is over leave the ledger with their reservations; the records keep them, and all agree."""
+"""Quotas whose window is over, and openings of long ago, leave the ledger; the records keep them, and all agree."""
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,17 +10,35 @@ import pytest
 
 from loadtest.checker import judge
 from loadtest.evidence import read_database
-from reservasi.events import Ended, QuotaRetired
+from reservasi.events import Ended, OpeningRetired, QuotaRetired
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.metrics import RETIRED
-from reservasi.model import Cancel, Claim, Command, Confirm, Find, Outcome, Release, Retire, SetQuota, State, Sweep
+from reservasi.model import (
+    Admit,
+    Cancel,
+    Claim,
+    Command,
+    Confirm,
+    Find,
+    Join,
+    MoveOpening,
+    Outcome,
+    Release,
+    Retire,
+    RetireOpening,
+    SetOpening,
+    SetQuota,
+    State,
+    Sweep,
+)
 from reservasi.records import Records
-from reservasi.retirement import Retirement, window_end_ms
+from reservasi.retirement import OpeningRetirement, Retirement, window_end_ms
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import evidence, forget_all, own, rebuild, record, regardless_of_epoch
 from tests.integration.test_reconcile import reconcile
-from tests.ledgers import HOUR_MS, Ledger, claim, open_group, open_ledger, quota_set
+from tests.ledgers import HOUR_MS, Ledger, claim, open_group, open_ledger, opening_set, quota_set
 from tests.views import caught_up, open_view
 
 pytestmark = pytest.mark.any_server
@@ -29,6 +47,8 @@ OVER = "p.kanim.baru.20200106.0900.online"
 ALSO_OVER = "p.kanim.baru.20200106.2300.online"
 LIVE = "p.kanim.baru.20991201.0900.online"
 WIB = ZoneInfo("Asia/Jakarta")
+ENDED = {"opens_at_ms": 1000, "ends_at_ms": 2000}  # of an opening
+DAY_MS = 86_400_000
 OVER_END_MS = 1_578_279_600_000  # 2020-01-06T10:00+07:00
 
 
@@ -303,3 +323,153 @@ def test_the_end_of_a_window(start: str, end: str, expected: str) -> None:
     at = dt.datetime.fromisoformat(expected)
     for zone in (WIB, dt.UTC, ZoneInfo("America/New_York")):
         assert window_end_ms("2020-01-06", start, end, zone) == at.replace(tzinfo=zone).timestamp() * 1000
+
+
+# -- openings ----------------------------------------------------------------------------------------------------
+
+
+def opening_retirement(
+    ledger: Ledger, group: GroupCommit, *, after_ms: int = DAY_MS, leads: Callable[[], bool] = lambda: True
+) -> OpeningRetirement:
+    watch = OpeningWatch(ledger.client, ledger.program)
+    return OpeningRetirement(ledger.program, group, watch, after_ms=after_ms, leads=leads)
+
+
+async def openings(ledger: Ledger) -> list[str]:
+    return sorted(opening.id for opening in (await ledger.snapshot()).openings)
+
+
+async def test_openings_of_long_ago_go_and_the_others_stay(ledger: Ledger, group: GroupCommit) -> None:
+    await ledger.run(opening_set("p-1", **ENDED), opening_set("p-2"), opening_set("p-3", opens_at_ms=1, ends_at_ms=2))
+    assert await opening_retirement(ledger, group).look() == 2
+    assert await openings(ledger) == ["p-2"]
+    events = [event for entry in await ledger.entries() for event in entry.events]
+    assert [event.opening for event in events if isinstance(event, OpeningRetired)] == ["p-1", "p-3"]
+    assert RETIRED.labels(ledger.program, "openings")._value.get() == 2
+    assert await opening_retirement(ledger, group).look() == 0
+
+
+async def test_openings_wait_for_the_days_that_were_set(ledger: Ledger, group: GroupCommit) -> None:
+    ends_at_ms = await ledger.now_ms() - 2 * DAY_MS
+    await ledger.run(opening_set("p-1", opens_at_ms=1, ends_at_ms=ends_at_ms))
+    assert await opening_retirement(ledger, group, after_ms=3 * DAY_MS).look() == 0
+    assert await opening_retirement(ledger, group, after_ms=DAY_MS).look() == 1
+
+
+async def test_who_joined_a_retired_opening_is_forgotten(ledger: Ledger, group: GroupCommit) -> None:
+    now_ms = await ledger.now_ms()
+    await ledger.run(
+        opening_set("p-1", opens_at_ms=now_ms, ends_at_ms=now_ms + 300),
+        *(Join(opening="p-1", ticket_id=f"t{number}") for number in range(3)),
+    )
+    joined = keys.joined(ledger.program)
+    assert [key async for key in ledger.client.scan_iter(match=f"{joined}:p-1:*")]
+    await ledger.until(now_ms + 301)
+    assert await opening_retirement(ledger, group, after_ms=0).look() == 1
+    assert [key async for key in ledger.client.scan_iter(match=f"{joined}:p-1:*")] == []
+
+
+@pytest.mark.parametrize("change", [{}, {"opens_at_ms": 1, "ends_at_ms": 4_000_000_000_001}])
+async def test_the_ledger_itself_refuses_to_retire_an_opening_that_goes_on(
+    ledger: Ledger, change: dict[str, Any]
+) -> None:
+    await ledger.run(opening_set("p-1", **change))
+    before = await ledger.dump()
+    assert (await ledger.one(RetireOpening(opening="p-1"))).outcome is Outcome.NOT_OVER
+    assert (await ledger.one(RetireOpening(opening="p-2"))).outcome is Outcome.UNKNOWN_OPENING
+    assert await ledger.dump() == before
+
+
+async def test_an_opening_that_stays_paused_goes_on(ledger: Ledger) -> None:
+    now_ms = await ledger.now_ms()
+    paused = SetOpening(opening="p-1", paused=True)
+    await ledger.run(opening_set("p-1", opens_at_ms=now_ms, ends_at_ms=now_ms + 200), paused)
+    await ledger.until(now_ms + 201)
+    assert (await ledger.one(RetireOpening(opening="p-1"))).outcome is Outcome.NOT_OVER
+
+
+async def test_an_opening_that_was_called_off_goes_with_its_end(ledger: Ledger) -> None:
+    now_ms = await ledger.now_ms()
+    await ledger.run(
+        opening_set("p-1", opens_at_ms=now_ms + 60_000, ends_at_ms=now_ms + 300),
+        SetOpening(opening="p-1", paused=True),
+        MoveOpening(opening="p-1", cancelled=True, reason="a flood"),
+    )
+    assert (await ledger.one(RetireOpening(opening="p-1"))).outcome is Outcome.NOT_OVER
+    await ledger.until(now_ms + 301)
+    assert (await ledger.one(RetireOpening(opening="p-1"))).outcome is Outcome.RETIRED
+
+
+async def test_without_an_opening_ledger_records_rebuild_and_checker_agree(
+    ledger: Ledger, group: GroupCommit, records: Records, database: str, tables: Tables
+) -> None:
+    await ledger.run(opening_set("p-1", **ENDED), opening_set("p-2"))
+    await _agree(ledger, records, database)
+    await opening_retirement(ledger, group).look()
+    await _agree(ledger, records, database)
+    assert [opening.id for opening in await records.openings(ledger.program)] == ["p-2"]
+    (kept,) = await tables.rows(
+        f"SELECT id, commitment FROM openings WHERE program = '{ledger.program}' AND retired_at_ms > 0"
+    )
+    assert kept == ("p-1", "c" * 64)
+    before = await evidence(ledger)
+    await forget_all(ledger)
+    await rebuild(ledger, records)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+    await _agree(ledger, records, database)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_name_of_a_retired_opening_may_be_given_again(
+    ledger: Ledger, records: Records, database: str, *, together: bool
+) -> None:
+    commands: list[Command] = [
+        opening_set("p-1", **ENDED),
+        Admit(opening="p-1", controller="c", lease_ms=1),
+        RetireOpening(opening="p-1"),
+        opening_set("p-1", commitment="d" * 64),
+        Join(opening="p-1", ticket_id="t"),
+    ]
+    for command in commands:
+        await ledger.run(command)
+        if not together:
+            await record(ledger, records)
+    await _agree(ledger, records, database)
+    (found,) = await records.openings(ledger.program)
+    assert (found.terms.commitment, found.version, found.joined) == ("d" * 64, 1, 0)
+    assert await records.dead_reservations(ledger.program) == []
+
+
+async def test_a_view_forgets_an_opening_and_its_quotas_open_by_themselves(ledger: Ledger, group: GroupCommit) -> None:
+    quota_id = f"{ledger.program}.kanim.baru.20991201.0900.online"
+    quota = quota_set(quota_id, opens_at_ms=1000, date="2099-12-01", start="09:00", end="10:00")
+    await ledger.run(quota, opening_set("p-1", **ENDED))
+    async with open_view(ledger.url, ledger.program) as view:
+        await caught_up(view, ledger)
+        known = view.quota(quota_id)
+        assert known is not None
+        opening = view.opening_of(known)
+        assert opening is not None
+        assert opening.id == "p-1"
+        version = view.version
+        await opening_retirement(ledger, group).look()
+        await caught_up(view, ledger)
+        assert view.opening("p-1") is None
+        assert view.opening_of(known) is None
+        assert view.quotas_of_opening(ledger.program, "p-1") == []
+        assert [quota.id for quota in view.changed_since(version)] == [quota_id]
+        await ledger.run(opening_set("p-1", **ENDED))
+        await caught_up(view, ledger)
+        assert view.opening_of(known) is not None
+
+
+async def test_only_the_worker_that_leads_retires_openings(ledger: Ledger, group: GroupCommit) -> None:
+    await ledger.run(opening_set("p-1", **ENDED))
+    stop = asyncio.Event()
+
+    def leads() -> bool:
+        stop.set()
+        return False
+
+    await opening_retirement(ledger, group, leads=leads).run(stop)
+    assert await openings(ledger) == ["p-1"]

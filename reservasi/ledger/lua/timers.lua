@@ -1,0 +1,160 @@
+-- Timers, and how reservations end: holds expire, places return, and who has a place keeps it until then.
+
+-- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
+-- it is for: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota stand together, the
+-- earliest first, and the text of a hold's timer follows from its record.
+local last_at, last_time -- most of a batch end at the same moment
+
+local function timer_of(quota, at, what)
+  if last_at ~= at then
+    last_at, last_time = at, string.format('%011x', at)
+  end
+  return quota[Q.digits] .. last_time .. what
+end
+
+local function set_timer(call, quota_id, quota, at, what)
+  local added = call.timers_added
+  local count = #added
+  added[count + 1], added[count + 2] = '0', timer_of(quota, at, what)
+  if quota[Q.due] == 0 or at < quota[Q.due] then
+    set_due(quota, at)
+    call.due_changed[quota_id] = true
+  end
+end
+
+local function stop_timer(call, quota, at, what)
+  call.timers_removed[#call.timers_removed + 1] = timer_of(quota, at, what)
+end
+
+-- When a given-back place can be claimed again; 0 = at once. The delay comes from the chain, which nobody outside can
+-- know beforehand: a place that returns at a predictable moment is a place for touts.
+local function give_back(call, quota_id, quota, places)
+  local terms = quota[Q.terms]
+  if terms[T.return_max] <= 0 then
+    return 0
+  end
+  local draw = tonumber(string.sub(redis.sha1hex(call.chain .. ':' .. integer(call.seq)), 1, 12), 16) / 2 ^ 48
+  local at = call.now + terms[T.return_min]
+    + math.floor(draw * (terms[T.return_max] - terms[T.return_min] + 1))
+  quota[Q.returning] = quota[Q.returning] + places
+  set_timer(call, quota_id, quota, at, '+' .. integer(call.seq + 1) .. ':' .. integer(places))
+  return at
+end
+
+-- Frees the persons of a live reservation that ends, and leaves a tombstone for replays.
+local function bury(call, id, reservation, state, quota_id, places, returns_at, by)
+  for index = R.first_person, #reservation do
+    call.persons[reservation[index]] = false
+    call.changed_persons[reservation[index]] = true
+  end
+  reservation[R.state] = state
+  reservation[R.later] = record(call, { 'e', state, id, quota_id, places, returns_at, by })
+    - reservation[R.held_seq]
+  call.changed_quotas[quota_id] = true
+  call.changed_reservations[id] = true
+  call.entombed[#call.entombed + 1] = integer(call.now)
+  call.entombed[#call.entombed + 1] = id
+end
+
+-- Ends a live reservation and gives its places back.
+local function end_reservation(call, id, reservation, state, by)
+  local quota_id = quota_id_of(call, reservation)
+  local quota = get_quota(call, quota_id)
+  local places, remained = places_of(reservation), remaining_of(quota)
+  if reservation[R.state] == HELD then
+    quota[Q.held] = quota[Q.held] - places
+    stop_timer(call, quota, reservation[R.deadline], id)
+  else
+    quota[Q.confirmed] = quota[Q.confirmed] - places
+  end
+  local returns_at = give_back(call, quota_id, quota, places)
+  if returns_at == 0 and remained < FEW then
+    note_freed(call, quota_id)
+  end
+  bury(call, id, reservation, state, quota_id, places, returns_at, by)
+end
+
+-- When a hold ends: at its deadline, or when its quota closes for booking, where staff have moved that to before it.
+local function hold_end_of(call, reservation)
+  local deadline = reservation[R.deadline]
+  local closes_at = get_quota(call, quota_id_of(call, reservation))[Q.terms][T.closes_at]
+  return closes_at > 0 and closes_at < deadline and closes_at or deadline
+end
+
+local function is_overdue(call, reservation)
+  return reservation[R.state] == HELD
+    and (reservation[R.deadline] <= call.now or hold_end_of(call, reservation) <= call.now)
+end
+
+-- Whether a quota has closed for booking by itself: not whether staff have closed it, which leaves holds alone.
+local function has_closed(call, quota)
+  local closes_at = quota[Q.terms][T.closes_at]
+  return closes_at > 0 and closes_at <= call.now
+end
+
+-- When a quota must be looked at, where its earliest timer runs at `first`: holds end with its closing too.
+local function due_with_closing(quota, first)
+  local closes_at = quota[Q.terms][T.closes_at]
+  return quota[Q.held] > 0 and closes_at > 0 and closes_at < first and closes_at or first
+end
+
+-- After a change of its closing, or of its holds' number by anything else than a claim.
+local function note_closing(call, quota_id, quota)
+  local due = due_with_closing(quota, quota[Q.due])
+  if due < quota[Q.due] then
+    set_due(quota, due)
+    call.due_changed[quota_id] = true
+  end
+end
+
+-- Expires the holds and returns the places of one quota that are due, at most `most`. Returns both counts.
+-- The timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
+-- and are passed over, or a place would return twice. Where the quota has closed, all of its holds are due.
+local function run_timers(call, quota_id, most)
+  local expired, returned = 0, 0
+  local already = call.timers_run[quota_id] or 0
+  call.timers_run[quota_id] = already
+  local quota = get_quota(call, quota_id)
+  if not quota then
+    return expired, returned
+  end
+  local due_before = timer_of(quota, call.now + 1, '')
+  local last = quota[Q.held] > 0 and has_closed(call, quota) and quota[Q.digits] .. 'g' or due_before
+  local members = redis.call(
+    'ZRANGEBYLEX', call.key.timers, '[' .. timer_of(quota, 0, ''), '(' .. last, 'LIMIT', integer(already), integer(most)
+  )
+  call.timers_run[quota_id] = already + #members
+  for _, member in ipairs(members) do
+    local id = string.sub(member, TIMER_HEAD + 1)
+    local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
+    local is_due = not places or member < due_before
+    if is_due then
+      call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
+    end
+    if places and is_due then
+      if remaining_of(quota) < FEW then
+        note_freed(call, quota_id)
+      end
+      quota[Q.returning] = quota[Q.returning] - places
+      call.changed_quotas[quota_id] = true
+      record(call, { 'r', quota_id, places })
+      returned = returned + 1
+    elseif is_due then
+      local reservation = get_reservation(call, id)
+      -- It may have been ended earlier in this very batch.
+      if reservation and is_overdue(call, reservation) then
+        end_reservation(call, id, reservation, EXPIRED)
+        expired = expired + 1
+      end
+    end
+  end
+  return expired, returned
+end
+
+-- The answer that describes a reservation.
+local function describe(call, outcome, seq, reservation, state)
+  return {
+    outcome, seq, state or reservation[R.state], quota_id_of(call, reservation), places_of(reservation),
+    reservation[R.deadline],
+  }
+end
