@@ -23,6 +23,7 @@ from reservasi.front.encoding import moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.memory import Memory
+from reservasi.front.not_found import UNKNOWN_RESERVATION
 from reservasi.front.not_open import not_open
 from reservasi.front.opening_reasons import refused_as_cancelled
 from reservasi.front.problem_type import ProblemType
@@ -306,7 +307,7 @@ async def answer_ended(services: FrontServices, reservation_id: str, change: Cha
     if answer.outcome is Outcome.TOO_LATE or past is not None:
         at = await _cancel_until(services, past.quota if past else answer.quota)
         raise Refused(problem_types.CANCELLATION_TOO_LATE, words={"cancel_until": Text(at, at)})
-    raise Refused(problem_types.NOT_FOUND)
+    raise Refused(UNKNOWN_RESERVATION)
 
 
 async def _cancel_until(services: FrontServices, quota_id: str) -> str:

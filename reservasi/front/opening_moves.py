@@ -9,6 +9,7 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import moment
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
+from reservasi.front.not_found import NOT_CREATED
 from reservasi.front.opening_reasons import cancelled_members, said_of_moves
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.requests import read_body
@@ -83,7 +84,7 @@ def refused_move(opening: Opening, command: MoveOpening, answer: Answer) -> Refu
         case Outcome.OPENING_CANCELLED | Outcome.CLOSED | Outcome.TOO_LATE:
             return fixed(opening, answer.outcome)
         case _:
-            return Refused(problem_types.NOT_FOUND)
+            return Refused(NOT_CREATED)
 
 
 def fixed(opening: Opening, outcome: Outcome) -> Refused:

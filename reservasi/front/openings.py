@@ -7,8 +7,9 @@ from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Text, negotiate
 from reservasi.front.memory import Made
+from reservasi.front.not_found import UNKNOWN_OPENING, unknown_office, unknown_program
 from reservasi.front.opening_views import complete_opening, list_openings, opening_view, openings_view
-from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND
+from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached, read_filters
 from reservasi.front.views import require_view
@@ -34,7 +35,7 @@ async def opening(request: web.Request) -> web.Response:
     await complete_opening(services, memory, opening_id)
     view = opening_view(services, memory, opening_id)
     if view is None:
-        raise Refused(NOT_FOUND)
+        raise Refused(UNKNOWN_OPENING)
     return cached(request, view, CACHE_A_SECOND)
 
 
@@ -46,9 +47,11 @@ async def calendar(request: web.Request) -> web.Response:
         raise Refused(INVALID_REQUEST, findings=(Finding("program", "missing", _PROGRAM_MISSING),))
     require_view(services, filters["program"])
     program = services.catalogue.program(filters["program"])
-    office = program.office(filters["office"]) if program and "office" in filters else None
-    if program is None or (office is None and "office" in filters):
-        raise Refused(NOT_FOUND)
+    if program is None:
+        raise unknown_program(services.catalogue, filters["program"])
+    office = program.office(filters["office"]) if "office" in filters else None
+    if office is None and "office" in filters:
+        raise unknown_office(program, filters["office"])
     language = negotiate(request.headers.get("Accept-Language", ""))
 
     def make(now_ms: int) -> Made[Encoded]:

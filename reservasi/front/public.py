@@ -25,7 +25,7 @@ from reservasi.front.paging import check_after, check_limit
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problem_types import INVALID_REQUEST, NOT_FOUND, PROBLEM_TYPES
 from reservasi.front.problems import Finding, Refused, detail_text
-from reservasi.front.requests import check_query, read_query
+from reservasi.front.requests import check_query, naming_programs, read_query
 from reservasi.front.shapes import Check
 from reservasi.front.views import availability_view, require_view
 
@@ -87,7 +87,9 @@ async def offices(request: web.Request) -> web.Response:
 
 def read_filters(request: web.Request, checks: Mapping[str, Check] = AVAILABILITY_FILTERS) -> dict[str, str]:
     """The query parameters of availability or of openings; refuses dates in the wrong order, and too many of them."""
-    return checked_filters(request.query.items(), checks) if request.query_string else {}
+    if not request.query_string:
+        return {}
+    return naming_programs(request, lambda: checked_filters(request.query.items(), checks))
 
 
 def checked_filters(

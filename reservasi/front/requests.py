@@ -2,12 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import hdrs, http_exceptions, web
 
 from reservasi.front.keys import NETWORKS, SERVICES
 from reservasi.front.languages import Text
+from reservasi.front.not_found import no_program
 from reservasi.front.problem_types import (
     BAD_REQUEST,
     BODY_TOO_LARGE,
@@ -65,7 +66,24 @@ def client_network(request: web.Request) -> str:
 
 def read_query(request: web.Request, checks: Mapping[str, Check]) -> dict[str, str]:
     """The query parameters; refuses unknown, repeated and invalid ones, all at once."""
-    return check_query(request.query.items(), checks) if request.query_string else {}
+    return naming_programs(request, lambda: check_query(request.query.items(), checks)) if request.query_string else {}
+
+
+def naming_programs(request: web.Request, read: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What `read` returns; where it refuses the value of `program`, the refusal names the programs that there are."""
+    try:
+        return read()
+    except Refused as refused:
+        catalogue, asked = request.app[SERVICES].catalogue, request.query.get("program", "")
+        findings = tuple(
+            Finding(each.pointer, each.code, no_program(catalogue, asked)) if _is_of_program(each) else each
+            for each in refused.findings
+        )
+        raise Refused(refused.kind, findings=findings) from None
+
+
+def _is_of_program(finding: Finding) -> bool:
+    return (finding.pointer, finding.code) == ("program", "parameter-invalid")
 
 
 def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from reservasi.front.encoding import moment, moment_or_none
 from reservasi.front.fields import check_date_parameter, parameter_check
 from reservasi.front.keys import SERVICES
 from reservasi.front.languages import Text
+from reservasi.front.not_found import UNKNOWN_RESERVATION, unknown_program
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.reasons import read_reason
 from reservasi.front.requests import read_body, read_query
@@ -52,7 +53,7 @@ async def cancel(request: web.Request) -> web.Response:
     reservation_id = request.match_info["id"]
     program = services.reservations.program_of(reservation_id)
     if program is None or not _RESERVATION_ID.fullmatch(reservation_id):
-        raise Refused(problem_types.NOT_FOUND)
+        raise Refused(UNKNOWN_RESERVATION)
     require_program(staff, program)
     change = await services.reservations.cancel(reservation_id, by_staff=True, actor=staff.actor, reason=reason)
     said = {"actor": staff.actor, "reason": reason}
@@ -70,7 +71,9 @@ async def list_audit(request: web.Request) -> web.Response:
     require_program(staff, wanted["program"])
     program = await services.catalogue.look_up(wanted["program"])
     if program is None:
-        raise Refused(problem_types.NOT_FOUND if services.catalogue.loaded else problem_types.RECOVERING)
+        if not services.catalogue.loaded:
+            raise Refused(problem_types.RECOVERING)
+        raise unknown_program(services.catalogue, wanted["program"])
     query = _query(wanted, program)
     rows = await services.catalogue.audit(query)
     body = AuditBody(

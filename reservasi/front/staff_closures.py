@@ -14,6 +14,7 @@ from reservasi.front.conditional import unkept
 from reservasi.front.fields import check_date_parameter
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
+from reservasi.front.not_found import nothing_matches, unknown_program
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.reasons import REASON, reason_of
 from reservasi.front.requests import read_body
@@ -52,12 +53,14 @@ async def create(request: web.Request) -> web.Response:
     wanted = _read(await read_body(request))
     require_program(staff, wanted["program"])
     require_view(services, wanted["program"])
-    if services.catalogue.program(wanted["program"]) is None:
-        raise Refused(problem_types.NOT_FOUND)
+    program = services.catalogue.program(wanted["program"])
+    if program is None:
+        raise unknown_program(services.catalogue, wanted["program"])
     await services.availability.complete(wanted["program"])  # so that quotas of an import of just now are known
     chosen = _chosen(services, wanted)
     if not chosen:
-        finding = Finding("", "nothing-matches", _NOTHING_MATCHES)
+        offices = (wanted["office"],) if "office" in wanted else ()
+        finding = Finding("", "nothing-matches", nothing_matches(program, offices, _NOTHING_MATCHES))
         raise Refused(problem_types.INVALID_REQUEST, findings=(finding,))
     changed, last = await _close(services, chosen, staff.actor, reason_of(wanted))
     log.info("day_closed", program=wanted["program"], date=wanted["date"], quotas=len(chosen), actor=staff.actor)

@@ -14,6 +14,7 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.conditional import unkept
 from reservasi.front.keys import MEMORY, SERVICES, FrontServices
 from reservasi.front.languages import Text
+from reservasi.front.not_found import NOT_CREATED, nothing_matches, unknown_program
 from reservasi.front.opening_moves import fixed
 from reservasi.front.opening_views import opening_view
 from reservasi.front.problems import Finding, Refused
@@ -52,11 +53,11 @@ async def create(request: web.Request) -> web.Response:
     require_view(services, wanted.program)
     program = services.catalogue.program(wanted.program)
     if program is None:
-        raise Refused(problem_types.NOT_FOUND)
+        raise unknown_program(services.catalogue, wanted.program)
     await services.availability.complete(program.id)  # so that an opening that another front just made is known
     quotas = _meant(services, wanted)
     if not quotas:
-        raise _invalid("", "nothing-matches", _NOTHING_MATCHES)
+        raise _invalid("", "nothing-matches", nothing_matches(program, wanted.offices, _NOTHING_MATCHES))
     known = services.availability.openings(program.id)
     elsewhere = await _ids_elsewhere(services, program.id)
     name = wanted.id or free_id(
@@ -200,7 +201,7 @@ async def _set(request: web.Request, program: str, command: SetOpening) -> web.R
     if answer.outcome is Outcome.TOO_LATE:
         raise Refused(BEACON_FIXED, members={"opening": command.opening})
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
-        raise Refused(problem_types.NOT_FOUND)
+        raise Refused(NOT_CREATED)
 
     def shown() -> bool:
         opening = services.availability.opening(command.opening)

@@ -9,10 +9,11 @@ from reservasi.front.booking import NO_STORE
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory
+from reservasi.front.not_found import NOT_CREATED
 from reservasi.front.not_open import joining_not_open
 from reservasi.front.opening_reasons import refused_as_cancelled, said_of_moves
 from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
-from reservasi.front.problem_types import NOT_FOUND, RECOVERING, SOLD_OUT
+from reservasi.front.problem_types import RECOVERING, SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.public import cached
 from reservasi.front.requests import read_body
@@ -42,7 +43,7 @@ def known_opening(services: FrontServices, opening_id: str) -> tuple[str, Openin
     """The program and the opening, as memory has them in step; refuses what is not there."""
     found = services.waiting_room.find(opening_id)
     if found is None:
-        raise Refused(NOT_FOUND if services.catalogue.loaded and services.availability.ready else RECOVERING)
+        raise Refused(NOT_CREATED if services.catalogue.loaded and services.availability.ready else RECOVERING)
     if not services.availability.knows(found[0]):
         raise Refused(RECOVERING)
     return found
@@ -181,7 +182,7 @@ def join_refusal(services: FrontServices, memory: Memory, program: str, opening:
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if answer.outcome is Outcome.NO_WAITING_ROOM:
         return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
-    return Refused(NOT_FOUND)
+    return Refused(NOT_CREATED)
 
 
 def ticket_body(services: FrontServices, program: str, opening: Opening, ticket_id: str, answer: Answer) -> bytes:

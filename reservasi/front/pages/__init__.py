@@ -16,12 +16,12 @@ from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.keys import MEMORY, SERVICES
 from reservasi.front.languages import Language, negotiate
 from reservasi.front.memory import NEVER_MS, Made
+from reservasi.front.not_found import UNKNOWN_OPENING
 from reservasi.front.opening_views import complete_opening, list_openings, listed_opening
 from reservasi.front.pages import static_files
 from reservasi.front.pages.shown import shown_offices, shown_opening, shown_program
 from reservasi.front.pages.texts import TEXTS
 from reservasi.front.problem_type import ProblemType
-from reservasi.front.problem_types import NOT_FOUND
 from reservasi.front.problems import Refused, detail_text, retry_after
 from reservasi.front.views import require_view
 
@@ -93,7 +93,7 @@ async def opening(request: web.Request) -> web.Response:
     found = listed_opening(services, memory, opening_id)
     program = services.catalogue.program(found.program) if found else None
     if found is None or program is None:
-        return _refusal(NOT_FOUND, language)
+        return _refusal(UNKNOWN_OPENING, language)
 
     def make(_now_ms: int) -> Made[Encoded]:
         offices = [office for office in program.offices if office.id in found.offices]
