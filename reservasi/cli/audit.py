@@ -2,6 +2,7 @@
 
 import datetime as dt
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -12,10 +13,13 @@ from reservasi.records import AuditQuery, AuditRow
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
-DAY_MS = 24 * 3600 * 1000
 
-From = Annotated[dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date, in UTC")]
-To = Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date, in UTC")]
+From = Annotated[
+    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date, in the program's time zone")
+]
+To = Annotated[
+    dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date, in the program's time zone")
+]
 
 
 def audit(
@@ -29,32 +33,48 @@ def audit(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who changed quotas and openings of a program, and ended reservations, when and why; newest first."""
-    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
-    limits: dict[str, Any] = {}
-    if first is not None:
-        limits["from_ms"] = _midnight_ms(first)
-    if last is not None:
-        limits["until_ms"] = _midnight_ms(last) + DAY_MS
+    """Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.
 
-    async def work() -> list[AuditRow]:
+    Times are in the program's time zone, with --json in UTC. Changes of staff keys are not here: the log has them.
+    """
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+
+    async def work() -> tuple[list[AuditRow], ZoneInfo]:
         async with open_operations(settings) as operations:
             known = await operations.program(program)
+            limits: dict[str, Any] = {}
+            if first is not None:
+                limits["from_ms"] = _midnight_ms(first, known.zone)
+            if last is not None:
+                limits["until_ms"] = _midnight_ms(last + dt.timedelta(days=1), known.zone)
             query = AuditQuery(program=known.id, quota=quota, opening=opening, limit=limit, **limits)
-            return await operations.records.audit(query)
+            return await operations.records.audit(query), known.zone
 
-    show_rows([_described(row, as_json=as_json) for row in run(work())], as_json=as_json)
-
-
-def _midnight_ms(date: dt.datetime) -> int:
-    return int(date.replace(tzinfo=dt.UTC).timestamp() * 1000)
+    rows, zone = run(work())
+    show_rows([described(row, zone, as_json=as_json) for row in rows], as_json=as_json)
 
 
-def _described(row: AuditRow, *, as_json: bool) -> dict[str, Any]:
+def _midnight_ms(date: dt.datetime, zone: ZoneInfo) -> int:
+    return int(date.replace(tzinfo=zone).timestamp() * 1000)
+
+
+def _local(at_ms: int, zone: ZoneInfo) -> str | None:
+    """A time with its offset, to the second: what happened when is compared with logs."""
+    if not at_ms:
+        return None
+    return dt.datetime.fromtimestamp(at_ms // 1000, zone).isoformat(sep=" ")
+
+
+def described(row: AuditRow, zone: ZoneInfo, *, as_json: bool) -> dict[str, Any]:
+    """A change for programs, or for people in that time zone."""
+
+    def time(at_ms: int) -> str | None:
+        return moment(at_ms) if as_json else _local(at_ms, zone)
+
     after = {
-        name.removesuffix("_ms"): moment(value) if name.endswith("_ms") else value for name, value in row.after.items()
+        name.removesuffix("_ms"): time(value) if name.endswith("_ms") else value for name, value in row.after.items()
     }
-    said = {"at": moment(row.at_ms), "actor": row.actor, "reason": row.reason}
+    said = {"at": time(row.at_ms), "actor": row.actor, "reason": row.reason}
     if as_json:
         return {
             **said, "quota": row.quota, "opening": row.opening, "reservation": row.reservation_id, "after": after

@@ -16,6 +16,7 @@ from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import Finding, server_findings
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, out, print_json
+from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
 from reservasi.front.probe import parses_in_c
 from reservasi.ledger.servers import Servers
@@ -60,10 +61,14 @@ class _LedgerSide(msgspec.Struct, frozen=True, kw_only=True):
 async def _examine(settings: Settings) -> list[Finding]:
     """Every check, also those behind one that fails; what needs both stores is left out where one does not answer."""
     findings = [_interpreter(), _disk(settings)]
-    records = await _bounded("records", _records(settings))
-    ledger = await _bounded("ledger", _ledger(settings))
-    findings += [*records, *ledger]
+    absent = _absent(settings)
+    is_absent = bool(absent)
+    records = [] if is_absent and not settings.postgres_dsn else await _bounded("records", _records(settings))
+    ledger = [] if is_absent and not settings.redis_url else await _bounded("ledger", _ledger(settings))
+    findings += [*absent, *records, *ledger]
     silent = [each.check for each in (*records, *ledger) if each.check in UNREACHABLE]
+    if is_absent:
+        return findings
     if silent:
         said = "ledgers and records are not compared, since one of them does not answer"
         findings.append(Finding(check="programs", ok=False, said=said))
@@ -118,6 +123,20 @@ def _disk(settings: Settings) -> Finding:
     if free >= DISK_FREE_MIN_BYTES:
         return Finding(check="disk", ok=True, said=said)
     return Finding(check="disk", ok=False, said=f"only {said}: a full disk stops both stores; make room")
+
+
+def _absent(settings: Settings) -> list[Finding]:
+    """That no service has a data directory there: instead of what each client says about a socket that is missing."""
+    places = Places.of(settings.data_dir)
+    embedded = [] if settings.redis_url else [places.valkey]
+    embedded += [] if settings.postgres_dsn else [places.postgres]
+    if all(each.exists() for each in embedded):
+        return []
+    said = (
+        f"there is no data directory at {settings.data_dir}: `reservasi up --data-dir {settings.data_dir}` makes one "
+        "there, and `make up` the usual one; or name another with --data-dir"
+    )
+    return [Finding(check="data directory", ok=False, said=said)]
 
 
 async def _schema(settings: Settings) -> Finding:

@@ -193,6 +193,7 @@ def list_openings(
                 "id": row["id"],
                 "state": row["state"],
                 "opens": for_people(row, row["timezone"])["opens_at"],
+                "joined": row["joined"],
                 "arrived": row["arrived"],
                 "admitted": row["admitted_through"],
                 "remaining": row["remaining"],

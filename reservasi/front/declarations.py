@@ -91,7 +91,9 @@ IF_MATCH = Parameter(
     name="If-Match",
     place="header",
     schema={"type": "string", "examples": ['"3"']},
-    about="The version that is changed; without it, any.",
+    about="The version that is changed; without it, any. Where another version is the present one, 412; but 200 where "
+    "the state is as asked for already (RFC 9110, section 13.1.1), so that a request whose answer was lost may be sent "
+    "again.",
 )
 IF_NONE_MATCH = Parameter(
     name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."

@@ -152,6 +152,8 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     said = deployment.call("opening", "list").output
     assert "joining" in said
     assert "announced" in said
+    heading = next(line for line in said.splitlines() if line.startswith("id "))
+    assert heading.split()[3:6] == ["joined", "arrived", "admitted"]  # as the queue's document calls them
     opens = f"{at(2)[:10]} 14:00 WIB"  # in the program's time, with the year; machines read ISO 8601
     assert opens in next(line for line in said.splitlines() if plain["id"] in line)
     assert opens in deployment.call("opening", "show", plain["id"]).stdout

@@ -283,6 +283,22 @@ def test_the_doctor_looks_further_when_a_store_is_away(doctor: Callable[..., dic
     assert {"interpreter", "disk", "append-only file", "fsync", "eviction", "programs"} <= no_records.keys()
 
 
+@pytest.mark.parametrize("kind", ["missing", "empty"])
+def test_the_doctor_says_that_there_is_no_data_directory_and_how_to_make_one(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / kind
+    if kind == "empty":
+        place.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
+    words = [*CLI, "doctor", "--data-dir", str(place)]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    bad = [line for line in done.stdout.splitlines() if line.startswith("bad")]
+    assert (done.returncode, len(bad), done.stderr) == (1, 1, "")
+    assert f"there is no data directory at {place}: `reservasi up --data-dir {place}` makes one" in bad[0]
+    assert "make up" in bad[0]
+    said = json.loads(subprocess.run([*words, "--json"], env=env, capture_output=True, check=False).stdout)
+    assert [each["check"] for each in said["findings"] if not each["ok"]] == ["data directory"]
+
+
 # -- up ----------------------------------------------------------------------------------------------------------
 
 

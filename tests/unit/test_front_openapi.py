@@ -205,3 +205,15 @@ def test_counts_of_a_queue_say_that_they_lag() -> None:
     for body in ("QueueBody", "AdmissionStateBody", "OpeningStateBody"):
         for count in ("joined", "arrived"):
             assert "seconds behind" in schemas[body]["properties"][count]["description"]
+
+
+def test_if_match_says_when_a_stale_version_is_refused() -> None:
+    said = [
+        parameter["description"]
+        for methods in DOCUMENT["paths"].values()
+        for operation in methods.values()
+        for parameter in operation.get("parameters", ())
+        if parameter.get("name") == "If-Match"
+    ]
+    assert len(said) == 2
+    assert all("412" in each and "200 where the state is as asked for already" in each for each in said)
