@@ -1,6 +1,7 @@
 """`reservasi quota close --date`: all quotas of a day in one command, and who is booked there."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import run
+from reservasi.cli.known_names import LISTED_MAX, refuse_unknown
 from reservasi.cli.output import EXIT_FAILED, fail, out, print_json, show, show_rows
 from reservasi.cli.quota_listing import Wanted
 from reservasi.errors import ConfigurationError
@@ -48,13 +50,23 @@ def close_day(
 ) -> None:
     """Close them, and print what was closed and who is booked there."""
 
-    async def work() -> ClosedDay | None:
+    async def work() -> ClosedDay:
         async with open_operations(settings) as operations:
-            return await _close(operations, program or await _only_program(operations), wanted, actor, reason)
+            known = await operations.program(program or await _only_program(operations))
+            quotas = (await require_snapshot(operations, known.id)).quotas
+            refuse_unknown(known, quotas, wanted, as_json=as_json)
+            return await _close(operations, known.id, wanted, actor, reason)
 
     done = run(work())
-    if done is None:
-        fail(f"no quota fits on {wanted.first}: look at what there is with quota show", as_json=as_json)
+    if not done.quotas:
+        where = "".join(
+            f" --{kind} {name}" for kind in ("office", "service", "channel") if (name := getattr(wanted, kind))
+        )
+        fail(
+            f"nothing was closed: {done.program} has no such quotas on {done.date}. To see which there are: "
+            f"reservasi quota show {done.program}{where}",
+            as_json=as_json,
+        )
         raise typer.Exit(EXIT_FAILED)
     if as_json:
         print_json(done)
@@ -64,12 +76,15 @@ def close_day(
 
 async def _only_program(operations: Operations) -> str:
     programs = await operations.records.programs()
-    if len(programs) != 1:
-        raise ConfigurationError(f"there are {len(programs)} programs: say whose day it is with --program")
+    if not programs:
+        raise ConfigurationError("there is no program: import one first (reservasi program import FILE)")
+    if len(programs) > 1:
+        names = ", ".join(each.id for each in programs[:LISTED_MAX]) + (", ..." if len(programs) > LISTED_MAX else "")
+        raise ConfigurationError(f"name the program whose day is closed, with --program: {names}")
     return programs[0].id
 
 
-async def _close(operations: Operations, program: str, wanted: Wanted, actor: str, reason: str) -> ClosedDay | None:
+async def _close(operations: Operations, program: str, wanted: Wanted, actor: str, reason: str) -> ClosedDay:
     async with open_program(operations, program) as group:
         snapshot = await require_snapshot(operations, program)
         meant = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_id)
@@ -85,8 +100,6 @@ async def _close(operations: Operations, program: str, wanted: Wanted, actor: st
         ids = {each.id for each in meant}
         after = {each.id: each for each in (await require_snapshot(operations, program)).quotas if each.id in ids}
         booked = await booked_in(operations, program, {each.id for each in after.values() if each.counts.taken})
-    if not meant:
-        return None
     return ClosedDay(
         program=program,
         date=wanted.first or "",
@@ -94,6 +107,31 @@ async def _close(operations: Operations, program: str, wanted: Wanted, actor: st
         quotas=[_row(after.get(each.id, each), changed=each.id in changed) for each in meant],
         booked=booked,
     )
+
+
+def _said(done: ClosedDay) -> str:
+    """What was done, who is concerned, and what to do next."""
+    before = len(done.quotas) - done.closed
+    closed = f"{done.closed} quotas of {done.date} are closed now" + (f", {before} were before" if before else "")
+    return f"{closed}; {who_is_there(done.booked)}"
+
+
+def who_is_there(booked: Sequence[Booked]) -> str:
+    """How many people are concerned by a closing, and what to do next."""
+    if not booked:
+        return "nobody holds or booked a place there"
+    places, people = sum(each.places for each in booked), len(booked)
+    return (
+        f"{places} places are held or booked there, in {people} reservations, and none is cancelled. Tell these "
+        "people; to end a reservation: reservasi reservation cancel ID --reason WHY"
+    )
+
+
+def print_booked(booked: Sequence[Booked]) -> None:
+    """The reservations, if there are any."""
+    if booked:
+        out.print("\nheld or booked there, not cancelled", style="bold")
+        show_rows([msgspec.structs.asdict(each) for each in booked], as_json=False)
 
 
 def _id(quota: Quota) -> str:
@@ -127,6 +165,5 @@ def _print(done: ClosedDay) -> None:
     show(summary, as_json=False)
     out.print("\nquotas", style="bold")
     show_rows([msgspec.structs.asdict(each) for each in done.quotas], as_json=False)
-    if done.booked:
-        out.print("\nheld or booked there, not cancelled", style="bold")
-        show_rows([msgspec.structs.asdict(each) for each in done.booked], as_json=False)
+    print_booked(done.booked)
+    out.print(f"\n{_said(done)}")

@@ -3,13 +3,16 @@
 import datetime as dt
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.actor import Reason, cli_actor
-from reservasi.cli.day_closing import close_day
+from reservasi.cli.booked import Booked, booked_in
+from reservasi.cli.day_closing import close_day, print_booked, who_is_there
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
+from reservasi.cli.known_names import refuse_unknown
 from reservasi.cli.moments import for_people
 from reservasi.cli.output import (
     EXIT_FAILED,
@@ -20,6 +23,7 @@ from reservasi.cli.output import (
     RedisUrl,
     fail,
     moment_ms,
+    out,
     show,
 )
 from reservasi.cli.quota_listing import (
@@ -84,6 +88,8 @@ def show_quota(
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     program, snapshot = run(_look(settings, program_of(quota)))
     if "." not in quota:
+        if wanted != Wanted():
+            refuse_unknown(program, snapshot.quotas, wanted, as_json=as_json)
         found = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
         show_page(found, now_ms=snapshot.now_ms, zone=program.zone, limit=limit, page=page, as_json=as_json)
         return
@@ -188,7 +194,7 @@ async def _refuse_overlap(operations: Operations, reopened: str) -> None:
 
 
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
-    async def work() -> tuple[Answer, Program, Snapshot]:
+    async def work() -> tuple[Answer, list[Booked], Program, Snapshot]:
         async with (
             open_operations(settings) as operations,
             open_program(operations, program_of(command.quota)) as group,
@@ -196,10 +202,11 @@ def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
             if command.closed is False:
                 await _refuse_overlap(operations, command.quota)
             answer = await group.submit(command)
-        return answer, *await _look(settings, program_of(command.quota))
+            booked = await booked_in(operations, program_of(command.quota), {command.quota} if command.closed else ())
+        return answer, booked, *await _look(settings, program_of(command.quota))
 
     try:
-        answer, program, snapshot = run(work())
+        answer, booked, program, snapshot = run(work())
     except QuotaRefused as refused:
         fail(str(refused), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from refused
@@ -210,4 +217,13 @@ def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
         fail(message, as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
     changed = next(each for each in snapshot.quotas if each.id == command.quota)
-    _show(describe(changed, snapshot.now_ms), program, as_json=as_json)
+    description = describe(changed, snapshot.now_ms)
+    if not command.closed:
+        _show(description, program, as_json=as_json)
+    elif as_json:
+        _show({**description, "booked": [msgspec.structs.asdict(each) for each in booked]}, program, as_json=True)
+    else:
+        _show(description, program, as_json=False)
+        print_booked(booked)
+        done = "was closed already" if answer.outcome is Outcome.EXISTS else "is closed now"
+        out.print(f"\n{changed.id} {done}; {who_is_there(booked)}")

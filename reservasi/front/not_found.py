@@ -19,6 +19,8 @@ _DIGITS_MAX = 5  # the first six of a NIK are somebody's district
 _NAMEABLE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PROGRAM = Text("program", "program")
 _OFFICE = Text("kantor", "office")
+_SERVICE = Text("layanan", "service")
+_CHANNEL = Text("kanal", "channel")
 _NOWHERE = Text("", "")
 _UNKNOWN = msgspec.structs.replace(
     NOT_FOUND,
@@ -74,14 +76,28 @@ def no_program(catalogue: Catalogue, program: str) -> Text:
 
 def no_office(program: Program, office: str) -> Text:
     """That the program has no such office, and which it has."""
-    text = _none_such(_OFFICE, office, Text(f" dalam program `{program.id}`", f" in the program `{program.id}`"))
-    return _listing(text, [each.id for each in program.offices], "GET /v1/offices")
+    return _none_of(program, _OFFICE, office, [each.id for each in program.offices], "GET /v1/offices")
 
 
-def nothing_matches(program: Program, offices: Iterable[str], otherwise: Text) -> Text:
-    """Why no quota matches: the first of the offices that the program does not have, or what the caller says."""
+def nothing_matches(
+    program: Program, offices: Iterable[str], otherwise: Text, *, service: str | None = None, channel: str | None = None
+) -> Text:
+    """Why no quota matches: the first of these names that the program does not have, or what the caller says."""
     unknown = next((each for each in offices if program.office(each) is None), None)
-    return otherwise if unknown is None else no_office(program, unknown)
+    if unknown is not None:
+        return no_office(program, unknown)
+    services = [each.id for each in program.services]
+    if service is not None and service not in services:
+        return _none_of(program, _SERVICE, service, services, "GET /v1/programs")
+    channels = [each.id for each in program.channels]
+    if channel is not None and channel not in channels:
+        return _none_of(program, _CHANNEL, channel, channels, "GET /v1/programs")
+    return otherwise
+
+
+def _none_of(program: Program, kind: Text, asked: str, there: list[str], all_at: str) -> Text:
+    where = Text(f" dalam program `{program.id}`", f" in the program `{program.id}`")
+    return _listing(_none_such(kind, asked, where), there, all_at)
 
 
 def _none_such(kind: Text, asked: str, where: Text = _NOWHERE) -> Text:

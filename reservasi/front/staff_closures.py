@@ -60,7 +60,10 @@ async def create(request: web.Request) -> web.Response:
     chosen = _chosen(services, wanted)
     if not chosen:
         offices = (wanted["office"],) if "office" in wanted else ()
-        finding = Finding("", "nothing-matches", nothing_matches(program, offices, _NOTHING_MATCHES))
+        why = nothing_matches(
+            program, offices, _NOTHING_MATCHES, service=wanted.get("service"), channel=wanted.get("channel")
+        )
+        finding = Finding("", "nothing-matches", why)
         raise Refused(problem_types.INVALID_REQUEST, findings=(finding,))
     changed, last = await _close(services, chosen, staff.actor, reason_of(wanted))
     log.info("day_closed", program=wanted["program"], date=wanted["date"], quotas=len(chosen), actor=staff.actor)

@@ -86,6 +86,23 @@ async def test_a_request_that_chooses_nothing_closes_nothing(
     assert (await stack.claim(stack.body(quota))).status == 201
 
 
+@pytest.mark.parametrize("kind", ["office", "service", "channel"])
+async def test_a_name_that_the_program_does_not_have_is_named_with_those_that_it_has(stack: Stack, kind: str) -> None:
+    there = {"office": "kanim", "service": "baru", "channel": "online"}[kind]
+    await stack.quota(date="2028-02-09")
+    reply = await stack.staff(
+        "POST",
+        CLOSURES,
+        json={"program": stack.program, "date": "2028-02-09", kind: "nowhere"},
+        headers={"Accept-Language": "en"},
+    )
+    assert reply.status == 422
+    (error,) = reply.json["errors"]
+    assert error["code"] == "nothing-matches"
+    assert error["detail"].startswith(f"There is no {kind} `nowhere` in the program `{stack.program}`.")
+    assert f"`{there}`" in error["detail"]
+
+
 async def test_only_staff_who_may_change_quotas(stack: Stack) -> None:
     quota = await stack.quota(date="2028-02-05")
     body = {"program": stack.program, "date": "2028-02-05"}
