@@ -424,3 +424,15 @@ async def test_a_nik_is_pasted_as_it_was_written(stack: Stack, new_page: Open, w
     await expect(field).to_have_value(nik)
     await form.get_by_role("button", name="Join now").click()
     await expect(page.locator("[data-join-answer]")).to_have_text("You have joined. Keep this ticket.")
+
+
+@pytest.mark.parametrize("zero", [0xFF10, 0x0660], ids=["full-width", "arabic"])
+async def test_a_nik_in_other_digits_is_taken(stack: Stack, new_page: Open, zero: int) -> None:
+    room, person = await create_room(stack), stack.applicant()
+    page = await new_page(locale="en-GB")
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    form = page.locator("[data-join]")
+    await form.get_by_label("NIK").fill(person["nik"].translate({0x30 + digit: zero + digit for digit in range(10)}))
+    await form.get_by_label("Date of birth").fill(person["birth_date"])
+    await form.get_by_role("button", name="Join now").click()
+    await expect(page.locator("[data-join-answer]")).to_have_text("You have joined. Keep this ticket.")
