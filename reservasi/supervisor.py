@@ -107,6 +107,7 @@ class Role:
     env: Mapping[str, str] = field(default_factory=dict)  # on top of our own environment
     stop_timeout_s: float = 25.0  # from SIGTERM to SIGKILL
     log_path: Path | None = None  # where its output is appended; None: our own output
+    before_start: Callable[[], None] | None = None  # before each start, when nothing of a predecessor runs any more
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -126,6 +127,8 @@ class Role:
             EmbeddedServerError: the command or its log cannot be opened.
         """
         await self._end_orphans(ORPHANS_GRACE_S)
+        if self.before_start is not None:
+            self.before_start()
         try:
             self._process = self._spawn()
         except (OSError, subprocess.SubprocessError) as error:

@@ -7,13 +7,26 @@ from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.settings import Settings
 
 BACKLOG = 128  # of an admin port
+HOW = {  # to choose another port
+    "port": "--port or RESERVASI_PORT",
+    "admin_port": "--admin-port or RESERVASI_ADMIN_PORT",
+    "worker_admin_port": "RESERVASI_WORKER_ADMIN_PORT (for `reservasi worker` also --admin-port)",
+}
 
 
 def instead_of_taken(settings: Settings) -> int | None:
     """A free port for the worker's administration, where nobody chose one and another service has the usual one."""
+    return None if is_chosen(settings) else another_if_taken(settings)
+
+
+def is_chosen(settings: Settings) -> bool:
+    """Whether somebody chose the worker's admin port, so that no other may be taken instead."""
+    return "worker_admin_port" in settings.model_fields_set
+
+
+def another_if_taken(settings: Settings) -> int | None:
+    """A free port for the worker's administration, where the one of the settings cannot be had now."""
     port = settings.worker_admin_port
-    if "worker_admin_port" in settings.model_fields_set:
-        return None
     try:
         if port not in (settings.port, settings.admin_port):
             _close(listen(settings.admin_host, port))
@@ -26,8 +39,8 @@ def instead_of_taken(settings: Settings) -> int | None:
     return number
 
 
-def refuse_taken(settings: Settings) -> None:
-    """Say which port of `up` cannot be had.
+def refuse_taken(settings: Settings, *, movable: bool = False) -> None:
+    """Say which port of `up` cannot be had; where it is `movable`, the worker's admin port may be taken.
 
     Raises:
         EmbeddedServerError: one is taken, or not ours to take, or two are the same.
@@ -40,6 +53,8 @@ def refuse_taken(settings: Settings) -> None:
     numbers = [number for _, number in wanted.values() if number]
     if len(set(numbers)) < len(numbers):
         raise EmbeddedServerError(f"{', '.join(wanted)} must differ: {', '.join(map(str, numbers))}")
+    if movable:
+        del wanted["worker_admin_port"]
     for name, (address, number) in wanted.items():
         try:
             _close(take(name, address, number))
@@ -59,7 +74,7 @@ def take(name: str, address: str, number: int) -> list[socket.socket]:
         cause = error.strerror or str(error)
         raise ConfigurationError(
             f"{name}: {authority(address, number)} cannot be listened on: {cause}; stop what listens there, or choose "
-            f"another {name} (RESERVASI_{name.upper()}, or its flag)"
+            f"another {name} with {HOW[name]}"
         ) from error
 
 

@@ -63,6 +63,7 @@ def up(
         "data_dir": data_dir,
     }
     settings = configured_service(**flags)
+    may_move = not ports.is_chosen(settings)
     another = ports.instead_of_taken(settings)
     if another is not None:
         flags["worker_admin_port"] = another
@@ -72,7 +73,8 @@ def up(
         ports.refuse_taken(settings)
         embedded = not (settings.redis_url and settings.postgres_dsn)
         with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
-            run(_up(_Processes(settings, partial(load, **flags)), shown, as_json=as_json))
+            ours = _Processes(settings, partial(load, **flags), may_move_port=may_move)
+            run(_up(ours, shown, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
@@ -81,10 +83,36 @@ def up(
 class _Processes:
     """The worker and the fronts, and the settings that they run under."""
 
-    def __init__(self, settings: Settings, read: Read) -> None:
+    def __init__(self, settings: Settings, read: Read, *, may_move_port: bool = False) -> None:
+        """`may_move_port`: nobody chose the worker's admin port, so it may have another one."""
         self.settings = settings
         self.roles = roles(settings, _environment(settings))
         self._read = read
+        self.may_move_port = may_move_port
+        self._has_moved = False
+        if may_move_port:
+            self.roles[0].before_start = self._move_port
+
+    def _move_port(self) -> None:
+        """Give the worker another admin port where somebody took its own since it was chosen.
+
+        Between this and the worker's own start it can still be lost: then the worker ends with a line that names the
+        port, and is started again, as often as the supervisor's limits allow, each time with this look before.
+        """
+        another = ports.another_if_taken(self.settings)
+        if another is None:
+            return
+        warn(f"worker_admin_port: {self.settings.worker_admin_port} was taken meanwhile; the worker uses {another}")
+        self.settings = self.settings.model_copy(update={"worker_admin_port": another})
+        self._has_moved = True
+        hand_out(self.settings)
+
+    def _read_but_port(self) -> Settings:
+        """The settings as they are to hold, with the port that the worker has instead of the one that it lost."""
+        found = self._read()
+        if not self._has_moved:
+            return found
+        return found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
 
     def prepare(self) -> None:
         """Make what they find when they start."""
@@ -96,7 +124,7 @@ class _Processes:
     def renew(self, supervisor: Supervisor) -> None:
         """Read the settings again, and have everything that runs under them replaced; or say why not."""
         try:
-            self.settings = read_again(self.settings, self._read)
+            self.settings = read_again(self.settings, self._read_but_port)
             hand_out(self.settings)
         except ConfigurationError as error:
             refused(error)
@@ -159,6 +187,7 @@ async def _start(
             steps.begin(f"the demo's programs and quotas: {', '.join(each.id for each in demo.programs)}")
         quiet = as_json or settings.log_format == "json"
         fenced = await demo.load(operations, quiet=quiet) if demo else []
+    ports.refuse_taken(processes.settings, movable=processes.may_move_port)  # stores and demo took their time
     processes.prepare()
     stack.enter_context(announced(Places.of(settings.data_dir).data_dir, _url(settings)))
     steps.begin(f"worker, and {settings.front_processes} fronts")
@@ -169,7 +198,7 @@ async def _start(
         settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
     )
     steps.begin("ready" if ready else "recovering")
-    _announce(settings, ready=ready, as_json=as_json)
+    _announce(processes.settings, ready=ready, as_json=as_json)
 
 
 async def _warn_of_what_may_be_lost(operations: Operations) -> None:
