@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from reservasi.cli import main
+from reservasi.cli import main, quotas
 from reservasi.cli.on_demand import Listed, command_of
 
 STORES = ("sqlalchemy", "alembic", "asyncpg", "redis")
@@ -29,7 +29,7 @@ def imported_by(arguments: list[str]) -> set[str]:
     return set(last[1:])
 
 
-@pytest.mark.parametrize("listed", main.COMMANDS, ids=lambda listed: listed.name)
+@pytest.mark.parametrize("listed", [*main.COMMANDS, *quotas.COMMANDS], ids=lambda listed: listed.name)
 def test_help_lists_what_a_command_says_of_itself(listed: Listed) -> None:
     own = command_of(listed).help
     assert listed.help == " ".join(own.split("\n\n")[0].split("\n")[0].split())
@@ -57,3 +57,7 @@ def test_a_check_of_the_schema_imports_no_migrations() -> None:
 @pytest.mark.parametrize("arguments", [["keys", "list", "--help"], ["verify", "draw", "--help"]])
 def test_a_command_that_logs_nothing_sets_up_no_logs(arguments: list[str]) -> None:
     assert "structlog" not in imported_by(arguments)
+
+
+def test_quotas_are_shown_without_the_table_of_holidays() -> None:
+    assert "holidays" not in imported_by(["quota", "show", "--help"])

@@ -1,0 +1,167 @@
+"""`reservasi quota set` and `quota close`: change a quota, close it, or close a whole day."""
+
+import datetime as dt
+from typing import Annotated
+
+import msgspec
+import typer
+
+from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.cli.actor import Reason, cli_actor
+from reservasi.cli.booked import Booked, booked_in
+from reservasi.cli.day_closing import close_day, print_booked, who_is_there
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    AsJson,
+    DataDir,
+    PostgresDsn,
+    RedisUrl,
+    fail,
+    moment_ms,
+    out,
+)
+from reservasi.cli.quota_listing import (
+    Channel,
+    Office,
+    Service,
+    describe,
+    wanted_quotas,
+)
+from reservasi.cli.quota_show import look_up, show_one
+from reservasi.errors import ReservasiError
+from reservasi.ledger.wire import Snapshot
+from reservasi.model import CAPACITY_MAX, Answer, Outcome, SetQuota
+from reservasi.programs import Program, program_of
+from reservasi.programs.comparison import in_the_way
+from reservasi.settings import Settings
+
+
+class QuotaRefused(ReservasiError):
+    """A quota cannot be changed as asked for; nothing was changed."""
+
+
+QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.20261201.0800.online")]
+
+REFUSALS = {
+    Outcome.OF_OPENING: "{id} opens with {opening}: move that with opening move",
+    Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
+    Outcome.WINDOW_REVERSED: "{id} would close before it opens: nobody could ever claim it",
+    Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be less",
+    Outcome.VERSION_MISMATCH: "{id} is at version {version} now: somebody changed it",
+}
+
+
+def set_quota(
+    quota: QuotaId,
+    capacity: Annotated[int | None, typer.Option(min=0, max=CAPACITY_MAX, help="places")] = None,
+    opens_at: Annotated[str | None, typer.Option(help='RFC 3339 time, or "now"')] = None,
+    version: Annotated[int, typer.Option(min=0, help="only when the quota is at this version; 0: at any")] = 0,
+    reopen: Annotated[bool, typer.Option("--reopen", help="undo a close")] = False,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a quota's capacity or opening, also while it is open."""
+    if capacity is None and opens_at is None and not reopen:
+        fail("nothing to change: give --capacity, --opens-at or --reopen", as_json=as_json)
+        raise typer.Exit(EXIT_USAGE)
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    command = SetQuota(
+        quota=quota,
+        capacity=capacity,
+        opens_at_ms=None if opens_at is None else _opens_at_ms(opens_at),
+        closed=False if reopen else None,
+        version=version,
+        actor=cli_actor(),
+        reason=reason,
+    )
+    _change(settings, command, as_json=as_json)
+
+
+def close_quota(
+    quota: Annotated[
+        str | None, typer.Argument(help="a quota's id; with --date a program's, which may be left out if there is one")
+    ] = None,
+    program: Annotated[str | None, typer.Option(help="the program whose day is closed")] = None,
+    date: Annotated[
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="close all quotas of this date that fit")
+    ] = None,
+    office: Office = None,
+    service: Service = None,
+    channel: Channel = None,
+    reason: Reason = "",
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take no more claims for a quota, or for a whole day; what is held or confirmed stays, and is listed."""
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    if date is None:
+        if quota is None or "." not in quota or (program, office, service, channel) != (None,) * 4:
+            fail("say which: a quota's id, or --date with --office, --service or --channel", as_json=as_json)
+            raise typer.Exit(EXIT_USAGE)
+        _change(settings, SetQuota(quota=quota, closed=True, actor=cli_actor(), reason=reason), as_json=as_json)
+        return
+    if quota is not None and (program is not None or "." in quota):
+        fail("--date closes quotas of a program: name that and no quota", as_json=as_json)
+        raise typer.Exit(EXIT_USAGE)
+    wanted = wanted_quotas(office=office, service=service, channel=channel, first=date, last=date, state=None)
+    close_day(settings, quota or program, wanted, actor=cli_actor(), reason=reason, as_json=as_json)
+
+
+def _opens_at_ms(words: str) -> int:
+    """Quotas that open now are open from the start."""
+    return 0 if words == "now" else moment_ms(words)
+
+
+async def _refuse_overlap(operations: Operations, reopened: str) -> None:
+    """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    snapshot = await require_snapshot(operations, program_of(reopened))
+    quota = next((each for each in snapshot.quotas if each.id == reopened), None)
+    if quota is None or not quota.terms.closed:
+        return
+    other = in_the_way(await operations.program(program_of(reopened)), quota, snapshot.quotas)
+    if other is not None:
+        raise QuotaRefused(f"{reopened} would overlap {other.id}, which is open: close that one first")
+
+
+def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
+    async def work() -> tuple[Answer, list[Booked], Program, Snapshot]:
+        async with (
+            open_operations(settings) as operations,
+            open_program(operations, program_of(command.quota)) as group,
+        ):
+            if command.closed is False:
+                await _refuse_overlap(operations, command.quota)
+            answer = await group.submit(command)
+            booked = await booked_in(operations, program_of(command.quota), {command.quota} if command.closed else ())
+        return answer, booked, *await look_up(settings, program_of(command.quota))
+
+    try:
+        answer, booked, program, snapshot = run(work())
+    except QuotaRefused as refused:
+        fail(str(refused), as_json=as_json)
+        raise typer.Exit(EXIT_FAILED) from refused
+    if answer.outcome in REFUSALS:
+        message = REFUSALS[answer.outcome].format(
+            id=command.quota, taken=answer.taken, version=answer.version, opening=answer.opening
+        )
+        fail(message, as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    changed = next(each for each in snapshot.quotas if each.id == command.quota)
+    description = describe(changed, snapshot.now_ms)
+    if not command.closed:
+        show_one(description, program, as_json=as_json)
+    elif as_json:
+        show_one({**description, "booked": [msgspec.structs.asdict(each) for each in booked]}, program, as_json=True)
+    else:
+        show_one(description, program, as_json=False)
+        print_booked(booked)
+        done = "was closed already" if answer.outcome is Outcome.EXISTS else "is closed now"
+        out.print(f"\n{changed.id} {done}; {who_is_there(booked)}")

@@ -1,0 +1,88 @@
+"""`reservasi quota show`: a quota, or those of a program."""
+
+from typing import Annotated, Any
+
+import typer
+
+from reservasi.bootstrap import open_operations
+from reservasi.cli.fences import require_snapshot
+from reservasi.cli.invocation import configured, run
+from reservasi.cli.known_names import refuse_unknown
+from reservasi.cli.moments import for_people
+from reservasi.cli.output import (
+    EXIT_FAILED,
+    AsJson,
+    DataDir,
+    PostgresDsn,
+    RedisUrl,
+    fail,
+    show,
+)
+from reservasi.cli.quota_listing import (
+    Channel,
+    First,
+    Last,
+    Limit,
+    Office,
+    Page,
+    Service,
+    State,
+    Wanted,
+    describe,
+    show_page,
+    wanted_quotas,
+)
+from reservasi.ledger.wire import Snapshot
+from reservasi.model import Quota
+from reservasi.programs import Program, program_of
+from reservasi.settings import Settings
+
+
+def show_quota(
+    quota: Annotated[str, typer.Argument(help="a quota's id, or a program's to list its quotas")],
+    office: Office = None,
+    service: Service = None,
+    channel: Channel = None,
+    first: First = None,
+    last: Last = None,
+    state: State = None,
+    limit: Limit = None,
+    page: Page = 1,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one quota, or those of a program that fit, as the ledger has them now."""
+    wanted = wanted_quotas(office=office, service=service, channel=channel, first=first, last=last, state=state)
+    if "." in quota and (wanted != Wanted() or limit is not None or page != 1):
+        raise typer.BadParameter("filters and pages choose among the quotas of a program: name the program instead")
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    program, snapshot = run(look_up(settings, program_of(quota)))
+    if "." not in quota:
+        if wanted != Wanted():
+            refuse_unknown(program, snapshot.quotas, wanted, as_json=as_json)
+        found = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
+        show_page(found, now_ms=snapshot.now_ms, zone=program.zone, limit=limit, page=page, as_json=as_json)
+        return
+    one = next((each for each in snapshot.quotas if each.id == quota), None)
+    if one is None:
+        fail(f"there is no quota {quota}", as_json=as_json)
+        raise typer.Exit(EXIT_FAILED)
+    show_one(describe(one, snapshot.now_ms), program, as_json=as_json)
+
+
+def show_one(description: dict[str, Any], program: Program, *, as_json: bool) -> None:
+    """For people in the program's time, for programs in UTC."""
+    show(description if as_json else for_people(description, program.timezone), as_json=as_json)
+
+
+async def look_up(settings: Settings, program: str) -> tuple[Program, Snapshot]:
+    """A program, and its quotas as the ledger has them now."""
+    async with open_operations(settings) as operations:
+        snapshot = await require_snapshot(operations, program)
+        return await operations.program(program), snapshot
+
+
+def _in_order(quota: Quota) -> str:
+    return quota.id
