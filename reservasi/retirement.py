@@ -22,6 +22,7 @@ from reservasi.ledger.journal import Journal
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.metrics import RETIRED
 from reservasi.model import Answer, Outcome, Retire, RetireOpening, State
+from reservasi.programs.openings import window_end_ms
 
 log = structlog.get_logger()
 
@@ -39,18 +40,6 @@ class Window(msgspec.Struct, kw_only=True):
 
     ends_at_ms: int
     ask_at_ms: int
-
-
-def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
-    """The end of a window of that local date; "24:00", and an end that is not after the start, are on the next day.
-
-    Raises:
-        ValueError: it is no date or no time.
-    """
-    hour, minute = map(int, end.split(":"))
-    after_midnight = dt.timedelta(days=end <= start, hours=hour, minutes=minute)
-    midnight = dt.datetime.combine(dt.date.fromisoformat(date), dt.time(), tzinfo=zone)
-    return int((midnight + after_midnight).timestamp() * 1000)
 
 
 def _now_ms() -> int:

@@ -13,7 +13,7 @@ from reservasi.front import problem_types
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
 from reservasi.front.booking import NO_STORE
 from reservasi.front.conditional import unkept
-from reservasi.front.encoding import staff_quota_body
+from reservasi.front.encoding import moment, staff_quota_body
 from reservasi.front.filters import quotas_matching, today_in
 from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
@@ -29,6 +29,7 @@ from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
 from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
 from reservasi.programs import program_of
 from reservasi.programs.comparison import in_the_way
+from reservasi.programs.openings import window_end_ms
 
 log = structlog.get_logger()
 
@@ -36,6 +37,10 @@ VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal
 _REVERSED = Text(
     "Kuota harus dibuka sebelum ditutup: ubah `opens_at` atau `closes_at`.",
     "A quota must open before it closes: change `opens_at` or `closes_at`.",
+)
+_TOO_LATE = Text(
+    "Kuota harus ditutup paling lambat saat jendela waktunya berakhir, pada {ends_at}.",
+    "A quota must close when its window ends at the latest, at {ends_at}.",
 )
 _QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
@@ -69,6 +74,7 @@ async def set_quota(request: web.Request) -> web.Response:
         raise Refused(problem_types.UNKNOWN_QUOTA)
     if change.closed is False and known.terms.closed:
         _refuse_overlap(services, known)
+    _refuse_late_closing(services, known, change)
     answer = await services.reservations.set_quota(change)
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
@@ -108,6 +114,18 @@ def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
     other = in_the_way(program, quota, line) if program is not None else None
     if other is not None:
         raise Refused(problem_types.OVERLAPPING_QUOTA, members={"overlaps": other.id})
+
+
+def _refuse_late_closing(services: FrontServices, quota: Quota, change: SetQuota) -> None:
+    """Nobody books a visit that is over, whatever date was mistyped."""
+    terms, program = quota.terms, services.catalogue.program(program_of(quota.id))
+    opens_at_ms = terms.opens_at_ms if change.opens_at_ms is None else change.opens_at_ms
+    if program is None or not terms.date or (change.closes_at_ms or 0) <= opens_at_ms:
+        return  # none is asked for, or the ledger says what is wrong with it
+    ends_at_ms = window_end_ms(terms.date, terms.start, terms.end, program.zone)
+    if change.closes_at_ms is not None and change.closes_at_ms > ends_at_ms:
+        said = Text(*(text.format(ends_at=moment(ends_at_ms)) for text in _TOO_LATE))
+        raise Refused(problem_types.INVALID_REQUEST, findings=(Finding("/closes_at", "closes-after-window", said),))
 
 
 def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:

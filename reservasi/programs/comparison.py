@@ -15,7 +15,7 @@ import msgspec
 
 from reservasi.model import NOT_KNOWN, STAFF_TERMS, Opening, Quota, QuotaTerms, SetQuota
 from reservasi.programs.expansion import expand_dates, minutes
-from reservasi.programs.openings import WorkingDays, instant
+from reservasi.programs.openings import WorkingDays, window_end_ms
 from reservasi.programs.program import Program
 
 TERMS = QuotaTerms.__struct_fields__
@@ -216,8 +216,7 @@ class _Comparison:
         return found
 
     def _is_over(self, terms: QuotaTerms) -> bool:
-        ends_at = instant(dt.date.fromisoformat(terms.date), terms.end, self._program.zone)
-        return ends_at.timestamp() * 1000 <= self._now_ms
+        return window_end_ms(terms.date, terms.start, terms.end, self._program.zone) <= self._now_ms
 
     def _differences(self, quota: Quota) -> Iterator[TermChange]:
         """Where ledger and file differ in what matters: a moment that has passed is as good as another one."""

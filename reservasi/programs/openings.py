@@ -59,6 +59,18 @@ def instant(day: dt.date, time: str, zone: ZoneInfo) -> dt.datetime:
     return dt.datetime.combine(day, dt.time.fromisoformat(time), zone)
 
 
+def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
+    """The end of a window of that local date; "24:00", and an end that is not after the start, are on the next day.
+
+    Raises:
+        ValueError: it is no date or no time.
+    """
+    hour, minute = map(int, end.split(":"))
+    after_midnight = dt.timedelta(days=end <= start, hours=hour, minutes=minute)
+    midnight = dt.datetime.combine(dt.date.fromisoformat(date), dt.time(), tzinfo=zone)
+    return int((midnight + after_midnight).timestamp() * 1000)
+
+
 def opens_at_ms(rule: OpeningRule, day: dt.date, working_days: WorkingDays, zone: ZoneInfo) -> int | None:
     """When the quotas of the date `day` open: 0 for "open from the start", None when no opening covers that date."""
     if isinstance(rule, NowOpening):

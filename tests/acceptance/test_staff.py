@@ -1,5 +1,6 @@
 """What staff do, and what keeps others from doing it."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ async def test_times_and_closing(stack: Any) -> None:
 async def test_a_quota_never_closes_before_it_opens(stack: Any) -> None:
     quota = await stack.quota()
     path = f"/v1/staff/quotas/{quota}"
-    at_eight, at_nine = "2027-03-01T08:00:00Z", "2027-03-01T09:00:00Z"
+    at_eight, at_nine = "2027-02-26T08:00:00Z", "2027-02-26T09:00:00Z"
 
     async def refused(pointer: str, **change: str) -> None:
         before = await stack.ledger_state()
@@ -85,6 +86,21 @@ async def test_a_quota_never_closes_before_it_opens(stack: Any) -> None:
     await refused("/opens_at", opens_at=at_nine)
     await refused("/closes_at", closes_at=at_eight)
     assert (await stack.staff("PUT", path, json={"closes_at": None, "opens_at": at_nine})).status == 200
+
+
+async def test_a_quota_never_closes_after_its_window(stack: Any) -> None:
+    quota = await stack.quota()
+    terms = (await stack.seen(quota, lambda _: True)).terms
+    ends_at = dt.datetime.fromisoformat(f"{terms.date}T{terms.end}:00+07:00")
+    before = await stack.ledger_state()
+    late = (ends_at + dt.timedelta(milliseconds=1)).isoformat()
+    problem = (await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"closes_at": late})).is_problem(
+        "invalid-request", 422
+    )
+    assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [("/closes_at", "closes-after-window")]
+    assert await stack.ledger_state() == before
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"closes_at": ends_at.isoformat()})
+    assert (reply.status, dt.datetime.fromisoformat(reply.json["closes_at"])) == (200, ends_at)
 
 
 async def test_if_match(stack: Any) -> None:
