@@ -336,7 +336,8 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
     """An opening's fields for people and programs; never its seed."""
     terms = opening.terms
     covered = [quota for quota in quotas if terms.covers(quota.terms)]
-    remaining = sum(quota.remaining for quota in covered)
+    offered = [quota for quota in covered if not quota.terms.closed or opening.cancelled]
+    remaining = sum(quota.remaining for quota in offered)
     return {
         "id": opening.id,
         "program": program,

@@ -218,6 +218,9 @@ def _body(
     created: Opening | None,
     now_ms: int,
 ) -> OpeningBody:
+    is_cancelled = created is not None and created.cancelled  # which closed its quotas: it tells what it was for
+    offered = quotas if is_cancelled else [quota for quota in quotas if not quota.terms.closed]
+    named = offered or quotas
     states = {quota_state.state_of(quota, now_ms) for quota in quotas}
     empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
     body = OpeningBody(
@@ -225,13 +228,13 @@ def _body(
         program=program_id,
         opens_at=moment(opens_at_ms),
         state=next((state for state in OPENING_STATES if state in states), empty),
-        quotas=len(quotas),
-        places=sum(quota.terms.capacity for quota in quotas),
-        offices=sorted({quota.terms.office for quota in quotas} or (created.terms.offices if created else ())),
-        services=sorted({quota.terms.service for quota in quotas}),
-        dates=sorted({quota.terms.date for quota in quotas})[:DATES_MAX],
+        quotas=len(offered),
+        places=sum(quota.terms.capacity for quota in offered),
+        offices=sorted({quota.terms.office for quota in named} or (created.terms.offices if created else ())),
+        services=sorted({quota.terms.service for quota in named}),
+        dates=sorted({quota.terms.date for quota in named})[:DATES_MAX],
     )
-    if created and created.cancelled:
+    if is_cancelled:
         body.state = "cancelled"
     if created and created.revision:
         body.revision, body.revised_at = created.revision, moment(created.revised_at_ms)

@@ -360,6 +360,15 @@ def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:
     assert deployment.ok("opening", "show", other)["version"] == 1
 
 
+def test_what_was_closed_is_no_place_that_remains(deployment: Deployment) -> None:
+    name = deployment.create("--office", "kanim")["id"]
+    (before,) = (each for each in deployment.openings() if each["id"] == name)
+    closed = next(each for each in deployment.quotas() if each["opens_at"] == before["opens_at"])
+    deployment.ok("quota", "close", closed["id"])
+    (after,) = (each for each in deployment.openings() if each["id"] == name)
+    assert after["remaining"] == before["remaining"] - closed["remaining"] < before["remaining"]
+
+
 def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
     name = deployment.create("--office", "kanim")["id"]
     assert "--reason" in deployment.fails("opening", "cancel", name, code=2)

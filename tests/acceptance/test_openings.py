@@ -44,6 +44,26 @@ async def test_a_created_opening_is_listed_with_all_that_it_promises(stack: Stac
         (await stack.request("GET", f"/v1/openings?{query}")).is_problem("invalid-request", 422)
 
 
+async def test_an_opening_counts_no_place_that_staff_closed(stack: Stack) -> None:
+    room = await create_room(stack, **ELSEWHERE)
+    other = await stack.quota(opens_at_ms=room.opens_at_ms, service="anak", **ELSEWHERE)
+    quotas = (other, room.quota)
+
+    async def told(expected: tuple[int, int, list[str]]) -> None:
+        async def same() -> bool:
+            opening = (await stack.request("GET", f"/v1/openings/{room.id}")).json
+            return (opening["quotas"], opening["places"], opening["services"]) == expected
+
+        await stack.eventually(same)
+
+    await told((2, 14, ["anak", "baru"]))
+    expected = [(1, 7, ["baru"]), (0, 0, ["anak", "baru"])]  # with nothing left, what it was for
+    for quota, then in zip(quotas, expected, strict=True):
+        reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"closed": True})
+        assert reply.status == 200, reply.text
+        await told(then)
+
+
 DAY_MS = 24 * HOUR_MS
 
 
