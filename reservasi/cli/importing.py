@@ -105,7 +105,7 @@ async def import_program(
             group,
             program,
             await require_snapshot(operations, program.id),
-            (command.quota for command in commands),
+            commands,
         )
     return msgspec.structs.replace(done, openings=tuple(openings))
 

@@ -117,17 +117,19 @@ async def ids_elsewhere(operations: Operations, program: str) -> set[str]:
 
 
 async def create_announced(
-    operations: Operations, group: GroupCommit, program: Program, snapshot: Snapshot, quotas: Iterable[str]
+    operations: Operations, group: GroupCommit, program: Program, snapshot: Snapshot, wanted: Iterable[SetQuota]
 ) -> list[str]:
-    """An opening with the file's waiting room for each moment ahead at which some of these quotas open.
+    """An opening with the file's waiting room for each moment ahead at which some of its quotas open, as it wants.
+
+    A moment that staff gave to a quota by hand gets none: they did not ask for a waiting room.
 
     It is one of all offices; where others have openings at the moment already, of those without. Returns the new ids.
     """
     room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
     if room is None:
         return []
-    ids = set(quotas)
-    announced = [quota for quota in snapshot.quotas if quota.id in ids]
+    moments = {command.quota: command.terms.opens_at_ms for command in wanted if command.terms is not None}
+    announced = [quota for quota in snapshot.quotas if moments.get(quota.id) == quota.terms.opens_at_ms]
     created = []
     elsewhere = await ids_elsewhere(operations, program.id)
     for opens_at_ms, offices in sorted(_uncovered(snapshot, announced).items()):

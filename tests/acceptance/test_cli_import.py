@@ -509,6 +509,17 @@ def test_another_moment_in_the_file_moves_no_opening_and_names_it(announced: Dep
     assert ("09:00 WIB" in line, "10:00 WIB" in line, "+00:00" in line) == (True, True, False)
 
 
+def test_a_moment_that_staff_gave_to_a_quota_gets_no_waiting_room(deployment: Deployment) -> None:
+    moved, later = deployment.quota("0800"), f"{DAY - dt.timedelta(days=2)}T08:00:00+07:00"
+    deployment.json("quota", "set", moved, "--opens-at", later)
+    deployment.write(rule=ROOM.format(time="09:00"))
+    done = deployment.imports(*DATES, "--apply")
+    assert [each["quota"] for each in done["plan"]["kept"]] == [moved]
+    moments = {each["opens_at"] for each in deployment.json("opening", "list", "--program", deployment.program)}
+    assert len(done["openings"]) == len(moments) == 2
+    assert deployment.show(moved)["opens_at"] not in moments
+
+
 def test_an_opening_whose_day_is_closed_is_named_and_stays(announced: Deployment) -> None:
     announced.write(rule=ROOM.format(time="09:00"), closed=(THIRD_DAY,))
     words = ("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
