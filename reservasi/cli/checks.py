@@ -13,7 +13,7 @@ import typer
 from reservasi.bootstrap import Ledgers, Operations, open_operations, postgres_dsn
 from reservasi.bootstrap.stores import open_servers
 from reservasi.cli.fences import compare, fence_cause
-from reservasi.cli.findings import Finding, server_findings
+from reservasi.cli.findings import NO_ANSWER, Finding, server_findings
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, out, print_json
 from reservasi.embedded import Places
@@ -83,7 +83,7 @@ async def _bounded(check: str, looking: Coroutine[Any, Any, list[Finding]]) -> l
         async with asyncio.timeout(6 * CALL_TIMEOUT_S):
             return await looking
     except (ReservasiError, TimeoutError) as error:
-        return [Finding(check=check, ok=False, said=str(error) or "no answer in time")]
+        return [Finding(check=check, ok=False, said=str(error) or NO_ANSWER)]
 
 
 async def _records(settings: Settings) -> list[Finding]:

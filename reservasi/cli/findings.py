@@ -19,6 +19,9 @@ CALL_TIMEOUT_S = 5.0
 SENTINELS_MIN = 3  # fewer have no majority once one of them is away
 
 
+NO_ANSWER = "no answer in time: it may be stopped, hung or overloaded; look at its log, start it anew where it hangs"
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing the doctor looked at."""
 
@@ -93,7 +96,7 @@ async def _primary(primary: Primary, operations: LedgerSide) -> list[Finding]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             facts = await read_facts(primary.client)
     except (LedgerUnreachable, TimeoutError) as error:
-        return [Finding(check="server", ok=False, said=str(error) or "no answer in time", server=primary.name)]
+        return [Finding(check="server", ok=False, said=str(error) or NO_ANSWER, server=primary.name)]
     found = [
         Finding(check=each.name, ok=each.well is not False, said=each.said, server=primary.name)
         for each in facts.checks()
