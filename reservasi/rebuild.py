@@ -11,19 +11,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
-import structlog
 
 from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.loading import Loader
 from reservasi.ledger.tail import JournalTail
+from reservasi.logs import get_logger
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position
 from reservasi.records import BookingCode, EpochRow, Records, Standing
 from reservasi.recovery import Comparison, Ownership, compare_ledger, lift_bar, own_ledger
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOCK_WAIT_S = 120.0  # for another one's rebuild to end
 LOCK_PAUSE_S = 0.1

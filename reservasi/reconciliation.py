@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import msgspec
-import structlog
 
 from reservasi.contents import EndedReservation, KeptReservation, reference_digest
 from reservasi.errors import LedgerFault, Unavailable
@@ -19,13 +18,14 @@ from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.wire import Snapshot
+from reservasi.logs import get_logger
 from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
 from reservasi.rebuild import read_tail
 from reservasi.records import QuotaRow, Records, Standing
 from reservasi.recovery import Comparison, Ownership, compare_ledger
 
-log = structlog.get_logger()
+log = get_logger()
 
 CALL_TIMEOUT_S = 10.0
 RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read

@@ -13,11 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-import structlog
-
 from reservasi import metrics
 from reservasi.errors import JournalGap, LedgerFault, SchemaMissing, StaleRecorder, Unavailable
 from reservasi.events import JournalEntry
+from reservasi.logs import get_logger
 from reservasi.model import Position
 from reservasi.records import Batch, BookingCode, Lead, Recorded, Records
 
@@ -29,7 +28,7 @@ HALTED_BACKOFF_MAX_S = 30.0  # it cannot go on by itself: a person or recovery h
 TRIM_INTERVAL_EVENTS = 1000
 GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Journal(Protocol):

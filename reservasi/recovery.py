@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import msgspec
-import structlog
 
 from reservasi.errors import JournalGap, LedgerFault, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.loading import Loader
+from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
 
-log = structlog.get_logger()
+log = get_logger()
 
 CALL_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 0.2

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgpack
 import msgspec
-import structlog
 
 from reservasi.errors import LedgerFault, Unavailable
 from reservasi.ledger import keys
@@ -20,11 +19,12 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.logs import get_logger
 from reservasi.metrics import RETIRED
 from reservasi.model import Answer, Outcome, Retire, RetireOpening, State
 from reservasi.programs.openings import window_end_ms
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOOK_S = 5.0  # between two looks at what is over
 READ_AGAIN_S = 600.0  # the windows are read again at the latest then: one quota may have replaced another

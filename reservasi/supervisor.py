@@ -20,15 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-import structlog
-
 from reservasi.embedded.process import dies_with_us, end, ended
 from reservasi.errors import EmbeddedServerError, ReservasiError
+from reservasi.logs import get_logger
 
 ORPHANS_GRACE_S = 2.0  # how long the children of a crashed role may take to leave by themselves
 POLL_S = 0.02
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Member(Protocol):

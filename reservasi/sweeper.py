@@ -5,14 +5,13 @@ Correctness never waits for it: a claim that lacks room runs the timers of its q
 
 import asyncio
 
-import structlog
-
 from reservasi.errors import LedgerFault, Unavailable
 from reservasi.ledger.group_commit import GroupCommit
+from reservasi.logs import get_logger
 from reservasi.metrics import SWEPT
 from reservasi.model import Sweep
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Sweeper:

@@ -6,17 +6,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from reservasi.availability.view import ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.ending import end_tasks, ignore_failure
 from reservasi.ledger.journal import Journal
+from reservasi.logs import get_logger
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
 from reservasi.model import Position
 
-log = structlog.get_logger()
+log = get_logger()
 
 ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
 PAUSE_MIN_S = 0.05

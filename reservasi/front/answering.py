@@ -17,9 +17,10 @@ from reservasi.front.keys import RATES, STOPPING
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import PROBLEM, Refused, problem_response
 from reservasi.front.tracing import REQUEST_ID, TRACEPARENT, Trace, new_trace, trace_of
+from reservasi.logs import get_logger
 from reservasi.metrics import CLAIM_OUTCOMES, CLAIMS, REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
-log = structlog.get_logger()
+log = get_logger()
 
 STATIC_HEADERS = {
     "Server": "reservasi",

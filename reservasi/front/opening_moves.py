@@ -1,7 +1,6 @@
 """`PATCH /v1/staff/openings/{id}`: staff move an opening, move its end, or call it off; the ledger judges."""
 
 import msgspec
-import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
@@ -24,10 +23,11 @@ from reservasi.front.waiting_problems import (
     TOO_MANY_QUOTAS,
 )
 from reservasi.front.waiting_validation import read_move
+from reservasi.logs import get_logger
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, StaffScope
 from reservasi.waiting_room.state import state_of
 
-log = structlog.get_logger()
+log = get_logger()
 
 _WHY = {
     Outcome.OPENING_CANCELLED: Text("pembukaan ini dibatalkan.", "it was called off."),

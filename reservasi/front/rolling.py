@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any, ClassVar
 
-import structlog
 from aiohttp.worker import GunicornUVLoopWebWorker
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
@@ -15,6 +14,7 @@ from gunicorn.glogging import Logger
 from gunicorn.systemd import sd_notify
 
 from reservasi.errors import ConfigurationError, ReservasiError
+from reservasi.logs import get_logger
 
 LOOK_S = 0.05  # how often the fronts are looked at while one of them starts or ends
 EXIT_FAILED = 1
@@ -50,7 +50,7 @@ class FrontProcess(GunicornUVLoopWebWorker):
         try:
             super().run()
         except ReservasiError as error:
-            structlog.get_logger().error("front_not_started", reason=str(error))
+            get_logger().error("front_not_started", reason=str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def notify(self) -> None:
@@ -92,7 +92,7 @@ class RollingArbiter(Arbiter):
         try:
             self.app.reload()
         except ConfigurationError as error:
-            structlog.get_logger().error("settings_refused", reason=str(error))
+            get_logger().error("settings_refused", reason=str(error))
             return
         self.setup(self.app)
         self._old_age = self.worker_age
@@ -127,7 +127,7 @@ class RollingArbiter(Arbiter):
             except HaltServer:
                 if not any(front.serves for front in self.WORKERS.values()):
                     raise
-            structlog.get_logger().error("front_failed_to_start")  # it has told why itself
+            get_logger().error("front_failed_to_start")  # it has told why itself
             self._not_before = time.monotonic() + RETRY_S
             for pid in known.keys() - self.WORKERS.keys():
                 known[pid].tmp.close()

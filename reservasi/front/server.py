@@ -6,7 +6,6 @@ import os
 import socket
 from typing import Any
 
-import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
@@ -17,9 +16,10 @@ from reservasi.front.heads import Incomplete, Unclear, read_request
 from reservasi.front.keys import STOPPING
 from reservasi.front.problems import Refused, problem_response
 from reservasi.front.shedding import Shedding
+from reservasi.logs import get_logger
 from reservasi.settings import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 DRAIN_LOOKS = (
     50  # how often we look whether connections have ended by themselves once we stop; idle ones are then closed

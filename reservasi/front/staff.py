@@ -4,7 +4,6 @@ import asyncio
 import re
 
 import msgspec
-import structlog
 from aiohttp import hdrs, web
 from msgspec import UNSET
 
@@ -26,12 +25,13 @@ from reservasi.front.ticket_rules import ticket_rule
 from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
+from reservasi.logs import get_logger
 from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
 from reservasi.programs import program_of
 from reservasi.programs.comparison import in_the_way
 from reservasi.programs.openings import window_end_ms
 
-log = structlog.get_logger()
+log = get_logger()
 
 VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
 _REVERSED = Text(

@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from reservasi.front import problem_types
@@ -23,11 +22,12 @@ from reservasi.front.requests import read_body, read_query
 from reservasi.front.shapes import MISSING
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting_bodies import NEW_OPENING_PATTERN
+from reservasi.logs import get_logger
 from reservasi.model import StaffScope
 from reservasi.programs import Program
 from reservasi.records import AuditQuery, AuditRow
 
-log = structlog.get_logger()
+log = get_logger()
 
 AUDIT_LIMIT_DEFAULT = 100
 AUDIT_LIMIT_PATTERN = "^(?:[1-9][0-9]?|[1-4][0-9]{2}|500)$"

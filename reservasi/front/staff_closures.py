@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from reservasi.front import problem_types
@@ -22,10 +21,11 @@ from reservasi.front.shapes import NOT_TEXT, NULL, Field, Findings, Wrong, read_
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
+from reservasi.logs import get_logger
 from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
 from reservasi.records import LiveRow
 
-log = structlog.get_logger()
+log = get_logger()
 
 AT_ONCE = 500  # quotas closed together; the group commit cuts them into batches
 _NOTHING_MATCHES = Text("Tidak ada kuota yang cocok pada tanggal ini.", "No quota matches on this date.")

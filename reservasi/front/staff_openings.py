@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
@@ -26,12 +25,13 @@ from reservasi.front.waiting import find_opening, known_opening
 from reservasi.front.waiting_bodies import AdmissionStateBody
 from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS, OPENING_MOVES_QUOTA
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
+from reservasi.logs import get_logger
 from reservasi.model import Answer, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota, StaffScope
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.records import StaffRow
 from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing
 
-log = structlog.get_logger()
+log = get_logger()
 
 AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
 _NOTHING_MATCHES = Text(

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import redis.asyncio as redis_asyncio
-import structlog
 from hiredis import pack_command
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -33,12 +32,13 @@ from reservasi.ledger.library import Library
 from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
 from reservasi.ledger.tls import reason, shows_no_certificate
 from reservasi.ledger.wire import Frame
+from reservasi.logs import get_logger
 from reservasi.model import Position
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 T = TypeVar("T")
 
-log = structlog.get_logger()
+log = get_logger()
 
 # On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
 BROKEN = (*LOST, AttributeError, TypeError)

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeAlias
 
-import structlog
-
 from reservasi.errors import (
     LedgerFault,
     LedgerFenced,
@@ -30,6 +28,7 @@ from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.records_instead import RecordsInstead, not_replicated
+from reservasi.logs import get_logger
 from reservasi.metrics import (
     BATCH_ITEMS,
     BATCH_SECONDS,
@@ -56,7 +55,7 @@ from reservasi.model import (
     Sweep,
 )
 
-log = structlog.get_logger()
+log = get_logger()
 
 # Who has a place already goes before who wants one.
 PRIORITY: tuple[type, ...] = (

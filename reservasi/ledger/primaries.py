@@ -17,7 +17,6 @@ from weakref import WeakSet
 
 import msgspec
 import redis.asyncio as redis_asyncio
-import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
@@ -26,6 +25,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
+from reservasi.logs import get_logger
 
 SCHEMES = ("sentinel://", "sentinels://")
 SENTINEL_PORT = 26379
@@ -39,7 +39,7 @@ NEVER_PROMOTED = 0  # a replica's priority
 T = TypeVar("T")
 Address = tuple[str, int]
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class SentinelUrl(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis.asyncio as redis_asyncio
-import structlog
 
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import EPOCHS_MAX
+from reservasi.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 2.0

@@ -6,15 +6,14 @@ import os
 import secrets
 import socket
 
-import structlog
-
 from reservasi.availability import Availability
 from reservasi.errors import Unavailable
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.logs import get_logger
 from reservasi.waiting_room.admission import is_live
 
-log = structlog.get_logger()
+log = get_logger()
 
 SAY_INTERVAL_S = 1.0
 
