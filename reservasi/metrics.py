@@ -17,6 +17,7 @@ from reservasi.process_metrics import ProcessesCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+MULTIPROCESS_DIR_PREFIX = "reservasi-metrics-"  # of a directory that the fronts made themselves
 STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # -- the ledger, as a front sees it ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.measuring import Round, Say, WrongResult
 from loadtest.bench.reads import JOINS, answered_alike
 from loadtest.bench.rounds import Bench
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.ledger import keys
 from reservasi.model import Outcome, SetOpening
 from reservasi.programs import WaitingRoom

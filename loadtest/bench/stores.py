@@ -10,7 +10,7 @@ from pathlib import Path
 from loadtest.bench.cores import Cores
 from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, SMALL_OFFICE, Ground
 from loadtest.bench.ports import free_port
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.service import Part
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.errors import Unavailable
 from reservasi.recovery import Ownership, compare_ledger
 from reservasi.settings import load

@@ -20,7 +20,7 @@ from loadtest.evidence import LedgerEvidence, read_ledger
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained
 from loadtest.service import CLI, RESTART_TIMEOUT_S, Part, wait_for
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.bootstrap.views import open_view
 from reservasi.reservations import Reservations
 from reservasi.settings import load

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from reservasi.cli import up
+from reservasi.cli import whole_service
 from reservasi.cli.main import main
 from reservasi.cli.reloading import hand_out
 from reservasi.embedded import embedded_redis_url, process
@@ -38,7 +38,7 @@ def _enter(world: World) -> None:
             Path(world.told).write_text(socket)
             hand_out(settings.model_copy(update={"redis_url": redis_url.replace("//", f"//{userinfo}@")}))
 
-        patch.object(up, "hand_out", hand_out_elsewhere).start()
+        patch.object(whole_service, "hand_out", hand_out_elsewhere).start()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from loadtest.history import NO_ANSWER, Exchange
 from loadtest.processes import Process, started, started_at, until
 from loadtest.program import PROGRAM, program_file
 from loadtest.scenario import Plan
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.ending import end_tasks
 from reservasi.programs.files import read_program

@@ -18,7 +18,7 @@ from loadtest.checker import show as show_findings
 from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness, claims_at_a_time
 from loadtest.openloop.short_processor import NEIGHBOURS
 from reservasi import logs
-from reservasi.cli.serve import raise_open_files
+from reservasi.cli.serving import raise_open_files
 from reservasi.errors import ReservasiError
 
 FILES = 65_536

@@ -31,7 +31,7 @@ from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
 from loadtest.openloop.short_processor import neighbours
 from loadtest.scale_out.processor import family_cpu_s
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
 from reservasi.model import StaffRole
 

@@ -8,7 +8,7 @@ import msgspec
 
 from loadtest.program import PROGRAM
 from loadtest.service import Service, wait_for
-from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.opening_creation import Selection, create_opening
 from reservasi.model import SetOpening
 from reservasi.programs import WaitingRoom

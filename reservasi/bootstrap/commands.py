@@ -3,49 +3,29 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import msgspec
 import redis.asyncio as redis_asyncio
-import structlog
 
 from reservasi.bootstrap.ledgers import Ledgers
-from reservasi.bootstrap.stores import open_records, open_sealing, open_servers
-from reservasi.errors import ConfigurationError
+from reservasi.bootstrap.records import RecordsOperations, open_records, open_sealing
+from reservasi.bootstrap.servers import open_servers
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.servers import Servers
-from reservasi.programs import Program
+from reservasi.logs import get_logger
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
-from reservasi.records import Records
 from reservasi.recovery import Ownership, own_ledger
-from reservasi.sealing import Sealing
 from reservasi.settings import Settings
 
-log = structlog.get_logger()
+log = get_logger()
 
 
-class Operations(msgspec.Struct, frozen=True, kw_only=True):
+class Operations(RecordsOperations, frozen=True, kw_only=True):
     """What a command of the command line works with."""
 
-    settings: Settings
     servers: Servers
     client: redis_asyncio.Redis
-    records: Records
     ledgers: Ledgers
-    sealing: Sealing
-
-    async def program(self, program: str) -> Program:
-        """A program as it was imported.
-
-        Raises:
-            ConfigurationError: there is no such program.
-        """
-        found = next((known for known in await self.records.programs() if known.id == program), None)
-        if found is None:
-            raise ConfigurationError(
-                f"there is no program {program!r}: import one first (reservasi program import FILE)"
-            )
-        return found
 
 
 @asynccontextmanager

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import open_operations
-from reservasi.bootstrap.stores import refuse_unacknowledged, with_rights_of
+from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.front.keys import FrontServices

@@ -2,14 +2,15 @@
 
 import asyncio
 
-import structlog
 from redis.exceptions import AuthenticationError, AuthorizationError
 
-from reservasi.bootstrap.stores import postgres_dsn, refuse_unacknowledged
+from reservasi.bootstrap.addresses import postgres_dsn
+from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
 from reservasi.ledger.connection import LOST
 from reservasi.ledger.server import Check, read_facts
 from reservasi.ledger.servers import Servers
+from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_AT_RISK
 from reservasi.records import revision
 from reservasi.settings import Settings
@@ -23,7 +24,7 @@ RISKS = {  # checks that say whether promises are kept, and what the metric call
     "eviction": "eviction",
 }
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 async def refuse_unusable(settings: Settings, servers: Servers) -> None:

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
-import structlog
 
+from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
-from reservasi.bootstrap.stores import with_rights_of
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
+from reservasi.logs import get_logger
 from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero
 from reservasi.model import Position
 from reservasi.recorder import Recorder
@@ -28,7 +28,7 @@ from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
 
-log = structlog.get_logger()
+log = get_logger()
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

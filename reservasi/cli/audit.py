@@ -1,15 +1,18 @@
 """`reservasi audit`: who changed what, when and why."""
 
+from __future__ import annotations
+
 import datetime as dt
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
-from reservasi.bootstrap import open_operations
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, moment, show_rows
-from reservasi.records import AuditQuery, AuditRow
+
+if TYPE_CHECKING:
+    from reservasi.records import AuditRow
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
@@ -37,10 +40,13 @@ def audit(
 
     Times are in the program's time zone, with --json in UTC. Changes of staff keys are not here: the log has them.
     """
+    from reservasi.bootstrap.records import open_records_operations
+    from reservasi.records import AuditQuery
+
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> tuple[list[AuditRow], ZoneInfo]:
-        async with open_operations(settings) as operations:
+        async with open_records_operations(settings) as operations:
             known = await operations.program(program)
             limits: dict[str, Any] = {}
             if first is not None:

@@ -1,11 +1,14 @@
 """Who is booked in some quotas, by reservation: never a name or a NIK."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from reservasi.bootstrap import Operations
-from reservasi.ledger.holdings import live_in
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
 
 
 class Booked(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -21,6 +24,8 @@ async def booked_in(operations: Operations, program: str, quotas: Collection[str
     """The live reservations of these quotas, by quota."""
     if not quotas:
         return []
+    from reservasi.ledger.holdings import live_in
+
     journal = operations.ledgers.journal(program)
     found = [
         Booked(quota=kept.quota, reservation=id_, places=kept.places, status=kept.state.value)

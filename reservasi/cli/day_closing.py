@@ -1,13 +1,14 @@
 """`reservasi quota close --date`: all quotas of a day in one command, and who is booked there."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import run
@@ -16,7 +17,10 @@ from reservasi.cli.output import EXIT_FAILED, fail, out, print_json, show, show_
 from reservasi.cli.quota_listing import Wanted
 from reservasi.errors import ConfigurationError
 from reservasi.model import Outcome, Quota, SetQuota
-from reservasi.settings import Settings
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.settings import Settings
 
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
 
@@ -49,6 +53,7 @@ def close_day(
     settings: Settings, program: str | None, wanted: Wanted, *, actor: str, reason: str, as_json: bool
 ) -> None:
     """Close them, and print what was closed and who is booked there."""
+    from reservasi.bootstrap.commands import open_operations
 
     async def work() -> ClosedDay:
         async with open_operations(settings) as operations:
@@ -85,6 +90,8 @@ async def _only_program(operations: Operations) -> str:
 
 
 async def _close(operations: Operations, program: str, wanted: Wanted, actor: str, reason: str) -> ClosedDay:
+    from reservasi.bootstrap.commands import open_program
+
     async with open_program(operations, program) as group:
         snapshot = await require_snapshot(operations, program)
         meant = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_id)

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import msgspec
 
-from reservasi.bootstrap import Operations
+from reservasi.bootstrap.commands import Operations
 from reservasi.cli.actor import cli_actor
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.import_report import left_as_it_is
-from reservasi.cli.importing import DAYS_DEFAULT, import_program
+from reservasi.cli.importing import import_program
 from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
 from reservasi.cli.output import warn
+from reservasi.cli.programs import DAYS_DEFAULT
+from reservasi.cli.service_flags import DEMO_OPENING_IN_S
 from reservasi.cli.staff import replace_staff
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError, LedgerFenced
@@ -23,7 +25,6 @@ from reservasi.waiting_room.creation import new_terms, opening_id
 PROGRAMS_DIR = Path("config/programs")
 STAFF_KEY_FILE = "staff-api-key"
 STAFF = "demo"
-OPENING_IN_S = 120
 OPENING_LASTS_MS = 60 * 60_000
 
 
@@ -31,10 +32,10 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     """The programs that are shown, and when the one opening comes."""
 
     programs: tuple[Program, ...]
-    opening_in_s: int = OPENING_IN_S
+    opening_in_s: int = DEMO_OPENING_IN_S
 
     @classmethod
-    def read(cls, opening_in_s: int = OPENING_IN_S) -> "Demo":
+    def read(cls, opening_in_s: int = DEMO_OPENING_IN_S) -> "Demo":
         """The shipped program files.
 
         Raises:

@@ -1,23 +1,24 @@
 """Why a program's ledger sells nothing, in words; nothing here changes it."""
 
-from reservasi.bootstrap import Operations
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from reservasi.errors import LedgerFenced
-from reservasi.ledger.wire import Snapshot
-from reservasi.model import Position
-from reservasi.recovery import Comparison, Ownership, compare_ledger
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.ledger.wire import Snapshot
+    from reservasi.model import Position
+    from reservasi.recovery import Comparison
 
 CALL_TIMEOUT_S = 5.0
-CAUSES = {
-    Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",
-    Ownership.BEHIND: "behind, {places}: selling from it would sell places twice",
-    Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there",
-    Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
-    Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
-}
 
 
 async def compare(operations: Operations, program: str) -> Comparison:
     """A program's ledger beside the records."""
+    from reservasi.recovery import compare_ledger
+
     connection = operations.ledgers.connection(program)
     try:
         return await compare_ledger(program, connection, operations.ledgers.journal(program), operations.records)
@@ -45,8 +46,17 @@ async def require_snapshot(operations: Operations, program: str) -> Snapshot:
 
 def fence_cause(found: Comparison) -> str:
     """What a comparison found, for people."""
+    from reservasi.recovery import Ownership
+
+    causes = {
+        Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",
+        Ownership.BEHIND: "behind, {places}: selling from it would sell places twice",
+        Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there",
+        Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
+        Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
+    }
     places = f"it is at {_words(found.meta.position)}, the records at {_words(found.recorded)}"
-    return CAUSES.get(found.verdict, "{places}").format(places=places)
+    return causes.get(found.verdict, "{places}").format(places=places)
 
 
 def _words(position: Position) -> str:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from reservasi.bootstrap import Ledgers
+from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.cluster import SLOTS

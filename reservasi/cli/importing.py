@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from reservasi import model
-from reservasi.bootstrap import Operations, open_program
+from reservasi.bootstrap.commands import Operations, open_program
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.opening_creation import create_announced
@@ -23,7 +23,6 @@ from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates
 from reservasi.sealing import program_tag
 
 Item = TypeVar("Item")
-DAYS_DEFAULT = 28  # how far ahead an import reaches when nobody says
 AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
 TRIES_MAX = 5  # to lower a capacity while people claim
 CHANGE_REASON = "as the program file says"

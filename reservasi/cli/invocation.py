@@ -1,23 +1,37 @@
-"""What a command that works with the stores begins with: the settings, logging after them, and the event loop."""
+"""What a command that works with the stores begins with: the settings, logging after them, and the event loop.
 
-import asyncio
+They are imported when a command is run: its help needs none of them.
+"""
+
+from __future__ import annotations
+
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reservasi import logs
-from reservasi.cli.configuration import read_settings
-from reservasi.settings import Settings
+
+if TYPE_CHECKING:
+    from reservasi.settings import Settings
 
 T = TypeVar("T")
 
 
+def settings_of(**flags: object) -> Settings:
+    """The settings of a command that logs nothing, under these flags; errors as of `read_settings`."""
+    from reservasi.cli.configuration import read_settings
+
+    return read_settings(flags)
+
+
 def configured(**flags: object) -> Settings:
     """The settings of a command under these flags, with logging set up after them; errors as of `read_settings`."""
-    return _with_logging(read_settings(flags))
+    return _with_logging(settings_of(**flags))
 
 
 def configured_service(**flags: object) -> Settings:
     """The same for a service, which never takes over the data of another one."""
+    from reservasi.cli.configuration import read_settings
+
     return _with_logging(read_settings(flags, of_service=True))
 
 
@@ -28,4 +42,6 @@ def _with_logging(loaded: Settings) -> Settings:
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine."""
+    import asyncio
+
     return asyncio.run(coroutine)

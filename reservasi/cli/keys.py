@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from reservasi.cli.configuration import read_settings
+from reservasi.cli.invocation import settings_of
 from reservasi.cli.output import AsJson, DataDir, moment, out, show, show_rows
 from reservasi.errors import ConfigurationError
 from reservasi.sealing import KEY_BYTES, KeyRing, load_key_ring, replace_key_ring
@@ -27,7 +27,7 @@ LOOKS = 3  # that every process must have taken at the file before the new key s
 @app.command("list")
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the sealing keys, never what they are: which one seals now, and which only open."""
-    ring = load_key_ring(read_settings({"data_dir": data_dir}).secrets_path, create=False)
+    ring = load_key_ring(settings_of(data_dir=data_dir).secrets_path, create=False)
     show_rows(described(ring, _now_ms()), as_json=as_json)
 
 
@@ -44,7 +44,7 @@ def rotate(
 
     Tickets that people hold, and everything that was sealed before, are good under the former key.
     """
-    settings = read_settings({"data_dir": data_dir})
+    settings = settings_of(data_dir=data_dir)
     least_s = ceil(LOOKS * settings.catalogue_refresh_ms / 1000)
     in_s = max(TAKES_OVER_IN_S, least_s) if takes_over_in is None else takes_over_in
     if in_s < least_s:

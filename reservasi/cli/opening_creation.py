@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from reservasi.bootstrap import Operations, open_program
+from reservasi.bootstrap.commands import Operations, open_program
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.output import moment
 from reservasi.errors import ConfigurationError, ReservasiError

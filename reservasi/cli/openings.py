@@ -1,17 +1,17 @@
 """`reservasi opening`: create an opening, look at it, and lead its waiting room."""
 
+from __future__ import annotations
+
 import datetime as dt
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.actor import Reason, cli_actor, tidied
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.moments import for_people
-from reservasi.cli.opening_creation import Created, Selection, create_opening, ids_elsewhere, room_of
 from reservasi.cli.output import (
     EXIT_FAILED,
     AsJson,
@@ -27,10 +27,13 @@ from reservasi.cli.output import (
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
-from reservasi.settings import Settings
-from reservasi.waiting_room.creation import checked_id, free_id, new_terms
 from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import state_of
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.cli.opening_creation import Created
+    from reservasi.settings import Settings
 
 app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
 
@@ -96,6 +99,10 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create an opening and move the quotas that are meant to its moment; what is not said is as the file says."""
+    from reservasi.bootstrap.commands import open_operations
+    from reservasi.cli.opening_creation import Selection, create_opening, ids_elsewhere, room_of
+    from reservasi.waiting_room.creation import checked_id, free_id, new_terms
+
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     opens_at_ms = moment_ms(opens_at)
     selection = Selection(
@@ -147,6 +154,8 @@ def show_opening(
     """Show one opening as the ledger has it now."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
+    from reservasi.bootstrap.commands import open_operations
+
     async def work() -> dict[str, Any]:
         async with open_operations(settings) as operations:
             return await _described(operations, opening)
@@ -173,6 +182,8 @@ def list_openings(
     if first and last and first > last:
         raise typer.BadParameter("--from must not lie after --to")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    from reservasi.bootstrap.commands import open_operations
 
     async def work() -> list[dict[str, Any]]:
         async with open_operations(settings) as operations:
@@ -392,6 +403,8 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
 
 
 def _change(settings: Settings, command: SetOpening | MoveOpening, *, as_json: bool) -> None:
+    from reservasi.bootstrap.commands import open_operations, open_program
+
     async def work() -> tuple[Answer, dict[str, Any]]:
         async with open_operations(settings) as operations:
             program = await _program_of(operations, command.opening)

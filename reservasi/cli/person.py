@@ -1,18 +1,21 @@
 """`reservasi person`: what is owed to a person whose data we keep."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import Operations, open_operations
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, show
 from reservasi.errors import ConfigurationError
-from reservasi.ledger.server import connected_replicas, rewrite_append_only_file
 from reservasi.nik import has_digits, is_known, tidy_nik
 from reservasi.text_files import NotUtf8, decode_text
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
 
 NIK_BYTES_MAX = 1024  # what is longer is no NIK
 app = typer.Typer(help="What is owed to people whose data we keep.", no_args_is_help=True)
@@ -32,6 +35,8 @@ def erase(
     The log stays verifiable. A replica keeps its append-only file as it was until it is told BGREWRITEAOF itself: those
     that follow are named. A NIK is never taken from the command line, which everybody on the machine can read.
     """
+    from reservasi.bootstrap.commands import open_operations
+
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     nik = _read_nik(nik_file)
 
@@ -48,6 +53,8 @@ def erase(
 
 
 async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str, Any]:
+    from reservasi.ledger.server import connected_replicas, rewrite_append_only_file
+
     programs = [await operations.program(only)] if only is not None else await operations.records.programs()
     erased = 0
     live: list[str] = []

@@ -1,21 +1,23 @@
 """`reservasi program`: bring a program file into the records and the ledger."""
 
+from __future__ import annotations
+
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reservasi.bootstrap import open_operations
-from reservasi.cli.import_report import report, why_refused, why_stopped
-from reservasi.cli.importing import DAYS_DEFAULT, Import, import_program
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, warn
 from reservasi.programs import Program
-from reservasi.programs.files import read_program
+
+if TYPE_CHECKING:
+    from reservasi.cli.importing import Import
 
 app = typer.Typer(help="Programs: offices, services, quotas and rules.", no_args_is_help=True)
 
+DAYS_DEFAULT = 28
 FirstDate = Annotated[
     dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; today when not given")
 ]
@@ -52,6 +54,11 @@ def import_(
 
     Then nothing is changed, the plan is printed, and --apply carries it out. What staff changed stays and is named.
     """
+    from reservasi.bootstrap.commands import open_operations
+    from reservasi.cli.import_report import report, why_refused, why_stopped
+    from reservasi.cli.importing import import_program
+    from reservasi.programs.files import read_program
+
     program = read_program(file)
     first_date, last_date = date_range(program, first, last)
     if first_date > last_date:

@@ -1,12 +1,13 @@
 """`reservasi quota set` and `quota close`: change a quota, close it, or close a whole day."""
 
+from __future__ import annotations
+
 import datetime as dt
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.day_closing import close_day, print_booked, who_is_there
@@ -32,11 +33,13 @@ from reservasi.cli.quota_listing import (
 )
 from reservasi.cli.quota_show import look_up, show_one
 from reservasi.errors import ReservasiError
-from reservasi.ledger.wire import Snapshot
 from reservasi.model import CAPACITY_MAX, Answer, Outcome, SetQuota
 from reservasi.programs import Program, program_of
-from reservasi.programs.comparison import in_the_way
-from reservasi.settings import Settings
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.ledger.wire import Snapshot
+    from reservasi.settings import Settings
 
 
 class QuotaRefused(ReservasiError):
@@ -122,6 +125,8 @@ def _opens_at_ms(words: str) -> int:
 
 async def _refuse_overlap(operations: Operations, reopened: str) -> None:
     """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    from reservasi.programs.comparison import in_the_way
+
     snapshot = await require_snapshot(operations, program_of(reopened))
     quota = next((each for each in snapshot.quotas if each.id == reopened), None)
     if quota is None or not quota.terms.closed:
@@ -132,6 +137,8 @@ async def _refuse_overlap(operations: Operations, reopened: str) -> None:
 
 
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
+    from reservasi.bootstrap.commands import open_operations, open_program
+
     async def work() -> tuple[Answer, list[Booked], Program, Snapshot]:
         async with (
             open_operations(settings) as operations,

@@ -1,10 +1,11 @@
 """`reservasi quota show`: a quota, or those of a program."""
 
-from typing import Annotated, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reservasi.bootstrap import open_operations
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.known_names import refuse_unknown
@@ -32,10 +33,12 @@ from reservasi.cli.quota_listing import (
     show_page,
     wanted_quotas,
 )
-from reservasi.ledger.wire import Snapshot
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of
-from reservasi.settings import Settings
+
+if TYPE_CHECKING:
+    from reservasi.ledger.wire import Snapshot
+    from reservasi.settings import Settings
 
 
 def show_quota(
@@ -79,6 +82,8 @@ def show_one(description: dict[str, Any], program: Program, *, as_json: bool) ->
 
 async def look_up(settings: Settings, program: str) -> tuple[Program, Snapshot]:
     """A program, and its quotas as the ledger has them now."""
+    from reservasi.bootstrap.commands import open_operations
+
     async with open_operations(settings) as operations:
         snapshot = await require_snapshot(operations, program)
         return await operations.program(program), snapshot

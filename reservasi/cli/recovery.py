@@ -1,19 +1,21 @@
 """`reservasi rebuild` and `reservasi reconcile`: make the ledger what the records say; compare the two."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, open_rebuilder, open_reconciler
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, show_rows, warn
-from reservasi.cli.progress import progress
-from reservasi.rebuild import Progress, RebuildReport
-from reservasi.reconciliation import Drift, Reconciled
-from reservasi.repair import repaired
-from reservasi.settings import Settings
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.rebuild import Progress, RebuildReport
+    from reservasi.reconciliation import Drift, Reconciled
+    from reservasi.settings import Settings
 
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
 REPORT_FIELDS = ("program", "found", "rebuilt", "reservations", "ended", "recorded_first", "lost", "epoch", "seconds")
@@ -64,6 +66,8 @@ def reconcile(
 async def _rebuild(
     settings: Settings, program: str | None, *, force: bool, discard: bool, quiet: bool
 ) -> list[RebuildReport]:
+    from reservasi.bootstrap.commands import open_operations
+
     async with open_operations(settings) as operations:
         return [
             await _rebuild_one(operations, each, force=force, discard=discard, quiet=quiet)
@@ -74,12 +78,19 @@ async def _rebuild(
 async def _rebuild_one(
     operations: Operations, program: str, *, force: bool, discard: bool, quiet: bool
 ) -> RebuildReport:
+    from reservasi.bootstrap.commands import open_rebuilder
+    from reservasi.cli.progress import progress
+
     with progress(f"rebuilding {program}", 0, quiet=quiet) as bar:
         async with open_rebuilder(operations, program) as rebuilder:
             return await rebuilder.run(force=force, discard=discard, progress=_follow(bar))
 
 
 async def _reconcile(settings: Settings, program: str | None, *, repair: bool, quiet: bool) -> list[Reconciled]:
+    from reservasi.bootstrap.commands import open_operations, open_rebuilder, open_reconciler
+    from reservasi.cli.progress import progress
+    from reservasi.repair import repaired
+
     async with open_operations(settings) as operations:
         found = []
         for each in await _programs(operations, program):

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import structlog
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
@@ -26,6 +25,7 @@ from reservasi.cli.invocation import configured_service
 from reservasi.cli.output import write_lines_as_json
 from reservasi.embedded import Places
 from reservasi.errors import ConfigurationError
+from reservasi.logs import get_logger
 from reservasi.settings import CONFIG_FILE, Settings, load
 
 HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file in which `up` hands out what it read
@@ -94,7 +94,7 @@ def read_again(running: Settings, read: Read) -> Settings:
     waiting = [name for name in names if name in NEEDS_RESTART]
     settings = found.model_copy(update={name: getattr(running, name) for name in waiting})
     logs.configure(settings.log_level, settings.log_format)
-    log = structlog.get_logger()  # one that knows the level and the format of a moment ago
+    log = get_logger()  # one that knows the level and the format of a moment ago
     if waiting:
         log.warning("settings_need_restart", settings=waiting)
     log.info("settings_read_again", changed=[name for name in names if name not in waiting])
@@ -103,7 +103,7 @@ def read_again(running: Settings, read: Read) -> Settings:
 
 def refused(error: ConfigurationError) -> None:
     """Say that the settings cannot be used, and that the service goes on under those that it has."""
-    structlog.get_logger().error("settings_refused", reason=str(error))
+    get_logger().error("settings_refused", reason=str(error))
 
 
 def handed_path(settings: Settings) -> Path:

@@ -1,18 +1,21 @@
 """`reservasi reservation`: look one up in ledger and records, or end it on behalf of staff."""
 
-from typing import Annotated, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, open_program
 from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, moment, show
 from reservasi.model import Find, Outcome
-from reservasi.records.erasure import ERASED
-from reservasi.reservations import ACCEPTED, Change, end_reservation, until_recorded
 from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
+    from reservasi.reservations import Change
 
 app = typer.Typer(help="Reservations of people.", no_args_is_help=True)
 
@@ -30,6 +33,8 @@ def show_reservation(
 ) -> None:
     """Show a reservation: what the ledger says, and the booking in PostgreSQL."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+
+    from reservasi.bootstrap.commands import open_operations
 
     async def work() -> dict[str, Any] | None:
         async with open_operations(settings) as operations:
@@ -54,6 +59,9 @@ def cancel_reservation(
     """End a reservation as staff: also after the applicant's last moment for it."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
+    from reservasi.bootstrap.commands import open_operations
+    from reservasi.reservations import ACCEPTED
+
     async def work() -> Change | None:
         async with open_operations(settings) as operations:
             program = await _program_of(operations, reservation_id)
@@ -72,6 +80,9 @@ def cancel_reservation(
 
 
 async def _end(operations: Operations, program: str, reservation_id: str, reason: str) -> Change:
+    from reservasi.bootstrap.commands import open_program
+    from reservasi.reservations import end_reservation, until_recorded
+
     recorded = operations.ledgers.recorded()
     recorded.follow(program)
     wait_s = operations.settings.confirm_wait_ms / 1000
@@ -89,6 +100,8 @@ async def _program_of(operations: Operations, reservation_id: str) -> str | None
 
 
 async def _describe(operations: Operations, reservation_id: str) -> dict[str, Any] | None:
+    from reservasi.bootstrap.commands import open_program
+
     program = await _program_of(operations, reservation_id)
     if program is None:
         return None
@@ -115,6 +128,8 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
 
 def _applicants(operations: Operations, reservation_id: str, sealed: str) -> list[dict[str, str]]:
     """Who it is for, their numbers masked."""
+    from reservasi.records.erasure import ERASED
+
     if sealed == ERASED:
         return [{"name": "erased"}]
     try:

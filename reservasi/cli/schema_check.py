@@ -2,14 +2,15 @@
 
 import typer
 
-from reservasi.bootstrap.stores import postgres_dsn
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, show
-from reservasi.records import revision
 
 
 def check(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
     """Say whether the schema is the one this version wants; exit 1 when it is not."""
+    from reservasi.bootstrap.addresses import postgres_dsn
+    from reservasi.records import revision
+
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn_)
     state = run(revision.check(postgres_dsn(settings)))
     show({"schema": state.current, "wanted": state.wanted, "up_to_date": state.up_to_date}, as_json=as_json)

@@ -1,153 +1,13 @@
-"""`reservasi api` and `reservasi worker`: the two kinds of process that `up` runs, each also alone.
+"""`reservasi api` and `reservasi worker`: their flags, and the module that `up` starts; `serving` does the work."""
 
-Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
-stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
-At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at
-SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it.
-"""
-
-import asyncio
 import os
-import resource
-import shutil
-import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Annotated, Any
 
-import structlog
 import typer
-from gunicorn.app.base import BaseApplication
 
-from reservasi import logs
-from reservasi.bootstrap import open_operations, with_rights_of
-from reservasi.bootstrap.fronts import open_front
-from reservasi.bootstrap.safety import refuse_unusable
-from reservasi.bootstrap.worker import open_worker
-from reservasi.catalogue import Catalogue
-from reservasi.cli import ports
-from reservasi.cli.invocation import run
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run_app
-from reservasi.cli.reloading import Read, begin, read_again
-from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
-from reservasi.front.app import create_app
-from reservasi.front.collector import set_aside_what_stays
-from reservasi.front.places import places_teller
-from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
-from reservasi.front.server import create_runner
-from reservasi.health import Health
-from reservasi.ledger.access import FRONT
-from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE, forget_process
-from reservasi.process_metrics import Name
-from reservasi.settings import PROCESSES_MAX, Settings
-
-IN_STEP_WAIT_S = 3.0
-OTHER_FILES = 1024  # that a front may need beside its callers' connections
-METRICS_PREFIX = "reservasi-metrics-"
-Host = Annotated[str | None, typer.Option("--host", help="address to listen on")]
-PortFlag = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="port of the public API")]
-AdminPort = Annotated[int | None, typer.Option("--admin-port", min=0, max=65535, help="port for probes and metrics")]
-Processes = Annotated[
-    int | None, typer.Option("--processes", min=0, max=PROCESSES_MAX, help="front processes; 0: one a core")
-]
-Programs = Annotated[
-    str | None, typer.Option("--programs", help="ids or patterns, with commas between; the others are not served here")
-]
-
-
-class Fronts(BaseApplication):
-    """Gunicorn with our settings in place of its own files and flags."""
-
-    def __init__(self, settings: Settings, read: Read, admin: Sequence[socket.socket]) -> None:
-        """`admin` are the sockets of the admin port: the fronts inherit them, so that any answers and nobody else."""
-        self._settings = settings
-        self._admin = admin
-        self._name: Name | None = None  # of a front's process in its metrics
-        self._read = read
-        super().__init__()
-
-    def load_config(self) -> None:
-        """Translate our settings to gunicorn's."""
-        settings = self._settings
-        values: dict[str, Any] = {
-            "bind": ports.authority(settings.host, settings.port),
-            "workers": settings.front_processes,
-            "worker_class": FrontProcess,
-            "backlog": settings.backlog,
-            "graceful_timeout": settings.shutdown_timeout_s,
-            "timeout": 60,
-            "accesslog": None,
-            "loglevel": "warning",
-            "logger_class": OurLog,
-            "proc_name": "reservasi-front",
-            "on_exit": _forget_metrics,
-            "child_exit": lambda _server, worker: forget_process(worker.pid),
-            "control_socket_disable": True,
-        }
-        for name, value in values.items():
-            if name in self.cfg.settings:
-                self.cfg.set(name, value)
-
-    def reload(self) -> None:
-        """Read the settings again, for the fronts that are started from now on.
-
-        Raises:
-            ConfigurationError: they cannot be used; the former ones stay.
-        """
-        self._settings = read_again(self._settings, self._read)
-        raise_open_files(self._settings.connections_max)
-        super().reload()
-
-    def run(self) -> None:
-        """Run the fronts until we are told to stop; SIGHUP replaces them one by one."""
-        RollingArbiter(self).run()
-
-    def load(self) -> Any:
-        """What a process makes its application with; called once in each."""
-        return self._make_app
-
-    async def _make_app(self) -> Any:
-        settings = self._settings
-        logs.configure(settings.log_level, settings.log_format)
-        self._name = Name.take_next(_metrics_directory(), "front")
-        stack = AsyncExitStack()
-        services = await stack.enter_async_context(open_front(settings))
-        # A front that is not in step yet would only answer 503 while others can serve; but it does not wait for ever,
-        # since a definite "recovering" is better than no answer.
-        await services.availability.wait_ready(IN_STEP_WAIT_S)
-        readiness = front_readiness(services)
-        await stack.enter_async_context(
-            serve_admin(
-                readiness,
-                settings.admin_host,
-                settings.admin_port,
-                sockets=self._admin,
-                teller=places_teller(services.catalogue, services.availability),
-            )
-        )
-        app = create_app(services)
-
-        async def close(_app: object) -> None:
-            await stack.aclose()
-
-        app.on_cleanup.append(close)
-        set_aside_what_stays()
-        return create_runner(app, settings)
-
-
-def _metrics_directory() -> Path:
-    return Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
-
-
-def _forget_metrics(_server: object) -> None:
-    """Remove the directory that `_share_metrics` made, and no other."""
-    directory = _metrics_directory()
-    if directory.name.startswith(METRICS_PREFIX):
-        shutil.rmtree(directory, ignore_errors=True)
+from reservasi.cli.service_flags import AdminPort, Host, PortFlag, Processes, Programs
 
 
 def api(
@@ -161,6 +21,8 @@ def api(
     as_json: AsJson = False,
 ) -> None:
     """Run the HTTP fronts alone; a worker must run somewhere, or confirmations stay "confirming"."""
+    from reservasi.cli.reloading import begin
+
     settings, read = begin(
         host=host,
         port=port,
@@ -172,20 +34,9 @@ def api(
         log_format="json" if as_json else None,
     )
     _share_metrics()
-    raise_open_files(settings.connections_max)
-    admin = ports.take("admin_port", settings.admin_host, settings.admin_port)
-    for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, with a line each
-        each.close()
-    run(_refuse_what_no_front_can_use(settings))
-    name = Name.take_next(_metrics_directory(), "gunicorn")  # kept until we end
-    structlog.get_logger().debug("process_named", name=name.name if name else "")
-    Fronts(settings, read, admin).run()
+    from reservasi.cli.serving import run_fronts
 
-
-async def _refuse_what_no_front_can_use(settings: Settings) -> None:
-    """Look at stores, schema and key ring once before the fronts do, so that a fault is told once and in one line."""
-    async with open_operations(with_rights_of(FRONT, settings), wait_s=settings.start_timeout_s) as operations:
-        await refuse_unusable(operations.settings, operations.servers)
+    run_fronts(settings, read)
 
 
 def worker(
@@ -200,6 +51,9 @@ def worker(
 
     With --programs it does so for some, and another worker must run for the rest.
     """
+    from reservasi.cli.reloading import begin
+    from reservasi.cli.serving import run_worker
+
     settings, _ = begin(
         worker_admin_port=admin_port,
         programs=programs,
@@ -208,37 +62,15 @@ def worker(
         postgres_dsn=postgres_dsn,
         log_format="json" if as_json else None,
     )
-    run(_work(settings))
-
-
-async def _work(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(received, stop.set)
-    health = Health()
-    catalogue: Catalogue | None = None
-    readiness = worker_readiness(health, lambda: catalogue)
-    admin = ports.take("worker_admin_port", settings.admin_host, settings.worker_admin_port)
-    async with (
-        serve_admin(readiness, settings.admin_host, settings.worker_admin_port, sockets=admin),
-        open_worker(settings, health) as running,
-    ):
-        catalogue = running.catalogue
-        await stop.wait()
-
-
-def raise_open_files(connections_max: int) -> None:
-    """Let this process, and those that it starts, open as many files as its account may: a connection is one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most < connections_max + OTHER_FILES:
-        structlog.get_logger().warning("too_few_open_files", allowed=most, wanted=connections_max + OTHER_FILES)
+    run_worker(settings)
 
 
 def _share_metrics() -> None:
     """Several processes count into one directory; the metrics library wants to know before it is imported."""
+    from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE
+
     if MULTIPROCESS_DIR_VARIABLE not in os.environ:
-        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix=METRICS_PREFIX)}
+        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix=MULTIPROCESS_DIR_PREFIX)}
         os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli.serve", *sys.argv[1:]], environment)  # noqa: S606
 
 

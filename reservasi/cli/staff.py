@@ -1,23 +1,29 @@
 """`reservasi staff`: the keys of those who call the staff API."""
 
+from __future__ import annotations
+
 import datetime as dt
 import re
 import secrets
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 
-from reservasi.bootstrap import Operations, open_operations
 from reservasi.cli.actor import cli_actor
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show, show_rows
 from reservasi.errors import ConfigurationError
+from reservasi.logs import get_logger
 from reservasi.model import SCOPES_OF_ROLE, StaffRole, StaffScope
-from reservasi.records import StaffRow
 
-log = structlog.get_logger()
+if TYPE_CHECKING:
+    from reservasi.bootstrap.records import RecordsOperations
+    from reservasi.records import StaffRow
+    from reservasi.settings import Settings
+
+log = get_logger()
 app = typer.Typer(help="Staff and their API keys.", no_args_is_help=True)
 
 KEY_BYTES = 32
@@ -26,6 +32,12 @@ OVERLAP_DEFAULT = "10m"
 OVERLAP_MAX = dt.timedelta(days=7)
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _open(settings: Settings) -> AbstractAsyncContextManager[RecordsOperations]:
+    from reservasi.bootstrap.records import open_records_operations
+
+    return open_records_operations(settings)
 
 
 def _named(name: str) -> str:
@@ -97,7 +109,7 @@ def add(
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> str:
-        async with open_operations(settings) as operations:
+        async with _open(settings) as operations:
             return await add_staff(operations, name, role, scopes=scope, programs=program, expires_at=expires)
 
     key = run(work())
@@ -114,7 +126,7 @@ def list_(data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: A
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> list[StaffRow]:
-        async with open_operations(settings) as operations:
+        async with _open(settings) as operations:
             return await operations.records.staff_keys()
 
     show_rows([describe(row, as_json=as_json) for row in run(work())], as_json=as_json)
@@ -126,7 +138,7 @@ def revoke(name: Name, data_dir: DataDir = None, postgres_dsn: PostgresDsn = Non
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> StaffRow:
-        async with open_operations(settings) as operations:
+        async with _open(settings) as operations:
             revoked = await operations.records.revoke_staff(name)
             if revoked is not None:
                 log.info("staff_key_revoked", name=name, actor=cli_actor())
@@ -157,7 +169,7 @@ def rotate(
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> tuple[StaffRow, str]:
-        async with open_operations(settings) as operations:
+        async with _open(settings) as operations:
             found = [row for row in await operations.records.staff_keys() if row.name == name and not row.revoked_at]
             if found and expires is None and found[0].has_expired(dt.datetime.now(dt.UTC)):
                 raise ConfigurationError(f"the staff key {name} has expired: say until when it works, with --expires")
@@ -185,7 +197,7 @@ def rename(
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> StaffRow:
-        async with open_operations(settings) as operations:
+        async with _open(settings) as operations:
             renamed = await operations.records.rename_staff(old, new)
             if renamed is None:
                 raise _unknown(old)
@@ -196,7 +208,7 @@ def rename(
 
 
 async def add_staff(
-    operations: Operations,
+    operations: RecordsOperations,
     name: str,
     role: StaffRole,
     *,
@@ -227,7 +239,7 @@ async def add_staff(
     return api_key
 
 
-async def replace_staff(operations: Operations, name: str, role: StaffRole) -> str:
+async def replace_staff(operations: RecordsOperations, name: str, role: StaffRole) -> str:
     """The secret of a key that may be there already, with a secret that was lost."""
     api_key, key_hash = _new_key(operations)
     if await operations.records.rotate_staff(name, key_hash, dt.timedelta()) is not None:
@@ -260,7 +272,7 @@ def _moment(at: dt.datetime | None) -> str | None:
     return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
-def _new_key(operations: Operations) -> tuple[str, str]:
+def _new_key(operations: RecordsOperations) -> tuple[str, str]:
     api_key = f"rsv_{secrets.token_urlsafe(KEY_BYTES)}"
     return api_key, operations.sealing.api_key_hash(api_key)
 

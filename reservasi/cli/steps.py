@@ -2,11 +2,10 @@
 
 import time
 
-import structlog
-
 from reservasi.cli.output import err
+from reservasi.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Steps:

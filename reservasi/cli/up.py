@@ -1,43 +1,11 @@
-"""`reservasi up`: the whole service on one machine, from nothing to an address that answers.
+"""`reservasi up`: its flags; `whole_service` does the work."""
 
-At SIGHUP it reads its settings again (`reloading.py` says which may change), has the fronts replaced one by one, and
-has the worker finish its batch and start anew; confirmations meanwhile wait, or answer 202 and are recorded later.
-"""
-
-import asyncio
-import os
-import shutil
-import signal
-import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from reservasi.bootstrap import Operations, open_operations, postgres_dsn, redis_url
-from reservasi.bootstrap.safety import LOOK_TIMEOUT_S, durability
-from reservasi.cli import ports
-from reservasi.cli.demo import OPENING_IN_S, STAFF_KEY_FILE, Demo
-from reservasi.cli.invocation import configured_service, run
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, fail, masked, out, print_json, warn
-from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
-from reservasi.cli.running import announced
-from reservasi.cli.serve import AdminPort, Host, PortFlag, Processes
-from reservasi.cli.steps import Steps
-from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
-from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
-from reservasi.front.probe import wait_ready
-from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
-from reservasi.records import upgrades
-from reservasi.settings import Settings, load
-from reservasi.supervisor import Role, Supervisor
-
-FRONTS = "fronts"
-WORKER = "worker"
-STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
+from reservasi.cli.output import AsJson, DataDir
+from reservasi.cli.service_flags import DEMO_OPENING_IN_S, AdminPort, Host, PortFlag, Processes
 
 
 def up(
@@ -46,7 +14,7 @@ def up(
     ] = False,
     demo_opening_in: Annotated[
         int, typer.Option("--demo-opening-in", min=1, max=86_400, help="seconds until those of the last date open")
-    ] = OPENING_IN_S,
+    ] = DEMO_OPENING_IN_S,
     host: Host = None,
     port: PortFlag = None,
     admin_port: AdminPort = None,
@@ -55,6 +23,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Valkey, PostgreSQL, the worker and the fronts; Ctrl-C stops them all."""
+    from reservasi.cli.whole_service import start
+
     flags: dict[str, object] = {
         "host": host,
         "port": port,
@@ -62,216 +32,4 @@ def up(
         "processes": processes,
         "data_dir": data_dir,
     }
-    settings = configured_service(**flags)
-    may_move = not ports.is_chosen(settings)
-    another = ports.instead_of_taken(settings)
-    if another is not None:
-        flags["worker_admin_port"] = another
-        settings = configured_service(**flags)
-    shown = Demo.read(demo_opening_in) if demo else None
-    try:
-        ports.refuse_taken(settings)
-        embedded = not (settings.redis_url and settings.postgres_dsn)
-        with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
-            ours = _Processes(settings, partial(load, **flags), may_move_port=may_move)
-            run(_up(ours, shown, as_json=as_json))
-    except EmbeddedServerError as error:
-        fail(str(error), as_json=as_json)
-        raise typer.Exit(EXIT_FAILED) from error
-
-
-class _Processes:
-    """The worker and the fronts, and the settings that they run under."""
-
-    def __init__(self, settings: Settings, read: Read, *, may_move_port: bool = False) -> None:
-        """`may_move_port`: nobody chose the worker's admin port, so it may have another one."""
-        self.settings = settings
-        self.roles = roles(settings, _environment(settings))
-        self._read = read
-        self.may_move_port = may_move_port
-        self._has_moved = False
-        if may_move_port:
-            self.roles[0].before_start = self._move_port
-
-    def _move_port(self) -> None:
-        """Give the worker another admin port where somebody took its own since it was chosen.
-
-        Between this and the worker's own start it can still be lost: then the worker ends with a line that names the
-        port, and is started again, as often as the supervisor's limits allow, each time with this look before.
-        """
-        another = ports.another_if_taken(self.settings)
-        if another is None:
-            return
-        warn(f"worker_admin_port: {self.settings.worker_admin_port} was taken meanwhile; the worker uses {another}")
-        self.settings = self.settings.model_copy(update={"worker_admin_port": another})
-        self._has_moved = True
-        hand_out(self.settings)
-
-    def _read_but_port(self) -> Settings:
-        """The settings as they are to hold, with the port that the worker has instead of the one that it lost."""
-        found = self._read()
-        if not self._has_moved:
-            return found
-        return found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
-
-    def prepare(self) -> None:
-        """Make what they find when they start."""
-        metrics = _metrics_dir(self.settings)
-        shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
-        metrics.mkdir(mode=0o700)
-        hand_out(self.settings)
-
-    def renew(self, supervisor: Supervisor) -> None:
-        """Read the settings again, and have everything that runs under them replaced; or say why not."""
-        try:
-            self.settings = read_again(self.settings, self._read_but_port)
-            hand_out(self.settings)
-        except ConfigurationError as error:
-            refused(error)
-            return
-        for role in self.roles:
-            role.stop_timeout_s = self.settings.shutdown_timeout_s + STOP_MARGIN_S
-        supervisor.pass_on(FRONTS, signal.SIGHUP)
-        supervisor.renew(WORKER)
-
-
-async def _up(processes: _Processes, demo: Demo | None, *, as_json: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for received in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(received, stop.set)
-    in_terminal = _has_terminal()
-    async with AsyncExitStack() as stack:
-        supervisor = await stack.enter_async_context(Supervisor())
-
-        def hang_up() -> None:
-            """Reload; or stop, when it is the terminal that has hung up."""
-            if in_terminal and not _has_terminal():
-                stop.set()
-            else:
-                processes.renew(supervisor)
-
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
-        work = asyncio.create_task(_start(supervisor, stack, processes, demo, as_json=as_json))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
-            return
-        work.result()
-        await supervisor.run_until(stop)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
-async def _start(
-    supervisor: Supervisor, stack: AsyncExitStack, processes: _Processes, demo: Demo | None, *, as_json: bool
-) -> None:
-    """Stores first, then the schema, then the processes; the demo's programs while those come up."""
-    settings = processes.settings
-    steps = Steps(as_lines=settings.log_format == "json")
-    await _start_stores(supervisor, settings, steps)
-    steps.begin("migrations of the records' schema")
-    await upgrades.upgrade(postgres_dsn(settings))
-    async with open_operations(settings) as operations:  # makes the key ring of a new deployment
-        await _warn_of_what_may_be_lost(operations)
-        if demo:
-            steps.begin(f"the demo's programs and quotas: {', '.join(each.id for each in demo.programs)}")
-        quiet = as_json or settings.log_format == "json"
-        fenced = await demo.load(operations, quiet=quiet) if demo else []
-    ports.refuse_taken(processes.settings, movable=processes.may_move_port)  # stores and demo took their time
-    processes.prepare()
-    stack.enter_context(announced(Places.of(settings.data_dir).data_dir, _url(settings)))
-    steps.begin(f"worker, and {settings.front_processes} fronts")
-    for role in processes.roles:
-        await supervisor.start(role)
-    # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
-    ready = await wait_ready(
-        settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
-    )
-    steps.begin("ready" if ready else "recovering")
-    _announce(processes.settings, ready=ready, as_json=as_json)
-
-
-async def _warn_of_what_may_be_lost(operations: Operations) -> None:
-    """Say what of a ledger's servers does not keep promises; they serve, since whoever chose them may know better."""
-    try:
-        async with asyncio.timeout(LOOK_TIMEOUT_S):
-            found = await durability(operations.servers)
-    except (LedgerUnreachable, TimeoutError) as error:
-        warn(f"{str(error) or 'the ledger does not answer in time'}; claims are answered 503 until it does")
-        return
-    for server, check in found:
-        warn(f"promises may be lost{f' at {server}' if server else ''}: {check.said}")
-
-
-def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
-    """The worker and the fronts, in the order in which they start; only fronts share their counters."""
-    alone = {name: value for name, value in environment.items() if name != MULTIPROCESS_DIR_VARIABLE}
-    command = (sys.executable, "-m", "reservasi.cli.serve")
-    stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
-    return (
-        Role(name=WORKER, argv=(*command, "worker"), env=alone, stop_timeout_s=stop_timeout_s),
-        Role(name=FRONTS, argv=(*command, "api"), env=environment, stop_timeout_s=stop_timeout_s),
-    )
-
-
-async def _start_stores(supervisor: Supervisor, settings: Settings, steps: Steps) -> None:
-    stores: list[Any] = []
-    if not settings.redis_url:
-        stores.append(EmbeddedValkey(settings.data_dir, settings.start_timeout_s, run_as=settings.run_as))
-    if not settings.postgres_dsn:
-        stores.append(EmbeddedPostgres(settings.data_dir, settings.start_timeout_s, settings.run_as))
-    for store in stores:
-        steps.begin(store.name)
-        await supervisor.start(store)
-
-
-def _url(settings: Settings) -> str:
-    return f"http://{ports.authority(settings.host, settings.port)}"
-
-
-def _environment(settings: Settings) -> Mapping[str, str]:
-    """What tells the children where they find their settings, which are exactly ours, and where they count."""
-    return {MULTIPROCESS_DIR_VARIABLE: str(_metrics_dir(settings)), HANDED_VARIABLE: str(handed_path(settings))}
-
-
-def _metrics_dir(settings: Settings) -> Path:
-    return Places.of(settings.data_dir).data_dir / "metrics"
-
-
-def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:
-    key_file = settings.data_dir / STAFF_KEY_FILE
-    api, admin = _url(settings), f"http://{ports.authority(settings.admin_host, settings.admin_port)}"
-    worker_admin = f"http://{ports.authority(settings.admin_host, settings.worker_admin_port)}"
-    addresses = {
-        "api": api,
-        "openings": f"{api}/openings",
-        "api_document": f"{api}/openapi.json",
-        "admin": admin,
-        "metrics": f"{admin}/metrics",
-        "worker_admin": worker_admin,
-        "worker_metrics": f"{worker_admin}/metrics",
-        "redis": masked(redis_url(settings)),
-        "postgres": masked(postgres_dsn(settings)),
-        "data_dir": str(settings.data_dir),
-    }
-    if key_file.exists():
-        addresses["staff_api_key"] = str(key_file)
-    if as_json or settings.log_format == "json":
-        print_json({"event": "up", "level": "info", "ready": ready, **addresses})
-        return
-    if ready:
-        out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
-    else:
-        out.print("[bold yellow]reservasi is recovering[/]: it sells nothing yet, ask reservasi doctor why")
-    for name, address in addresses.items():
-        out.print(f"  [dim]{name:<15}[/] {address}")
+    start(flags, demo_opening_in if demo else None, as_json=as_json)

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
-from reservasi.cli.configuration import read_settings
+from reservasi.cli.invocation import settings_of
 from reservasi.cli.output import EXIT_FAILED, EXIT_USAGE, AsJson, fail, out, print_json, show, show_rows
 from reservasi.errors import ReservasiError
 from reservasi.sealing import Sealing, load_key_ring
@@ -142,7 +142,7 @@ def _decode(decoder: msgspec.json.Decoder[Claimed], line: bytes, place: str) -> 
 
 
 def _reader(data_dir: Path) -> Tickets:
-    path = read_settings({"data_dir": data_dir}).secrets_path
+    path = settings_of(data_dir=data_dir).secrets_path
     return Tickets(Sealing(load_key_ring(path, create=False)).rotating_keys("ticket"))
 
 

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from reservasi.bootstrap import Operations
+from reservasi.bootstrap.commands import Operations
 from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
 from reservasi.front.app import FrontServices, create_app

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reservasi import __version__, model
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli import demo as demo_module
 from reservasi.cli.demo import Demo
 from reservasi.cli.invocation import run

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from reservasi.bootstrap import open_operations, open_program
-from reservasi.cli.demo import OPENING_IN_S, Demo
+from reservasi.bootstrap.commands import open_operations, open_program
+from reservasi.cli.demo import Demo
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
+from reservasi.cli.service_flags import DEMO_OPENING_IN_S
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.model import Opening, SetOpening
@@ -323,7 +324,7 @@ def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
     assert made["state"] == "joining"
     opens_at = dt.datetime.fromisoformat(made["opens_at"])
     ahead_ms = (opens_at - dt.datetime.fromisoformat(made["joins_from"])) / dt.timedelta(milliseconds=1)
-    assert OPENING_IN_S * 1000 - 1000 < ahead_ms <= OPENING_IN_S * 1000
+    assert DEMO_OPENING_IN_S * 1000 - 1000 < ahead_ms <= DEMO_OPENING_IN_S * 1000
     assert opens_at.microsecond == 0
     assert dt.datetime.fromisoformat(made["ends_at"]) - opens_at == dt.timedelta(minutes=60)
     quotas = deployment.quotas()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.invocation import run
 from reservasi.cli.output import EXIT_DRIFT
 from reservasi.ledger import keys, stored

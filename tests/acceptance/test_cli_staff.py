@@ -10,7 +10,7 @@ import pytest
 import redis
 from typer.testing import CliRunner, Result
 
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
 from reservasi.ledger import keys

@@ -24,7 +24,7 @@ import redis
 
 from loadtest.bench.ports import free_port, free_ports
 from reservasi.cli.output import masked
-from reservasi.cli.up import _announce, roles
+from reservasi.cli.whole_service import _announce, roles
 from reservasi.embedded import embedded_redis_url
 from reservasi.errors import EmbeddedServerError
 from reservasi.front.admin import serve_admin

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from loadtest.scale_out.cluster import local_cluster
-from reservasi.bootstrap import Operations, open_operations
+from reservasi.bootstrap.commands import Operations, open_operations
 from reservasi.cli.findings import Finding, server_findings
 from reservasi.ledger.library import read_library
 from reservasi.records.upgrades import upgrade

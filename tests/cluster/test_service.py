@@ -15,7 +15,7 @@ from loadtest.processes import Process, running, until
 from loadtest.program import program_file
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
 from loadtest.scenario import Plan, Result
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.cluster import slot_of
 from reservasi.programs.files import read_program

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from loadtest.ha.servers import Servers, running_servers
 from loadtest.program import program_file
-from reservasi.bootstrap import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted

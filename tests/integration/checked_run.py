@@ -14,7 +14,7 @@ from loadtest.checker import check
 from loadtest.history import Exchange
 from loadtest.program import open_terms
 from loadtest.rules import Rule, Violation
-from reservasi.bootstrap import Ledgers
+from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.ledger import keys
 from reservasi.ledger.servers import Servers
 from reservasi.ledger.stored import StoredQuota, decode_quota, encode_quota

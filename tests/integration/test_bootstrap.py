@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.findings import server_findings

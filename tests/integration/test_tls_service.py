@@ -14,7 +14,7 @@ from loadtest.crowd import Crowd
 from loadtest.processes import running
 from loadtest.program import program_file
 from loadtest.scenario import Plan, Result
-from reservasi.bootstrap import open_operations
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.findings import server_findings
 from reservasi.cli.importing import import_program
 from reservasi.embedded.places import DATABASE, ROLE

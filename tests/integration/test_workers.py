@@ -11,7 +11,7 @@ import pytest
 
 from loadtest.processes import Process, running, until
 from loadtest.program import program_file
-from reservasi.bootstrap import Operations, open_operations, open_program
+from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.importing import import_program
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import Confirm, Outcome

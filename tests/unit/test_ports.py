@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reservasi.cli import ports
-from reservasi.cli.up import _Processes
+from reservasi.cli.whole_service import _Processes
 from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.settings import Settings, load
 from reservasi.supervisor import Supervisor

@@ -1,4 +1,4 @@
-"""`reservasi doctor`: checks the installation."""
+"""What `reservasi doctor` looks at: every check of the installation."""
 
 import asyncio
 import platform
@@ -8,14 +8,13 @@ from importlib import metadata
 from typing import Any
 
 import msgspec
-import typer
 
-from reservasi.bootstrap import Ledgers, Operations, open_operations, postgres_dsn
-from reservasi.bootstrap.stores import open_servers
+from reservasi.bootstrap.addresses import postgres_dsn
+from reservasi.bootstrap.commands import Operations, open_operations
+from reservasi.bootstrap.ledgers import Ledgers
+from reservasi.bootstrap.servers import open_servers
 from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import NO_ANSWER, Finding, server_findings
-from reservasi.cli.invocation import configured, run
-from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, out, print_json
 from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
 from reservasi.front.probe import parses_in_c
@@ -30,26 +29,6 @@ LAG_MAX_SEQ = 5000
 UNREACHABLE = ("records", "ledger", "server")  # checks that are there only where a store does not answer
 
 
-def doctor(
-    data_dir: DataDir = None,
-    redis_url: RedisUrl = None,
-    postgres_dsn_: PostgresDsn = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look at everything the promises rest on; exit 1 when something is not well."""
-    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn_)
-    findings = run(_examine(settings))
-    if as_json:
-        print_json({"ok": all(finding.ok for finding in findings), "findings": findings})
-    else:
-        for finding in findings:
-            mark = "[green]ok  [/]" if finding.ok else "[bold red]bad [/]"
-            where = f" [dim]({finding.server})[/]" if finding.server else ""
-            out.print(f"{mark} [dim]{finding.check:<20}[/] {finding.said}{where}")
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(EXIT_FAILED)
-
-
 class _LedgerSide(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger's servers, whether the records answer or not."""
 
@@ -58,7 +37,7 @@ class _LedgerSide(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: Ledgers
 
 
-async def _examine(settings: Settings) -> list[Finding]:
+async def examine(settings: Settings) -> list[Finding]:
     """Every check, also those behind one that fails; what needs both stores is left out where one does not answer."""
     findings = [_interpreter(), _disk(settings)]
     absent = _absent(settings)

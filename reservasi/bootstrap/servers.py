@@ -1,0 +1,47 @@
+"""Opening the ledger's servers; what cannot be used is said clearly."""
+
+import asyncio
+
+from reservasi.bootstrap.addresses import redis_url, refuse_missing_files
+from reservasi.errors import ConfigurationError, LedgerUnreachable
+from reservasi.ledger.connection import LOST
+from reservasi.ledger.server import name_without_waitaof
+from reservasi.ledger.servers import Servers
+from reservasi.settings import Settings
+
+VERSION_TIMEOUT_S = 5.0  # for all servers of the ledger together
+
+
+def open_servers(settings: Settings) -> Servers:
+    """The ledger's servers, not asked yet.
+
+    Raises:
+        ConfigurationError: their address cannot be used.
+    """
+    refuse_missing_files("redis_url", redis_url(settings))
+    try:
+        return Servers(redis_url(settings), replicas_min_ack=settings.replicas_min_ack)
+    except ValueError as error:
+        raise ConfigurationError(f"redis_url cannot be used: {error}") from error
+
+
+async def refuse_unacknowledged(settings: Settings, servers: Servers) -> None:
+    """Refuse to serve where `aof_ack` asks for what a server can never answer: each claim would wait for its record.
+
+    A server that does not answer now may still be the right one.
+
+    Raises:
+        ConfigurationError: it does not know WAITAOF.
+    """
+    if settings.aof_ack == "off":
+        return
+    try:
+        async with asyncio.timeout(VERSION_TIMEOUT_S):
+            names = [await name_without_waitaof(each.client) for each in await servers.primaries()]
+    except (LedgerUnreachable, *LOST):
+        return
+    if old := sorted({name for name in names if name}):
+        raise ConfigurationError(
+            f"aof_ack = {settings.aof_ack} needs WAITAOF, which {' and '.join(old)} does not have: run Redis 7.2 or "
+            "newer, or any Valkey, or set aof_ack = off"
+        )

@@ -1,0 +1,184 @@
+"""What `reservasi api` and `reservasi worker` run: the two kinds of process that `up` starts, each also alone.
+
+Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
+stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
+At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at
+SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it.
+"""
+
+import asyncio
+import os
+import resource
+import shutil
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from reservasi import logs
+from reservasi.bootstrap.addresses import with_rights_of
+from reservasi.bootstrap.commands import open_operations
+from reservasi.bootstrap.fronts import open_front
+from reservasi.bootstrap.safety import refuse_unusable
+from reservasi.bootstrap.worker import open_worker
+from reservasi.catalogue import Catalogue
+from reservasi.cli import ports
+from reservasi.cli.invocation import run
+from reservasi.cli.reloading import Read, read_again
+from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
+from reservasi.front.app import create_app
+from reservasi.front.collector import set_aside_what_stays
+from reservasi.front.places import places_teller
+from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
+from reservasi.front.server import create_runner
+from reservasi.health import Health
+from reservasi.ledger.access import FRONT
+from reservasi.logs import get_logger
+from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE, forget_process
+from reservasi.process_metrics import Name
+from reservasi.settings import Settings
+
+IN_STEP_WAIT_S = 3.0
+OTHER_FILES = 1024  # that a front may need beside its callers' connections
+
+
+class Fronts(BaseApplication):
+    """Gunicorn with our settings in place of its own files and flags."""
+
+    def __init__(self, settings: Settings, read: Read, admin: Sequence[socket.socket]) -> None:
+        """`admin` are the sockets of the admin port: the fronts inherit them, so that any answers and nobody else."""
+        self._settings = settings
+        self._admin = admin
+        self._name: Name | None = None  # of a front's process in its metrics
+        self._read = read
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Translate our settings to gunicorn's."""
+        settings = self._settings
+        values: dict[str, Any] = {
+            "bind": ports.authority(settings.host, settings.port),
+            "workers": settings.front_processes,
+            "worker_class": FrontProcess,
+            "backlog": settings.backlog,
+            "graceful_timeout": settings.shutdown_timeout_s,
+            "timeout": 60,
+            "accesslog": None,
+            "loglevel": "warning",
+            "logger_class": OurLog,
+            "proc_name": "reservasi-front",
+            "on_exit": _forget_metrics,
+            "child_exit": lambda _server, worker: forget_process(worker.pid),
+            "control_socket_disable": True,
+        }
+        for name, value in values.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def reload(self) -> None:
+        """Read the settings again, for the fronts that are started from now on.
+
+        Raises:
+            ConfigurationError: they cannot be used; the former ones stay.
+        """
+        self._settings = read_again(self._settings, self._read)
+        raise_open_files(self._settings.connections_max)
+        super().reload()
+
+    def run(self) -> None:
+        """Run the fronts until we are told to stop; SIGHUP replaces them one by one."""
+        RollingArbiter(self).run()
+
+    def load(self) -> Any:
+        """What a process makes its application with; called once in each."""
+        return self._make_app
+
+    async def _make_app(self) -> Any:
+        settings = self._settings
+        logs.configure(settings.log_level, settings.log_format)
+        self._name = Name.take_next(_metrics_directory(), "front")
+        stack = AsyncExitStack()
+        services = await stack.enter_async_context(open_front(settings))
+        # A front that is not in step yet would only answer 503 while others can serve; but it does not wait for ever,
+        # since a definite "recovering" is better than no answer.
+        await services.availability.wait_ready(IN_STEP_WAIT_S)
+        readiness = front_readiness(services)
+        await stack.enter_async_context(
+            serve_admin(
+                readiness,
+                settings.admin_host,
+                settings.admin_port,
+                sockets=self._admin,
+                teller=places_teller(services.catalogue, services.availability),
+            )
+        )
+        app = create_app(services)
+
+        async def close(_app: object) -> None:
+            await stack.aclose()
+
+        app.on_cleanup.append(close)
+        set_aside_what_stays()
+        return create_runner(app, settings)
+
+
+def _metrics_directory() -> Path:
+    return Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
+
+
+def _forget_metrics(_server: object) -> None:
+    """Remove the directory that `serve.py` made, and no other."""
+    directory = _metrics_directory()
+    if directory.name.startswith(MULTIPROCESS_DIR_PREFIX):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def run_fronts(settings: Settings, read: Read) -> None:
+    """Run the fronts until they are told to stop."""
+    raise_open_files(settings.connections_max)
+    admin = ports.take("admin_port", settings.admin_host, settings.admin_port)
+    for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, with a line each
+        each.close()
+    run(_refuse_what_no_front_can_use(settings))
+    name = Name.take_next(_metrics_directory(), "gunicorn")  # kept until we end
+    get_logger().debug("process_named", name=name.name if name else "")
+    Fronts(settings, read, admin).run()
+
+
+async def _refuse_what_no_front_can_use(settings: Settings) -> None:
+    """Look at stores, schema and key ring once before the fronts do, so that a fault is told once and in one line."""
+    async with open_operations(with_rights_of(FRONT, settings), wait_s=settings.start_timeout_s) as operations:
+        await refuse_unusable(operations.settings, operations.servers)
+
+
+def run_worker(settings: Settings) -> None:
+    """Run a worker until it is told to stop."""
+    run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    health = Health()
+    catalogue: Catalogue | None = None
+    readiness = worker_readiness(health, lambda: catalogue)
+    admin = ports.take("worker_admin_port", settings.admin_host, settings.worker_admin_port)
+    async with (
+        serve_admin(readiness, settings.admin_host, settings.worker_admin_port, sockets=admin),
+        open_worker(settings, health) as running,
+    ):
+        catalogue = running.catalogue
+        await stop.wait()
+
+
+def raise_open_files(connections_max: int) -> None:
+    """Let this process, and those that it starts, open as many files as its account may: a connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < connections_max + OTHER_FILES:
+        get_logger().warning("too_few_open_files", allowed=most, wanted=connections_max + OTHER_FILES)
