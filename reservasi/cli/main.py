@@ -1,6 +1,6 @@
 """Every command under one name. The modules of a command are imported when it is run, so that each starts fast."""
 
-from reservasi.cli.on_demand import CONTEXT, Listed, group_of
+from reservasi.cli.on_demand import PLAIN, Listed, group_of
 from reservasi.cli.output import run_app
 
 COMMANDS = (
@@ -49,9 +49,7 @@ app = group_of(
     COMMANDS,
     help="Fair, exact and verifiable reservations for the minute when a public quota opens.",
     name="reservasi",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings=CONTEXT,
+    **PLAIN,
 )
 
 
