@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
@@ -36,7 +36,10 @@ class _Connection(RequestHandler):
 
     __slots__ = (
         "_express",
+        "_finished",
         "_gates",
+        "_half_closed",
+        "_latest_body",
         "_left",
         "_lost",
         "_pending",
@@ -61,6 +64,9 @@ class _Connection(RequestHandler):
         self._pending = False  # whether a request on the short way waits for its answer, or for its caller to take it
         self._sending = False  # whether it is the latter
         self._unsent_bytes = 0  # of the answer, when that was looked at last
+        self._half_closed = False  # whether the caller sends no more, and waits for what they asked for
+        self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
+        self._latest_body: StreamReader | None = None  # of the last request that aiohttp was given
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
         self._lost: asyncio.Event | None = None
@@ -83,24 +89,54 @@ class _Connection(RequestHandler):
         if self._lost is not None:
             self._lost.set()
         self._settle()
+        self._latest_body = None
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp always closes
+        """The caller sends no more. They may wait for an answer all the same: requests that are complete get theirs.
+
+        A caller that has gone altogether looks the same to us until something is sent to them.
+        """
+        self._half_closed = True
+        if self._lost is not None:
+            self._lost.set()
+        return self._pending or self._unanswered() > 0
+
+    def _unanswered(self) -> int:
+        """Complete requests that aiohttp has and has not answered; a half-closed connection completes no others."""
+        complete = self._latest_body is None or self._latest_body.is_eof()
+        return self._request_count - self._finished - (0 if complete else 1)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send aiohttp's answer; the last one to a caller that sends no more ends the connection."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._finished += 1
+            if self._half_closed and self._unanswered() <= 0:
+                self.close()
+
     def lost(self) -> asyncio.Event:
-        """Set once the other end has gone: a live stream would only notice when it has something to send."""
+        """Set once the other end has gone: a live stream would only notice when it has something to send.
+
+        It is set when the other end sends no more as well: browsers that leave a stream close the connection so.
+        """
         if self._lost is None:
             self._lost = asyncio.Event()
-            if self.transport is None:
+            if self.transport is None or self._half_closed:
                 self._lost.set()
         return self._lost
 
     def data_received(self, data: bytes) -> None:
         """Give a request that is plain and whole to the short way, everything else to aiohttp."""
         if self._plain or not data:  # nothing at all is aiohttp itself, looking at what it has kept
-            super().data_received(data)
+            self._give_to_aiohttp(data)
             return
         if self._received:
             data = self._received + data
-        if self._pending or self._request_in_progress or self._messages:
+        if self._pending or self._request_count != self._finished:
             self._wait_behind(data)
             return
         if len(data) < self._whole_bytes:  # a body that drips costs little: nothing is read again
@@ -126,7 +162,7 @@ class _Connection(RequestHandler):
         self._pending = True
         if not self._express.take(self, request):
             self._pending = False
-            super().data_received(data)
+            self._give_to_aiohttp(data)
 
     def _wait_behind(self, data: bytes) -> None:
         """A request that came before the answer to the one before it; the order must stay."""
@@ -139,7 +175,12 @@ class _Connection(RequestHandler):
 
     def _leave_to_aiohttp(self, data: bytes) -> None:
         self._plain, self._received, self.due_s, self.body_due_s = True, b"", 0.0, 0.0
+        self._give_to_aiohttp(data)
+
+    def _give_to_aiohttp(self, data: bytes) -> None:
         super().data_received(data)
+        if self._messages:
+            self._latest_body = self._messages[-1][1]
 
     def waits_for(self, work: Abandonable) -> None:
         """What to abandon when the connection is lost, or at once where it was."""
@@ -171,19 +212,21 @@ class _Connection(RequestHandler):
         if self._gates.stopping.is_set():
             self._settle()
             transport.close()
-        elif self._received:
+        elif self._received or self._half_closed:
             self._loop.call_soon(self._go_on)  # still pending until then: what comes meanwhile must stay behind
         else:
             self._settle()
 
     def _go_on(self) -> None:
-        """Take up what was sent ahead of the answer."""
+        """Take up what was sent ahead of the answer; close where nothing more can come."""
         self._settle()
         received, self._received = self._received, b""
         if self.transport is not None and received:
             if len(received) > PIPELINE_BYTES_MAX:
                 self.transport.resume_reading()
             self.data_received(received)
+        if self._half_closed and not self._pending and self._unanswered() <= 0 and self.transport is not None:
+            self.transport.close()
 
     def _process_keepalive(self) -> None:
         """Close what is idle, as aiohttp does; whoever waits is not, and who leaves an answer lying is let go."""

@@ -5,6 +5,8 @@ import dataclasses
 import gc
 import json
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -468,7 +470,9 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
     await asyncio.wait_for(called.wait(), 10)
     assert taken == [True]
     assert REQUESTS_IN_FLIGHT._value.get() == before + 1
-    line.writer.close()
+    # Reset: one who only closes looks as if they waited for the answer.
+    line.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.writer.transport.abort()
 
     async def counted() -> bool:
         return bool(REQUESTS_IN_FLIGHT._value.get() == before)
@@ -479,3 +483,35 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
         answered.set()
     await stack.seen(quota, lambda found: found.counts.held == 1)  # it was sent already
     assert await counted()
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+async def test_claims_of_callers_who_send_no_more_are_answered(
+    stack: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Also where the claim still waits for the batch before it."""
+    quota = await stack.quota(capacity=200)
+    connection = stack.front.reservations._groups[stack.program]._connection
+    call = connection.call
+
+    async def slow(*asked: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return await call(*asked, **options)
+
+    async def claim(number: int) -> tuple[str, str]:
+        opened = await connect(stack.url)
+        headers = [LONG_WAY] if way == "long" else []
+        await asyncio.sleep(number % 10 * 0.03)  # so that most find a batch under way
+        opened.writer.write(request(stack, stack.body(quota), f"half-{way}-{number}", *headers))
+        opened.writer.write_eof()
+        status, _, body = await opened.answer()
+        assert await asyncio.wait_for(opened.reader.read(), 10) == b"", "the connection is closed after its answer"
+        opened.writer.close()
+        return status, json.loads(body)["id"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "call", slow)
+        answers = await asyncio.gather(*(claim(number) for number in range(100)))
+    assert {status for status, _ in answers} == {"HTTP/1.1 201 Created"}
+    assert len({found for _, found in answers}) == 100
+    await stack.seen(quota, lambda found: found.counts.held == 100)
