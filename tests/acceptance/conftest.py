@@ -31,6 +31,7 @@ from reservasi.records.roles import FRONT_ROLE
 from reservasi.records.upgrades import upgrade
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
+from tests.acceptance.imported import Deployment
 from tests.users import as_user
 
 PROGRAM_FILE = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
@@ -264,3 +265,18 @@ def anyone() -> str:
 def listening() -> type[_listening]:
     """Another front of the same service, for tests that stop it."""
     return _listening
+
+
+@pytest.fixture
+def deployment(
+    valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Two offices with 40 places on each of two days, in four windows of an hour."""
+    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
+    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
+    made = Deployment(program, data_dir / f"{program}.toml")
+    made.json("db", "upgrade")
+    made.write()
+    assert made.imports()["created"] == 16
+    return made

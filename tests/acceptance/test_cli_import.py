@@ -1,198 +1,28 @@
-"""An import compares: what changed in the file, who is booked where, and what staff changed; and days closed in one call."""
+"""An import compares: what changed in the file, who is booked where, and what staff changed."""
 
 import asyncio
 import datetime as dt
-import itertools
-import json
-import secrets
-from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from reservasi.bootstrap.commands import open_operations, open_program
+from reservasi.bootstrap.commands import open_operations
 from reservasi.cli import demo as demo_module
 from reservasi.cli.demo import Demo
 from reservasi.cli.invocation import run
-from reservasi.cli.main import app
-from reservasi.model import Claim, Confirm, Find, Outcome, State
-from reservasi.programs.expansion import minutes
+from reservasi.model import State
 from reservasi.programs.files import read_program
 from reservasi.settings import load
-
-TODAY = dt.datetime.now(dt.timezone(dt.timedelta(hours=7))).date()
-DAY = TODAY + dt.timedelta(days=10)
-NEXT_DAY = DAY + dt.timedelta(days=1)
-THIRD_DAY = DAY + dt.timedelta(days=2)
-DATES = ("--from", str(DAY), "--to", str(NEXT_DAY))
-SECRET_NAME, SECRET_NIK = "Siti Rahayu", "3578014101900001"
-OFFICE = """
-[[offices]]
-id = "{id}"
-name = {{ id = "Kantor {id}", en = "Office {id}" }}
-address = "Jl. Contoh 1"
-kind = "kanim"
-slot_minutes = {slot_minutes}
-services = ["baru"]
-quotas = [{{ service = "baru", channel = "online", per_day = {per_day} }}]
-[offices.hours]
-mon = {{ open = "{open}", close = "{close}" }}
-"""
-NOW = 'rule = "now"'
-ROOM = 'rule = "days-before"\ndays = 3\ntime = "{time}"\nwaiting_room = {{ joins_before_min = 30 }}'
-HEAD = """
-id = "{program}"
-name = {{ id = "Uji", en = "Test" }}
-timezone = "Asia/Jakarta"
-[policies]
-hold_s = {hold_s}
-return_delay_min_s = 0
-return_delay_max_s = 0
-applicants_max = 5
-[opening]
-{rule}
-[holidays]
-country = "ID"
-closed_dates = [{closed}]
-extra_dates = [{extra}]
-[[services]]
-id = "baru"
-name = {{ id = "Paspor baru", en = "New passport" }}
-[[channels]]
-id = "online"
-name = {{ id = "Daring", en = "Online" }}
-public = true
-"""
-
-
-class Deployment:
-    """Stores without a service, and a program of two offices that is imported by the command."""
-
-    def __init__(self, program: str, file: Path) -> None:
-        self.program = program
-        self.file = file
-
-    def write(
-        self,
-        *,
-        slot_minutes: int = 60,
-        per_day: int = 40,
-        hold_s: int = 7200,
-        offices: tuple[str, ...] = ("kanim", "ulp"),
-        days: tuple[dt.date, ...] = (DAY, NEXT_DAY),
-        hours: tuple[str, str] = ("08:00", "12:00"),
-        closed: tuple[dt.date, ...] = (),
-        rule: str = NOW,
-    ) -> None:
-        extra = ", ".join(f'{{ date = {day}, hours_of = "mon" }}' for day in days)
-        head = HEAD.format(
-            program=self.program,
-            hold_s=hold_s,
-            rule=rule,
-            extra=extra,
-            closed=", ".join(str(day) for day in closed),
-        )
-        parts = [
-            OFFICE.format(id=id_, slot_minutes=slot_minutes, per_day=per_day, open=hours[0], close=hours[1])
-            for id_ in offices
-        ]
-        self.file.write_text(head + "".join(parts))
-
-    def call(self, *words: str) -> Result:
-        return CliRunner().invoke(app, words)
-
-    def json(self, *words: str, code: int = 0) -> Any:
-        done = self.call(*words, "--json")
-        assert done.exit_code == code, done.output
-        return json.loads(done.stdout)
-
-    def imports(self, *words: str, code: int = 0) -> Any:
-        return self.json("program", "import", str(self.file), *(words or DATES), code=code)
-
-    def quota(self, start: str = "0800", office: str = "kanim", day: dt.date = DAY) -> str:
-        return f"{self.program}.{office}.baru.{day:%Y%m%d}.{start}.online"
-
-    def show(self, quota: str) -> Any:
-        return self.json("quota", "show", quota)
-
-    def open_windows(self, office: str = "kanim", day: dt.date = DAY) -> list[tuple[str, str, int]]:
-        """Those that can be claimed; of one line they never overlap."""
-        rows = [
-            each
-            for each in self.json("quota", "show", self.program)
-            if (each["office"], each["date"], each["closed"]) == (office, str(day), False)
-        ]
-        windows = sorted((each["start"], each["end"], each["capacity"]) for each in rows)
-        for (_, end, _), (start, _, _) in itertools.pairwise(windows):
-            assert minutes(end) <= minutes(start)
-        return windows
-
-    def reserve(self, quota: str, *, confirm: bool = True, places: int = 1) -> str:
-        async def work() -> str:
-            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
-                persons = [operations.sealing.person(self.program, secrets.token_hex(8)) for _ in range(places)]
-                id_ = operations.sealing.reservation_id(self.program, persons[0], "key")
-                secret = json.dumps({"applicants": [{"name": SECRET_NAME, "nik": SECRET_NIK}]}).encode()
-                claim = Claim(
-                    reservation_id=id_,
-                    quota=quota,
-                    fingerprint="f",
-                    sealed=operations.sealing.seal(id_, secret),
-                    persons=tuple(persons),
-                )
-                assert (await group.submit(claim)).outcome is Outcome.HELD
-                if confirm:
-                    await group.submit(Confirm(reservation_id=id_))
-                return id_
-
-        return run(work())
-
-    def state(self, reservation: str) -> State | None:
-        async def work() -> State | None:
-            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
-                return (await group.submit(Find(reservation_id=reservation))).state
-
-        return run(work())
-
-    def stored_offices(self) -> list[str]:
-        async def work() -> list[str]:
-            async with open_operations(load()) as operations:
-                return [office.id for office in (await operations.program(self.program)).offices]
-
-        return run(work())
-
-    def stopped(self) -> Any:
-        """An import that would do more than add changes nothing, and says what it would do."""
-        before = self.json("quota", "show", self.program), self.stored_offices()
-        plan = self.imports(code=3)
-        assert not plan["applied"]
-        assert "--apply" in plan["error"]
-        assert (plan["created"], plan["changed"], plan["closed"]) == (0, 0, 0)
-        assert (self.json("quota", "show", self.program), self.stored_offices()) == before
-        return plan
-
-    def is_settled(self) -> None:
-        """The same import again changes nothing and succeeds."""
-        before = self.json("quota", "show", self.program)
-        again = self.imports()
-        assert again["created"] == again.get("changed", 0) == again.get("closed", 0) == 0
-        assert self.json("quota", "show", self.program) == before
-
-
-@pytest.fixture
-def deployment(
-    valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
-) -> Deployment:
-    """Two offices with 40 places on each of two days, in four windows of an hour."""
-    monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
-    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
-    monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
-    made = Deployment(program, data_dir / f"{program}.toml")
-    made.json("db", "upgrade")
-    made.write()
-    assert made.imports()["created"] == 16
-    return made
+from tests.acceptance.imported import (
+    DATES,
+    DAY,
+    NEXT_DAY,
+    ROOM,
+    SECRET_NAME,
+    SECRET_NIK,
+    THIRD_DAY,
+    TODAY,
+    Deployment,
+)
 
 
 def test_the_same_file_again_changes_nothing(deployment: Deployment) -> None:
@@ -376,89 +206,6 @@ def test_later_dates_that_have_quotas_are_compared_unless_a_last_date_is_named(d
     assert len(deployment.imports("--from", str(DAY), code=3)["plan"]["outside"]) == 8
     assert deployment.imports("--from", str(DAY), "--apply")["closed"] == 8
     assert deployment.open_windows(day=far) == []
-
-
-def test_a_day_of_an_office_is_closed_in_one_call(deployment: Deployment) -> None:
-    booked = deployment.reserve(deployment.quota("0900"), places=2)
-    words = ("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY), "--reason", "banjir")
-    done = deployment.json(*words)
-    assert (done["program"], done["date"], done["closed"], len(done["quotas"])) == (deployment.program, str(DAY), 4, 4)
-    assert [each["booked"] for each in done["quotas"]] == [0, 2, 0, 0]
-    assert done["booked"] == [
-        {"quota": deployment.quota("0900"), "reservation": booked, "places": 2, "status": "confirmed"}
-    ]
-    assert deployment.open_windows() == []
-    assert len(deployment.open_windows("ulp")) == len(deployment.open_windows(day=NEXT_DAY)) == 4
-    assert deployment.state(booked) is State.CONFIRMED
-    again = deployment.json(*words)
-    assert (again["closed"], again["booked"]) == (0, done["booked"])
-    assert {each["changed"] for each in again["quotas"]} == {False}
-    assert deployment.imports()["kept"] == 4, "closed by hand: it stays"
-    text = deployment.call(*words)
-    assert (text.exit_code, booked in text.output, SECRET_NAME in text.output) == (0, True, False)
-    assert f"0 quotas of {DAY} are closed now, 4 were before; 2 places are held or booked there, in 1" in text.output
-    assert "reservasi reservation cancel ID" in text.output
-
-
-def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> None:
-    quota, other = deployment.quota("0900"), deployment.quota("1000")
-    booked = deployment.reserve(quota, places=2)
-    text = deployment.call("quota", "close", quota).output
-    assert f"{quota} is closed now; 2 places are held or booked there, in 1 reservations, and none is cancelled" in text
-    assert booked in text
-    again = deployment.json("quota", "close", quota)
-    assert again["booked"] == [{"quota": quota, "reservation": booked, "places": 2, "status": "confirmed"}]
-    assert f"{quota} was closed already" in deployment.call("quota", "close", quota).output
-    assert (
-        f"{other} is closed now; nobody holds or booked a place there"
-        in deployment.call("quota", "close", other).output
-    )
-
-
-@pytest.mark.parametrize(
-    ("flag", "asked", "said"),
-    [
-        ("--office", "kamin", "has no office kamin. Did you mean kanim? It has: kanim, ulp"),
-        ("--service", "lama", "has no service lama. It has: baru"),
-        ("--channel", "onlin", "has no channel onlin. Did you mean online? It has: online"),
-    ],
-)
-def test_a_name_that_the_program_does_not_have_is_named_with_those_that_it_has(
-    deployment: Deployment, flag: str, asked: str, said: str
-) -> None:
-    for words in (("quota", "show", deployment.program), ("quota", "close", deployment.program, "--date", str(DAY))):
-        assert deployment.json(*words, flag, asked, code=2)["error"] == f"{flag}: {deployment.program} {said}"
-        done = deployment.call(*words, flag, asked)
-        assert (done.exit_code, said in done.output) == (2, True)
-    assert len(deployment.open_windows()) == 4
-
-
-def test_an_office_that_left_the_file_can_be_asked_for(deployment: Deployment) -> None:
-    deployment.write(offices=("kanim",))
-    deployment.imports(*DATES, "--apply")
-    assert len(deployment.json("quota", "show", deployment.program, "--office", "ulp")) == 8
-
-
-def test_a_holiday_announced_late_closes_all_offices(deployment: Deployment) -> None:
-    """The only program need not be named."""
-    done = deployment.json("quota", "close", "--date", str(DAY))
-    assert (done["closed"], {each["office"] for each in done["quotas"]}) == (8, {"kanim", "ulp"})
-    assert deployment.json("quota", "close", "--program", deployment.program, "--date", str(DAY))["closed"] == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (("--date", "2030-01-01"), 1),
-        (("--date", str(DAY), "--office", "nowhere"), 2),
-        (("--date", "tomorrow"), 2),
-        (("--office", "kanim"), 2),
-        ((), 2),
-    ],
-)
-def test_a_day_that_is_not_there_closes_nothing(deployment: Deployment, words: tuple[str, ...], code: int) -> None:
-    assert deployment.call("quota", "close", deployment.program, *words).exit_code == code
-    assert len(deployment.open_windows()) == 4
 
 
 def test_a_demo_whose_file_changed_starts_and_closes_nothing(
