@@ -128,8 +128,9 @@ def who_is_there(booked: Sequence[Booked]) -> str:
     if not booked:
         return "nobody holds or booked a place there"
     places, people = sum(each.places for each in booked), len(booked)
+    reservations = "1 reservation" if people == 1 else f"{people} reservations"
     return (
-        f"{places} places are held or booked there, in {people} reservations, and none is cancelled. Tell these "
+        f"{places} places are held or booked there, in {reservations}, and none is cancelled. Tell these "
         "people; to end a reservation: reservasi reservation cancel ID --reason WHY"
     )
 

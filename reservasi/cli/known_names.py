@@ -2,32 +2,49 @@
 
 import difflib
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import typer
 
 from reservasi.cli.output import EXIT_USAGE, fail
-from reservasi.cli.quota_listing import Wanted
 from reservasi.model import Quota
 from reservasi.programs import Program
 
 LISTED_MAX = 20
 
 
-def refuse_unknown(program: Program, quotas: Collection[Quota], wanted: Wanted, *, as_json: bool) -> None:
-    """End the command as wrongly used where office, service or channel are neither in the file nor in a quota.
+class Named(Protocol):
+    """What names offices, services and channels of a program; None: any."""
+
+    @property
+    def service(self) -> str | None:
+        """A service's id."""
+
+    @property
+    def channel(self) -> str | None:
+        """A channel's id."""
+
+    @property
+    def offices(self) -> Sequence[str]:
+        """Offices' ids; none: any."""
+
+
+def refuse_unknown(program: Program, quotas: Collection[Quota], named: Named, *, as_json: bool) -> None:
+    """End the command as wrongly used where an office, service or channel is neither in the file nor in a quota.
 
     Quotas of what was taken out of the file can still be asked for.
     """
-    names = {
-        "office": (wanted.office, {each.id for each in program.offices}),
-        "service": (wanted.service, {each.id for each in program.services}),
-        "channel": (wanted.channel, {each.id for each in program.channels}),
+    names: dict[str, tuple[Sequence[str | None], set[str]]] = {
+        "office": (named.offices, {each.id for each in program.offices}),
+        "service": ((named.service,), {each.id for each in program.services}),
+        "channel": ((named.channel,), {each.id for each in program.channels}),
     }
-    for kind, (asked, known) in names.items():
-        if asked is None or asked in known or any(getattr(quota.terms, kind) == asked for quota in quotas):
-            continue
-        fail(f"--{kind}: {no_such(kind, asked, program.id, sorted(known))}", as_json=as_json)
-        raise typer.Exit(EXIT_USAGE)
+    for kind, (all_asked, known) in names.items():
+        for asked in all_asked:
+            if asked is None or asked in known or any(getattr(quota.terms, kind) == asked for quota in quotas):
+                continue
+            fail(f"--{kind}: {no_such(kind, asked, program.id, sorted(known))}", as_json=as_json)
+            raise typer.Exit(EXIT_USAGE)
 
 
 def no_such(kind: str, asked: str, program: str, known: Sequence[str]) -> str:

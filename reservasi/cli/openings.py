@@ -11,6 +11,7 @@ import typer
 from reservasi.cli.actor import Reason, cli_actor, tidied
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import configured, run
+from reservasi.cli.known_names import refuse_unknown
 from reservasi.cli.moments import for_people
 from reservasi.cli.output import (
     EXIT_FAILED,
@@ -122,9 +123,10 @@ def create(
     async def work() -> tuple[Created, dict[str, Any]]:
         async with open_operations(settings) as operations:
             known = await operations.program(program)
-            existing = (await require_snapshot(operations, program)).openings
+            snapshot = await require_snapshot(operations, program)
+            refuse_unknown(known, snapshot.quotas, selection, as_json=as_json)
             elsewhere = await ids_elsewhere(operations, program)
-            free = free_id(program, opens_at_ms, known.zone, selection.offices, existing, elsewhere=elsewhere)
+            free = free_id(program, opens_at_ms, known.zone, selection.offices, snapshot.openings, elsewhere=elsewhere)
             name = checked_id(program, id_ or free, elsewhere)
             terms = new_terms(
                 operations.sealing,

@@ -44,6 +44,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     last: str | None = None
     state: str | None = None
 
+    @property
+    def offices(self) -> tuple[str, ...]:
+        """The office, if one is named."""
+        return () if self.office is None else (self.office,)
+
     def fits(self, quota: Quota, now_ms: int) -> bool:
         """Whether the quota is one of them."""
         terms = quota.terms

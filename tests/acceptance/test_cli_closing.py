@@ -32,7 +32,7 @@ def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> N
     quota, other = deployment.quota("0900"), deployment.quota("1000")
     booked = deployment.reserve(quota, places=2)
     text = deployment.call("quota", "close", quota).output
-    assert f"{quota} is closed now; 2 places are held or booked there, in 1 reservations, and none is cancelled" in text
+    assert f"{quota} is closed now; 2 places are held or booked there, in 1 reservation, and none is cancelled" in text
     assert booked in text
     again = deployment.json("quota", "close", quota)
     assert again["booked"] == [{"quota": quota, "reservation": booked, "places": 2, "status": "confirmed"}]

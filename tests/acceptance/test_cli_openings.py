@@ -195,7 +195,8 @@ def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deplo
     other = f"{deployment.program}-other"
     assert "lies in the past" in deployment.refused(opens_at=at(-1))
     assert "lies in the past" in deployment.refused(opens_at="now")
-    assert "no quota of" in deployment.refused("--office", "nowhere", opens_at=at(2))
+    assert "no quota of" in deployment.refused("--from", "2099-01-01", opens_at=at(2))
+    assert "has no office kamin. Did you mean kanim?" in deployment.refused("--office", "kamin", opens_at=at(2), code=2)
     assert "close before it opens" in deployment.refused(opens_at=at(300))
     assert "is an opening" in deployment.refused("--id", made["id"], opens_at=at(2))
     assert f"{made['id']} opens at" in deployment.refused("--id", other)
