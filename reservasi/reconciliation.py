@@ -12,20 +12,16 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, reference_digest
-from reservasi.errors import LedgerFault, Unavailable
 from reservasi.ledger.changes import Changes
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.wire import Snapshot
-from reservasi.logs import get_logger
 from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
 from reservasi.rebuild import read_tail
 from reservasi.records import QuotaRow, Records, Standing
 from reservasi.recovery import Comparison, Ownership, compare_ledger
-
-log = get_logger()
 
 CALL_TIMEOUT_S = 10.0
 RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
@@ -96,28 +92,6 @@ class Reconciler:
         for kind in KINDS:
             DRIFT.labels(self._program, kind).set(result.kinds.get(kind, 0))
         return result
-
-    async def watch(self, stop: asyncio.Event, interval_s: float) -> None:
-        """Compare again and again until told to stop."""
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(interval_s):
-                    await stop.wait()
-                return
-            except TimeoutError:
-                await self._look()
-
-    async def _look(self) -> None:
-        try:
-            found = await self.run()
-        except (Unavailable, LedgerFault) as error:
-            log.warning("not_reconciled", program=self._program, reason=str(error))
-        except Exception:  # the role goes on
-            log.exception("reconciliation_failed", program=self._program)
-        else:
-            if found.drift:
-                kinds = {kind: count for kind, count in found.kinds.items() if count}
-                log.error("ledger_and_records_differ", program=self._program, seq=found.seq, **kinds)
 
     async def _compare(self) -> Reconciled:
         compared, holdings, snapshot = await self._read()

@@ -203,7 +203,8 @@ class Owner:
     """Watches one program's ledger, and owns it whenever a new run of its server may be trusted.
 
     `rebuild` makes a ledger that is behind what the records say; it gets how far the ledger was last seen, and returns
-    once the ledger may be looked at again. None leaves that to a person.
+    once the ledger may be looked at again. None leaves that to a person. `note_owned` is told the epoch with each look
+    that finds the ledger owned.
     """
 
     def __init__(
@@ -215,8 +216,10 @@ class Owner:
         *,
         rebuild: Callable[[Position], Awaitable[object]] | None = None,
         health: Health | None = None,
+        note_owned: Callable[[int], None] | None = None,
     ) -> None:
         self._program = program
+        self._note_owned = note_owned
         self._health = health or Health()
         self._health.expect(program)
         self._connection = connection
@@ -253,6 +256,8 @@ class Owner:
                 await Loader(self._connection).fence()
             if result is Ownership.OWNED:
                 self._remember(found.meta.position)
+                if self._note_owned:
+                    self._note_owned(found.meta.position.epoch)
                 if follow_max:
                     await self._see_that_it_is_recorded(found)
             elif result is Ownership.OWNABLE:

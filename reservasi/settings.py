@@ -122,10 +122,16 @@ class Settings(BaseSettings):
         "the records keep it",
     )
     rebuild_automatically: bool = Field(
-        True, description="whether the worker rebuilds a ledger that lags behind the records; no: `reservasi rebuild`"
+        True,
+        description="whether the worker rebuilds a ledger that lags behind the records, or is found to differ from "
+        "them when it is owned anew; no: `reservasi rebuild`",
     )
     reconcile_interval_s: int = Field(
-        300, ge=0, le=86_400, description="pause between two comparisons of ledger and records by the worker; 0: none"
+        300,
+        ge=0,
+        le=86_400,
+        description="pause between two comparisons of ledger and records by the worker, which compares after each new "
+        "ownership as well; 0: only then",
     )
     tombstone_ms: int = Field(86_400_000, ge=1000, description="how long an ended reservation is remembered")
     record_events_max: int = Field(4000, ge=1, le=50_000, description="events written in one PostgreSQL transaction")

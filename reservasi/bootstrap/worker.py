@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import msgspec
 
 from reservasi.bootstrap.addresses import with_rights_of
-from reservasi.bootstrap.commands import Operations, open_operations, rebuilder_of, reconciler_of
+from reservasi.bootstrap.commands import Operations, open_operations, open_rebuilder, rebuilder_of, reconciler_of
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
+from reservasi.drift_watch import DriftWatch
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
 from reservasi.ledger.ending import end_tasks
@@ -21,8 +22,10 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.logs import get_logger
 from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero
 from reservasi.model import Position
+from reservasi.reconciliation import Reconciled
 from reservasi.recorder import Recorder
 from reservasi.recovery import Owner
+from reservasi.repair import repaired
 from reservasi.retirement import OpeningRetirement, Retirement
 from reservasi.settings import Settings
 from reservasi.sweeper import Sweeper
@@ -56,6 +59,7 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
         stack.push_async_callback(end_tasks, [watching])
         stop = asyncio.Event()
         tasks: list[asyncio.Task[None]] = []
+        turn = asyncio.Lock()  # to compare a program
 
         async def end_roles() -> None:
             stop.set()
@@ -66,7 +70,7 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
             group = operations.ledgers.group(program)
             group.start()
             stack.push_async_callback(group.close)
-            for run in _worker_roles(operations, program, group, catalogue, health):
+            for run in _worker_roles(operations, program, group, catalogue, health=health, turn=turn):
                 task = asyncio.create_task(run(stop))
                 task.add_done_callback(_report_end)
                 tasks.append(task)
@@ -88,7 +92,13 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
 
 
 def _worker_roles(
-    operations: Operations, program: str, group: GroupCommit, catalogue: Catalogue, health: Health | None
+    operations: Operations,
+    program: str,
+    group: GroupCommit,
+    catalogue: Catalogue,
+    *,
+    health: Health | None,
+    turn: asyncio.Lock,
 ) -> list[Role]:
     settings = operations.settings
     journal = operations.ledgers.journal(program)
@@ -99,8 +109,6 @@ def _worker_roles(
         await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again
 
     automatic = rebuild if settings.rebuild_automatically else None
-    owner = Owner(program, connection, journal, operations.records, rebuild=automatic, health=health)
-    reconciler = reconciler_of(operations, program, operations.ledgers.connection(program))
     recorder = Recorder(
         program,
         operations.records,
@@ -108,6 +116,16 @@ def _worker_roles(
         booking_code=operations.sealing.booking_code,
         events_max=settings.record_events_max,
         block_ms=settings.follow_block_ms,
+    )
+    watch = _drift_watch(operations, program, turn, leads=lambda: recorder.leads)
+    owner = Owner(
+        program,
+        connection,
+        journal,
+        operations.records,
+        rebuild=automatic,
+        health=health,
+        note_owned=watch.note_owned,
     )
     sweeper = Sweeper(program, group, interval_ms=settings.sweep_interval_ms, items_max=settings.sweep_items_max)
     admission = AdmissionController(
@@ -135,9 +153,19 @@ def _worker_roles(
     roles: list[Role] = [
         owner.run, recorder.run, sweeper.run, retirement.run, opening_retirement.run, admission.run,
     ]  # fmt: skip
-    if settings.reconcile_interval_s:
-        roles.append(partial(reconciler.watch, interval_s=settings.reconcile_interval_s))
+    roles.append(partial(watch.run, interval_s=settings.reconcile_interval_s))
     return roles
+
+
+def _drift_watch(operations: Operations, program: str, turn: asyncio.Lock, leads: Callable[[], bool]) -> DriftWatch:
+    reconciler = reconciler_of(operations, program, operations.ledgers.connection(program))
+
+    async def repair() -> Reconciled:
+        async with open_rebuilder(operations, program) as rebuilder:
+            return await repaired(reconciler, rebuilder, wait_s=0)
+
+    automatic = repair if operations.settings.rebuild_automatically else None
+    return DriftWatch(program, reconciler, repair=automatic, leads=leads, turn=turn)
 
 
 def _zone_of(catalogue: Catalogue, program: str) -> tzinfo | None:
