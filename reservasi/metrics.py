@@ -168,6 +168,12 @@ RECORDER_HALTED = Gauge(
     ["program"],
     multiprocess_mode="livemax",
 )
+RECORDER_STALLED = Gauge(
+    "reservasi_recorder_stalled",
+    "Whether the ledger is ahead of the records and the recorded position does not move (alarm when 1).",
+    ["program"],
+    multiprocess_mode="livemax",
+)
 RECORDER_FAULTS = Counter(
     "reservasi_recorder_faults_total", "Interruptions of the recorder, by the name of the fault.", ["program", "fault"]
 )

@@ -143,6 +143,7 @@ class Recorder:
             while not stop.is_set():
                 if lead.lost or time.monotonic() >= check_at_s:
                     await lead.check()
+                    await self._check_position(position)
                     check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
                 batch = await (ahead or self._read_after(position))
                 ahead = None
@@ -164,6 +165,16 @@ class Recorder:
             if ahead:
                 ahead.cancel()
             await asyncio.gather(*filter(None, (ahead, told)), return_exceptions=True)
+
+    async def _check_position(self, expected: Position | None) -> None:
+        """Nothing follows a position that the records do not have any more, such as that of a program that was removed.
+
+        Raises:
+            StaleRecorder: they have another one, which is read anew.
+        """
+        found = await self._records.position(self._program)
+        if found != expected:
+            raise StaleRecorder(f"the records of {self._program} are at {found}, not at {expected}")
 
     def _set_leads(self, leads: bool) -> None:
         self.leads = leads

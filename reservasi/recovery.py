@@ -23,6 +23,7 @@ from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
+from reservasi.standstill import Standstill
 
 log = get_logger()
 
@@ -230,6 +231,7 @@ class Owner:
         self._looks = 0
         self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
+        self._standstill = Standstill(program)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look at the ledger until told to stop."""
@@ -245,6 +247,7 @@ class Owner:
     async def _look(self) -> None:
         result: Ownership | str
         part: Part = "ledger"
+        stalled: str | None = None
         try:
             follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
             self._looks += 1
@@ -256,6 +259,7 @@ class Owner:
                 await Loader(self._connection).fence()
             if result is Ownership.OWNED:
                 self._remember(found.meta.position)
+                stalled = self._standstill.reason(found.recorded, found.meta.position)
                 if self._note_owned:
                     self._note_owned(found.meta.position.epoch)
                 if follow_max:
@@ -271,7 +275,7 @@ class Owner:
         except Exception as error:  # nobody else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
-        self._say(result, part)
+        self._say(result, part, stalled)
 
     async def _see_that_it_is_recorded(self, found: Comparison) -> None:
         if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
@@ -282,9 +286,11 @@ class Owner:
         LEDGER_EPOCH.labels(self._program).set(position.epoch)
         self._seen = max(self._seen, position)
 
-    def _say(self, result: Ownership | str, part: Part = "ledger") -> None:
+    def _say(self, result: Ownership | str, part: Part = "ledger", stalled: str | None = None) -> None:
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
-        if result == Ownership.OWNED:
+        if result == Ownership.OWNED and stalled:
+            self._health.note_fault(self._program, "records", stalled)
+        elif result == Ownership.OWNED:
             self._health.note_well(self._program)
         else:
             self._health.note_fault(self._program, part, _FAULTS.get(result, str(result)))

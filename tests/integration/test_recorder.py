@@ -340,3 +340,18 @@ async def test_recorded_entries_are_trimmed_but_for_a_margin(stage: Stage) -> No
     length = await stage.client.xlen(keys.journal(stage.program))
     assert 40 <= length < 71  # whole nodes of the stream go at once
     assert await stage.records.count_holds(stage.program) == 7000
+
+
+async def test_a_program_that_was_removed_by_hand_and_begun_again_is_recorded(stage: Stage) -> None:
+    """Its journal begins anew, before the position that the recorder remembers."""
+    async with stage.running(stage.recorder()):
+        await stage.book(0, 20)
+        await stage.until(stage.published, "the first life")
+        await stage.client.delete(keys.journal(stage.program), keys.recorded(stage.program))
+        await stage.tables.empty()
+        stage.writer.position = None
+        stage.writer.quota_set("q", 10_000)
+        await stage.append()
+        await stage.book(100, 105)
+        await stage.until(stage.published, "the second life")
+    await stage.assert_exactly_once(5)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reservasi import health, standstill
 from reservasi.errors import StaleRecorder
 from reservasi.events import JournalEntry
 from reservasi.ledger import keys, stored
@@ -72,6 +73,34 @@ async def _sell(ledger: Ledger, claims: int) -> None:
     await ledger.one(quota_set(capacity=1000))
     for _ in range(claims):
         await ledger.one(claim())
+
+
+async def test_a_ledger_ahead_of_records_that_do_not_move_is_not_well(
+    ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standstill, "STALLED_S", 0.5)
+    monkeypatch.setattr(health, "GRACE_S", 0.5)
+    found = health.Health()
+    owner = Owner(ledger.program, ledger.connection, ledger.journal, records, health=found)
+    stop = asyncio.Event()
+    task = asyncio.create_task(owner.run(stop))
+
+    async def well() -> bool:
+        return not found.missing()
+
+    async def named() -> bool:
+        return "recording stands still" in str(found.missing())
+
+    try:
+        await eventually(well)
+        await _sell(ledger, 3)
+        await eventually(named)
+        assert found.missing()[ledger.program][0] == "records"
+        await _record(ledger, records, await ledger.entries())
+        await eventually(well)
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 5.0)
 
 
 async def test_a_fresh_ledger_without_records_is_owned(ledger: Ledger, records: Records) -> None:
