@@ -64,6 +64,7 @@ class Catalogue:
         self._staff: dict[str, _Kept] = {}
         self._used: dict[int, dt.datetime] = {}  # staff keys since the last note of their use
         self._noted: dict[int, float] = {}  # by the event loop's clock
+        self._ring_refused = ""  # why the key ring's file was refused last; '' it was not
         self._on_program: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None  # at the records, which has not begun yet
@@ -201,8 +202,11 @@ class Catalogue:
         try:
             if self._sealing.refresh():
                 log.info("sealing_keys_changed", active=self._sealing.active)
+            self._ring_refused = ""
         except ConfigurationError as error:
-            log.warning("key_ring_refused", reason=str(error))
+            if str(error) != self._ring_refused:  # it is said once, and tried again with every refreshing
+                log.warning("key_ring_refused", reason=str(error))
+            self._ring_refused = str(error)
 
     async def _refresh(self) -> None:
         """One round; whatever goes wrong in it is said, and the next round tries again with what is known kept."""

@@ -5,6 +5,9 @@ the length of the listening socket's queue, stores, key ring, directory and acco
 get to start. Everything else holds for the fronts that a reload starts, and for the worker that `up` starts again; what
 watches over them may go on to log at the level and in the format that it began with.
 
+Before anything is replaced, stores and key ring are opened as a new process would do it (`reload_check.py`): where it
+could not start, the whole reload is refused, and nothing restarts.
+
 `up` reads for all of its processes and hands them what it found, in a file of the data directory, so that worker and
 fronts run under the same settings, and so that a configuration file that was broken meanwhile does not keep away a
 process that is started again after a crash.
@@ -47,6 +50,7 @@ NEEDS_RESTART = (
     "start_timeout_s",
 )
 Read = Callable[[], Settings]
+Check = Callable[[Settings], None]  # raises ConfigurationError where a process could not start under the settings
 
 
 class _Handed(Settings):
@@ -80,19 +84,26 @@ def begin(**flags: object) -> tuple[Settings, Read]:
     return configured_service(**flags), partial(load, **flags)
 
 
-def read_again(running: Settings, read: Read) -> Settings:
+def look_again(read: Read) -> Settings:
+    """The settings as they stand now; raises ConfigurationError where they cannot be used."""
+    try:
+        return read()
+    except OSError as error:
+        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error.strerror}") from error
+
+
+def read_again(running: Settings, read: Read, check: Check | None = None) -> Settings:
     """The settings as they are to hold from now on, with what needs a restart left as it is, and said.
 
     Raises:
-        ConfigurationError: they cannot be used; the running ones go on.
+        ConfigurationError: they cannot be used, or fail the check; the running ones go on.
     """
-    try:
-        found = read()
-    except OSError as error:
-        raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error.strerror}") from error
+    found = look_again(read)
     names = [name for name in Settings.model_fields if getattr(found, name) != getattr(running, name)]
     waiting = [name for name in names if name in NEEDS_RESTART]
     settings = found.model_copy(update={name: getattr(running, name) for name in waiting})
+    if check is not None:
+        check(settings)
     logs.configure(settings.log_level, settings.log_format)
     log = get_logger()  # one that knows the level and the format of a moment ago
     if waiting:

@@ -54,7 +54,7 @@ def worker(
     from reservasi.cli.reloading import begin
     from reservasi.cli.serving import run_worker
 
-    settings, _ = begin(
+    settings, read = begin(
         worker_admin_port=admin_port,
         programs=programs,
         data_dir=data_dir,
@@ -62,7 +62,7 @@ def worker(
         postgres_dsn=postgres_dsn,
         log_format="json" if as_json else None,
     )
-    run_worker(settings)
+    run_worker(settings, read)
 
 
 def _share_metrics() -> None:

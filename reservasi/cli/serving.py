@@ -3,7 +3,8 @@
 Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
 stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
 At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at
-SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it.
+SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it. Both go on as they are where a
+new process could not start (`reload_check.py`).
 """
 
 import asyncio
@@ -28,7 +29,9 @@ from reservasi.bootstrap.worker import open_worker
 from reservasi.catalogue import Catalogue
 from reservasi.cli import ports
 from reservasi.cli.invocation import run
-from reservasi.cli.reloading import Read, read_again
+from reservasi.cli.reload_check import refuse_reload
+from reservasi.cli.reloading import Read, look_again, read_again, refused
+from reservasi.errors import ConfigurationError
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
 from reservasi.front.collector import set_aside_what_stays
@@ -36,7 +39,7 @@ from reservasi.front.places import places_teller
 from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
 from reservasi.front.server import create_runner
 from reservasi.health import Health
-from reservasi.ledger.access import FRONT
+from reservasi.ledger.access import FRONT, WORKER
 from reservasi.logs import get_logger
 from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.process_metrics import Name
@@ -85,7 +88,8 @@ class Fronts(BaseApplication):
         Raises:
             ConfigurationError: they cannot be used; the former ones stay.
         """
-        self._settings = read_again(self._settings, self._read)
+        running = self._settings
+        self._settings = read_again(running, self._read, lambda found: refuse_reload(running, found, FRONT))
         raise_open_files(self._settings.connections_max)
         super().reload()
 
@@ -155,15 +159,25 @@ async def _refuse_what_no_front_can_use(settings: Settings) -> None:
         await refuse_unusable(operations.settings, operations.servers)
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, read: Read) -> None:
     """Run a worker until it is told to stop."""
-    run(_work(settings))
+    run(_work(settings, read))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, read: Read) -> None:
     stop = asyncio.Event()
-    for received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(received, stop.set)
+    loop = asyncio.get_running_loop()
+    for received in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(received, stop.set)
+    reloading: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        if not reloading:
+            task = loop.create_task(_end_for_reload(settings, read, stop))
+            reloading.add(task)
+            task.add_done_callback(reloading.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     health = Health()
     catalogue: Catalogue | None = None
     readiness = worker_readiness(health, lambda: catalogue)
@@ -174,6 +188,16 @@ async def _work(settings: Settings) -> None:
     ):
         catalogue = running.catalogue
         await stop.wait()
+
+
+async def _end_for_reload(settings: Settings, read: Read, stop: asyncio.Event) -> None:
+    """End, so that whoever runs us starts a new worker; or go on where that one could not start."""
+    try:
+        await asyncio.to_thread(lambda: refuse_reload(settings, look_again(read), WORKER))
+    except ConfigurationError as error:
+        refused(error)
+    else:
+        stop.set()
 
 
 def raise_open_files(connections_max: int) -> None:

@@ -24,12 +24,15 @@ from reservasi.cli import ports
 from reservasi.cli.demo import STAFF_KEY_FILE, Demo
 from reservasi.cli.invocation import configured_service, run
 from reservasi.cli.output import EXIT_FAILED, fail, masked, out, print_json, warn
+from reservasi.cli.reload_check import refuse_reload
 from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
 from reservasi.cli.running import announced
 from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
 from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
 from reservasi.front.probe import wait_ready
+from reservasi.ledger.access import WORKER as WORKER_RIGHTS
+from reservasi.ledger.ending import end_tasks
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.records import upgrades
 from reservasi.settings import Settings, load
@@ -70,6 +73,8 @@ class _Processes:
         self._read = read
         self.may_move_port = may_move_port
         self._has_moved = False
+        self._asked = False  # whether a reload is to be done
+        self._renewal: asyncio.Task[None] | None = None
         if may_move_port:
             self.roles[0].before_start = self._move_port
 
@@ -102,9 +107,32 @@ class _Processes:
         hand_out(self.settings)
 
     def renew(self, supervisor: Supervisor) -> None:
-        """Read the settings again, and have everything that runs under them replaced; or say why not."""
+        """Read the settings again, and have everything that runs under them replaced, or say why not; returns at once.
+
+        Whoever asks while that is under way has it done once more.
+        """
+        self._asked = True
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew_as_asked(supervisor))
+
+    async def end_renewal(self) -> None:
+        """Replace nothing any more."""
+        if self._renewal is not None:
+            await end_tasks([self._renewal])
+
+    async def _renew_as_asked(self, supervisor: Supervisor) -> None:
+        while self._asked:
+            self._asked = False
+            await self._renew(supervisor)
+
+    async def _renew(self, supervisor: Supervisor) -> None:
+        running = self.settings
         try:
-            self.settings = read_again(self.settings, self._read_but_port)
+            found = await asyncio.to_thread(
+                read_again, running, self._read_but_port, lambda found: refuse_reload(running, found, WORKER_RIGHTS)
+            )
+            # The port may have moved meanwhile, and needs a restart otherwise.
+            self.settings = found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
             hand_out(self.settings)
         except ConfigurationError as error:
             refused(error)
@@ -123,6 +151,7 @@ async def _up(processes: _Processes, demo: Demo | None, *, as_json: bool) -> Non
     in_terminal = _has_terminal()
     async with AsyncExitStack() as stack:
         supervisor = await stack.enter_async_context(Supervisor())
+        stack.push_async_callback(processes.end_renewal)
 
         def hang_up() -> None:
             """Reload; or stop, when it is the terminal that has hung up."""

@@ -1,5 +1,6 @@
 """Which ports `up` takes, and which it refuses."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def handed_port(data_dir: Path) -> int:
 
 
 def test_a_port_that_was_lost_since_it_was_chosen_is_exchanged_before_the_worker_starts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -86,7 +87,14 @@ def test_a_port_that_was_lost_since_it_was_chosen_is_exchanged_before_the_worker
     assert handed_port(tmp_path) == moved
     said = " ".join(capsys.readouterr().err.split())
     assert f"worker_admin_port: {port} was taken meanwhile; the worker uses {moved}" in said
-    processes.renew(Supervisor())
+    monkeypatch.setattr("reservasi.cli.whole_service.refuse_reload", lambda *_: None)  # no stores run here
+
+    async def reload() -> None:
+        processes.renew(Supervisor())
+        while asyncio.all_tasks() - {asyncio.current_task()}:  # noqa: ASYNC110 - until it has been done
+            await asyncio.sleep(0.01)
+
+    asyncio.run(reload())
     assert processes.settings.worker_admin_port == handed_port(tmp_path) == moved
     assert "settings_need_restart" not in capsys.readouterr().err
 

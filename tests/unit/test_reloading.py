@@ -72,6 +72,21 @@ def test_what_changed_holds_and_what_needs_a_restart_stays() -> None:
     assert set(told["settings_read_again"]["changed"]) == {"log_level", "processes"}
 
 
+def test_what_fails_the_check_is_refused_and_nothing_is_said_to_have_changed() -> None:
+    running = load(data_dir=Path("here"))
+    write_file('processes = 7\nsecrets_file = "elsewhere.json"\n')
+    checked: list[Settings] = []
+
+    def check(found: Settings) -> None:
+        checked.append(found)
+        raise ConfigurationError("another deployment's key ring")
+
+    with capture_logs() as lines, pytest.raises(ConfigurationError, match="another deployment's"):
+        read_again(running, lambda: load(data_dir=Path("here")), check)
+    assert lines == []
+    assert (checked[0].processes, checked[0].secrets_path) == (7, running.secrets_path)
+
+
 def test_a_file_that_may_not_be_read_is_refused() -> None:
     def read() -> Settings:
         raise PermissionError(13, "Permission denied")
