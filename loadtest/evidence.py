@@ -258,4 +258,4 @@ def _entry(row: Any) -> JournalEntry:
         b"chain": row["chain"].encode(),
         b"events": row["payload"],
     }
-    return decode_entry(f"{row['epoch']}-{row['last_seq']}".encode(), fields)
+    return decode_entry(f"{row['epoch']}-{row['last_seq']}".encode(), fields, envelopes=False)

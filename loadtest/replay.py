@@ -21,6 +21,7 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
 )
 from reservasi.ledger.journal import START, check_follows
 from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, STAFF_TERMS, Opening, Position, QuotaCounts, State
@@ -63,6 +64,8 @@ class Model:
             case OpeningRetired():
                 found = self.openings.pop(event.opening, None)
                 return None if found else "an opening that was never set is retired"
+            case Unreadable():
+                return f"an event of kind {event.letter!r} cannot be followed: {event.why}"
             case _ if event.quota not in self.counts:
                 return "an event of a quota that was never set"
             case Held():
@@ -204,7 +207,7 @@ def _step_violations(model: Model, times: Times, entry: JournalEntry) -> Iterato
             yield Violation(Rule.REPLAY_DIFFERS, subject, f"{of}: {wrong}")
         if wrong := times.apply(event, entry.at_ms):
             yield Violation(Rule.TIME_DIFFERS, subject, f"{of}: {wrong}")
-        if isinstance(event, OpeningSet | OpeningRetired):
+        if isinstance(event, OpeningSet | OpeningRetired | Unreadable):
             continue
         if wrong := model.oversold(event.quota):
             yield Violation(Rule.OVERSOLD, subject, f"{event.quota}: {wrong}")
@@ -216,6 +219,8 @@ def _subject(event: AnyEvent) -> str:
             return event.opening.id
         case OpeningRetired():
             return event.opening
+        case Unreadable():
+            return event.letter
         case _:
             return event.quota
 

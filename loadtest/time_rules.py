@@ -13,6 +13,7 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
 )
 from reservasi.model import QuotaTerms, State
 
@@ -37,7 +38,7 @@ class Times:
         match event:
             case QuotaSet():
                 return self._set(event, at_ms)
-            case OpeningSet() | OpeningRetired():
+            case OpeningSet() | OpeningRetired() | Unreadable():
                 return None
             case _ if event.quota not in self.terms:
                 return None  # said by the replay

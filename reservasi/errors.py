@@ -17,6 +17,7 @@ be done at all::
     │       └── SchemaMissing       it does, and its schema is missing or older than this version
     ├── LedgerFault                 the ledger answered with an error or something unreadable: a bug
     ├── JournalGap                  an entry is missing or does not chain to the one before it
+    │   └── UnreadableEntry         an entry of which nothing can be followed: fields are missing, or it is no msgpack
     ├── StaleRecorder               another recorder moved the position first
     └── RebuildRefused              rebuilding the ledger would forget what only it knows
 """
@@ -104,6 +105,10 @@ class LedgerFault(ReservasiError):
 
 class JournalGap(ReservasiError):
     """A journal entry is missing, or does not chain to the one before it."""
+
+
+class UnreadableEntry(JournalGap):
+    """A journal entry that cannot be read at all, so that nothing behind it can be followed either."""
 
 
 class StaleRecorder(ReservasiError):

@@ -90,7 +90,19 @@ class OpeningRetired(Event, frozen=True, kw_only=True):
     opening: str
 
 
-AnyEvent: TypeAlias = Held | Confirmed | Ended | Returned | QuotaSet | QuotaRetired | OpeningSet | OpeningRetired
+class Unreadable(Event, frozen=True, kw_only=True):
+    """A change that this version cannot read: of a kind that a later one added, or with fields that do not fit."""
+
+    letter: str  # its kind as it is written; "" where that is no text
+    why: str
+    packed: bytes  # the event as the entry has it
+    reservation_id: str | None = None  # where one can be made out
+    envelopes: tuple[str, ...] = ()  # those beside the entry that no readable event names
+
+
+AnyEvent: TypeAlias = (
+    Held | Confirmed | Ended | Returned | QuotaSet | QuotaRetired | OpeningSet | OpeningRetired | Unreadable
+)
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -130,9 +130,10 @@ class Rebuilder:
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
             return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
         if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
+            cause = f" ({found.cause})" if found.cause else ""
             raise RebuildRefused(
-                f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}: what only it knows "
-                "would be forgotten; look at it first, then `reservasi rebuild --discard`"
+                f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}{cause}: what only it "
+                "knows would be forgotten; look at it first, then `reservasi rebuild --discard`"
             )
         return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
 
@@ -145,7 +146,7 @@ class Rebuilder:
         loader = Loader(self._connection)
         fenced = await loader.fence()
         drained = 0
-        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE):
+        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
             drained = await self._drain(fenced, discard=discard)
         await loader.begin(fenced)
         async with self._records.standing(self._program) as standing:
@@ -215,13 +216,14 @@ class Rebuilder:
         }
 
     async def _drain(self, tip: Position, *, discard: bool) -> int:
-        """Record what the fenced ledger accepted; how many changes were not recorded before."""
+        """Record what the fenced ledger accepted, as far as that goes; how many changes were not recorded before."""
+        before = await self._records.position(self._program) or START
         try:
             return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
         except (JournalGap, LedgerMoved, StaleRecorder):
             if not discard:
                 raise
-            return 0
+        return (await self._records.position(self._program) or START).seq - before.seq
 
     async def _publish(self, position: Position) -> None:
         """The ledger's word of what is recorded may be gone, or be an older one."""

@@ -68,6 +68,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     meta: LedgerMeta
     recorded: Position  # epoch 0, seq 0 when nothing is
     latest_epoch: int  # claimed so far, by whichever server; 0 when none was
+    cause: str = ""  # where the journal does not lead from the records to the ledger
 
     @property
     def altered(self) -> bool:
@@ -107,6 +108,7 @@ async def _compare_once(
     latest = epochs[-1] if epochs else EpochRow(epoch=0, base_seq=0, run_id="")
     seen = meta.position
     is_latest = meta.owned and latest.epoch <= seen.epoch
+    cause = ""
     if not meta.readable:
         verdict = Ownership.UNREADABLE
     elif meta.owned and not is_latest and latest.run_id != meta.run_id:
@@ -115,11 +117,11 @@ async def _compare_once(
         verdict = Ownership.LOADING
     elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq) or (is_latest and seen.seq < recorded.seq):
         verdict = Ownership.BEHIND
-    elif await _leads_to(journal, recorded, seen, follow_max if is_latest else None):
-        verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
-    else:
+    elif cause := await _break_between(journal, recorded, seen, follow_max if is_latest else None):
         verdict = Ownership.DIVERGED
-    return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch)
+    else:
+        verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
+    return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause)
 
 
 async def own_ledger(
@@ -180,24 +182,25 @@ async def lift_bar(program: str, found: Comparison, journal: Journal, records: R
     return lifted
 
 
-async def _leads_to(journal: Journal, recorded: Position, tip: Position, follow_max: int | None) -> bool:
-    """Whether the journal goes on from the recorded position, link by link, to where the ledger says it is.
+async def _break_between(journal: Journal, recorded: Position, tip: Position, follow_max: int | None) -> str:
+    """Why the journal does not go on from the recorded position, link by link, to where the ledger says it is.
 
-    As far as `follow_max` changes tell; meanwhile it may go on beyond the tip.
+    "" where it does, as far as `follow_max` changes tell; meanwhile it may go on beyond the tip.
     """
     position = recorded
     try:
         while position.seq < tip.seq:
             if follow_max is not None and position.seq - recorded.seq >= follow_max:
-                return True
+                return ""
             entries = await journal.read(position, DRAIN_EVENTS_MAX, 0)
             if not entries:
-                return False
+                return f"there is no entry after seq {position.seq}"
             position = next((each.position for each in entries if each.position.seq >= tip.seq), entries[-1].position)
     except JournalGap as gap:
-        log.warning("ledger_diverged", error=str(gap))
-        return False
-    return (position.seq, position.chain) == (tip.seq, tip.chain)
+        return str(gap)
+    if (position.seq, position.chain) == (tip.seq, tip.chain):
+        return ""
+    return f"at seq {position.seq} its chain is not the ledger's at seq {tip.seq}"
 
 
 class Owner:
@@ -248,13 +251,14 @@ class Owner:
         result: Ownership | str
         part: Part = "ledger"
         stalled: str | None = None
+        cause = ""
         try:
             follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
             self._looks += 1
             found = await compare_ledger(
                 self._program, self._connection, self._journal, self._records, follow_max=follow_max
             )
-            result = found.verdict
+            result, cause = found.verdict, found.cause
             if found.altered:
                 await Loader(self._connection).fence()
             if result is Ownership.OWNED:
@@ -275,7 +279,7 @@ class Owner:
         except Exception as error:  # nobody else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
-        self._say(result, part, stalled)
+        self._say(result, part, stalled, cause)
 
     async def _see_that_it_is_recorded(self, found: Comparison) -> None:
         if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
@@ -286,15 +290,16 @@ class Owner:
         LEDGER_EPOCH.labels(self._program).set(position.epoch)
         self._seen = max(self._seen, position)
 
-    def _say(self, result: Ownership | str, part: Part = "ledger", stalled: str | None = None) -> None:
+    def _say(self, result: Ownership | str, part: Part = "ledger", stalled: str | None = None, cause: str = "") -> None:
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
         if result == Ownership.OWNED and stalled:
             self._health.note_fault(self._program, "records", stalled)
         elif result == Ownership.OWNED:
             self._health.note_well(self._program)
         else:
-            self._health.note_fault(self._program, part, _FAULTS.get(result, str(result)))
+            fault = _FAULTS.get(result, str(result))
+            self._health.note_fault(self._program, part, f"{fault}: {cause}" if cause else fault)
         if result != self._last:  # said when it changes, not five times a second
             level = log.info if result == Ownership.OWNED else log.error
-            level("ledger_ownership", program=self._program, result=str(result))
+            level("ledger_ownership", program=self._program, result=str(result), **({"cause": cause} if cause else {}))
             self._last = result

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from reservasi.availability.view import ProgramView
+from reservasi.availability.view import NotFollowed, ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.ending import end_tasks, ignore_failure
@@ -20,6 +20,7 @@ log = get_logger()
 ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 1.0
+STEADY_S = 5.0  # a view that was followed for so long begins anew at once
 SNAPSHOT_TIMEOUT_S = 5.0
 CLOCK_JUMP_MS = 5000
 READ_BLOCK_MS = 1000  # how long a read waits for the next change
@@ -128,16 +129,20 @@ class Follower:
 
     async def _run(self) -> None:
         pause_s = PAUSE_MIN_S
+        loop = asyncio.get_running_loop()
         while True:
+            followed_at = float("inf")
             try:
                 if await self._take_snapshot():
-                    pause_s = PAUSE_MIN_S
+                    followed_at = loop.time()
                     await self._follow()
-            except (Unavailable, JournalGap, LedgerFault) as error:
+            except (Unavailable, JournalGap, LedgerFault, NotFollowed) as error:
                 log.warning("view_lost_the_journal", program=self.program, error=str(error))
             except Exception:  # a view that stopped following without a word would mislead everybody
                 log.exception("view_failed", program=self.program)
             self._set_ready(False)
+            if loop.time() - followed_at > STEADY_S:  # else snapshots would follow each other without a pause
+                pause_s = PAUSE_MIN_S
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
 

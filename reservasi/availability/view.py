@@ -15,12 +15,17 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
 )
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import Opening, Position, Quota, QuotaCounts, State
 
 REMEMBERED_MS = 2 * 86_400_000  # how long ids are known after their end: a day longer than replays are promised
 ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
+
+
+class NotFollowed(Exception):  # never leaves this package
+    """What an event did to the ledger cannot be known from it: a new snapshot has it."""
 
 
 class ProgramView:
@@ -63,7 +68,11 @@ class ProgramView:
         self._due_at_ms = {}
 
     def apply(self, entry: JournalEntry, version: int) -> None:
-        """Apply one entry's events."""
+        """Apply one entry's events.
+
+        Raises:
+            NotFollowed: one of them cannot be read; the view has the events before it and is to be reset.
+        """
         held: dict[str, int] = {}  # counted together, since a rush is holds and nothing else
         for event in entry.events:
             match event:
@@ -90,8 +99,8 @@ class ProgramView:
                 case QuotaRetired():
                     self._remove(event.quota)
                     continue
-                case OpeningSet() | OpeningRetired():
-                    self._apply_to_opening(event, version)
+                case OpeningSet() | OpeningRetired() | Unreadable():
+                    self._apply_rare(event, version)
                     continue
             self._due_at_ms.pop(event.quota, None)
             self.changed_at[event.quota] = version
@@ -150,7 +159,9 @@ class ProgramView:
         )
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts, imported=quota.imported)
 
-    def _apply_to_opening(self, event: OpeningSet | OpeningRetired, version: int) -> None:
+    def _apply_rare(self, event: OpeningSet | OpeningRetired | Unreadable, version: int) -> None:
+        if isinstance(event, Unreadable):
+            raise NotFollowed(f"the event of kind {event.letter!r} at seq {event.seq} cannot be read: {event.why}")
         if isinstance(event, OpeningRetired):
             self._remove_opening(event.opening, version)
         else:

@@ -12,11 +12,12 @@ from reservasi.cli.import_report import left_as_it_is
 from reservasi.cli.importing import import_program
 from reservasi.cli.opening_creation import OpeningRefused, Selection, create_opening
 from reservasi.cli.output import warn
+from reservasi.cli.program_by_program import reason_of
 from reservasi.cli.programs import DAYS_DEFAULT
 from reservasi.cli.service_flags import DEMO_OPENING_IN_S
 from reservasi.cli.staff import replace_staff
 from reservasi.embedded import Places
-from reservasi.errors import ConfigurationError, LedgerFenced
+from reservasi.errors import ConfigurationError
 from reservasi.model import StaffRole
 from reservasi.programs import Program, WaitingRoom
 from reservasi.programs.files import read_program
@@ -63,9 +64,11 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
                     warn(left_as_it_is(done, PROGRAMS_DIR / f"{program.id}.toml", open_now=program.demo))
                 if program.demo:
                     await self._announce_opening(operations, program)
-            except LedgerFenced as error:  # the service must answer "recovering", not stay away
+            except ConfigurationError:
+                raise
+            except Exception as error:  # of one program: the others serve, and this one answers "recovering"
                 fenced.append(program.id)
-                warn(f"the program {program.id} is not imported: {error}")
+                warn(f"the program {program.id} is not imported: {reason_of(error)}")
         key_file = Places.of(operations.settings.data_dir).data_dir / STAFF_KEY_FILE
         if not key_file.exists():
             key = await replace_staff(operations, STAFF, StaffRole.OPERATOR)

@@ -15,10 +15,13 @@ from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.bootstrap.servers import open_servers
 from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import NO_ANSWER, Finding, server_findings
+from reservasi.cli.program_by_program import reason_of
 from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
 from reservasi.front.probe import parses_in_c
+from reservasi.ledger.journal import START
 from reservasi.ledger.servers import Servers
+from reservasi.model import Position
 from reservasi.records import revision
 from reservasi.recovery import Ownership
 from reservasi.settings import Settings
@@ -26,6 +29,9 @@ from reservasi.settings import Settings
 DISK_FREE_MIN_BYTES = 1 << 30
 CALL_TIMEOUT_S = 5.0
 LAG_MAX_SEQ = 5000
+PROGRAMS_AT_ONCE = 4  # each asks both stores
+STANDSTILL_S = 2.0  # without a change that is recorded, while some wait
+STANDSTILL_LOOK_S = 0.1
 UNREACHABLE = ("records", "ledger", "server")  # checks that are there only where a store does not answer
 
 
@@ -83,9 +89,22 @@ async def _ledger(settings: Settings) -> list[Finding]:
 async def _programs(settings: Settings) -> list[Finding]:
     async with open_operations(settings) as operations:
         programs = await operations.records.programs()
-        found = [await _program(operations, each.id) for each in programs]
+        at_once = asyncio.Semaphore(PROGRAMS_AT_ONCE)
+        found = await asyncio.gather(*(_program_in_time(operations, each.id, at_once) for each in programs))
         said = f"{settings.secrets_path} is the one that the records are bound to"
         return [Finding(check="key ring", ok=True, said=said), *found]
+
+
+async def _program_in_time(operations: Operations, program: str, at_once: asyncio.Semaphore) -> Finding:
+    """What one program is like, whatever that is: it takes nothing from what is found of the others."""
+    try:
+        async with at_once, asyncio.timeout(2 * CALL_TIMEOUT_S):
+            return await _program(operations, program)
+    except TimeoutError:
+        said = NO_ANSWER
+    except Exception as error:  # what is stored of one program may be anything
+        said = reason_of(error)
+    return Finding(check=f"program {program}", ok=False, said=said)
 
 
 def _interpreter() -> Finding:
@@ -138,7 +157,20 @@ async def _program(operations: Operations, program: str) -> Finding:
     lag = position.seq - found.recorded.seq
     said = f"owned at epoch {position.epoch}, seq {position.seq}; {lag} changes not recorded yet, {dead} dead letters"
     if dead:
-        said += ": look at them in the table dead_letters, since the records lack what they say"
-    if not 0 <= lag <= LAG_MAX_SEQ:
-        said += ": is a worker running that serves it, and does it log recording_interrupted?"
-    return Finding(check=check, ok=dead == 0 and 0 <= lag <= LAG_MAX_SEQ, said=said)
+        said += f": see reservasi dead-letters list --program {program}, since the records lack what they say"
+    stands_still = lag > 0 and await _stands_still(operations, program, found.recorded)
+    if stands_still:
+        said += f": none was recorded for {STANDSTILL_S:g} s; is a worker running that serves it, and what does it log?"
+    elif not 0 <= lag <= LAG_MAX_SEQ:
+        said += ": the recorder is behind, and goes on"
+    return Finding(check=check, ok=dead == 0 and not stands_still and 0 <= lag <= LAG_MAX_SEQ, said=said)
+
+
+async def _stands_still(operations: Operations, program: str, recorded: Position) -> bool:
+    """Whether nothing is recorded for a while, though something waits; a recorder that is busy moves on."""
+    deadline = asyncio.get_running_loop().time() + STANDSTILL_S
+    while asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(STANDSTILL_LOOK_S)
+        if (await operations.records.position(program) or START) != recorded:
+            return False
+    return True

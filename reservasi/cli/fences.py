@@ -51,12 +51,12 @@ def fence_cause(found: Comparison) -> str:
     causes = {
         Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",
         Ownership.BEHIND: "behind, {places}: selling from it would sell places twice",
-        Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there",
+        Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there: {cause}",
         Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
         Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
     }
     places = f"it is at {_words(found.meta.position)}, the records at {_words(found.recorded)}"
-    return causes.get(found.verdict, "{places}").format(places=places)
+    return causes.get(found.verdict, "{places}").format(places=places, cause=found.cause)
 
 
 def _words(position: Position) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +27,7 @@ from reservasi.cli.output import (
     show,
     show_rows,
 )
+from reservasi.cli.program_by_program import Failed, end_with, program_by_program
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
@@ -187,19 +190,23 @@ def list_openings(
 
     from reservasi.bootstrap.commands import open_operations
 
-    async def work() -> list[dict[str, Any]]:
-        async with open_operations(settings) as operations:
-            programs = [await operations.program(program)] if program else await operations.records.programs()
-            rows: list[dict[str, Any]] = []
-            for each in programs:
-                snapshot = await require_snapshot(operations, each.id)
-                days = _days(first, last, each.zone, snapshot.now_ms)
-                chosen = [one for one in snapshot.openings if everything or days.has_opening(one)]
-                described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
-                rows += ({**row, "timezone": each.timezone} for row in described)
-            return sorted(rows, key=lambda row: (row["opens_at"], row["id"]))
+    async def of_program(operations: Operations, name: str) -> list[dict[str, Any]]:
+        each = await operations.program(name)
+        snapshot = await require_snapshot(operations, each.id)
+        days = _days(first, last, each.zone, snapshot.now_ms)
+        chosen = [one for one in snapshot.openings if everything or days.has_opening(one)]
+        described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
+        return [{**row, "timezone": each.timezone} for row in described]
 
-    rows = run(work())
+    async def work() -> tuple[list[list[dict[str, Any]]], list[Failed]]:
+        async with open_operations(settings) as operations:
+            if program:
+                return [await of_program(operations, program)], []
+            names = [each.id for each in await operations.records.programs()]
+            return await program_by_program(names, partial(of_program, operations))
+
+    by_program, failed = run(work())
+    rows = sorted(chain(*by_program), key=lambda row: (row["opens_at"], row["id"]))
     if not as_json:
         rows = [
             {
@@ -214,6 +221,8 @@ def list_openings(
             for row in rows
         ]
     show_rows(rows, as_json=as_json)
+    if failed:
+        end_with(failed)
 
 
 def _days(first: dt.datetime | None, last: dt.datetime | None, zone: dt.tzinfo, now_ms: int) -> Days:

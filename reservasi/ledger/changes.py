@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import msgpack
+from reservasi.ledger.entries import readable
 
 CONFIRMED_BEFORE = ("k", "t")  # how a confirmed reservation ends: cancelled, retired
 
@@ -21,7 +21,7 @@ class Changes:
 
     def follow(self, first_seq: int, payload: bytes, *, until: int) -> None:
         """Follow one entry; `until` is the seq that counts are taken back to."""
-        for seq, event in enumerate(msgpack.unpackb(payload), first_seq):
+        for seq, event in readable(first_seq, payload):
             self._touch(seq, event)
             if seq > until:
                 self._reckon(event)

@@ -1,11 +1,19 @@
-"""Journal entries as the ledger packed them, back into events: positional, one letter a kind."""
+"""Journal entries as the ledger packed them, back into events: positional, one letter a kind.
 
-from collections.abc import Callable
-from typing import Any
+A later version may write events that this one does not know, and what is stored may be damaged. One event that cannot
+be read is `Unreadable` and the others of its entry are as they are, since the chain holds over the packed events; an
+entry that is not an array of events, or lacks a field, cannot be followed and is an `UnreadableEntry`.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgpack
+import msgspec
 
-from reservasi.errors import JournalGap, LedgerFault
+from reservasi.errors import UnreadableEntry
 from reservasi.events import (
     AnyEvent,
     Confirmed,
@@ -17,12 +25,42 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
 )
 from reservasi.ledger import openings, wire
 
+E = TypeVar("E", bound=AnyEvent)
+CONFIRMED = [str, str, int, str]
+ENDED = [str, str, str, int, int]
+RETURNED = [str, int]
+HASH_CHARS = 40
+_RESERVATION_ID = re.compile("[a-z2-7]{26}")
+_RESERVATION_AT = {"h": 0, "c": 0, "e": 1}  # among the texts of an event
+_UNFIT = (KeyError, ValueError, TypeError, IndexError, AttributeError, msgspec.ValidationError)
+
+
+def _assert_types(fields: list[Any], wanted: list[type]) -> None:
+    if list(map(type, fields)) != wanted:
+        raise TypeError("its fields are of other types")
+
+
+def _checked(event: E) -> E:
+    """The event, once each of its fields has the type that it is declared with."""
+    msgspec.convert(msgspec.to_builtins(event), type(event))
+    return event
+
+
+# A rush is entries of holds and nothing else, which every front follows: they are read and checked in one step.
+_Hold: TypeAlias = tuple[Literal["h"], str, str, int, str, str, tuple[str, ...]]
+_HOLDS = msgspec.msgpack.Decoder(list[_Hold])
+
 
 def _decode_held(seq: int, fields: list[Any]) -> Held:
-    reservation_id, quota, deadline_ms, fingerprint, sealed, persons = fields
+    return _held(seq, msgspec.convert(["h", *fields], _Hold))
+
+
+def _held(seq: int, event: _Hold) -> Held:
+    _, reservation_id, quota, deadline_ms, fingerprint, sealed, persons = event
     return Held(
         seq=seq,
         reservation_id=reservation_id,
@@ -30,11 +68,12 @@ def _decode_held(seq: int, fields: list[Any]) -> Held:
         deadline_ms=deadline_ms,
         fingerprint=fingerprint,
         sealed=sealed,
-        persons=tuple(persons),
+        persons=persons,
     )
 
 
 def _decode_confirmed(seq: int, fields: list[Any]) -> Confirmed:
+    _assert_types(fields, CONFIRMED)
     reservation_id, quota, places, reference = fields
     return Confirmed(seq=seq, reservation_id=reservation_id, quota=quota, places=places, payment_reference=reference)
 
@@ -49,6 +88,7 @@ def _take_by(fields: list[Any], least: int) -> tuple[str, str]:
 
 def _decode_ended(seq: int, fields: list[Any]) -> Ended:
     actor, reason = _take_by(fields, 5)
+    _assert_types(fields, ENDED)
     state, reservation_id, quota, places, returns_at_ms = fields
     return Ended(
         seq=seq,
@@ -63,6 +103,7 @@ def _decode_ended(seq: int, fields: list[Any]) -> Ended:
 
 
 def _decode_returned(seq: int, fields: list[Any]) -> Returned:
+    _assert_types(fields, RETURNED)
     quota, places = fields
     return Returned(seq=seq, quota=quota, places=places)
 
@@ -70,30 +111,32 @@ def _decode_returned(seq: int, fields: list[Any]) -> Returned:
 def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
     actor, reason = _take_by(fields, 3)
     quota, version, terms = fields
-    return QuotaSet(
-        seq=seq,
-        quota=quota,
-        version=version,
-        terms=wire.decode_terms(terms),
-        imported=wire.decode_imported(terms),
-        actor=actor,
-        reason=reason,
+    return _checked(
+        QuotaSet(
+            seq=seq,
+            quota=quota,
+            version=version,
+            terms=wire.decode_terms(terms),
+            imported=wire.decode_imported(terms),
+            actor=actor,
+            reason=reason,
+        )
     )
 
 
 def _decode_quota_retired(seq: int, fields: list[Any]) -> QuotaRetired:
     (quota,) = fields
-    return QuotaRetired(seq=seq, quota=quota)
+    return _checked(QuotaRetired(seq=seq, quota=quota))
 
 
 def _decode_opening_set(seq: int, fields: list[Any]) -> OpeningSet:
     actor, reason = _take_by(fields, 2)
-    return OpeningSet(seq=seq, opening=openings.decode_opening(*fields), actor=actor, reason=reason)
+    return _checked(OpeningSet(seq=seq, opening=openings.decode_opening(*fields), actor=actor, reason=reason))
 
 
 def _decode_opening_retired(seq: int, fields: list[Any]) -> OpeningRetired:
     (opening,) = fields
-    return OpeningRetired(seq=seq, opening=opening)
+    return _checked(OpeningRetired(seq=seq, opening=opening))
 
 
 _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
@@ -108,41 +151,187 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
 }
 
 
-def _put_envelopes(events: list[list[Any]], envelopes: list[str]) -> bool:
-    """Each hold names its envelope by hash; the envelopes come beside, in the same order. False: they are others."""
-    holds = [event for event in events if event[0] == "h"]
-    named = [event[5] for event in holds]
-    if named != [wire.envelope_hash(each) for each in envelopes]:
-        return False
-    for event, envelope in zip(holds, envelopes, strict=True):
-        event[5] = envelope
-    return True
+def decode_one(seq: int, packed: bytes, envelopes: Sequence[str] = ()) -> AnyEvent:
+    """One event as it is packed; `envelopes` are those that may be its own."""
+    return _decode_packed(seq, packed, {wire.envelope_hash(each): each for each in envelopes})
+
+
+def readable(first_seq: int, payload: bytes) -> Iterator[tuple[int, list[Any]]]:
+    """The events of an entry as they are packed, each with its seq, but for those that cannot be read.
+
+    Raises:
+        ValueError: it is no array of events.
+    """
+    try:
+        events = msgpack.unpackb(payload)
+    except _UNFIT:
+        events = [_unpack(packed) for packed in _split(payload)]
+    for seq, event in enumerate(events, first_seq):
+        with contextlib.suppress(*_UNFIT):
+            _decode(seq, event)
+            yield seq, event
 
 
 def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool = True) -> JournalEntry:
     """One stream entry as a journal entry; without `envelopes` each hold has the hash of its own, unread.
 
     Raises:
-        LedgerFault: it is not one.
-        JournalGap: an envelope beside it is not the one that it names.
+        UnreadableEntry: it is not one.
     """
     try:
-        epoch = int(entry_id.partition(b"-")[0])
+        epoch, last_seq = map(int, entry_id.split(b"-"))
         first_seq = int(fields[b"first"])
         payload = fields[b"events"]
-        events = msgpack.unpackb(payload)
-        looked_at = envelopes and b"sealed" in fields
-        are_named = not looked_at or _put_envelopes(events, msgpack.unpackb(fields[b"sealed"]))
-        decoded = tuple(_EVENT_DECODERS[event[0]](first_seq + at, event[1:]) for at, event in enumerate(events))
-        if not are_named:
-            raise JournalGap(f"an envelope beside seq {first_seq} does not chain: the entry names another one")
-        return JournalEntry(
+        events = _decode_with(first_seq, payload, fields.get(b"sealed", b"")) if envelopes else None
+        entry = JournalEntry(
             epoch=epoch,
             first_seq=first_seq,
             at_ms=int(fields[b"at"]),
             chain=fields[b"chain"].decode(),
             payload=payload,
-            events=decoded,
+            events=_decode_all(first_seq, payload) if events is None else events,
         )
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise LedgerFault(f"unreadable journal entry {entry_id!r}") from error
+    except _UNFIT as error:
+        raise UnreadableEntry(f"the journal entry {entry_id.decode()} cannot be read: {_why(error)}") from error
+    if not entry.events or entry.position.seq != last_seq:
+        raise UnreadableEntry(
+            f"the journal entry {entry_id.decode()} cannot be read: it has {len(entry.events)} events from seq "
+            f"{first_seq} on"
+        )
+    return entry
+
+
+def _decode_all(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
+    """The events, each hold with the hash of its envelope."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return tuple([_held(seq, fields) for seq, fields in enumerate(_HOLDS.decode(payload), first_seq)])
+    try:
+        return tuple([_decode(seq, event) for seq, event in enumerate(msgpack.unpackb(payload), first_seq)])
+    except _UNFIT:
+        return tuple(_decode_packed(seq, packed, None) for seq, packed in enumerate(_split(payload), first_seq))
+
+
+def _decode_with(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
+    """The events, each hold with its envelope out of those beside the entry."""
+    try:
+        events = msgpack.unpackb(payload)
+        _put_envelopes(events, msgpack.unpackb(sealed) if sealed else None)
+        return tuple([_decode(seq, event) for seq, event in enumerate(events, first_seq)])
+    except _UNFIT:
+        return _decode_apart(first_seq, payload, sealed)
+
+
+def _put_envelopes(events: list[list[Any]], envelopes: list[str] | None) -> None:
+    """Each hold names its envelope by hash; the envelopes come beside, in the same order.
+
+    Raises:
+        ValueError: they are others. Without any, a hold must have its own in place of the hash.
+    """
+    holds = [event for event in events if event[0] == "h"]
+    if envelopes is None:
+        if any(len(event[5]) == HASH_CHARS for event in holds):
+            raise ValueError("no envelope is beside the entry")
+        return
+    if [event[5] for event in holds] != [wire.envelope_hash(each) for each in envelopes]:
+        raise ValueError("an envelope beside the entry is not the one that it names")
+    for event, envelope in zip(holds, envelopes, strict=True):
+        event[5] = envelope
+
+
+def _decode(seq: int, event: list[Any]) -> AnyEvent:
+    if type(event) is not list:
+        raise TypeError("it is no array")
+    return _EVENT_DECODERS[event[0]](seq, event[1:])
+
+
+def _decode_apart(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
+    """The same where some of it cannot be read: each event by itself, and envelopes by the hash that names them."""
+    by_hash = {wire.envelope_hash(each): each for each in _envelopes(sealed)}
+    events = [_decode_packed(seq, packed, by_hash) for seq, packed in enumerate(_split(payload), first_seq)]
+    taken = {event.sealed for event in events if isinstance(event, Held)}
+    left = {hash_: envelope for hash_, envelope in by_hash.items() if envelope not in taken}
+    return tuple(_with_envelopes(event, left) if isinstance(event, Unreadable) else event for event in events)
+
+
+def _envelopes(sealed: bytes) -> list[str]:
+    """As many as can be read; one that is damaged is another one, which no event names."""
+    unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="replace", max_buffer_size=0)
+    unpacker.feed(sealed)
+    found: list[str] = []
+    with contextlib.suppress(msgpack.UnpackException, *_UNFIT):
+        for _ in range(unpacker.read_array_header()):
+            envelope = unpacker.unpack()
+            if isinstance(envelope, str):
+                found.append(envelope)
+    return found
+
+
+def _decode_packed(seq: int, packed: bytes, by_hash: dict[str, str] | None) -> AnyEvent:
+    """One event; None: its hold needs no envelope."""
+    event = _unpack(packed)
+    try:
+        decoded = _decode(seq, event)
+    except _UNFIT as error:
+        letter = event[0] if isinstance(event, list) and event and isinstance(event[0], str) else ""
+        why = _why(error) if letter in _EVENT_DECODERS or not letter else "this version knows no such kind of event"
+        return _unreadable(seq, letter, why, packed)
+    if by_hash is None or not isinstance(decoded, Held) or len(decoded.sealed) != HASH_CHARS:
+        return decoded
+    if decoded.sealed not in by_hash:
+        return _unreadable(seq, "h", "its envelope is not beside the entry", packed)
+    return msgspec.structs.replace(decoded, sealed=by_hash[decoded.sealed])
+
+
+def _unreadable(seq: int, letter: str, why: str, packed: bytes) -> Unreadable:
+    return Unreadable(seq=seq, letter=letter, why=why, packed=packed, reservation_id=_reservation_of(letter, packed))
+
+
+def _reservation_of(letter: str, packed: bytes) -> str | None:
+    """The reservation that an event is about: where known kinds have it, else the first text that looks like one."""
+    event = _unpack(packed)
+    fields = [each for each in event[1:] if isinstance(each, str)] if isinstance(event, list) else []
+    at = _RESERVATION_AT.get(letter)
+    if at is not None:
+        return fields[at] if len(fields) > at else None
+    return next((each for each in fields if _RESERVATION_ID.fullmatch(each)), None)
+
+
+def _with_envelopes(event: Unreadable, left: dict[str, str]) -> Unreadable:
+    """With those that it names, or all that nobody else does where it names none."""
+    own = {hash_: envelope for hash_, envelope in left.items() if hash_.encode() in event.packed}
+    return msgspec.structs.replace(event, envelopes=tuple((own or left).values()))
+
+
+def _split(payload: bytes) -> Iterator[bytes]:
+    """Each event as it is packed.
+
+    Raises:
+        ValueError: they are not the whole of an array.
+    """
+    unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=0)
+    unpacker.feed(payload)
+    try:
+        count, start = unpacker.read_array_header(), unpacker.tell()
+        for _ in range(count):
+            unpacker.skip()
+            end = unpacker.tell()
+            yield payload[start:end]
+            start = end
+    except msgpack.UnpackException as error:
+        raise ValueError("its array of events is cut") from error
+    if start != len(payload):
+        raise ValueError("there is something behind its array of events")
+
+
+def _unpack(packed: bytes) -> Any:
+    try:
+        return msgpack.unpackb(packed)
+    except (ValueError, TypeError):
+        return None
+
+
+def _why(error: Exception) -> str:
+    """For people: what is missing, or what the library says of it."""
+    if isinstance(error, KeyError) and isinstance(error.args[0], bytes):
+        return f"it has no field {error.args[0].decode()}"
+    return str(error) or type(error).__name__

@@ -43,9 +43,8 @@ class Journal:
         At least one entry is returned when there is one, whatever `events_max` says.
 
         Raises:
-            JournalGap: the next entry is not the one that follows `after`.
+            JournalGap: the next entry is not the one that follows `after`, or cannot be read (`UnreadableEntry`).
             LedgerUnreachable: the server does not answer.
-            LedgerFault: an entry cannot be read.
         """
         position = after or START
         count = max(1, min(int(events_max / self._entry_events), ENTRIES_MAX))
@@ -57,10 +56,15 @@ class Journal:
         for entry_id, fields in _entries(found):
             if entries:
                 await asyncio.sleep(0)  # who shares the loop has its turn: many entries take milliseconds
-            entry = decode_entry(entry_id, fields, envelopes=self._envelopes)
-            if entries and events + len(entry.events) > events_max:
-                break
-            check_follows(position, entry)
+            try:
+                entry = decode_entry(entry_id, fields, envelopes=self._envelopes)
+                if entries and events + len(entry.events) > events_max:
+                    break
+                check_follows(position, entry)
+            except JournalGap:
+                if entries:  # those before it are whole; it is the first one of the next read
+                    break
+                raise
             entries.append(entry)
             events += len(entry.events)
             position = entry.position

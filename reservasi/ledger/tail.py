@@ -8,9 +8,8 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
-
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
+from reservasi.ledger.entries import readable
 from reservasi.ledger.wire import STATES
 from reservasi.model import State
 
@@ -26,7 +25,7 @@ class JournalTail:
     def follow(self, first_seq: int, at_ms: int, payload: bytes) -> None:
         """Follow one entry."""
         given_back: list[ReturningPlaces] = []
-        for seq, event in enumerate(msgpack.unpackb(payload), first_seq):
+        for seq, event in readable(first_seq, payload):
             kind = event[0]
             if kind == "h":
                 self._hold(seq, event)

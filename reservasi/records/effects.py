@@ -22,6 +22,7 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
 )
 from reservasi.model import Opening, QuotaTerms, State
 
@@ -101,6 +102,7 @@ class Effects(msgspec.Struct, kw_only=True):
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
     retired_openings: dict[str, int] = msgspec.field(default_factory=dict)  # recorded before, and when they went
     openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)  # set here, after those were retired
+    unreadable: list[Stamped] = msgspec.field(default_factory=list)  # which change no table, and are dead letters
     named: list[NamedChange] = msgspec.field(default_factory=list)
     quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
     new_holds: list[Life] = msgspec.field(default_factory=list)
@@ -178,6 +180,8 @@ def _follow_rare(
             _retire_opening(effects, entry, event)
         case Returned():
             pass  # a place that can be claimed again changes no row: nobody holds it
+        case Unreadable():
+            effects.unreadable.append(Stamped(epoch=entry.epoch, at_ms=entry.at_ms, events=(event,)))
         case Held() | Confirmed():
             raise AssertionError("handled before")
         case unknown:

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from reservasi.errors import StaleRecorder
-from reservasi.events import AnyEvent, Confirmed, Ended, Held, JournalEntry
+from reservasi.events import AnyEvent, Confirmed, Ended, Held, JournalEntry, Unreadable
 from reservasi.model import Position
 from reservasi.records.effects import Course, Effects, Stamped, Unapplicable, net_effects
 from reservasi.records.pool import Connection, lacks_partition
@@ -129,14 +129,15 @@ async def record(
             async with connection.transaction():
                 await _move_on(connection, program, expected, batch)
                 await apply_effects(connection, program, batch.effects, batch.new, booking_code)
-            return Recorded(position=batch.position)
+                dead = [await _bury(connection, program, each, "") for each in batch.effects.unreadable]
+            return Recorded(position=batch.position, dead=tuple(dead))
         except UNFIT as error:  # rolled back as a whole, and tried event by event
             if lacks_partition(error):
                 raise  # nothing is wrong with the events
     async with connection.transaction():
         await _move_on(connection, program, expected, batch)
-        dead = await _apply_one_by_one(connection, program, batch.entries, booking_code)
-    return Recorded(position=batch.position, dead=dead)
+        unfit = await _apply_one_by_one(connection, program, batch.entries, booking_code)
+    return Recorded(position=batch.position, dead=unfit)
 
 
 async def _move_on(connection: Connection, program: str, expected: Position | None, batch: Batch) -> None:
@@ -194,17 +195,23 @@ async def _apply_one_by_one(
         Stamped(epoch=entry.epoch, at_ms=entry.at_ms, events=(event,)) for entry in entries for event in entry.events
     )
     for stamped in alone:
+        if isinstance(stamped.event, Unreadable):
+            dead.append(await _bury(connection, program, stamped, ""))
+            continue
         try:
             effects = net_effects([stamped])
             await _apply(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
         except UNFIT as error:
             if lacks_partition(error):
                 raise
-            dead.append(await _bury(connection, program, stamped, error))
+            dead.append(await _bury(connection, program, stamped, _reason(error)))
     return tuple(dead)
 
 
-async def _bury(connection: Connection, program: str, stamped: Stamped, error: Exception) -> DeadLetter:
+async def _bury(connection: Connection, program: str, stamped: Stamped, reason: str) -> DeadLetter:
+    """Keep what cannot be applied; an event that cannot be read says itself why."""
+    if isinstance(stamped.event, Unreadable):
+        reason = _storable(f"it cannot be read: {stamped.event.why}")[:ERROR_CHARS_MAX]
     reservation_id = _reservation_of(stamped.event)
     await connection.execute(
         NEW_DEAD_LETTER,
@@ -215,13 +222,13 @@ async def _bury(connection: Connection, program: str, stamped: Stamped, error: E
         json.dumps(
             {"kind": type(stamped.event).__name__, **msgspec.to_builtins(stamped.event)}
         ),  # escapes all but ASCII
-        _reason(error),
+        reason,
     )
     return DeadLetter(seq=stamped.event.seq, reservation_id=reservation_id)
 
 
 def _reservation_of(event: AnyEvent) -> str | None:
-    return event.reservation_id if isinstance(event, Held | Confirmed | Ended) else None
+    return event.reservation_id if isinstance(event, Held | Confirmed | Ended | Unreadable) else None
 
 
 def _reason(error: Exception) -> str:

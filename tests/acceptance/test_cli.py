@@ -451,6 +451,8 @@ def test_the_doctor_names_what_is_not_well(deployment: Deployment) -> None:
     deployment.ok("db", "upgrade")
     assert deployment.ok("doctor")["ok"]
     deployment.imported()
+    assert "none was recorded for 2 s; is a worker running" in deployment.finding(f"program {deployment.program}")
+    deployment.recorded()
     well = deployment.ok("doctor")
     assert any(each["check"] == f"program {deployment.program}" for each in well["findings"])
 

@@ -26,6 +26,7 @@ from reservasi.events import (
     QuotaRetired,
     QuotaSet,
     Returned,
+    Unreadable,
     chain_hash,
 )
 from reservasi.ledger import keys
@@ -72,6 +73,9 @@ def _packed(event: AnyEvent) -> list[object]:
             return ["r", event.quota, event.places]
         case QuotaRetired():
             return ["t", event.quota]
+        case Unreadable():
+            unpacked: list[object] = msgpack.unpackb(event.packed)
+            return unpacked
         case OpeningSet():
             return ["o", *encode_opening(event.opening)]
         case OpeningRetired():

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from loadtest.evidence import Applicant, DatabaseEvidence, OpeningMark, Row
 from reservasi.errors import RecordsUnavailable, StaleRecorder
-from reservasi.events import JournalEntry, OpeningSet
+from reservasi.events import JournalEntry, OpeningSet, Unreadable
 from reservasi.model import Position
 from reservasi.records import Batch, EpochRow, Recorded
 from reservasi.records.effects import Stamped, Unapplicable, net_effects
@@ -52,7 +52,7 @@ class Database:
         return Recorded(position=batch.position, dead=tuple(letter for _, letter, _ in dead))
 
     def _whole(self, batch: Batch, booking_code: BookingCode) -> Tables | None:
-        if batch.effects is None:
+        if batch.effects is None or batch.effects.unreadable:
             return None
         tables = self.tables.copy()
         try:
@@ -68,6 +68,10 @@ class Database:
         dead: list[tuple[int, DeadLetter, str]] = []
         for entry in entries:
             for event in entry.events:
+                if isinstance(event, Unreadable):
+                    letter = DeadLetter(seq=event.seq, reservation_id=event.reservation_id)
+                    dead.append((entry.epoch, letter, f"{event}"))
+                    continue
                 before = tables.copy()
                 try:
                     effects = net_effects([Stamped(epoch=entry.epoch, at_ms=entry.at_ms, events=(event,))])

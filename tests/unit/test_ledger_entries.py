@@ -1,0 +1,161 @@
+"""Events as the ledger packs them: one that cannot be read is kept as it is, and costs its neighbours nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+
+from reservasi.errors import UnreadableEntry
+from reservasi.events import Confirmed, Held, JournalEntry, Returned, Unreadable
+from reservasi.ledger.entries import decode_entry, decode_one, readable
+from reservasi.ledger.wire import envelope_hash
+
+ENVELOPE = "k1.an envelope"
+HELD = ["h", "r1", "q", 5, "f", envelope_hash(ENVELOPE), ["person"]]
+RESERVATION = "abcdefghijklmnopqrstuvwxyz"
+CONFIRMED = ["c", "r1", "q", 1, "paid"]
+RETURNED = ["r", "q", 2]
+
+
+def pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, use_bin_type=False)
+    return packed
+
+
+def entry(events: list[Any], *, sealed: Any = None, payload: bytes = b"") -> JournalEntry:
+    fields = {b"first": b"7", b"at": b"1", b"chain": b"c", b"events": payload or pack(events)}
+    if sealed is not None:
+        fields[b"sealed"] = pack(sealed)
+    return decode_entry(f"1-{6 + len(events)}".encode(), fields)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ["z", "future-kind", 1],
+        ["zz"],
+        [],
+        [1, 2],
+        [None],
+        [["h"]],
+        {"h": 1},
+        {1: 2},
+        "habcdef",
+        7,
+        None,
+        HELD[:-1],
+        [*HELD, "more"],
+        ["h", 1, *HELD[2:]],
+        [*HELD[:3], "five", *HELD[4:]],
+        [*HELD[:6], "person"],
+        [*HELD[:6], [1]],
+        ["c", "r1", "q", "1", "paid"],
+        ["c", "r1", "q", True, "paid"],
+        ["e", "?", "r1", "q", 1, 0],
+        ["e", "x", "r1", "q", 1],
+        ["r", "q", 1.5],
+        ["q", "q", 1, [1, 2]],
+        ["q", "q", 1, "terms"],
+        ["t"],
+        ["t", 5],
+        ["o", "p-1", []],
+        ["o", "p-1", {}],
+        ["u", None],
+        ["c", b"\xff\xfe", "q", 1, ""],
+    ],
+    ids=repr,
+)
+def test_one_event_that_cannot_be_read_is_kept_among_its_neighbours(event: Any) -> None:
+    events = entry([CONFIRMED, event, HELD, RETURNED], sealed=[ENVELOPE]).events
+    assert [each.seq for each in events] == [7, 8, 9, 10]
+    confirmed, unreadable, held, returned = events
+    assert (type(confirmed), type(returned)) == (Confirmed, Returned)
+    assert isinstance(held, Held)
+    assert held.sealed == ENVELOPE
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.packed == pack(event)
+    assert unreadable.why
+    assert [seq for seq, _ in readable(7, pack([CONFIRMED, event, HELD, RETURNED]))] == [7, 9, 10]
+
+
+def test_who_reads_no_envelopes_finds_the_same_events_unreadable() -> None:
+    payload = pack([HELD, ["z"], CONFIRMED])
+    fields = {b"first": b"1", b"at": b"1", b"chain": b"c", b"events": payload, b"sealed": pack([ENVELOPE])}
+    events = decode_entry(b"1-3", fields, envelopes=False).events
+    assert [type(each) for each in events] == [Held, Unreadable, Confirmed]
+
+
+def test_an_entry_of_a_thousand_unknown_events_is_read() -> None:
+    events = entry([["z", at] for at in range(1000)]).events
+    assert len(events) == 1000
+    assert all(isinstance(each, Unreadable) and each.letter == "z" for each in events)
+
+
+@pytest.mark.parametrize(
+    ("event", "reservation"),
+    [
+        (["c", "r1", "q", 1, "paid", "more"], "r1"),
+        (["h", "r1"], "r1"),
+        (["e", "x", "r1", "q", 1, 0, 0], "r1"),
+        (["z", "q", RESERVATION, 1], RESERVATION),
+        (["z", "q", 1], None),
+        (["c", 5], None),
+        ("z", None),
+    ],
+    ids=repr,
+)
+def test_its_reservation_is_made_out_where_it_can_be(event: Any, reservation: str | None) -> None:
+    (found,) = entry([event]).events
+    assert isinstance(found, Unreadable)
+    assert found.reservation_id == reservation
+
+
+@pytest.mark.parametrize("sealed", [[], ["another"], "none", [5], [ENVELOPE, "another"]], ids=repr)
+def test_a_hold_without_its_envelope_keeps_nobody_else_from_theirs(sealed: Any) -> None:
+    mine = ["h", "r2", "q", 5, "f", envelope_hash("k1.mine"), ["me"]]
+    sealed = [*sealed, "k1.mine"] if isinstance(sealed, list) else ["k1.mine"]
+    hold, other = entry([HELD, mine], sealed=sealed).events
+    assert isinstance(other, Held)
+    assert other.sealed == "k1.mine"
+    assert isinstance(hold, Held if ENVELOPE in sealed else Unreadable)
+
+
+@pytest.mark.parametrize("damage", [lambda sealed: sealed[:-4], lambda sealed: sealed[:-4] + b"\xff" + sealed[-3:]])
+def test_damage_to_one_envelope_costs_that_one(damage: Callable[[bytes], bytes]) -> None:
+    mine = ["h", "r2", "q", 5, "f", envelope_hash("k1.mine"), ["me"]]
+    fields = {b"first": b"7", b"at": b"1", b"chain": b"c", b"events": pack([HELD, mine])}
+    fields[b"sealed"] = damage(pack([ENVELOPE, "k1.mine"]))
+    hold, other = decode_entry(b"1-8", fields).events
+    assert isinstance(hold, Held)
+    assert hold.sealed == ENVELOPE
+    assert isinstance(other, Unreadable)
+
+
+def test_a_hold_of_an_entry_that_lost_its_envelopes_is_not_taken_with_a_hash_in_their_place() -> None:
+    (hold,) = entry([HELD]).events
+    assert isinstance(hold, Unreadable)
+    assert "envelope" in hold.why
+
+
+def test_envelopes_of_events_of_a_later_version_are_kept_with_them() -> None:
+    events = entry([HELD, ["z", envelope_hash("k1.its own")], ["y"]], sealed=[ENVELOPE, "k1.its own"]).events
+    kept = [each.envelopes for each in events if isinstance(each, Unreadable)]
+    assert kept[0] == ("k1.its own",)
+
+
+def test_what_a_later_version_reads_is_read_from_what_was_kept() -> None:
+    (kept,) = entry([HELD], sealed=None).events
+    assert isinstance(kept, Unreadable)
+    again = decode_one(kept.seq, kept.packed, [ENVELOPE])
+    assert isinstance(again, Held)
+    assert (again.seq, again.sealed) == (7, ENVELOPE)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xc1", b"\x92\xa1z", b"\x90", b"\x80", b"\x91\x91\xa1z\x00", b"\xdd\xff\xff\xff\xff"]
+)
+def test_an_entry_of_which_nothing_can_be_followed_is_refused_whole(payload: bytes) -> None:
+    fields = {b"first": b"7", b"at": b"1", b"chain": b"c", b"events": payload}
+    with pytest.raises(UnreadableEntry, match="1-7"):
+        decode_entry(b"1-7", fields)
