@@ -313,10 +313,10 @@ def _question(program: str) -> tuple[str, ...]:
 def _meta(fields: Sequence[bytes | None], run_id: str) -> LedgerMeta:
     epoch, seq, chain, owner, loading = fields
     form, _, owned_run_id = text(owner or b"").rpartition(":")
-    readable = owner is None or form == stored.FORM
+    readable = owner is None or form in (stored.FORM, stored.FORMER_FORM)
     return LedgerMeta(
         position=Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b"")),
-        owned=readable and owned_run_id == run_id,
+        owned=form == stored.FORM and owned_run_id == run_id,
         run_id=run_id,
         readable=readable,
         loading=loading is not None,

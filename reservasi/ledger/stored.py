@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 import msgpack
 import msgspec
 
-FORM = "3"  # of all that is stored; its mark stands before the run id in `meta`
+FORM = "4"  # of all that is stored; its mark stands before the run id in `meta`
+FORMER_FORM = "3"  # of the release before, which this one reads, and rewrites as its own when it owns the ledger
 QUOTA_HEAD = struct.Struct(">iiiiiq")
 NUMBER_DIGITS = 6
 TIME_DIGITS = 11

@@ -22,6 +22,11 @@ class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing is to be done."""
         return self.current == self.wanted
 
+    @property
+    def newer(self) -> bool:
+        """Whether a later version was here. Revisions are numbers of four digits."""
+        return self.current > self.wanted
+
 
 def newest_revision() -> str:
     """The revision that this program wants: that of the last migration, whose file is `r<revision>_<what>.py`."""

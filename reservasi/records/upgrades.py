@@ -16,10 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from reservasi.errors import RecordsUnavailable
+from reservasi.logs import get_logger
 from reservasi.records.access import grant_rights
 from reservasi.records.partitions import LOCK_TIMEOUT_MS, SCHEMA_KEY, make_room_for_all
 from reservasi.records.pool import CONNECT_TIMEOUT_S, unavailable
 from reservasi.records.revision import SchemaState
+
+log = get_logger()
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 TURN_TIMEOUT_MS = 120_000  # how long an upgrade waits for another one
@@ -29,7 +32,8 @@ STATEMENT_TIMEOUT_MS = 60_000
 async def upgrade(dsn: str) -> SchemaState:
     """Apply what is missing, partitions of programs as well, and grant the runtime roles their rights.
 
-    All of it in one transaction; returns the new state.
+    All of it in one transaction; returns the new state. A newer schema stays as it is: migrations keep what the version
+    before them works with.
 
     Raises:
         RecordsUnavailable: no connection, or another transaction stood in the way for longer than the timeouts.
@@ -83,6 +87,9 @@ def _config(connection: Connection | None = None) -> Config:
 
 
 def _apply(connection: Connection) -> None:
+    if (state := _state(connection)).newer:
+        log.warning("schema_is_newer", schema=state.current, wanted=state.wanted)
+        return
     command.upgrade(_config(connection), "head")
 
 

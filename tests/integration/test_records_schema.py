@@ -47,6 +47,16 @@ async def test_the_migrations_make_what_the_schema_says(database: str) -> None:
     await engine.dispose()
 
 
+async def test_a_schema_of_a_later_version_stays_as_it_is(database: str) -> None:
+    """So that this version can be gone back to: an upgrade by it changes nothing, and says so."""
+    await upgrade(database)
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await connection.close()
+    for state in (await upgrade(database), await check(database)):
+        assert (state.current, state.up_to_date, state.newer) == ("9999", False, True)
+
+
 async def test_an_upgrade_gives_up_rather_than_wait_for_ever(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrades, "TURN_TIMEOUT_MS", 100)
     other = await asyncpg.connect(database)

@@ -122,7 +122,8 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     assert [number for number, _ in named] == list(range(1, len(sent) + 1))
     assert [key.removeprefix("{p}:") for key in sent] == [name for _, name in named]
     assert f"KEY_COUNT = {len(sent)}" in body
-    assert f"FORM = '{stored.FORM}'" in body
+    assert f"local FORM = '{stored.FORM}'" in body
+    assert f"local FORMER_FORM = '{stored.FORMER_FORM}'" in body
     bound = re.findall(r"(\w+) = keys\[(\d+)\]", body)
     assert [(int(number), name) for name, number in bound] == named
 

@@ -7,6 +7,7 @@ import pytest
 
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.library import COMMANDS
+from reservasi.ledger.loading import Loader
 from reservasi.model import (
     Admit,
     Cancel,
@@ -15,6 +16,7 @@ from reservasi.model import (
     Find,
     Join,
     MoveOpening,
+    Outcome,
     Release,
     Retire,
     RetireOpening,
@@ -109,6 +111,26 @@ async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Led
         assert (meta.owned, meta.readable) == (False, False)
     await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{run_id}")
     assert (await ledger.connection.meta(5.0)).owned
+
+
+@pytest.mark.parametrize("is_fenced_before", [False, True])
+async def test_what_the_former_release_stored_is_fenced_until_it_is_owned(
+    is_fenced_before: bool, ledger: Ledger
+) -> None:
+    """Nobody sells from it as it is; owned, it has this release's form, which the former one refuses."""
+    await _fill(ledger)
+    run_id = (await ledger.connection.meta(5.0)).run_id
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORMER_FORM}:{run_id}")
+    if is_fenced_before:
+        await Loader(ledger.connection).fence()
+    for command in FENCED_COMMANDS:
+        await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
+    meta = await ledger.connection.meta(5.0)
+    assert (meta.owned, meta.readable) == (False, True)
+    assert await ledger.own() == "owned"
+    assert await ledger.client.hget(keys.meta(ledger.program), "run_id") == f"{stored.FORM}:{run_id}".encode()
+    assert (await ledger.connection.meta(5.0)).owned
+    assert (await ledger.one(claim())).outcome is Outcome.HELD
 
 
 async def test_a_connection_believes_a_newer_epoch_and_never_an_older_one(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from unittest import mock
 from loadtest.checker import judge
 from loadtest.evidence import LedgerEvidence, read_ledger
 from loadtest.rules import Rule, Violation
-from reservasi.ledger import keys
+from reservasi.ledger import keys, stored
 from reservasi.ledger.library import Library
 from reservasi.model import IMPORT_ACTOR, MoveOpening, Outcome, SetOpening, SetQuota
 from reservasi.recovery import Ownership
@@ -192,7 +192,7 @@ class Simulation:
 
     async def _fence(self) -> None:
         """The ledger's server starts again, with all that it had."""
-        self._server.execute([("HSET", keys.meta(PROGRAM), "run_id", "3:another")])
+        self._server.execute([("HSET", keys.meta(PROGRAM), "run_id", f"{stored.FORM}:another")])
         self._note("valkey", "starts again", "ledger restarted")
         await self._pause(self._chance.uniform(0.0, 2.0))
         await self._try_to_own()

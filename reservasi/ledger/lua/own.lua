@@ -4,7 +4,7 @@
 --
 -- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
 -- Outcomes, in order of precedence:
---   moved    elsewhere, not empty as was said, half loaded, of another form, or new_epoch is not new: + epoch, chain
+--   moved    elsewhere, not empty as was said, half loaded, of an unknown form, or new_epoch is not new: + epoch, chain
 --   owned    from now on, under new_epoch
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 
@@ -14,7 +14,8 @@ local function is_empty(call)
 end
 
 local function has_other_form(call)
-  return call.run_id and string.sub(call.run_id, 1, #FORM + 1) ~= FORM .. ':'
+  local form = call.run_id and (string.match(call.run_id, '^(%w*):') or '')
+  return form and form ~= FORM and form ~= FORMER_FORM
 end
 
 local function own(call, item)
