@@ -31,7 +31,9 @@ POLL_S = 0.05
 
 def has_former() -> bool:
     """Whether the history has the former release: a shallow clone or an archive has not."""
-    found = subprocess.run(["git", "cat-file", "-e", f"{FORMER}^{{commit}}"], cwd=ROOT, capture_output=True, check=False)
+    found = subprocess.run(
+        ["git", "cat-file", "-e", f"{FORMER}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
+    )
     return found.returncode == 0
 
 

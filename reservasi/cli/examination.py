@@ -144,8 +144,8 @@ async def _schema(settings: Settings) -> Finding:
     said = f"at {state.current or 'nothing'}, this version wants {state.wanted}: run reservasi db upgrade"
     if state.newer:
         said = (
-            f"at {state.current}, which a later version made; this version wants {state.wanted}: run the later version, or "
-            "go back as docs/operations/recovery.md says (A rollback)"
+            f"at {state.current}, which a later version made; this version wants {state.wanted}: run that version, "
+            "or go back as docs/operations/recovery.md says (A rollback)"
         )
     return Finding(check="schema", ok=False, said=said)
 

@@ -6,7 +6,6 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,8 @@ class Office:
         body = json.dumps({"nik": one.nik, "birth_date": one.birth_date.isoformat()}).encode()
         headers = {"Content-Type": "application/json"}
         status, ticket = self.ask(
-            number, Call(name="join", method="POST", path=f"/v1/openings/{self.room}/tickets", headers=headers, body=body)
+            number,
+            Call(name="join", method="POST", path=f"/v1/openings/{self.room}/tickets", headers=headers, body=body),
         )
         assert status == 201, ticket
         return ticket
@@ -129,10 +129,10 @@ class Office:
         (finding,) = asyncio.run(check(redis_url, postgres_dsn, told, [self.program]))
         return finding
 
-    def position(self) -> tuple[bytes | None, ...]:
+    def position(self) -> tuple[Any, ...]:
         """Where the ledger is, and who owns it."""
 
-        async def work() -> tuple[bytes | None, ...]:
+        async def work() -> tuple[Any, ...]:
             async with open_operations(self.settings) as operations:
                 fields = await operations.client.hmget(keys.meta(self.program), "epoch", "seq", "chain", "run_id")
                 return tuple(fields)
@@ -196,14 +196,14 @@ class Office:
 
 
 @pytest.fixture
-def office(former: Release, valkey_url: str, database: str, data_dir: Path, program: str) -> Iterator[Office]:
+def office(former: Release, valkey_url: str, database: str, data_dir: Path, program: str) -> Office:
     """Sold from by the former release, which has stopped."""
     # Only this test retires what is long over.
     installation = Installation(data_dir, valkey_url, database, RESERVASI_RETIRE_QUOTAS_AFTER_H="8760")
     opened = Office(installation, program)
     installation.ok(former, "db", "upgrade")
     opened.import_by(former)
-    yield opened
+    return opened
 
 
 def test_an_upgrade_and_its_rollback_lose_nothing_and_sell_nothing_twice(former: Release, office: Office) -> None:

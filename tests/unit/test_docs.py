@@ -86,7 +86,15 @@ def test_every_dependency_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "loadtest/README.md", "loadtest/SIZING.md", "CHANGELOG.md"]
+    "page",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "loadtest/README.md",
+        "loadtest/SIZING.md",
+        "CHANGELOG.md",
+        "docs/operations/recovery.md",
+    ],
 )
 def test_every_link_leads_somewhere(page: str) -> None:
     path = ROOT / page
