@@ -64,7 +64,7 @@ MUTANTS = (
     _mutant(
         "loses-released-places",
         {Rule.COUNTS_DIFFER},
-        ("timers", "    quota[Q.held] = quota[Q.held] - places\n    stop_timer", "    stop_timer"),
+        ("timers", "    quota[Q.held] = less(quota[Q.held], places)\n    stop_timer", "    stop_timer"),
     ),
     _mutant(
         "confirms-twice",
@@ -80,7 +80,7 @@ MUTANTS = (
     _mutant(
         "asks-only-for-the-first-person",
         {Rule.TWO_LIVE},
-        ("claim", "if seen[person] or has_live_reservation(call, person) then", "if seen[person] then"),
+        ("claim", "local has_one = seen[person] or has_live_reservation(call, person)", "local has_one = seen[person]"),
     ),
     _mutant(
         "forgets-who-has-a-place",
@@ -92,6 +92,8 @@ MUTANTS = (
         {Rule.REPLAY_DIFFERS},
         NO_STOP,
         ("timers", "return reservation[R.state] == HELD\n    and (", "return ("),
+        ("timers", "  if reservation[R.state] ~= HELD then -- it may", "  if false then -- it may"),
+        ("timers", "    or places_of(reservation) > quota[Q.held] or not is_sound", "    or not is_sound"),
     ),
     _mutant("leaves-a-confirmed-deadline", {Rule.TIMER_DIFFERS}, NO_STOP),
     _mutant(
@@ -132,6 +134,11 @@ MUTANTS = (
     _mutant(
         "returns-twice",
         {Rule.OVERSOLD, Rule.TIME_DIFFERS},
+        (
+            "timers",
+            "return places > 0 and places <= quota[Q.returning] and 'return' or 'damaged'",
+            "return 'return'",
+        ),
         ("timers", "'LIMIT', integer(already), integer(most)", "'LIMIT', '0', integer(most)"),
     ),
     _mutant("returns-at-once", {Rule.TIME_DIFFERS}, ("timers", "call.now + terms[T.return_min]", "call.now")),
@@ -196,8 +203,8 @@ MUTANTS = (
         {Rule.JOURNAL_GAP},
         (
             "committing",
-            "  redis.call(\n    'XADD', call.key.journal,",
-            "  local _ = #call.events > 1 and redis.call(\n    'XADD', call.key.journal,",
+            "    local added = redis.pcall(\n      'XADD', call.key.journal,",
+            "    local added = #call.events > 1 and redis.pcall(\n      'XADD', call.key.journal,",
         ),
         halts=True,
     ),
@@ -211,7 +218,7 @@ MUTANTS = (
     _mutant(
         "retires-reservations-of-others",
         {Rule.REPLAY_DIFFERS, Rule.COUNTS_DIFFER},
-        ("retire", " and reservation[R.number] == quota[Q.number] then", " then"),
+        ("retire", "== CONFIRMED and reservation[R.number] == quota[Q.number]", "== CONFIRMED"),
     ),
     _mutant(
         "retires-an-opening-that-goes-on",

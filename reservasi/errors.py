@@ -10,6 +10,8 @@ be done at all::
     ├── Unavailable                 cannot be answered now; asking again is safe
     │   ├── Overloaded              a bounded queue is full, or a deadline passed before the work was sent
     │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
+    │   ├── ItemDamaged             what is stored of it in the ledger is damaged: refused until it is mended
+    │   ├── DamagedKey              a program's key in the ledger is of another type than it should be
     │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
     │   ├── NotReplicated           carried out, but neither enough replicas nor the records have it: it may be lost
     │   ├── LedgerMoved             somebody else was at the ledger meanwhile: look again
@@ -81,6 +83,19 @@ class LedgerUnreachable(Unavailable):
 
 class LedgerFenced(Unavailable):
     """The ledger is not owned by this deployment; it sells nothing until recovery has owned it."""
+
+
+class ItemDamaged(Unavailable):
+    """Something stored that the command needs cannot be read, or contradicts the rest; others are not affected."""
+
+    def __init__(self, message: str, *, alone: bool = False) -> None:
+        """`alone`: the ledger had to decide its batch in parts to find it."""
+        self.alone = alone
+        super().__init__(message)
+
+
+class DamagedKey(Unavailable):
+    """One of a program's keys in the ledger is of another type than it should be; it is mended by a rebuild."""
 
 
 class LedgerMoved(Unavailable):

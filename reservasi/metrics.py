@@ -38,6 +38,11 @@ CLAIMS_LIMIT = Gauge(
     multiprocess_mode="livemin",
 )
 LEDGER_RETRIES = Counter("reservasi_ledger_retries_total", "Ledger calls that were sent again after a lost reply.")
+LEDGER_DAMAGED = Counter(
+    "reservasi_ledger_damaged_total",
+    "Commands refused since something stored in the ledger that they need is damaged: run `reservasi reconcile`.",
+    ["program"],
+)
 LEDGER_UNSAFE = Counter(
     "reservasi_ledger_unsafe_total",
     "Ledger calls that were carried out while too few replicas acknowledged them in time.",
@@ -255,7 +260,7 @@ RECORDER_FAULTS_KNOWN = (
 
 def begin_front_at_zero(program: str) -> None:
     """Let a front's counters of a program be there before there is anything to count."""
-    for counter in (LEDGER_UNSAFE, VIEW_RESYNCS):
+    for counter in (LEDGER_DAMAGED, LEDGER_UNSAFE, VIEW_RESYNCS):
         counter.labels(program)
 
 

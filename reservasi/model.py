@@ -64,6 +64,7 @@ class Outcome(StrEnum):
     MOVED = "moved"  # own, load: the ledger is not where the caller saw it, or another one is at it
     LOADED = "loaded"  # load: the rows are there
     TOUCHED = "touched"  # touch: something was written
+    DAMAGED = "damaged"  # any command: something stored that it needs cannot be read, or contradicts the rest
     FENCED = "fenced"  # the whole batch: wrong epoch, wrong run, or not owned
 
 

@@ -35,6 +35,7 @@ CAUSES = {
     Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
     Ownership.SUPERSEDED: ", since another server was owned after it",
     Ownership.UNREADABLE: ", since another version stored it",
+    Ownership.DAMAGED: ", since what says where it is cannot be read",
 }
 Progress = Callable[[int, int], None]  # reservations loaded, of how many
 

@@ -31,7 +31,7 @@ KEPT = 1000  # differences that are named; all are counted
 TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
 KINDS = (
     "ledger", "unrecorded", "quotas", "counts", "reservations", "persons", "timers", "openings", "tombstones",
-    "bookings", "gaps", "dead-letters",
+    "bookings", "gaps", "dead-letters", "unreadable",
 )  # fmt: skip
 NOT_BY_REBUILDING = ("unrecorded", "bookings", "gaps", "dead-letters")  # the records themselves, or the recorder
 
@@ -189,9 +189,15 @@ class _Comparison:
         found += self._tombstones(tail.ended(since_ms))
         async for page in standing.ended_bookings(since_ms):
             found += self._tombstones(page)
+        found += self._unreadable()
         gaps = await standing.gaps()
         JOURNAL_GAPS.labels(self._program).set(gaps)
         return [*found, self._found("gaps", "journal", None, gaps)] if gaps else found
+
+    def _unreadable(self) -> Iterator[Drift]:
+        """What is damaged so that nobody can say what it was; what depends on it may differ as well."""
+        for subject in sorted({*self._holdings.unreadable, *self._snapshot.unreadable}):
+            yield self._found("unreadable", subject, "damaged", None)
 
     async def _everything_live(
         self, standing: Standing, places: dict[str, list[int]], timers: dict[str, dict[str, int]]

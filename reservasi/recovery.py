@@ -47,6 +47,7 @@ class Ownership(StrEnum):
     DIVERGED = "diverged"  # ledger and records tell different histories
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
+    DAMAGED = "damaged"  # what says where it is cannot be read
     MOVED = "moved"  # somebody else was at it: look again
 
 
@@ -57,6 +58,7 @@ _FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, for peopl
     Ownership.DIVERGED: "fenced: it tells another history than the records",
     Ownership.SUPERSEDED: "fenced: another server was owned after this one",
     Ownership.UNREADABLE: "fenced: stored in another form, which only the version that wrote it can read",
+    Ownership.DAMAGED: "fenced: what says where it is was damaged; `reservasi rebuild --discard` makes it anew",
     Ownership.MOVED: "fenced: somebody else was at it",
 }
 
@@ -109,7 +111,9 @@ async def _compare_once(
     seen = meta.position
     is_latest = meta.owned and latest.epoch <= seen.epoch
     cause = ""
-    if not meta.readable:
+    if meta.damaged:
+        verdict = Ownership.DAMAGED
+    elif not meta.readable:
         verdict = Ownership.UNREADABLE
     elif meta.owned and not is_latest and latest.run_id != meta.run_id:
         verdict = Ownership.SUPERSEDED

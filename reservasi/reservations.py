@@ -11,8 +11,9 @@ import msgspec
 
 from reservasi.availability import Availability
 from reservasi.errors import ConfigurationError, RecordsUnavailable
-from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
+from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.submitted import Submitted, Tell
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of
 from reservasi.records import BookingRow, LiveRow, Records

@@ -9,16 +9,15 @@ import datetime as dt
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import msgpack
 import msgspec
 
-from reservasi.errors import LedgerFault, Unavailable
+from reservasi.errors import ItemDamaged, LedgerFault, Unavailable
 from reservasi.ledger import keys
-from reservasi.ledger.connection import text
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.opening_watch import OpeningWatch
+from reservasi.ledger.stored import decode_facts, readable
 from reservasi.logs import get_logger
 from reservasi.metrics import RETIRED
 from reservasi.model import Answer, Outcome, Retire, RetireOpening, State
@@ -68,6 +67,14 @@ async def _count(program: str, retire: Callable[[], Awaitable[int]]) -> int:
     return 0
 
 
+async def _unless_damaged(group: GroupCommit, command: Retire | RetireOpening) -> Answer | None:
+    """What is damaged stays until it is mended; the others are retired."""
+    try:
+        return await group.submit(command)
+    except ItemDamaged:
+        return None
+
+
 class OpeningRetirement:
     """Retires the openings of one program; how the draws went stays in the records."""
 
@@ -101,8 +108,8 @@ class OpeningRetirement:
         last_ms = self._clock_ms() - self._after_ms
         over = sorted(each.id for each in (await self._watch.look()).openings if each.terms.ends_at_ms <= last_ms)
         commands = [RetireOpening(opening=opening_id) for opening_id in over[:OPENINGS_AT_ONCE]]
-        answers = await asyncio.gather(*(self._group.submit(command) for command in commands))
-        retired = sum(answer.outcome is Outcome.RETIRED for answer in answers)
+        answers = await asyncio.gather(*(_unless_damaged(self._group, command) for command in commands))
+        retired = sum(answer is not None and answer.outcome is Outcome.RETIRED for answer in answers)
         RETIRED.labels(self._program, "openings").inc(retired)
         return retired
 
@@ -166,14 +173,15 @@ class Retirement:
             return
         windows: dict[str, Window] = {}
         async for quota, packed in self._journal.pages(keys.facts):
-            date, start, end = msgpack.unpackb(packed)[3:6]
             try:
+                date, start, end = decode_facts(packed)[3:6]
                 ends_at_ms = window_end_ms(date, start, end, zone)
-            except ValueError:  # without a date nobody knows when it is over
+            except ValueError:  # damaged, or without a date: nobody knows when it is over
                 continue
-            known = self._windows.get(text(quota))
+            quota_id = readable(quota)
+            known = self._windows.get(quota_id)
             ask_at_ms = max(ends_at_ms + self._after_ms, known.ask_at_ms if known else 0)
-            windows[text(quota)] = Window(ends_at_ms=ends_at_ms, ask_at_ms=ask_at_ms)
+            windows[quota_id] = Window(ends_at_ms=ends_at_ms, ask_at_ms=ask_at_ms)
         self._windows, self._stored, self._read_at_s = windows, stored, now_s
 
     def _command(self, quota: str, reservations: Sequence[str] = ()) -> Retire:
@@ -181,9 +189,10 @@ class Retirement:
         return Retire(quota=quota, ends_at_ms=ends_at_ms, reservations=tuple(reservations))
 
     async def _ask(self, commands: Sequence[Retire]) -> None:
-        answers = await asyncio.gather(*(self._group.submit(command) for command in commands))
+        answers = await asyncio.gather(*(_unless_damaged(self._group, command) for command in commands))
         for command, answer in zip(commands, answers, strict=True):
-            self._note(command.quota, answer)
+            if answer is not None:
+                self._note(command.quota, answer)
 
     def _note(self, quota: str, answer: Answer) -> None:
         RETIRED.labels(self._program, "reservations").inc(answer.ended)

@@ -112,6 +112,11 @@ class Availability:
         follower = self._followers.get(program_of(quota_id))
         return follower.view.quotas.get(quota_id) if follower else None
 
+    def is_damaged(self, quota_id: str) -> bool:
+        """Whether the ledger has a quota that it cannot read, so that nobody may say that there is none."""
+        follower = self._followers.get(program_of(quota_id))
+        return follower is not None and quota_id in follower.view.damaged_quotas
+
     def opening(self, opening_id: str, program: str | None = None) -> Opening | None:
         """One opening, of a program or of any; None when it is not there."""
         program = program or self.program_of_opening(opening_id)

@@ -34,6 +34,7 @@ class ProgramView:
     def __init__(self) -> None:
         self.quotas: dict[str, Quota] = {}
         self.moments: Counter[int] = Counter()  # opens_at_ms -> how many quotas open then
+        self.damaged_quotas: set[str] = set()  # of which the ledger could not give all when the view began
         self.openings: dict[str, Opening] = {}
         self.opening_ids: dict[str, str] = {}  # quota -> the opening that it opens with, where there is one
         self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
@@ -51,6 +52,7 @@ class ProgramView:
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
+        self.damaged_quotas = set(snapshot.damaged_quotas)
         self.moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
         self.openings, self._openings_at = {opening.id: opening for opening in snapshot.openings}, {}
         for opening in snapshot.openings:

@@ -125,6 +125,8 @@ async def _claimable(services: FrontServices, quota_id: str) -> Quota:
     if quota is None:
         await _complete(services, program.id)
         quota = services.availability.quota(quota_id)
+    if quota is None and services.availability.is_damaged(quota_id):
+        raise Refused(problem_types.RECOVERING)
     if quota is None:
         raise Refused(problem_types.UNKNOWN_QUOTA)
     if not services.catalogue.is_public(quota):

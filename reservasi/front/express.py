@@ -43,7 +43,7 @@ from reservasi.front.validation import plain_claim
 from reservasi.front.views import availability_view, sold_out_body
 from reservasi.front.waiting import join_refusal, refused_join, ticket_body
 from reservasi.front.waiting_validation import plain_join
-from reservasi.ledger.group_commit import Submitted
+from reservasi.ledger.submitted import Submitted
 from reservasi.model import Answer, Claim, Join, Opening, Outcome, Quota
 from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest

@@ -5,6 +5,7 @@ repeat is decided by the caller, who knows the deadlines.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -48,6 +49,7 @@ READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = Frame(command="touch", items=wire.pack([[]]))
+NUMBER = re.compile(r"[0-9]{1,16}")
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
@@ -60,6 +62,7 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str  # of the server, new at each of its starts
     readable: bool = True  # False: stored in a form that this version does not read
     loading: bool = False  # it is being filled from the records, or that was interrupted
+    damaged: bool = False  # what says where it is cannot be read; it sells nothing
 
 
 Server: TypeAlias = str | Primaries | Route  # an address, or whoever knows the one of the moment
@@ -206,17 +209,27 @@ class LedgerConnection:
         async with self._reaching(timeout_s):
             if len(programs) == 1:  # one command alone can follow its key to where a cluster moves it
                 await self._asked(connection.send_command(*_question(programs[0])))
-                found = [await self._asked(connection.read_response())]
+                found = [await self._read_fields()]
                 await self._asked(connection.send_command("INFO", "server"))
             else:
                 if self._packed[0] != programs:  # which takes longer than all else, and they are mostly the same
                     packed = _pack([*map(_question, programs), ("INFO", "server")])
                     self._packed = list(programs), packed
                 await self._asked(connection.send_packed_command(self._packed[1], check_health=False))
-                found = [await self._asked(connection.read_response()) for _ in programs]
+                found = [await self._read_fields() for _ in programs]
             server = text(await self._asked(connection.read_response()))
         run_id = server.partition("run_id:")[2].partition("\r\n")[0]
         return [_meta(fields, run_id) for fields in found]
+
+    async def _read_fields(self) -> Sequence[bytes | None] | None:
+        """What a program's `meta` holds; None where it is no hash, which must not cost the other programs theirs."""
+        try:
+            fields: Sequence[bytes | None] = await self._asked(self._connection.read_response())
+            return fields
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                return None
+            raise
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -310,12 +323,16 @@ def _question(program: str) -> tuple[str, ...]:
     return ("HMGET", keys.meta(program), *META_FIELDS)
 
 
-def _meta(fields: Sequence[bytes | None], run_id: str) -> LedgerMeta:
-    epoch, seq, chain, owner, loading = fields
-    form, _, owned_run_id = text(owner or b"").rpartition(":")
+def _meta(fields: Sequence[bytes | None] | None, run_id: str) -> LedgerMeta:
+    if fields is None:
+        return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
+    epoch, seq, chain, owner, loading = (None if each is None else stored.readable(each) for each in fields)
+    if not all(each is None or NUMBER.fullmatch(each) for each in (epoch, seq)):
+        return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
+    form, _, owned_run_id = (owner or "").rpartition(":")
     readable = owner is None or form in (stored.FORM, stored.FORMER_FORM)
     return LedgerMeta(
-        position=Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=text(chain or b"")),
+        position=Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=chain or ""),
         owned=form == stored.FORM and owned_run_id == run_id,
         run_id=run_id,
         readable=readable,

@@ -11,13 +11,12 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
 from reservasi.errors import (
     LedgerFault,
-    LedgerFenced,
     LedgerUnreachable,
     Overloaded,
     ReservasiError,
@@ -28,6 +27,8 @@ from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.records_instead import RecordsInstead, not_replicated
+from reservasi.ledger.submitted import Answered, Finish, Submitted, Tell, fail, fail_all
+from reservasi.ledger.suspects import Suspects
 from reservasi.logs import get_logger
 from reservasi.metrics import (
     BATCH_ITEMS,
@@ -70,69 +71,7 @@ SETTLE_MARGIN_MS = 2  # moments and timers are rounded to milliseconds
 BATCH_HALVED_FROM = 8  # fewer go together, since a write to the disk is dearer than they are
 
 
-Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
-_Batch: TypeAlias = list[list["Submitted"]]  # a list for each kind, in order of priority, none of them empty
-Finish: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer
-
-
-class Submitted:
-    """One submitted command, until its one answer is told."""
-
-    __slots__ = ("command", "deadline", "done", "since", "tell")
-
-    def __init__(self, command: Command, tell: Tell, since: float, deadline: float) -> None:
-        self.command = command
-        self.tell = tell  # called once, in the event loop, with the answer or the fault
-        self.since = since  # both by the event loop's clock
-        self.deadline = deadline
-        self.done = False
-
-    def finish(self, result: Answer | ReservasiError) -> None:
-        """Tell the answer, unless one was told before or nobody wants it any more."""
-        if self.done:
-            return
-        self.done = True
-        try:
-            self.tell(result)
-        except Exception:  # one who cannot take their answer must not cost the others theirs
-            log.exception("answer_not_taken")
-
-    def abandon(self) -> None:
-        """Whoever asked has gone: a command that was not sent yet is not sent at all."""
-        self.done = True
-
-
-class _Answered:
-    """A batch's replies, not told yet."""
-
-    __slots__ = ("_finish", "_groups", "_retried", "replies")
-
-    def __init__(
-        self,
-        groups: Sequence[Sequence[Submitted]] = (),
-        replies: Sequence[bytes | ReservasiError] = (),
-        finish: Finish | None = None,
-        *,
-        retried: bool = False,
-    ) -> None:
-        self._groups = groups
-        self.replies = replies
-        self._finish = finish or Submitted.finish
-        self._retried = retried
-
-    @property
-    def items(self) -> int:
-        """How many wait to be told."""
-        return sum(map(len, self._groups))
-
-    def tell(self) -> None:
-        """Give everybody their answer; a reply that cannot be read must not cost other batches theirs."""
-        for group, reply in zip(self._groups, self.replies, strict=True):
-            try:
-                _resolve(group, reply, self._finish, retried=self._retried)
-            except Exception as error:
-                log.exception("reply_not_readable")
-                _fail(group, LedgerFault(f"a reply could not be read: {type(error).__name__}"))
+_Batch: TypeAlias = list[list[Submitted]]  # a list for each kind, in order of priority, none of them empty
 
 
 class GroupCommit:
@@ -156,6 +95,7 @@ class GroupCommit:
         is told.
         """
         self._connection = connection
+        self._suspects = Suspects(connection.program)
         self._instead = instead
         self._settle_ms = settle_ms + SETTLE_MARGIN_MS if settle_ms else 0
         self._settling = 0  # answers that are told when that time is over
@@ -178,7 +118,7 @@ class GroupCommit:
         self._wakeup = asyncio.Event()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._answered = _Answered()  # the last batch's: told while the next is under way, so that nobody stands idle
+        self._answered = Answered()  # the last batch's: told while the next is under way, so that nobody stands idle
 
     def start(self) -> None:
         """Begin to carry out batches."""
@@ -199,9 +139,9 @@ class GroupCommit:
         if self._settling:
             await asyncio.sleep(self._settle_ms / 1000)
         # Nobody is left to answer these later.
-        _fail_all(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
+        fail_all(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         for queue in self._queues.values():
-            _fail(queue, Overloaded("the front is closing"))
+            fail(queue, Overloaded("the front is closing"))
         await self._connection.drop()
 
     async def submit(self, command: Command) -> Answer:
@@ -211,6 +151,7 @@ class GroupCommit:
             Overloaded: too many wait, or the deadline passed before the command was sent: nothing happened.
             LedgerUnreachable: no reply by the deadline: it may have been carried out; repeat it.
             LedgerFenced: the ledger is not owned.
+            ItemDamaged: what is stored of it is damaged, and nobody else's.
             NotReplicated: it was carried out, and may yet be lost: repeat it.
             LedgerFault: the function failed.
         """
@@ -295,28 +236,28 @@ class GroupCommit:
                 self._wakeup.clear()
                 await self._wakeup.wait()
 
-    def _note_answered(self, answered: _Answered) -> None:
+    def _note_answered(self, answered: Answered) -> None:
         """Not in the loop itself, whose variables would keep people's data until somebody else comes."""
         self._tell_last()
         self._answered = answered
         self._crowd_in_flight = 0
 
     def _tell_last(self) -> None:
-        last, self._answered = self._answered, _Answered()
+        last, self._answered = self._answered, Answered()
         last.tell()
 
-    async def _finished(self, batch: _Batch) -> "_Answered":
+    async def _finished(self, batch: _Batch) -> "Answered":
         """The replies to a batch, none when it failed, which is told at once; the last one's are told meanwhile."""
         try:
             return await self._carry_out(batch)
         except ReservasiError as error:
-            _fail_all(batch, error)
+            fail_all(batch, error)
         except Exception as error:
             # One batch that cannot be carried out must not stop all that come after it.
             log.exception("batch_failed")
-            _fail_all(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
+            fail_all(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
         await self._connection.drop()
-        return _Answered()
+        return Answered()
 
     def _learn(self, batch: _Batch) -> None:
         """Let the limit follow the delay of claims and joins."""
@@ -349,7 +290,16 @@ class GroupCommit:
             if group:
                 batch.append(group)
                 room -= len(group)
-        return batch
+        return self._without_suspects(batch) if self._suspects else batch
+
+    def _without_suspects(self, batch: _Batch) -> _Batch:
+        """The batch with those that may have to be decided in parts as groups of their own, behind the others."""
+        self._suspects.forget_old()
+        parted: list[tuple[list[Submitted], list[Submitted]]] = []
+        for group in batch:
+            aside = [waiting for waiting in group if self._suspects.suspects(waiting.command)]
+            parted.append(([waiting for waiting in group if waiting not in aside] if aside else group, aside))
+        return [group for pair in zip(*parted, strict=True) for group in pair if group]
 
     def _take_from(self, queue: deque[Submitted], most: int) -> list[Submitted]:
         if len(queue) <= most:
@@ -365,7 +315,7 @@ class GroupCommit:
                 group.append(waiting)
         return group
 
-    async def _carry_out(self, batch: _Batch) -> _Answered:
+    async def _carry_out(self, batch: _Batch) -> Answered:
         loop = asyncio.get_running_loop()
         started = loop.time()
         last_deadline = max(group[-1].deadline for group in batch)
@@ -380,8 +330,8 @@ class GroupCommit:
             except LedgerUnreachable as error:
                 given_up = all(waiting.done for group in batch for waiting in group)
                 if given_up or loop.time() + pause_s >= last_deadline:
-                    _fail_all(batch, error)
-                    return _Answered()
+                    fail_all(batch, error)
+                    return Answered()
             retried = True
             LEDGER_RETRIES.inc()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
@@ -392,7 +342,7 @@ class GroupCommit:
         if not self._connection.safe:
             self._unsafe_calls.inc()
             finish = self._finish_unsafe
-        return _Answered(batch, replies, finish, retried=retried)
+        return Answered(batch, replies, finish, self._suspects.note, retried=retried)
 
     def _finish_settled(self, waiting: Submitted, answer: Answer | ReservasiError) -> None:
         """Tell an answer, but of a place that came free a moment ago only when no view lacks that any more.
@@ -441,9 +391,9 @@ class GroupCommit:
             for waiting in queue:
                 if waiting.deadline > now:
                     break  # first in, first due
-                _fail([waiting], Overloaded("the deadline passed before the command was sent"))
+                fail([waiting], Overloaded("the deadline passed before the command was sent"))
         late = [waiting for group in self._in_flight for waiting in group if waiting.deadline <= now]
-        _fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
+        fail(late, LedgerUnreachable("no reply from the ledger before the deadline"))
 
 
 def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Submitted]) -> int:
@@ -452,34 +402,3 @@ def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Subm
         return room if not claims or joins[0].since < claims[0].since else 0
     share = room * len(joins) // (len(joins) + len(claims))
     return min(max(share, 1), len(joins), room - 1 if claims else room)
-
-
-def _resolve(group: Sequence[Submitted], raw: bytes | ReservasiError, finish: Finish, *, retried: bool) -> None:
-    if isinstance(raw, ReservasiError):
-        log.error("ledger_refused_a_batch", error=str(raw))
-        _fail(group, raw)
-        return
-    try:
-        reply = wire.decode_reply(raw)
-    except LedgerFault as fault:
-        _fail(group, fault)
-        return
-    if reply.fenced:
-        _fail(group, LedgerFenced("the ledger is not owned"))
-        return
-    if len(reply.answers) != len(group):
-        _fail(group, LedgerFault(f"{len(reply.answers)} answers to {len(group)} items"))
-        return
-    for at, waiting in enumerate(group):
-        if not waiting.done:
-            finish(waiting, wire.decode_answer(reply, at, waiting.command, retried=retried))
-
-
-def _fail(group: Iterable[Submitted], error: ReservasiError) -> None:
-    for waiting in group:
-        waiting.finish(error)
-
-
-def _fail_all(batch: Iterable[Iterable[Submitted]], error: ReservasiError) -> None:
-    for group in batch:
-        _fail(group, error)

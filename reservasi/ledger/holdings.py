@@ -1,22 +1,28 @@
 """Reservations and persons as a ledger stores them, read page by page past the functions."""
 
-from collections.abc import AsyncIterator, Collection, Mapping
-
-import msgpack
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from functools import partial
+from typing import Any
 
 from reservasi.contents import KeptReservation
+from reservasi.errors import DamagedKey
 from reservasi.ledger import keys
 from reservasi.ledger.connection import text
 from reservasi.ledger.journal import Journal
+from reservasi.ledger.stored import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
 from reservasi.ledger.wire import STATES
+from reservasi.model import SEQ_MAX
 
 
 class Holdings:
-    """What the hashes hold; each page is of another moment."""
+    """What the hashes hold; each page is of another moment. What is damaged is named, the rest is here."""
 
-    def __init__(self, reservations: dict[str, KeptReservation], persons: dict[str, str]) -> None:
+    def __init__(
+        self, reservations: dict[str, KeptReservation], persons: dict[str, str], unreadable: tuple[str, ...] = ()
+    ) -> None:
         self.reservations = reservations
         self.persons = persons
+        self.unreadable = unreadable  # key and field of each
 
     @classmethod
     async def read(cls, journal: Journal) -> "Holdings":
@@ -25,22 +31,51 @@ class Holdings:
         Raises:
             LedgerUnreachable: the server does not answer.
         """
-        names = {int(number): text(quota) async for number, quota in journal.pages(keys.names)}
-        persons = {text(person): text(id_) async for person, id_ in journal.pages(keys.persons)}
-        reservations = {text(id_): _decode(packed, names) async for id_, packed in journal.pages(keys.reservations)}
-        return cls(reservations, persons)
+        unreadable: list[str] = []
+        names = {
+            int(number): quota for number, quota in (await _read_all(journal, keys.names, _name, unreadable)).items()
+        }
+        persons = await _read_all(journal, keys.persons, lambda _, id_: text(id_), unreadable)
+        reservations = await _read_all(journal, keys.reservations, partial(_decode, names), unreadable)
+        return cls(reservations, persons, tuple(unreadable))
 
 
-def _decode(packed: bytes, names: Mapping[int, str]) -> KeptReservation:
-    """A packed reservation, in the order of R in `lua/shared.lua`."""
-    state, number, fingerprint, deadline_ms, held_seq, later, reference, *persons = msgpack.unpackb(packed)
+async def _read_all(
+    journal: Journal, key_of: Callable[[str], str], decode: Callable[[str, Any], Any], unreadable: list[str]
+) -> dict[str, Any]:
+    key = key_of("").removeprefix("{}:")
+    found: dict[str, Any] = {}
+    try:
+        async for pair in journal.pages(key_of):
+            found |= read_each([pair], decode, key=key, unreadable=unreadable)
+    except DamagedKey:
+        unreadable.append(f"{key} *")
+    return found
+
+
+def _name(number: str, quota: bytes) -> str:
+    int(number)
+    return text(quota)
+
+
+def _decode(names: Mapping[int, str], _id: str, packed: bytes) -> KeptReservation:
+    """A packed reservation, in the order of R in `lua/shared.lua`.
+
+    Raises:
+        Unreadable: it is damaged.
+    """
+    state, number, fingerprint, deadline_ms, held_seq, later, reference, *persons = unpack_list(packed)
+    if state not in STATES or not persons or not are_texts([fingerprint, reference, *persons]):
+        raise Unreadable("no reservation")
+    if not are_counts([number, deadline_ms, held_seq, later], SEQ_MAX):
+        raise Unreadable("no reservation")
     return KeptReservation(
         quota=names.get(number, str(number)),
         state=STATES[state],
         fingerprint=fingerprint,
-        deadline_ms=int(deadline_ms),
-        held_seq=int(held_seq),
-        seq=int(held_seq + later),
+        deadline_ms=deadline_ms,
+        held_seq=held_seq,
+        seq=held_seq + later,
         reference=reference,
         persons=tuple(persons),
     )
@@ -49,13 +84,16 @@ def _decode(packed: bytes, names: Mapping[int, str]) -> KeptReservation:
 async def live_in(journal: Journal, quotas: Collection[str]) -> AsyncIterator[tuple[str, KeptReservation]]:
     """The reservations of these quotas that are held or confirmed; each page is of another moment.
 
+    What is damaged is left out: `reconcile` names it.
+
     Raises:
         LedgerUnreachable: the server does not answer.
+        DamagedKey: it has something else where they should be.
     """
-    names = {int(number): text(quota) async for number, quota in journal.pages(keys.names)}
+    names = {int(number): readable(quota) async for number, quota in journal.pages(keys.names) if number.isdigit()}
     seen: set[str] = set()
-    async for id_, packed in journal.pages(keys.reservations):
-        kept = _decode(packed, names)
-        if kept.quota in quotas and kept.state.live and text(id_) not in seen:
-            seen.add(text(id_))  # a hash that is rehashed meanwhile may name one twice
-            yield text(id_), kept
+    async for pair in journal.pages(keys.reservations):
+        for id_, kept in read_each([pair], partial(_decode, names), key="reservations", unreadable=[]).items():
+            if kept.quota in quotas and kept.state.live and id_ not in seen:
+                seen.add(id_)  # a hash that is rehashed meanwhile may name one twice
+                yield id_, kept

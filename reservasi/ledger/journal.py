@@ -12,11 +12,12 @@ from typing import Any
 
 import redis.asyncio as redis_asyncio
 
-from reservasi.errors import JournalGap, LedgerUnreachable
+from reservasi.errors import DamagedKey, JournalGap, LedgerUnreachable
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.connection import LOST, READ_TIMEOUT_S
 from reservasi.ledger.entries import decode_entry
+from reservasi.ledger.stored import readable
 from reservasi.model import Position
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch
@@ -124,7 +125,7 @@ class Journal:
             if server["run_id"] != first:
                 raise LedgerUnreachable(f"the ledger of {self._program} moved while its reservations were read")
             for reservation_id in page:
-                yield text(reservation_id)
+                yield readable(reservation_id)
             if cursor == 0:
                 return
 
@@ -143,6 +144,7 @@ class Journal:
 
         Raises:
             LedgerUnreachable: the server does not answer.
+            DamagedKey: it is no hash.
         """
         cursor = 0
         while True:
@@ -161,6 +163,8 @@ class Journal:
             async with asyncio.timeout(READ_TIMEOUT_S + longer_s):
                 yield
         except LOST as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise DamagedKey(f"a key of {self._program} is of another type than it should be") from error
             raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent / "lua"
-SHARED = ("packing", "shared", "timers", "committing", "members", "openings")  # what several commands use
+SHARED = ("packing", "shapes", "shared", "timers", "committing", "members", "openings")  # what several commands use
 COMMANDS = (
     "claim",
     "confirm",

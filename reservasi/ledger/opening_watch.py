@@ -14,6 +14,7 @@ from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST
 from reservasi.ledger.openings import decode_stored
+from reservasi.ledger.stored import read_each
 from reservasi.model import Opening
 
 TIMEOUT_S = 2.0
@@ -22,7 +23,7 @@ FORGET_S = 60  # after which the server drops what nobody says any more
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One look."""
+    """One look; openings that cannot be read are left out."""
 
     now_ms: int  # the ledger's clock
     openings: list[Opening]
@@ -54,7 +55,7 @@ class OpeningWatch:
         fresh = [delay_ms for delay_ms, at_ms in said if abs(now_ms - at_ms) <= FRESH_MS]
         return Seen(
             now_ms=now_ms,
-            openings=[decode_stored(opening_id.decode(), stored) for opening_id, stored in openings.items()],
+            openings=list(read_each(openings.items(), decode_stored, key="openings", unreadable=[]).values()),
             delay_ms=max(fresh, default=None),
         )
 
@@ -91,8 +92,8 @@ class OpeningWatch:
 
 def _delay_and_time(value: bytes) -> tuple[float, int] | None:
     """What a front said; None when it cannot be read, as of another version."""
-    delay_ms, _, at_ms = value.decode().partition(":")
     try:
+        delay_ms, _, at_ms = value.decode().partition(":")
         return float(delay_ms), int(at_ms)
     except ValueError:
         return None

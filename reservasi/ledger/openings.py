@@ -1,11 +1,13 @@
 """Openings as they travel and are stored: positional, as `lua/set_opening.lua` says; flags are numbers."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+from typing import get_type_hints as _get_type_hints
 
-import msgpack
-
+from reservasi.ledger.stored import Unreadable, are_counts, are_texts, unpack_list
 from reservasi.model import (
+    SEQ_MAX,
     Admit,
     Join,
     MoveOpening,
@@ -23,6 +25,7 @@ FIRST_FIELDS = FIELDS.index("cancelled")  # which an earlier version has as well
 LEASE_FIELDS = 2  # behind these in the ledger: who leads is its own business
 OLD_TERMS = (None,) * (len(TERMS) - 1) + ("",)  # what terms that were stored by an earlier version lack at their end
 KEEP = -1
+get_type_hints = lru_cache(maxsize=4)(_get_type_hints)
 KEEP_TEXT = ""  # a beacon is never taken back
 
 
@@ -77,6 +80,29 @@ def decode_opening(opening_id: str, terms: Sequence[Any], *fields: Any) -> Openi
 
 
 def decode_stored(opening_id: str, stored: bytes) -> Opening:
-    """An opening's record."""
-    terms, *fields = msgpack.unpackb(stored)
-    return decode_opening(opening_id, terms, *fields[:FIRST_FIELDS], *fields[FIRST_FIELDS + LEASE_FIELDS :])
+    """An opening's record.
+
+    Raises:
+        Unreadable: it is damaged.
+    """
+    terms, *fields = unpack_list(stored) or [None]
+    told = [*fields[:FIRST_FIELDS], *fields[FIRST_FIELDS + LEASE_FIELDS :]]
+    if not isinstance(terms, list) or len(told) not in (FIRST_FIELDS, len(FIELDS)):
+        raise Unreadable("no opening")
+    if not _are_of(OpeningTerms, TERMS, terms) or not _are_of(Opening, FIELDS, told):
+        raise Unreadable("no opening")
+    if not are_texts(fields[FIRST_FIELDS : FIRST_FIELDS + 1]):
+        raise Unreadable("no lease")
+    return decode_opening(opening_id, terms, *told)
+
+
+def _are_of(kind: type, names: Sequence[str], values: Sequence[Any]) -> bool:
+    """Whether these are values of the first fields of a kind; offices are one text."""
+    of = get_type_hints(kind)
+    for name, value in zip(names, values, strict=False):
+        if of[name] in (int, bool):
+            if type(value) is not int or (name != "joins_from_ms" and not are_counts([value], SEQ_MAX)):
+                return False
+        elif not are_texts([value]):
+            return False
+    return len(values) <= len(names)

@@ -11,9 +11,16 @@ from typing import Any, cast
 import msgpack
 import msgspec
 
-from reservasi.errors import LedgerFault
+from reservasi.errors import ItemDamaged, LedgerFault
 from reservasi.ledger import openings
-from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers
+from reservasi.ledger.stored import (
+    StoredQuota,
+    decode_facts,
+    decode_quota,
+    decode_timers,
+    read_each,
+    readable,
+)
 from reservasi.model import (
     Admit,
     Answer,
@@ -52,6 +59,7 @@ TERMS = QuotaTerms.__struct_fields__
 FLAG_INDEX = TERMS.index("closed")
 LIMITS = FLAG_INDEX + 1  # terms that the ledger judges by; facts follow
 KEEP = -1
+DAMAGED_FIELDS = 3  # one more where the ledger decided the batch in parts to find the item
 
 COMMAND_NAMES: dict[type, str] = {
     Claim: "claim",
@@ -96,6 +104,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     quotas: list[Quota]
     openings: list[Opening]
+    damaged_quotas: frozenset[str] = frozenset()  # of which something cannot be read, or is not there
+    unreadable: tuple[str, ...] = ()  # what is damaged: key and field; the rest is here
     timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> when it is due, ms
 
 
@@ -191,7 +201,9 @@ def decode_reply(raw: bytes) -> Reply:
         LedgerFault: it is not one.
     """
     try:
-        outcome, epoch, seq, now_ms, answers, *of_claims = msgpack.unpackb(raw, strict_map_key=False)
+        outcome, epoch, seq, now_ms, answers, *of_claims = msgpack.unpackb(
+            raw, strict_map_key=False, unicode_errors="surrogateescape"
+        )
     except (ValueError, TypeError) as error:
         raise LedgerFault(f"unreadable reply of {len(raw)} bytes") from error
     return Reply(
@@ -227,6 +239,7 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
 
     Raises:
         LedgerFault: it is an answer to something else.
+        ItemDamaged: something stored that the command needs is damaged.
     """
     fields = reply.answers[at]
     if isinstance(fields, int) and isinstance(command, Join):
@@ -249,6 +262,8 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
     length = len(fields)
     if length == 6 or (length == 7 and outcome in _WITH_FREED):
         _, seq, state, quota, places, deadline_ms = fields[:6]
+        if not quota.isprintable():
+            raise ItemDamaged("the name of its quota is damaged")
         return Answer(
             outcome=outcome,
             epoch=reply.epoch,
@@ -261,6 +276,8 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
             freed_at_ms=0 if length == 6 else fields[6],
             retried=retried,
         )
+    if outcome is Outcome.DAMAGED:
+        raise ItemDamaged(f"what the ledger stores of it is damaged: {fields[2]}", alone=length > DAMAGED_FIELDS)
     named = dict(zip(_EXTRA_BY_OUTCOME.get(outcome, ()), fields[2:], strict=False))
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
@@ -298,16 +315,25 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
     if outcome == Outcome.FENCED.encode():
         return None
-    _, _, chain, quotas, facts, timers, stored_openings = answers[0]
-    facts_by_id = {quota_id.decode(): msgpack.unpackb(packed) for quota_id, packed in _pairs(facts)}
-    records = {quota_id.decode(): decode_quota(stored) for quota_id, stored in _pairs(quotas)}
+    _, _, chain, quotas, facts, timers, stored_openings, damaged_keys = answers[0]
+    unreadable = [f"{key.decode()} *" for key in damaged_keys]
+    facts_by_id = read_each(_pairs(facts), lambda _, packed: decode_facts(packed), key="facts", unreadable=unreadable)
+    records = read_each(_pairs(quotas), lambda _, stored: decode_quota(stored), key="quotas", unreadable=unreadable)
     names = {stored.number: quota_id for quota_id, stored in records.items()}
+    decode_opening = openings.decode_stored
+    kept = [quota_id for quota_id in records if quota_id in facts_by_id]
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
-        quotas=[_quota(quota_id, stored, facts_by_id[quota_id]) for quota_id, stored in records.items()],
-        timers=decode_timers(timers, names),
-        openings=[openings.decode_stored(id_.decode(), stored) for id_, stored in _pairs(stored_openings)],
+        quotas=[_quota(quota_id, records[quota_id], facts_by_id[quota_id]) for quota_id in kept],
+        timers=decode_timers(timers, names, unreadable),
+        openings=list(
+            read_each(_pairs(stored_openings), decode_opening, key="openings", unreadable=unreadable).values()
+        ),
+        damaged_quotas=frozenset(readable(quota_id) for quota_id, _ in (*_pairs(facts), *_pairs(quotas))).difference(
+            kept
+        ),
+        unreadable=tuple(unreadable),
     )
 
 

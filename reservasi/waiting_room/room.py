@@ -5,7 +5,8 @@ Nothing is kept of a person who waits: their ticket says who they are, and the d
 
 from reservasi.availability import Availability
 from reservasi.errors import LedgerFault
-from reservasi.ledger.group_commit import GroupCommit, Submitted, Tell
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.submitted import Submitted, Tell
 from reservasi.model import Answer, Join, MoveOpening, Opening, SetOpening
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw

@@ -131,6 +131,72 @@ async def test_damage_is_named_by_its_kind_and_mended_by_a_rebuild(
     assert DRIFT.labels(ledger.program, min(kinds))._value.get() == 0
 
 
+async def _break_reservation(ledger: Ledger, sold: Sold) -> None:
+    key = keys.reservations(ledger.program)
+    stored: Any = await ledger.client.hget(key, sold.held.reservation_id)
+    await ledger.client.hset(key, sold.held.reservation_id, bytes([stored[0] ^ 0x40]) + stored[1:])
+
+
+async def _cut_quota(ledger: Ledger, _: Sold) -> None:
+    stored: Any = await ledger.client.hget(keys.quotas(ledger.program), QUOTA)
+    await ledger.client.hset(keys.quotas(ledger.program), QUOTA, stored[:20])
+
+
+async def _break_facts(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.hset(keys.facts(ledger.program), QUOTA, b"\xc1")
+
+
+async def _break_opening(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.hset(keys.openings(ledger.program), "p-1", b"\x91\xc0")
+
+
+async def _break_timer(ledger: Ledger, _: Sold) -> None:
+    await ledger.client.zadd(keys.timers(ledger.program), {b"\xff\xfe": 0})
+
+
+async def _break_person(ledger: Ledger, sold: Sold) -> None:
+    await ledger.client.hset(keys.persons(ledger.program), sold.group.persons[0], b"\xff\x00")
+
+
+async def _change_type(ledger: Ledger, key: str) -> None:
+    await ledger.client.delete(key)
+    await ledger.client.set(key, "something else")
+
+
+async def _change_type_of_timers(ledger: Ledger, _: Sold) -> None:
+    await _change_type(ledger, keys.timers(ledger.program))
+
+
+async def _change_type_of_persons(ledger: Ledger, _: Sold) -> None:
+    await _change_type(ledger, keys.persons(ledger.program))
+
+
+async def _change_type_of_reservations(ledger: Ledger, _: Sold) -> None:
+    await _change_type(ledger, keys.reservations(ledger.program))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _break_reservation, _cut_quota, _break_facts, _break_opening, _break_timer, _break_person,
+        _change_type_of_timers, _change_type_of_persons, _change_type_of_reservations,
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_is_drift_and_is_repaired(
+    ledger: Ledger, records: Records, sold: Sold, damage: Callable[[Ledger, Sold], Awaitable[None]]
+) -> None:
+    await damage(ledger, sold)
+    found = await reconcile(ledger, records)
+    assert found.kinds["unreadable"] == 1
+    assert DRIFT.labels(ledger.program, "unreadable")._value.get() == 1
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    repair = await repaired(reconciler, rebuilder(ledger, records))
+    assert (repair.drift, repair.lost) == ((), 0)
+    assert repair.repaired >= 1
+    assert (await ledger.one(Confirm(reservation_id=sold.held.reservation_id))).outcome.value == "confirmed"
+
+
 @pytest.mark.usefixtures("sold")
 async def test_what_is_wrong_in_the_records_is_named_and_not_for_a_rebuild(
     ledger: Ledger, records: Records, tables: Tables

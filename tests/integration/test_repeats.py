@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from reservasi.availability import Availability
-from reservasi.ledger.group_commit import GroupCommit, Submitted
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.submitted import Submitted
 from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Outcome, Release, SetQuota
 from tests.ledgers import HOUR_MS, Ledger, claim, eventually, open_group, open_ledger, quota_set
 from tests.proxy import Proxy, open_proxy

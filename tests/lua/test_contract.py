@@ -107,7 +107,8 @@ def test_documented_outcomes_are_the_returned_ones_in_the_same_order(command: st
 
 def test_all_outcomes_together_are_the_enum() -> None:
     assert "'fenced'" in _split("committing")[1]
-    everywhere = {outcome for command in COMMANDS for outcome in _documented(command)} | {"fenced"}
+    assert "'damaged'" in _split("shared")[1]
+    everywhere = {outcome for command in COMMANDS for outcome in _documented(command)} | {"fenced", "damaged"}
     assert everywhere == {outcome.value for outcome in Outcome}
 
 

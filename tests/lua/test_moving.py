@@ -264,6 +264,7 @@ async def test_reservations_of_what_is_called_off_stay(ledger: Ledger) -> None:
     key = keys.quotas(ledger.program)
     assert opens_at_ms
     await ledger.client.hdel(key, QUOTA)
+    await ledger.client.hdel(keys.facts(ledger.program), QUOTA)
     await ledger.one(quota_set(QUOTA, opens_at_ms=opens_at_ms))
     held, kept = claim(), claim()
     await ledger.run(held, kept, Confirm(reservation_id=kept.reservation_id))

@@ -10,7 +10,7 @@ import msgspec
 
 from reservasi.availability.view import ProgramView
 from reservasi.errors import ReservasiError
-from reservasi.ledger import group_commit, wire
+from reservasi.ledger import submitted, wire
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Position
 from reservasi.recorder import Recorder
@@ -45,12 +45,12 @@ def _renamed(frame: wire.Frame, tries: int) -> wire.Frame:
 
 def answers_swapped() -> AbstractContextManager[Any]:
     """The last two of a batch get each other's answers."""
-    resolve = group_commit._resolve
+    resolve = submitted._resolve
 
     def resolve_swapped(group: Sequence[Any], *reply: Any, **options: Any) -> None:
         resolve([*group[:-2], *reversed(group[-2:])], *reply, **options)
 
-    return mock.patch.object(group_commit, "_resolve", resolve_swapped)
+    return mock.patch.object(submitted, "_resolve", resolve_swapped)
 
 
 def published_before_the_commit() -> AbstractContextManager[Any]:

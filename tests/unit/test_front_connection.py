@@ -10,7 +10,7 @@ from aiohttp import web
 from reservasi.errors import Overloaded
 from reservasi.front import server
 from reservasi.front.heads import Incomplete, Request, read_request
-from reservasi.ledger.group_commit import Submitted
+from reservasi.ledger.submitted import Submitted
 from reservasi.model import Find
 
 

@@ -186,7 +186,7 @@ def test_the_epoch_is_found_without_reading_the_answers() -> None:
 
 def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:
     assert wire.decode_snapshot(msgpack.packb(["fenced", 1, 2, 3, []])) is None
-    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}, {}]]]))
+    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}, {}, {}]]]))
     assert empty is not None
     assert (empty.quotas, empty.position.seq, empty.position.chain) == ([], 2, "c")
 

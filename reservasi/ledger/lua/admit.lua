@@ -62,6 +62,9 @@ end
 local function admit(call, item)
   local id, controller, lease_ms, rate = item[1], item[2], item[3], item[4]
   local opening = get_opening(call, id)
+  if call.damaged[id] then
+    return damaged(call, id)
+  end
   if not opening then
     return { 'unknown_opening', call.seq }
   end

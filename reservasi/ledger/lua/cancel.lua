@@ -14,6 +14,9 @@
 
 local function cancel(call, item)
   local id, by_staff = item[1], item[2] == 1
+  if is_damaged(call, id) then
+    return damaged(call, id)
+  end
   local reservation = get_reservation(call, id)
   if not reservation then
     return { 'not_found', call.seq }

@@ -19,17 +19,26 @@
 
 local FIELDS = 7
 
+local DAMAGED = 'damaged'
+
+-- DAMAGED where what the person is said to have is not theirs, or cannot be read.
 local function has_live_reservation(call, person)
   local id = get_live_id(call, person)
   if not id then
     return false
   end
   local reservation = get_reservation(call, id)
-  if is_overdue(call, reservation) then
-    end_reservation(call, id, reservation, EXPIRED)
-    return false
+  if not reservation or not is_sound(call, id, reservation) or not has_person(reservation, person) then
+    return DAMAGED
   end
-  return true
+  if not is_overdue(call, reservation) then
+    return true
+  end
+  if not has_timer(call, id, reservation) then
+    return DAMAGED
+  end
+  end_reservation(call, id, reservation, EXPIRED)
+  return false
 end
 
 local function any_duplicate(call, persons, first, last)
@@ -40,8 +49,9 @@ local function any_duplicate(call, persons, first, last)
   local seen = {}
   for at = first, last do
     local person = persons[at]
-    if seen[person] or has_live_reservation(call, person) then
-      return true
+    local has_one = seen[person] or has_live_reservation(call, person)
+    if has_one then
+      return has_one
     end
     seen[person] = true
   end
@@ -104,6 +114,9 @@ end
 -- The answer to one claim. Who gets what was asked for hears no more than seq and deadline: that is most of a rush.
 local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, first, last)
   local known = call.reservations[id] and get_reservation(call, id) -- false for most
+  if call.damaged[id] or (known and not quota_id_of(call, known)) then
+    return damaged(call, id)
+  end
   if known and known[R.fingerprint] ~= fingerprint then
     return { 'exists_with_different_content', call.seq }
   end
@@ -112,6 +125,9 @@ local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, fi
   end
   local quota = get_quota(call, quota_id)
   if not quota then
+    if call.damaged[quota_id] or get_facts(call, quota_id) then -- facts without a record: it was lost
+      return damaged(call, quota_id)
+    end
     return { 'unknown_quota', call.seq }
   end
   local terms = quota[Q.terms]
@@ -121,7 +137,11 @@ local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, fi
   if terms[T.opens_at] > call.now then
     return { 'not_open', call.seq, terms[T.opens_at] }
   end
-  if any_duplicate(call, persons, first, last) then
+  local duplicate = any_duplicate(call, persons, first, last)
+  if duplicate == DAMAGED then
+    return damaged(call, id)
+  end
+  if duplicate then
     return { 'duplicate_applicant', call.seq }
   end
   local places = last - first + 1
@@ -157,7 +177,7 @@ local function claim(call)
   for index = 1, #ids do
     local last = first + places[index] - 1
     if last < first then
-      error('a claim for nobody')
+      error(MISTAKE .. 'a claim for nobody')
     end
     local answer, deadline = judge(
       call, ids[index], quotas[quota_of[index]], fingerprints[index], hashes[index], persons, first, last
@@ -168,9 +188,40 @@ local function claim(call)
     end
     first = last + 1
   end
-  assert(first == #persons + 1, 'other persons than there are places')
+  assert(first == #persons + 1, MISTAKE .. 'other persons than there are places')
   call.sealed = envelopes_of_holds(call, refused)
   return answers, deadlines
 end
 
-register('claim', claim)
+-- Some of the claims as a batch of their own.
+local function cut_claims(call, first, last)
+  local items, place = call.items, 1
+  local places, persons, envelopes = items[6], items[7], cmsgpack.unpack(call.envelopes)
+  for index = 1, first - 1 do
+    place = place + places[index]
+  end
+  local last_place = place - 1
+  for index = first, last do
+    last_place = last_place + places[index]
+  end
+  local part = {}
+  for field = 1, FIELDS - 1 do
+    part[field] = { unpack(items[field], first, last) }
+  end
+  local quotas, at = {}, {} -- only those of the part: another one may be what cannot be read
+  for index, of in ipairs(part[3]) do
+    if not at[of] then
+      quotas[#quotas + 1] = items[2][of]
+      at[of] = #quotas
+    end
+    part[3][index] = at[of]
+  end
+  part[2], part[FIELDS] = quotas, { unpack(persons, place, last_place) }
+  return part, cmsgpack.pack({ unpack(envelopes, first, last) })
+end
+
+local function count_claims(call)
+  return #call.items[1]
+end
+
+register('claim', claim, nil, { count = count_claims, cut = cut_claims })

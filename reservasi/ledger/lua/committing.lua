@@ -1,104 +1,137 @@
 -- The end of every call: what was decided is written, each key once, and answered.
 
--- In chunks that unpack() can take.
-local function call_in_chunks(command, key, values)
-  for first = 1, #values, CHUNK do
-    redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
-  end
-end
+local commit, check_types
 
-local function write_hash(key, changed, current, pack)
-  if next(changed) == nil then
-    return
-  end
-  local set, delete = {}, {}
-  for field in pairs(changed) do
-    local value = current[field]
-    if value then
-      set[#set + 1] = field
-      set[#set + 1] = type(value) == 'table' and (pack or cmsgpack.pack)(value) or value
-    else
-      delete[#delete + 1] = field
+do
+  -- In chunks that unpack() can take.
+  local function call_in_chunks(command, key, values)
+    for first = 1, #values, CHUNK do
+      redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
     end
   end
-  call_in_chunks('HSET', key, set)
-  call_in_chunks('HDEL', key, delete)
-end
 
--- When the earliest stored timer of a quota runs, or its holds end with its closing; 0 when it has no timer.
-local function first_timer_at(call, quota)
-  local from = quota[Q.digits]
-  local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
-  return first and due_with_closing(quota, tonumber(string.sub(first, 7, TIMER_HEAD), 16)) or 0
-end
-
--- `due` and the quota's record say the same time. Where timers ran, the earliest one is another; elsewhere the time may
--- be early, which costs one look and no more.
-local function write_timers(call)
-  call_in_chunks('ZADD', call.key.timers, call.timers_added)
-  call_in_chunks('ZREM', call.key.timers, call.timers_removed)
-  for quota_id in pairs(call.timers_run) do
-    local quota = get_quota(call, quota_id)
-    if quota then
-      set_due(quota, first_timer_at(call, quota))
-      call.changed_quotas[quota_id] = true
+  local function write_hash(key, changed, current, pack)
+    if next(changed) == nil then
+      return
     end
-    call.due_changed[quota_id] = true
+    local set, delete = {}, {}
+    for field in pairs(changed) do
+      local value = current[field]
+      if value then
+        set[#set + 1] = field
+        set[#set + 1] = type(value) == 'table' and (pack or cmsgpack.pack)(value) or value
+      else
+        delete[#delete + 1] = field
+      end
+    end
+    call_in_chunks('HSET', key, set)
+    call_in_chunks('HDEL', key, delete)
   end
-  local due, none_due = {}, {}
-  for quota_id in pairs(call.due_changed) do
-    local quota = get_quota(call, quota_id)
-    if quota and quota[Q.due] > 0 then
-      due[#due + 1] = integer(quota[Q.due])
-      due[#due + 1] = quota_id
-    else
-      none_due[#none_due + 1] = quota_id
+
+  -- When the earliest stored timer of a quota runs, or its holds end with its closing; 0 when it has no timer.
+  local function first_timer_at(call, quota)
+    local from = quota[Q.digits]
+    local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
+    local at = first and (tonumber(string.sub(first, 7, TIMER_HEAD), 16) or call.now) -- a damaged one: looked at now
+    return at and due_with_closing(quota, at) or 0
+  end
+
+  -- `due` and the quota's record say the same time. Where timers ran, the earliest one is another; elsewhere the time may
+  -- be early, which costs one look and no more.
+  local function write_timers(call)
+    call_in_chunks('ZADD', call.key.timers, call.timers_added)
+    call_in_chunks('ZREM', call.key.timers, call.timers_removed)
+    for quota_id in pairs(call.timers_run) do
+      local quota = get_quota(call, quota_id)
+      if quota then
+        set_due(quota, first_timer_at(call, quota))
+        call.changed_quotas[quota_id] = true
+      end
+      call.due_changed[quota_id] = true
+    end
+    local due, none_due = {}, {}
+    for quota_id in pairs(call.due_changed) do
+      local quota = get_quota(call, quota_id)
+      if quota and quota[Q.due] > 0 then
+        due[#due + 1] = integer(quota[Q.due])
+        due[#due + 1] = quota_id
+      else
+        none_due[#none_due + 1] = quota_id
+      end
+    end
+    call_in_chunks('ZADD', call.key.due, due)
+    call_in_chunks('ZREM', call.key.due, none_due)
+  end
+
+  -- A key of another type ends the call here: once something is written, nothing may fail.
+  function check_types(call)
+    local key = call.key
+    if #call.timers_added + #call.timers_removed > 0 or next(call.timers_run) then
+      redis.call('ZSCORE', key.timers, '')
+    end
+    if next(call.due_changed) or next(call.timers_run) then
+      redis.call('ZSCORE', key.due, '')
+    end
+    if #call.entombed + #call.forgotten + #call.untombed > 0 then
+      redis.call('ZSCORE', key.tombstones, '')
+    end
+    local changes = { facts = call.changed_facts, names = call.changed_names, openings = call.changed_openings }
+    for name, changed in pairs(changes) do
+      if next(changed) then
+        redis.call('HEXISTS', key[name], '')
+      end
     end
   end
-  call_in_chunks('ZADD', call.key.due, due)
-  call_in_chunks('ZREM', call.key.due, none_due)
-end
 
-local function append_to_journal(call)
-  local first_seq = call.seq - #call.events + 1
-  call.events[0] = ARRAY[#call.events]
-  local payload = table.concat(call.events, '', 0)
-  call.chain = redis.sha1hex(
-    call.chain .. ':' .. call.epoch .. ':' .. integer(first_seq) .. ':' .. integer(call.now) .. ':' .. payload
-  )
-  redis.call(
-    'XADD', call.key.journal, call.epoch .. '-' .. integer(call.seq),
-    'first', integer(first_seq), 'at', integer(call.now), 'chain', call.chain, 'events', payload,
-    unpack(call.sealed and { 'sealed', call.sealed } or {})
-  )
-  redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
-end
+  -- Whether it was appended: not where the journal's end is not where `meta` says.
+  local function append_to_journal(call)
+    local first_seq = call.seq - #call.events + 1
+    call.events[0] = ARRAY[#call.events]
+    local payload = table.concat(call.events, '', 0)
+    call.chain = redis.sha1hex(
+      call.chain .. ':' .. call.epoch .. ':' .. integer(first_seq) .. ':' .. integer(call.now) .. ':' .. payload
+    )
+    local added = redis.pcall(
+      'XADD', call.key.journal, call.epoch .. '-' .. integer(call.seq),
+      'first', integer(first_seq), 'at', integer(call.now), 'chain', call.chain, 'events', payload,
+      unpack(call.sealed and { 'sealed', call.sealed } or {})
+    )
+    if type(added) == 'table' and added.err then
+      return false
+    end
+    redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
+    return true
+  end
 
--- The journal goes first: an entry id that does not grow is the one thing that the server may still refuse.
-local function commit(call)
-  if #call.events > 0 then
-    append_to_journal(call)
+  -- The journal goes first: an entry id that does not grow is the one thing that the server may still refuse. Then nothing
+  -- is written, and the answer is false.
+  function commit(call)
+    if #call.events > 0 and not append_to_journal(call) then
+      return false
+    end
+    if call.numbers_given then
+      redis.call('HSET', call.key.meta, 'numbers', integer(call.numbers_given))
+    end
+    write_timers(call)
+    write_hash(call.key.quotas, call.changed_quotas, call.quotas, pack_quota)
+    write_hash(call.key.facts, call.changed_facts, call.facts)
+    write_hash(call.key.names, call.changed_names, call.names)
+    write_hash(call.key.openings, call.changed_openings, call.openings)
+    call_in_chunks('HSET', call.key.reservations, call.held_reservations)
+    write_hash(call.key.reservations, call.changed_reservations, call.reservations)
+    call_in_chunks('HSET', call.key.persons, call.held_persons)
+    write_hash(call.key.persons, call.changed_persons, call.persons)
+    call_in_chunks('ZADD', call.key.tombstones, call.entombed)
+    call_in_chunks('HDEL', call.key.reservations, call.forgotten)
+    call_in_chunks('ZREM', call.key.tombstones, call.forgotten)
+    call_in_chunks('ZREM', call.key.tombstones, call.untombed)
+    is_deciding = false
+    return true
   end
-  if call.numbers_given then
-    redis.call('HSET', call.key.meta, 'numbers', integer(call.numbers_given))
-  end
-  write_timers(call)
-  write_hash(call.key.quotas, call.changed_quotas, call.quotas, pack_quota)
-  write_hash(call.key.facts, call.changed_facts, call.facts)
-  write_hash(call.key.names, call.changed_names, call.names)
-  write_hash(call.key.openings, call.changed_openings, call.openings)
-  call_in_chunks('HSET', call.key.reservations, call.held_reservations)
-  write_hash(call.key.reservations, call.changed_reservations, call.reservations)
-  call_in_chunks('HSET', call.key.persons, call.held_persons)
-  write_hash(call.key.persons, call.changed_persons, call.persons)
-  call_in_chunks('ZADD', call.key.tombstones, call.entombed)
-  call_in_chunks('HDEL', call.key.reservations, call.forgotten)
-  call_in_chunks('ZREM', call.key.tombstones, call.forgotten)
-  is_deciding = false
 end
 
 local function reply(call, outcome, answers, deadlines)
-  return cmsgpack.pack({ outcome, tonumber(call.epoch), call.seq, call.now, answers, deadlines })
+  return cmsgpack.pack({ outcome, epoch_of(call), call.seq, call.now, answers, deadlines })
 end
 
 -- Most commands decide one item after the other; `prepare` may read for the whole batch at once.
@@ -115,8 +148,83 @@ local function one_by_one(decide, prepare)
   end
 end
 
--- Registers one command: `decide` answers a batch.
-local function register(command, decide, flags)
+local MISTAKE = 'mistake: ' -- begins what a caller did wrong, which is no damage: it ends the whole call
+
+local ITEMS, answer_in_parts
+
+do
+  -- How a batch of most commands is cut in parts; claims have their own way.
+  ITEMS = {
+    count = function(call)
+      return #call.items
+    end,
+    cut = function(call, first, last)
+      return { unpack(call.items, first, last) }
+    end,
+  }
+
+  -- One item that could not be decided alone.
+  local function undecided(call, fault)
+    return { 'damaged', call.seq, type(fault) == 'table' and fault.err or tostring(fault), 1 }
+  end
+
+  -- Whether a fault may come from what is stored. The server's own errors come as tables: of those, only a key of another
+  -- type does.
+  local function is_of_damage(fault)
+    if type(fault) == 'table' then
+      return string.find(tostring(fault.err), 'WRONGTYPE', 1, true) ~= nil
+    end
+    return not string.find(tostring(fault), MISTAKE, 1, true)
+  end
+
+  -- The answers of a part in their places. Those of joins may point at another one of their part.
+  local function place_answers(of, first, last, answers, deadlines)
+    for at = 1, last - first + 1 do
+      local answer = answers[at]
+      of.answers[first + at - 1] = not deadlines and type(answer) == 'number' and answers[answer] or answer
+      of.deadlines[first + at - 1] = deadlines and deadlines[at] or 0
+    end
+  end
+
+  -- Answers a batch that cannot be decided as a whole, of which nothing is written yet: half by half, down to the one item
+  -- that cannot be decided alone. Each part is written before the next one is decided.
+  local function answer_part(of, first, last)
+    local call = begin(of.keys, of.args)
+    call.items, call.envelopes = of.parts.cut(of.whole, first, last)
+    local is_decided, answers, deadlines = pcall(of.decide, call)
+    if is_decided then
+      of.is_refused = of.is_refused or not commit(call)
+      of.call = call
+      place_answers(of, first, last, answers, deadlines)
+    elseif first == last then
+      place_answers(of, first, first, { undecided(of.call, answers) }, { 0 })
+    else
+      local middle = math.floor((first + last) / 2)
+      answer_part(of, first, middle)
+      answer_part(of, middle + 1, last)
+    end
+  end
+
+  function answer_in_parts(keys, args, decide, parts, fault)
+    if not is_of_damage(fault) then
+      error(fault, 0)
+    end
+    local whole = begin(keys, args)
+    local of = {
+      keys = keys, args = args, decide = decide, parts = parts, whole = whole, call = whole, answers = {}, deadlines = {},
+    }
+    answer_part(of, 1, parts.count(whole))
+    return of
+  end
+end
+
+-- Registers one command: `decide` answers a batch. `parts` says how to cut one.
+local function register(command, decide, flags, parts)
+  local function decide_all(call)
+    local answers, deadlines = decide(call)
+    check_types(call)
+    return answers, deadlines
+  end
   redis.register_function({
     function_name = '@LIBRARY@_' .. command,
     flags = flags,
@@ -125,9 +233,13 @@ local function register(command, decide, flags)
       if is_fenced(call) then
         return reply(call, 'fenced', {})
       end
-      local answers, deadlines = decide(call)
-      commit(call)
-      return reply(call, 'done', answers, deadlines)
+      local is_decided, answers, deadlines = pcall(decide_all, call)
+      if is_decided then
+        return commit(call) and reply(call, 'done', answers, deadlines) or reply(call, 'fenced', {})
+      end
+      local of = answer_in_parts(keys, args, decide_all, parts or ITEMS, answers)
+      return of.is_refused and reply(of.call, 'fenced', {})
+        or reply(of.call, 'done', of.answers, of.deadlines)
     end,
   })
 end

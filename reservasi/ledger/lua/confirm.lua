@@ -24,6 +24,9 @@ end
 
 local function confirm(call, item)
   local id, payment_reference = item[1], item[2]
+  if is_damaged(call, id) then
+    return damaged(call, id)
+  end
   local reservation = get_reservation(call, id)
   if not reservation then
     return { 'not_found', call.seq }
@@ -47,7 +50,7 @@ local function confirm(call, item)
   end
   local quota_id, places = quota_id_of(call, reservation), places_of(reservation)
   local quota = get_quota(call, quota_id)
-  quota[Q.held] = quota[Q.held] - places
+  quota[Q.held] = less(quota[Q.held], places)
   quota[Q.confirmed] = quota[Q.confirmed] + places
   stop_timer(call, quota, reservation[R.deadline], id)
   reservation[R.state], reservation[R.reference] = CONFIRMED, reference

@@ -17,7 +17,7 @@ end
 
 local function fence(call, item)
   redis.call('HSET', call.key.meta, 'fence', item[1], 'run_id', form_of(call) .. ':')
-  return { 'fenced', call.seq, tonumber(call.epoch), call.chain }
+  return { 'fenced', call.seq, epoch_of(call), call.chain }
 end
 
 redis.register_function({

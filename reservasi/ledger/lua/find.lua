@@ -9,6 +9,9 @@
 -- Example: {'abcd...'} -> {'found', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function find(call, item)
+  if is_damaged(call, item[1]) then
+    return damaged(call, item[1])
+  end
   local reservation = get_reservation(call, item[1])
   if not reservation then
     return { 'not_found', call.seq }

@@ -24,6 +24,9 @@ end
 -- The answers to all of a batch who join one opening: the second one is for those who joined before it opened.
 local function join_together(call, id, people)
   local opening = get_opening(call, id)
+  if call.damaged[id] then
+    return damaged(call, id)
+  end
   if not opening then
     return { 'unknown_opening', call.seq }
   end

@@ -25,7 +25,7 @@ end
 
 local function begin_loading(call, token, row)
   local key = call.key
-  if tonumber(call.epoch) ~= row[1] or call.seq ~= row[2] or call.chain ~= row[3] then
+  if epoch_of(call) ~= row[1] or call.seq ~= row[2] or call.chain ~= row[3] then
     return false
   end
   redis.call(
@@ -142,7 +142,7 @@ local LOADERS = {
 
 local function own_loaded(call, row)
   local epoch, seq, chain = row[1], row[2], row[3]
-  if epoch <= tonumber(call.epoch) then
+  if epoch <= epoch_of(call) then
     return false
   end
   redis.call(
@@ -172,7 +172,7 @@ local function load(call, item)
     commit(call)
   end
   if not is_done then
-    return { 'moved', call.seq, tonumber(call.epoch), call.chain }
+    return { 'moved', call.seq, epoch_of(call), call.chain }
   end
   return { 'loaded', call.seq, #rows }
 end

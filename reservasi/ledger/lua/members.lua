@@ -7,113 +7,117 @@
 -- entry: the more pages, the shorter the entries. A page is cut in two for every PAGE_PEOPLE who come (linear hashing), so
 -- that no call does more than its people's share. Two people are taken for one when all bits agree.
 
-local PERSON_BITS = 34
-local PAGE_PEOPLE = 14 -- on average: an entry of three bytes costs a seventh of a byte for being in a list
 local BEFORE, LATE = 'before', 'late'
-local POWER = {} -- of two
-for bits = 0, PERSON_BITS do
-  POWER[bits] = 2 ^ bits
-end
-local ENTRY_FORMAT = { '>I1', '>I2', '>I3', '>I4', '>I5' }
+local person_of, members_key, get_members, is_member, add_members
 
-local function person_of(ticket)
-  return tonumber(string.sub(redis.sha1hex(ticket), 1, 9), 16) % POWER[PERSON_BITS]
-end
-
-local function members_key(call, id, which)
-  return call.key.joined .. ':' .. id .. ':' .. which
-end
-
--- What is known of the people who joined before, or late: read once a call.
-local function get_members(call, id, which)
-  local members = call.members[id .. which]
-  if not members then
-    local key = members_key(call, id, which)
-    local count = tonumber(redis.call('LINDEX', key, '0') or 0)
-    members = { key = key, count = count, pages = math.max(math.ceil(count / PAGE_PEOPLE), 1), bits = 0 }
-    call.members[id .. which] = members
+do
+  local PERSON_BITS = 34
+  local PAGE_PEOPLE = 14 -- on average: an entry of three bytes costs a seventh of a byte for being in a list
+  local POWER = {} -- of two
+  for bits = 0, PERSON_BITS do
+    POWER[bits] = 2 ^ bits
   end
-  while POWER[members.bits + 1] <= members.pages do
-    members.bits = members.bits + 1
+  local ENTRY_FORMAT = { '>I1', '>I2', '>I3', '>I4', '>I5' }
+
+  function person_of(ticket)
+    return tonumber(string.sub(redis.sha1hex(ticket), 1, 9), 16) % POWER[PERSON_BITS]
   end
-  return members
-end
 
--- A page's number, and how many of a person's bits say so.
-local function page_of(members, person)
-  local bits = members.bits
-  local whole = POWER[bits]
-  local page = person % whole
-  if page >= members.pages - whole then
-    return page, bits
+  function members_key(call, id, which)
+    return call.key.joined .. ':' .. id .. ':' .. which
   end
-  return person % (whole + whole), bits + 1 -- this page was cut
-end
 
-local function entry_length(bits)
-  return math.ceil((PERSON_BITS - bits) / 8)
-end
-
-local function entry_of(person, bits)
-  return struct.pack(ENTRY_FORMAT[entry_length(bits)], (person - person % POWER[bits]) / POWER[bits])
-end
-
-local function has_entry(page, entry)
-  local length, at = #entry, 0
-  repeat
-    at = string.find(page, entry, at + 1, true)
-  until not at or (at - 1) % length == 0
-  return at ~= nil
-end
-
-local function is_member(members, person)
-  if members.count == 0 then
-    return false
+  -- What is known of the people who joined before, or late: read once a call.
+  function get_members(call, id, which)
+    local members = call.members[id .. which]
+    if not members then
+      local key = members_key(call, id, which)
+      local count = tonumber(redis.call('LINDEX', key, '0') or 0)
+      members = { key = key, count = count, pages = math.max(math.ceil(count / PAGE_PEOPLE), 1), bits = 0 }
+      call.members[id .. which] = members
+    end
+    while POWER[members.bits + 1] <= members.pages do
+      members.bits = members.bits + 1
+    end
+    return members
   end
-  local page, bits = page_of(members, person)
-  return has_entry(redis.call('LINDEX', members.key, integer(page + 1)), entry_of(person, bits))
-end
 
--- The page that is longest whole is cut: each entry's next bit says who stays, and all entries become as short as they may.
-local function cut_page(members)
-  local page = members.pages - POWER[members.bits]
-  local stored, bits = redis.call('LINDEX', members.key, integer(page + 1)), members.bits
-  local before, after = ENTRY_FORMAT[entry_length(bits)], ENTRY_FORMAT[entry_length(bits + 1)]
-  local length, kept = entry_length(bits), { [0] = {}, {} }
-  for at = 1, #stored, length do
-    local rest = struct.unpack(before, stored, at)
-    local side = kept[rest % 2]
-    side[#side + 1] = struct.pack(after, (rest - rest % 2) / 2)
+  -- A page's number, and how many of a person's bits say so.
+  local function page_of(members, person)
+    local bits = members.bits
+    local whole = POWER[bits]
+    local page = person % whole
+    if page >= members.pages - whole then
+      return page, bits
+    end
+    return person % (whole + whole), bits + 1 -- this page was cut
   end
-  redis.call('LSET', members.key, integer(page + 1), table.concat(kept[0]))
-  redis.call('RPUSH', members.key, table.concat(kept[1]))
-  members.pages = members.pages + 1
-  if POWER[members.bits + 1] <= members.pages then
-    members.bits = members.bits + 1
-  end
-end
 
--- Count those of the people who are not among the members yet. Returns whether there were any.
-local function add_members(members, people)
-  local before = members.count
-  for at = 1, #people do
-    local person = people[at]
+  local function entry_length(bits)
+    return math.ceil((PERSON_BITS - bits) / 8)
+  end
+
+  local function entry_of(person, bits)
+    return struct.pack(ENTRY_FORMAT[entry_length(bits)], (person - person % POWER[bits]) / POWER[bits])
+  end
+
+  local function has_entry(page, entry)
+    local length, at = #entry, 0
+    repeat
+      at = string.find(page, entry, at + 1, true)
+    until not at or (at - 1) % length == 0
+    return at ~= nil
+  end
+
+  function is_member(members, person)
     if members.count == 0 then
-      redis.call('RPUSH', members.key, '0', '')
+      return false
     end
     local page, bits = page_of(members, person)
-    local number, entry = integer(page + 1), entry_of(person, bits)
-    local stored = redis.call('LINDEX', members.key, number)
-    if not has_entry(stored, entry) then
-      redis.call('LSET', members.key, number, stored .. entry)
-      members.count = members.count + 1
-      if members.count > members.pages * PAGE_PEOPLE then
-        cut_page(members)
-      end
+    return has_entry(redis.call('LINDEX', members.key, integer(page + 1)), entry_of(person, bits))
+  end
+
+  -- The page that is longest whole is cut: each entry's next bit says who stays, and all entries become as short as they may.
+  local function cut_page(members)
+    local page = members.pages - POWER[members.bits]
+    local stored, bits = redis.call('LINDEX', members.key, integer(page + 1)), members.bits
+    local before, after = ENTRY_FORMAT[entry_length(bits)], ENTRY_FORMAT[entry_length(bits + 1)]
+    local length, kept = entry_length(bits), { [0] = {}, {} }
+    for at = 1, #stored, length do
+      local rest = struct.unpack(before, stored, at)
+      local side = kept[rest % 2]
+      side[#side + 1] = struct.pack(after, (rest - rest % 2) / 2)
+    end
+    redis.call('LSET', members.key, integer(page + 1), table.concat(kept[0]))
+    redis.call('RPUSH', members.key, table.concat(kept[1]))
+    members.pages = members.pages + 1
+    if POWER[members.bits + 1] <= members.pages then
+      members.bits = members.bits + 1
     end
   end
-  if members.count > before then
-    redis.call('LSET', members.key, '0', integer(members.count))
+
+  -- Count those of the people who are not among the members yet. Returns whether there were any.
+  function add_members(members, people)
+    local before = members.count
+    for at = 1, #people do
+      local person = people[at]
+      if members.count == 0 then
+        redis.call('RPUSH', members.key, '0', '')
+      end
+      local page, bits = page_of(members, person)
+      local number, entry = integer(page + 1), entry_of(person, bits)
+      local stored = redis.call('LINDEX', members.key, number)
+      if not has_entry(stored, entry) then
+        redis.call('LSET', members.key, number, stored .. entry)
+        members.count = members.count + 1
+        if members.count > members.pages * PAGE_PEOPLE then
+          cut_page(members)
+        end
+      end
+    end
+    if members.count > before then
+      redis.call('LSET', members.key, '0', integer(members.count))
+    end
+    return members.count > before
   end
-  return members.count > before
 end

@@ -23,7 +23,6 @@
 -- Example: {'p-1', 0, 4000000000500, -1, -1, '', '', 'staff:ani'} -> {'opening_set', 2, 2}
 
 local MOVED_MAX = 5000 -- quotas, each with its event
-local QUOTA_HEAD_BYTES = 5 * 4 + 8
 
 -- The quotas of these offices that open at a moment, by id and in order of their ids.
 local function quotas_of(call, opens_at, offices)
@@ -32,7 +31,7 @@ local function quotas_of(call, opens_at, offices)
     local id = stored[at]
     local quota = call.quotas[id]
     if not quota and string.find(stored[at + 1], packed, QUOTA_HEAD_BYTES + 1, true) then -- most are of other moments
-      quota = unpack_quota(stored[at + 1])
+      quota = unpack_quota(call, id, stored[at + 1])
     end
     if quota and quota[Q.terms][T.opens_at] == opens_at then
       ids[#ids + 1] = id
@@ -42,7 +41,8 @@ local function quotas_of(call, opens_at, offices)
   preload(call.facts, call.key.facts, ids)
   local found = {}
   for _, id in ipairs(ids) do
-    if has_office(offices, read_packed(call.facts, call.key.facts, id)[1]) then
+    local facts = get_facts(call, id)
+    if facts and has_office(offices, facts[1]) then
       found[#found + 1] = id
     end
   end
@@ -122,7 +122,7 @@ local function change_quotas(call, quotas, field, value, by)
         terms[field] = value
         changed[packed] = { terms, cmsgpack.pack(terms) }
       end
-      local facts = { unpack(read_packed(call.facts, call.key.facts, id), 1, FACTS) }
+      local facts = { unpack(get_facts(call, id), 1, FACTS) }
       facts[IMPORTED] = imported_terms(quota, call.facts[id], changed[packed][1], by and by[1] or '')
       quota[Q.terms], quota[Q.packed_terms] = changed[packed][1], changed[packed][2]
       quota[Q.version] = quota[Q.version] + 1
@@ -151,6 +151,9 @@ end
 local function move_opening(call, item)
   local id, version = item[1], item[2]
   local current = get_opening(call, id)
+  if call.damaged[id] then
+    return damaged(call, id)
+  end
   if not current then
     return { 'unknown_opening', call.seq }
   end

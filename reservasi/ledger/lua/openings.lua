@@ -36,7 +36,7 @@ local function complete_opening(call, opening)
 end
 
 local function get_opening(call, id)
-  local opening = read_packed(call.openings, call.key.openings, id)
+  local opening = read_packed(call, call.openings, call.key.openings, id, is_opening)
   if opening then
     complete_opening(call, opening)
   end

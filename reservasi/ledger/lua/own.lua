@@ -20,7 +20,7 @@ end
 
 local function own(call, item)
   local epoch, seq, chain, new_epoch = item[1], item[2], item[3], item[4]
-  local actual_epoch = tonumber(call.epoch)
+  local actual_epoch = epoch_of(call)
   local is_where_seen = actual_epoch == epoch and call.seq == seq and call.chain == chain
   local is_readable = not has_other_form(call) and redis.call('HEXISTS', call.key.meta, 'loading') == 0
   if not is_where_seen or not is_readable or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then

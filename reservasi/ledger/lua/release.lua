@@ -14,6 +14,9 @@
 
 local function release(call, item)
   local id = item[1]
+  if is_damaged(call, id) then
+    return damaged(call, id)
+  end
   local reservation = get_reservation(call, id)
   if not reservation then
     return { 'not_found', call.seq }

@@ -35,7 +35,7 @@ local function earliest_end(facts)
 end
 
 local function is_over(call, id, quota, ends_at)
-  local earliest = earliest_end(read_packed(call.facts, call.key.facts, id))
+  local earliest = earliest_end(get_facts(call, id))
   local closes_at = quota[Q.terms][T.closes_at]
   return earliest and ends_at >= earliest and ends_at <= call.now and closes_at <= call.now
 end
@@ -45,9 +45,10 @@ local function end_confirmed(call, id, quota, ids)
   local ended = 0
   for _, reservation_id in ipairs(ids) do
     local reservation = get_reservation(call, reservation_id)
-    if reservation and reservation[R.state] == CONFIRMED and reservation[R.number] == quota[Q.number] then
+    local is_of_quota = reservation and reservation[R.state] == CONFIRMED and reservation[R.number] == quota[Q.number]
+    if is_of_quota and is_sound(call, reservation_id, reservation) then -- a damaged one stays until it is mended
       local places = places_of(reservation)
-      quota[Q.confirmed] = quota[Q.confirmed] - places
+      quota[Q.confirmed] = less(quota[Q.confirmed], places)
       bury(call, reservation_id, reservation, RETIRED, id, places, 0)
       ended = ended + 1
     end
@@ -71,6 +72,9 @@ end
 local function retire(call, item)
   local id, ends_at, ids = item[1], item[2], item[3]
   local quota = get_quota(call, id)
+  if call.damaged[id] or (quota and not get_facts(call, id)) or (not quota and get_facts(call, id)) then
+    return damaged(call, id)
+  end
   if not quota then
     return { 'unknown_quota', call.seq }
   end

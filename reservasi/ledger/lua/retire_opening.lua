@@ -19,6 +19,9 @@ end
 local function retire_opening(call, item)
   local id = item[1]
   local opening = get_opening(call, id)
+  if call.damaged[id] then
+    return damaged(call, id)
+  end
   if not opening then
     return { 'unknown_opening', call.seq }
   end

@@ -123,6 +123,9 @@ end
 local function set_opening(call, item)
   local id, version, terms = item[1], item[2], item[6]
   local current = get_opening(call, id)
+  if call.damaged[id] then
+    return damaged(call, id)
+  end
   if not current and (terms == 0 or version ~= 0) then
     return { 'unknown_opening', call.seq }
   end

@@ -117,20 +117,25 @@ local function new_quota(call, id)
   local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
   assert(given < NUMBER_MAX, 'no number is left for another quota')
   local number = given + 1
+  assert(not name_of(call, number), 'damaged: the count of numbers given')
   call.numbers_given = number
   call.names[number], call.changed_names[number] = id, true
   local quota = { 0, 0, 0, 0, 0, 0, number, 0, unpack(texts_of(number)) }
   set_due(quota, 0)
+  quota[Q.id] = id
   return quota
 end
 
 local function set_quota(call, item)
   local id, version, terms = item[1], item[2], item[7]
   local current = get_quota(call, id)
+  if call.damaged[id] or (current and not get_facts(call, id)) or (not current and get_facts(call, id)) then
+    return damaged(call, id)
+  end
   if not current and (terms == 0 or version ~= 0) then
     return { 'unknown_quota', call.seq }
   end
-  local current_facts = current and read_packed(call.facts, call.key.facts, id) or {}
+  local current_facts = current and get_facts(call, id) or {}
   local wanted, facts = wanted_terms(current and current[Q.terms], item), wanted_facts(current_facts, terms)
   if current and same(wanted, current[Q.terms], QUOTA_TERMS) and same(facts, current_facts, FACTS) then
     return { 'exists', call.seq, current[Q.version] }

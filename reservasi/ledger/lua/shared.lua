@@ -26,6 +26,11 @@
 --
 -- Nothing is written before every item of the batch is decided: Lua errors do not roll back. Items change tables in
 -- memory, so that each sees the ones before it; commit() then writes each key once.
+--
+-- Any stored value may be damaged. Each is judged where it is unpacked (shapes.lua), and a record against what else
+-- speaks of it before it is changed (timers.lua). An item that needs a damaged value is answered `damaged`: + which, and
+-- 1 where the batch was decided in parts to find it (committing.lua). The other items of its batch are answered as always.
+-- What walks over others' records (timers, sweep, retire) passes a damaged one over: its places stay taken.
 
 local KEY_COUNT = 12
 local ARG_COUNT = 3
@@ -54,8 +59,11 @@ local Q = {
   packed_number = 10, -- and in a reservation
   packed_due = 11, -- as it is stored
   stored = 12, -- the whole, before it was changed
+  id = 13,
 }
 local QUOTA_HEAD = '>i4i4i4i4i4i8' -- held, confirmed, returning, version, number, due
+local QUOTA_HEAD_BYTES = 5 * 4 + 8
+local QUOTA_NUMBER_AT = 4 * 4 + 1
 local DUE = '>i8'
 local KNOWN_MAX = 5000 -- of what is worked out of stored texts, and kept
 local KEPT_MAX = 2000 -- quotas that are kept unpacked from one call to the next
@@ -89,6 +97,16 @@ end
 -- broke off between, quotas were changed that are not stored, and all are forgotten.
 local kept, kept_count, is_deciding = {}, 0, false
 
+-- UNREADABLE_SEQ where it is damaged: then the ledger is fenced.
+local UNREADABLE_SEQ = -1
+
+local function seq_from(stored)
+  if not stored then
+    return 0
+  end
+  return string.find(stored, '^%d+$') and #stored <= 16 and tonumber(stored) or UNREADABLE_SEQ
+end
+
 -- The state of one call: what was read, what was changed, what happened.
 local function begin(keys, args)
   if is_deciding then
@@ -111,19 +129,30 @@ local function begin(keys, args)
     key = key,
     items = cmsgpack.unpack(args[2]), envelopes = args[3],
     believed_epoch = args[1],
-    epoch = meta[1] or '0', seq = tonumber(meta[2] or 0), chain = meta[3] or '', run_id = meta[4],
+    epoch = meta[1] or '0', seq = seq_from(meta[2]), chain = meta[3] or '', run_id = meta[4],
     now = now_ms(),
     quotas = {}, reservations = {}, persons = {}, facts = {}, names = {}, -- read; false where the key has no such field
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
     held_reservations = {}, held_persons = {}, -- fields and values, written before what changed
     timers_added = {}, timers_removed = {}, timers_run = {}, due_changed = {},
-    entombed = {}, forgotten = {}, events = {},
+    entombed = {}, forgotten = {}, untombed = {}, events = {},
     openings = {}, changed_openings = {}, opening_ids = {}, members = {},
+    damaged = {}, -- ids of quotas, reservations and openings that cannot be read; where they are kept above: false
   }
+end
+
+local function epoch_of(call)
+  return tonumber(call.epoch) or 0
 end
 
 local function is_fenced(call)
   return not call.run_id or call.epoch ~= call.believed_epoch or call.run_id ~= server_run_id()
+    or call.seq == UNREADABLE_SEQ
+end
+
+-- The answer to an item that needs a damaged value.
+local function damaged(call, what)
+  return { 'damaged', call.seq, what }
 end
 
 -- Reading: several fields of one hash at once, before anything else is read from it.
@@ -149,14 +178,18 @@ local function distinct(values)
   return found
 end
 
-local function read_packed(cache, key, field)
+-- An unpacked value; false where there is none, and where it is damaged: then call.damaged says so.
+local function read_packed(call, cache, key, field, is_sound)
   local value = cache[field]
   if value == nil then
     value = redis.call('HGET', key, field)
     cache[field] = value
   end
   if value and type(value) == 'string' then
-    value = cmsgpack.unpack(value)
+    value = unpack_one(value)
+    if not is_sound(value) then
+      value, call.damaged[field] = false, true
+    end
     cache[field] = value
   end
   return value
@@ -171,7 +204,10 @@ local function terms_of(packed)
     if known_count == KNOWN_MAX then
       known_terms, known_count = {}, 0
     end
-    terms = cmsgpack.unpack(packed)
+    terms = unpack_one(packed)
+    if not are_terms(terms) then
+      return nil
+    end
     known_terms[packed], known_count = terms, known_count + 1
   end
   return terms
@@ -196,21 +232,51 @@ local function keep(stored, quota)
   if kept_count == KEPT_MAX then
     kept, kept_count = {}, 0
   end
-  kept[stored], kept_count = quota, kept_count + 1
+  kept_count = kept_count + (kept[stored] and 0 or 1)
+  kept[stored] = quota
   quota[Q.stored] = stored
 end
 
-local function unpack_quota(stored)
-  local quota = kept[stored]
-  if not quota then
-    local held, confirmed, returning, version, number, due, rest = struct.unpack(QUOTA_HEAD, stored)
-    local packed_terms, texts = string.sub(stored, rest), texts_of(number)
-    quota = {
-      terms_of(packed_terms), packed_terms, held, confirmed, returning, version, number, due, texts[1], texts[2],
-      struct.pack(DUE, due), stored,
-    }
-    keep(stored, quota)
+-- The id of the quota that a number stands for; false where the number is unknown.
+local function name_of(call, number)
+  local id = call.names[number]
+  if id == nil then
+    id = redis.call('HGET', call.key.names, number)
+    call.names[number] = id
   end
+  return id
+end
+
+-- A quota's record; nil where it is damaged, or another quota's.
+local function read_quota(call, id, stored)
+  if #stored <= QUOTA_HEAD_BYTES then
+    return nil
+  end
+  local held, confirmed, returning, version, number, due, rest = struct.unpack(QUOTA_HEAD, stored)
+  local packed_terms = string.sub(stored, rest)
+  local terms = terms_of(packed_terms)
+  if not are_quota(terms, held, confirmed, returning, version, number, due) or name_of(call, number) ~= id then
+    return nil
+  end
+  local texts = texts_of(number)
+  return {
+    terms, packed_terms, held, confirmed, returning, version, number, due, texts[1], texts[2], struct.pack(DUE, due),
+    stored, id,
+  }
+end
+
+-- False where it is damaged.
+local function unpack_quota(call, id, stored)
+  local quota = kept[stored]
+  if quota and quota[Q.id] == id then
+    return quota
+  end
+  quota = read_quota(call, id, stored)
+  if not quota then
+    call.damaged[id] = true
+    return false
+  end
+  keep(stored, quota)
   return quota
 end
 
@@ -233,32 +299,39 @@ local function get_quota(call, id)
   local quota = call.quotas[id]
   if quota == nil then
     quota = redis.call('HGET', call.key.quotas, id)
-    quota = quota and unpack_quota(quota)
+    quota = quota and unpack_quota(call, id, quota)
     call.quotas[id] = quota
   end
   return quota
 end
 
+-- The names of those that this server's Lua state has not seen are looked up together.
 local function preload_quotas(call, ids)
-  preload(call.quotas, call.key.quotas, ids)
+  local quotas, numbers = call.quotas, {}
+  preload(quotas, call.key.quotas, ids)
   for _, id in ipairs(ids) do
-    local stored = call.quotas[id]
-    call.quotas[id] = stored and unpack_quota(stored)
+    local stored = quotas[id]
+    if stored and not kept[stored] and #stored > QUOTA_HEAD_BYTES then
+      numbers[#numbers + 1] = struct.unpack('>i4', stored, QUOTA_NUMBER_AT)
+    end
+  end
+  preload(call.names, call.key.names, numbers)
+  for _, id in ipairs(ids) do
+    local stored = quotas[id]
+    quotas[id] = stored and unpack_quota(call, id, stored)
   end
 end
 
 local function get_reservation(call, id)
-  return read_packed(call.reservations, call.key.reservations, id)
+  return read_packed(call, call.reservations, call.key.reservations, id, is_reservation)
+end
+
+local function get_facts(call, id)
+  return read_packed(call, call.facts, call.key.facts, id, are_facts)
 end
 
 local function quota_id_of(call, reservation)
-  local number = reservation[R.number]
-  local id = call.names[number]
-  if id == nil then
-    id = redis.call('HGET', call.key.names, number)
-    call.names[number] = id
-  end
-  return id
+  return name_of(call, reservation[R.number])
 end
 
 -- For commands whose items start with a reservation id.
@@ -268,16 +341,21 @@ local function prepare_by_id(call)
     ids[index] = item[1]
   end
   preload(call.reservations, call.key.reservations, ids)
+  local persons = {}
   for _, id in ipairs(ids) do
     local reservation = get_reservation(call, id)
     numbers[#numbers + 1] = reservation and reservation[R.number] or nil
+    for at = R.first_person, reservation and #reservation or 0 do
+      persons[#persons + 1] = reservation[at]
+    end
   end
+  preload(call.persons, call.key.persons, persons)
   numbers = distinct(numbers)
   preload(call.names, call.key.names, numbers)
   for _, number in ipairs(numbers) do
     quotas[#quotas + 1] = call.names[number] or nil
   end
-  preload_quotas(call, quotas)
+  preload_quotas(call, distinct(quotas))
 end
 
 local function get_live_id(call, person)
@@ -306,33 +384,37 @@ end
 -- gets such a place, or gave it back, hears of it when none does any more: asked again anywhere, they get the same
 -- answer, and who claims what was given back is not told that it is gone. Only this run of the server remembers; what it
 -- cannot know counts as free since its first call.
-local freed, freed_count, freed_any
+local note_freed, just_freed_at
 
-local function forget_freed(call)
-  freed, freed_count, freed_any = {}, 0, call.now
-end
+do
+  local freed, freed_count, freed_any
 
-local function note_freed(call, what)
-  if not freed or freed_count == FREED_MAX then
-    forget_freed(call)
+  local function forget_freed(call)
+    freed, freed_count, freed_any = {}, 0, call.now
   end
-  freed_count = freed_count + (freed[what] and 0 or 1)
-  freed[what] = call.now
-end
 
--- When places last came free there, where that is to be said; else nil.
-local function just_freed_at(call, quota_id)
-  if not freed then
-    forget_freed(call)
+  function note_freed(call, what)
+    if not freed or freed_count == FREED_MAX then
+      forget_freed(call)
+    end
+    freed_count = freed_count + (freed[what] and 0 or 1)
+    freed[what] = call.now
   end
-  local at, of_quota, of_program = freed_any, freed[quota_id], freed[call.key.quotas]
-  if of_quota and of_quota > at then
-    at = of_quota
+
+  -- When places last came free there, where that is to be said; else nil.
+  function just_freed_at(call, quota_id)
+    if not freed then
+      forget_freed(call)
+    end
+    local at, of_quota, of_program = freed_any, freed[quota_id], freed[call.key.quotas]
+    if of_quota and of_quota > at then
+      at = of_quota
+    end
+    if of_program and of_program > at then
+      at = of_program
+    end
+    return call.now - at <= FREED_SAID_MS and at or nil
   end
-  if of_program and of_program > at then
-    at = of_program
-  end
-  return call.now - at <= FREED_SAID_MS and at or nil
 end
 
 -- An answer that names a quota, with `freed_at` behind it for FREED_SAID_MS after places came free there.

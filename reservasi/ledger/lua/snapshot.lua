@@ -2,14 +2,27 @@
 --
 -- Item: {}
 -- Outcomes, in order of precedence:
---   snapshot   + chain, {quota, packed, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed, ...}
+--   snapshot   + chain, {quota, packed, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed, ...}, {key, ...}
+-- The last ones are keys of another type than they should be, by their names in shared.lua: they look empty.
 -- Example: {}
---   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}, {}, {}}
+--   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}, {}, {}, {}}
+
+-- A key of another type is empty, and named.
+local function unless_damaged(damaged_keys, name, found)
+  if found.err then
+    damaged_keys[#damaged_keys + 1] = name
+    return {}
+  end
+  return found
+end
 
 local function snapshot(call)
-  local quotas, facts = redis.call('HGETALL', call.key.quotas), redis.call('HGETALL', call.key.facts)
-  local timers, openings = redis.call('ZRANGE', call.key.timers, '0', '-1'), redis.call('HGETALL', call.key.openings)
-  return { 'snapshot', call.seq, call.chain, quotas, facts, timers, openings }
+  local key, damaged_keys = call.key, {}
+  local quotas = unless_damaged(damaged_keys, 'quotas', redis.pcall('HGETALL', key.quotas))
+  local facts = unless_damaged(damaged_keys, 'facts', redis.pcall('HGETALL', key.facts))
+  local timers = unless_damaged(damaged_keys, 'timers', redis.pcall('ZRANGE', key.timers, '0', '-1'))
+  local openings = unless_damaged(damaged_keys, 'openings', redis.pcall('HGETALL', key.openings))
+  return { 'snapshot', call.seq, call.chain, quotas, facts, timers, openings, damaged_keys }
 end
 
 register('snapshot', one_by_one(snapshot), { 'no-writes' })

@@ -5,17 +5,30 @@
 --   swept   + expired holds, returned places' timers, forgotten tombstones
 -- Example: {500, 86400000} -> {'swept', 11, 3, 1, 0}
 
+-- Whether a tombstone names what is not over: it was damaged, and is all that is forgotten.
+local function is_in_use(call, reservation, number)
+  local quota_id = number and name_of(call, number)
+  return (reservation and (reservation[R.state] == HELD or reservation[R.state] == CONFIRMED))
+    or (quota_id and (get_quota(call, quota_id) or call.damaged[quota_id]))
+end
+
 local function forget_tombstones(call, most, tombstone_ms)
-  local before = #call.forgotten -- by earlier items of this batch, not written yet
+  local before = #call.forgotten + #call.untombed -- by earlier items of this batch, not written yet
   local ids = redis.call(
     'ZRANGEBYSCORE', call.key.tombstones, '-inf', integer(call.now - tombstone_ms),
     'LIMIT', integer(before), integer(most)
   )
+  preload(call.reservations, call.key.reservations, ids)
   for _, id in ipairs(ids) do
-    call.forgotten[#call.forgotten + 1] = id
+    local reservation = get_reservation(call, id)
     local number = string.match(id, '^=(%d+)$') -- of a retired quota, to which nothing refers any more
-    if number then
-      call.names[number], call.changed_names[number] = false, true
+    if is_in_use(call, reservation, number) then
+      call.untombed[#call.untombed + 1] = id
+    else
+      call.forgotten[#call.forgotten + 1] = id
+      if number then
+        call.names[number], call.changed_names[number] = false, true
+      end
     end
   end
   return #ids

@@ -26,6 +26,53 @@ local function stop_timer(call, quota, at, what)
   call.timers_removed[#call.timers_removed + 1] = timer_of(quota, at, what)
 end
 
+-- Whether a quota has no timers although places are held: all of them were lost.
+local function has_lost_timers(call, quota)
+  local digits = quota[Q.digits]
+  return #redis.call('ZRANGEBYLEX', call.key.timers, '[' .. digits, '(' .. digits .. 'g', 'LIMIT', '0', '1') == 0
+end
+
+-- Whether what else is stored agrees with a reservation's record: a live one's persons have it and its quota is known, an
+-- ended one's have it no more. The record alone cannot be trusted: changed by one bit, it may count in another quota.
+local function is_sound(call, id, reservation)
+  local quota_id, state = quota_id_of(call, reservation), reservation[R.state]
+  local is_live = state == HELD or state == CONFIRMED
+  if not quota_id then
+    return false
+  end
+  for at = R.first_person, #reservation do
+    if (get_live_id(call, reservation[at]) == id) ~= is_live then
+      return false
+    end
+  end
+  return not is_live or (get_quota(call, quota_id) and true or false)
+end
+
+local function has_person(reservation, person)
+  for at = R.first_person, #reservation do
+    if reservation[at] == person then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether a hold's timer is stored: it names quota, deadline and reservation, so that none of them was changed.
+local function has_timer(call, id, reservation)
+  local quota = get_quota(call, quota_id_of(call, reservation))
+  return redis.call('ZSCORE', call.key.timers, timer_of(quota, reservation[R.deadline], id)) and true
+    or has_lost_timers(call, quota)
+end
+
+-- Whether a command about this reservation cannot be decided, since what is stored of it is damaged.
+local function is_damaged(call, id)
+  local reservation = get_reservation(call, id)
+  if not reservation then
+    return call.damaged[id]
+  end
+  return not is_sound(call, id, reservation) or (reservation[R.state] == HELD and not has_timer(call, id, reservation))
+end
+
 -- When a given-back place can be claimed again; 0 = at once. The delay comes from the chain, which nobody outside can
 -- know beforehand: a place that returns at a predictable moment is a place for touts.
 local function give_back(call, quota_id, quota, places)
@@ -56,16 +103,22 @@ local function bury(call, id, reservation, state, quota_id, places, returns_at, 
   call.entombed[#call.entombed + 1] = id
 end
 
+-- A count without some of its places: fewer than none were never counted.
+local function less(count, places)
+  assert(count >= places, 'damaged: fewer places are counted than end')
+  return count - places
+end
+
 -- Ends a live reservation and gives its places back.
 local function end_reservation(call, id, reservation, state, by)
   local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
   local places, remained = places_of(reservation), remaining_of(quota)
   if reservation[R.state] == HELD then
-    quota[Q.held] = quota[Q.held] - places
+    quota[Q.held] = less(quota[Q.held], places)
     stop_timer(call, quota, reservation[R.deadline], id)
   else
-    quota[Q.confirmed] = quota[Q.confirmed] - places
+    quota[Q.confirmed] = less(quota[Q.confirmed], places)
   end
   local returns_at = give_back(call, quota_id, quota, places)
   if returns_at == 0 and remained < FEW then
@@ -107,17 +160,40 @@ local function note_closing(call, quota_id, quota)
   end
 end
 
+-- What a due timer is for: "return", "expire", "nothing" that is left, or "damaged" where that cannot be known.
+local function due_of(call, quota, member, id, places)
+  if places then
+    return places > 0 and places <= quota[Q.returning] and 'return' or 'damaged'
+  end
+  local reservation = get_reservation(call, id)
+  if not reservation then
+    return call.damaged[id] and 'damaged' or 'nothing'
+  end
+  if reservation[R.state] ~= HELD then -- it may have been ended earlier in this very batch
+    return 'nothing'
+  end
+  if timer_of(quota, reservation[R.deadline], id) ~= member or reservation[R.number] ~= quota[Q.number]
+    or places_of(reservation) > quota[Q.held] or not is_sound(call, id, reservation) then
+    return 'damaged'
+  end
+  return is_overdue(call, reservation) and 'expire' or 'nothing'
+end
+
 -- Expires the holds and returns the places of one quota that are due, at most `most`. Returns both counts.
 -- The timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
--- and are passed over, or a place would return twice. Where the quota has closed, all of its holds are due.
+-- and are passed over, or a place would return twice. Where the quota has closed, all of its holds are due. What is
+-- damaged stays as it is, and its places stay taken.
 local function run_timers(call, quota_id, most)
   local expired, returned = 0, 0
   local already = call.timers_run[quota_id] or 0
-  call.timers_run[quota_id] = already
   local quota = get_quota(call, quota_id)
   if not quota then
+    if not call.damaged[quota_id] then -- `due` names a quota that is none
+      call.timers_run[quota_id] = already
+    end
     return expired, returned
   end
+  call.timers_run[quota_id] = already
   local due_before = timer_of(quota, call.now + 1, '')
   local last = quota[Q.held] > 0 and has_closed(call, quota) and quota[Q.digits] .. 'g' or due_before
   local members = redis.call(
@@ -127,11 +203,11 @@ local function run_timers(call, quota_id, most)
   for _, member in ipairs(members) do
     local id = string.sub(member, TIMER_HEAD + 1)
     local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
-    local is_due = not places or member < due_before
-    if is_due then
+    local due = (not places or member < due_before) and due_of(call, quota, member, id, places)
+    if due and due ~= 'damaged' then
       call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
     end
-    if places and is_due then
+    if due == 'return' then
       if remaining_of(quota) < FEW then
         note_freed(call, quota_id)
       end
@@ -139,13 +215,9 @@ local function run_timers(call, quota_id, most)
       call.changed_quotas[quota_id] = true
       record(call, { 'r', quota_id, places })
       returned = returned + 1
-    elseif is_due then
-      local reservation = get_reservation(call, id)
-      -- It may have been ended earlier in this very batch.
-      if reservation and is_overdue(call, reservation) then
-        end_reservation(call, id, reservation, EXPIRED)
-        expired = expired + 1
-      end
+    elseif due == 'expire' then
+      end_reservation(call, id, get_reservation(call, id), EXPIRED)
+      expired = expired + 1
     end
   end
   return expired, returned

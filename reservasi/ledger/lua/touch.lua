@@ -6,7 +6,12 @@
 -- Example: {} -> {'touched', 0, 1}
 
 local function touch(call)
-  return { 'touched', call.seq, redis.call('HINCRBY', call.key.meta, 'touched', '1') }
+  local count = redis.pcall('HINCRBY', call.key.meta, 'touched', '1')
+  if type(count) == 'table' then -- no number, though nothing rests on it but that something is written
+    redis.call('HSET', call.key.meta, 'touched', '1')
+    count = 1
+  end
+  return { 'touched', call.seq, count }
 end
 
 register('touch', one_by_one(touch), { 'allow-oom' })

@@ -1,0 +1,60 @@
+"""Commands that could lately be decided only in parts: they go in a batch of their own, so that others do not pay.
+
+The ledger answers most commands about something damaged as fast as any other. What it can find only by deciding a batch
+in parts is remembered here for a while, by what the command is about.
+"""
+
+import time
+
+from reservasi.errors import ItemDamaged
+from reservasi.logs import get_logger
+from reservasi.metrics import LEDGER_DAMAGED
+from reservasi.model import Command
+
+log = get_logger()
+
+REMEMBERED_S = 10.0
+SUSPECTS_MAX = 1000
+LOG_INTERVAL_S = 60.0  # between two lines of one program
+
+
+class Suspects:
+    """What one program's commands met that is damaged."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._until: dict[str, float] = {}
+        self._refused = LEDGER_DAMAGED.labels(program)
+        self._logged_at = float("-inf")
+        self._unlogged = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def note(self, command: Command, fault: ItemDamaged) -> None:
+        """A command was refused, since what the ledger stores of it is damaged."""
+        self._refused.inc()
+        self._unlogged += 1
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_INTERVAL_S:
+            log.error("ledger_item_damaged", program=self._program, what=str(fault), refused=self._unlogged)
+            self._logged_at, self._unlogged = now, 0
+        if fault.alone and len(self._until) < SUSPECTS_MAX:
+            self._until[_subject(command)] = now + REMEMBERED_S
+
+    def forget_old(self) -> None:
+        """Forget those whose time is over."""
+        now = time.monotonic()
+        self._until = {subject: until for subject, until in self._until.items() if until > now}
+
+    def suspects(self, command: Command) -> bool:
+        """Whether the command goes in a batch of its own."""
+        return _subject(command) in self._until
+
+
+def _subject(command: Command) -> str:
+    for name in ("reservation_id", "opening", "quota"):
+        subject = getattr(command, name, "")
+        if subject:
+            return str(subject)
+    return type(command).__name__
