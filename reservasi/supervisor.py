@@ -106,6 +106,7 @@ class Role:
     env: Mapping[str, str] = field(default_factory=dict)  # on top of our own environment
     stop_timeout_s: float = 25.0  # from SIGTERM to SIGKILL
     log_path: Path | None = None  # where its output is appended; None: our own output
+    keeps_open: tuple[int, ...] = ()  # file descriptors that it and its children inherit
     before_start: Callable[[], None] | None = None  # before each start, when nothing of a predecessor runs any more
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
@@ -154,6 +155,7 @@ class Role:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self.env},
+                pass_fds=self.keeps_open,
                 start_new_session=True,  # Ctrl-C in a terminal is for us; members are stopped in order
                 preexec_fn=_before_exec(),  # noqa: PLW1509  # two system calls, loaded before
             )

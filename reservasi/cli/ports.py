@@ -1,8 +1,10 @@
 """The ports of a service: tried before anything is started, rather than let processes fail one after the other."""
 
+import errno
 import socket
 from collections.abc import Sequence
 
+from reservasi.cli.listeners import listener_on
 from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.settings import Settings
 
@@ -72,9 +74,10 @@ def take(name: str, address: str, number: int) -> list[socket.socket]:
         return listen(address, number)
     except OSError as error:
         cause = error.strerror or str(error)
+        who = listener_on(number) if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(
-            f"{name}: {authority(address, number)} cannot be listened on: {cause}; stop what listens there, or choose "
-            f"another {name} with {HOW[name]}"
+            f"{name}: {authority(address, number)} cannot be listened on: {cause}; stop what listens there"
+            f"{f' ({who})' if who else ''}, or choose another {name} with {HOW[name]}"
         ) from error
 
 

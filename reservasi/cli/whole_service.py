@@ -29,6 +29,7 @@ from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path
 from reservasi.cli.running import announced
 from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
+from reservasi.embedded.predecessors import Left, processes_lock, told
 from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
 from reservasi.front.probe import wait_ready
 from reservasi.ledger.access import WORKER as WORKER_RIGHTS
@@ -46,30 +47,44 @@ STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it
 def start(flags: dict[str, object], demo_opening_in_s: int | None, *, as_json: bool) -> None:
     """Run the whole service under these flags until it is told to stop; with the demo where seconds are given."""
     settings = configured_service(**flags)
-    may_move = not ports.is_chosen(settings)
-    another = ports.instead_of_taken(settings)
-    if another is not None:
-        flags = {**flags, "worker_admin_port": another}
-        settings = configured_service(**flags)
     shown = None if demo_opening_in_s is None else Demo.read(demo_opening_in_s)
+    embedded = not (settings.redis_url and settings.postgres_dsn)
+    wait_s = settings.shutdown_timeout_s + STOP_MARGIN_S
     try:
-        ports.refuse_taken(settings)
-        embedded = not (settings.redis_url and settings.postgres_dsn)
-        with occupied(settings.data_dir, run_as=settings.run_as if embedded else None):
-            ours = _Processes(settings, partial(load, **flags), may_move_port=may_move)
+        with (
+            occupied(settings.data_dir, run_as=settings.run_as if embedded else None),
+            processes_lock(settings.data_dir, wait_s, partial(_say_whom_we_wait_for, wait_s)) as lock,
+        ):
+            may_move = not ports.is_chosen(settings)
+            another = ports.instead_of_taken(settings)
+            if another is not None:
+                flags = {**flags, "worker_admin_port": another}
+                settings = configured_service(**flags)
+            ports.refuse_taken(settings)
+            ours = _Processes(settings, partial(load, **flags), may_move_port=may_move, lock=lock)
             run(_up(ours, shown, as_json=as_json))
     except EmbeddedServerError as error:
         fail(str(error), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from error
 
 
+def _say_whom_we_wait_for(wait_s: float, left: list[Left]) -> None:
+    who = f" {told(left)}" if left else ""
+    warn(f"waiting at most {wait_s:g} s for processes of an earlier `reservasi up`, which was killed, to end:{who}")
+
+
 class _Processes:
     """The worker and the fronts, and the settings that they run under."""
 
-    def __init__(self, settings: Settings, read: Read, *, may_move_port: bool = False) -> None:
-        """`may_move_port`: nobody chose the worker's admin port, so it may have another one."""
+    def __init__(self, settings: Settings, read: Read, *, may_move_port: bool = False, lock: int | None = None) -> None:
+        """`may_move_port`: nobody chose the worker's admin port, so it may have another one.
+
+        `lock` is a file descriptor that all of them inherit.
+        """
         self.settings = settings
         self.roles = roles(settings, _environment(settings))
+        for role in self.roles:
+            role.keeps_open = () if lock is None else (lock,)
         self._read = read
         self.may_move_port = may_move_port
         self._has_moved = False

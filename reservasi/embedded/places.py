@@ -4,6 +4,7 @@
 
     <data_dir>/              0711 when we are root, else 0700; made by us, or used as it is
     ├── up.lock              held for life by the one `up` that uses this directory
+    ├── processes.lock       held by worker and fronts, for as long as one of them lives
     ├── valkey.lock          held by the Valkey server itself, for as long as it lives
     ├── postgres.lock        the same for PostgreSQL
     ├── valkey-users.json    0600: the passwords of Valkey's users
@@ -21,11 +22,14 @@ import fcntl
 import hashlib
 import os
 import re
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 from reservasi.embedded.accounts import Account, closed_directory, server_account
@@ -33,6 +37,9 @@ from reservasi.errors import ConfigurationError
 
 SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 bytes, the last one is a zero
 POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
+ENDING_WAIT_S = 10.0  # for the kernel to end an `up` that was killed
+ENDING_LOOK_S = 0.02
+FLAGS_AT, EXITING = 5, 0x4  # of /proc/<pid>/stat behind the state, and the kernel's PF_EXITING
 DATABASE = "reservasi"
 ROLE = "reservasi"
 
@@ -147,17 +154,45 @@ def occupied(data_dir: Path, run_as: str | None = None) -> Iterator[None]:
     except OSError as error:
         raise ConfigurationError(_unusable(places.data_dir, error)) from error
     with os.fdopen(fd, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = file.read(32).strip() or "unknown"
-            raise ConfigurationError(
-                f"data_dir: {places.data_dir} is in use by process {owner}; stop that one, or choose another directory"
-            ) from error
+        _take(file, places)
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _take(file: TextIO, places: Places) -> None:
+    """Lock the file at once; only an owner that was killed and is about to end is waited for."""
+    deadline = time.monotonic() + ENDING_WAIT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read(32).strip()
+            if _is_ending(owner) and time.monotonic() < deadline:
+                time.sleep(ENDING_LOOK_S)
+                continue
+            raise ConfigurationError(
+                f"data_dir: {places.data_dir} is in use by process {owner or 'unknown'}; stop that one, or choose "
+                "another directory"
+            ) from error
+        file.seek(0)
+        return
+
+
+def _is_ending(pid: str) -> bool:
+    """Whether the process has ended, is about to, or was sent SIGKILL; where nothing tells, it is not."""
+    try:
+        state, *fields = Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{int(pid)}/status").read_text()
+    except ValueError:
+        return False
+    except OSError:
+        return True
+    pending = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))]
+    killed = any(mask >> (signal.SIGKILL - 1) & 1 for mask in pending)
+    return state in "ZX" or bool(int(fields[FLAGS_AT]) & EXITING) or killed
 
 
 def _make_parents(directory: Path) -> None:

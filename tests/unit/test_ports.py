@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_who_loses_a_port_is_told_which_setting_and_how_to_choose_another(taken:
     said = str(refused.value)
     assert said.startswith(f"{name}: 127.0.0.1:{taken} cannot be listened on: Address already in use; stop what")
     assert how in said
+    assert f"process {os.getpid()}: " in said, "who has it is named"
     assert "\n" not in said
 
 

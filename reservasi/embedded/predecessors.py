@@ -1,0 +1,112 @@
+"""The processes of an `up` that was killed: they end by themselves, and the next `up` waits until they have.
+
+Worker and fronts inherit a lock on a file of the data directory, and hold it for as long as one of them lives. So
+whoever gets the lock knows that none of them listens or records any more.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from reservasi.embedded.places import Places
+from reservasi.errors import ConfigurationError
+
+POLL_S = 0.02
+QUIET_S = 0.3  # within which nothing is said: most have ended by then
+KILLED_WAIT_S = 5.0  # from SIGKILL to the end
+COMMAND_CHARS_MAX = 120
+
+
+class Left(NamedTuple):
+    """A process that was left behind."""
+
+    pid: int
+    command: str
+
+
+@contextlib.contextmanager
+def processes_lock(data_dir: Path, wait_s: float, waits_for: Callable[[list[Left]], None]) -> Iterator[int]:
+    """The file descriptor that worker and fronts are to inherit; the processes of the `up` before us end first.
+
+    `waits_for` is told once which ones are waited for. After `wait_s`, in which they may finish what they have begun,
+    they are killed, as their own `up` would have done.
+
+    Raises:
+        ConfigurationError: they do not end.
+    """
+    path = Places.of(data_dir).data_dir / "processes.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        if not _locked(fd, QUIET_S):
+            waits_for(holders(fd))
+            if not _locked(fd, wait_s):
+                for left in holders(fd):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(left.pid, signal.SIGKILL)
+                _refuse_living(fd)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _refuse_living(fd: int) -> None:
+    if _locked(fd, KILLED_WAIT_S):
+        return
+    who = told(holders(fd)) or "of another account"
+    raise ConfigurationError(f"processes of an earlier `reservasi up` do not end: {who}; end them first")
+
+
+def told(processes: list[Left]) -> str:
+    """The processes for people."""
+    return ", ".join(f"{left.pid} ({left.command})" for left in processes)
+
+
+def holders(fd: int) -> list[Left]:
+    """The other processes that have the file open, as far as we may see them."""
+    wanted = os.fstat(fd)
+    found: list[Left] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        pid = int(process.name)
+        if pid != os.getpid() and _has_open(process, wanted):
+            found.append(Left(pid, command_of(pid)))
+    return sorted(found)
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, shortened; its name where it has none, "" where it has ended."""
+    process = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return (words or (process / "comm").read_text().strip())[:COMMAND_CHARS_MAX]
+    return ""
+
+
+def _has_open(process: Path, wanted: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):  # it has ended, or is another account's
+        for each in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found = each.stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    return True
+    return False
+
+
+def _locked(fd: int, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+        else:
+            return True
