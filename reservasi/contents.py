@@ -4,9 +4,11 @@ import hashlib
 
 import msgspec
 
-from reservasi.model import State
+from reservasi.events import JournalEntry
+from reservasi.model import Opening, Position, Quota, State
 
 REFERENCE_CHARS = 8  # of a payment reference's hash, as `lua/confirm.lua` keeps it
+DIGEST_ONLY = "sha1:"  # before the digest, in place of a payment reference that nobody knows any more; none has a colon
 
 
 class KeptReservation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -49,8 +51,52 @@ class ReturningPlaces(msgspec.Struct, kw_only=True, frozen=True, order=True, gc=
         return f"+{self.seq}:{self.places}"
 
 
+class Envelope(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What only the journal says of a hold."""
+
+    sealed: str
+    held_at_ms: int
+
+
+class Confirmation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What only the journal says of a confirmation."""
+
+    payment_reference: str
+    confirmed_at_ms: int
+
+
+class LedgerState(msgspec.Struct, kw_only=True, frozen=True):
+    """All that a fenced ledger and its journal know of a program: what records that are an older copy lack."""
+
+    position: Position
+    lineage: tuple[tuple[int, int], ...]  # each epoch and the last seq before it, ascending, as far as known
+    quotas: list[Quota]
+    openings: list[Opening]
+    live: dict[str, KeptReservation]
+    ended: dict[str, EndedReservation]  # remembered for replays
+    returning: list[ReturningPlaces]
+    retired_quotas: dict[str, int]  # quota -> when it left the ledger, while a tombstone names it
+    entries: list[JournalEntry]  # the end of the journal, link by link up to `position`
+    envelopes: dict[tuple[str, int], Envelope]  # by reservation and seq of the hold
+    confirmations: dict[tuple[str, int], Confirmation]  # by reservation and seq of the confirmation
+    unreadable: tuple[str, ...] = ()  # quotas and reservations of which the stored value cannot be read
+
+    def epoch_of(self, seq: int) -> int:
+        """The epoch under which a change was accepted."""
+        return max((epoch for epoch, base_seq in self.lineage if base_seq < seq), default=self.position.epoch)
+
+
 def reference_digest(payment_reference: str) -> str:
     """What the ledger keeps of a payment reference."""
     if not payment_reference:
         return ""
+    if payment_reference.startswith(DIGEST_ONLY):
+        return payment_reference.removeprefix(DIGEST_ONLY)
     return hashlib.sha1(payment_reference.encode(), usedforsecurity=False).hexdigest()[:REFERENCE_CHARS]
+
+
+def same_reference(given: str, recorded: str) -> bool:
+    """Whether a payment reference is the recorded one, of which only the digest may be known."""
+    if recorded.startswith(DIGEST_ONLY):
+        return reference_digest(given) == reference_digest(recorded)
+    return given == recorded

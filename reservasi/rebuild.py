@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from reservasi.at_stake import count_at_stake
 from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, Journal
@@ -21,7 +22,7 @@ from reservasi.logs import get_logger
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position
 from reservasi.records import BookingCode, EpochRow, Records, Standing
-from reservasi.recovery import Comparison, Ownership, compare_ledger, lift_bar, own_ledger
+from reservasi.recovery import FROM_LEDGER, Comparison, Ownership, compare_ledger, lift_bar, own_ledger
 
 log = get_logger()
 
@@ -33,6 +34,7 @@ TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
 SAFE = (Ownership.BEHIND, Ownership.LOADING)  # nothing that only the ledger knows would be forgotten
 CAUSES = {
     Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
+    Ownership.RECORDS_OLD: ", since the records are an older copy of what it knows (PostgreSQL was restored?)",
     Ownership.SUPERSEDED: ", since another server was owned after it",
     Ownership.UNREADABLE: ", since another version stored it",
     Ownership.DAMAGED: ", since what says where it is cannot be read",
@@ -83,6 +85,7 @@ class Rebuilder:
         *,
         force: bool = False,
         discard: bool = False,
+        discard_confirmed: bool = False,
         seen: Position = START,
         lock_wait_s: float = LOCK_WAIT_S,
         progress: Progress | None = None,
@@ -90,7 +93,8 @@ class Rebuilder:
         """Make the ledger what the records say, where it is not; `force`: also where it is in step with them.
 
         What it can still give is recorded first. `discard` drops a ledger that tells another history, is of another
-        form, or was superseded. `seen` is how far somebody saw the ledger go.
+        form, or was superseded, and `discard_confirmed` also one with confirmed bookings that the records do not have.
+        `seen` is how far somebody saw the ledger go.
 
         Raises:
             RebuildRefused: it could only be discarded.
@@ -99,7 +103,9 @@ class Rebuilder:
                 not finished. The ledger is fenced then, or as it was.
         """
         async with self.alone(lock_wait_s):
-            return await self.run_alone(force=force, discard=discard, seen=seen, progress=progress)
+            return await self.run_alone(
+                force=force, discard=discard, discard_confirmed=discard_confirmed, seen=seen, progress=progress
+            )
 
     @asynccontextmanager
     async def alone(self, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
@@ -118,7 +124,13 @@ class Rebuilder:
             yield
 
     async def run_alone(
-        self, *, force: bool = False, discard: bool = False, seen: Position = START, progress: Progress | None = None
+        self,
+        *,
+        force: bool = False,
+        discard: bool = False,
+        discard_confirmed: bool = False,
+        seen: Position = START,
+        progress: Progress | None = None,
     ) -> RebuildReport:
         """What `run` does, inside a block of `alone`."""
         started_s = time.monotonic()
@@ -131,24 +143,51 @@ class Rebuilder:
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
             return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
         if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
-            cause = f" ({found.cause})" if found.cause else ""
-            raise RebuildRefused(
-                f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}{cause}: what only it "
-                "knows would be forgotten; look at it first, then `reservasi rebuild --discard`"
+            await self._refuse_to_forget(found, discard=False)
+        return await self._rebuild(
+            found, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
+        )
+
+    async def _refuse_to_forget(self, found: Comparison, *, discard: bool) -> None:
+        """A ledger is not rebuilt unasked while only it knows something, nor with one word while that is bookings."""
+        stake = None
+        if found.verdict is not Ownership.UNREADABLE:
+            stake = await count_at_stake(self._program, self._journal, self._records)
+        if discard and stake and not stake.confirmed:
+            return
+        flags = "--discard" if stake and not stake.confirmed else "--discard --discard-confirmed"
+        way = f"look at it first, then `reservasi rebuild {flags} --program {self._program}` forgets them"
+        if found.verdict is Ownership.RECORDS_OLD:
+            way = (
+                f"`{FROM_LEDGER.format(self._program)}` records them anew, and `reservasi rebuild {flags} --program "
+                f"{self._program}` forgets them"
             )
-        return await self._rebuild(found, seen, progress or _silent, started_s, discard=discard)
+        cause = f" ({found.cause})" if found.cause else ""
+        raise RebuildRefused(
+            f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}{cause}: what only it "
+            f"knows would be forgotten: {stake or 'how many bookings that are cannot be read'}; {way}"
+        )
 
     async def _compare(self) -> Comparison:
         return await compare_ledger(self._program, self._connection, self._journal, self._records)
 
     async def _rebuild(
-        self, found: Comparison, seen: Position, progress: Progress, started_s: float, *, discard: bool
+        self,
+        found: Comparison,
+        seen: Position,
+        progress: Progress,
+        started_s: float,
+        *,
+        discard: bool,
+        discard_confirmed: bool,
     ) -> RebuildReport:
         loader = Loader(self._connection)
         fenced = await loader.fence()
-        drained = 0
+        drained, is_saved = 0, found.verdict in SAFE
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
-            drained = await self._drain(fenced, discard=discard)
+            drained, is_saved = await self._drain(fenced, discard=discard)
+        if not is_saved and not discard_confirmed:
+            await self._refuse_to_forget(found, discard=discard)
         await loader.begin(fenced)
         async with self._records.standing(self._program) as standing:
             recorded = standing.position or START
@@ -216,15 +255,15 @@ class Rebuilder:
             "returning": len(returning),
         }
 
-    async def _drain(self, tip: Position, *, discard: bool) -> int:
-        """Record what the fenced ledger accepted, as far as that goes; how many changes were not recorded before."""
+    async def _drain(self, tip: Position, *, discard: bool) -> tuple[int, bool]:
+        """Record what the fenced ledger accepted, as far as that goes: how many changes, and whether that was all."""
         before = await self._records.position(self._program) or START
         try:
-            return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
+            return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code), True
         except (JournalGap, LedgerMoved, StaleRecorder):
             if not discard:
                 raise
-        return (await self._records.position(self._program) or START).seq - before.seq
+        return (await self._records.position(self._program) or START).seq - before.seq, False
 
     async def _publish(self, position: Position) -> None:
         """The ledger's word of what is recorded may be gone, or be an older one."""
@@ -235,15 +274,19 @@ class Rebuilder:
 
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
     """What only the journal's end tells: from before the earliest hold that may have ended within memory."""
-    last_ms = await standing.last_entry_at_ms()
-    quotas = [*await standing.quotas(), *await standing.retired_quotas(last_ms - tombstone_ms)]
-    hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
-    return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
-    since_ms = last_ms - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
+    since_ms = await tail_since_ms(standing, await standing.last_entry_at_ms(), tombstone_ms)
     tail = JournalTail()
     async for row in standing.journal(since_ms):
         tail.follow(row.first_seq, row.at_ms, row.payload)
     return tail
+
+
+async def tail_since_ms(standing: Standing, last_ms: int, tombstone_ms: int) -> int:
+    """Where that end begins, when the last entry is from `last_ms`."""
+    quotas = [*await standing.quotas(), *await standing.retired_quotas(last_ms - tombstone_ms)]
+    hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
+    return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
+    return last_ms - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
 
 
 async def drain(

@@ -9,15 +9,17 @@ An owned ledger is compared as well, since nothing that follows a broken chain c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
 
+from reservasi.at_stake import AtStake, count_at_stake
 from reservasi.errors import JournalGap, LedgerFault, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.journal import START, Journal, RecordedWord
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
@@ -45,6 +47,7 @@ class Ownership(StrEnum):
     BEHIND = "behind"  # the records have seen more than the ledger knows
     LOADING = "loading"  # being rebuilt, or that was interrupted
     DIVERGED = "diverged"  # ledger and records tell different histories
+    RECORDS_OLD = "records_old"  # the records are an older copy of what the ledger knows: they were restored
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
     DAMAGED = "damaged"  # what says where it is cannot be read
@@ -56,11 +59,16 @@ _FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, for peopl
     Ownership.BEHIND: "fenced: behind the records",
     Ownership.LOADING: "fenced: being rebuilt",
     Ownership.DIVERGED: "fenced: it tells another history than the records",
+    Ownership.RECORDS_OLD: "fenced: the records are an older copy of what the ledger knows",
     Ownership.SUPERSEDED: "fenced: another server was owned after this one",
     Ownership.UNREADABLE: "fenced: stored in another form, which only the version that wrote it can read",
     Ownership.DAMAGED: "fenced: what says where it is was damaged; `reservasi rebuild --discard` makes it anew",
     Ownership.MOVED: "fenced: somebody else was at it",
 }
+
+
+ONLY_IN_LEDGER = (Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.SUPERSEDED)  # where something may be
+FROM_LEDGER = "reservasi rebuild --from-ledger --program {}"
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,11 +79,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Position  # epoch 0, seq 0 when nothing is
     latest_epoch: int  # claimed so far, by whichever server; 0 when none was
     cause: str = ""  # where the journal does not lead from the records to the ledger
+    program: str = ""
+    at_stake: AtStake | None = None  # what only the ledger knows, where somebody counted it
 
     @property
     def altered(self) -> bool:
         """Whether a ledger that is sold from was altered behind its own back."""
-        return self.meta.owned and self.verdict in (Ownership.BEHIND, Ownership.DIVERGED)
+        return self.meta.owned and self.verdict in (Ownership.BEHIND, Ownership.DIVERGED, Ownership.RECORDS_OLD)
 
 
 async def compare_ledger(
@@ -122,10 +132,36 @@ async def _compare_once(
     elif (seen.epoch, seen.seq) < (recorded.epoch, recorded.seq) or (is_latest and seen.seq < recorded.seq):
         verdict = Ownership.BEHIND
     elif cause := await _break_between(journal, recorded, seen, follow_max if is_latest else None):
-        verdict = Ownership.DIVERGED
+        is_old = proves_old_copy(await journal.recorded_word(), recorded, epochs, seen)
+        verdict = Ownership.RECORDS_OLD if is_old else Ownership.DIVERGED
     else:
         verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
-    return Comparison(verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause)
+    return Comparison(
+        verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause, program=program
+    )
+
+
+def proves_old_copy(word: RecordedWord | None, recorded: Position, epochs: Sequence[EpochRow], tip: Position) -> bool:
+    """Whether the records were farther once, along the same epochs: the ledger keeps what the recorder said last.
+
+    An epoch that was never taken up is moved to where the next one begins, which older records do not know yet.
+    """
+    if word is None or not (recorded.epoch, recorded.seq) < (word.epoch, word.seq):
+        return False
+    if word.epoch > tip.epoch or word.seq > tip.seq:
+        return False
+    bases = dict(word.lineage)
+    ends = {epoch: base_seq for (epoch, _), (_, base_seq) in pairwise(word.lineage)}  # where the next one begins
+    for row in epochs:
+        if row.epoch > max(bases, default=tip.epoch):  # nothing of it was recorded when that was said
+            is_known = row.epoch <= tip.epoch and row.base_seq >= word.seq
+        elif row.epoch in bases:
+            is_known = bases[row.epoch] in (row.base_seq, ends.get(row.epoch))
+        else:
+            is_known = row.epoch < min(bases, default=row.epoch + 1)  # before the ones that are named
+        if not is_known:
+            return False
+    return all(recorded.seq <= base_seq for epoch, base_seq in word.lineage if recorded.epoch < epoch <= word.epoch)
 
 
 async def own_ledger(
@@ -236,6 +272,7 @@ class Owner:
         self._rebuild = rebuild
         self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
         self._looks = 0
+        self._stake: tuple[Comparison, AtStake | None] | None = None  # counted once for each state of the two
         self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
         self._standstill = Standstill(program)
@@ -256,6 +293,7 @@ class Owner:
         part: Part = "ledger"
         stalled: str | None = None
         cause = ""
+        stake: AtStake | None = None
         try:
             follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
             self._looks += 1
@@ -274,6 +312,9 @@ class Owner:
                     await self._see_that_it_is_recorded(found)
             elif result is Ownership.OWNABLE:
                 result = await _own(self._program, found, self._connection, self._records)
+            elif result in ONLY_IN_LEDGER:
+                stake = await self._count_at_stake(found)
+                part = "records" if result is Ownership.RECORDS_OLD else "ledger"
             elif result in (Ownership.BEHIND, Ownership.LOADING) and self._rebuild is not None:
                 self._say(result)
                 await self._rebuild(self._seen)
@@ -283,7 +324,21 @@ class Owner:
         except Exception as error:  # nobody else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
-        self._say(result, part, stalled, cause)
+        said = "; ".join(filter(None, (cause, str(stake or ""))))
+        self._say(result, part, stalled, cause=said)
+
+    async def _count_at_stake(self, found: Comparison) -> AtStake | None:
+        """Once for each state of the two, since it reads all reservations; None where they cannot be read."""
+        if self._stake is None or self._stake[0] != found:
+            try:
+                stake = await count_at_stake(self._program, self._journal, self._records)
+            except Unavailable:
+                return None  # counted with the next look
+            except Exception as error:  # a damaged value must not hide why the ledger is fenced
+                log.warning("not_counted_what_is_at_stake", program=self._program, error=type(error).__name__)
+                stake = None
+            self._stake = found, stake
+        return self._stake[1]
 
     async def _see_that_it_is_recorded(self, found: Comparison) -> None:
         if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
@@ -305,5 +360,8 @@ class Owner:
             self._health.note_fault(self._program, part, f"{fault}: {cause}" if cause else fault)
         if result != self._last:  # said when it changes, not five times a second
             level = log.info if result == Ownership.OWNED else log.error
-            level("ledger_ownership", program=self._program, result=str(result), **({"cause": cause} if cause else {}))
+            details = {"cause": cause} if cause else {}
+            if result == Ownership.RECORDS_OLD:
+                details["advice"] = FROM_LEDGER.format(self._program)
+            level("ledger_ownership", program=self._program, result=str(result), **details)
             self._last = result

@@ -15,6 +15,7 @@ from reservasi.logs import get_logger
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
 from reservasi.recovery import Ownership, own_ledger
+from reservasi.restoration import Restorer
 from reservasi.settings import Settings
 
 log = get_logger()
@@ -83,6 +84,21 @@ async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[
     """What rebuilds one program's ledger."""
     async with _connection(operations, program) as connection:
         yield rebuilder_of(operations, program, connection)
+
+
+@asynccontextmanager
+async def open_restorer(operations: Operations, program: str) -> AsyncIterator[Restorer]:
+    """What records one program anew from its ledger."""
+    async with _connection(operations, program) as connection:
+        yield Restorer(
+            program,
+            connection,
+            operations.ledgers.journal(program),
+            operations.records,
+            rebuilder_of(operations, program, connection),
+            booking_code=operations.sealing.booking_code,
+            tombstone_ms=operations.settings.tombstone_ms,
+        )
 
 
 @asynccontextmanager

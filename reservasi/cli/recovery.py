@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
@@ -11,11 +11,13 @@ import typer
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, show_rows, warn
 from reservasi.cli.program_by_program import Failed, end_with, program_by_program, rows_of
+from reservasi.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
     from reservasi.rebuild import Progress, RebuildReport
     from reservasi.reconciliation import Drift, Reconciled
+    from reservasi.restoration import RestoreReport
     from reservasi.settings import Settings
 
 T = TypeVar("T")
@@ -24,11 +26,38 @@ REPORT_FIELDS = ("program", "found", "rebuilt", "reservations", "ended", "record
 DRIFT_SHOWN = 20  # of a program; --json has as many as were kept
 
 
+class _How(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rebuild may do beyond what is safe."""
+
+    force: bool
+    discard: bool
+    discard_confirmed: bool
+
+
 def rebuild(
     program: ProgramOption = None,
     force: Annotated[bool, typer.Option("--force", help="also a ledger that is in step with the records")] = False,
     discard: Annotated[
-        bool, typer.Option("--discard", help="also a ledger that tells another history: what only it knows is lost")
+        bool,
+        typer.Option(
+            "--discard",
+            help="also a ledger that tells another history: what only it knows is lost; without this, the refusal says "
+            "how many confirmed bookings that are. Where the records are an older copy, --from-ledger keeps them",
+        ),
+    ] = False,
+    discard_confirmed: Annotated[
+        bool,
+        typer.Option(
+            "--discard-confirmed",
+            help="with --discard: also where it has confirmed bookings that the records do not have",
+        ),
+    ] = False,
+    from_ledger: Annotated[
+        bool,
+        typer.Option(
+            "--from-ledger",
+            help="the reverse, where PostgreSQL was restored from an older copy: record anew what the ledger knows",
+        ),
     ] = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
@@ -36,8 +65,16 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Rebuild lost or old ledgers from the records; claims answer 503 meanwhile. Safe to interrupt and to repeat."""
+    if from_ledger and (force or discard or discard_confirmed):
+        raise typer.BadParameter("--from-ledger keeps what the ledger knows: give it without --force and --discard")
+    if discard_confirmed and not discard:
+        raise typer.BadParameter("--discard-confirmed is said beside --discard")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    reports, failed = run(_rebuild(settings, program, force=force, discard=discard, quiet=as_json))
+    if from_ledger:
+        _show_restored(*run(_restore(settings, program)), as_json=as_json)
+        return
+    how = _How(force=force, discard=discard, discard_confirmed=discard_confirmed)
+    reports, failed = run(_rebuild(settings, program, how, quiet=as_json))
     rows = [msgspec.to_builtins(report) for report in reports]
     short = [{name: row[name] for name in REPORT_FIELDS} for row in rows]
     show_rows(rows + rows_of(failed) if as_json else short, as_json=as_json)
@@ -71,27 +108,72 @@ def reconcile(
 
 
 async def _rebuild(
-    settings: Settings, program: str | None, *, force: bool, discard: bool, quiet: bool
+    settings: Settings, program: str | None, how: _How, *, quiet: bool
 ) -> tuple[list[RebuildReport], list[Failed]]:
     from reservasi.bootstrap.commands import open_operations
 
     async with open_operations(settings) as operations:
 
         async def one(program: str) -> RebuildReport:
-            return await _rebuild_one(operations, program, force=force, discard=discard, quiet=quiet)
+            return await _rebuild_one(operations, program, how, quiet=quiet)
 
         return await _for_each(operations, program, one)
 
 
-async def _rebuild_one(
-    operations: Operations, program: str, *, force: bool, discard: bool, quiet: bool
-) -> RebuildReport:
+async def _rebuild_one(operations: Operations, program: str, how: _How, *, quiet: bool) -> RebuildReport:
     from reservasi.bootstrap.commands import open_rebuilder
     from reservasi.cli.progress import progress
 
     with progress(f"rebuilding {program}", 0, quiet=quiet) as bar:
         async with open_rebuilder(operations, program) as rebuilder:
-            return await rebuilder.run(force=force, discard=discard, progress=_follow(bar))
+            return await rebuilder.run(**msgspec.structs.asdict(how), progress=_follow(bar))
+
+
+async def _restore(settings: Settings, program: str | None) -> tuple[list[RestoreReport], list[Failed]]:
+    from reservasi.bootstrap.commands import open_operations, open_restorer
+
+    async with open_operations(settings) as operations:
+        if program is None and not await operations.records.programs():
+            raise ConfigurationError(
+                "the records have no program: import the program files first (`reservasi program import FILE` stores "
+                "each, also where its ledger is fenced), then run this again"
+            )
+
+        async def one(program: str) -> RestoreReport:
+            async with open_restorer(operations, program) as restorer:
+                return await restorer.run()
+
+        return await _for_each(operations, program, one)
+
+
+def _show_restored(reports: list[RestoreReport], failed: list[Failed], *, as_json: bool) -> None:
+    rows = [msgspec.to_builtins(report) for report in reports]
+    show_rows(rows + rows_of(failed) if as_json else rows, as_json=as_json)
+    for report in reports:
+        for words in _words_of_gap(report):
+            warn(words)
+    if failed:
+        end_with(failed)
+
+
+def _words_of_gap(report: RestoreReport) -> Iterator[str]:
+    """What could not be restored."""
+    if report.without_envelope:
+        yield (
+            f"{report.program}: of {report.without_envelope} bookings and holds nobody knows names and contacts any "
+            "more; `reservasi reservation show` marks them, their people still have their codes"
+        )
+    if report.gap:
+        yield (
+            f"{report.program}: {report.gap} changes have no entry in the journal any more: who made them and why is "
+            "lost to the audit; what people did to staff keys since the copy is not in the ledger: see `reservasi "
+            "staff list`"
+        )
+    if report.left_out:
+        yield (
+            f"{report.program}: {report.left_out} stored values could not be read and were left out: run `reservasi "
+            "reconcile`"
+        )
 
 
 async def _reconcile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -112,6 +113,7 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
     row = booking or hold
     if answer.outcome is Outcome.NOT_FOUND and row is None:
         return None
+    lacks = await operations.records.lacking(program, reservation_id) if row else ()
     return {
         "id": reservation_id,
         "program": program,
@@ -122,14 +124,19 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
         "recorded": booking.state if booking else ("held" if hold else None),
         "booking_code": booking.booking_code if booking else None,
         "payment_reference": booking.payment_reference if booking else None,
-        "applicants": _applicants(operations, reservation_id, row.sealed) if row else [],
+        "applicants": _applicants(operations, reservation_id, row.sealed, lacks) if row else [],
+        **({"not_restored": ", ".join(lacks)} if lacks else {}),
     }
 
 
-def _applicants(operations: Operations, reservation_id: str, sealed: str) -> list[dict[str, str]]:
+def _applicants(
+    operations: Operations, reservation_id: str, sealed: str, lacks: Collection[str]
+) -> list[dict[str, str]]:
     """Who it is for, their numbers masked."""
     from reservasi.records.erasure import ERASED
 
+    if sealed == ERASED and "envelope" in lacks:
+        return [{"name": "not known any more: the records were restored from an older copy"}]
     if sealed == ERASED:
         return [{"name": "erased"}]
     try:

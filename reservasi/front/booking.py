@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import hdrs, web
 
+from reservasi.contents import same_reference
 from reservasi.front import problem_types
 from reservasi.front.admissions import check_ticket, may_be_outdated
 from reservasi.front.bodies import (
@@ -282,7 +283,7 @@ async def confirm(request: web.Request) -> web.Response:
     booking = await reservations.past_booking(reservation_id)
     if booking is None:
         raise Refused(problem_types.NOT_FOUND)
-    if payment_reference and payment_reference != booking.payment_reference:
+    if payment_reference and not same_reference(payment_reference, booking.payment_reference):
         raise Refused(problem_types.PAYMENT_REFERENCE_DIFFERS)
     return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
 

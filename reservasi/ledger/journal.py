@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import redis.asyncio as redis_asyncio
 
-from reservasi.errors import DamagedKey, JournalGap, LedgerUnreachable
+from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreachable
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, READ_TIMEOUT_S
@@ -27,6 +28,14 @@ START = Position(epoch=0, seq=0)
 IDS_PAGE = 1000
 
 
+class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the recorder said last: how far PostgreSQL was, and through which epochs."""
+
+    epoch: int
+    seq: int
+    lineage: tuple[tuple[int, int], ...]  # each epoch and the last seq before it, ascending; the latest `EPOCHS_MAX`
+
+
 class Journal:
     """One program's journal. A blocking read occupies one of the client's connections while it lasts."""
 
@@ -36,6 +45,7 @@ class Journal:
         self._program = program
         self._envelopes = envelopes
         self._stream = keys.journal(program)
+        self._said = (0, 0)  # epoch and seq of the recorded position that we said last
         self._entry_events = 1.0  # how many events an entry had lately, so that few are read in vain
 
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
@@ -78,19 +88,88 @@ class Journal:
     ) -> None:
         """Say how far PostgreSQL has followed, and which reservations have a change that lies in the dead-letter table.
 
-        `epochs` has each lineage and the seq at which it branched off, in ascending order.
+        `epochs` has each lineage and the seq at which it branched off, in ascending order. What was said before is not
+        taken back: records that are an older copy are known by it.
 
         Raises:
             LedgerUnreachable: the server does not answer; the position is said again with the next batch.
         """
+        is_news = await self._is_news(position)
         said = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
         # One transaction: whoever reads the position must also find the dead letters up to it.
         async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
+            if is_news:
+                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
             if dead:
                 pipeline.sadd(keys.dead_letters(self._program), *dead)
             pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
             await pipeline.execute()
+        if is_news:
+            self._said = (position.epoch, position.seq)
+
+    async def _is_news(self, position: Position) -> bool:
+        """Whether nothing farther was said before; asked for where we did not say the position before this one."""
+        at = (position.epoch, position.seq)
+        if (0, 0) < self._said <= at:
+            return True
+        before = await self.recorded_word()
+        return before is None or (before.epoch, before.seq) <= at
+
+    async def recorded_word(self) -> RecordedWord | None:
+        """What was said last of how far PostgreSQL has followed; None where nothing readable was.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        try:
+            async with self._reaching():
+                said: Any = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
+            found = json.loads(said or b"null")
+            lineage = tuple(sorted((int(epoch), int(base_seq)) for epoch, base_seq in found["epochs"]))
+            return RecordedWord(epoch=int(found["epoch"]), seq=int(found["seq"]), lineage=lineage)
+        except (ValueError, TypeError, KeyError, DamagedKey):
+            return None
+
+    async def remaining(self, after_seq: int) -> AsyncIterator[JournalEntry | None]:
+        """Every entry that is still there behind a seq, in its order, unverified; None in place of an unreadable one.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        since: Any = b"0-0"
+        while True:
+            async with self._reaching():
+                found = await self._client.xread({self._stream: since}, count=ENTRIES_MAX)
+            page = _entries(found)
+            for entry_id, fields in page:
+                try:
+                    entry = decode_entry(entry_id, fields, envelopes=self._envelopes)
+                except (LedgerFault, JournalGap):
+                    yield None
+                else:
+                    if entry.position.seq > after_seq:
+                        yield entry
+            if not page:
+                return
+            since = page[-1][0]
+
+    async def scored(self, key_of: Callable[[str], str]) -> AsyncIterator[tuple[bytes, float]]:
+        """Members and scores of one of the program's sorted sets, such as `keys.timers`; of one that does not change.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        first = 0
+        while True:
+            async with self._reaching():
+                page: Any = await self._client.zrange(
+                    key_of(self._program), first, first + IDS_PAGE - 1, withscores=True
+                )
+            for member, score in page:
+                yield member, score
+            if len(page) < IDS_PAGE:
+                return
+            first += IDS_PAGE
 
     async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Forget entries that are recorded, but for a margin; never one that is not. Exactly, when there is no margin.

@@ -325,7 +325,7 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
-        quotas=[_quota(quota_id, records[quota_id], facts_by_id[quota_id]) for quota_id in kept],
+        quotas=[quota_of(quota_id, records[quota_id], facts_by_id[quota_id]) for quota_id in kept],
         timers=decode_timers(timers, names, unreadable),
         openings=list(
             read_each(_pairs(stored_openings), decode_opening, key="openings", unreadable=unreadable).values()
@@ -343,7 +343,8 @@ def _pairs(flat: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(items[::2], items[1::2], strict=True))
 
 
-def _quota(quota_id: str, stored: StoredQuota, facts: Sequence[Any]) -> Quota:
+def quota_of(quota_id: str, stored: StoredQuota, facts: Sequence[Any]) -> Quota:
+    """A quota from its record and its facts."""
     fields = [*stored.limits, *facts]
     return Quota(
         id=quota_id,

@@ -9,6 +9,7 @@ from reservasi.records.catalogue import QuotaRow
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
+from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.staff import StaffRow
 from reservasi.records.standing import JournalRow, Standing
 from reservasi.records.store import Records
@@ -24,11 +25,13 @@ __all__ = [
     "EpochRow",
     "HoldRow",
     "JournalRow",
+    "KnownEvents",
     "Lead",
     "LiveRow",
     "QuotaRow",
     "Recorded",
     "Records",
+    "Restored",
     "StaffRow",
     "Standing",
 ]

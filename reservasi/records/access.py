@@ -28,6 +28,9 @@ WORKER_RIGHTS = {
     "positions": KEEP,
     "programs": READ,
     "quotas": KEEP,
+    "restorations": READ,  # an operator's work
+    "restored_events": READ,
+    "restored_reservations": READ,
     "staff": READ,
 }
 FRONT_RIGHTS = {

@@ -96,6 +96,19 @@ async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
             yield connection
 
 
+@contextlib.asynccontextmanager
+async def long_connection(dsn: str, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection of its own, for statements that may take `timeout_s`; inside, as in `connection_of`."""
+    with unavailable():
+        connection = await asyncpg.connect(
+            dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=timeout_s, server_settings={"application_name": "reservasi"}
+        )
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+
 class Lead:
     """The right to record or to rebuild a program, held as an advisory lock by a connection of its own.
 

@@ -142,7 +142,7 @@ async def record(
 
 async def _move_on(connection: Connection, program: str, expected: Position | None, batch: Batch) -> None:
     """The position first: who has lost the lead stops here."""
-    await _move_position(connection, program, expected, batch.position)
+    await move_position(connection, program, expected, batch.position)
     await _write_journal(connection, program, batch.entries)
 
 
@@ -155,7 +155,8 @@ def _check_epochs(program: str, expected: Position | None, entries: Sequence[Jou
         raise StaleRecorder(f"entries of {program} go back to an earlier epoch: {epochs}")
 
 
-async def _move_position(connection: Connection, program: str, expected: Position | None, position: Position) -> None:
+async def move_position(connection: Connection, program: str, expected: Position | None, position: Position) -> None:
+    """Move it, or raise StaleRecorder where it is not `expected`."""
     after = (program, position.epoch, position.seq, position.chain)
     if expected is None:
         done = await connection.execute(FIRST_POSITION, *after)

@@ -294,6 +294,49 @@ audit = Table(
 Index("audit_by_quota", audit.c.program, audit.c.quota, postgresql_where=audit.c.quota.isnot(None))
 Index("audit_by_opening", audit.c.program, audit.c.opening, postgresql_where=audit.c.opening.isnot(None))
 
+# Where the records were an older copy and a program was recorded anew from its ledger: what the journal lacks since.
+restorations = Table(
+    "restorations",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # where the ledger was
+    Column("seq", BigInteger, nullable=False),
+    Column("from_epoch", BigInteger, nullable=False),  # where the records were
+    Column("from_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),  # of the last entry before the gap
+    Column("next_seq", BigInteger, nullable=False),  # of the first change behind it
+    Column("bookings", BigInteger, nullable=False),
+    Column("holds", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False),
+    Column("without_envelope", BigInteger, nullable=False),
+    _moment("at"),
+    PrimaryKeyConstraint("program", "epoch", "seq"),
+)
+
+# Reservations of which the ledger did not know all: what their rows lack, by commas.
+restored_reservations = Table(
+    "restored_reservations",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("reservation_id", Text, nullable=False),
+    Column("held_epoch", BigInteger, nullable=False),
+    Column("held_seq", BigInteger, nullable=False),
+    Column("lacks", Text, nullable=False),
+    PrimaryKeyConstraint("program", "reservation_id", "held_epoch", "held_seq"),
+)
+
+# Events of a gap that the ledger's state implies: ended holds, and places on their way back. No part of the chain.
+restored_events = Table(
+    "restored_events",
+    metadata,
+    Column("program", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("program", "epoch", "first_seq"),
+)
+
 staff = Table(
     "staff",
     metadata,

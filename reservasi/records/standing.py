@@ -40,8 +40,11 @@ CANCELLED = f"{BOOKINGS} AND state = 'cancelled' AND ended_at_ms > $2"
 RETIRED = f"{BOOKINGS} AND retired_at_ms > $2"
 LAST_ENTRY_AT = "SELECT at_ms FROM journal WHERE program = $1 ORDER BY epoch DESC, first_seq DESC LIMIT 1"
 JOURNAL = """
-SELECT first_seq, last_seq, at_ms, chain, payload FROM journal WHERE program = $1 AND at_ms >= $2
-ORDER BY epoch, first_seq
+SELECT first_seq, last_seq, at_ms, chain, payload FROM (
+  SELECT epoch, first_seq, last_seq, at_ms, chain, payload FROM journal WHERE program = $1 AND at_ms >= $2
+  UNION ALL
+  SELECT epoch, first_seq, first_seq, at_ms, '', payload FROM restored_events WHERE program = $1 AND at_ms >= $2
+) AS entries ORDER BY epoch, first_seq
 """
 JOURNAL_AFTER = """
 SELECT first_seq, last_seq, at_ms, chain, payload FROM journal WHERE program = $1 AND last_seq > $2
@@ -50,9 +53,12 @@ ORDER BY epoch, first_seq
 CHAIN_AT = "SELECT chain FROM journal WHERE program = $1 AND last_seq = $2"
 GAPS = """
 SELECT count(*) FROM (
-  SELECT first_seq - lag(last_seq, 1, 0::bigint) OVER (ORDER BY epoch, first_seq) AS step
+  SELECT first_seq, lag(last_seq, 1, 0::bigint) OVER (ORDER BY epoch, first_seq) AS before
   FROM journal WHERE program = $1
-) AS steps WHERE step <> 1
+) AS entries
+WHERE first_seq - before <> 1 AND NOT EXISTS (
+  SELECT FROM restorations r WHERE r.program = $1 AND r.last_seq = before AND r.next_seq = first_seq
+)
 """
 
 
@@ -119,7 +125,7 @@ class Standing:
         return int(await self._connection.fetchval(LAST_ENTRY_AT, self._program) or 0)
 
     async def journal(self, since_ms: int) -> AsyncIterator[JournalRow]:
-        """The entries that were accepted since, in their order."""
+        """The entries that were accepted since, in their order, and what is known of those that are missing."""
         async for page in self._pages(JOURNAL, since_ms):
             for row in page:
                 yield JournalRow(**row)
@@ -135,7 +141,7 @@ class Standing:
         return {row["chain"] for row in await self._connection.fetch(CHAIN_AT, self._program, seq)}
 
     async def gaps(self) -> int:
-        """How many entries do not begin where the one before them ends."""
+        """How many entries do not begin where the one before them ends, but for gaps that a restoration left."""
         return int(await self._connection.fetchval(GAPS, self._program))
 
     async def _pages(self, query: str, *arguments: object) -> AsyncIterator[list[asyncpg.Record]]:

@@ -4,20 +4,34 @@ import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from reservasi.contents import LedgerState
 from reservasi.events import JournalEntry
 from reservasi.model import Opening, Position
 from reservasi.programs import Program
-from reservasi.records import bookings, catalogue, erasure, openings, ownership, partitions, recording, staff
+from reservasi.records import (
+    bookings,
+    catalogue,
+    erasure,
+    openings,
+    ownership,
+    partitions,
+    recording,
+    restoration,
+    staff,
+)
 from reservasi.records.audit import AuditQuery, AuditRow, read_audit
 from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow
-from reservasi.records.pool import Lead, Pool, close_pool, connection_of, open_lead, open_pool
+from reservasi.records.pool import Lead, Pool, close_pool, connection_of, long_connection, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
+from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.staff import StaffRow
 from reservasi.records.standing import Standing
 from reservasi.records.writes import BookingCode
+
+RESTORE_TIMEOUT_S = 600.0  # for one statement over a whole program
 
 
 class Records:
@@ -142,6 +156,31 @@ class Records:
         """
         async with connection_of(self._pool) as connection:
             return await ownership.branch_off(connection, program, epoch, recorded, run_id)
+
+    async def restore(
+        self,
+        program: str,
+        expected: Position | None,
+        state: LedgerState,
+        known: Sequence[KnownEvents],
+        *,
+        booking_code: BookingCode,
+        now_ms: int,
+    ) -> Restored:
+        """Record a program anew from what its ledger knows, and move the position there, or do nothing.
+
+        Raises:
+            StaleRecorder: the recorded position is not `expected`; RebuildRefused: the two contradict each other.
+        """
+        async with long_connection(self._dsn, RESTORE_TIMEOUT_S) as connection:
+            return await restoration.restore(
+                connection, program, expected, state, known, booking_code=booking_code, now_ms=now_ms
+            )
+
+    async def lacking(self, program: str, reservation_id: str) -> tuple[str, ...]:
+        """What a reservation's row lacks since it was recorded from the ledger: envelope, payment_reference, times."""
+        async with connection_of(self._pool) as connection:
+            return await restoration.read_lacking(connection, program, reservation_id)
 
     async def bound(self, name: str) -> str | None:
         """The fact that is stored under that name; None when there is none."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reservasi.at_stake import AtStake
 from reservasi.errors import LedgerUnreachable, RecordsUnavailable
 from reservasi.front.admin import worker_readiness
 from reservasi.health import GRACE_S, Health
@@ -73,13 +74,25 @@ def test_a_worker_that_starts_is_not_ready() -> None:
     assert "starting" in str(said["missing"])
 
 
+STAKE = "3 confirmed bookings (4 places) and 2 holds are only in the ledger"
+
+
 @pytest.mark.parametrize(
     ("found", "part", "reason"),
     [
         (RecordsUnavailable("PostgreSQL does not answer"), "records", "PostgreSQL does not answer"),
         (LedgerUnreachable("the ledger does not answer"), "ledger", "the ledger does not answer"),
         (Ownership.BEHIND, "ledger", "fenced: behind the records"),
-        (Ownership.DIVERGED, "ledger", "fenced: it tells another history than the records"),
+        (
+            Ownership.DIVERGED,
+            "ledger",
+            f"fenced: it tells another history than the records: {STAKE}",
+        ),
+        (
+            Ownership.RECORDS_OLD,
+            "records",
+            f"fenced: the records are an older copy of what the ledger knows: {STAKE}",
+        ),
     ],
 )
 async def test_the_owner_says_what_it_found(
@@ -91,7 +104,11 @@ async def test_the_owner_says_what_it_found(
         meta = LedgerMeta(position=Position(epoch=1, seq=1), owned=False, run_id="r")
         return Comparison(verdict=found, meta=meta, recorded=Position(epoch=1, seq=2), latest_epoch=1)
 
+    async def counted(*_: object) -> AtStake:
+        return AtStake(confirmed=3, places=4, held=2)
+
     monkeypatch.setattr("reservasi.recovery.compare_ledger", compared)
+    monkeypatch.setattr("reservasi.recovery.count_at_stake", counted)
     nothing: Any = None
     health = Health()
     await Owner("surabaya", nothing, nothing, nothing, health=health)._look()

@@ -9,7 +9,8 @@
 --   quotas    {quota, version, terms}: terms as set_quota has them, and behind them what imports set, where known
 --   past      {quota, retired_at}: retired ones, to which tombstones refer
 --   openings  {opening, terms, ...}: the fields of O in events
---   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}
+--   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}; the reference of the
+--             payment, or 'sha1:' and its digest
 --   ended     {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}, ended_at}
 --   returns   {quota, seq, places, at}: places on their way back
 --   own       {epoch, seq, chain}: the new epoch, and where the records are
@@ -17,6 +18,8 @@
 --   moved    fenced by another, owned meanwhile, elsewhere, not begun in this run, or no new epoch: + epoch, chain
 --   loaded   + rows of the step
 -- Example: {'t...', 'begin', {{1, 0, ''}}} -> {'loaded', 0, 1}
+
+local DIGEST_ONLY = 'sha1:'
 
 -- What this run of the server is loaded under; another run may have lost a part of it.
 local function loading_mark(token)
@@ -79,6 +82,14 @@ local function load_opening(call, row)
   call.openings[id], call.changed_openings[id] = opening_from(call, { unpack(row, 2) }), true
 end
 
+-- Records that were an older copy once may know of a payment reference nothing but what the ledger kept of it.
+local function loaded_digest(reference)
+  if string.sub(reference, 1, #DIGEST_ONLY) == DIGEST_ONLY then
+    return string.sub(reference, #DIGEST_ONLY + 1)
+  end
+  return digest_of(reference)
+end
+
 -- The record as the commands left it; false when it was loaded before.
 local function load_reservation(call, row)
   local id, quota_id, held_seq, seq, persons = row[1], row[2], row[6], row[7], row[9]
@@ -91,7 +102,7 @@ local function load_reservation(call, row)
     return false
   end
   call.reservations[id] = {
-    row[3], number, row[4], row[5], held_seq, seq - held_seq, digest_of(row[8]), unpack(persons),
+    row[3], number, row[4], row[5], held_seq, seq - held_seq, loaded_digest(row[8]), unpack(persons),
   }
   call.changed_reservations[id] = true
   return true

@@ -1,0 +1,44 @@
+"""What a fenced ledger knows and the records do not: what would be destroyed if it were discarded."""
+
+import msgspec
+
+from reservasi.ledger.holdings import Holdings
+from reservasi.ledger.journal import Journal
+from reservasi.model import State
+from reservasi.records import Records
+
+
+class AtStake(msgspec.Struct, frozen=True, kw_only=True):
+    """Reservations that are live in the ledger and not in the records, and the reverse."""
+
+    confirmed: int = 0
+    places: int = 0  # of the confirmed ones
+    held: int = 0
+    ended: int = 0  # live in the records, and over in the ledger
+
+    def __str__(self) -> str:
+        booked = f"{self.confirmed:,} confirmed bookings ({self.places:,} places)"
+        words = f"{booked} and {self.held:,} holds are only in the ledger"
+        return f"{words}, which knows of {self.ended:,} reservations that they have ended" if self.ended else words
+
+
+async def count_at_stake(program: str, journal: Journal, records: Records) -> AtStake:
+    """Compare the reservations of a ledger that nobody sells from with those of the records.
+
+    Raises:
+        LedgerUnreachable, RecordsUnavailable: one of them does not answer.
+    """
+    reservations = (await Holdings.read(journal)).reservations
+    live = {id_: kept for id_, kept in reservations.items() if kept.state.live}
+    ended = 0
+    async with records.standing(program) as standing:
+        async for page in standing.live():
+            for id_, kept in page:
+                known = live.get(id_)
+                if known is None or known.held_seq != kept.held_seq:
+                    ended += id_ in reservations and known is None
+                elif known.state is kept.state:
+                    del live[id_]
+    confirmed = [kept for kept in live.values() if kept.state is State.CONFIRMED]
+    places = sum(kept.places for kept in confirmed)
+    return AtStake(confirmed=len(confirmed), places=places, held=len(live) - len(confirmed), ended=ended)

@@ -1,0 +1,146 @@
+"""Recording a program anew from its ledger, where the records are an older copy: one transaction, or nothing.
+
+What the ledger holds is compared with the rows that are there, and the difference is written as if one batch of the
+journal had led to it. The journal's gap is noted, so that nobody takes it for a loss, and what only the gap told of
+ended holds and returning places is kept beside the journal. Rows of what the ledger has forgotten stay as they are.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from reservasi.contents import LedgerState
+from reservasi.errors import RebuildRefused
+from reservasi.model import Position
+from reservasi.records.difference import ENVELOPE, Difference
+from reservasi.records.ownership import load_epochs
+from reservasi.records.pool import Connection, lacks_partition
+from reservasi.records.recording import UNFIT, move_position
+from reservasi.records.writes import BookingCode, apply_effects, new_rows
+
+NEW_EPOCHS = """
+INSERT INTO epochs (program, epoch, base_seq, run_id)
+SELECT $1, epoch, base_seq, '' FROM unnest($2::bigint[], $3::bigint[]) AS c(epoch, base_seq)
+ON CONFLICT (program, epoch) DO UPDATE SET base_seq = greatest(epochs.base_seq, excluded.base_seq)
+"""
+LAST_BEFORE = """
+SELECT last_seq FROM journal WHERE program = $1 AND first_seq < $2 ORDER BY epoch DESC, first_seq DESC LIMIT 1
+"""
+JOURNAL_COLUMNS = ("program", "epoch", "first_seq", "last_seq", "at_ms", "chain", "payload")
+KNOWN_COLUMNS = ("program", "epoch", "first_seq", "at_ms", "payload")
+LACKING_COLUMNS = ("program", "reservation_id", "held_epoch", "held_seq", "lacks")
+NOTE = """
+INSERT INTO restorations (program, epoch, seq, from_epoch, from_seq, last_seq, next_seq, bookings, holds, ended,
+  without_envelope)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+LACKING = """
+SELECT lacks FROM restored_reservations WHERE program = $1 AND reservation_id = $2
+ORDER BY held_epoch DESC, held_seq DESC LIMIT 1
+"""
+
+
+class KnownEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of the gap that the ledger's state implies, as an entry of the journal would have packed them."""
+
+    epoch: int
+    first_seq: int
+    at_ms: int
+    payload: bytes
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What one restoration recorded."""
+
+    bookings: int = 0  # confirmed ones that the records did not have
+    holds: int = 0
+    ended: int = 0  # that the records did not know to have ended
+    without_envelope: int = 0  # of bookings and holds: names and contacts are nowhere any more
+    quotas: int = 0
+    openings: int = 0
+    entries: int = 0  # of the journal
+    gap: int = 0  # changes of which the journal has no entry any more; their audit rows are lost
+    left_out: int = 0  # whose stored value cannot be read, or that no row can hold
+
+
+async def restore(
+    connection: Connection,
+    program: str,
+    expected: Position | None,
+    state: LedgerState,
+    known: Sequence[KnownEvents],
+    *,
+    booking_code: BookingCode,
+    now_ms: int,
+) -> Restored:
+    """Make the records what the ledger knows, and move the position from `expected` to the ledger's.
+
+    Raises:
+        StaleRecorder: the position is not `expected`; nothing was written.
+        RebuildRefused: ledger and records contradict each other; nothing was written.
+    """
+    try:
+        async with connection.transaction():
+            await move_position(connection, program, expected, state.position)
+            difference = await Difference.read(connection, program, state, now_ms)
+            effects = difference.effects()
+            await apply_effects(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
+            await _write_history(connection, program, state, known)
+            return await _note(connection, program, expected, state, difference)
+    except UNFIT as error:
+        if lacks_partition(error):
+            raise
+        message = str(error.args[0]) if error.args else type(error).__name__
+        raise RebuildRefused(
+            f"the ledger of {program} and the records contradict each other ({message}), so they are no older copy of "
+            "what it knows; nothing was changed"
+        ) from error
+
+
+async def read_lacking(connection: Connection, program: str, reservation_id: str) -> tuple[str, ...]:
+    """What a reservation's row lacks since it was recorded from the ledger; mostly nothing."""
+    found = await connection.fetchval(LACKING, program, reservation_id)
+    return tuple(found.split(",")) if found else ()
+
+
+async def _write_history(
+    connection: Connection, program: str, state: LedgerState, known: Sequence[KnownEvents]
+) -> None:
+    have = {row.epoch: row.base_seq for row in await load_epochs(connection, program)}
+    new = [(epoch, base_seq) for epoch, base_seq in state.lineage if have.get(epoch, -1) < base_seq]
+    if new:
+        await connection.execute(NEW_EPOCHS, program, *(list(column) for column in zip(*new, strict=True)))
+    journal = [
+        (program, each.epoch, each.first_seq, each.position.seq, each.at_ms, each.chain, each.payload)
+        for each in state.entries
+    ]
+    events = [(program, *msgspec.structs.astuple(each)) for each in known]
+    await connection.copy_records_to_table("journal", records=journal, columns=JOURNAL_COLUMNS)
+    await connection.copy_records_to_table("restored_events", records=events, columns=KNOWN_COLUMNS)
+
+
+async def _note(
+    connection: Connection, program: str, expected: Position | None, state: LedgerState, difference: Difference
+) -> Restored:
+    """Name the gap and what could not be restored, and count."""
+    first_seq = state.entries[0].first_seq if state.entries else state.position.seq + 1
+    last_seq = int(await connection.fetchval(LAST_BEFORE, program, first_seq) or 0)
+    start = expected or Position(epoch=0, seq=0)
+    nameless = sum(ENVELOPE in lacks.split(",") for lacks in difference.lacking.values())
+    restored = Restored(
+        bookings=len(difference.new_bookings) + len(difference.moved),
+        holds=len(difference.new_holds),
+        ended=len(difference.ended),
+        without_envelope=nameless,
+        quotas=len(state.quotas),
+        openings=len(state.openings),
+        entries=len(state.entries),
+        gap=first_seq - start.seq - 1,
+        left_out=difference.left_out,
+    )
+    lacking = [(program, *key, lacks) for key, lacks in difference.lacking.items()]
+    await connection.copy_records_to_table("restored_reservations", records=lacking, columns=LACKING_COLUMNS)
+    counts = (restored.bookings, restored.holds, restored.ended, restored.without_envelope)
+    at = (state.position.epoch, state.position.seq, start.epoch, start.seq)
+    await connection.execute(NOTE, program, *at, last_seq, first_seq, *counts)
+    return restored

@@ -1,0 +1,213 @@
+"""Recording a program anew from its ledger, where the records are an older copy than the ledger knows of.
+
+The ledger is fenced, read whole, and recorded in one transaction that moves the position to where the ledger is; then
+it is owned under a new epoch, and recording goes on from there. Wherever this is interrupted, either nothing was
+recorded, or the ledger can be owned as it is: begun anew it has one effect. Nobody rebuilds meanwhile.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgpack
+import msgspec
+
+from reservasi.contents import LedgerState, ReturningPlaces
+from reservasi.errors import LedgerMoved, RebuildRefused
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.loading import LETTERS, Loader
+from reservasi.ledger.tail import JournalTail
+from reservasi.ledger.whole import read_state
+from reservasi.logs import get_logger
+from reservasi.model import Position, State
+from reservasi.rebuild import LOCK_WAIT_S, Rebuilder, tail_since_ms
+from reservasi.records import BookingCode, KnownEvents, Records, Restored, Standing
+from reservasi.recovery import Comparison, Ownership, compare_ledger, own_ledger
+
+log = get_logger()
+
+CALL_TIMEOUT_S = 10.0
+OVER = (State.RELEASED, State.EXPIRED)  # ended holds, for which the records have no row
+
+
+class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one restoration did."""
+
+    program: str
+    found: Ownership  # how the ledger stood to the records before
+    restored: bool  # False: the records lacked nothing
+    epoch: int = 0  # under which the ledger is owned since
+    seq: int = 0
+    bookings: int = 0  # confirmed ones that the records did not have
+    holds: int = 0
+    ended: int = 0  # reservations that the records did not know to have ended
+    without_envelope: int = 0  # bookings and holds whose names and contacts are nowhere any more
+    entries: int = 0  # of the journal
+    gap: int = 0  # changes of which the journal has no entry any more: their audit rows are lost
+    left_out: int = 0  # of which the stored value cannot be read
+    seconds: float = 0.0
+
+
+class Restorer:
+    """Records one program anew from its ledger."""
+
+    def __init__(
+        self,
+        program: str,
+        connection: LedgerConnection,
+        journal: Journal,
+        records: Records,
+        rebuilder: Rebuilder,
+        *,
+        booking_code: BookingCode,
+        tombstone_ms: int,
+    ) -> None:
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._records = records
+        self._rebuilder = rebuilder
+        self._booking_code = booking_code
+        self._tombstone_ms = tombstone_ms
+
+    async def run(self, *, lock_wait_s: float = LOCK_WAIT_S) -> RestoreReport:
+        """Record what the records lack, and own the ledger.
+
+        Raises:
+            RebuildRefused: the records are no older copy of what the ledger knows.
+            LedgerMoved, StaleRecorder: somebody else was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault: it
+                is not finished, and can be begun anew.
+        """
+        async with self._rebuilder.alone(lock_wait_s):
+            return await self._run_alone()
+
+    async def _run_alone(self) -> RestoreReport:
+        started_s = time.monotonic()
+        found = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE):
+            return await self._own(found.verdict, Restored(), started_s, restored_now=False)
+        if found.verdict is not Ownership.RECORDS_OLD:
+            raise RebuildRefused(
+                f"the records of {self._program} are no older copy of what its ledger knows: the ledger is "
+                f"{found.verdict}, and nothing is recorded from it; see `reservasi rebuild`"
+            )
+        fenced = await Loader(self._connection).fence()
+        state, known = await self._read(found, fenced)
+        expected = found.recorded if found.recorded != START else await self._records.position(self._program)
+        restored = await self._records.restore(
+            self._program,
+            expected,
+            state,
+            known,
+            booking_code=self._booking_code,
+            now_ms=int(time.time() * 1000),
+        )
+        return await self._own(found.verdict, restored, started_s, restored_now=True)
+
+    async def _read(self, found: Comparison, fenced: Position) -> tuple[LedgerState, list[KnownEvents]]:
+        epochs = {row.epoch: row.base_seq for row in await self._records.epochs(self._program)}
+        state = await read_state(self._journal, fenced, after_seq=found.recorded.seq, lineage=epochs)
+        if (await self._connection.meta(CALL_TIMEOUT_S)).position != fenced:
+            raise LedgerMoved(f"somebody else was at the ledger of {self._program} while it was read")
+        known = known_events(state, found.recorded.seq)
+        async with self._records.standing(self._program) as standing:
+            return state, [*known, *await self._returned(standing, state, known, found.recorded.seq)]
+
+    async def _returned(
+        self, standing: Standing, state: LedgerState, known: Sequence[KnownEvents], from_seq: int
+    ) -> list[KnownEvents]:
+        """That places came back within the gap whose way back the records know."""
+        last_ms = state.entries[-1].at_ms if state.entries else await standing.last_entry_at_ms()
+        tail = JournalTail()
+        since_ms = await tail_since_ms(standing, last_ms, self._tombstone_ms)
+        async for row in standing.journal(since_ms):
+            tail.follow(row.first_seq, row.at_ms, row.payload)
+        for each in sorted(known, key=lambda each: each.first_seq):
+            tail.follow(each.first_seq, each.at_ms, each.payload)
+        for entry in state.entries:
+            tail.follow(entry.first_seq, entry.at_ms, entry.payload)
+        gone = list(_gone(tail.returning(), state.returning))
+        taken = {each.first_seq for each in known}
+        free = next((seq for seq in range(_next_seq(state) - 1, from_seq, -1) if seq not in taken), None)
+        if not gone or free is None:
+            return []
+        at_ms = max(each.at_ms for each in gone)
+        payload = pack([["r", each.quota, each.places] for each in gone])
+        return [KnownEvents(epoch=state.epoch_of(free), first_seq=free, at_ms=at_ms, payload=payload)]
+
+    async def _own(
+        self, found: Ownership, restored: Restored, started_s: float, *, restored_now: bool
+    ) -> RestoreReport:
+        owned = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
+        if owned is not Ownership.OWNED:
+            raise LedgerMoved(f"the ledger of {self._program} is {owned}: look again")
+        await self._publish()
+        meta = await self._connection.meta(CALL_TIMEOUT_S)
+        counted = {name: value for name, value in msgspec.structs.asdict(restored).items() if name in REPORTED}
+        report = RestoreReport(
+            program=self._program,
+            found=found,
+            restored=restored_now,
+            epoch=meta.position.epoch,
+            seq=meta.position.seq,
+            seconds=round(time.monotonic() - started_s, 3),
+            **counted,
+        )
+        if restored_now:
+            log.warning("records_restored", **msgspec.to_builtins(report))
+        return report
+
+    async def _publish(self) -> None:
+        """Fronts hear that what the ledger knows is recorded."""
+        position = await self._records.position(self._program)
+        if position is not None:
+            epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
+            dead = await self._records.dead_reservations(self._program)
+            await self._journal.publish_recorded(position, dead, epochs=epochs)
+
+
+REPORTED = frozenset(Restored.__struct_fields__) & frozenset(RestoreReport.__struct_fields__)
+
+
+def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
+    """Events of the gap between the records and the journal's first entry that the ledger's state implies."""
+    gap = range(from_seq + 1, _next_seq(state))
+    returning = {each.seq: each for each in state.returning}
+    hold_ms = {quota.id: quota.terms.hold_ms for quota in state.quotas}
+    events: dict[int, tuple[int, list[object]]] = {
+        each.seq: (each.at_ms, ["e", "r", "", each.quota, each.places, each.at_ms])
+        for each in state.returning
+        if each.seq in gap
+    }
+    for id_, ended in state.ended.items():
+        kept = ended.reservation
+        if kept.state in OVER and kept.held_seq in gap:
+            held_at_ms = min(ended.ended_at_ms, kept.deadline_ms - hold_ms.get(kept.quota, 0))
+            held = ["h", id_, kept.quota, kept.deadline_ms, kept.fingerprint, "", list(kept.persons)]
+            events[kept.held_seq] = (held_at_ms, held)
+        if kept.seq in gap:
+            back = returning.get(kept.seq)
+            end = ["e", LETTERS[kept.state], id_, kept.quota, kept.places, back.at_ms if back else 0]
+            events[kept.seq] = (ended.ended_at_ms, end)
+    return [
+        KnownEvents(epoch=state.epoch_of(seq), first_seq=seq, at_ms=max(0, at_ms), payload=pack([event]))
+        for seq, (at_ms, event) in sorted(events.items())
+    ]
+
+
+def pack(events: list[list[object]]) -> bytes:
+    """Events as an entry of the journal has them."""
+    packed: bytes = msgpack.packb(events)
+    return packed
+
+
+def _next_seq(state: LedgerState) -> int:
+    """The first change of which the journal has its entry."""
+    return state.entries[0].first_seq if state.entries else state.position.seq + 1
+
+
+def _gone(told: Iterable[ReturningPlaces], kept: Sequence[ReturningPlaces]) -> Iterable[ReturningPlaces]:
+    """What is on its way back as far as the records tell, and not in the ledger."""
+    here = Counter((each.quota, each.seq) for each in kept)
+    return (each for each in told if not here[each.quota, each.seq])
