@@ -97,6 +97,7 @@ class Unreadable(Event, frozen=True, kw_only=True):
     why: str
     packed: bytes  # the event as the entry has it
     reservation_id: str | None = None  # where one can be made out
+    texts: tuple[str, ...] = ()  # all that it has, by which what belongs to a person is found
     envelopes: tuple[str, ...] = ()  # those beside the entry that no readable event names
 
 

@@ -99,7 +99,7 @@ JOURNAL_GAPS = Gauge(
 )
 UNAPPLIED_EVENTS = Gauge(
     "reservasi_unapplied_events",
-    "Events that lie in the dead-letter table, at the last comparison (alarm when not 0).",
+    "Dead letters that are open: events that are not recorded, and that nobody settled (alarm when not 0).",
     ["program"],
     multiprocess_mode="livemax",
 )
@@ -141,7 +141,9 @@ WORKER_SERVES = Gauge(
 RECORDED_ENTRIES = Counter("reservasi_recorded_entries_total", "Journal entries committed in PostgreSQL.", ["program"])
 RECORDED_EVENTS = Counter("reservasi_recorded_events_total", "Events committed in PostgreSQL.", ["program"])
 DEAD_LETTERS = Counter(
-    "reservasi_dead_letters_total", "Events that could not be applied and lie in the dead-letter table.", ["program"]
+    "reservasi_dead_letters_total",
+    "Events that could not be recorded when they were met, and became dead letters.",
+    ["program"],
 )
 RECORD_BATCH_SECONDS = Histogram(
     "reservasi_record_batch_seconds", "Time of one recording transaction.", ["program"], buckets=STORE_SECONDS

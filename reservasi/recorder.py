@@ -25,6 +25,7 @@ LEAD_CHECK_INTERVAL_S = 1.0  # between two questions whether the lead is still o
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 2.0  # a server is away: it comes back
 HALTED_BACKOFF_MAX_S = 30.0  # it cannot go on by itself: a person or recovery has to act
+DEAD_LETTERS_INTERVAL_S = 30.0  # between two counts of the open ones
 TRIM_INTERVAL_EVENTS = 1000
 GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks
 
@@ -89,6 +90,7 @@ class Recorder:
         self._backoff = Backoff()
         self._events_since_trim = 0
         self._epochs: list[tuple[int, int]] = []
+        self._count_dead_at_s = 0.0
         self.leads = False  # whether this is the one that records now
         self._active = metrics.RECORDER_ACTIVE.labels(program)
         self._halted = metrics.RECORDER_HALTED.labels(program)
@@ -134,6 +136,7 @@ class Recorder:
             # Who recorded before us may have died between its commit and telling of it.
             dead = await self._records.dead_reservations(self._program)
             await self._publish(position, dead, epochs_changed=True)
+        await self._count_dead_letters()
         self._set_leads(True)
         self._log.info("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
@@ -144,6 +147,8 @@ class Recorder:
                 if lead.lost or time.monotonic() >= check_at_s:
                     await lead.check()
                     await self._check_position(position)
+                    if time.monotonic() >= self._count_dead_at_s:
+                        await self._count_dead_letters()
                     check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
                 batch = await (ahead or self._read_after(position))
                 ahead = None
@@ -176,6 +181,11 @@ class Recorder:
         if found != expected:
             raise StaleRecorder(f"the records of {self._program} are at {found}, not at {expected}")
 
+    async def _count_dead_letters(self) -> None:
+        """People settle them, and have them recorded, behind the recorder's back."""
+        metrics.UNAPPLIED_EVENTS.labels(self._program).set(await self._records.dead_letter_count(self._program))
+        self._count_dead_at_s = time.monotonic() + DEAD_LETTERS_INTERVAL_S
+
     def _set_leads(self, leads: bool) -> None:
         self.leads = leads
         self._active.set(int(leads))
@@ -191,9 +201,16 @@ class Recorder:
         started_s = time.monotonic()
         recorded = await self._records.record(self._program, expected, batch, booking_code=self._booking_code)
         self._count(batch, time.monotonic() - started_s)
-        for letter in recorded.dead:
-            metrics.DEAD_LETTERS.labels(self._program).inc()
-            self._log.error("event_not_recorded", seq=letter.seq, reservation_id=letter.reservation_id)
+        if recorded.dead:
+            metrics.DEAD_LETTERS.labels(self._program).inc(len(recorded.dead))
+            self._count_dead_at_s = 0.0
+            first = recorded.dead[0]
+            self._log.error(
+                "events_not_recorded",
+                count=len(recorded.dead),
+                first_seq=first.seq,
+                reservation_id=first.reservation_id,
+            )
         return recorded
 
     async def _tell(self, expected: Position | None, recorded: Recorded, events: int) -> None:

@@ -283,7 +283,27 @@ def _decode_packed(seq: int, packed: bytes, by_hash: dict[str, str] | None) -> A
 
 
 def _unreadable(seq: int, letter: str, why: str, packed: bytes) -> Unreadable:
-    return Unreadable(seq=seq, letter=letter, why=why, packed=packed, reservation_id=_reservation_of(letter, packed))
+    return Unreadable(
+        seq=seq,
+        letter=letter,
+        why=why,
+        packed=packed,
+        reservation_id=_reservation_of(letter, packed),
+        texts=tuple(_texts(_unpack(packed))),
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in it, however deep."""
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | tuple):
+            rest += value
+        elif isinstance(value, dict):
+            rest += [*value.keys(), *value.values()]
 
 
 def _reservation_of(letter: str, packed: bytes) -> str | None:

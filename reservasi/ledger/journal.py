@@ -6,7 +6,7 @@ against the one before it, so that loss or divergence is noticed where it is rea
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -170,6 +170,21 @@ class Journal:
             if len(page) < IDS_PAGE:
                 return
             first += IDS_PAGE
+
+    async def publish_revived(self, reservations: Collection[str]) -> None:
+        """Say that nothing of these reservations lies in the dead-letter table any more.
+
+        Raises:
+            LedgerUnreachable: the server does not answer; a recorder that begins says it again.
+        """
+        if not reservations:
+            return
+        async with self._reaching():
+            await self._client.srem(keys.dead_letters(self._program), *reservations)
+            said = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
+            if said is not None:
+                told = {**json.loads(said), "dead": [], "revived": sorted(reservations)}
+                await self._client.publish(keys.recorded_channel(self._program), json.dumps(told))
 
     async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Forget entries that are recorded, but for a margin; never one that is not. Exactly, when there is no margin.

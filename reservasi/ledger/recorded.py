@@ -131,9 +131,11 @@ class RecordedPositions:
             dead = await client.smembers(keys.dead_letters(program))
             said = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
         if said is not None:
+            self._dead[program] = set()  # what was recorded after all is dead no more
             self._hear(program, {**json.loads(said), "dead": [text(member) for member in dead]})
 
     def _hear(self, program: str, said: Mapping[str, Any]) -> None:
+        self._dead.setdefault(program, set()).difference_update(said.get("revived", ()))
         self._advance(program, said["epoch"], said["seq"], said["dead"], dict(said["epochs"]))
 
     def _advance(self, program: str, epoch: int, seq: int, dead: Iterable[str], bases: Mapping[int, int]) -> None:

@@ -6,6 +6,7 @@
 from reservasi.records.audit import AuditQuery, AuditRow
 from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
+from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition, Tried
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
@@ -27,6 +28,9 @@ __all__ = [
     "JournalRow",
     "KnownEvents",
     "Lead",
+    "Letter",
+    "LetterOutcome",
+    "LetterPosition",
     "LiveRow",
     "QuotaRow",
     "Recorded",
@@ -34,4 +38,5 @@ __all__ = [
     "Restored",
     "StaffRow",
     "Standing",
+    "Tried",
 ]

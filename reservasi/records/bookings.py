@@ -8,7 +8,6 @@ import msgspec
 
 from reservasi.records.pool import Connection
 
-DEAD_RESERVATIONS_MAX = 100_000
 LIVE_MAX = 20_000  # more than a program has on one day
 
 BOOKING = """
@@ -33,10 +32,6 @@ UNION ALL
 SELECT quota, reservation_id, places, 'confirmed' FROM bookings
 WHERE program = $1 AND quota = ANY($2) AND state = 'confirmed' AND retired_at_ms = 0
 ORDER BY quota, reservation_id LIMIT $3
-"""
-COUNT_DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE program = $1"
-DEAD_RESERVATIONS = """
-SELECT DISTINCT reservation_id FROM dead_letters WHERE program = $1 AND reservation_id IS NOT NULL LIMIT $2
 """
 
 
@@ -120,17 +115,6 @@ async def count_holds(connection: Connection, program: str) -> int:
 async def booking_ids(connection: Connection, program: str, state: str) -> list[str]:
     """Every reservation in that state; twice when it is there twice."""
     return [row["reservation_id"] for row in await connection.fetch(BOOKING_IDS, program, state)]
-
-
-async def count_dead_letters(connection: Connection, program: str) -> int:
-    """How many events could not be applied."""
-    return int(await connection.fetchval(COUNT_DEAD_LETTERS, program))
-
-
-async def dead_reservations(connection: Connection, program: str) -> list[str]:
-    """Reservations with an event that could not be applied."""
-    rows = await connection.fetch(DEAD_RESERVATIONS, program, DEAD_RESERVATIONS_MAX)
-    return [row["reservation_id"] for row in rows]
 
 
 async def _persons(connection: Connection, row: asyncpg.Record) -> tuple[str, ...]:

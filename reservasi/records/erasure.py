@@ -40,7 +40,12 @@ async def erase_person(connection: Connection, program: str, person: str) -> Era
         for row in await connection.fetch(DEAD_LETTERS, program, person):
             event = json.loads(row["event"])
             if person in event.get("persons", ()) and event.get("sealed"):
-                await connection.execute(REWRITE_DEAD_LETTER, row["id"], json.dumps({**event, "sealed": ERASED}))
-                erased += 1
+                event["sealed"] = ERASED
+            elif person in event.get("texts", ()) and event.get("envelopes"):
+                event["envelopes"] = []
+            else:
+                continue
+            await connection.execute(REWRITE_DEAD_LETTER, row["id"], json.dumps(event))
+            erased += 1
         live = await connection.fetch(LIVE, program, person)
     return Erasure(erased=erased, live=tuple(row["reservation_id"] for row in live))

@@ -205,14 +205,14 @@ async def _apply_one_by_one(
         except UNFIT as error:
             if lacks_partition(error):
                 raise
-            dead.append(await _bury(connection, program, stamped, _reason(error)))
+            dead.append(await _bury(connection, program, stamped, fault_of(error)))
     return tuple(dead)
 
 
 async def _bury(connection: Connection, program: str, stamped: Stamped, reason: str) -> DeadLetter:
     """Keep what cannot be applied; an event that cannot be read says itself why."""
     if isinstance(stamped.event, Unreadable):
-        reason = _storable(f"it cannot be read: {stamped.event.why}")[:ERROR_CHARS_MAX]
+        reason = fault_of(f"it cannot be read: {stamped.event.why}")
     reservation_id = _reservation_of(stamped.event)
     await connection.execute(
         NEW_DEAD_LETTER,
@@ -232,8 +232,10 @@ def _reservation_of(event: AnyEvent) -> str | None:
     return event.reservation_id if isinstance(event, Held | Confirmed | Ended | Unreadable) else None
 
 
-def _reason(error: Exception) -> str:
-    """The error's name and message without its details, which repeat the row."""
+def fault_of(error: Exception | str) -> str:
+    """Why an event is not recorded: an error's name and message without its details, which repeat the row."""
+    if isinstance(error, str):
+        return _storable(error)[:ERROR_CHARS_MAX]
     message = error.args[0] if error.args else ""
     return _storable(f"{type(error).__name__}: {message}")[:ERROR_CHARS_MAX]
 

@@ -270,8 +270,21 @@ dead_letters = Table(
     Column("event", JSON, nullable=False),
     Column("error", Text, nullable=False),
     _moment("at"),
+    Column("outcome", Text, nullable=False, server_default="open"),
+    Column("closed_at", DateTime(timezone=True)),
+    Column("closed_by", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),  # why a person settled it
     PrimaryKeyConstraint("id"),
     UniqueConstraint("program", "epoch", "seq"),
+    CheckConstraint("outcome IN ('open', 'recorded', 'settled')", name="outcome_known"),
+    CheckConstraint("(outcome = 'open') = (closed_at IS NULL)", name="closed_unless_open"),
+)
+Index(
+    "dead_letters_open",
+    dead_letters.c.program,
+    dead_letters.c.epoch,
+    dead_letters.c.seq,
+    postgresql_where=text("outcome = 'open'"),
 )
 
 # Who changed a quota or an opening, or ended somebody's reservation, when and why: one row per journaled event that

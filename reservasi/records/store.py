@@ -5,12 +5,13 @@ import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from reservasi.contents import LedgerState
-from reservasi.events import JournalEntry
+from reservasi.events import AnyEvent, JournalEntry
 from reservasi.model import Opening, Position
 from reservasi.programs import Program
 from reservasi.records import (
     bookings,
     catalogue,
+    dead_letters,
     erasure,
     openings,
     ownership,
@@ -22,6 +23,7 @@ from reservasi.records import (
 from reservasi.records.audit import AuditQuery, AuditRow, read_audit
 from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
+from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition, Tried
 from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, long_connection, open_lead, open_pool
@@ -228,14 +230,33 @@ class Records:
             return await bookings.booking_ids(connection, program, state)
 
     async def dead_letter_count(self, program: str) -> int:
-        """How many events could not be applied; anything but 0 wants a person."""
+        """How many events are neither recorded nor settled; anything but 0 wants a person."""
         async with connection_of(self._pool) as connection:
-            return await bookings.count_dead_letters(connection, program)
+            return await dead_letters.count_open(connection, program)
 
     async def dead_reservations(self, program: str) -> list[str]:
-        """The reservations those events speak of, which nobody may call recorded."""
+        """Reservations with an event that is not recorded, settled or not: nobody may call them recorded."""
         async with connection_of(self._pool) as connection:
-            return await bookings.dead_reservations(connection, program)
+            return await dead_letters.dead_reservations(connection, program)
+
+    async def dead_letters(
+        self, program: str | None, *, closed: bool = False, after: LetterPosition | None = None, limit: int
+    ) -> list[Letter]:
+        """Dead letters in the order of their seq, of one program or of all; `closed`: also those that are not open."""
+        async with connection_of(self._pool) as connection:
+            return await dead_letters.read_letters(connection, program, closed=closed, after=after, limit=limit)
+
+    async def try_dead_letter(
+        self, letter: Letter, event: AnyEvent, booking_code: BookingCode, actor: str
+    ) -> tuple[Tried, str]:
+        """Record an open letter where that can be done now: the owner's right, not a worker's."""
+        async with connection_of(self._pool) as connection:
+            return await dead_letters.try_again(connection, letter, event, booking_code, actor)
+
+    async def settle_dead_letters(self, ids: Sequence[int], actor: str, reason: str) -> dict[int, LetterOutcome | None]:
+        """Close open letters as dealt with by a person; what each was before, None where there is no such letter."""
+        async with connection_of(self._pool) as connection:
+            return await dead_letters.settle(connection, ids, actor, reason)
 
     async def erase_person(self, program: str, person: str) -> Erasure:
         """Blank the envelopes of a person's reservations that have ended; the owner's right, not a worker's."""

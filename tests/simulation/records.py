@@ -178,6 +178,11 @@ class SimulatedRecords:
         rows.append(EpochRow(epoch=epoch, base_seq=base_seq, run_id=run_id))
         return True
 
+    async def dead_letter_count(self, program: str) -> int:
+        """How many are open: nobody settles one here."""
+        await self._travel()
+        return len(self._database.dead)
+
     async def dead_reservations(self, program: str) -> list[str]:
         await self._travel()
         return sorted({letter.reservation_id for _, letter, _ in self._database.dead if letter.reservation_id})

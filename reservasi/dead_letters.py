@@ -1,0 +1,158 @@
+"""Dead letters as events again: what was kept of each, and what this version makes of it now."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from reservasi import events
+from reservasi.contents import KeptReservation
+from reservasi.errors import LedgerFenced
+from reservasi.events import AnyEvent, Unreadable
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.entries import decode_one
+from reservasi.ledger.holdings import Holdings
+from reservasi.ledger.journal import Journal
+from reservasi.records import BookingCode, Letter, LetterPosition, Records, Tried
+
+PAGE_LETTERS = 500
+SNAPSHOT_TIMEOUT_S = 10.0
+NOT_IN_LEDGER = "the ledger has not this change: it was rebuilt without it, or what it speaks of ended long ago"
+KINDS: dict[str, type[AnyEvent]] = {
+    each.__name__: each
+    for each in (
+        events.Held,
+        events.Confirmed,
+        events.Ended,
+        events.Returned,
+        events.QuotaSet,
+        events.QuotaRetired,
+        events.OpeningSet,
+        events.OpeningRetired,
+        events.Unreadable,
+    )
+}
+
+
+class TriedLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a letter that was tried again."""
+
+    id: int
+    program: str
+    seq: int
+    kind: str
+    reservation: str | None
+    result: Tried
+    why: str
+
+
+def kind_of(letter: Letter) -> str:
+    """What sort of event it is, for people: of one that cannot be read the letter that the ledger wrote."""
+    event = _kept(letter)
+    kind = str(event.get("kind") or "?")
+    return f"{kind} {event.get('letter')!r}" if kind == Unreadable.__name__ else kind
+
+
+def event_of(letter: Letter) -> AnyEvent:
+    """The event, read by this version: one that an earlier version could not read may be known now."""
+    kept = _kept(letter)
+    kind = KINDS.get(str(kept.pop("kind", "")))
+    if kind is None:
+        return Unreadable(seq=letter.seq, letter="", why="its kind is not known", packed=b"")
+    try:
+        event: AnyEvent = msgspec.convert(kept, kind)
+    except msgspec.ValidationError as error:
+        return Unreadable(seq=letter.seq, letter="", why=str(error), packed=b"")
+    if isinstance(event, Unreadable) and event.packed:
+        return decode_one(event.seq, event.packed, event.envelopes)
+    return event
+
+
+class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger has now: a letter is recorded only where its change is part of that."""
+
+    reservations: dict[str, KeptReservation]
+    quotas: dict[str, int]  # by id, the version
+    openings: dict[str, int]
+
+    @classmethod
+    async def read(cls, program: str, connection: LedgerConnection, journal: Journal) -> "LedgerNow":
+        """Read it.
+
+        Raises:
+            LedgerFenced: it is not owned, so that nobody knows what will become of it; LedgerUnreachable.
+        """
+        snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
+        if snapshot is None:
+            raise LedgerFenced(f"the ledger of {program} is fenced: what it has is compared first")
+        holdings = await Holdings.read(journal)
+        return cls(
+            reservations=holdings.reservations,
+            quotas={quota.id: quota.counts.version for quota in snapshot.quotas},
+            openings={opening.id: opening.version for opening in snapshot.openings},
+        )
+
+    def has(self, event: AnyEvent) -> bool:
+        """Whether the change is still part of it: a ledger that was rebuilt from the records does without."""
+        match event:
+            case events.Held() | events.Confirmed() | events.Ended():
+                kept = self.reservations.get(event.reservation_id)
+                return kept is not None and kept.held_seq <= event.seq <= kept.seq
+            case events.QuotaSet():
+                return self.quotas.get(event.quota, 0) >= event.version
+            case events.OpeningSet():
+                return self.openings.get(event.opening.id, 0) >= event.opening.version
+            case events.QuotaRetired():
+                return event.quota not in self.quotas
+            case events.OpeningRetired():
+                return event.opening not in self.openings
+            case _:
+                return True
+
+
+async def retry(
+    program: str,
+    connection: LedgerConnection,
+    journal: Journal,
+    records: Records,
+    *,
+    booking_code: BookingCode,
+    actor: str,
+) -> AsyncIterator[TriedLetter]:
+    """Try to record what is open, in the order of seq, and tell fronts which reservations are recorded now.
+
+    Raises:
+        LedgerFenced: nothing was tried; RecordsUnavailable, LedgerUnreachable: not all were, and again is harmless.
+    """
+    state: LedgerNow | None = None
+    after: LetterPosition | None = None
+    while letters := await records.dead_letters(program, after=after, limit=PAGE_LETTERS):
+        recorded: set[str] = set()
+        for letter in letters:
+            state = state or await LedgerNow.read(program, connection, journal)
+            event = event_of(letter)
+            result: Tried = "overtaken"
+            why = NOT_IN_LEDGER
+            if state.has(event):
+                result, why = await records.try_dead_letter(letter, event, booking_code, actor)
+            if result == "recorded" and letter.reservation_id is not None:
+                recorded.add(letter.reservation_id)
+            yield TriedLetter(
+                id=letter.id,
+                program=program,
+                seq=letter.seq,
+                kind=kind_of(letter),
+                reservation=letter.reservation_id,
+                result=result,
+                why=why,
+            )
+        if recorded:
+            await journal.publish_revived(recorded - set(await records.dead_reservations(program)))
+        last = letters[-1]
+        after = LetterPosition(program=program, epoch=last.epoch, seq=last.seq)
+
+
+def _kept(letter: Letter) -> dict[str, Any]:
+    kept: Any = json.loads(letter.event)
+    return kept if isinstance(kept, dict) else {}
