@@ -3,6 +3,7 @@
 Only processes below the one that was started here are ever killed.
 """
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -56,6 +57,8 @@ class Service:
     data_dir: Path
     log_path: Path
     pid: int  # of the supervising process
+    # Starts another one like it, which is stopped with the service; nobody's own cannot be started again.
+    start: Callable[[], "subprocess.Popen[bytes]"] | None = None
 
     @property
     def redis_url(self) -> str:
@@ -97,6 +100,20 @@ class Service:
             f"nobody took the place of {part} {killed}",
         )
         return killed, successor
+
+    def killed_and_started(self) -> "Service":
+        """SIGKILL the supervising process, start another one at once, and wait until it is ready: the service then.
+
+        Raises:
+            RuntimeError: it ended instead; TimeoutError: it is not ready.
+        """
+        if self.start is None:
+            raise ValueError("it was not started here")
+        os.kill(self.pid, signal.SIGKILL)
+        process = self.start()
+        service = dataclasses.replace(self, pid=process.pid)
+        _await_ready(service, process, fronts_of_its_own=True)
+        return service
 
     def get(self, path: str) -> Any:
         """The JSON of a public address; None when there is no good answer."""
@@ -151,7 +168,13 @@ def running_service(
     data_dir, log_path = directory / "d", directory / "service.log"
     port, admin_port, worker_admin_port = free_ports(3)
     flags = {"port": port, "admin_port": admin_port, "worker_admin_port": worker_admin_port, "processes": processes}
-    process = _start((*command, "up"), environment, data_dir, log_path, **flags)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(_start((*command, "up"), environment, data_dir, log_path, **flags))
+        return started[-1]
+
+    process = start()
     try:
         service = Service(
             url=f"http://127.0.0.1:{port}",
@@ -159,13 +182,15 @@ def running_service(
             data_dir=data_dir,
             log_path=log_path,
             pid=process.pid,
+            start=start,
         )
         _await_ready(service, process)
         if quotas:
             service.import_program(quotas=quotas, places=places, hold_s=hold_s)
         yield service
     finally:
-        _stop(process)
+        for process in started:
+            _stop(process)
         if log_copy is not None:
             log_copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(log_path, log_copy)
@@ -206,10 +231,14 @@ def _start(
         )
 
 
-def _await_ready(service: Service, process: subprocess.Popen[bytes]) -> None:
+def _await_ready(service: Service, process: subprocess.Popen[bytes], *, fronts_of_its_own: bool = False) -> None:
+    """Wait until the service is ready; of a killed one a front may still say so."""
+
     def look() -> bool | None:
         if process.poll() is not None:
             raise RuntimeError(f"the service ended with {process.returncode}:\n{service.log_path.read_text()[-4000:]}")
+        if fronts_of_its_own and not service.pids(Part.FRONT):
+            return None
         return True if _get(f"{service.admin_url}/readyz") is not None else None
 
     try:

@@ -1,10 +1,26 @@
 """Every fault there is, in the order of the table."""
 
-from loadtest.faults import clocks, copies, disks, killing, memory, outages, power, rebuilding, replies, shutdown
+from loadtest.faults import (
+    callers,
+    clocks,
+    copies,
+    disks,
+    dumps,
+    killing,
+    memory,
+    outages,
+    power,
+    rebuilding,
+    replies,
+    restarts,
+    shutdown,
+)
 
 FAULTS = (
     *killing.FAULTS,
+    *restarts.FAULTS,
     *replies.FAULTS,
+    *callers.FAULTS,
     *power.FAULTS,
     *disks.FAULTS,
     *outages.FAULTS,
@@ -12,5 +28,6 @@ FAULTS = (
     *clocks.FAULTS,
     *shutdown.FAULTS,
     *copies.FAULTS,
+    *dumps.FAULTS,
     *rebuilding.FAULTS,
 )

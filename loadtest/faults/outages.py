@@ -20,7 +20,7 @@ POLL_S = 0.1
 async def _stop_database(down_s: float, scene: Scene) -> str:
     await scene.mid_sale()
     with scene.unsupervised():
-        recorded = await _recorded(scene)
+        recorded = await recorded_seq(scene)
         scene.kill(Part.POSTGRES)
         since_ms = time.time() * 1000
         before = scene.served
@@ -52,7 +52,7 @@ async def drained(scene: Scene) -> float:
     begun_s = time.monotonic()
     while time.monotonic() < begun_s + DRAIN_S:
         try:
-            if await _recorded(scene) >= wanted:
+            if await recorded_seq(scene) >= wanted:
                 return time.monotonic() - begun_s
         except (OSError, asyncpg.PostgresError):  # not up yet
             pass
@@ -65,7 +65,8 @@ async def _seq(scene: Scene) -> int:
         return int(await client.hget(keys.meta(scene.program), "seq") or 0)
 
 
-async def _recorded(scene: Scene) -> int:
+async def recorded_seq(scene: Scene) -> int:
+    """How far the records are."""
     connection = await asyncpg.connect(scene.service.postgres_dsn)
     try:
         return int(await connection.fetchval("SELECT seq FROM positions WHERE program = $1", scene.program) or 0)

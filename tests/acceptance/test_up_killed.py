@@ -66,8 +66,13 @@ class Killed:
 
     def import_program(self) -> None:
         address = "http://127.0.0.1"
-        urls = {"url": f"{address}:{self.port}", "admin_url": f"{address}:{self._admin_port}"}
-        service = Service(**urls, data_dir=self._data_dir, log_path=self._log, pid=self.process.pid)
+        service = Service(
+            url=f"{address}:{self.port}",
+            admin_url=f"{address}:{self._admin_port}",
+            data_dir=self._data_dir,
+            log_path=self._log,
+            pid=self.process.pid,
+        )
         service.import_program(quotas=2, places=50_000)
 
     def stop(self) -> None:
