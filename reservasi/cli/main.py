@@ -40,6 +40,7 @@ COMMANDS = (
         "Rebuild lost or old ledgers from the records; claims answer 503 meanwhile. Safe to interrupt and to repeat.",
     ),
     Listed("dead-letters", "dead_letters:app", "Events that could not be recorded: list, try again, settle."),
+    Listed("ledger", "ledgers:app", "The ledger's servers."),
     Listed("doctor", "doctor:doctor", "Look at everything the promises rest on; exit 1 when something is not well."),
     Listed("openapi", "openapi:openapi", "Print the OpenAPI 3.1 document of the HTTP API."),
     Listed("version", "version:version", "Print the versions that matter when a fault is reported."),

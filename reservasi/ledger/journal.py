@@ -153,6 +153,17 @@ class Journal:
                 return
             since = page[-1][0]
 
+    async def last_entry_at_ms(self) -> int:
+        """When the last change was accepted; 0 where nothing tells.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        async with self._reaching():
+            found: Any = await self._client.xrevrange(self._stream, count=1)
+        at = found[0][1].get(b"at", b"") if found else b""
+        return int(at) if at.isdigit() else 0
+
     async def scored(self, key_of: Callable[[str], str]) -> AsyncIterator[tuple[bytes, float]]:
         """Members and scores of one of the program's sorted sets, such as `keys.timers`; of one that does not change.
 

@@ -7,7 +7,7 @@ from reservasi.records.audit import AuditQuery, AuditRow
 from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition, Tried
-from reservasi.records.ownership import EpochRow
+from reservasi.records.ownership import EpochRow, OwnedRun
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
 from reservasi.records.restoration import KnownEvents, Restored
@@ -32,6 +32,7 @@ __all__ = [
     "LetterOutcome",
     "LetterPosition",
     "LiveRow",
+    "OwnedRun",
     "QuotaRow",
     "Recorded",
     "Records",

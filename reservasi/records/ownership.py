@@ -6,6 +6,10 @@ from reservasi.model import Position
 from reservasi.records.pool import Connection, advisory_key
 
 EPOCHS = "SELECT epoch, base_seq, run_id FROM epochs WHERE program = $1 ORDER BY epoch"
+RUNS = """
+SELECT epoch, base_seq, run_id, (extract(epoch FROM at) * 1000)::bigint AS at_ms FROM epochs
+WHERE program = $1 ORDER BY epoch
+"""
 TAKE_TURN = "SELECT pg_advisory_xact_lock($1)"
 CLAIM_EPOCH = """
 INSERT INTO epochs (program, epoch, base_seq, run_id)
@@ -36,6 +40,17 @@ class EpochRow(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     base_seq: int  # the last seq it has in common with the epoch before it
     run_id: str  # of the server's run that was owned
+
+
+class OwnedRun(EpochRow, frozen=True, kw_only=True):
+    """The same with its time; of what was recorded anew from a ledger the run is not known any more ("")."""
+
+    at_ms: int  # by PostgreSQL's clock
+
+
+async def load_runs(connection: Connection, program: str) -> list[OwnedRun]:
+    """All epochs of a program with their times, ascending."""
+    return [OwnedRun(**row) for row in await connection.fetch(RUNS, program)]
 
 
 async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:

@@ -25,7 +25,7 @@ from reservasi.records.bookings import BookingRow, HoldRow, LiveRow
 from reservasi.records.catalogue import QuotaRow
 from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition, Tried
 from reservasi.records.erasure import Erasure
-from reservasi.records.ownership import EpochRow
+from reservasi.records.ownership import EpochRow, OwnedRun
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, long_connection, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
 from reservasi.records.restoration import KnownEvents, Restored
@@ -120,6 +120,11 @@ class Records:
         """Every lineage that the program's ledger was owned under, ascending."""
         async with connection_of(self._pool) as connection:
             return await ownership.load_epochs(connection, program)
+
+    async def owned_runs(self, program: str) -> list[OwnedRun]:
+        """The same with the moments at which they were owned."""
+        async with connection_of(self._pool) as connection:
+            return await ownership.load_runs(connection, program)
 
     async def claim_epoch(
         self,
