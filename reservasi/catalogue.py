@@ -14,7 +14,7 @@ import msgspec
 
 from reservasi.errors import ConfigurationError, RecordsUnavailable
 from reservasi.ledger.ending import end_tasks
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 from reservasi.programs.program import ID_PATTERN
@@ -22,7 +22,7 @@ from reservasi.records import AuditQuery, AuditRow, Records
 from reservasi.records.staff import StaffRow
 from reservasi.sealing import Sealing
 
-log = get_logger()
+log = get_sparing_logger()
 
 STAFF_KEPT_S = 5.0  # how long a staff key is believed without asking again: by then a revocation is in force
 STAFF_KEPT_WITHOUT_RECORDS_S = 3600.0  # the same while the records do not answer; a key ends at its time all the same

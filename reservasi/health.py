@@ -20,6 +20,7 @@ class Health:
         self._clock = clock
         self._well_at: dict[str, float] = {}
         self._faults: dict[str, tuple[Part, str]] = {}
+        self._recorder: dict[str, str] = {}
 
     def expect(self, program: str) -> None:
         """The program is served from now on, and not well until somebody says so."""
@@ -34,11 +35,19 @@ class Health:
         """Why it cannot be worked with now."""
         self._faults[program] = part, reason
 
+    def note_recorder(self, program: str, fault: str) -> None:
+        """Why its recorder cannot go on; "" once it does."""
+        if fault:
+            self._recorder[program] = fault
+        else:
+            self._recorder.pop(program, None)
+
     def missing(self) -> dict[str, tuple[Part, str]]:
         """By program that is not well: what is missing, and why."""
         now = self._clock()
-        return {
-            program: self._faults.get(program, ("ledger", "no answer yet"))
-            for program, at in self._well_at.items()
-            if now - at > GRACE_S
-        }
+        return {program: self._fault(program) for program, at in self._well_at.items() if now - at > GRACE_S}
+
+    def _fault(self, program: str) -> tuple[Part, str]:
+        part, reason = self._faults.get(program, ("ledger", "no answer yet"))
+        recorder = self._recorder.get(program)
+        return part, f"{reason}; its recorder: {recorder}" if recorder else reason

@@ -16,7 +16,8 @@ from typing import Protocol
 from reservasi import metrics
 from reservasi.errors import JournalGap, LedgerFault, SchemaMissing, StaleRecorder, Unavailable
 from reservasi.events import JournalEntry
-from reservasi.logs import get_logger
+from reservasi.health import Health
+from reservasi.logs import get_sparing_logger
 from reservasi.model import Position
 from reservasi.records import Batch, BookingCode, Lead, Recorded, Records
 
@@ -29,7 +30,7 @@ DEAD_LETTERS_INTERVAL_S = 30.0  # between two counts of the open ones
 TRIM_INTERVAL_EVENTS = 1000
 GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks
 
-log = get_logger()
+log = get_sparing_logger()
 
 
 class Journal(Protocol):
@@ -80,6 +81,7 @@ class Recorder:
         booking_code: BookingCode,
         events_max: int,
         block_ms: int,
+        health: Health | None = None,
     ) -> None:
         self._program = program
         self._records = records
@@ -88,6 +90,7 @@ class Recorder:
         self._events_max = events_max
         self._block_ms = block_ms
         self._backoff = Backoff()
+        self._health = health or Health()
         self._events_since_trim = 0
         self._epochs: list[tuple[int, int]] = []
         self._count_dead_at_s = 0.0
@@ -138,7 +141,7 @@ class Recorder:
             await self._publish(position, dead, epochs_changed=True)
         await self._count_dead_letters()
         self._set_leads(True)
-        self._log.info("recording", position=position)
+        self._log.note("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
         ahead: asyncio.Task[Batch | None] | None = None
         told: asyncio.Task[None] | None = None
@@ -163,6 +166,7 @@ class Recorder:
                     told = asyncio.create_task(self._tell(position, recorded, batch.events))
                     position = recorded.position
                 self._halted.set(0)
+                self._health.note_recorder(self._program, "")
                 self._backoff.reset()
             if told:
                 await told
@@ -244,6 +248,7 @@ class Recorder:
 
     def _interrupted(self, what: str, error: Exception, *, exc_info: bool = False) -> None:
         metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
+        self._health.note_recorder(self._program, f"{type(error).__name__}: {error}")
         self._log.warning(what, fault=type(error).__name__, reason=str(error), exc_info=exc_info)
 
 

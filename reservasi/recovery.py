@@ -21,13 +21,13 @@ from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import START, Journal, RecordedWord
 from reservasi.ledger.loading import Loader
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
 from reservasi.standstill import Standstill
 
-log = get_logger()
+log = get_sparing_logger()
 
 CALL_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 0.2
@@ -275,6 +275,7 @@ class Owner:
         self._stake: tuple[Comparison, AtStake | None] | None = None  # counted once for each state of the two
         self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
+        self._told: Ownership | str = ""  # what the log says of it
         self._standstill = Standstill(program)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -358,10 +359,14 @@ class Owner:
         else:
             fault = _FAULTS.get(result, str(result))
             self._health.note_fault(self._program, part, f"{fault}: {cause}" if cause else fault)
-        if result != self._last:  # said when it changes, not five times a second
-            level = log.info if result == Ownership.OWNED else log.error
+        if result == Ownership.OWNED:
+            if self._told != result:
+                log.info("ledger_ownership", program=self._program, result=str(result))
+                self._told = result
+        elif result != self._last:  # told when it changes, not five times a second
             details = {"cause": cause} if cause else {}
             if result == Ownership.RECORDS_OLD:
                 details["advice"] = FROM_LEDGER.format(self._program)
-            level("ledger_ownership", program=self._program, result=str(result), **details)
-            self._last = result
+            if log.error("ledger_ownership", program=self._program, result=str(result), **details):
+                self._told = result
+        self._last = result

@@ -18,12 +18,12 @@ from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.ledger.stored import decode_facts, readable
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.metrics import RETIRED
 from reservasi.model import Answer, Outcome, Retire, RetireOpening, State
 from reservasi.programs.openings import window_end_ms
 
-log = get_logger()
+log = get_sparing_logger()
 
 LOOK_S = 5.0  # between two looks at what is over
 READ_AGAIN_S = 600.0  # the windows are read again at the latest then: one quota may have replaced another

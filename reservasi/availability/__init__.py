@@ -71,6 +71,10 @@ class Availability:
         """Whether every program's view is in step with its journal."""
         return all(follower.ready for follower in self._followers.values())
 
+    def missing(self) -> dict[str, str]:
+        """By program whose view is not in step with its journal: why."""
+        return {program: each.fault for program, each in self._followers.items() if not each.ready}
+
     async def wait_ready(self, timeout_s: float) -> bool:
         """Whether every view is in step, waiting at most so long for it."""
         loop = asyncio.get_running_loop()

@@ -11,11 +11,11 @@ from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.ending import end_tasks, ignore_failure
 from reservasi.ledger.journal import Journal
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
 from reservasi.model import Position
 
-log = get_logger()
+log = get_sparing_logger()
 
 ENTRY_EVENTS_MAX = 5000  # applied before other work gets its turn
 PAUSE_MIN_S = 0.05
@@ -45,6 +45,7 @@ class Follower:
         self.program = program
         self.view = ProgramView()
         self.ready = False
+        self.fault = "it has not answered yet"  # why the view is not in step, while it is not
         self.fresh_at = float("-inf")  # by the event loop's clock: all that had happened by then is in the view
         self.clock_offset_ms = 0.0  # ledger's clock minus the event loop's
         self.needed_at = float("-inf")  # by the event loop's clock: when it last mattered whether the view is fresh
@@ -136,10 +137,14 @@ class Follower:
                 if await self._take_snapshot():
                     followed_at = loop.time()
                     await self._follow()
+                else:
+                    self.fault = "its ledger is fenced: the worker's /readyz and reservasi doctor say why"
             except (Unavailable, JournalGap, LedgerFault, NotFollowed) as error:
                 log.warning("view_lost_the_journal", program=self.program, error=str(error))
-            except Exception:  # a view that stopped following without a word would mislead everybody
+                self.fault = str(error)
+            except Exception as error:  # a view that stopped following without a word would mislead everybody
                 log.exception("view_failed", program=self.program)
+                self.fault = f"the view cannot be made: {type(error).__name__}"
             self._set_ready(False)
             if loop.time() - followed_at > STEADY_S:  # else snapshots would follow each other without a pause
                 pause_s = PAUSE_MIN_S

@@ -12,9 +12,9 @@ from reservasi.availability.follower import Follower
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending import end_tasks
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 
-log = get_logger()
+log = get_sparing_logger()
 
 IDLE_S = 1.0  # how old a view may become that nobody needs: a program at rest costs next to nothing
 PAUSE_MIN_S = 0.005  # between two looks at what is due, whoever hurries: anybody can, by what they ask for

@@ -116,6 +116,7 @@ def _worker_roles(
         booking_code=operations.sealing.booking_code,
         events_max=settings.record_events_max,
         block_ms=settings.follow_block_ms,
+        health=health,
     )
     watch = _drift_watch(operations, program, turn, leads=lambda: recorder.leads)
     owner = Owner(

@@ -23,15 +23,23 @@ READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 
 
 def front_readiness(services: FrontServices) -> Readiness:
-    """What a front needs before it can answer."""
+    """What a front needs before it can answer; what is missing, by program, and why."""
 
-    def checks() -> Said:
-        return {
+    def said() -> Said:
+        missing = {program: f"availability: {why}" for program, why in services.availability.missing().items()}
+        if not services.catalogue.loaded:
+            missing["catalogue"] = "the programs were not read from the records yet"
+        elif not services.catalogue.fresh:  # a front serves without
+            missing["records"] = "they do not answer: confirmations are answered 202 meanwhile"
+        told: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
             "availability": services.availability.ready,
             "catalogue": services.catalogue.loaded,
         }
+        if missing:
+            told["missing"] = missing
+        return told
 
-    return checks
+    return said
 
 
 def worker_readiness(health: Health, served: Callable[[], Catalogue | None]) -> Readiness:

@@ -16,11 +16,11 @@ import msgspec
 from reservasi.availability import Availability
 from reservasi.front.filters import Today, fits, quotas_matching
 from reservasi.front.memory import FRAGMENTS_MAX, NEVER_MS, Memory, next_turn_ms
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.model import Quota
 from reservasi.programs import program_of
 
-log = get_logger()
+log = get_sparing_logger()
 
 STREAMS_MAX = 256  # in one process: a stream costs memory as long as it is open
 STREAMS_PER_ADDRESS_MAX = 16  # a household or an office behind one address, but nobody takes all of them

@@ -29,7 +29,7 @@ from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.records_instead import RecordsInstead, not_replicated
 from reservasi.ledger.submitted import Answered, Finish, Submitted, Tell, fail, fail_all
 from reservasi.ledger.suspects import Suspects
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.metrics import (
     BATCH_ITEMS,
     BATCH_SECONDS,
@@ -56,7 +56,7 @@ from reservasi.model import (
     Sweep,
 )
 
-log = get_logger()
+log = get_sparing_logger()
 
 # Who has a place already goes before who wants one.
 PRIORITY: tuple[type, ...] = (

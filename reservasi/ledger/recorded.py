@@ -16,9 +16,9 @@ from reservasi.ledger import keys
 from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import EPOCHS_MAX
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 
-log = get_logger()
+log = get_sparing_logger()
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 2.0

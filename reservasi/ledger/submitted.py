@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from reservasi.errors import ItemDamaged, LedgerFault, LedgerFenced, ReservasiError
 from reservasi.ledger import wire
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.model import Answer, Command
 
-log = get_logger()
+log = get_sparing_logger()
 
 Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
 Finish: TypeAlias = Callable[["Submitted", Answer], None]  # what becomes of an answer

@@ -15,11 +15,11 @@ from reservasi.availability import Availability
 from reservasi.errors import LedgerFault, Unavailable
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.logs import get_logger
+from reservasi.logs import get_sparing_logger
 from reservasi.metrics import ADMISSION_RATE, ADMITTED_THROUGH, OPENING_JOINED
 from reservasi.model import Admit, Answer, Opening, Outcome
 
-log = get_logger()
+log = get_sparing_logger()
 
 ADMIT_INTERVAL_S = 0.2  # between two moves of the mark
 LOOK_INTERVAL_S = 1.0  # between two looks at the openings, and two changes of the rate

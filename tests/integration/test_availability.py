@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from reservasi.availability import Availability, ProgramView, follower, prover
 from reservasi.events import AnyEvent, JournalEntry, OpeningSet, QuotaRetired, QuotaSet
@@ -67,6 +68,31 @@ async def _follows(view: Availability, ledger: Ledger) -> None:
         return view.knows(ledger.program)
 
     await eventually(knows)
+
+
+async def test_a_view_of_a_fenced_ledger_says_so_by_program_until_it_is_owned(valkey_url: str, program: str) -> None:
+    async with open_ledger(valkey_url, program, owned=False) as ledger, open_view(valkey_url, program) as view:
+
+        async def names_it() -> bool:
+            return "fenced" in view.missing().get(program, "")
+
+        await eventually(names_it)
+        assert await ledger.own() == "owned"
+        await _follows(view, ledger)
+        assert view.missing() == {}
+
+
+async def test_a_view_that_is_lost_again_and_again_is_one_line(ledger: Ledger) -> None:
+    await ledger.one(quota_set(_quota(ledger)))
+    with capture_logs() as said:
+        async with open_view(ledger.url, ledger.program) as view:
+            await _follows(view, ledger)
+            before = _resyncs(ledger.program)
+            for _ in range(4):
+                await ledger.append(["z", "future-kind", 1])
+                await caught_up(view, ledger)
+            assert _resyncs(ledger.program) - before >= 3
+    assert [line["event"] for line in said].count("view_lost_the_journal") == 1
 
 
 async def test_the_view_equals_the_snapshot_after_random_traffic(ledger: Ledger, view: Availability) -> None:

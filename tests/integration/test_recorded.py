@@ -11,6 +11,7 @@ from reservasi.ledger import recorded as recorded_module
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.recorded import RecordedPositions
+from reservasi.logs import get_logger
 from reservasi.model import Position
 from tests.ledgers import TIMEOUT_S, eventually
 from tests.proxy import Proxy
@@ -147,6 +148,7 @@ async def _cut_off(
     """A follower that has lost its connection and would pause for ever, and a wait for so many lost attempts of it."""
     for name in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
         monkeypatch.setattr(recorded_module, name, 100 * TIMEOUT_S)
+    monkeypatch.setattr(recorded_module, "log", get_logger())  # which tells each attempt
     async with _following(proxy.url, program) as positions:
         await journal.publish_recorded(Position(epoch=1, seq=1))
         assert await positions.wait(program, 1, 1, "r", TIMEOUT_S)

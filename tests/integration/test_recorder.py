@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from reservasi.embedded import EmbeddedPostgres
 from reservasi.errors import LedgerUnreachable
+from reservasi.health import Health
 from reservasi.ledger import keys
 from reservasi.ledger.journal import Journal
 from reservasi.recorder import HALTED_BACKOFF_MAX_S, Backoff
@@ -317,6 +319,27 @@ async def test_a_gap_halts_with_an_alarm_and_goes_on_once_it_is_mended(stage: St
     await stage.assert_exactly_once(6)
 
 
+async def test_a_fault_that_lasts_is_one_line_and_named_by_the_health(stage: Stage) -> None:
+    await stage.book(0, 3)
+    entries = await stage.client.xrange(keys.journal(stage.program))
+    await stage.client.xdel(keys.journal(stage.program), entries[1][0])
+
+    async def tried_often() -> bool:
+        return stage.metric("reservasi_recorder_faults_total", fault="JournalGap") >= 5
+
+    health = Health(clock=iter(range(0, 10_000, 10)).__next__)
+    health.expect(stage.program)
+    recorder = stage.recorder()
+    recorder._health = health
+    with capture_logs() as said:
+        async with stage.running(recorder):
+            await stage.until(tried_often, "several tries")
+            (fault,) = health.missing().values()
+    assert "its recorder: JournalGap: expected seq 2" in fault[1]
+    events = [line["event"] for line in said]
+    assert (events.count("recording_halted"), events.count("recording")) == (1, 1)
+
+
 async def test_a_dead_letter_is_counted_and_told(stage: Stage) -> None:
     stage.writer.held("r1", "nowhere", "ani")
     stage.writer.confirmed("r1")
@@ -324,7 +347,12 @@ async def test_a_dead_letter_is_counted_and_told(stage: Stage) -> None:
     await stage.book(2, 4)
     async with stage.running(stage.recorder()):
         await stage.until(stage.published, "everything")
-    assert stage.metric("reservasi_dead_letters_total") == 2
+        assert stage.metric("reservasi_dead_letters_total") == 2
+
+        async def counted() -> bool:
+            return stage.metric("reservasi_unapplied_events") == 2
+
+        await stage.until(counted, "the gauge")
     assert await stage.client.smembers(keys.dead_letters(stage.program)) == {b"r1"}
     await stage.assert_exactly_once(2)
 
