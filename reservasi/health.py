@@ -42,6 +42,10 @@ class Health:
         else:
             self._recorder.pop(program, None)
 
+    def recorder_fault(self, program: str) -> str:
+        """Why its recorder cannot go on; "" where it does."""
+        return self._recorder.get(program, "")
+
     def missing(self) -> dict[str, tuple[Part, str]]:
         """By program that is not well: what is missing, and why."""
         now = self._clock()

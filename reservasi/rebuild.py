@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from reservasi.at_stake import count_at_stake
+from reservasi.at_stake import AtStake, count_at_stake
 from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, Journal
@@ -57,6 +57,10 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     returning: int = 0  # times at which places return
     recorded_first: int = 0  # changes that only the ledger had, and were recorded before
     lost: int = 0  # changes that the ledger had accepted and nobody recorded, as far as it or its owner knew
+    lost_counted: bool = False  # whether those below were counted: the ledger was still there and could be read
+    lost_confirmed: int = 0  # bookings that only it had
+    lost_held: int = 0
+    lost_ended: int = 0  # reservations that had ended in it, and live again
     seconds: float = 0.0
 
 
@@ -168,6 +172,12 @@ class Rebuilder:
             f"knows would be forgotten: {stake or 'how many bookings that are cannot be read'}; {way}"
         )
 
+    async def _count_losses(self, found: Comparison) -> AtStake | None:
+        """What the ledger takes with it, by kind; None where its form cannot be read."""
+        if found.verdict is Ownership.UNREADABLE:
+            return None
+        return await count_at_stake(self._program, self._journal, self._records)
+
     async def _compare(self) -> Comparison:
         return await compare_ledger(self._program, self._connection, self._journal, self._records)
 
@@ -188,6 +198,7 @@ class Rebuilder:
             drained, is_saved = await self._drain(fenced, discard=discard)
         if not is_saved and not discard_confirmed:
             await self._refuse_to_forget(found, discard=discard)
+        lost_with_it = None if is_saved else await self._count_losses(found)
         await loader.begin(fenced)
         async with self._records.standing(self._program) as standing:
             recorded = standing.position or START
@@ -209,8 +220,16 @@ class Rebuilder:
             recorded_first=drained,
             lost=lost,
             seconds=round(time.monotonic() - started_s, 3),
-            **counts,
         )
+        report = msgspec.structs.replace(report, **counts)
+        if lost_with_it is not None:
+            report = msgspec.structs.replace(
+                report,
+                lost_counted=True,
+                lost_confirmed=lost_with_it.confirmed,
+                lost_held=lost_with_it.held,
+                lost_ended=lost_with_it.ended,
+            )
         LOST_CHANGES.labels(self._program).inc(lost)
         REBUILD_SECONDS.labels(self._program).observe(report.seconds)
         log.warning("ledger_rebuilt", **msgspec.to_builtins(report))

@@ -272,6 +272,7 @@ class Owner:
         self._rebuild = rebuild
         self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
         self._looks = 0
+        self._followed_for = ""  # the recorder's fault for which the journal was read
         self._stake: tuple[Comparison, AtStake | None] | None = None  # counted once for each state of the two
         self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
@@ -296,7 +297,7 @@ class Owner:
         cause = ""
         stake: AtStake | None = None
         try:
-            follow_max = 0 if self._looks % FOLLOW_LOOKS else FOLLOW_SEQ_MAX
+            follow_max = FOLLOW_SEQ_MAX if self._is_to_follow() else 0
             self._looks += 1
             found = await compare_ledger(
                 self._program, self._connection, self._journal, self._records, follow_max=follow_max
@@ -340,6 +341,13 @@ class Owner:
                 stake = None
             self._stake = found, stake
         return self._stake[1]
+
+    def _is_to_follow(self) -> bool:
+        """Whether the journal is read at this look: now and then, and once the recorder has met something in it."""
+        fault = self._health.recorder_fault(self._program)
+        has_met = fault not in ("", self._followed_for)
+        self._followed_for = fault
+        return has_met or self._looks % FOLLOW_LOOKS == 0
 
     async def _see_that_it_is_recorded(self, found: Comparison) -> None:
         if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:

@@ -101,6 +101,7 @@ def _worker_roles(
     turn: asyncio.Lock,
 ) -> list[Role]:
     settings = operations.settings
+    health = health or Health()
     journal = operations.ledgers.journal(program)
     connection = operations.ledgers.connection(program)
     rebuilder = rebuilder_of(operations, program, connection)

@@ -244,6 +244,13 @@ def _shown(found: Iterable[Reconciled]) -> list[Drift]:
 
 
 def _words_of_loss(report: RebuildReport) -> str:
+    if report.lost_counted:
+        return (
+            f"{report.program}: {report.lost:,} changes that the ledger accepted were not recorded and are lost: "
+            f"{report.lost_confirmed:,} confirmed bookings and {report.lost_held:,} holds (their places are free "
+            f"again), and the ends of {report.lost_ended:,} reservations, which live again; the rest changed quotas, "
+            "openings or one of these before"
+        )
     return (
         f"{report.program}: {report.lost} or more changes that the ledger accepted were not recorded and are lost: "
         "holds that nobody will find (the places are free again), and confirmations that were answered with 202"

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from reservasi.errors import RebuildRefused
 from reservasi.health import Health
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import read_library
+from reservasi.ledger.loading import Loader
 from reservasi.metrics import VIEW_RESYNCS
-from reservasi.model import Confirm
+from reservasi.model import Confirm, Release
+from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, compare_ledger
 from tests.integration.conftest import Tables
@@ -108,6 +111,7 @@ async def test_an_entry_that_cannot_be_read_fences_its_program_and_says_why(
     late = claim()
     await ledger.one(late)
     await ledger.append(FUTURE, **damage)
+    await ledger.run(claim(), claim(2))
     health = Health(clock=lambda: 0.0)
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
     owner = Owner(ledger.program, connection, ledger.journal, records, health=health)
@@ -126,6 +130,49 @@ async def test_an_entry_that_cannot_be_read_fences_its_program_and_says_why(
     assert found.verdict is Ownership.DIVERGED
     assert "cannot be read" in found.cause
     done = await rebuild(ledger, records, discard=True)
-    assert (done.rebuilt, done.recorded_first, done.lost) == (True, 1, 1), "what lies before it is recorded first"
+    assert (done.rebuilt, done.recorded_first, done.lost) == (True, 1, 3), "what lies before it is recorded first"
+    assert (done.lost_counted, done.lost_held, done.lost_confirmed, done.lost_ended) == (True, 2, 0, 0)
     assert await ledger.counts() == (2, 0, 0)
     assert (await reconcile(ledger, records)).drift == ()
+
+
+async def test_what_is_discarded_with_a_ledger_is_counted_by_kind(ledger: Ledger, records: Records) -> None:
+    paid, left, kept = claim(), claim(2), claim()
+    await ledger.run(quota_set(), paid, left, kept)
+    await record(ledger, records)
+    await ledger.append(FUTURE, payload=b"\xc1")
+    await ledger.run(
+        Confirm(reservation_id=paid.reservation_id), Release(reservation_id=left.reservation_id), claim(), claim()
+    )
+    await Loader(ledger.connection).fence()
+    with pytest.raises(RebuildRefused, match="1 confirmed bookings"):
+        await rebuild(ledger, records, discard=True)
+    done = await rebuild(ledger, records, discard=True, discard_confirmed=True)
+    assert (done.lost, done.lost_confirmed, done.lost_held, done.lost_ended) == (5, 1, 2, 1)
+    assert await ledger.counts() == (4, 0, 0)
+
+
+async def test_a_ledger_whose_recorder_met_an_unreadable_entry_is_fenced_at_the_next_look(
+    ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reservasi.recovery.FOLLOW_LOOKS", 10**9)
+    await ledger.run(quota_set(), claim())
+    health = Health()
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    owner = Owner(ledger.program, connection, ledger.journal, records, health=health)
+    recorder = Recorder(
+        ledger.program, records, ledger.journal, booking_code=str.upper, events_max=100, block_ms=20, health=health
+    )
+    await owner._look()
+    await ledger.append(FUTURE, payload=b"\xc1")
+    stop = asyncio.Event()
+    running = [asyncio.create_task(each.run(stop)) for each in (owner, recorder)]
+    try:
+
+        async def is_fenced() -> bool:
+            return not (await ledger.connection.meta(5.0)).owned
+
+        await eventually(is_fenced)
+    finally:
+        stop.set()
+        await asyncio.gather(*running)
