@@ -66,17 +66,19 @@ class Catalogue:
         self._noted: dict[int, float] = {}  # by the event loop's clock
         self._ring_refused = ""  # why the key ring's file was refused last; '' it was not
         self._on_program: Callable[[str], None] | None = None
+        self._on_gone: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None  # at the records, which has not begun yet
         self._looks: set[asyncio.Task[None]] = set()
         self._looked_at = float("-inf")  # by the event loop's clock
 
-    async def open(self, on_program: Callable[[str], None]) -> None:
+    async def open(self, on_program: Callable[[str], None], on_gone: Callable[[str], None] | None = None) -> None:
         """Load the programs and keep them fresh.
 
-        `on_program` hears of each one once, also when it raises: that is logged, and the others are told.
+        `on_program` hears of each one once, also when it raises: that is logged, and the others are told. `on_gone`
+        hears of one that was removed; if it is imported again, `on_program` hears of it anew.
         """
-        self._on_program = on_program
+        self._on_program, self._on_gone = on_program, on_gone
         await self._refresh()
         self._task = asyncio.create_task(self._keep_fresh())
 
@@ -224,20 +226,24 @@ class Catalogue:
         if not self._loaded or fresh != self._programs:
             self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
         new = [program_id for program_id in fresh if program_id not in self._programs]
+        gone = [program_id for program_id in self._programs if program_id not in fresh]
         self._programs, self._loaded = fresh, True
         self._read_at = asyncio.get_running_loop().time()
         self._public_channels = frozenset(
             (program.id, channel.id) for program in programs for channel in program.channels if channel.public
         )
+        for program_id in gone:
+            log.warning("program_gone", program=program_id)
+            self._tell(self._on_gone, program_id, "program_not_left")
         for program_id in new:
-            self._tell(program_id)
+            log.info("program_found", program=program_id)
+            self._tell(self._on_program, program_id, "program_not_served")
 
-    def _tell(self, program_id: str) -> None:
-        """Say that a program was found; one that cannot be served must not keep the others from it."""
-        log.info("program_found", program=program_id)
-        if self._on_program is None:
+    def _tell(self, hear: Callable[[str], None] | None, program_id: str, fault: str) -> None:
+        """One program that cannot be served, or left, must not keep the others from it."""
+        if hear is None:
             return
         try:
-            self._on_program(program_id)
+            hear(program_id)
         except Exception:
-            log.exception("program_not_served", program=program_id)
+            log.exception(fault, program=program_id)

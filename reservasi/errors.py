@@ -130,5 +130,9 @@ class StaleRecorder(ReservasiError):
     """Another recorder has moved the recorded position first."""
 
 
+class RemovalRefused(ReservasiError):
+    """A program is not removed: people would lose what they have, or somebody else is at it."""
+
+
 class RebuildRefused(ReservasiError):
     """The ledger is not rebuilt unasked: that would forget what only it knows."""

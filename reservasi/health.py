@@ -26,6 +26,11 @@ class Health:
         """The program is served from now on, and not well until somebody says so."""
         self._well_at.setdefault(program, float("-inf"))
 
+    def forget(self, program: str) -> None:
+        """The program is served no more."""
+        self._well_at.pop(program, None)
+        self._faults.pop(program, None)
+
     def note_well(self, program: str) -> None:
         """Its ledger is owned, and the records answered."""
         self._well_at[program] = self._clock()

@@ -276,6 +276,15 @@ def begin_worker_at_zero(program: str) -> None:
         RECORDER_FAULTS.labels(program, fault)
 
 
+def forget_program(program: str) -> None:
+    """Say nothing more about a program that a worker serves no more; a front's process shares its files and cannot."""
+    for gauge in (
+        LEDGER_OWNED, LEDGER_EPOCH, DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS, ADMITTED_THROUGH, OPENING_JOINED,
+        ADMISSION_RATE, WORKER_SERVES, RECORDER_ACTIVE, RECORDER_HALTED, RECORDER_STALLED, RECORDER_LAG_EVENTS,
+    ):  # fmt: skip
+        gauge.remove_by_labels({"program": program})
+
+
 for _kind in ("person", "api_key", "network"):
     RATE_LIMITED.labels(_kind)
 

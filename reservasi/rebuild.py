@@ -138,6 +138,8 @@ class Rebuilder:
     ) -> RebuildReport:
         """What `run` does, inside a block of `alone`."""
         started_s = time.monotonic()
+        if await self._records.is_removed(self._program):
+            raise RebuildRefused(f"the program {self._program} was removed: import it again to begin it anew")
         found = await self._compare()
         await lift_bar(self._program, found, self._journal, self._records)
         if found.verdict is Ownership.OWNABLE and not force:
@@ -294,9 +296,15 @@ class Rebuilder:
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
     """What only the journal's end tells: from before the earliest hold that may have ended within memory."""
     since_ms = await tail_since_ms(standing, await standing.last_entry_at_ms(), tombstone_ms)
-    tail = JournalTail()
+    tail, removed_seq = JournalTail(), await standing.removed_seq()
+    follows_removal = False
     async for row in standing.journal(since_ms):
+        if row.first_seq > removed_seq and not follows_removal:
+            tail.drop_returning()
+            follows_removal = True
         tail.follow(row.first_seq, row.at_ms, row.payload)
+    if not follows_removal:
+        tail.drop_returning()
     return tail
 
 

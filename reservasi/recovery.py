@@ -16,7 +16,7 @@ from itertools import pairwise
 import msgspec
 
 from reservasi.at_stake import AtStake, count_at_stake
-from reservasi.errors import JournalGap, LedgerFault, RecordsUnavailable, Unavailable
+from reservasi.errors import JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import START, Journal, RecordedWord
@@ -320,7 +320,7 @@ class Owner:
             elif result in (Ownership.BEHIND, Ownership.LOADING) and self._rebuild is not None:
                 self._say(result)
                 await self._rebuild(self._seen)
-        except (Unavailable, LedgerFault, JournalGap) as error:
+        except (Unavailable, LedgerFault, JournalGap, RebuildRefused) as error:
             result = str(error)
             part = "records" if isinstance(error, RecordsUnavailable) else "ledger"
         except Exception as error:  # nobody else would own the ledger again

@@ -90,6 +90,12 @@ class Reservations:
         self._programs_by_tag[tag] = program
         self._groups[program] = group
 
+    def leave(self, program: str) -> None:
+        """Take no more commands for a program; of one that is not served, nothing happens."""
+        self._groups.pop(program, None)
+        if self._programs_by_tag.get(program_tag(program)) == program:
+            del self._programs_by_tag[program_tag(program)]
+
     def program_of(self, reservation_id: str) -> str | None:
         """The program that a reservation belongs to, by its id alone."""
         return self._programs_by_tag.get(reservation_id[:TAG_CHARS])

@@ -15,6 +15,7 @@ from reservasi.availability.prover import Prover
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
+from reservasi.metrics import VIEW_READY
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
 
@@ -46,6 +47,8 @@ class Availability:
         self._followers: dict[str, Follower] = {}
         self._prover = Prover(open_connection, server_of, busy_s=self._stale_s / PROOFS_MIN)
         self._version = 0
+        self._left_removals = 0  # of programs that are followed no more: what is said to grow must not shrink
+        self._left_tickets_changes = 0
         self._changed = asyncio.Event()
         self._alternatives = Alternatives(self._open_quotas)
 
@@ -60,6 +63,18 @@ class Availability:
                 hurry=self._prover.hurry,
             )
             self._prover.add(follower)
+
+    async def unfollow(self, program: str) -> None:
+        """Show nothing of a program any more, and stop following it; again is harmless."""
+        follower = self._followers.pop(program, None)
+        if follower is None:
+            return
+        self._prover.remove(follower)
+        self._left_removals += follower.view.removals + 1
+        self._left_tickets_changes += follower.view.tickets_changes + 1
+        self._note_change()
+        await follower.close()
+        VIEW_READY.labels(program).set(1)  # nothing of it lags
 
     async def close(self) -> None:
         """Stop following."""
@@ -136,7 +151,8 @@ class Availability:
     @property
     def tickets_version(self) -> int:
         """Grows when another opening covers a quota, or one changes what decides whether its quotas need a ticket."""
-        return sum(follower.view.tickets_changes for follower in self._followers.values())
+        followed = sum(follower.view.tickets_changes for follower in self._followers.values())
+        return self._left_tickets_changes + followed
 
     def all_openings(self) -> Iterator[Opening]:
         """The openings of all programs, in no order."""
@@ -282,7 +298,7 @@ class Availability:
     @property
     def removals(self) -> int:
         """Grows when quotas may have left a view."""
-        return sum(follower.view.removals for follower in self._followers.values())
+        return self._left_removals + sum(follower.view.removals for follower in self._followers.values())
 
     def changed_since(self, version: int) -> list[Quota]:
         """The quotas that changed after `version`; what a live page is told."""

@@ -44,6 +44,10 @@ class Prover:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
+    def remove(self, follower: Follower) -> None:
+        """Prove one less."""
+        self._followers.remove(follower)
+
     def hurry(self) -> None:
         """Look who is due, at once unless that was done a moment ago."""
         self._hurry.set()
@@ -79,7 +83,8 @@ class Prover:
         """Wait until the first one is due, or somebody needs one now."""
         self._hurry.clear()
         now = asyncio.get_running_loop().time()
-        due_at = min(self._due_at(follower, now, self._busy_s, IDLE_S) for follower in self._followers)
+        due = (self._due_at(follower, now, self._busy_s, IDLE_S) for follower in self._followers)
+        due_at = min(due, default=float("inf"))
         if due_at <= now:
             return
         with contextlib.suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import redis.asyncio as redis_asyncio
 
@@ -9,12 +10,14 @@ from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.bootstrap.records import RecordsOperations, open_records, open_sealing
 from reservasi.bootstrap.servers import open_servers
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.forgetting import forget_ledger
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.servers import Servers
 from reservasi.logs import get_logger
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
 from reservasi.recovery import Ownership, own_ledger
+from reservasi.removal import Remover
 from reservasi.restoration import Restorer
 from reservasi.settings import Settings
 
@@ -98,6 +101,22 @@ async def open_restorer(operations: Operations, program: str) -> AsyncIterator[R
             rebuilder_of(operations, program, connection),
             booking_code=operations.sealing.booking_code,
             tombstone_ms=operations.settings.tombstone_ms,
+        )
+
+
+@asynccontextmanager
+async def open_remover(operations: Operations, program: str) -> AsyncIterator[Remover]:
+    """What removes one program, and begins it anew."""
+    async with _connection(operations, program) as connection:
+        yield Remover(
+            program,
+            connection,
+            operations.ledgers.journal(program),
+            operations.records,
+            rebuilder_of(operations, program, connection),
+            forget=partial(forget_ledger, operations.servers.client_of(program), program),
+            booking_code=operations.sealing.booking_code,
+            refresh_s=operations.settings.catalogue_refresh_ms / 1000,
         )
 
 

@@ -12,6 +12,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.front.keys import FrontServices
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import begin_front_at_zero
 from reservasi.reservations import Reservations
 from reservasi.settings import Settings
@@ -41,23 +42,43 @@ async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
 
         waiting_room = WaitingRoom(operations.sealing, availability)
 
+        async def end(program: str) -> None:
+            served = serving.pop(program, None)
+            if served is not None:
+                group, reporter = served
+                await end_tasks([reporter])
+                await group.close()
+
+        async def end_all() -> None:
+            await asyncio.gather(*map(end, list(serving)), *leaving, return_exceptions=True)
+
         def serve(program: str) -> None:
             begin_front_at_zero(program)
             group = ledgers.group(program, recorded)
             group.start()
-            stack.push_async_callback(group.close)
+            reporter = DelayReporter(program, group, ledgers.openings(program), availability)
+            serving[program] = group, asyncio.create_task(reporter.run())
             reservations.serve(program, group)
             waiting_room.serve(program, group)
             availability.follow(program)
             recorded.follow(program)
-            reporter = DelayReporter(program, group, ledgers.openings(program), availability)
-            reporters.append(asyncio.create_task(reporter.run()))
 
-        reporters: list[asyncio.Task[None]] = []
-        stack.push_async_callback(end_tasks, reporters)
+        async def stop_following(program: str) -> None:
+            await asyncio.gather(availability.unfollow(program), recorded.unfollow(program), end(program))
+
+        def leave(program: str) -> None:
+            reservations.leave(program)
+            waiting_room.leave(program)
+            task = asyncio.create_task(stop_following(program))
+            leaving.add(task)
+            task.add_done_callback(leaving.discard)
+
+        serving: dict[str, tuple[GroupCommit, asyncio.Task[None]]] = {}
+        leaving: set[asyncio.Task[None]] = set()
+        stack.push_async_callback(end_all)
         catalogue = Catalogue(operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms)
         stack.push_async_callback(catalogue.close)
-        await catalogue.open(serve)
+        await catalogue.open(serve, leave)
         yield FrontServices(
             settings=settings,
             reservations=reservations,

@@ -1,7 +1,7 @@
 """A worker process: recorder, owner, sweeper, retirement and admission of the programs that it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import tzinfo
 from functools import partial
@@ -20,7 +20,7 @@ from reservasi.ledger.access import WORKER
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.logs import get_logger
-from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero
+from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero, forget_program
 from reservasi.model import Position
 from reservasi.reconciliation import Reconciled
 from reservasi.recorder import Recorder
@@ -57,38 +57,66 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
         await refuse_unusable(settings, operations.servers)
         watching = asyncio.create_task(watch_durability(operations.servers))
         stack.push_async_callback(end_tasks, [watching])
-        stop = asyncio.Event()
-        tasks: list[asyncio.Task[None]] = []
+        serving: dict[str, _Serving] = {}
+        leaving: set[asyncio.Task[None]] = set()
         turn = asyncio.Lock()  # to compare a program
 
-        async def end_roles() -> None:
-            stop.set()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async def end_all() -> None:
+            await asyncio.gather(*(each.end() for each in serving.values()), *leaving, return_exceptions=True)
 
         def serve(program: str) -> None:
             begin_worker_at_zero(program)
             group = operations.ledgers.group(program)
             group.start()
-            stack.push_async_callback(group.close)
-            for run in _worker_roles(operations, program, group, catalogue, health=health, turn=turn):
-                task = asyncio.create_task(run(stop))
-                task.add_done_callback(_report_end)
-                tasks.append(task)
+            serving[program] = _Serving(
+                group, _worker_roles(operations, program, group, catalogue, health=health, turn=turn)
+            )
+
+        async def end(program: str, served: _Serving) -> None:
+            await served.end()
+            if program not in serving:  # it may have been imported again meanwhile
+                forget_program(program)
+                if health:
+                    health.forget(program)
+
+        def leave(program: str) -> None:
+            served = serving.pop(program, None)
+            if served is not None:
+                task = asyncio.create_task(end(program, served))
+                leaving.add(task)
+                task.add_done_callback(leaving.discard)
 
         def is_ours(program: str) -> bool:
             ours = settings.serves(program)
             WORKER_SERVES.labels(program).set(int(ours))
             return ours
 
-        stack.push_async_callback(end_roles)
+        stack.push_async_callback(end_all)
         catalogue = Catalogue(
             operations.records, operations.sealing, refresh_ms=settings.catalogue_refresh_ms, serves=is_ours
         )
         stack.push_async_callback(catalogue.close)
-        await catalogue.open(serve)
+        await catalogue.open(serve, leave)
         if not catalogue.programs():
             log.warning("no_program_to_serve", wanted=settings.programs, left_to_others=catalogue.left_out())
         yield Worker(operations=operations, catalogue=catalogue)
+
+
+class _Serving:
+    """A program that is served: its roles, and the commands that they give."""
+
+    def __init__(self, group: GroupCommit, roles: Sequence[Role]) -> None:
+        self._group = group
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.create_task(run(self._stop)) for run in roles]
+        for task in self._tasks:
+            task.add_done_callback(_report_end)
+
+    async def end(self) -> None:
+        """Have every role finish what it has begun; one that waits for the ledger is told that nobody answers."""
+        await self._group.close()
+        self._stop.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _worker_roles(

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from reservasi import model
-from reservasi.bootstrap.commands import Operations, open_program
+from reservasi.bootstrap.commands import Operations, open_program, open_remover
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.opening_creation import create_announced
@@ -85,6 +85,9 @@ async def import_program(
     known = any(other.id == program.id for other in stored)
     if not known:  # only the ledger of a stored program is owned, and it has nothing to count yet
         await operations.records.save_program(program)
+    if await operations.records.begins_anew(program.id):
+        async with open_remover(operations, program.id) as remover:
+            await remover.begin_anew()
     async with open_program(operations, program.id) as group:
         snapshot = await require_snapshot(operations, program.id)
         dates = _later_dates(snapshot, first, last) if later_dates else []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reservasi.cli.actor import Reason
 from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, warn
 from reservasi.programs import Program
@@ -84,6 +85,31 @@ def import_(
         if not as_json:
             warn(why_stopped(done) if done.stopped else why_refused(done))
         raise typer.Exit(EXIT_DRIFT)
+
+
+@app.command("remove")
+def remove_(
+    program: Annotated[str, typer.Argument(help="the program, such as surabaya")],
+    reason: Reason = "",
+    close_quotas: Annotated[
+        bool, typer.Option("--close-quotas", help="close all quotas first, where nobody is booked")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for the program's name")] = False,
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+    postgres_dsn: PostgresDsn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a program that nobody is booked in: fronts answer 404 for it, workers leave it, its ledger is deleted.
+
+    Refused while reservations are held or confirmed, quotas can be claimed, or a waiting room is live. Bookings that
+    have ended, the journal and the audit log stay. It may be interrupted and repeated, and the program imported again.
+    """
+    from reservasi.cli.removing import print_removed, remove
+
+    settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
+    done = remove(settings, program, reason=reason, close_quotas=close_quotas, yes=yes, as_json=as_json)
+    print_removed(done, as_json=as_json)
 
 
 def date_range(program: Program, first: dt.datetime | None, last: dt.datetime | None) -> tuple[dt.date, dt.date]:

@@ -74,6 +74,16 @@ class RecordedPositions:
         if program not in self._tasks:
             self._tasks[program] = asyncio.create_task(self._follow(program))
 
+    async def unfollow(self, program: str) -> None:
+        """Forget a program: another one of its name begins with what is said of it then."""
+        task = self._tasks.pop(program, None)
+        if task is not None:
+            await end_tasks([task])
+        self._lineages.pop(program, None)
+        self._dead.pop(program, None)
+        self._waiters.pop(program, None)
+        self._wanted.pop(program, None)
+
     async def close(self) -> None:
         """Stop following."""
         await end_tasks(self._tasks.values())

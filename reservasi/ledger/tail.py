@@ -42,6 +42,10 @@ class JournalTail:
         for places in given_back:  # a call does not return what it gave back itself
             heapq.heappush(self._returning.setdefault(places.quota, []), places)
 
+    def drop_returning(self) -> None:
+        """The program was removed there: no place returns to a quota that it had then."""
+        self._returning.clear()
+
     def ended(self, since_ms: int) -> list[EndedReservation]:
         """Holds that were released or expired since, and were not claimed again."""
         return [ended for ended in self._ended.values() if ended.ended_at_ms > since_ms]

@@ -10,6 +10,7 @@ from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition
 from reservasi.records.ownership import EpochRow, OwnedRun
 from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
+from reservasi.records.removal import Removed
 from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.staff import StaffRow
 from reservasi.records.standing import JournalRow, Standing
@@ -36,6 +37,7 @@ __all__ = [
     "QuotaRow",
     "Recorded",
     "Records",
+    "Removed",
     "Restored",
     "StaffRow",
     "Standing",

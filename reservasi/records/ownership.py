@@ -30,6 +30,7 @@ LINEAGE_FROM = """
 UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
 """
 NOBODY_REBUILDS = "SELECT pg_try_advisory_xact_lock_shared($1)"
+REMOVED_RUN = "removed"  # of a removal's epoch, in place of a server's run id: no server has it
 BIND = "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 BOUND = "SELECT value FROM deployment WHERE name = $1"
 
@@ -115,11 +116,17 @@ async def branch_off(connection: Connection, program: str, epoch: int, recorded:
     return done
 
 
-async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+async def take_turn(connection: Connection, program: str) -> int | None:
+    """Be the only one who adds an epoch until the transaction ends; the recorded seq, which stays as long."""
     # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
     await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
     # Whoever records the lineage before it is waited for: what they record beyond the branch would be in neither.
-    recorded_seq = await connection.fetchval(RECORDED_SEQ, program)
+    recorded_seq: int | None = await connection.fetchval(RECORDED_SEQ, program)
+    return recorded_seq
+
+
+async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq: int, run_id: str) -> bool:
+    recorded_seq = await take_turn(connection, program)
     if recorded_seq is not None and recorded_seq > base_seq:
         return False
     return (await connection.execute(CLAIM_EPOCH, program, epoch, base_seq, run_id)).endswith(" 1")

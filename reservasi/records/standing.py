@@ -12,6 +12,7 @@ from reservasi.contents import EndedReservation, KeptReservation
 from reservasi.model import Opening, Position, State
 from reservasi.records.catalogue import QuotaRow, load_quotas, load_retired
 from reservasi.records.openings import load_openings
+from reservasi.records.ownership import REMOVED_RUN
 from reservasi.records.pool import Connection
 from reservasi.records.recording import stored_position
 
@@ -60,6 +61,9 @@ WHERE first_seq - before <> 1 AND NOT EXISTS (
   SELECT FROM restorations r WHERE r.program = $1 AND r.last_seq = before AND r.next_seq = first_seq
 )
 """
+
+
+REMOVED_AT = "SELECT coalesce(max(base_seq), -1) FROM epochs WHERE program = $1 AND run_id = $2"
 
 
 class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +127,10 @@ class Standing:
     async def last_entry_at_ms(self) -> int:
         """When the last recorded entry was accepted; 0 when there is none."""
         return int(await self._connection.fetchval(LAST_ENTRY_AT, self._program) or 0)
+
+    async def removed_seq(self) -> int:
+        """The last seq of the life before, where the program was removed; -1 where it never was."""
+        return int(await self._connection.fetchval(REMOVED_AT, self._program, REMOVED_RUN))
 
     async def journal(self, since_ms: int) -> AsyncIterator[JournalRow]:
         """The entries that were accepted since, in their order, and what is known of those that are missing."""

@@ -17,6 +17,7 @@ from reservasi.records import (
     ownership,
     partitions,
     recording,
+    removal,
     restoration,
     staff,
 )
@@ -28,6 +29,7 @@ from reservasi.records.erasure import Erasure
 from reservasi.records.ownership import EpochRow, OwnedRun
 from reservasi.records.pool import Lead, Pool, close_pool, connection_of, long_connection, open_lead, open_pool
 from reservasi.records.recording import Batch, Recorded
+from reservasi.records.removal import Removed
 from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.staff import StaffRow
 from reservasi.records.standing import Standing
@@ -278,6 +280,36 @@ class Records:
         """
         async with connection_of(self._pool) as connection:
             await catalogue.save_program(connection, program)
+
+    async def removal_obstacles(self, program: str, now_ms: int) -> list[str]:
+        """Why the program may not be removed, for people; empty where nothing is in the way."""
+        async with connection_of(self._pool) as connection:
+            return await removal.obstacles(connection, program, now_ms)
+
+    async def remove_program(
+        self, program: str, recorded: Position, *, actor: str, reason: str, now_ms: int
+    ) -> Removed:
+        """Take the program out of the catalogue, its quotas and openings out of the ledger: the owner's right.
+
+        `recorded` is where a ledger ended that nobody sells from any more.
+
+        Raises:
+            RemovalRefused: something is in the way, or the records are elsewhere; nothing was changed.
+        """
+        async with connection_of(self._pool) as connection:
+            return await removal.remove_program(
+                connection, program, recorded, actor=actor, reason=reason, now_ms=now_ms
+            )
+
+    async def is_removed(self, program: str) -> bool:
+        """Whether the program was removed, and not imported again since."""
+        async with connection_of(self._pool) as connection:
+            return await removal.is_removed(connection, program)
+
+    async def begins_anew(self, program: str) -> bool:
+        """Whether no ledger was owned since the program was removed, also where it is stored again."""
+        async with connection_of(self._pool) as connection:
+            return await removal.begins_anew(connection, program)
 
     async def make_room(self, program: str) -> None:
         """Make the partitions of a program that is not stored, so that it can be recorded: the owner's right."""

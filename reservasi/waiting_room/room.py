@@ -38,6 +38,10 @@ class WaitingRoom:
         """Take commands for a program from now on."""
         self._groups[program] = group
 
+    def leave(self, program: str) -> None:
+        """Take no more commands for a program."""
+        self._groups.pop(program, None)
+
     def find(self, opening_id: str) -> tuple[str, Opening] | None:
         """An opening that was created, and its program."""
         program = self._availability.program_of_opening(opening_id)

@@ -141,3 +141,24 @@ async def test_an_unreadable_program_at_start_is_not_the_end(records: Records, t
         await tables.rows("DELETE FROM programs WHERE id = 'from-a-newer-version'")
         await until(lambda: told == ["first"])
         assert catalogue.loaded
+
+
+async def test_a_program_that_is_removed_is_told_once_and_again_when_it_comes_back(
+    records: Records, tables: Tables
+) -> None:
+    told: list[str] = []
+    for name in ("first", "second"):
+        await records.save_program(program_named(name))
+    catalogue = Catalogue(records, Sealing(create_key_ring()), refresh_ms=REFRESH_MS)
+    await catalogue.open(lambda name: told.append(f"+{name}"), lambda name: told.append(f"-{name}"))
+    try:
+        version = catalogue.version
+        await tables.rows("DELETE FROM programs WHERE id = 'first'")
+        await until(lambda: catalogue.program("first") is None)
+        assert [program.id for program in catalogue.programs()] == ["second"]
+        assert catalogue.version != version
+        await records.save_program(program_named("first"))
+        await until(lambda: catalogue.program("first") is not None)
+        assert told == ["+first", "+second", "-first", "+first"]
+    finally:
+        await catalogue.close()

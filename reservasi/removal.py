@@ -1,0 +1,139 @@
+"""Removing a program, and beginning it anew when it is imported again.
+
+The ledger is fenced and recorded to its end, so that the records are judged in its place; then one transaction removes
+the program, and its keys are deleted. Killed before the transaction, nothing has happened, and the ledger is owned
+again by itself; killed after it, fronts and worker leave the program all the same, and the next one deletes the keys.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from reservasi.errors import RemovalRefused, ReservasiError
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.loading import Loader
+from reservasi.logs import get_logger
+from reservasi.model import Position
+from reservasi.rebuild import SAFE, Rebuilder, drain
+from reservasi.records import BookingCode, Records, Removed
+from reservasi.recovery import Ownership, compare_ledger, own_ledger
+
+log = get_logger()
+
+LOOKS_MAX = 5  # for keys that somebody wrote who had not left the program yet
+LEAVE_MARGIN_S = 1.0  # that fronts and worker may take beyond their look at the programs
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a removal did."""
+
+    program: str
+    removed: bool  # False: it had been removed before
+    found: Removed = Removed()
+    keys: int = 0  # of the ledger, deleted
+
+
+class Remover:
+    """Removes one program."""
+
+    def __init__(
+        self,
+        program: str,
+        connection: LedgerConnection,
+        journal: Journal,
+        records: Records,
+        rebuilder: Rebuilder,
+        *,
+        forget: Callable[[], Awaitable[int]],
+        booking_code: BookingCode,
+        refresh_s: float,
+    ) -> None:
+        """`forget` deletes the ledger's keys; fronts and worker look at the programs every `refresh_s`."""
+        self._program = program
+        self._connection = connection
+        self._journal = journal
+        self._records = records
+        self._rebuilder = rebuilder
+        self._forget = forget
+        self._booking_code = booking_code
+        self._refresh_s = refresh_s
+
+    async def run(self, *, actor: str, reason: str) -> Removal:
+        """Remove it, or finish a removal that was interrupted.
+
+        Raises:
+            RemovalRefused: people would lose what they have, or the ledger must be repaired first; nothing was changed.
+            LedgerMoved, LedgerUnreachable, RecordsUnavailable, JournalGap: it is not finished, and can be begun anew.
+        """
+        async with self._rebuilder.alone():
+            removed = not await self._records.is_removed(self._program)
+            found = await self._remove(actor, reason) if removed else Removed()
+            deleted = await self._delete_keys()
+        log.warning("program_removed", program=self._program, actor=actor, again=not removed, keys=deleted)
+        return Removal(program=self._program, removed=removed, found=found, keys=deleted)
+
+    async def obstacles(self) -> list[str]:
+        """Why the program may not be removed, for people, once what its ledger accepted is recorded.
+
+        Raises:
+            The same as `run`.
+        """
+        await self._record_all(await self._clear_tip())
+        return await self._records.removal_obstacles(self._program, _now_ms())
+
+    async def begin_anew(self) -> None:
+        """Where the program was removed, make it an empty ledger that goes on behind what is recorded.
+
+        Raises:
+            The same as `run`.
+        """
+        async with self._rebuilder.alone():
+            if await self._records.begins_anew(self._program):
+                await self._forget()
+                await self._rebuilder.run_alone()
+
+    async def _remove(self, actor: str, reason: str) -> Removed:
+        if in_the_way := await self.obstacles():
+            raise RemovalRefused("; ".join(in_the_way))
+        tip = await Loader(self._connection).fence()
+        try:
+            recorded = await self._record_all(tip)
+            return await self._records.remove_program(
+                self._program, recorded, actor=actor, reason=reason, now_ms=_now_ms()
+            )
+        except BaseException:
+            with contextlib.suppress(ReservasiError):  # the worker owns it as well
+                await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
+            raise
+
+    async def _clear_tip(self) -> Position:
+        """Where the ledger is; refused where only it knows what would be forgotten."""
+        found = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE):
+            raise RemovalRefused(
+                f"the ledger of {self._program} is {found.verdict}: see `reservasi doctor`, and repair it first"
+            )
+        return found.meta.position
+
+    async def _record_all(self, tip: Position) -> Position:
+        """Record what the ledger accepted, or wait for the recorder that does; where the records are then."""
+        await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
+        return await self._records.position(self._program) or START
+
+    async def _delete_keys(self) -> int:
+        """Delete them, until nobody has written one for as long as fronts and worker take to leave the program."""
+        deleted = await self._forget()
+        for _ in range(LOOKS_MAX):
+            await asyncio.sleep(self._refresh_s + LEAVE_MARGIN_S)
+            if not (again := await self._forget()):
+                break
+            deleted += again
+        return deleted
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

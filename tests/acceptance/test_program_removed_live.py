@@ -1,0 +1,92 @@
+"""A program is removed and imported again while the service runs: fronts and worker follow both."""
+
+import http.client
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from loadtest.people import person
+from loadtest.program import PROGRAM
+from loadtest.service import Service, running_service
+from tests.acceptance.test_reload_settings import until, worker_port
+
+CLI = (sys.executable, "-m", "reservasi.cli")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running_service(quotas=1, places=10, processes=2) as running:
+        yield running
+
+
+def call(service: Service, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=10)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def book(service: Service, number: int) -> dict[str, Any]:
+    """A confirmed booking: 200 says that the recorder has it."""
+    (quota,) = call(service, "GET", f"/v1/availability?program={PROGRAM}")[1]["quotas"]
+    body = {"quota": quota["id"], "applicants": [person(number).applicant()]}
+    status, held = call(service, "POST", "/v1/reservations", body, **{"Idempotency-Key": "one-key"})
+    assert status == 201, held
+    bearer = {"Authorization": f"Bearer {held['manage_token']}"}
+    status, confirmed = call(service, "POST", f"/v1/reservations/{held['id']}/confirm", {}, **bearer)
+    assert (status, confirmed["status"]) == (200, "confirmed")
+    return {**held, "bearer": bearer}
+
+
+def remove(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
+    argv = [*CLI, "program", "remove", PROGRAM, "--yes", "--close-quotas", "--json", *words]
+    argv += ["--data-dir", str(service.data_dir)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+
+
+def worker_said(service: Service, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker_port(service)}{path}", timeout=10) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def test_fronts_and_worker_follow_a_removal_and_a_new_life(service: Service) -> None:
+    first = book(service, 1)
+    refused = remove(service)
+    assert refused.returncode == 1
+    assert "1 confirmed" in json.loads(refused.stdout)["error"]
+    assert call(service, "GET", f"/v1/reservations/{first['id']}", **first["bearer"])[1]["status"] == "confirmed"
+    status, _ = call(service, "POST", f"/v1/reservations/{first['id']}/cancel", {}, **first["bearer"])
+    assert status == 200
+
+    for life in range(2):
+        done = remove(service)
+        assert done.returncode == 0, done.stdout + done.stderr
+        body = {"quota": first["quota"], "applicants": [person(9).applicant()]}
+        claim = {"Idempotency-Key": f"after-{life}"}
+        for _ in range(10):  # whichever front is asked
+            status, answer = call(service, "POST", "/v1/reservations", body, **claim)
+            assert (status, answer["type"].rpartition("/")[2]) == (404, "unknown-quota")
+            assert call(service, "GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", []) == []
+        said = json.loads(worker_said(service, "/readyz"))
+        assert (said["ready"], said["programs"]) == (True, [])
+        assert f'reservasi_ledger_owned{{program="{PROGRAM}"}}' not in worker_said(service, "/metrics")
+        assert service.get_admin("/readyz")["ready"] is True
+
+        service.import_program(quotas=1, places=10)
+        again = book(service, 10 + life)
+        assert again["id"] != first["id"]
+        until(
+            lambda: PROGRAM in json.loads(worker_said(service, "/readyz"))["programs"], "the worker does not serve it"
+        )
+        status, _ = call(service, "POST", f"/v1/reservations/{again['id']}/cancel", {}, **again["bearer"])
+        assert status == 200
