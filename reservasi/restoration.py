@@ -103,6 +103,7 @@ class Restorer:
             booking_code=self._booking_code,
             now_ms=int(time.time() * 1000),
         )
+        await self._revive(state)
         return await self._own(found.verdict, restored, started_s, restored_now=True)
 
     async def _read(self, found: Comparison, fenced: Position) -> tuple[LedgerState, list[KnownEvents]]:
@@ -157,6 +158,11 @@ class Restorer:
         if restored_now:
             log.warning("records_restored", **msgspec.to_builtins(report))
         return report
+
+    async def _revive(self, state: LedgerState) -> None:
+        """Reservations whose dead letters the older copy does not have are recorded now, as the ledger has them."""
+        dead = await self._journal.dead_reservations() - set(await self._records.dead_reservations(self._program))
+        await self._journal.publish_revived(dead - set(state.unreadable))
 
     async def _publish(self) -> None:
         """Fronts hear that what the ledger knows is recorded."""

@@ -182,6 +182,16 @@ class Journal:
                 return
             first += IDS_PAGE
 
+    async def dead_reservations(self) -> set[str]:
+        """The reservations that fronts do not call recorded.
+
+        Raises:
+            LedgerUnreachable: the server does not answer; DamagedKey: it has something else in their place.
+        """
+        async with self._reaching():
+            found: Any = await self._client.smembers(keys.dead_letters(self._program))
+        return {readable(each) for each in found}
+
     async def publish_revived(self, reservations: Collection[str]) -> None:
         """Say that nothing of these reservations lies in the dead-letter table any more.
 

@@ -3,24 +3,31 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from reservasi.at_stake import count_at_stake
+from reservasi.bootstrap.worker import open_worker
 from reservasi.contents import DIGEST_ONLY, reference_digest
 from reservasi.errors import RebuildRefused
+from reservasi.health import Health
 from reservasi.ledger import keys, stored
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, RecordedWord
 from reservasi.ledger.library import read_library
 from reservasi.model import Cancel, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
+from reservasi.programs.files import read_program
 from reservasi.records import EpochRow, Records
 from reservasi.recovery import Ownership, compare_ledger, proves_old_copy
 from reservasi.restoration import Restorer, RestoreReport
+from reservasi.settings import Settings
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import (
+    SURABAYA,
     evidence,
     fill,
     forget_all,
@@ -32,7 +39,18 @@ from tests.integration.test_rebuild import (
     sell,
 )
 from tests.integration.test_reconcile import reconcile
-from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, opening_set, quota_set
+from tests.ledgers import (
+    HOUR_MS,
+    OTHER_QUOTA,
+    QUOTA,
+    TOMBSTONE_MS,
+    Ledger,
+    claim,
+    eventually,
+    open_ledger,
+    opening_set,
+    quota_set,
+)
 
 pytestmark = pytest.mark.any_server
 TABLES = (
@@ -538,3 +556,57 @@ async def test_ten_thousand_changes_beyond_the_margin(ledger: Ledger, records: R
     assert await records.booking_ids(ledger.program) == booked
     assert (await reconcile(ledger, records)).drift == ()
     await goes_on(ledger, records)
+
+
+async def test_a_service_that_runs_says_so_and_goes_on_once_it_is_recorded_anew(
+    ledger: Ledger, records: Records, copy: Copy, data_dir: Path
+) -> None:
+    await records.save_program(msgspec.structs.replace(read_program(SURABAYA), id=ledger.program))
+    await ledger.run(quota_set(), claim())
+    await record(ledger, records)
+    await copy.take()
+    more = await sell_more(ledger)
+    await age(ledger, records, margin=0)
+    health = Health()
+    settings = Settings(redis_url=ledger.url, postgres_dsn=copy.dsn, data_dir=data_dir, programs=ledger.program)
+    wanted = claim()
+
+    async def is_said() -> bool:
+        part, why = health.missing().get(ledger.program, ("", ""))
+        return part == "records" and "2 confirmed bookings (2 places)" in why
+
+    async def is_well() -> bool:
+        return not health.missing()
+
+    async def is_recorded() -> bool:
+        return await records.booking(wanted.reservation_id) is not None
+
+    async with open_worker(settings, health):
+        await eventually(is_well)
+        await copy.put_back()
+        await eventually(is_said, 30)
+        assert (await ledger.raw("claim", [[]]))[0] == "fenced"
+        report = await restore(ledger, records)
+        assert report.restored
+        assert await records.booking(more["booked"]) is not None
+        await ledger.run(wanted, Confirm(reservation_id=wanted.reservation_id))
+        await eventually(is_recorded, 60)  # the recorder rests for up to 30 s after it was halted
+        await eventually(is_well)
+    assert (await reconcile(ledger, records)).drift == ()
+
+
+async def test_what_was_a_dead_letter_since_the_copy_is_recorded_now(
+    ledger: Ledger, records: Records, copy: Copy
+) -> None:
+    """The ledger has it, and its row is written from there: fronts may call it recorded."""
+    await sell(ledger)
+    await record(ledger, records)
+    await copy.take()
+    more = await sell_more(ledger)
+    tip = await age(ledger, records, margin=0)
+    epochs = [(row.epoch, row.base_seq) for row in await records.epochs(ledger.program)]
+    await ledger.journal.publish_recorded(tip, [more["booked"]], epochs=epochs)
+    await copy.put_back()
+    await restore(ledger, records)
+    assert await ledger.journal.dead_reservations() == set()
+    assert await records.booking(more["booked"]) is not None
