@@ -19,7 +19,7 @@ from reservasi.ledger import keys, stored
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import START, RecordedWord
 from reservasi.ledger.library import read_library
-from reservasi.model import Cancel, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
+from reservasi.model import Cancel, Command, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
 from reservasi.programs.files import read_program
 from reservasi.records import EpochRow, Records
 from reservasi.recovery import Ownership, compare_ledger, proves_old_copy
@@ -439,20 +439,17 @@ async def test_whatever_happened_the_rows_are_what_they_were(
             wanted = claim(dice.sample(people, dice.randint(1, 3)), dice.choice([QUOTA, OTHER_QUOTA]))
             ids.append(wanted.reservation_id)
             one = dice.choice(ids)
-            await ledger.one(
-                dice.choice(
-                    [
-                        wanted,
-                        wanted,
-                        Confirm(reservation_id=one, payment_reference=dice.choice(["", f"PAY-{one}"])),
-                        Confirm(reservation_id=wanted.reservation_id if dice.random() < 0.1 else one),
-                        Release(reservation_id=one),
-                        Cancel(reservation_id=one, actor="cli:op", reason="asked"),
-                        Sweep(items_max=100),
-                        SetQuota(quota=QUOTA, capacity=30 + len(ids)),
-                    ]
-                )
-            )
+            commands: list[Command] = [
+                wanted,
+                wanted,
+                Confirm(reservation_id=one, payment_reference=dice.choice(["", f"PAY-{one}"])),
+                Confirm(reservation_id=wanted.reservation_id if dice.random() < 0.1 else one),
+                Release(reservation_id=one),
+                Cancel(reservation_id=one, actor="cli:op", reason="asked"),
+                Sweep(items_max=100),
+                SetQuota(quota=QUOTA, capacity=30 + len(ids)),
+            ]
+            await ledger.one(dice.choice(commands))
 
     await change(dice.randint(0, 60))
     await record(ledger, records)
