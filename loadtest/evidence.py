@@ -229,7 +229,8 @@ async def _read_tables(connection: "asyncpg.Connection[Any]", program: str) -> D
         return await connection.fetch(query, program)
 
     quotas = await rows("id, capacity, booked, retired_at_ms", "quotas")
-    dead = await rows("epoch, seq, reservation_id, error", "dead_letters", "epoch, seq")
+    letters = await rows("epoch, seq, reservation_id, error, outcome", "dead_letters", "epoch, seq")
+    dead = [row for row in letters if row["outcome"] == "open"]  # a person, or a later release, has seen to the others
     journal = await rows("epoch, first_seq, last_seq, at_ms, chain, payload", "journal", "epoch, first_seq")
     state = "CASE WHEN retired_at_ms > 0 THEN 'retired' ELSE state END AS state"
     bookings = await rows(f"reservation_id, quota, places, {state}, booking_code", "bookings")

@@ -6,6 +6,7 @@ from loadtest.faults import (
     copies,
     disks,
     dumps,
+    entries,
     killing,
     memory,
     outages,
@@ -14,6 +15,7 @@ from loadtest.faults import (
     replies,
     restarts,
     shutdown,
+    values,
 )
 
 FAULTS = (
@@ -29,5 +31,7 @@ FAULTS = (
     *shutdown.FAULTS,
     *copies.FAULTS,
     *dumps.FAULTS,
+    *values.FAULTS,
+    *entries.FAULTS,
     *rebuilding.FAULTS,
 )

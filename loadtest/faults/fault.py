@@ -38,6 +38,7 @@ class Scene:
     chance: random.Random
     shims: Shims
     lost_until_ms: float = 0.0  # answers until then came from a ledger that is gone
+    planted: str = ""  # with which the checker's word of what was planted begins, as it must
     proxy: Proxy | None  # between fronts and ledger, when the fault asked for it
 
     @property
@@ -87,6 +88,10 @@ class Scene:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: None if self.service.pids(part) else True, GONE_TIMEOUT_S, f"{part} does not die")
 
+    def owners_said(self) -> list[str]:
+        """What the worker has logged of who may sell, in its order."""
+        return [line for line in self.service.log_path.read_text().splitlines() if '"ledger_ownership"' in line]
+
     def ledger(self) -> redis_asyncio.Redis:
         """A client of the ledger's server that goes past the service."""
         return redis_asyncio.Redis.from_url(self.service.redis_url)
@@ -115,6 +120,7 @@ class Fault:
     through_proxy: bool = False  # fronts and worker reach the ledger through a proxy
     surprises: bool = False  # people may be told, rightly, that their hold has ended
     recorded_only: bool = False  # the ledger is gone: holds that were not recorded yet are not promised
+    journal_gap: bool = False  # what was recorded anew has no entries: nothing can be replayed across that
     alone: bool = False  # it strikes before anybody comes
     timeout_s: float = STRIKE_TIMEOUT_S  # of the strike
     settings: Mapping[str, str] = field(default_factory=dict)  # of the service, as its environment has them

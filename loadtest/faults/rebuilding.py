@@ -6,9 +6,7 @@ by reservation, and people come and take what is left.
 """
 
 import asyncio
-import json
 import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,9 +15,10 @@ from typing import Any
 
 from loadtest.callers import Callers
 from loadtest.evidence import LedgerEvidence, read_ledger
+from loadtest.faults.commands import command
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained
-from loadtest.service import CLI, RESTART_TIMEOUT_S, Part, wait_for
+from loadtest.service import RESTART_TIMEOUT_S, Part, wait_for
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.bootstrap.views import open_view
 from reservasi.reservations import Reservations
@@ -31,7 +30,6 @@ AT_ONCE = 256
 TRIES_MAX = 100  # of one request
 PAUSE_S = 0.2
 LEFT = 300  # places for those who come afterwards
-COMMAND_TIMEOUT_S = 300.0
 TIMEOUT_S = 600.0
 COMPARED = ("quotas", "reservations", "persons", "timers", "openings")
 
@@ -52,13 +50,13 @@ async def _lose_everything(count: int, scene: Scene) -> str:
         wait_for, partial(_runs, scene), RESTART_TIMEOUT_S, "nobody starts the ledger's server again"
     )
     begun_s = time.monotonic()
-    (report,) = await asyncio.to_thread(_command, scene, "rebuild")
+    (report,) = await command(scene, "rebuild")
     took_s = time.monotonic() - begun_s
     if not report["rebuilt"] or report["reservations"] != count or report["lost"]:
         raise Missed(f"the command says {report}")
     if different := list(differences(before, await _ledger(scene))):
         raise Missed(f"{len(different)} differences to the ledger that was lost: {'; '.join(different[:5])}")
-    (found,) = await asyncio.to_thread(_command, scene, "reconcile")
+    (found,) = await command(scene, "reconcile")
     if found["drift"] or found["compared"] < count:
         raise Missed(f"ledger and records were compared: {found}")
     return (
@@ -115,22 +113,6 @@ async def _ledger(scene: Scene) -> LedgerEvidence:
     if found is None:
         raise Missed("nobody owns the ledger")
     return found
-
-
-def _command(scene: Scene, name: str) -> list[dict[str, Any]]:
-    """What a command of `reservasi` says about the program."""
-    done = subprocess.run(
-        (*CLI, name, "--program", scene.program, "--data-dir", str(scene.service.data_dir), "--json"),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=False,
-        cwd=scene.service.log_path.parent,
-    )
-    if done.returncode != 0:
-        raise Missed(f"`reservasi {name}` ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
-    said: list[dict[str, Any]] = json.loads(done.stdout)
-    return said
 
 
 def differences(before: LedgerEvidence, after: LedgerEvidence) -> Iterator[str]:
