@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
@@ -12,6 +11,7 @@ from reservasi.cli.invocation import configured, run
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, moment, show_rows
 
 if TYPE_CHECKING:
+    from reservasi.bootstrap.records import RecordsOperations
     from reservasi.records import AuditRow
 
 LIMIT_DEFAULT = 100
@@ -38,40 +38,48 @@ def audit(
 ) -> None:
     """Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.
 
-    Times are in the program's time zone, with --json in UTC. Changes of staff keys are not here: the log has them.
+    Times are in the program's time zone, with --json in UTC, as those of a program that was removed. Changes of staff
+    keys are not here: the log has them.
     """
     from reservasi.bootstrap.records import open_records_operations
     from reservasi.records import AuditQuery
 
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
-    async def work() -> tuple[list[AuditRow], ZoneInfo]:
+    async def work() -> tuple[list[AuditRow], dt.tzinfo]:
         async with open_records_operations(settings) as operations:
-            known = await operations.program(program)
+            zone = await _zone_of(operations, program)
             limits: dict[str, Any] = {}
             if first is not None:
-                limits["from_ms"] = _midnight_ms(first, known.zone)
+                limits["from_ms"] = _midnight_ms(first, zone)
             if last is not None:
-                limits["until_ms"] = _midnight_ms(last + dt.timedelta(days=1), known.zone)
-            query = AuditQuery(program=known.id, quota=quota, opening=opening, limit=limit, **limits)
-            return await operations.records.audit(query), known.zone
+                limits["until_ms"] = _midnight_ms(last + dt.timedelta(days=1), zone)
+            query = AuditQuery(program=program, quota=quota, opening=opening, limit=limit, **limits)
+            return await operations.records.audit(query), zone
 
     rows, zone = run(work())
     show_rows([described(row, zone, as_json=as_json) for row in rows], as_json=as_json)
 
 
-def _midnight_ms(date: dt.datetime, zone: ZoneInfo) -> int:
+async def _zone_of(operations: RecordsOperations, program: str) -> dt.tzinfo:
+    """The program's time zone; that of one that was removed is not known any more."""
+    if await operations.records.is_removed(program):
+        return dt.UTC
+    return (await operations.program(program)).zone
+
+
+def _midnight_ms(date: dt.datetime, zone: dt.tzinfo) -> int:
     return int(date.replace(tzinfo=zone).timestamp() * 1000)
 
 
-def _local(at_ms: int, zone: ZoneInfo) -> str | None:
+def _local(at_ms: int, zone: dt.tzinfo) -> str | None:
     """A time with its offset, to the second: what happened when is compared with logs."""
     if not at_ms:
         return None
     return dt.datetime.fromtimestamp(at_ms // 1000, zone).isoformat(sep=" ")
 
 
-def described(row: AuditRow, zone: ZoneInfo, *, as_json: bool) -> dict[str, Any]:
+def described(row: AuditRow, zone: dt.tzinfo, *, as_json: bool) -> dict[str, Any]:
     """A change for programs, or for people in that time zone."""
 
     def time(at_ms: int) -> str | None:

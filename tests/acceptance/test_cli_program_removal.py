@@ -135,6 +135,8 @@ def test_the_ledger_goes_and_what_the_law_wants_stays(deployment: Deployment) ->
     assert rows("SELECT reason, after->>'program' FROM audit ORDER BY epoch DESC, seq DESC LIMIT 1") == [
         ("kantor ditutup", "removed")
     ]
+    newest = deployment.json("audit", deployment.program)[0]
+    assert (newest["reason"], newest["after"]["program"]) == ("kantor ditutup", "removed")
     again = remove(deployment)
     assert (again["removed"], again["ledger_keys_deleted"]) == (False, 0)
 

@@ -1,5 +1,6 @@
 """A program is removed and imported again while the service runs: fronts and worker follow both."""
 
+import asyncio
 import http.client
 import json
 import subprocess
@@ -8,7 +9,9 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import pytest
+import redis.asyncio
 
 from loadtest.people import person
 from loadtest.program import PROGRAM
@@ -90,3 +93,49 @@ def test_fronts_and_worker_follow_a_removal_and_a_new_life(service: Service) -> 
         )
         status, _ = call(service, "POST", f"/v1/reservations/{again['id']}/cancel", {}, **again["bearer"])
         assert status == 200
+
+
+async def _remove_by_hand(service: Service) -> None:
+    """As somebody would who knows no command for it: every row and every key of the program."""
+    connection = await asyncpg.connect(service.postgres_dsn)
+    try:
+        tables = [
+            "bookings",
+            "holds",
+            "applicants",
+            "journal",
+            "quotas",
+            "openings",
+            "positions",
+            "epochs",
+            "dead_letters",
+            "audit",
+        ]
+        for table in tables:
+            await connection.execute(f"DELETE FROM {table} WHERE program = $1", PROGRAM)
+        await connection.execute("DELETE FROM programs WHERE id = $1", PROGRAM)
+    finally:
+        await connection.close()
+    async with redis.asyncio.from_url(service.redis_url) as client:
+        await client.unlink(*[key async for key in client.scan_iter(match=f"{{{PROGRAM}}}:*")])
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_one_that_was_removed_by_hand_is_recorded_after_it_is_imported_again(service: Service, noticed: bool) -> None:
+    for number in range(3):
+        book(service, 100 + number)
+    asyncio.run(_remove_by_hand(service))
+    if noticed:
+        until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
+    service.import_program(quotas=1, places=10)
+    book(service, 200)
+    until(lambda: json.loads(worker_said(service, "/readyz"))["ready"], "the worker is not well")
+    until(lambda: asyncio.run(_recorded(service)) == 1, "the booking is not recorded")
+
+
+async def _recorded(service: Service) -> int:
+    connection = await asyncpg.connect(service.postgres_dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM bookings WHERE program = $1", PROGRAM))
+    finally:
+        await connection.close()
