@@ -10,9 +10,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from reservasi import metrics
 from reservasi.cli import main
+from reservasi.cli.examination import UNREACHABLE
 from reservasi.cli.on_demand import command_of
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.model import Outcome
+from reservasi.reconciliation import KINDS
+from reservasi.recovery import Ownership
 from reservasi.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +104,50 @@ def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+RECOVERY = (ROOT / "docs/operations/recovery.md").read_text()
+
+
+@pytest.mark.parametrize("word", list(Ownership))
+def test_every_word_for_a_ledger_has_its_section_for_operators(word: Ownership) -> None:
+    assert f"\n### `{word}`: " in RECOVERY
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_drift_is_explained_to_operators(kind: str) -> None:
+    rows = RECOVERY.split("## Ledger and records differ")[1].split("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`{kind}`", rows, re.MULTILINE)
+
+
+def checks() -> set[str]:
+    """Everything that `doctor` may look at, by the names that the sources give."""
+    sources = ("reservasi/cli/examination.py", "reservasi/cli/findings.py", "reservasi/ledger/server.py")
+    text = "".join((ROOT / path).read_text() for path in sources)
+    return set(re.findall(r'(?:check|Check\(name)="([^"]+)"', text)) | {"program ID"} | set(UNREACHABLE)
+
+
+@pytest.mark.parametrize("check", sorted(checks()))
+def test_every_check_of_doctor_is_explained_to_operators(check: str) -> None:
+    rows = RECOVERY.split("## What `doctor` looks at")[1].split("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`{re.escape(check)}`", rows, re.MULTILINE)
+
+
+def test_every_command_for_operators_exists() -> None:
+    known = {*commands(), *(command.split()[0] for command in commands() if " " in command)}
+    groups = {command.split()[0] for command in known if " " in command}
+    for said in re.findall(
+        r"reservasi ([a-z-]+(?: [a-z-]+)?)", "".join(re.findall(r"`[^`]+`|```sh.*?```", RECOVERY, re.S))
+    ):
+        assert said in known or said.split()[0] in known - groups, said
+
+
+def test_every_section_that_is_referred_to_exists() -> None:
+    anchors = {
+        re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", RECOVERY, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", RECOVERY)) <= anchors
 
 
 def promises() -> dict[str, str]:
