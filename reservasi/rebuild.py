@@ -31,13 +31,12 @@ LOCK_PAUSE_S = 0.1
 DRAIN_TIMEOUT_S = 60.0
 DRAIN_EVENTS_MAX = 2000
 TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
-SAFE = (Ownership.BEHIND, Ownership.LOADING)  # nothing that only the ledger knows would be forgotten
+SAFE = (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED)  # nothing that only the ledger knows would be forgotten
 CAUSES = {
     Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
     Ownership.RECORDS_OLD: ", since the records are an older copy of what it knows (PostgreSQL was restored?)",
     Ownership.SUPERSEDED: ", since another server was owned after it",
     Ownership.UNREADABLE: ", since another version stored it",
-    Ownership.DAMAGED: ", since what says where it is cannot be read",
 }
 Progress = Callable[[int, int], None]  # reservations loaded, of how many
 
@@ -196,6 +195,10 @@ class Rebuilder:
         loader = Loader(self._connection)
         fenced = await loader.fence()
         drained, is_saved = 0, found.verdict in SAFE
+        tip = fenced
+        if found.verdict is Ownership.DAMAGED:  # what it says of itself counts for nothing
+            tip = (await self._journal.end())[0] or START
+            drained, _ = await self._drain(tip, discard=discard)
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
             drained, is_saved = await self._drain(fenced, discard=discard)
         if not is_saved and not discard_confirmed:
@@ -206,13 +209,13 @@ class Rebuilder:
             recorded = standing.position or START
             counts = await self._load(loader, standing, progress)
         epochs = await self._records.epochs(self._program)
-        epoch = max(fenced.epoch, found.latest_epoch, *(row.epoch for row in epochs), 0) + 1
+        epoch = max(fenced.epoch, tip.epoch, found.latest_epoch, *(row.epoch for row in epochs), 0) + 1
         if not await self._records.branch_off(self._program, epoch, recorded, found.meta.run_id):
             raise LedgerMoved(f"the records of {self._program} went on while its ledger was loaded")
         # Said before the last step: it is true by now, and who is killed behind that step finds nothing to do again.
         await self._publish(Position(epoch=epoch, seq=recorded.seq, chain=recorded.chain))
         await loader.own(epoch, recorded)
-        lost = max(_lost(fenced, recorded, epochs), _lost(seen, recorded, epochs))
+        lost = max(_lost(tip, recorded, epochs), _lost(seen, recorded, epochs))
         report = RebuildReport(
             program=self._program,
             found=found.verdict,

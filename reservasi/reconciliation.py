@@ -31,7 +31,7 @@ KEPT = 1000  # differences that are named; all are counted
 TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
 KINDS = (
     "ledger", "unrecorded", "quotas", "counts", "reservations", "persons", "timers", "openings", "tombstones",
-    "bookings", "gaps", "dead-letters", "unreadable",
+    "bookings", "gaps", "dead-letters", "unreadable", "due", "names",
 )  # fmt: skip
 NOT_BY_REBUILDING = ("unrecorded", "bookings", "gaps", "dead-letters")  # the records themselves, or the recorder
 
@@ -124,7 +124,7 @@ class Reconciler:
                 if compared.verdict is not Ownership.OWNED:
                     break
                 holdings = await Holdings.read(self._journal)
-                snapshot = await self._connection.snapshot(CALL_TIMEOUT_S)
+                snapshot = await self._connection.snapshot(CALL_TIMEOUT_S, whole=True)
                 if snapshot is None or snapshot.position.epoch == compared.meta.position.epoch:
                     return compared, holdings, snapshot
         finally:
@@ -189,7 +189,7 @@ class _Comparison:
         found += self._tombstones(tail.ended(since_ms))
         async for page in standing.ended_bookings(since_ms):
             found += self._tombstones(page)
-        found += self._unreadable()
+        found += [*self._unreadable(), *self._indexes()]
         gaps = await standing.gaps()
         JOURNAL_GAPS.labels(self._program).set(gaps)
         return [*found, self._found("gaps", "journal", None, gaps)] if gaps else found
@@ -198,6 +198,26 @@ class _Comparison:
         """What is damaged so that nobody can say what it was; what depends on it may differ as well."""
         for subject in sorted({*self._holdings.unreadable, *self._snapshot.unreadable}):
             yield self._found("unreadable", subject, "damaged", None)
+
+    def _indexes(self) -> Iterator[Drift]:
+        """What the ledger finds its quotas, timers and ended reservations by."""
+        indexes = self._snapshot.indexes
+        if indexes is None:
+            return
+        for quota, number in sorted(indexes.numbers.items()):
+            name = indexes.names.get(str(number))
+            if name != quota:
+                yield self._found("names", str(number), name, quota)
+        for quota, timers in sorted(self._snapshot.timers.items()):
+            first_ms, at_ms = min(timers.values(), default=0), indexes.due.get(quota)
+            if quota in indexes.numbers and (at_ms is None or at_ms > first_ms):  # it may be early
+                yield self._found("due", quota, at_ms, first_ms)
+        for quota in sorted(indexes.due.keys() - indexes.numbers.keys() - self._snapshot.damaged_quotas):
+            yield self._found("due", quota, indexes.due[quota], None)
+        for id_ in indexes.tombstones:
+            kept = self._holdings.reservations.get(id_)
+            if kept is not None and kept.state.live and id_ not in self._changes.reservations:
+                yield self._found("tombstones", id_, "ended", kept.state)
 
     async def _everything_live(
         self, standing: Standing, places: dict[str, list[int]], timers: dict[str, dict[str, int]]
@@ -283,7 +303,15 @@ class _Comparison:
     def _tombstones(self, ended: Iterable[EndedReservation]) -> Iterator[Drift]:
         for each in ended:
             id_ = each.reservation_id
-            if id_ not in self._holdings.reservations and id_ not in self._changes.reservations:
+            if id_ in self._changes.reservations:
+                continue
+            known = self._holdings.reservations.get(id_)
+            wanted = msgspec.structs.replace(each.reservation, reference=reference_digest(each.reservation.reference))
+            if known is not None and not wanted.persons:  # erased since
+                wanted = msgspec.structs.replace(wanted, persons=known.persons)
+            if known != wanted:
+                yield self._found("tombstones", id_, known, wanted)
+            elif self._snapshot.indexes is not None and id_ not in self._snapshot.indexes.tombstones:
                 yield self._found("tombstones", id_, None, each.reservation.state)
 
     def _found(self, kind: str, subject: str, ledger: object, records: object) -> Drift:

@@ -16,7 +16,7 @@ from itertools import pairwise
 import msgspec
 
 from reservasi.at_stake import AtStake, count_at_stake
-from reservasi.errors import JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
+from reservasi.errors import DamagedKey, JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
 from reservasi.ledger.journal import START, Journal, RecordedWord
@@ -50,7 +50,7 @@ class Ownership(StrEnum):
     RECORDS_OLD = "records_old"  # the records are an older copy of what the ledger knows: they were restored
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
     UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
-    DAMAGED = "damaged"  # what says where it is cannot be read
+    DAMAGED = "damaged"  # what says where it is was damaged, and its journal goes on from the records without it
     MOVED = "moved"  # somebody else was at it: look again
 
 
@@ -62,11 +62,12 @@ _FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, for peopl
     Ownership.RECORDS_OLD: "fenced: the records are an older copy of what the ledger knows",
     Ownership.SUPERSEDED: "fenced: another server was owned after this one",
     Ownership.UNREADABLE: "fenced: stored in another form, which only the version that wrote it can read",
-    Ownership.DAMAGED: "fenced: what says where it is was damaged; `reservasi rebuild --discard` makes it anew",
+    Ownership.DAMAGED: "fenced: what says where it is was damaged; a rebuild mends it",
     Ownership.MOVED: "fenced: somebody else was at it",
 }
 
 
+ALTERED = (Ownership.BEHIND, Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.DAMAGED)
 ONLY_IN_LEDGER = (Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.SUPERSEDED)  # where something may be
 FROM_LEDGER = "reservasi rebuild --from-ledger --program {}"
 
@@ -85,7 +86,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def altered(self) -> bool:
         """Whether a ledger that is sold from was altered behind its own back."""
-        return self.meta.owned and self.verdict in (Ownership.BEHIND, Ownership.DIVERGED, Ownership.RECORDS_OLD)
+        return self.meta.owned and self.verdict in ALTERED
 
 
 async def compare_ledger(
@@ -122,7 +123,7 @@ async def _compare_once(
     is_latest = meta.owned and latest.epoch <= seen.epoch
     cause = ""
     if meta.damaged:
-        verdict = Ownership.DAMAGED
+        verdict = Ownership.DIVERGED
     elif not meta.readable:
         verdict = Ownership.UNREADABLE
     elif meta.owned and not is_latest and latest.run_id != meta.run_id:
@@ -136,6 +137,8 @@ async def _compare_once(
         verdict = Ownership.RECORDS_OLD if is_old else Ownership.DIVERGED
     else:
         verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
+    if verdict in (Ownership.BEHIND, Ownership.DIVERGED) and await _is_misstated(journal, recorded, meta):
+        verdict, cause = Ownership.DAMAGED, ""
     return Comparison(
         verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause, program=program
     )
@@ -236,11 +239,25 @@ async def _break_between(journal: Journal, recorded: Position, tip: Position, fo
             if not entries:
                 return f"there is no entry after seq {position.seq}"
             position = next((each.position for each in entries if each.position.seq >= tip.seq), entries[-1].position)
-    except JournalGap as gap:
+    except (JournalGap, DamagedKey) as gap:
         return str(gap)
     if (position.seq, position.chain) == (tip.seq, tip.chain):
         return ""
     return f"at seq {position.seq} its chain is not the ledger's at seq {tip.seq}"
+
+
+async def _is_misstated(journal: Journal, recorded: Position, meta: LedgerMeta) -> bool:
+    """Whether the journal goes on from the records to its own end, and only what says where the ledger is is wrong."""
+    try:
+        end, agrees = await journal.end()
+    except DamagedKey:
+        return False
+    if end is None:
+        return meta.damaged
+    is_place_wrong = agrees == "copy" or (agrees == "place" and meta.damaged)  # else the journal may have lost its end
+    if not is_place_wrong or end.seq < recorded.seq:
+        return False
+    return not await _break_between(journal, recorded, end, None)
 
 
 class Owner:
@@ -317,7 +334,7 @@ class Owner:
             elif result in ONLY_IN_LEDGER:
                 stake = await self._count_at_stake(found)
                 part = "records" if result is Ownership.RECORDS_OLD else "ledger"
-            elif result in (Ownership.BEHIND, Ownership.LOADING) and self._rebuild is not None:
+            elif result in (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED) and self._rebuild is not None:
                 self._say(result)
                 await self._rebuild(self._seen)
         except (Unavailable, LedgerFault, JournalGap, RebuildRefused) as error:

@@ -172,6 +172,9 @@ def recommend(
             return f"This side was owned last and sells: keep it.{rest}", f"reservasi reconcile --program {program}"
         case Ownership.OWNABLE | Ownership.MOVED:
             return f"This side goes on from what is recorded: a worker owns it within a second.{rest}", DOCTOR
+        case Ownership.DAMAGED:
+            words = f"What says where this side is was damaged: a rebuild mends it from journal and records.{rest}"
+            return words, f"reservasi rebuild --program {program}"
         case Ownership.BEHIND | Ownership.LOADING:
             words = f"PostgreSQL has more than this side: rebuild it from there.{rest}"
             return words, f"reservasi rebuild --program {program}"

@@ -61,7 +61,7 @@ def fence_cause(found: Comparison) -> str:
         Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there: {cause}",
         Ownership.RECORDS_OLD: "the records are an older copy of what it knows, {places}",
         Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
-        Ownership.DAMAGED: "damaged: what says where it is cannot be read, {places}",
+        Ownership.DAMAGED: "damaged: what says where it is is wrong, {places}; a rebuild mends it",
         Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
     }
     places = f"it is at {_words(found.meta.position)}, the records at {_words(found.recorded)}"

@@ -49,8 +49,8 @@ READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = Frame(command="touch", items=wire.pack([[]]))
-NUMBER = re.compile(r"[0-9]{1,16}")
-META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading")
+NUMBER = re.compile(r"[0-9]{1,15}")
+META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading", "at")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
 
@@ -171,9 +171,9 @@ class LedgerConnection:
         except (AttributeError, TypeError) as error:
             raise ConnectionResetError(f"half-closed: {error}") from error
 
-    async def snapshot(self, timeout_s: float) -> wire.Snapshot | None:
-        """Every quota at one position; None while the ledger is fenced."""
-        (reply,) = await self.call([Frame(command="snapshot", items=wire.pack([[]]))], timeout_s)
+    async def snapshot(self, timeout_s: float, *, whole: bool = False) -> wire.Snapshot | None:
+        """Every quota at one position; None while the ledger is fenced. A `whole` one has the indexes as well."""
+        (reply,) = await self.call([Frame(command="snapshot", items=wire.pack([[int(whole)]]))], timeout_s)
         if isinstance(reply, ReservasiError):
             raise reply
         return wire.decode_snapshot(reply)
@@ -326,8 +326,9 @@ def _question(program: str) -> tuple[str, ...]:
 def _meta(fields: Sequence[bytes | None] | None, run_id: str) -> LedgerMeta:
     if fields is None:
         return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
-    epoch, seq, chain, owner, loading = (None if each is None else stored.readable(each) for each in fields)
-    if not all(each is None or NUMBER.fullmatch(each) for each in (epoch, seq)):
+    epoch, seq, chain, owner, loading, at = (None if each is None else stored.readable(each) for each in fields)
+    is_of_another_epoch = at is not None and at.partition("-")[0] != epoch
+    if is_of_another_epoch or not all(each is None or NUMBER.fullmatch(each) for each in (epoch, seq)):
         return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
     form, _, owned_run_id = (owner or "").rpartition(":")
     readable = owner is None or form in (stored.FORM, stored.FORMER_FORM)

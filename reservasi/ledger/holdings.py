@@ -37,6 +37,10 @@ class Holdings:
         }
         persons = await _read_all(journal, keys.persons, lambda _, id_: text(id_), unreadable)
         reservations = await _read_all(journal, keys.reservations, partial(_decode, names), unreadable)
+        try:
+            await journal.end()
+        except DamagedKey:
+            unreadable.append("journal *")
         return cls(reservations, persons, tuple(unreadable))
 
 

@@ -207,6 +207,33 @@ class Journal:
                 told = {**json.loads(said), "dead": [], "revived": sorted(reservations)}
                 await self._client.publish(keys.recorded_channel(self._program), json.dumps(told))
 
+    async def end(self) -> tuple[Position | None, str]:
+        """Where the last entry is, None where there is none; and what in `meta` agrees with it.
+
+        "place" is epoch, seq and chain, "copy" the text that repeats them, "" neither.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+            DamagedKey: there is no journal, but something else.
+        """
+        async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(keys.meta(self._program), "epoch", "seq", "chain", "at")
+            pipeline.xrevrange(self._stream, count=1)
+            said, found = await pipeline.execute(raise_on_error=False)
+        if isinstance(found, Exception):
+            raise DamagedKey(f"the journal of {self._program} is none: {found}")
+        if not found:
+            return None, ""
+        entry_id, fields = found[0]
+        epoch, _, seq = readable(entry_id).partition("-")
+        end = Position(epoch=int(epoch), seq=int(seq), chain=readable(fields.get(b"chain", b"")))
+        if isinstance(said, Exception):
+            return end, "copy"  # it says nothing at all
+        told_epoch, *told, at = [readable(each or b"") for each in said]
+        if told == [seq, end.chain] and told_epoch.isdigit() and int(told_epoch) >= end.epoch:
+            return end, "place"
+        return end, "copy" if at.partition("-")[2] == f"{seq}-{end.chain}" or not any((*told, at)) else ""
+
     async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Forget entries that are recorded, but for a margin; never one that is not. Exactly, when there is no margin.
 

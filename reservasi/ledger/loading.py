@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+import msgpack
+
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
 from reservasi.errors import LedgerMoved, ReservasiError
 from reservasi.ledger import openings, wire
@@ -83,7 +85,9 @@ class Loader:
                 raise LedgerMoved(f"the ledger of {self._connection.program} was taken over at {step!r}: begin anew")
 
     async def _ask(self, command: str, item: list[Any]) -> list[Any]:
-        (reply,) = await self._connection.call([wire.Frame(command=command, items=wire.pack([item]))], CALL_TIMEOUT_S)
+        # A damaged chain comes back as it was told.
+        packed = msgpack.packb([item], use_bin_type=False, unicode_errors="surrogateescape")
+        (reply,) = await self._connection.call([wire.Frame(command=command, items=packed)], CALL_TIMEOUT_S)
         if isinstance(reply, ReservasiError):
             raise reply
         answer: list[Any] = wire.decode_reply(reply).answers[0]

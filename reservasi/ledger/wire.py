@@ -5,7 +5,7 @@ Valkey's `cmsgpack` refuses `bin` and `ext` and rounds integers above 2^53, so e
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgpack
@@ -97,6 +97,15 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     deadlines: list[int]  # of claims, in the same order, ms
 
 
+class Indexes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger finds things by, at the moment of a whole snapshot."""
+
+    due: dict[str, int]  # quota -> when it is looked at, ms
+    names: dict[str, str]  # quota's number -> quota
+    tombstones: dict[str, int]  # ended reservation, or "=<number>" -> when it ended, ms
+    numbers: dict[str, int]  # quota -> its number, as its record says
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Every quota of a program at one position."""
 
@@ -104,6 +113,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     quotas: list[Quota]
     openings: list[Opening]
+    indexes: Indexes | None = None  # of a whole one
     damaged_quotas: frozenset[str] = frozenset()  # of which something cannot be read, or is not there
     unreadable: tuple[str, ...] = ()  # what is damaged: key and field; the rest is here
     timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> when it is due, ms
@@ -315,7 +325,7 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
     if outcome == Outcome.FENCED.encode():
         return None
-    _, _, chain, quotas, facts, timers, stored_openings, damaged_keys = answers[0]
+    _, _, chain, quotas, facts, timers, stored_openings, damaged_keys, *indexes = answers[0]
     unreadable = [f"{key.decode()} *" for key in damaged_keys]
     facts_by_id = read_each(_pairs(facts), lambda _, packed: decode_facts(packed), key="facts", unreadable=unreadable)
     records = read_each(_pairs(quotas), lambda _, stored: decode_quota(stored), key="quotas", unreadable=unreadable)
@@ -334,6 +344,16 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
             kept
         ),
         unreadable=tuple(unreadable),
+        indexes=_indexes(*indexes, records=records) if indexes else None,
+    )
+
+
+def _indexes(due: Any, names: Any, tombstones: Any, *, records: Mapping[str, StoredQuota]) -> Indexes:
+    return Indexes(
+        due={readable(quota): int(float(at_ms)) for quota, at_ms in _pairs(due)},
+        names={readable(number): readable(quota) for number, quota in _pairs(names)},
+        tombstones={readable(id_): int(float(at_ms)) for id_, at_ms in _pairs(tombstones)},
+        numbers={quota_id: stored.number for quota_id, stored in records.items()},
     )
 
 

@@ -237,8 +237,8 @@ BUGS = (
         "owns-the-loaded-at-the-beginning",
         tests.test_what_is_loaded_is_there,
         "load",
-        "'seq', integer(seq), 'chain', chain",
-        "'chain', chain",
+        "take_up(call, epoch, seq, chain)",
+        "take_up(call, epoch, 0, chain)",
     ),
     _bug(
         "forgets-that-all-places-came-back",

@@ -99,7 +99,8 @@ do
     if type(added) == 'table' and added.err then
       return false
     end
-    redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain)
+    redis.call('HSET', call.key.meta, 'seq', integer(call.seq), 'chain', call.chain, 'at', at_of(call))
+    note_position(call)
     return true
   end
 

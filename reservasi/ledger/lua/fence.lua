@@ -16,6 +16,10 @@ local function form_of(call)
 end
 
 local function fence(call, item)
+  if call.seq == UNREADABLE_SEQ then
+    redis.call('UNLINK', call.key.meta) -- it may be of another type, and what it said is lost
+    call.epoch, call.seq, call.chain = '0', 0, ''
+  end
   redis.call('HSET', call.key.meta, 'fence', item[1], 'run_id', form_of(call) .. ':')
   return { 'fenced', call.seq, epoch_of(call), call.chain }
 end

@@ -156,12 +156,9 @@ local function own_loaded(call, row)
   if epoch <= epoch_of(call) then
     return false
   end
-  redis.call(
-    'HSET', call.key.meta, 'epoch', integer(epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
-  )
+  take_up(call, epoch, seq, chain)
   redis.call('HDEL', call.key.meta, 'loading', 'fence')
   note_freed(call, call.key.quotas)
-  call.seq = seq
   return true
 end
 

@@ -26,9 +26,7 @@ local function own(call, item)
   if not is_where_seen or not is_readable or new_epoch <= actual_epoch or (epoch == 0 and not is_empty(call)) then
     return { 'moved', call.seq, actual_epoch, call.chain }
   end
-  redis.call(
-    'HSET', call.key.meta, 'epoch', integer(new_epoch), 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id()
-  )
+  take_up(call, new_epoch, seq, chain)
   redis.call('HDEL', call.key.meta, 'fence')
   note_freed(call, call.key.quotas)
   return { 'owned', call.seq }

@@ -2,7 +2,8 @@
 --
 -- Keys, the same for every function, all under the program's hash tag (ledger/keys.py gives them in this order):
 --   KEYS[1] meta          hash    epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas),
---                                 fence (who fenced it), loading (who loads it, in which run of the server)
+--                                 fence (who fenced it), loading (who loads it, in which run of the server),
+--                                 at (epoch, seq and chain once more)
 --   KEYS[2] quotas        hash    quota -> counts as QUOTA_HEAD says, then packed limits (fields: Q and T below)
 --   KEYS[3] facts         hash    quota -> packed office, service, channel, date, start, end; and what imports set
 --   KEYS[4] reservations  hash    reservation id -> packed record (fields: R below)
@@ -97,14 +98,11 @@ end
 -- broke off between, quotas were changed that are not stored, and all are forgotten.
 local kept, kept_count, is_deciding = {}, 0, false
 
--- UNREADABLE_SEQ where it is damaged: then the ledger is fenced.
 local UNREADABLE_SEQ = -1
 
-local function seq_from(stored)
-  if not stored then
-    return 0
-  end
-  return string.find(stored, '^%d+$') and #stored <= 16 and tonumber(stored) or UNREADABLE_SEQ
+-- A whole number that is stored as text; nil where it is damaged.
+local function number_from(stored)
+  return string.find(stored, '^%d+$') and #stored <= 15 and tonumber(stored) or nil
 end
 
 -- The state of one call: what was read, what was changed, what happened.
@@ -124,12 +122,15 @@ local function begin(keys, args)
     timers = keys[7], tombstones = keys[8], journal = keys[9], names = keys[10],
     openings = keys[11], joined = keys[12],
   }
-  local meta = redis.call('HMGET', key.meta, 'epoch', 'seq', 'chain', 'run_id')
+  local meta = redis.pcall('HMGET', key.meta, 'epoch', 'seq', 'chain', 'run_id')
+  if meta.err then
+    meta = { false, tostring(UNREADABLE_SEQ), false, false } -- of another type
+  end
   return {
     key = key,
     items = cmsgpack.unpack(args[2]), envelopes = args[3],
     believed_epoch = args[1],
-    epoch = meta[1] or '0', seq = seq_from(meta[2]), chain = meta[3] or '', run_id = meta[4],
+    epoch = meta[1] or '0', seq = number_from(meta[2] or '0') or UNREADABLE_SEQ, chain = meta[3] or '', run_id = meta[4],
     now = now_ms(),
     quotas = {}, reservations = {}, persons = {}, facts = {}, names = {}, -- read; false where the key has no such field
     changed_quotas = {}, changed_reservations = {}, changed_persons = {}, changed_facts = {}, changed_names = {},
@@ -142,12 +143,82 @@ local function begin(keys, args)
 end
 
 local function epoch_of(call)
-  return tonumber(call.epoch) or 0
+  return number_from(call.epoch) or 0
+end
+
+-- Where the ledgers are, by the keys of their `meta`, as this server's Lua state wrote or verified it last.
+local is_at_end, note_position, at_of
+
+do
+  local POSITIONS_MAX = 10000
+  local positions, positions_count = {}, 0
+
+  -- Epoch, seq and chain as one text, which is stored beside them: where they differ, the journal says which is right.
+  function at_of(call)
+    return call.epoch .. '-' .. integer(call.seq) .. '-' .. call.chain
+  end
+
+  function note_position(call)
+    local known = positions[call.key.meta]
+    if not known then
+      if positions_count == POSITIONS_MAX then
+        positions, positions_count = {}, 0
+      end
+      known = {}
+      positions[call.key.meta], positions_count = known, positions_count + 1
+    end
+    known.epoch, known.seq, known.chain = call.epoch, call.seq, call.chain
+  end
+
+  local function chain_of(fields)
+    for at = 1, #fields, 2 do
+      if fields[at] == 'chain' then
+        return fields[at + 1]
+      end
+    end
+  end
+
+  -- Whether the journal ends where `meta` says; where it has no entry of that epoch, whether both texts of it agree.
+  local function verify(call)
+    local id = call.epoch .. '-' .. integer(call.seq)
+    local entries = redis.pcall('XRANGE', call.key.journal, id, '+', 'COUNT', '2')
+    if entries.err then
+      return false
+    end
+    if #entries > 0 then
+      return #entries == 1 and entries[1][1] == id and chain_of(entries[1][2]) == call.chain
+    end
+    local at = redis.call('HGET', call.key.meta, 'at')
+    return not at or at == at_of(call)
+  end
+
+  -- Whether what `meta` says of the ledger's position is true: damaged, it would break the journal.
+  function is_at_end(call)
+    local known = positions[call.key.meta]
+    if known and known.chain == call.chain and known.seq == call.seq and known.epoch == call.epoch then
+      return true
+    end
+    if call.seq == UNREADABLE_SEQ or not verify(call) then
+      call.epoch = '0' -- nobody shall believe it
+      return false
+    end
+    note_position(call)
+    return true
+  end
 end
 
 local function is_fenced(call)
-  return not call.run_id or call.epoch ~= call.believed_epoch or call.run_id ~= server_run_id()
-    or call.seq == UNREADABLE_SEQ
+  return not call.run_id or call.run_id ~= server_run_id() or not is_at_end(call) or call.epoch ~= call.believed_epoch
+end
+
+-- Takes the ledger up under a new epoch, at a position.
+local function take_up(call, epoch, seq, chain)
+  call.epoch, call.seq, call.chain = integer(epoch), seq, chain
+  redis.call(
+    'HSET', call.key.meta, 'epoch', call.epoch, 'seq', integer(seq), 'chain', chain, 'run_id', server_run_id(),
+    'at', at_of(call)
+  )
+  note_position(call)
 end
 
 -- The answer to an item that needs a damaged value.

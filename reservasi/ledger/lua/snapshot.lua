@@ -1,10 +1,12 @@
 -- snapshot: every quota and opening at one seq; what a follower of the journal starts from.
 --
--- Item: {}
+-- Item: {whole}
+--   whole   1 for who compares: what followers need not know as well
 -- Outcomes, in order of precedence:
 --   snapshot   + chain, {quota, packed, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed, ...}, {key, ...}
--- The last ones are keys of another type than they should be, by their names in shared.lua: they look empty.
--- Example: {}
+-- Of a whole one also {due quota, time, ...}, {number, quota, ...}, {tombstone, time, ...}.
+-- The keys are those of another type than they should be, by their names in shared.lua: they look empty.
+-- Example: {0}
 --   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}, {}, {}, {}}
 
 -- A key of another type is empty, and named.
@@ -16,13 +18,22 @@ local function unless_damaged(damaged_keys, name, found)
   return found
 end
 
-local function snapshot(call)
+local function snapshot(call, item)
   local key, damaged_keys = call.key, {}
   local quotas = unless_damaged(damaged_keys, 'quotas', redis.pcall('HGETALL', key.quotas))
   local facts = unless_damaged(damaged_keys, 'facts', redis.pcall('HGETALL', key.facts))
   local timers = unless_damaged(damaged_keys, 'timers', redis.pcall('ZRANGE', key.timers, '0', '-1'))
   local openings = unless_damaged(damaged_keys, 'openings', redis.pcall('HGETALL', key.openings))
-  return { 'snapshot', call.seq, call.chain, quotas, facts, timers, openings, damaged_keys }
+  local due, names, tombstones
+  if item[1] == 1 then
+    due = unless_damaged(damaged_keys, 'due', redis.pcall('ZRANGE', key.due, '0', '-1', 'WITHSCORES'))
+    names = unless_damaged(damaged_keys, 'names', redis.pcall('HGETALL', key.names))
+    tombstones = redis.pcall('ZRANGE', key.tombstones, '0', '-1', 'WITHSCORES')
+    tombstones = unless_damaged(damaged_keys, 'tombstones', tombstones)
+  end
+  return {
+    'snapshot', call.seq, call.chain, quotas, facts, timers, openings, damaged_keys, due, names, tombstones,
+  }
 end
 
 register('snapshot', one_by_one(snapshot), { 'no-writes' })
