@@ -12,6 +12,7 @@ from loadtest.faults import (
     outages,
     power,
     rebuilding,
+    removals,
     replies,
     restarts,
     shutdown,
@@ -33,5 +34,6 @@ FAULTS = (
     *dumps.FAULTS,
     *values.FAULTS,
     *entries.FAULTS,
+    *removals.FAULTS,
     *rebuilding.FAULTS,
 )
