@@ -20,7 +20,7 @@ class Health:
         self._clock = clock
         self._well_at: dict[str, float] = {}
         self._faults: dict[str, tuple[Part, str]] = {}
-        self._recorder: dict[str, str] = {}
+        self._recorder: dict[str, tuple[Part, str]] = {}
 
     def expect(self, program: str) -> None:
         """The program is served from now on, and not well until somebody says so."""
@@ -40,16 +40,16 @@ class Health:
         """Why it cannot be worked with now."""
         self._faults[program] = part, reason
 
-    def note_recorder(self, program: str, fault: str) -> None:
-        """Why its recorder cannot go on; "" once it does."""
+    def note_recorder(self, program: str, fault: str, part: Part = "ledger") -> None:
+        """Why its recorder cannot go on, and which part it lacks; "" once it does."""
         if fault:
-            self._recorder[program] = fault
+            self._recorder[program] = part, fault
         else:
             self._recorder.pop(program, None)
 
     def recorder_fault(self, program: str) -> str:
         """Why its recorder cannot go on; "" where it does."""
-        return self._recorder.get(program, "")
+        return self._recorder.get(program, ("ledger", ""))[1]
 
     def missing(self) -> dict[str, tuple[Part, str]]:
         """By program that is not well: what is missing, and why."""
@@ -57,6 +57,6 @@ class Health:
         return {program: self._fault(program) for program, at in self._well_at.items() if now - at > GRACE_S}
 
     def _fault(self, program: str) -> tuple[Part, str]:
-        part, reason = self._faults.get(program, ("ledger", "no answer yet"))
-        recorder = self._recorder.get(program)
+        lacks, recorder = self._recorder.get(program, ("ledger", ""))
+        part, reason = self._faults.get(program, (lacks, "no answer yet"))
         return part, f"{reason}; its recorder: {recorder}" if recorder else reason

@@ -192,7 +192,11 @@ class Follower:
                 continue
             version = self._note_change()
             for entry in entries:
-                self.view.apply(entry, version)
+                try:
+                    self.view.apply(entry, version)
+                except KeyError as error:
+                    at = entry.position
+                    raise NotFollowed(f"the entry at seq {at.seq} speaks of {error}, which the view has not") from error
             self._follow_clock(entries[-1].at_ms - loop.time() * 1000)
             self._note_reached()
             await asyncio.sleep(GATHER_S)  # in a rush a read costs as much for one entry as for ten

@@ -113,3 +113,13 @@ async def test_the_owner_says_what_it_found(
     health = Health()
     await Owner("surabaya", nothing, nothing, nothing, health=health)._look()
     assert health.missing() == {"surabaya": (part, reason)}
+
+
+def test_what_a_recorder_lacks_is_named_where_nobody_else_has_an_answer() -> None:
+    health = Health()
+    health.expect("surabaya")
+    health.note_recorder("surabaya", "RecordsUnavailable: PostgreSQL does not answer", "records")
+    said = "no answer yet; its recorder: RecordsUnavailable: PostgreSQL does not answer"
+    assert health.missing() == {"surabaya": ("records", said)}
+    health.note_recorder("surabaya", "")
+    assert health.missing() == {"surabaya": ("ledger", "no answer yet")}

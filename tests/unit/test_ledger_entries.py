@@ -1,10 +1,13 @@
 """Events as the ledger packs them: one that cannot be read is kept as it is, and costs its neighbours nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reservasi.errors import UnreadableEntry
 from reservasi.events import Confirmed, Held, JournalEntry, Returned, Unreadable
@@ -159,3 +162,53 @@ def test_an_entry_of_which_nothing_can_be_followed_is_refused_whole(payload: byt
     fields = {b"first": b"7", b"at": b"1", b"chain": b"c", b"events": payload}
     with pytest.raises(UnreadableEntry, match="1-7"):
         decode_entry(b"1-7", fields)
+
+
+KINDS = st.sampled_from(["h", "c", "e", "r", "q", "t", "o", "u", "z", "", 1, None])
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3) | st.integers(0, 9), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+EVENTS = st.tuples(KINDS, st.lists(ANYTHING, max_size=8)).map(lambda event: [event[0], *event[1]]) | ANYTHING
+
+
+@given(events=st.lists(EVENTS, min_size=1, max_size=4), sealed=st.none() | ANYTHING)
+def test_whatever_events_an_entry_has_each_is_read_or_kept(events: list[Any], sealed: Any) -> None:
+    found = entry(events, payload=msgpack.packb(events), sealed=sealed).events
+    assert [each.seq for each in found] == list(range(7, 7 + len(events)))
+    kept = [each.packed for each in found if isinstance(each, Unreadable)]
+    assert all(packed in msgpack.packb(events) for packed in kept)
+    known = {seq for seq, _ in readable(7, msgpack.packb(events))}
+    assert known >= {each.seq for each in found if not isinstance(each, Unreadable)}
+    for each in found:
+        if isinstance(each, Unreadable):
+            decode_one(each.seq, each.packed, each.envelopes)
+
+
+@given(payload=st.binary(max_size=64), sealed=st.none() | st.binary(max_size=64), seq=st.integers(1, 9))
+def test_whatever_bytes_an_entry_has_it_is_read_or_refused_by_name(
+    payload: bytes, sealed: bytes | None, seq: int
+) -> None:
+    fields = {b"first": b"1", b"at": b"1", b"chain": b"c", b"events": payload}
+    if sealed is not None:
+        fields[b"sealed"] = sealed
+    for envelopes in (True, False):
+        with suppress(UnreadableEntry):
+            assert decode_entry(f"1-{seq}".encode(), fields, envelopes=envelopes).position.seq == seq
+
+
+@given(at=st.integers(0, 200), byte=st.integers(0, 255))
+def test_one_wrong_byte_costs_the_events_that_it_touches_or_the_entry(at: int, byte: int) -> None:
+    payload = bytearray(pack([CONFIRMED, HELD, RETURNED, CONFIRMED]))
+    payload[at % len(payload)] = byte
+    fields = {b"first": b"1", b"at": b"1", b"chain": b"c", b"events": bytes(payload), b"sealed": pack([ENVELOPE])}
+    with suppress(UnreadableEntry):
+        assert len(decode_entry(b"1-4", fields).events) == 4
