@@ -28,8 +28,8 @@ class Health:
 
     def forget(self, program: str) -> None:
         """The program is served no more."""
-        self._well_at.pop(program, None)
-        self._faults.pop(program, None)
+        for kept in (self._well_at, self._faults, self._recorder):
+            kept.pop(program, None)
 
     def note_well(self, program: str) -> None:
         """Its ledger is owned, and the records answered."""
