@@ -33,10 +33,13 @@ E = TypeVar("E", bound=AnyEvent)
 CONFIRMED = [str, str, int, str]
 ENDED = [str, str, str, int, int]
 RETURNED = [str, int]
+ENTRY_FIELDS = (b"first", b"at", b"chain", b"events")
 HASH_CHARS = 40
 _RESERVATION_ID = re.compile("[a-z2-7]{26}")
 _RESERVATION_AT = {"h": 0, "c": 0, "e": 1}  # among the texts of an event
-_UNFIT = (KeyError, ValueError, TypeError, IndexError, AttributeError, msgspec.ValidationError)
+_UNFIT = (
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, msgspec.ValidationError,
+)  # fmt: skip
 
 
 def _assert_types(fields: list[Any], wanted: list[type]) -> None:
@@ -352,6 +355,6 @@ def _unpack(packed: bytes) -> Any:
 
 def _why(error: Exception) -> str:
     """For people: what is missing, or what the library says of it."""
-    if isinstance(error, KeyError) and isinstance(error.args[0], bytes):
+    if isinstance(error, KeyError) and error.args[0] in ENTRY_FIELDS:
         return f"it has no field {error.args[0].decode()}"
     return str(error) or type(error).__name__

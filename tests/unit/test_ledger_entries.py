@@ -193,6 +193,16 @@ def test_whatever_events_an_entry_has_each_is_read_or_kept(events: list[Any], se
             decode_one(each.seq, each.packed, each.envelopes)
 
 
+def test_what_is_nested_deeply_is_kept_as_well() -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = [deep]
+    for event in (["o", "p-1", deep], ["q", "q", 1, deep], ["z", deep], deep):
+        unreadable, confirmed = entry([event, CONFIRMED]).events
+        assert isinstance(unreadable, Unreadable)
+        assert isinstance(confirmed, Confirmed)
+
+
 @given(payload=st.binary(max_size=64), sealed=st.none() | st.binary(max_size=64), seq=st.integers(1, 9))
 def test_whatever_bytes_an_entry_has_it_is_read_or_refused_by_name(
     payload: bytes, sealed: bytes | None, seq: int
