@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import gzip
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -270,3 +271,34 @@ def test_what_it_says_itself_is_what_fronts_say() -> None:
             body = problem_body(Refused(kind), language).decode()
             assert f"{language} '{body}';" in text
     assert not re.search(r"proxy_cache_(min_uses|methods)|proxy_ignore_headers (?!Vary;)", text)
+
+
+@in_session
+async def test_callers_who_half_close_get_their_answer(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = await proxy.stack.quota(capacity=100)
+    connection = proxy.stack.front.reservations._groups[proxy.stack.program]._connection
+    call = connection.call
+
+    async def slow(*asked: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.3)  # so that nginx notices the half-closing before the answer
+        return await call(*asked, **options)
+
+    async def claim(number: int) -> bytes:
+        host, _, port = proxy.stack.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = json.dumps(proxy.stack.body(quota)).encode()
+        head = (
+            f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Idempotency-Key: half-{number}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "call", slow)
+        answers = await asyncio.gather(*(claim(number) for number in range(50)))
+    assert {answer[:12] for answer in answers} == {b"HTTP/1.1 201"}
+    await proxy.stack.seen(quota, lambda found: found.counts.held == 50)

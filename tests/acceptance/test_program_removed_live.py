@@ -5,6 +5,7 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -139,3 +140,31 @@ async def _recorded(service: Service) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM bookings WHERE program = $1", PROGRAM))
     finally:
         await connection.close()
+
+
+def test_a_removal_that_is_killed_at_any_moment_can_be_repeated(service: Service) -> None:
+    asyncio.run(_remove_by_hand(service))  # what other tests left
+    until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
+    service.import_program(quotas=1, places=10)
+    begun = time.monotonic()
+    assert remove(service).returncode == 0
+    took_s = time.monotonic() - begun
+    for part in (0.25, 0.4, 0.55, 0.8):
+        service.import_program(quotas=1, places=10)
+        argv = [*CLI, "program", "remove", PROGRAM, "--yes", "--close-quotas", "--data-dir", str(service.data_dir)]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(took_s * part)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        done = remove(service)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert call(service, "GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", []) == []
+        assert asyncio.run(_keys(service)) == 0
+    service.import_program(quotas=1, places=10)
+    book(service, 300)
+
+
+async def _keys(service: Service) -> int:
+    async with redis.asyncio.from_url(service.redis_url) as client:
+        return len([key async for key in client.scan_iter(match=f"{{{PROGRAM}}}:*")])
