@@ -191,3 +191,28 @@ async def test_a_server_that_is_away_is_said_so(ledger: Ledger) -> None:
                 assert [each async for each in journal.reservation_ids()]
         finally:
             await client.aclose()
+
+
+async def test_what_was_said_to_be_recorded_is_not_taken_back(ledger: Ledger) -> None:
+    """By it records that were restored from an older copy are known; a later epoch may begin at an earlier seq."""
+    said = Position(epoch=1, seq=14)
+    await ledger.journal.publish_recorded(said, epochs=[(1, 0)])
+    for journal in (ledger.journal, Journal(ledger.client, ledger.program)):
+        await journal.publish_recorded(Position(epoch=1, seq=5), ["r"], epochs=[(1, 0)])
+        word = await journal.recorded_word()
+        assert word is not None
+        assert (word.epoch, word.seq, word.lineage) == (1, 14, ((1, 0),))
+        assert await journal.dead_reservations() == {"r"}
+    await ledger.journal.publish_recorded(Position(epoch=2, seq=9), epochs=[(1, 0), (2, 9)])
+    word = await ledger.journal.recorded_word()
+    assert word is not None
+    assert (word.epoch, word.seq, word.lineage) == (2, 9, ((1, 0), (2, 9)))
+
+
+@pytest.mark.parametrize("stored", [b"", b"null", b"{}", b"[1]", b"\xff", b'{"epoch": 1, "seq": "x", "epochs": []}'])
+async def test_a_damaged_word_of_the_recorder_says_nothing(ledger: Ledger, stored: bytes) -> None:
+    await ledger.client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, stored)
+    assert await ledger.journal.recorded_word() is None
+    await ledger.client.delete(keys.recorded(ledger.program))
+    await ledger.client.set(keys.recorded(ledger.program), stored)
+    assert await ledger.journal.recorded_word() is None
