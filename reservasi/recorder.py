@@ -94,16 +94,25 @@ class Recorder:
         self._events_since_trim = 0
         self._epochs: list[tuple[int, int]] = []
         self._count_dead_at_s = 0.0
+        self._owned_epoch = 0
+        self._again = asyncio.Event()  # what it was halted by may be over
         self.leads = False  # whether this is the one that records now
         self._active = metrics.RECORDER_ACTIVE.labels(program)
         self._halted = metrics.RECORDER_HALTED.labels(program)
         self._lag = metrics.RECORDER_LAG_EVENTS.labels(program)
         self._log = log.bind(program=program)
 
+    def note_owned(self, epoch: int) -> None:
+        """The ledger was found owned under that epoch: where it is a new one, a rest after a fault ends."""
+        if epoch != self._owned_epoch:
+            self._owned_epoch = epoch
+            self._again.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`, finishing the batch in hand; waits out every fault that time or people can mend."""
         _let_batches_live()
         while not stop.is_set():
+            self._again.clear()
             try:
                 async with self._records.lead(self._program) as lead:
                     if await self._take(lead, stop):
@@ -122,7 +131,14 @@ class Recorder:
                 pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
             finally:
                 self._set_leads(False)
-            await _pause(stop, pause_s)
+            await self._rest(stop, pause_s)
+
+    async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
+        """Wait, but not longer than until `stop`, or until the ledger is owned anew."""
+        ends = [asyncio.create_task(each.wait()) for each in (stop, self._again)]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for each in ends:
+            each.cancel()
 
     async def _take(self, lead: Lead, stop: asyncio.Event) -> bool:
         """Stand by until the lead is ours; False when stopped before."""

@@ -148,6 +148,11 @@ def _worker_roles(
         health=health,
     )
     watch = _drift_watch(operations, program, turn, leads=lambda: recorder.leads)
+
+    def note_owned(epoch: int) -> None:
+        watch.note_owned(epoch)
+        recorder.note_owned(epoch)
+
     owner = Owner(
         program,
         connection,
@@ -155,7 +160,7 @@ def _worker_roles(
         operations.records,
         rebuild=automatic,
         health=health,
-        note_owned=watch.note_owned,
+        note_owned=note_owned,
     )
     sweeper = Sweeper(program, group, interval_ms=settings.sweep_interval_ms, items_max=settings.sweep_items_max)
     admission = AdmissionController(

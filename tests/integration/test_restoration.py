@@ -590,7 +590,7 @@ async def test_a_service_that_runs_says_so_and_goes_on_once_it_is_recorded_anew(
         assert report.restored
         assert await records.booking(more["booked"]) is not None
         await ledger.run(wanted, Confirm(reservation_id=wanted.reservation_id))
-        await eventually(is_recorded, 60)  # the recorder rests for up to 30 s after it was halted
+        await eventually(is_recorded)
         await eventually(is_well)
     assert (await reconcile(ledger, records)).drift == ()
 
