@@ -276,13 +276,18 @@ def _decode_packed(seq: int, packed: bytes, by_hash: dict[str, str] | None) -> A
         decoded = _decode(seq, event)
     except _UNFIT as error:
         letter = event[0] if isinstance(event, list) and event and isinstance(event[0], str) else ""
-        why = _why(error) if letter in _EVENT_DECODERS or not letter else "this version knows no such kind of event"
-        return _unreadable(seq, letter, why, packed)
+        return _unreadable(seq, letter, _why_not(letter, error), packed)
     if by_hash is None or not isinstance(decoded, Held) or len(decoded.sealed) != HASH_CHARS:
         return decoded
     if decoded.sealed not in by_hash:
         return _unreadable(seq, "h", "its envelope is not beside the entry", packed)
     return msgspec.structs.replace(decoded, sealed=by_hash[decoded.sealed])
+
+
+def _why_not(letter: str, error: Exception) -> str:
+    if letter in _EVENT_DECODERS:
+        return "its fields are not those that this version knows"
+    return "this version knows no such kind of event" if letter else f"it is no event: {_why(error)}"
 
 
 def _unreadable(seq: int, letter: str, why: str, packed: bytes) -> Unreadable:

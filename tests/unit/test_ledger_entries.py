@@ -82,6 +82,21 @@ def test_one_event_that_cannot_be_read_is_kept_among_its_neighbours(event: Any) 
     assert [seq for seq, _ in readable(7, pack([CONFIRMED, event, HELD, RETURNED]))] == [7, 9, 10]
 
 
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (["z", 1], "this version knows no such kind of event"),
+        (["q", "q", 1, [1]], "its fields are not those that this version knows"),
+        (5, "it is no event: it is no array"),
+    ],
+    ids=repr,
+)
+def test_people_are_told_why(event: Any, why: str) -> None:
+    (kept,) = entry([event]).events
+    assert isinstance(kept, Unreadable)
+    assert kept.why == why
+
+
 def test_who_reads_no_envelopes_finds_the_same_events_unreadable() -> None:
     payload = pack([HELD, ["z"], CONFIRMED])
     fields = {b"first": b"1", b"at": b"1", b"chain": b"c", b"events": payload, b"sealed": pack([ENVELOPE])}
