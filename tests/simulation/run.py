@@ -68,11 +68,13 @@ def _collected_afterwards() -> Iterator[None]:
             gc.enable()
 
 
-def simulate(seed: int, server: Server, library: Library, *, keep_trace: bool = False) -> Result:
-    """Play one seed and judge it."""
+def simulate(
+    seed: int, server: Server, library: Library, *, keep_trace: bool = False, later_entries: bool = False
+) -> Result:
+    """Play one seed and judge it; `later_entries`: a later version of the library writes between this one's entries."""
     trace = Trace(keep=keep_trace)
     with _seeded(seed):
-        simulation = Simulation(seed, server, library, trace)
+        simulation = Simulation(seed, server, library, trace, later_entries=later_entries)
         with _collected_afterwards(), virtual_time(simulation.loop, EPOCH_MS / 1000):
             run(simulation.loop, simulation.play)
     return Result(
