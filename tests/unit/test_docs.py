@@ -15,8 +15,10 @@ from reservasi.cli.on_demand import command_of
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.model import Outcome
 from reservasi.reconciliation import KINDS
+from reservasi.records.revision import newest_revision
 from reservasi.recovery import Ownership
 from reservasi.settings import Settings
+from tests.releases import FORMER_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -140,6 +142,12 @@ def test_every_command_for_operators_exists() -> None:
         r"reservasi ([a-z-]+(?: [a-z-]+)?)", "".join(re.findall(r"`[^`]+`|```sh.*?```", RECOVERY, re.S))
     ):
         assert said in known or said.split()[0] in known - groups, said
+
+
+def test_the_way_back_names_the_schemas_of_both_releases() -> None:
+    named = re.findall(r"version_num = '(\d+)'", RECOVERY)
+    assert set(named) == {newest_revision(), FORMER_SCHEMA}
+    assert f"Can't locate revision identified by '{newest_revision()}'" in RECOVERY
 
 
 def test_every_section_that_is_referred_to_exists() -> None:
