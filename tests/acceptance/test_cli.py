@@ -104,12 +104,15 @@ class Deployment:
         run(work())
 
     def change_meta(self, **fields: str) -> None:
-        """Let the ledger say another position than it has."""
+        """Let the ledger say another position than it has, in both places where it does."""
 
         async def work() -> None:
             async with open_operations(load()) as operations:
+                key = keys.meta(self.program)
                 for name, value in fields.items():
-                    await operations.client.hset(keys.meta(self.program), name, value)
+                    await operations.client.hset(key, name, value)
+                said: Any = await operations.client.hmget(key, ["epoch", "seq", "chain"])
+                await operations.client.hset(key, "at", b"-".join(each or b"" for each in said))
 
         run(work())
 
