@@ -101,7 +101,7 @@ class Restorer:
             state,
             known,
             booking_code=self._booking_code,
-            now_ms=int(time.time() * 1000),
+            forgotten_ms=int(time.time() * 1000) - self._tombstone_ms,
         )
         await self._revive(state)
         return await self._own(found.verdict, restored, started_s, restored_now=True)

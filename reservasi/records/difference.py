@@ -46,12 +46,12 @@ class _Row(msgspec.Struct, frozen=True):
 class Difference:
     """What the ledger has and the rows lack, and the reverse."""
 
-    def __init__(self, program: str, state: LedgerState, now_ms: int) -> None:
+    def __init__(self, program: str, state: LedgerState, forgotten_ms: int) -> None:
         self.lacking: dict[tuple[str, int, int], str] = {}
         self.left_out = len(state.unreadable)
         self._program = program
         self._state = state
-        self._now_ms = now_ms
+        self._forgotten_ms = forgotten_ms
         self._holds: dict[str, _Row] = {}
         self._bookings: dict[str, _Row] = {}
         self._past: set[tuple[str, int]] = set()
@@ -64,9 +64,9 @@ class Difference:
         self.ended: list[Life] = []  # of both
 
     @classmethod
-    async def read(cls, connection: Connection, program: str, state: LedgerState, now_ms: int) -> "Difference":
+    async def read(cls, connection: Connection, program: str, state: LedgerState, forgotten_ms: int) -> "Difference":
         """With the rows as they are now."""
-        self = cls(program, state, now_ms)
+        self = cls(program, state, forgotten_ms)
         self._holds = _by_id(await connection.fetch(LIVE_HOLDS, program))
         self._bookings = _by_id(await connection.fetch(LIVE_BOOKINGS, program))
         known = list({*state.live, *state.ended})
@@ -210,8 +210,8 @@ class Difference:
             state, at_ms, seq = ended.reservation.state, ended.ended_at_ms, ended.reservation.seq
         else:
             state = State.CANCELLED if life.quota in self._quotas else State.RETIRED
-            at_ms = self._state.retired_quotas.get(life.quota, self._now_ms)
-            at_ms, seq = (self._now_ms if state is State.CANCELLED else at_ms), self._state.position.seq
+            at_ms = self._state.retired_quotas.get(life.quota, self._forgotten_ms)
+            at_ms, seq = (self._forgotten_ms if state is State.CANCELLED else at_ms), self._state.position.seq
         life.state, life.ended_at_ms = state, at_ms
         life.epoch, life.seq = self._state.epoch_of(seq), seq
         life.ended = Ended(
@@ -237,14 +237,14 @@ class Difference:
             )
         for id_, (places, retired_at_ms) in self._booked.items():
             if id_ not in self._quotas and not retired_at_ms and id_ not in self._state.unreadable:
-                at_ms = self._state.retired_quotas.get(id_, self._now_ms)
+                at_ms = self._state.retired_quotas.get(id_, self._forgotten_ms)
                 effects.quotas[id_] = QuotaChange(booked_delta=-places, retired_at_ms=at_ms)
 
     def _set_openings(self, effects: Effects) -> None:
         here = {opening.id for opening in self._state.openings}
         at = self._state.position
         effects.retired_openings = {
-            id_: self._now_ms for id_ in self._openings if id_ not in here and id_ not in self._state.unreadable
+            id_: self._forgotten_ms for id_ in self._openings if id_ not in here and id_ not in self._state.unreadable
         }
         effects.openings = {each.id: OpeningChange(each, at.epoch, at.seq) for each in self._state.openings}
 

@@ -71,7 +71,7 @@ async def restore(
     known: Sequence[KnownEvents],
     *,
     booking_code: BookingCode,
-    now_ms: int,
+    forgotten_ms: int,
 ) -> Restored:
     """Make the records what the ledger knows, and move the position from `expected` to the ledger's.
 
@@ -82,7 +82,7 @@ async def restore(
     try:
         async with connection.transaction():
             await move_position(connection, program, expected, state.position)
-            difference = await Difference.read(connection, program, state, now_ms)
+            difference = await Difference.read(connection, program, state, forgotten_ms)
             effects = difference.effects()
             await apply_effects(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
             await _write_history(connection, program, state, known)

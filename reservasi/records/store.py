@@ -174,16 +174,18 @@ class Records:
         known: Sequence[KnownEvents],
         *,
         booking_code: BookingCode,
-        now_ms: int,
+        forgotten_ms: int,
     ) -> Restored:
         """Record a program anew from what its ledger knows, and move the position there, or do nothing.
+
+        What the ledger has forgotten ended before `forgotten_ms`; nobody knows more.
 
         Raises:
             StaleRecorder: the recorded position is not `expected`; RebuildRefused: the two contradict each other.
         """
         async with long_connection(self._dsn, RESTORE_TIMEOUT_S) as connection:
             return await restoration.restore(
-                connection, program, expected, state, known, booking_code=booking_code, now_ms=now_ms
+                connection, program, expected, state, known, booking_code=booking_code, forgotten_ms=forgotten_ms
             )
 
     async def lacking(self, program: str, reservation_id: str) -> tuple[str, ...]:

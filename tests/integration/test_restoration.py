@@ -484,14 +484,15 @@ async def test_what_retired_and_what_was_forgotten_meanwhile(
 ) -> None:
     """Quotas and openings that left the ledger, bookings that ended and of which it has no tombstone any more."""
     past = {"date": "2020-01-06", "start": "08:00", "end": "09:00"}
-    before, between, cancelled, forgotten = claim(quota=PAST), claim(quota=PAST), claim(), claim()
+    before, between, cancelled, forgotten, dropped = claim(quota=PAST), claim(quota=PAST), claim(), claim(), claim()
     await ledger.run(quota_set(PAST, 9, **past), quota_set(), opening_set("p-9", ends_at_ms=4_100_000_000_000))
-    await ledger.run(before, cancelled, *(Confirm(reservation_id=each.reservation_id) for each in (before, cancelled)))
+    early = (before, cancelled, dropped)
+    await ledger.run(*early, *(Confirm(reservation_id=each.reservation_id) for each in early))
     await record(ledger, records)
     await copy.take()
     await ledger.run(between, forgotten)
     await ledger.run(*(Confirm(reservation_id=each.reservation_id) for each in (between, forgotten)))
-    await ledger.run(*(Cancel(reservation_id=each.reservation_id) for each in (cancelled, forgotten)))
+    await ledger.run(*(Cancel(reservation_id=each.reservation_id) for each in (cancelled, forgotten, dropped)))
     await ledger.until(await ledger.now_ms() + 5)
     await ledger.one(Sweep(items_max=100), tombstone_ms=1)
     ends_at_ms = 1_578_276_000_000
