@@ -27,12 +27,28 @@ do
     return call.key.joined .. ':' .. id .. ':' .. which
   end
 
+  -- How many people a list counts. One that is damaged, so that its pages cannot be found, is given up as if it were lost:
+  -- count_people never tells fewer than before, and whoever kept their ticket keeps its number.
+  local function count_of(key)
+    local stored = redis.pcall('LINDEX', key, '0')
+    if not stored then
+      return 0
+    end
+    local count = type(stored) == 'string' and number_from(stored)
+    local pages = count and math.max(math.ceil(count / PAGE_PEOPLE), 1)
+    if pages and redis.call('LINDEX', key, integer(pages)) and not redis.call('LINDEX', key, integer(pages + 1)) then
+      return count
+    end
+    redis.call('PEXPIREAT', key, '1') -- at once
+    return 0
+  end
+
   -- What is known of the people who joined before, or late: read once a call.
   function get_members(call, id, which)
     local members = call.members[id .. which]
     if not members then
       local key = members_key(call, id, which)
-      local count = tonumber(redis.call('LINDEX', key, '0') or 0)
+      local count = count_of(key)
       members = { key = key, count = count, pages = math.max(math.ceil(count / PAGE_PEOPLE), 1), bits = 0 }
       call.members[id .. which] = members
     end
@@ -83,7 +99,7 @@ do
     local stored, bits = redis.call('LINDEX', members.key, integer(page + 1)), members.bits
     local before, after = ENTRY_FORMAT[entry_length(bits)], ENTRY_FORMAT[entry_length(bits + 1)]
     local length, kept = entry_length(bits), { [0] = {}, {} }
-    for at = 1, #stored, length do
+    for at = 1, #stored - length + 1, length do
       local rest = struct.unpack(before, stored, at)
       local side = kept[rest % 2]
       side[#side + 1] = struct.pack(after, (rest - rest % 2) / 2)
@@ -107,6 +123,10 @@ do
       local page, bits = page_of(members, person)
       local number, entry = integer(page + 1), entry_of(person, bits)
       local stored = redis.call('LINDEX', members.key, number)
+      local odd = #stored % #entry -- bytes of no entry, where it is damaged
+      if odd > 0 then
+        stored = string.sub(stored, 1, -odd - 1)
+      end
       if not has_entry(stored, entry) then
         redis.call('LSET', members.key, number, stored .. entry)
         members.count = members.count + 1
