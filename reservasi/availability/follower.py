@@ -101,6 +101,8 @@ class Follower:
         same_seq_other_chain = seen.position.seq == before.seq and seen.position.chain != before.chain
         if seen.position.epoch < before.epoch or seen.position.seq < before.seq or same_seq_other_chain:
             self._lose(JournalGap("the ledger is not the one that was followed"))
+        elif 0 < self.view.incomplete_since_epoch < seen.position.epoch:  # a rebuild may have mended what was damaged
+            self._lose(JournalGap("the view lacks what was damaged when it began"))
         elif not seen.owned:  # what a restarted server still knows is not sold from: nothing is to be shown as open
             self._lose(JournalGap("the ledger waits to be owned"))
         else:

@@ -35,6 +35,7 @@ class ProgramView:
         self.quotas: dict[str, Quota] = {}
         self.moments: Counter[int] = Counter()  # opens_at_ms -> how many quotas open then
         self.damaged_quotas: set[str] = set()  # of which the ledger could not give all when the view began
+        self.incomplete_since_epoch = 0  # in which the view began without something damaged; 0 when it has all
         self.openings: dict[str, Opening] = {}
         self.opening_ids: dict[str, str] = {}  # quota -> the opening that it opens with, where there is one
         self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
@@ -53,6 +54,7 @@ class ProgramView:
         """Start anew from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
         self.damaged_quotas = set(snapshot.damaged_quotas)
+        self.incomplete_since_epoch = snapshot.position.epoch if snapshot.unreadable or snapshot.damaged_quotas else 0
         self.moments = Counter(quota.terms.opens_at_ms for quota in snapshot.quotas)
         self.openings, self._openings_at = {opening.id: opening for opening in snapshot.openings}, {}
         for opening in snapshot.openings:

@@ -17,6 +17,10 @@ from reservasi.recorder import Recorder
 from reservasi.records import Batch, Recorded
 
 # Lua: the last place is sold once more.
+TAKES_DAMAGE_FOR_NOTHING = (
+    "not has_person(reservation, person) then\n    return DAMAGED",
+    "not has_person(reservation, person) then\n    return false",
+)
 OVERSELL = ("return room >= places", "return room + 1 >= places")
 
 

@@ -69,12 +69,22 @@ def _collected_afterwards() -> Iterator[None]:
 
 
 def simulate(
-    seed: int, server: Server, library: Library, *, keep_trace: bool = False, later_entries: bool = False
+    seed: int,
+    server: Server,
+    library: Library,
+    *,
+    keep_trace: bool = False,
+    later_entries: bool = False,
+    damage: bool = False,
 ) -> Result:
-    """Play one seed and judge it; `later_entries`: a later version of the library writes between this one's entries."""
+    """Play one seed and judge it.
+
+    `later_entries`: a later version of the library writes between this one's entries. `damage`: stored values are damaged
+    and mended.
+    """
     trace = Trace(keep=keep_trace)
     with _seeded(seed):
-        simulation = Simulation(seed, server, library, trace, later_entries=later_entries)
+        simulation = Simulation(seed, server, library, trace, later_entries=later_entries, damage=damage)
         with _collected_afterwards(), virtual_time(simulation.loop, EPOCH_MS / 1000):
             run(simulation.loop, simulation.play)
     return Result(

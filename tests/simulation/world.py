@@ -19,6 +19,7 @@ from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
 from tests.ledgers import opening_terms, terms
 from tests.simulation.clients import Client, open_connection
+from tests.simulation.damage import Damage
 from tests.simulation.loop import Host, VirtualLoop
 from tests.simulation.network import Network, Weather
 from tests.simulation.people import Crowd
@@ -42,9 +43,21 @@ class Simulation:
     """One seed's deployment, people and faults."""
 
     def __init__(
-        self, seed: int, server: Server, library: Library, trace: Trace, *, later_entries: bool = False
+        self,
+        seed: int,
+        server: Server,
+        library: Library,
+        trace: Trace,
+        *,
+        later_entries: bool = False,
+        damage: bool = False,
     ) -> None:
-        """With `later_entries` a later version of the library writes entries between those of this one."""
+        """With `later_entries` a later version of the library writes entries between those of this one.
+
+        With `damage` stored values are damaged and mended as well.
+        """
+        self._damages = damage
+        self._altered: list[str] = []  # damaged values that the ledger wrote, although it could not read them
         self._seed = seed
         self._later_entries = later_entries
         self._server = server
@@ -107,6 +120,7 @@ class Simulation:
         faults = [asyncio.create_task(self._staff())] + ([asyncio.create_task(self._break())] if stormy else [])
         if self._later_entries:
             faults.append(asyncio.create_task(self._write_later_entries()))
+        faults += [asyncio.create_task(self._damage())] if self._damages else []
         people = [asyncio.create_task(visitor.live()) for visitor in crowd.people()]
         _, pending = await asyncio.wait(people, timeout=chance.uniform(6.0, 12.0))
         self._calm.set()
@@ -225,10 +239,24 @@ class Simulation:
             self.counts["later events"] += len(events)
             self._note("valkey", f"has {len(events)} events of a later version", "later entry")
 
+    async def _damage(self) -> None:
+        """A value is damaged for a while; then it is mended, as a rebuild does, behind which everybody begins anew."""
+        chance = self._chance_of("damage")
+        while await self._pause(chance.uniform(0.3, 2.0)):
+            damage = Damage(self._server, chance)
+            if not damage.what:
+                continue
+            self._note("valkey", f"damages {damage.what}", "damaged")
+            await self._pause(chance.uniform(0.2, 2.0))
+            if not damage.mend():
+                self._altered.append(damage.what)
+            await self._fence()
+
     async def _try_to_own(self) -> None:
-        worker = self._deployment.workers[-1]
+        if not self._deployment.workers:  # the only one was killed a moment ago
+            return
         with contextlib.suppress(Exception):
-            await worker.own()
+            await self._deployment.workers[-1].own()
 
     def _note(self, who: str, what: str, kind: str) -> None:
         self._trace(who, what)
@@ -315,6 +343,7 @@ class Simulation:
     def judge(self, ledger: LedgerEvidence | None) -> list[Violation]:
         """Everything that was promised and not kept."""
         found = list(self._crowd.violations)
+        found += [Violation(Rule.REPLAY_DIFFERS, what, "written while it was damaged") for what in self._altered]
         found += [Violation(Rule.REPLAY_DIFFERS, "a callback", failure) for failure in self.loop.failures]
         if ledger is None:
             return [*found, Violation(Rule.FENCED, PROGRAM, "nobody owns the ledger")]

@@ -75,11 +75,14 @@ do
     if #call.entombed + #call.forgotten + #call.untombed > 0 then
       redis.call('ZSCORE', key.tombstones, '')
     end
-    local changes = { facts = call.changed_facts, names = call.changed_names, openings = call.changed_openings }
-    for name, changed in pairs(changes) do
-      if next(changed) then
-        redis.call('HEXISTS', key[name], '')
-      end
+    if next(call.changed_facts) then
+      redis.call('HEXISTS', key.facts, '')
+    end
+    if next(call.changed_names) then
+      redis.call('HEXISTS', key.names, '')
+    end
+    if next(call.changed_openings) then
+      redis.call('HEXISTS', key.openings, '')
     end
   end
 
