@@ -6,6 +6,7 @@ import msgpack
 import pytest
 from msgspec.structs import replace
 
+from reservasi.errors import ItemDamaged
 from reservasi.events import OpeningSet, QuotaSet
 from reservasi.ledger import keys
 from reservasi.ledger.openings import FIELDS, FIRST_FIELDS
@@ -416,3 +417,19 @@ async def test_what_an_earlier_version_stored_is_read(ledger: Ledger) -> None:
     assert await _outcome(ledger, join()) is Outcome.JOINED
     assert await _outcome(ledger, move(AT_MS + 1)) is Outcome.OPENING_SET
     assert (await ledger.opening()).moved_from_ms == AT_MS
+
+
+@pytest.mark.parametrize("value", [None, b"", b"cut short", b"\xff" * 60])
+async def test_an_opening_stays_where_it_is_while_a_quota_of_it_cannot_be_read(
+    ledger: Ledger, value: bytes | None
+) -> None:
+    """Moved without that quota, it would open apart from its opening once it is mended."""
+    await _of_two(ledger)
+    client: Any = ledger.client
+    key = keys.quotas(ledger.program)
+    stored = await client.hget(key, QUOTA)
+    await (client.hdel(key, QUOTA) if value is None else client.hset(key, QUOTA, value))
+    with pytest.raises(ItemDamaged):
+        await ledger.one(move(AT_MS + HOUR_MS))
+    await client.hset(key, QUOTA, stored)
+    assert await _outcome(ledger, move(AT_MS + HOUR_MS)) is Outcome.OPENING_SET

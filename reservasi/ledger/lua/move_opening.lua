@@ -24,25 +24,42 @@
 
 local MOVED_MAX = 5000 -- quotas, each with its event
 
+-- A quota that cannot be read, or was lost, may be one of the opening's: left behind, it would open without its opening.
+local function note_unreadable(call, is_there, offices)
+  for _, id in ipairs(redis.call('HKEYS', call.key.facts)) do
+    local has_gone = call.quotas[id] == false and not call.damaged[id]
+    local facts = not is_there[id] and not has_gone and get_facts(call, id)
+    if facts and has_office(offices, facts[1]) then
+      call.unreadable_quota = id
+    end
+  end
+end
+
 -- The quotas of these offices that open at a moment, by id and in order of their ids.
 local function quotas_of(call, opens_at, offices)
   local stored, ids, packed = redis.call('HGETALL', call.key.quotas), {}, cmsgpack.pack(opens_at)
+  local is_there = {}
   for at = 1, #stored, 2 do
     local id = stored[at]
     local quota = call.quotas[id]
+    is_there[id] = quota or terms_of(string.sub(stored[at + 1], QUOTA_HEAD_BYTES + 1))
     if not quota and string.find(stored[at + 1], packed, QUOTA_HEAD_BYTES + 1, true) then -- most are of other moments
       quota = unpack_quota(call, id, stored[at + 1])
+      is_there[id] = quota
     end
     if quota and quota[Q.terms][T.opens_at] == opens_at then
       ids[#ids + 1] = id
       call.quotas[id] = quota
     end
   end
+  note_unreadable(call, is_there, offices)
   preload(call.facts, call.key.facts, ids)
   local found = {}
   for _, id in ipairs(ids) do
     local facts = get_facts(call, id)
-    if facts and has_office(offices, facts[1]) then
+    if not facts then
+      call.unreadable_quota = id
+    elseif has_office(offices, facts[1]) then
       found[#found + 1] = id
     end
   end
@@ -186,6 +203,9 @@ local function move_opening(call, item)
     return { 'moment_taken', call.seq, current[O.version], opening, quota }
   end
   local quotas = (is_moved or is_cancelled) and quotas_of(call, before[OT.opens_at], before[OT.offices]) or {}
+  if call.unreadable_quota then
+    return damaged(call, call.unreadable_quota)
+  end
   local closing = is_moved and closing_before(call, quotas, after[OT.opens_at])
   if closing then
     return { 'quota_closes', call.seq, current[O.version], '', closing }
