@@ -1,0 +1,40 @@
+"""Values of the ledger that are damaged behind its back, beside every other fault, break no promise.
+
+`RESERVASI_SIMULATION_DAMAGED_SEEDS` plays more (or fewer) seeds than 2,000, from `RESERVASI_SIMULATION_FIRST` on.
+"""
+
+import os
+from collections import Counter
+
+import pytest
+
+from loadtest.rules import Rule
+from tests.simulation import planted
+from tests.simulation.run import simulate
+from tests.simulation.server import Server, simulated_library
+from tests.simulation.test_simulation import CHUNK, FIRST, PLANTED_SEEDS_MAX, explained
+
+SEEDS = int(os.environ.get("RESERVASI_SIMULATION_DAMAGED_SEEDS", "2000"))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
+def test_seeds_with_damage_keep_every_promise(first: int, server: Server) -> None:
+    library, counts, broken = simulated_library(), Counter[str](), []
+    for seed in range(first, min(first + CHUNK, FIRST + SEEDS)):
+        result = simulate(seed, server, library, damage=True)
+        counts.update(result.counts)
+        if result.violations:
+            broken.append(result)
+    assert not broken, f"{len(broken)} seeds with damage break a promise (add --damage):\n{explained(broken)}"
+    assert counts["damaged"] > counts["front killed"]
+
+
+def test_a_bug_in_the_face_of_damage_is_found(server: Server) -> None:
+    """A person whose entry is damaged is taken for one without a reservation."""
+    library = simulated_library(planted.TAKES_DAMAGE_FOR_NOTHING)
+    assert any(
+        violation.rule is Rule.TWO_LIVE
+        for seed in range(PLANTED_SEEDS_MAX)
+        for violation in simulate(seed, server, library, damage=True).violations
+    )
