@@ -14,7 +14,10 @@ from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.entries import decode_one
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal
+from reservasi.ledger.whole import read_state
+from reservasi.model import Position
 from reservasi.records import BookingCode, Letter, LetterPosition, Records, Tried
+from reservasi.recovery import Ownership, compare_ledger
 
 PAGE_LETTERS = 500
 SNAPSHOT_TIMEOUT_S = 10.0
@@ -77,20 +80,34 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
     openings: dict[str, int]
 
     @classmethod
-    async def read(cls, program: str, connection: LedgerConnection, journal: Journal) -> "LedgerNow":
+    async def read(cls, program: str, connection: LedgerConnection, journal: Journal, records: Records) -> "LedgerNow":
         """Read it.
 
         Raises:
-            LedgerFenced: it is not owned, so that nobody knows what will become of it; LedgerUnreachable.
+            LedgerFenced: it is neither owned nor `damaged`, so that nobody knows what will become of it.
+            LedgerUnreachable, RecordsUnavailable, LedgerFault: nobody knows what it has.
         """
         snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
         if snapshot is None:
+            found = await compare_ledger(program, connection, journal, records)
+            end = (await journal.end())[0] if found.verdict is Ownership.DAMAGED else None
+            if end is not None:  # only what says where it is is damaged
+                return await cls._read_fenced(journal, end)
             raise LedgerFenced(f"the ledger of {program} is fenced: what it has is compared first")
         holdings = await Holdings.read(journal)
         return cls(
             reservations=holdings.reservations,
             quotas={quota.id: quota.counts.version for quota in snapshot.quotas},
             openings={opening.id: opening.version for opening in snapshot.openings},
+        )
+
+    @classmethod
+    async def _read_fenced(cls, journal: Journal, end: Position) -> "LedgerNow":
+        state = await read_state(journal, end, after_seq=end.seq, lineage={})
+        return cls(
+            reservations=state.live | {id_: each.reservation for id_, each in state.ended.items()},
+            quotas={quota.id: quota.counts.version for quota in state.quotas},
+            openings={opening.id: opening.version for opening in state.openings},
         )
 
     def has(self, event: AnyEvent) -> bool:
@@ -130,7 +147,7 @@ async def retry(
     while letters := await records.dead_letters(program, after=after, limit=PAGE_LETTERS):
         recorded: set[str] = set()
         for letter in letters:
-            state = state or await LedgerNow.read(program, connection, journal)
+            state = state or await LedgerNow.read(program, connection, journal, records)
             event = event_of(letter)
             result: Tried = "overtaken"
             why = NOT_IN_LEDGER

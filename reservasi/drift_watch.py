@@ -109,11 +109,18 @@ class DriftWatch:
         if found.drift:
             kinds = {kind: count for kind, count in found.kinds.items() if count}
             log.error("ledger_and_records_differ", program=self._program, seq=found.seq, **kinds)
+            if found.settled or found.unread:
+                log.error(
+                    "repair_left_to_a_person", program=self._program, settled=len(found.settled), unread=found.unread
+                )
 
 
 def is_mended_by_rebuilding(found: Reconciled) -> bool:
     """Whether the records are whole, so that a rebuild from them mends all that differs and forgets nothing.
 
-    Where the records themselves lack something, such as an event among the dead letters, only the ledger may know it.
+    Where the records themselves lack something, such as an event among the dead letters, only the ledger may know it:
+    also once a person has settled the letter, and where a reservation is damaged that the records never had.
     """
+    if found.settled or found.unread:
+        return False
     return 0 < found.repairable == sum(found.kinds.values()) and not found.kinds.get("ledger")

@@ -32,6 +32,7 @@ DRAIN_TIMEOUT_S = 60.0
 DRAIN_EVENTS_MAX = 2000
 TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
 SAFE = (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED)  # nothing that only the ledger knows would be forgotten
+READABLE = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)
 CAUSES = {
     Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
     Ownership.RECORDS_OLD: ", since the records are an older copy of what it knows (PostgreSQL was restored?)",
@@ -140,6 +141,8 @@ class Rebuilder:
         if await self._records.is_removed(self._program):
             raise RebuildRefused(f"the program {self._program} was removed: import it again to begin it anew")
         found = await self._compare()
+        if not discard and (force or found.verdict is Ownership.DAMAGED):
+            await self._refuse_while_letters_are_open(found)
         await lift_bar(self._program, found, self._journal, self._records)
         if found.verdict is Ownership.OWNABLE and not force:
             verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
@@ -152,6 +155,18 @@ class Rebuilder:
         return await self._rebuild(
             found, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
         )
+
+    async def _refuse_while_letters_are_open(self, found: Comparison) -> None:
+        """What they say is in the ledger alone, where it can be read."""
+        if found.verdict not in READABLE:
+            return
+        count = await self._records.dead_letter_count(self._program)
+        if count:
+            raise RebuildRefused(
+                f"{count} dead letters of {self._program} are open, and what they say is in its ledger alone: "
+                f"`reservasi dead-letters retry --program {self._program}` records what can be recorded; settle the "
+                f"rest, or give it up with `reservasi rebuild --force --discard --program {self._program}`"
+            )
 
     async def _refuse_to_forget(self, found: Comparison, *, discard: bool) -> None:
         """A ledger is not rebuilt unasked while only it knows something, nor with one word while that is bookings."""

@@ -28,7 +28,9 @@ RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
 RECORDED_PAUSE_S = 0.05
 READS_MAX = 3  # while it is rebuilt or owned anew between the first page and the last
 KEPT = 1000  # differences that are named; all are counted
+RESERVATION = "reservations "  # how a damaged one is named, before its id
 TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
+WITH_SOMETHING = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)  # the ledger can be read
 KINDS = (
     "ledger", "unrecorded", "quotas", "counts", "reservations", "persons", "timers", "openings", "tombstones",
     "bookings", "gaps", "dead-letters", "unreadable", "due", "names",
@@ -63,6 +65,10 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[Drift, ...] = ()  # the first `KEPT`
     repaired: int = 0  # differences before a repair
     lost: int = 0  # changes that a repair could not save
+    settled: tuple[
+        str, ...
+    ] = ()  # reservations of settled dead letters that a rebuild may forget; "" where one has none
+    unread: int = 0  # damaged reservations that the records do not have: nobody can say what they were
 
     @property
     def repairable(self) -> int:
@@ -98,7 +104,9 @@ class Reconciler:
         before = compared.meta.position
         if holdings is None or snapshot is None:
             verdict = compared.verdict if holdings is None else "fenced"
-            return self._result(before.epoch, before.seq, [self._fenced(str(verdict))])
+            settled = await self._settled(None) if compared.verdict in WITH_SOMETHING else ()
+            fenced = self._result(before.epoch, before.seq, [self._fenced(str(verdict))])
+            return msgspec.structs.replace(fenced, settled=settled)
         at = snapshot.position
         if not await self._recorded(at.seq):
             reached = (await self._records.position(self._program) or START).seq
@@ -114,7 +122,14 @@ class Reconciler:
         UNAPPLIED_EVENTS.labels(self._program).set(dead)
         if dead:
             drift.append(self._drift("dead-letters", "records", "accepted", f"{dead} not applied"))
-        return self._result(at.epoch, at.seq, drift, compared=comparison.compared, skipped=comparison.skipped)
+        result = self._result(at.epoch, at.seq, drift, compared=comparison.compared, skipped=comparison.skipped)
+        settled = await self._settled(comparison.uncertain({each.subject for each in drift})) if drift else ()
+        return msgspec.structs.replace(result, settled=settled, unread=len(comparison.unread))
+
+    async def _settled(self, among: set[str] | None) -> tuple[str, ...]:
+        """Of whom a settled dead letter tells what the ledger may be alone to have; `among` None: nobody compared."""
+        settled = await self._records.settled_reservations(self._program)
+        return tuple(id_ for id_ in settled if not id_ or among is None or id_ in among)[:KEPT]
 
     async def _read(self) -> tuple[Comparison, Holdings | None, Snapshot | None]:
         """What one lineage of the ledger holds: no holdings where it is not owned, no snapshot once it is fenced."""
@@ -168,11 +183,19 @@ class _Comparison:
     ) -> None:
         self.compared = 0
         self.skipped = 0
+        self.unread = {  # without those that the records have
+            subject.removeprefix(RESERVATION) for subject in holdings.unreadable if subject.startswith(RESERVATION)
+        } - {"*"}
+        self._unreadable_ids = frozenset(self.unread)
         self._program = program
         self._holdings = holdings
         self._snapshot = snapshot
         self._changes = changes
         self._tombstone_ms = tombstone_ms
+
+    def uncertain(self, differing: set[str]) -> set[str]:
+        """Reservations of which the ledger may know what the records do not: that differ, changed or are damaged."""
+        return differing | self._changes.reservations | self._unreadable_ids
 
     async def differences(self, standing: Standing) -> list[Drift]:
         """All of them."""
@@ -233,6 +256,7 @@ class _Comparison:
                 if kept.state is State.HELD:
                     timers.setdefault(kept.quota, {})[id_] = kept.deadline_ms
                 unseen.discard(id_)
+                self.unread.discard(id_)
                 found += self._live(id_, kept, persons)
             await asyncio.sleep(0)  # who shares the loop has its turn
         return [*found, *self._unknown(unseen, persons)]
@@ -303,6 +327,7 @@ class _Comparison:
     def _tombstones(self, ended: Iterable[EndedReservation]) -> Iterator[Drift]:
         for each in ended:
             id_ = each.reservation_id
+            self.unread.discard(id_)
             if id_ in self._changes.reservations:
                 continue
             known = self._holdings.reservations.get(id_)

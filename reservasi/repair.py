@@ -5,28 +5,53 @@ about to judge. So each waits for their turn, compares again in it, rebuilds onl
 the result before the next one's turn.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
+from reservasi.errors import RebuildRefused
 from reservasi.rebuild import Progress, Rebuilder
 from reservasi.reconciliation import Reconciled, Reconciler
 
+NAMED = 10  # reservations in a refusal
 TURN_WAIT_S = 300.0  # for the others' comparisons and rebuilds
 
 
 async def repaired(
-    reconciler: Reconciler, rebuilder: Rebuilder, *, progress: Progress | None = None, wait_s: float = TURN_WAIT_S
+    reconciler: Reconciler,
+    rebuilder: Rebuilder,
+    *,
+    only_where: Callable[[Reconciled], bool] | None = None,
+    progress: Progress | None = None,
+    wait_s: float = TURN_WAIT_S,
 ) -> Reconciled:
     """What differs once the ledger was rebuilt, or once somebody else's turn has left nothing to repair.
 
+    `only_where` is asked about what differs in our turn.
+
     Raises:
-        RebuildRefused: the ledger could only be discarded.
+        RebuildRefused: the ledger could only be discarded, or alone has what dead letters say, open or settled.
         LedgerMoved: others were at it for `wait_s`; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it
             is not finished, and can be begun anew.
     """
     async with rebuilder.alone(wait_s):
         before = await reconciler.run()
-        if not before.repairable:
+        if not before.repairable or (only_where and not only_where(before)):
             return before
+        refuse_to_give_up(before)
         report = await rebuilder.run_alone(force=True, progress=progress)
         after = await reconciler.run()
     return msgspec.structs.replace(after, repaired=before.repairable, lost=report.lost)
+
+
+def refuse_to_give_up(found: Reconciled) -> None:
+    """What a person settled is in the ledger alone: a rebuild gives its places away, so it takes a word for that."""
+    if not found.settled:
+        return
+    named = ", ".join(id_ or "changes that name no reservation" for id_ in found.settled[:NAMED])
+    more = f" and {len(found.settled) - NAMED} more" if len(found.settled) > NAMED else ""
+    raise RebuildRefused(
+        f"the ledger of {found.program} differs from the records, and a rebuild may give up what settled dead letters "
+        f"say, whose places would be sold again: {named}{more}; see `reservasi dead-letters list --all --program "
+        f"{found.program}`, then `reservasi rebuild --force --discard --program {found.program}` gives them up"
+    )

@@ -14,7 +14,7 @@ from reservasi.bootstrap.commands import Operations, open_operations, open_rebui
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
-from reservasi.drift_watch import DriftWatch
+from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
 from reservasi.ledger.ending import end_tasks
@@ -197,7 +197,7 @@ def _drift_watch(operations: Operations, program: str, turn: asyncio.Lock, leads
 
     async def repair() -> Reconciled:
         async with open_rebuilder(operations, program) as rebuilder:
-            return await repaired(reconciler, rebuilder, wait_s=0)
+            return await repaired(reconciler, rebuilder, only_where=is_mended_by_rebuilding, wait_s=0)
 
     automatic = repair if operations.settings.rebuild_automatically else None
     return DriftWatch(program, reconciler, repair=automatic, leads=leads, turn=turn)

@@ -248,6 +248,11 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await dead_letters.dead_reservations(connection, program)
 
+    async def settled_reservations(self, program: str) -> list[str]:
+        """Reservations with a change that was settled and is in the ledger alone; "" where a change names none."""
+        async with connection_of(self._pool) as connection:
+            return await dead_letters.settled_reservations(connection, program)
+
     async def dead_letters(
         self, program: str | None, *, closed: bool = False, after: LetterPosition | None = None, limit: int
     ) -> list[Letter]:

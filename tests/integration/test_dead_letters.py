@@ -8,15 +8,30 @@ import pytest
 
 from reservasi import dead_letters
 from reservasi.dead_letters import TriedLetter
-from reservasi.ledger import entries
+from reservasi.errors import RebuildRefused
+from reservasi.ledger import entries, keys
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.library import read_library
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Cancel, Confirm, Release, SetQuota
+from reservasi.reconciliation import Reconciler
 from reservasi.records import Letter, Records
+from reservasi.repair import repaired
 from tests.integration.conftest import Tables
-from tests.integration.test_rebuild import own, rebuild
+from tests.integration.test_rebuild import own, rebuild, rebuilder
 from tests.integration.test_reconcile import reconcile
 from tests.integration.test_unreadable_entries import record
-from tests.ledgers import OTHER_QUOTA, QUOTA, Ledger, claim, eventually, open_ledger, opening_set, quota_set
+from tests.ledgers import (
+    OTHER_QUOTA,
+    QUOTA,
+    TOMBSTONE_MS,
+    Ledger,
+    claim,
+    eventually,
+    open_ledger,
+    opening_set,
+    quota_set,
+)
 
 
 @pytest.fixture
@@ -99,7 +114,9 @@ async def test_the_end_of_a_hold_does_not_end_the_one_that_came_after_it(ledger:
     await record(ledger, records)
     await ledger.one(Release(reservation_id=first.reservation_id))
     await record_without(ledger, records, "e")
-    assert (await rebuild(ledger, records, force=True)).rebuilt, "the hold lives again, since the records had it"
+    assert (await rebuild(ledger, records, force=True, discard=True)).rebuilt, (
+        "the hold lives again, since the records had it"
+    )
     (tried,) = await retry(ledger, records)
     assert (tried.result, await records.count_holds(ledger.program)) == ("overtaken", 1)
     assert "rebuilt without it" in tried.why
@@ -110,11 +127,34 @@ async def test_a_hold_that_a_rebuild_forgot_is_not_given_back_its_place(ledger: 
     await record(ledger, records)
     await ledger.one(claim())
     await record_without(ledger, records, "h")
-    await rebuild(ledger, records, force=True)
+    await rebuild(ledger, records, force=True, discard=True)
     await ledger.one(claim())
     await record(ledger, records)
     (tried,) = await retry(ledger, records)
     assert (tried.result, await records.count_holds(ledger.program)) == ("overtaken", 1)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["owned", "damaged"])
+async def test_what_open_letters_say_is_not_rebuilt_away(ledger: Ledger, records: Records, is_damaged: bool) -> None:
+    await ledger.run(quota_set())
+    await record(ledger, records)
+    booked = claim()
+    await ledger.run(booked, Confirm(reservation_id=booked.reservation_id))
+    await record_without(ledger, records, "h", "c")
+    if is_damaged:
+        await ledger.client.hset(keys.meta(ledger.program), "seq", "x")
+    before = await ledger.dump()
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    with pytest.raises(RebuildRefused, match="reservasi dead-letters retry"):
+        await rebuild(ledger, records, force=not is_damaged)
+    with pytest.raises(RebuildRefused, match="reservasi dead-letters retry"):
+        await repaired(reconciler, rebuilder(ledger, records))
+    assert await ledger.dump() == before
+    assert {each.result for each in await retry(ledger, records)} == {"recorded"}
+    assert (await rebuild(ledger, records, force=True)).rebuilt
+    assert (await reconcile(ledger, records)).drift == ()
+    assert await records.count_bookings(ledger.program) == 1
 
 
 async def test_two_who_retry_at_once_record_each_letter_once(ledger: Ledger, records: Records) -> None:

@@ -10,15 +10,21 @@ import pytest
 
 from reservasi.bootstrap.worker import open_worker
 from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
+from reservasi.errors import RebuildRefused
 from reservasi.ledger import keys, stored
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.library import read_library
 from reservasi.metrics import DRIFT
+from reservasi.model import Confirm
 from reservasi.programs.files import read_program
-from reservasi.reconciliation import KINDS, Reconciled
+from reservasi.reconciliation import KINDS, Reconciled, Reconciler
 from reservasi.records import Records
+from reservasi.repair import repaired
 from reservasi.settings import Settings
 from tests.any_server import NewLedgerServer
-from tests.integration.test_rebuild import SURABAYA, own, record, sell
-from tests.ledgers import QUOTA, Ledger, eventually, open_ledger
+from tests.integration.test_dead_letters import record_without
+from tests.integration.test_rebuild import SURABAYA, own, rebuild, rebuilder, record, sell
+from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, eventually, open_ledger
 
 INTERVAL_S = 300  # between two comparisons: far longer than these tests
 
@@ -106,6 +112,76 @@ async def test_it_is_reported_and_left_to_a_person_where_that_is_wanted(ledger: 
     async with open_worker(settings.model_copy(update={"rebuild_automatically": False})):
         await eventually(is_reported)
     assert (await epoch_of(ledger), await held(ledger)) == (2, before - 2)
+
+
+async def is_left_alone(ledger: Ledger, settings: Settings, kind: str) -> bool:
+    """A worker starts, owns the ledger under epoch 2, sees the drift, and does not rebuild it."""
+    DRIFT.labels(ledger.program, kind).set(0)
+    await restart(ledger)
+
+    async def is_reported() -> bool:
+        return bool(DRIFT.labels(ledger.program, kind)._value.get())
+
+    async with open_worker(settings):  # its end waits for a repair that has begun
+        await eventually(is_reported)
+    return await epoch_of(ledger) == 2
+
+
+async def book_unrecorded(ledger: Ledger, records: Records) -> str:
+    """A confirmed booking of which both changes became dead letters, and a person settled them."""
+    booked = claim()
+    await ledger.run(booked, Confirm(reservation_id=booked.reservation_id))
+    assert len(await record_without(ledger, records, "h", "c")) == 2
+    ids = [each.id for each in await records.dead_letters(ledger.program, limit=10)]
+    await records.settle_dead_letters(ids, "cli:ani", "has it on paper")
+    assert await records.dead_letter_count(ledger.program) == 0
+    return booked.reservation_id
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["reservation", "damaged"])
+async def test_a_booking_whose_letters_were_settled_keeps_its_place(
+    ledger: Ledger, records: Records, settings: Settings, gone: bool
+) -> None:
+    id_ = await book_unrecorded(ledger, records)
+    if gone:
+        await ledger.client.hset(keys.reservations(ledger.program), id_, b"\xc1")
+    before = await ledger.client.hget(keys.reservations(ledger.program), id_)
+    assert await is_left_alone(ledger, settings, "counts")
+    assert await ledger.client.hget(keys.reservations(ledger.program), id_) == before
+    with pytest.raises(RebuildRefused, match=f"{id_}.*rebuild --force --discard"):
+        await repair(ledger, records)
+    assert await epoch_of(ledger) == 2
+
+
+async def test_letters_that_were_settled_of_what_is_over_keep_nothing_from_being_mended(
+    ledger: Ledger, records: Records, settings: Settings
+) -> None:
+    await book_unrecorded(ledger, records)
+    await rebuild(ledger, records, force=True, discard=True)
+    before, epoch = await held(ledger), await epoch_of(ledger)
+    await count_less(ledger, 2)
+    await restart(ledger)
+
+    async def is_mended() -> bool:
+        return await epoch_of(ledger) == epoch + 2 and await held(ledger) == before
+
+    async with open_worker(settings):
+        await eventually(is_mended)
+
+
+async def test_a_damaged_reservation_that_the_records_never_had_is_left_to_a_person(
+    ledger: Ledger, records: Records, settings: Settings
+) -> None:
+    await ledger.client.hset(keys.reservations(ledger.program), "nobody-knows", b"\xc1")
+    assert await is_left_alone(ledger, settings, "unreadable")
+    assert await ledger.client.hget(keys.reservations(ledger.program), "nobody-knows") == b"\xc1"
+    assert (await repair(ledger, records)).drift == ()
+
+
+async def repair(ledger: Ledger, records: Records) -> Reconciled:
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    return await repaired(reconciler, rebuilder(ledger, records))
 
 
 def found(**kinds: int) -> Reconciled:

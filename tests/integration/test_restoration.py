@@ -13,6 +13,7 @@ import pytest
 from reservasi.at_stake import count_at_stake
 from reservasi.bootstrap.worker import open_worker
 from reservasi.contents import DIGEST_ONLY, reference_digest
+from reservasi.drift_watch import is_mended_by_rebuilding
 from reservasi.errors import RebuildRefused
 from reservasi.health import Health
 from reservasi.ledger import keys, stored
@@ -536,6 +537,9 @@ async def test_a_damaged_reservation_keeps_nobody_elses_from_being_recorded(
     booking = await records.booking(sold.group.reservation_id)
     assert booking is not None
     assert booking.state == "confirmed", "nobody knows better"
+    found = await reconcile(ledger, records)
+    assert (found.kinds["unreadable"], found.unread) == (2, 1)
+    assert not is_mended_by_rebuilding(found), "one of them is nowhere else"
     assert await records.booking(more["paid"]) is not None
 
 
