@@ -7,6 +7,8 @@ from reservasi.ledger.journal import Journal
 from reservasi.model import State
 from reservasi.records import Records
 
+MAY_BE_BOOKINGS = ("reservations ", "names ")  # keys whose damaged values hide bookings
+
 
 class AtStake(msgspec.Struct, frozen=True, kw_only=True):
     """Reservations that are live in the ledger and not in the records, and the reverse."""
@@ -15,11 +17,16 @@ class AtStake(msgspec.Struct, frozen=True, kw_only=True):
     places: int = 0  # of the confirmed ones
     held: int = 0
     ended: int = 0  # live in the records, and over in the ledger
+    unreadable: int = 0  # values that may be bookings; a key that is damaged as a whole counts as one
 
     def __str__(self) -> str:
         booked = f"{self.confirmed:,} confirmed bookings ({self.places:,} places)"
         words = f"{booked} and {self.held:,} holds are only in the ledger"
-        return f"{words}, which knows of {self.ended:,} reservations that they have ended" if self.ended else words
+        if self.ended:
+            words += f", which knows of {self.ended:,} reservations that they have ended"
+        if self.unreadable:
+            words += f"; {self.unreadable:,} damaged values may be more of them"
+        return words
 
 
 async def count_at_stake(program: str, journal: Journal, records: Records) -> AtStake:
@@ -28,7 +35,8 @@ async def count_at_stake(program: str, journal: Journal, records: Records) -> At
     Raises:
         LedgerUnreachable, RecordsUnavailable: one of them does not answer.
     """
-    reservations = (await Holdings.read(journal)).reservations
+    holdings = await Holdings.read(journal)
+    reservations = holdings.reservations
     live = {id_: kept for id_, kept in reservations.items() if kept.state.live}
     ended = 0
     async with records.standing(program) as standing:
@@ -40,5 +48,8 @@ async def count_at_stake(program: str, journal: Journal, records: Records) -> At
                 elif known.state is kept.state:
                     del live[id_]
     confirmed = [kept for kept in live.values() if kept.state is State.CONFIRMED]
+    unreadable = sum(each.startswith(MAY_BE_BOOKINGS) for each in holdings.unreadable)
     places = sum(kept.places for kept in confirmed)
-    return AtStake(confirmed=len(confirmed), places=places, held=len(live) - len(confirmed), ended=ended)
+    return AtStake(
+        confirmed=len(confirmed), places=places, held=len(live) - len(confirmed), ended=ended, unreadable=unreadable
+    )

@@ -150,8 +150,10 @@ class Rebuilder:
                 raise LedgerMoved(f"the ledger of {self._program} is {verdict}: look again")
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
             return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
-        if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE) and not discard:
-            await self._refuse_to_forget(found, discard=False)
+        is_known = found.verdict in (*SAFE, Ownership.OWNED, Ownership.OWNABLE)
+        is_placeless = found.meta.position == START  # nothing tells what of it is recorded
+        if not is_known and not (discard and (discard_confirmed or not is_placeless)):
+            await self._refuse_to_forget(found, discard=discard)
         return await self._rebuild(
             found, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
         )
@@ -173,9 +175,10 @@ class Rebuilder:
         stake = None
         if found.verdict is not Ownership.UNREADABLE:
             stake = await count_at_stake(self._program, self._journal, self._records)
-        if discard and stake and not stake.confirmed:
+        is_cheap = stake is not None and not stake.confirmed and not stake.unreadable
+        if discard and is_cheap:
             return
-        flags = "--discard" if stake and not stake.confirmed else "--discard --discard-confirmed"
+        flags = "--discard" if is_cheap else "--discard --discard-confirmed"
         way = f"look at it first, then `reservasi rebuild {flags} --program {self._program}` forgets them"
         if found.verdict is Ownership.RECORDS_OLD:
             way = (
@@ -212,10 +215,13 @@ class Rebuilder:
         drained, is_saved = 0, found.verdict in SAFE
         tip = fenced
         if found.verdict is Ownership.DAMAGED:  # what it says of itself counts for nothing
-            tip = (await self._journal.end())[0] or START
-            drained, _ = await self._drain(tip, discard=discard)
+            end, _ = await self._journal.end()
+            if end is not None:
+                tip = end
+                drained, is_saved = await self._drain(tip, discard=discard)
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
             drained, is_saved = await self._drain(fenced, discard=discard)
+            is_saved = is_saved and (found.verdict is not Ownership.DIVERGED or fenced != START)
         if not is_saved and not discard_confirmed:
             await self._refuse_to_forget(found, discard=discard)
         lost_with_it = None if is_saved else await self._count_losses(found)
@@ -298,7 +304,9 @@ class Rebuilder:
         """Record what the fenced ledger accepted, as far as that goes: how many changes, and whether that was all."""
         before = await self._records.position(self._program) or START
         try:
-            return await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code), True
+            drained = await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
+            after = await self._records.position(self._program) or START
+            return drained, (after.seq, after.chain) == (tip.seq, tip.chain)  # else they tell another history
         except (JournalGap, LedgerMoved, StaleRecorder):
             if not discard:
                 raise

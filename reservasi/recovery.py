@@ -137,11 +137,25 @@ async def _compare_once(
         verdict = Ownership.RECORDS_OLD if is_old else Ownership.DIVERGED
     else:
         verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
-    if verdict in (Ownership.BEHIND, Ownership.DIVERGED) and await _is_misstated(journal, recorded, meta):
-        verdict, cause = Ownership.DAMAGED, ""
-    return Comparison(
+    found = Comparison(
         verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause, program=program
     )
+    verdict, cause = await _doubted(found, journal, records)
+    return msgspec.structs.replace(found, verdict=verdict, cause=cause)
+
+
+async def _doubted(found: Comparison, journal: Journal, records: Records) -> tuple[Ownership, str]:
+    """The verdict and its cause, held against what journal and recorder say: `meta` alone may be lost or damaged."""
+    verdict, cause, meta, recorded = found.verdict, found.cause, found.meta, found.recorded
+    if verdict in (Ownership.BEHIND, Ownership.OWNABLE) and meta.position == START:
+        held = await _held(journal, recorded)
+        verdict, cause = (Ownership.DIVERGED, held) if held else (verdict, cause)
+    if verdict in (Ownership.BEHIND, Ownership.DIVERGED) and await _is_misstated(journal, recorded, meta):
+        verdict, cause = Ownership.DAMAGED, ""
+    if verdict in (Ownership.BEHIND, Ownership.DAMAGED):
+        went_back = await _went_back(found.program, journal, records)
+        verdict, cause = (Ownership.DIVERGED, went_back) if went_back else (verdict, cause)
+    return verdict, cause
 
 
 def proves_old_copy(word: RecordedWord | None, recorded: Position, epochs: Sequence[EpochRow], tip: Position) -> bool:
@@ -244,6 +258,28 @@ async def _break_between(journal: Journal, recorded: Position, tip: Position, fo
     if (position.seq, position.chain) == (tip.seq, tip.chain):
         return ""
     return f"at seq {position.seq} its chain is not the ledger's at seq {tip.seq}"
+
+
+async def _held(journal: Journal, recorded: Position) -> str:
+    """What a ledger has that says of itself that it is empty; "" where the records have all of it."""
+    try:
+        end, _ = await journal.end()
+    except DamagedKey as fault:
+        return str(fault)
+    if end is not None and end.seq > recorded.seq:
+        return f"nothing says where it is, and its journal goes to seq {end.seq}"
+    if end is None and recorded == START and not await journal.is_empty():
+        return "nothing says where it is, and it is not empty"
+    return ""
+
+
+async def _went_back(program: str, journal: Journal, records: Records) -> str:
+    """Whether the records are an older copy, by what the ledger was told last; a rebuild would make it one as well."""
+    word = await journal.recorded_word()
+    recorded = await records.position(program) or START  # read behind the word, which is told of what is recorded
+    if word is None or word.seq <= recorded.seq:
+        return ""
+    return f"the records were at seq {word.seq} and are at {recorded.seq} now: they are an older copy"
 
 
 async def _is_misstated(journal: Journal, recorded: Position, meta: LedgerMeta) -> bool:

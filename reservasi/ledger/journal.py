@@ -234,6 +234,17 @@ class Journal:
             return end, "place"
         return end, "copy" if at.partition("-")[2] == f"{seq}-{end.chain}" or not any((*told, at)) else ""
 
+    async def is_empty(self) -> bool:
+        """Whether the ledger holds neither quotas, openings nor reservations, and no journal.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+        """
+        held = (keys.quotas, keys.reservations, keys.persons, keys.openings, keys.journal)
+        async with self._reaching():
+            found: Any = await self._client.exists(*(key_of(self._program) for key_of in held))
+        return not found
+
     async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Forget entries that are recorded, but for a margin; never one that is not. Exactly, when there is no margin.
 

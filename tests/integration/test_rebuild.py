@@ -1,6 +1,7 @@
 """A ledger that is gone, old or half loaded is rebuilt from real records, and sells what is left and nothing twice."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,7 @@ import pytest
 from loadtest.evidence import LedgerEvidence, read_database, read_ledger
 from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
+from reservasi.at_stake import count_at_stake
 from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.ledger import keys, stored
 from reservasi.ledger.loading import Loader
@@ -37,7 +39,7 @@ from reservasi.model import (
 from reservasi.programs.files import read_program
 from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
-from reservasi.recovery import Owner, Ownership, own_ledger
+from reservasi.recovery import Owner, Ownership, compare_ledger, own_ledger
 from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     HOUR_MS,
@@ -317,6 +319,81 @@ async def test_another_history_is_rebuilt_only_when_told_so(ledger: Ledger, reco
     assert report.found is Ownership.DIVERGED
     assert report.lost == 1
     assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+async def test_another_history_of_the_same_length_is_counted_before_it_is_forgotten(
+    ledger: Ledger, records: Records
+) -> None:
+    """What is recorded up to the same seq is another history all the same: nothing of the ledger's own is saved."""
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    before = await evidence(ledger)
+    await forget_all(ledger)
+    assert await ledger.own() in ("owned", "exists")
+    booked = claim()
+    await ledger.run(quota_set(capacity=1000), booked, Confirm(reservation_id=booked.reservation_id))
+    for _ in range(before.position.seq - 3):
+        await ledger.one(claim())
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    assert (await ledger.connection.meta(5.0)).position.seq == before.position.seq
+    with pytest.raises(RebuildRefused, match=r"1 confirmed bookings .*--discard-confirmed"):
+        await rebuild(ledger, records, discard=True)
+    report = await rebuild(ledger, records, discard=True, discard_confirmed=True)
+    assert (report.found, report.lost_counted, report.lost_confirmed) == (Ownership.DIVERGED, True, 1)
+    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_a_ledger_that_lost_its_place_and_a_part_of_its_journal_waits_for_a_person(
+    ledger: Ledger, records: Records, is_recorded: bool
+) -> None:
+    await own(ledger, records)
+    booked = claim()
+    await ledger.run(quota_set(capacity=1000))
+    if is_recorded:
+        await record(ledger, records)
+    first, *_ = [await ledger.one(claim()) for _ in range(2)]
+    await ledger.run(booked, Confirm(reservation_id=booked.reservation_id))
+    client: Any = ledger.client
+    await client.xdel(keys.journal(ledger.program), f"1-{first.seq}")
+    await client.delete(keys.meta(ledger.program))
+    epochs = await records.epochs(ledger.program)
+    for _ in range(2):
+        assert await own(ledger, records) is Ownership.DIVERGED
+    assert await records.epochs(ledger.program) == epochs
+    with pytest.raises(RebuildRefused, match="1 confirmed bookings"):
+        await rebuild(ledger, records, discard=True)
+    assert await own(ledger, records) is Ownership.DIVERGED, "also once it was fenced"
+
+
+async def test_old_records_do_not_win_because_the_ledger_lost_its_place(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    client: Any = ledger.client
+    said = {"epoch": 1, "seq": 1_000_000, "epochs": [[1, 0]]}
+    await client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, json.dumps(said))
+    await client.delete(keys.meta(ledger.program), keys.journal(ledger.program))
+    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert found.verdict is Ownership.DIVERGED
+    assert "older copy" in found.cause
+
+
+async def test_damaged_values_count_as_bookings_that_could_be_lost(ledger: Ledger, records: Records) -> None:
+    await own(ledger, records)
+    await sell(ledger)
+    await record(ledger, records)
+    client: Any = ledger.client
+    await client.hset(keys.reservations(ledger.program), "x" * 26, b"\xc1")
+    stake = await count_at_stake(ledger.program, ledger.journal, records)
+    assert stake.unreadable == 1
+    assert "1 damaged values" in str(stake)
+    await client.hset(keys.meta(ledger.program), "chain", "0" * 40)
+    await client.hdel(keys.meta(ledger.program), "at")
+    await client.xadd(keys.journal(ledger.program), {"first": "0"}, id="99-1")
+    with pytest.raises(RebuildRefused, match="--discard-confirmed"):
+        await rebuild(ledger, records, discard=True)
 
 
 async def test_a_load_that_stopped_halfway_sells_nothing_and_is_begun_anew(ledger: Ledger, records: Records) -> None:
