@@ -99,9 +99,9 @@ class Remover:
     async def _remove(self, actor: str, reason: str) -> Removed:
         if in_the_way := await self.obstacles():
             raise RemovalRefused("; ".join(in_the_way))
-        tip = await Loader(self._connection).fence()
+        await Loader(self._connection).fence()
         try:
-            recorded = await self._record_all(tip)
+            recorded = await self._record_all(await self._clear_tip())  # another run may have begun before the fence
             return await self._records.remove_program(
                 self._program, recorded, actor=actor, reason=reason, now_ms=_now_ms()
             )
@@ -111,9 +111,17 @@ class Remover:
             raise
 
     async def _clear_tip(self) -> Position:
-        """Where the ledger is; refused where only it knows what would be forgotten."""
+        """Where the ledger is; refused where what it says of that counts for nothing, or only it knows something.
+
+        A removal that was interrupted before its transaction leaves it owned or ownable.
+        """
         found = await compare_ledger(self._program, self._connection, self._journal, self._records)
-        if found.verdict not in (*SAFE, Ownership.OWNED, Ownership.OWNABLE):
+        if found.verdict in SAFE:
+            raise RemovalRefused(
+                f"the ledger of {self._program} is {found.verdict}: let the worker rebuild it first, or do it with "
+                f"`reservasi rebuild --program {self._program}`, and repeat this"
+            )
+        if found.verdict not in (Ownership.OWNED, Ownership.OWNABLE):
             raise RemovalRefused(
                 f"the ledger of {self._program} is {found.verdict}: see `reservasi doctor`, and repair it first"
             )

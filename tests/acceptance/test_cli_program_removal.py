@@ -15,6 +15,7 @@ from reservasi.bootstrap.commands import Operations, open_operations, open_progr
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
 from reservasi.errors import ReservasiError
+from reservasi.ledger import keys
 from reservasi.ledger.loading import Loader
 from reservasi.model import Cancel
 from reservasi.recovery import Ownership, compare_ledger
@@ -255,6 +256,58 @@ def test_a_claim_that_comes_in_between_is_kept(deployment: Deployment, monkeypat
         return found.verdict
 
     assert within(owned) is Ownership.OWNED
+
+
+@pytest.mark.parametrize("spoilt", ["emptied", "misstated"])
+def test_it_is_refused_while_the_ledger_does_not_know_where_it_is(deployment: Deployment, spoilt: str) -> None:
+    """Drained to where such a ledger says it is, the records would lack the booking, and nothing were in the way."""
+    within(lambda operations: drained(operations, deployment.program))
+    reservation = deployment.reserve(deployment.quota())
+    deployment.json("quota", "close", "--program", deployment.program, "--date", str(DAY))
+    deployment.json("quota", "close", "--program", deployment.program, "--date", str(NEXT_DAY))
+
+    async def spoil(operations: Operations) -> None:
+        if spoilt == "emptied":
+            await drained(operations, deployment.program)
+            await operations.client.delete(keys.meta(deployment.program), keys.journal(deployment.program))
+        else:
+            place = {"epoch": 0, "seq": 0, "chain": ""}  # beside `at`, which is whole
+            await operations.client.hset(keys.meta(deployment.program), mapping=place)
+
+    within(spoil)
+    said = refused(deployment)
+    assert "rebuild it first" in said
+    within(lambda operations: rebuilt(operations, deployment.program))
+    assert deployment.state(reservation) is not None
+    assert "1 confirmed" in refused(deployment)
+
+
+def test_a_ledger_that_is_lost_just_before_the_fence_is_refused_as_well(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.json("quota", "close", "--program", deployment.program, "--date", str(DAY))
+    deployment.json("quota", "close", "--program", deployment.program, "--date", str(NEXT_DAY))
+    fence = Loader.fence
+
+    async def lost(self: Loader) -> Any:
+        fenced = await fence(self)
+        await asyncio.to_thread(within, empty)
+        return fenced
+
+    async def empty(operations: Operations) -> None:
+        await operations.client.delete(keys.meta(deployment.program))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reservasi.cli.removing._refuse", nothing_in_the_way)
+        patched.setattr(Loader, "fence", lost)
+        assert "rebuild it first" in refused(deployment)
+    assert not within(lambda operations: operations.records.is_removed(deployment.program))
+    within(lambda operations: rebuilt(operations, deployment.program))
+    assert remove(deployment)["removed"]
+
+
+async def nothing_in_the_way(*_: Any, **__: Any) -> None:
+    """As it was when somebody looked."""
 
 
 def test_places_on_their_way_back_return_to_nothing_of_the_new_life(deployment: Deployment) -> None:
