@@ -202,10 +202,11 @@ class Journal:
             return
         async with self._reaching():
             await self._client.srem(keys.dead_letters(self._program), *reservations)
-            said = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
-            if said is not None:
-                told = {**json.loads(said), "dead": [], "revived": sorted(reservations)}
-                await self._client.publish(keys.recorded_channel(self._program), json.dumps(told))
+        word = await self.recorded_word() or RecordedWord(epoch=0, seq=0, lineage=())  # which moves nobody
+        said = {"epoch": word.epoch, "seq": word.seq, "epochs": word.lineage}
+        told = {**said, "dead": [], "revived": sorted(reservations)}
+        async with self._reaching():
+            await self._client.publish(keys.recorded_channel(self._program), json.dumps(told))
 
     async def end(self) -> tuple[Position | None, str]:
         """Where the last entry is, None where there is none; and what in `meta` agrees with it.

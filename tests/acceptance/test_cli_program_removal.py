@@ -271,7 +271,7 @@ def test_it_is_refused_while_the_ledger_does_not_know_where_it_is(deployment: De
             await drained(operations, deployment.program)
             await operations.client.delete(keys.meta(deployment.program), keys.journal(deployment.program))
         else:
-            place = {"epoch": 0, "seq": 0, "chain": ""}  # beside `at`, which is whole
+            place: dict[Any, Any] = {"epoch": 0, "seq": 0, "chain": ""}  # beside `at`, which is whole
             await operations.client.hset(keys.meta(deployment.program), mapping=place)
 
     within(spoil)

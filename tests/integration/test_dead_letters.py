@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,28 @@ async def test_fronts_hear_that_a_reservation_is_recorded_after_all(ledger: Ledg
         await eventually(is_recorded)
     finally:
         await positions.close()
+
+
+@pytest.mark.parametrize("stored", [b"", b"null", b"[1]", b"\xff", b'{"epoch": 1}'])
+async def test_fronts_hear_it_although_what_the_recorder_said_last_is_damaged(
+    ledger: Ledger, records: Records, stored: bytes
+) -> None:
+    held = claim()
+    await ledger.run(quota_set(), held)
+    await record_without(ledger, records, "h")
+    async with ledger.client.pubsub(ignore_subscribe_messages=True) as heard:
+        await heard.subscribe(keys.recorded_channel(ledger.program))
+        await heard.get_message(timeout=1)
+        await ledger.client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, stored)
+        assert [each.result for each in await retry(ledger, records)] == ["recorded"]
+        message: Any = await heard.get_message(timeout=5)
+        assert json.loads(message["data"]) == {
+            "epoch": 0,
+            "seq": 0,
+            "epochs": [],
+            "dead": [],
+            "revived": [held.reservation_id],
+        }
 
 
 async def test_a_letter_of_an_earlier_version_is_read_as_it_was_kept(
