@@ -5,6 +5,7 @@ import asyncio
 from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.safety import refuse_unusable
+from reservasi.cli.reloading import unexpected
 from reservasi.errors import ConfigurationError, ReservasiError
 from reservasi.settings import Settings
 
@@ -27,6 +28,8 @@ def refuse_reload(running: Settings, found: Settings, user: str) -> None:
         raise ConfigurationError("the stores do not answer in time, so that no new process could start") from error
     except (ReservasiError, OSError) as error:
         raise ConfigurationError(f"a new process could not start: {error}") from error
+    except Exception as error:  # it would end the process that looks, and with it all that serve
+        raise unexpected(error) from error
 
 
 async def _look(running: Settings, found: Settings, user: str) -> None:

@@ -112,6 +112,12 @@ def read_again(running: Settings, read: Read, check: Check | None = None) -> Set
     return settings
 
 
+def unexpected(error: Exception) -> ConfigurationError:
+    """The refusal, in one line, that an error becomes which nobody expects at a reload."""
+    text = " ".join(str(error).split())
+    return ConfigurationError(f"a new process could not start: {type(error).__name__}{f': {text}' if text else ''}")
+
+
 def refused(error: ConfigurationError) -> None:
     """Say that the settings cannot be used, and that the service goes on under those that it has."""
     get_logger().error("settings_refused", reason=str(error))

@@ -30,7 +30,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.cli import ports
 from reservasi.cli.invocation import run
 from reservasi.cli.reload_check import refuse_reload
-from reservasi.cli.reloading import Read, look_again, read_again, refused
+from reservasi.cli.reloading import Read, look_again, read_again, refused, unexpected
 from reservasi.errors import ConfigurationError
 from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
@@ -89,8 +89,9 @@ class Fronts(BaseApplication):
             ConfigurationError: they cannot be used; the former ones stay.
         """
         running = self._settings
-        self._settings = read_again(running, self._read, lambda found: refuse_reload(running, found, FRONT))
-        raise_open_files(self._settings.connections_max)
+        found = read_again(running, self._read, lambda found: refuse_reload(running, found, FRONT))
+        raise_open_files(found.connections_max)
+        self._settings = found
         super().reload()
 
     def run(self) -> None:
@@ -196,6 +197,8 @@ async def _end_for_reload(settings: Settings, read: Read, stop: asyncio.Event) -
         await asyncio.to_thread(lambda: refuse_reload(settings, look_again(read), WORKER))
     except ConfigurationError as error:
         refused(error)
+    except Exception as error:  # nobody waits for this task
+        refused(unexpected(error))
     else:
         stop.set()
 

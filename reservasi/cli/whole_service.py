@@ -25,7 +25,7 @@ from reservasi.cli.demo import STAFF_KEY_FILE, Demo
 from reservasi.cli.invocation import configured_service, run
 from reservasi.cli.output import EXIT_FAILED, fail, masked, out, print_json, warn
 from reservasi.cli.reload_check import refuse_reload
-from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused
+from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path, read_again, refused, unexpected
 from reservasi.cli.running import announced
 from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
@@ -147,10 +147,14 @@ class _Processes:
                 read_again, running, self._read_but_port, lambda found: refuse_reload(running, found, WORKER_RIGHTS)
             )
             # The port may have moved meanwhile, and needs a restart otherwise.
-            self.settings = found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
-            hand_out(self.settings)
+            settings = found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
+            hand_out(settings)
+            self.settings = settings
         except ConfigurationError as error:
             refused(error)
+            return
+        except Exception as error:  # nobody waits for this task
+            refused(unexpected(error))
             return
         for role in self.roles:
             role.stop_timeout_s = self.settings.shutdown_timeout_s + STOP_MARGIN_S

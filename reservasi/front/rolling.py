@@ -94,6 +94,10 @@ class RollingArbiter(Arbiter):
         except ConfigurationError as error:
             get_logger().error("settings_refused", reason=str(error))
             return
+        except Exception as error:  # it would end this process, and all fronts with it
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            get_logger().error("settings_refused", reason=reason)
+            return
         self.setup(self.app)
         self._old_age = self.worker_age
 

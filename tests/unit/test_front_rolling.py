@@ -2,6 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from reservasi.front.rolling import RollingArbiter
 
 BURIES = """
 import os
@@ -42,3 +49,20 @@ except ChildProcessError:
 def test_fronts_that_fail_together_are_all_buried() -> None:
     done = subprocess.run([sys.executable, "-c", BURIES], capture_output=True, text=True, timeout=60, check=False)
     assert "all buried" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InsufficientPrivilegeError("no right\nat all"), KeyError("x"), OSError(5, "io")]
+)
+def test_a_reload_that_meets_an_unexpected_error_is_refused(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    arbiter = object.__new__(RollingArbiter)
+    arbiter.__dict__.update(app=SimpleNamespace(reload=fail), _old_age=0)
+    with capture_logs() as said:
+        arbiter.reload()
+    (line,) = said
+    assert (line["event"], line["log_level"], arbiter._old_age) == ("settings_refused", "error", 0)
+    assert line["reason"].startswith(f"{type(error).__name__}: ")
+    assert "\n" not in line["reason"]
