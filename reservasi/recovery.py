@@ -36,6 +36,7 @@ COMPARISONS_MAX = 5  # of an owned ledger that seems altered: it and the records
 FOLLOW_LOOKS = (
     25  # looks at an owned ledger for one at which its journal is read: as long as records do not lag, nothing
 )
+STAKE_INTERVAL_S = 60.0  # between two counts of what only a ledger knows that another server has superseded
 FOLLOW_SEQ_MAX = 10_000  # how much of it; whoever records it checks the rest
 
 
@@ -327,6 +328,7 @@ class Owner:
         self._looks = 0
         self._followed_for = ""  # the recorder's fault for which the journal was read
         self._stake: tuple[Comparison, AtStake | None] | None = None  # counted once for each state of the two
+        self._stake_at_s = 0.0
         self._waiting_at = START  # what was recorded when the journal was looked at last
         self._last: Ownership | str = ""
         self._told: Ownership | str = ""  # what the log says of it
@@ -383,8 +385,18 @@ class Owner:
         self._say(result, part, stalled, cause=said)
 
     async def _count_at_stake(self, found: Comparison) -> AtStake | None:
-        """Once for each state of the two, since it reads all reservations; None where they cannot be read."""
-        if self._stake is None or self._stake[0] != found:
+        """Once for each state of the two, since it reads all reservations; None where they cannot be read.
+
+        Beside another server that is recorded the state changes with each look: counted once in `STAKE_INTERVAL_S`.
+        """
+        now_s = asyncio.get_running_loop().time()
+        is_fresh = (
+            self._stake is not None
+            and found.verdict is Ownership.SUPERSEDED
+            and (self._stake[0].verdict, self._stake[0].meta.run_id) == (found.verdict, found.meta.run_id)
+            and now_s - self._stake_at_s < STAKE_INTERVAL_S
+        )
+        if self._stake is None or (self._stake[0] != found and not is_fresh):
             try:
                 stake = await count_at_stake(self._program, self._journal, self._records)
             except Unavailable:
@@ -392,7 +404,7 @@ class Owner:
             except Exception as error:  # a damaged value must not hide why the ledger is fenced
                 log.warning("not_counted_what_is_at_stake", program=self._program, error=type(error).__name__)
                 stake = None
-            self._stake = found, stake
+            self._stake, self._stake_at_s = (found, stake), now_s
         return self._stake[1]
 
     def _is_to_follow(self) -> bool:

@@ -115,6 +115,33 @@ async def test_the_owner_says_what_it_found(
     assert health.missing() == {"surabaya": (part, reason)}
 
 
+async def test_what_a_superseded_ledger_knows_is_not_counted_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other server goes on, so that the two differ from the look before each time."""
+    recorded, counts = iter(range(2, 100)), []
+
+    async def compared(*_: object, **__: object) -> Comparison:
+        meta = LedgerMeta(position=Position(epoch=1, seq=1), owned=True, run_id="r")
+        position = Position(epoch=2, seq=next(recorded))
+        return Comparison(verdict=Ownership.SUPERSEDED, meta=meta, recorded=position, latest_epoch=2)
+
+    async def counted(*_: object) -> AtStake:
+        counts.append(1)
+        return AtStake(confirmed=3, places=4, held=2)
+
+    monkeypatch.setattr("reservasi.recovery.compare_ledger", compared)
+    monkeypatch.setattr("reservasi.recovery.count_at_stake", counted)
+    nothing: Any = None
+    health = Health()
+    owner = Owner("surabaya", nothing, nothing, nothing, health=health)
+    for _ in range(5):
+        await owner._look()
+    assert len(counts) == 1
+    assert health.missing() == {"surabaya": ("ledger", f"fenced: another server was owned after this one: {STAKE}")}
+    monkeypatch.setattr("reservasi.recovery.STAKE_INTERVAL_S", 0.0)
+    await owner._look()
+    assert len(counts) == 2
+
+
 def test_what_a_recorder_lacks_is_named_where_nobody_else_has_an_answer() -> None:
     health = Health()
     health.expect("surabaya")
