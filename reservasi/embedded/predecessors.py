@@ -70,12 +70,12 @@ def told(processes: list[Left]) -> str:
 
 
 def holders(fd: int) -> list[Left]:
-    """The other processes that have the file open, as far as we may see them."""
-    wanted = os.fstat(fd)
+    """The other processes that hold the lock on the file, as far as we may see them."""
+    path, inode = os.readlink(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino
     found: list[Left] = []
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
-        if pid != os.getpid() and _has_open(process, wanted):
+        if pid != os.getpid() and _holds(process, path, inode):
             found.append(Left(pid, command_of(pid)))
     return sorted(found)
 
@@ -89,13 +89,26 @@ def command_of(pid: int) -> str:
     return ""
 
 
-def _has_open(process: Path, wanted: os.stat_result) -> bool:
+def _holds(process: Path, path: str, inode: int) -> bool:
+    """Whether it has the file open by a descriptor that is locked, which an inherited one is as well.
+
+    Others may just read the file. None of the files that it has open is asked for anything: one of a server that does
+    not answer would keep us waiting.
+    """
     with contextlib.suppress(OSError):  # it has ended, or is another account's
-        for each in (process / "fd").iterdir():
+        for each in os.listdir(process / "fd"):
             with contextlib.suppress(OSError):
-                found = each.stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                if os.readlink(process / "fd" / each) == path and _is_locked(process / "fdinfo" / each, inode):
                     return True
+    return False
+
+
+def _is_locked(fdinfo: Path, inode: int) -> bool:
+    """Whether its lines have one such as `lock: 1: FLOCK ADVISORY WRITE 4711 fe:00:2146845 0 EOF` for the inode."""
+    for line in fdinfo.read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["lock:"] and "FLOCK" in words and any(word.endswith(f":{inode}") for word in words):
+            return True
     return False
 
 
