@@ -5,6 +5,7 @@ come to that seq. A ledger that keeps changing is read again, a bounded number o
 """
 
 import asyncio
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import msgspec
 import redis.asyncio as redis_asyncio
 
 from reservasi.events import JournalEntry
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.connection import LedgerConnection, open_client, text
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.library import read_library
@@ -58,6 +59,7 @@ class LedgerEvidence(msgspec.Struct, frozen=True, kw_only=True):
     timers: dict[str, dict[str, int]]  # quota -> member -> when
     openings: dict[str, "OpeningMark"]
     journal: list[JournalEntry] = []  # what the stream still has; the oldest of what is recorded is trimmed
+    impossible: dict[str, str] = {}  # quotas whose record the ledger itself does not believe: what it says
 
 
 class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +161,18 @@ async def read_ledger(redis_url: str, program: str) -> LedgerEvidence | None:
     raise Moving(f"the ledger of {program} changed during each of {READS_MAX} reads")
 
 
+def _contradiction(packed: bytes) -> str:
+    """What a quota's record says that cannot be: more is taken than there is, or less than nothing; else ""."""
+    try:
+        held, confirmed, returning, *_ = stored.QUOTA_HEAD.unpack_from(packed)
+        capacity = stored.unpack_list(packed[stored.QUOTA_HEAD.size :])[0]
+        if min(held, confirmed, returning) < 0 or held + confirmed + returning > capacity:
+            return f"{held} held, {confirmed} confirmed and {returning} returning of capacity {capacity}"
+    except (struct.error, ValueError, TypeError, IndexError):  # damaged beyond that
+        return ""
+    return ""
+
+
 async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire.Snapshot) -> LedgerEvidence | None:
     quotas = {quota.id: quota for quota in snapshot.quotas}
     async with client.pipeline(transaction=True) as pipeline:
@@ -168,13 +182,15 @@ async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire
         pipeline.hgetall(keys.names(program))
         pipeline.zrange(keys.timers(program), 0, -1)
         pipeline.xrange(keys.journal(program))
-        seq, reservations, persons, packed_names, timers, journal = await pipeline.execute()
+        pipeline.hgetall(keys.quotas(program))
+        seq, reservations, persons, packed_names, timers, journal, stored_quotas = await pipeline.execute()
     if int(seq or 0) != snapshot.position.seq:
         return None
     names = {int(number): text(quota) for number, quota in packed_names.items()}
     return LedgerEvidence(
         position=snapshot.position,
         quotas=quotas,
+        impossible={text(id_): words for id_, packed in stored_quotas.items() if (words := _contradiction(packed))},
         reservations={text(id_): _record(packed, names) for id_, packed in reservations.items()},
         persons={text(person): text(id_) for person, id_ in persons.items()},
         timers=decode_timers(timers, names),

@@ -62,6 +62,8 @@ def _quota_counts(ledger: LedgerEvidence) -> Iterator[Violation]:
     taken: Counter[tuple[str, State]] = Counter()
     for record in ledger.reservations.values():
         taken[record.quota, record.state] += record.places
+    for id_, words in ledger.impossible.items():
+        yield Violation(Rule.OVERSOLD, id_, words)
     for quota in ledger.quotas.values():
         counts = quota.counts
         if counts.taken > quota.terms.capacity or min(counts.held, counts.confirmed, counts.returning) < 0:

@@ -138,7 +138,9 @@ async def test_a_front_that_does_not_reach_the_ledger(stack: Any, listening: Any
         change = await early.staff("PUT", f"/v1/staff/quotas/{quota}", json={"capacity": 5})
         asks_again_later(change, "recovering")
         assert (await early.request("GET", "/v1/programs")).status == 200
-        assert front_readiness(front)() == {"availability": False, "catalogue": True}
+        ready = front_readiness(front)()
+        assert (ready["availability"], ready["catalogue"]) == (False, True)
+        assert "does not answer" in str(ready["missing"])
 
 
 async def test_a_bug_is_answered_without_details(

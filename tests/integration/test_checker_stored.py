@@ -158,11 +158,14 @@ async def mark_row_ahead(run: Run) -> None:
 
 
 PLANTED: list[tuple[Plant, set[Rule]]] = [
-    (oversold, {Rule.OVERSOLD, Rule.BOOKED_DIFFERS, Rule.REPLAY_DIFFERS}),
+    (oversold, {Rule.OVERSOLD, Rule.BOOKED_DIFFERS, Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
     (miscounted, {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
     (lambda run: miscounted(run, "confirmed", -1), {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS, Rule.BOOKED_DIFFERS}),
     (lambda run: miscounted(run, "returning", -1), {Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
-    (lambda run: miscounted(run, "held", -2), {Rule.OVERSOLD, Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS}),
+    (
+        lambda run: miscounted(run, "held", -2),
+        {Rule.OVERSOLD, Rule.BOOKED_DIFFERS, Rule.COUNTS_DIFFER, Rule.REPLAY_DIFFERS},
+    ),
     (two_live, {Rule.TWO_LIVE, Rule.PERSONS_DIFFER, Rule.REPLAY_DIFFERS}),
     (person_unmapped, {Rule.PERSONS_DIFFER}),
     (person_mapped_elsewhere, {Rule.PERSONS_DIFFER}),

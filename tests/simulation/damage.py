@@ -22,6 +22,7 @@ class Damage:
         self._key = key_of(PROGRAM)
         (fields,) = server.execute([("HKEYS", self._key)])
         self.what = ""
+        self.names: set[str] = set()
         if not fields:
             return
         self._field: bytes = chance.choice(sorted(fields))
@@ -29,6 +30,10 @@ class Damage:
         self._after = self._broken(chance, can_go=key_of in REMOVABLE)
         self._put(self._after)
         self.what = f"{self._key} {self._field.decode()}"
+        if key_of in (keys.persons, keys.names):  # whose values are a reservation's and a quota's id
+            self.names.add(self._before.decode())
+        if key_of is not keys.names:
+            self.names.add(self._field.decode())
 
     def _broken(self, chance: random.Random, *, can_go: bool) -> bytes | None:
         ways: list[bytes | None] = [*BROKEN, self._before[: len(self._before) // 2], chance.randbytes(12)]
