@@ -151,7 +151,7 @@ class Rebuilder:
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
             return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
         is_known = found.verdict in (*SAFE, Ownership.OWNED, Ownership.OWNABLE)
-        is_placeless = found.meta.position == START  # nothing tells what of it is recorded
+        is_placeless = found.meta.position.seq == 0  # nothing tells what of it is recorded
         if not is_known and not (discard and (discard_confirmed or not is_placeless)):
             await self._refuse_to_forget(found, discard=discard)
         return await self._rebuild(
@@ -221,7 +221,7 @@ class Rebuilder:
                 drained, is_saved = await self._drain(tip, discard=discard)
         if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
             drained, is_saved = await self._drain(fenced, discard=discard)
-            is_saved = is_saved and (found.verdict is not Ownership.DIVERGED or fenced != START)
+            is_saved = is_saved and (found.verdict is not Ownership.DIVERGED or fenced.seq > 0)
         if not is_saved and not discard_confirmed:
             await self._refuse_to_forget(found, discard=discard)
         lost_with_it = None if is_saved else await self._count_losses(found)

@@ -148,7 +148,7 @@ async def _compare_once(
 async def _doubted(found: Comparison, journal: Journal, records: Records) -> tuple[Ownership, str]:
     """The verdict and its cause, held against what journal and recorder say: `meta` alone may be lost or damaged."""
     verdict, cause, meta, recorded = found.verdict, found.cause, found.meta, found.recorded
-    if verdict in (Ownership.BEHIND, Ownership.OWNABLE) and meta.position == START:
+    if verdict in (Ownership.BEHIND, Ownership.OWNABLE) and meta.position.seq == 0:
         held = await _held(journal, recorded)
         verdict, cause = (Ownership.DIVERGED, held) if held else (verdict, cause)
     if verdict in (Ownership.BEHIND, Ownership.DIVERGED) and await _is_misstated(journal, recorded, meta):
