@@ -62,7 +62,11 @@ def test_an_event_of_a_later_version_is_a_dead_letter_for_every_command(
     compared = said(deployment, "reconcile", code=EXIT_DRIFT)
     assert [each["kind"] for each in compared[deployment.program]["drift"]] == ["dead-letters"]
     assert compared[other.program]["drift"] == []
-    assert said(deployment, "rebuild", "--force", code=0).keys() == {deployment.program, other.program}
+    refused = said(deployment, "rebuild", "--force", code=1)
+    assert "dead-letters retry" in refused[deployment.program]["error"], "what it says is in the ledger alone"
+    assert refused[other.program]["rebuilt"]
+    rebuilt = said(deployment, "rebuild", "--force", "--discard", code=0)
+    assert {name: row["rebuilt"] for name, row in rebuilt.items()} == {deployment.program: True, other.program: True}
     assert deployment.call("quota", "show", deployment.program, "--json").exit_code == 0
 
 

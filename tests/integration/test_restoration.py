@@ -67,6 +67,9 @@ async def ledger(valkey_url: str, program: str, records: Records) -> AsyncIterat
         yield opened
 
 
+PUT_BACK_TRIES = 10
+
+
 class Copy:
     """The records as they were at a moment, to be put back: what a restored dump does."""
 
@@ -85,6 +88,16 @@ class Copy:
         return self
 
     async def put_back(self) -> None:
+        """Beside a service that runs, whose queries may lock the same tables in another order: then once more."""
+        for last_try in (*[False] * (PUT_BACK_TRIES - 1), True):
+            try:
+                await self._put_back()
+                return
+            except asyncpg.DeadlockDetectedError:
+                if last_try:
+                    raise
+
+    async def _put_back(self) -> None:
         connection = await asyncpg.connect(self.dsn)
         try:
             async with connection.transaction():
