@@ -107,7 +107,7 @@ class Sparing:
         return getattr(self._logger, name)
 
     def bind(self, **fields: object) -> "Sparing":
-        """The same with these fields in each line."""
+        """Make a logger that adds these fields to each line, and counts its repeats apart."""
         return Sparing(self._logger.bind(**fields), self._clock, self._interval_s)
 
     def note(self, event: str, **fields: Any) -> bool:

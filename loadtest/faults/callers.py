@@ -106,7 +106,7 @@ def _request(scene: Scene, call: Call) -> bytes:
 
 
 def _answer(raw: bytes) -> Answered:
-    """The one answer that was sent until the connection was closed."""
+    """Read a connection's bytes, up to its close, as one HTTP response; `NO_ANSWER` where the head is not whole."""
     head, found, body = raw.partition(HEAD_END)
     if not found:
         return Answered(outcome=NO_ANSWER)

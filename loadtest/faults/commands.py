@@ -21,7 +21,7 @@ async def command(scene: Scene, *words: str, code: int = 0) -> Any:
 
 
 async def plain_command(scene: Scene, *words: str, code: int = 0) -> Any:
-    """The same of a command that names the program otherwise."""
+    """Run a command without `--program`, for those that take the program as an argument, and read its JSON."""
     return await asyncio.to_thread(_run, scene, (), words, code)
 
 

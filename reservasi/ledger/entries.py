@@ -248,7 +248,7 @@ def _decode(seq: int, event: list[Any]) -> AnyEvent:
 
 
 def _decode_apart(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
-    """The same where some of it cannot be read: each event by itself, and envelopes by the hash that names them."""
+    """Decode an entry of which some cannot be read: each event by itself, with the envelope that its hash names."""
     by_hash = {wire.envelope_hash(each): each for each in _envelopes(sealed)}
     events = [_decode_packed(seq, packed, by_hash) for seq, packed in enumerate(_split(payload), first_seq)]
     taken = {event.sealed for event in events if isinstance(event, Held)}

@@ -33,7 +33,7 @@ class Unreadable(ValueError):
 
 
 def unpack_list(packed: bytes) -> list[Any]:
-    """The one array that is packed there.
+    """Unpack a stored text that must hold one msgpack array and nothing behind it.
 
     Raises:
         Unreadable: it is no array, or more than one value.
