@@ -80,6 +80,7 @@ class Simulation:
             clock_ms=self._retirement_ms,
         )
         self._is_settling = False
+        self._stands_at_ms: int | None = None  # the ledger's clock, while it stands still
         self._quotas = [f"{PROGRAM}.o.s.20261201.{8 + at:02d}00.online" for at in range(chance.randint(1, 3))]
         has_room = chance.random() < 0.3
         self._opens_at_ms = EPOCH_MS + chance.choice((1500, 3000)) if has_room or chance.random() < 0.2 else 0
@@ -100,7 +101,9 @@ class Simulation:
         return 0 if self._is_settling else self.ledger_ms()
 
     def ledger_ms(self) -> int:
-        """The ledger's clock, which may be moved."""
+        """The ledger's clock, which may be moved, and stands still for the last look."""
+        if self._stands_at_ms is not None:
+            return self._stands_at_ms
         return EPOCH_MS + self._shift_ms + int(self.loop.now_s * 1000)
 
     async def play(self) -> None:
@@ -297,19 +300,24 @@ class Simulation:
         await self._own()
 
     async def _settle(self) -> None:
-        """Until nothing changes any more, and all of it is recorded."""
+        """Until nothing changes any more, and all of it is recorded.
+
+        The ledger's clock stands still while that is found out: no hold may expire between it and the last look.
+        """
         self._is_settling = True
         far = terms(1, date="2099-12-31")  # a quota whose window is over might be retired after the last look
         last = SetQuota(quota=f"{PROGRAM}.o.s.20991231.2300.online", terms=far)
         answer = await (await self._crowd.front()).reservations.set_quota(last)  # so that the last epoch has a change
         assert answer.outcome is Outcome.QUOTA_SET, answer
         for _ in range(SETTLE_TRIES_MAX):
+            self._stands_at_ms = self.ledger_ms()
             await asyncio.sleep(SETTLE_S)
             await self._until_recorded()
             seq = self._server.seq
             await asyncio.sleep(SETTLE_S)
             if self._server.seq == seq:
                 break
+            self._stands_at_ms = None
         self.views = {
             front.host.name: {
                 id_: quota.counts for id_, quota in front.availability._followers[PROGRAM].view.quotas.items()
