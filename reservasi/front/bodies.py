@@ -125,7 +125,7 @@ StaffReason = (
 class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What staff may change about a quota, at least one field; and why.
 
-    `null` takes a time away, and is ignored elsewhere.
+    `null` takes a time away, and is ignored elsewhere; without `closes_at` a quota closes when its window ends.
     """
 
     capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType | None = UNSET
@@ -294,7 +294,7 @@ class StaffQuotasBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     next: Annotated[str, Meta(description="There are more: ask again with this as `after`.")] | UnsetType = UNSET
 
 
-OpeningListState: TypeAlias = Literal["not-open", "open", "sold-out", "closed", "cancelled"]
+OpeningListState: TypeAlias = Literal["not-open", "open", "sold-out", "closed", "paused", "ended", "cancelled"]
 Reason: TypeAlias = Annotated[str, Meta(description="Why it was moved or called off, as staff said it.")]
 ReasonEn: TypeAlias = Annotated[str, Meta(description="The same in English, where staff gave it.")]
 MovedFrom: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="Its moment before.")]

@@ -18,7 +18,8 @@ _SUMMARY = Text("Kuota dibuka: {}", "Places open: {}")
 _CANCELLED = Text("DIBATALKAN: kuota di {}", "CANCELLED: places in {}")
 _REASON = Text("Alasan: {}", "Reason: {}")
 _ALARM = Text("Kuota dibuka 15 menit lagi", "Places open in 15 minutes")
-_DESCRIPTION = Text("{} tempat. Nomor pembukaan: {}", "{} places. Opening: {}")
+_PLACES = Text("{} tempat. ", "{} places. ")
+_NUMBER = Text("Nomor pembukaan: {}", "Opening: {}")
 
 
 def openings_ics(openings: Iterable[OpeningBody], program: Program, office: Office | None, language: Language) -> bytes:
@@ -71,7 +72,9 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
 
 
 def _description(opening: OpeningBody, language: Language) -> str:
-    said = _DESCRIPTION.to(language).format(opening.places, opening.id)
+    said = _NUMBER.to(language).format(opening.id)
+    if opening.quotas or opening.state != "cancelled":  # what was called off may have left its quotas to another one
+        said = _PLACES.to(language).format(opening.places) + said
     if not opening.reason:
         return said
     reason = Text(opening.reason, opening.reason_en or opening.reason)

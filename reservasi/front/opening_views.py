@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,7 +19,7 @@ from reservasi.model import Opening, Quota
 from reservasi.programs import program_of
 from reservasi.quota_state import QuotaState
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.state import last_end_ms
+from reservasi.waiting_room.state import last_end_ms, state_of
 
 OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
 NEXT_MAX = 3
@@ -134,11 +134,15 @@ def opening_end_ms(services: FrontServices, memory: Memory, program: str, openin
     """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
 
     def make(_now_ms: int) -> Made[int]:
-        closings = [quota.terms.closes_at_ms for quota in services.availability.quotas_of_opening(program, opening.id)]
-        return Made(max(closings) if closings and all(closings) else NEVER_MS, 64, NEVER_MS)
+        return Made(_last_closing_ms(services, program, opening), 64, NEVER_MS)
 
     last_closing_ms = memory.answer(("opening-last-closing", program, opening.id, opening.terms.opens_at_ms), make)
     return min(last_end_ms(opening), last_closing_ms)
+
+
+def _last_closing_ms(services: FrontServices, program: str, opening: Opening) -> int:
+    closings = [quota.terms.closes_at_ms for quota in services.availability.quotas_of_opening(program, opening.id)]
+    return max(closings) if closings and all(closings) else NEVER_MS
 
 
 def _is_told(opening: Opening, office: str | None) -> bool:
@@ -234,8 +238,8 @@ def _body(
         services=sorted({quota.terms.service for quota in named}),
         dates=sorted({quota.terms.date for quota in named})[:DATES_MAX],
     )
-    if is_cancelled:
-        body.state = "cancelled"
+    if created:
+        body.state = _state_of_queue(services, program_id, created, now_ms) or body.state
     if created and created.revision:
         body.revision, body.revised_at = created.revision, moment(created.revised_at_ms)
         said_of_moves(created, body)
@@ -244,6 +248,17 @@ def _body(
         body.ends_at, body.commitment = moment(created.terms.ends_at_ms), created.terms.commitment
         body.joins_from = moment(created.terms.joins_from_ms)
     return body
+
+
+def _state_of_queue(
+    services: FrontServices, program: str, opening: Opening, now_ms: int
+) -> Literal["cancelled", "ended", "paused"] | None:
+    """What the queue says in place of its quotas' state; None where their state is right."""
+    if opening.cancelled:
+        return "cancelled"
+    if now_ms >= min(last_end_ms(opening), _last_closing_ms(services, program, opening)):
+        return "ended"
+    return "paused" if state_of(opening, now_ms, sold_out=False) == "paused" else None
 
 
 def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:

@@ -74,7 +74,7 @@ async def set_quota(request: web.Request) -> web.Response:
         raise Refused(problem_types.UNKNOWN_QUOTA)
     if change.closed is False and known.terms.closed:
         _refuse_overlap(services, known)
-    _refuse_late_closing(services, known, change)
+    change = _closing_in_time(services, known, change)
     answer = await services.reservations.set_quota(change)
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
@@ -116,16 +116,23 @@ def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
         raise Refused(problem_types.OVERLAPPING_QUOTA, members={"overlaps": other.id})
 
 
-def _refuse_late_closing(services: FrontServices, quota: Quota, change: SetQuota) -> None:
-    """Nobody books a visit that is over, whatever date was mistyped."""
+def _closing_in_time(services: FrontServices, quota: Quota, change: SetQuota) -> SetQuota:
+    """The change, closing when the window ends where it takes `closes_at` away: nobody books a visit that is over.
+
+    Raises:
+        Refused: it would close after that.
+    """
     terms, program = quota.terms, services.catalogue.program(program_of(quota.id))
     opens_at_ms = terms.opens_at_ms if change.opens_at_ms is None else change.opens_at_ms
-    if program is None or not terms.date or (change.closes_at_ms or 0) <= opens_at_ms:
-        return  # none is asked for, or the ledger says what is wrong with it
+    if program is None or not terms.date or change.closes_at_ms is None:
+        return change
     ends_at_ms = window_end_ms(terms.date, terms.start, terms.end, program.zone)
-    if change.closes_at_ms is not None and change.closes_at_ms > ends_at_ms:
+    if change.closes_at_ms == 0:
+        return msgspec.structs.replace(change, closes_at_ms=ends_at_ms)
+    if change.closes_at_ms > max(ends_at_ms, opens_at_ms):  # one before the opening is the ledger's to refuse
         said = Text(*(text.format(ends_at=moment(ends_at_ms)) for text in _TOO_LATE))
         raise Refused(problem_types.INVALID_REQUEST, findings=(Finding("/closes_at", "closes-after-window", said),))
+    return change
 
 
 def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:

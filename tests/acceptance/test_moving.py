@@ -1,12 +1,14 @@
 """Openings that staff move or call off while people wait: list, queue, stream, calendar and claims say one thing."""
 
 import datetime as dt
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from icalendar import Calendar
 
+from reservasi.front.bodies import OpeningListState
 from reservasi.front.encoding import moment
+from reservasi.front.pages.texts import STATES
 from tests.acceptance.conftest import Reply, Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, events, listed, now_ms
 
@@ -41,6 +43,18 @@ async def event_of(stack: Stack, room: Room, language: str = "en") -> Any:
     await stack.eventually(shown)
     (event,) = found
     return event
+
+
+async def list_says(stack: Stack, room: Room, state: str) -> None:
+    """Wait until list, document and page name that state."""
+    said = STATES[cast("OpeningListState", state)].en
+
+    async def shown() -> bool:
+        document = await stack.request("GET", f"/v1/openings/{room.id}")
+        page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
+        return (await listed(stack))[room.id]["state"] == document.json["state"] == state and said in page.text
+
+    await stack.eventually(shown)
 
 
 async def test_a_moved_opening_moves_everywhere_and_tickets_stay_good(stack: Stack) -> None:
@@ -128,6 +142,24 @@ async def test_what_is_called_off_is_told_so_by_everybody(stack: Stack) -> None:
     assert quota["state"] == "closed"
     ahead = (await stack.claim(stack.body((await create_room(stack)).quota))).is_problem("not-open", 409)
     assert room.id not in [each["id"] for each in ahead["next_openings"]]
+
+
+async def test_what_was_called_off_does_not_count_places_that_another_opening_took(stack: Stack) -> None:
+    room = await create_room(stack, **ELSEWHERE)
+    await changed(stack, room, cancelled=True, reason="banjir")
+    body = {"program": stack.program, "opens_at": moment(room.opens_at_ms + HOUR_MS), "offices": ["ulp-wiyung"]}
+    day = (await stack.seen(room.quota, lambda _: True)).terms.date
+    reply = await stack.staff("POST", "/v1/staff/openings", json={**body, "from": day, "to": day})
+    assert reply.status == 201, reply.text
+
+    async def left() -> bool:
+        return bool((await listed(stack))[room.id]["quotas"] == 0)
+
+    await stack.eventually(left)
+    page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
+    assert "banjir" in page.text
+    assert "places" not in page.text
+    assert "places" not in (await event_of(stack, room))["description"]
 
 
 async def test_to_call_off_is_final(stack: Stack) -> None:
@@ -267,6 +299,7 @@ async def test_a_pause_moves_the_end_and_lets_nobody_in_before_those_who_wait(st
     await room.set(paused=True)
     paused = await room.until(lambda queue: queue["state"] == "paused")
     assert paused["paused_since"]
+    await list_says(stack, room, "paused")
     ends_at_ms = room.opening.terms.ends_at_ms
 
     async def is_past_the_end() -> bool:
@@ -286,6 +319,7 @@ async def test_a_pause_moves_the_end_and_lets_nobody_in_before_those_who_wait(st
     claimed = await room.claim(people[last], tickets[last]["ticket"])  # the ticket's own end has passed
     assert claimed.status == 201, claimed.text
     await room.until(lambda queue: queue["state"] == "ended")
+    await list_says(stack, room, "ended")  # while its quota is open to everybody
     for paused_again in (False, True):
         reply = await stack.staff("PUT", f"/v1/staff/openings/{room.id}/admission", json={"paused": paused_again})
         reply.is_problem("opening-fixed", 409)

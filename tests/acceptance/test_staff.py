@@ -55,6 +55,10 @@ async def test_a_quota_is_raised_while_it_is_open(stack: Any) -> None:
     assert next(q for q in listed if q["id"] == quota)["version"] == 2
 
 
+def window_end(quota: dict[str, Any]) -> dt.datetime:
+    return dt.datetime.fromisoformat(f"{quota['date']}T{quota['end']}:00+07:00")
+
+
 async def test_times_and_closing(stack: Any) -> None:
     quota = await stack.quota()
     change = {"opens_at": "2027-02-26T14:00:00+07:00", "closes_at": "2027-03-01T00:00:00.5Z", "closed": True}
@@ -64,7 +68,8 @@ async def test_times_and_closing(stack: Any) -> None:
     assert (reply.json["closed"], reply.json["state"]) == (True, "closed")
     reopened = {"opens_at": None, "closes_at": None, "closed": False}
     reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=reopened)
-    assert (reply.json["opens_at"], reply.json["closes_at"], reply.json["state"]) == (None, None, "open")
+    assert (reply.json["opens_at"], reply.json["state"]) == (None, "open")
+    assert dt.datetime.fromisoformat(reply.json["closes_at"]) == window_end(reply.json)
     again = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=reopened)
     assert (again.status, again.json["version"]) == (200, reply.json["version"])
 
@@ -101,6 +106,15 @@ async def test_a_quota_never_closes_after_its_window(stack: Any) -> None:
     assert await stack.ledger_state() == before
     reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"closes_at": ends_at.isoformat()})
     assert (reply.status, dt.datetime.fromisoformat(reply.json["closes_at"])) == (200, ends_at)
+
+
+async def test_a_closing_that_is_taken_away_sells_no_visit_that_is_over(stack: Any) -> None:
+    quota = await stack.quota(date="2026-01-05", closed=True)
+    change = {"closes_at": None, "closed": False}
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=change)
+    assert (reply.status, reply.json["state"]) == (200, "closed"), reply.text
+    assert dt.datetime.fromisoformat(reply.json["closes_at"]) == window_end(reply.json)
+    (await stack.claim(stack.body(quota))).is_problem("closed", 409)
 
 
 async def test_if_match(stack: Any) -> None:

@@ -22,7 +22,7 @@ class ShownOpening:
     ahead: bool
     state: str
     places: int
-    size: str
+    size: str  # empty where it was called off and its quotas are another opening's now
     waiting_room: bool
     proof_of_work: bool
     commitment: str
@@ -69,7 +69,7 @@ def shown_opening(body: OpeningBody, program: Program, language: Language) -> Sh
         ahead=body.state == "not-open",
         state=STATES[body.state].to(language),
         places=body.places,
-        size=SIZE.to(language).format(body.places),
+        size=SIZE.to(language).format(body.places) if body.quotas or body.state != "cancelled" else "",
         waiting_room=body.waiting_room,
         proof_of_work=body.proof_of_work is True,
         commitment=body.commitment or "",

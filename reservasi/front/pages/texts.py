@@ -11,6 +11,8 @@ STATES: dict[OpeningListState, Text] = {
     "open": Text("Sudah dibuka", "Open"),
     "sold-out": Text("Habis", "Sold out"),
     "closed": Text("Ditutup", "Closed"),
+    "paused": Text("Dijeda oleh petugas", "Paused by staff"),
+    "ended": Text("Ruang tunggu berakhir", "The waiting room is over"),
     "cancelled": Text("Dibatalkan", "Cancelled"),
 }
 CALLED_OFF = Text("Pembukaan ini dibatalkan: {}", "This opening was cancelled: {}")
