@@ -64,6 +64,7 @@ def detailed(done: Import) -> dict[str, Any]:
             "kept": [_kept_row(each) for each in plan.kept],
             "outside": [_outside_row(each) for each in plan.outside],
             "openings": [_opening_row(each) for each in plan.openings],
+            "moved_by_time_zone": [quota.id for quota in plan.moved],
         },
         "booked": [msgspec.structs.asdict(each) for each in done.booked],
         "refused": list(done.refused),
@@ -80,10 +81,12 @@ def why_stopped(done: Import) -> str:
     plan = done.plan
     closing = plan.closing
     people = sum(each.people for each in plan.outside)
+    moved = sum(quota.counts.held + quota.counts.confirmed for quota in plan.moved)
+    elsewhen = f" The file's time zone gives {moved} held or booked places another moment." if moved else ""
     return (
         f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, and {len(closing)} that the "
-        f"file does not have would be closed; {people} places are held or booked in quotas that are not in the file. "
-        "Read the plan, then give the command again with --apply; it cancels nobody"
+        f"file does not have would be closed; {people} places are held or booked in quotas that are not in the file."
+        f"{elsewhen} Read the plan, then give the command again with --apply; it cancels nobody"
     )
 
 
@@ -175,6 +178,10 @@ def _print_plan(done: Import, zone: str) -> None:
     _print_list(f"openings that differ from the file, not changed by an import: {len(openings)}", openings)
     booked = [msgspec.structs.asdict(each) for each in done.booked]
     places = sum(each.places for each in done.booked)
+    if plan.moved:
+        out.print(
+            f"\nat another moment, by the file's time zone{would}: {len(plan.moved)} quotas with people", style="bold"
+        )
     _print_list(f"places in quotas that are closed or get other hours, nobody is cancelled: {places}", booked)
 
 

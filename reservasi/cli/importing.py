@@ -18,7 +18,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire import Snapshot
 from reservasi.model import IMPORT_ACTOR, Answer, Outcome, Quota, SetQuota
 from reservasi.programs import Program
-from reservasi.programs.comparison import Changed, Outside, Plan, Why, compare
+from reservasi.programs.comparison import Changed, Outside, Plan, Why, compare, moved_by_zone
 from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates
 from reservasi.sealing import program_tag
 
@@ -47,7 +47,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     closed: int = 0
     refused: tuple[str, ...] = ()  # quotas that the ledger did not change: somebody did meanwhile
     openings: tuple[str, ...] = ()  # new ones with a waiting room
-    booked: tuple[Booked, ...] = ()  # in quotas outside the file, and in those whose window changes
+    booked: tuple[Booked, ...] = ()  # in quotas outside the file, and in those whose window changes or moves
 
 
 def reason_of(outside: Outside) -> str:
@@ -82,7 +82,8 @@ async def import_program(
     commands = expand(program, first, last, open_now=open_now)
     stored = await operations.records.programs()
     _refuse_shared_tag(program, stored)
-    known = any(other.id == program.id for other in stored)
+    former = next((other for other in stored if other.id == program.id), None)
+    known = former is not None
     if not known:  # only the ledger of a stored program is owned, and it has nothing to count yet
         await operations.records.save_program(program)
     if await operations.records.begins_anew(program.id):
@@ -94,6 +95,8 @@ async def import_program(
         commands += expand_dates(program, dates, open_now=open_now)
         existing = [quota for quota in snapshot.quotas if _is_compared(quota, first, last, dates)]
         plan = compare(program, commands, existing, snapshot.openings, snapshot.now_ms)
+        moved = moved_by_zone(former, program, snapshot.quotas, snapshot.now_ms)
+        plan = msgspec.structs.replace(plan, moved=moved)
         _refuse_too_many(program, plan, snapshot)
         booked = await booked_in(operations, program.id, _affected(plan))
         found = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
@@ -126,7 +129,7 @@ def _is_compared(quota: Quota, first: dt.date, last: dt.date, later: Collection[
 def _affected(plan: Plan) -> set[str]:
     """The quotas whose people ought to hear of the import."""
     moved = {each.quota.id for each in plan.changed if each.moves_window and each.quota.counts.taken}
-    return moved | {each.quota.id for each in plan.outside if each.people}
+    return moved | {quota.id for quota in plan.moved} | {each.quota.id for each in plan.outside if each.people}
 
 
 def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:

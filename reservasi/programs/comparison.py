@@ -105,6 +105,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     over: int  # in the ledger only, and their window has passed: left alone
     past: int  # in the file only, and their window has passed: not created, since they would retire at once
     total: int  # quotas of the file, those included
+    moved: tuple[Quota, ...] = ()  # where people are booked and the file's time zone makes the window another moment
 
     @property
     def closing(self) -> list[Outside]:
@@ -114,12 +115,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def only_adds(self) -> bool:
         """Whether nothing that exists is changed or closed."""
-        return not self.changed and not self.closing
+        return not self.changed and not self.closing and not self.moved
 
     @property
     def says_more(self) -> bool:
         """Whether there is anything but new, unchanged and past quotas."""
-        return bool(self.changed or self.kept or self.outside or self.openings)
+        return bool(self.changed or self.kept or self.outside or self.openings or self.moved)
 
 
 def compare(
@@ -127,6 +128,19 @@ def compare(
 ) -> Plan:
     """The plan that brings the ledger's quotas to what the file wants; `existing` are those of the same dates."""
     return _Comparison(program, wanted, openings, now_ms).plan(sorted(existing, key=lambda quota: quota.id))
+
+
+def moved_by_zone(former: Program | None, program: Program, quotas: Iterable[Quota], now_ms: int) -> tuple[Quota, ...]:
+    """The quotas with people whose window, not over yet, begins at another moment in the program's new time zone."""
+    if former is None or former.timezone == program.timezone:
+        return ()
+
+    def moments(quota: Quota) -> list[int]:
+        terms = quota.terms
+        return [window_end_ms(terms.date, terms.start, terms.end, each.zone) for each in (former, program)]
+
+    taken = [quota for quota in quotas if quota.counts.held or quota.counts.confirmed]
+    return tuple(quota for quota in taken if max(both := moments(quota)) > now_ms and both[0] != both[1])
 
 
 def by_hand(quota: Quota, term: str) -> bool:

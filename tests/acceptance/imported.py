@@ -39,7 +39,7 @@ ROOM = 'rule = "days-before"\ndays = 3\ntime = "{time}"\nwaiting_room = {{ joins
 HEAD = """
 id = "{program}"
 name = {{ id = "Uji", en = "Test" }}
-timezone = "Asia/Jakarta"
+timezone = "{timezone}"
 [policies]
 hold_s = {hold_s}
 return_delay_min_s = 0
@@ -79,12 +79,14 @@ class Deployment:
         hours: tuple[str, str] = ("08:00", "12:00"),
         closed: tuple[dt.date, ...] = (),
         rule: str = NOW,
+        timezone: str = "Asia/Jakarta",
     ) -> None:
         extra = ", ".join(f'{{ date = {day}, hours_of = "mon" }}' for day in days)
         head = HEAD.format(
             program=self.program,
             hold_s=hold_s,
             rule=rule,
+            timezone=timezone,
             extra=extra,
             closed=", ".join(str(day) for day in closed),
         )

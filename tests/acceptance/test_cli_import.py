@@ -91,6 +91,26 @@ def test_a_closed_date_is_closed_nobody_is_cancelled_and_those_booked_are_listed
     assert len(deployment.open_windows()) == 4
 
 
+def test_a_corrected_time_zone_lists_those_whose_visit_moves(deployment: Deployment) -> None:
+    booked = deployment.reserve(deployment.quota("0900"))
+    deployment.reserve(deployment.quota("0900", day=NEXT_DAY), confirm=False)
+    deployment.write(timezone="Asia/Makassar")
+    plan = deployment.stopped()
+    assert [row["reservation"] for row in plan["booked"]][:1] == [booked]
+    assert len(plan["plan"]["changed"]) == 16
+    assert plan["plan"]["moved_by_time_zone"] == [deployment.quota("0900"), deployment.quota("0900", day=NEXT_DAY)]
+    # Also where the import compares other dates: the time zone is the program's.
+    elsewhere = ("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
+    assert len(deployment.imports(*elsewhere, code=3)["booked"]) == 2
+    assert "time zone gives 2 held or booked places another moment" in deployment.call(
+        "program", "import", str(deployment.file), *DATES
+    ).output.replace("\n", " ")
+    assert [row["reservation"] for row in deployment.imports(*DATES, "--apply")["booked"]][:1] == [booked]
+    deployment.is_settled()
+    deployment.write(timezone="Asia/Ujung_Pandang")  # another name of the same time
+    assert deployment.imports()["created"] == 0
+
+
 def test_the_words_for_people_name_reservations_and_no_person(deployment: Deployment) -> None:
     booked = deployment.reserve(deployment.quota("0900"))
     deployment.write(offices=("ulp",))
