@@ -12,7 +12,8 @@ from reservasi.cli.output import AsJson, DataDir, PostgresDsn, moment, show_rows
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.records import RecordsOperations
-    from reservasi.records import AuditRow
+    from reservasi.records import AuditRow, StaffChange
+    from reservasi.settings import Settings
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
@@ -26,9 +27,12 @@ To = Annotated[
 
 
 def audit(
-    program: Annotated[str, typer.Argument(help="the program, such as surabaya")],
+    program: Annotated[str | None, typer.Argument(help="the program, such as surabaya")] = None,
     quota: Annotated[str | None, typer.Option(help="only this quota and its reservations")] = None,
     opening: Annotated[str | None, typer.Option(help="only this opening")] = None,
+    staff_keys: Annotated[
+        bool, typer.Option("--staff-keys", help="changes of staff keys instead; of all, or of those for this program")
+    ] = False,
     first: From = None,
     last: To = None,
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="changes at the most")] = LIMIT_DEFAULT,
@@ -38,13 +42,20 @@ def audit(
 ) -> None:
     """Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.
 
-    Times are in the program's time zone, with --json in UTC, as those of a program that was removed. Changes of staff
-    keys are not here: the log has them.
+    With --staff-keys: who added, renamed, rotated or revoked keys. Times are in the program's time zone; in UTC with
+    --json, for a program that was removed, and where no program is named.
     """
+    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
+    if staff_keys:
+        if quota is not None or opening is not None:
+            raise typer.BadParameter("keys belong to no quota or opening", param_hint="--staff-keys")
+        rows_of_keys = _key_changes(settings, program, first, last, limit, as_json=as_json)
+        show_rows(rows_of_keys, as_json=as_json)
+        return
+    if program is None:
+        raise typer.BadParameter("name the program, or ask for --staff-keys", param_hint="PROGRAM")
     from reservasi.bootstrap.records import open_records_operations
     from reservasi.records import AuditQuery
-
-    settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> tuple[list[AuditRow], dt.tzinfo]:
         async with open_records_operations(settings) as operations:
@@ -59,6 +70,38 @@ def audit(
 
     rows, zone = run(work())
     show_rows([described(row, zone, as_json=as_json) for row in rows], as_json=as_json)
+
+
+def _key_changes(
+    settings: Settings,
+    program: str | None,
+    first: dt.datetime | None,
+    last: dt.datetime | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> list[dict[str, Any]]:
+    from reservasi.bootstrap.records import open_records_operations
+
+    async def work() -> tuple[list[StaffChange], dt.tzinfo]:
+        async with open_records_operations(settings) as operations:
+            zone = dt.UTC if program is None else await _zone_of(operations, program)
+            start = None if first is None else first.replace(tzinfo=zone)
+            until = None if last is None else last.replace(tzinfo=zone) + dt.timedelta(days=1)
+            return await operations.records.staff_changes(program, first=start, until=until, limit=limit), zone
+
+    changes, zone = run(work())
+    return [described_key(change, zone, as_json=as_json) for change in changes]
+
+
+def described_key(change: StaffChange, zone: dt.tzinfo, *, as_json: bool) -> dict[str, Any]:
+    """A change of a staff key for programs, or for people in that time zone."""
+    at_ms = int(change.at.timestamp() * 1000)
+    said = {"at": moment(at_ms) if as_json else _local(at_ms, zone), "actor": change.actor, "change": change.change}
+    if as_json:
+        return {**said, "key": change.name, "after": change.after}
+    shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in change.after.items()}
+    return {**said, "key": change.name, "after": " ".join(f"{name}={value}" for name, value in shown.items() if value)}
 
 
 async def _zone_of(operations: RecordsOperations, program: str) -> dt.tzinfo:

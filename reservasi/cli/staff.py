@@ -139,7 +139,7 @@ def revoke(name: Name, data_dir: DataDir = None, postgres_dsn: PostgresDsn = Non
 
     async def work() -> StaffRow:
         async with _open(settings) as operations:
-            revoked = await operations.records.revoke_staff(name)
+            revoked = await operations.records.revoke_staff(name, actor=cli_actor())
             if revoked is not None:
                 log.info("staff_key_revoked", name=name, actor=cli_actor())
                 return revoked
@@ -174,7 +174,7 @@ def rotate(
             if found and expires is None and found[0].has_expired(dt.datetime.now(dt.UTC)):
                 raise ConfigurationError(f"the staff key {name} has expired: say until when it works, with --expires")
             api_key, key_hash = _new_key(operations)
-            rotated = await operations.records.rotate_staff(name, key_hash, overlap, expires)
+            rotated = await operations.records.rotate_staff(name, key_hash, overlap, expires, actor=cli_actor())
             if rotated is None:
                 raise _unknown(name)
             log.info("staff_key_rotated", name=name, actor=cli_actor())
@@ -198,7 +198,7 @@ def rename(
 
     async def work() -> StaffRow:
         async with _open(settings) as operations:
-            renamed = await operations.records.rename_staff(old, new)
+            renamed = await operations.records.rename_staff(old, new, actor=cli_actor())
             if renamed is None:
                 raise _unknown(old)
             log.info("staff_key_renamed", name=new, before=old, actor=cli_actor())
@@ -234,6 +234,7 @@ async def add_staff(
         scopes=scopes or None,
         programs=sorted(set(programs)) if programs else None,
         expires_at=expires_at,
+        actor=cli_actor(),
     )
     log.info("staff_key_added", name=name, actor=cli_actor())
     return api_key
@@ -242,7 +243,7 @@ async def add_staff(
 async def replace_staff(operations: RecordsOperations, name: str, role: StaffRole) -> str:
     """The secret of a key that may be there already, with a secret that was lost."""
     api_key, key_hash = _new_key(operations)
-    if await operations.records.rotate_staff(name, key_hash, dt.timedelta()) is not None:
+    if await operations.records.rotate_staff(name, key_hash, dt.timedelta(), actor=cli_actor()) is not None:
         return api_key
     return await add_staff(operations, name, role)
 

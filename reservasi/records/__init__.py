@@ -12,7 +12,7 @@ from reservasi.records.pool import Lead
 from reservasi.records.recording import Batch, DeadLetter, Recorded
 from reservasi.records.removal import Removed
 from reservasi.records.restoration import KnownEvents, Restored
-from reservasi.records.staff import StaffRow
+from reservasi.records.staff import StaffChange, StaffRow
 from reservasi.records.standing import JournalRow, Standing
 from reservasi.records.store import Records
 from reservasi.records.writes import BookingCode
@@ -39,6 +39,7 @@ __all__ = [
     "Records",
     "Removed",
     "Restored",
+    "StaffChange",
     "StaffRow",
     "Standing",
     "Tried",

@@ -32,6 +32,7 @@ WORKER_RIGHTS = {
     "restored_events": READ,
     "restored_reservations": READ,
     "staff": READ,
+    "staff_changes": READ,
 }
 FRONT_RIGHTS = {
     **dict.fromkeys(WORKER_RIGHTS, READ),

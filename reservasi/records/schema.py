@@ -371,6 +371,21 @@ staff = Table(
 )
 Index("staff_name_in_force", staff.c.name, unique=True, postgresql_where=staff.c.disabled_at.is_(None))
 
+# Who changed a staff key: a row each, in the transaction that changes it. A key may be for all programs, and its
+# changes are in no journal, so that they are not rows of `audit`.
+staff_changes = Table(
+    "staff_changes",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=True),
+    _moment("at"),
+    Column("actor", Text, nullable=False),
+    Column("change", Text, nullable=False),  # added, renamed, rotated, revoked
+    Column("staff_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),  # that the key had before
+    Column("after", JSONB, nullable=False),  # what it was afterwards; never a secret or its hash
+    PrimaryKeyConstraint("id"),
+)
+
 # Facts in which the hosts of one deployment must never differ.
 deployment = Table(
     "deployment",

@@ -5,7 +5,9 @@ unique among the keys that were not revoked.
 """
 
 import datetime as dt
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -16,7 +18,13 @@ from reservasi.records.pool import Connection
 
 COLUMNS = "id, name, role, scopes, programs, created_at, expires_at, disabled_at, last_used_at, previous_until"
 ADD = """
-INSERT INTO staff (name, role, api_key_hash, scopes, programs, expires_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id
+INSERT INTO staff (name, role, api_key_hash, scopes, programs, expires_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING *
+"""
+NOTE_CHANGE = "INSERT INTO staff_changes (actor, change, staff_id, name, after) VALUES ($1, $2, $3, $4, $5)"
+CHANGES = """
+SELECT at, actor, change, name, after::text AS after FROM staff_changes
+WHERE at >= coalesce($1, '-infinity'::timestamptz) AND at < coalesce($2, 'infinity'::timestamptz)
+  AND ($3::text IS NULL OR after->'programs' = 'null' OR after->'programs' ? $3) ORDER BY id DESC LIMIT $4
 """
 # The secret of before a rotation ends with its overlap, or with the key.
 BY_KEY_HASH = """
@@ -43,6 +51,16 @@ NOTE_USE = """
 UPDATE staff SET last_used_at = used.at FROM unnest($1::bigint[], $2::timestamptz[]) AS used (id, at)
 WHERE staff.id = used.id AND (staff.last_used_at IS NULL OR staff.last_used_at < used.at)
 """
+
+
+class StaffChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a staff key."""
+
+    at: dt.datetime
+    actor: str
+    change: str  # added, renamed, rotated or revoked
+    name: str  # that the key had before
+    after: dict[str, Any]  # what it was afterwards
 
 
 class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +101,7 @@ async def add_staff(
     scopes: Sequence[str] | None = None,
     programs: Sequence[str] | None = None,
     expires_at: dt.datetime | None = None,
+    actor: str,
 ) -> int:
     """Add a key; without `scopes` it has its role's. Returns its id.
 
@@ -92,9 +111,12 @@ async def add_staff(
     given = SCOPES_OF_ROLE.get(role, SCOPES_OF_ROLE[StaffRole.VIEWER]) if scopes is None else scopes
     in_order = [scope for scope in StaffScope if scope in given]
     try:
-        return int(await connection.fetchval(ADD, name, role, key_hash, in_order, programs, expires_at))
+        async with connection.transaction():
+            rows = await connection.fetch(ADD, name, role, key_hash, in_order, programs, expires_at)
+            (added,) = [await _noted(connection, row, actor, "added", name) for row in rows]
     except asyncpg.UniqueViolationError as error:
         raise _taken(name) from error
+    return added.id
 
 
 async def find_staff(connection: Connection, key_hash: str) -> StaffRow | None:
@@ -108,36 +130,72 @@ async def list_staff(connection: Connection) -> list[StaffRow]:
     return [_row(row) for row in await connection.fetch(ALL)]
 
 
-async def revoke_staff(connection: Connection, name: str) -> StaffRow | None:
+async def revoke_staff(connection: Connection, name: str, *, actor: str) -> StaffRow | None:
     """End a key with all its secrets; None when no key of that name is in force."""
-    row = await connection.fetchrow(REVOKE, name)
-    return None if row is None else _row(row)
+    async with connection.transaction():
+        row = await connection.fetchrow(REVOKE, name)
+        return None if row is None else await _noted(connection, row, actor, "revoked", name)
 
 
 async def rotate_staff(
-    connection: Connection, name: str, key_hash: str, overlap: dt.timedelta, expires_at: dt.datetime | None
+    connection: Connection,
+    name: str,
+    key_hash: str,
+    overlap: dt.timedelta,
+    expires_at: dt.datetime | None,
+    *,
+    actor: str,
 ) -> StaffRow | None:
     """Give a key another secret; the one of before works for `overlap`. None when no key of that name is in force."""
-    row = await connection.fetchrow(ROTATE, name, key_hash, overlap, expires_at)
-    return None if row is None else _row(row)
+    async with connection.transaction():
+        row = await connection.fetchrow(ROTATE, name, key_hash, overlap, expires_at)
+        return None if row is None else await _noted(connection, row, actor, "rotated", name)
 
 
-async def rename_staff(connection: Connection, old: str, new: str) -> StaffRow | None:
+async def rename_staff(connection: Connection, old: str, new: str, *, actor: str) -> StaffRow | None:
     """Give a key another name; None when no key of the old one is in force.
 
     Raises:
         ConfigurationError: a key that was not revoked has the new name.
     """
     try:
-        row = await connection.fetchrow(RENAME, old, new)
+        async with connection.transaction():
+            row = await connection.fetchrow(RENAME, old, new)
+            return None if row is None else await _noted(connection, row, actor, "renamed", old)
     except asyncpg.UniqueViolationError as error:
         raise _taken(new) from error
-    return None if row is None else _row(row)
+
+
+async def staff_changes(
+    connection: Connection, program: str | None, first: dt.datetime | None, until: dt.datetime | None, limit: int
+) -> list[StaffChange]:
+    """Who changed keys, newest first: all of them or those that a program's staff may use."""
+    rows = await connection.fetch(CHANGES, first, until, program, limit)
+    return [StaffChange(**{**row, "after": json.loads(row["after"])}) for row in rows]
 
 
 async def note_use(connection: Connection, used: Mapping[int, dt.datetime]) -> None:
     """Write when keys, by their ids, were used last."""
     await connection.execute(NOTE_USE, list(used), list(used.values()))
+
+
+async def _noted(connection: Connection, changed: "asyncpg.Record", actor: str, change: str, name: str) -> StaffRow:
+    """The changed key, once the change is written beside it, in the same transaction."""
+    row = _row(changed)
+    after = {
+        "name": row.name,
+        "scopes": [scope for scope in StaffScope if scope in row.scopes],
+        "programs": None if row.programs is None else sorted(row.programs),
+        "expires": _moment(row.expires_at),
+        "previous_until": _moment(row.previous_until),
+        "revoked": _moment(row.revoked_at),
+    }
+    await connection.execute(NOTE_CHANGE, actor, change, row.id, name, json.dumps(after))
+    return row
+
+
+def _moment(at: dt.datetime | None) -> str | None:
+    return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="seconds")
 
 
 def _taken(name: str) -> ConfigurationError:

@@ -31,7 +31,7 @@ from reservasi.records.pool import Lead, Pool, close_pool, connection_of, long_c
 from reservasi.records.recording import Batch, Recorded
 from reservasi.records.removal import Removed
 from reservasi.records.restoration import KnownEvents, Restored
-from reservasi.records.staff import StaffRow
+from reservasi.records.staff import StaffChange, StaffRow
 from reservasi.records.standing import Standing
 from reservasi.records.writes import BookingCode
 
@@ -352,15 +352,18 @@ class Records:
         scopes: Sequence[str] | None = None,
         programs: Sequence[str] | None = None,
         expires_at: dt.datetime | None = None,
+        actor: str = "",
     ) -> int:
         """Add a staff key, known by the keyed hash of its secret; returns its id.
+
+        `actor` is who does it, here and below, for the changes of keys.
 
         Raises:
             ConfigurationError: a key that was not revoked has the name.
         """
         async with connection_of(self._pool) as connection:
             return await staff.add_staff(
-                connection, name, role, key_hash, scopes=scopes, programs=programs, expires_at=expires_at
+                connection, name, role, key_hash, scopes=scopes, programs=programs, expires_at=expires_at, actor=actor
             )
 
     async def audit(self, query: AuditQuery) -> list[AuditRow]:
@@ -378,26 +381,38 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await staff.list_staff(connection)
 
-    async def revoke_staff(self, name: str) -> StaffRow | None:
+    async def staff_changes(
+        self,
+        program: str | None = None,
+        *,
+        first: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        limit: int,
+    ) -> list[StaffChange]:
+        """Who changed staff keys from `first` on and before `until`, newest first; those for one program, or all."""
+        async with connection_of(self._pool) as connection:
+            return await staff.staff_changes(connection, program, first, until, limit)
+
+    async def revoke_staff(self, name: str, *, actor: str = "") -> StaffRow | None:
         """End a staff key; None when no key of that name is in force."""
         async with connection_of(self._pool) as connection:
-            return await staff.revoke_staff(connection, name)
+            return await staff.revoke_staff(connection, name, actor=actor)
 
     async def rotate_staff(
-        self, name: str, key_hash: str, overlap: dt.timedelta, expires_at: dt.datetime | None = None
+        self, name: str, key_hash: str, overlap: dt.timedelta, expires_at: dt.datetime | None = None, *, actor: str = ""
     ) -> StaffRow | None:
         """Give a staff key another secret; the one of before works for `overlap`. None: no such key is in force."""
         async with connection_of(self._pool) as connection:
-            return await staff.rotate_staff(connection, name, key_hash, overlap, expires_at)
+            return await staff.rotate_staff(connection, name, key_hash, overlap, expires_at, actor=actor)
 
-    async def rename_staff(self, old: str, new: str) -> StaffRow | None:
+    async def rename_staff(self, old: str, new: str, *, actor: str = "") -> StaffRow | None:
         """Give a staff key another name; None when no key of the old one is in force.
 
         Raises:
             ConfigurationError: a key that was not revoked has the new name.
         """
         async with connection_of(self._pool) as connection:
-            return await staff.rename_staff(connection, old, new)
+            return await staff.rename_staff(connection, old, new, actor=actor)
 
     async def note_staff_use(self, used: Mapping[int, dt.datetime]) -> None:
         """Write when staff keys, by their ids, were used last."""

@@ -93,6 +93,40 @@ def test_a_key_is_limited_listed_renamed_rotated_and_revoked(commands: Commands)
     assert [row["name"] for row in commands.ok("staff", "list")] == ["Ani", "Budi", "Ani"]
 
 
+def test_who_changed_a_key_is_in_the_audit(commands: Commands) -> None:
+    commands.ok("program", "import", str(commands.file), *ONE_DAY)
+    keys_of = ("staff", "add", "Ani", "--scope", "read", "--program", commands.program)
+    secrets = [commands.ok(*keys_of)["api_key"], commands.ok("staff", "add", "Budi")["api_key"]]
+    commands.ok("staff", "rename", "Ani", "Ani W")
+    secrets.append(commands.ok("staff", "rotate", "Ani W")["api_key"])
+    for _ in range(2):
+        commands.ok("staff", "revoke", "Ani W")
+    commands.fails("staff", "revoke", "nobody")
+    changes = commands.ok("audit", "--staff-keys")
+    assert [(each["change"], each["key"], each["after"]["name"]) for each in changes] == [
+        ("revoked", "Ani W", "Ani W"),
+        ("rotated", "Ani W", "Ani W"),
+        ("renamed", "Ani", "Ani W"),
+        ("added", "Budi", "Budi"),
+        ("added", "Ani", "Ani"),
+    ]
+    assert all(each["actor"].startswith("cli:") and each["at"] for each in changes)
+    assert changes[0]["after"]["revoked"]
+    assert (changes[-1]["after"]["scopes"], changes[-1]["after"]["programs"]) == (["read"], [commands.program])
+    assert commands.ok("audit", commands.program, "--staff-keys") == changes, "Budi's is for all programs"
+    other = commands.file.with_name("other.toml")
+    other.write_text(commands.file.read_text().replace(f'id = "{commands.program}"', f'id = "o-{commands.program}"'))
+    commands.ok("program", "import", str(other), *ONE_DAY)
+    assert [each["key"] for each in commands.ok("audit", f"o-{commands.program}", "--staff-keys")] == ["Budi"]
+    assert commands.ok("audit", "--staff-keys", "--limit", "1") == changes[:1]
+    assert commands.ok("audit", "--staff-keys", "--to", "2020-01-01") == []
+    told = commands.call("audit", "--staff-keys").output + json.dumps(changes)
+    assert "Ani W" in told
+    assert not [secret for secret in secrets if secret in told]
+    assert commands.call("audit").exit_code == 2
+    assert commands.call("audit", "--staff-keys", "--quota", "q").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [
