@@ -276,7 +276,6 @@ def deployment(
     monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
     monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
     made = Deployment(program, data_dir / f"{program}.toml")
-    made.json("db", "upgrade")
     made.write()
     assert made.imports()["created"] == 16
     return made

@@ -46,6 +46,13 @@ def deployment(
     return Deployment(program, file)
 
 
+@pytest.fixture
+def schemaless(deployment: "Deployment", empty_database: str, monkeypatch: pytest.MonkeyPatch) -> "Deployment":
+    """The same, with a database that has no tables yet."""
+    monkeypatch.setenv("RESERVASI_POSTGRES_DSN", empty_database)
+    return deployment
+
+
 class Deployment:
     def __init__(self, program: str, file: Path) -> None:
         self.program = program
@@ -66,8 +73,7 @@ class Deployment:
         return said
 
     def imported(self) -> str:
-        """A migrated database with one week of the program; the id of one of its quotas."""
-        self.ok("db", "upgrade")
+        """One week of the program is imported; the id of one of its quotas."""
         self.ok("program", "import", str(self.file), *WEEK, "--open-now")
         return f"{self.program}.kanim.baru.20301203.0800.online"
 
@@ -151,17 +157,16 @@ class Deployment:
         return run(work())
 
 
-def test_the_schema_is_checked_and_upgraded(deployment: Deployment) -> None:
-    before = deployment.call("db", "check", "--json")
+def test_the_schema_is_checked_and_upgraded(schemaless: Deployment) -> None:
+    before = schemaless.call("db", "check", "--json")
     assert before.exit_code == 1
     newest = max(file.stem[1:5] for file in (MIGRATIONS / "versions").glob("r*.py"))
     assert json.loads(before.stdout) == {"schema": "", "wanted": newest, "up_to_date": False}
-    assert deployment.ok("db", "upgrade")["up_to_date"]
-    assert deployment.ok("db", "check")["up_to_date"]
+    assert schemaless.ok("db", "upgrade")["up_to_date"]
+    assert schemaless.ok("db", "check")["up_to_date"]
 
 
 def test_an_import_creates_quotas_once_and_says_so(deployment: Deployment) -> None:
-    deployment.ok("db", "upgrade")
     expected = {"program": deployment.program, "first": "2030-12-02", "last": "2030-12-06"}
     first = deployment.ok("program", "import", str(deployment.file), *WEEK)
     del first["openings"]  # as many as lie ahead; test_cli_openings.py tries them
@@ -189,7 +194,6 @@ def test_an_import_leaves_alone_what_staff_changed(deployment: Deployment) -> No
 def test_a_bad_file_is_refused_whole_with_line_and_field(
     deployment: Deployment, failing: Callable[..., tuple[int, str]]
 ) -> None:
-    deployment.ok("db", "upgrade")
     text = deployment.file.read_text()
     line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith("hold_s"))
     deployment.file.write_text(re.sub(r"^hold_s = 7200", "hold_s = -1", text, flags=re.MULTILINE))
@@ -433,7 +437,6 @@ def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
 
 
 def test_a_staff_key_is_shown_once_and_stored_as_a_hash(deployment: Deployment) -> None:
-    deployment.ok("db", "upgrade")
     key = deployment.ok("staff", "add", "Budi", "--role", "viewer")["api_key"]
 
     async def stored() -> str | None:
@@ -447,17 +450,17 @@ def test_a_staff_key_is_shown_once_and_stored_as_a_hash(deployment: Deployment) 
         assert deployment.call("staff", "add", nobody).exit_code == 2
 
 
-def test_the_doctor_names_what_is_not_well(deployment: Deployment) -> None:
-    sick = deployment.call("doctor", "--json")
+def test_the_doctor_names_what_is_not_well(schemaless: Deployment) -> None:
+    sick = schemaless.call("doctor", "--json")
     assert sick.exit_code == 1
     assert [each["check"] for each in json.loads(sick.stdout)["findings"] if not each["ok"]] == ["schema"]
-    deployment.ok("db", "upgrade")
-    assert deployment.ok("doctor")["ok"]
-    deployment.imported()
-    assert "none was recorded for 2 s; is a worker running" in deployment.finding(f"program {deployment.program}")
-    deployment.recorded()
-    well = deployment.ok("doctor")
-    assert any(each["check"] == f"program {deployment.program}" for each in well["findings"])
+    schemaless.ok("db", "upgrade")
+    assert schemaless.ok("doctor")["ok"]
+    schemaless.imported()
+    assert "none was recorded for 2 s; is a worker running" in schemaless.finding(f"program {schemaless.program}")
+    schemaless.recorded()
+    well = schemaless.ok("doctor")
+    assert any(each["check"] == f"program {schemaless.program}" for each in well["findings"])
 
 
 def test_the_api_describes_itself_without_servers() -> None:
@@ -477,8 +480,8 @@ def test_a_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "batch_items_max" in done.output
 
 
-def test_a_database_without_schema_is_exit_1(deployment: Deployment, failing: Callable[..., tuple[int, str]]) -> None:
-    code, said = failing("program", "import", str(deployment.file), *WEEK)
+def test_a_database_without_schema_is_exit_1(schemaless: Deployment, failing: Callable[..., tuple[int, str]]) -> None:
+    code, said = failing("program", "import", str(schemaless.file), *WEEK)
     assert code == 1
     assert "reservasi db upgrade" in said
 

@@ -92,7 +92,6 @@ def deployment(
     file = data_dir / "program.toml"
     file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
     built = Deployment(program, file)
-    built.ok("db", "upgrade")
     built.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=14)).isoformat(), "--open-now")
     return built
 

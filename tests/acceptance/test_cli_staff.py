@@ -46,9 +46,7 @@ def commands(valkey_url: str, database: str, data_dir: Path, program: str, monke
     monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
     file = data_dir / "program.toml"
     file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
-    found = Commands(program, file)
-    found.ok("db", "upgrade")
-    return found
+    return Commands(program, file)
 
 
 def _key(api_key: str) -> StaffRow | None:

@@ -10,19 +10,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from loadtest.bench.ports import free_port, free_ports
 from reservasi.cli import ports
 from reservasi.errors import ConfigurationError
 from reservasi.front.admin import serve_admin
-from reservasi.records.upgrades import upgrade
 
 CLI = (sys.executable, "-m", "reservasi.cli")
 ROOT = Path(__file__).parents[2]
@@ -124,16 +122,10 @@ async def test_processes_of_one_parent_share_its_admin_port() -> None:
         each.close()
 
 
-@pytest_asyncio.fixture
-async def schema(database: str) -> AsyncIterator[str]:
-    await upgrade(database)
-    yield database
-
-
-async def test_a_port_that_is_taken_is_one_line(schema: str, valkey_url: str, data_dir: Path) -> None:
+async def test_a_port_that_is_taken_is_one_line(database: str, valkey_url: str, data_dir: Path) -> None:
     port, admin, worker = free_ports(3)
     held = [ports.listen("127.0.0.1", each) for each in (port, admin, worker)]
-    env = environment(data_dir, redis_url=valkey_url, postgres_dsn=schema, worker_admin_port=worker)
+    env = environment(data_dir, redis_url=valkey_url, postgres_dsn=database, worker_admin_port=worker)
     for words, number in (
         (["worker"], worker),
         (["api", "--port", str(port), "--admin-port", str(free_port())], port),
@@ -150,7 +142,7 @@ async def test_a_port_that_is_taken_is_one_line(schema: str, valkey_url: str, da
 
 
 async def test_a_fault_at_the_start_is_one_line_that_says_what_to_do(
-    database: str, schema: str, valkey_url: str, data_dir: Path
+    database: str, valkey_url: str, data_dir: Path
 ) -> None:
     missing = data_dir / "missing.pem"
     faults: list[tuple[dict[str, object], str]] = [
@@ -168,7 +160,7 @@ async def test_a_fault_at_the_start_is_one_line_that_says_what_to_do(
                 data_dir,
                 **{
                     "redis_url": valkey_url,
-                    "postgres_dsn": schema,
+                    "postgres_dsn": database,
                     "port": free_port(),
                     "admin_port": free_port(),
                     "worker_admin_port": free_port(),
@@ -179,12 +171,12 @@ async def test_a_fault_at_the_start_is_one_line_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("kind", ["worker", "api"])
-def test_a_schema_that_is_missing_is_one_line(database: str, valkey_url: str, data_dir: Path, kind: str) -> None:
+def test_a_schema_that_is_missing_is_one_line(empty_database: str, valkey_url: str, data_dir: Path, kind: str) -> None:
     port, admin, worker = free_ports(3)
     env = environment(
         data_dir,
         redis_url=valkey_url,
-        postgres_dsn=database,
+        postgres_dsn=empty_database,
         port=port,
         admin_port=admin,
         worker_admin_port=worker,

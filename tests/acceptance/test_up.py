@@ -220,7 +220,7 @@ def test_a_ledger_that_lost_its_data_keeps_the_service_up_and_recovering(data_di
 
 
 def test_servers_that_exist_are_used_and_none_is_started(
-    data_dir: Path, valkey_url: str, database: str, program: str
+    data_dir: Path, valkey_url: str, empty_database: str, program: str
 ) -> None:
     programs = data_dir / "checkout" / "config" / "programs"
     programs.mkdir(parents=True)
@@ -229,10 +229,10 @@ def test_servers_that_exist_are_used_and_none_is_started(
     closed = data_dir / "closed"  # to the account of the servers, which do not run
     closed.mkdir(mode=0o700)
     place, checkout = closed / "data", data_dir / "checkout"
-    environment: Any = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": database}
+    environment: Any = {"RESERVASI_REDIS_URL": valkey_url, "RESERVASI_POSTGRES_DSN": empty_database}
     for _ in range(2):  # what exists already is no obstacle
         with running(place, checkout, **environment) as up:
-            assert (up.addresses["redis"], up.addresses["postgres"]) == (masked(valkey_url), database)
+            assert (up.addresses["redis"], up.addresses["postgres"]) == (masked(valkey_url), empty_database)
             assert up.addresses["ready"] is True
             with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/v1/availability?program={program}") as response:
                 assert json.load(response)["quotas"]

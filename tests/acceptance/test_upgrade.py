@@ -200,6 +200,12 @@ class Office:
 
 
 @pytest.fixture
+def database(empty_database: str) -> str:
+    """These tests bring the schema themselves."""
+    return empty_database
+
+
+@pytest.fixture
 def office(former: Release, valkey_url: str, database: str, data_dir: Path, program: str) -> Office:
     """Sold from by the former release, which has stopped."""
     # Only this test retires what is long over.

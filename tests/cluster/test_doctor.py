@@ -6,7 +6,6 @@ from loadtest.scale_out.cluster import local_cluster
 from reservasi.bootstrap.commands import Operations, open_operations
 from reservasi.cli.findings import Finding, server_findings
 from reservasi.ledger.library import read_library
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 
 
@@ -17,7 +16,6 @@ def _bad(findings: list[Finding]) -> set[tuple[str, str]]:
 async def test_each_primary_is_looked_at_and_what_is_wrong_with_one_is_said_of_it(
     database: str, data_dir: Path
 ) -> None:
-    await upgrade(database)
     async with local_cluster(replicas=0) as cluster:
         first, second, third = cluster.primaries
         names = [f"127.0.0.1:{node.port}" for node in cluster.primaries]

@@ -19,7 +19,6 @@ from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.cluster import slot_of
 from reservasi.programs.files import read_program
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 
 pytestmark = pytest.mark.alone
@@ -77,7 +76,6 @@ class Service:
 @asynccontextmanager
 async def serving(cluster: LocalCluster, database: str, data_dir: Path, **changes: int) -> AsyncIterator[Service]:
     """A front and a worker on the cluster, with every program imported and owned."""
-    await upgrade(database)
     settings = Settings(redis_url=cluster.url, postgres_dsn=database, data_dir=data_dir).model_copy(update=changes)
     await _import(settings, PROGRAMS)
     async with running("worker", settings, **changes) as worker, running("api", settings, **changes) as front:

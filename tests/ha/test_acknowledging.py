@@ -26,7 +26,6 @@ from reservasi.model import Cancel, Command, Confirm, Find, Outcome, SetQuota, S
 from reservasi.programs.files import read_program
 from reservasi.recorder import Recorder
 from reservasi.records import Records
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, opening_set, quota_set
 
@@ -66,7 +65,6 @@ async def _ask(servers: Servers, program: str, command: Command) -> Outcome:
 
 @asynccontextmanager
 async def _records(database: str, program: str, directory: Path) -> AsyncIterator[Records]:
-    await upgrade(database)
     file = directory / "program.toml"
     file.write_text(program_file(1, 10, dt.date(2026, 12, 1), 7200, program))
     records = await Records.open(database, 4)
@@ -165,7 +163,6 @@ async def test_staffs_changes_wait_for_the_records_too(program: str, database: s
 
 
 async def test_a_failover_that_may_forget_is_named(database: str, data_dir: Path) -> None:
-    await upgrade(database)
     async with running_servers(hasty=True) as servers:
         told: dict[str, Any] = {"redis_url": servers.url, "postgres_dsn": database, "data_dir": data_dir}
         with capture_logs() as logged:

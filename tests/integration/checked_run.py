@@ -31,7 +31,7 @@ from reservasi.model import (
     QuotaTerms,
     SetQuota,
 )
-from reservasi.records import Records, upgrades
+from reservasi.records import Records
 from reservasi.settings import Settings
 from tests.ledgers import opening_set
 
@@ -111,7 +111,6 @@ def terms(capacity: int) -> QuotaTerms:
 @asynccontextmanager
 async def open_run(program: str, url: str, dsn: str) -> AsyncIterator[Run]:
     """A run that has just ended well, and everything that it left."""
-    await upgrades.upgrade(dsn)
     records = await Records.open(dsn, 2)
     await records.make_room(program)
     servers = Servers(url)

@@ -36,7 +36,6 @@ from reservasi.ledger.openings import encode_opening
 from reservasi.model import Opening, Position, QuotaTerms, State
 from reservasi.recorder import Recorder
 from reservasi.records import Records
-from reservasi.records.upgrades import upgrade
 from tests import any_server
 from tests.integration.checked_run import Run, open_run
 from tests.proxy import Proxy, open_proxy
@@ -222,8 +221,7 @@ def writer() -> JournalWriter:
 
 @pytest.fixture
 async def records(database: str, program: str) -> AsyncIterator[Records]:
-    """Records in a database of their own, at the newest schema, with room for the programs of these tests."""
-    await upgrade(database)
+    """Records in a database of their own, with room for the programs of these tests."""
     opened = await Records.open(database, 4)
     for each in (program, "surabaya", "batam"):
         await opened.make_room(each)

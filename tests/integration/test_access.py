@@ -251,7 +251,6 @@ async def _is_forbidden(connection: "asyncpg.Connection[asyncpg.Record]", statem
 
 @pytest.mark.parametrize("role", [FRONT_ROLE, WORKER_ROLE])
 async def test_a_runtime_role_can_neither_drop_nor_alter_nor_rewrite(role: str, database: str) -> None:
-    await upgrade(database)
     connection = await asyncpg.connect(database.replace("//reservasi@", f"//{role}@"))
     try:
         statements = (*FORBIDDEN, *(FORBIDDEN_TO_A_FRONT if role == FRONT_ROLE else ()))
@@ -263,7 +262,6 @@ async def test_a_runtime_role_can_neither_drop_nor_alter_nor_rewrite(role: str, 
 
 
 async def test_a_front_may_note_when_a_key_was_used(database: str) -> None:
-    await upgrade(database)
     for role, may in ((FRONT_ROLE, True), (WORKER_ROLE, False)):
         connection = await asyncpg.connect(database.replace("//reservasi@", f"//{role}@"))
         try:
@@ -274,7 +272,6 @@ async def test_a_front_may_note_when_a_key_was_used(database: str) -> None:
 
 
 async def test_a_worker_may_say_that_an_epoch_was_never_taken_up(database: str) -> None:
-    await upgrade(database)
     records = await Records.open(database.replace("//reservasi@", f"//{WORKER_ROLE}@"), 1)
     try:
         assert await records.claim_epoch("p", 1, 0, "run")
@@ -285,23 +282,23 @@ async def test_a_worker_may_say_that_an_epoch_was_never_taken_up(database: str) 
         await records.close()
 
 
-async def test_rights_are_decided_for_every_table_and_nothing_is_left_of_others(database: str) -> None:
+async def test_rights_are_decided_for_every_table_and_nothing_is_left_of_others(empty_database: str) -> None:
     for rights in RIGHTS.values():
         assert rights.keys() - {"alembic_version"} == metadata.tables.keys()
-    await upgrade(database)
-    owner = await asyncpg.connect(database)
+    await upgrade(empty_database)
+    owner = await asyncpg.connect(empty_database)
     await owner.execute(f"GRANT DELETE ON journal TO {WORKER_ROLE}")
-    await upgrade(database)
+    await upgrade(empty_database)
     assert not await owner.fetchval(f"SELECT has_table_privilege('{WORKER_ROLE}', 'journal', 'DELETE')")
     await owner.close()
 
 
-async def test_a_database_without_the_roles_is_upgraded_all_the_same(database: str) -> None:
-    superuser = await asyncpg.connect(as_superuser(database))
+async def test_a_database_without_the_roles_is_upgraded_all_the_same(empty_database: str) -> None:
+    superuser = await asyncpg.connect(as_superuser(empty_database))
     try:
         for role in RIGHTS:
             await superuser.execute(f"ALTER ROLE {role} RENAME TO {role}_away")
-        assert (await upgrade(database)).up_to_date
+        assert (await upgrade(empty_database)).up_to_date
     finally:
         for role in RIGHTS:
             await superuser.execute(f"ALTER ROLE {role}_away RENAME TO {role}")

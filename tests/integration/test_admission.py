@@ -23,7 +23,6 @@ from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
 from reservasi.model import Join, Opening, Outcome, SetOpening, SetQuota
 from reservasi.programs.files import read_program
 from reservasi.records import Records
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from reservasi.waiting_room import admission
 from reservasi.waiting_room.admission import LEASE_MS, AdmissionController
@@ -394,7 +393,6 @@ async def test_a_worker_that_is_killed_is_followed_by_another(
     valkey_url: str, database: str, data_dir: Path, program: str
 ) -> None:
     """Two real processes; the one that leads is killed, and the other goes on from its mark."""
-    await upgrade(database)
     records = await Records.open(database, 1)
     file = data_dir / "program.toml"
     file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))

@@ -6,13 +6,11 @@ import pytest
 
 from reservasi.bootstrap.commands import open_operations
 from reservasi.errors import ConfigurationError, RecordsUnavailable
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 
 
 @pytest.fixture
 async def settings(valkey_url: str, database: str, data_dir: Path) -> Settings:
-    await upgrade(database)
     return Settings(redis_url=valkey_url, postgres_dsn=database, data_dir=data_dir)
 
 

@@ -48,6 +48,12 @@ def a_booking(writer: JournalWriter, person: str = "ani") -> JournalEntry:
 
 
 @pytest.fixture
+def database(empty_database: str) -> str:
+    """These tests bring the schema themselves."""
+    return empty_database
+
+
+@pytest.fixture
 async def owner(database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A connection of the tables' owner."""
     connection = await asyncpg.connect(database)

@@ -18,6 +18,12 @@ from reservasi.records.schema import metadata
 from reservasi.records.upgrades import upgrade
 
 
+@pytest.fixture
+def database(empty_database: str) -> str:
+    """These tests bring the schema themselves."""
+    return empty_database
+
+
 async def test_an_empty_database_is_brought_up_to_date_once(database: str) -> None:
     before = await check(database)
     assert (before.current, before.up_to_date) == ("", False)

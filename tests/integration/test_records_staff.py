@@ -31,17 +31,17 @@ INSERT INTO staff (name, role, api_key_hash, disabled_at) VALUES
 """
 
 
-async def test_keys_of_before_work_as_they_did_and_are_told_apart(database: str) -> None:
+async def test_keys_of_before_work_as_they_did_and_are_told_apart(empty_database: str) -> None:
     def to_before(connection: Connection) -> None:
         command.upgrade(upgrades._config(connection), BEFORE_STAFF_KEYS)
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(database))
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(empty_database))
     async with engine.begin() as connection:
         await connection.run_sync(to_before)
     await engine.dispose()
-    owner = await asyncpg.connect(database)
+    owner = await asyncpg.connect(empty_database)
     await owner.execute(OLD_KEYS)
-    assert (await upgrade(database)).up_to_date
+    assert (await upgrade(empty_database)).up_to_date
     rows = await owner.fetch(
         "SELECT api_key_hash, name, cardinality(scopes), programs FROM staff ORDER BY api_key_hash"
     )

@@ -18,7 +18,6 @@ from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import Outcome, Position
 from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
-from reservasi.records.upgrades import upgrade
 from reservasi.recovery import Owner, Ownership, compare_ledger, lift_bar, own_ledger
 from tests.any_server import NewLedgerServer
 from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.any_server
 
 @pytest.fixture
 async def records(database: str, program: str) -> AsyncIterator[Records]:
-    await upgrade(database)
     opened = await Records.open(database, 4)
     await opened.make_room(program)
     yield opened

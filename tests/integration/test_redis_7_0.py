@@ -11,7 +11,6 @@ from reservasi.cli.findings import server_findings
 from reservasi.errors import ConfigurationError
 from reservasi.ledger.connection import open_client
 from reservasi.ledger.server import read_facts
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.any_server import NewLedgerServer
 from tests.ledgers import claim, open_ledger, quota_set
@@ -22,7 +21,6 @@ REDIS = "redis 7.0."
 
 @pytest.fixture
 async def settings(valkey_url: str, database: str, data_dir: Path) -> Settings:
-    await upgrade(database)
     return Settings(redis_url=valkey_url, postgres_dsn=database, data_dir=data_dir)
 
 

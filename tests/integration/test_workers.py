@@ -16,7 +16,6 @@ from reservasi.cli.importing import import_program
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import Confirm, Outcome
 from reservasi.programs.files import read_program
-from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 from tests.ledgers import claim
 
@@ -95,7 +94,6 @@ class Office:
 
 @pytest.fixture
 async def settings(valkey_url: str, database: str, data_dir: Path) -> Settings:
-    await upgrade(database)
     return Settings(redis_url=valkey_url, postgres_dsn=database, data_dir=data_dir)
 
 
