@@ -32,6 +32,7 @@ from reservasi.records.upgrades import upgrade
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.settings import Settings
 from tests.acceptance.imported import Deployment
+from tests.acceptance.lines import Line, connect
 from tests.users import as_user
 
 PROGRAM_FILE = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
@@ -261,7 +262,7 @@ def anyone() -> str:
     return "a" * 26
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def listening() -> type[_listening]:
     """Another front of the same service, for tests that stop it."""
     return _listening
@@ -279,3 +280,19 @@ def deployment(
     made.write()
     assert made.imports()["created"] == 16
     return made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def line(stack: Any) -> AsyncIterator[Line]:
+    """A connection for the short way."""
+    opened = await connect(stack.url)
+    yield opened
+    opened.writer.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def long_line(stack: Any) -> AsyncIterator[Line]:
+    """A connection for the long way."""
+    opened = await connect(stack.url)
+    yield opened
+    opened.writer.close()

@@ -19,7 +19,7 @@ from reservasi.front.problem_type import MEDIA_TYPE
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_body
 from reservasi.ledger.group_commit import GroupCommit
 from tests.acceptance.conftest import Reply, Stack, eventually
-from tests.acceptance.test_express import connect, request
+from tests.acceptance.lines import connect, request
 from tests.acceptance.waiting import Room, create_room
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("nginx_installed")]

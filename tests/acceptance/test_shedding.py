@@ -8,7 +8,7 @@ import pytest
 from reservasi.front.shedding import Turns
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import SHED
-from tests.acceptance.test_express import Line, comparable, connect, request
+from tests.acceptance.lines import Line, comparable, connect, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
