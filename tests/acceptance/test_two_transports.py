@@ -1,0 +1,131 @@
+"""Both transports give the same answers: every operation, every page and every problem, sent in two forms."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from reservasi.bootstrap.fronts import open_front
+from reservasi.front.declarations import COMMON_PROBLEMS
+from reservasi.front.operations import OPERATIONS
+from reservasi.front.pages import PATHS
+from tests.acceptance.two_ways import WAYS, Answer, Case, comparable, exchange
+from tests.acceptance.two_ways_cases import shared_cases
+from tests.acceptance.two_ways_order import order_cases
+from tests.acceptance.two_ways_refusals import refusal_cases
+from tests.acceptance.two_ways_world import World
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+CASES = {case.name: case for case in (*shared_cases(), *refusal_cases(), *order_cases())}
+NOT_MADE = {
+    **{
+        (operation, "internal-error"): "nothing in it can fail but the encoding of a constant"
+        for operation in ("describeApi", "describeProblem")
+    },
+}
+# Where the two ways disagree, or agree on another answer than is due. Nothing may be added to it.
+DIFFERS_TODAY = {
+    *(
+        f"{operation} request-timeout"
+        for operation in (
+            "claim",
+            "confirm",
+            "setQuota",
+            "closeDay",
+            "cancelByStaff",
+            "join",
+            "createOpening",
+            "changeOpening",
+            "setAdmission",
+            "setBeacon",
+        )
+    ),
+    "getChallenge opening-cancelled",
+    "claim waiting-room-required before person, overload",
+    "claim waiting-room-required before forged, person, overload",
+    "claim waiting-room-required before overload",
+    "claim not-admitted before overload",
+    "claim sold-out before person, overload",
+    "claim sold-out before overload",
+    "claim sold-out before ticket, person, overload",
+    "claim rate-limited before person, overload",
+    "claim rate-limited before person, closed, overload",
+    "claim rate-limited before person, not open, overload",
+    "join joining-closed before person, overload",
+    "join opening-cancelled before person, overload",
+    "join no-waiting-room before person, overload",
+    "join not-open before person, overload",
+    "join sold-out before person, overload",
+    "join sold-out before overload",
+    "join rate-limited before person, overload",
+}
+SLOW_PER_S = 0.001  # so slow that nothing comes back while a test runs
+PERSON = {"rate_person_per_s": SLOW_PER_S, "rate_person_burst": 1}
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(stack: Any, listening: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """The service, and beside its usual front one that limits networks and one that does not reach the ledger."""
+    nobody = tmp_path_factory.mktemp("two-ways") / "nobody.sock"
+    changes: dict[str, dict[str, Any]] = {
+        "limited": {"rate_network_per_s": SLOW_PER_S, "rate_network_burst": 1, **PERSON},
+        "early": {"redis_url": f"unix://{nobody}", "command_timeout_ms": 200},
+    }
+    made = World(stack)
+    made.urls["usual"] = stack.url
+    async with contextlib.AsyncExitStack() as opened:
+        for name, change in changes.items():
+            settings = stack.front.settings.model_copy(update=change)
+            front = await opened.enter_async_context(open_front(settings))
+            made.urls[name] = await opened.enter_async_context(listening(front))
+        yield made
+
+
+def declared() -> set[tuple[str, str]]:
+    """Every operation with every problem and every success, and every page with its status."""
+    found = {(each.id, kind.name) for each in OPERATIONS for kind in (*each.problems, *COMMON_PROBLEMS)}
+    found |= {(each.id, str(status)) for each in OPERATIONS for status in each.successes}
+    return found | {(page, "200") for page in PATHS}
+
+
+async def test_every_operation_every_problem_and_every_page_has_a_case() -> None:
+    covered = {(case.operation, case.outcome) for case in CASES.values()}
+    assert declared() - covered == NOT_MADE.keys()
+
+
+async def test_every_difference_is_of_a_case() -> None:
+    assert CASES.keys() >= DIFFERS_TODAY
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_both_ways_answer_alike(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    case = CASES[name]
+    plain, doubted = await answers(world, case, monkeypatch)
+    alike = comparable(plain, case) == comparable(doubted, case)
+    if name in DIFFERS_TODAY:
+        assert not (alike and outcome(plain) == case.outcome), "take it off the list"
+        return
+    assert outcome(plain) == case.outcome, plain
+    assert comparable(plain, case) == comparable(doubted, case)
+
+
+async def answers(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> tuple[Answer, Answer]:
+    """What is answered to the plain form and to the other one."""
+    requests = [await case.make(world)]
+    requests.append(await case.make(world) if case.fresh else requests[0])
+    with monkeypatch.context() as patched:
+        if case.fault is not None:
+            case.fault(patched)
+        url = world.urls[case.front]
+        plain, doubted = await asyncio.gather(
+            *(exchange(url, sent.raw(way), sent.method) for sent, way in zip(requests, WAYS, strict=True))
+        )
+    return plain, doubted
+
+
+def outcome(answer: Answer) -> str:
+    """As the case names it: the problem, or the status of what is none and of a page."""
+    return answer.problem or str(answer.status)
