@@ -5,8 +5,10 @@ in parts is remembered here for a while, by what the command is about.
 """
 
 import time
+from collections.abc import Sequence
 
 from reservasi.errors import ItemDamaged
+from reservasi.ledger.submitted import Submitted
 from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_DAMAGED
 from reservasi.model import Command
@@ -42,14 +44,15 @@ class Suspects:
         if fault.alone and len(self._until) < SUSPECTS_MAX:
             self._until[_subject(command)] = now + REMEMBERED_S
 
-    def forget_old(self) -> None:
-        """Forget those whose time is over."""
+    def set_apart(self, batch: Sequence[list[Submitted]]) -> list[list[Submitted]]:
+        """The batch, with the commands that may be decided in parts as groups of their own behind the others."""
         now = time.monotonic()
         self._until = {subject: until for subject, until in self._until.items() if until > now}
-
-    def suspects(self, command: Command) -> bool:
-        """Whether the command goes in a batch of its own."""
-        return _subject(command) in self._until
+        parted: list[tuple[list[Submitted], list[Submitted]]] = []
+        for group in batch:
+            aside = [waiting for waiting in group if _subject(waiting.command) in self._until]
+            parted.append(([waiting for waiting in group if waiting not in aside] if aside else group, aside))
+        return [group for pair in zip(*parted, strict=True) for group in pair if group]
 
 
 def _subject(command: Command) -> str:

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from loadtest.processes import running, started
 from reservasi.availability import Availability
 from reservasi.events import OpeningSet
-from reservasi.ledger import group_commit, keys
+from reservasi.ledger import command_queue, keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
@@ -428,7 +428,7 @@ async def test_a_group_knows_how_long_claims_wait(
     valkey_url: str, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, ahead_s = time.monotonic, 0.0  # hours go by only here, so that no slow machine is taken for a queue
-    monkeypatch.setattr(group_commit, "time", SimpleNamespace(monotonic=lambda: real() + ahead_s))
+    monkeypatch.setattr(command_queue, "time", SimpleNamespace(monotonic=lambda: real() + ahead_s))
     async with (
         open_ledger(valkey_url, program) as ledger,
         open_proxy(valkey_url) as proxy,
@@ -449,7 +449,7 @@ async def test_a_group_knows_how_long_claims_wait(
         waiting = asyncio.create_task(group.submit(claim()))
 
         async def is_waiting() -> bool:
-            return len(group._claims_waiting) == 1
+            return len(group._queue) == 1
 
         await eventually(is_waiting)
         ahead_s = HOUR_S

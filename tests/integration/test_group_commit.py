@@ -11,7 +11,7 @@ import pytest
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
 from reservasi.events import Held
 from reservasi.ledger import group_commit, wire
-from reservasi.ledger.group_commit import PRIORITY
+from reservasi.ledger.command_queue import BATCH_HALVED_FROM, PRIORITY
 from reservasi.ledger.wire import COMMAND_NAMES
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
 from tests.any_server import NewLedgerServer
@@ -173,7 +173,7 @@ async def test_twenty_lost_replies_in_a_row_have_one_effect_and_the_same_answer(
     async with open_group(proxy.url, ledger.program) as group:
         await group.submit(claim())
         proxy.replies_to_lose = 20
-        asked = [claim(2) for _ in range(group_commit.BATCH_HALVED_FROM)]  # they go together
+        asked = [claim(2) for _ in range(BATCH_HALVED_FROM)]  # they go together
         answers = await asyncio.gather(*(group.submit(each) for each in asked))
     assert proxy.lost == 20
     assert all(answer.retried and answer.outcome is Outcome.EXISTS for answer in answers)

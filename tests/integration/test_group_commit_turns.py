@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from reservasi.errors import Overloaded
 from reservasi.ledger import group_commit, keys, wire
+from reservasi.ledger.command_queue import BATCH_HALVED_FROM
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import read_library
 from reservasi.model import Claim, Find, Join, Outcome, SetOpening
@@ -62,7 +63,7 @@ def test_a_batch_is_with_the_server_before_the_last_ones_answers_are_told(
                             carried_out.append(True)
 
             group.enqueue(claim(), tell)
-            while group._queued:  # noqa: ASYNC110 - one turn at a time, or the reply would be there first
+            while group._queue:  # noqa: ASYNC110 - one turn at a time, or the reply would be there first
                 await asyncio.sleep(0)
             await group.submit(second)  # queued while the first is under way
 
@@ -129,21 +130,21 @@ async def test_of_a_crowd_half_goes_while_the_other_half_waits(
 async def test_the_last_of_a_crowd_go_together(ledger: Ledger) -> None:
     async with open_group(ledger.url, ledger.program, batch_items_max=1000) as group:
         await group.submit(claim())
-        await asyncio.gather(*(group.submit(claim()) for _ in range(group_commit.BATCH_HALVED_FROM)))
+        await asyncio.gather(*(group.submit(claim()) for _ in range(BATCH_HALVED_FROM)))
     sizes = [len(entry.events) for entry in await ledger.entries()][2:]
-    assert sizes == [group_commit.BATCH_HALVED_FROM]
+    assert sizes == [BATCH_HALVED_FROM]
 
 
 async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
     async with open_group(ledger.url, ledger.program) as group:
-        assert limit_said(ledger.program) == group._limit.value  # before anybody has claimed anything
-        group._limit.value = 0
+        assert limit_said(ledger.program) == group._queue._limit.value  # before anybody has claimed anything
+        group._queue._limit.value = 0
         with pytest.raises(Overloaded):
             await group.submit(claim())
         async with asyncio.timeout(5):
             while not group.admits_claims:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
-        assert limit_said(ledger.program) == group._limit.value > 0
+        assert limit_said(ledger.program) == group._queue._limit.value > 0
         assert (await group.submit(claim())).outcome is Outcome.HELD
 
 

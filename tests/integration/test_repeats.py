@@ -181,7 +181,7 @@ async def test_a_group_that_closes_tells_those_first_who_wait_for_it(valkey_url:
             asked = asyncio.create_task(group.submit(claim(1, quota)))
 
             async def answered() -> bool:
-                return group._settling == 1
+                return group._release._settling == 1
 
             await eventually(answered)
         assert asked.done()
@@ -193,10 +193,10 @@ async def test_a_clock_that_was_set_back_lets_nobody_wait_longer(valkey_url: str
         told = asyncio.Event()
         waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000 + HOUR_MS)
-        group._finish_settled(waiting, answer)
+        group._release.when_settled(waiting, answer)
         assert not told.is_set()
         await asyncio.wait_for(told.wait(), 10)
-        assert group._settling == 0
+        assert group._release._settling == 0
 
 
 async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, program: str) -> None:
@@ -204,11 +204,11 @@ async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, progr
         told: list[object] = []
         waiting = Submitted(claim(), told.append, 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
-        group._finish_settled(waiting, answer)
+        group._release.when_settled(waiting, answer)
         waiting.abandon()
 
         async def over() -> bool:
-            return not group._settling
+            return not group._release._settling
 
         await eventually(over)
         assert not told
@@ -218,11 +218,11 @@ async def test_nor_is_who_was_told_because_the_records_had_it_instead(valkey_url
     """Where too few replicas acknowledge, there is more than one way to the answer."""
     async with open_group(valkey_url, program, settle_ms=20) as group:
         instead: Any = Recorded()
-        group._instead = instead
+        group._release._instead = instead
         told = asyncio.Event()
         waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
-        group._finish_unsafe(waiting, answer)
+        group._release.when_safe(waiting, answer)
         assert not told.is_set()
         await asyncio.wait_for(told.wait(), 10)
 

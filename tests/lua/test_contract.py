@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.group_commit import SETTLE_MARGIN_MS
+from reservasi.ledger.answer_release import SETTLE_MARGIN_MS
 from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, USED_LATER, read_library
 from reservasi.model import APPLICANTS_MAX, Command, Confirm, Outcome, Release
 from reservasi.settings import Settings

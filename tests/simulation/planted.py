@@ -10,7 +10,8 @@ import msgspec
 
 from reservasi.availability.view import ProgramView
 from reservasi.errors import ReservasiError
-from reservasi.ledger import submitted, wire
+from reservasi.ledger import wire
+from reservasi.ledger.answer_release import Replies
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Position
 from reservasi.recorder import Recorder
@@ -49,12 +50,12 @@ def _renamed(frame: wire.Frame, tries: int) -> wire.Frame:
 
 def answers_swapped() -> AbstractContextManager[Any]:
     """The last two of a batch get each other's answers."""
-    resolve = submitted._resolve
+    release = Replies._release_group
 
-    def resolve_swapped(group: Sequence[Any], *reply: Any, **options: Any) -> None:
-        resolve([*group[:-2], *reversed(group[-2:])], *reply, **options)
+    def release_swapped(self: Replies, group: Sequence[Any], raw: Any) -> None:
+        release(self, [*group[:-2], *reversed(group[-2:])], raw)
 
-    return mock.patch.object(submitted, "_resolve", resolve_swapped)
+    return mock.patch.object(Replies, "_release_group", release_swapped)
 
 
 def published_before_the_commit() -> AbstractContextManager[Any]:
