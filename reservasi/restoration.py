@@ -9,14 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import msgpack
 import msgspec
 
-from reservasi.contents import LedgerState, ReturningPlaces
+from reservasi.contents import KeptReservation, LedgerState, ReturningPlaces
 from reservasi.errors import LedgerMoved, RebuildRefused
+from reservasi.events import Ended, Held, Returned
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.entries import pack_events
 from reservasi.ledger.journal import START, Journal
-from reservasi.ledger.loading import LETTERS, Loader
+from reservasi.ledger.loading import Loader
 from reservasi.ledger.tail import JournalTail
 from reservasi.ledger.whole import read_state
 from reservasi.logs import get_logger
@@ -134,7 +135,9 @@ class Restorer:
         if not gone or free is None:
             return []
         at_ms = max(each.at_ms for each in gone)
-        payload = pack([["r", each.quota, each.places] for each in gone])
+        payload = pack_events(
+            Returned(seq=free + at, quota=each.quota, places=each.places) for at, each in enumerate(gone)
+        )
         return [KnownEvents(epoch=state.epoch_of(free), first_seq=free, at_ms=at_ms, payload=payload)]
 
     async def _own(
@@ -181,31 +184,55 @@ def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
     gap = range(from_seq + 1, _next_seq(state))
     returning = {each.seq: each for each in state.returning}
     hold_ms = {quota.id: quota.terms.hold_ms for quota in state.quotas}
-    events: dict[int, tuple[int, list[object]]] = {
-        each.seq: (each.at_ms, ["e", "r", "", each.quota, each.places, each.at_ms])
-        for each in state.returning
-        if each.seq in gap
+    events: dict[int, tuple[int, Held | Ended]] = {
+        each.seq: (each.at_ms, _given_back(each)) for each in state.returning if each.seq in gap
     }
     for id_, ended in state.ended.items():
         kept = ended.reservation
         if kept.state in OVER and kept.held_seq in gap:
             held_at_ms = min(ended.ended_at_ms, kept.deadline_ms - hold_ms.get(kept.quota, 0))
-            held = ["h", id_, kept.quota, kept.deadline_ms, kept.fingerprint, "", list(kept.persons)]
-            events[kept.held_seq] = (held_at_ms, held)
+            events[kept.held_seq] = (held_at_ms, _held(id_, kept))
         if kept.seq in gap:
-            back = returning.get(kept.seq)
-            end = ["e", LETTERS[kept.state], id_, kept.quota, kept.places, back.at_ms if back else 0]
-            events[kept.seq] = (ended.ended_at_ms, end)
+            events[kept.seq] = (ended.ended_at_ms, _ended(id_, kept, returning.get(kept.seq)))
     return [
-        KnownEvents(epoch=state.epoch_of(seq), first_seq=seq, at_ms=max(0, at_ms), payload=pack([event]))
+        KnownEvents(epoch=state.epoch_of(seq), first_seq=seq, at_ms=max(0, at_ms), payload=pack_events([event]))
         for seq, (at_ms, event) in sorted(events.items())
     ]
 
 
-def pack(events: list[list[object]]) -> bytes:
-    """Events as an entry of the journal has them."""
-    packed: bytes = msgpack.packb(events)
-    return packed
+def _held(reservation_id: str, kept: KeptReservation) -> Held:
+    return Held(
+        seq=kept.held_seq,
+        reservation_id=reservation_id,
+        quota=kept.quota,
+        deadline_ms=kept.deadline_ms,
+        fingerprint=kept.fingerprint,
+        sealed="",
+        persons=kept.persons,
+    )
+
+
+def _ended(reservation_id: str, kept: KeptReservation, back: ReturningPlaces | None) -> Ended:
+    return Ended(
+        seq=kept.seq,
+        state=kept.state,
+        reservation_id=reservation_id,
+        quota=kept.quota,
+        places=kept.places,
+        returns_at_ms=back.at_ms if back else 0,
+    )
+
+
+def _given_back(back: ReturningPlaces) -> Ended:
+    """The end of a reservation of which only the places on their way back are known."""
+    return Ended(
+        seq=back.seq,
+        state=State.RELEASED,
+        reservation_id="",
+        quota=back.quota,
+        places=back.places,
+        returns_at_ms=back.at_ms,
+    )
 
 
 def _next_seq(state: LedgerState) -> int:

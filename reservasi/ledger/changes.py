@@ -2,9 +2,21 @@
 
 from collections.abc import Sequence
 
-from reservasi.ledger.entries import readable
+from reservasi.events import (
+    AnyEvent,
+    Confirmed,
+    Ended,
+    Held,
+    OpeningRetired,
+    OpeningSet,
+    QuotaRetired,
+    QuotaSet,
+    Returned,
+)
+from reservasi.ledger.entries import read_events
+from reservasi.model import State
 
-CONFIRMED_BEFORE = ("k", "t")  # how a confirmed reservation ends: cancelled, retired
+CONFIRMED_BEFORE = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
 
 
 class Changes:
@@ -20,10 +32,10 @@ class Changes:
         self._later: dict[str, list[int]] = {}  # held, confirmed, returning
 
     def follow(self, first_seq: int, payload: bytes, *, until: int) -> None:
-        """Follow one entry; `until` is the seq that counts are taken back to."""
-        for seq, event in readable(first_seq, payload):
-            self._touch(seq, event)
-            if seq > until:
+        """Follow one entry; `until` is the seq that counts are taken back to. Unreadable events change nothing."""
+        for event in read_events(first_seq, payload):
+            self._touch(event)
+            if event.seq > until:
                 self._reckon(event)
 
     def reckon_back(self, quota: str, counts: Sequence[int]) -> tuple[int, int, int]:
@@ -32,33 +44,35 @@ class Changes:
         held, confirmed, returning = (count - step for count, step in zip(counts, later, strict=True))
         return held, confirmed, returning
 
-    def _touch(self, seq: int, event: list[object]) -> None:
+    def _touch(self, event: AnyEvent) -> None:
         match event:
-            case ["h", str(id_), _, _, _, _, list(persons)]:
-                self.reservations.add(id_)
-                self.persons.update(map(str, persons))
-            case ["c", str(id_), *_]:
-                self.reservations.add(id_)
-            case ["e", _, str(id_), _, places, *_]:
-                self.reservations.add(id_)
-                self.timers.add(f"+{seq}:{places}")
+            case Held():
+                self.reservations.add(event.reservation_id)
+                self.persons.update(event.persons)
+            case Confirmed():
+                self.reservations.add(event.reservation_id)
+            case Ended():
+                self.reservations.add(event.reservation_id)
+                self.timers.add(f"+{event.seq}:{event.places}")
 
-    def _reckon(self, event: list[object]) -> None:
+    def _reckon(self, event: AnyEvent) -> None:
         match event:
-            case ["h", _, str(quota), _, _, _, list(persons)]:
-                self._count(quota, held=len(persons))
-            case ["c", _, str(quota), int(places), _]:
-                self._count(quota, held=-places, confirmed=places)
-            case ["e", state, _, str(quota), int(places), returns_at, *_]:
-                before = {"confirmed" if state in CONFIRMED_BEFORE else "held": -places}
-                self._count(quota, **before, returning=places if returns_at else 0)
-            case ["r", str(quota), int(places)]:
-                self._count(quota, returning=-places)
-                self.later_returns.add(quota)
-            case ["q" | "t", str(quota), *_]:
-                self.later_quotas.add(quota)
-            case ["o" | "u", str(opening), *_]:
-                self.later_openings.add(opening)
+            case Held():
+                self._count(event.quota, held=event.places)
+            case Confirmed():
+                self._count(event.quota, held=-event.places, confirmed=event.places)
+            case Ended():
+                before = {"confirmed" if event.state in CONFIRMED_BEFORE else "held": -event.places}
+                self._count(event.quota, **before, returning=event.places if event.returns_at_ms else 0)
+            case Returned():
+                self._count(event.quota, returning=-event.places)
+                self.later_returns.add(event.quota)
+            case QuotaSet() | QuotaRetired():
+                self.later_quotas.add(event.quota)
+            case OpeningSet():
+                self.later_openings.add(event.opening.id)
+            case OpeningRetired():
+                self.later_openings.add(event.opening)
 
     def _count(self, quota: str, held: int = 0, confirmed: int = 0, returning: int = 0) -> None:
         later = self._later.setdefault(quota, [0, 0, 0])

@@ -1,5 +1,7 @@
 """Journal entries as the ledger packed them, back into events: positional, one letter a kind.
 
+No other module knows the positions: all others work with the named fields of `events.py`.
+
 A later version may write events that this one does not know, and what is stored may be damaged. One event that cannot
 be read is `Unreadable` and the others of its entry are as they are, since the chain holds over the packed events; an
 entry that is not an array of events, or lacks a field, cannot be followed and is an `UnreadableEntry`.
@@ -7,7 +9,7 @@ entry that is not an array of events, or lacks a field, cannot be followed and i
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgpack
@@ -159,20 +161,22 @@ def decode_one(seq: int, packed: bytes, envelopes: Sequence[str] = ()) -> AnyEve
     return _decode_packed(seq, packed, {wire.envelope_hash(each): each for each in envelopes})
 
 
-def readable(first_seq: int, payload: bytes) -> Iterator[tuple[int, list[Any]]]:
-    """The events of an entry as they are packed, each with its seq, but for those that cannot be read.
+def pack_events(events: Iterable[Held | Ended | Returned]) -> bytes:
+    """Events as an entry has them, for those that the ledger's state implies after their entry is gone."""
+    packed: bytes = msgpack.packb([_fields(event) for event in events], use_bin_type=False)
+    return packed
 
-    Raises:
-        ValueError: it is no array of events.
-    """
-    try:
-        events = msgpack.unpackb(payload)
-    except _UNFIT:
-        events = [_unpack(packed) for packed in _split(payload)]
-    for seq, event in enumerate(events, first_seq):
-        with contextlib.suppress(*_UNFIT):
-            _decode(seq, event)
-            yield seq, event
+
+def _fields(event: Held | Ended | Returned) -> list[Any]:
+    match event:
+        case Held():
+            content = [event.fingerprint, event.sealed, list(event.persons)]
+            return ["h", event.reservation_id, event.quota, event.deadline_ms, *content]
+        case Ended():
+            state = wire.STATE_LETTERS[event.state]
+            return ["e", state, event.reservation_id, event.quota, event.places, event.returns_at_ms]
+        case Returned():
+            return ["r", event.quota, event.places]
 
 
 def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool = True) -> JournalEntry:
@@ -192,7 +196,7 @@ def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool
             at_ms=int(fields[b"at"]),
             chain=fields[b"chain"].decode(),
             payload=payload,
-            events=_decode_all(first_seq, payload) if events is None else events,
+            events=read_events(first_seq, payload) if events is None else events,
         )
     except _UNFIT as error:
         raise UnreadableEntry(f"the journal entry {entry_id.decode()} cannot be read: {_why(error)}") from error
@@ -204,8 +208,12 @@ def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool
     return entry
 
 
-def _decode_all(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
-    """The events, each hold with the hash of its envelope."""
+def read_events(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
+    """The events of an entry, each hold with the hash of its envelope.
+
+    Raises:
+        ValueError: it is no array of events.
+    """
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         return tuple([_held(seq, fields) for seq, fields in enumerate(_HOLDS.decode(payload), first_seq)])
     try:

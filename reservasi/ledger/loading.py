@@ -14,7 +14,6 @@ from reservasi.model import Opening, Position, QuotaTerms
 
 CALL_TIMEOUT_S = 30.0  # a call does a bounded batch, but the server's disk may be slow
 ROWS_MAX = 1000  # in one call
-LETTERS = {state: letter for letter, state in wire.STATES.items()}
 
 
 class Loader:
@@ -95,7 +94,7 @@ class Loader:
 
 
 def _encode(reservation_id: str, of: KeptReservation) -> list[Any]:
-    state = LETTERS[of.state]
+    state = wire.STATE_LETTERS[of.state]
     return [
         reservation_id, of.quota, state, of.fingerprint, of.deadline_ms, of.held_seq, of.seq, of.reference, of.persons,
     ]  # fmt: skip

@@ -1,16 +1,16 @@
 """What only the journal's end can tell of a ledger: holds that ended lately, and places on their way back.
 
-The records have no rows for these. Entries are read as they are packed, since an event is looked at once and most are
-passed over. Pure.
+The records have no rows for these. Pure.
 """
 
 import heapq
 from collections.abc import Iterator
-from typing import Any
+
+import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
-from reservasi.ledger.entries import readable
-from reservasi.ledger.wire import STATES
+from reservasi.events import Confirmed, Ended, Held, Returned
+from reservasi.ledger.entries import read_events
 from reservasi.model import State
 
 
@@ -23,22 +23,24 @@ class JournalTail:
         self._returning: dict[str, list[ReturningPlaces]] = {}  # heaps: the earliest first
 
     def follow(self, first_seq: int, at_ms: int, payload: bytes) -> None:
-        """Follow one entry."""
+        """Follow one entry. Unreadable events change nothing."""
         given_back: list[ReturningPlaces] = []
-        for seq, event in readable(first_seq, payload):
-            kind = event[0]
-            if kind == "h":
-                self._hold(seq, event)
-            elif kind == "c":
-                self._holds.pop(event[1], None)
-            elif kind == "e":
-                self._end(seq, at_ms, event)
-                if event[5]:
-                    given_back.append(
-                        ReturningPlaces(quota=event[3], at_ms=int(event[5]), seq=seq, places=int(event[4]))
-                    )
-            elif kind == "r":
-                self._return(event[1], at_ms)
+        for event in read_events(first_seq, payload):
+            match event:
+                case Held():
+                    self._hold(event)
+                case Confirmed():
+                    self._holds.pop(event.reservation_id, None)
+                case Ended():
+                    self._end(event, at_ms)
+                    if event.returns_at_ms:
+                        given_back.append(
+                            ReturningPlaces(
+                                quota=event.quota, at_ms=event.returns_at_ms, seq=event.seq, places=event.places
+                            )
+                        )
+                case Returned():
+                    self._return(event.quota, at_ms)
         for places in given_back:  # a call does not return what it gave back itself
             heapq.heappush(self._returning.setdefault(places.quota, []), places)
 
@@ -55,37 +57,26 @@ class JournalTail:
         for heap in self._returning.values():
             yield from heap
 
-    def _hold(self, seq: int, event: list[Any]) -> None:
-        _, reservation_id, quota, deadline_ms, fingerprint, _sealed, persons = event
-        self._ended.pop(reservation_id, None)
-        self._holds[reservation_id] = KeptReservation(
-            quota=quota,
+    def _hold(self, event: Held) -> None:
+        self._ended.pop(event.reservation_id, None)
+        self._holds[event.reservation_id] = KeptReservation(
+            quota=event.quota,
             state=State.HELD,
-            fingerprint=fingerprint,
-            deadline_ms=int(deadline_ms),
-            held_seq=seq,
-            seq=seq,
+            fingerprint=event.fingerprint,
+            deadline_ms=event.deadline_ms,
+            held_seq=event.seq,
+            seq=event.seq,
             reference="",
-            persons=tuple(persons),
+            persons=event.persons,
         )
 
-    def _end(self, seq: int, at_ms: int, event: list[Any]) -> None:
+    def _end(self, event: Ended, at_ms: int) -> None:
         """A booking that was cancelled has its row; a hold from before the first entry is not known."""
-        state, reservation_id = event[1], event[2]
-        hold = self._holds.pop(reservation_id, None)
+        hold = self._holds.pop(event.reservation_id, None)
         if hold is not None:
-            self._ended[reservation_id] = EndedReservation(
-                reservation_id=reservation_id,
-                reservation=KeptReservation(
-                    quota=hold.quota,
-                    state=STATES[state],
-                    fingerprint=hold.fingerprint,
-                    deadline_ms=hold.deadline_ms,
-                    held_seq=hold.held_seq,
-                    seq=seq,
-                    reference="",
-                    persons=hold.persons,
-                ),
+            self._ended[event.reservation_id] = EndedReservation(
+                reservation_id=event.reservation_id,
+                reservation=msgspec.structs.replace(hold, state=event.state, seq=event.seq),
                 ended_at_ms=at_ms,
             )
 

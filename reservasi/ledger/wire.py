@@ -54,6 +54,7 @@ STATES = {
     "k": State.CANCELLED,
     "t": State.RETIRED,
 }
+STATE_LETTERS = {state: letter for letter, state in STATES.items()}
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 TERMS = QuotaTerms.__struct_fields__
 FLAG_INDEX = TERMS.index("closed")
