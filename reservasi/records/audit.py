@@ -52,7 +52,7 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_audit(connection: Connection, query: AuditQuery) -> list[AuditRow]:
-    """The changes that are asked for, newest first."""
+    """Who changed quotas and openings, and ended reservations, newest first."""
     subject = (query.program, query.quota, query.opening)
     rows = await connection.fetch(READ, *subject, query.from_ms, query.until_ms, *query.before, query.limit)
     return [AuditRow(**{**row, "after": json.loads(row["after"])}) for row in rows]

@@ -84,36 +84,36 @@ class LiveRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_booking(connection: Connection, reservation_id: str) -> BookingRow | None:
-    """The latest booking under that id."""
+    """The booking of a reservation that was confirmed; the latest when the id was used again."""
     row = await connection.fetchrow(BOOKING, reservation_id)
     return None if row is None else BookingRow(**row, persons=await _persons(connection, row))
 
 
 async def find_hold(connection: Connection, reservation_id: str) -> HoldRow | None:
-    """The hold under that id."""
+    """A hold that is neither confirmed nor ended."""
     row = await connection.fetchrow(HOLD, reservation_id)
     return None if row is None else HoldRow(**row, persons=await _persons(connection, row))
 
 
 async def live_in(connection: Connection, program: str, quotas: Sequence[str]) -> list[LiveRow]:
-    """Who is held or confirmed in these quotas."""
+    """Who is held or confirmed in these quotas, by quota."""
     return [LiveRow(**row) for row in await connection.fetch(LIVE_IN, program, quotas, LIVE_MAX)]
 
 
-async def count_bookings(connection: Connection, program: str, state: str | None) -> int:
-    """How many reservations were ever confirmed, or are in that state now."""
+async def count_bookings(connection: Connection, program: str, state: str | None = None) -> int:
+    """How many reservations were ever confirmed, or, given a state, are in it now."""
     if state is None:
         return int(await connection.fetchval(COUNT_BOOKINGS, program))
     return int(await connection.fetchval(f"{COUNT_BOOKINGS} AND state = $2", program, state))
 
 
 async def count_holds(connection: Connection, program: str) -> int:
-    """How many holds are recorded."""
+    """How many holds are neither confirmed nor ended."""
     return int(await connection.fetchval(COUNT_HOLDS, program))
 
 
-async def booking_ids(connection: Connection, program: str, state: str) -> list[str]:
-    """Every reservation in that state; twice when it is there twice."""
+async def booking_ids(connection: Connection, program: str, state: str = "confirmed") -> list[str]:
+    """The reservations in that state, sorted; one that is recorded twice appears twice."""
     return [row["reservation_id"] for row in await connection.fetch(BOOKING_IDS, program, state)]
 
 

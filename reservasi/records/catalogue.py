@@ -36,7 +36,11 @@ class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def save_program(connection: Connection, program: Program) -> None:
-    """Store a program, replacing the one of the same id, with its partitions: the owner's right."""
+    """Store a program, replacing the one of the same id, and make its partitions: the owner's right.
+
+    Raises:
+        ConfigurationError: the id was an archived program's.
+    """
     async with connection.transaction():
         await make_room(connection, program.id)
         await connection.execute(SAVE_PROGRAM, program.id, msgspec.json.encode(program).decode())
@@ -48,7 +52,7 @@ async def load_programs(connection: Connection) -> list[Program]:
 
 
 async def load_quotas(connection: Connection, program: str) -> list[QuotaRow]:
-    """The quotas of a program that its ledger has, by id."""
+    """The recorded quotas of a program that its ledger has, by id."""
     return [_quota(row) for row in await connection.fetch(IN_LEDGER, program)]
 
 
@@ -58,7 +62,7 @@ async def load_retired(connection: Connection, program: str, since_ms: int) -> l
 
 
 async def find_quota(connection: Connection, program: str, quota: str) -> QuotaRow | None:
-    """One quota, retired or not."""
+    """One recorded quota, also when it has left the ledger."""
     row = await connection.fetchrow(ONE, program, quota)
     return None if row is None else _quota(row)
 

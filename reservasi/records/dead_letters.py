@@ -103,25 +103,30 @@ class LetterPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def count_open(connection: Connection, program: str) -> int:
-    """How many are neither recorded nor settled."""
+    """How many events are neither recorded nor settled; anything but 0 wants a person."""
     return int(await connection.fetchval(COUNT_OPEN, program))
 
 
 async def dead_reservations(connection: Connection, program: str) -> list[str]:
-    """Reservations with an event that is not recorded, whether somebody settled it or not."""
+    """Reservations with an event that is not recorded, settled or not: nobody may call them recorded."""
     rows = await connection.fetch(DEAD_RESERVATIONS, program, DEAD_RESERVATIONS_MAX)
     return [row["reservation_id"] for row in rows]
 
 
 async def settled_reservations(connection: Connection, program: str) -> list[str]:
-    """Reservations of which a change was settled and never recorded; "" stands for whatever names none."""
+    """Reservations with a change that was settled and is in the ledger alone; "" where a change names none."""
     rows = await connection.fetch(SETTLED, program, DEAD_RESERVATIONS_MAX)
     found = [row["reservation_id"] for row in rows]
     return found if len(found) < DEAD_RESERVATIONS_MAX else ["", *found]  # the rest may be of any
 
 
 async def read_letters(
-    connection: Connection, program: str | None, *, closed: bool, after: LetterPosition | None, limit: int
+    connection: Connection,
+    program: str | None,
+    *,
+    closed: bool = False,
+    after: LetterPosition | None = None,
+    limit: int,
 ) -> list[Letter]:
     """Letters in the order of their seq, of one program or of all; `closed`: also those that are not open."""
     behind = (after.program, after.epoch, after.seq) if after else (None, None, None)
@@ -141,7 +146,7 @@ async def settle(
 async def try_again(
     connection: Connection, letter: Letter, event: AnyEvent, booking_code: BookingCode, actor: str
 ) -> tuple[Tried, str]:
-    """Record an open letter where that can be done now; what came of it, and why not."""
+    """Record an open letter where that can be done now: the owner's right. What came of it, and why not."""
     async with connection.transaction():
         await connection.execute(LOCK_POSITION, letter.program)
         if await connection.fetchrow(LOCK_OPEN, letter.id) is None:

@@ -33,7 +33,10 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def erase_person(connection: Connection, program: str, person: str) -> Erasure:
-    """Blank the envelopes of all reservations of a person that have ended, also those shared with a group."""
+    """Blank the envelopes of all reservations of a person that have ended, also those shared with a group.
+
+    This is the owner's right, not a worker's.
+    """
     async with connection.transaction():
         done = await connection.execute(ERASE_BOOKINGS, program, person)
         erased = int(done.rsplit(" ", 1)[1])

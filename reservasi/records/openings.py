@@ -68,7 +68,7 @@ async def retire_openings(connection: Connection, program: str, retired: Mapping
 
 
 async def load_openings(connection: Connection, program: str) -> list[Opening]:
-    """The openings in a program's ledger, by id."""
+    """The recorded openings of a program that have not left its ledger, by id."""
     return [
         Opening(
             id=row["id"],

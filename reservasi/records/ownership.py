@@ -50,12 +50,12 @@ class OwnedRun(EpochRow, frozen=True, kw_only=True):
 
 
 async def load_runs(connection: Connection, program: str) -> list[OwnedRun]:
-    """All epochs of a program with their times, ascending."""
+    """All epochs of a program with the moments at which they were owned, ascending."""
     return [OwnedRun(**row) for row in await connection.fetch(RUNS, program)]
 
 
 async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
-    """All epochs of a program, ascending."""
+    """Every lineage that the program's ledger was owned under, ascending."""
     return [EpochRow(**row) for row in await connection.fetch(EPOCHS, program)]
 
 
@@ -73,6 +73,8 @@ async def claim_epoch(
 
     `owned_under` is the epoch that the run is owned under as it claims another. What was claimed for it in between was
     never taken up, since a run's epoch only grows; it branched off nowhere, and must not bar what the run accepted.
+    Who rebuilds the ledger is `alone`. After `RecordsUnavailable` nobody knows whether the epoch was added: ask for the
+    epochs, or claim a later one.
     """
     async with connection.transaction():
         if not alone and not await connection.fetchval(NOBODY_REBUILDS, advisory_key(f"rebuild {program}")):
@@ -133,7 +135,10 @@ async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq:
 
 
 async def bind(connection: Connection, name: str, value: str) -> str:
-    """Store a fact when there is none of that name; returns the one that is stored."""
+    """Hold the deployment to a fact: stores it when none of that name is, and returns the one that is stored.
+
+    A caller who gets another value than their own belongs to another deployment.
+    """
     await connection.execute(BIND, name, value)
     return str(await connection.fetchval(BOUND, name))  # what is bound never changes, so two statements are enough
 

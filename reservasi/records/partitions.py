@@ -39,6 +39,8 @@ def partition(table: str, program: str) -> str:
 async def make_room(connection: Connection, program: str) -> None:
     """Create the partitions that the program lacks, in one transaction that the caller may have begun.
 
+    This is the owner's right. A program that is not stored can be recorded then as well.
+
     Raises:
         ConfigurationError: tables of that name are there and no partitions: what an ended program left.
         asyncpg.LockNotAvailableError: somebody changes the schema for longer than the timeout.

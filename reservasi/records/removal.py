@@ -47,7 +47,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def obstacles(connection: Connection, program: str, now_ms: int) -> list[str]:
-    """Why the program may not be removed, for people."""
+    """Why the program may not be removed, for people; empty where nothing is in the way."""
     live = await connection.fetchrow(LIVE, program)
     assert live is not None  # noqa: S101 - a SELECT of counts has a row
     quotas, openings = await load_quotas(connection, program), await load_openings(connection, program)
@@ -84,7 +84,13 @@ def _obstacles(
 async def remove_program(
     connection: Connection, program: str, recorded: Position, *, actor: str, reason: str, now_ms: int
 ) -> Removed:
-    """Remove it in one transaction; raises RemovalRefused."""
+    """Take the program out of the catalogue, its quotas and openings out of the ledger: the owner's right.
+
+    `recorded` is where a ledger ended that nobody sells from any more.
+
+    Raises:
+        RemovalRefused: something is in the way, or the records are elsewhere; nothing was changed.
+    """
     async with connection.transaction():
         await take_turn(connection, program)
         if (await stored_position(connection, program) or Position(epoch=0, seq=0)) != recorded:
@@ -106,12 +112,12 @@ async def remove_program(
 
 
 async def is_removed(connection: Connection, program: str) -> bool:
-    """Whether it is removed now."""
+    """Whether the program was removed, and not imported again since."""
     return not await connection.fetchval(IS_STORED, program) and await begins_anew(connection, program)
 
 
 async def begins_anew(connection: Connection, program: str) -> bool:
-    """Whether its removal is the last that was said of its epochs."""
+    """Whether no ledger was owned since the program was removed, also where it is stored again."""
     epochs = await load_epochs(connection, program)
     return bool(epochs) and epochs[-1].run_id == REMOVED_RUN
 

@@ -98,7 +98,7 @@ async def restore(
 
 
 async def read_lacking(connection: Connection, program: str, reservation_id: str) -> tuple[str, ...]:
-    """What a reservation's row lacks since it was recorded from the ledger; mostly nothing."""
+    """What a reservation's row lacks since it was recorded from the ledger: envelope, payment_reference, times."""
     found = await connection.fetchval(LACKING, program, reservation_id)
     return tuple(found.split(",")) if found else ()
 

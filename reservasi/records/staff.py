@@ -101,9 +101,11 @@ async def add_staff(
     scopes: Sequence[str] | None = None,
     programs: Sequence[str] | None = None,
     expires_at: dt.datetime | None = None,
-    actor: str,
+    actor: str = "",
 ) -> int:
-    """Add a key; without `scopes` it has its role's. Returns its id.
+    """Add a staff key, known by the keyed hash of its secret; without `scopes` it has its role's. Returns its id.
+
+    `actor` is who does it, here and below, for the changes of keys.
 
     Raises:
         ConfigurationError: a key that was not revoked has the name.
@@ -130,7 +132,7 @@ async def list_staff(connection: Connection) -> list[StaffRow]:
     return [_row(row) for row in await connection.fetch(ALL)]
 
 
-async def revoke_staff(connection: Connection, name: str, *, actor: str) -> StaffRow | None:
+async def revoke_staff(connection: Connection, name: str, *, actor: str = "") -> StaffRow | None:
     """End a key with all its secrets; None when no key of that name is in force."""
     async with connection.transaction():
         row = await connection.fetchrow(REVOKE, name)
@@ -142,9 +144,9 @@ async def rotate_staff(
     name: str,
     key_hash: str,
     overlap: dt.timedelta,
-    expires_at: dt.datetime | None,
+    expires_at: dt.datetime | None = None,
     *,
-    actor: str,
+    actor: str = "",
 ) -> StaffRow | None:
     """Give a key another secret; the one of before works for `overlap`. None when no key of that name is in force."""
     async with connection.transaction():
@@ -152,7 +154,7 @@ async def rotate_staff(
         return None if row is None else await _noted(connection, row, actor, "rotated", name)
 
 
-async def rename_staff(connection: Connection, old: str, new: str, *, actor: str) -> StaffRow | None:
+async def rename_staff(connection: Connection, old: str, new: str, *, actor: str = "") -> StaffRow | None:
     """Give a key another name; None when no key of the old one is in force.
 
     Raises:
@@ -167,9 +169,14 @@ async def rename_staff(connection: Connection, old: str, new: str, *, actor: str
 
 
 async def staff_changes(
-    connection: Connection, program: str | None, first: dt.datetime | None, until: dt.datetime | None, limit: int
+    connection: Connection,
+    program: str | None = None,
+    *,
+    first: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    limit: int,
 ) -> list[StaffChange]:
-    """Who changed keys, newest first: all of them or those that a program's staff may use."""
+    """Who changed staff keys from `first` on and before `until`, newest first; those for one program, or all."""
     rows = await connection.fetch(CHANGES, first, until, program, limit)
     return [StaffChange(**{**row, "after": json.loads(row["after"])}) for row in rows]
 
