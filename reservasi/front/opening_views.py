@@ -146,8 +146,9 @@ def _last_closing_ms(services: FrontServices, program: str, opening: Opening) ->
 
 
 def _is_told(opening: Opening, office: str | None) -> bool:
-    """Whether it is listed without a quota: in an office what was called off, since its quotas may be another's now."""
-    return office is None or (opening.cancelled and office in opening.terms.offices)
+    """Whether it is listed without a quota: in its offices what was called off, as its quotas may be another's now."""
+    offices = opening.terms.offices
+    return office is None or (opening.cancelled and (not offices or office in offices))
 
 
 class _Listed(NamedTuple):
