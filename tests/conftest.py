@@ -19,14 +19,12 @@ from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.records.upgrades import upgrade
 from tests.any_server import SERVERS, NewLedgerServer
 from tests.debian import DebianRedis, redis_program
+from tests.turns import pytest_collection_modifyitems, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 START_TIMEOUT_S = 60
 TEMPLATE = "upgraded"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest: begun last, it would keep one worker busy while the other has nothing."""
-    items.sort(key=lambda item: "simulation" not in item.path.parts)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,0 +1,64 @@
+"""In which order tests begin, and which worker takes them: as hooks of pytest, which `conftest.py` imports.
+
+A file goes to one worker, since its tests may share a service. What takes long begins first: begun last, it would keep
+one worker busy while the others have nothing. Seeds of the simulation are many small parts that want nothing but a
+processor, so each of its tests goes where there is room, between files whose tests wait for processes.
+"""
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+SIMULATION = "tests/simulation/"
+# Files that take more than some fifteen seconds, the longest first.
+LONGEST = (
+    "acceptance/test_up.py",
+    "acceptance/test_upgrade.py",
+    "acceptance/test_schema.py",
+    "integration/test_bench.py",
+    "integration/test_bench_experiments.py",
+    "integration/test_ten_years.py",
+    "invariants/test_faults_planted.py",
+    "acceptance/test_program_removed_live.py",
+    "acceptance/test_up_killed.py",
+    "invariants/test_batches.py",
+    "integration/test_scale_out.py",
+    "invariants/test_mutants.py",
+    "acceptance/test_operating.py",
+    "acceptance/test_cli.py",
+    "integration/test_workers.py",
+    "acceptance/test_reload.py",
+    "browser/test_pages.py",
+    "integration/test_damage.py",
+)
+LAST = "tests/unit/"  # small files, which even out what is left to do
+PARTS_BETWEEN = 2  # tests of the simulation between two of the longest files
+
+
+class FilesAndParts(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file is one piece of work, a test of the simulation as well."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(SIMULATION) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndParts | None:
+    """Used with `--dist loadfile`."""
+    return FilesAndParts(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files with parts of the simulation between them, then the others, then the unit tests."""
+    turns: dict[str, float] = {f"tests/{name}": turn for turn, name in enumerate(LONGEST)}
+    parts = [item.nodeid for item in items if item.nodeid.startswith(SIMULATION)]
+    turns |= {part: number / PARTS_BETWEEN for number, part in enumerate(parts)}
+
+    later = len(LONGEST) + len(parts)
+
+    def turn(item: pytest.Item) -> float:
+        file = item.nodeid.partition("::")[0]
+        return turns.get(item.nodeid, turns.get(file, later + file.startswith(LAST)))
+
+    items.sort(key=turn)
