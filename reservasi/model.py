@@ -387,6 +387,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     freed_at_ms: int = 0  # held, exists, released, cancelled: when places came free in the quota, 0: long ago
     opens_at_ms: int = 0  # not_open; to a join: when people may join
     remaining: int = 0  # sold_out: places that do remain, fewer than asked for
+    applicant: int = 0  # duplicate_applicant: which of the persons it is, from 1
     taken: int = 0  # below_taken, retiring
     version: int = 0  # quota_set, opening_set, exists, version_mismatch, and other refusals of what staff change
     opening: str = ""  # of_opening, moment_taken: the opening that is in the way

@@ -6,11 +6,12 @@ know who was let through meanwhile: what it refuses is looked at again once it h
 """
 
 from reservasi import quota_state
+from reservasi.front.claim_refusals import closed, over
 from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.memory import Memory
 from reservasi.front.not_open import not_open
-from reservasi.front.problem_types import CLOSED, SOLD_OUT
+from reservasi.front.problem_types import SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.waiting_problems import NOT_ADMITTED, WAITING_ROOM_REQUIRED
 from reservasi.model import Opening, Quota
@@ -45,10 +46,12 @@ def check_ticket(
     # Said here and not left to the ledger: by its clock the opening may have come meanwhile, and it knows no tickets.
     state = quota_state.state_of(quota, now_ms)
     if state == "closed":
-        return Refused(CLOSED)
+        return closed(services, quota)
     if state == "not-open":
         has_joined = refused.kind is NOT_ADMITTED
-        return not_open(services, memory, quota, quota.terms.opens_at_ms, has_joined=has_joined)
+        return over(services, quota.id, quota) or not_open(
+            services, memory, quota, quota.terms.opens_at_ms, has_joined=has_joined
+        )
     return Refused(SOLD_OUT) if quota.remaining < len(persons) else refused
 
 

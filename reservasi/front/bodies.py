@@ -424,6 +424,7 @@ class ProblemBody(msgspec.Struct, kw_only=True):
     detail: str
     next: str
     errors: list[ErrorBody] | UnsetType = UNSET
+    applicant: str | UnsetType = UNSET
     alternatives: list[QuotaBody] | UnsetType = UNSET
     next_opening: OpeningBody | UnsetType | None = UNSET
     next_openings: list[NextOpeningBody] | UnsetType = UNSET

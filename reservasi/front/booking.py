@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from reservasi.contents import same_reference
-from reservasi.front import problem_types
+from reservasi.front import claim_refusals, problem_types
 from reservasi.front.admissions import check_ticket, may_be_outdated
 from reservasi.front.bodies import (
     ClaimedBody,
@@ -129,7 +129,7 @@ async def _claimable(services: FrontServices, quota_id: str) -> Quota:
     if quota is None and services.availability.is_damaged(quota_id):
         raise Refused(problem_types.RECOVERING)
     if quota is None:
-        raise Refused(problem_types.UNKNOWN_QUOTA)
+        raise claim_refusals.over(services, quota_id, None) or Refused(problem_types.UNKNOWN_QUOTA)
     if not services.catalogue.is_public(quota):
         raise Refused(problem_types.CLOSED)
     return quota
@@ -173,19 +173,22 @@ def claimed_body(services: FrontServices, reservation_id: str, wanted: ClaimRequ
 _CLAIM_REFUSALS = {
     Outcome.EXISTS_WITH_DIFFERENT_CONTENT: problem_types.IDEMPOTENCY_KEY_REUSED,
     Outcome.UNKNOWN_QUOTA: problem_types.UNKNOWN_QUOTA,
-    Outcome.CLOSED: problem_types.CLOSED,
-    Outcome.DUPLICATE_APPLICANT: problem_types.DUPLICATE_APPLICANT,
     Outcome.SOLD_OUT: problem_types.SOLD_OUT,
 }
 
 
 def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer: Answer) -> Refused:
     """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
+    if answer.outcome is Outcome.DUPLICATE_APPLICANT:
+        return claim_refusals.duplicate(answer)
     if answer.outcome is Outcome.NOT_OPEN:
-        return not_open(services, memory, quota, answer.opens_at_ms)
+        over = claim_refusals.over(services, quota.id, quota)
+        return over or not_open(services, memory, quota, answer.opens_at_ms)
     opening = services.availability.opening_of(quota) if answer.outcome is Outcome.CLOSED else None
     if opening is not None and opening.cancelled:
         return refused_as_cancelled(opening)
+    if answer.outcome is Outcome.CLOSED:
+        return claim_refusals.closed(services, quota)
     return Refused(_CLAIM_REFUSALS[answer.outcome])
 
 

@@ -160,14 +160,17 @@ SOLD_OUT = ProblemType(
 DUPLICATE_APPLICANT = ProblemType(
     name="duplicate-applicant",
     status=409,
+    members=("applicant",),
     title=Text("Pemohon sudah punya reservasi", "An applicant already has a reservation"),
     detail=Text(
         "Salah satu pemohon masih memiliki reservasi yang berlaku dalam program ini.",
         "One of the applicants already has a live reservation in this program.",
     ),
     next=Text(
-        "Pakai reservasi itu, atau batalkan dahulu sebelum memesan lagi.",
-        "Use that reservation, or cancel it before booking again.",
+        "Pakai reservasi itu, atau batalkan dahulu sebelum memesan lagi. Untuk kembali ke sana, ulangi pesanan yang "
+        "membuatnya dengan Idempotency-Key yang sama: jawabannya memuat `manage_token` lagi.",
+        "Use that reservation, or cancel it before booking again. To get back to it, repeat the claim that made it "
+        "with the same Idempotency-Key: its answer gives the `manage_token` again.",
     ),
 )
 NOT_OPEN = ProblemType(

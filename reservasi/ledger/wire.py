@@ -298,6 +298,7 @@ _MARK = ("number", "joined", "arrived", "admitted_through", "rate_per_min")
 _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
     Outcome.NOT_OPEN: ("opens_at_ms",),
     Outcome.SOLD_OUT: ("remaining",),
+    Outcome.DUPLICATE_APPLICANT: ("applicant",),
     Outcome.QUOTA_SET: ("version",),
     Outcome.EXISTS: ("version",),
     Outcome.EXISTS_WITH_DIFFERENT_CONTENT: ("version",),

@@ -48,6 +48,7 @@ class Said(NamedTuple):
     expired: int = 0
     returned: int = 0
     ended: int = 0
+    applicant: int = 0
 
 
 @dataclass
@@ -160,8 +161,9 @@ class LedgerModel:
             return Said(Outcome.CLOSED)
         if quota.terms.opens_at_ms > PAST_MS:
             return Said(Outcome.NOT_OPEN)
-        if self._any_duplicate(command.persons):
-            return Said(Outcome.DUPLICATE_APPLICANT)
+        duplicate = self._find_duplicate(command.persons)
+        if duplicate:
+            return Said(Outcome.DUPLICATE_APPLICANT, applicant=duplicate)
         if self.remaining(command.quota) < len(command.persons):
             self._run_timers(command.quota)
         if self.remaining(command.quota) < len(command.persons):
@@ -170,15 +172,16 @@ class LedgerModel:
         self.seq += 1
         return Said(Outcome.HELD, State.HELD, command.quota, len(command.persons))
 
-    def _any_duplicate(self, persons: tuple[str, ...]) -> bool:
+    def _find_duplicate(self, persons: tuple[str, ...]) -> int:
+        """Which of them, from 1, has a live reservation or comes twice; 0: none."""
         for at, person in enumerate(persons):
             live_id = self.persons().get(person)
             if live_id is not None and self.is_overdue(self.reservations[live_id]):
                 self._end(live_id, State.EXPIRED)
                 live_id = None
             if live_id is not None or person in persons[:at]:
-                return True
-        return False
+                return at + 1
+        return 0
 
     def _end(self, reservation_id: str, state: State) -> None:
         reservation = self.reservations[reservation_id]

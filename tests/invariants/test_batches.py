@@ -38,6 +38,7 @@ def _said(answer: Answer) -> Said:
         answer.expired,
         answer.returned,
         answer.ended,
+        answer.applicant,
     )
 
 

@@ -40,6 +40,15 @@ async def test_one_duplicate_refuses_the_whole_group(ledger: Ledger) -> None:
     assert [answer.outcome for answer in answers] == [Outcome.HELD, Outcome.DUPLICATE_APPLICANT, Outcome.HELD]
 
 
+async def test_a_refused_group_hears_which_of_its_persons_it_is(ledger: Ledger) -> None:
+    await ledger.one(quota_set())
+    await ledger.run(claim(["a"]), claim(["b", "c"]))
+    refused = [["a"], ["x", "a"], ["x", "y", "c", "a"], ["x", "y", "z", "v", "b"], ["x", "y", "x"]]
+    answers = await ledger.run(*map(claim, refused))
+    assert {answer.outcome for answer in answers} == {Outcome.DUPLICATE_APPLICANT}
+    assert [answer.applicant for answer in answers] == [1, 2, 3, 5, 3]
+
+
 async def test_capacity_is_exact_over_many_batches(ledger: Ledger) -> None:
     await ledger.one(quota_set(capacity=100))
     answers = [answer for _ in range(8) for answer in await ledger.run(*(claim() for _ in range(25)))]

@@ -9,7 +9,7 @@
 --   unknown_quota   no such quota
 --   closed          closed by staff, or its closing time has passed
 --   not_open        the opening lies ahead: + opens_at
---   duplicate_applicant  one of the persons has a live reservation in the program, or comes twice in the item
+--   duplicate_applicant  a person has a live reservation in the program, or comes twice in the item: + which, from 1
 --   sold_out        fewer places remain than persons: + remaining
 --   held            the places are taken until the deadline, which is never after the quota's closing time + freed_at
 -- `freed_at` is there for FREED_SAID_MS after places came free in the quota (shared.lua says what for).
@@ -21,8 +21,8 @@ local FIELDS = 7
 
 local DAMAGED = 'damaged'
 
--- DAMAGED where what the person is said to have is not theirs, or cannot be read.
-local function has_live_reservation(call, person)
+-- `at` where the person has one; DAMAGED where what they are said to have is not theirs, or cannot be read.
+local function has_live_reservation(call, person, at)
   local id = get_live_id(call, person)
   if not id then
     return false
@@ -32,7 +32,7 @@ local function has_live_reservation(call, person)
     return DAMAGED
   end
   if not is_overdue(call, reservation) then
-    return true
+    return at
   end
   if not has_timer(call, id, reservation) then
     return DAMAGED
@@ -41,17 +41,19 @@ local function has_live_reservation(call, person)
   return false
 end
 
-local function any_duplicate(call, persons, first, last)
+-- Which of the persons, from 1, is in the way; DAMAGED as above.
+local function find_duplicate(call, persons, first, last)
   if first == last then -- what was looked up for the batch is false for most
     local person = persons[first]
-    return call.persons[person] and has_live_reservation(call, person)
+    return call.persons[person] and has_live_reservation(call, person, 1)
   end
   local seen = {}
   for at = first, last do
     local person = persons[at]
-    local has_one = seen[person] or has_live_reservation(call, person)
-    if has_one then
-      return has_one
+    local number = at - first + 1
+    local duplicate = seen[person] and number or has_live_reservation(call, person, number)
+    if duplicate then
+      return duplicate
     end
     seen[person] = true
   end
@@ -137,12 +139,12 @@ local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, fi
   if terms[T.opens_at] > call.now then
     return { 'not_open', call.seq, terms[T.opens_at] }
   end
-  local duplicate = any_duplicate(call, persons, first, last)
+  local duplicate = find_duplicate(call, persons, first, last)
   if duplicate == DAMAGED then
     return damaged(call, id)
   end
   if duplicate then
-    return { 'duplicate_applicant', call.seq }
+    return { 'duplicate_applicant', call.seq, duplicate }
   end
   local places = last - first + 1
   if not has_room(call, quota_id, quota, places) then
