@@ -97,7 +97,6 @@ class OpeningRetirement:
         self._clock_ms = clock_ms
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Retire until told to stop."""
         await _look_until(stop, self._leads, self.look)
 
     async def look(self) -> int:
@@ -141,7 +140,6 @@ class Retirement:
         self._stored = -1  # quotas in the ledger when the windows were read, less those that were retired since
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Retire until told to stop."""
         await _look_until(stop, self._leads, self.look)
 
     async def look(self) -> int:

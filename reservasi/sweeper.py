@@ -24,7 +24,6 @@ class Sweeper:
         self._items_max = items_max
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep until told to stop."""
         while not stop.is_set():
             if await self._sweep() >= self._items_max:
                 continue

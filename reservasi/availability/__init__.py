@@ -213,7 +213,6 @@ class Availability:
             follower.when_complete(tell)
 
     async def complete(self, program: str) -> None:
-        """Wait for the same."""
         told = asyncio.Event()
         self.when_complete(program, told.set)
         await told.wait()

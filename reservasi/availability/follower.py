@@ -62,7 +62,6 @@ class Follower:
         self.task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stop following."""
         await end_tasks([self.task])
         self._tell_waiting(float("inf"))
         await self._connection.drop()

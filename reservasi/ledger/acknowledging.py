@@ -32,7 +32,6 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def questions(self) -> tuple[tuple[str | int, ...], ...]:
-        """The commands."""
         if self.aof == "replicas":
             return (("WAITAOF", 1, self.replicas, self.timeout_ms),)
         asked: list[tuple[str | int, ...]] = []

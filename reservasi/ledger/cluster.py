@@ -109,7 +109,6 @@ class Cluster:
         return Route(self, slot_of(program))
 
     async def close(self) -> None:
-        """Close the connections that ask."""
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             with suppress(*UNREACHED):

@@ -73,7 +73,6 @@ class GroupCommit:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to carry out batches."""
         self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._reap())]
 

@@ -119,7 +119,6 @@ class Primaries:
         self._watch = asyncio.create_task(self._ask_on())
 
     async def close(self) -> None:
-        """Stop asking."""
         if self._watch is not None:
             await end_tasks([self._watch])
 

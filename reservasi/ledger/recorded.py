@@ -85,7 +85,6 @@ class RecordedPositions:
         self._wanted.pop(program, None)
 
     async def close(self) -> None:
-        """Stop following."""
         await end_tasks(self._tasks.values())
 
     async def wait(self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float) -> bool:

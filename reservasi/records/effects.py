@@ -42,7 +42,6 @@ class Stamped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def event(self) -> AnyEvent:
-        """The one."""
         return self.events[0]
 
 

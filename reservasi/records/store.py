@@ -72,7 +72,6 @@ class Records:
         return cls(dsn, await open_pool(dsn, pool_max))
 
     async def close(self) -> None:
-        """Close all connections."""
         await close_pool(self._pool)
 
     async def ping(self) -> None:
