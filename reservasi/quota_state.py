@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 from reservasi.model import Quota
 
 QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
+BEST_FIRST: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for several
 
 
 def state_of(quota: Quota, now_ms: int) -> QuotaState:

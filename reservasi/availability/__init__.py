@@ -8,9 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-from reservasi import quota_state
-from reservasi.availability.alternatives import Alternatives
+from reservasi.availability.alternatives import NEVER_MS
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
+from reservasi.availability.groups import Group, GroupKey, Summary
 from reservasi.availability.prover import Prover
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
@@ -50,7 +50,6 @@ class Availability:
         self._left_removals = 0  # of programs that are followed no more: what is said to grow must not shrink
         self._left_tickets_changes = 0
         self._changed = asyncio.Event()
-        self._alternatives = Alternatives(self._open_quotas)
 
     def follow(self, program: str) -> None:
         """Begin to follow a program; again is harmless."""
@@ -181,11 +180,19 @@ class Availability:
             return []
         return [follower.view.quotas[quota_id] for quota_id in follower.view.covered.get(opening_id, ())]
 
-    def opens_between(self, program: str, first_ms: int, end_ms: int) -> bool:
-        """Whether any of the program's quotas opens then; the end excluded."""
+    def groups_between(self, program: str, first_ms: int, until_ms: int) -> Iterator[GroupKey]:
+        """The quotas of a program that open then, by moment and opening, the earliest first; the end excluded."""
         follower = self._followers.get(program)
-        moments = follower.view.moments if follower else {}
-        return any(first_ms <= at_ms < end_ms for at_ms in moments)
+        return follower.view.groups.between(first_ms, until_ms) if follower else iter(())
+
+    def group(self, program: str, key: GroupKey, office: str | None = None) -> Group | None:
+        """Quotas that open together, of one office or of all; None where there are none."""
+        follower = self._followers.get(program)
+        return follower.view.groups.get(key, office) if follower else None
+
+    def summary(self, program: str, group: Group, *, with_closed: bool) -> Summary:
+        """What a group of the program offers, with or without what staff have closed."""
+        return group.summary(self._followers[program].view.quotas, with_closed=with_closed)
 
     def openings_changed_since(self, version: int) -> list[Opening]:
         """The openings that changed after `version`; what a live page is told."""
@@ -280,19 +287,18 @@ class Availability:
         last: str | None = None,
     ) -> list[Quota]:
         """The quotas that fit, by program, date, start and id; `first` and `last` are ISO dates, both included."""
-        programs = [program] if program else sorted(self._followers)
-        found = [
+        found: list[Quota] = []
+        for name in [program] if program else sorted(self._followers):
+            if name in self._followers:
+                view = self._followers[name].view
+                found += map(view.quotas.__getitem__, view.dates.between(office, first, last))
+        if service is None and channel is None:
+            return found
+        return [
             quota
-            for name in programs
-            if name in self._followers
-            for quota in self._followers[name].view.quotas.values()
-            if office in (None, quota.terms.office)
-            and service in (None, quota.terms.service)
-            and channel in (None, quota.terms.channel)
-            and (first is None or quota.terms.date >= first)
-            and (last is None or quota.terms.date <= last)
+            for quota in found
+            if service in (None, quota.terms.service) and channel in (None, quota.terms.channel)
         ]
-        return sorted(found, key=lambda q: (program_of(q.id), q.terms.date, q.terms.start, q.id))
 
     @property
     def removals(self) -> int:
@@ -301,23 +307,20 @@ class Availability:
 
     def changed_since(self, version: int) -> list[Quota]:
         """The quotas that changed after `version`; what a live page is told."""
-        return [
-            follower.view.quotas[quota_id]
-            for follower in self._followers.values()
-            for quota_id, at in follower.view.changed_at.items()
-            if at > version
-        ]
+        return [quota for follower in self._followers.values() for quota in follower.view.changed_since(version)]
 
-    def alternatives(self, quota: Quota, places: int, limit: int) -> list[Quota]:
-        """Open quotas of the same service and channel with room, the same office first, then the nearest in time."""
-        return self._alternatives.near(quota, places, limit)
+    def alternatives(self, quota: Quota, places: int, limit: int, now_ms: int | None = None) -> list[Quota]:
+        """Open quotas of the same service and channel with room, the same office first, then the nearest in time.
 
-    def _open_quotas(self, program: str, service: str, channel: str) -> list[Quota]:
+        They stay the same until the view changes, or the clock reaches `alternatives_turn_ms`.
+        """
+        program = program_of(quota.id)
         follower = self._followers.get(program)
-        now_ms = self.now_ms(program)
-        return [
-            quota
-            for quota in (follower.view.quotas.values() if follower else ())
-            if (quota.terms.service, quota.terms.channel) == (service, channel)
-            and quota_state.state_of(quota, now_ms) == "open"
-        ]
+        if follower is None:
+            return []
+        return follower.view.alternatives.near(quota, places, limit, self.now_ms(program) if now_ms is None else now_ms)
+
+    def alternatives_turn_ms(self, program: str) -> int:
+        """The next moment at which the clock may change what `alternatives` said last."""
+        follower = self._followers.get(program)
+        return follower.view.alternatives.turn_ms if follower else NEVER_MS

@@ -1,51 +1,227 @@
-"""What is offered instead of a quota that is sold out: open ones of the same service and channel, the nearest first."""
+"""What is offered instead of a quota that is sold out: open ones of the same service and channel, the nearest first.
 
-import time
-from collections.abc import Callable
+Quotas with places lie in order on shelves, one for each service, channel and number of places that was asked for. A
+shelf is built at its first question, and follows each change of a quota from then on. So a refusal costs the same
+however many quotas a program has, how many of them are sold out, and how often others change.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
 from functools import lru_cache
-from heapq import nsmallest
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple, TypeAlias
 
-from reservasi.model import Quota
-from reservasi.programs import program_of
+from reservasi.model import APPLICANTS_MAX, Quota, QuotaTerms
 
-FRESH_S = 0.5  # suggestions may be a little older than what is judged
+NEVER_MS = 2**62
+TURNS_MAX = 200  # quotas that open or close at one moment; beyond it shelves are built anew when they are asked for
+KEPT_MAX = 50_000  # answers that stay until a quota near by gets or loses its places
 SLOTS_KEPT_MAX = 4096
 
-FindOpen = Callable[
-    [str, str, str], list[Quota]
-]  # of program, service and channel: open quotas with room, in any order
+_Place: TypeAlias = tuple[int, str]  # when, in minutes, and the quota
+
+
+class _Shelf:
+    """The open quotas of one service and channel that have so many places, by time."""
+
+    __slots__ = ("changes", "everywhere", "office_changes", "offices")
+
+    def __init__(self) -> None:
+        self.everywhere: list[_Place] = []
+        self.offices: dict[str, list[_Place]] = {}
+        self.changes = 0
+        self.office_changes: dict[str, int] = {}
+
+    def note_change(self, office: str) -> None:
+        """Answers that named quotas of the office, or of all offices, are to be worked out again."""
+        self.changes += 1
+        self.office_changes[office] = self.office_changes.get(office, 0) + 1
+
+
+class _Kept(NamedTuple):
+    """An answer, and what it rests on."""
+
+    terms: QuotaTerms  # of the quota that is sold out
+    shelf: _Shelf
+    changes: int
+    is_local: bool  # only quotas of the same office: what changes elsewhere does not matter
+    found: list[str]
 
 
 class Alternatives:
-    """Looks through a program's quotas at most twice a second, whoever is refused, and of however many quotas."""
+    """The shelves of one program."""
 
-    def __init__(self, find_open: FindOpen, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._find_open = find_open
-        self._clock_s = clock_s
-        self._open: dict[tuple[str, str, str], tuple[float, list[Quota]]] = {}  # as many as there are channels
+    def __init__(self, quotas: Mapping[str, Quota]) -> None:
+        """`quotas` are the view's; whoever changes them says so here."""
+        self._quotas = quotas
+        self._shelves: dict[tuple[str, str, int], _Shelf] = {}
+        self._kept: dict[tuple[str, int, int], _Kept] = {}
+        self._at_ms = 0  # the moment of which the shelves show what is open
+        self._turns: dict[int, set[str]] = {}  # moment after that -> quotas that open or close by the clock then
+        self._moments: list[int] = []  # of those, a heap
 
-    def near(self, quota: Quota, places: int, limit: int) -> list[Quota]:
+    def near(self, quota: Quota, places: int, limit: int, now_ms: int) -> list[Quota]:
         """At most `limit` others with so many places: the same office first, then the nearest in time."""
-        terms, at = quota.terms, _minutes(quota.terms.date, quota.terms.start)
+        if not self._shelves or not self._at_ms <= now_ms < self.turn_ms:
+            self._turn(now_ms)
+        terms = quota.terms
+        shelf = self._shelves.get((terms.service, terms.channel, places)) or self._build(quota, places)
+        key = (quota.id, places, limit)
+        kept = self._kept.get(key)
+        if (
+            kept is None
+            or kept.terms is not terms
+            or kept.shelf is not shelf
+            or kept.changes != (shelf.office_changes.get(terms.office, 0) if kept.is_local else shelf.changes)
+        ):
+            if len(self._kept) >= KEPT_MAX:
+                self._kept.clear()
+            kept = self._kept[key] = self._find(shelf, quota, limit)
+        return list(map(self._quotas.__getitem__, kept.found))
 
-        def distance(other: Quota) -> tuple[bool, int, str]:
-            away = abs(_minutes(other.terms.date, other.terms.start) - at)
-            return other.terms.office != terms.office, away, other.id
+    @property
+    def turn_ms(self) -> int:
+        """The next moment at which a quota opens or closes by the clock."""
+        return self._moments[0] if self._moments else NEVER_MS
 
-        fitting = [other for other in self._open_like(quota) if other.remaining >= places and other.id != quota.id]
-        return nsmallest(limit, fitting, key=distance)
+    def count(self, quota: Quota, remaining: int) -> None:
+        """A quota has so many places now; `quota` is what it was before."""
+        if not self._shelves:
+            return
+        before, after = _capped(quota.remaining), _capped(remaining)
+        if before != after and _is_open(quota, self._at_ms):
+            self._move(quota, before, after)
 
-    def _open_like(self, quota: Quota) -> list[Quota]:
-        key = (program_of(quota.id), quota.terms.service, quota.terms.channel)
-        now_s = self._clock_s()
-        kept = self._open.get(key)
-        if kept is None or now_s - kept[0] >= FRESH_S:
-            kept = self._open[key] = (now_s, self._find_open(*key))
-        return kept[1]
+    def put(self, before: Quota | None, after: Quota | None) -> None:
+        """A quota came, changed its terms, or has gone."""
+        if not self._shelves:
+            return
+        if before is not None:
+            self._move(before, self._level(before), 0)
+            for at_ms in _moments_of(before):
+                self._turns.get(at_ms, set()).discard(before.id)
+        if after is not None:
+            self._move(after, 0, self._level(after))
+            self._await(after)
+
+    # --------------------------------------------------------------------------------------------------------------
+
+    def _level(self, quota: Quota) -> int:
+        return _capped(quota.remaining) if _is_open(quota, self._at_ms) else 0
+
+    def _find(self, shelf: _Shelf, quota: Quota, limit: int) -> _Kept:
+        terms = quota.terms
+        at, office = minutes(terms.date, terms.start), shelf.offices.get(terms.office, [])
+        found = [id_ for _, id_ in _nearest(office, at, limit + 1) if id_ != quota.id][:limit]
+        is_local = len(found) == limit
+        if not is_local:
+            others = _nearest(shelf.everywhere, at, limit + len(office))
+            found += [id_ for _, id_ in others if self._quotas[id_].terms.office != terms.office][: limit - len(found)]
+        changes = shelf.office_changes.get(terms.office, 0) if is_local else shelf.changes
+        return _Kept(terms, shelf, changes, is_local, found)
+
+    def _build(self, quota: Quota, places: int) -> _Shelf:
+        if not self._shelves:
+            self._await_all()
+        service, channel = quota.terms.service, quota.terms.channel
+        shelf = self._shelves[service, channel, places] = _Shelf()
+        for other in self._quotas.values():
+            terms = other.terms
+            if terms.service == service and terms.channel == channel and self._level(other) >= places:
+                place = (minutes(terms.date, terms.start), other.id)
+                shelf.everywhere.append(place)
+                shelf.offices.setdefault(terms.office, []).append(place)
+        for places_in_order in (shelf.everywhere, *shelf.offices.values()):
+            places_in_order.sort()
+        return shelf
+
+    def _move(self, quota: Quota, before: int, after: int) -> None:
+        """Put a quota on the shelves for at most `after` places, where it was on those for at most `before`."""
+        terms = quota.terms
+        place = (minutes(terms.date, terms.start), quota.id)
+        for level in range(min(before, after) + 1, max(before, after) + 1):
+            shelf = self._shelves.get((terms.service, terms.channel, level))
+            if shelf is None:
+                continue
+            office = shelf.offices.setdefault(terms.office, [])
+            for places_in_order in (shelf.everywhere, office):
+                if after > before:
+                    insort(places_in_order, place)
+                else:
+                    del places_in_order[bisect_left(places_in_order, place)]
+            if not office:
+                del shelf.offices[terms.office]
+            shelf.note_change(terms.office)
+
+    # -- the clock -------------------------------------------------------------------------------------------------
+
+    def _turn(self, now_ms: int) -> None:
+        """Bring the shelves to a moment."""
+        if now_ms < self._at_ms:  # the ledger's clock was set back
+            self._shelves, self._turns, self._moments = {}, {}, []
+        turned: set[str] = set()
+        while self._moments and self._moments[0] <= now_ms:
+            turned |= self._turns.pop(heappop(self._moments))
+        if len(turned) > TURNS_MAX:
+            self._shelves = {}
+        before_ms, self._at_ms = self._at_ms, now_ms
+        if self._shelves:
+            for quota in map(self._quotas.__getitem__, turned):
+                level = _capped(quota.remaining)
+                was, is_ = _is_open(quota, before_ms), _is_open(quota, now_ms)
+                self._move(quota, level * was, level * is_)
+
+    def _await_all(self) -> None:
+        self._turns = {}
+        for quota in self._quotas.values():
+            for at_ms in _moments_of(quota):
+                if at_ms > self._at_ms:
+                    self._turns.setdefault(at_ms, set()).add(quota.id)
+        self._moments = list(self._turns)
+        heapify(self._moments)
+
+    def _await(self, quota: Quota) -> None:
+        for at_ms in _moments_of(quota):
+            if at_ms <= self._at_ms:
+                continue
+            if at_ms not in self._turns:
+                self._turns[at_ms] = set()
+                heappush(self._moments, at_ms)
+            self._turns[at_ms].add(quota.id)
+
+
+def _moments_of(quota: Quota) -> tuple[int, ...]:
+    """When it opens and closes by the clock."""
+    terms = quota.terms
+    return () if terms.closed else (terms.opens_at_ms, terms.closes_at_ms)
+
+
+def _is_open(quota: Quota, now_ms: int) -> bool:
+    """Whether it can be claimed by its terms and the clock, whatever remains."""
+    terms = quota.terms
+    return not terms.closed and terms.opens_at_ms <= now_ms < (terms.closes_at_ms or NEVER_MS)
+
+
+def _capped(remaining: int) -> int:
+    """Nobody asks for more places than a reservation can have."""
+    return min(max(remaining, 0), APPLICANTS_MAX)
+
+
+def _nearest(places: list[_Place], at: int, limit: int) -> list[_Place]:
+    """At most `limit` of them, the nearest to a minute first; those as far away by id."""
+    middle = bisect_left(places, (at,))
+    found = places[middle : middle + limit]
+    end = middle
+    while end and middle - end < limit:  # those of one minute are in the order of their ids
+        begin = bisect_left(places, (places[end - 1][0],), 0, end)
+        found += places[begin : min(end, begin + limit)]
+        end = begin
+    found.sort(key=lambda place: (abs(place[0] - at), place[1]))
+    return found[:limit]
 
 
 @lru_cache(maxsize=SLOTS_KEPT_MAX)
-def _minutes(date: str, start: str) -> int:
+def minutes(date: str, start: str) -> int:
     """A number that orders slots of one program by time and says how far apart they are, months counted as 31 days."""
     year, month, day = (int(part) for part in date.split("-"))
     hour, minute = (int(part) for part in start.split(":"))

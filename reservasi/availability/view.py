@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from reservasi.availability.alternatives import Alternatives
+from reservasi.availability.dates import Dates
+from reservasi.availability.groups import Groups
 from reservasi.events import (
     Confirmed,
     Ended,
@@ -46,9 +49,11 @@ class ProgramView:
         self._ended: dict[str, int] = {}  # reservation id -> when it ended, the earliest first
         self.removals = 0  # grows when quotas may have gone
         self.position = Position(epoch=0, seq=0)
-        self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change
+        self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change, the oldest first
         self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or place on its way back -> when it is due, ms
         self._due_at_ms: dict[str, int | None] = {}  # the earliest of those, worked out when it is asked for
+        # What reads ask for, kept up to date with each change: no answer looks through all quotas.
+        self.alternatives, self.dates, self.groups = Alternatives(self.quotas), Dates(()), Groups()
 
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
         """Start anew from a snapshot."""
@@ -60,6 +65,7 @@ class ProgramView:
         for opening in snapshot.openings:
             self._openings_at.setdefault(opening.terms.opens_at_ms, set()).add(opening.id)
         self.opening_ids, self.covered = {}, {}
+        self.alternatives, self.dates, self.groups = Alternatives(self.quotas), Dates(snapshot.quotas), Groups()
         self.tickets_changes += 1
         for quota in snapshot.quotas:
             self._find_opening(quota)
@@ -107,12 +113,25 @@ class ProgramView:
                     self._apply_rare(event, version)
                     continue
             self._due_at_ms.pop(event.quota, None)
-            self.changed_at[event.quota] = version
+            self._note_changed(event.quota, version)
         for quota_id, places in held.items():
             self._count(quota_id, held=places)
             self._due_at_ms.pop(quota_id, None)
-            self.changed_at[quota_id] = version
+            self._note_changed(quota_id, version)
         self.position = entry.position
+
+    def changed_since(self, version: int) -> list[Quota]:
+        """The quotas that changed after a version of the whole view."""
+        found = []
+        for quota_id in reversed(self.changed_at):
+            if self.changed_at[quota_id] <= version:
+                break
+            found.append(self.quotas[quota_id])
+        return found
+
+    def _note_changed(self, quota_id: str, version: int) -> None:
+        self.changed_at.pop(quota_id, None)
+        self.changed_at[quota_id] = version
 
     def due_at_ms(self, quota_id: str) -> int | None:
         """When the next hold of the quota ends or the next place returns; None when nothing is under way."""
@@ -162,6 +181,12 @@ class ProgramView:
             version=quota.counts.version,
         )
         self.quotas[quota_id] = Quota(id=quota_id, terms=quota.terms, counts=counts, imported=quota.imported)
+        taken = held + confirmed + returning
+        if taken:
+            before = quota.remaining
+            if (before > 0) != (before > taken):
+                self.groups.count(quota, has_left=before <= 0)
+            self.alternatives.count(quota, before - taken)
 
     def _apply_rare(self, event: OpeningSet | OpeningRetired | Unreadable, version: int) -> None:
         if isinstance(event, Unreadable):
@@ -177,16 +202,17 @@ class ProgramView:
         self.openings[opening.id] = opening
         if known and _ticket(known) != _ticket(opening):
             self.tickets_changes += 1
-            self.changed_at.update(dict.fromkeys(self.covered.get(opening.id, ()), version))
+            for quota_id in self.covered.get(opening.id, ()):
+                self._note_changed(quota_id, version)
         if known and _coverage(known) == _coverage(opening):
             return
         if known:
             self._leave_moment(known)
         self._openings_at.setdefault(terms.opens_at_ms, set()).add(opening.id)
         moments = {terms.opens_at_ms, known.terms.opens_at_ms if known else terms.opens_at_ms}
-        for quota in self.quotas.values():
-            if quota.terms.opens_at_ms in moments and self._find_opening(quota):
-                self.changed_at[quota.id] = version
+        for quota in [self.quotas[quota_id] for at_ms in moments for quota_id in self.groups.opening_at(at_ms)]:
+            if self._find_opening(quota):
+                self._note_changed(quota.id, version)
 
     def _remove_opening(self, opening_id: str, version: int) -> None:
         opening = self.openings.pop(opening_id)
@@ -194,7 +220,7 @@ class ProgramView:
         del self.openings_changed_at[opening_id]
         for quota_id in list(self.covered.get(opening_id, ())):
             self._find_opening(self.quotas[quota_id])
-            self.changed_at[quota_id] = version
+            self._note_changed(quota_id, version)
         self.covered.pop(opening_id, None)
         self.tickets_changes += 1
 
@@ -218,11 +244,15 @@ class ProgramView:
         if now is not None:
             self.opening_ids[quota.id] = now
             self.covered.setdefault(now, {})[quota.id] = None
+        self.groups.put(quota, now or "")
         self.tickets_changes += now != before
         return now != before
 
     def _remove(self, quota_id: str) -> None:
-        self._forget_moment(self.quotas.pop(quota_id))
+        quota = self.quotas.pop(quota_id)
+        self._forget_moment(quota)
+        self.groups.remove(quota)
+        self._note_terms(quota, None)
         opening_id = self.opening_ids.pop(quota_id, None)
         if opening_id is not None:
             del self.covered[opening_id][quota_id]
@@ -240,11 +270,17 @@ class ProgramView:
         known = self.quotas.get(event.quota)
         if known:
             self._forget_moment(known)
+            self.groups.remove(known)
         self.moments[event.terms.opens_at_ms] += 1
         counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
         quota = Quota(id=event.quota, terms=event.terms, counts=counts, imported=event.imported)
         self.quotas[event.quota] = quota
+        self._note_terms(known, quota)
         self._find_opening(quota)
+
+    def _note_terms(self, before: Quota | None, after: Quota | None) -> None:
+        self.dates.put(before, after)
+        self.alternatives.put(before, after)
 
 
 def _coverage(opening: Opening) -> tuple[object, ...]:

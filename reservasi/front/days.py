@@ -10,10 +10,9 @@ from reservasi.front.encoding import Encoded, encoded, moment_or_none
 from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
 from reservasi.front.keys import FrontServices
 from reservasi.front.memory import Made, Memory, next_turn_ms
-from reservasi.front.opening_views import OPENING_STATES
 from reservasi.model import Quota
 from reservasi.programs import program_of
-from reservasi.quota_state import QuotaState
+from reservasi.quota_state import BEST_FIRST, QuotaState
 
 
 def days_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
@@ -43,6 +42,6 @@ def _day(program: str, date: str, quotas: Sequence[tuple[Quota, QuotaState]]) ->
         capacity=sum(quota.terms.capacity for quota, _ in quotas),
         remaining=sum(quota.remaining for quota, state in quotas if state != "closed"),
         bookable=sum(quota.remaining for quota, state in quotas if state == "open"),
-        state=next(state for state in OPENING_STATES if state in states),
+        state=next(state for state in BEST_FIRST if state in states),
         opens_at=moment_or_none(min(ahead, default=0)),
     )

@@ -52,6 +52,15 @@ class _Kept(NamedTuple):
         return time.monotonic() < self.rests_until_s + rest_s
 
 
+class _Fragment(NamedTuple):
+    quota: Quota
+    from_ms: int  # since when it has its state by the clock
+    turns_at_ms: int  # and until when
+    stamp: int  # of the ticket rules
+    rule: TicketRule
+    json: bytes
+
+
 class Memory:
     """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
 
@@ -66,7 +75,9 @@ class Memory:
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self._fragments: dict[str, tuple[Quota, str, int, TicketRule, bytes]] = {}
+        self.sold_out: dict[Hashable, tuple[float, int, bytes]] = {}  # what `sold_out.py` keeps, and until when
+        self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
+        self._fragments: dict[str, _Fragment] = {}
 
     def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
         """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
@@ -107,18 +118,20 @@ class Memory:
 
         The ticket rules must have been refreshed for the moment, as `answer` does.
         """
-        state, stamp = self.public_state(quota, now_ms), self.ticket_rules.stamp
-        kept = self._fragments.get(quota.id)
-        if kept is not None and kept[0] is quota and kept[1] == state and kept[2] == stamp:
-            return kept[4]
-        rule = self.ticket_rules.of(quota, now_ms)
-        if kept is not None and kept[0] is quota and kept[1] == state and kept[3] == rule:
-            self._fragments[quota.id] = (quota, state, stamp, rule, kept[4])
-            return kept[4]
+        stamp, kept = self.ticket_rules.stamp, self._fragments.get(quota.id)
+        if kept is not None and kept.quota is quota and kept.from_ms <= now_ms < kept.turns_at_ms:
+            if kept.stamp == stamp:
+                return kept.json
+            if kept.rule == self.ticket_rules.of(quota, now_ms):
+                self._fragments[quota.id] = kept._replace(stamp=stamp)
+                return kept.json
         if len(self._fragments) >= FRAGMENTS_MAX:
             self._fragments.clear()
-        encoded = msgspec.json.encode(quota_body(quota, state, rule))
-        self._fragments[quota.id] = (quota, state, stamp, rule, encoded)
+        rule = self.ticket_rules.of(quota, now_ms)
+        encoded = msgspec.json.encode(quota_body(quota, self.public_state(quota, now_ms), rule))
+        from_ms = max(at_ms for at_ms in (0, quota.terms.opens_at_ms, quota.terms.closes_at_ms) if at_ms <= now_ms)
+        turns_at_ms = next_turn_ms((quota,), now_ms)
+        self._fragments[quota.id] = _Fragment(quota, from_ms, turns_at_ms, stamp, rule, encoded)
         return encoded
 
 

@@ -1,32 +1,33 @@
 """Openings as the public reads them: those that were created, and the moments at which other quotas open."""
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi import quota_state
+from reservasi.availability import Availability
+from reservasi.availability.groups import Group, Summary
 from reservasi.front.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.filters import dates_of, midnight_ms, today_in
 from reservasi.front.keys import FrontServices
-from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
+from reservasi.front.memory import NEVER_MS, Made, Memory
 from reservasi.front.opening_reasons import said_of_moves
-from reservasi.model import Opening, Quota
-from reservasi.programs import program_of
+from reservasi.model import Opening
 from reservasi.quota_state import QuotaState
 from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import last_end_ms, state_of
 
-OPENING_STATES: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for all
 NEXT_MAX = 3
 VIEW_TURN_MS = 1000  # by which one opening may be older than the list
 MINUTE_MS = 60_000
 _DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
 SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
+_NOTHING = Summary(quotas=0, places=0, offices=[], services=[], dates=[])
 
 
 def openings_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
@@ -62,15 +63,15 @@ def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> 
     def make(now_ms: int) -> Made[OpeningBody | None]:
         created = services.availability.opening(opening_id, program)
         if created is None:
-            quotas = _quotas_of_derived(services, program, opening_id)
+            group = _derived_group(services, program, opening_id)
+            if group is None:
+                return Made(None, 64, NEVER_MS)
+            opens_at_ms = group.opens_at_ms
         else:
-            quotas = services.availability.quotas_of_opening(program, opening_id)
-        if created is None and not quotas:
-            return Made(None, 64, NEVER_MS)
-        opens_at_ms = quotas[0].terms.opens_at_ms if created is None else created.terms.opens_at_ms
-        body = _body(services, program, opens_at_ms, quotas, created=created, now_ms=now_ms)
-        turn_ms = next_turn_ms(quotas, now_ms)
-        return Made(body, 512, turn_ms if created is None else min(turn_ms, _turn_ms(created, now_ms)))
+            opens_at_ms = created.terms.opens_at_ms
+            group = services.availability.group(program, (opens_at_ms, opening_id))
+        body = _body(services, program, opens_at_ms, group, created=created, now_ms=now_ms)
+        return Made(body, 512, _turn_ms(services, program, group, created, now_ms))
 
     return memory.answer(("opening-body", opening_id), make)
 
@@ -120,29 +121,18 @@ def next_members(services: FrontServices, memory: Memory, program: str) -> dict[
 
 def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, opening: Opening) -> bool:
     """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
-
-    def make(now_ms: int) -> Made[bool]:
-        quotas = services.availability.quotas_of_opening(program, opening.id)
-        state = quota_state.state_of
-        is_left = any(quota.remaining > 0 and state(quota, now_ms) != "closed" for quota in quotas)
-        return Made(bool(quotas) and not is_left, 64, next_turn_ms(quotas, now_ms))
-
-    return memory.answer(("opening-sold-out", program, opening.id, opening.terms.opens_at_ms), make)
+    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
+    return group is not None and not group.has_left(services.availability.now_ms(program))
 
 
 def opening_end_ms(services: FrontServices, memory: Memory, program: str, opening: Opening) -> int:
     """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
-
-    def make(_now_ms: int) -> Made[int]:
-        return Made(_last_closing_ms(services, program, opening), 64, NEVER_MS)
-
-    last_closing_ms = memory.answer(("opening-last-closing", program, opening.id, opening.terms.opens_at_ms), make)
-    return min(last_end_ms(opening), last_closing_ms)
+    return _end_ms(services, program, opening)
 
 
-def _last_closing_ms(services: FrontServices, program: str, opening: Opening) -> int:
-    closings = [quota.terms.closes_at_ms for quota in services.availability.quotas_of_opening(program, opening.id)]
-    return max(closings) if closings and all(closings) else NEVER_MS
+def _end_ms(services: FrontServices, program: str, opening: Opening) -> int:
+    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
+    return min(last_end_ms(opening), NEVER_MS if group is None else group.last_end_ms)
 
 
 def _is_told(opening: Opening, office: str | None) -> bool:
@@ -182,22 +172,29 @@ def _listed(
     most: int,
 ) -> _Listed:
     """The created openings, and the moments at which other quotas of the programs open."""
-    groups: dict[_Key, list[Quota]] = {key: [] for key, each in created.items() if _is_told(each, office)}
-    quotas = [quota for name in days for quota in services.availability.select(name, office=office)]
-    for quota in quotas:
-        at_ms, program = quota.terms.opens_at_ms, program_of(quota.id)
-        if not at_ms:
-            continue
-        covering = services.availability.opening_of(quota)
-        key = (at_ms, program, covering.id if covering else "")
-        if key in created or (covering is None and days[program].has(at_ms)):
-            groups.setdefault(key, []).append(quota)
-    turn_ms = min([next_turn_ms(quotas, now_ms), *(_turn_ms(opening, now_ms) for opening in created.values())])
-    listed = [
-        _body(services, key[1], key[0], groups[key], created=created.get(key), now_ms=now_ms)
-        for key in sorted(groups)[:most]
+    availability = services.availability
+    keys = [
+        key
+        for key, opening in created.items()
+        if _is_told(opening, office) or availability.group(key[1], (key[0], key[2]), office) is not None
     ]
-    return _Listed(listed, more=len(groups) > most, turn_ms=turn_ms)
+    for name, range_ in days.items():
+        keys += itertools.islice(_moments(availability, name, range_, office), most + 1)
+    turns = [_turn_ms(services, key[1], None, opening, now_ms) for key, opening in created.items()]
+    listed = []
+    for key in sorted(keys)[:most]:
+        at_ms, program, opening_id = key
+        group, opening = availability.group(program, (at_ms, opening_id), office), created.get(key)
+        listed.append(_body(services, program, at_ms, group, created=opening, now_ms=now_ms))
+        turns.append(_turn_ms(services, program, group, opening, now_ms))
+    return _Listed(listed, more=len(keys) > most, turn_ms=min(turns, default=NEVER_MS))
+
+
+def _moments(availability: Availability, program: str, days: Days, office: str | None) -> Iterator["_Key"]:
+    """The moments at which quotas open that no opening covers, in one office or in all, the earliest first."""
+    for at_ms, opening_id in availability.groups_between(program, max(days.first_ms, 1), days.until_ms):
+        if not opening_id and availability.group(program, (at_ms, ""), office) is not None:
+            yield at_ms, program, ""
 
 
 _Key: TypeAlias = tuple[int, str, str]  # when it opens, program, id; "" of the quotas that no opening covers
@@ -207,37 +204,38 @@ def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
     return {(opening.terms.opens_at_ms, program, opening.id): opening for opening in openings}
 
 
-def _turn_ms(opening: Opening, now_ms: int) -> int:
-    terms = opening.terms
-    return min(
-        (at for at in (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms) if at > now_ms), default=NEVER_MS
-    )
+def _turn_ms(services: FrontServices, program: str, group: Group | None, created: Opening | None, now_ms: int) -> int:
+    """The next moment at which what is said of an opening may be another thing by the clock."""
+    turn_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
+    if created is None:
+        return turn_ms
+    terms = created.terms
+    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, _end_ms(services, program, created))
+    return min(turn_ms, *(at_ms for at_ms in moments if at_ms > now_ms), NEVER_MS)
 
 
 def _body(
     services: FrontServices,
     program_id: str,
     opens_at_ms: int,
-    quotas: list[Quota],
+    group: Group | None,
     *,
     created: Opening | None,
     now_ms: int,
 ) -> OpeningBody:
     is_cancelled = created is not None and created.cancelled  # which closed its quotas: it tells what it was for
-    offered = quotas if is_cancelled else [quota for quota in quotas if not quota.terms.closed]
-    named = offered or quotas
-    states = {quota_state.state_of(quota, now_ms) for quota in quotas}
     empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
+    offered = _NOTHING if group is None else services.availability.summary(program_id, group, with_closed=is_cancelled)
     body = OpeningBody(
         id=created.id if created else _derived_id(services, program_id, opens_at_ms),
         program=program_id,
         opens_at=moment(opens_at_ms),
-        state=next((state for state in OPENING_STATES if state in states), empty),
-        quotas=len(offered),
-        places=sum(quota.terms.capacity for quota in offered),
-        offices=sorted({quota.terms.office for quota in named} or (created.terms.offices if created else ())),
-        services=sorted({quota.terms.service for quota in named}),
-        dates=sorted({quota.terms.date for quota in named})[:DATES_MAX],
+        state=empty if group is None else group.state(now_ms),
+        quotas=offered.quotas,
+        places=offered.places,
+        offices=offered.offices or (sorted(created.terms.offices) if created else []),
+        services=offered.services,
+        dates=offered.dates[:DATES_MAX],
     )
     if created:
         body.state = _state_of_queue(services, program_id, created, now_ms) or body.state
@@ -257,7 +255,7 @@ def _state_of_queue(
     """What the queue says in place of its quotas' state; None where their state is right."""
     if opening.cancelled:
         return "cancelled"
-    if now_ms >= min(last_end_ms(opening), _last_closing_ms(services, program, opening)):
+    if now_ms >= _end_ms(services, program, opening):
         return "ended"
     return "paused" if state_of(opening, now_ms, sold_out=False) == "paused" else None
 
@@ -272,21 +270,19 @@ def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> s
 def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
     """The program of such an id, if any of its quotas opens in that minute."""
     program_id, first_ms = _derived_minute(services, opening_id)
-    if first_ms is None or not services.availability.opens_between(program_id, first_ms, first_ms + MINUTE_MS):
+    if first_ms is None:
         return None
-    return program_id
+    found = services.availability.groups_between(program_id, first_ms, first_ms + MINUTE_MS)
+    return program_id if next(found, None) else None
 
 
-def _quotas_of_derived(services: FrontServices, program_id: str, opening_id: str) -> list[Quota]:
+def _derived_group(services: FrontServices, program_id: str, opening_id: str) -> Group | None:
     """The quotas of the first moment in that minute, of those that no created opening covers."""
-    _, first_ms = _derived_minute(services, opening_id)
-    groups: dict[int, list[Quota]] = {}
-    for quota in services.availability.select(program_id):
-        at_ms = quota.terms.opens_at_ms
-        is_in = first_ms is not None and first_ms <= at_ms < first_ms + MINUTE_MS
-        if is_in and services.availability.opening_of(quota) is None:
-            groups.setdefault(at_ms, []).append(quota)
-    return groups[min(groups)] if groups else []
+    availability, (_, first_ms) = services.availability, _derived_minute(services, opening_id)
+    if first_ms is None:
+        return None
+    found = _moments(availability, program_id, Days(first_ms, first_ms + MINUTE_MS), None)
+    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in found), None)
 
 
 def _derived_minute(services: FrontServices, opening_id: str) -> tuple[str, int | None]:

@@ -1,4 +1,4 @@
-"""What the public reads, encoded: availability, and the body of `sold-out`."""
+"""Availability as the public reads it, encoded."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,17 +8,13 @@ import msgspec
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
 from reservasi.front.keys import FrontServices
-from reservasi.front.languages import Language
 from reservasi.front.memory import Made, Memory, next_turn_ms
-from reservasi.front.opening_views import next_members, next_openings
 from reservasi.front.paging import page_of
-from reservasi.front.problem_types import RECOVERING, SOLD_OUT
-from reservasi.front.problems import Refused, problem_body
-from reservasi.model import Quota
-from reservasi.programs import program_of
+from reservasi.front.problem_types import RECOVERING
+from reservasi.front.problems import Refused
+from reservasi.front.sold_out import sold_out_body
 
-ALTERNATIVES_MAX = 5
-ALTERNATIVES_REST_S = 0.25  # suggestions may be a little older than what is judged
+__all__ = ["availability_view", "local_moment", "require_view", "sold_out_body"]
 
 
 def require_view(services: FrontServices, program: str | None) -> None:
@@ -44,22 +40,6 @@ def availability_view(services: FrontServices, memory: Memory, filters: Mapping[
         return Made(view, len(view.body), turn_ms)
 
     return memory.answer(("availability", *sorted(filters.items())), make)
-
-
-def sold_out_body(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> bytes:
-    """The whole problem, encoded: it is the answer that most people get in the minute of an opening."""
-
-    def make(now_ms: int) -> "Made[bytes]":
-        alternatives = services.availability.alternatives(quota, places, ALTERNATIVES_MAX)
-        members = {
-            "alternatives": [msgspec.Raw(memory.fragment(alternative, now_ms)) for alternative in alternatives],
-            "next_opening": next(iter(next_openings(services, memory, program_of(quota.id))), None),
-            **next_members(services, memory, program_of(quota.id)),
-        }
-        body = problem_body(Refused(SOLD_OUT, members=members), language)
-        return Made(body, len(body), next_turn_ms(alternatives, now_ms))
-
-    return memory.answer(("sold-out", quota.id, places, language), make, ALTERNATIVES_REST_S)
 
 
 def local_moment(services: FrontServices, program_id: str, at_ms: int) -> str:

@@ -23,7 +23,7 @@ DAYS_AHEAD_MAX = 366
 WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts at most
 RATE_PER_MIN_MAX = 1_000_000
 OFFICES_MAX = 200  # of a program
-QUOTA_IDS_KEPT_MAX = 16_384  # whose program is remembered: every claim asks several times
+QUOTA_IDS_KEPT_MAX = 32_768  # whose program is remembered: every claim asks several times
 
 ID_PATTERN = "[a-z0-9-]{2,32}"
 Id = Annotated[str, Meta(pattern=rf"^{ID_PATTERN}\Z", description="2 to 32 of a-z, 0-9 and -")]

@@ -1,61 +1,124 @@
-"""What is offered instead of a quota that is sold out, and what it costs when everybody is refused."""
+"""What is offered instead of a quota that is sold out, and that little of it is worked out anew."""
 
-from reservasi.availability.alternatives import FRESH_S, Alternatives
+from unittest import mock
+
+import pytest
+from msgspec.structs import replace
+
+from reservasi.availability import alternatives as module
+from reservasi.availability.alternatives import Alternatives
 from reservasi.model import Quota, QuotaCounts
 from tests.ledgers import terms
 
 
-def quota(start: str, *, office: str = "kanim", date: str = "2026-12-01", capacity: int = 5) -> Quota:
-    of_slot = terms(capacity, office=office, service="baru", channel="online", date=date, start=start)
+def quota(
+    start: str, *, office: str = "kanim", date: str = "2026-12-01", capacity: int = 5, opens_at_ms: int = 0
+) -> Quota:
+    of_slot = terms(
+        capacity, office=office, service="baru", channel="online", date=date, start=start, opens_at_ms=opens_at_ms
+    )
     day, hour = date.replace("-", ""), start.replace(":", "")
     return Quota(id=f"p.{office}.baru.{day}.{hour}.online", terms=of_slot, counts=QuotaCounts())
 
 
 class Program:
-    """Counts how often its quotas are looked through."""
+    """Changes quotas as a view does."""
 
     def __init__(self, *quotas: Quota) -> None:
-        self.quotas = list(quotas)
-        self.looks: list[tuple[str, str, str]] = []
-        self.now_s = 100.0
-        self.alternatives = Alternatives(self._open, lambda: self.now_s)
+        self.quotas = {each.id: each for each in quotas}
+        self.alternatives = Alternatives(self.quotas)
+        self.now_ms = 100
 
-    def _open(self, *asked: str) -> list[Quota]:
-        program, service, channel = asked
-        self.looks.append((program, service, channel))
-        return [each for each in self.quotas if each.remaining > 0]
+    def near(self, refused: Quota, places: int = 1, limit: int = 5) -> list[Quota]:
+        return self.alternatives.near(refused, places, limit, self.now_ms)
+
+    def take(self, taken: Quota, places: int) -> None:
+        before = self.quotas[taken.id]
+        self.quotas[taken.id] = replace(before, counts=QuotaCounts(held=before.counts.held + places))
+        self.alternatives.count(before, before.remaining - places)
 
 
 FULL = quota("09:00", capacity=0)
+
+
+def watched(method: str) -> "mock._patch[mock.MagicMock]":
+    """Counts the calls of a method."""
+    return mock.patch.object(Alternatives, method, autospec=True, side_effect=getattr(Alternatives, method))
 
 
 def test_the_same_office_comes_first_and_then_the_nearest() -> None:
     far, near, day_after = quota("15:00"), quota("08:30"), quota("09:00", date="2026-12-02")
     elsewhere = quota("09:00", office="unit")
     program = Program(elsewhere, far, day_after, near, FULL)
-    assert program.alternatives.near(FULL, 1, 9) == [near, far, day_after, elsewhere]
-    assert program.alternatives.near(FULL, 1, 2) == [near, far]
+    assert program.near(FULL, 1, 9) == [near, far, day_after, elsewhere]
+    assert program.near(FULL, 1, 2) == [near, far]
 
 
 def test_a_month_s_end_is_no_gap() -> None:
     before, after = quota("09:00", date="2026-12-31"), quota("09:00", date="2027-01-01")
-    assert Program(before, after).alternatives.near(quota("10:00", date="2027-01-01"), 1, 1) == [after]
+    assert Program(before, after).near(quota("10:00", date="2027-01-01"), 1, 1) == [after]
 
 
 def test_what_has_too_little_room_is_not_offered_nor_the_quota_itself() -> None:
     small, large = quota("08:00", capacity=2), quota("12:00", capacity=3)
     program = Program(small, large)
-    assert program.alternatives.near(FULL, 3, 5) == [large]
-    assert program.alternatives.near(small, 2, 5) == [large]
+    assert program.near(FULL, 3) == [large]
+    assert program.near(small, 2) == [large]
 
 
-def test_all_refused_people_of_all_quotas_share_one_look() -> None:
-    program = Program(quota("12:00"), *(quota(f"{hour:02}:00", capacity=0) for hour in range(10)))
-    for refused in program.quotas[1:]:
-        for places in (1, 2):
-            assert len(program.alternatives.near(refused, places, 5)) == 1
-    assert program.looks == [("p", "baru", "online")]
-    program.now_s += FRESH_S
-    program.quotas = []
-    assert program.alternatives.near(FULL, 1, 5) == []
-    assert len(program.looks) == 2
+def test_an_answer_follows_each_change() -> None:
+    first, second = quota("09:10"), quota("09:20")
+    program = Program(first, second, FULL)
+    assert program.near(FULL, 2, 1) == [first]
+    program.take(first, 4)
+    assert program.near(FULL, 2, 1) == [second]
+    assert [found.remaining for found in program.near(FULL, 1, 1)] == [1]
+    program.take(first, -4)
+    assert program.near(FULL, 2, 1) == [first]
+
+
+def test_the_clock_opens_quotas() -> None:
+    later = quota("09:10", opens_at_ms=200)
+    program = Program(later, FULL)
+    assert program.near(FULL) == []
+    assert program.alternatives.turn_ms == 200
+    program.now_ms = 200
+    assert program.near(FULL) == [later]
+    program.now_ms = 199  # set back
+    assert program.near(FULL) == []
+
+
+def test_quotas_are_looked_through_once_for_as_many_places() -> None:
+    """However many are sold out, whoever is refused, and whatever changes."""
+    refused = [quota(f"{hour:02}:00", capacity=0) for hour in range(10)]
+    offered = [quota("12:30", office=f"unit-{number}", capacity=9) for number in range(10)]
+    program = Program(*refused, *offered)
+    with watched("_build") as looks:
+        for turn in range(20):
+            program.take(offered[turn % 10], 1)
+            for each in refused:
+                for places in (1, 2):
+                    assert len(program.near(each, places)) == 5
+    assert [call.args[2] for call in looks.call_args_list] == [1, 2]
+
+
+def test_what_changes_elsewhere_does_not_make_an_answer_anew() -> None:
+    own, elsewhere = [quota(f"1{at}:00") for at in range(3)], quota("09:00", office="unit", capacity=1)
+    program = Program(*own, elsewhere, FULL)
+    with watched("_find") as found:
+        for change in (0, 1, -1):
+            program.take(elsewhere, change)
+            assert program.near(FULL, 1, 3) == own
+        assert found.call_count == 1
+        program.take(own[0], 5)
+        assert program.near(FULL, 1, 3) == [own[1], own[2], elsewhere]
+        assert found.call_count == 2
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_MAX", 3)
+    refused = [quota(f"{hour:02}:00", capacity=0) for hour in range(10)]
+    program = Program(*refused, quota("12:30"))
+    for each in refused:
+        assert len(program.near(each)) == 1
+        assert len(program.alternatives._kept) <= 3

@@ -16,6 +16,7 @@ from loadtest.program import open_terms
 from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
+from reservasi.events import JournalEntry, QuotaSet
 from reservasi.front import live as live_module
 from reservasi.front.filters import fits, quotas_matching
 from reservasi.front.live import START, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX, Feed, Live, Readers
@@ -293,7 +294,9 @@ class _Views(Availability):
         for each in quotas:
             program = each.id.partition(".")[0]
             follower = self._followers.setdefault(program, cast(Follower, type("_", (), {"view": ProgramView()})()))
-            follower.view.quotas[each.id] = each
+            created = QuotaSet(seq=1, quota=each.id, version=1, terms=each.terms)
+            entry = JournalEntry(epoch=1, first_seq=1, at_ms=1, chain="", payload=b"", events=(created,))
+            follower.view.apply(entry, 1)
 
 
 QUOTAS = [

@@ -1,0 +1,59 @@
+"""The body of `sold-out`: the answer that most people get in the minute of an opening.
+
+It is put together from pieces that are encoded already: the text in a language, the JSON of each alternative, and what
+lies ahead in the program. So it costs the same however many quotas a program has, and however many are sold out. Where
+many ask for one quota, its body is given again for a moment: suggestions may be a little older than what is judged.
+"""
+
+import time
+from functools import lru_cache
+
+import msgspec
+
+from reservasi.front.keys import FrontServices
+from reservasi.front.languages import Language
+from reservasi.front.memory import Memory
+from reservasi.front.opening_views import SUGGESTIONS_REST_S, next_members, next_openings
+from reservasi.front.problem_types import SOLD_OUT
+from reservasi.front.problems import Refused, problem_body
+from reservasi.model import Quota
+from reservasi.programs import program_of
+
+ALTERNATIVES_MAX = 5
+KEPT_MAX = 1024  # bodies that are given again; all are dropped when there are more, since one is made in no time
+
+
+def sold_out_body(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> bytes:
+    """The whole problem, encoded, for a claim of so many places."""
+    key = (quota.id, places, language)
+    kept, now_s, availability = memory.sold_out.get(key), time.monotonic(), services.availability
+    program = program_of(quota.id)
+    now_ms = availability.now_ms(program)
+    if kept is not None and now_s < kept[0] and now_ms < kept[1]:
+        return kept[2]
+    end = _end(services, memory, program, now_s)
+    alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
+    body = _begin(language) + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
+    if len(memory.sold_out) >= KEPT_MAX:
+        memory.sold_out.clear()
+    memory.sold_out[key] = (now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program), body)
+    return body
+
+
+@lru_cache(maxsize=8)
+def _begin(language: Language) -> bytes:
+    return problem_body(Refused(SOLD_OUT), language)[:-1] + b',"alternatives":['
+
+
+def _end(services: FrontServices, memory: Memory, program: str, now_s: float) -> bytes:
+    """What lies ahead in the program, and the end of the body."""
+    kept = memory.sold_out_ends.get(program)
+    if kept is None or now_s >= kept[0]:
+        memory.ticket_rules.refresh(services.availability.now_ms())
+        ahead = {
+            "next_opening": next(iter(next_openings(services, memory, program)), None),
+            **next_members(services, memory, program),
+        }
+        kept = (now_s + SUGGESTIONS_REST_S, b"]," + msgspec.json.encode(ahead)[1:])
+        memory.sold_out_ends[program] = kept
+    return kept[1]

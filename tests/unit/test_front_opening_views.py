@@ -1,0 +1,110 @@
+"""Openings as the public reads them: kept, and another thing as soon as the clock or a change makes them so."""
+
+from datetime import UTC
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from reservasi.availability import Availability
+from reservasi.availability.follower import Follower
+from reservasi.availability.view import ProgramView
+from reservasi.events import JournalEntry, OpeningSet, QuotaSet
+from reservasi.front.bodies import OpeningBody
+from reservasi.front.keys import FrontServices
+from reservasi.front.memory import Memory
+from reservasi.front.opening_views import list_openings, listed_opening, next_openings
+from tests.ledgers import opening_of, terms
+
+OPENING = opening_of(opens_at_ms=1000, joins_from_ms=500, ends_at_ms=90_000)
+
+
+class View(Availability):
+    """The real view, told by hand; its clock stands."""
+
+    def __init__(self) -> None:
+        self.clock_ms = 0
+        self.program = ProgramView()
+        self._followers = {"p": cast(Follower, SimpleNamespace(view=self.program))}
+        self._version = 0
+
+    def now_ms(self, program: str = "") -> int:
+        return self.clock_ms
+
+    def tell(self, *events: Any) -> None:
+        self._version += 1
+        entry = JournalEntry(epoch=1, first_seq=1, at_ms=1, chain="", payload=b"", events=events)
+        self.program.apply(entry, self._version)
+
+    def set(self, quota_id: str, capacity: int, **changes: Any) -> None:
+        self.tell(QuotaSet(seq=1, quota=quota_id, version=1, terms=terms(capacity, **changes)))
+
+
+class Pages:
+    def __init__(self) -> None:
+        self.view = View()
+        catalogue = SimpleNamespace(program=lambda _: SimpleNamespace(zone=UTC))
+        self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
+        self.memory = Memory(self.view)
+
+    def states(self, at_ms: int, office: str = "kanim") -> list[str]:
+        """Of the one opening: by itself, in the list, and in the list of one office."""
+        self.view.clock_ms = at_ms
+        one = listed_opening(self.services, self.memory, "p-1")
+        return [each.state for each in (*([one] if one else []), *self.list(), *self.list(office=office))]
+
+    def list(self, **filters: str) -> list[OpeningBody]:
+        return list_openings(self.services, self.memory, {"program": "p", **filters})
+
+
+@pytest.fixture
+def pages() -> Pages:
+    return Pages()
+
+
+def test_the_clock_alone_turns_what_is_kept(pages: Pages) -> None:
+    pages.view.tell(OpeningSet(seq=1, opening=OPENING))
+    pages.view.set("p.1", 3, opens_at_ms=1000, closes_at_ms=5000)
+    pages.view.set("p.2", 0, opens_at_ms=1000, closes_at_ms=8000)
+    seen = {at_ms: pages.states(at_ms) for at_ms in (0, 999, 1000, 4999, 5000, 7999, 8000)}
+    assert seen == {
+        0: 3 * ["not-open"],
+        999: 3 * ["not-open"],
+        1000: 3 * ["open"],
+        4999: 3 * ["open"],
+        5000: 3 * ["sold-out"],
+        7999: 3 * ["sold-out"],
+        8000: 3 * ["ended"],
+    }
+
+
+def test_a_list_names_what_an_office_has(pages: Pages) -> None:
+    pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, terms=replace(OPENING.terms, offices=("kanim",)))))
+    pages.view.set("p.1", 3, opens_at_ms=1000, date="2026-12-02")
+    pages.view.set("p.2", 4, opens_at_ms=1000, service="ganti")
+    pages.view.set("p.3", 5, opens_at_ms=1000, closed=True)
+    pages.view.set("p.4", 6, opens_at_ms=1000, office="mpp")
+    pages.view.set("p.5", 7, opens_at_ms=0, office="mpp")
+
+    def brief(openings: list[OpeningBody]) -> list[tuple[str, int, int, list[str], list[str]]]:
+        return [(each.id, each.quotas, each.places, each.offices, each.services) for each in openings]
+
+    derived = ("p-19700101T0000", 1, 6, ["mpp"], ["baru"])
+    created = ("p-1", 2, 7, ["kanim"], ["baru", "ganti"])
+    assert brief(pages.list()) == [derived, created]
+    assert brief(pages.list(office="kanim")) == [created]
+    assert brief(pages.list(office="mpp")) == [derived]
+    assert pages.list(office="kanim")[0].dates == ["2026-12-01", "2026-12-02"]
+    one = listed_opening(pages.services, pages.memory, derived[0])
+    assert brief([one] if one else []) == [derived]
+    assert brief(next_openings(pages.services, pages.memory, "p")) == [derived, created]
+    pages.view.clock_ms = 1000
+    assert next_openings(pages.services, pages.memory, "p") == []
+
+
+def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:
+    pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, cancelled=True)))
+    assert pages.states(0) == 2 * ["cancelled"]
+    pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
+    assert [(each.state, each.quotas, each.places) for each in pages.list()] == [("cancelled", 1, 3)]

@@ -1,0 +1,152 @@
+"""The body of `sold-out`: what it would be put together from anew, and never older than it says."""
+
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from reservasi.availability import Availability
+from reservasi.availability.follower import Follower
+from reservasi.availability.view import ProgramView
+from reservasi.events import Ended, Held, JournalEntry, OpeningSet, QuotaSet
+from reservasi.front import sold_out
+from reservasi.front.keys import FrontServices
+from reservasi.front.memory import Memory
+from reservasi.front.opening_views import next_members, next_openings
+from reservasi.front.problem_types import SOLD_OUT
+from reservasi.front.problems import Refused, problem_body
+from reservasi.front.sold_out import sold_out_body
+from reservasi.front.ticket_rules import TicketRules
+from reservasi.model import Quota, QuotaTerms, State
+from tests.ledgers import opening_of, terms
+
+FULL, NEAR, LATER = "p.kanim.1", "p.kanim.2", "p.kanim.3"
+
+
+class View(Availability):
+    """The real view, told by hand; its clock stands."""
+
+    def __init__(self) -> None:
+        self.clock_ms = 1000
+        self.program = ProgramView()
+        follower = SimpleNamespace(view=self.program)
+        self._followers = {"p": cast(Follower, follower)}
+        self._version = self._left_tickets_changes = 0
+
+    def now_ms(self, program: str = "") -> int:
+        return self.clock_ms
+
+    def tell(self, *events: Any) -> None:
+        self._version += 1
+        entry = JournalEntry(epoch=1, first_seq=1, at_ms=1, chain="", payload=b"", events=events)
+        self.program.apply(entry, self._version)
+
+    def set(self, quota_id: str, of_quota: QuotaTerms) -> None:
+        self.tell(QuotaSet(seq=1, quota=quota_id, version=1, terms=of_quota))
+
+    def hold(self, quota_id: str, reservation_id: str = "r") -> None:
+        held = Held(
+            seq=1,
+            reservation_id=reservation_id,
+            quota=quota_id,
+            deadline_ms=9,
+            fingerprint="",
+            sealed="",
+            persons=("a",),
+        )
+        self.tell(held)
+
+
+class Page:
+    """Asks, with a clock of its own for what is kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.view = View()
+        self.view.set(FULL, terms(0, start="08:00"))
+        self.view.set(NEAR, terms(3, start="08:10"))
+        self.view.set(LATER, terms(3, start="08:20", opens_at_ms=5000))
+        catalogue = SimpleNamespace(program=lambda _: None)
+        self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
+        self.memory = Memory(self.view, ticket_rules=TicketRules(self.view))
+        self.now_s = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+
+    @property
+    def quota(self) -> Quota:
+        return self.view.program.quotas[FULL]
+
+    def ask(self) -> bytes:
+        return sold_out_body(self.services, self.memory, self.quota, 1, "en")
+
+    def ask_later(self) -> bytes:
+        self.now_s += 1
+        return self.ask()
+
+    def anew(self) -> bytes:
+        """What it would be without anything kept."""
+        memory = Memory(self.view, ticket_rules=TicketRules(self.view))
+        memory.ticket_rules.refresh(self.view.clock_ms)
+        found = self.view.alternatives(self.quota, 1, 5)
+        members = {
+            "alternatives": [msgspec.Raw(memory.fragment(each, self.view.clock_ms)) for each in found],
+            "next_opening": next(iter(next_openings(self.services, memory, "p")), None),
+            **next_members(self.services, memory, "p"),
+        }
+        return problem_body(Refused(SOLD_OUT, members=members), "en")
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Page:
+    return Page(monkeypatch)
+
+
+def test_a_body_is_the_whole_problem(page: Page) -> None:
+    body = msgspec.json.decode(page.ask())
+    assert [found["id"] for found in body["alternatives"]] == [NEAR]
+    assert body["next_opening"]["opens_at"] == "1970-01-01T00:00:05Z"
+    assert page.ask() == page.anew()
+
+
+def test_a_body_stays_while_its_pieces_do(page: Page) -> None:
+    first = page.ask()
+    page.view.set("p.mpp.9", terms(0, office="mpp"))
+    page.view.hold(LATER)
+    assert page.ask() is first
+    assert page.ask_later() == first
+
+
+def test_a_body_follows_what_it_names(page: Page) -> None:
+    first = page.ask()
+    page.view.hold(NEAR)
+    assert page.ask() is first, "for a moment"
+    assert page.ask_later() == page.anew() != first
+    page.view.hold(NEAR, "r2")
+    page.view.hold(NEAR, "r3")
+    assert page.ask_later() == page.anew()
+    assert b'"alternatives":[]' in page.ask()
+    ended = Ended(seq=1, state=State.RELEASED, reservation_id="r2", quota=NEAR, places=1, returns_at_ms=0)
+    page.view.tell(ended)
+    assert page.ask_later() == page.anew()
+    opening = replace(opening_of(opens_at_ms=0), revised_at_ms=1)
+    page.view.tell(OpeningSet(seq=1, opening=opening))
+    page.view.set(NEAR, terms(3, start="08:10", opens_at_ms=0))
+    assert page.ask_later() == page.anew()
+
+
+def test_the_clock_turns_it_at_once(page: Page) -> None:
+    first = page.ask()
+    page.view.clock_ms = 4999
+    assert page.ask() is first
+    page.view.clock_ms = 5000
+    assert [found["id"] for found in msgspec.json.decode(page.ask())["alternatives"]] == [NEAR, LATER]
+
+
+def test_what_is_kept_is_bounded(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sold_out, "KEPT_MAX", 3)
+    for places in range(1, 6):
+        body = sold_out_body(page.services, page.memory, page.quota, places, "en")
+        assert sold_out_body(page.services, page.memory, page.quota, places, "en") is body
+        assert len(page.memory.sold_out) <= 3
