@@ -36,7 +36,8 @@ NAMES = {
         f"{what}, {point}"
         for what in ("valkey time", "claims/s")
         for point in ("5000 live, 100 quotas", "1000 live, 200 quotas")
-    },
+    }
+    | {"refusal, 51 of 60 quotas sold out"},
     fronts: {f"ours/{rival}, 2 fronts + recorder + fsync 3 ms" for rival in ("pipelined_recorded", "plpgsql_batches")},
 }
 MAY_SHRINK = {"front, 1000 wait", "mistaken"}  # what does not grow may also be a little less

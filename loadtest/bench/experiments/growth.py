@@ -1,4 +1,4 @@
-"""Whether a claim costs the same however many reservations are live and however many quotas there are."""
+"""Whether claims and refusals cost the same however many reservations are live and however many quotas there are."""
 
 import statistics
 import time
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.cores import Cores
+from loadtest.bench.experiments import refusals
 from loadtest.bench.experiments.programs import (
     BATCH,
     OwnLedger,
@@ -24,7 +25,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import CAPACITY_MAX, Outcome
 
 NAME = "growth"
-TITLE = "Growth: a claim's cost with many reservations and quotas, as a share of the smallest case"
+TITLE = "Growth: what claims and refusals cost with many reservations and quotas, as a share of the smallest case"
 FLAT = 0.15
 WIDTH = 10  # quotas that one batch names, the same number everywhere
 QUOTAS_OF_SIZES = 100  # how many quotas the reservations are spread over
@@ -74,14 +75,14 @@ class Cost:
 
 
 async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
-    """Two figures a point: the server's time a claim, and claims a second."""
+    """Of claims two figures a point, the server's time a claim and claims a second; of refusals the front's time."""
     sizes, figures = _sizes(smoke), list[Figure]()
     for number, (smallest, point) in enumerate(sizes.points):
         say(f"growth: {point.name}")
         async with prepared(cores) as ground:  # an empty server, so that no earlier point weighs on it
             ratios = await _compared(ground.redis_url, number, smallest, point, sizes)
         figures += _figures(smallest, point, ratios)
-    return figures
+    return [*figures, *await refusals.measured(cores, smoke, say)]
 
 
 def _figures(smallest: Point, point: Point, pairs: list[tuple[Cost, Cost]]) -> list[Figure]:

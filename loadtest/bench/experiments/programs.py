@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as redis_asyncio
 
@@ -23,6 +23,7 @@ TOMBSTONE_MS = 86_400_000
 HOLD_MS = 86_400_000  # no hold ends during an experiment
 LOAD_BATCH = 1000  # commands in one call while a ledger is filled
 BATCH = 64
+AnyCommand = TypeVar("AnyCommand", bound=Command)
 SEALED = "k1." + "x" * 200  # an envelope of one applicant and a contact
 
 
@@ -101,7 +102,7 @@ class OwnLedger:
         )
 
 
-def batches(commands: Sequence[Command], size: int) -> Iterator[list[Command]]:
+def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyCommand]]:
     """The commands in order, cut into batches."""
     return (list(commands[first : first + size]) for first in range(0, len(commands), size))
 
