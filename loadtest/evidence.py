@@ -16,7 +16,8 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.events import JournalEntry
 from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.connection import LedgerConnection, open_client, text
+from reservasi.ledger.clients import open_client, text
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.library import read_library
 from reservasi.ledger.stored import decode_timers

@@ -19,7 +19,8 @@ from loadtest.rules import Violation
 from loadtest.trial import Trial
 from reservasi.availability import Availability
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.clients import open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import Library

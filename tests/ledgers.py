@@ -12,7 +12,8 @@ import redis.asyncio as redis_asyncio
 from reservasi.errors import ReservasiError
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys, wire
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.clients import open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from reservasi.availability import Availability
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.clients import open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.library import read_library
 from reservasi.model import Opening, Quota

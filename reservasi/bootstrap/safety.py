@@ -7,7 +7,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from reservasi.bootstrap.addresses import postgres_dsn
 from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
-from reservasi.ledger.connection import LOST
+from reservasi.ledger.clients import LOST
 from reservasi.ledger.server import Check, read_facts
 from reservasi.ledger.servers import Servers
 from reservasi.logs import get_logger

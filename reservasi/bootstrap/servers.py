@@ -4,7 +4,7 @@ import asyncio
 
 from reservasi.bootstrap.addresses import redis_url, refuse_missing_files
 from reservasi.errors import ConfigurationError, LedgerUnreachable
-from reservasi.ledger.connection import LOST
+from reservasi.ledger.clients import LOST
 from reservasi.ledger.server import name_without_waitaof
 from reservasi.ledger.servers import Servers
 from reservasi.settings import Settings

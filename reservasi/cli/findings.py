@@ -8,8 +8,8 @@ import msgspec
 from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.acknowledging import asks_enough
+from reservasi.ledger.clients import LOST
 from reservasi.ledger.cluster import SLOTS
-from reservasi.ledger.connection import LOST
 from reservasi.ledger.library import read_library
 from reservasi.ledger.server import ServerFacts, read_facts
 from reservasi.ledger.servers import Primary, Servers

@@ -1,26 +1,19 @@
-"""One connection to the ledger's server that sends several function calls at once and reads their replies.
-
-redis-py repeats a command up to ten times by default after a lost reply. Here it never does: whether and how long to
-repeat is decided by the caller, who knows the deadlines.
-"""
+"""One connection to the ledger's server that sends several function calls at once and reads their replies."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import redis.asyncio as redis_asyncio
 from hiredis import pack_command
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -28,23 +21,19 @@ from redis.exceptions import (
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
 from reservasi.ledger import keys, stored, wire
 from reservasi.ledger.acknowledging import Acks, Asker
-from reservasi.ledger.cluster import Route, RoutedConnection, SecureRoutedConnection
+from reservasi.ledger.clients import LOST, Server, open_pool, text
 from reservasi.ledger.library import Library
-from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
 from reservasi.ledger.tls import reason, shows_no_certificate
 from reservasi.ledger.wire import Frame
 from reservasi.logs import get_logger
 from reservasi.model import Position
 
-LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 T = TypeVar("T")
 
 log = get_logger()
 
 # On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
 BROKEN = (*LOST, AttributeError, TypeError)
-CONNECT_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
 # A replica, a full disk, too few replicas, a lost primary of a cluster, a slot on its way: it may be over in a moment.
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
@@ -65,47 +54,6 @@ class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False  # what says where it is cannot be read; it sells nothing
 
 
-Server: TypeAlias = str | Primaries | Route  # an address, or whoever knows the one of the moment
-
-
-def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.Redis:
-    """A client for everything that is not on the claim path; a command waits when all connections are in use.
-
-    Raises:
-        ValueError: the address cannot be used.
-    """
-    pool = _open_pool(
-        server,
-        redis_asyncio.BlockingConnectionPool,
-        max_connections=connections_max,
-        timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=None,  # every call is bounded where it is made
-    )
-    return redis_asyncio.Redis(connection_pool=pool)
-
-
-def _open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **options: Any) -> Any:
-    options |= {"retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_TIMEOUT_S}
-    if isinstance(server, str) and not server.startswith(SCHEMES):
-        return kind.from_url(server, **options)
-    primaries = Primaries(server) if isinstance(server, str) else server
-    parsed = primaries.parsed
-    plain, secure = (
-        (RoutedConnection, SecureRoutedConnection)
-        if isinstance(primaries, Route)
-        else (PrimaryConnection, SecurePrimaryConnection)
-    )
-    if parsed.tls:
-        options["tls"] = parsed.tls
-    return kind(
-        connection_class=secure if parsed.tls else plain,
-        primaries=primaries,
-        username=parsed.username,
-        password=parsed.password,
-        **options,
-    )
-
-
 class LedgerConnection:
     """A single connection for the calls of one program; not for concurrent use."""
 
@@ -117,7 +65,7 @@ class LedgerConnection:
         self._asker = Asker(acks) if acks else None
         # No time limit of redis-py's own: each call has one, and theirs costs a task, so that a batch would be written
         # only after everything else that is ready in the event loop.
-        pool = _open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
+        pool = open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
         self._connection: Any = pool.make_connection()
         self._packed: tuple[list[str], list[bytes]] = [], []  # who was last asked about together, and the question
         self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
@@ -312,11 +260,6 @@ def _refusal(program: str, error: ResponseError) -> ReservasiError:
     if isinstance(error, REFUSES_NOW) or message.startswith(REFUSES_WRITES):
         return LedgerFenced(f"the server of the ledger of {program} takes no writes: {message}")
     return LedgerFault(f"{program}: {message}")
-
-
-def text(value: bytes | str) -> str:
-    """A field as text, whichever way the client decodes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _question(program: str) -> tuple[str, ...]:

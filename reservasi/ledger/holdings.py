@@ -7,7 +7,7 @@ from typing import Any
 from reservasi.contents import KeptReservation
 from reservasi.errors import DamagedKey
 from reservasi.ledger import keys
-from reservasi.ledger.connection import text
+from reservasi.ledger.clients import text
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.stored import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
 from reservasi.ledger.wire import STATES

@@ -16,7 +16,7 @@ import redis.asyncio as redis_asyncio
 from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreachable
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST, READ_TIMEOUT_S
+from reservasi.ledger.clients import LOST, READ_TIMEOUT_S
 from reservasi.ledger.entries import decode_entry
 from reservasi.ledger.stored import readable
 from reservasi.model import Position

@@ -12,7 +12,7 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST
+from reservasi.ledger.clients import LOST
 from reservasi.ledger.openings import decode_stored
 from reservasi.ledger.stored import read_each
 from reservasi.model import Opening

@@ -13,7 +13,7 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.clients import LOST, READ_TIMEOUT_S, text
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.journal import EPOCHS_MAX
 from reservasi.logs import get_sparing_logger

@@ -8,7 +8,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LOST
+from reservasi.ledger.clients import LOST
 from reservasi.ledger.tls import reason
 
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility

@@ -4,9 +4,9 @@ import msgspec
 import redis.asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as LostConnection
 
+from reservasi.ledger.clients import Server, open_client
 from reservasi.ledger.cluster import SCHEMES as CLUSTER
 from reservasi.ledger.cluster import SLOTS, Cluster, slot_of
-from reservasi.ledger.connection import Server, open_client
 from reservasi.ledger.primaries import SCHEMES as SENTINEL
 from reservasi.ledger.primaries import Address, Primaries
 from reservasi.ledger.server import connected_replicas

@@ -7,7 +7,7 @@ from reservasi.contents import Confirmation, EndedReservation, Envelope, LedgerS
 from reservasi.errors import DamagedKey, JournalGap
 from reservasi.events import Confirmed, Held, JournalEntry
 from reservasi.ledger import keys, openings
-from reservasi.ledger.connection import text
+from reservasi.ledger.clients import text
 from reservasi.ledger.holdings import Holdings
 from reservasi.ledger.journal import Journal, check_follows
 from reservasi.ledger.stored import StoredQuota, decode_facts, decode_quota, decode_timers, read_each, readable

@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio as redis
 
 from reservasi.events import JournalEntry
-from reservasi.ledger.connection import text
+from reservasi.ledger.clients import text
 from reservasi.ledger.journal import START, check_follows
 from reservasi.model import Position
 from tests.personal import stored

@@ -16,7 +16,8 @@ from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.clients import open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.library import read_library
 from reservasi.ledger.primaries import parse_sentinel_url

@@ -30,7 +30,7 @@ from reservasi.events import (
     chain_hash,
 )
 from reservasi.ledger import keys
-from reservasi.ledger.connection import open_client
+from reservasi.ledger.clients import open_client
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.openings import encode_opening
 from reservasi.model import Opening, Position, QuotaTerms, State

@@ -12,7 +12,7 @@ import msgpack
 from reservasi.errors import ItemDamaged, ReservasiError
 from reservasi.events import Confirmed, Ended, Held
 from reservasi.ledger import keys, wire
-from reservasi.ledger.connection import text
+from reservasi.ledger.clients import text
 from reservasi.ledger.openings import decode_stored
 from reservasi.ledger.stored import QUOTA_HEAD, decode_facts, decode_quota, decode_timers, encode_quota
 from reservasi.model import Cancel, Claim, Command, Confirm, Find, Join, Release, Sweep

@@ -11,7 +11,7 @@ from reservasi.errors import JournalGap, LedgerUnreachable, UnreadableEntry
 from reservasi.events import Held
 from reservasi.ledger import journal as journal_module
 from reservasi.ledger import keys
-from reservasi.ledger.connection import open_client
+from reservasi.ledger.clients import open_client
 from reservasi.ledger.journal import Journal, check_follows
 from reservasi.model import Confirm, Position
 from tests.ledgers import START, Ledger, claim, open_ledger, quota_set

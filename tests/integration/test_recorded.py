@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reservasi.ledger import recorded as recorded_module
-from reservasi.ledger.connection import open_client
+from reservasi.ledger.clients import open_client
 from reservasi.ledger.journal import Journal
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.logs import get_logger

@@ -78,7 +78,7 @@ async def test_a_death_between_commit_and_publish_neither_loses_nor_doubles(stag
 async def test_the_standby_takes_over_when_the_active_one_is_killed(stage: Stage) -> None:
     script = """
 import asyncio, sys
-from reservasi.ledger.connection import open_client
+from reservasi.ledger.clients import open_client
 from reservasi.ledger.journal import Journal
 from reservasi.recorder import Recorder
 from reservasi.records import Records

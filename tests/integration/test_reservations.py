@@ -17,7 +17,7 @@ from reservasi.availability import Availability
 from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import ConfigurationError, LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.connection import open_client
+from reservasi.ledger.clients import open_client
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.model import Answer, Outcome, Position, SetQuota, State

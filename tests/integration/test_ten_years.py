@@ -19,7 +19,8 @@ from reservasi.availability.follower import Follower
 from reservasi.front.filters import quotas_matching
 from reservasi.front.memory import Memory
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LedgerConnection, open_client
+from reservasi.ledger.clients import open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal import START, Journal
 from reservasi.ledger.library import Library

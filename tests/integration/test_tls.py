@@ -21,8 +21,9 @@ from reservasi.embedded.process import dies_with_us
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER
 from reservasi.ledger.acknowledging import Acks
+from reservasi.ledger.clients import Server, open_client
 from reservasi.ledger.cluster import slot_of
-from reservasi.ledger.connection import LedgerConnection, Server, open_client
+from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.library import read_library
 from reservasi.ledger.server import connected_replicas
 from reservasi.ledger.servers import Servers

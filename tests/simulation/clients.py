@@ -27,7 +27,7 @@ def open_connection(network: Network, host: Host, program: str, library: Library
     def open_pool(*_: Any, **__: Any) -> Any:
         return SimpleNamespace(make_connection=lambda: Wire(network, host))
 
-    with mock.patch.object(reservasi.ledger.connection, "_open_pool", new=open_pool):
+    with mock.patch.object(reservasi.ledger.connection, "open_pool", new=open_pool):
         return LedgerConnection(NO_SERVER, program, library)
 
 
