@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from reservasi.catalogue import Catalogue
-from reservasi.errors import RecordsUnavailable
+from reservasi.errors import Overloaded, RecordsUnavailable
 from reservasi.front.declarations import COMMON_PROBLEMS, LIMITED_PATHS, Operation
 from reservasi.front.live import Readers
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.pages import PATHS, static_files
 from reservasi.front.rate_limits import RateLimits
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.recorded import Lineage
 from reservasi.model import Answer, Outcome
 from reservasi.waiting_room.room import WaitingRoom
 from tests.acceptance.two_ways import Case, Sent, exchange
@@ -31,8 +31,12 @@ Change = Callable[[World, Sent], Awaitable[Sent]]
 
 def overloaded(patched: pytest.MonkeyPatch) -> None:
     """As many commands wait for the ledger as may."""
+
+    def refuses(*_: object) -> None:
+        raise Overloaded("too many wait for the ledger")
+
     patched.setattr(GroupCommit, "admits_claims", property(lambda _: False))
-    patched.setattr(GroupCommit, "_admits_others", property(lambda _: False))
+    patched.setattr(GroupCommit, "enqueue", refuses)
 
 
 def faulty(patched: pytest.MonkeyPatch) -> None:
@@ -56,11 +60,7 @@ def without_records(patched: pytest.MonkeyPatch) -> None:
 
 def unrecorded(patched: pytest.MonkeyPatch) -> None:
     """What was accepted is not in the records yet."""
-
-    async def waits(*_: object, **__: object) -> bool:
-        return False
-
-    patched.setattr(RecordedPositions, "wait", waits)
+    patched.setattr(Lineage, "contains", lambda *_: False)
 
 
 def too_many_quotas(patched: pytest.MonkeyPatch) -> None:
