@@ -34,12 +34,12 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True):
     def questions(self) -> tuple[tuple[str | int, ...], ...]:
         if self.aof == "replicas":
             return (("WAITAOF", 1, self.replicas, self.timeout_ms),)
-        asked: list[tuple[str | int, ...]] = []
+        questions: list[tuple[str | int, ...]] = []
         if self.aof == "local":
-            asked.append(("WAITAOF", 1, 0, self.timeout_ms))
+            questions.append(("WAITAOF", 1, 0, self.timeout_ms))
         if self.replicas:
-            asked.append(("WAIT", self.replicas, self.timeout_ms))
-        return tuple(asked)
+            questions.append(("WAIT", self.replicas, self.timeout_ms))
+        return tuple(questions)
 
     def suffice(self, counts: Sequence[Any]) -> bool:
         """Whether the replies to the questions, in their order, are enough; an error is not."""
@@ -68,7 +68,7 @@ class Asker:
         """What to ask behind the next round trip; nothing while it rests."""
         return self._acks.questions if self._clock() >= self._resting_until_s else ()
 
-    def hear(self, touch: Any, counts: Sequence[Any]) -> bool:
+    def suffice(self, touch: Any, counts: Sequence[Any]) -> bool:
         """Whether the replies to the write of its own and to the questions, in their order, say that enough have it."""
         safe = not isinstance(touch, Exception) and self._acks.suffice(counts)
         if not safe:

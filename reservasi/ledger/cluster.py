@@ -143,16 +143,16 @@ class Cluster:
         async with self._turn:
             if asyncio.get_running_loop().time() - self._asked_s < FRESH_S:
                 return
-            asked = sorted(self._servers)
+            addresses = sorted(self._servers)
             self._trouble = ""
-            said = await asyncio.gather(*(self._told(address) for address in asked))
+            answers = await asyncio.gather(*(self._ask(address) for address in addresses))
             self._asked_s = asyncio.get_running_loop().time()
-            claims = [claim for told in said for claim in told[0]]
+            claims = [claim for answer in answers for claim in answer[0]]
             if claims:
                 self._claims = sorted(claims, key=lambda claim: -claim.config_epoch)
-                self._servers = {*self.parsed.servers, *(address for told in said for address in told[1])}
+                self._servers = {*self.parsed.servers, *(address for answer in answers for address in answer[1])}
 
-    async def _told(self, address: Address) -> tuple[list[Claimed], list[Address]]:
+    async def _ask(self, address: Address) -> tuple[list[Claimed], list[Address]]:
         """What one server says: the slots' primaries, and all servers."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -179,14 +179,14 @@ class Cluster:
         return self._clients[address]
 
 
-def read_nodes(said: bytes | str, asked: Address, *, by_name: bool = False) -> tuple[list[Claimed], list[Address]]:
+def read_nodes(nodes: bytes | str, asked: Address, *, by_name: bool = False) -> tuple[list[Claimed], list[Address]]:
     """The slots' primaries and all servers, out of what `CLUSTER NODES` answers; by the host names that have one.
 
     A line: `<id> <ip:port@cport[,hostname]> <flags> <primary> <ping> <pong> <config epoch> <link> <slot>...`.
     """
     claims: list[Claimed] = []
     servers: list[Address] = []
-    text = said.decode() if isinstance(said, bytes) else said
+    text = nodes.decode() if isinstance(nodes, bytes) else nodes
     for line in text.splitlines():
         fields = line.split()
         flags = fields[2].split(",") if len(fields) >= 8 else UNUSABLE

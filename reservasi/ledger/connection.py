@@ -198,7 +198,7 @@ class LedgerConnection:
         sent()
         replies = [await self._read_reply() for _ in frames]
         if self._asker:
-            self.safe = bool(questions) and self._asker.hear(
+            self.safe = bool(questions) and self._asker.suffice(
                 await self._read_any(), [await self._read_any() for _ in questions]
             )
         return replies

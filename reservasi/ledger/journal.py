@@ -45,7 +45,7 @@ class Journal:
         self._program = program
         self._envelopes = envelopes
         self._stream = keys.journal(program)
-        self._said = (0, 0)  # epoch and seq of the recorded position that we said last
+        self._published = (0, 0)  # epoch and seq of the recorded position that we published last
         self._entry_events = 1.0  # how many events an entry had lately, so that few are read in vain
 
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
@@ -95,22 +95,22 @@ class Journal:
             LedgerUnreachable: the server does not answer; the position is said again with the next batch.
         """
         is_news = await self._is_news(position)
-        said = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
+        word = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
         # One transaction: whoever reads the position must also find the dead letters up to it.
         async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
             if is_news:
-                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(said))
+                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(word))
             if dead:
                 pipeline.sadd(keys.dead_letters(self._program), *dead)
-            pipeline.publish(keys.recorded_channel(self._program), json.dumps({**said, "dead": list(dead)}))
+            pipeline.publish(keys.recorded_channel(self._program), json.dumps({**word, "dead": list(dead)}))
             await pipeline.execute()
         if is_news:
-            self._said = (position.epoch, position.seq)
+            self._published = (position.epoch, position.seq)
 
     async def _is_news(self, position: Position) -> bool:
         """Whether nothing farther was said before; asked for where we did not say the position before this one."""
         at = (position.epoch, position.seq)
-        if (0, 0) < self._said <= at:
+        if (0, 0) < self._published <= at:
             return True
         before = await self.recorded_word()
         return before is None or (before.epoch, before.seq) <= at
@@ -123,8 +123,8 @@ class Journal:
         """
         try:
             async with self._reaching():
-                said: Any = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
-            found = json.loads(said or b"null")
+                stored: Any = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
+            found = json.loads(stored or b"null")
             lineage = tuple(sorted((int(epoch), int(base_seq)) for epoch, base_seq in found["epochs"]))
             return RecordedWord(epoch=int(found["epoch"]), seq=int(found["seq"]), lineage=lineage)
         except (ValueError, TypeError, KeyError, DamagedKey):
@@ -203,10 +203,10 @@ class Journal:
         async with self._reaching():
             await self._client.srem(keys.dead_letters(self._program), *reservations)
         word = await self.recorded_word() or RecordedWord(epoch=0, seq=0, lineage=())  # which moves nobody
-        said = {"epoch": word.epoch, "seq": word.seq, "epochs": word.lineage}
-        told = {**said, "dead": [], "revived": sorted(reservations)}
+        position = {"epoch": word.epoch, "seq": word.seq, "epochs": word.lineage}
+        message = {**position, "dead": [], "revived": sorted(reservations)}
         async with self._reaching():
-            await self._client.publish(keys.recorded_channel(self._program), json.dumps(told))
+            await self._client.publish(keys.recorded_channel(self._program), json.dumps(message))
 
     async def end(self) -> tuple[Position | None, str]:
         """Where the last entry is, None where there is none; and what in `meta` agrees with it.
@@ -220,7 +220,7 @@ class Journal:
         async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.hmget(keys.meta(self._program), "epoch", "seq", "chain", "at")
             pipeline.xrevrange(self._stream, count=1)
-            said, found = await pipeline.execute(raise_on_error=False)
+            place, found = await pipeline.execute(raise_on_error=False)
         if isinstance(found, Exception):
             raise DamagedKey(f"the journal of {self._program} is none: {found}")
         if not found:
@@ -228,12 +228,12 @@ class Journal:
         entry_id, fields = found[0]
         epoch, _, seq = readable(entry_id).partition("-")
         end = Position(epoch=int(epoch), seq=int(seq), chain=readable(fields.get(b"chain", b"")))
-        if isinstance(said, Exception):
+        if isinstance(place, Exception):
             return end, "copy"  # it says nothing at all
-        told_epoch, *told, at = [readable(each or b"") for each in said]
-        if told == [seq, end.chain] and told_epoch.isdigit() and int(told_epoch) >= end.epoch:
+        epoch_there, *there, at = [readable(each or b"") for each in place]
+        if there == [seq, end.chain] and epoch_there.isdigit() and int(epoch_there) >= end.epoch:
             return end, "place"
-        return end, "copy" if at.partition("-")[2] == f"{seq}-{end.chain}" or not any((*told, at)) else ""
+        return end, "copy" if at.partition("-")[2] == f"{seq}-{end.chain}" or not any((*there, at)) else ""
 
     async def is_empty(self) -> bool:
         """Whether the ledger holds neither quotas, openings nor reservations, and no journal.

@@ -54,8 +54,8 @@ class SentinelUrl(msgspec.Struct, frozen=True, kw_only=True):
     sentinel_password: str | None = None
 
 
-class _Told(msgspec.Struct, frozen=True):
-    """What one sentinel says."""
+class _Named(msgspec.Struct, frozen=True):
+    """The primary that one sentinel names."""
 
     config_epoch: int  # grows with each failover
     address: Address
@@ -151,10 +151,10 @@ class Primaries:
         """Whom each sentinel names; None where it does not answer, or does not know. Nothing is believed of it."""
         clients = self._open_clients()
         try:
-            said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
+            answers = await asyncio.gather(*(_ask_sentinel(client, self.parsed.name) for client in clients))
         finally:
             await _close(clients)
-        named = [told.address if isinstance(told, _Told) else None for told in said]
+        named = [answer.address if isinstance(answer, _Named) else None for answer in answers]
         return dict(zip(self.parsed.sentinels, named, strict=True))
 
     async def _ask_on(self) -> None:
@@ -169,29 +169,28 @@ class Primaries:
             await _close(clients)
 
     async def _count_promotable(self, clients: Sequence[redis_asyncio.Redis]) -> int | None:
-        said = await asyncio.gather(*(_promotable(client, self.parsed.name) for client in clients))
-        return max((count for count in said if count is not None), default=None)
+        answers = await asyncio.gather(*(_promotable(client, self.parsed.name) for client in clients))
+        return max((count for count in answers if count is not None), default=None)
 
-    def _warn(self, asked: int, promotable: int | None) -> None:
+    def _warn(self, acks: int, promotable: int | None) -> None:
         """Say once that fewer replicas are asked than may be promoted, and again when there are more of them."""
         if promotable is not None and promotable != self._promotable:
             self._promotable = promotable
-            if not asks_enough(asked, promotable):
-                log.warning("ledger_failover_may_forget", replicas=promotable, replicas_min_ack=asked)
+            if not asks_enough(acks, promotable):
+                log.warning("ledger_failover_may_forget", replicas=promotable, replicas_min_ack=acks)
 
     async def _ask(self, clients: Sequence[redis_asyncio.Redis]) -> None:
-        said = await asyncio.gather(*(_told(client, self.parsed.name) for client in clients))
+        answers = await asyncio.gather(*(_ask_sentinel(client, self.parsed.name) for client in clients))
         self._asked_s = asyncio.get_running_loop().time()
-        self._trouble = next(
-            (reason(told, anonymous=is_anonymous(self.parsed.tls)) for told in said if isinstance(told, Exception)), ""
-        )
-        self._believe([told for told in said if isinstance(told, _Told)])
+        faults = (answer for answer in answers if isinstance(answer, Exception))
+        self._trouble = next((reason(fault, anonymous=is_anonymous(self.parsed.tls)) for fault in faults), "")
+        self._believe([answer for answer in answers if isinstance(answer, _Named)])
 
-    def _believe(self, said: Sequence[_Told]) -> None:
-        newest = max((told.config_epoch for told in said), default=-1)
+    def _believe(self, answers: Sequence[_Named]) -> None:
+        newest = max((answer.config_epoch for answer in answers), default=-1)
         if newest < 0 or newest < self._config_epoch:
             return
-        named = Counter(told.address for told in said if told.config_epoch == newest)
+        named = Counter(answer.address for answer in answers if answer.config_epoch == newest)
         ((address, _),) = named.most_common(1)
         self._config_epoch = newest
         if address != self._address:
@@ -216,14 +215,14 @@ class Primaries:
         ]
 
 
-async def _told(client: redis_asyncio.Redis, name: str) -> _Told | Exception:
-    """What one sentinel says; what is wrong when it does not answer or does not know."""
+async def _ask_sentinel(client: redis_asyncio.Redis, name: str) -> _Named | Exception:
+    """The primary that a sentinel names; the fault when it does not answer or does not know."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
             # The epoch first: an address that changes in between is at worst newer than it.
             state: Any = await client.sentinel_master(name)
             address: Any = await client.sentinel_get_master_addr_by_name(name)
-            return _Told(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
+            return _Named(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
     except UNREACHED as error:
         return error
 

@@ -114,7 +114,7 @@ class RecordedPositions:
                         await self._read(program)
                         pause_s = PAUSE_MIN_S
                         while message := await subscription.get_message(timeout=LISTEN_S):
-                            self._hear(program, json.loads(message["data"]))
+                            self._apply(program, json.loads(message["data"]))
             except LOST as error:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
             except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
@@ -134,18 +134,18 @@ class RecordedPositions:
                 await wanted.wait()
 
     async def _read(self, program: str) -> None:
-        """What was said before we listened."""
+        """Read what was published before we subscribed."""
         client = self._client_of(program)
         async with asyncio.timeout(READ_TIMEOUT_S):
             dead = await client.smembers(keys.dead_letters(program))
-            said = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
-        if said is not None:
+            position = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
+        if position is not None:
             self._dead[program] = set()  # what was recorded after all is dead no more
-            self._hear(program, {**json.loads(said), "dead": [text(member) for member in dead]})
+            self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
 
-    def _hear(self, program: str, said: Mapping[str, Any]) -> None:
-        self._dead.setdefault(program, set()).difference_update(said.get("revived", ()))
-        self._advance(program, said["epoch"], said["seq"], said["dead"], dict(said["epochs"]))
+    def _apply(self, program: str, message: Mapping[str, Any]) -> None:
+        self._dead.setdefault(program, set()).difference_update(message.get("revived", ()))
+        self._advance(program, message["epoch"], message["seq"], message["dead"], dict(message["epochs"]))
 
     def _advance(self, program: str, epoch: int, seq: int, dead: Iterable[str], bases: Mapping[int, int]) -> None:
         self._dead.setdefault(program, set()).update(dead)

@@ -184,13 +184,13 @@ def test_who_rests_calls_nothing_safe_and_asks_again() -> None:
     now_s = 0.0
     asker = Asker(ASKED, clock=lambda: now_s)
     assert asker.questions() == (("WAIT", 2, 200),)
-    assert asker.hear(b"", [2])
+    assert asker.suffice(b"", [2])
     assert asker.questions()
-    assert not asker.hear(b"", [1])
+    assert not asker.suffice(b"", [1])
     assert asker.questions() == ()
     now_s = RESTS * 0.2
     assert asker.questions()
-    assert not asker.hear(Exception(), [2]), "a touch that failed covers nothing"
+    assert not asker.suffice(Exception(), [2]), "a touch that failed covers nothing"
 
 
 async def test_nothing_is_asked_when_off(valkey_url: str, program: str) -> None:
