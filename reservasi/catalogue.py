@@ -118,13 +118,17 @@ class Catalogue:
 
         That is done once for all who ask meanwhile, with `LOOK_PAUSE_S` between: anybody may ask for anything.
         """
-        if program_id not in self._programs and self._loaded and _ID.fullmatch(program_id):
+        if self.may_find(program_id):
             if self._next_look is None:
                 self._next_look = asyncio.create_task(self._look())
                 self._looks.add(self._next_look)
                 self._next_look.add_done_callback(self._looks.discard)
             await asyncio.shield(self._next_look)
         return self._programs.get(program_id)
+
+    def may_find(self, program_id: str) -> bool:
+        """Whether looking it up may find a program that memory lacks."""
+        return program_id not in self._programs and self._loaded and _ID.fullmatch(program_id) is not None
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

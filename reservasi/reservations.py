@@ -3,14 +3,16 @@
 The front and the command line come through here. Each call answers with the ledger's `Answer`; only faults raise.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import cache
+from typing import TypeAlias
 
 import msgspec
 
 from reservasi.availability import Availability
-from reservasi.errors import ConfigurationError, RecordsUnavailable
+from reservasi.errors import ConfigurationError, RecordsUnavailable, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import RecordedPositions
 from reservasi.ledger.submitted import Submitted, Tell
@@ -54,6 +56,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     answer: Answer
     recorded: bool  # whether PostgreSQL has what was accepted: 200, else 202
+
+
+TellChange: TypeAlias = Callable[[Change | ReservasiError], None]
 
 
 class Reservations:
@@ -109,10 +114,18 @@ class Reservations:
         Raises:
             Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
         """
-        prepared = self.prepare(request, self.persons(request))
-        if isinstance(prepared, Claim):
-            return prepared.reservation_id, await self._groups[program_of(request.quota)].submit(prepared)
-        return prepared
+        program, persons = program_of(request.quota), self.persons(request)
+        reservation_id = self.reservation_id(request, persons)
+        if program not in self._groups:
+            return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
+        if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
+            return reservation_id, _without_ledger(Outcome.SOLD_OUT)
+        command = self.prepare(request, persons, reservation_id)
+        return reservation_id, await self._groups[program].submit(command)
+
+    def serves(self, program: str) -> bool:
+        """Whether commands for a program are taken."""
+        return program in self._groups
 
     def admits_claims(self, program: str) -> bool:
         """Whether a claim in the program would be taken now, rather than refused as one too many."""
@@ -127,14 +140,12 @@ class Reservations:
             return (person(program, applicants[0].nik),)
         return tuple([person(program, applicant.nik) for applicant in applicants])
 
-    def prepare(self, request: ClaimRequest, persons: tuple[str, ...]) -> Claim | tuple[str, Answer]:
-        """The command that a request stands for, or the reservation id and the refusal that needs no ledger call."""
-        program = program_of(request.quota)
-        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
-        if program not in self._groups:
-            return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
-        if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
-            return reservation_id, _without_ledger(Outcome.SOLD_OUT)
+    def reservation_id(self, request: ClaimRequest, persons: tuple[str, ...]) -> str:
+        """The id of the reservation that a request makes, the same for a replay."""
+        return self._sealing.reservation_id(program_of(request.quota), persons[0], request.idempotency_key)
+
+    def prepare(self, request: ClaimRequest, persons: tuple[str, ...], reservation_id: str) -> Claim:
+        """The command that a request stands for."""
         personal = _encode({"applicants": request.applicants, "contact": request.contact})
         return Claim(
             reservation_id=reservation_id,
@@ -144,19 +155,6 @@ class Reservations:
             persons=persons,
         )
 
-    def may_be_replay(self, request: ClaimRequest, persons: tuple[str, ...]) -> bool:
-        """Whether memory knows the reservation that the request would make."""
-        program = program_of(request.quota)
-        reservation_id = self._sealing.reservation_id(program, persons[0], request.idempotency_key)
-        return self._availability.has_reservation(reservation_id, program)
-
-    async def is_replay(self, request: ClaimRequest, persons: tuple[str, ...]) -> bool:
-        """Whether the ledger has the reservation that the request would make, so that claiming it takes no place."""
-        if not self.may_be_replay(request, persons):
-            return False
-        reservation_id = self._sealing.reservation_id(program_of(request.quota), persons[0], request.idempotency_key)
-        return (await self.find(reservation_id)).outcome is Outcome.FOUND
-
     def enqueue(self, command: Claim, tell: Tell) -> Submitted:
         """Hand a prepared claim to the next batch; `tell` gets what `claim` returns or raises.
 
@@ -165,17 +163,57 @@ class Reservations:
         """
         return self._groups[program_of(command.quota)].enqueue(command, tell)
 
-    async def confirm(self, reservation_id: str, payment_reference: str) -> Change:
-        """Make a hold permanent, and wait a bounded time until it is recorded.
+    def enqueue_confirm(self, reservation_id: str, payment_reference: str, tell: TellChange) -> Submitted | None:
+        """Make a hold permanent with the next batch, and wait a bounded time until that is recorded.
 
-        Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED, NOT_HELD, NOT_FOUND.
+        `tell` gets the change or the fault. Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED,
+        NOT_HELD, NOT_FOUND.
+
+        Raises:
+            Overloaded: too many wait: `tell` is not called.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            return Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False)
+            tell(Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False))
+            return None
+
+        def hear(result: Answer | ReservasiError) -> None:
+            if isinstance(result, ReservasiError):
+                tell(result)
+            elif result.outcome in ACCEPTED:
+                self._recorded.when_recorded(
+                    program,
+                    result.epoch,
+                    result.seq,
+                    reservation_id,
+                    self._confirm_wait_s,
+                    lambda recorded: tell(Change(answer=result, recorded=recorded)),
+                )
+            else:
+                tell(Change(answer=result, recorded=False))
+
         command = Confirm(reservation_id=reservation_id, payment_reference=payment_reference)
-        answer = await self._groups[program].submit(command)
-        return await until_recorded(self._recorded, program, reservation_id, answer, self._confirm_wait_s)
+        return self._groups[program].enqueue(command, hear)
+
+    async def confirm(self, reservation_id: str, payment_reference: str) -> Change:
+        """The same for a task; raises the fault."""
+        changed: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+
+        def tell(result: Change | ReservasiError) -> None:
+            if changed.done():
+                return
+            if isinstance(result, ReservasiError):
+                changed.set_exception(result)
+            else:
+                changed.set_result(result)
+
+        submitted = self.enqueue_confirm(reservation_id, payment_reference, tell)
+        try:
+            return await changed
+        except asyncio.CancelledError:
+            if submitted is not None:
+                submitted.abandon()
+            raise
 
     async def cancel(self, reservation_id: str, *, by_staff: bool = False, actor: str = "", reason: str = "") -> Change:
         """End a reservation, and wait as for a confirm: a hold is released, a confirmed one is cancelled.
@@ -197,6 +235,18 @@ class Reservations:
             return _without_ledger(Outcome.NOT_FOUND)
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
+    def enqueue_find(self, reservation_id: str, tell: Tell) -> Submitted | None:
+        """The same without a task: `tell` gets what `find` returns or raises.
+
+        Raises:
+            Overloaded: too many wait: `tell` is not called.
+        """
+        program = self.program_of(reservation_id)
+        if program is None:
+            tell(_without_ledger(Outcome.NOT_FOUND))
+            return None
+        return self._groups[program].enqueue(Find(reservation_id=reservation_id), tell)
+
     async def past_booking(self, reservation_id: str) -> BookingRow | None:
         """A confirmed reservation whose date has passed, as the records keep it.
 
@@ -205,6 +255,10 @@ class Reservations:
         """
         booking = await self._records.booking(reservation_id) if self._records else None
         return booking if booking and booking.retired_at_ms else None
+
+    def known_quota(self, quota_id: str) -> Quota | None:
+        """A quota as memory knows it."""
+        return self._availability.quota(quota_id)
 
     async def quota(self, quota_id: str) -> Quota | None:
         """A quota: from memory, else from the records, which keep those whose window is over.
@@ -229,15 +283,16 @@ class Reservations:
             raise RecordsUnavailable(f"the records of {program} do not have the change yet")
         return await self._records.live_in(program, quotas)
 
-    async def is_recorded(self, reservation_id: str, answer: Answer) -> bool:
+    def when_known_recorded(self, reservation_id: str, answer: Answer, tell: Callable[[bool], None]) -> None:
         """Whether PostgreSQL has the change that an answer of `find` speaks of.
 
         Waits a moment: another front may have told the person already, before this one heard of it.
         """
         program = self.program_of(reservation_id)
-        return program is not None and await self._recorded.wait(
-            program, answer.epoch, answer.seq, reservation_id, HEAR_WAIT_S
-        )
+        if program is None:
+            tell(False)
+        else:
+            self._recorded.when_recorded(program, answer.epoch, answer.seq, reservation_id, HEAR_WAIT_S, tell)
 
     async def set_quota(self, command: SetQuota) -> Answer:
         """Create or change a quota.

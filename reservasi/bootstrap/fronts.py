@@ -9,7 +9,7 @@ from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
-from reservasi.front.keys import FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.ending import end_tasks
 from reservasi.ledger.group_commit import GroupCommit

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
-from reservasi.front.keys import FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.health import Health
 from reservasi.metrics import CONTENT_TYPE, exposition
 

@@ -1,15 +1,17 @@
 """The life of a reservation over HTTP: claim, look up, confirm, cancel, and its documents."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from reservasi.contents import same_reference
+from reservasi.errors import ReservasiError
 from reservasi.front import claim_refusals, problem_types
-from reservasi.front.admissions import check_ticket, may_be_outdated
+from reservasi.front.answers import NO_STORE, STATIC_HEADERS, Answer, Pending, Reply, ask, in_task, json_answer, later
 from reservasi.front.bodies import (
     ClaimedBody,
     ConfirmedBody,
@@ -19,24 +21,28 @@ from reservasi.front.bodies import (
     ReservationBody,
     ReservationStatus,
 )
+from reservasi.front.claiming import Decision, Doubtful, Wanted, claimable_quota, decide_claim, decide_replay
+from reservasi.front.dispatch import CLAIM_PATH, check_network
 from reservasi.front.documents import qr_svg, ticket_ics
 from reservasi.front.encoding import moment
-from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
-from reservasi.front.languages import Text, negotiate
-from reservasi.front.memory import Memory
+from reservasi.front.languages import Language, Text
 from reservasi.front.not_found import UNKNOWN_RESERVATION
 from reservasi.front.not_open import not_open
 from reservasi.front.opening_reasons import refused_as_cancelled
 from reservasi.front.problem_type import ProblemType
-from reservasi.front.problems import Refused, problem_response, retry_after
-from reservasi.front.requests import bearer, read_body
-from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm
-from reservasi.front.views import local_moment, sold_out_body
-from reservasi.model import APPLICANTS_MAX, Answer, Outcome, Quota, State
+from reservasi.front.problems import Refused, problem_answer, retry_after
+from reservasi.front.request import Request
+from reservasi.front.request_parts import bearer, is_json, json_body
+from reservasi.front.request_tally import HELD, REPLAYED
+from reservasi.front.services import Front, FrontServices
+from reservasi.front.sold_out import sold_out_body
+from reservasi.front.validation import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
+from reservasi.front.views import local_moment
+from reservasi.model import APPLICANTS_MAX, Claim, Outcome, Quota, State
+from reservasi.model import Answer as LedgerAnswer
 from reservasi.programs import program_of
 from reservasi.reservations import ACCEPTED, Change, ClaimRequest
 
-NO_STORE = "no-store"
 IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
 _RESERVATION_ID = re.compile(r"[a-z2-7]{26}")
 _STATE_WORDS = {
@@ -67,106 +73,147 @@ _STATE_OF: dict[ReservationStatus, State] = {
 PAST_STATUSES: dict[str, ReservationStatus] = {"attended": "attended", "absent": "absent"}  # of the records
 
 
-def _answer(body: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(body),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE, **(headers or {})},
-    )
+def _answer(body: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    return json_answer(msgspec.json.encode(body), status, headers)
 
 
 # -- claim -------------------------------------------------------------------------------------------------------
 
 
-async def claim(request: web.Request) -> web.Response:
+def claim(front: Front, request: Request) -> Reply:
     """`POST /v1/reservations`: the path that must stay short."""
-    services = request.app[SERVICES]
-    key = idempotency_key(request.headers.getall("Idempotency-Key", []))
-    reader = ClaimBodyReader(await read_body(request))
-    program = await services.catalogue.look_up(program_of(reader.quota))
-    wanted = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
-    quota = await _claimable(services, wanted.quota)
-    persons = services.reservations.persons(wanted)
-    request.app[RATES].check_people(persons)
-    refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
-    if refused is not None and may_be_outdated(services, refused, program_of(quota.id)):
-        await _complete(services, program_of(quota.id))
-        refused = check_ticket(services, request.app[MEMORY], wanted, persons, quota)
-    if refused is not None and not await services.reservations.is_replay(wanted, persons):
-        return _refused_claim(request, refused, quota, len(persons))
-    reservation_id, answer = await services.reservations.claim(wanted)
-    if answer.outcome in (Outcome.HELD, Outcome.EXISTS):
-        return _claimed(services, reservation_id, wanted, answer)
-    return _refused_claim(request, claim_refusal(services, request.app[MEMORY], quota, answer), quota, len(persons))
+    keys = request.idempotency_keys
+    if request.fault is None and len(keys) == 1 and is_json(request.head.content_type):
+        wanted = plain_claim(request.body, keys[0])
+        if wanted is not None:
+            program = front.services.catalogue.program(program_of(wanted.quota))
+            if program is not None and len(wanted.applicants) <= program.policies.applicants_max:
+                return _claim(front, request, wanted)
+    return _claim_with_care(front, request)
 
 
-def _refused_claim(request: web.Request, refused: Refused, quota: Quota, places: int) -> web.Response:
-    body = None
-    if refused.kind is problem_types.SOLD_OUT:
-        language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
-        body = sold_out_body(request.app[SERVICES], request.app[MEMORY], quota, places, language)
-    return problem_response(request, refused, body)
+def _claim_with_care(front: Front, request: Request) -> Reply:
+    """A claim that has a fault to name, or whose program was imported a moment ago."""
+    key = idempotency_key(request.idempotency_keys)
+    reader = ClaimBodyReader(json_body(request))
+    if front.services.catalogue.may_find(program_of(reader.quota)):
+        return later(request.trace, _claim_of_new_program(front, request, reader, key))
+    return _claim_as_read(front, request, reader, key)
 
 
-async def _complete(services: FrontServices, program: str) -> None:
-    """Wait until memory has all that whoever asks may have heard from another front."""
+async def _claim_of_new_program(front: Front, request: Request, reader: ClaimBodyReader, key: str) -> Reply:
+    await front.services.catalogue.look_up(program_of(reader.quota))
+    return _claim_as_read(front, request, reader, key)
+
+
+def _claim_as_read(front: Front, request: Request, reader: ClaimBodyReader, key: str) -> Reply:
+    program = front.services.catalogue.program(program_of(reader.quota))
+    return _claim(front, request, reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key))
+
+
+def _claim(front: Front, request: Request, claim: ClaimRequest) -> Reply:
+    """A claim that is well formed."""
+    quota = claimable_quota(front.services, claim.quota)
+    if quota is None:
+        return later(request.trace, _claim_of_new_quota(front, request, claim))
+    check_network(front, request)
+    wanted = Wanted(front.services, claim, quota)
+    return _decided(front, request, wanted, decide_claim(front, wanted))
+
+
+async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimRequest) -> Reply:
+    """Memory catches up: another front may have told of the quota already."""
+    services, program = front.services, program_of(claim.quota)
     await services.availability.complete(program)
     if not services.availability.knows(program):
         raise Refused(problem_types.RECOVERING)
-
-
-async def _claimable(services: FrontServices, quota_id: str) -> Quota:
-    """The quota as memory knows it; refuses what no claim of the public can get, without asking the ledger."""
-    program = services.catalogue.program(program_of(quota_id))
-    if program is None:
-        raise Refused(problem_types.UNKNOWN_QUOTA if services.catalogue.loaded else problem_types.RECOVERING)
-    if not services.availability.knows(program.id):
-        raise Refused(problem_types.RECOVERING)
-    quota = services.availability.quota(quota_id)
+    quota = claimable_quota(services, claim.quota)
     if quota is None:
-        await _complete(services, program.id)
-        quota = services.availability.quota(quota_id)
-    if quota is None and services.availability.is_damaged(quota_id):
+        raise claim_refusals.over(services, claim.quota, None) or Refused(problem_types.UNKNOWN_QUOTA)
+    check_network(front, request)
+    wanted = Wanted(services, claim, quota)
+    return _decided(front, request, wanted, decide_claim(front, wanted))
+
+
+def _decided(front: Front, request: Request, wanted: Wanted, decision: Decision) -> Reply:
+    """Answer as the policy says, or ask the ledger."""
+    if isinstance(decision, Claim):
+        enqueue = partial(front.services.reservations.enqueue, decision)
+        return ask(enqueue, partial(_claim_answer, front, request.language, wanted))
+    if isinstance(decision, Doubtful):
+        return _checked(front, request, wanted, decision)
+    return _refused_claim(front, request.language, wanted, decision)
+
+
+def _checked(front: Front, request: Request, wanted: Wanted, doubtful: Doubtful) -> Pending:
+    """Decide once more, by a view that has all that the caller may have heard elsewhere, or by the ledger itself."""
+    if doubtful.may_be_outdated:
+        pending = Pending()
+        again = partial(pending.resolve, partial(_decide_settled, front, request), wanted)
+        front.services.availability.when_complete(wanted.program, again)
+        return pending
+    enqueue = partial(front.services.reservations.enqueue_find, wanted.reservation_id)
+    return ask(enqueue, partial(_decide_found, front, request, wanted, doubtful.refused))
+
+
+def _decide_settled(front: Front, request: Request, wanted: Wanted) -> Reply:
+    if not front.services.availability.knows(wanted.program):
         raise Refused(problem_types.RECOVERING)
-    if quota is None:
-        raise claim_refusals.over(services, quota_id, None) or Refused(problem_types.UNKNOWN_QUOTA)
-    if not services.catalogue.is_public(quota):
-        raise Refused(problem_types.CLOSED)
-    return quota
+    return _decided(front, request, wanted, decide_claim(front, wanted, is_settled=True))
 
 
-def plain_quota(services: FrontServices, wanted: ClaimRequest) -> Quota | None:
-    """The quota of a well-formed request that can be judged by ticket and ledger; where None, `claim` says why."""
-    program = services.catalogue.program(program_of(wanted.quota))
-    if program is None or len(wanted.applicants) > program.policies.applicants_max:
-        return None
-    quota = services.availability.quota(wanted.quota)
-    if quota is None or not services.availability.knows(program.id) or not services.catalogue.is_public(quota):
-        return None
-    return quota
+def _decide_found(front: Front, request: Request, wanted: Wanted, refused: Refused, answer: LedgerAnswer) -> Reply:
+    if answer.outcome is Outcome.FOUND:
+        return _decided(front, request, wanted, decide_replay(front, wanted))
+    return _refused_claim(front, request.language, wanted, refused)
 
 
-def _claimed(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> web.Response:
-    headers: dict[str, str] = {hdrs.LOCATION: f"/v1/reservations/{reservation_id}"}
-    if is_replay(answer):
-        headers[IDEMPOTENT_REPLAYED] = "true"
-    return _answer(claimed_body(services, reservation_id, wanted, answer), 201, headers)
+def _claim_answer(front: Front, language: Language, wanted: Wanted, answer: LedgerAnswer) -> Answer:
+    """What the ledger's answer means over HTTP."""
+    if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
+        body = msgspec.json.encode(claimed_body(front.services, wanted, answer))
+        location = f"{CLAIM_PATH}/{wanted.reservation_id}"
+        # A batch that was sent twice finds its own first try: for the person it is the first answer.
+        if answer.outcome is Outcome.EXISTS and not answer.retried:
+            headers = {**_CLAIMED_HEADERS, hdrs.LOCATION: location, IDEMPOTENT_REPLAYED: "true"}
+            return Answer(201, headers, body, outcome=REPLAYED)
+        head = b"%b%b\r\nContent-Length: %d" % (_CLAIMED_HEAD, location.encode(), len(body))
+        return Answer(201, {**_CLAIMED_HEADERS, hdrs.LOCATION: location}, body, outcome=HELD, head=head)
+    return _refused_claim(front, language, wanted, claim_refusal(front, wanted.quota, answer))
 
 
-def is_replay(answer: Answer) -> bool:
-    """Whether the caller had this answer before."""
-    # A batch that was sent twice finds its own first try: for the person it is the first answer.
-    return answer.outcome is Outcome.EXISTS and not answer.retried
+_CLAIMED_HEADERS: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE}
+_CLAIMED_HEAD = (
+    "HTTP/1.1 201 Created"
+    + "".join(f"\r\n{name}: {value}" for name, value in {**STATIC_HEADERS, **_CLAIMED_HEADERS}.items())
+    + f"\r\n{hdrs.LOCATION}: "
+).encode()
 
 
-def claimed_body(services: FrontServices, reservation_id: str, wanted: ClaimRequest, answer: Answer) -> ClaimedBody:
+def _refused_claim(front: Front, language: Language, wanted: Wanted, refused: Refused) -> Answer:
+    if refused.kind is problem_types.SOLD_OUT:
+        return _sold_out(front, language, wanted.quota, len(wanted.persons))
+    return problem_answer(language, refused)
+
+
+def _sold_out(front: Front, language: Language, quota: Quota, places: int) -> Answer:
+    """The answer that most people get in the minute of an opening."""
+    return _sold_out_answer(language, sold_out_body(front.services, front.memory, quota, places, language))
+
+
+@lru_cache(maxsize=1024)  # a body is encoded anew some times a second, and its hash is computed once
+def _sold_out_answer(language: Language, body: bytes) -> Answer:
+    return problem_answer(language, Refused(problem_types.SOLD_OUT), body)
+
+
+def claimed_body(services: FrontServices, wanted: Wanted, answer: LedgerAnswer) -> ClaimedBody:
     """What a person learns about their hold."""
     return ClaimedBody(
-        id=reservation_id,
-        quota=wanted.quota,
-        places=len(wanted.applicants),
+        id=wanted.reservation_id,
+        quota=wanted.quota.id,
+        places=len(wanted.persons),
         hold_expires_at=moment(answer.deadline_ms),
-        manage_token=services.reservations.manage_token(reservation_id),
+        manage_token=services.reservations.manage_token(wanted.reservation_id),
     )
 
 
@@ -177,13 +224,14 @@ _CLAIM_REFUSALS = {
 }
 
 
-def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer: Answer) -> Refused:
-    """What an outcome that gives no places means over HTTP; `sold-out` needs more and has its own body."""
+def claim_refusal(front: Front, quota: Quota, answer: LedgerAnswer) -> Refused:
+    """What an outcome that gives no places means over HTTP."""
+    services = front.services
     if answer.outcome is Outcome.DUPLICATE_APPLICANT:
         return claim_refusals.duplicate(answer)
     if answer.outcome is Outcome.NOT_OPEN:
         over = claim_refusals.over(services, quota.id, quota)
-        return over or not_open(services, memory, quota, answer.opens_at_ms)
+        return over or not_open(services, front.memory, quota, answer.opens_at_ms)
     opening = services.availability.opening_of(quota) if answer.outcome is Outcome.CLOSED else None
     if opening is not None and opening.cancelled:
         return refused_as_cancelled(opening)
@@ -195,13 +243,13 @@ def claim_refusal(services: FrontServices, memory: Memory, quota: Quota, answer:
 # -- with the manage token ---------------------------------------------------------------------------------------
 
 
-def _managed(request: web.Request) -> str:
+def _managed(front: Front, request: Request) -> str:
     """The reservation of the path, once the bearer secret has been proved; else there is nothing to see."""
-    reservation_id = request.match_info["id"]
+    reservation_id = request.parameters["id"]
     token = bearer(request)
     if not (token and _RESERVATION_ID.fullmatch(reservation_id)):
         raise Refused(problem_types.NOT_FOUND)
-    if not request.app[SERVICES].reservations.holds_manage_token(reservation_id, token):
+    if not front.services.reservations.holds_manage_token(reservation_id, token):
         raise Refused(problem_types.NOT_FOUND)
     return reservation_id
 
@@ -209,6 +257,7 @@ def _managed(request: web.Request) -> str:
 class _Found(NamedTuple):
     """What a person may know of their reservation."""
 
+    id: str
     status: ReservationStatus
     places: int
     quota: Quota
@@ -219,37 +268,64 @@ class _Found(NamedTuple):
         return self.status == "confirmed" or self.status in PAST_STATUSES
 
 
-async def _found(services: FrontServices, reservation_id: str) -> _Found:
-    """From the ledger; from the records where the date has passed."""
-    answer = await services.reservations.find(reservation_id)
-    state = answer.state
-    if state is None or state is State.RETIRED:
-        return await _past(services, reservation_id)
-    quota = await services.reservations.quota(answer.quota)
-    if quota is None:  # the ledger knows it and memory does not yet
-        raise Refused(problem_types.RECOVERING)
-    status = _STATUS[state]
-    if state in _ON_ITS_WAY and not await services.reservations.is_recorded(reservation_id, answer):
-        status = _ON_ITS_WAY[state]
-    return _Found(status, answer.places, quota, answer.deadline_ms if state is State.HELD else 0)
+_Show = Callable[[_Found], Answer]
 
 
-async def _past(services: FrontServices, reservation_id: str) -> _Found:
-    booking = await services.reservations.past_booking(reservation_id)
-    quota = await services.reservations.quota(booking.quota) if booking else None
+def _with_found(front: Front, request: Request, show: _Show) -> Pending:
+    """What `show` says of the reservation of the path: from the ledger; from the records where its date has passed."""
+    reservation_id = _managed(front, request)
+    enqueue = partial(front.services.reservations.enqueue_find, reservation_id)
+    return ask(enqueue, partial(_found, front, request, reservation_id, show))
+
+
+def _found(front: Front, request: Request, reservation_id: str, show: _Show, answer: LedgerAnswer) -> Reply:
+    reservations, state = front.services.reservations, answer.state
+    quota = reservations.known_quota(answer.quota) if answer.quota else None
+    if state is None or state is State.RETIRED or quota is None:
+        return later(request.trace, _found_in_records(front, reservation_id, show, answer))
+    return _found_live(front, reservation_id, show, answer, quota)
+
+
+def _found_live(front: Front, reservation_id: str, show: _Show, answer: LedgerAnswer, quota: Quota) -> Reply:
+    """A reservation that the ledger has: one that ended or was confirmed is on its way until the records have it."""
+    state = answer.state or State.RETIRED
+    hold_expires_at_ms = answer.deadline_ms if state is State.HELD else 0
+    found = _Found(reservation_id, _STATUS[state], answer.places, quota, hold_expires_at_ms)
+    if state not in _ON_ITS_WAY:
+        return show(found)
+    pending = Pending()
+
+    def tell(recorded: bool) -> None:
+        pending.resolve(show, found if recorded else found._replace(status=_ON_ITS_WAY[state]))
+
+    front.services.reservations.when_known_recorded(reservation_id, answer, tell)
+    return pending
+
+
+async def _found_in_records(front: Front, reservation_id: str, show: _Show, answer: LedgerAnswer) -> Reply:
+    """What memory lacks: the booking, or only its quota."""
+    reservations = front.services.reservations
+    if answer.state is not None and answer.state is not State.RETIRED:
+        quota = await reservations.quota(answer.quota)
+        if quota is None:  # the ledger knows it and memory does not yet
+            raise Refused(problem_types.RECOVERING)
+        return _found_live(front, reservation_id, show, answer, quota)
+    booking = await reservations.past_booking(reservation_id)
+    quota = await reservations.quota(booking.quota) if booking else None
     if booking is None or quota is None:
         raise Refused(problem_types.NOT_FOUND)
-    return _Found(PAST_STATUSES.get(booking.state, "confirmed"), booking.places, quota, 0)
+    return show(_Found(reservation_id, PAST_STATUSES.get(booking.state, "confirmed"), booking.places, quota, 0))
 
 
-async def show(request: web.Request) -> web.Response:
+def show(front: Front, request: Request) -> Pending:
     """`GET /v1/reservations/{id}`."""
-    reservation_id = _managed(request)
-    services = request.app[SERVICES]
-    found = await _found(services, reservation_id)
+    return _with_found(front, request, partial(_shown, front))
+
+
+def _shown(front: Front, found: _Found) -> Answer:
     terms = found.quota.terms
     body = ReservationBody(
-        id=reservation_id,
+        id=found.id,
         status=found.status,
         quota=found.quota.id,
         places=found.places,
@@ -263,17 +339,28 @@ async def show(request: web.Request) -> web.Response:
     if found.hold_expires_at_ms:
         body.hold_expires_at = moment(found.hold_expires_at_ms)
     if found.is_booked:
-        body.booking_code = services.reservations.booking_code(reservation_id)
+        body.booking_code = front.services.reservations.booking_code(found.id)
     return _answer(body)
 
 
-async def confirm(request: web.Request) -> web.Response:
+def confirm(front: Front, request: Request) -> Pending:
     """`POST /v1/reservations/{id}/confirm`: 200 once it is in the records, else 202."""
-    reservation_id = _managed(request)
-    reservations = request.app[SERVICES].reservations
-    payment_reference = read_confirm(await read_body(request, required=False))
-    change = await reservations.confirm(reservation_id, payment_reference)
-    outcome = change.answer.outcome
+    reservation_id = _managed(front, request)
+    payment_reference = read_confirm(json_body(request, required=False))
+    pending = Pending()
+
+    def tell(result: Change | ReservasiError) -> None:
+        if isinstance(result, ReservasiError):
+            pending.settle(result)
+        else:
+            pending.resolve(partial(_confirmed, front, request, reservation_id, payment_reference), result)
+
+    pending.work = front.services.reservations.enqueue_confirm(reservation_id, payment_reference, tell)
+    return pending
+
+
+def _confirmed(front: Front, request: Request, reservation_id: str, payment_reference: str, change: Change) -> Reply:
+    reservations, outcome = front.services.reservations, change.answer.outcome
     if outcome in ACCEPTED:
         confirmed = ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id))
         return _accepted(change, confirmed, ConfirmingBody(id=reservation_id))
@@ -283,6 +370,11 @@ async def confirm(request: web.Request) -> web.Response:
         raise Refused(problem_types.HOLD_EXPIRED)
     if outcome is Outcome.NOT_HELD:
         raise _wrong_state(problem_types.NOT_CONFIRMABLE, change.answer.state)
+    return later(request.trace, _confirmed_in_the_past(front, reservation_id, payment_reference))
+
+
+async def _confirmed_in_the_past(front: Front, reservation_id: str, payment_reference: str) -> Answer:
+    reservations = front.services.reservations
     booking = await reservations.past_booking(reservation_id)
     if booking is None:
         raise Refused(problem_types.NOT_FOUND)
@@ -291,14 +383,14 @@ async def confirm(request: web.Request) -> web.Response:
     return _answer(ConfirmedBody(id=reservation_id, booking_code=reservations.booking_code(reservation_id)))
 
 
-async def cancel(request: web.Request) -> web.Response:
+@in_task
+async def cancel(front: Front, request: Request) -> Answer:
     """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation; 202 as above."""
-    reservation_id = _managed(request)
-    services = request.app[SERVICES]
-    return await answer_ended(services, reservation_id, await services.reservations.cancel(reservation_id))
+    reservation_id = _managed(front, request)
+    return await answer_ended(front.services, reservation_id, await front.services.reservations.cancel(reservation_id))
 
 
-async def answer_ended(services: FrontServices, reservation_id: str, change: Change) -> web.Response:
+async def answer_ended(services: FrontServices, reservation_id: str, change: Change) -> Answer:
     """The answer to a cancellation, whoever asked for it."""
     answer = change.answer
     if answer.outcome in ACCEPTED and answer.state is State.RELEASED:
@@ -326,7 +418,7 @@ async def _cancel_until(services: FrontServices, quota_id: str) -> str:
     return local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms)
 
 
-def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> web.Response:
+def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> Answer:
     """200 once the records have it; else 202, and the same request asks again."""
     if change.recorded:
         return _answer(recorded)
@@ -342,34 +434,35 @@ def _wrong_state(kind: ProblemType, state: State | None) -> Refused:
 # -- documents ---------------------------------------------------------------------------------------------------
 
 
-async def _booked_quota(request: web.Request, reservation_id: str) -> Quota:
-    found = await _found(request.app[SERVICES], reservation_id)
+def _require_booked(found: _Found) -> None:
     if not (found.is_booked or found.status == "confirming"):
         raise _wrong_state(problem_types.NOT_CONFIRMED, _STATE_OF[found.status])
-    return found.quota
 
 
-def _document(body: bytes, content_type: str) -> web.Response:
-    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: NO_STORE})
+def _document(body: bytes, content_type: str) -> Answer:
+    return Answer(200, {hdrs.CONTENT_TYPE: content_type, hdrs.CACHE_CONTROL: NO_STORE}, body)
 
 
-async def qr(request: web.Request) -> web.Response:
+def qr(front: Front, request: Request) -> Pending:
     """`GET /v1/reservations/{id}/qr.svg`: the booking code for the counter's scanner."""
-    reservation_id = _managed(request)
-    await _booked_quota(request, reservation_id)
-    booking_code = request.app[SERVICES].reservations.booking_code(reservation_id)
-    return _document(qr_svg(booking_code), "image/svg+xml")
+
+    def show(found: _Found) -> Answer:
+        _require_booked(found)
+        return _document(qr_svg(front.services.reservations.booking_code(found.id)), "image/svg+xml")
+
+    return _with_found(front, request, show)
 
 
-async def ticket(request: web.Request) -> web.Response:
+def ticket(front: Front, request: Request) -> Pending:
     """`GET /v1/reservations/{id}/ticket.ics`: the appointment for a calendar."""
-    reservation_id = _managed(request)
-    services = request.app[SERVICES]
-    quota = await _booked_quota(request, reservation_id)
-    program = services.catalogue.program(program_of(quota.id))
-    if program is None:
-        raise Refused(problem_types.RECOVERING)
-    language = negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
-    booking_code = services.reservations.booking_code(reservation_id)
-    calendar = ticket_ics(reservation_id, booking_code, quota, program, language)
-    return _document(calendar, "text/calendar; charset=utf-8")
+
+    def show(found: _Found) -> Answer:
+        _require_booked(found)
+        program = front.services.catalogue.program(program_of(found.quota.id))
+        if program is None:
+            raise Refused(problem_types.RECOVERING)
+        booking_code = front.services.reservations.booking_code(found.id)
+        calendar = ticket_ics(found.id, booking_code, found.quota, program, request.language)
+        return _document(calendar, "text/calendar; charset=utf-8")
+
+    return _with_found(front, request, show)

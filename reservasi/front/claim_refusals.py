@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import msgspec
 
-from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.problem_types import CLOSED, DUPLICATE_APPLICANT
 from reservasi.front.problems import Refused
+from reservasi.front.services import FrontServices
 from reservasi.front.views import local_moment
 from reservasi.model import Answer, Quota
 from reservasi.programs import program_of

@@ -1,62 +1,78 @@
-"""Answers compressed where the caller takes that; of those that may be kept, 304 where the caller has it."""
+"""Answers that may be kept: compressed where the caller takes that, and 304 where the caller has them already."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TypeVar
+from typing import NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from reservasi.front.answers import JSON, Answer, json_answer
 from reservasi.front.encoding import COMPRESSED_BYTES_MIN, GZIP, Encoded, accepts_gzip, compressed
-from reservasi.front.requests import matches
+from reservasi.front.entity_tags import matches
+from reservasi.front.request import IF_NONE_MATCH, Request
 
-Response = TypeVar("Response", bound=web.Response)
 THREAD_BYTES_MIN = 64 * 1024  # more is compressed beside the event loop: nobody waits for somebody else's long list
 
 
-def variant_headers(view: Encoded) -> dict[str, str]:
-    """What is said of the variant that was chosen."""
-    headers: dict[str, str] = {hdrs.ETAG: view.etag}
-    if view.has_variants:
-        headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-    if view.content_encoding:
-        headers[hdrs.CONTENT_ENCODING] = view.content_encoding
-    return headers
+class Kind(NamedTuple):
+    """What is said of a view besides its tag and its encoding; "" where nothing is."""
+
+    cache_control: str
+    content_type: str = JSON
+    vary: str = ""  # what else than the encoding it depends on
+    language: str = ""
+    policy: str = ""  # of a page: what it may load and run
+
+    def headers(self, view: Encoded) -> dict[str, str]:
+        """The headers of an answer with this view."""
+        vary = [self.vary] if self.vary else []
+        vary += [hdrs.ACCEPT_ENCODING] if view.has_variants else []
+        said = {
+            hdrs.CONTENT_TYPE: self.content_type,
+            hdrs.CACHE_CONTROL: self.cache_control,
+            hdrs.ETAG: view.etag,
+            hdrs.VARY: ", ".join(vary),
+            hdrs.CONTENT_ENCODING: view.content_encoding,
+            hdrs.CONTENT_LANGUAGE: self.language,
+            hdrs.CONTENT_SECURITY_POLICY: self.policy,
+        }
+        return {name: value for name, value in said.items() if value}
 
 
-def conditional(
-    request: web.Request, view: Encoded, content_type: str, headers: Mapping[str, str], of: type[Response]
-) -> Response:
-    """The view as the caller takes it, or 304 where they have it, in either encoding. `headers` may have a Vary."""
-    chosen = view.variant(gzip=_takes_gzip(request))
-    said = {**headers, **variant_headers(chosen)}
-    if hdrs.VARY in headers and chosen.has_variants:
-        said[hdrs.VARY] = f"{headers[hdrs.VARY]}, {hdrs.ACCEPT_ENCODING}"
-    known = request.headers.get(hdrs.IF_NONE_MATCH)
+def conditional(request: Request, view: Encoded, kind: Kind) -> Answer:
+    """The view as the caller takes it, or 304 where they have it, in either encoding."""
+    chosen = view.variant(gzip=accepts_gzip(request.head.accept_encoding))
+    known = request.values.get(IF_NONE_MATCH)
     if known is not None:
         for etag in (chosen.etag, *view.etags):
             if matches(known, etag):
-                said.pop(hdrs.CONTENT_ENCODING, None)
-                return of(status=304, headers={**said, hdrs.ETAG: etag})
-    return of(body=chosen.body, headers={**said, hdrs.CONTENT_TYPE: content_type})
+                return _not_modified(chosen, kind, etag)
+    answer: Answer | None = chosen.answers.get(kind)
+    if answer is None:
+        answer = chosen.answers[kind] = Answer(200, kind.headers(chosen), chosen.body)
+    return answer
 
 
-async def unkept(request: web.Request, body: bytes, *, status: int = 200, location: str = "") -> web.Response:
+def _not_modified(view: Encoded, kind: Kind, etag: str) -> Answer:
+    answer: Answer | None = view.answers.get((kind, etag))
+    if answer is None:
+        headers = {**kind.headers(view), hdrs.ETAG: etag}
+        headers.pop(hdrs.CONTENT_ENCODING, None)
+        del headers[hdrs.CONTENT_TYPE]
+        answer = view.answers[kind, etag] = Answer(304, headers)
+    return answer
+
+
+async def unkept(request: Request, body: bytes, *, status: int = 200, location: str = "") -> Answer:
     """JSON for one caller, which nobody keeps."""
-    headers: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: "no-store"}
-    if location:
-        headers[hdrs.LOCATION] = location
+    headers: dict[str, str] = {hdrs.LOCATION: location} if location else {}
     if len(body) < COMPRESSED_BYTES_MIN:
-        return web.Response(status=status, body=body, headers=headers)
+        return json_answer(body, status, headers)
     headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
-    smaller = await _compressed(body) if _takes_gzip(request) else None
+    smaller = await _compressed(body) if accepts_gzip(request.head.accept_encoding) else None
     if smaller is not None:
         headers[hdrs.CONTENT_ENCODING] = GZIP
-    return web.Response(status=status, body=smaller or body, headers=headers)
+    return json_answer(smaller or body, status, headers)
 
 
 async def _compressed(body: bytes) -> bytes | None:
     return compressed(body) if len(body) < THREAD_BYTES_MIN else await asyncio.to_thread(compressed, body)
-
-
-def _takes_gzip(request: web.Request) -> bool:
-    return accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))

@@ -8,8 +8,8 @@ import msgspec
 from reservasi.front.bodies import DayBody, DaysBody
 from reservasi.front.encoding import Encoded, encoded, moment_or_none
 from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
-from reservasi.front.keys import FrontServices
 from reservasi.front.memory import Made, Memory, next_turn_ms
+from reservasi.front.services import FrontServices
 from reservasi.model import Quota
 from reservasi.programs import program_of
 from reservasi.quota_state import BEST_FIRST, QuotaState

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import time
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -72,13 +73,14 @@ def _public(quota: Quota, state: QuotaState, rule: TicketRule) -> dict[str, Any]
 class Encoded:
     """A body and its strong entity tag; compressed at most once, when somebody first asks for that."""
 
-    __slots__ = ("_variant", "body", "compress_s", "content_encoding", "etag")
+    __slots__ = ("_variant", "answers", "body", "compress_s", "content_encoding", "etag")
 
     def __init__(self, body: bytes, etag: str, content_encoding: str = "") -> None:
         self.body = body
         self.etag = etag
         self.content_encoding = content_encoding  # "" as it is
         self.compress_s = 0.0  # what compressing took
+        self.answers: dict[Hashable, Any] = {}  # made of it, by what is said of them: a few
         self._variant: Encoded | None = None  # what whoever takes gzip gets
 
     def variant(self, *, gzip: bool) -> "Encoded":

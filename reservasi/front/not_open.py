@@ -3,12 +3,12 @@
 import msgspec
 
 from reservasi.front.encoding import moment
-from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.memory import Memory
 from reservasi.front.opening_views import next_members
 from reservasi.front.problem_types import NOT_OPEN
 from reservasi.front.problems import Refused
+from reservasi.front.services import FrontServices
 from reservasi.front.views import local_moment
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of

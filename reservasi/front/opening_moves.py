@@ -1,17 +1,18 @@
 """`PATCH /v1/staff/openings/{id}`: staff move an opening, move its end, or call it off; the ledger judges."""
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from reservasi.front import problem_types
-from reservasi.front.booking import NO_STORE
+from reservasi.front.answers import Answer, in_task, json_answer
 from reservasi.front.encoding import moment
-from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.not_found import NOT_CREATED
 from reservasi.front.opening_reasons import cancelled_members, said_of_moves
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.requests import read_body
+from reservasi.front.request import Request
+from reservasi.front.request_parts import json_body
+from reservasi.front.services import Front, FrontServices
 from reservasi.front.staff import if_match_version
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting import find_opening, known_opening
@@ -24,7 +25,8 @@ from reservasi.front.waiting_problems import (
 )
 from reservasi.front.waiting_validation import read_move
 from reservasi.logs import get_logger
-from reservasi.model import Answer, MoveOpening, Opening, Outcome, StaffScope
+from reservasi.model import Answer as LedgerAnswer
+from reservasi.model import MoveOpening, Opening, Outcome, StaffScope
 from reservasi.waiting_room.state import state_of
 
 log = get_logger()
@@ -40,11 +42,12 @@ _PAST = Text(
 )
 
 
-async def move(request: web.Request) -> web.Response:
+@in_task
+async def move(front: Front, request: Request) -> Answer:
     """`PATCH /v1/staff/openings/{id}`: its quotas follow in the same step; tickets, seed and commitment stay."""
-    staff = await require_staff(request, StaffScope.OPENINGS)
-    services = request.app[SERVICES]
-    command = read_move(await read_body(request), request.match_info["id"], if_match_version(request), staff.actor)
+    staff = await require_staff(front, request, StaffScope.OPENINGS)
+    services = front.services
+    command = read_move(json_body(request), request.parameters["id"], if_match_version(request), staff.actor)
     program, opening = await find_opening(services, command.opening)
     require_program(staff, program)
     answer = await services.waiting_room.set_opening(program, command)
@@ -54,17 +57,12 @@ async def move(request: web.Request) -> web.Response:
         raise refused_move(opening, command, answer)
     await services.availability.complete(program)
     _, opening = known_opening(services, command.opening)
-    return web.Response(
-        body=msgspec.json.encode(_body(services, program, opening)),
-        headers={
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.CACHE_CONTROL: NO_STORE,
-            hdrs.ETAG: f'"{answer.version}"',
-        },
+    return json_answer(
+        msgspec.json.encode(_body(services, program, opening)), headers={hdrs.ETAG: f'"{answer.version}"'}
     )
 
 
-def refused_move(opening: Opening, command: MoveOpening, answer: Answer) -> Refused:
+def refused_move(opening: Opening, command: MoveOpening, answer: LedgerAnswer) -> Refused:
     """What the ledger's refusal means over HTTP."""
     members: dict[str, object] = {"opening": opening.id}
     match answer.outcome:

@@ -14,9 +14,9 @@ from reservasi.availability.groups import Group, Summary
 from reservasi.front.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
 from reservasi.front.encoding import Encoded, encoded, moment
 from reservasi.front.filters import dates_of, midnight_ms, today_in
-from reservasi.front.keys import FrontServices
 from reservasi.front.memory import NEVER_MS, Made, Memory
 from reservasi.front.opening_reasons import said_of_moves
+from reservasi.front.services import FrontServices
 from reservasi.model import Opening
 from reservasi.quota_state import QuotaState
 from reservasi.waiting_room.days import Days, days_between
@@ -74,12 +74,6 @@ def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> 
         return Made(body, 512, _turn_ms(services, program, group, created, now_ms))
 
     return memory.answer(("opening-body", opening_id), make)
-
-
-async def complete_opening(services: FrontServices, memory: Memory, opening_id: str) -> None:
-    """Let memory catch up with the journal where it lacks an opening that another front may have told of already."""
-    if listed_opening(services, memory, opening_id) is None:
-        await services.waiting_room.complete(opening_id)
 
 
 def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:

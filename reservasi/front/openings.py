@@ -1,63 +1,74 @@
 """What anyone may read of openings: the list, one of them, and the calendar."""
 
-from aiohttp import web
+from collections.abc import Mapping
 
+from reservasi.front.answers import Answer, Reply, later
 from reservasi.front.calendars import openings_ics
+from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
-from reservasi.front.keys import MEMORY, SERVICES
-from reservasi.front.languages import Text, negotiate
+from reservasi.front.languages import Language, Text
 from reservasi.front.memory import Made
 from reservasi.front.not_found import UNKNOWN_OPENING, unknown_office, unknown_program
-from reservasi.front.opening_views import complete_opening, list_openings, opening_view, openings_view
+from reservasi.front.opening_views import list_openings, opening_view, openings_view
 from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.public import CACHE_A_MINUTE, CACHE_A_SECOND, OPENING_FILTERS, cached, read_filters
+from reservasi.front.public import CACHE_A_MINUTE, FOR_A_SECOND
+from reservasi.front.queries import OPENING_FILTERS, read_filters
+from reservasi.front.request import Request
+from reservasi.front.services import Front
 from reservasi.front.views import require_view
 
-CALENDAR = "text/calendar; charset=utf-8"
+CALENDAR = Kind(CACHE_A_MINUTE, "text/calendar; charset=utf-8", vary="Accept-Language")
 CALENDAR_TURN_MS = 60_000
 _PROGRAM_MISSING = Text("Sebutkan program.", "Name the program.")
 
 
-async def openings(request: web.Request) -> web.Response:
+def openings(front: Front, request: Request) -> Answer:
     """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or of other dates."""
-    services = request.app[SERVICES]
-    filters = read_filters(request, OPENING_FILTERS)
-    require_view(services, filters.get("program"))
-    view = openings_view(services, request.app[MEMORY], filters)
-    return cached(request, view, CACHE_A_SECOND)
+    filters = read_filters(front, request, OPENING_FILTERS)
+    require_view(front.services, filters.get("program"))
+    return conditional(request, openings_view(front.services, front.memory, filters), FOR_A_SECOND)
 
 
-async def opening(request: web.Request) -> web.Response:
+def opening(front: Front, request: Request) -> Reply:
     """`GET /v1/openings/{id}`."""
-    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
-    require_view(services, None)
-    await complete_opening(services, memory, opening_id)
-    view = opening_view(services, memory, opening_id)
+    require_view(front.services, None)
+    view = opening_view(front.services, front.memory, request.parameters["id"])
+    return conditional(request, view, FOR_A_SECOND) if view else later(request.trace, _new_opening(front, request))
+
+
+async def _new_opening(front: Front, request: Request) -> Answer:
+    """One that another front may have told of already."""
+    opening_id = request.parameters["id"]
+    await front.services.waiting_room.complete(opening_id)
+    view = opening_view(front.services, front.memory, opening_id)
     if view is None:
         raise Refused(UNKNOWN_OPENING)
-    return cached(request, view, CACHE_A_SECOND)
+    return conditional(request, view, FOR_A_SECOND)
 
 
-async def calendar(request: web.Request) -> web.Response:
+def calendar(front: Front, request: Request) -> Answer:
     """`GET /v1/openings.ics`: what a phone subscribes to, in the language that it asks for."""
-    services, memory = request.app[SERVICES], request.app[MEMORY]
-    filters = read_filters(request, OPENING_FILTERS)
+    services = front.services
+    filters = read_filters(front, request, OPENING_FILTERS)
     if "program" not in filters:
         raise Refused(INVALID_REQUEST, findings=(Finding("program", "missing", _PROGRAM_MISSING),))
     require_view(services, filters["program"])
+    return conditional(request, _calendar_view(front, filters, request.language), CALENDAR)
+
+
+def _calendar_view(front: Front, filters: Mapping[str, str], language: Language) -> Encoded:
+    services, memory = front.services, front.memory
     program = services.catalogue.program(filters["program"])
     if program is None:
         raise unknown_program(services.catalogue, filters["program"])
     office = program.office(filters["office"]) if "office" in filters else None
     if office is None and "office" in filters:
         raise unknown_office(program, filters["office"])
-    language = negotiate(request.headers.get("Accept-Language", ""))
 
     def make(now_ms: int) -> Made[Encoded]:
         listed = list_openings(services, memory, filters)
         view = encoded(openings_ics(listed, program, office, language))
         return Made(view, len(view.body), now_ms + CALENDAR_TURN_MS)
 
-    view = memory.answer(("openings-calendar", language, *sorted(filters.items())), make)
-    return cached(request, view, CACHE_A_MINUTE, CALENDAR, vary="Accept-Language")
+    return memory.answer(("openings-calendar", language, *sorted(filters.items())), make)

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
-from reservasi.front.languages import Language, Text, negotiate
+from reservasi.front.answers import NO_STORE, Answer
+from reservasi.front.languages import Language, Text
 from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 
-PROBLEM: web.ResponseKey[str] = web.ResponseKey("problem", str)  # the name of the type that an answer speaks of
 RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave
+_UNREADABLE = ("request-timeout", "bad-request")  # what follows on the connection cannot be told from the body
 FINDINGS_MAX = 50  # a hostile body must not make the answer larger than itself
 _JITTER = random.SystemRandom()
 
@@ -30,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    """Leaves a handler with a problem; the one middleware turns it into the answer."""
+    """Leaves a handler with a problem; the dispatcher turns it into the answer."""
 
     def __init__(
         self,
@@ -91,25 +92,36 @@ def retry_after() -> str:
     return str(_JITTER.randint(1, RETRY_AFTER_S_MAX))
 
 
-def problem_response(request: web.BaseRequest, refused: Refused, body: bytes | None = None) -> web.Response:
-    """The answer to a refused request, in the caller's language.
+def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> Answer:
+    """The answer to a refused request in one language.
 
     `body` is the problem already encoded in that language, for answers that are given thousands of times a second.
     """
-    response = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), refused, body)
-    response[PROBLEM] = refused.kind.name
-    return response
+    kind = refused.kind
+    if body is None and not (refused.findings or refused.members or refused.words or refused.headers):
+        return _plain_answer(kind, language, retry_after() if kind.retry else "")
+    headers = {**_headers(language), **refused.headers}
+    if kind.retry:
+        headers.setdefault(hdrs.RETRY_AFTER, retry_after())
+    return _answer(kind, headers, body or problem_body(refused, language))
 
 
-def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> web.Response:
-    """The same for a language that is known already."""
-    headers = {
+@lru_cache(maxsize=1024)  # problem types x languages x seconds
+def _plain_answer(kind: ProblemType, language: Language, retry_after_s: str) -> Answer:
+    headers = _headers(language)
+    if retry_after_s:
+        headers[hdrs.RETRY_AFTER] = retry_after_s
+    return _answer(kind, headers, _plain_body(kind, language))
+
+
+def _headers(language: Language) -> dict[str, str]:
+    return {
         hdrs.CONTENT_TYPE: MEDIA_TYPE,
         hdrs.CONTENT_LANGUAGE: language,
         hdrs.VARY: hdrs.ACCEPT_LANGUAGE,
-        hdrs.CACHE_CONTROL: "no-store",
-        **refused.headers,
+        hdrs.CACHE_CONTROL: NO_STORE,
     }
-    if refused.kind.retry:
-        headers.setdefault(hdrs.RETRY_AFTER, retry_after())
-    return web.Response(status=refused.kind.status, body=body or problem_body(refused, language), headers=headers)
+
+
+def _answer(kind: ProblemType, headers: Mapping[str, str], body: bytes) -> Answer:
+    return Answer(kind.status, headers, body, outcome=kind.name, closes=kind.name in _UNREADABLE)

@@ -10,11 +10,14 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
-from reservasi.front.answering import STATIC_HEADERS, trace_of_request
-from reservasi.front.express import Abandonable, Express, whole_answer
-from reservasi.front.heads import Incomplete, Unclear, read_request
-from reservasi.front.keys import STOPPING
-from reservasi.front.problems import Refused, problem_response
+from reservasi.front.aiohttp_transport import trace_of_request, unreadable
+from reservasi.front.answer_bytes import encode, whole_answer
+from reservasi.front.answers import Abandonable, Answer
+from reservasi.front.app_keys import DISPATCHER, FRONT
+from reservasi.front.languages import Language
+from reservasi.front.problems import Refused
+from reservasi.front.request import Request
+from reservasi.front.request_head import Incomplete, Unclear, language_of, read_late, read_request
 from reservasi.front.shedding import Shedding
 from reservasi.logs import get_logger
 from reservasi.settings import Settings
@@ -35,7 +38,8 @@ class _Connection(RequestHandler):
     """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
 
     __slots__ = (
-        "_express",
+        "_closes",
+        "_dispatcher",
         "_finished",
         "_gates",
         "_half_closed",
@@ -57,7 +61,7 @@ class _Connection(RequestHandler):
     def __init__(self, manager: web.Server, gates: "_Gates", **limits: Any) -> None:
         super().__init__(manager, **limits)
         self._gates = gates
-        self._express = gates.express
+        self._dispatcher = gates.dispatcher
         self._received = b""  # of a request that is not whole yet
         self._whole_bytes = 0  # how many it will have, once its head has said so
         self._plain = False  # whether every further byte is for aiohttp's parser
@@ -67,6 +71,7 @@ class _Connection(RequestHandler):
         self._half_closed = False  # whether the caller sends no more, and waits for what they asked for
         self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
         self._latest_body: StreamReader | None = None  # of the last request that aiohttp was given
+        self._closes = False  # whether the connection ends with the answer that is under way
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
         self._lost: asyncio.Event | None = None
@@ -147,7 +152,7 @@ class _Connection(RequestHandler):
         if refusal is not None:
             self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
             self._pending = True
-            self.answer(refusal)
+            self.send(refusal)
             return
         try:
             request = read_request(data, self._gates.body_bytes_max)
@@ -160,7 +165,8 @@ class _Connection(RequestHandler):
             return
         self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
         self._pending = True
-        if not self._express.take(self, request):
+        request.peer = self.peer
+        if not self._dispatcher.take(self, request):
             self._pending = False
             self._give_to_aiohttp(data)
 
@@ -188,8 +194,13 @@ class _Connection(RequestHandler):
         if self.transport is None:
             work.abandon()
 
-    def answer(self, content: bytes) -> None:
-        """Send an answer of the short way; the next request is taken up once its caller has taken most of it."""
+    def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
+        """Send an answer; nothing happens when the caller has gone."""
+        self._closes = self._closes or answer.closes or self._gates.stopping.is_set()
+        self.send(encode(answer, request, names_all=names_all, closes=self._closes))
+
+    def send(self, content: bytes) -> None:
+        """Send an encoded answer; the next request is taken up once its caller has taken most of it."""
         transport = self.transport
         if transport is None or not self._pending or self._sending:
             return
@@ -209,7 +220,7 @@ class _Connection(RequestHandler):
 
     def _end_answer(self, transport: asyncio.Transport) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._gates.stopping.is_set():
+        if self._closes or self._gates.stopping.is_set():
             self._settle()
             transport.close()
         elif self._received or self._half_closed:
@@ -248,10 +259,20 @@ class _Connection(RequestHandler):
             self._left.set_result(None)
 
     def time_out(self) -> None:
-        """Say that the request took too long to arrive, and close."""
-        if self.transport is not None:
-            self.transport.write(self._gates.too_slow())
-            self.transport.close()
+        """End a request that takes too long to arrive; where its head is there, its handler says what that means."""
+        if self.transport is None:
+            return
+        data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
+        self._received, self._whole_bytes, self._closes = b"", 0, True
+        request = read_late(data, missing_bytes, self._gates.body_bytes_max) if missing_bytes else None
+        if request is not None:
+            request.fault = Refused(problem_types.REQUEST_TIMEOUT)
+            request.peer, self._pending = self.peer, True
+            if self._dispatcher.take(self, request):
+                return
+            self._pending = False
+        self.transport.write(self._gates.too_slow(language_of(data)))
+        self.transport.close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """Let the short way answer as well, and the caller take the whole answer."""
@@ -280,19 +301,16 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, another one cannot be sent")
         kind = problem_types.INTERNAL_ERROR if status >= 500 else problem_types.BAD_REQUEST
-        response = problem_response(request, Refused(kind))
-        response.headers.update({**STATIC_HEADERS, **trace.headers})
-        response.force_close()
-        return response
+        return unreadable(request, Refused(kind), trace)
 
 
 class _Gates:
     """What all connections of a process share: how many there may be, and how long a request may take to arrive."""
 
     def __init__(self, app: web.Application, settings: Settings) -> None:
-        self.express = Express(app)
+        self.dispatcher = app[DISPATCHER]
         self._shedding = Shedding()
-        self.stopping = app[STOPPING]
+        self.stopping = app[FRONT].stopping
         self.body_bytes_max = settings.body_bytes_max
         self._connections_max = settings.connections_max
         self._head_timeout_s = settings.head_timeout_ms / 1000
@@ -335,9 +353,9 @@ class _Gates:
                 connection.time_out()
         self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
 
-    def too_slow(self) -> bytes:
+    def too_slow(self, language: Language) -> bytes:
         """The answer to a request that did not arrive in time."""
-        return whole_answer(Refused(problem_types.REQUEST_TIMEOUT))
+        return whole_answer(Refused(problem_types.REQUEST_TIMEOUT), language)
 
     def too_many(self) -> bytes:
         """The answer to a connection for which there is no room."""
@@ -369,7 +387,7 @@ class _Runner(web.AppRunner):
 
         aiohttp alone closes what was accepted and not read yet, and tells no one that it will close what it kept.
         """
-        self.app[STOPPING].set()
+        self.app[FRONT].stopping.set()
         await self._stop_listening()
         for _ in range(DRAIN_LOOKS):  # counted, not timed: a process that was held up has not looked meanwhile
             if self.server is None or not self.server.connections:

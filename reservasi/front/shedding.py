@@ -14,14 +14,16 @@ import re
 import time
 from collections.abc import Callable
 
-from reservasi.front.answering import CLAIM_PATH, TICKETS_ROUTE, count_claim
-from reservasi.front.express import date_line, head_of
+from reservasi.front.answer_bytes import date_line
+from reservasi.front.dispatch import CLAIM_PATH
 from reservasi.front.languages import LANGUAGES, Language, negotiate
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
+from reservasi.front.request_tally import count_claim
 from reservasi.front.tracing import trace_of
 from reservasi.metrics import REQUESTS, SHED
 
+TICKETS_PATH = "/v1/openings/{id}/tickets"
 STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
 INTERVAL_S = 1.0
 INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand
@@ -86,7 +88,7 @@ class Shedding:
         self.turns = Turns(loop.call_soon, time.perf_counter)
         # No secret: it keeps the refused from coming back in one wave. Made after the fork, or all fronts would agree.
         self._spread = random.Random()  # noqa: S311
-        self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_ROUTE)]
+        self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_PATH)]
         self._answers = {language: _answers(language) for language in LANGUAGES}
         self._call_soon = loop.call_soon
         self._refused = [0, 0]  # in this turn, by route; the metrics are told once
@@ -158,7 +160,7 @@ def _answers(language: Language) -> tuple[list[bytes], bytes]:
     """Heads without their end, one for each Retry-After, and the body that they have in common."""
     heads, body = [], b""
     for seconds in range(1, RETRY_AFTER_S_MAX + 1):
-        response = problem_answer(language, Refused(OVERLOADED, headers={"Retry-After": str(seconds)}))
-        body = response.body  # type: ignore[assignment]  # bytes, of a problem
-        heads.append(head_of(response))
+        answer = problem_answer(language, Refused(OVERLOADED, headers={"Retry-After": str(seconds)}))
+        body = answer.body
+        heads.append(answer.head)
     return heads, body

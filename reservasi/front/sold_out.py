@@ -10,12 +10,12 @@ from functools import lru_cache
 
 import msgspec
 
-from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Language
 from reservasi.front.memory import Memory
 from reservasi.front.opening_views import SUGGESTIONS_REST_S, next_members, next_openings
 from reservasi.front.problem_types import SOLD_OUT
 from reservasi.front.problems import Refused, problem_body
+from reservasi.front.services import FrontServices
 from reservasi.model import Quota
 from reservasi.programs import program_of
 

@@ -4,29 +4,32 @@ import asyncio
 import re
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from msgspec import UNSET
 
 from reservasi import quota_state
 from reservasi.front import problem_types
+from reservasi.front.answers import Answer, in_task, json_answer
 from reservasi.front.bodies import QUOTA_PATTERN, StaffQuotaBody, StaffQuotasBody
-from reservasi.front.booking import NO_STORE
 from reservasi.front.conditional import unkept
 from reservasi.front.encoding import moment, staff_quota_body
+from reservasi.front.entity_tags import strong_tags
 from reservasi.front.filters import quotas_matching, today_in
-from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.paging import page_of
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.public import PAGED_FILTERS, read_filters
-from reservasi.front.requests import read_body, strong_tags
+from reservasi.front.queries import PAGED_FILTERS, read_filters
+from reservasi.front.request import IF_MATCH, Request
+from reservasi.front.request_parts import json_body
+from reservasi.front.services import Front, FrontServices
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.ticket_rules import ticket_rule
 from reservasi.front.validation import read_quota_change
 from reservasi.front.views import require_view
 from reservasi.front.waiting_problems import OPENING_MOVES_QUOTA
 from reservasi.logs import get_logger
-from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
+from reservasi.model import Answer as LedgerAnswer
+from reservasi.model import Outcome, Quota, SetQuota, StaffScope
 from reservasi.programs import program_of
 from reservasi.programs.comparison import in_the_way
 from reservasi.programs.openings import window_end_ms
@@ -47,11 +50,12 @@ _VERSION = re.compile(r"[1-9][0-9]{0,15}")
 _NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
 
 
-async def list_quotas(request: web.Request) -> web.Response:
+@in_task
+async def list_quotas(front: Front, request: Request) -> Answer:
     """`GET /v1/staff/quotas`: every count, by the filters of availability; of the key's programs only."""
-    staff = await require_staff(request, StaffScope.READ)
-    services = request.app[SERVICES]
-    filters = read_filters(request, PAGED_FILTERS)
+    staff = await require_staff(front, request, StaffScope.READ)
+    services = front.services
+    filters = read_filters(front, request, PAGED_FILTERS)
     if "program" in filters:
         require_program(staff, filters["program"])
     require_view(services, filters.get("program"))
@@ -62,12 +66,13 @@ async def list_quotas(request: web.Request) -> web.Response:
     return await unkept(request, msgspec.json.encode(body))
 
 
-async def set_quota(request: web.Request) -> web.Response:
+@in_task
+async def set_quota(front: Front, request: Request) -> Answer:
     """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; judged by the ledger."""
-    services = request.app[SERVICES]
-    quota_id = request.match_info["id"]
-    staff = await require_staff(request, StaffScope.QUOTAS, program_of(quota_id))
-    change = read_quota_change(await read_body(request), quota_id, if_match_version(request), staff.actor)
+    services = front.services
+    quota_id = request.parameters["id"]
+    staff = await require_staff(front, request, StaffScope.QUOTAS, program_of(quota_id))
+    change = read_quota_change(json_body(request), quota_id, if_match_version(request), staff.actor)
     require_view(services, program_of(quota_id))
     known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
     if known is None:
@@ -81,19 +86,12 @@ async def set_quota(request: web.Request) -> web.Response:
         raise _refused_change(answer, change)
     quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)
     body = _body(services, quota, services.availability.now_ms())
-    return web.Response(
-        body=msgspec.json.encode(body),
-        headers={
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.CACHE_CONTROL: NO_STORE,
-            hdrs.ETAG: f'"{quota.counts.version}"',
-        },
-    )
+    return json_answer(msgspec.json.encode(body), headers={hdrs.ETAG: f'"{quota.counts.version}"'})
 
 
-def if_match_version(request: web.Request) -> int:
+def if_match_version(request: Request) -> int:
     """The version that If-Match names; 0 for any."""
-    header = request.headers.get(hdrs.IF_MATCH)
+    header = request.values.get(IF_MATCH)
     if header is None or header.strip() == "*":
         return 0
     tags = [tag for tag in strong_tags(header) if _VERSION.fullmatch(tag)]
@@ -140,7 +138,7 @@ def _body(services: FrontServices, quota: Quota, now_ms: int) -> StaffQuotaBody:
     return staff_quota_body(quota, quota_state.state_of(quota, now_ms), rule)
 
 
-def _refused_change(answer: Answer, change: SetQuota) -> Refused:
+def _refused_change(answer: LedgerAnswer, change: SetQuota) -> Refused:
     if answer.outcome is Outcome.WINDOW_REVERSED:
         pointer = "/opens_at" if change.closes_at_ms is None else "/closes_at"
         return Refused(problem_types.INVALID_REQUEST, findings=(Finding(pointer, "window-reversed", _REVERSED),))

@@ -2,23 +2,26 @@
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from reservasi.front import problem_types
+from reservasi.front.answers import Answer, in_task
 from reservasi.front.bodies import ID_PATTERN, QUOTA_PATTERN, AuditBody, AuditedChangeBody
 from reservasi.front.booking import answer_ended
 from reservasi.front.conditional import unkept
 from reservasi.front.encoding import moment, moment_or_none
 from reservasi.front.fields import check_date_parameter, parameter_check
-from reservasi.front.keys import SERVICES
 from reservasi.front.languages import Text
 from reservasi.front.not_found import UNKNOWN_RESERVATION, unknown_program
 from reservasi.front.problems import Finding, Refused
+from reservasi.front.queries import read_query
 from reservasi.front.reasons import read_reason
-from reservasi.front.requests import read_body, read_query
+from reservasi.front.request import Request
+from reservasi.front.request_parts import json_body
+from reservasi.front.services import Front
 from reservasi.front.shapes import MISSING
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting_bodies import NEW_OPENING_PATTERN
@@ -45,12 +48,13 @@ _RESERVATION_ID = re.compile("[a-z2-7]{26}")
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
 
 
-async def cancel(request: web.Request) -> web.Response:
+@in_task
+async def cancel(front: Front, request: Request) -> Answer:
     """`POST /v1/staff/reservations/{id}/cancel`: as the person could, and after the last moment for it too."""
-    staff = await require_staff(request, StaffScope.RESERVATIONS)
-    services = request.app[SERVICES]
-    reason = read_reason(await read_body(request, required=False))
-    reservation_id = request.match_info["id"]
+    staff = await require_staff(front, request, StaffScope.RESERVATIONS)
+    services = front.services
+    reason = read_reason(json_body(request, required=False))
+    reservation_id = request.parameters["id"]
     program = services.reservations.program_of(reservation_id)
     if program is None or not _RESERVATION_ID.fullmatch(reservation_id):
         raise Refused(UNKNOWN_RESERVATION)
@@ -61,11 +65,12 @@ async def cancel(request: web.Request) -> web.Response:
     return await answer_ended(services, reservation_id, change)
 
 
-async def list_audit(request: web.Request) -> web.Response:
+@in_task
+async def list_audit(front: Front, request: Request) -> Answer:
     """`GET /v1/staff/audit`: who changed quotas and openings and ended reservations of a program, newest first."""
-    staff = await require_staff(request, StaffScope.READ)
-    services = request.app[SERVICES]
-    wanted = read_query(request, _CHECKS)
+    staff = await require_staff(front, request, StaffScope.READ)
+    services = front.services
+    wanted = read_query(front, request, _CHECKS)
     if "program" not in wanted:
         raise Refused(problem_types.INVALID_REQUEST, findings=(Finding("program", "missing", MISSING),))
     require_program(staff, wanted["program"])
@@ -83,7 +88,7 @@ async def list_audit(request: web.Request) -> web.Response:
     return await unkept(request, msgspec.json.encode(body))
 
 
-def _query(wanted: dict[str, str], program: Program) -> AuditQuery:
+def _query(wanted: Mapping[str, str], program: Program) -> AuditQuery:
     if wanted.get("from", "") > wanted.get("to", "9"):
         raise Refused(problem_types.INVALID_REQUEST, findings=(Finding("from", "dates-reversed", _DATES_REVERSED),))
     limits: dict[str, Any] = {}

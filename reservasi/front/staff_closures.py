@@ -4,25 +4,27 @@ import asyncio
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from reservasi.front import problem_types
+from reservasi.front.answers import Answer, in_task
 from reservasi.front.bodies import ID_PATTERN
 from reservasi.front.closure_bodies import BookedBody, ClosedQuotaBody, ClosureBody
 from reservasi.front.conditional import unkept
 from reservasi.front.fields import check_date_parameter
-from reservasi.front.keys import SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.not_found import nothing_matches, unknown_program
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.reasons import REASON, reason_of
-from reservasi.front.requests import read_body
+from reservasi.front.request import Request
+from reservasi.front.request_parts import json_body
+from reservasi.front.services import Front, FrontServices
 from reservasi.front.shapes import NOT_TEXT, NULL, Field, Findings, Wrong, read_json, read_object, text_check
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
 from reservasi.logs import get_logger
-from reservasi.model import Answer, Outcome, Quota, SetQuota, StaffScope
+from reservasi.model import Answer as LedgerAnswer
+from reservasi.model import Outcome, Quota, SetQuota, StaffScope
 from reservasi.records import LiveRow
 
 log = get_logger()
@@ -46,11 +48,12 @@ CLOSURE = {
 }
 
 
-async def create(request: web.Request) -> web.Response:
+@in_task
+async def create(front: Front, request: Request) -> Answer:
     """`POST /v1/staff/closures`: close the quotas of a day that are chosen; given again it goes on where it was."""
-    staff = await require_staff(request, StaffScope.QUOTAS)
-    services = request.app[SERVICES]
-    wanted = _read(await read_body(request))
+    staff = await require_staff(front, request, StaffScope.QUOTAS)
+    services = front.services
+    wanted = _read(json_body(request))
     require_program(staff, wanted["program"])
     require_view(services, wanted["program"])
     program = services.catalogue.program(wanted["program"])
@@ -95,14 +98,14 @@ def _chosen(services: FrontServices, wanted: dict[str, Any]) -> list[Quota]:
 
 async def _close(
     services: FrontServices, quotas: list[Quota], actor: str, reason: str
-) -> tuple[dict[str, int], Answer]:
+) -> tuple[dict[str, int], LedgerAnswer]:
     """Those that were open, with their new versions, and the last answer.
 
     Raises:
         Unavailable: some were not closed; the whole request may be given again.
     """
     changed: dict[str, int] = {}
-    told: list[Answer] = []
+    told: list[LedgerAnswer] = []
     for at in range(0, len(quotas), AT_ONCE):
         part = [SetQuota(quota=each.id, closed=True, actor=actor, reason=reason) for each in quotas[at : at + AT_ONCE]]
         answers = await asyncio.gather(*map(services.reservations.set_quota, part), return_exceptions=True)

@@ -2,30 +2,29 @@
 
 import datetime as dt
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from reservasi.front import problem_types
 from reservasi.front.encoding import moment
-from reservasi.front.keys import RATES, SERVICES
 from reservasi.front.languages import Text
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused
-from reservasi.front.requests import SECRET_CHARS_MAX, bearer
+from reservasi.front.request import API_KEY, Request
+from reservasi.front.request_parts import SECRET_CHARS_MAX, bearer
+from reservasi.front.services import Front
 from reservasi.model import StaffScope
 from reservasi.records import StaffRow
 
-API_KEY = "X-API-Key"
 
-
-async def require_staff(request: web.Request, scope: StaffScope, program: str | None = None) -> StaffRow:
+async def require_staff(front: Front, request: Request, scope: StaffScope, program: str | None = None) -> StaffRow:
     """The staff key of a request that needs the scope, and the program where one is named.
 
     Raises:
         Refused: the key is missing, unknown, revoked, expired or used too often, or lacks the scope or the program.
         RecordsUnavailable: nobody can say now whose key it is.
     """
-    key = request.headers.get(API_KEY, "") or bearer(request)
-    catalogue = request.app[SERVICES].catalogue
+    key = request.values.get(API_KEY, "") or bearer(request)
+    catalogue = front.services.catalogue
     staff = None
     if key and key.isascii() and len(key) <= SECRET_CHARS_MAX:
         staff = await catalogue.staff(key)
@@ -36,7 +35,7 @@ async def require_staff(request: web.Request, scope: StaffScope, program: str | 
         raise _unauthorized(problem_types.API_KEY_REVOKED, "revoked_at", staff.revoked_at)
     if staff.expires_at is not None and staff.has_expired(now):
         raise _unauthorized(problem_types.API_KEY_EXPIRED, "expires_at", staff.expires_at)
-    request.app[RATES].check_api_key(staff.id)
+    front.rates.check_api_key(staff.id)
     catalogue.note_use(staff, now)
     if scope not in staff.scopes:
         named = {"scope": Text(scope.value, scope.value)}

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from aiohttp import hdrs, web
 
 from reservasi.front import problem_types
-from reservasi.front.booking import NO_STORE
+from reservasi.front.answers import Answer, in_task, json_answer
 from reservasi.front.conditional import unkept
-from reservasi.front.keys import MEMORY, SERVICES, FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.not_found import NOT_CREATED, nothing_matches, unknown_program
 from reservasi.front.opening_moves import fixed
 from reservasi.front.opening_views import opening_view
 from reservasi.front.problems import Finding, Refused
-from reservasi.front.requests import read_body
+from reservasi.front.request import Request
+from reservasi.front.request_parts import json_body
+from reservasi.front.services import Front, FrontServices
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
@@ -26,7 +26,8 @@ from reservasi.front.waiting_bodies import AdmissionStateBody
 from reservasi.front.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, OPENING_EXISTS, OPENING_MOVES_QUOTA
 from reservasi.front.waiting_validation import OpeningRequest, read_admission, read_beacon, read_opening
 from reservasi.logs import get_logger
-from reservasi.model import Answer, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota, StaffScope
+from reservasi.model import Answer as LedgerAnswer
+from reservasi.model import Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota, StaffScope
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.records import StaffRow
 from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing
@@ -44,11 +45,12 @@ _ENDS_BEFORE = Text(
 )
 
 
-async def create(request: web.Request) -> web.Response:
+@in_task
+async def create(front: Front, request: Request) -> Answer:
     """`POST /v1/staff/openings`: the opening first, then its quotas; given again it goes on where it was."""
-    staff = await require_staff(request, StaffScope.OPENINGS)
-    services = request.app[SERVICES]
-    wanted = read_opening(await read_body(request), services.availability.now_ms())
+    staff = await require_staff(front, request, StaffScope.OPENINGS)
+    services = front.services
+    wanted = read_opening(json_body(request), services.availability.now_ms())
     require_program(staff, wanted.program)
     require_view(services, wanted.program)
     program = services.catalogue.program(wanted.program)
@@ -77,7 +79,7 @@ async def create(request: web.Request) -> web.Response:
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
     await _move(services, moved, command, wanted.opens_at_ms)
     await _seen(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
-    view = opening_view(services, request.app[MEMORY], name)
+    view = opening_view(services, front.memory, name)
     if view is None:
         raise Refused(problem_types.RECOVERING)
     return await unkept(request, view.body, status=201, location=f"/v1/openings/{name}")
@@ -166,34 +168,35 @@ def _is_shown(services: FrontServices, program: str, name: str, quotas: Sequence
     return shown and services.availability.opening(name, program) is not None
 
 
-async def set_admission(request: web.Request) -> web.Response:
+@in_task
+async def set_admission(front: Front, request: Request) -> Answer:
     """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
-    staff = await require_staff(request, StaffScope.OPENINGS)
-    paused, rate_per_min, reason = read_admission(await read_body(request))
-    program, opening = await _with_waiting_room(request, staff)
+    staff = await require_staff(front, request, StaffScope.OPENINGS)
+    paused, rate_per_min, reason = read_admission(json_body(request))
+    program, opening = await _with_waiting_room(front, request, staff)
     command = SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min, actor=staff.actor, reason=reason)
-    return await _set(request, program, command)
+    return await _set(front.services, program, command)
 
 
-async def set_beacon(request: web.Request) -> web.Response:
+@in_task
+async def set_beacon(front: Front, request: Request) -> Answer:
     """`PUT /v1/staff/openings/{id}/beacon`: once, and before the opening."""
-    staff = await require_staff(request, StaffScope.OPENINGS)
-    value, reason = read_beacon(await read_body(request))
-    program, opening = await _with_waiting_room(request, staff)
+    staff = await require_staff(front, request, StaffScope.OPENINGS)
+    value, reason = read_beacon(json_body(request))
+    program, opening = await _with_waiting_room(front, request, staff)
     command = SetOpening(opening=opening.id, beacon=value, actor=staff.actor, reason=reason)
-    return await _set(request, program, command)
+    return await _set(front.services, program, command)
 
 
-async def _with_waiting_room(request: web.Request, staff: StaffRow) -> tuple[str, Opening]:
-    program, opening = await find_opening(request.app[SERVICES], request.match_info["id"])
+async def _with_waiting_room(front: Front, request: Request, staff: StaffRow) -> tuple[str, Opening]:
+    program, opening = await find_opening(front.services, request.parameters["id"])
     require_program(staff, program)
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM, members={"opening": opening.id})
     return program, opening
 
 
-async def _set(request: web.Request, program: str, command: SetOpening) -> web.Response:
-    services = request.app[SERVICES]
+async def _set(services: FrontServices, program: str, command: SetOpening) -> Answer:
     answer = await services.waiting_room.set_opening(program, command)
     _log_change(command, answer)
     if answer.outcome in (Outcome.OPENING_CANCELLED, Outcome.CLOSED):
@@ -220,10 +223,7 @@ async def _set(request: web.Request, program: str, command: SetOpening) -> web.R
         beacon=opening.beacon,
         version=opening.version,
     )
-    return web.Response(
-        body=msgspec.json.encode(body),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+    return json_answer(msgspec.json.encode(body))
 
 
 async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
@@ -237,7 +237,7 @@ async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
         await services.availability.wait_change(version, rest_s)
 
 
-def _log_change(command: SetOpening, answer: Answer) -> None:
+def _log_change(command: SetOpening, answer: LedgerAnswer) -> None:
     said = {"actor": command.actor, "reason": command.reason}
     log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
 

@@ -8,13 +8,13 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from reservasi.front.answering import STATIC_HEADERS, TRACE
-from reservasi.front.keys import LIVE, MEMORY, READERS, SERVICES, STOPPING
+from reservasi.front.answers import STATIC_HEADERS
 from reservasi.front.live import START, Feed
 from reservasi.front.problem_types import TOO_MANY_STREAMS
 from reservasi.front.problems import Refused
-from reservasi.front.public import read_filters
-from reservasi.front.requests import client_network
+from reservasi.front.queries import read_filters
+from reservasi.front.request import Request as OurRequest
+from reservasi.front.services import Front
 from reservasi.front.views import require_view
 from reservasi.front.waiting import find_opening, queue_view
 from reservasi.metrics import OPEN_STREAMS
@@ -24,25 +24,25 @@ QUEUE_LOOK_S = 0.5  # between two looks at whether the queue has changed
 SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is let go
 
 
-async def stream(request: web.Request) -> web.StreamResponse:
+async def stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
     """`GET /v1/availability/stream`: first all matching quotas, then, as they change, those that changed."""
-    filters = read_filters(request)
-    require_view(request.app[SERVICES], filters.get("program"))
+    filters = read_filters(front, ours)
+    require_view(front.services, filters.get("program"))
 
     async def tell(response: EventSourceResponse) -> None:
-        with request.app[LIVE].follow(filters) as feed:
-            await _tell(request, response, feed)
+        with front.live.follow(filters) as feed:
+            await _tell(front, request, response, feed)
 
-    return await _streamed(request, tell)
+    return await _streamed(front, ours, request, tell)
 
 
-async def queue_stream(request: web.Request) -> web.StreamResponse:
+async def queue_stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
     """`GET /v1/openings/{id}/queue/stream`: first how far the queue is, then every change."""
-    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
+    services, memory, opening_id = front.services, front.memory, ours.parameters["id"]
     await find_opening(services, opening_id)
 
     async def tell(response: EventSourceResponse) -> None:
-        told, stopping = b"", request.app[STOPPING]
+        told, stopping = b"", front.stopping
         while not stopping.is_set():
             # While the view is out of step, what was told stands.
             with suppress(Refused):
@@ -54,7 +54,7 @@ async def queue_stream(request: web.Request) -> web.StreamResponse:
                 async with asyncio.timeout(QUEUE_LOOK_S):
                     await stopping.wait()
 
-    return await _streamed(request, tell)
+    return await _streamed(front, ours, request, tell)
 
 
 class _Connection(Protocol):
@@ -77,19 +77,23 @@ async def _while_there(request: web.Request, telling: Coroutine[Any, Any, None])
 
 
 async def _streamed(
-    request: web.Request, tell: Callable[[EventSourceResponse], Coroutine[Any, Any, None]]
+    front: Front,
+    ours: OurRequest,
+    request: web.Request,
+    tell: Callable[[EventSourceResponse], Coroutine[Any, Any, None]],
 ) -> web.StreamResponse:
     """A stream that `tell` fills until it ends; refused where too many are open."""
+    headers = {**STATIC_HEADERS, **ours.trace.headers}
     if request.method == "HEAD":
-        return web.Response(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-    readers, network = request.app[READERS], client_network(request)
-    if request.app[STOPPING].is_set() or not readers.admit(network):
+        return web.Response(headers={**headers, "Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    readers, network = front.readers, front.networks.host(ours.peer, ours.forwarded)
+    if front.stopping.is_set() or not readers.admit(network):
         raise Refused(TOO_MANY_STREAMS)
     OPEN_STREAMS.inc()
     try:
         async with sse_response(
             request,
-            headers={**STATIC_HEADERS, **request[TRACE].headers},
+            headers=headers,
             ping_interval=HEARTBEAT_S,
             send_timeout=SEND_TIMEOUT_S,
         ) as response:
@@ -107,8 +111,8 @@ def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-async def _tell(request: web.Request, response: EventSourceResponse, feed: Feed) -> None:
-    live, stopping = request.app[LIVE], request.app[STOPPING]
+async def _tell(front: Front, request: web.Request, response: EventSourceResponse, feed: Feed) -> None:
+    live, stopping = front.live, front.stopping
     tick, more = START, True
     while more and not stopping.is_set():
         if _gone(request):

@@ -1,6 +1,7 @@
 """What whole requests must look like, and what they mean once they do."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -40,7 +41,7 @@ from reservasi.tidying import tidy_phone, tidy_ticket
 _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
 
-def idempotency_key(values: list[str]) -> str:
+def idempotency_key(values: Sequence[str]) -> str:
     """The Idempotency-Key of a request, given all its header lines of that name."""
     if not values or not values[0].strip():
         raise Refused(IDEMPOTENCY_KEY_MISSING)

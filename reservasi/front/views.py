@@ -7,14 +7,11 @@ import msgspec
 
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.filters import midnight_ms, programs_of, quotas_matching, today_in
-from reservasi.front.keys import FrontServices
 from reservasi.front.memory import Made, Memory, next_turn_ms
 from reservasi.front.paging import page_of
 from reservasi.front.problem_types import RECOVERING
 from reservasi.front.problems import Refused
-from reservasi.front.sold_out import sold_out_body
-
-__all__ = ["availability_view", "local_moment", "require_view", "sold_out_body"]
+from reservasi.front.services import FrontServices
 
 
 def require_view(services: FrontServices, program: str | None) -> None:

@@ -1,35 +1,33 @@
 """The waiting room over HTTP: how far the queue is, a challenge to solve, and joining."""
 
 import time
+from functools import partial
 
 import msgspec
-from aiohttp import hdrs, web
 
-from reservasi.front.booking import NO_STORE
+from reservasi.front.answers import Answer, Reply, ask, in_task, json_answer, later
+from reservasi.front.conditional import Kind, conditional
+from reservasi.front.dispatch import check_network
 from reservasi.front.encoding import Encoded, encoded, moment
-from reservasi.front.keys import MEMORY, RATES, SERVICES, FrontServices
+from reservasi.front.joining import decide_join
 from reservasi.front.memory import NEVER_MS, Made, Memory
 from reservasi.front.not_found import NOT_CREATED
 from reservasi.front.not_open import joining_not_open
 from reservasi.front.opening_reasons import refused_as_cancelled, said_of_moves
-from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
-from reservasi.front.problem_types import RECOVERING, SOLD_OUT
-from reservasi.front.problems import Refused
-from reservasi.front.public import cached
-from reservasi.front.requests import read_body
+from reservasi.front.opening_views import is_opening_sold_out, opening_end_ms
+from reservasi.front.problem_types import RECOVERING
+from reservasi.front.problems import Refused, problem_answer
+from reservasi.front.request import Request
+from reservasi.front.request_parts import is_json, json_body
+from reservasi.front.services import Front, FrontServices
 from reservasi.front.waiting_bodies import QueueBody, TicketBody
-from reservasi.front.waiting_problems import (
-    JOINING_CLOSED,
-    NO_WAITING_ROOM,
-    PROOF_OF_WORK_INVALID,
-    PROOF_OF_WORK_REQUIRED,
-)
-from reservasi.front.waiting_validation import read_join
-from reservasi.model import Answer, Opening, Outcome
-from reservasi.waiting_room.challenges import ProofInvalid
+from reservasi.front.waiting_problems import JOINING_CLOSED, NO_WAITING_ROOM
+from reservasi.front.waiting_validation import JoinRequest, plain_join, read_join
+from reservasi.model import Answer as LedgerAnswer
+from reservasi.model import Join, Opening, Outcome
 from reservasi.waiting_room.state import state_of
 
-QUEUE_CACHE = "public, max-age=1"
+QUEUE = Kind("public, max-age=1")
 
 
 async def find_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
@@ -95,86 +93,80 @@ def _queue_body(services: FrontServices, memory: Memory, program: str, opening: 
     return said_of_moves(opening, body)
 
 
-async def queue(request: web.Request) -> web.Response:
+def queue(front: Front, request: Request) -> Reply:
     """`GET /v1/openings/{id}/queue`: the same for everybody, good for a second."""
-    services, memory, opening_id = request.app[SERVICES], request.app[MEMORY], request.match_info["id"]
-    await find_opening(services, opening_id)
-    view = queue_view(services, memory, opening_id)
-    return cached(request, view, QUEUE_CACHE)
+    if front.services.waiting_room.find(request.parameters["id"]) is None:
+        return later(request.trace, _queue_of_new_opening(front, request))
+    return _queue(front, request)
+
+
+async def _queue_of_new_opening(front: Front, request: Request) -> Answer:
+    await find_opening(front.services, request.parameters["id"])
+    return _queue(front, request)
+
+
+def _queue(front: Front, request: Request) -> Answer:
+    return conditional(request, queue_view(front.services, front.memory, request.parameters["id"]), QUEUE)
 
 
 # -- joining -----------------------------------------------------------------------------------------------------
 
 
-async def challenge(request: web.Request) -> web.Response:
+@in_task
+async def challenge(front: Front, request: Request) -> Answer:
     """`GET /v1/openings/{id}/challenge`: a proof of work to solve before joining."""
-    services, memory = request.app[SERVICES], request.app[MEMORY]
-    program, opening = await find_opening(services, request.match_info["id"])
+    services, memory = front.services, front.memory
+    program, opening = await find_opening(services, request.parameters["id"])
+    if opening.cancelled:
+        raise refused_as_cancelled(opening)
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM)
     left_ms = opening_end_ms(services, memory, program, opening) - services.availability.now_ms(program)
     if left_ms <= 0:
         raise Refused(JOINING_CLOSED, members={"opening": opening.id})
     made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)
-    return web.Response(
-        body=msgspec.json.encode(made),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+    return json_answer(msgspec.json.encode(made))
 
 
-async def join(request: web.Request) -> web.Response:
+def join(front: Front, request: Request) -> Reply:
     """`POST /v1/openings/{id}/tickets`: one ticket a person, however often they ask."""
-    services, memory = request.app[SERVICES], request.app[MEMORY]
-    room = services.waiting_room
-    wanted = read_join(await read_body(request))
-    program, opening = await find_opening(services, request.match_info["id"])
-    person = room.person(program, wanted.nik)
-    request.app[RATES].check_people((person,))
-    refused = refused_join(services, memory, program, opening)
-    if refused is not None:
-        raise refused
-    ticket_id = room.ticket_id(program, opening.id, person)
-    if opening.terms.proof_of_work:
-        _check_proof(services, opening, wanted.altcha, ticket_id)
-    answer = await room.join(program, opening.id, ticket_id)
+    is_plain = request.fault is None and is_json(request.head.content_type)
+    wanted = (plain_join(request.body) if is_plain else None) or read_join(json_body(request))
+    if front.services.waiting_room.find(request.parameters["id"]) is None:
+        return later(request.trace, _join_new_opening(front, request, wanted))
+    return _join(front, request, wanted)
+
+
+async def _join_new_opening(front: Front, request: Request, wanted: JoinRequest) -> Reply:
+    await find_opening(front.services, request.parameters["id"])
+    return _join(front, request, wanted)
+
+
+def _join(front: Front, request: Request, wanted: JoinRequest) -> Reply:
+    program, opening = known_opening(front.services, request.parameters["id"])
+    check_network(front, request)
+    decision = decide_join(front, program, opening, wanted)
+    if isinstance(decision, Refused):
+        return problem_answer(request.language, decision)
+    enqueue = partial(front.services.waiting_room.enqueue, program, decision)
+    return ask(enqueue, partial(_join_answer, front, program, opening, decision))
+
+
+def _join_answer(front: Front, program: str, opening: Opening, command: Join, answer: LedgerAnswer) -> Answer:
     if answer.outcome is not Outcome.JOINED:
-        raise join_refusal(services, memory, program, opening, answer)
-    return web.Response(
-        status=201,
-        body=ticket_body(services, program, opening, ticket_id, answer),
-        headers={hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE},
-    )
+        raise _refused_by_ledger(front, program, opening, answer)
+    ticket, number = front.services.waiting_room.ticket(program, opening, command.ticket_id, answer)
+    body = TicketBody(ticket=ticket, ticket_id=command.ticket_id)
+    if number is not None:
+        body.number = number
+    return json_answer(msgspec.json.encode(body), 201)
 
 
-def _check_proof(services: FrontServices, opening: Opening, proof: str, ticket_id: str) -> None:
-    if not proof:
-        raise Refused(PROOF_OF_WORK_REQUIRED, members={"opening": opening.id})
-    try:
-        services.waiting_room.challenges.verify(proof, opening.id, int(time.time() * 1000), holder=ticket_id)
-    except ProofInvalid as error:
-        raise Refused(PROOF_OF_WORK_INVALID, members={"opening": opening.id}) from error
-
-
-def refused_join(services: FrontServices, memory: Memory, program: str, opening: Opening) -> Refused | None:
-    """Why nobody can join now as far as memory knows; None when the ledger is to judge."""
-    now_ms, terms = services.availability.now_ms(program), opening.terms
-    if opening.cancelled:
-        return refused_as_cancelled(opening)
-    if not terms.waiting_room:
-        return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
-    if now_ms >= opening_end_ms(services, memory, program, opening):
-        return Refused(JOINING_CLOSED, members={"opening": opening.id})
-    if now_ms < terms.joins_from_ms:
-        return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
-    if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening):
-        return Refused(SOLD_OUT, members={"opening": opening.id, **next_members(services, memory, program)})
-    return None
-
-
-def join_refusal(services: FrontServices, memory: Memory, program: str, opening: Opening, answer: Answer) -> Refused:
+def _refused_by_ledger(front: Front, program: str, opening: Opening, answer: LedgerAnswer) -> Refused:
     """What the ledger's refusal of a join means over HTTP."""
+    services = front.services
     if answer.outcome is Outcome.NOT_OPEN:
-        return joining_not_open(services, memory, program, opening, answer.opens_at_ms)
+        return joining_not_open(services, front.memory, program, opening, answer.opens_at_ms)
     if answer.outcome is Outcome.OPENING_CANCELLED:
         now = services.availability.opening(opening.id)
         return refused_as_cancelled(opening if now is None else now)
@@ -183,12 +175,3 @@ def join_refusal(services: FrontServices, memory: Memory, program: str, opening:
     if answer.outcome is Outcome.NO_WAITING_ROOM:
         return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
     return Refused(NOT_CREATED)
-
-
-def ticket_body(services: FrontServices, program: str, opening: Opening, ticket_id: str, answer: Answer) -> bytes:
-    """What a person who joined learns, encoded."""
-    ticket, number = services.waiting_room.ticket(program, opening, ticket_id, answer)
-    body = TicketBody(ticket=ticket, ticket_id=ticket_id)
-    if number is not None:
-        body.number = number
-    return msgspec.json.encode(body)

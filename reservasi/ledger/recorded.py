@@ -54,6 +54,37 @@ class Lineage:
         return named_all and all(seq <= base for base in later.values())
 
 
+class _Waiter:
+    """Who waits for a position, until it is there or their time is over."""
+
+    __slots__ = ("_is_recorded", "_tell", "done", "timer")
+
+    def __init__(self, is_recorded: Callable[[], bool], tell: Callable[[bool], None]) -> None:
+        self._is_recorded = is_recorded
+        self._tell = tell
+        self.done = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """The position is there."""
+        self._finish(self._is_recorded())
+
+    def give_up(self) -> None:
+        """The time is over."""
+        self._finish(recorded=False)
+
+    def _finish(self, recorded: bool) -> None:
+        if self.done:
+            return
+        self.done = True
+        if self.timer is not None:
+            self.timer.cancel()
+        try:
+            self._tell(recorded)
+        except Exception:  # one who cannot take their answer must not cost the others theirs
+            log.exception("answer_not_taken")
+
+
 class RecordedPositions:
     """The recorded position of each program, and those who wait for it to move."""
 
@@ -64,7 +95,7 @@ class RecordedPositions:
         self._client_of = client_of or (lambda _program: client)
         self._lineages: dict[str, Lineage] = {}
         self._dead: dict[str, set[str]] = {}
-        self._waiters: dict[str, list[tuple[int, int, asyncio.Future[None]]]] = {}
+        self._waiters: dict[str, list[tuple[int, int, _Waiter]]] = {}
         self._order = itertools.count()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wanted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)  # somebody waits for news of the program
@@ -89,19 +120,34 @@ class RecordedPositions:
 
     async def wait(self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float) -> bool:
         """Whether PostgreSQL has the change `(epoch, seq)` of a reservation, waiting at most so long for it."""
+        known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(recorded: bool) -> None:
+            if not known.done():
+                known.set_result(recorded)
+
+        self.when_recorded(program, epoch, seq, reservation_id, timeout_s, tell)
+        return await known
+
+    def when_recorded(  # noqa: PLR0917 - as `wait`
+        self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float, tell: Callable[[bool], None]
+    ) -> None:
+        """Call `tell` with the same, once: now, as soon as that is known, or after the time."""
         lineage = self._lineages.setdefault(program, Lineage())
-        if lineage.seq < seq:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heap = self._waiters.setdefault(program, [])
-            if len(heap) >= WAITERS_MAX:
-                return False
-            heapq.heappush(heap, (seq, next(self._order), future))
-            self._wanted[program].set()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await future
-            except TimeoutError:
-                return False
+        if lineage.seq >= seq:
+            tell(self._has(program, epoch, seq, reservation_id))
+            return
+        heap = self._waiters.setdefault(program, [])
+        if len(heap) >= WAITERS_MAX:
+            tell(False)
+            return
+        waiter = _Waiter(lambda: self._has(program, epoch, seq, reservation_id), tell)
+        waiter.timer = asyncio.get_running_loop().call_later(timeout_s, waiter.give_up)
+        heapq.heappush(heap, (seq, next(self._order), waiter))
+        self._wanted[program].set()
+
+    def _has(self, program: str, epoch: int, seq: int, reservation_id: str) -> bool:
+        lineage = self._lineages.setdefault(program, Lineage())
         return lineage.contains(epoch, seq) and reservation_id not in self._dead.get(program, ())
 
     async def _follow(self, program: str) -> None:
@@ -125,7 +171,7 @@ class RecordedPositions:
     async def _rest(self, program: str, pause_s: float) -> None:
         """Pause before the next attempt, but briefly when somebody comes to wait: the ledger has just answered them."""
         await asyncio.sleep(min(pause_s, WANTED_PAUSE_S))
-        if any(not future.done() for _, _, future in self._waiters.get(program, ())):
+        if any(not waiter.done for _, _, waiter in self._waiters.get(program, ())):
             return  # who came before an attempt that failed still waits
         wanted = self._wanted[program]
         wanted.clear()
@@ -137,8 +183,9 @@ class RecordedPositions:
         """Read what was published before we subscribed."""
         client = self._client_of(program)
         async with asyncio.timeout(READ_TIMEOUT_S):
-            dead = await client.smembers(keys.dead_letters(program))
             position = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
+            # Read after the position: every event up to it that could not be recorded is among them.
+            dead = await client.smembers(keys.dead_letters(program))
         if position is not None:
             self._dead[program] = set()  # what was recorded after all is dead no more
             self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
@@ -153,6 +200,4 @@ class RecordedPositions:
         lineage.advance(epoch, seq, bases)
         heap = self._waiters.get(program, [])
         while heap and heap[0][0] <= lineage.seq:
-            future = heapq.heappop(heap)[2]
-            with contextlib.suppress(asyncio.InvalidStateError):
-                future.set_result(None)
+            heapq.heappop(heap)[2].wake()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from reservasi.bootstrap.fronts import open_front
-from reservasi.front.keys import FrontServices
+from reservasi.front.services import FrontServices
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

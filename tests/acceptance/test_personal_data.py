@@ -199,11 +199,11 @@ async def faults(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     held = (await run.claim("a claim", run.body(quota))).json
     group = run.stack.front.reservations._groups[run.stack.program]
 
-    async def fails(command: object) -> None:
+    def fails(command: object, tell: object) -> None:
         raise LedgerFault("a bug, with a command at hand")
 
     with monkeypatch.context() as patched:
-        patched.setattr(group, "submit", fails)
+        patched.setattr(group, "enqueue", fails)
         await run.claim("a claim that meets a bug", run.body(quota))
         run.keep("a confirm that meets a bug", await run.stack.managed("POST", held, "/confirm"))
 

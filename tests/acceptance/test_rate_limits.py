@@ -1,12 +1,10 @@
 """Limits over HTTP: whoever asks too often is told until when to wait, and nobody else notices."""
 
-import asyncio
 import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client import REGISTRY
@@ -18,7 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 SLOW_PER_S = 0.001  # so slow that nothing comes back while a test runs
 WAIT_S = 1 / SLOW_PER_S
 ALLOWED = 3
-LONG_WAY = {"Trailer": "x"}  # a header that the short way leaves alone, and that changes nothing
+LONG_WAY = {"Trailer": "x"}  # a header that is left to aiohttp, and that changes nothing
+WAYS = pytest.mark.parametrize("way", [{}, LONG_WAY], ids=["bytes", "aiohttp"])
 Opened = Callable[..., contextlib.AbstractAsyncContextManager[Any]]
 
 
@@ -50,7 +49,7 @@ def is_refused(reply: Any) -> None:
     assert reply.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("way", [{}, LONG_WAY], ids=["short", "long"])
+@WAYS
 async def test_a_person_who_claims_too_often_waits(stack: Any, limited: Opened, way: dict[str, str]) -> None:
     quota = await stack.quota()
     async with limited(rate_person_per_s=SLOW_PER_S, rate_person_burst=ALLOWED) as front:
@@ -68,7 +67,7 @@ async def test_a_person_who_claims_too_often_waits(stack: Any, limited: Opened, 
         assert (await front.managed("POST", held, "/cancel")).status == 200  # what they have stays in their hands
 
 
-@pytest.mark.parametrize("way", [{}, LONG_WAY], ids=["short", "long"])
+@WAYS
 async def test_a_refusal_costs_a_network_one_request(stack: Any, limited: Opened, way: dict[str, str]) -> None:
     quota = await stack.quota()
     network = {"rate_network_per_s": SLOW_PER_S, "rate_network_burst": 5}
@@ -145,7 +144,7 @@ async def test_a_peer_that_is_no_proxy_cannot_say_where_it_is(stack: Any, limite
         assert statuses == [200] * ALLOWED + [429]
 
 
-@pytest.mark.parametrize("way", [{}, LONG_WAY], ids=["short", "long"])
+@WAYS
 async def test_a_claim_over_the_limit_of_its_network_does_nothing(
     stack: Any, limited: Opened, way: dict[str, str]
 ) -> None:
@@ -160,17 +159,23 @@ async def test_a_claim_over_the_limit_of_its_network_does_nothing(
         assert (await front.claim(body, **way)).status == 201
 
 
-async def test_the_network_is_judged_before_the_body_is_read(stack: Any, limited: Opened) -> None:
+@WAYS
+async def test_a_claim_counts_for_its_network_once_it_is_well_formed(
+    stack: Any, limited: Opened, way: dict[str, str]
+) -> None:
     quota = await stack.quota()
     async with limited(rate_network_per_s=SLOW_PER_S, rate_network_burst=1) as front:
-        head = ["POST /v1/reservations HTTP/1.1", "Host: x", "X-Forwarded-For: 203.0.113.9", "Trailer: x"]
-        head += [f"Idempotency-Key: {secrets.token_hex(8)}", "Content-Type: application/json"]
-        content = json.dumps(stack.body(quota)).encode()
-        head += [f"Content-Length: {len(content)}"]
-        raw = "\r\n".join(head).encode() + b"\r\n\r\n"
-        address = urlsplit(front.url)
-        for sent, status in ((raw + content, b"201"), (raw, b"429")):
-            reader, writer = await asyncio.open_connection(address.hostname, address.port)
-            writer.write(sent)
-            assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == status
-            writer.close()
+        said = {"X-Forwarded-For": "203.0.113.9", **way}
+        for body, status in (
+            (b"{", 422),
+            (json.dumps({**stack.body(quota), "what": 1}).encode(), 422),
+            (json.dumps(stack.body(f"{stack.program}.kanim.baru.20270101.0800.nothing")).encode(), 404),
+            (json.dumps(stack.body(quota)).encode(), 201),
+            (json.dumps(stack.body(quota)).encode(), 429),
+            (b"{", 422),
+        ):
+            key = {"Idempotency-Key": secrets.token_hex(8), "Content-Type": "application/json"}
+            reply = await front.request("POST", "/v1/reservations", data=body, headers={**said, **key})
+            assert reply.status == status, reply.text
+        other = await front.request("GET", "/v1/programs", headers=said)
+        assert other.status == 429

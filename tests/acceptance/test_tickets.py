@@ -11,7 +11,7 @@ import altcha
 import pytest
 
 from reservasi.bootstrap.fronts import open_front
-from reservasi.front.keys import FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.model import Admit, Join, Outcome
 from reservasi.sealing import KeyRing, Sealing, load_key_ring
 from reservasi.waiting_room.room import WaitingRoom

@@ -148,10 +148,10 @@ async def test_a_bug_is_answered_without_details(
 ) -> None:
     held = await stack.held(await stack.quota())
 
-    async def fails(*_: object) -> None:
+    def fails(*_: object) -> None:
         raise LedgerFault("secret details")
 
-    monkeypatch.setattr(stack.front.reservations, "find", fails)
+    monkeypatch.setattr(stack.front.reservations, "enqueue_find", fails)
     reply = await stack.managed("GET", held, headers={"Accept-Language": "en"})
     problem = reply.is_problem("internal-error", 500)
     assert "secret details" not in reply.text

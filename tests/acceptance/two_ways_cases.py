@@ -10,7 +10,8 @@ from reservasi.errors import Overloaded, RecordsUnavailable
 from reservasi.front.declarations import COMMON_PROBLEMS, LIMITED_PATHS, Operation
 from reservasi.front.live import Readers
 from reservasi.front.operations import OPERATIONS
-from reservasi.front.pages import PATHS, static_files
+from reservasi.front.pages import ROUTES as PAGE_ROUTES
+from reservasi.front.pages import static_files
 from reservasi.front.rate_limits import RateLimits
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.recorded import Lineage
@@ -236,7 +237,7 @@ def shared_cases() -> Iterator[Case]:
             yield Case(operation=operation.id, outcome="304", make=changed(operation.id, plus("If-None-Match: *")))
         if 202 in operation.successes:
             yield Case(operation=operation.id, outcome="202", make=SUCCEEDING[operation.id], fault=unrecorded)
-    for page in sorted(PATHS):
+    for page in sorted(route.path for route in PAGE_ROUTES):
         for refusal in ("bad-request", "method-not-allowed", "expectation-failed"):
             yield Case(operation=page, outcome=refusal, make=changed(page, CHANGES[refusal]))
         yield Case(operation=page, outcome="200", make=SUCCEEDING[page])

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from reservasi.errors import Overloaded
 from reservasi.front import server
-from reservasi.front.heads import Incomplete, Request, read_request
+from reservasi.front.request import Request
+from reservasi.front.request_head import Incomplete, read_request
 from reservasi.ledger.submitted import Submitted
 from reservasi.model import Find
 
@@ -44,7 +45,7 @@ class LaterExpress:
         self.asked: list[str] = []
 
     def take(self, _caller: object, request: Request) -> bool:
-        self.asked.append(request.head.target)
+        self.asked.append(request.target)
         return True
 
 
@@ -52,7 +53,7 @@ class Gates:
     body_bytes_max = 1000
 
     def __init__(self, express: LaterExpress) -> None:
-        self.express = express
+        self.dispatcher = express
         self.stopping = asyncio.Event()
 
     def let_in(self, _connection: object) -> bool:
@@ -101,11 +102,11 @@ async def test_what_comes_between_an_answer_and_what_was_sent_ahead_stays_behind
     made, express, transport = open_connection()
     made.data_received(get("/one"))
     made.data_received(get("/two")[:10])
-    made.answer(b"1")
+    made.send(b"1")
     made.data_received(get("/two")[10:])  # before the loop has taken up the first ten bytes
     await turn()
     assert express.asked == ["/one", "/two"]
-    made.answer(b"2")
+    made.send(b"2")
     assert transport.sent == [b"1", b"2"]
     made.connection_lost(None)
 
@@ -113,8 +114,8 @@ async def test_what_comes_between_an_answer_and_what_was_sent_ahead_stays_behind
 async def test_a_request_has_one_answer(open_connection: Callable[[], Opened]) -> None:
     made, _, transport = open_connection()
     made.data_received(get("/one"))
-    made.answer(b"1")
-    made.answer(b"again")
+    made.send(b"1")
+    made.send(b"again")
     assert transport.sent == [b"1"]
     made.connection_lost(None)
 
@@ -126,7 +127,7 @@ async def test_an_answer_at_shutdown_closes_the_connection(open_connection: Call
     await turn()
     assert transport.sent == []
     made._gates.stopping.set()
-    made.answer(b"1")
+    made.send(b"1")
     await ending
     assert transport.sent == [b"1"]
     assert transport.closed
@@ -174,7 +175,7 @@ async def test_a_body_that_drips_is_read_once_it_is_whole(
             assert not read[1:]
             made.data_received(whole[at : at + 1])
         assert read == [len(whole) - 38, len(whole)]
-        made.answer(b"1")
+        made.send(b"1")
     assert express.asked == ["/one", "/one"]
     made.data_received(whole[:-1])
     made.data_received(b"b" + get("/two"))  # the rest, and more

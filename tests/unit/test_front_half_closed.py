@@ -9,7 +9,7 @@ import uvloop
 from aiohttp import web
 
 from reservasi.front import server
-from reservasi.front.heads import Request
+from reservasi.front.request import Request
 from tests.unit.test_front_connection import FakeTransport, Gates, get
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -21,11 +21,11 @@ class SlowExpress:
     """Takes what is plain and begins with /plain, and answers a while after it was asked."""
 
     def take(self, caller: Any, request: Request) -> bool:
-        if not request.head.target.startswith("/plain"):
+        if not request.target.startswith("/plain"):
             return False
-        body = f"{request.head.target} {len(request.body)}"
+        body = f"{request.target} {len(request.body)}"
         answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-        asyncio.get_running_loop().call_later(LATER_S, caller.answer, answer)
+        asyncio.get_running_loop().call_later(LATER_S, caller.send, answer)
         return True
 
 

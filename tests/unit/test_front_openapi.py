@@ -2,59 +2,36 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import jsonschema_rs
 import msgspec
 import pytest
-from aiohttp import web
 
-from reservasi.availability import Availability
-from reservasi.catalogue import Catalogue
 from reservasi.front import (
     bodies,
     closure_bodies,
     examples,
     fields,
-    pages,
     staff_closures,
     waiting_bodies,
     waiting_validation,
 )
-from reservasi.front.app import HANDLERS, FrontServices, create_app
 from reservasi.front.declarations import COMMON_PROBLEMS
 from reservasi.front.openapi import openapi_document
+from reservasi.front.operation_routes import API_ROUTES, HANDLERS
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.problems import Refused
 from reservasi.front.shapes import Field
 from reservasi.front.validation import idempotency_key
-from reservasi.records import Records
-from reservasi.reservations import Reservations
-from reservasi.sealing import Sealing
-from reservasi.settings import Settings
-from reservasi.waiting_room.room import WaitingRoom
 
 DOCUMENT = openapi_document()
 
 
-def routes() -> set[tuple[str, str]]:
-    unused = object()  # the routes are made without asking any of the parts
-    catalogue = Catalogue(cast(Records, unused), cast(Sealing, unused), refresh_ms=1000)
-    services = FrontServices(
-        Settings(), cast(Reservations, unused), cast(Availability, unused), catalogue, cast(WaitingRoom, unused)
-    )
-    app: web.Application = create_app(services)
-    return {
-        (route.method, route.resource.canonical)
-        for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD" and route.resource.canonical not in pages.PATHS
-    }
-
-
 def test_every_route_is_documented_and_the_reverse() -> None:
     documented = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
-    assert documented == routes()
+    assert documented == {(route.method, route.path) for route in API_ROUTES}
 
 
 def test_every_operation_has_a_handler_and_the_reverse() -> None:

@@ -12,9 +12,9 @@ from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import JournalEntry, OpeningSet, QuotaSet
 from reservasi.front.bodies import OpeningBody
-from reservasi.front.keys import FrontServices
 from reservasi.front.memory import Memory
 from reservasi.front.opening_views import list_openings, listed_opening, next_openings
+from reservasi.front.services import FrontServices
 from tests.ledgers import opening_of, terms
 
 OPENING = opening_of(opens_at_ms=1000, joins_from_ms=500, ends_at_ms=90_000)

@@ -11,7 +11,7 @@ import uvloop
 from aiohttp import web
 
 from reservasi.front import server
-from reservasi.front.heads import Request
+from reservasi.front.request import Request
 from tests.ledgers import eventually
 
 ANSWER = b"x" * 4_000_000  # more than two sockets hold
@@ -29,7 +29,7 @@ class Front:
     body_bytes_max = 1000
 
     def __init__(self, answer: bytes | None) -> None:
-        self.express = self
+        self.dispatcher = self
         self.stopping = asyncio.Event()
         self.connections: list[Any] = []
         self.asked = 0
@@ -39,7 +39,7 @@ class Front:
     def take(self, caller: Any, _request: Request) -> bool:
         self.asked += 1
         if self._answer is not None:
-            caller.answer(self._answer)
+            caller.send(self._answer)
         return True
 
     def let_in(self, connection: Any) -> bool:
@@ -146,7 +146,7 @@ def test_a_connection_that_waited_for_its_answer_is_idle_afterwards(run: Run) ->
             await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
             await asyncio.sleep(3 * KEEPALIVE_S)  # in which it would be closed, did it not wait
             assert not front.lost
-            front.connections[0].answer(b"1")
+            front.connections[0].send(b"1")
             assert await taken(caller, 2) == 1
             await until(lambda: front.lost)
 

@@ -13,11 +13,11 @@ from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import Ended, Held, JournalEntry, OpeningSet, QuotaSet
 from reservasi.front import sold_out
-from reservasi.front.keys import FrontServices
 from reservasi.front.memory import Memory
 from reservasi.front.opening_views import next_members, next_openings
 from reservasi.front.problem_types import SOLD_OUT
 from reservasi.front.problems import Refused, problem_body
+from reservasi.front.services import FrontServices
 from reservasi.front.sold_out import sold_out_body
 from reservasi.front.ticket_rules import TicketRules
 from reservasi.model import Quota, QuotaTerms, State

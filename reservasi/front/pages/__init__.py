@@ -4,25 +4,28 @@ They are readable without a script, load nothing from anybody else, and allow no
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import jinja2
-from aiohttp import hdrs, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import hdrs
 
-from reservasi.front.answering import expect
-from reservasi.front.conditional import conditional
+from reservasi.front.answers import Answer, Reply, later
+from reservasi.front.bodies import OpeningBody
+from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
-from reservasi.front.keys import MEMORY, SERVICES
-from reservasi.front.languages import Language, negotiate
+from reservasi.front.languages import Language
 from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.not_found import UNKNOWN_OPENING
-from reservasi.front.opening_views import complete_opening, list_openings, listed_opening
+from reservasi.front.opening_views import list_openings, listed_opening
 from reservasi.front.pages import static_files
 from reservasi.front.pages.shown import shown_offices, shown_opening, shown_program
 from reservasi.front.pages.texts import TEXTS
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, detail_text, retry_after
+from reservasi.front.request import Request
+from reservasi.front.routing import Route
+from reservasi.front.services import Front
 from reservasi.front.views import require_view
 
 POLICY = "; ".join(
@@ -38,7 +41,6 @@ POLICY = "; ".join(
     )
 )
 LIST_PATH, ONE_PATH = "/openings", "/openings/{id}"
-PATHS = frozenset({LIST_PATH, ONE_PATH, static_files.PATH})  # for people: not part of the API's description
 HTML = "text/html; charset=utf-8"
 REST_S = 1.0  # a page is made once a second at most
 _TEMPLATES = jinja2.Environment(
@@ -50,24 +52,9 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def add_routes(app: web.Application) -> None:
-    """Serve the pages and what they load."""
-    app.router.add_get(LIST_PATH, openings, expect_handler=expect)
-    app.router.add_get(ONE_PATH, opening, expect_handler=expect)
-    app.router.add_get(static_files.PATH, static_files.static, expect_handler=expect)
-
-
-class _Page(web.Response):
-    """An answer that may run the scripts of this service; what the API answers may run nothing."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        self.headers[hdrs.CONTENT_SECURITY_POLICY] = POLICY
-        return await super().prepare(request)
-
-
-async def openings(request: web.Request) -> web.Response:
+def openings(front: Front, request: Request) -> Answer:
     """`GET /openings`: all programs with their openings from today on."""
-    services, memory, language = request.app[SERVICES], request.app[MEMORY], _language(request)
+    services, memory, language = front.services, front.memory, request.language
     try:
         require_view(services, None)
     except Refused as refused:
@@ -78,20 +65,30 @@ async def openings(request: web.Request) -> web.Response:
         programs = [shown_program(program, listed, language, now_ms) for program in services.catalogue.programs()]
         return _made("openings.html", language, programs=programs)
 
-    return _answer(request, memory.answer(("page", language), make, REST_S), language)
+    return conditional(request, memory.answer(("page", language), make, REST_S), _kind(language))
 
 
-async def opening(request: web.Request) -> web.Response:
+def opening(front: Front, request: Request) -> Reply:
     """`GET /openings/{id}`: one opening."""
-    services, memory, language = request.app[SERVICES], request.app[MEMORY], _language(request)
-    opening_id = request.match_info["id"]
     try:
-        require_view(services, None)
+        require_view(front.services, None)
     except Refused as refused:
-        return _refusal(refused.kind, language)
-    await complete_opening(services, memory, opening_id)
-    found = listed_opening(services, memory, opening_id)
-    program = services.catalogue.program(found.program) if found else None
+        return _refusal(refused.kind, request.language)
+    opening_id = request.parameters["id"]
+    found = listed_opening(front.services, front.memory, opening_id)
+    return _opening(front, request, found) if found else later(request.trace, _new_opening(front, request))
+
+
+async def _new_opening(front: Front, request: Request) -> Answer:
+    """One that another front may have told of already."""
+    opening_id = request.parameters["id"]
+    await front.services.waiting_room.complete(opening_id)
+    return _opening(front, request, listed_opening(front.services, front.memory, opening_id))
+
+
+def _opening(front: Front, request: Request, found: OpeningBody | None) -> Answer:
+    language = request.language
+    program = front.services.catalogue.program(found.program) if found else None
     if found is None or program is None:
         return _refusal(UNKNOWN_OPENING, language)
 
@@ -105,11 +102,7 @@ async def opening(request: web.Request) -> web.Response:
             offices=shown_offices(offices, language),
         )
 
-    return _answer(request, memory.answer(("page", language, opening_id), make, REST_S), language)
-
-
-def _language(request: web.Request) -> Language:
-    return negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    return conditional(request, front.memory.answer(("page", language, found.id), make, REST_S), _kind(language))
 
 
 def _rendered(template: str, language: Language, values: Mapping[str, object]) -> bytes:
@@ -122,22 +115,31 @@ def _made(template: str, language: Language, **values: object) -> Made[Encoded]:
     return Made(page, len(page.body), NEVER_MS)
 
 
-def _answer(request: web.Request, page: Encoded, language: Language) -> web.Response:
-    headers = {**_headers(language), hdrs.CACHE_CONTROL: "no-cache"}
-    return conditional(request, page, HTML, headers, _Page)
+@cache
+def _kind(language: Language) -> Kind:
+    return Kind("no-cache", HTML, vary=hdrs.ACCEPT_LANGUAGE, language=language, policy=POLICY)
 
 
-def _refusal(kind: ProblemType, language: Language) -> web.Response:
+def _refusal(kind: ProblemType, language: Language) -> Answer:
     words = {
         "title": kind.title.to(language),
         "detail": detail_text(kind, language, {}),
         "advice": kind.next.to(language),
     }
-    headers = {**_headers(language), hdrs.CONTENT_TYPE: HTML, hdrs.CACHE_CONTROL: "no-store"}
+    headers: dict[str, str] = {
+        hdrs.CONTENT_LANGUAGE: language,
+        hdrs.VARY: hdrs.ACCEPT_LANGUAGE,
+        hdrs.CONTENT_TYPE: HTML,
+        hdrs.CACHE_CONTROL: "no-store",
+        hdrs.CONTENT_SECURITY_POLICY: POLICY,
+    }
     if kind.retry:
         headers[hdrs.RETRY_AFTER] = retry_after()
-    return _Page(status=kind.status, body=_rendered("refusal.html", language, words), headers=headers)
+    return Answer(kind.status, headers, _rendered("refusal.html", language, words), outcome=kind.name)
 
 
-def _headers(language: Language) -> dict[str, str]:
-    return {hdrs.CONTENT_LANGUAGE: language, hdrs.VARY: hdrs.ACCEPT_LANGUAGE}
+ROUTES = (  # for people: not part of the API's description
+    Route(LIST_PATH, "GET", openings),
+    Route(ONE_PATH, "GET", opening),
+    Route(static_files.PATH, "GET", static_files.static),
+)

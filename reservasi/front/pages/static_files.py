@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from aiohttp import hdrs, web
-
-from reservasi.front.conditional import conditional
+from reservasi.front.answers import Answer
+from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
 from reservasi.front.problem_types import NOT_FOUND
 from reservasi.front.problems import Refused
+from reservasi.front.request import Request
+from reservasi.front.services import Front
 
 PATH = "/static/{version}/{name}"
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -55,14 +56,13 @@ def content(name: str) -> bytes:
     return _files()[name].view.body
 
 
-async def static(request: web.Request) -> web.Response:
+def static(_front: Front, request: Request) -> Answer:
     """`GET /static/{version}/{name}`.
 
     Another version is asked for while fronts are replaced: it gets what is here, and does not keep it.
     """
-    file = _files().get(request.match_info["name"])
+    file = _files().get(request.parameters["name"])
     if file is None:
         raise Refused(NOT_FOUND)
-    ours = request.match_info["version"] == version()
-    headers: dict[str, str] = {hdrs.CACHE_CONTROL: FOR_EVER if ours else "no-cache"}
-    return conditional(request, file.view, file.content_type, headers, web.Response)
+    ours = request.parameters["version"] == version()
+    return conditional(request, file.view, Kind(FOR_EVER if ours else "no-cache", file.content_type))

@@ -7,12 +7,12 @@ know who was let through meanwhile: what it refuses is looked at again once it h
 
 from reservasi import quota_state
 from reservasi.front.claim_refusals import closed, over
-from reservasi.front.keys import FrontServices
 from reservasi.front.languages import Text
 from reservasi.front.memory import Memory
 from reservasi.front.not_open import not_open
 from reservasi.front.problem_types import SOLD_OUT
 from reservasi.front.problems import Refused
+from reservasi.front.services import FrontServices
 from reservasi.front.waiting_problems import NOT_ADMITTED, WAITING_ROOM_REQUIRED
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of

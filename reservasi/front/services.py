@@ -1,9 +1,7 @@
-"""What the front works with, and the typed keys under which an application carries it."""
+"""What a front works with: the services behind it, and what one process keeps in memory for its answers."""
 
 import asyncio
 from dataclasses import dataclass
-
-from aiohttp import web
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
@@ -27,10 +25,14 @@ class FrontServices:
     waiting_room: WaitingRoom
 
 
-SERVICES = web.AppKey("services", FrontServices)
-MEMORY = web.AppKey("memory", Memory)
-NETWORKS = web.AppKey("networks", Networks)
-RATES = web.AppKey("rates", RateLimits)
-LIVE = web.AppKey("live", Live)
-READERS = web.AppKey("readers", Readers)  # the live streams that are open in this process
-STOPPING = web.AppKey("stopping", asyncio.Event)  # set at shutdown: streams end, and no connection is kept
+@dataclass(frozen=True)
+class Front:
+    """The same, and what this process keeps: every handler gets it."""
+
+    services: FrontServices
+    memory: Memory
+    networks: Networks
+    rates: RateLimits
+    live: Live
+    readers: Readers  # the live streams that are open
+    stopping: asyncio.Event  # set at shutdown: streams end, and no connection is kept

@@ -11,66 +11,53 @@ between is the values.
 
 import re
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from reservasi.front.languages import Language, negotiate
-from reservasi.front.tracing import Trace, trace_of
+from reservasi.front.languages import DEFAULT, Language, negotiate
+from reservasi.front.request import (
+    API_KEY,
+    AUTHORIZATION,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    NOTHING,
+    REQUEST_ID,
+    TRACEPARENT,
+    Head,
+    Request,
+)
 
-HEAD_BYTES_MAX = 16_384  # more than aiohttp takes in one line; beyond it aiohttp refuses
+HEAD_BYTES_MAX = 16_384  # beyond it aiohttp refuses
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
 SHAPE_BYTES_MAX = 2048  # of a head that is remembered
-BEGINNING_BYTES = 24  # by which the one that is tried first is found, of those that begin alike
+LINES_KEPT_MAX = 4096  # request lines that are remembered; all are dropped when there are more
+BEGINNING_BYTES = 20  # by which, and by the length of the request line, the shape that is tried first is found
 MISSES_MAX = 16  # after which another one is tried first
-_LENGTH, _KEY, _FORWARDED = b"content-length", b"idempotency-key", b"x-forwarded-for"
-_REQUEST_ID, _TRACEPARENT = b"x-request-id", b"traceparent"
-_CHANGES = {each: each for each in (_LENGTH, _KEY, _FORWARDED, _REQUEST_ID, _TRACEPARENT)}
+_LENGTH, _KEY, _FORWARDED, _COOKIE = b"content-length", b"idempotency-key", b"x-forwarded-for", b"cookie"
+_CHANGES = {
+    each: each
+    for each in (
+        _LENGTH,
+        _KEY,
+        _FORWARDED,
+        REQUEST_ID,
+        TRACEPARENT,
+        AUTHORIZATION,
+        API_KEY,
+        IF_MATCH,
+        IF_NONE_MATCH,
+        _COOKIE,
+    )
+}
 _NOBODY: Sequence[str] = ()
-_CHANGING = re.compile(
-    rb"\r\n(?i:(content-length|idempotency-key|x-forwarded-for|x-request-id|traceparent)):([^\r\n]*)"
-)
+_CHANGING = re.compile(rb"\r\n(?i:(" + b"|".join(_CHANGES) + rb")):([^\r\n]*)")
+_ACCEPT_LANGUAGE = re.compile(rb"\r\n(?i:accept-language):([^\r\n]*)")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-\"$-~]*) HTTP/1\.1")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
 # One line of each.
-_READ = frozenset((b"host", b"connection", b"content-type", b"accept-language", b"accept-encoding", b"if-none-match"))
-_SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))  # heads with these are not remembered
-
-
-class Head:
-    """The lines that stay the same; header values are without the spaces around them, "" where there is no line."""
-
-    __slots__ = ("accept_encoding", "content_type", "if_none_match", "language", "method", "target")
-
-    def __init__(self, method: str, target: str, values: dict[bytes, str]) -> None:
-        self.method = method
-        self.target = target
-        self.content_type = values.get(b"content-type", "")
-        self.accept_encoding = values.get(b"accept-encoding", "")
-        self.if_none_match = values.get(b"if-none-match", "")
-        self.language: Language = negotiate(values.get(b"accept-language", ""))
-
-
-class Request:
-    """One whole request."""
-
-    __slots__ = ("body", "forwarded", "head", "idempotency_key")
-    trace: Trace | None = None  # where the caller names the request
-
-    def __init__(self, head: Head, idempotency_key: str, forwarded: Sequence[str], body: bytes) -> None:
-        self.head = head
-        self.idempotency_key = idempotency_key  # "" where there is none
-        self.forwarded = forwarded  # every X-Forwarded-For line
-        self.body = body
-
-
-class TracedRequest(Request):
-    """One that its caller names."""
-
-    __slots__ = ("trace",)
-
-    def __init__(self, trace: Trace, head: Head, idempotency_key: str, forwarded: Sequence[str], body: bytes) -> None:
-        super().__init__(head, idempotency_key, forwarded, body)
-        self.trace = trace
+_READ = frozenset((b"host", b"connection", b"content-type", b"accept", b"accept-language", b"accept-encoding"))
+_SECRET = frozenset((b"proxy-authorization",))  # heads with these are not remembered
 
 
 class Unclear(Exception):
@@ -88,14 +75,34 @@ class Incomplete:
 HEAD_INCOMPLETE: Final = Incomplete(head=True)
 
 
+def read_late(data: bytes, missing_bytes: int, body_bytes_max: int) -> Request | None:
+    """A request whose head is there and whose body did not come in time; it has none. None where it is unclear."""
+    try:
+        request = read_request(data + bytes(missing_bytes), body_bytes_max)
+    except Unclear:
+        return None
+    if isinstance(request, Incomplete):
+        return None
+    request.body = b""
+    return request
+
+
+def language_of(data: bytes) -> Language:
+    """The language of a request that is not complete, as far as its head says so already."""
+    found = _ACCEPT_LANGUAGE.search(data.partition(b"\r\n\r\n")[0])
+    return negotiate(found[1].decode("latin-1").strip(" \t")) if found else DEFAULT
+
+
 def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # noqa: C901 - calls cost more
     """The one request that `data` is, or what it lacks.
 
     Raises:
         Unclear: it is something else, more than one, or larger than allowed.
     """
-    shape = _TRIED.get(data[:BEGINNING_BYTES])
-    values, body_at = shape.match(data) if shape is not None else _NO_MATCH
+    line_bytes = data.find(b"\r\n")
+    beginning = (line_bytes, data[:BEGINNING_BYTES])
+    shape = _TRIED.get(beginning)
+    values, body_at = shape.match(data, line_bytes) if shape is not None else _NO_MATCH
     if shape is None or values is None:
         head_bytes = data.find(b"\r\n\r\n")
         if head_bytes < 0:
@@ -103,11 +110,11 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
                 raise Unclear
             return HEAD_INCOMPLETE
         # What stays, a changing line's name, its value, what stays, ...
-        pieces = _CHANGING.split(data[:head_bytes])
+        pieces = _CHANGING.split(data[line_bytes:head_bytes])
         values = pieces[2::3]
         del pieces[2::3]
-        shape, body_at = _shape_of(tuple(pieces), data[:BEGINNING_BYTES], instead=shape), head_bytes + 4
-    body_bytes, key, forwarded = 0, "", _NOBODY
+        shape, body_at = _shape_of(tuple(pieces), beginning, instead=shape), head_bytes + 4
+    body_bytes, keys, forwarded = 0, _NOBODY, _NOBODY
     named: dict[bytes, str] | None = None
     for name, padded in zip(shape.names, values):  # noqa: B905 - as many, and saying so costs more than the loop
         value = padded.strip(b" ")
@@ -120,30 +127,51 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
         if not text.isprintable():
             raise Unclear
         if name is _KEY:
-            key = text
+            keys = (text,)
         elif name is _FORWARDED:
             forwarded = [*forwarded, text]
+        elif named is None:
+            named = {name: text}
         else:
-            named = {**(named or {}), name: text}
-    whole_bytes = body_at + body_bytes
-    if len(data) > whole_bytes or body_bytes > body_bytes_max:
+            named[name] = text
+    complete_bytes = body_at + body_bytes
+    if len(data) > complete_bytes or body_bytes > body_bytes_max or body_at > HEAD_BYTES_MAX:
         raise Unclear
-    if len(data) < whole_bytes:
-        return Incomplete(head=False, whole_bytes=whole_bytes)
-    if named is None:
-        return Request(shape.head, key, forwarded, data[body_at:])
-    return TracedRequest(_trace(named), shape.head, key, forwarded, data[body_at:])
+    if len(data) < complete_bytes:
+        return Incomplete(head=False, whole_bytes=complete_bytes)
+    line = data[:line_bytes]
+    method, target = _LINES.get(line) or _read_line(line)
+    values_named = NOTHING if named is None else named
+    return Request(method, target, shape.head, keys, forwarded, values_named, data[body_at:])
 
 
-def _trace(named: dict[bytes, str]) -> Trace:
-    return trace_of(*([named[each]] if each in named else () for each in (_REQUEST_ID, _TRACEPARENT)))
+class _Line(NamedTuple):
+    """What a request line says."""
+
+    method: str
+    target: str
+
+
+_LINES: dict[bytes, _Line] = {}
+
+
+def _read_line(line: bytes) -> _Line:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise Unclear
+    read = _Line(found[1].decode(), found[2].decode())
+    if len(line) <= SHAPE_BYTES_MAX:
+        if len(_LINES) >= LINES_KEPT_MAX:
+            _LINES.clear()
+        _LINES[line] = read
+    return read
 
 
 _NO_MATCH: tuple[list[bytes] | None, int] = None, 0
 
 
 class _Shape:
-    """A head without its changing values, as it was read once."""
+    """The header lines without their changing values, as they were read once."""
 
     __slots__ = ("_end", "_texts", "head", "head_bytes", "misses", "names")
 
@@ -156,10 +184,9 @@ class _Shape:
         self.head_bytes = sum(map(len, texts))
         self.misses = 0  # heads that were tried and are others
 
-    def match(self, data: bytes) -> tuple[list[bytes] | None, int]:
-        """The changing values, and where the body begins; None where the head is another one, or not whole."""
+    def match(self, data: bytes, at: int) -> tuple[list[bytes] | None, int]:
+        """The changing values of the lines from `at` on, and where the body begins; None where they are others."""
         values: list[bytes] = []
-        at = 0
         for text, text_bytes in self._texts:
             if not data.startswith(text, at):
                 return _NO_MATCH
@@ -170,12 +197,13 @@ class _Shape:
 
 
 _Pieces = tuple[bytes, ...]
-_Key = TypeVar("_Key", bytes, tuple[bytes, ...])
+_Beginning = tuple[int, bytes]  # the length of the request line, and how it begins
+_Key = TypeVar("_Key", _Pieces, _Beginning)
 _SHAPES: dict[_Pieces, _Shape] = {}
-_TRIED: dict[bytes, _Shape] = {}  # the one that is tried first, by how a head begins
+_TRIED: dict[_Beginning, _Shape] = {}  # the one that is tried first
 
 
-def _shape_of(pieces: _Pieces, beginning: bytes, *, instead: _Shape | None) -> _Shape:
+def _shape_of(pieces: _Pieces, beginning: _Beginning, *, instead: _Shape | None) -> _Shape:
     """The shape that is cut into these pieces, remembered unless it holds what must not be kept.
 
     It is not the one that was tried `instead`. That one gives way at times only: where heads of many shapes come by
@@ -212,18 +240,14 @@ def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
     return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), secret
 
 
-def _read_head(head: bytes) -> tuple[Head, bool]:
-    """A head, and whether it holds what must not be kept."""
-    lines = head.split(b"\r\n")
-    if head.translate(None, _VISIBLE) or not head.count(b"\n") == head.count(b"\r") == len(lines) - 1:
-        raise Unclear
-    method, _, rest = lines[0].partition(b" ")
-    target, _, version = rest.partition(b" ")
-    if version != b"HTTP/1.1" or not target.startswith(b"/"):
+def _read_head(lines: bytes) -> tuple[Head, bool]:
+    """What the lines that stay say, each behind its line end; and whether they hold what must not be kept."""
+    nothing, *fields = lines.split(b"\r\n")
+    if nothing or lines.translate(None, _VISIBLE) or not lines.count(b"\n") == lines.count(b"\r") == len(fields):
         raise Unclear
     values: dict[bytes, str] = {}
     secret = False
-    for line in lines[1:]:
+    for line in fields:
         name, colon, value = line.partition(b":")
         kind = name.lower()
         if not colon or not _TOKEN.fullmatch(name) or kind in _UNCLEAR or kind in values:
@@ -233,4 +257,4 @@ def _read_head(head: bytes) -> tuple[Head, bool]:
         secret = secret or kind in _SECRET
     if b"host" not in values or values.get(b"connection", "keep-alive").lower() != "keep-alive":
         raise Unclear
-    return Head(method.decode("ascii"), target.decode("ascii"), values), secret
+    return Head(values), secret

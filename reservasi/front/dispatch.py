@@ -1,0 +1,175 @@
+"""From a request to its answer: find the operation, run its handler, turn what it raises into a refusal, count.
+
+Every request that is not a stream comes through here, whichever transport brought it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from reservasi.errors import Overloaded, Unavailable
+from reservasi.front import problem_types
+from reservasi.front.answers import Abandonable, Answer, Pending
+from reservasi.front.declarations import LIMITED_PATHS
+from reservasi.front.problems import Refused, problem_answer
+from reservasi.front.rate_limits import too_often
+from reservasi.front.request import Request
+from reservasi.front.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
+from reservasi.front.routing import Found, Route, Router
+from reservasi.front.services import Front
+from reservasi.front.tracing import Trace
+from reservasi.logs import get_logger
+
+log = get_logger()
+
+CLAIM_PATH = "/v1/reservations"
+
+
+class Caller(Protocol):
+    """Who waits for one answer: a connection, or a task of aiohttp."""
+
+    def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
+        """Send the answer; nothing happens when the caller has gone.
+
+        Without `names_all` it says what the request is called only where the caller or a log line named it.
+        """
+
+    def waits_for(self, work: Abandonable) -> None:
+        """What to abandon when the caller goes."""
+
+
+class _Exchange:
+    """A request that is being answered, its caller, and what counts it."""
+
+    __slots__ = ("_caller", "_names_all", "_pending", "_request", "_started_s", "_tally")
+
+    def __init__(self, caller: Caller, request: Request, tally: Tally, started_s: float, *, names_all: bool) -> None:
+        self._caller = caller
+        self._request = request
+        self._tally = tally
+        self._started_s = started_s
+        self._names_all = names_all
+        self._pending: Pending | None = None
+
+    def wait_for(self, pending: Pending) -> None:
+        """Finish with an answer that comes later, as long as the caller is there."""
+        self._pending = pending
+        self._caller.waits_for(self)
+        pending.hear(self.finish)
+
+    def finish(self, result: Answer | Exception) -> None:
+        """Send the answer and count it."""
+        self._pending = None
+        if not isinstance(result, Answer):
+            result = refusal_of(result, self._request, self._tally.route)
+        self._caller.answer(result, self._request, names_all=self._names_all)
+        self._tally.end(result, self._started_s)
+
+    def abandon(self) -> None:
+        """The caller has gone before the answer."""
+        if self._pending is not None and self._pending.abandon():
+            self._pending = None
+            self._tally.withdraw()
+
+
+class Dispatcher:
+    """Answers requests; one for each front process."""
+
+    def __init__(self, front: Front, router: Router) -> None:
+        self._front = front
+        self._router = router
+        self._tallies: dict[tuple[Route | None, str], Tally] = {}  # bounded: routes x methods
+
+    def find(self, request: Request) -> Found:
+        """The operation of a request, whose path parameters it now has."""
+        found = self._router.find(request.method, request.target)
+        request.parameters, request.query = found.parameters, found.query
+        return found
+
+    def take(self, caller: Caller, request: Request) -> bool:
+        """Whether the request is answered here: then `caller.answer` is called once, now or later.
+
+        A stream is not: only aiohttp carries it.
+        """
+        found = self._router.find(request.method, request.target)
+        route = found.route
+        if route is not None and route.streams:
+            return False
+        request.parameters, request.query = found.parameters, found.query
+        self.answer(caller, request, found)
+        return True
+
+    def answer(self, caller: Caller, request: Request, found: Found) -> None:
+        """Answer a request that is no stream."""
+        started_s = time.perf_counter()
+        route = found.route
+        tally = self._tallies.get((route, request.method)) or self.tally(route, request.method)
+        tally.begin()
+        exchange = _Exchange(caller, request, tally, started_s, names_all=route is None or route.names_all)
+        try:
+            if route is None or not route.limits_itself:
+                self.check_network(request, found)
+            result = _refuse_route(found) if route is None else route.handler(self._front, request)
+        except Exception as error:
+            exchange.finish(error)
+            return
+        if isinstance(result, Pending):
+            exchange.wait_for(result)
+        else:
+            exchange.finish(result)
+
+    def check_network(self, request: Request, found: Found) -> None:
+        """Count the request for its caller's network.
+
+        Raises:
+            Refused: it asks too often.
+        """
+        if found.path.startswith(LIMITED_PATHS):
+            check_network(self._front, request)
+
+    def tally(self, route: Route | None, method: str) -> Tally:
+        """What counts a route's requests of one method."""
+        method = method if method in METHODS else "other"
+        tally = self._tallies.get((route, method))
+        if tally is None:
+            kind = ClaimTally if route is not None and (route.path, route.method) == (CLAIM_PATH, "POST") else Tally
+            tally = self._tallies[(route, method)] = kind(UNMATCHED if route is None else route.path, method)
+        return tally
+
+
+def check_network(front: Front, request: Request) -> None:
+    """Count a request for its caller's network.
+
+    Raises:
+        Refused: it asks too often.
+    """
+    wait_s = front.rates.network(request.peer, request.forwarded)
+    if wait_s:
+        raise too_often("network", wait_s)
+
+
+def _refuse_route(found: Found) -> NoReturn:
+    """Refuse a path that there is not, or a method that it has not."""
+    if not found.allowed:
+        raise Refused(problem_types.NOT_FOUND)
+    raise Refused(problem_types.METHOD_NOT_ALLOWED, headers={"Allow": ",".join(found.allowed)})
+
+
+def refusal_of(error: Exception, request: Request, route: str) -> Answer:
+    """The answer to a request whose handler raised this."""
+    if not isinstance(error, Refused):
+        error = refused_by_fault(error, route, lambda: request.trace)
+    return problem_answer(request.language, error)
+
+
+def refused_by_fault(error: Exception, route: str, trace: Callable[[], Trace]) -> Refused:
+    """What a fault means for whoever asked: come again, or a bug of ours, logged under the id that they are told."""
+    if isinstance(error, Overloaded):
+        return Refused(problem_types.OVERLOADED)
+    named = trace()
+    named.logged = True
+    if isinstance(error, Unavailable):
+        log.warning("request_not_answered_yet", route=route, fault=type(error).__name__, **named.fields)
+        return Refused(problem_types.RECOVERING)
+    log.error("request_failed", route=route, exc_info=error, **named.fields)
+    return Refused(problem_types.INTERNAL_ERROR, members={"request_id": named.request_id})

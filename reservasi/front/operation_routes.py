@@ -1,0 +1,68 @@
+"""Every operation's handler: the one table by which both transports route."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reservasi.front import (
+    booking,
+    opening_moves,
+    openings,
+    pages,
+    public,
+    staff,
+    staff_audit,
+    staff_closures,
+    staff_openings,
+    stream,
+    waiting,
+)
+from reservasi.front.operations import OPERATIONS
+from reservasi.front.routing import Route
+
+HANDLERS: Mapping[str, Callable[..., Any]] = {
+    "listPrograms": public.programs,
+    "listOffices": public.offices,
+    "listAvailability": public.availability,
+    "streamAvailability": stream.stream,
+    "claim": booking.claim,
+    "showReservation": booking.show,
+    "confirm": booking.confirm,
+    "cancel": booking.cancel,
+    "showQrCode": booking.qr,
+    "showTicket": booking.ticket,
+    "listStaffQuotas": staff.list_quotas,
+    "setQuota": staff.set_quota,
+    "closeDay": staff_closures.create,
+    "cancelByStaff": staff_audit.cancel,
+    "listAudit": staff_audit.list_audit,
+    "listOpenings": openings.openings,
+    "listOpeningsAsCalendar": openings.calendar,
+    "showOpening": openings.opening,
+    "showQueue": waiting.queue,
+    "streamQueue": stream.queue_stream,
+    "getChallenge": waiting.challenge,
+    "join": waiting.join,
+    "createOpening": staff_openings.create,
+    "changeOpening": opening_moves.move,
+    "setAdmission": staff_openings.set_admission,
+    "setBeacon": staff_openings.set_beacon,
+    "listDays": public.days,
+    "describeApi": public.openapi,
+    "describeProblem": public.problem_type,
+}
+STREAMS = frozenset(("streamAvailability", "streamQueue"))  # answers that never end
+LIMITS_ITSELF = frozenset(("claim", "join"))  # a request that is not well formed costs its network nothing
+UNNAMED = frozenset(("claim", "join", "listAvailability"))  # where naming every request would cost time
+
+API_ROUTES = tuple(
+    Route(
+        operation.path,
+        operation.method,
+        HANDLERS[operation.id],
+        streams=operation.id in STREAMS,
+        limits_itself=operation.id in LIMITS_ITSELF,
+        names_all=operation.id not in UNNAMED,
+    )
+    for operation in OPERATIONS
+)
+ROUTES = (*API_ROUTES, *pages.ROUTES)

@@ -1,0 +1,132 @@
+"""Query parameters: known ones, each once, each checked; and the filters that several operations share."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+
+from reservasi.front.bodies import ID_PATTERN
+from reservasi.front.declarations import RANGE_DAYS_MAX
+from reservasi.front.fields import check_date_parameter, parameter_check
+from reservasi.front.filters import is_too_long
+from reservasi.front.languages import Text
+from reservasi.front.not_found import no_program
+from reservasi.front.paging import check_after, check_limit
+from reservasi.front.problem_types import INVALID_REQUEST
+from reservasi.front.problems import Finding, Refused
+from reservasi.front.request import Request, query_parameters
+from reservasi.front.services import Front
+from reservasi.front.shapes import HARMLESS_KEY, Check
+from reservasi.tidying import tidy_word
+
+EASTERNMOST = timezone(timedelta(hours=14))  # where today is latest: nobody is refused for their time zone
+READ_KEPT_MAX = 1024
+NO_FILTERS: Mapping[str, str] = {}
+_ID = parameter_check(ID_PATTERN)
+
+
+class Filters:
+    """Query parameters that belong together: their checks, and what was read lately."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self.checks = checks
+        self.read = lru_cache(maxsize=READ_KEPT_MAX)(self._read)  # by the query as it was sent
+
+    def _read(self, query: str) -> Mapping[str, str]:
+        """The values of a query; refuses dates in the wrong order, and too many of them."""
+        return checked_filters(query_parameters(query), self.checks)
+
+
+PROGRAM_FILTER = {"program": _ID}
+_DATES = {"from": check_date_parameter, "to": check_date_parameter}
+OPENING_FILTERS = Filters({"program": _ID, "office": _ID, **_DATES})
+AVAILABILITY_FILTERS = Filters({"program": _ID, "office": _ID, "service": _ID, "channel": _ID, **_DATES})
+PAGED_FILTERS = Filters({**AVAILABILITY_FILTERS.checks, "limit": check_limit, "after": check_after})
+
+
+def read_query(front: Front, request: Request, checks: Mapping[str, Check]) -> Mapping[str, str]:
+    """The query parameters; refuses unknown, repeated and invalid ones, all at once."""
+    if not request.query:
+        return NO_FILTERS
+    return _naming_programs(front, request, lambda: check_query(request.query_parameters, checks))
+
+
+def read_filters(front: Front, request: Request, filters: Filters = AVAILABILITY_FILTERS) -> Mapping[str, str]:
+    """The same, of availability or of openings; refuses dates in the wrong order, and too many of them."""
+    if not request.query:
+        return NO_FILTERS
+    return _naming_programs(front, request, lambda: filters.read(request.query))
+
+
+def checked_filters(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
+    """The same from the parameters alone."""
+    filters = check_query(parameters, checks)
+    if "from" in filters and "to" in filters and filters["from"] > filters["to"]:
+        raise Refused(INVALID_REQUEST, findings=(Finding("from", "dates-reversed", _DATES_REVERSED),))
+    if is_too_long(filters, datetime.now(EASTERNMOST).date().isoformat()):
+        raise Refused(INVALID_REQUEST, findings=(Finding("to", "range-too-long", _RANGE_TOO_LONG),))
+    return filters
+
+
+_RANGE_TOO_LONG = Text(
+    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini); mintalah per bagian.",
+    f"At most {RANGE_DAYS_MAX} days from `from` (without it: from today); ask in parts.",
+)
+_DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
+
+
+def _naming_programs(front: Front, request: Request, read: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+    """What `read` returns; where it refuses the value of `program`, the refusal names the programs that there are."""
+    try:
+        return read()
+    except Refused as refused:
+        catalogue = front.services.catalogue
+        asked = next((value for name, value in request.query_parameters if name == "program"), "")
+        findings = tuple(
+            Finding(each.pointer, each.code, no_program(catalogue, asked)) if _is_of_program(each) else each
+            for each in refused.findings
+        )
+        raise Refused(refused.kind, findings=findings) from None
+
+
+def _is_of_program(finding: Finding) -> bool:
+    return (finding.pointer, finding.code) == ("program", "parameter-invalid")
+
+
+def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
+    """The same from the parameters alone."""
+    read: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, value in parameters:
+        check = checks.get(name)
+        if check is None:
+            findings.append(_unknown(name, checks))
+        elif name in read:
+            findings.append(Finding(name, "repeated-parameter", _REPEATED_PARAMETER))
+        else:
+            wrong = check(value)
+            if wrong is not None:
+                value = tidy_word(value)  # noqa: PLW2901 - a space or a mark that came along with a pasted one
+                wrong = check(value)
+            if wrong is not None:
+                findings.append(Finding(name, wrong.code, wrong.detail))
+            read[name] = value
+    if findings:
+        raise Refused(INVALID_REQUEST, findings=tuple(findings))
+    return read
+
+
+def _unknown(name: str, checks: Mapping[str, Check]) -> Finding:
+    """A parameter that there is not, by its name where that cannot be somebody's number; and those that there are."""
+    known = ", ".join(f"`{each}`" for each in checks)
+    if not HARMLESS_KEY.fullmatch(name):
+        text = Text(
+            f"Ada parameter yang tidak dikenal. Yang ada: {known}.", f"There is an unknown parameter. Known: {known}."
+        )
+        return Finding("", "unknown-parameter", text)
+    text = Text(
+        f"Tidak ada parameter `{name}`. Yang ada: {known}.", f"There is no parameter `{name}`. There are: {known}."
+    )
+    return Finding(name, "unknown-parameter", text)
+
+
+_REPEATED_PARAMETER = Text("Parameter ini disebut lebih dari sekali.", "This parameter is given more than once.")
