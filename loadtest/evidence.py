@@ -15,12 +15,13 @@ import msgspec
 import redis.asyncio as redis_asyncio
 
 from reservasi.events import JournalEntry
-from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.clients import open_client, text
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.entries import decode_entry
-from reservasi.ledger.library import read_library
-from reservasi.ledger.stored import decode_timers
+from reservasi.ledger.journal.entries import decode_entry
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import open_client, text
+from reservasi.ledger.wire import messages, stored_forms
+from reservasi.ledger.wire.stored_forms import decode_timers
 from reservasi.model import Opening, Position, Quota, State, join_offices
 
 READS_MAX = 10  # of a ledger that changes while it is read
@@ -165,8 +166,8 @@ async def read_ledger(redis_url: str, program: str) -> LedgerEvidence | None:
 def _contradiction(packed: bytes) -> str:
     """What a quota's record says that cannot be: more is taken than there is, or less than nothing; else ""."""
     try:
-        held, confirmed, returning, *_ = stored.QUOTA_HEAD.unpack_from(packed)
-        capacity = stored.unpack_list(packed[stored.QUOTA_HEAD.size :])[0]
+        held, confirmed, returning, *_ = stored_forms.QUOTA_HEAD.unpack_from(packed)
+        capacity = stored_forms.unpack_list(packed[stored_forms.QUOTA_HEAD.size :])[0]
         if min(held, confirmed, returning) < 0 or held + confirmed + returning > capacity:
             return f"{held} held, {confirmed} confirmed and {returning} returning of capacity {capacity}"
     except (struct.error, ValueError, TypeError, IndexError):  # damaged beyond that
@@ -174,7 +175,7 @@ def _contradiction(packed: bytes) -> str:
     return ""
 
 
-async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: wire.Snapshot) -> LedgerEvidence | None:
+async def _read_hashes(client: redis_asyncio.Redis, program: str, snapshot: messages.Snapshot) -> LedgerEvidence | None:
     quotas = {quota.id: quota for quota in snapshot.quotas}
     async with client.pipeline(transaction=True) as pipeline:
         pipeline.hget(keys.meta(program), "seq")
@@ -204,7 +205,7 @@ def _record(packed: bytes, names: Mapping[int, str]) -> LedgerRecord:
     """A packed reservation, in the order of R in `lua/shared.lua`."""
     state, number, _fingerprint, deadline_ms, held_seq, later, _reference, *persons = msgpack.unpackb(packed)
     return LedgerRecord(
-        state=wire.STATES[state],
+        state=messages.STATES[state],
         quota=names.get(number, str(number)),
         deadline_ms=int(deadline_ms),
         held_seq=int(held_seq),

@@ -18,7 +18,7 @@ import msgspec
 
 from loadtest.rules import Rule, Violation
 from loadtest.trials import Stores, own_stores
-from reservasi.ledger.library import DIRECTORY, Library, read_library
+from reservasi.ledger.lua.library import DIRECTORY, Library, read_library
 
 HALTED_S = 0.5  # how long a recorder that cannot go on is waited for
 UNCHANGED = "(unchanged)"

@@ -23,7 +23,7 @@ from reservasi.events import (
     Returned,
     Unreadable,
 )
-from reservasi.ledger.journal import START, check_follows
+from reservasi.ledger.journal.stream import START, check_follows
 from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, STAFF_TERMS, Opening, Position, QuotaCounts, State
 
 

@@ -19,12 +19,12 @@ from loadtest.rules import Violation
 from loadtest.trial import Trial
 from reservasi.availability import Availability
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
-from reservasi.ledger.clients import open_client
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import Library
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import Library
+from reservasi.ledger.topology.clients import open_client
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

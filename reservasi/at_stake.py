@@ -2,8 +2,8 @@
 
 import msgspec
 
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.stored_reservations import Holdings
 from reservasi.model import State
 from reservasi.records import Records
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from reservasi.errors import ConfigurationError, RecordsUnavailable
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.logs import get_sparing_logger
 from reservasi.model import Quota
 from reservasi.programs import Program, program_of

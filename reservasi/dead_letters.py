@@ -11,9 +11,9 @@ from reservasi.contents import KeptReservation
 from reservasi.errors import LedgerFenced
 from reservasi.events import AnyEvent, Unreadable
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.entries import decode_one
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.entries import decode_one
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.stored_reservations import Holdings
 from reservasi.ledger.whole import read_state
 from reservasi.model import Position
 from reservasi.records import BookingCode, Letter, LetterPosition, Records, Tried

@@ -15,9 +15,9 @@ import msgspec
 from reservasi.at_stake import AtStake, count_at_stake
 from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.journal.journal_tail import JournalTail
+from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.loading import Loader
-from reservasi.ledger.tail import JournalTail
 from reservasi.logs import get_logger
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, reference_digest
-from reservasi.ledger.changes import Changes
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import START, Journal
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.journal.journal_changes import Changes
+from reservasi.ledger.journal.stream import START, Journal
+from reservasi.ledger.stored_reservations import Holdings
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
 from reservasi.rebuild import read_tail

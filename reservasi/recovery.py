@@ -19,7 +19,7 @@ from reservasi.at_stake import AtStake, count_at_stake
 from reservasi.errors import DamagedKey, JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.journal import START, Journal, RecordedWord
+from reservasi.ledger.journal.stream import START, Journal, RecordedWord
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED

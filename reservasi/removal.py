@@ -14,7 +14,7 @@ import msgspec
 
 from reservasi.errors import RemovalRefused, ReservasiError
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.model import Position

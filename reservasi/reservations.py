@@ -14,7 +14,7 @@ import msgspec
 from reservasi.availability import Availability
 from reservasi.errors import ConfigurationError, RecordsUnavailable, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.ledger.submitted import Submitted, Tell
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of

@@ -15,10 +15,10 @@ from reservasi.contents import KeptReservation, LedgerState, ReturningPlaces
 from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.events import Ended, Held, Returned
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.entries import pack_events
-from reservasi.ledger.journal import START, Journal
+from reservasi.ledger.journal.entries import pack_events
+from reservasi.ledger.journal.journal_tail import JournalTail
+from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.loading import Loader
-from reservasi.ledger.tail import JournalTail
 from reservasi.ledger.whole import read_state
 from reservasi.logs import get_logger
 from reservasi.model import Position, State

@@ -14,10 +14,10 @@ import msgspec
 from reservasi.errors import ItemDamaged, LedgerFault, Unavailable
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.ledger.stored import decode_facts, readable
+from reservasi.ledger.stored_reservations import Holdings
+from reservasi.ledger.wire.stored_forms import decode_facts, readable
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import RETIRED
 from reservasi.model import Answer, Outcome, Retire, RetireOpening, State

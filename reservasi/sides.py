@@ -8,8 +8,8 @@ import msgspec
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.stored_reservations import Holdings
 from reservasi.model import State
 from reservasi.records import OwnedRun, Records
 from reservasi.recovery import FROM_LEDGER, Comparison, Ownership, compare_ledger

@@ -11,12 +11,13 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.errors import ReservasiError
 from reservasi.events import JournalEntry, chain_hash
-from reservasi.ledger import keys, wire
-from reservasi.ledger.clients import open_client
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import open_client
+from reservasi.ledger.wire import messages
 from reservasi.model import Answer, Claim, Command, Opening, OpeningTerms, Position, QuotaTerms, SetOpening, SetQuota
 
 TIMEOUT_S = 10.0
@@ -98,9 +99,9 @@ def claim(
     )
 
 
-def frames_of(commands: Sequence[Command], tombstone_ms: int = TOMBSTONE_MS) -> list[wire.Frame]:
+def frames_of(commands: Sequence[Command], tombstone_ms: int = TOMBSTONE_MS) -> list[messages.Frame]:
     """One frame for each run of commands of the same kind."""
-    return [wire.encode_frame(list(group), tombstone_ms) for _, group in itertools.groupby(commands, type)]
+    return [messages.encode_frame(list(group), tombstone_ms) for _, group in itertools.groupby(commands, type)]
 
 
 class Ledger:
@@ -119,10 +120,10 @@ class Ledger:
         answers: list[Answer] = []
         for raw in replies:
             assert not isinstance(raw, ReservasiError), raw
-            reply = wire.decode_reply(raw)
+            reply = messages.decode_reply(raw)
             assert not reply.fenced
             answered = commands[len(answers) : len(answers) + len(reply.answers)]
-            answers += [wire.decode_answer(reply, at, command) for at, command in enumerate(answered)]
+            answers += [messages.decode_answer(reply, at, command) for at, command in enumerate(answered)]
         assert len(answers) == len(commands)
         return answers
 
@@ -145,7 +146,7 @@ class Ledger:
         seen = (await self.connection.meta(TIMEOUT_S)).position
         return await self.connection.own(seen, seen.epoch + 1, TIMEOUT_S)
 
-    async def snapshot(self) -> wire.Snapshot:
+    async def snapshot(self) -> messages.Snapshot:
         found = await self.connection.snapshot(TIMEOUT_S)
         assert found is not None
         return found

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from reservasi.availability import Availability
-from reservasi.ledger.clients import open_client
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Opening, Quota
 from tests.ledgers import Ledger, eventually
 

@@ -15,7 +15,7 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench.cores import Cores
 from loadtest.bench.ground import Ground
 from reservasi.front.probe import parses_in_c
-from reservasi.ledger.server import read_facts
+from reservasi.ledger.topology.server_facts import read_facts
 
 PACKAGES = ("aiohttp", "uvloop", "gunicorn", "redis", "hiredis", "msgpack", "msgspec", "cryptography", "asyncpg")
 FSYNCS = 50

@@ -26,7 +26,7 @@ from loadtest.scenario import GREEDY, Plan, Result
 from loadtest.service import NOTHING, Part, Service, running_service
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
-from reservasi.ledger.journal import START
+from reservasi.ledger.journal.stream import START
 
 ROOT = Path(__file__).parents[2]
 QUOTAS = 10

@@ -25,7 +25,7 @@ from loadtest.program import PROGRAM, program_file
 from loadtest.scenario import Plan
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings

@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 from loadtest.scale_out.processor import cpu_s
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
-from reservasi.ledger.cluster import SLOTS
-from reservasi.ledger.tls import Tls
+from reservasi.ledger.topology.cluster import SLOTS
+from reservasi.ledger.topology.tls import Tls
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02

@@ -11,10 +11,10 @@ from loadtest.scale_out.processor import cpu_s
 from reservasi import logs
 from reservasi.availability import Availability, follower
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.ending_tasks import end_tasks
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.servers import Servers
 from reservasi.settings import Settings
 
 STALE_MS = Settings.model_fields["view_stale_ms"].default

@@ -15,8 +15,8 @@ from loadtest.scale_out.followers import Followers, following
 from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
 from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import acks_wanted
-from reservasi.ledger.cluster import slot_of
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.cluster import slot_of
+from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Claim, Outcome
 
 IN_FLIGHT_BATCHES = 4  # so many batches' claims are under way in a program: each call finds a full one waiting

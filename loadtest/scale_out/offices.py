@@ -10,13 +10,13 @@ from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
 from reservasi.ledger.acknowledging import Acks
-from reservasi.ledger.cluster import SLOTS, slot_of
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
-from reservasi.ledger.servers import Servers
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.cluster import SLOTS, slot_of
+from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import Answer, Claim, Command, Confirm, Outcome, Position, SetQuota
 from reservasi.sealing import program_tag
 

@@ -23,7 +23,7 @@ from loadtest.scale_out.measuring import Asked, Case, Sizes, carry_out, clear, o
 from loadtest.scale_out.offices import WrongResult, new_names
 from loadtest.scale_out.processor import family_cpu_s
 from reservasi.embedded import EmbeddedPostgres, Places
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.servers import Servers
 from reservasi.programs import Program
 from reservasi.programs.files import read_program
 from reservasi.recorder import Recorder

@@ -14,7 +14,7 @@ from reservasi.availability.groups import Group, GroupKey, Summary
 from reservasi.availability.prover import Prover
 from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
 from reservasi.metrics import VIEW_READY
 from reservasi.model import Opening, Quota
 from reservasi.programs import program_of

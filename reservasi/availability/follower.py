@@ -9,8 +9,8 @@ from typing import Any
 from reservasi.availability.view import NotFollowed, ProgramView
 from reservasi.errors import JournalGap, LedgerFault, Unavailable
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.ending import end_tasks, ignore_failure
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.ending_tasks import end_tasks, ignore_failure
+from reservasi.ledger.journal.stream import Journal
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import VIEW_READY, VIEW_RESYNCS
 from reservasi.model import Position

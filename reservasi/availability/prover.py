@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from reservasi.availability.follower import Follower
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.logs import get_sparing_logger
 
 log = get_sparing_logger()

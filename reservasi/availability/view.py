@@ -20,7 +20,7 @@ from reservasi.events import (
     Returned,
     Unreadable,
 )
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import Opening, Position, Quota, QuotaCounts, State
 
 REMEMBERED_MS = 2 * 86_400_000  # how long ids are known after their end: a day longer than replays are promised

@@ -12,7 +12,7 @@ from reservasi.bootstrap.servers import open_servers
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.forgetting import forget_ledger
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.servers import Servers
 from reservasi.logs import get_logger
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler

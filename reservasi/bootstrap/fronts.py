@@ -11,7 +11,7 @@ from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.front.services import FrontServices
 from reservasi.ledger.access import FRONT
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import begin_front_at_zero
 from reservasi.reservations import Reservations

@@ -1,14 +1,14 @@
 """Everything that speaks to one program's ledger, made as the settings say."""
 
 from reservasi.ledger.acknowledging import Acks, acks_wanted
+from reservasi.ledger.await_records import RecordsInstead
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.ledger.recorded import RecordedPositions
-from reservasi.ledger.records_instead import RecordsInstead
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.servers import Servers
 from reservasi.settings import Settings
 
 

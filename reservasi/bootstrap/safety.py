@@ -7,9 +7,9 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from reservasi.bootstrap.addresses import postgres_dsn
 from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
-from reservasi.ledger.clients import LOST
-from reservasi.ledger.server import Check, read_facts
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.clients import LOST
+from reservasi.ledger.topology.server_facts import Check, read_facts
+from reservasi.ledger.topology.servers import Servers
 from reservasi.logs import get_logger
 from reservasi.metrics import LEDGER_AT_RISK
 from reservasi.records import revision

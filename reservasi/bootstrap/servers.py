@@ -4,9 +4,9 @@ import asyncio
 
 from reservasi.bootstrap.addresses import redis_url, refuse_missing_files
 from reservasi.errors import ConfigurationError, LedgerUnreachable
-from reservasi.ledger.clients import LOST
-from reservasi.ledger.server import name_without_waitaof
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.clients import LOST
+from reservasi.ledger.topology.server_facts import name_without_waitaof
+from reservasi.ledger.topology.servers import Servers
 from reservasi.settings import Settings
 
 VERSION_TIMEOUT_S = 5.0  # for all servers of the ledger together

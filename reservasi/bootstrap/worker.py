@@ -17,7 +17,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.logs import get_logger
 from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero, forget_program

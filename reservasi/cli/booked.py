@@ -24,7 +24,7 @@ async def booked_in(operations: Operations, program: str, quotas: Collection[str
     """The live reservations of these quotas, by quota."""
     if not quotas:
         return []
-    from reservasi.ledger.holdings import live_in
+    from reservasi.ledger.stored_reservations import live_in
 
     journal = operations.ledgers.journal(program)
     found = [

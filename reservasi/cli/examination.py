@@ -19,8 +19,8 @@ from reservasi.cli.program_by_program import reason_of
 from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
 from reservasi.front.probe import parses_in_c
-from reservasi.ledger.journal import START
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.journal.stream import START
+from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Position
 from reservasi.records import revision
 from reservasi.recovery import Ownership

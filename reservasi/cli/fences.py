@@ -10,7 +10,7 @@ from reservasi.errors import LedgerFenced
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
-    from reservasi.ledger.wire import Snapshot
+    from reservasi.ledger.wire.messages import Snapshot
     from reservasi.model import Position
     from reservasi.recovery import Comparison
 

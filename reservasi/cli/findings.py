@@ -8,11 +8,11 @@ import msgspec
 from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.acknowledging import asks_enough
-from reservasi.ledger.clients import LOST
-from reservasi.ledger.cluster import SLOTS
-from reservasi.ledger.library import read_library
-from reservasi.ledger.server import ServerFacts, read_facts
-from reservasi.ledger.servers import Primary, Servers
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import LOST
+from reservasi.ledger.topology.cluster import SLOTS
+from reservasi.ledger.topology.server_facts import ServerFacts, read_facts
+from reservasi.ledger.topology.servers import Primary, Servers
 from reservasi.settings import Settings
 
 CALL_TIMEOUT_S = 5.0

@@ -15,7 +15,7 @@ from reservasi.cli.opening_creation import create_announced
 from reservasi.cli.progress import progress
 from reservasi.errors import ConfigurationError
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import IMPORT_ACTOR, Answer, Outcome, Quota, SetQuota
 from reservasi.programs import Program
 from reservasi.programs.comparison import Changed, Outside, Plan, Why, compare, moved_by_zone

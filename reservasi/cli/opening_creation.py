@@ -14,7 +14,7 @@ from reservasi.cli.fences import require_snapshot
 from reservasi.cli.output import moment
 from reservasi.errors import ConfigurationError, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import IMPORT_ACTOR, Opening, OpeningTerms, Outcome, Quota, SetOpening, SetQuota
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing

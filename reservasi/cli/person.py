@@ -53,7 +53,7 @@ def erase(
 
 
 async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str, Any]:
-    from reservasi.ledger.server import connected_replicas, rewrite_append_only_file
+    from reservasi.ledger.topology.server_facts import connected_replicas, rewrite_append_only_file
 
     programs = [await operations.program(only)] if only is not None else await operations.records.programs()
     erased = 0

@@ -38,7 +38,7 @@ from reservasi.programs import Program, program_of
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
-    from reservasi.ledger.wire import Snapshot
+    from reservasi.ledger.wire.messages import Snapshot
     from reservasi.settings import Settings
 
 

@@ -37,7 +37,7 @@ from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 
 if TYPE_CHECKING:
-    from reservasi.ledger.wire import Snapshot
+    from reservasi.ledger.wire.messages import Snapshot
     from reservasi.settings import Settings
 
 

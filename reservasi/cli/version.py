@@ -6,7 +6,7 @@ from typing import Any
 
 from reservasi import __version__
 from reservasi.cli.output import AsJson, out, print_json
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
 
 
 def version(as_json: AsJson = False) -> None:

@@ -33,7 +33,7 @@ from reservasi.embedded.predecessors import Left, processes_lock, told
 from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
 from reservasi.front.probe import wait_ready
 from reservasi.ledger.access import WORKER as WORKER_RIGHTS
-from reservasi.ledger.ending import end_tasks
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.records import upgrades
 from reservasi.settings import Settings, load

@@ -2,7 +2,7 @@
 
 The questions follow the function calls in the same write, so they cost no round trip. When too few have it in time,
 the changes stand nevertheless, and nobody rolls them back: the answers count once PostgreSQL has what they rest on
-(`records_instead.py`), and until then they are not definite.
+(`await_records.py`), and until then they are not definite.
 
 A server counts up to what the asking connection itself wrote. A batch of replays writes nothing, and a new connection
 has written nothing yet, so that WAIT would call a change safe that another connection made a moment ago and no replica

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TypeAlias
 
 from reservasi.errors import ItemDamaged, LedgerFault, LedgerFenced, ReservasiError
-from reservasi.ledger import wire
 from reservasi.ledger.acknowledging import stands
-from reservasi.ledger.records_instead import RecordsInstead, not_replicated
+from reservasi.ledger.await_records import RecordsInstead, not_replicated
 from reservasi.ledger.submitted import Submitted, fail
+from reservasi.ledger.wire import messages
 from reservasi.logs import get_sparing_logger
 from reservasi.model import Answer, Command
 
@@ -119,7 +119,7 @@ class Replies:
             fail(group, raw)
             return
         try:
-            reply = wire.decode_reply(raw)
+            reply = messages.decode_reply(raw)
         except LedgerFault as fault:
             fail(group, fault)
             return
@@ -134,7 +134,7 @@ class Replies:
             if waiting.done:
                 continue
             try:
-                answer = wire.decode_answer(reply, at, waiting.command, retried=retried)
+                answer = messages.decode_answer(reply, at, waiting.command, retried=retried)
             except ItemDamaged as fault:
                 self._note_damaged(waiting.command, fault)
                 waiting.finish(fault)

@@ -19,12 +19,13 @@ from redis.exceptions import (
 )
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded, ReservasiError
-from reservasi.ledger import keys, stored, wire
+from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import Acks, Asker
-from reservasi.ledger.clients import LOST, Server, open_pool, text
-from reservasi.ledger.library import Library
-from reservasi.ledger.tls import reason, shows_no_certificate
-from reservasi.ledger.wire import Frame
+from reservasi.ledger.lua.library import Library
+from reservasi.ledger.topology.clients import LOST, Server, open_pool, text
+from reservasi.ledger.topology.tls import reason, shows_no_certificate
+from reservasi.ledger.wire import messages, stored_forms
+from reservasi.ledger.wire.messages import Frame
 from reservasi.logs import get_logger
 from reservasi.model import Position
 
@@ -37,7 +38,7 @@ BROKEN = (*LOST, AttributeError, TypeError)
 # A replica, a full disk, too few replicas, a lost primary of a cluster, a slot on its way: it may be over in a moment.
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
-TOUCH = Frame(command="touch", items=wire.pack([[]]))
+TOUCH = Frame(command="touch", items=messages.pack([[]]))
 NUMBER = re.compile(r"[0-9]{1,15}")
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading", "at")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
@@ -119,23 +120,23 @@ class LedgerConnection:
         except (AttributeError, TypeError) as error:
             raise ConnectionResetError(f"half-closed: {error}") from error
 
-    async def snapshot(self, timeout_s: float, *, whole: bool = False) -> wire.Snapshot | None:
+    async def snapshot(self, timeout_s: float, *, whole: bool = False) -> messages.Snapshot | None:
         """Every quota at one position; None while the ledger is fenced. A `whole` one has the indexes as well."""
-        (reply,) = await self.call([Frame(command="snapshot", items=wire.pack([[int(whole)]]))], timeout_s)
+        (reply,) = await self.call([Frame(command="snapshot", items=messages.pack([[int(whole)]]))], timeout_s)
         if isinstance(reply, ReservasiError):
             raise reply
-        return wire.decode_snapshot(reply)
+        return messages.decode_snapshot(reply)
 
     async def own(self, seen: Position, epoch: int, timeout_s: float) -> str:
         """Let this run of the server sell again under `epoch`, provided that the ledger still is where it was seen.
 
         Returns the outcome: "owned" or "moved".
         """
-        items = wire.pack([[seen.epoch, seen.seq, seen.chain, epoch]])
+        items = messages.pack([[seen.epoch, seen.seq, seen.chain, epoch]])
         (reply,) = await self.call([Frame(command="own", items=items)], timeout_s)
         if isinstance(reply, ReservasiError):
             raise reply
-        outcome: str = wire.decode_reply(reply).answers[0][0]
+        outcome: str = messages.decode_reply(reply).answers[0][0]
         return outcome
 
     async def meta(self, timeout_s: float) -> LedgerMeta:
@@ -226,7 +227,7 @@ class LedgerConnection:
         newest = self._epoch
         for reply in replies:
             if not isinstance(reply, ReservasiError):
-                newest = max(newest, wire.peek_epoch(reply))
+                newest = max(newest, messages.peek_epoch(reply))
         changed, self._epoch = newest > self._epoch, newest
         return changed
 
@@ -247,7 +248,7 @@ def _pack(commands: Iterable[tuple[Any, ...]]) -> list[bytes]:
 
 
 def _is_fenced(reply: bytes | ReservasiError) -> bool:
-    return not isinstance(reply, ReservasiError) and wire.peek_fenced(reply)
+    return not isinstance(reply, ReservasiError) and messages.peek_fenced(reply)
 
 
 def _refusal(program: str, error: ResponseError) -> ReservasiError:
@@ -269,15 +270,15 @@ def _question(program: str) -> tuple[str, ...]:
 def _meta(fields: Sequence[bytes | None] | None, run_id: str) -> LedgerMeta:
     if fields is None:
         return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
-    epoch, seq, chain, owner, loading, at = (None if each is None else stored.readable(each) for each in fields)
+    epoch, seq, chain, owner, loading, at = (None if each is None else stored_forms.readable(each) for each in fields)
     is_of_another_epoch = at is not None and at.partition("-")[0] != epoch
     if is_of_another_epoch or not all(each is None or NUMBER.fullmatch(each) for each in (epoch, seq)):
         return LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=run_id, damaged=True)
     form, _, owned_run_id = (owner or "").rpartition(":")
-    readable = owner is None or form in (stored.FORM, stored.FORMER_FORM)
+    readable = owner is None or form in (stored_forms.FORM, stored_forms.FORMER_FORM)
     return LedgerMeta(
         position=Position(epoch=int(epoch or 0), seq=int(seq or 0), chain=chain or ""),
-        owned=form == stored.FORM and owned_run_id == run_id,
+        owned=form == stored_forms.FORM and owned_run_id == run_id,
         run_id=run_id,
         readable=readable,
         loading=loading is not None,

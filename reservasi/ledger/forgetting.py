@@ -6,7 +6,7 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.clients import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S, text
 
 WHICH = ("before", "late")  # of an opening's lists of those who joined
 

@@ -15,14 +15,14 @@ from reservasi.errors import (
     Overloaded,
     ReservasiError,
 )
-from reservasi.ledger import wire
 from reservasi.ledger.answer_release import AnswerRelease, Release, Replies
+from reservasi.ledger.await_records import RecordsInstead
 from reservasi.ledger.command_queue import Batch, CommandQueue
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.records_instead import RecordsInstead
+from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.submitted import Submitted, Tell, fail, fail_all
 from reservasi.ledger.suspects import Suspects
+from reservasi.ledger.wire import messages
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES, LEDGER_UNSAFE
 from reservasi.model import Answer, Command
@@ -195,7 +195,7 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         started = loop.time()
         last_deadline = max(group[-1].deadline for group in batch)
-        frames = [wire.encode_frame([waiting.command for waiting in group], self._tombstone_ms) for group in batch]
+        frames = [messages.encode_frame([waiting.command for waiting in group], self._tombstone_ms) for group in batch]
         pause_s = RETRY_PAUSE_MIN_S
         retried = False
         while True:

@@ -8,8 +8,8 @@ import msgpack
 
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
 from reservasi.errors import LedgerMoved, ReservasiError
-from reservasi.ledger import openings, wire
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.wire import messages, openings
 from reservasi.model import Opening, Position, QuotaTerms
 
 CALL_TIMEOUT_S = 30.0  # a call does a bounded batch, but the server's disk may be slow
@@ -48,7 +48,7 @@ class Loader:
         await self._load(
             "quotas",
             [
-                [id_, version, [*wire.encode_terms(terms), *(list(each) for each in imported if each)]]
+                [id_, version, [*messages.encode_terms(terms), *(list(each) for each in imported if each)]]
                 for id_, version, terms, *imported in rows
             ],
         )
@@ -86,15 +86,15 @@ class Loader:
     async def _ask(self, command: str, item: list[Any]) -> list[Any]:
         # A damaged chain comes back as it was told.
         packed = msgpack.packb([item], use_bin_type=False, unicode_errors="surrogateescape")
-        (reply,) = await self._connection.call([wire.Frame(command=command, items=packed)], CALL_TIMEOUT_S)
+        (reply,) = await self._connection.call([messages.Frame(command=command, items=packed)], CALL_TIMEOUT_S)
         if isinstance(reply, ReservasiError):
             raise reply
-        answer: list[Any] = wire.decode_reply(reply).answers[0]
+        answer: list[Any] = messages.decode_reply(reply).answers[0]
         return answer
 
 
 def _encode(reservation_id: str, of: KeptReservation) -> list[Any]:
-    state = wire.STATE_LETTERS[of.state]
+    state = messages.STATE_LETTERS[of.state]
     return [
         reservation_id, of.quota, state, of.fingerprint, of.deadline_ms, of.held_seq, of.seq, of.reference, of.persons,
     ]  # fmt: skip

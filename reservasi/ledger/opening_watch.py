@@ -12,9 +12,9 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.clients import LOST
-from reservasi.ledger.openings import decode_stored
-from reservasi.ledger.stored import read_each
+from reservasi.ledger.topology.clients import LOST
+from reservasi.ledger.wire.openings import decode_stored
+from reservasi.ledger.wire.stored_forms import read_each
 from reservasi.model import Opening
 
 TIMEOUT_S = 2.0

@@ -6,12 +6,20 @@ from typing import Any, TypeVar
 from reservasi.contents import Confirmation, EndedReservation, Envelope, LedgerState, ReturningPlaces
 from reservasi.errors import DamagedKey, JournalGap
 from reservasi.events import Confirmed, Held, JournalEntry
-from reservasi.ledger import keys, openings
-from reservasi.ledger.clients import text
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal, check_follows
-from reservasi.ledger.stored import StoredQuota, decode_facts, decode_quota, decode_timers, read_each, readable
-from reservasi.ledger.wire import quota_of
+from reservasi.ledger import keys
+from reservasi.ledger.journal.stream import Journal, check_follows
+from reservasi.ledger.stored_reservations import Holdings
+from reservasi.ledger.topology.clients import text
+from reservasi.ledger.wire import openings
+from reservasi.ledger.wire.messages import quota_of
+from reservasi.ledger.wire.stored_forms import (
+    StoredQuota,
+    decode_facts,
+    decode_quota,
+    decode_timers,
+    read_each,
+    readable,
+)
 from reservasi.model import Position, Quota
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
 from reservasi.cli.output import masked, run_app, show_rows
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
+from reservasi.ledger.wire import stored_forms
 from reservasi.model import Claim, Confirm, Outcome
 from reservasi.programs import Program
 from reservasi.programs.files import read_program
@@ -260,17 +261,17 @@ def test_a_ledger_that_lost_its_data_is_named_and_takes_no_import(
 def test_a_ledger_with_another_history_is_named(deployment: Deployment) -> None:
     deployment.imported()
     deployment.recorded()
-    deployment.change_meta(run_id=f"{stored.FORM}:another", chain="0" * 40)
+    deployment.change_meta(run_id=f"{stored_forms.FORM}:another", chain="0" * 40)
     check = f"program {deployment.program}"
     assert "fenced: diverged, it is at epoch" in deployment.finding(check)
     deployment.lose_ledger()
-    deployment.change_meta(run_id=f"{stored.FORM}:another", epoch="9", seq="1000000", chain="0" * 40)
+    deployment.change_meta(run_id=f"{stored_forms.FORM}:another", epoch="9", seq="1000000", chain="0" * 40)
     assert "fenced: diverged, it is at epoch 9, seq 1000000" in deployment.finding(check)
 
 
 def test_a_ledger_that_nobody_compared_is_named(deployment: Deployment) -> None:
     deployment.imported()
-    deployment.change_meta(run_id=f"{stored.FORM}:another")
+    deployment.change_meta(run_id=f"{stored_forms.FORM}:another")
     assert "fenced: not compared with the records yet" in deployment.finding(f"program {deployment.program}")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.ledger import entries
+from reservasi.ledger.journal import entries
 from tests.acceptance.test_cli import Deployment, deployment
 from tests.acceptance.test_cli_unreadable import append
 

@@ -11,7 +11,8 @@ import pytest
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.invocation import run
 from reservasi.cli.output import EXIT_DRIFT
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
+from reservasi.ledger.wire import stored_forms
 from reservasi.settings import load
 from tests.acceptance.test_cli import Deployment, deployment
 
@@ -131,7 +132,7 @@ def test_two_repairs_at_once_do_it_once(breaking: Callable[[Deployment], None], 
 
 
 def test_another_history_is_dropped_only_when_told_so(sold: Deployment) -> None:
-    sold.change_meta(chain="0" * 40, run_id=f"{stored.FORM}:{'0' * 40}")
+    sold.change_meta(chain="0" * 40, run_id=f"{stored_forms.FORM}:{'0' * 40}")
     refused = sold.call("rebuild")
     assert refused.exit_code == 1
     assert "--discard" in str(refused.exception)

@@ -14,7 +14,7 @@ from reservasi.cli.invocation import run
 from reservasi.cli.output import EXIT_DRIFT
 from reservasi.embedded.binaries import postgres_binaries
 from reservasi.health import Health
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
 from reservasi.settings import load
 from tests.acceptance.test_cli import WEEK, Deployment, deployment, failing
 from tests.ledgers import eventually

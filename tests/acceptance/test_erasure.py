@@ -13,8 +13,8 @@ import pytest
 import redis.asyncio as redis
 
 from reservasi.events import JournalEntry
-from reservasi.ledger.clients import text
-from reservasi.ledger.journal import START, check_follows
+from reservasi.ledger.journal.stream import START, check_follows
+from reservasi.ledger.topology.clients import text
 from reservasi.model import Position
 from tests.personal import stored
 

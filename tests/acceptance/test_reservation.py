@@ -10,7 +10,7 @@ import icalendar
 import pytest
 
 from reservasi.ledger import keys
-from reservasi.ledger.clients import open_client
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Outcome, Retire
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -10,7 +10,8 @@ import pytest
 from reservasi.bootstrap.fronts import open_front
 from reservasi.errors import LedgerFault
 from reservasi.front.admin import front_readiness
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
+from reservasi.ledger.wire import stored_forms
 from tests.proxy import open_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -29,7 +30,7 @@ async def serving(front: Any, program: str) -> bool:
 async def test_a_fenced_ledger_sells_nothing_until_it_is_owned_again(stack: Any) -> None:
     quota = await stack.quota()
     body, key = stack.body(quota), secrets.token_hex(8)
-    await stack.worker.client.hset(keys.meta(stack.program), "run_id", f"{stored.FORM}:another-run")
+    await stack.worker.client.hset(keys.meta(stack.program), "run_id", f"{stored_forms.FORM}:another-run")
     refused = await stack.claim(body, key)
     asks_again_later(refused, "recovering")
 

@@ -14,7 +14,7 @@ from reservasi.front.pages import ROUTES as PAGE_ROUTES
 from reservasi.front.pages import static_files
 from reservasi.front.rate_limits import RateLimits
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.recorded import Lineage
+from reservasi.ledger.journal.recorded_position import Lineage
 from reservasi.model import Answer, Outcome
 from reservasi.waiting_room.room import WaitingRoom
 from tests.acceptance.two_ways import Case, Sent, exchange

@@ -9,14 +9,14 @@ import pytest
 from loadtest.scale_out.cluster import LocalCluster, Node, hand_over, local_cluster, migrate_keys
 from reservasi.errors import LedgerUnreachable, ReservasiError
 from reservasi.ledger.acknowledging import Acks, acks_wanted
-from reservasi.ledger.cluster import parse_cluster_url, read_nodes, slot_of
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
-from reservasi.ledger.recorded import RecordedPositions
-from reservasi.ledger.servers import Servers
-from reservasi.ledger.tls import Tls
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.cluster import parse_cluster_url, read_nodes, slot_of
+from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.topology.tls import Tls
 from reservasi.model import Outcome, Position
 from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim, quota_set
 

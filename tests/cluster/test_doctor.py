@@ -5,7 +5,7 @@ from pathlib import Path
 from loadtest.scale_out.cluster import local_cluster
 from reservasi.bootstrap.commands import Operations, open_operations
 from reservasi.cli.findings import Finding, server_findings
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
 from reservasi.settings import Settings
 
 

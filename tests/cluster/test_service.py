@@ -17,7 +17,7 @@ from loadtest.scale_out.cluster import LocalCluster, local_cluster
 from loadtest.scenario import Plan, Result
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
-from reservasi.ledger.cluster import slot_of
+from reservasi.ledger.topology.cluster import slot_of
 from reservasi.programs.files import read_program
 from reservasi.settings import Settings
 

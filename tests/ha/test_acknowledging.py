@@ -16,13 +16,13 @@ from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated
 from reservasi.ledger.acknowledging import RESTS, Acks, Asker, acks_wanted
-from reservasi.ledger.clients import open_client
+from reservasi.ledger.await_records import RecordsInstead
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.library import read_library
-from reservasi.ledger.primaries import parse_sentinel_url
-from reservasi.ledger.recorded import RecordedPositions
-from reservasi.ledger.records_instead import RecordsInstead
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import open_client
+from reservasi.ledger.topology.sentinel import parse_sentinel_url
 from reservasi.model import Cancel, Command, Confirm, Find, Outcome, SetQuota, State
 from reservasi.programs.files import read_program
 from reservasi.recorder import Recorder

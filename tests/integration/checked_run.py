@@ -16,8 +16,8 @@ from loadtest.program import open_terms
 from loadtest.rules import Rule, Violation
 from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.ledger import keys
-from reservasi.ledger.servers import Servers
-from reservasi.ledger.stored import StoredQuota, decode_quota, encode_quota
+from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.wire.stored_forms import StoredQuota, decode_quota, encode_quota
 from reservasi.model import (
     Admit,
     Answer,

@@ -30,9 +30,9 @@ from reservasi.events import (
     chain_hash,
 )
 from reservasi.ledger import keys
-from reservasi.ledger.clients import open_client
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.openings import encode_opening
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.topology.clients import open_client
+from reservasi.ledger.wire.openings import encode_opening
 from reservasi.model import Opening, Position, QuotaTerms, State
 from reservasi.recorder import Recorder
 from reservasi.records import Records

@@ -11,10 +11,11 @@ import msgpack
 
 from reservasi.errors import ItemDamaged, ReservasiError
 from reservasi.events import Confirmed, Ended, Held
-from reservasi.ledger import keys, wire
-from reservasi.ledger.clients import text
-from reservasi.ledger.openings import decode_stored
-from reservasi.ledger.stored import QUOTA_HEAD, decode_facts, decode_quota, decode_timers, encode_quota
+from reservasi.ledger import keys
+from reservasi.ledger.topology.clients import text
+from reservasi.ledger.wire import messages
+from reservasi.ledger.wire.openings import decode_stored
+from reservasi.ledger.wire.stored_forms import QUOTA_HEAD, decode_facts, decode_quota, decode_timers, encode_quota
 from reservasi.model import Cancel, Claim, Command, Confirm, Find, Join, Release, Sweep
 from tests.ledgers import Ledger, claim, frames_of, opening_set, quota_set
 
@@ -104,7 +105,7 @@ async def told(ledger: Ledger, commands: Sequence[Command]) -> list[tuple[object
     found: list[tuple[object, ...]] = []
     for raw in replies:
         assert not isinstance(raw, ReservasiError), raw
-        reply = wire.decode_reply(raw)
+        reply = messages.decode_reply(raw)
         if reply.fenced:
             of_kind = next(itertools.groupby(commands[len(found) :], type))[1]
             found += [("fenced",) for _ in of_kind]
@@ -112,7 +113,7 @@ async def told(ledger: Ledger, commands: Sequence[Command]) -> list[tuple[object
         for at in range(len(reply.answers)):
             command = commands[len(found)]
             try:
-                answer = wire.decode_answer(reply, at, command)
+                answer = messages.decode_answer(reply, at, command)
             except ItemDamaged:
                 found.append(("damaged",))
                 continue
@@ -199,7 +200,7 @@ def is_well_formed(place: Place, value: bytes) -> bool:
             return encode_quota(quota)[QUOTA_HEAD.size :] == value[QUOTA_HEAD.size :] and quota.number < 2**24
         if name == "reservations":
             state, number, _, deadline, held_seq, later, _, *persons = msgpack.unpackb(value)
-            return state in wire.STATES and bool(persons) and min(number, deadline, held_seq, later) >= 0
+            return state in messages.STATES and bool(persons) and min(number, deadline, held_seq, later) >= 0
         if name == "facts":
             return bool(decode_facts(value))
         if name == "openings":

@@ -13,10 +13,11 @@ from redis.exceptions import NoPermissionError
 
 from reservasi.embedded import EmbeddedValkey, Places, embedded_redis_url
 from reservasi.errors import LedgerFenced
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys
 from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, SINCE_7_2, USERS, WORKER, acl_lines, commands
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import DIRECTORY, read_library
+from reservasi.ledger.lua.library import DIRECTORY, read_library
+from reservasi.ledger.wire import messages
 from reservasi.records import Records
 from reservasi.records.access import RIGHTS
 from reservasi.records.roles import FRONT_ROLE, WORKER_ROLE
@@ -129,14 +130,14 @@ async def test_a_front_waits_for_functions_that_the_worker_loads(valkey_url: str
     library = read_library(tmp_path)  # as of another version: no server knows it yet
     front = LedgerConnection(as_user(valkey_url, FRONT), program, library)
     worker = LedgerConnection(as_user(valkey_url, WORKER), program, library)
-    frame = wire.Frame(command="snapshot", items=wire.pack([[]]))
+    frame = messages.Frame(command="snapshot", items=messages.pack([[]]))
     try:
         with pytest.raises(LedgerFenced, match="worker has not loaded"):
             await front.call([frame], 5)
         for connection in (worker, front):
             (reply,) = await connection.call([frame], 5)
             assert isinstance(reply, bytes)
-            assert wire.peek_fenced(reply)
+            assert messages.peek_fenced(reply)
     finally:
         await front.drop()
         await worker.drop()

@@ -17,8 +17,8 @@ from reservasi.events import OpeningSet
 from reservasi.ledger import command_queue, keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
 from reservasi.model import Join, Opening, Outcome, SetOpening, SetQuota
 from reservasi.programs.files import read_program

@@ -18,7 +18,7 @@ from loadtest.bench.experiments.programs import LedgerRefused, own_ledger
 from loadtest.bench.experiments.slow_disk import LIBRARY, can_build, slow_disk
 from loadtest.bench.figures import Figure
 from loadtest.bench.stores import prepared
-from reservasi.ledger.clients import open_client
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Outcome
 
 NAMES = {

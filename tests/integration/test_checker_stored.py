@@ -6,8 +6,8 @@ import pytest
 
 from loadtest.rules import Rule
 from reservasi.ledger import keys
-from reservasi.ledger.openings import FIELDS
-from reservasi.ledger.stored import encode_timer
+from reservasi.ledger.wire.openings import FIELDS
+from reservasi.ledger.wire.stored_forms import encode_timer
 from tests.integration.checked_run import Plant, Run
 
 STATE = 0  # place in a packed reservation, as lua/shared.lua has it

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
 from reservasi.model import Claim, Command, Outcome
 from reservasi.reconciliation import Reconciler
 from reservasi.records import Records

@@ -7,7 +7,7 @@ import pytest
 
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
 from reservasi.metrics import DRIFT
 from reservasi.model import Confirm, Find
 from reservasi.reconciliation import Reconciler

@@ -10,10 +10,11 @@ import pytest
 from reservasi import dead_letters
 from reservasi.dead_letters import TriedLetter
 from reservasi.errors import RebuildRefused
-from reservasi.ledger import entries, keys
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal import entries
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.lua.library import read_library
 from reservasi.model import Cancel, Confirm, Release, SetQuota
 from reservasi.reconciliation import Reconciler
 from reservasi.records import Letter, Records

@@ -11,9 +11,10 @@ import pytest
 from reservasi.bootstrap.worker import open_worker
 from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
 from reservasi.errors import RebuildRefused
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.wire import stored_forms
 from reservasi.metrics import DRIFT
 from reservasi.model import Confirm
 from reservasi.programs.files import read_program
@@ -58,7 +59,7 @@ async def count_less(ledger: Ledger, places: int) -> None:
 
 async def restart(ledger: Ledger) -> None:
     """As if another run of the server had been owned last."""
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
 
 
 async def epoch_of(ledger: Ledger) -> int:

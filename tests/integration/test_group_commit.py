@@ -10,9 +10,10 @@ import pytest
 
 from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overloaded
 from reservasi.events import Held
-from reservasi.ledger import group_commit, wire
+from reservasi.ledger import group_commit
 from reservasi.ledger.command_queue import BATCH_HALVED_FROM, PRIORITY
-from reservasi.ledger.wire import COMMAND_NAMES
+from reservasi.ledger.wire import messages
+from reservasi.ledger.wire.messages import COMMAND_NAMES
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Release, SetQuota
 from tests.any_server import NewLedgerServer
 from tests.ledgers import (
@@ -349,7 +350,7 @@ async def test_a_reply_that_cannot_be_read_does_not_stop_the_next_batch(
     async with open_group(ledger.url, ledger.program) as group:
         await group.submit(claim())
         with monkeypatch.context() as patched:
-            patched.setattr(wire, "decode_answer", _unreadable)
+            patched.setattr(messages, "decode_answer", _unreadable)
             with pytest.raises(LedgerFault):
                 await asyncio.wait_for(group.submit(claim()), 5.0)
         assert (await asyncio.wait_for(group.submit(claim()), 5.0)).outcome is Outcome.HELD

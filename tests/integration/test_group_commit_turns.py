@@ -12,10 +12,11 @@ import uvloop
 from prometheus_client import REGISTRY
 
 from reservasi.errors import Overloaded
-from reservasi.ledger import group_commit, keys, wire
+from reservasi.ledger import group_commit, keys
 from reservasi.ledger.command_queue import BATCH_HALVED_FROM
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.wire import messages
 from reservasi.model import Claim, Find, Join, Outcome, SetOpening
 from tests.ledgers import (
     Ledger,
@@ -98,7 +99,7 @@ async def test_the_last_ones_answers_are_told_while_a_batch_is_under_way(
 
 async def test_a_batch_is_written_in_the_turn_in_which_it_is_sent(ledger: Ledger) -> None:
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
-    frames = [wire.encode_frame([Find(reservation_id="none")], 0)]
+    frames = [messages.encode_frame([Find(reservation_id="none")], 0)]
     await connection.call(frames, TIMEOUT_S)
     written: list[bool] = []
     call = asyncio.create_task(connection.call(frames, TIMEOUT_S, sent=lambda: written.append(True)))

@@ -9,10 +9,10 @@ import pytest
 
 from reservasi.errors import JournalGap, LedgerUnreachable, UnreadableEntry
 from reservasi.events import Held
-from reservasi.ledger import journal as journal_module
 from reservasi.ledger import keys
-from reservasi.ledger.clients import open_client
-from reservasi.ledger.journal import Journal, check_follows
+from reservasi.ledger.journal import stream as journal_module
+from reservasi.ledger.journal.stream import Journal, check_follows
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Confirm, Position
 from tests.ledgers import START, Ledger, claim, open_ledger, quota_set
 from tests.proxy import open_proxy

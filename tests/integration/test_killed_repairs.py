@@ -12,7 +12,8 @@ import pytest
 from loadtest.evidence import read_database
 from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
+from reservasi.ledger.wire import stored_forms
 from reservasi.model import Confirm, Outcome
 from reservasi.programs.files import read_program
 from reservasi.records import Records
@@ -154,7 +155,7 @@ async def test_a_rebuild_that_was_killed_as_it_owned_the_ledger_is_run_again(
     await sell(ledger)
     await records.save_program(msgspec.structs.replace(read_program(SURABAYA), id=ledger.program))
     before = await evidence(ledger)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
     await commands.killed_at(Halt(OWN), "rebuild")
     assert [row.epoch for row in await records.epochs(ledger.program)] == [1, 2]
     report = await commands.run("rebuild")

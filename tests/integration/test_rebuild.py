@@ -16,9 +16,10 @@ from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
 from reservasi.at_stake import count_at_stake
 from reservasi.errors import LedgerMoved, RebuildRefused
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
+from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.ledger.loading import Loader
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.wire import stored_forms
 from reservasi.model import (
     Admit,
     Answer,
@@ -107,7 +108,7 @@ async def restore(ledger: Ledger, copy: dict[bytes, bytes | None]) -> None:
     await forget_all(ledger)
     for key, value in copy.items():
         await ledger.client.restore(key, 0, value or b"")
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
 
 
 async def evidence(ledger: Ledger) -> LedgerEvidence:
@@ -310,7 +311,7 @@ async def test_another_history_is_rebuilt_only_when_told_so(ledger: Ledger, reco
     await ledger.one(quota_set(capacity=1000))
     for _ in range(before.position.seq):
         await ledger.one(claim())
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
     stray = await ledger.dump()
     with pytest.raises(RebuildRefused):
         await rebuild(ledger, records)
@@ -335,7 +336,7 @@ async def test_another_history_of_the_same_length_is_counted_before_it_is_forgot
     await ledger.run(quota_set(capacity=1000), booked, Confirm(reservation_id=booked.reservation_id))
     for _ in range(before.position.seq - 3):
         await ledger.one(claim())
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
     assert (await ledger.connection.meta(5.0)).position.seq == before.position.seq
     with pytest.raises(RebuildRefused, match=r"1 confirmed bookings .*--discard-confirmed"):
         await rebuild(ledger, records, discard=True)

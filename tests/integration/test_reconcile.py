@@ -10,9 +10,9 @@ import pytest
 from reservasi.errors import LedgerMoved
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.holdings import Holdings
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.stored_reservations import Holdings
 from reservasi.metrics import DRIFT
 from reservasi.model import Cancel, Claim, Command, Confirm, Release, Sweep
 from reservasi.reconciliation import Reconciled, Reconciler

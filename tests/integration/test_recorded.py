@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from reservasi.ledger import recorded as recorded_module
-from reservasi.ledger.clients import open_client
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal import recorded_position as recorded_module
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.topology.clients import open_client
 from reservasi.logs import get_logger
 from reservasi.model import Position
 from tests.ledgers import TIMEOUT_S, eventually

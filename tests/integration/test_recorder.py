@@ -19,7 +19,7 @@ from reservasi.embedded import EmbeddedPostgres
 from reservasi.errors import LedgerUnreachable
 from reservasi.health import Health
 from reservasi.ledger import keys
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
 from reservasi.recorder import HALTED_BACKOFF_MAX_S, Backoff
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from reservasi.events import JournalEntry
-from reservasi.ledger.openings import encode_opening
+from reservasi.ledger.wire.openings import encode_opening
 from reservasi.model import Opening, Position
 from tests.ledgers import opening_of
 

@@ -11,9 +11,10 @@ import pytest
 from reservasi import health, standstill
 from reservasi.errors import StaleRecorder
 from reservasi.events import JournalEntry
-from reservasi.ledger import keys, stored
-from reservasi.ledger.journal import START, Journal
-from reservasi.ledger.recorded import Lineage, RecordedPositions
+from reservasi.ledger import keys
+from reservasi.ledger.journal.recorded_position import Lineage, RecordedPositions
+from reservasi.ledger.journal.stream import START, Journal
+from reservasi.ledger.wire import stored_forms
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import Outcome, Position
 from reservasi.rebuild import Rebuilder
@@ -58,7 +59,7 @@ async def _is_fenced(ledger: Ledger) -> bool:
 
 async def _forget_run(ledger: Ledger) -> None:
     """As if another run of the server had been owned last."""
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
 
 
 async def _forget_all(ledger: Ledger) -> None:

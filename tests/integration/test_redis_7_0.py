@@ -9,8 +9,8 @@ from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.findings import server_findings
 from reservasi.errors import ConfigurationError
-from reservasi.ledger.clients import open_client
-from reservasi.ledger.server import read_facts
+from reservasi.ledger.topology.clients import open_client
+from reservasi.ledger.topology.server_facts import read_facts
 from reservasi.settings import Settings
 from tests.any_server import NewLedgerServer
 from tests.ledgers import claim, open_ledger, quota_set

@@ -17,9 +17,9 @@ from reservasi.availability import Availability
 from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import ConfigurationError, LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.clients import open_client
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Answer, Outcome, Position, SetQuota, State
 from reservasi.reservations import Applicant, ClaimRequest, Contact, Reservations
 from reservasi.sealing import Sealing, create_key_ring, program_tag

@@ -16,10 +16,11 @@ from reservasi.contents import DIGEST_ONLY, reference_digest
 from reservasi.drift_watch import is_mended_by_rebuilding
 from reservasi.errors import RebuildRefused
 from reservasi.health import Health
-from reservasi.ledger import keys, stored
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal import START, RecordedWord
-from reservasi.ledger.library import read_library
+from reservasi.ledger.journal.stream import START, RecordedWord
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.wire import stored_forms
 from reservasi.model import Cancel, Command, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
 from reservasi.programs.files import read_program
 from reservasi.records import EpochRow, Records
@@ -260,7 +261,7 @@ async def test_a_dump_from_before_other_epochs(ledger: Ledger, records: Records,
     for _ in range(3):
         await sell_more(ledger)
         await record(ledger, records)
-        await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+        await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
         assert await own(ledger, records) is Ownership.OWNED
     await sell_more(ledger)
     await age(ledger, records, margin=3)
@@ -351,7 +352,7 @@ async def test_interrupted_anywhere_it_has_one_effect(
         "read": "reservasi.restoration.read_state",
         "write": "reservasi.records.restoration._note",
         "commit": "reservasi.restoration.own_ledger",
-        "publish": "reservasi.ledger.journal.Journal.publish_recorded",
+        "publish": "reservasi.ledger.journal.stream.Journal.publish_recorded",
     }
     with monkeypatch.context() as patched:
         patched.setattr(where[step], stop)
@@ -465,7 +466,7 @@ async def test_whatever_happened_the_rows_are_what_they_were(
             ]
             await ledger.one(dice.choice(commands))
             if dice.random() < 0.03:  # the server starts anew
-                await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'0' * 40}")
+                await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'0' * 40}")
                 assert await own(ledger, records) is Ownership.OWNED
 
     await change(dice.randint(0, 60))

@@ -13,8 +13,8 @@ from loadtest.scale_out.__main__ import NAMES
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
 from loadtest.scale_out.experiments import ALL, Experiment
 from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
-from reservasi.ledger.cluster import SLOTS, slot_of
-from reservasi.ledger.servers import Servers
+from reservasi.ledger.topology.cluster import SLOTS, slot_of
+from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Outcome, Release
 
 TIMEOUT_S = 110

@@ -19,13 +19,13 @@ from reservasi.availability.follower import Follower
 from reservasi.front.filters import quotas_matching
 from reservasi.front.memory import Memory
 from reservasi.ledger import keys
-from reservasi.ledger.clients import open_client
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import START, Journal
-from reservasi.ledger.library import Library
+from reservasi.ledger.journal.stream import START, Journal
+from reservasi.ledger.lua.library import Library
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.ledger.wire import decode_reply, encode_frame
+from reservasi.ledger.topology.clients import open_client
+from reservasi.ledger.wire.messages import decode_reply, encode_frame
 from reservasi.model import Cancel, Command, Confirm, Join, Outcome, Sweep
 from reservasi.programs import Program
 from reservasi.programs.expansion import expand

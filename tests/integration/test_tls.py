@@ -21,13 +21,13 @@ from reservasi.embedded.process import dies_with_us
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER
 from reservasi.ledger.acknowledging import Acks
-from reservasi.ledger.clients import Server, open_client
-from reservasi.ledger.cluster import slot_of
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
-from reservasi.ledger.server import connected_replicas
-from reservasi.ledger.servers import Servers
-from reservasi.ledger.tls import Tls
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.clients import Server, open_client
+from reservasi.ledger.topology.cluster import slot_of
+from reservasi.ledger.topology.server_facts import connected_replicas
+from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.topology.tls import Tls
 from reservasi.model import Outcome, Position
 from tests.authority import Authority
 from tests.debian import DebianRedis, redis_program, tls_lines

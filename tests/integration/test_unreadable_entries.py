@@ -10,8 +10,8 @@ import pytest
 from reservasi.errors import RebuildRefused
 from reservasi.health import Health
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
 from reservasi.ledger.loading import Loader
+from reservasi.ledger.lua.library import read_library
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Confirm, Release
 from reservasi.recorder import Recorder

@@ -6,8 +6,9 @@ import msgpack
 from hypothesis import HealthCheck, Phase, given, settings
 
 from reservasi.events import Confirmed, Ended, Held, QuotaRetired, QuotaSet, Returned
-from reservasi.ledger import keys, wire
-from reservasi.ledger.stored import StoredQuota, decode_quota, decode_timers, encode_quota, encode_timer
+from reservasi.ledger import keys
+from reservasi.ledger.wire import messages
+from reservasi.ledger.wire.stored_forms import StoredQuota, decode_quota, decode_timers, encode_quota, encode_timer
 from reservasi.model import Answer, Command, Quota, State
 from tests.invariants.histories import FIRST, FIRST_TERMS, QUOTAS, Batch, Lapse, histories
 from tests.invariants.ledger_model import LedgerModel, Said
@@ -119,7 +120,7 @@ async def _assert_consistent(ledger: Ledger) -> list[Quota]:
         assert due_ms == (await ledger.client.zscore(keys.due(ledger.program), quota.id) or 0)
         assert not running or 0 < due_ms <= min(running.values())
     for key, fields in records.items():
-        if wire.STATES[fields[STATE_FIELD]].live:
+        if messages.STATES[fields[STATE_FIELD]].live:
             for person in fields[FIRST_PERSON_FIELD:]:
                 assert live.setdefault(person, key) == key, "two live reservations of one person"
     persons: Any = await ledger.client.hgetall(keys.persons(ledger.program))

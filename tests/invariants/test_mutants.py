@@ -9,7 +9,7 @@ import pytest
 from loadtest.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
 from loadtest.rules import Rule
 from loadtest.trials import own_stores
-from reservasi.ledger.library import DIRECTORY, read_library
+from reservasi.ledger.lua.library import DIRECTORY, read_library
 
 pytestmark = pytest.mark.timeout(600)  # all are played together, in whichever test asks first
 UNCHANGED_SEEDS = (0, 1, 2)

@@ -8,9 +8,9 @@ import pytest
 
 from loadtest.replay import Model
 from reservasi.events import AnyEvent, Ended, NamedEvent
-from reservasi.ledger.changes import Changes
-from reservasi.ledger.entries import decode_entry
-from reservasi.ledger.tail import JournalTail
+from reservasi.ledger.journal.entries import decode_entry
+from reservasi.ledger.journal.journal_changes import Changes
+from reservasi.ledger.journal.journal_tail import JournalTail
 from reservasi.model import (
     ACTOR_CHARS_MAX,
     REASON_CHARS_MAX,

@@ -10,9 +10,10 @@ import pytest
 
 from loadtest.mutants import Edit, Mutant, mutated
 from reservasi.events import Confirmed, Ended, Held, JournalEntry, QuotaSet, chain_hash
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.entries import decode_entry
+from reservasi.ledger.journal.entries import decode_entry
+from reservasi.ledger.wire import messages
 from reservasi.model import Answer, Cancel, Claim, Command, Confirm, Outcome, Release, SetQuota, State, Sweep
 from tests import ledgers
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, START, Ledger, claim, quota_set, terms
@@ -334,9 +335,9 @@ async def test_a_call_that_breaks_off_leaves_no_trace(ledger: Ledger) -> None:
     last_id = (await client.xinfo_stream(journal))["last-generated-id"]
     await client.execute_command("XSETID", journal, "1-1000000")  # the next entry's id is refused, once all is decided
     before = await ledger.dump()
-    (reply,) = await ledger.connection.call([wire.encode_frame([claim()], 0)], 10.0)
+    (reply,) = await ledger.connection.call([messages.encode_frame([claim()], 0)], 10.0)
     assert isinstance(reply, bytes)
-    assert wire.decode_reply(reply).fenced
+    assert messages.decode_reply(reply).fenced
     assert await ledger.dump() == before
     await client.execute_command("XSETID", journal, last_id)
     assert (await ledger.one(claim())).outcome is Outcome.HELD
@@ -351,10 +352,10 @@ async def test_what_another_version_wrote_is_read_anew(ledger: Ledger) -> None:
     connection = LedgerConnection(ledger.url, ledger.program, other)
     outcomes = []
     for turn in range(4):
-        frames = [wire.encode_frame([claim()], 0)]
+        frames = [messages.encode_frame([claim()], 0)]
         (raw,) = await (connection if turn % 2 else ledger.connection).call(frames, 10.0)
         assert isinstance(raw, bytes)
-        outcomes.append(wire.decode_answer(wire.decode_reply(raw), 0, claim()).outcome)
+        outcomes.append(messages.decode_answer(messages.decode_reply(raw), 0, claim()).outcome)
     await connection.drop()
     assert outcomes == [Outcome.HELD] * 3 + [Outcome.SOLD_OUT]
     assert await ledger.counts() == (3, 0, 0)
@@ -369,9 +370,9 @@ async def test_a_quota_that_is_again_as_it_was_is_read_as_it_is(ledger: Ledger) 
     first, second = claim(), claim()
     await ledger.one(first)
     await ledger.one(second)
-    (raw,) = await connection.call([wire.encode_frame([Release(reservation_id=second.reservation_id)], 0)], 10.0)
+    (raw,) = await connection.call([messages.encode_frame([Release(reservation_id=second.reservation_id)], 0)], 10.0)
     assert isinstance(raw, bytes)
-    assert wire.decode_reply(raw).answers[0][0] == "released"
+    assert messages.decode_reply(raw).answers[0][0] == "released"
     assert (await ledger.one(claim())).outcome is Outcome.HELD
     assert await ledger.counts() == (2, 0, 0)
     await connection.drop()

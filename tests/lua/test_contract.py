@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from reservasi.ledger import keys, stored, wire
+from reservasi.ledger import keys
 from reservasi.ledger.answer_release import SETTLE_MARGIN_MS
-from reservasi.ledger.library import COMMANDS, DIRECTORY, SHARED, USED_LATER, read_library
+from reservasi.ledger.lua.library import COMMANDS, DIRECTORY, SHARED, USED_LATER, read_library
+from reservasi.ledger.wire import messages, stored_forms
 from reservasi.model import APPLICANTS_MAX, Command, Confirm, Outcome, Release
 from reservasi.settings import Settings
 from tests.ledgers import OTHER_QUOTA, Ledger, claim, open_ledger, opening_set, quota_set
@@ -82,7 +83,7 @@ def _agrees(said: Any, documented: Any) -> bool:
 
 def test_every_command_has_its_file_and_every_file_its_command() -> None:
     assert sorted(path.stem for path in DIRECTORY.glob("*.lua")) == sorted([*COMMANDS, *SHARED])
-    assert set(wire.COMMAND_NAMES.values()) | {"snapshot", "own", "touch", "fence", "load"} == set(COMMANDS)
+    assert set(messages.COMMAND_NAMES.values()) | {"snapshot", "own", "touch", "fence", "load"} == set(COMMANDS)
     for command in COMMANDS:
         body = _split(command)[1]
         registered = re.findall(r"register\('([a-z_]+)'|function_name = '@LIBRARY@_([a-z_]+)'", body)
@@ -123,8 +124,8 @@ def test_shared_names_the_keys_in_the_order_in_which_they_are_sent() -> None:
     assert [number for number, _ in named] == list(range(1, len(sent) + 1))
     assert [key.removeprefix("{p}:") for key in sent] == [name for _, name in named]
     assert f"KEY_COUNT = {len(sent)}" in body
-    assert f"local FORM = '{stored.FORM}'" in body
-    assert f"local FORMER_FORM = '{stored.FORMER_FORM}'" in body
+    assert f"local FORM = '{stored_forms.FORM}'" in body
+    assert f"local FORMER_FORM = '{stored_forms.FORMER_FORM}'" in body
     bound = re.findall(r"(\w+) = keys\[(\d+)\]", body)
     assert [(int(number), name) for name, number in bound] == named
 
@@ -138,7 +139,7 @@ def test_shared_knows_the_limits_of_the_service() -> None:
     assert said_ms > stale_ms_max + SETTLE_MARGIN_MS
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command in wire.COMMAND_NAMES.values()])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command in messages.COMMAND_NAMES.values()])
 def test_the_item_has_as_many_fields_as_the_wire_sends(command: str) -> None:
     header, _ = _split(command)
     layout = re.sub(r"\([^)]*\)", "", next(line for line in header if re.match(r"-- Items?: \{", line)))

@@ -5,9 +5,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from reservasi.ledger import keys, stored, wire
-from reservasi.ledger.library import COMMANDS
+from reservasi.ledger import keys
 from reservasi.ledger.loading import Loader
+from reservasi.ledger.lua.library import COMMANDS
+from reservasi.ledger.wire import messages, stored_forms
 from reservasi.model import (
     Admit,
     Cancel,
@@ -47,7 +48,7 @@ def _items(command: str) -> list[Any]:
     }
     if command not in commands:
         return [[]]
-    items: list[Any] = msgpack.unpackb(wire.encode_frame([commands[command]], TOMBSTONE_MS).items)
+    items: list[Any] = msgpack.unpackb(messages.encode_frame([commands[command]], TOMBSTONE_MS).items)
     return items
 
 
@@ -86,7 +87,7 @@ async def test_another_epoch_is_fenced(command: str, ledger: Ledger) -> None:
 @pytest.mark.parametrize("command", FENCED_COMMANDS)
 async def test_another_run_of_the_server_is_fenced(command: str, ledger: Ledger) -> None:
     await _fill(ledger)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{'f' * 40}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{'f' * 40}")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
     await ledger.client.hdel(keys.meta(ledger.program), "run_id")
     await _assert_fenced(ledger, command, epoch=1, meta_epoch=1)
@@ -101,7 +102,7 @@ async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Led
     for another in (
         run_id,
         f"1:{run_id}",
-        f"{stored.FORM}0:{run_id}",
+        f"{stored_forms.FORM}0:{run_id}",
     ):  # the first as ledgers were before forms were named
         await ledger.client.hset(keys.meta(ledger.program), "run_id", another)
         for command in FENCED_COMMANDS:
@@ -109,7 +110,7 @@ async def test_what_is_stored_in_another_form_is_fenced_and_stays_so(ledger: Led
         assert await ledger.own() == "moved"
         meta = await ledger.connection.meta(5.0)
         assert (meta.owned, meta.readable) == (False, False)
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORM}:{run_id}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORM}:{run_id}")
     assert (await ledger.connection.meta(5.0)).owned
 
 
@@ -120,7 +121,7 @@ async def test_what_the_former_release_stored_is_fenced_until_it_is_owned(
     """Nobody sells from it as it is; owned, it has this release's form, which the former one refuses."""
     await _fill(ledger)
     run_id = (await ledger.connection.meta(5.0)).run_id
-    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored.FORMER_FORM}:{run_id}")
+    await ledger.client.hset(keys.meta(ledger.program), "run_id", f"{stored_forms.FORMER_FORM}:{run_id}")
     if is_fenced_before:
         await Loader(ledger.connection).fence()
     for command in FENCED_COMMANDS:
@@ -128,7 +129,7 @@ async def test_what_the_former_release_stored_is_fenced_until_it_is_owned(
     meta = await ledger.connection.meta(5.0)
     assert (meta.owned, meta.readable) == (False, True)
     assert await ledger.own() == "owned"
-    assert await ledger.client.hget(keys.meta(ledger.program), "run_id") == f"{stored.FORM}:{run_id}".encode()
+    assert await ledger.client.hget(keys.meta(ledger.program), "run_id") == f"{stored_forms.FORM}:{run_id}".encode()
     assert (await ledger.connection.meta(5.0)).owned
     assert (await ledger.one(claim())).outcome is Outcome.HELD
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from reservasi.ledger import keys, stored, wire
+from reservasi.ledger import keys
+from reservasi.ledger.wire import messages, stored_forms
 from reservasi.model import Find, Outcome, State, Sweep
 from tests.ledgers import OTHER_QUOTA, QUOTA, Ledger, claim, opening_set, quota_set, terms
 
@@ -15,7 +16,7 @@ TOKEN = "token"
 FAR_MS = 4_000_000_000_000
 GONE_MS = 1
 
-QUOTAS = [[QUOTA, 3, wire.encode_terms(terms(10))], [OTHER_QUOTA, 1, wire.encode_terms(terms(5))]]
+QUOTAS = [[QUOTA, 3, messages.encode_terms(terms(10))], [OTHER_QUOTA, 1, messages.encode_terms(terms(5))]]
 HELD = ["held", QUOTA, "h", "f", FAR_MS, 4, 4, "", ["ani", "budi"]]
 OVERDUE = ["overdue", QUOTA, "h", "f", GONE_MS, 5, 5, "", ["cici"]]
 CONFIRMED = ["confirmed", OTHER_QUOTA, "c", "f", FAR_MS, 6, 7, "PAY-1", ["dedi"]]
@@ -212,8 +213,8 @@ async def test_nobody_loads_on_in_another_run_of_the_server(ledger: Ledger) -> N
     meta = keys.meta(ledger.program)
     mark = await ledger.client.hget(meta, "loading")
     assert isinstance(mark, bytes)
-    assert mark.decode() == f"{TOKEN}@{stored.FORM}:{run_id}"
-    await ledger.client.hset(meta, "loading", f"{TOKEN}@{stored.FORM}:{'f' * 40}")
+    assert mark.decode() == f"{TOKEN}@{stored_forms.FORM}:{run_id}"
+    await ledger.client.hset(meta, "loading", f"{TOKEN}@{stored_forms.FORM}:{'f' * 40}")
     assert (await load(ledger, "quotas", *QUOTAS))[0] == "moved"
 
 
@@ -253,7 +254,7 @@ async def test_what_is_loaded_is_there(ledger: Ledger) -> None:
 
 async def test_a_loaded_hold_ends_with_the_closing_of_its_quota(ledger: Ledger) -> None:
     await begun(ledger)
-    await load(ledger, "quotas", [QUOTA, 3, wire.encode_terms(terms(10, closes_at_ms=GONE_MS))])
+    await load(ledger, "quotas", [QUOTA, 3, messages.encode_terms(terms(10, closes_at_ms=GONE_MS))])
     await load(ledger, "live", HELD)
     await load(ledger, "own", [2, 10, "c" * 40])
     assert (await ledger.one(Find(reservation_id="held"))).state is State.EXPIRED

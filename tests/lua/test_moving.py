@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from reservasi.errors import ItemDamaged
 from reservasi.events import OpeningSet, QuotaSet
 from reservasi.ledger import keys
-from reservasi.ledger.openings import FIELDS, FIRST_FIELDS
+from reservasi.ledger.wire.openings import FIELDS, FIRST_FIELDS
 from reservasi.model import Admit, Answer, Confirm, Join, MoveOpening, Opening, Outcome, Quota, SetOpening, SetQuota
 from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, Ledger, claim, opening_set, opening_terms, quota_set
 

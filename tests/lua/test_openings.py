@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from reservasi.events import OpeningSet
 from reservasi.ledger import keys
-from reservasi.ledger.openings import FIELDS, FIRST_FIELDS, decode_opening
+from reservasi.ledger.wire.openings import FIELDS, FIRST_FIELDS, decode_opening
 from reservasi.model import Admit, Answer, Join, MoveOpening, Opening, Outcome, SetOpening
 from tests.ledgers import HOUR_MS, Ledger, opening_of, opening_set, opening_terms
 

@@ -13,7 +13,7 @@ from redis.asyncio.client import Pipeline
 
 import reservasi.ledger.connection
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import Library
+from reservasi.ledger.lua.library import Library
 from tests.simulation.loop import Host
 from tests.simulation.network import Network
 from tests.simulation.server import Command

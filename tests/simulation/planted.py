@@ -10,9 +10,9 @@ import msgspec
 
 from reservasi.availability.view import ProgramView
 from reservasi.errors import ReservasiError
-from reservasi.ledger import wire
 from reservasi.ledger.answer_release import Replies
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.wire import messages
 from reservasi.model import Position
 from reservasi.recorder import Recorder
 from reservasi.records import Batch, Recorded
@@ -31,7 +31,7 @@ def new_ids_when_repeated() -> AbstractContextManager[Any]:
     failed: dict[int, int] = {}  # connection -> calls in a row without a reply
 
     async def call_anew(
-        self: LedgerConnection, frames: Sequence[wire.Frame], timeout_s: float, **options: Any
+        self: LedgerConnection, frames: Sequence[messages.Frame], timeout_s: float, **options: Any
     ) -> list[bytes | ReservasiError]:
         tries = failed.get(id(self), 0)
         anew = [_renamed(frame, tries) if frame.command == "claim" and tries else frame for frame in frames]
@@ -43,9 +43,9 @@ def new_ids_when_repeated() -> AbstractContextManager[Any]:
     return mock.patch.object(LedgerConnection, "call", call_anew)
 
 
-def _renamed(frame: wire.Frame, tries: int) -> wire.Frame:
+def _renamed(frame: messages.Frame, tries: int) -> messages.Frame:
     ids, *rest = msgpack.unpackb(frame.items)
-    return msgspec.structs.replace(frame, items=wire.pack([[f"{id_[:-1]}{tries % 10}" for id_ in ids], *rest]))
+    return msgspec.structs.replace(frame, items=messages.pack([[f"{id_[:-1]}{tries % 10}" for id_ in ids], *rest]))
 
 
 def answers_swapped() -> AbstractContextManager[Any]:

@@ -8,10 +8,10 @@ from typing import cast
 
 from reservasi.availability import Availability
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.library import Library
+from reservasi.ledger.journal.recorded_position import RecordedPositions
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import Library
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.ledger.recorded import RecordedPositions
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.recovery import Ownership, own_ledger

@@ -12,7 +12,7 @@ import structlog
 
 from loadtest.rules import Violation
 from reservasi.ledger import group_commit
-from reservasi.ledger.library import Library
+from reservasi.ledger.lua.library import Library
 from tests.simulation.loop import run, virtual_time
 from tests.simulation.server import Server
 from tests.simulation.trace import Trace

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger import keys
-from reservasi.ledger.library import Library, read_library
+from reservasi.ledger.lua.library import Library, read_library
 
 START_TIMEOUT_S = 30.0
 CLOCK_KEYS = ("simulation:seconds", "simulation:microseconds")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from loadtest.rules import Rule
-from reservasi.ledger.library import Library
+from reservasi.ledger.lua.library import Library
 from tests.simulation import planted
 from tests.simulation.run import Result, simulate
 from tests.simulation.server import Server, edited, simulated_library

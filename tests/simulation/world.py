@@ -12,8 +12,9 @@ from loadtest.checker import judge
 from loadtest.evidence import LedgerEvidence, read_ledger
 from loadtest.rules import Rule, Violation
 from reservasi.events import chain_hash
-from reservasi.ledger import keys, stored
-from reservasi.ledger.library import Library
+from reservasi.ledger import keys
+from reservasi.ledger.lua.library import Library
+from reservasi.ledger.wire import stored_forms
 from reservasi.model import IMPORT_ACTOR, MoveOpening, Outcome, SetOpening, SetQuota
 from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
@@ -219,7 +220,7 @@ class Simulation:
 
     async def _fence(self) -> None:
         """The ledger's server starts again, with all that it had."""
-        self._server.execute([("HSET", keys.meta(PROGRAM), "run_id", f"{stored.FORM}:another")])
+        self._server.execute([("HSET", keys.meta(PROGRAM), "run_id", f"{stored_forms.FORM}:another")])
         self._note("valkey", "starts again", "ledger restarted")
         await self._pause(self._chance.uniform(0.0, 2.0))
         await self._try_to_own()

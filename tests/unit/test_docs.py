@@ -124,7 +124,7 @@ def test_every_kind_of_drift_is_explained_to_operators(kind: str) -> None:
 
 def checks() -> set[str]:
     """Everything that `doctor` may look at, by the names that the sources give."""
-    sources = ("reservasi/cli/examination.py", "reservasi/cli/findings.py", "reservasi/ledger/server.py")
+    sources = ("reservasi/cli/examination.py", "reservasi/cli/findings.py", "reservasi/ledger/topology/server_facts.py")
     text = "".join((ROOT / path).read_text() for path in sources)
     return set(re.findall(r'(?:check|Check\(name)="([^"]+)"', text)) | {"program ID"} | set(UNREACHABLE)
 

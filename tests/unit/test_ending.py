@@ -9,7 +9,7 @@ import pytest
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.events import JournalEntry
-from reservasi.ledger.ending import end_tasks, ignore_failure
+from reservasi.ledger.ending_tasks import end_tasks, ignore_failure
 from tests.ledgers import eventually
 from tests.unit.test_follower_at_rest import followed
 

@@ -14,7 +14,7 @@ from reservasi.availability.follower import Follower
 from reservasi.availability.prover import Prover
 from reservasi.events import JournalEntry
 from reservasi.ledger.connection import LedgerMeta
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import Position
 from tests.ledgers import eventually
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import reservasi
 from reservasi.errors import UnreadableEntry
 from reservasi.events import Confirmed, Ended, Held, JournalEntry, Returned, Unreadable
-from reservasi.ledger.entries import _EVENT_DECODERS, decode_entry, decode_one, pack_events, read_events
-from reservasi.ledger.wire import envelope_hash
+from reservasi.ledger.journal.entries import _EVENT_DECODERS, decode_entry, decode_one, pack_events, read_events
+from reservasi.ledger.wire.messages import envelope_hash
 from reservasi.model import State
 
 ENVELOPE = "k1.an envelope"

@@ -32,7 +32,7 @@ from reservasi.events import (
     QuotaSet,
     Returned,
 )
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import APPLICANTS_MAX, Opening, Quota, QuotaTerms, State
 from tests.ledgers import opening_of, terms
 

@@ -9,7 +9,7 @@ import pytest
 
 from reservasi.errors import LedgerFault
 from reservasi.events import chain_hash
-from reservasi.ledger import openings, wire
+from reservasi.ledger.wire import messages, openings
 from reservasi.model import (
     Admit,
     Answer,
@@ -33,7 +33,7 @@ from reservasi.model import (
 )
 from tests.ledgers import opening_set, opening_terms, terms
 
-REPLY = wire.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[], deadlines=[])
+REPLY = messages.Reply(fenced=False, epoch=3, seq=9, now_ms=77, answers=[], deadlines=[])
 ASKED = Find(reservation_id="r")
 
 
@@ -48,7 +48,7 @@ def test_every_command_is_encoded_by_position() -> None:
         (Retire(quota="q", ends_at_ms=7, reservations=("r",)), ["q", 7, ["r"]]),
         (SetQuota(quota="q"), ["q", 0, -1, -1, -1, -1, 0, "", "", ""]),
         (SetQuota(quota="q", capacity=0, closed=False, version=3), ["q", 3, 0, -1, -1, 0, 0, "", "", ""]),
-        (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, wire.encode_terms(given), "", "", ""]),
+        (SetQuota(quota="q", terms=given), ["q", 0, -1, -1, -1, -1, messages.encode_terms(given), "", "", ""]),
         (SetQuota(quota="q", opens_at_ms=7, taker="o"), ["q", 0, -1, 7, -1, -1, 0, "", "", "o"]),
         (MoveOpening(opening="o", opens_at_ms=7, version=2), ["o", 2, 7, -1, -1, "", "", ""]),
         (
@@ -66,10 +66,10 @@ def test_every_command_is_encoded_by_position() -> None:
         (Admit(opening="o", controller="c", lease_ms=5), ["o", "c", 5, 0]),
     ]
     for command, item in cases:
-        assert wire.encode_item(command, 1000) == item
-        frame = wire.encode_frame([command, command], 1000)
-        assert frame == wire.Frame(command=wire.COMMAND_NAMES[type(command)], items=wire.pack([item, item]))
-    assert {type(command) for command, _ in cases} | {Claim} == set(wire.COMMAND_NAMES)
+        assert messages.encode_item(command, 1000) == item
+        frame = messages.encode_frame([command, command], 1000)
+        assert frame == messages.Frame(command=messages.COMMAND_NAMES[type(command)], items=messages.pack([item, item]))
+    assert {type(command) for command, _ in cases} | {Claim} == set(messages.COMMAND_NAMES)
 
 
 def test_claims_are_encoded_field_by_field() -> None:
@@ -78,7 +78,7 @@ def test_claims_are_encoded_field_by_field() -> None:
         Claim(reservation_id="r2", quota="other", fingerprint="f2", sealed="s2", persons=("c",)),
         Claim(reservation_id="r3", quota="q", fingerprint="f3", sealed="s", persons=("d",)),
     ]
-    frame = wire.encode_frame(claims, 1000)
+    frame = messages.encode_frame(claims, 1000)
     hashes = [hashlib.sha1(text).hexdigest() for text in (b"s", b"s2", b"s")]
     assert frame.command == "claim"
     assert msgpack.unpackb(frame.items) == [
@@ -86,12 +86,12 @@ def test_claims_are_encoded_field_by_field() -> None:
     ]  # fmt: skip
     assert msgpack.unpackb(frame.envelopes) == ["s", "s2", "s"]
     with pytest.raises(TypeError, match="Claim"):
-        wire.encode_item(claims[0], 1000)
+        messages.encode_item(claims[0], 1000)
 
 
 def test_nothing_is_packed_as_binary() -> None:
     """The server's msgpack refuses the types that came later: str 8, bin and ext."""
-    packed = wire.pack(["x" * 31, "y" * 200, "z" * 70_000, ("a",), 2**53 - 1])
+    packed = messages.pack(["x" * 31, "y" * 200, "z" * 70_000, ("a",), 2**53 - 1])
     unpacked = msgpack.unpackb(packed, raw=True)
     assert unpacked[1] == b"y" * 200
     assert b"\xd9" not in packed[:40]
@@ -101,10 +101,10 @@ def test_nothing_is_packed_as_binary() -> None:
 @pytest.mark.parametrize("closed", [True, False])
 def test_terms_survive_the_way_there_and_back(closed: bool) -> None:
     given = terms(7, closed=closed, opens_at_ms=1, hold_ms=2)
-    fields = wire.encode_terms(given)
+    fields = messages.encode_terms(given)
     assert fields[7] == int(closed)
-    assert wire.LIMITS == 8
-    assert wire.decode_terms(fields) == given
+    assert messages.LIMITS == 8
+    assert messages.decode_terms(fields) == given
     assert len(fields) == len(QuotaTerms.__struct_fields__)
 
 
@@ -137,7 +137,7 @@ def test_an_opening_survives_the_way_there_and_back() -> None:
 def test_answers_are_read_by_outcome_and_length() -> None:
     def read(*fields: object) -> Answer:
         reply = msgspec.structs.replace(REPLY, answers=[[], list(fields)])
-        return wire.decode_answer(reply, 1, ASKED, retried=True)
+        return messages.decode_answer(reply, 1, ASKED, retried=True)
 
     common: dict[str, Any] = {"epoch": 3, "now_ms": 77, "retried": True}
     about: dict[str, Any] = {"state": State.HELD, "quota": "q", "places": 2, "deadline_ms": 5}
@@ -157,42 +157,42 @@ def test_answers_are_read_by_outcome_and_length() -> None:
 
 def test_a_claim_that_got_what_it_asked_for_is_answered_by_its_seq() -> None:
     raw = msgpack.packb(["done", 3, 9, 77, [["sold_out", 7, 0], 8], [0, 555]])
-    reply = wire.decode_reply(raw)
+    reply = messages.decode_reply(raw)
     claim = Claim(reservation_id="r", quota="q", fingerprint="f", sealed="s", persons=("a", "b"))
     held: dict[str, Any] = {"state": State.HELD, "quota": "q", "places": 2, "deadline_ms": 555}
-    assert wire.decode_answer(reply, 1, claim) == Answer(outcome=Outcome.HELD, epoch=3, seq=8, now_ms=77, **held)
-    assert wire.decode_answer(reply, 0, claim).outcome is Outcome.SOLD_OUT
+    assert messages.decode_answer(reply, 1, claim) == Answer(outcome=Outcome.HELD, epoch=3, seq=8, now_ms=77, **held)
+    assert messages.decode_answer(reply, 0, claim).outcome is Outcome.SOLD_OUT
     with pytest.raises(LedgerFault, match="Find"):
-        wire.decode_answer(reply, 1, ASKED)
+        messages.decode_answer(reply, 1, ASKED)
 
 
 def test_an_empty_lua_table_is_no_answers() -> None:
     empties: tuple[Any, ...] = ({}, [])
     for empty in empties:
-        reply = wire.decode_reply(msgpack.packb(["fenced", 2, 5, 6, empty]))
-        assert reply == wire.Reply(fenced=True, epoch=2, seq=5, now_ms=6, answers=[], deadlines=[])
+        reply = messages.decode_reply(msgpack.packb(["fenced", 2, 5, 6, empty]))
+        assert reply == messages.Reply(fenced=True, epoch=2, seq=5, now_ms=6, answers=[], deadlines=[])
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xc1", msgpack.packb([1, 2]), msgpack.packb(5), b"OK"])
 def test_an_unreadable_reply_is_a_fault(raw: bytes) -> None:
     with pytest.raises(LedgerFault, match="unreadable reply"):
-        wire.decode_reply(raw)
+        messages.decode_reply(raw)
 
 
 def test_the_epoch_is_found_without_reading_the_answers() -> None:
     raw = msgpack.packb(["done", 12, 5, 6, [b"\xff\xfe not text"]])
-    assert wire.peek_epoch(raw) == 12
+    assert messages.peek_epoch(raw) == 12
 
 
 def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:
-    assert wire.decode_snapshot(msgpack.packb(["fenced", 1, 2, 3, []])) is None
-    empty = wire.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}, {}, {}]]]))
+    assert messages.decode_snapshot(msgpack.packb(["fenced", 1, 2, 3, []])) is None
+    empty = messages.decode_snapshot(msgpack.packb(["done", 1, 2, 3, [["snapshot", 2, "c", {}, {}, {}, {}, {}]]]))
     assert empty is not None
     assert (empty.quotas, empty.position.seq, empty.position.chain) == ([], 2, "c")
 
 
 def test_every_field_of_an_answer_can_be_read() -> None:
-    named = {name for extra in wire._EXTRA_BY_OUTCOME.values() for name in extra}
+    named = {name for extra in messages._EXTRA_BY_OUTCOME.values() for name in extra}
     named |= {"outcome", "epoch", "seq", "now_ms", "state", "quota", "places", "deadline_ms", "freed_at_ms", "retried"}
     assert named == set(Answer.__struct_fields__)
 

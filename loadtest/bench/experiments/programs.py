@@ -10,10 +10,11 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.program import open_terms
 from reservasi.errors import ReservasiError
-from reservasi.ledger import keys, wire
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.library import read_library
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.wire import messages
 from reservasi.model import Answer, Claim, Command, Outcome, Release, SetQuota, Sweep
 from reservasi.sealing import program_tag
 
@@ -71,11 +72,11 @@ class OwnLedger:
             LedgerRefused: one had another outcome.
         """
         for batch in batches(commands, LOAD_BATCH):
-            (raw,) = await self.connection.call([wire.encode_frame(batch, tombstone_ms)], TIMEOUT_S)
+            (raw,) = await self.connection.call([messages.encode_frame(batch, tombstone_ms)], TIMEOUT_S)
             if isinstance(raw, ReservasiError):
                 raise raw
-            reply = wire.decode_reply(raw)
-            outcomes = {wire.decode_answer(reply, at, command).outcome for at, command in enumerate(batch)}
+            reply = messages.decode_reply(raw)
+            outcomes = {messages.decode_answer(reply, at, command).outcome for at, command in enumerate(batch)}
             if outcomes != {wanted}:
                 raise LedgerRefused(f"{self.program}: {outcomes or 'fenced'} instead of {wanted.value}")
 

@@ -15,9 +15,9 @@ from loadtest.bench.experiments.rows import Rows
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
 from loadtest.bench.stores import prepared
-from reservasi.ledger.clients import open_client
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Claim, Command, Confirm, Outcome, Position
 from reservasi.recorder import Recorder
 from reservasi.records import Records

@@ -21,8 +21,8 @@ from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
 from reservasi.front.probe import wait_ready
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.library import read_library
-from reservasi.ledger.wire import Snapshot
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.supervisor import Role
 

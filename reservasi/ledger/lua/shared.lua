@@ -18,7 +18,7 @@
 --
 -- Arguments:
 --   ARGV[1] epoch      the lineage that the caller believes in
---   ARGV[2] items      msgpack array, one positional array an item; of claims, one array a field (ledger/wire.py)
+--   ARGV[2] items      msgpack array, one positional array an item; of claims, one array a field (ledger/wire/messages.py)
 --   ARGV[3] envelopes  msgpack array, those of the claims, which go into the journal as they are; else nothing
 --
 -- Reply: msgpack array {batch outcome, epoch, seq, now_ms, answers, deadlines}, the last one of claims only. The batch
@@ -45,7 +45,7 @@ local FREED_SAID_MS = 11000 -- how long it is said: longer than a view may lag a
 local FEW = 5 -- the most that one claim asks for (model.APPLICANTS_MAX): where as many remain, nobody hears "sold out"
 local NUMBER_MAX = 2 ^ 24 - 1 -- quotas that a program may ever have: six hexadecimal digits in a timer
 
--- Where fields stand in tables. When the library is put together, `T.capacity` becomes 1 and so on (ledger/library.py):
+-- Where fields stand in tables. When the library is put together, `T.capacity` becomes 1 and so on (ledger/lua/library.py):
 -- a claim reads some fifty of them.
 local T = { -- of a quota's terms: what staff decide
   capacity = 1, opens_at = 2, closes_at = 3, cancel_until = 4, hold = 5, return_min = 6, return_max = 7, closed = 8,

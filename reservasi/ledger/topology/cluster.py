@@ -28,8 +28,8 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyErr
 from redis.exceptions import ConnectionError as LostConnection
 
 from reservasi.ledger import keys
-from reservasi.ledger.primaries import UNREACHED, Address, PrimaryConnection
-from reservasi.ledger.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
+from reservasi.ledger.topology.sentinel import UNREACHED, Address, PrimaryConnection
+from reservasi.ledger.topology.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
 
 SCHEMES = ("cluster://", "clusters://")
 PORT = 6379

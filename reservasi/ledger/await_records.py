@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable
 
 from reservasi.errors import NotReplicated, ReservasiError
-from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.recorded import RecordedPositions
+from reservasi.ledger.ending_tasks import end_tasks
+from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.model import Answer, Command
 
 

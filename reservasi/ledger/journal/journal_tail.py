@@ -10,7 +10,7 @@ import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
 from reservasi.events import Confirmed, Ended, Held, Returned
-from reservasi.ledger.entries import read_events
+from reservasi.ledger.journal.entries import read_events
 from reservasi.model import State
 
 

@@ -13,7 +13,7 @@ from reservasi.events import (
     QuotaSet,
     Returned,
 )
-from reservasi.ledger.entries import read_events
+from reservasi.ledger.journal.entries import read_events
 from reservasi.model import State
 
 CONFIRMED_BEFORE = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends

@@ -12,8 +12,8 @@ import msgpack
 import msgspec
 
 from reservasi.errors import ItemDamaged, LedgerFault
-from reservasi.ledger import openings
-from reservasi.ledger.stored import (
+from reservasi.ledger.wire import openings
+from reservasi.ledger.wire.stored_forms import (
     StoredQuota,
     decode_facts,
     decode_quota,

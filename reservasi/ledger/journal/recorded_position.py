@@ -13,9 +13,9 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 
 from reservasi.ledger import keys
-from reservasi.ledger.clients import LOST, READ_TIMEOUT_S, text
-from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.journal import EPOCHS_MAX
+from reservasi.ledger.ending_tasks import end_tasks
+from reservasi.ledger.journal.stream import EPOCHS_MAX
+from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S, text
 from reservasi.logs import get_sparing_logger
 
 log = get_sparing_logger()

@@ -4,12 +4,12 @@ import msgspec
 import redis.asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as LostConnection
 
-from reservasi.ledger.clients import Server, open_client
-from reservasi.ledger.cluster import SCHEMES as CLUSTER
-from reservasi.ledger.cluster import SLOTS, Cluster, slot_of
-from reservasi.ledger.primaries import SCHEMES as SENTINEL
-from reservasi.ledger.primaries import Address, Primaries
-from reservasi.ledger.server import connected_replicas
+from reservasi.ledger.topology.clients import Server, open_client
+from reservasi.ledger.topology.cluster import SCHEMES as CLUSTER
+from reservasi.ledger.topology.cluster import SLOTS, Cluster, slot_of
+from reservasi.ledger.topology.sentinel import SCHEMES as SENTINEL
+from reservasi.ledger.topology.sentinel import Address, Primaries
+from reservasi.ledger.topology.server_facts import connected_replicas
 
 CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
 

@@ -16,9 +16,9 @@ import redis.asyncio as redis_asyncio
 from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreachable
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
-from reservasi.ledger.clients import LOST, READ_TIMEOUT_S
-from reservasi.ledger.entries import decode_entry
-from reservasi.ledger.stored import readable
+from reservasi.ledger.journal.entries import decode_entry
+from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S
+from reservasi.ledger.wire.stored_forms import readable
 from reservasi.model import Position
 
 ENTRIES_MAX = 512  # read at once; one entry holds at most a batch

@@ -12,8 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from reservasi.ledger.cluster import Route, RoutedConnection, SecureRoutedConnection
-from reservasi.ledger.primaries import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
+from reservasi.ledger.topology.cluster import Route, RoutedConnection, SecureRoutedConnection
+from reservasi.ledger.topology.sentinel import SCHEMES, Primaries, PrimaryConnection, SecurePrimaryConnection
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 CONNECT_TIMEOUT_S = 2.0

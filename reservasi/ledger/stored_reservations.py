@@ -7,10 +7,10 @@ from typing import Any
 from reservasi.contents import KeptReservation
 from reservasi.errors import DamagedKey
 from reservasi.ledger import keys
-from reservasi.ledger.clients import text
-from reservasi.ledger.journal import Journal
-from reservasi.ledger.stored import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
-from reservasi.ledger.wire import STATES
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.topology.clients import text
+from reservasi.ledger.wire.messages import STATES
+from reservasi.ledger.wire.stored_forms import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
 from reservasi.model import SEQ_MAX
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 from typing import get_type_hints as _get_type_hints
 
-from reservasi.ledger.stored import Unreadable, are_counts, are_texts, unpack_list
+from reservasi.ledger.wire.stored_forms import Unreadable, are_counts, are_texts, unpack_list
 from reservasi.model import (
     SEQ_MAX,
     Admit,

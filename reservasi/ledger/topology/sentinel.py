@@ -23,8 +23,8 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ReadOnlyError, RedisError
 
 from reservasi.ledger.acknowledging import asks_enough
-from reservasi.ledger.ending import end_tasks
-from reservasi.ledger.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
+from reservasi.ledger.ending_tasks import end_tasks
+from reservasi.ledger.topology.tls import Tls, TlsConnection, is_anonymous, open_asker, reason, take_tls
 from reservasi.logs import get_logger
 
 SCHEMES = ("sentinel://", "sentinels://")

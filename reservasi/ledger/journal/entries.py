@@ -29,7 +29,7 @@ from reservasi.events import (
     Returned,
     Unreadable,
 )
-from reservasi.ledger import openings, wire
+from reservasi.ledger.wire import messages, openings
 
 E = TypeVar("E", bound=AnyEvent)
 CONFIRMED = [str, str, int, str]
@@ -97,7 +97,7 @@ def _decode_ended(seq: int, fields: list[Any]) -> Ended:
     state, reservation_id, quota, places, returns_at_ms = fields
     return Ended(
         seq=seq,
-        state=wire.STATES[state],
+        state=messages.STATES[state],
         reservation_id=reservation_id,
         quota=quota,
         places=places,
@@ -121,8 +121,8 @@ def _decode_quota_set(seq: int, fields: list[Any]) -> QuotaSet:
             seq=seq,
             quota=quota,
             version=version,
-            terms=wire.decode_terms(terms),
-            imported=wire.decode_imported(terms),
+            terms=messages.decode_terms(terms),
+            imported=messages.decode_imported(terms),
             actor=actor,
             reason=reason,
         )
@@ -158,7 +158,7 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
 
 def decode_one(seq: int, packed: bytes, envelopes: Sequence[str] = ()) -> AnyEvent:
     """One event as it is packed; `envelopes` are those that may be its own."""
-    return _decode_packed(seq, packed, {wire.envelope_hash(each): each for each in envelopes})
+    return _decode_packed(seq, packed, {messages.envelope_hash(each): each for each in envelopes})
 
 
 def pack_events(events: Iterable[Held | Ended | Returned]) -> bytes:
@@ -173,7 +173,7 @@ def _fields(event: Held | Ended | Returned) -> list[Any]:
             content = [event.fingerprint, event.sealed, list(event.persons)]
             return ["h", event.reservation_id, event.quota, event.deadline_ms, *content]
         case Ended():
-            state = wire.STATE_LETTERS[event.state]
+            state = messages.STATE_LETTERS[event.state]
             return ["e", state, event.reservation_id, event.quota, event.places, event.returns_at_ms]
         case Returned():
             return ["r", event.quota, event.places]
@@ -243,7 +243,7 @@ def _put_envelopes(events: list[list[Any]], envelopes: list[str] | None) -> None
         if any(len(event[5]) == HASH_CHARS for event in holds):
             raise ValueError("no envelope is beside the entry")
         return
-    if [event[5] for event in holds] != [wire.envelope_hash(each) for each in envelopes]:
+    if [event[5] for event in holds] != [messages.envelope_hash(each) for each in envelopes]:
         raise ValueError("an envelope beside the entry is not the one that it names")
     for event, envelope in zip(holds, envelopes, strict=True):
         event[5] = envelope
@@ -257,7 +257,7 @@ def _decode(seq: int, event: list[Any]) -> AnyEvent:
 
 def _decode_apart(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
     """Decode an entry of which some cannot be read: each event by itself, with the envelope that its hash names."""
-    by_hash = {wire.envelope_hash(each): each for each in _envelopes(sealed)}
+    by_hash = {messages.envelope_hash(each): each for each in _envelopes(sealed)}
     events = [_decode_packed(seq, packed, by_hash) for seq, packed in enumerate(_split(payload), first_seq)]
     taken = {event.sealed for event in events if isinstance(event, Held)}
     left = {hash_: envelope for hash_, envelope in by_hash.items() if envelope not in taken}

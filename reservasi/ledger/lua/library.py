@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-DIRECTORY = Path(__file__).parent / "lua"
+DIRECTORY = Path(__file__).parent
 SHARED = ("packing", "shapes", "shared", "timers", "committing", "members", "openings")  # what several commands use
 COMMANDS = (
     "claim",

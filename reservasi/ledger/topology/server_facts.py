@@ -8,8 +8,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger import keys
-from reservasi.ledger.clients import LOST
-from reservasi.ledger.tls import reason
+from reservasi.ledger.topology.clients import LOST
+from reservasi.ledger.topology.tls import reason
 
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
 VERSION_OF_WAITAOF = (7, 2, 0)
