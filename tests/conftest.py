@@ -72,6 +72,14 @@ def data_dir() -> Iterator[Path]:
     _remove(directory)
 
 
+@pytest.fixture(scope="module")
+def shared_data_dir() -> Iterator[Path]:
+    """One that the tests of a file share."""
+    directory = _new_data_dir()
+    yield directory
+    _remove(directory)
+
+
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     """The Valkey of this test run, with the configuration that production has: `unix:///...`."""

@@ -268,8 +268,13 @@ def test_processes_get_the_time_to_stop_that_requests_are_given() -> None:
     assert [role.stop_timeout_s for role in roles(load(shutdown_timeout_s=40), {})] == [45, 45]
 
 
-def test_nothing_is_left_running_when_up_is_killed(data_dir: Path) -> None:
+def test_a_second_up_in_the_same_directory_is_refused_and_nothing_is_left_when_up_is_killed(data_dir: Path) -> None:
     with running(data_dir) as up:
+        done = subprocess.run(
+            [*CLI, "up", "--data-dir", str(data_dir), "--json"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert f"in use by process {up.process.pid}" in json.loads(done.stdout)["error"]
         children = descendants(up.process.pid)
         assert len(children) >= 5  # Valkey, PostgreSQL and its own, worker, gunicorn and two fronts
         up.process.kill()
@@ -288,15 +293,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def test_a_second_up_in_the_same_directory_is_refused(data_dir: Path) -> None:
-    with running(data_dir) as up:
-        done = subprocess.run(
-            [*CLI, "up", "--data-dir", str(data_dir), "--json"], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 1
-        assert f"in use by process {up.process.pid}" in json.loads(done.stdout)["error"]
 
 
 def test_a_taken_port_is_said_clearly(data_dir: Path) -> None:

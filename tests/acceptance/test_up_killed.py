@@ -90,9 +90,10 @@ class Killed:
             connection.close()
 
 
-@pytest.fixture
-def up(data_dir: Path) -> Iterator[Killed]:
-    started = Killed(data_dir)
+@pytest.fixture(scope="module")
+def up(shared_data_dir: Path) -> Iterator[Killed]:
+    """One for all tests: each leaves it running."""
+    started = Killed(shared_data_dir)
     try:
         started.await_ready()
         yield started
