@@ -13,18 +13,23 @@ from xdist.scheduler import LoadFileScheduling
 SIMULATION = "tests/simulation/"
 # Files that take more than some fifteen seconds, the longest first.
 LONGEST = (
+    "invariants/test_faults.py",
     "acceptance/test_up.py",
     "acceptance/test_upgrade.py",
     "acceptance/test_schema.py",
     "integration/test_bench.py",
+    "ha/test_failover.py",
     "integration/test_bench_experiments.py",
     "integration/test_ten_years.py",
     "invariants/test_faults_planted.py",
     "acceptance/test_program_removed_live.py",
     "acceptance/test_up_killed.py",
+    "ha/test_namespaces.py",
     "invariants/test_batches.py",
     "integration/test_scale_out.py",
     "invariants/test_mutants.py",
+    "cluster/test_service.py",
+    "invariants/test_waiting_crowd.py",
     "acceptance/test_operating.py",
     "acceptance/test_cli.py",
     "integration/test_workers.py",

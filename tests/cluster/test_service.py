@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from loadtest.checker import Finding, check
 from loadtest.crowd import Crowd
 from loadtest.processes import Process, running, until
@@ -20,8 +18,6 @@ from reservasi.cli.importing import import_program
 from reservasi.ledger.topology.cluster import slot_of
 from reservasi.programs.files import read_program
 from reservasi.settings import Settings
-
-pytestmark = pytest.mark.alone
 
 PROGRAMS = ("alfa", "beta", "gamma", "delta")  # of the three primaries, two share one
 QUOTAS, PLACES = 3, 10

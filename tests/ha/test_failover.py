@@ -17,7 +17,7 @@ CONTROLS_MAX = 3  # a link may by luck have delivered all of it before the prima
 RUNS = ((KILL, ALL), (PART_WITH_REPLICA, ALL), (PART_WITH_REPLICA, ONE), (LAG_AND_KILL, NOBODY))
 Runs: TypeAlias = dict[tuple[Fault, Mode], Outcomes]
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]  # of which the first test waits for all runs
+pytestmark = pytest.mark.timeout(300)  # of which the first test waits for all runs
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from loadtest.ha.servers import running_servers
 SILENT_S = 0.5
 ARRIVES_S = 10.0  # TCP doubles its pauses
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _able() -> None:

@@ -2,15 +2,11 @@
 
 from collections import Counter
 
-import pytest
-
 from loadtest.checker import check
 from loadtest.crowd import Crowd, take_what_is_left
 from loadtest.program import PROGRAM
 from loadtest.scenario import Plan, Result
 from loadtest.service import Service
-
-pytestmark = pytest.mark.alone
 
 PEOPLE = 1500
 PLACES = 100

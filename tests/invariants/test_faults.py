@@ -12,8 +12,6 @@ from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
 from reservasi.model import Position, State
 
-pytestmark = pytest.mark.alone
-
 # Together they take about a minute; `make faults` runs all.
 CHEAP = ("kill-worker", "kill-valkey", "replies-lost-front", "power-loss", "memory-full", "terminate-front")
 

@@ -2,15 +2,11 @@
 
 import asyncio
 
-import pytest
-
 from loadtest.checker import check
 from loadtest.crowd import Crowd, take_what_is_left
 from loadtest.program import PROGRAM
 from loadtest.scenario import Plan, Result
 from loadtest.service import Part, Service
-
-pytestmark = pytest.mark.alone
 
 PEOPLE = 1500
 PLACES = 100

@@ -3,8 +3,6 @@
 import asyncio
 from collections import Counter
 
-import pytest
-
 from loadtest.service import running_service
 from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.judging import judge, look
@@ -14,8 +12,6 @@ from loadtest.waiting.scene import announced, quotas_of
 from reservasi.events import AnyEvent, Held, JournalEntry, OpeningSet
 from reservasi.model import Opening, OpeningTerms
 from reservasi.programs import WaitingRoom
-
-pytestmark = pytest.mark.alone
 
 QUOTAS, PLACES = 10, 10
 PLAN = Plan(people=1500, late_s=2.0)
