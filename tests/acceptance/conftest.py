@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import asyncpg
@@ -23,6 +23,7 @@ from reservasi.bootstrap.worker import open_worker
 from reservasi.front.app import FrontServices, create_app
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.server import create_runner
+from reservasi.ledger import keys
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.model import Outcome, Quota, QuotaTerms, SetQuota
@@ -138,11 +139,16 @@ class Stack:
         """Wait until the condition holds."""
         await eventually(condition)
 
-    async def ledger_state(self) -> tuple[int, list[Quota]]:
-        """The ledger's seq and every quota: equal before and after means that nothing was changed."""
+    async def ledger_state(self) -> tuple[int, dict[str, int], list[Quota]]:
+        """How many reservations there are, each opening's version, and every quota: the same when nothing was changed.
+
+        Not the ledger's seq: the marks of other tests' openings move meanwhile.
+        """
         snapshot = await self.ledger.snapshot(WAIT_S)
         assert snapshot is not None
-        return snapshot.position.seq, sorted(snapshot.quotas, key=lambda quota: quota.id)
+        reservations = await cast(Any, self.worker.client.hlen(keys.reservations(self.program)))
+        openings = {opening.id: opening.version for opening in snapshot.openings}
+        return reservations, openings, sorted(snapshot.quotas, key=lambda quota: quota.id)
 
 
 class Reply:
