@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtest.service import Part, Service, wait_for
 
 FRONTS = 2
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 def replace_fronts(service: Service, told: str) -> None:

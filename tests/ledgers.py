@@ -20,7 +20,7 @@ from reservasi.ledger.topology.clients import open_client
 from reservasi.ledger.wire import messages
 from reservasi.model import Answer, Claim, Command, Opening, OpeningTerms, Position, QuotaTerms, SetOpening, SetQuota
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 TOMBSTONE_MS = 86_400_000
 HOUR_MS = 3_600_000
 QUOTA = "p.kanim.baru.20261201.0800.online"

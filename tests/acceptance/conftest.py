@@ -37,7 +37,7 @@ from tests.acceptance.lines import Line, connect
 from tests.users import as_user
 
 PROGRAM_FILE = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
-WAIT_S = 10.0
+WAIT_S = 60.0
 GENERAL_MEMBERS = {"type", "title", "status", "detail", "next"}
 
 

@@ -19,9 +19,9 @@ class Line:
 
     async def answer(self) -> tuple[str, dict[str, str], bytes]:
         """Status line, headers, body."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)).decode().split("\r\n")
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 60)).decode().split("\r\n")
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
-        body = await asyncio.wait_for(self.reader.readexactly(int(headers.get("Content-Length", "0"))), 10)
+        body = await asyncio.wait_for(self.reader.readexactly(int(headers.get("Content-Length", "0"))), 60)
         return head[0], headers, body
 
 

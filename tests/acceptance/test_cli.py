@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SURABAYA = ROOT / "config" / "programs" / "surabaya.toml"
 WEEK = ("--from", "2030-12-02", "--to", "2030-12-06")
 NEXT_WEEK = ("--from", "2030-12-09", "--to", "2030-12-13")
-RECORD_TIMEOUT_S = 30
+RECORD_TIMEOUT_S = 60
 NAMESAKES = ("n1755", "n4872")  # whose reservation ids would begin alike; no other test has them
 
 

@@ -331,7 +331,7 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
 
     monkeypatch.setattr(connection, "call", held_up)
     line.writer.write(request(stack, stack.body(quota), "left"))
-    await asyncio.wait_for(called.wait(), 10)
+    await asyncio.wait_for(called.wait(), 60)
     assert taken == [True]
     assert REQUESTS_IN_FLIGHT._value.get() == before + 1
     # Reset: one who only closes looks as if they waited for the answer.

@@ -199,7 +199,7 @@ async def test_joins_pass_through_and_the_queue_moves(proxy: Proxy) -> None:
 async def test_changes_are_told_at_once(proxy: Proxy) -> None:
     quota = await proxy.stack.quota()
     url = f"{proxy.stack.url}/v1/availability/stream?program={proxy.stack.program}"
-    async with proxy.stack.client.get(url) as stream, asyncio.timeout(10):
+    async with proxy.stack.client.get(url) as stream, asyncio.timeout(60):
         assert stream.headers["Content-Type"] == "text/event-stream"
         seen = b""
         while quota.encode() not in seen:

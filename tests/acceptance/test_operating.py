@@ -39,14 +39,14 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 def readyz(port: int) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as refused:
         return refused.code, json.load(refused)
 
 
 def metrics_of(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
         text: str = response.read().decode()
         return text
 
@@ -305,7 +305,7 @@ def _are_complete(fronts: str, worker: str, port: int) -> None:
     assert 'reservasi_rate_limited_total{kind="person"} 0.0' in fronts
     assert 'reservasi_dead_letters_total{program="surabaya"} 0.0' in worker
     assert 'reservasi_ledger_at_risk{kind="append_only_file"} 1.0' in worker
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/availability?program=batam", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/availability?program=batam", timeout=60) as response:
         public = sum(quota["capacity"] for quota in json.load(response)["quotas"])
     capacity, remaining = (
         float(re.findall(rf'^reservasi_places_{kind}{{program="batam"}} (\S+)$', fronts, re.MULTILINE)[0])

@@ -29,7 +29,7 @@ def service() -> Iterator[Service]:
 
 
 def call(service: Service, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=60)
     try:
         content = None if body is None else json.dumps(body)
         connection.request(method, path, content, {"Content-Type": "application/json", **headers})
@@ -58,7 +58,7 @@ def remove(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def worker_said(service: Service, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{worker_port(service)}{path}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker_port(service)}{path}", timeout=60) as response:
         text: str = response.read().decode()
         return text
 

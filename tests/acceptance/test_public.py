@@ -87,7 +87,7 @@ async def test_live_availability(stack: Any) -> None:
     quota = await stack.quota()
     day = stack.front.availability.quota(quota).terms.date
     path = f"/v1/availability/stream?program={stack.program}&from={day}&to={day}"
-    async with asyncio.timeout(20), stack.client.get(stack.url + path) as response:
+    async with asyncio.timeout(60), stack.client.get(stack.url + path) as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/event-stream"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -113,7 +113,7 @@ async def next_event(response: Any) -> list[dict[str, Any]]:
 async def test_two_streams_are_told_the_same(stack: Any) -> None:
     quota = await stack.quota()
     path = f"{stack.url}/v1/availability/stream?program={stack.program}"
-    async with asyncio.timeout(20), stack.client.get(path) as early:
+    async with asyncio.timeout(60), stack.client.get(path) as early:
         await next_event(early)
         await stack.held(quota)
         assert [(q["id"], q["remaining"]) for q in await next_event(early)] == [(quota, 9)]
@@ -129,7 +129,7 @@ async def test_streams_are_told_what_the_clock_opens(stack: Any) -> None:
     quota = await stack.quota(opens_at_ms=(int(seconds) + 2) * 1000)
     day = stack.front.availability.quota(quota).terms.date
     path = f"{stack.url}/v1/availability/stream?program={stack.program}&from={day}&to={day}"
-    async with asyncio.timeout(20), stack.client.get(path) as response:
+    async with asyncio.timeout(60), stack.client.get(path) as response:
         assert {q["id"]: q["state"] for q in await next_event(response)}[quota] == "not-open"
         assert [(q["id"], q["state"]) for q in await next_event(response)] == [(quota, "open")]
 

@@ -43,7 +43,7 @@ class Connection:
     """A kept connection; it is only made anew after the server said that it would close, and no call is repeated."""
 
     def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
 
     def call(
         self, method: str, path: str, body: Any = None, **headers: str
@@ -221,7 +221,7 @@ def send_known_requests(service: Service) -> Counter[Route]:
 
 
 def counted(service: Service) -> Counter[Route]:
-    connection = http.client.HTTPConnection(service.admin_url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(service.admin_url.removeprefix("http://"), timeout=60)
     connection.request("GET", "/metrics")
     with connection.getresponse() as response:
         families = list(text_string_to_metric_families(response.read().decode()))

@@ -86,18 +86,18 @@ class Up:
         return ["--port", str(self.port), "--admin-port", str(self.admin_port), "--processes", "2"]
 
     def admin(self, path: str, port: int | None = None) -> tuple[int, str]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.admin_port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.admin_port}{path}", timeout=60) as response:
             return response.status, response.read().decode()
 
     def api(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:
             body: bytes = response.read()
             return body.decode()
 
     def refused(self, path: str) -> tuple[int, str]:
         """Status and problem type of a read that is not answered."""
         with pytest.raises(urllib.error.HTTPError) as refusal:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60)
         with refusal.value as response:
             return response.code, json.load(response)["type"].rpartition("/")[2]
 
@@ -258,7 +258,7 @@ async def test_a_front_that_is_not_ready_is_told_from_one_that_is_not_there() ->
         await wait_ready("127.0.0.1", port, 0.1)
     async with serve_admin(lambda: {"availability": False}, "127.0.0.1", port):
         assert not await wait_ready("127.0.0.1", port, 0.5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert not await wait_ready("127.0.0.1", port, 600, any_answer=True)
     async with serve_admin(lambda: {"availability": True}, "127.0.0.1", port):
         assert await wait_ready("127.0.0.1", port, 10)

@@ -177,7 +177,7 @@ async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
 async def events(stack: Stack, path: str, count: int, act: Any) -> list[dict[str, Any]]:
     """The first events of a stream; `act` is called after the first one."""
     found: list[dict[str, Any]] = []
-    async with asyncio.timeout(10), stack.client.get(stack.url + path) as response:
+    async with asyncio.timeout(60), stack.client.get(stack.url + path) as response:
         assert response.status == 200
         assert response.headers["Content-Type"].startswith("text/event-stream")
         async for line in response.content:

@@ -42,7 +42,7 @@ from tests.proxy import Proxy, open_proxy
 
 valkey_url = any_server.valkey_url
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 AT_MS = 1_780_000_000_000
 LETTERS = {State.RELEASED: "r", State.EXPIRED: "x", State.CANCELLED: "k", State.RETIRED: "t"}
 

@@ -30,7 +30,7 @@ from reservasi.waiting_room.delays import DelayReporter
 from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, opening_terms, quota_set
 from tests.proxy import open_proxy
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 HOUR_S = 3600.0
 RATE = 6000  # ten a tenth of a second
 SURABAYA = Path(__file__).parents[2] / "config/programs/surabaya.toml"

@@ -17,7 +17,7 @@ from reservasi.records import Records
 from reservasi.sealing import Sealing, create_key_ring
 
 SURABAYA = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
-DEADLINE_S = 20
+DEADLINE_S = 60
 REFRESH_MS = 100
 
 

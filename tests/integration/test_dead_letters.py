@@ -226,7 +226,7 @@ async def test_fronts_hear_it_although_what_the_recorder_said_last_is_damaged(
         await heard.get_message(timeout=1)
         await ledger.client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, stored)
         assert [each.result for each in await retry(ledger, records)] == ["recorded"]
-        message: Any = await heard.get_message(timeout=5)
+        message: Any = await heard.get_message(timeout=60)
         assert json.loads(message["data"]) == {
             "epoch": 0,
             "seq": 0,

@@ -279,4 +279,4 @@ async def test_a_comparison_under_way_keeps_nobody_from_stopping() -> None:
 
     await eventually(is_comparing)
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)

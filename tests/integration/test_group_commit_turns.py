@@ -29,7 +29,7 @@ from tests.ledgers import (
 )
 from tests.proxy import Proxy, sent_after
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 HELD_UP_S = 5.0  # so long an answer may hold the loop up
 
 
@@ -142,7 +142,7 @@ async def test_the_limit_recovers_when_nothing_waits(ledger: Ledger) -> None:
         group._queue._limit.value = 0
         with pytest.raises(Overloaded):
             await group.submit(claim())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not group.admits_claims:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0.01)
         assert limit_said(ledger.program) == group._queue._limit.value > 0

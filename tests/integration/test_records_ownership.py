@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Tables
 
 PROGRAM = "surabaya"
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 async def test_an_epoch_is_claimed_when_it_is_later_than_every_other(records: Records) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reservasi.model import Position
     from reservasi.records import Recorded
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 PROGRAMS = ("surabaya", "batam", "t-1")
 WHOLE = read_program(PROGRAM_FILES[0])
 

@@ -99,7 +99,7 @@ async def test_a_ledger_ahead_of_records_that_do_not_move_is_not_well(
         await eventually(well)
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5.0)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_a_fresh_ledger_without_records_is_owned(ledger: Ledger, records: Records) -> None:
@@ -456,7 +456,7 @@ async def _owner(ledger: Ledger, records: Records) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5.0)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_a_restarted_server_is_owned_after_it_was_compared(

@@ -16,7 +16,7 @@ from reservasi.embedded import EmbeddedValkey
 from reservasi.errors import EmbeddedServerError
 from reservasi.supervisor import Crashes, RestartLimits, Role, Supervisor
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 QUICK = RestartLimits(delay_first_s=0.01, delay_max_s=0.02, crashes_max=3, settled_s=60)
 
 

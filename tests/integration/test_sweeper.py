@@ -23,7 +23,7 @@ async def _sweeping(program: str, group: GroupCommit, *, interval_ms: int, items
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(task, 5.0)
+        await asyncio.wait_for(task, 60)
 
 
 async def _all_back(ledger: Ledger) -> None:

@@ -24,7 +24,7 @@ PLACES = 1000
 BUYERS = 8
 SOLD_BEFORE = 40  # before somebody is killed
 SOLD_IN_ALL = 160
-RECORDED_TIMEOUT_S = 30.0
+RECORDED_TIMEOUT_S = 60.0
 ACTIVE = "reservasi_recorder_active"
 SERVES = "reservasi_worker_serves"
 

@@ -55,7 +55,7 @@ class Ledger:
 
     async def next_proof(self) -> None:
         self.proved.clear()
-        await asyncio.wait_for(self.proved.wait(), 10)
+        await asyncio.wait_for(self.proved.wait(), 60)
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def _settled(ledger: Ledger, following: Follower) -> None:
     told = asyncio.Event()
     await eventually(partial(_is_ready, following))
     following.when_complete(told.set)
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(told.wait(), 60)
     ledger.proved.clear()
 
 
@@ -135,7 +135,7 @@ async def test_it_is_complete_once_the_journal_was_read_as_far_as_the_ledger_was
             assert not told.is_set()
             ledger.entries = [change]
             ledger.news.set()
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)
         assert following.view.position == ANOTHER.position
 
 
@@ -148,7 +148,7 @@ async def test_nobody_waits_for_a_view_that_lost_its_ledger(rests: Callable[[boo
         following.when_complete(first.set)
         await ledger.next_proof()
         ledger.at = Position(epoch=0, seq=0)  # emptied
-        await asyncio.wait_for(first.wait(), 10)
+        await asyncio.wait_for(first.wait(), 60)
         following._set_ready(False)
         following.when_complete(second.set)
         assert second.is_set()
@@ -160,4 +160,4 @@ async def test_one_who_cannot_be_told_does_not_cost_the_others(rests: Callable[[
         told = asyncio.Event()
         following.when_complete(lambda: 1 / 0)  # type: ignore[arg-type]
         following.when_complete(told.set)
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)

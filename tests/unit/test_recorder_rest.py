@@ -45,4 +45,4 @@ async def test_a_new_ownership_ends_the_rest(monkeypatch: pytest.MonkeyPatch) ->
     recorder.note_owned(4)
     await eventually(tried(3))
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 60)
