@@ -11,7 +11,16 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent
-SHARED = ("packing", "shapes", "shared", "timers", "committing", "members", "openings")  # what several commands use
+SHARED = (  # what several commands use
+    "packing",
+    "shapes",
+    "shared",
+    "reading",
+    "timers",
+    "committing",
+    "members",
+    "openings",
+)
 COMMANDS = (
     "claim",
     "confirm",
