@@ -11,7 +11,7 @@ import typer
 
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
-from reservasi.cli.invocation import run
+from reservasi.cli.invocation import run_with_stores
 from reservasi.cli.known_names import LISTED_MAX, refuse_unknown
 from reservasi.cli.output import EXIT_FAILED, fail, out, print_json, show, show_rows
 from reservasi.cli.quota_listing import Wanted
@@ -53,16 +53,14 @@ def close_day(
     settings: Settings, program: str | None, wanted: Wanted, *, actor: str, reason: str, as_json: bool
 ) -> None:
     """Close them, and print what was closed and who is booked there."""
-    from reservasi.bootstrap.commands import open_operations
 
-    async def work() -> ClosedDay:
-        async with open_operations(settings) as operations:
-            known = await operations.program(program or await _only_program(operations))
-            quotas = (await require_snapshot(operations, known.id)).quotas
-            refuse_unknown(known, quotas, wanted, as_json=as_json)
-            return await _close(operations, known.id, wanted, actor, reason)
+    async def work(operations: Operations) -> ClosedDay:
+        known = await operations.program(program or await _only_program(operations))
+        quotas = (await require_snapshot(operations, known.id)).quotas
+        refuse_unknown(known, quotas, wanted, as_json=as_json)
+        return await _close(operations, known.id, wanted, actor, reason)
 
-    done = run(work())
+    done = run_with_stores(settings, work)
     if not done.quotas:
         where = "".join(
             f" --{kind} {name}" for kind in ("office", "service", "channel") if (name := getattr(wanted, kind))

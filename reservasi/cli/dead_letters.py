@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reservasi.cli.actor import cli_actor, tidied
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run, run_with_stores
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, hint, moment, show_rows
-from reservasi.cli.program_by_program import Failed, end_with, program_by_program, rows_of
+from reservasi.cli.program_by_program import Failed, end_with, for_each, rows_of
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
@@ -67,21 +68,13 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Record what this version can record now, in the order of seq; again is harmless. Exit 1 while some stay open."""
-    from reservasi.bootstrap.commands import open_operations
 
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    async def work() -> tuple[list[list[TriedLetter]], list[Failed]]:
-        async with open_operations(settings) as operations:
+    async def work(operations: Operations) -> tuple[list[list[TriedLetter]], list[Failed]]:
+        return await for_each(operations, program, partial(_retry, operations))
 
-            async def one(name: str) -> list[TriedLetter]:
-                return await _retry(operations, name)
-
-            if program is not None:
-                return [await one((await operations.program(program)).id)], []
-            return await program_by_program([each.id for each in await operations.records.programs()], one)
-
-    by_program, failed = run(work())
+    by_program, failed = run_with_stores(settings, work)
     tried = [each for letters in by_program for each in letters]
     rows: list[dict[str, Any]] = [
         {

@@ -5,12 +5,13 @@ They are imported when a command is run: its help needs none of them.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reservasi import logs
 
 if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
     from reservasi.settings import Settings
 
 T = TypeVar("T")
@@ -38,6 +39,17 @@ def configured_service(**flags: object) -> Settings:
 def _with_logging(loaded: Settings) -> Settings:
     logs.configure(loaded.log_level, loaded.log_format)
     return loaded
+
+
+def run_with_stores(settings: Settings, work: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
+    """Run what a command does with ledgers and records, which are opened for it."""
+    from reservasi.bootstrap.commands import open_operations
+
+    async def opened() -> T:
+        async with open_operations(settings) as operations:
+            return await work(operations)
+
+    return run(opened())
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

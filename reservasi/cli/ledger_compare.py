@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, masked, moment, out, show_rows
-from reservasi.cli.program_by_program import Failed, end_with, program_by_program, rows_of
+from reservasi.cli.program_by_program import Failed, end_with, for_each, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from reservasi.bootstrap.commands import Operations
     from reservasi.bootstrap.ledgers import Ledgers
     from reservasi.settings import Settings
     from reservasi.sides import Sides
@@ -41,7 +43,7 @@ def compare_ledgers(
 ) -> None:
     """Show what each side has after a failover, and what to do next; changes nothing."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    found, failed = run(_compare(settings, program, other_redis_url))
+    found, failed = run_with_stores(settings, partial(_compare, program=program, other_url=other_redis_url))
     if as_json:
         show_rows([msgspec.to_builtins(each) for each in found] + rows_of(failed), as_json=True)
     else:
@@ -51,11 +53,12 @@ def compare_ledgers(
         end_with(failed)
 
 
-async def _compare(settings: Settings, program: str | None, other_url: str | None) -> tuple[list[Sides], list[Failed]]:
-    from reservasi.bootstrap.commands import open_operations
+async def _compare(
+    operations: Operations, *, program: str | None, other_url: str | None
+) -> tuple[list[Sides], list[Failed]]:
     from reservasi.sides import compare_sides, look_at
 
-    async with open_operations(settings) as operations, _open_other(settings, other_url) as other:
+    async with _open_other(operations.settings, other_url) as other:
 
         async def one(of: str) -> Sides:
             sides = [
@@ -66,9 +69,7 @@ async def _compare(settings: Settings, program: str | None, other_url: str | Non
             there = sides[1] if len(sides) > 1 else None
             return await compare_sides(of, sides[0], there, operations.records, url=masked(other_url or ""))
 
-        if program is not None:
-            return [await one((await operations.program(program)).id)], []
-        return await program_by_program([each.id for each in await operations.records.programs()], one)
+        return await for_each(operations, program, one)
 
 
 @asynccontextmanager

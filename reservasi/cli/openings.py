@@ -12,7 +12,7 @@ import typer
 
 from reservasi.cli.actor import Reason, cli_actor, tidied
 from reservasi.cli.fences import require_snapshot
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.known_names import refuse_unknown
 from reservasi.cli.moments import for_people
 from reservasi.cli.output import (
@@ -103,7 +103,6 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create an opening and move the quotas that are meant to its moment; what is not said is as the file says."""
-    from reservasi.bootstrap.commands import open_operations
     from reservasi.cli.opening_creation import Selection, create_opening, ids_elsewhere, room_of
     from reservasi.waiting_room.creation import checked_id, free_id, new_terms
 
@@ -123,27 +122,26 @@ def create(
         "proof_of_work": proof_of_work,
     }
 
-    async def work() -> tuple[Created, dict[str, Any]]:
-        async with open_operations(settings) as operations:
-            known = await operations.program(program)
-            snapshot = await require_snapshot(operations, program)
-            refuse_unknown(known, snapshot.quotas, selection, as_json=as_json)
-            elsewhere = await ids_elsewhere(operations, program)
-            free = free_id(program, opens_at_ms, known.zone, selection.offices, snapshot.openings, elsewhere=elsewhere)
-            name = checked_id(program, id_ or free, elsewhere)
-            terms = new_terms(
-                operations.sealing,
-                name,
-                opens_at_ms,
-                room_of(known, said) if waiting_room else None,
-                joins_from_ms=None if joins_from is None else moment_ms(joins_from),
-                ends_at_ms=None if ends_at is None else moment_ms(ends_at),
-                offices=selection.offices,
-            )
-            created = await create_opening(operations, program, name, terms, selection, cli_actor(), reason)
-            return created, await _described(operations, name)
+    async def work(operations: Operations) -> tuple[Created, dict[str, Any]]:
+        known = await operations.program(program)
+        snapshot = await require_snapshot(operations, program)
+        refuse_unknown(known, snapshot.quotas, selection, as_json=as_json)
+        elsewhere = await ids_elsewhere(operations, program)
+        free = free_id(program, opens_at_ms, known.zone, selection.offices, snapshot.openings, elsewhere=elsewhere)
+        name = checked_id(program, id_ or free, elsewhere)
+        terms = new_terms(
+            operations.sealing,
+            name,
+            opens_at_ms,
+            room_of(known, said) if waiting_room else None,
+            joins_from_ms=None if joins_from is None else moment_ms(joins_from),
+            ends_at_ms=None if ends_at is None else moment_ms(ends_at),
+            offices=selection.offices,
+        )
+        created = await create_opening(operations, program, name, terms, selection, cli_actor(), reason)
+        return created, await _described(operations, name)
 
-    created, description = run(work())
+    created, description = run_with_stores(settings, work)
     done = {"moved": created.moved, "left_out": created.left_out, "taken_from": created.taken_from}
     _show({**description, **done}, as_json=as_json)
 
@@ -159,13 +157,10 @@ def show_opening(
     """Show one opening as the ledger has it now."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    from reservasi.bootstrap.commands import open_operations
+    async def work(operations: Operations) -> dict[str, Any]:
+        return await _described(operations, opening)
 
-    async def work() -> dict[str, Any]:
-        async with open_operations(settings) as operations:
-            return await _described(operations, opening)
-
-    _show(run(work()), as_json=as_json)
+    _show(run_with_stores(settings, work), as_json=as_json)
 
 
 @app.command("list")
@@ -188,8 +183,6 @@ def list_openings(
         raise typer.BadParameter("--from must not lie after --to")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    from reservasi.bootstrap.commands import open_operations
-
     async def of_program(operations: Operations, name: str) -> list[dict[str, Any]]:
         each = await operations.program(name)
         snapshot = await require_snapshot(operations, each.id)
@@ -198,14 +191,13 @@ def list_openings(
         described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
         return [{**row, "timezone": each.timezone} for row in described]
 
-    async def work() -> tuple[list[list[dict[str, Any]]], list[Failed]]:
-        async with open_operations(settings) as operations:
-            if program:
-                return [await of_program(operations, program)], []
-            names = [each.id for each in await operations.records.programs()]
-            return await program_by_program(names, partial(of_program, operations))
+    async def work(operations: Operations) -> tuple[list[list[dict[str, Any]]], list[Failed]]:
+        if program:
+            return [await of_program(operations, program)], []
+        names = [each.id for each in await operations.records.programs()]
+        return await program_by_program(names, partial(of_program, operations))
 
-    by_program, failed = run(work())
+    by_program, failed = run_with_stores(settings, work)
     rows = sorted(chain(*by_program), key=lambda row: (row["opens_at"], row["id"]))
     if not as_json:
         rows = [
@@ -414,18 +406,17 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
 
 
 def _change(settings: Settings, command: SetOpening | MoveOpening, *, as_json: bool) -> None:
-    from reservasi.bootstrap.commands import open_operations, open_program
+    from reservasi.bootstrap.commands import open_program
 
-    async def work() -> tuple[Answer, dict[str, Any]]:
-        async with open_operations(settings) as operations:
-            program = await _program_of(operations, command.opening)
-            async with open_program(operations, program) as group:
-                answer = await group.submit(command)
-            if answer.outcome in REFUSALS:
-                return answer, {}
-            return answer, await _described(operations, command.opening)
+    async def work(operations: Operations) -> tuple[Answer, dict[str, Any]]:
+        program = await _program_of(operations, command.opening)
+        async with open_program(operations, program) as group:
+            answer = await group.submit(command)
+        if answer.outcome in REFUSALS:
+            return answer, {}
+        return answer, await _described(operations, command.opening)
 
-    answer, description = run(work())
+    answer, description = run_with_stores(settings, work)
     if answer.outcome in REFUSALS:
         fail(_refusal(command, answer), as_json=as_json)
         raise typer.Exit(EXIT_FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, show
 from reservasi.errors import ConfigurationError
 from reservasi.nik import has_digits, is_known, tidy_nik
@@ -35,16 +35,14 @@ def erase(
     The log stays verifiable. A replica keeps its append-only file as it was until it is told BGREWRITEAOF itself: those
     that follow are named. A NIK is never taken from the command line, which everybody on the machine can read.
     """
-    from reservasi.bootstrap.commands import open_operations
 
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     nik = _read_nik(nik_file)
 
-    async def work() -> dict[str, Any]:
-        async with open_operations(settings) as operations:
-            return await _erase(operations, nik, program)
+    async def work(operations: Operations) -> dict[str, Any]:
+        return await _erase(operations, nik, program)
 
-    done = run(work())
+    done = run_with_stores(settings, work)
     show(done, as_json=as_json)
     if done["live"]:
         if not as_json:

@@ -1,13 +1,18 @@
 """Commands that go through all programs: one that fails is named, and the others go on."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 import typer
 
 from reservasi.cli.output import EXIT_FAILED, fail
 from reservasi.errors import ReservasiError
+
+if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
 
 T = TypeVar("T")
 
@@ -31,6 +36,18 @@ async def program_by_program(
         except Exception as error:  # what is stored of one program may be anything, and the others do not wait for it
             failed.append(Failed(program=program, error=reason_of(error)))
     return done, failed
+
+
+async def for_each(
+    operations: Operations, program: str | None, work: Callable[[str], Awaitable[T]]
+) -> tuple[list[T], list[Failed]]:
+    """The work for one program, whose fault is the command's, or for each of them."""
+    if program is not None:
+        return [await work((await operations.program(program)).id)], []
+    programs = [each.id for each in await operations.records.programs()]
+    if len(programs) == 1:
+        return [await work(programs[0])], []
+    return await program_by_program(programs, work)
 
 
 def reason_of(error: Exception) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reservasi.cli.actor import Reason
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, warn
 from reservasi.programs import Program
 
 if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
     from reservasi.cli.importing import Import
 
 app = typer.Typer(help="Programs: offices, services, quotas and rules.", no_args_is_help=True)
@@ -55,7 +56,6 @@ def import_(
 
     Then nothing is changed, the plan is printed, and --apply carries it out. What staff changed stays and is named.
     """
-    from reservasi.bootstrap.commands import open_operations
     from reservasi.cli.import_report import report, why_refused, why_stopped
     from reservasi.cli.importing import import_program
     from reservasi.programs.files import read_program
@@ -66,20 +66,19 @@ def import_(
         raise typer.BadParameter(f"{first_date} is after {last_date}", param_hint="--from")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    async def work() -> Import:
-        async with open_operations(settings) as operations:
-            return await import_program(
-                operations,
-                program,
-                first_date,
-                last_date,
-                open_now=open_now,
-                quiet=as_json,
-                apply=apply,
-                later_dates=last is None,
-            )
+    async def work(operations: Operations) -> Import:
+        return await import_program(
+            operations,
+            program,
+            first_date,
+            last_date,
+            open_now=open_now,
+            quiet=as_json,
+            apply=apply,
+            later_dates=last is None,
+        )
 
-    done = run(work())
+    done = run_with_stores(settings, work)
     report(done, program.timezone, as_json=as_json)
     if done.stopped or done.refused:
         if not as_json:

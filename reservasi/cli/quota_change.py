@@ -12,7 +12,7 @@ from reservasi.cli.actor import Reason, cli_actor
 from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.day_closing import close_day, print_booked, who_is_there
 from reservasi.cli.fences import require_snapshot
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -137,21 +137,19 @@ async def _refuse_overlap(operations: Operations, reopened: str) -> None:
 
 
 def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
-    from reservasi.bootstrap.commands import open_operations, open_program
+    from reservasi.bootstrap.commands import open_program
 
-    async def work() -> tuple[Answer, list[Booked], Program, Snapshot]:
-        async with (
-            open_operations(settings) as operations,
-            open_program(operations, program_of(command.quota)) as group,
-        ):
+    async def work(operations: Operations) -> tuple[Answer, list[Booked], Program, Snapshot]:
+        program = program_of(command.quota)
+        async with open_program(operations, program) as group:
             if command.closed is False:
                 await _refuse_overlap(operations, command.quota)
             answer = await group.submit(command)
-            booked = await booked_in(operations, program_of(command.quota), {command.quota} if command.closed else ())
-        return answer, booked, *await look_up(settings, program_of(command.quota))
+            booked = await booked_in(operations, program, {command.quota} if command.closed else ())
+        return answer, booked, *await look_up(operations, program)
 
     try:
-        answer, booked, program, snapshot = run(work())
+        answer, booked, program, snapshot = run_with_stores(settings, work)
     except QuotaRefused as refused:
         fail(str(refused), as_json=as_json)
         raise typer.Exit(EXIT_FAILED) from refused

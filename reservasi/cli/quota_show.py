@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from reservasi.cli.fences import require_snapshot
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.known_names import refuse_unknown
 from reservasi.cli.moments import for_people
 from reservasi.cli.output import (
@@ -37,8 +38,8 @@ from reservasi.model import Quota
 from reservasi.programs import Program, program_of
 
 if TYPE_CHECKING:
+    from reservasi.bootstrap.commands import Operations
     from reservasi.ledger.wire.messages import Snapshot
-    from reservasi.settings import Settings
 
 
 def show_quota(
@@ -61,7 +62,7 @@ def show_quota(
     if "." in quota and (wanted != Wanted() or limit is not None or page != 1):
         raise typer.BadParameter("filters and pages choose among the quotas of a program: name the program instead")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    program, snapshot = run(look_up(settings, program_of(quota)))
+    program, snapshot = run_with_stores(settings, partial(look_up, program=program_of(quota)))
     if "." not in quota:
         if wanted != Wanted():
             refuse_unknown(program, snapshot.quotas, wanted, as_json=as_json)
@@ -80,13 +81,10 @@ def show_one(description: dict[str, Any], program: Program, *, as_json: bool) ->
     show(description if as_json else for_people(description, program.timezone), as_json=as_json)
 
 
-async def look_up(settings: Settings, program: str) -> tuple[Program, Snapshot]:
+async def look_up(operations: Operations, program: str) -> tuple[Program, Snapshot]:
     """A program, and its quotas as the ledger has them now."""
-    from reservasi.bootstrap.commands import open_operations
-
-    async with open_operations(settings) as operations:
-        snapshot = await require_snapshot(operations, program)
-        return await operations.program(program), snapshot
+    snapshot = await require_snapshot(operations, program)
+    return await operations.program(program), snapshot
 
 
 def _in_order(quota: Quota) -> str:

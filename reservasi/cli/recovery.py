@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import EXIT_DRIFT, AsJson, DataDir, PostgresDsn, RedisUrl, show_rows, warn
-from reservasi.cli.program_by_program import Failed, end_with, program_by_program, rows_of
+from reservasi.cli.program_by_program import Failed, end_with, for_each, rows_of
 from reservasi.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from reservasi.rebuild import Progress, RebuildReport
     from reservasi.reconciliation import Drift, Reconciled
     from reservasi.restoration import RestoreReport
-    from reservasi.settings import Settings
 
-T = TypeVar("T")
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
 REPORT_FIELDS = ("program", "found", "rebuilt", "reservations", "ended", "recorded_first", "lost", "epoch", "seconds")
 DRIFT_SHOWN = 20  # of a program; --json has as many as were kept
@@ -71,10 +70,14 @@ def rebuild(
         raise typer.BadParameter("--discard-confirmed is said beside --discard")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     if from_ledger:
-        _show_restored(*run(_restore(settings, program)), as_json=as_json)
+        _show_restored(*run_with_stores(settings, partial(_restore, program=program)), as_json=as_json)
         return
     how = _How(force=force, discard=discard, discard_confirmed=discard_confirmed)
-    reports, failed = run(_rebuild(settings, program, how, quiet=as_json))
+
+    async def work(operations: Operations) -> tuple[list[RebuildReport], list[Failed]]:
+        return await for_each(operations, program, partial(_rebuild_one, operations, how=how, quiet=as_json))
+
+    reports, failed = run_with_stores(settings, work)
     rows = [msgspec.to_builtins(report) for report in reports]
     short = [{name: row[name] for name in REPORT_FIELDS} for row in rows]
     show_rows(rows + rows_of(failed) if as_json else short, as_json=as_json)
@@ -95,7 +98,11 @@ def reconcile(
 ) -> None:
     """Compare ledgers and records at one position; exit 3 when they differ. The service may run meanwhile."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    found, failed = run(_reconcile(settings, program, repair=repair, quiet=as_json))
+
+    async def work(operations: Operations) -> tuple[list[Reconciled], list[Failed]]:
+        return await for_each(operations, program, partial(_reconcile_one, operations, repair=repair, quiet=as_json))
+
+    found, failed = run_with_stores(settings, work)
     if as_json:
         show_rows([msgspec.to_builtins(each) for each in found] + rows_of(failed), as_json=True)
     else:
@@ -107,20 +114,7 @@ def reconcile(
         raise typer.Exit(EXIT_DRIFT)
 
 
-async def _rebuild(
-    settings: Settings, program: str | None, how: _How, *, quiet: bool
-) -> tuple[list[RebuildReport], list[Failed]]:
-    from reservasi.bootstrap.commands import open_operations
-
-    async with open_operations(settings) as operations:
-
-        async def one(program: str) -> RebuildReport:
-            return await _rebuild_one(operations, program, how, quiet=quiet)
-
-        return await _for_each(operations, program, one)
-
-
-async def _rebuild_one(operations: Operations, program: str, how: _How, *, quiet: bool) -> RebuildReport:
+async def _rebuild_one(operations: Operations, program: str, *, how: _How, quiet: bool) -> RebuildReport:
     from reservasi.bootstrap.commands import open_rebuilder
     from reservasi.cli.progress import progress
 
@@ -129,21 +123,20 @@ async def _rebuild_one(operations: Operations, program: str, how: _How, *, quiet
             return await rebuilder.run(**msgspec.structs.asdict(how), progress=_follow(bar))
 
 
-async def _restore(settings: Settings, program: str | None) -> tuple[list[RestoreReport], list[Failed]]:
-    from reservasi.bootstrap.commands import open_operations, open_restorer
+async def _restore(operations: Operations, *, program: str | None) -> tuple[list[RestoreReport], list[Failed]]:
+    from reservasi.bootstrap.commands import open_restorer
 
-    async with open_operations(settings) as operations:
-        if program is None and not await operations.records.programs():
-            raise ConfigurationError(
-                "the records have no program: import the program files first (`reservasi program import FILE` stores "
-                "each, also where its ledger is fenced), then run this again"
-            )
+    if program is None and not await operations.records.programs():
+        raise ConfigurationError(
+            "the records have no program: import the program files first (`reservasi program import FILE` stores each, "
+            "also where its ledger is fenced), then run this again"
+        )
 
-        async def one(program: str) -> RestoreReport:
-            async with open_restorer(operations, program) as restorer:
-                return await restorer.run()
+    async def one(program: str) -> RestoreReport:
+        async with open_restorer(operations, program) as restorer:
+            return await restorer.run()
 
-        return await _for_each(operations, program, one)
+    return await for_each(operations, program, one)
 
 
 def _show_restored(reports: list[RestoreReport], failed: list[Failed], *, as_json: bool) -> None:
@@ -176,19 +169,6 @@ def _words_of_gap(report: RestoreReport) -> Iterator[str]:
         )
 
 
-async def _reconcile(
-    settings: Settings, program: str | None, *, repair: bool, quiet: bool
-) -> tuple[list[Reconciled], list[Failed]]:
-    from reservasi.bootstrap.commands import open_operations
-
-    async with open_operations(settings) as operations:
-
-        async def one(program: str) -> Reconciled:
-            return await _reconcile_one(operations, program, repair=repair, quiet=quiet)
-
-        return await _for_each(operations, program, one)
-
-
 async def _reconcile_one(operations: Operations, program: str, *, repair: bool, quiet: bool) -> Reconciled:
     from reservasi.bootstrap.commands import open_rebuilder, open_reconciler
     from reservasi.cli.progress import progress
@@ -201,18 +181,6 @@ async def _reconcile_one(operations: Operations, program: str, *, repair: bool, 
                 async with open_rebuilder(operations, program) as rebuilder:
                     result = await repaired(reconciler, rebuilder, progress=_follow(bar))
         return result
-
-
-async def _for_each(
-    operations: Operations, program: str | None, work: Callable[[str], Awaitable[T]]
-) -> tuple[list[T], list[Failed]]:
-    """The work for one program, whose fault is the command's, or for each of them."""
-    if program is not None:
-        return [await work((await operations.program(program)).id)], []
-    programs = [each.id for each in await operations.records.programs()]
-    if len(programs) == 1:
-        return [await work(programs[0])], []
-    return await program_by_program(programs, work)
 
 
 def _follow(bar: Any) -> Progress:
@@ -235,6 +203,8 @@ def _summary(found: Reconciled) -> dict[str, Any]:
         "compared": found.compared,
         "skipped": found.skipped,
         "drift": ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none",
+        "settled": len(found.settled),
+        "unread": found.unread,
         "repaired": found.repaired,
     }
 

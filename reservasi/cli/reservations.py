@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from reservasi.cli.actor import Reason, cli_actor
-from reservasi.cli.invocation import configured, run
+from reservasi.cli.invocation import configured, run_with_stores
 from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, RedisUrl, fail, moment, show
 from reservasi.model import Find, Outcome
 from reservasi.sealing import TAG_CHARS, SealBroken, program_tag
@@ -35,13 +35,10 @@ def show_reservation(
     """Show a reservation: what the ledger says, and the booking in PostgreSQL."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    from reservasi.bootstrap.commands import open_operations
+    async def work(operations: Operations) -> dict[str, Any] | None:
+        return await _describe(operations, reservation_id)
 
-    async def work() -> dict[str, Any] | None:
-        async with open_operations(settings) as operations:
-            return await _describe(operations, reservation_id)
-
-    found = run(work())
+    found = run_with_stores(settings, work)
     if found is None:
         fail(f"there is no reservation {reservation_id}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
@@ -60,15 +57,13 @@ def cancel_reservation(
     """End a reservation as staff: also after the applicant's last moment for it."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
-    from reservasi.bootstrap.commands import open_operations
     from reservasi.reservations import ACCEPTED
 
-    async def work() -> Change | None:
-        async with open_operations(settings) as operations:
-            program = await _program_of(operations, reservation_id)
-            return await _end(operations, program, reservation_id, reason) if program is not None else None
+    async def work(operations: Operations) -> Change | None:
+        program = await _program_of(operations, reservation_id)
+        return await _end(operations, program, reservation_id, reason) if program is not None else None
 
-    change = run(work())
+    change = run_with_stores(settings, work)
     if change is None or change.answer.outcome is Outcome.NOT_FOUND:
         fail(f"there is no reservation {reservation_id}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
