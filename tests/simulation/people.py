@@ -189,14 +189,14 @@ class Visitor:
 
     def _check_recorded(self, id_: str, code: str) -> None:
         """At this very moment the database must have what a front is about to call recorded."""
-        codes = {life: code for (life, *_), (_, code) in self._crowd.deployment.database.tables.bookings.items()}
-        if codes.get(id_) != code:
-            detail = f"told {code} while the records have {codes.get(id_)}"
+        recorded = self._crowd.deployment.database.booking_code(id_)
+        if recorded != code:
+            detail = f"told {code} while the records have {recorded}"
             self._crowd.violations.append(Violation(Rule.CONFIRMATION_FORGOTTEN, id_, detail))
 
     def _check_ended(self, id_: str) -> None:
         """The same of an end: the database must have nobody live under it."""
-        if persons := self._crowd.deployment.database.tables.persons.get(id_):
+        if persons := self._crowd.deployment.database.live_persons(id_):
             detail = f"told that it is recorded while the records have it live for {persons}"
             self._crowd.violations.append(Violation(Rule.CANCELLATION_FORGOTTEN, id_, detail))
 

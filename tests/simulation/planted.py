@@ -9,19 +9,23 @@ import msgpack
 import msgspec
 
 from reservasi.availability.view import ProgramView
+from reservasi.contents import KeptReservation
 from reservasi.errors import ReservasiError
 from reservasi.ledger.answer_release import Replies
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.wire import messages
-from reservasi.model import Position
+from reservasi.model import Position, State
 from reservasi.recorder import Recorder
 from reservasi.records import Batch, Recorded
+from reservasi.records.difference import Difference
+from reservasi.records.effects import Effects
 
-# Lua: the last place is sold once more.
+# Lua: a person whose entry is damaged is taken for one without a reservation.
 TAKES_DAMAGE_FOR_NOTHING = (
     "not has_person(reservation, person) then\n    return DAMAGED",
     "not has_person(reservation, person) then\n    return false",
 )
+# Lua: the last place is sold once more.
 OVERSELL = ("return room >= places", "return room + 1 >= places")
 
 
@@ -67,6 +71,17 @@ def published_before_the_commit() -> AbstractContextManager[Any]:
         return await record(self, expected, batch)
 
     return mock.patch.object(Recorder, "_record", publish_and_record)
+
+
+def restored_without_holds() -> AbstractContextManager[Any]:
+    """What is recorded anew from the ledger has its bookings, and not its holds."""
+    follow = Difference._follow
+
+    def follow_bookings(self: Difference, effects: Effects, id_: str, kept: KeptReservation) -> None:
+        if kept.state is State.CONFIRMED:
+            follow(self, effects, id_, kept)
+
+    return mock.patch.object(Difference, "_follow", follow_bookings)
 
 
 def memory_forgets_ids() -> AbstractContextManager[Any]:

@@ -28,7 +28,7 @@ from tests.simulation.network import Network
 from tests.simulation.records import Database, SimulatedRecords
 
 PROGRAM = "sim"
-STALE_MS = 100
+STALE_MS = 200
 RECORDER_BLOCK_MS = 1000
 COMMAND_TIMEOUT_MS = 1000
 CONFIRM_WAIT_MS = 600
@@ -58,10 +58,12 @@ class Deployment:
         sealing: Sealing,
         chance: random.Random,
         *,
+        operators_chance: random.Random,
         batch_items_max: int,
         retire_after_ms: int,
         clock_ms: Callable[[], int],
     ) -> None:
+        self.operators_chance = operators_chance
         self.network = network
         self.library = library
         self.sealing = sealing
@@ -157,7 +159,7 @@ class Worker:
             SimulatedRecords(deployment.database, host, deployment.network.trace, deployment.chance, deployment.faults),
         )
         self._connection = open_connection(deployment.network, host, PROGRAM, deployment.library)
-        recorder = Recorder(
+        recorder = self._recorder = Recorder(
             PROGRAM,
             self._records,
             self._journal,
@@ -195,6 +197,10 @@ class Worker:
         )
         for role in (recorder, sweeper, retirement, opening_retirement, admission):
             host.spawn(role.run(self._stop))
+
+    def note_owned(self, epoch: int) -> None:
+        """The ledger is owned under another epoch."""
+        self._recorder.note_owned(epoch)
 
     async def own(self) -> Ownership:
         """Compare the ledger with the records, and own it where that is safe."""

@@ -18,7 +18,7 @@ from tests.simulation.server import Server
 from tests.simulation.trace import Trace
 from tests.simulation.world import EPOCH_MS, Simulation, sealing
 
-REAP_INTERVAL_S = 0.25  # a group commit looks for late commands less often: looking is a third of a run
+REAP_INTERVAL_S = 0.5  # a group commit looks for late commands less often: looking is a third of a run
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The real Valkey of a simulation, asked synchronously, with the ledger's clock in the simulation's hand."""
 
 import contextlib
+import json
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,7 @@ class Server:
         self._clock: Callable[[], int] = lambda: 0
         self._read: dict[Command, Any] = {}  # since anything was written: command -> reply
         self.seq = 0
+        self.believes_meta = True  # False while it was damaged
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -99,7 +101,7 @@ class Server:
 
     def begin(self, program: str, library: Library, clock: Callable[[], int]) -> None:
         """Empty it for a run; `clock` says the ledger's time in milliseconds."""
-        self._clock, self._told_ms, self.seq = clock, -1, 0
+        self._clock, self._told_ms, self.seq, self.believes_meta = clock, -1, 0, True
         self._meta = keys.meta(program)
         self._read.clear()
         # The functions as well, whatever they were: what they remember by themselves belongs to an earlier run.
@@ -109,6 +111,12 @@ class Server:
     def now_ms(self) -> int:
         """The ledger's clock."""
         return self._clock()
+
+    def recorded(self, program: str) -> tuple[int, int] | None:
+        """Epoch and seq of what the recorder said last."""
+        (said,) = self.execute([("HGET", keys.recorded(program), keys.RECORDED_FIELD)])
+        word = json.loads(said) if said else None
+        return (word["epoch"], word["seq"]) if word else None
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Carry commands out now, all of them; a refusal is a reply."""
@@ -127,7 +135,8 @@ class Server:
         after: list[Command] = [("HGET", self._meta, "seq")] if calls else []
         replies = self._ask([*before, *asked, *after])[len(before) :]
         if after:
-            self.seq = int(replies.pop() or 0)
+            seq = replies.pop()
+            self.seq = int(seq or 0) if self.believes_meta else self.seq
         if only_reads:
             self._read.update(zip(map(tuple, asked), replies, strict=True))
         found = iter(replies)
@@ -137,7 +146,7 @@ class Server:
         """The reply to what need not be asked; most reads of the journal find nothing new."""
         if command[0] == "TIME":
             return _time(self._clock())
-        if command[0] == "XREAD" and int(str(command[-1]).rpartition("-")[2]) >= self.seq:
+        if command[0] == "XREAD" and self.believes_meta and _seq_of(command[-1]) >= self.seq:
             return None
         if command[0] == "INFO":
             return self._info
@@ -154,6 +163,11 @@ class Server:
             return self._connection.read_response(disable_decoding=True)
         except ResponseError as error:
             return error
+
+
+def _seq_of(entry_id: str | bytes) -> int:
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    return int(text.rpartition("-")[2])
 
 
 def _time(now_ms: int) -> list[bytes]:

@@ -1,4 +1,6 @@
-"""Values of the ledger that are damaged behind its back, beside every other fault, break no promise.
+"""Values of the ledger that are damaged behind its back, and records that are an older copy, break no promise.
+
+They come beside every other fault, and are mended as an operator does.
 
 `RESERVASI_SIMULATION_DAMAGED_SEEDS` plays more (or fewer) seeds than 2,000, from `RESERVASI_SIMULATION_FIRST` on.
 """
@@ -28,6 +30,7 @@ def test_seeds_with_damage_keep_every_promise(first: int, server: Server) -> Non
             broken.append(result)
     assert not broken, f"{len(broken)} seeds with damage break a promise (add --damage):\n{explained(broken)}"
     assert counts["damaged"] > counts["front killed"]
+    assert not [what for what in ("rebuilt", "older dump") if not counts[what]], counts
 
 
 def test_a_bug_in_the_face_of_damage_is_found(server: Server) -> None:
@@ -38,3 +41,14 @@ def test_a_bug_in_the_face_of_damage_is_found(server: Server) -> None:
         for seed in range(PLANTED_SEEDS_MAX)
         for violation in simulate(seed, server, library, damage=True).violations
     )
+
+
+def test_a_bug_in_what_is_recorded_anew_is_found(server: Server) -> None:
+    """Holds are left out where an older dump was put back: what becomes of them cannot be recorded."""
+    library = simulated_library()
+    with planted.restored_without_holds():
+        assert any(
+            violation.rule is Rule.DEAD_LETTER
+            for seed in range(PLANTED_SEEDS_MAX)
+            for violation in simulate(seed, server, library, damage=True).violations
+        )

@@ -20,11 +20,12 @@ from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
 from tests.ledgers import opening_terms, terms
 from tests.simulation.clients import Client, open_connection
-from tests.simulation.damage import Damage
 from tests.simulation.loop import Host, VirtualLoop
+from tests.simulation.mending import Mending
 from tests.simulation.network import Network, Weather
 from tests.simulation.people import Crowd
 from tests.simulation.processes import PROGRAM, Deployment, Front, SeededSealing
+from tests.simulation.records import RECORDER
 from tests.simulation.server import Server
 from tests.simulation.trace import Trace
 
@@ -55,11 +56,8 @@ class Simulation:
     ) -> None:
         """With `later_entries` a later version of the library writes entries between those of this one.
 
-        With `damage` stored values are damaged and mended as well.
+        With `damage` stored values are damaged and mended as well, and records put back to an older copy.
         """
-        self._damages = damage
-        self._altered: list[str] = []  # damaged values that the ledger wrote, although it could not read them
-        self._damaged: set[str] = set()  # what the damaged values were of, and named
         self._seed = seed
         self._later_entries = later_entries
         self._server = server
@@ -76,6 +74,7 @@ class Simulation:
             library,
             sealing,
             self._chance_of("processes"),
+            operators_chance=self._chance_of("operators"),
             batch_items_max=chance.choice((3, 256)),
             retire_after_ms=self._retire_after_ms(),
             clock_ms=self._retirement_ms,
@@ -87,6 +86,10 @@ class Simulation:
         self._opens_at_ms = EPOCH_MS + chance.choice((1500, 3000)) if has_room or chance.random() < 0.2 else 0
         self._crowd = Crowd(self._deployment, self._chance_of("people"), self._quotas, OPENING if has_room else "")
         self._calm = asyncio.Event()
+        self._damages = damage
+        self._mending = Mending(
+            server, self._deployment, self._chance_of("damage"), calm=self._calm, note=self._note, fence=self._fence
+        )
         server.begin(PROGRAM, library, self.ledger_ms)
 
     def _chance_of(self, what: str) -> random.Random:
@@ -125,7 +128,7 @@ class Simulation:
         faults = [asyncio.create_task(self._staff())] + ([asyncio.create_task(self._break())] if stormy else [])
         if self._later_entries:
             faults.append(asyncio.create_task(self._write_later_entries()))
-        faults += [asyncio.create_task(self._damage())] if self._damages else []
+        faults += [asyncio.create_task(self._mending.run(self._pause))] if self._damages else []
         people = [asyncio.create_task(visitor.live()) for visitor in crowd.people()]
         _, pending = await asyncio.wait(people, timeout=chance.uniform(6.0, 12.0))
         self._calm.set()
@@ -144,7 +147,7 @@ class Simulation:
             if await self._deployment.workers[-1].own() is Ownership.OWNED:
                 return
             await asyncio.sleep(0.1)
-        raise AssertionError("the ledger was not owned")
+        raise AssertionError(f"seed {self._seed}: the ledger was not owned")
 
     async def _set_up(self) -> None:
         chance, closing, front = self._chance, self._chance_of("closings"), self._deployment.fronts[0]
@@ -215,7 +218,7 @@ class Simulation:
 
     async def _end_session(self) -> None:
         """PostgreSQL has ended the session that held the lock; whoever led has not noticed."""
-        self._deployment.database.leader = None
+        self._deployment.database.locks[RECORDER] = None
         self._note("postgres", "ends the recorder's session", "session ended")
 
     async def _fence(self) -> None:
@@ -243,20 +246,6 @@ class Simulation:
             )
             self.counts["later events"] += len(events)
             self._note("valkey", f"has {len(events)} events of a later version", "later entry")
-
-    async def _damage(self) -> None:
-        """A value is damaged for a while; then it is mended, as a rebuild does, behind which everybody begins anew."""
-        chance = self._chance_of("damage")
-        while await self._pause(chance.uniform(0.3, 2.0)):
-            damage = Damage(self._server, chance)
-            if not damage.what:
-                continue
-            self._note("valkey", f"damages {damage.what}", "damaged")
-            self._damaged |= damage.names
-            await self._pause(chance.uniform(0.2, 2.0))
-            if not damage.mend():
-                self._altered.append(damage.what)
-            await self._fence()
 
     async def _try_to_own(self) -> None:
         if not self._deployment.workers:  # the only one was killed a moment ago
@@ -298,6 +287,7 @@ class Simulation:
         self._trace("all", "heals")
         self._crowd.loss, self._deployment.faults[0] = 0.0, 0.0
         await self._deployment.network.heal()
+        await self._mending.mend()
         await self._own()
 
     async def _settle(self) -> None:
@@ -354,12 +344,14 @@ class Simulation:
     def judge(self, ledger: LedgerEvidence | None) -> list[Violation]:
         """Everything that was promised and not kept."""
         found = list(self._crowd.violations)
-        found += [Violation(Rule.REPLAY_DIFFERS, what, "written while it was damaged") for what in self._altered]
+        found += [
+            Violation(Rule.REPLAY_DIFFERS, what, "written while it was damaged") for what in self._mending.altered
+        ]
         found += [Violation(Rule.REPLAY_DIFFERS, "a callback", failure) for failure in self.loop.failures]
         if ledger is None:
             return [*found, Violation(Rule.FENCED, PROGRAM, "nobody owns the ledger")]
         judged = judge(PROGRAM, ledger, self._deployment.database.evidence(), self._crowd.history).violations
-        kept = [each for each in judged if not _outlived_while_damaged(each, self._damaged)]
+        kept = [each for each in judged if not _outlived_while_damaged(each, self._mending.names)]
         found += [each for each in kept if not (self._later_entries and _is_of_a_later_version(each))]
         dead = len(self._deployment.database.dead)
         if self._later_entries and dead != self.counts["later events"]:
