@@ -1,11 +1,12 @@
 """What a ledger holds at one moment, as the records can tell it too: what is loaded, and what is compared. Pure."""
 
 import hashlib
+from collections.abc import Container
 
 import msgspec
 
 from reservasi.events import JournalEntry
-from reservasi.model import Opening, Position, Quota, State
+from reservasi.model import APPLICANTS_MAX, Opening, Position, Quota, State
 
 REFERENCE_CHARS = 8  # of a payment reference's hash, as `lua/confirm.lua` keeps it
 DIGEST_ONLY = "sha1:"  # before the digest, in place of a payment reference that nobody knows any more; none has a colon
@@ -81,9 +82,19 @@ class LedgerState(msgspec.Struct, kw_only=True, frozen=True):
     confirmations: dict[tuple[str, int], Confirmation]  # by reservation and seq of the confirmation
     unreadable: tuple[str, ...] = ()  # quotas and reservations of which the stored value cannot be read
 
+    @property
+    def first_told_seq(self) -> int:
+        """The first change of which the journal has its entry."""
+        return self.entries[0].first_seq if self.entries else self.position.seq + 1
+
     def epoch_of(self, seq: int) -> int:
         """The epoch under which a change was accepted."""
         return max((epoch for epoch, base_seq in self.lineage if base_seq < seq), default=self.position.epoch)
+
+
+def can_be_recorded(kept: KeptReservation, quotas: Container[str]) -> bool:
+    """Whether a live reservation fits a row: a damaged one may be readable, and be of no quota or of no people."""
+    return 1 <= kept.places <= APPLICANTS_MAX and kept.quota in quotas
 
 
 def reference_digest(payment_reference: str) -> str:

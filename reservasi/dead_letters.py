@@ -15,12 +15,13 @@ from reservasi.ledger.journal.entries import decode_one
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.stored_reservations import Holdings
 from reservasi.ledger.whole import read_state
-from reservasi.model import Position
+from reservasi.model import Position, State
 from reservasi.records import BookingCode, Letter, LetterPosition, Records, Tried
 from reservasi.recovery import Ownership, compare_ledger
 
 PAGE_LETTERS = 500
 SNAPSHOT_TIMEOUT_S = 10.0
+READABLE_FENCED = (Ownership.OWNABLE, Ownership.DAMAGED)
 NOT_IN_LEDGER = "the ledger has not this change: it was rebuilt without it, or what it speaks of ended long ago"
 KINDS: dict[str, type[AnyEvent]] = {
     each.__name__: each
@@ -78,20 +79,21 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
     reservations: dict[str, KeptReservation]
     quotas: dict[str, int]  # by id, the version
     openings: dict[str, int]
+    uncertain: frozenset[str] = frozenset()  # what is damaged, or changed while it was read
 
     @classmethod
     async def read(cls, program: str, connection: LedgerConnection, journal: Journal, records: Records) -> "LedgerNow":
         """Read it.
 
         Raises:
-            LedgerFenced: it is neither owned nor `damaged`, so that nobody knows what will become of it.
+            LedgerFenced: it is neither owned, ownable nor `damaged`, so that nobody knows what will become of it.
             LedgerUnreachable, RecordsUnavailable, LedgerFault: nobody knows what it has.
         """
         snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
         if snapshot is None:
             found = await compare_ledger(program, connection, journal, records)
-            end = (await journal.end())[0] if found.verdict is Ownership.DAMAGED else None
-            if end is not None:  # only what says where it is is damaged
+            end = (await journal.end())[0] if found.verdict in READABLE_FENCED else None
+            if end is not None:  # at most what says where it is is damaged
                 return await cls._read_fenced(journal, end)
             raise LedgerFenced(f"the ledger of {program} is fenced: what it has is compared first")
         holdings = await Holdings.read(journal)
@@ -99,6 +101,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
             reservations=holdings.reservations,
             quotas={quota.id: quota.counts.version for quota in snapshot.quotas},
             openings={opening.id: opening.version for opening in snapshot.openings},
+            uncertain=frozenset(holdings.damaged_reservations) | snapshot.damaged_quotas,
         )
 
     @classmethod
@@ -108,6 +111,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
             reservations=state.live | {id_: each.reservation for id_, each in state.ended.items()},
             quotas={quota.id: quota.counts.version for quota in state.quotas},
             openings={opening.id: opening.version for opening in state.openings},
+            uncertain=frozenset(state.unreadable),
         )
 
     def has(self, event: AnyEvent) -> bool:
@@ -126,6 +130,77 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
                 return event.opening not in self.openings
             case _:
                 return True
+
+    def has_beyond(self, recorded: "LedgerNow", event: AnyEvent) -> bool:
+        """Whether the change, which is not recorded, makes a difference to what is."""
+        if subject_of(event) in self.uncertain:
+            return True
+        match event:
+            case events.Held() | events.Confirmed() | events.Ended():
+                return self.live(event.reservation_id) != recorded.live(event.reservation_id)
+            case events.Returned():  # changes no row
+                return False
+            case events.Unreadable():
+                return True
+            case _:
+                return self.has(event) and not recorded.has(event)
+
+    def live(self, reservation_id: str) -> tuple[int, State] | None:
+        """Since when a reservation lives, and whether it is held or confirmed."""
+        kept = self.reservations.get(reservation_id)
+        return (kept.held_seq, kept.state) if kept is not None and kept.state.live else None
+
+
+async def settled_in_ledger_alone(
+    program: str, connection: LedgerConnection, journal: Journal, records: Records
+) -> list[str]:
+    """What settled letters speak of, and a rebuild from the records would undo; "" where nobody can tell.
+
+    Raises:
+        The same as `LedgerNow.read`.
+    """
+    if not await records.has_settled_letters(program):
+        return []
+    return await settled_subjects(program, records, await LedgerNow.read(program, connection, journal, records))
+
+
+async def settled_subjects(program: str, records: Records, here: LedgerNow | None) -> list[str]:
+    """What settled letters speak of and the ledger has beyond the records; all where nobody knows what it has."""
+    if not await records.has_settled_letters(program):
+        return []
+    there = await _recorded_now(program, records)
+    found: set[str] = set()
+    after: LetterPosition | None = None
+    while letters := await records.dead_letters(program, closed=True, after=after, limit=PAGE_LETTERS):
+        settled = [event_of(letter) for letter in letters if letter.outcome == "settled"]
+        found |= {subject_of(event) for event in settled if here is None or here.has_beyond(there, event)}
+        after = LetterPosition(program=program, epoch=letters[-1].epoch, seq=letters[-1].seq)
+    return sorted(found)
+
+
+async def _recorded_now(program: str, records: Records) -> LedgerNow:
+    """What a rebuild would make of the ledger, but for reservations that have ended."""
+    async with records.standing(program) as standing:
+        return LedgerNow(
+            reservations={id_: kept async for page in standing.live() for id_, kept in page},
+            quotas={row.id: row.version for row in await standing.quotas()},
+            openings={opening.id: opening.version for opening in await standing.openings()},
+        )
+
+
+def subject_of(event: AnyEvent) -> str:
+    """The reservation, quota or opening that an event speaks of; "" where nobody can tell."""
+    match event:
+        case events.Held() | events.Confirmed() | events.Ended():
+            return event.reservation_id
+        case events.OpeningSet():
+            return event.opening.id
+        case events.OpeningRetired():
+            return event.opening
+        case events.Unreadable():
+            return event.reservation_id or ""
+        case _:
+            return event.quota
 
 
 async def retry(

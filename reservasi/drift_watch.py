@@ -119,7 +119,8 @@ def is_mended_by_rebuilding(found: Reconciled) -> bool:
     """Whether the records are whole, so that a rebuild from them mends all that differs and forgets nothing.
 
     Where the records themselves lack something, such as an event among the dead letters, only the ledger may know it:
-    also once a person has settled the letter, and where a reservation is damaged that the records never had.
+    also once a person has settled the letter, and where a reservation that the records never had is damaged, or fits no
+    row.
     """
     if found.settled or found.unread:
         return False

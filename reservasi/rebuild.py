@@ -7,20 +7,21 @@ had recorded is not in the records: where the ledger still has it, it is recorde
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from reservasi.at_stake import AtStake, count_at_stake
-from reservasi.errors import JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
-from reservasi.ledger.connection import LedgerConnection
+from reservasi.dead_letters import settled_in_ledger_alone
+from reservasi.errors import DamagedKey, JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.journal.journal_tail import JournalTail
 from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position
+from reservasi.program_stores import ProgramStores
 from reservasi.records import BookingCode, EpochRow, Records, Standing
 from reservasi.recovery import FROM_LEDGER, Comparison, Ownership, compare_ledger, lift_bar, own_ledger
 
@@ -30,6 +31,7 @@ LOCK_WAIT_S = 120.0  # for another one's rebuild to end
 LOCK_PAUSE_S = 0.1
 DRAIN_TIMEOUT_S = 60.0
 DRAIN_EVENTS_MAX = 2000
+NAMED = 10  # reservations in a refusal
 TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
 SAFE = (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED)  # nothing that only the ledger knows would be forgotten
 READABLE = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)
@@ -67,22 +69,13 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
 class Rebuilder:
     """Rebuilds one program's ledger."""
 
-    def __init__(
-        self,
-        program: str,
-        connection: LedgerConnection,
-        journal: Journal,
-        records: Records,
-        *,
-        booking_code: BookingCode,
-        tombstone_ms: int,
-    ) -> None:
-        self._program = program
-        self._connection = connection
-        self._journal = journal
-        self._records = records
-        self._booking_code = booking_code
-        self._tombstone_ms = tombstone_ms
+    def __init__(self, stores: ProgramStores) -> None:
+        self._program = stores.program
+        self._connection = stores.connection
+        self._journal = stores.journal
+        self._records = stores.records
+        self._booking_code = stores.booking_code
+        self._tombstone_ms = stores.tombstone_ms
 
     async def run(
         self,
@@ -142,7 +135,7 @@ class Rebuilder:
             raise RebuildRefused(f"the program {self._program} was removed: import it again to begin it anew")
         found = await self._compare()
         if not discard and (force or found.verdict is Ownership.DAMAGED):
-            await self._refuse_while_letters_are_open(found)
+            await self._refuse_to_undo_letters(found)
         await lift_bar(self._program, found, self._journal, self._records)
         if found.verdict is Ownership.OWNABLE and not force:
             verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
@@ -158,8 +151,8 @@ class Rebuilder:
             found, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
         )
 
-    async def _refuse_while_letters_are_open(self, found: Comparison) -> None:
-        """What they say is in the ledger alone, where it can be read."""
+    async def _refuse_to_undo_letters(self, found: Comparison) -> None:
+        """What open ones say, and settled ones may, is in the ledger alone, where it can be read."""
         if found.verdict not in READABLE:
             return
         count = await self._records.dead_letter_count(self._program)
@@ -169,6 +162,8 @@ class Rebuilder:
                 f"`reservasi dead-letters retry --program {self._program}` records what can be recorded; settle the "
                 f"rest, or give it up with `reservasi rebuild --force --discard --program {self._program}`"
             )
+        program, connection, journal = self._program, self._connection, self._journal
+        refuse_to_give_up(program, await settled_in_ledger_alone(program, connection, journal, self._records))
 
     async def _refuse_to_forget(self, found: Comparison, *, discard: bool) -> None:
         """A ledger is not rebuilt unasked while only it knows something, nor with one word while that is bookings."""
@@ -234,7 +229,7 @@ class Rebuilder:
         if not await self._records.branch_off(self._program, epoch, recorded, found.meta.run_id):
             raise LedgerMoved(f"the records of {self._program} went on while its ledger was loaded")
         # Said before the last step: it is true by now, and who is killed behind that step finds nothing to do again.
-        await self._publish(Position(epoch=epoch, seq=recorded.seq, chain=recorded.chain))
+        await publish_all(self._program, msgspec.structs.replace(recorded, epoch=epoch), self._journal, self._records)
         await loader.own(epoch, recorded)
         lost = max(_lost(tip, recorded, epochs), _lost(seen, recorded, epochs))
         report = RebuildReport(
@@ -312,11 +307,32 @@ class Rebuilder:
                 raise
         return (await self._records.position(self._program) or START).seq - before.seq, False
 
-    async def _publish(self, position: Position) -> None:
-        """The ledger's word of what is recorded may be gone, or be an older one."""
-        epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
-        dead = await self._records.dead_reservations(self._program)
-        await self._journal.publish_recorded(position, dead, epochs=epochs)
+
+def refuse_to_give_up(program: str, settled: Sequence[str]) -> None:
+    """What a person settled is in the ledger alone: a rebuild gives its places away, so it takes a word for that.
+
+    Raises:
+        RebuildRefused: something was settled that a rebuild may undo.
+    """
+    if not settled:
+        return
+    named = ", ".join(subject or "changes that nobody can read" for subject in settled[:NAMED])
+    more = f" and {len(settled) - NAMED} more" if len(settled) > NAMED else ""
+    raise RebuildRefused(
+        f"a rebuild of the ledger of {program} may give up what settled dead letters say, whose places would be sold "
+        f"again: {named}{more}; see `reservasi dead-letters list --all --program {program}`, then `reservasi rebuild "
+        f"--force --discard --program {program}` gives them up"
+    )
+
+
+async def publish_all(program: str, position: Position, journal: Journal, records: Records) -> None:
+    """Say anew what is recorded: the ledger's word of it may be gone, damaged, or an older one."""
+    epochs = [(row.epoch, row.base_seq) for row in await records.epochs(program)]
+    dead = await records.dead_reservations(program)
+    try:
+        await journal.publish_recorded(position, dead, epochs=epochs)
+    except DamagedKey:  # it is gone by now
+        await journal.publish_recorded(position, dead, epochs=epochs)
 
 
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from reservasi.contents import EndedReservation, KeptReservation, reference_digest
+from reservasi.contents import EndedReservation, KeptReservation, can_be_recorded, reference_digest
+from reservasi.dead_letters import LedgerNow, settled_subjects
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal.journal_changes import Changes
 from reservasi.ledger.journal.stream import START, Journal
@@ -28,7 +29,6 @@ RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
 RECORDED_PAUSE_S = 0.05
 READS_MAX = 3  # while it is rebuilt or owned anew between the first page and the last
 KEPT = 1000  # differences that are named; all are counted
-RESERVATION = "reservations "  # how a damaged one is named, before its id
 TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
 WITH_SOMETHING = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)  # the ledger can be read
 KINDS = (
@@ -65,10 +65,8 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[Drift, ...] = ()  # the first `KEPT`
     repaired: int = 0  # differences before a repair
     lost: int = 0  # changes that a repair could not save
-    settled: tuple[
-        str, ...
-    ] = ()  # reservations of settled dead letters that a rebuild may forget; "" where one has none
-    unread: int = 0  # damaged reservations that the records do not have: nobody can say what they were
+    settled: tuple[str, ...] = ()  # what settled dead letters speak of and a rebuild may undo; "": nobody can tell
+    unread: int = 0  # reservations that the records do not have and that are damaged, or that no row can hold
 
     @property
     def repairable(self) -> int:
@@ -123,13 +121,11 @@ class Reconciler:
         if dead:
             drift.append(self._drift("dead-letters", "records", "accepted", f"{dead} not applied"))
         result = self._result(at.epoch, at.seq, drift, compared=comparison.compared, skipped=comparison.skipped)
-        settled = await self._settled(comparison.uncertain({each.subject for each in drift})) if drift else ()
+        settled = await self._settled(comparison.ledger()) if drift else ()
         return msgspec.structs.replace(result, settled=settled, unread=len(comparison.unread))
 
-    async def _settled(self, among: set[str] | None) -> tuple[str, ...]:
-        """Of whom a settled dead letter tells what the ledger may be alone to have; `among` None: nobody compared."""
-        settled = await self._records.settled_reservations(self._program)
-        return tuple(id_ for id_ in settled if not id_ or among is None or id_ in among)[:KEPT]
+    async def _settled(self, ledger: LedgerNow | None) -> tuple[str, ...]:
+        return tuple((await settled_subjects(self._program, self._records, ledger))[:KEPT])
 
     async def _read(self) -> tuple[Comparison, Holdings | None, Snapshot | None]:
         """What one lineage of the ledger holds: no holdings where it is not owned, no snapshot once it is fenced."""
@@ -183,19 +179,25 @@ class _Comparison:
     ) -> None:
         self.compared = 0
         self.skipped = 0
-        self.unread = {  # without those that the records have
-            subject.removeprefix(RESERVATION) for subject in holdings.unreadable if subject.startswith(RESERVATION)
-        } - {"*"}
-        self._unreadable_ids = frozenset(self.unread)
+        # Without those that the records have, and with those that no row can hold.
+        self.unread = set(holdings.damaged_reservations)
         self._program = program
         self._holdings = holdings
         self._snapshot = snapshot
         self._changes = changes
         self._tombstone_ms = tombstone_ms
 
-    def uncertain(self, differing: set[str]) -> set[str]:
-        """Reservations of which the ledger may know what the records do not: that differ, changed or are damaged."""
-        return differing | self._changes.reservations | self._unreadable_ids
+    def ledger(self) -> LedgerNow:
+        """What the ledger has, for whom it is compared with dead letters."""
+        snapshot = self._snapshot
+        return LedgerNow(
+            reservations=self._holdings.reservations,
+            quotas={quota.id: quota.counts.version for quota in snapshot.quotas},
+            openings={opening.id: opening.version for opening in snapshot.openings},
+            uncertain=frozenset(
+                {*self._changes.reservations, *self._holdings.damaged_reservations, *snapshot.damaged_quotas}
+            ),
+        )
 
     async def differences(self, standing: Standing) -> list[Drift]:
         """All of them."""
@@ -277,8 +279,12 @@ class _Comparison:
                 yield self._found("persons", person, mapped_to, id_)
 
     def _unknown(self, unseen: set[str], persons: dict[str, str]) -> Iterator[Drift]:
+        quotas = {quota.id for quota in self._snapshot.quotas}
         for id_ in sorted(unseen - self._changes.reservations):
-            yield self._found("reservations", id_, self._holdings.reservations[id_], None)
+            kept = self._holdings.reservations[id_]
+            if not can_be_recorded(kept, quotas):  # the ledger alone can tell what it was
+                self.unread.add(id_)
+            yield self._found("reservations", id_, kept, None)
         for person, id_ in persons.items():
             if id_ not in self._changes.reservations and person not in self._changes.persons:
                 yield self._found("persons", person, id_, None)

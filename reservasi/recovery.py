@@ -287,10 +287,11 @@ async def _is_misstated(journal: Journal, recorded: Position, meta: LedgerMeta) 
     """Whether the journal goes on from the records to its own end, and only what says where the ledger is is wrong."""
     try:
         end, agrees = await journal.end()
+        copy = await journal.place_copy() if end is None and not meta.damaged else None
     except DamagedKey:
         return False
-    if end is None:
-        return meta.damaged
+    if end is None:  # as after a rebuild: the copy and the records outvote it
+        return meta.damaged or (copy is not None and (copy.seq, copy.chain) == (recorded.seq, recorded.chain))
     is_place_wrong = agrees == "copy" or (agrees == "place" and meta.damaged)  # else the journal may have lost its end
     if not is_place_wrong or end.seq < recorded.seq:
         return False

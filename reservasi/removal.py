@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from reservasi.errors import RemovalRefused, ReservasiError
-from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.journal.stream import START, Journal
+from reservasi.ledger.journal.stream import START
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.model import Position
+from reservasi.program_stores import ProgramStores
 from reservasi.rebuild import SAFE, Rebuilder, drain
-from reservasi.records import BookingCode, Records, Removed
+from reservasi.records import Removed
 from reservasi.recovery import Ownership, compare_ledger, own_ledger
 
 log = get_logger()
@@ -40,26 +40,15 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 class Remover:
     """Removes one program."""
 
-    def __init__(
-        self,
-        program: str,
-        connection: LedgerConnection,
-        journal: Journal,
-        records: Records,
-        rebuilder: Rebuilder,
-        *,
-        forget: Callable[[], Awaitable[int]],
-        booking_code: BookingCode,
-        refresh_s: float,
-    ) -> None:
+    def __init__(self, stores: ProgramStores, *, forget: Callable[[], Awaitable[int]], refresh_s: float) -> None:
         """`forget` deletes the ledger's keys; fronts and worker look at the programs every `refresh_s`."""
-        self._program = program
-        self._connection = connection
-        self._journal = journal
-        self._records = records
-        self._rebuilder = rebuilder
+        self._program = stores.program
+        self._connection = stores.connection
+        self._journal = stores.journal
+        self._records = stores.records
+        self._booking_code = stores.booking_code
+        self._rebuilder = Rebuilder(stores)
         self._forget = forget
-        self._booking_code = booking_code
         self._refresh_s = refresh_s
 
     async def run(self, *, actor: str, reason: str) -> Removal:

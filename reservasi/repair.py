@@ -9,11 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from reservasi.errors import RebuildRefused
-from reservasi.rebuild import Progress, Rebuilder
+from reservasi.rebuild import Progress, Rebuilder, refuse_to_give_up
 from reservasi.reconciliation import Reconciled, Reconciler
 
-NAMED = 10  # reservations in a refusal
 TURN_WAIT_S = 300.0  # for the others' comparisons and rebuilds
 
 
@@ -38,20 +36,7 @@ async def repaired(
         before = await reconciler.run()
         if not before.repairable or (only_where and not only_where(before)):
             return before
-        refuse_to_give_up(before)
+        refuse_to_give_up(before.program, before.settled)
         report = await rebuilder.run_alone(force=True, progress=progress)
         after = await reconciler.run()
     return msgspec.structs.replace(after, repaired=before.repairable, lost=report.lost)
-
-
-def refuse_to_give_up(found: Reconciled) -> None:
-    """What a person settled is in the ledger alone: a rebuild gives its places away, so it takes a word for that."""
-    if not found.settled:
-        return
-    named = ", ".join(id_ or "changes that name no reservation" for id_ in found.settled[:NAMED])
-    more = f" and {len(found.settled) - NAMED} more" if len(found.settled) > NAMED else ""
-    raise RebuildRefused(
-        f"the ledger of {found.program} differs from the records, and a rebuild may give up what settled dead letters "
-        f"say, whose places would be sold again: {named}{more}; see `reservasi dead-letters list --all --program "
-        f"{found.program}`, then `reservasi rebuild --force --discard --program {found.program}` gives them up"
-    )

@@ -12,18 +12,18 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from reservasi.contents import KeptReservation, LedgerState, ReturningPlaces
-from reservasi.errors import LedgerMoved, RebuildRefused
+from reservasi.errors import DamagedKey, LedgerMoved, RebuildRefused
 from reservasi.events import Ended, Held, Returned
-from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal.entries import pack_events
 from reservasi.ledger.journal.journal_tail import JournalTail
-from reservasi.ledger.journal.stream import START, Journal
+from reservasi.ledger.journal.stream import START
 from reservasi.ledger.loading import Loader
 from reservasi.ledger.whole import read_state
 from reservasi.logs import get_logger
 from reservasi.model import Position, State
-from reservasi.rebuild import LOCK_WAIT_S, Rebuilder, tail_since_ms
-from reservasi.records import BookingCode, KnownEvents, Records, Restored, Standing
+from reservasi.program_stores import ProgramStores
+from reservasi.rebuild import LOCK_WAIT_S, Rebuilder, publish_all, tail_since_ms
+from reservasi.records import KnownEvents, Restored, Standing
 from reservasi.recovery import Comparison, Ownership, compare_ledger, own_ledger
 
 log = get_logger()
@@ -53,24 +53,14 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
 class Restorer:
     """Records one program anew from its ledger."""
 
-    def __init__(
-        self,
-        program: str,
-        connection: LedgerConnection,
-        journal: Journal,
-        records: Records,
-        rebuilder: Rebuilder,
-        *,
-        booking_code: BookingCode,
-        tombstone_ms: int,
-    ) -> None:
-        self._program = program
-        self._connection = connection
-        self._journal = journal
-        self._records = records
-        self._rebuilder = rebuilder
-        self._booking_code = booking_code
-        self._tombstone_ms = tombstone_ms
+    def __init__(self, stores: ProgramStores) -> None:
+        self._program = stores.program
+        self._connection = stores.connection
+        self._journal = stores.journal
+        self._records = stores.records
+        self._booking_code = stores.booking_code
+        self._tombstone_ms = stores.tombstone_ms
+        self._rebuilder = Rebuilder(stores)
 
     async def run(self, *, lock_wait_s: float = LOCK_WAIT_S) -> RestoreReport:
         """Record what the records lack, and own the ledger.
@@ -131,7 +121,7 @@ class Restorer:
             tail.follow(entry.first_seq, entry.at_ms, entry.payload)
         gone = list(_gone(tail.returning(), state.returning))
         taken = {each.first_seq for each in known}
-        free = next((seq for seq in range(_next_seq(state) - 1, from_seq, -1) if seq not in taken), None)
+        free = next((seq for seq in range(state.first_told_seq - 1, from_seq, -1) if seq not in taken), None)
         if not gone or free is None:
             return []
         at_ms = max(each.at_ms for each in gone)
@@ -146,7 +136,9 @@ class Restorer:
         owned = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
         if owned is not Ownership.OWNED:
             raise LedgerMoved(f"the ledger of {self._program} is {owned}: look again")
-        await self._publish()
+        position = await self._records.position(self._program)
+        if position is not None:  # fronts hear that what the ledger knows is recorded
+            await publish_all(self._program, position, self._journal, self._records)
         meta = await self._connection.meta(CALL_TIMEOUT_S)
         counted = {name: value for name, value in msgspec.structs.asdict(restored).items() if name in REPORTED}
         report = RestoreReport(
@@ -164,16 +156,12 @@ class Restorer:
 
     async def _revive(self, state: LedgerState) -> None:
         """Reservations whose dead letters the older copy does not have are recorded now, as the ledger has them."""
-        dead = await self._journal.dead_reservations() - set(await self._records.dead_reservations(self._program))
-        await self._journal.publish_revived(dead - set(state.unreadable))
-
-    async def _publish(self) -> None:
-        """Fronts hear that what the ledger knows is recorded."""
-        position = await self._records.position(self._program)
-        if position is not None:
-            epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
-            dead = await self._records.dead_reservations(self._program)
-            await self._journal.publish_recorded(position, dead, epochs=epochs)
+        try:
+            dead = await self._journal.dead_reservations()
+        except DamagedKey:
+            return  # nobody hears of any of them until all are told anew
+        recorded = dead - set(await self._records.dead_reservations(self._program)) - set(state.unreadable)
+        await self._journal.publish_revived(recorded)
 
 
 REPORTED = frozenset(Restored.__struct_fields__) & frozenset(RestoreReport.__struct_fields__)
@@ -181,7 +169,7 @@ REPORTED = frozenset(Restored.__struct_fields__) & frozenset(RestoreReport.__str
 
 def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
     """Events of the gap between the records and the journal's first entry that the ledger's state implies."""
-    gap = range(from_seq + 1, _next_seq(state))
+    gap = range(from_seq + 1, state.first_told_seq)
     returning = {each.seq: each for each in state.returning}
     hold_ms = {quota.id: quota.terms.hold_ms for quota in state.quotas}
     events: dict[int, tuple[int, Held | Ended]] = {
@@ -194,6 +182,9 @@ def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
             events[kept.held_seq] = (held_at_ms, _held(id_, kept))
         if kept.seq in gap:
             events[kept.seq] = (ended.ended_at_ms, _ended(id_, kept, returning.get(kept.seq)))
+    for id_, kept in state.live.items():
+        if kept.state is State.HELD and kept.held_seq in gap:  # it may end, and is to be remembered then
+            events[kept.held_seq] = (kept.deadline_ms - hold_ms.get(kept.quota, 0), _held(id_, kept))
     return [
         KnownEvents(epoch=state.epoch_of(seq), first_seq=seq, at_ms=max(0, at_ms), payload=pack_events([event]))
         for seq, (at_ms, event) in sorted(events.items())
@@ -233,11 +224,6 @@ def _given_back(back: ReturningPlaces) -> Ended:
         places=back.places,
         returns_at_ms=back.at_ms,
     )
-
-
-def _next_seq(state: LedgerState) -> int:
-    """The first change of which the journal has its entry."""
-    return state.entries[0].first_seq if state.entries else state.position.seq + 1
 
 
 def _gone(told: Iterable[ReturningPlaces], kept: Sequence[ReturningPlaces]) -> Iterable[ReturningPlaces]:

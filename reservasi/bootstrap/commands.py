@@ -14,6 +14,7 @@ from reservasi.ledger.forgetting import forget_ledger
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.topology.servers import Servers
 from reservasi.logs import get_logger
+from reservasi.program_stores import ProgramStores
 from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciler
 from reservasi.recovery import Ownership, own_ledger
@@ -85,39 +86,23 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
 @asynccontextmanager
 async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[Rebuilder]:
     """What rebuilds one program's ledger."""
-    async with _connection(operations, program) as connection:
-        yield rebuilder_of(operations, program, connection)
+    async with _open_stores(operations, program) as stores:
+        yield Rebuilder(stores)
 
 
 @asynccontextmanager
 async def open_restorer(operations: Operations, program: str) -> AsyncIterator[Restorer]:
     """What records one program anew from its ledger."""
-    async with _connection(operations, program) as connection:
-        yield Restorer(
-            program,
-            connection,
-            operations.ledgers.journal(program),
-            operations.records,
-            rebuilder_of(operations, program, connection),
-            booking_code=operations.sealing.booking_code,
-            tombstone_ms=operations.settings.tombstone_ms,
-        )
+    async with _open_stores(operations, program) as stores:
+        yield Restorer(stores)
 
 
 @asynccontextmanager
 async def open_remover(operations: Operations, program: str) -> AsyncIterator[Remover]:
     """What removes one program, and begins it anew."""
-    async with _connection(operations, program) as connection:
-        yield Remover(
-            program,
-            connection,
-            operations.ledgers.journal(program),
-            operations.records,
-            rebuilder_of(operations, program, connection),
-            forget=partial(forget_ledger, operations.servers.client_of(program), program),
-            booking_code=operations.sealing.booking_code,
-            refresh_s=operations.settings.catalogue_refresh_ms / 1000,
-        )
+    async with _open_stores(operations, program) as stores:
+        forget = partial(forget_ledger, operations.servers.client_of(program), program)
+        yield Remover(stores, forget=forget, refresh_s=operations.settings.catalogue_refresh_ms / 1000)
 
 
 @asynccontextmanager
@@ -136,13 +121,19 @@ async def _connection(operations: Operations, program: str) -> AsyncIterator[Led
         await connection.drop()
 
 
-def rebuilder_of(operations: Operations, program: str, connection: LedgerConnection) -> Rebuilder:
-    """What rebuilds one program's ledger, by a connection that somebody else closes."""
-    return Rebuilder(
-        program,
-        connection,
-        operations.ledgers.journal(program),
-        operations.records,
+@asynccontextmanager
+async def _open_stores(operations: Operations, program: str) -> AsyncIterator[ProgramStores]:
+    async with _connection(operations, program) as connection:
+        yield stores_of(operations, program, connection)
+
+
+def stores_of(operations: Operations, program: str, connection: LedgerConnection) -> ProgramStores:
+    """A program's ledger, by a connection that somebody else closes, and its records."""
+    return ProgramStores(
+        program=program,
+        connection=connection,
+        journal=operations.ledgers.journal(program),
+        records=operations.records,
         booking_code=operations.sealing.booking_code,
         tombstone_ms=operations.settings.tombstone_ms,
     )

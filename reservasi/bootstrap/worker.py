@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from reservasi.bootstrap.addresses import with_rights_of
-from reservasi.bootstrap.commands import Operations, open_operations, open_rebuilder, rebuilder_of, reconciler_of
+from reservasi.bootstrap.commands import Operations, open_operations, open_rebuilder, reconciler_of, stores_of
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
@@ -22,6 +22,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.logs import get_logger
 from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero, forget_program
 from reservasi.model import Position
+from reservasi.rebuild import Rebuilder
 from reservasi.reconciliation import Reconciled
 from reservasi.recorder import Recorder
 from reservasi.recovery import Owner
@@ -132,7 +133,7 @@ def _worker_roles(
     health = health or Health()
     journal = operations.ledgers.journal(program)
     connection = operations.ledgers.connection(program)
-    rebuilder = rebuilder_of(operations, program, connection)
+    rebuilder = Rebuilder(stores_of(operations, program, connection))
 
     async def rebuild(seen: Position) -> None:
         await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again

@@ -6,7 +6,8 @@ get to start. Everything else holds for the fronts that a reload starts, and for
 watches over them may go on to log at the level and in the format that it began with.
 
 Before anything is replaced, stores and key ring are opened as a new process would do it (`reload_check.py`): where it
-could not start, the whole reload is refused, and nothing restarts.
+could not start, the whole reload is refused, and nothing restarts. What waits for a restart is not looked at: the
+log says so.
 
 `up` reads for all of its processes and hands them what it found, in a file of the data directory, so that worker and
 fronts run under the same settings, and so that a configuration file that was broken meanwhile does not keep away a
@@ -32,6 +33,7 @@ from reservasi.logs import get_logger
 from reservasi.settings import CONFIG_FILE, Settings, load
 
 HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file in which `up` hands out what it read
+NOT_CHECKED = "unchanged until the restart, and not checked now: run `reservasi doctor` under them before it"
 NEEDS_RESTART = (
     "data_dir",
     "host",
@@ -107,7 +109,7 @@ def read_again(running: Settings, read: Read, check: Check | None = None) -> Set
     logs.configure(settings.log_level, settings.log_format)
     log = get_logger()  # one that knows the level and the format of a moment ago
     if waiting:
-        log.warning("settings_need_restart", settings=waiting)
+        log.warning("settings_need_restart", settings=waiting, advice=NOT_CHECKED)
     log.info("settings_read_again", changed=[name for name in names if name not in waiting])
     return settings
 

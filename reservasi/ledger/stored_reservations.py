@@ -13,6 +13,8 @@ from reservasi.ledger.wire.messages import STATES
 from reservasi.ledger.wire.stored_forms import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
 from reservasi.model import SEQ_MAX
 
+RESERVATION = "reservations "  # how a damaged one is named, before its id
+
 
 class Holdings:
     """What the hashes hold; each page is of another moment. What is damaged is named, the rest is here."""
@@ -23,6 +25,12 @@ class Holdings:
         self.reservations = reservations
         self.persons = persons
         self.unreadable = unreadable  # key and field of each
+
+    @property
+    def damaged_reservations(self) -> frozenset[str]:
+        """Those that cannot be read, by id."""
+        subjects = (each for each in self.unreadable if each.startswith(RESERVATION))
+        return frozenset(each.removeprefix(RESERVATION) for each in subjects) - {"*"}
 
     @classmethod
     async def read(cls, journal: Journal) -> "Holdings":

@@ -35,10 +35,7 @@ DEAD_RESERVATIONS = """
 SELECT DISTINCT reservation_id FROM dead_letters
 WHERE program = $1 AND reservation_id IS NOT NULL AND outcome <> 'recorded' LIMIT $2
 """
-SETTLED = """
-SELECT DISTINCT coalesce(reservation_id, '') AS reservation_id FROM dead_letters
-WHERE program = $1 AND outcome = 'settled' ORDER BY 1 LIMIT $2
-"""
+HAS_SETTLED = "SELECT EXISTS (SELECT FROM dead_letters WHERE program = $1 AND outcome = 'settled')"
 LETTERS = """
 SELECT d.id, d.program, d.epoch, d.seq, d.reservation_id, d.event::text AS event, d.error, d.at, d.outcome, d.closed_at,
   d.closed_by, d.reason, coalesce(j.at_ms, (extract(epoch FROM d.at) * 1000)::bigint) AS at_ms
@@ -113,11 +110,9 @@ async def dead_reservations(connection: Connection, program: str) -> list[str]:
     return [row["reservation_id"] for row in rows]
 
 
-async def settled_reservations(connection: Connection, program: str) -> list[str]:
-    """Reservations with a change that was settled and is in the ledger alone; "" where a change names none."""
-    rows = await connection.fetch(SETTLED, program, DEAD_RESERVATIONS_MAX)
-    found = [row["reservation_id"] for row in rows]
-    return found if len(found) < DEAD_RESERVATIONS_MAX else ["", *found]  # the rest may be of any
+async def has_settled(connection: Connection, program: str) -> bool:
+    """Whether a person has settled any."""
+    return bool(await connection.fetchval(HAS_SETTLED, program))
 
 
 async def read_letters(

@@ -6,10 +6,16 @@ same id with another seq is another reservation, which began after the first one
 
 from collections.abc import Iterable, Sequence
 
-import asyncpg
 import msgspec
 
-from reservasi.contents import DIGEST_ONLY, Confirmation, EndedReservation, KeptReservation, LedgerState
+from reservasi.contents import (
+    DIGEST_ONLY,
+    Confirmation,
+    EndedReservation,
+    KeptReservation,
+    LedgerState,
+    can_be_recorded,
+)
 from reservasi.errors import RebuildRefused
 from reservasi.events import Confirmed, Ended, Held, JournalEntry, OpeningSet, QuotaSet
 from reservasi.model import APPLICANTS_MAX, State
@@ -32,7 +38,7 @@ BOOKED = "SELECT id, booked, retired_at_ms FROM quotas WHERE program = $1"
 ENVELOPE, REFERENCE, TIMES = "envelope", "payment_reference", "times"  # what a row may lack
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True):
     """A live reservation as the records have it."""
 
     reservation_id: str
@@ -43,37 +49,46 @@ class _Row(msgspec.Struct, frozen=True):
     held_seq: int
 
 
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records have of a program, as far as a ledger is compared with it."""
+
+    holds: list[Row]
+    bookings: list[Row]
+    past: set[tuple[str, int]]  # bookings that ended or retired: reservation and the seq of its hold
+    booked: dict[str, tuple[int, int]]  # quota -> booked, when it was retired
+    openings: list[str]
+
+
+async def read_rows(connection: Connection, program: str, state: LedgerState) -> Rows:
+    """The rows as they are now."""
+    known = list({*state.live, *state.ended})
+    return Rows(
+        holds=[Row(*row.values()) for row in await connection.fetch(LIVE_HOLDS, program)],
+        bookings=[Row(*row.values()) for row in await connection.fetch(LIVE_BOOKINGS, program)],
+        past={(row[0], row[1]) for row in await connection.fetch(PAST_BOOKINGS, program, known)},
+        booked={row[0]: (row[1], row[2]) for row in await connection.fetch(BOOKED, program)},
+        openings=[opening.id for opening in await load_openings(connection, program)],
+    )
+
+
 class Difference:
     """What the ledger has and the rows lack, and the reverse."""
 
-    def __init__(self, program: str, state: LedgerState, forgotten_ms: int) -> None:
+    def __init__(self, state: LedgerState, rows: Rows, forgotten_ms: int) -> None:
         self.lacking: dict[tuple[str, int, int], str] = {}
         self.left_out = len(state.unreadable)
-        self._program = program
         self._state = state
         self._forgotten_ms = forgotten_ms
-        self._holds: dict[str, _Row] = {}
-        self._bookings: dict[str, _Row] = {}
-        self._past: set[tuple[str, int]] = set()
-        self._booked: dict[str, tuple[int, int]] = {}  # quota -> booked, when it was retired
-        self._openings: list[str] = []
+        self._holds = {row.reservation_id: row for row in rows.holds}
+        self._bookings = {row.reservation_id: row for row in rows.bookings}
+        self._past = set(rows.past)
+        self._booked = rows.booked
+        self._openings = rows.openings
         self._quotas = {quota.id: quota for quota in state.quotas}
         self.new_bookings: list[Life] = []
         self.new_holds: list[Life] = []
         self.moved: list[Life] = []
         self.ended: list[Life] = []  # of both
-
-    @classmethod
-    async def read(cls, connection: Connection, program: str, state: LedgerState, forgotten_ms: int) -> "Difference":
-        """With the rows as they are now."""
-        self = cls(program, state, forgotten_ms)
-        self._holds = _by_id(await connection.fetch(LIVE_HOLDS, program))
-        self._bookings = _by_id(await connection.fetch(LIVE_BOOKINGS, program))
-        known = list({*state.live, *state.ended})
-        self._past = {(row[0], row[1]) for row in await connection.fetch(PAST_BOOKINGS, program, known)}
-        self._booked = {row[0]: (row[1], row[2]) for row in await connection.fetch(BOOKED, program)}
-        self._openings = [opening.id for opening in await load_openings(connection, program)]
-        return self
 
     def effects(self) -> Effects:
         """All of it, as a batch of the journal would have led to it."""
@@ -82,7 +97,7 @@ class Difference:
         for id_ in self._state.unreadable:
             self._leave(id_)
         for id_, kept in self._state.live.items():
-            if not 1 <= kept.places <= APPLICANTS_MAX or kept.quota not in self._quotas:
+            if not can_be_recorded(kept, self._quotas):
                 self.left_out += 1
                 self._leave(id_)
                 continue
@@ -123,7 +138,7 @@ class Difference:
             effects.new_holds.append(life)
             self.new_holds.append(life)
 
-    def _end(self, effects: Effects, row: _Row) -> None:
+    def _end(self, effects: Effects, row: Row) -> None:
         """A row that is live no more."""
         is_hold = self._holds.get(row.reservation_id) is row
         ended = self._state.ended.get(row.reservation_id)
@@ -155,7 +170,7 @@ class Difference:
         effects.new_bookings.append(life)
         self.ended.append(life)
 
-    def _of_row(self, row: _Row) -> Life:
+    def _of_row(self, row: Row) -> Life:
         return Life(row.reservation_id, row.quota, row.places, None, row.held_epoch)
 
     def _new(self, id_: str, kept: KeptReservation) -> Life:
@@ -249,11 +264,7 @@ class Difference:
         effects.openings = {each.id: OpeningChange(each, at.epoch, at.seq) for each in self._state.openings}
 
 
-def _by_id(rows: Iterable[asyncpg.Record]) -> dict[str, _Row]:
-    return {row["reservation_id"]: _Row(*row.values()) for row in rows}
-
-
-def _is_same(row: _Row | None, kept: KeptReservation) -> bool:
+def _is_same(row: Row | None, kept: KeptReservation) -> bool:
     """Whether a row is of this hold; another one under the same id came after it ended.
 
     Raises:

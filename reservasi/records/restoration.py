@@ -12,7 +12,7 @@ import msgspec
 from reservasi.contents import LedgerState
 from reservasi.errors import RebuildRefused
 from reservasi.model import Position
-from reservasi.records.difference import ENVELOPE, Difference
+from reservasi.records.difference import ENVELOPE, Difference, read_rows
 from reservasi.records.ownership import load_epochs
 from reservasi.records.pool import Connection, lacks_partition
 from reservasi.records.recording import UNFIT, move_position
@@ -82,7 +82,7 @@ async def restore(
     try:
         async with connection.transaction():
             await move_position(connection, program, expected, state.position)
-            difference = await Difference.read(connection, program, state, forgotten_ms)
+            difference = Difference(state, await read_rows(connection, program, state), forgotten_ms)
             effects = difference.effects()
             await apply_effects(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
             await _write_history(connection, program, state, known)
@@ -119,28 +119,32 @@ async def _write_history(
     await connection.copy_records_to_table("restored_events", records=events, columns=KNOWN_COLUMNS)
 
 
+def restored_by(state: LedgerState, difference: Difference, expected: Position | None) -> Restored:
+    """What is recorded once the effects of the difference are; the position was `expected` before."""
+    return Restored(
+        bookings=len(difference.new_bookings) + len(difference.moved),
+        holds=len(difference.new_holds),
+        ended=len(difference.ended),
+        without_envelope=sum(ENVELOPE in lacks.split(",") for lacks in difference.lacking.values()),
+        quotas=len(state.quotas),
+        openings=len(state.openings),
+        entries=len(state.entries),
+        gap=state.first_told_seq - (expected.seq if expected else 0) - 1,
+        left_out=difference.left_out,
+    )
+
+
 async def _note(
     connection: Connection, program: str, expected: Position | None, state: LedgerState, difference: Difference
 ) -> Restored:
     """Name the gap and what could not be restored, and count."""
-    first_seq = state.entries[0].first_seq if state.entries else state.position.seq + 1
-    last_seq = int(await connection.fetchval(LAST_BEFORE, program, first_seq) or 0)
+    next_seq = state.first_told_seq
+    last_seq = int(await connection.fetchval(LAST_BEFORE, program, next_seq) or 0)
     start = expected or Position(epoch=0, seq=0)
-    nameless = sum(ENVELOPE in lacks.split(",") for lacks in difference.lacking.values())
-    restored = Restored(
-        bookings=len(difference.new_bookings) + len(difference.moved),
-        holds=len(difference.new_holds),
-        ended=len(difference.ended),
-        without_envelope=nameless,
-        quotas=len(state.quotas),
-        openings=len(state.openings),
-        entries=len(state.entries),
-        gap=first_seq - start.seq - 1,
-        left_out=difference.left_out,
-    )
+    restored = restored_by(state, difference, expected)
     lacking = [(program, *key, lacks) for key, lacks in difference.lacking.items()]
     await connection.copy_records_to_table("restored_reservations", records=lacking, columns=LACKING_COLUMNS)
     counts = (restored.bookings, restored.holds, restored.ended, restored.without_envelope)
     at = (state.position.epoch, state.position.seq, start.epoch, start.seq)
-    await connection.execute(NOTE, program, *at, last_seq, first_seq, *counts)
+    await connection.execute(NOTE, program, *at, last_seq, next_seq, *counts)
     return restored

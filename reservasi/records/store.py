@@ -170,7 +170,7 @@ class Records:
 
     dead_letter_count = _pooled(dead_letters.count_open)
     dead_reservations = _pooled(dead_letters.dead_reservations)
-    settled_reservations = _pooled(dead_letters.settled_reservations)
+    has_settled_letters = _pooled(dead_letters.has_settled)
     try_dead_letter = _pooled(dead_letters.try_again)
     settle_dead_letters = _pooled(dead_letters.settle)
     dead_letters = _pooled(dead_letters.read_letters)

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from reservasi import dead_letters
 from reservasi.dead_letters import TriedLetter
-from reservasi.errors import RebuildRefused
+from reservasi.errors import DamagedKey, RebuildRefused
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal import entries
@@ -159,6 +159,52 @@ async def test_what_open_letters_say_is_not_rebuilt_away(ledger: Ledger, records
     assert await records.count_bookings(ledger.program) == 1
 
 
+async def settle_all(ledger: Ledger, records: Records) -> None:
+    ids = [each.id for each in await records.dead_letters(ledger.program, limit=10)]
+    await records.settle_dead_letters(ids, "cli:ani", "has it on paper")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["owned", "damaged"])
+async def test_what_settled_letters_say_is_rebuilt_away_only_when_told(
+    ledger: Ledger, records: Records, is_damaged: bool
+) -> None:
+    await ledger.run(quota_set())
+    await record(ledger, records)
+    booked = claim()
+    await ledger.run(booked, Confirm(reservation_id=booked.reservation_id))
+    await record_without(ledger, records, "h", "c")
+    await settle_all(ledger, records)
+    if is_damaged:
+        await ledger.client.hset(keys.meta(ledger.program), "seq", "x")
+    before = await ledger.dump()
+    with pytest.raises(RebuildRefused, match=f"{booked.reservation_id}.*rebuild --force --discard"):
+        await rebuild(ledger, records, force=not is_damaged)
+    assert await ledger.dump() == before
+    assert (await rebuild(ledger, records, force=True, discard=True)).rebuilt
+    assert (await rebuild(ledger, records, force=True)).rebuilt, "the ledger does without it by now"
+
+
+async def test_a_settled_letter_of_a_quota_keeps_no_other_repair_back(ledger: Ledger, records: Records) -> None:
+    held = claim()
+    await ledger.run(quota_set(capacity=10), quota_set(OTHER_QUOTA), held)
+    await record(ledger, records)
+    await ledger.run(SetQuota(quota=OTHER_QUOTA, capacity=11))
+    await record_without(ledger, records, "q")
+    await settle_all(ledger, records)
+    found = await reconcile(ledger, records)
+    assert (found.kinds, found.settled) == ({"quotas": 1}, (OTHER_QUOTA,))
+    with pytest.raises(RebuildRefused, match=OTHER_QUOTA):
+        await rebuild(ledger, records, force=True)
+    await ledger.run(SetQuota(quota=OTHER_QUOTA, capacity=12))
+    await record(ledger, records)
+    await ledger.client.hdel(keys.persons(ledger.program), *held.persons)
+    found = await reconcile(ledger, records)
+    assert (found.kinds, found.settled) == ({"persons": 1}, ())
+    connection = LedgerConnection(ledger.url, ledger.program, read_library())
+    reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
+    assert (await repaired(reconciler, rebuilder(ledger, records))).drift == ()
+
+
 async def test_two_who_retry_at_once_record_each_letter_once(ledger: Ledger, records: Records) -> None:
     await ledger.run(quota_set(capacity=100), *(claim() for _ in range(30)))
     await record_without(ledger, records, "h")
@@ -234,6 +280,29 @@ async def test_fronts_hear_it_although_what_the_recorder_said_last_is_damaged(
             "dead": [],
             "revived": [held.reservation_id],
         }
+
+
+@pytest.mark.parametrize("key_of", [keys.recorded, keys.dead_letters])
+async def test_a_word_of_another_type_keeps_nothing_from_being_recorded(
+    ledger: Ledger, records: Records, key_of: Callable[[str], str]
+) -> None:
+    held = claim()
+    await ledger.run(quota_set(), held)
+    await record_without(ledger, records, "h")
+    await ledger.client.delete(key_of(ledger.program))
+    await ledger.client.lpush(key_of(ledger.program), "x")
+    assert [each.result for each in await retry(ledger, records)] == ["recorded"]
+    await ledger.one(claim())
+    await record_without(ledger, records, "h")
+    position, dead = await records.position(ledger.program), await records.dead_reservations(ledger.program)
+    assert position is not None
+    with pytest.raises(DamagedKey):
+        await ledger.journal.publish_recorded(position, dead)
+    await ledger.journal.publish_recorded(position, dead)
+    assert await ledger.journal.dead_reservations() == set(dead)
+    word = await ledger.journal.recorded_word()
+    assert word is not None
+    assert word.seq == position.seq
 
 
 async def test_a_letter_of_an_earlier_version_is_read_as_it_was_kept(

@@ -37,6 +37,7 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
+from reservasi.program_stores import ProgramStores
 from reservasi.programs.files import read_program
 from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
@@ -82,15 +83,19 @@ async def record(ledger: Ledger, records: Records) -> Position:
     return position
 
 
-def rebuilder(ledger: Ledger, records: Records) -> Rebuilder:
-    return Rebuilder(
-        ledger.program,
-        ledger.connection,
-        ledger.journal,
-        records,
+def stores(ledger: Ledger, records: Records) -> ProgramStores:
+    return ProgramStores(
+        program=ledger.program,
+        connection=ledger.connection,
+        journal=ledger.journal,
+        records=records,
         booking_code=str.upper,
         tombstone_ms=TOMBSTONE_MS,
     )
+
+
+def rebuilder(ledger: Ledger, records: Records) -> Rebuilder:
+    return Rebuilder(stores(ledger, records))
 
 
 async def rebuild(ledger: Ledger, records: Records, **options: Any) -> RebuildReport:

@@ -17,6 +17,7 @@ from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.wire import stored_forms
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import Outcome, Position
+from reservasi.program_stores import ProgramStores
 from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
 from reservasi.recovery import Owner, Ownership, compare_ledger, lift_bar, own_ledger
@@ -352,7 +353,14 @@ async def test_an_epoch_that_another_run_may_have_taken_up_goes_on_barring(ledge
     assert await lift_bar(ledger.program, found, ledger.journal, records) == 0
     assert [row.base_seq for row in await records.epochs(ledger.program)] == [0, 0, 4]
     rebuilder = Rebuilder(
-        ledger.program, ledger.connection, ledger.journal, records, booking_code=str.upper, tombstone_ms=TOMBSTONE_MS
+        ProgramStores(
+            program=ledger.program,
+            connection=ledger.connection,
+            journal=ledger.journal,
+            records=records,
+            booking_code=str.upper,
+            tombstone_ms=TOMBSTONE_MS,
+        )
     )
     with pytest.raises(StaleRecorder):
         await rebuilder.run(force=True)

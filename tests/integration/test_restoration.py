@@ -3,39 +3,26 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import asyncpg
-import msgspec
 import pytest
 
 from reservasi.at_stake import count_at_stake
-from reservasi.bootstrap.worker import open_worker
 from reservasi.contents import DIGEST_ONLY, reference_digest
-from reservasi.drift_watch import is_mended_by_rebuilding
 from reservasi.errors import RebuildRefused
-from reservasi.health import Health
 from reservasi.ledger import keys
-from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal.stream import START, RecordedWord
-from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.wire import stored_forms
 from reservasi.model import Cancel, Command, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
-from reservasi.programs.files import read_program
 from reservasi.records import EpochRow, Records
-from reservasi.recovery import Ownership, compare_ledger, proves_old_copy
-from reservasi.restoration import Restorer, RestoreReport
-from reservasi.settings import Settings
+from reservasi.recovery import Ownership, proves_old_copy
 from tests.integration.conftest import Tables
+from tests.integration.dumps import Copy, age, goes_on, rebuilds_as_it_is, restore, sell_more, verdict, whole
 from tests.integration.test_rebuild import (
-    SURABAYA,
     evidence,
     fill,
     forget_all,
     own,
-    rebuild,
-    rebuilder,
     record,
     regardless_of_epoch,
     sell,
@@ -45,20 +32,14 @@ from tests.ledgers import (
     HOUR_MS,
     OTHER_QUOTA,
     QUOTA,
-    TOMBSTONE_MS,
     Ledger,
     claim,
-    eventually,
     open_ledger,
     opening_set,
     quota_set,
 )
 
 pytestmark = pytest.mark.any_server
-TABLES = (
-    "quotas", "openings", "holds", "bookings", "applicants", "journal", "positions", "epochs", "dead_letters", "audit",
-    "restorations", "restored_reservations", "restored_events",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -68,120 +49,11 @@ async def ledger(valkey_url: str, program: str, records: Records) -> AsyncIterat
         yield opened
 
 
-PUT_BACK_TRIES = 10
-
-
-class Copy:
-    """The records as they were at a moment, to be put back: what a restored dump does."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self.rows: dict[str, list[Any]] = {}
-
-    async def take(self) -> "Copy":
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            async with connection.transaction(isolation="repeatable_read"):
-                for table in TABLES:
-                    self.rows[table] = await connection.fetch(f"SELECT t::text FROM {table} t")
-        finally:
-            await connection.close()
-        return self
-
-    async def put_back(self) -> None:
-        """Beside a service that runs, whose queries may lock the same tables in another order: then once more."""
-        for last_try in (*[False] * (PUT_BACK_TRIES - 1), True):
-            try:
-                await self._put_back()
-                return
-            except asyncpg.DeadlockDetectedError:
-                if last_try:
-                    raise
-
-    async def _put_back(self) -> None:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            async with connection.transaction():
-                await connection.execute(f"TRUNCATE {', '.join(TABLES)}")
-                for table, rows in self.rows.items():
-                    if rows:
-                        await connection.execute(
-                            f"INSERT INTO {table} SELECT (one.of).* FROM (SELECT unnest($1::text[])::{table} AS of) AS one",
-                            [row[0] for row in rows],
-                        )
-        finally:
-            await connection.close()
-
-
 @pytest.fixture
 async def copy(database: str, records: Records) -> Copy:
     """Of this test's database; nothing is taken yet."""
     assert await records.programs() is not None
     return Copy(database)
-
-
-async def restore(ledger: Ledger, records: Records) -> RestoreReport:
-    restorer = Restorer(
-        ledger.program,
-        ledger.connection,
-        ledger.journal,
-        records,
-        rebuilder(ledger, records),
-        booking_code=str.upper,
-        tombstone_ms=TOMBSTONE_MS,
-    )
-    return await restorer.run()
-
-
-async def verdict(ledger: Ledger, records: Records) -> Ownership:
-    connection = LedgerConnection(ledger.url, ledger.program, read_library())
-    try:
-        return (await compare_ledger(ledger.program, connection, ledger.journal, records)).verdict
-    finally:
-        await connection.drop()
-
-
-async def sell_more(ledger: Ledger) -> dict[str, str]:
-    """What people and staff do after the copy was taken; every kind of change. Reservations by what became of them."""
-    claims = {name: claim() for name in ("held", "booked", "paid", "released", "cancelled")}
-    answers = await ledger.run(SetQuota(quota=QUOTA, capacity=60, actor="cli:op", reason="more"), *claims.values())
-    assert {answer.outcome for answer in answers[1:]} == {Outcome.HELD}
-    await ledger.run(
-        Confirm(reservation_id=claims["booked"].reservation_id),
-        Confirm(reservation_id=claims["paid"].reservation_id, payment_reference="PAY-7"),
-        Confirm(reservation_id=claims["cancelled"].reservation_id),
-        Cancel(reservation_id=claims["cancelled"].reservation_id),
-        Release(reservation_id=claims["released"].reservation_id),
-        quota_set("p.kanim.baru.20261201.1000.online", 5),
-    )
-    return {name: each.reservation_id for name, each in claims.items()}
-
-
-async def age(ledger: Ledger, records: Records, *, margin: int) -> Position:
-    """Record all, and forget the journal but for its last `margin` changes, as the recorder does in time."""
-    position = await record(ledger, records)
-    epochs = [(row.epoch, row.base_seq) for row in await records.epochs(ledger.program)]
-    await ledger.journal.publish_recorded(position, epochs=epochs)
-    oldest = f"{position.epoch}-{max(0, position.seq - margin)}"  # exactly: the recorder leaves up to a node more
-    await ledger.client.xtrim(keys.journal(ledger.program), minid=oldest, approximate=False)
-    return position
-
-
-async def whole(tables: Tables) -> dict[str, list[tuple[object, ...]]]:
-    """The rows that say what is booked, but for what nobody can know again."""
-    return {
-        "quotas": await tables.rows("SELECT * FROM quotas ORDER BY program, id"),
-        "holds": await tables.rows(
-            "SELECT program, reservation_id, quota, places, deadline_ms, fingerprint, sealed, epoch, seq FROM holds "
-            "ORDER BY reservation_id"
-        ),
-        "bookings": await tables.rows(
-            "SELECT program, reservation_id, held_epoch, held_seq, booking_code, quota, places, state, deadline_ms, "
-            "fingerprint, epoch, seq, retired_at_ms FROM bookings ORDER BY reservation_id, held_seq"
-        ),
-        "applicants": await tables.rows("SELECT * FROM applicants ORDER BY reservation_id, held_seq, position"),
-        "positions": await tables.rows("SELECT program, epoch, seq, chain FROM positions"),
-    }
 
 
 async def test_records_from_an_older_dump_are_recorded_anew(
@@ -214,23 +86,20 @@ async def test_records_from_an_older_dump_are_recorded_anew(
     await rebuilds_as_it_is(ledger, records)
 
 
-async def goes_on(ledger: Ledger, records: Records) -> None:
-    """What is sold afterwards is recorded, and nothing differs."""
-    wanted = claim()
-    await ledger.run(wanted, Confirm(reservation_id=wanted.reservation_id))
+async def test_a_hold_that_ends_after_it_was_recorded_anew_is_remembered(
+    ledger: Ledger, records: Records, copy: Copy
+) -> None:
+    """The journal has forgotten how it began; a rebuild would forget its id, and another claim would be made of it."""
+    await sell(ledger)
     await record(ledger, records)
-    booking = await records.booking(wanted.reservation_id)
-    assert booking is not None
-    assert (await reconcile(ledger, records)).drift == ()
-
-
-async def rebuilds_as_it_is(ledger: Ledger, records: Records) -> None:
-    """The records are whole again: a ledger that is lost comes back from them, with what it remembers of the ended."""
-    before = await evidence(ledger)
-    await forget_all(ledger)
-    await rebuild(ledger, records)
-    assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
-    assert (await reconcile(ledger, records)).drift == ()
+    await copy.take()
+    more = await sell_more(ledger)
+    await age(ledger, records, margin=0)
+    await copy.put_back()
+    await restore(ledger, records)
+    assert (await ledger.one(Release(reservation_id=more["held"]))).outcome is Outcome.RELEASED
+    await record(ledger, records)
+    await rebuilds_as_it_is(ledger, records)
 
 
 async def test_restored_twice_it_is_recorded_anew_twice(ledger: Ledger, records: Records, copy: Copy) -> None:
@@ -535,28 +404,6 @@ async def test_what_retired_and_what_was_forgotten_meanwhile(
     await goes_on(ledger, records)
 
 
-async def test_a_damaged_reservation_keeps_nobody_elses_from_being_recorded(
-    ledger: Ledger, records: Records, copy: Copy
-) -> None:
-    sold = await sell(ledger)
-    await record(ledger, records)
-    await copy.take()
-    more = await sell_more(ledger)
-    await age(ledger, records, margin=0)
-    await copy.put_back()
-    await ledger.client.hset(keys.reservations(ledger.program), more["booked"], b"\xc1")
-    await ledger.client.hset(keys.reservations(ledger.program), sold.group.reservation_id, b"\xc1")
-    report = await restore(ledger, records)
-    assert (report.restored, report.bookings, report.left_out) == (True, 1, 2)
-    booking = await records.booking(sold.group.reservation_id)
-    assert booking is not None
-    assert booking.state == "confirmed", "nobody knows better"
-    found = await reconcile(ledger, records)
-    assert (found.kinds["unreadable"], found.unread) == (2, 1)
-    assert not is_mended_by_rebuilding(found), "one of them is nowhere else"
-    assert await records.booking(more["paid"]) is not None
-
-
 async def test_ten_thousand_changes_beyond_the_margin(ledger: Ledger, records: Records, copy: Copy) -> None:
     await sell(ledger)
     await record(ledger, records)
@@ -575,57 +422,3 @@ async def test_ten_thousand_changes_beyond_the_margin(ledger: Ledger, records: R
     assert await records.booking_ids(ledger.program) == booked
     assert (await reconcile(ledger, records)).drift == ()
     await goes_on(ledger, records)
-
-
-async def test_a_service_that_runs_says_so_and_goes_on_once_it_is_recorded_anew(
-    ledger: Ledger, records: Records, copy: Copy, data_dir: Path
-) -> None:
-    await records.save_program(msgspec.structs.replace(read_program(SURABAYA), id=ledger.program))
-    await ledger.run(quota_set(), claim())
-    await record(ledger, records)
-    await copy.take()
-    more = await sell_more(ledger)
-    await age(ledger, records, margin=0)
-    health = Health()
-    settings = Settings(redis_url=ledger.url, postgres_dsn=copy.dsn, data_dir=data_dir, programs=ledger.program)
-    wanted = claim()
-
-    async def is_said() -> bool:
-        part, why = health.missing().get(ledger.program, ("", ""))
-        return part == "records" and "2 confirmed bookings (2 places)" in why
-
-    async def is_well() -> bool:
-        return not health.missing()
-
-    async def is_recorded() -> bool:
-        return await records.booking(wanted.reservation_id) is not None
-
-    async with open_worker(settings, health):
-        await eventually(is_well)
-        await copy.put_back()
-        await eventually(is_said, 30)
-        assert (await ledger.raw("claim", [[]]))[0] == "fenced"
-        report = await restore(ledger, records)
-        assert report.restored
-        assert await records.booking(more["booked"]) is not None
-        await ledger.run(wanted, Confirm(reservation_id=wanted.reservation_id))
-        await eventually(is_recorded)
-        await eventually(is_well)
-    assert (await reconcile(ledger, records)).drift == ()
-
-
-async def test_what_was_a_dead_letter_since_the_copy_is_recorded_now(
-    ledger: Ledger, records: Records, copy: Copy
-) -> None:
-    """The ledger has it, and its row is written from there: fronts may call it recorded."""
-    await sell(ledger)
-    await record(ledger, records)
-    await copy.take()
-    more = await sell_more(ledger)
-    tip = await age(ledger, records, margin=0)
-    epochs = [(row.epoch, row.base_seq) for row in await records.epochs(ledger.program)]
-    await ledger.journal.publish_recorded(tip, [more["booked"]], epochs=epochs)
-    await copy.put_back()
-    await restore(ledger, records)
-    assert await ledger.journal.dead_reservations() == set()
-    assert await records.booking(more["booked"]) is not None

@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 
 from reservasi.errors import JournalGap, LedgerFault, RebuildRefused, StaleRecorder, Unavailable
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
 from reservasi.program_stores import ProgramStores
 from reservasi.rebuild import Rebuilder
 from reservasi.records import Records

@@ -69,6 +69,7 @@ def test_what_changed_holds_and_what_needs_a_restart_stays() -> None:
     assert (found.port, found.admin_port) == (8081, running.admin_port)
     told = {line["event"]: line for line in lines}
     assert told["settings_need_restart"]["settings"] == ["admin_port"]
+    assert "not checked now: run `reservasi doctor`" in told["settings_need_restart"]["advice"]
     assert set(told["settings_read_again"]["changed"]) == {"log_level", "processes"}
 
 

@@ -20,7 +20,7 @@ class JournalTail:
     def __init__(self) -> None:
         self._holds: dict[str, KeptReservation] = {}
         self._ended: dict[str, EndedReservation] = {}
-        self._returning: dict[str, list[ReturningPlaces]] = {}  # heaps: the earliest first
+        self._returning: dict[tuple[str, int], list[ReturningPlaces]] = {}  # quota and places -> heap
 
     def follow(self, first_seq: int, at_ms: int, payload: bytes) -> None:
         """Follow one entry. Unreadable events change nothing."""
@@ -40,9 +40,9 @@ class JournalTail:
                             )
                         )
                 case Returned():
-                    self._return(event.quota, at_ms)
+                    self._return(event.quota, event.places, at_ms)
         for places in given_back:  # a call does not return what it gave back itself
-            heapq.heappush(self._returning.setdefault(places.quota, []), places)
+            heapq.heappush(self._returning.setdefault((places.quota, places.places), []), places)
 
     def drop_returning(self) -> None:
         """The program was removed there: no place returns to a quota that it had then."""
@@ -80,8 +80,8 @@ class JournalTail:
                 ended_at_ms=at_ms,
             )
 
-    def _return(self, quota: str, at_ms: int) -> None:
-        """The ledger runs a quota's timers in their order, the earliest first, and none before its time."""
-        heap = self._returning.get(quota)
+    def _return(self, quota: str, places: int, at_ms: int) -> None:
+        """The ledger runs a quota's timers in their order, none before its time; one that is damaged is passed over."""
+        heap = self._returning.get((quota, places))
         if heap and heap[0].at_ms <= at_ms:
             heapq.heappop(heap)

@@ -5,6 +5,7 @@ against the one before it, so that loss or divergence is noticed where it is rea
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -93,7 +94,15 @@ class Journal:
 
         Raises:
             LedgerUnreachable: the server does not answer; the position is said again with the next batch.
+            DamagedKey: something else stood in its place, and is gone by now: everything is to be said anew.
         """
+        try:
+            await self._publish(position, dead, epochs)
+        except DamagedKey:
+            await self._forget_damaged_words()
+            raise
+
+    async def _publish(self, position: Position, dead: Sequence[str], epochs: Sequence[tuple[int, int]]) -> None:
         is_news = await self._is_news(position)
         word = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
         # One transaction: whoever reads the position must also find the dead letters up to it.
@@ -103,9 +112,21 @@ class Journal:
             if dead:
                 pipeline.sadd(keys.dead_letters(self._program), *dead)
             pipeline.publish(keys.recorded_channel(self._program), json.dumps({**word, "dead": list(dead)}))
-            await pipeline.execute()
+            pipeline.type(keys.dead_letters(self._program))
+            *_, kind = await pipeline.execute()
+        if readable(kind) not in ("set", "none"):  # no front can read it
+            raise DamagedKey(f"who has a dead letter in {self._program} cannot be read")
         if is_news:
             self._published = (position.epoch, position.seq)
+
+    async def _forget_damaged_words(self) -> None:
+        """Delete what stands in place of the recorder's words: PostgreSQL has them all."""
+        words = {keys.recorded(self._program): "hash", keys.dead_letters(self._program): "set"}
+        self._published = (0, 0)
+        async with self._reaching():
+            for key, kind in words.items():
+                if readable(await self._client.type(key)) not in (kind, "none"):
+                    await self._client.delete(key)
 
     async def _is_news(self, position: Position) -> bool:
         """Whether nothing farther was said before; asked for where we did not say the position before this one."""
@@ -200,8 +221,9 @@ class Journal:
         """
         if not reservations:
             return
-        async with self._reaching():
-            await self._client.srem(keys.dead_letters(self._program), *reservations)
+        with contextlib.suppress(DamagedKey):  # the recorder puts it right with its next words
+            async with self._reaching():
+                await self._client.srem(keys.dead_letters(self._program), *reservations)
         word = await self.recorded_word() or RecordedWord(epoch=0, seq=0, lineage=())  # which moves nobody
         position = {"epoch": word.epoch, "seq": word.seq, "epochs": word.lineage}
         message = {**position, "dead": [], "revived": sorted(reservations)}
@@ -234,6 +256,19 @@ class Journal:
         if there == [seq, end.chain] and epoch_there.isdigit() and int(epoch_there) >= end.epoch:
             return end, "place"
         return end, "copy" if at.partition("-")[2] == f"{seq}-{end.chain}" or not any((*there, at)) else ""
+
+    async def place_copy(self) -> Position | None:
+        """Where `meta` says once more that the ledger is; None where that cannot be read.
+
+        Raises:
+            LedgerUnreachable: the server does not answer.
+            DamagedKey: it is no hash.
+        """
+        async with self._reaching():
+            found: Any = await self._client.hget(keys.meta(self._program), "at")
+        epoch, _, rest = readable(found or b"").partition("-")
+        seq, _, chain = rest.partition("-")
+        return Position(epoch=int(epoch), seq=int(seq), chain=chain) if epoch.isdecimal() and seq.isdecimal() else None
 
     async def is_empty(self) -> bool:
         """Whether the ledger holds neither quotas, openings nor reservations, and no journal.
@@ -317,7 +352,7 @@ class Journal:
             async with asyncio.timeout(READ_TIMEOUT_S + longer_s):
                 yield
         except LOST as error:
-            if str(error).startswith("WRONGTYPE"):
+            if "WRONGTYPE" in str(error):  # in a transaction the command stands before it
                 raise DamagedKey(f"a key of {self._program} is of another type than it should be") from error
             raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
 
