@@ -37,7 +37,7 @@ from reservasi.front.app import create_app
 from reservasi.front.collector import set_aside_what_stays
 from reservasi.front.places import places_teller
 from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
-from reservasi.front.server import create_runner
+from reservasi.front.serving import create_runner
 from reservasi.health import Health
 from reservasi.ledger.access import FRONT, WORKER
 from reservasi.logs import get_logger

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from reservasi.front.dispatch import Dispatcher
-from reservasi.front.services import Front
+from reservasi.front.front_context import Front
 
 FRONT = web.AppKey("front", Front)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)

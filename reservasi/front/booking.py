@@ -22,19 +22,20 @@ from reservasi.front.bodies import (
     ReservationStatus,
 )
 from reservasi.front.claiming import Decision, Doubtful, Wanted, claimable_quota, decide_claim, decide_replay
-from reservasi.front.dispatch import CLAIM_PATH, check_network
 from reservasi.front.documents import qr_svg, ticket_ics
 from reservasi.front.encoding import moment
+from reservasi.front.front_context import Front, check_network
 from reservasi.front.languages import Language, Text
 from reservasi.front.not_found import UNKNOWN_RESERVATION
 from reservasi.front.not_open import not_open
 from reservasi.front.opening_reasons import refused_as_cancelled
+from reservasi.front.paths import CLAIM_PATH
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, problem_answer, retry_after
 from reservasi.front.request import Request
 from reservasi.front.request_parts import bearer, is_json, json_body
 from reservasi.front.request_tally import HELD, REPLAYED
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.sold_out import sold_out_body
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
 from reservasi.front.views import local_moment

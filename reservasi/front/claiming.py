@@ -9,10 +9,11 @@ from typing import TypeAlias
 
 from reservasi.errors import Overloaded
 from reservasi.front.claim_tickets import check_ticket, may_be_outdated
+from reservasi.front.front_context import Front
 from reservasi.front.problem_types import CLOSED, RECOVERING, SOLD_OUT, UNKNOWN_QUOTA
 from reservasi.front.problems import Refused
 from reservasi.front.rate_limits import too_often
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.model import Claim, Quota
 from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest

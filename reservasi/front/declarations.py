@@ -9,7 +9,6 @@ from reservasi.front import bodies
 from reservasi.front import problem_types as problems
 from reservasi.front.problem_type import ProblemType
 
-LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
 RANGE_DAYS_MAX = 366  # from the first date to the last, both included
 PAGE_MAX = 5000  # quotas in one answer: some 1.2 MB, a tenth of that compressed
 AFTER_CHARS_MAX = 400

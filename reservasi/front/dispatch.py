@@ -5,37 +5,22 @@ Every request that is not a stream comes through here, whichever transport broug
 
 import time
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from reservasi.errors import Overloaded, Unavailable
 from reservasi.front import problem_types
-from reservasi.front.answers import Abandonable, Answer, Pending
-from reservasi.front.declarations import LIMITED_PATHS
+from reservasi.front.answers import Answer, Pending
+from reservasi.front.arrivals import Caller
+from reservasi.front.front_context import Front, check_network
+from reservasi.front.paths import CLAIM_PATH, LIMITED_PATHS
 from reservasi.front.problems import Refused, problem_answer
-from reservasi.front.rate_limits import too_often
 from reservasi.front.request import Request
 from reservasi.front.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
 from reservasi.front.routing import Found, Route, Router
-from reservasi.front.services import Front
 from reservasi.front.tracing import Trace
 from reservasi.logs import get_logger
 
 log = get_logger()
-
-CLAIM_PATH = "/v1/reservations"
-
-
-class Caller(Protocol):
-    """Who waits for one answer: a connection, or a task of aiohttp."""
-
-    def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
-        """Send the answer; nothing happens when the caller has gone.
-
-        Without `names_all` it says what the request is called only where the caller or a log line named it.
-        """
-
-    def waits_for(self, work: Abandonable) -> None:
-        """What to abandon when the caller goes."""
 
 
 class _Exchange:
@@ -135,17 +120,6 @@ class Dispatcher:
             kind = ClaimTally if route is not None and (route.path, route.method) == (CLAIM_PATH, "POST") else Tally
             tally = self._tallies[(route, method)] = kind(UNMATCHED if route is None else route.path, method)
         return tally
-
-
-def check_network(front: Front, request: Request) -> None:
-    """Count a request for its caller's network.
-
-    Raises:
-        Refused: it asks too often.
-    """
-    wait_s = front.rates.network(request.peer, request.forwarded)
-    if wait_s:
-        raise too_often("network", wait_s)
 
 
 def _refuse_route(found: Found) -> NoReturn:

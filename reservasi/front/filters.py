@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
-from reservasi.front.declarations import RANGE_DAYS_MAX
+from reservasi.front.date_ranges import dates_of
 from reservasi.front.memory import NEVER_MS
 from reservasi.model import Quota
 from reservasi.programs import program_of
@@ -44,27 +44,6 @@ def _local(availability: Availability, catalogue: Catalogue, program: str) -> dt
 def programs_of(availability: Availability, filters: Mapping[str, str]) -> list[str]:
     """The programs that the filters choose from, in their order."""
     return [filters["program"]] if "program" in filters else availability.programs()
-
-
-def dates_of(filters: Mapping[str, str], today: str) -> tuple[str, str]:
-    """The first date and the last that the filters let through."""
-    first = filters.get("from", today)
-    last = filters.get("to")
-    return first, last if last is not None else _last_of(max(first, today))
-
-
-def _last_of(first: str) -> str:
-    try:
-        return (dt.date.fromisoformat(first) + dt.timedelta(days=RANGE_DAYS_MAX - 1)).isoformat()
-    except (ValueError, OverflowError):  # the calendar ends before
-        return dt.date.max.isoformat()
-
-
-def is_too_long(filters: Mapping[str, str], today: str) -> bool:
-    """Whether the filters ask for more days than one answer may have."""
-    if "to" not in filters:
-        return False
-    return filters["to"] > _last_of(filters.get("from", today))
 
 
 def quotas_matching(availability: Availability, filters: Mapping[str, str], today: Today) -> list[Quota]:

@@ -8,13 +8,13 @@ costs the most to check.
 import time
 
 from reservasi.errors import Overloaded
+from reservasi.front.front_context import Front
 from reservasi.front.not_open import joining_not_open
 from reservasi.front.opening_reasons import refused_as_cancelled
 from reservasi.front.opening_views import is_opening_sold_out, next_members, opening_end_ms
 from reservasi.front.problem_types import SOLD_OUT
 from reservasi.front.problems import Refused
 from reservasi.front.rate_limits import too_often
-from reservasi.front.services import Front
 from reservasi.front.waiting_problems import (
     JOINING_CLOSED,
     NO_WAITING_ROOM,

@@ -11,6 +11,7 @@ from reservasi.front import bodies
 from reservasi.front.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
 from reservasi.front.examples import NoExample, example_of
 from reservasi.front.operations import OPERATIONS
+from reservasi.front.paths import problem_type_uri
 from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 from reservasi.front.problem_types import PROBLEM_TYPES
 
@@ -167,7 +168,7 @@ def _refusal(kinds: list[ProblemType]) -> dict[str, Any]:
 
 def _one_of(kinds: list[ProblemType]) -> dict[str, Any]:
     """One schema for each problem type; where several share a status, `type` says which it is."""
-    references = {f"/problems/{kind.name}": f"#/components/schemas/{_problem_name(kind)}" for kind in kinds}
+    references = {problem_type_uri(kind.name): f"#/components/schemas/{_problem_name(kind)}" for kind in kinds}
     if len(references) == 1:
         return {"$ref": next(iter(references.values()))}
     return {
@@ -184,7 +185,7 @@ def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any
     """The general problem with the `type` and the `status` of one kind, and the members that it may have."""
     known = general["properties"]
     properties = {name: known[name] for name in (*general["required"], *kind.members)} | {
-        "type": {"type": "string", "const": f"/problems/{kind.name}"},
+        "type": {"type": "string", "const": problem_type_uri(kind.name)},
         "status": {"type": "integer", "const": kind.status},
     }
     return general | {"title": _problem_name(kind), "description": f"{kind.title.en}.", "properties": properties}
@@ -192,7 +193,7 @@ def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any
 
 def _example(kind: ProblemType) -> dict[str, Any]:
     return {
-        "type": f"/problems/{kind.name}",
+        "type": problem_type_uri(kind.name),
         "title": kind.title.en,
         "status": kind.status,
         "detail": kind.detail.en,

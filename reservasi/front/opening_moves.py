@@ -6,13 +6,14 @@ from aiohttp import hdrs
 from reservasi.front import problem_types
 from reservasi.front.answers import Answer, in_task, json_answer
 from reservasi.front.encoding import moment
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.not_found import NOT_CREATED
 from reservasi.front.opening_reasons import cancelled_members, said_of_moves
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.request import Request
 from reservasi.front.request_parts import json_body
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.staff import if_match_version
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting import find_opening, known_opening

@@ -12,8 +12,9 @@ import msgspec
 from reservasi.availability import Availability
 from reservasi.availability.groups import Group, Summary
 from reservasi.front.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
+from reservasi.front.date_ranges import dates_of
 from reservasi.front.encoding import Encoded, encoded, moment
-from reservasi.front.filters import dates_of, midnight_ms, today_in
+from reservasi.front.filters import midnight_ms, today_in
 from reservasi.front.memory import NEVER_MS, Made, Memory
 from reservasi.front.opening_reasons import said_of_moves
 from reservasi.front.services import FrontServices

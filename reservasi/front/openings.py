@@ -6,6 +6,7 @@ from reservasi.front.answers import Answer, Reply, later
 from reservasi.front.calendars import openings_ics
 from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Language, Text
 from reservasi.front.memory import Made
 from reservasi.front.not_found import UNKNOWN_OPENING, unknown_office, unknown_program
@@ -15,7 +16,6 @@ from reservasi.front.problems import Finding, Refused
 from reservasi.front.public import CACHE_A_MINUTE, FOR_A_SECOND
 from reservasi.front.queries import OPENING_FILTERS, read_filters
 from reservasi.front.request import Request
-from reservasi.front.services import Front
 from reservasi.front.views import require_view
 
 CALENDAR = Kind(CACHE_A_MINUTE, "text/calendar; charset=utf-8", vary="Accept-Language")
@@ -25,7 +25,7 @@ _PROGRAM_MISSING = Text("Sebutkan program.", "Name the program.")
 
 def openings(front: Front, request: Request) -> Answer:
     """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or of other dates."""
-    filters = read_filters(front, request, OPENING_FILTERS)
+    filters = read_filters(front.services.catalogue, request, OPENING_FILTERS)
     require_view(front.services, filters.get("program"))
     return conditional(request, openings_view(front.services, front.memory, filters), FOR_A_SECOND)
 
@@ -50,7 +50,7 @@ async def _new_opening(front: Front, request: Request) -> Answer:
 def calendar(front: Front, request: Request) -> Answer:
     """`GET /v1/openings.ics`: what a phone subscribes to, in the language that it asks for."""
     services = front.services
-    filters = read_filters(front, request, OPENING_FILTERS)
+    filters = read_filters(front.services.catalogue, request, OPENING_FILTERS)
     if "program" not in filters:
         raise Refused(INVALID_REQUEST, findings=(Finding("program", "missing", _PROGRAM_MISSING),))
     require_view(services, filters["program"])

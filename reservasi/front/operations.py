@@ -9,7 +9,6 @@ from reservasi.front.declarations import (
     BODY_PROBLEMS,
     IF_MATCH,
     IF_NONE_MATCH,
-    LIMITED_PATHS,
     NOT_MODIFIED,
     OFFICE,
     PAGE_MAX,
@@ -22,6 +21,7 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
+from reservasi.front.paths import CLAIM_PATH, LIMITED_PATHS, PROBLEM_PATH
 from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.staff_operations import STAFF_OPERATIONS
 from reservasi.front.waiting_operations import WAITING_OPERATIONS
@@ -138,7 +138,7 @@ _DECLARED: tuple[Operation, ...] = (
     Operation(
         id="claim",
         method="POST",
-        path="/v1/reservations",
+        path=CLAIM_PATH,
         tag="reservations",
         summary="Hold one place for each applicant: all or nothing.",
         parameters=(
@@ -312,7 +312,7 @@ _DECLARED: tuple[Operation, ...] = (
     Operation(
         id="describeProblem",
         method="GET",
-        path="/problems/{type}",
+        path=PROBLEM_PATH,
         tag="about",
         summary="What a problem type means, as JSON, or as HTML for a browser.",
         parameters=(

@@ -3,36 +3,17 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from reservasi.front.declarations import AFTER_CHARS_MAX, PAGE_MAX
-from reservasi.front.languages import Text
-from reservasi.front.shapes import Wrong
 from reservasi.model import Quota
 from reservasi.programs import program_of
-
-_LIMIT = Text(
-    f"Isi 1 sampai {PAGE_MAX}; mintalah sisanya dengan `after`.", f"1 to {PAGE_MAX}; ask for the rest with `after`."
-)
-_AFTER = Text("Pakailah nilai `next` dari jawaban sebelumnya.", "Use the value of `next` in the answer before.")
-
-
-def check_limit(value: Any) -> Wrong | None:
-    """How many quotas a page has."""
-    is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(PAGE_MAX))
-    return None if is_number and 1 <= int(value) <= PAGE_MAX else Wrong("out-of-range", _LIMIT)
-
-
-def check_after(value: Any) -> Wrong | None:
-    """Where a page begins."""
-    return None if _read(value) is not None else Wrong("after-invalid", _AFTER)
 
 
 def page_of(quotas: Sequence[Quota], filters: Mapping[str, str]) -> tuple[Sequence[Quota], str | None]:
     """The page that is asked for, of quotas in their order, and what comes as `after` with the next one."""
-    limit, after = int(filters.get("limit", PAGE_MAX)), _read(filters.get("after", ""))
+    limit, after = int(filters.get("limit", PAGE_MAX)), read_position(filters.get("after", ""))
     first = bisect_right(quotas, after, key=_place) if after else 0
     page = quotas[first : first + limit]
     return page, _name(page[-1]) if first + limit < len(quotas) else None
@@ -46,7 +27,8 @@ def _name(quota: Quota) -> str:
     return urlsafe_b64encode(msgspec.json.encode(_place(quota))).decode().rstrip("=")
 
 
-def _read(name: str) -> tuple[str, str, str, str] | None:
+def read_position(name: str) -> tuple[str, str, str, str] | None:
+    """Where a page begins, by its name; None where that is none."""
     if not name or len(name) > AFTER_CHARS_MAX or not name.isascii():
         return None
     try:

@@ -14,6 +14,7 @@ from aiohttp import hdrs
 
 from reservasi.front.answers import NO_STORE, Answer
 from reservasi.front.languages import Language, Text
+from reservasi.front.paths import problem_type_uri
 from reservasi.front.problem_type import MEDIA_TYPE, ProblemType
 
 RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave
@@ -71,7 +72,7 @@ def _plain_body(kind: ProblemType, language: Language) -> bytes:
 
 def _members(kind: ProblemType, language: Language, words: Mapping[str, Text]) -> dict[str, object]:
     return {
-        "type": f"/problems/{kind.name}",
+        "type": problem_type_uri(kind.name),
         "title": kind.title.to(language),
         "status": kind.status,
         "detail": detail_text(kind, language, words),

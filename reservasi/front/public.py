@@ -11,15 +11,16 @@ from reservasi.front.catalogue_bodies import office_body, program_body
 from reservasi.front.conditional import Kind, conditional
 from reservasi.front.days import days_view
 from reservasi.front.encoding import Encoded, encoded
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Language
 from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.openapi import openapi_document
+from reservasi.front.paths import problem_type_uri
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problem_types import NOT_FOUND, PROBLEM_TYPES
 from reservasi.front.problems import Refused, detail_text
 from reservasi.front.queries import PAGED_FILTERS, PROGRAM_FILTER, read_filters, read_query
 from reservasi.front.request import Request
-from reservasi.front.services import Front
 from reservasi.front.views import availability_view, require_view
 
 CACHE_A_SECOND = "public, max-age=1, stale-while-revalidate=5"
@@ -42,7 +43,7 @@ def programs(front: Front, request: Request) -> Answer:
 def offices(front: Front, request: Request) -> Answer:
     """`GET /v1/offices`, of one program or of all."""
     catalogue = front.services.catalogue
-    program = read_query(front, request, PROGRAM_FILTER).get("program")
+    program = read_query(front.services.catalogue, request, PROGRAM_FILTER).get("program")
 
     def make(_now_ms: int) -> Made[Encoded]:
         chosen = [p for p in catalogue.programs() if program in (None, p.id)]
@@ -55,14 +56,14 @@ def offices(front: Front, request: Request) -> Answer:
 
 def availability(front: Front, request: Request) -> Answer:
     """`GET /v1/availability`: from memory, thousands of times a second."""
-    filters = read_filters(front, request, PAGED_FILTERS)
+    filters = read_filters(front.services.catalogue, request, PAGED_FILTERS)
     require_view(front.services, filters.get("program"))
     return conditional(request, availability_view(front.services, front.memory, filters), FOR_A_SECOND)
 
 
 def days(front: Front, request: Request) -> Answer:
     """`GET /v1/availability/days`: one row a day."""
-    filters = read_filters(front, request)
+    filters = read_filters(front.services.catalogue, request)
     require_view(front.services, filters.get("program"))
     return conditional(request, days_view(front.services, front.memory, filters), FOR_A_SECOND)
 
@@ -96,7 +97,7 @@ def problem_type(_front: Front, request: Request) -> Answer:
 def _as_json(kind: ProblemType, language: Language) -> bytes:
     return msgspec.json.encode(
         ProblemTypeBody(
-            type=f"/problems/{kind.name}",
+            type=problem_type_uri(kind.name),
             status=kind.status,
             title=kind.title.to(language),
             detail=detail_text(kind, language, {}),

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from typing import Any
 
+from reservasi.catalogue import Catalogue
 from reservasi.front.bodies import ID_PATTERN
-from reservasi.front.declarations import RANGE_DAYS_MAX
+from reservasi.front.date_ranges import is_too_long
+from reservasi.front.declarations import PAGE_MAX, RANGE_DAYS_MAX
 from reservasi.front.fields import check_date_parameter, parameter_check
-from reservasi.front.filters import is_too_long
 from reservasi.front.languages import Text
 from reservasi.front.not_found import no_program
-from reservasi.front.paging import check_after, check_limit
+from reservasi.front.paging import read_position
 from reservasi.front.problem_types import INVALID_REQUEST
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.request import Request, query_parameters
-from reservasi.front.services import Front
-from reservasi.front.shapes import HARMLESS_KEY, Check
+from reservasi.front.shapes import HARMLESS_KEY, Check, Wrong
 from reservasi.tidying import tidy_word
 
 EASTERNMOST = timezone(timedelta(hours=14))  # where today is latest: nobody is refused for their time zone
@@ -36,25 +37,42 @@ class Filters:
         return checked_filters(query_parameters(query), self.checks)
 
 
+_LIMIT = Text(
+    f"Isi 1 sampai {PAGE_MAX}; mintalah sisanya dengan `after`.", f"1 to {PAGE_MAX}; ask for the rest with `after`."
+)
+_AFTER = Text("Pakailah nilai `next` dari jawaban sebelumnya.", "Use the value of `next` in the answer before.")
+
+
+def _check_limit(value: Any) -> Wrong | None:
+    """How many quotas a page has."""
+    is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(PAGE_MAX))
+    return None if is_number and 1 <= int(value) <= PAGE_MAX else Wrong("out-of-range", _LIMIT)
+
+
+def _check_after(value: Any) -> Wrong | None:
+    """Where a page begins."""
+    return None if read_position(value) is not None else Wrong("after-invalid", _AFTER)
+
+
 PROGRAM_FILTER = {"program": _ID}
 _DATES = {"from": check_date_parameter, "to": check_date_parameter}
 OPENING_FILTERS = Filters({"program": _ID, "office": _ID, **_DATES})
 AVAILABILITY_FILTERS = Filters({"program": _ID, "office": _ID, "service": _ID, "channel": _ID, **_DATES})
-PAGED_FILTERS = Filters({**AVAILABILITY_FILTERS.checks, "limit": check_limit, "after": check_after})
+PAGED_FILTERS = Filters({**AVAILABILITY_FILTERS.checks, "limit": _check_limit, "after": _check_after})
 
 
-def read_query(front: Front, request: Request, checks: Mapping[str, Check]) -> Mapping[str, str]:
+def read_query(catalogue: Catalogue, request: Request, checks: Mapping[str, Check]) -> Mapping[str, str]:
     """The query parameters; refuses unknown, repeated and invalid ones, all at once."""
     if not request.query:
         return NO_FILTERS
-    return _naming_programs(front, request, lambda: check_query(request.query_parameters, checks))
+    return _naming_programs(catalogue, request, lambda: check_query(request.query_parameters, checks))
 
 
-def read_filters(front: Front, request: Request, filters: Filters = AVAILABILITY_FILTERS) -> Mapping[str, str]:
+def read_filters(catalogue: Catalogue, request: Request, filters: Filters = AVAILABILITY_FILTERS) -> Mapping[str, str]:
     """The same, of availability or of openings; refuses dates in the wrong order, and too many of them."""
     if not request.query:
         return NO_FILTERS
-    return _naming_programs(front, request, lambda: filters.read(request.query))
+    return _naming_programs(catalogue, request, lambda: filters.read(request.query))
 
 
 def checked_filters(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
@@ -74,12 +92,13 @@ _RANGE_TOO_LONG = Text(
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
 
 
-def _naming_programs(front: Front, request: Request, read: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+def _naming_programs(
+    catalogue: Catalogue, request: Request, read: Callable[[], Mapping[str, str]]
+) -> Mapping[str, str]:
     """What `read` returns; where it refuses the value of `program`, the refusal names the programs that there are."""
     try:
         return read()
     except Refused as refused:
-        catalogue = front.services.catalogue
         asked = next((value for name, value in request.query_parameters if name == "program"), "")
         findings = tuple(
             Finding(each.pointer, each.code, no_program(catalogue, asked)) if _is_of_program(each) else each

@@ -15,15 +15,14 @@ import time
 from collections.abc import Callable
 
 from reservasi.front.answer_bytes import date_line
-from reservasi.front.dispatch import CLAIM_PATH
 from reservasi.front.languages import LANGUAGES, Language, negotiate
+from reservasi.front.paths import CLAIM_PATH, TICKETS_PATH
 from reservasi.front.problem_types import OVERLOADED
 from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
 from reservasi.front.request_tally import count_claim
 from reservasi.front.tracing import trace_of
 from reservasi.metrics import REQUESTS, SHED
 
-TICKETS_PATH = "/v1/openings/{id}/tickets"
 STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
 INTERVAL_S = 1.0
 INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand

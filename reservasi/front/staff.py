@@ -15,13 +15,14 @@ from reservasi.front.conditional import unkept
 from reservasi.front.encoding import moment, staff_quota_body
 from reservasi.front.entity_tags import strong_tags
 from reservasi.front.filters import quotas_matching, today_in
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.paging import page_of
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.queries import PAGED_FILTERS, read_filters
 from reservasi.front.request import IF_MATCH, Request
 from reservasi.front.request_parts import json_body
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.ticket_rules import ticket_rule
 from reservasi.front.validation import read_quota_change
@@ -55,7 +56,7 @@ async def list_quotas(front: Front, request: Request) -> Answer:
     """`GET /v1/staff/quotas`: every count, by the filters of availability; of the key's programs only."""
     staff = await require_staff(front, request, StaffScope.READ)
     services = front.services
-    filters = read_filters(front, request, PAGED_FILTERS)
+    filters = read_filters(front.services.catalogue, request, PAGED_FILTERS)
     if "program" in filters:
         require_program(staff, filters["program"])
     require_view(services, filters.get("program"))

@@ -14,6 +14,7 @@ from reservasi.front.booking import answer_ended
 from reservasi.front.conditional import unkept
 from reservasi.front.encoding import moment, moment_or_none
 from reservasi.front.fields import check_date_parameter, parameter_check
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.not_found import UNKNOWN_RESERVATION, unknown_program
 from reservasi.front.problems import Finding, Refused
@@ -21,7 +22,6 @@ from reservasi.front.queries import read_query
 from reservasi.front.reasons import read_reason
 from reservasi.front.request import Request
 from reservasi.front.request_parts import json_body
-from reservasi.front.services import Front
 from reservasi.front.shapes import MISSING
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.waiting_bodies import NEW_OPENING_PATTERN
@@ -70,7 +70,7 @@ async def list_audit(front: Front, request: Request) -> Answer:
     """`GET /v1/staff/audit`: who changed quotas and openings and ended reservations of a program, newest first."""
     staff = await require_staff(front, request, StaffScope.READ)
     services = front.services
-    wanted = read_query(front, request, _CHECKS)
+    wanted = read_query(front.services.catalogue, request, _CHECKS)
     if "program" not in wanted:
         raise Refused(problem_types.INVALID_REQUEST, findings=(Finding("program", "missing", MISSING),))
     require_program(staff, wanted["program"])

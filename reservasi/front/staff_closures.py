@@ -11,13 +11,14 @@ from reservasi.front.bodies import ID_PATTERN
 from reservasi.front.closure_bodies import BookedBody, ClosedQuotaBody, ClosureBody
 from reservasi.front.conditional import unkept
 from reservasi.front.fields import check_date_parameter
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.not_found import nothing_matches, unknown_program
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.reasons import REASON, reason_of
 from reservasi.front.request import Request
 from reservasi.front.request_parts import json_body
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.shapes import NOT_TEXT, NULL, Field, Findings, Wrong, read_json, read_object, text_check
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff

@@ -6,12 +6,12 @@ from aiohttp import hdrs
 
 from reservasi.front import problem_types
 from reservasi.front.encoding import moment
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused
 from reservasi.front.request import API_KEY, Request
 from reservasi.front.request_parts import SECRET_CHARS_MAX, bearer
-from reservasi.front.services import Front
 from reservasi.model import StaffScope
 from reservasi.records import StaffRow
 

@@ -10,14 +10,16 @@ import msgspec
 from reservasi.front import problem_types
 from reservasi.front.answers import Answer, in_task, json_answer
 from reservasi.front.conditional import unkept
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Text
 from reservasi.front.not_found import NOT_CREATED, nothing_matches, unknown_program
 from reservasi.front.opening_moves import fixed
 from reservasi.front.opening_views import opening_view
+from reservasi.front.paths import OPENING_PATH
 from reservasi.front.problems import Finding, Refused
 from reservasi.front.request import Request
 from reservasi.front.request_parts import json_body
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.staff import VIEW_WAIT_S
 from reservasi.front.staff_keys import require_program, require_staff
 from reservasi.front.views import require_view
@@ -82,7 +84,7 @@ async def create(front: Front, request: Request) -> Answer:
     view = opening_view(services, front.memory, name)
     if view is None:
         raise Refused(problem_types.RECOVERING)
-    return await unkept(request, view.body, status=201, location=f"/v1/openings/{name}")
+    return await unkept(request, view.body, status=201, location=OPENING_PATH.replace("{id}", name))
 
 
 def _in_the_way(services: FrontServices, program: str, name: str, terms: OpeningTerms) -> dict[str, str]:

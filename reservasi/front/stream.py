@@ -9,12 +9,12 @@ from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from reservasi.front.answers import STATIC_HEADERS
+from reservasi.front.front_context import Front
 from reservasi.front.live import START, Feed
 from reservasi.front.problem_types import TOO_MANY_STREAMS
 from reservasi.front.problems import Refused
 from reservasi.front.queries import read_filters
 from reservasi.front.request import Request as OurRequest
-from reservasi.front.services import Front
 from reservasi.front.views import require_view
 from reservasi.front.waiting import find_opening, queue_view
 from reservasi.metrics import OPEN_STREAMS
@@ -26,7 +26,7 @@ SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is let go
 
 async def stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
     """`GET /v1/availability/stream`: first all matching quotas, then, as they change, those that changed."""
-    filters = read_filters(front, ours)
+    filters = read_filters(front.services.catalogue, ours)
     require_view(front.services, filters.get("program"))
 
     async def tell(response: EventSourceResponse) -> None:

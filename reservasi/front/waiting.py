@@ -7,8 +7,8 @@ import msgspec
 
 from reservasi.front.answers import Answer, Reply, ask, in_task, json_answer, later
 from reservasi.front.conditional import Kind, conditional
-from reservasi.front.dispatch import check_network
 from reservasi.front.encoding import Encoded, encoded, moment
+from reservasi.front.front_context import Front, check_network
 from reservasi.front.joining import decide_join
 from reservasi.front.memory import NEVER_MS, Made, Memory
 from reservasi.front.not_found import NOT_CREATED
@@ -19,7 +19,7 @@ from reservasi.front.problem_types import RECOVERING
 from reservasi.front.problems import Refused, problem_answer
 from reservasi.front.request import Request
 from reservasi.front.request_parts import is_json, json_body
-from reservasi.front.services import Front, FrontServices
+from reservasi.front.services import FrontServices
 from reservasi.front.waiting_bodies import QueueBody, TicketBody
 from reservasi.front.waiting_problems import JOINING_CLOSED, NO_WAITING_ROOM
 from reservasi.front.waiting_validation import JoinRequest, plain_join, read_join

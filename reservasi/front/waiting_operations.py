@@ -17,6 +17,7 @@ from reservasi.front.declarations import (
     Success,
     listed,
 )
+from reservasi.front.paths import OPENING_PATH, TICKETS_PATH
 
 _OPENING = Parameter(
     name="id",
@@ -75,7 +76,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
     Operation(
         id="showOpening",
         method="GET",
-        path="/v1/openings/{id}",
+        path=OPENING_PATH,
         tag="public",
         summary="An opening.",
         parameters=(_OPENING, IF_NONE_MATCH),
@@ -121,7 +122,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
     Operation(
         id="join",
         method="POST",
-        path="/v1/openings/{id}/tickets",
+        path=TICKETS_PATH,
         tag="public",
         summary="Join the waiting room of an opening; again gives the same place.",
         parameters=(_OPENING,),

@@ -22,7 +22,7 @@ from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
 from reservasi.front.app import FrontServices, create_app
 from reservasi.front.problem_types import PROBLEM_TYPES
-from reservasi.front.server import create_runner
+from reservasi.front.serving import create_runner
 from reservasi.ledger import keys
 from reservasi.ledger.access import FRONT
 from reservasi.ledger.connection import LedgerConnection

@@ -7,11 +7,11 @@ import pytest
 
 from reservasi.catalogue import Catalogue
 from reservasi.errors import Overloaded, RecordsUnavailable
-from reservasi.front.declarations import COMMON_PROBLEMS, LIMITED_PATHS, Operation
+from reservasi.front.declarations import COMMON_PROBLEMS, Operation
 from reservasi.front.live import Readers
 from reservasi.front.operations import OPERATIONS
 from reservasi.front.pages import ROUTES as PAGE_ROUTES
-from reservasi.front.pages import static_files
+from reservasi.front.paths import LIMITED_PATHS, STATIC_PATH
 from reservasi.front.rate_limits import RateLimits
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.recorded_position import Lineage
@@ -244,7 +244,7 @@ def shared_cases() -> Iterator[Case]:
         yield Case(operation=page, outcome="200", make=changed(page, by_head), about="HEAD")
         yield Case(operation=page, outcome="304", make=changed(page, plus("If-None-Match: *")))
         if page in NOT_THERE:
-            there_is_not = "not-found" if page == static_files.PATH else "404"
+            there_is_not = "not-found" if page == STATIC_PATH else "404"
             yield Case(operation=page, outcome=there_is_not, make=changed(page, at(NOT_THERE[page])))
         else:
             yield Case(operation=page, outcome="503", make=SUCCEEDING[page], front="early")

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from reservasi.front.encoding import moment
-from reservasi.front.pages import LIST_PATH, ONE_PATH, static_files
+from reservasi.front.pages import static_files
+from reservasi.front.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
 from tests.acceptance.two_ways import Sent
 from tests.acceptance.two_ways_world import ENGLISH, REFERENCE, World
 from tests.acceptance.waiting import HOUR_MS
@@ -175,8 +176,8 @@ OPERATIONS: Mapping[str, Make] = {
     "describeProblem": reading("/problems/sold-out"),
 }
 PAGES: Mapping[str, Make] = {
-    LIST_PATH: reading("/openings"),
-    ONE_PATH: of_room("", page=True),
-    static_files.PATH: reading(f"{static_files.address()}/style.css"),
+    OPENINGS_PAGE: reading("/openings"),
+    OPENING_PAGE: of_room("", page=True),
+    STATIC_PATH: reading(f"{static_files.address()}/style.css"),
 }
 SUCCEEDING: Mapping[str, Make] = {**OPERATIONS, **PAGES}

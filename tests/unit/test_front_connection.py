@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from reservasi.errors import Overloaded
-from reservasi.front import server
+from reservasi.front import connection
 from reservasi.front.request import Request
 from reservasi.front.request_head import Incomplete, read_request
 from reservasi.ledger.submitted import Submitted
@@ -83,7 +83,7 @@ def open_connection() -> Callable[[], Opened]:
             raise AssertionError("the long way is not asked")
 
         express, transport = LaterExpress(), FakeTransport()
-        made: Any = server._Connection(web.Server(nobody), Gates(express), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        made: Any = connection.Connection(web.Server(nobody), Gates(express), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
         made.connection_made(transport)
         return made, express, transport
 
@@ -126,7 +126,7 @@ async def test_an_answer_at_shutdown_closes_the_connection(open_connection: Call
     ending = asyncio.create_task(made.shutdown(5))
     await turn()
     assert transport.sent == []
-    made._gates.stopping.set()
+    made._arrivals.stopping.set()
     made.send(b"1")
     await ending
     assert transport.sent == [b"1"]
@@ -165,7 +165,7 @@ async def test_a_body_that_drips_is_read_once_it_is_whole(
         read.append(len(data))
         return read_request(data, most)
 
-    monkeypatch.setattr(server, "read_request", reading)
+    monkeypatch.setattr(connection, "read_request", reading)
     made, express, transport = open_connection()
     whole = b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + b"b" * 40
     for _ in range(2):  # the second one over the same connection

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from reservasi.front import server
+from reservasi.front import connection
 from reservasi.front.request import Request
 from tests.unit.test_front_connection import FakeTransport, Gates, get
 
@@ -44,7 +44,7 @@ class Served:
     async def __aenter__(self) -> "Served":
         loop = asyncio.get_running_loop()
         self.listening = await loop.create_server(
-            lambda: server._Connection(self.web, self.gates, loop=loop),  # type: ignore[arg-type]
+            lambda: connection.Connection(self.web, self.gates, loop=loop),  # type: ignore[arg-type]
             "127.0.0.1",
             0,
         )
@@ -127,7 +127,7 @@ async def test_a_request_stays_behind_one_that_aiohttp_has_not_begun() -> None:
         return web.Response()
 
     loop = asyncio.get_running_loop()
-    made: Any = server._Connection(web.Server(nobody), Gates(SlowExpress()), loop=loop)  # type: ignore[arg-type]
+    made: Any = connection.Connection(web.Server(nobody), Gates(SlowExpress()), loop=loop)  # type: ignore[arg-type]
     made.connection_made(FakeTransport())
     await asyncio.sleep(0)
     made.data_received(get("/long"))

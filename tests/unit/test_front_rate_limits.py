@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reservasi.front.declarations import LIMITED_PATHS
 from reservasi.front.networks import Networks
 from reservasi.front.operations import OPERATIONS
+from reservasi.front.paths import LIMITED_PATHS
 from reservasi.front.problem_types import RATE_LIMITED
 from reservasi.front.problems import Refused
 from reservasi.front.rate_limits import BURST_SHARE_MIN, JITTER_S_MAX, LOOK_KEYS, RateLimit, RateLimits

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from reservasi.front import server
+from reservasi.front import connection
 from reservasi.front.request import Request
 from tests.ledgers import eventually
 
@@ -68,7 +68,7 @@ async def connected(
     loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(nobody)
 
     def made() -> Any:
-        return server._Connection(manager, front, loop=loop, keepalive_timeout=keepalive_s)  # type: ignore[arg-type]
+        return connection.Connection(manager, front, loop=loop, keepalive_timeout=keepalive_s)  # type: ignore[arg-type]
 
     listening = await loop.create_server(made, "127.0.0.1", 0)
     with socket.socket() as caller:

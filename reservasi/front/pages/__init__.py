@@ -14,6 +14,7 @@ from reservasi.front.answers import Answer, Reply, later
 from reservasi.front.bodies import OpeningBody
 from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
+from reservasi.front.front_context import Front
 from reservasi.front.languages import Language
 from reservasi.front.memory import NEVER_MS, Made
 from reservasi.front.not_found import UNKNOWN_OPENING
@@ -21,11 +22,11 @@ from reservasi.front.opening_views import list_openings, listed_opening
 from reservasi.front.pages import static_files
 from reservasi.front.pages.shown import shown_offices, shown_opening, shown_program
 from reservasi.front.pages.texts import TEXTS
+from reservasi.front.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
 from reservasi.front.problem_type import ProblemType
 from reservasi.front.problems import Refused, detail_text, retry_after
 from reservasi.front.request import Request
 from reservasi.front.routing import Route
-from reservasi.front.services import Front
 from reservasi.front.views import require_view
 
 POLICY = "; ".join(
@@ -40,7 +41,6 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-LIST_PATH, ONE_PATH = "/openings", "/openings/{id}"
 HTML = "text/html; charset=utf-8"
 REST_S = 1.0  # a page is made once a second at most
 _TEMPLATES = jinja2.Environment(
@@ -139,7 +139,7 @@ def _refusal(kind: ProblemType, language: Language) -> Answer:
 
 
 ROUTES = (  # for people: not part of the API's description
-    Route(LIST_PATH, "GET", openings),
-    Route(ONE_PATH, "GET", opening),
-    Route(static_files.PATH, "GET", static_files.static),
+    Route(OPENINGS_PAGE, "GET", openings),
+    Route(OPENING_PAGE, "GET", opening),
+    Route(STATIC_PATH, "GET", static_files.static),
 )

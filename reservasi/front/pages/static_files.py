@@ -11,12 +11,12 @@ from typing import NamedTuple
 from reservasi.front.answers import Answer
 from reservasi.front.conditional import Kind, conditional
 from reservasi.front.encoding import Encoded, encoded
+from reservasi.front.front_context import Front
+from reservasi.front.paths import STATIC_PATH
 from reservasi.front.problem_types import NOT_FOUND
 from reservasi.front.problems import Refused
 from reservasi.front.request import Request
-from reservasi.front.services import Front
 
-PATH = "/static/{version}/{name}"
 FOR_EVER = "public, max-age=31536000, immutable"
 _DIRECTORY = Path(__file__).parent / "static"
 _TYPES = {
@@ -48,7 +48,7 @@ def version() -> str:
 
 def address() -> str:
     """Where the files are, without a slash at the end."""
-    return f"/static/{version()}"
+    return STATIC_PATH.replace("{version}", version()).removesuffix("/{name}")
 
 
 def content(name: str) -> bytes:

@@ -1,47 +1,40 @@
-"""aiohttp's server, with its own error pages replaced: they echo, and log, the bytes that they could not read."""
+"""A connection: plain HTTP/1.1 requests from bytes to bytes, everything else to aiohttp.
+
+aiohttp's own error pages are replaced: they echo, and log, the bytes that they could not read.
+"""
 
 import asyncio
 import contextlib
-import os
-import socket
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front import problem_types
-from reservasi.front.aiohttp_transport import trace_of_request, unreadable
-from reservasi.front.answer_bytes import encode, whole_answer
+from reservasi.front.aiohttp_answers import trace_of_request, unreadable
+from reservasi.front.answer_bytes import encode
 from reservasi.front.answers import Abandonable, Answer
-from reservasi.front.app_keys import DISPATCHER, FRONT
-from reservasi.front.languages import Language
+from reservasi.front.arrivals import Arrivals
 from reservasi.front.problems import Refused
 from reservasi.front.request import Request
 from reservasi.front.request_head import Incomplete, Unclear, language_of, read_late, read_request
-from reservasi.front.shedding import Shedding
 from reservasi.logs import get_logger
-from reservasi.settings import Settings
 
 log = get_logger()
 
-DRAIN_LOOKS = (
-    50  # how often we look whether connections have ended by themselves once we stop; idle ones are then closed
-)
 DRAIN_LOOK_S = 0.01
-LOOK_S = 0.25  # between two looks at requests that are slow to arrive
 TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at whether a connection is idle
 PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
-BACKLOG_MAX = 65_535  # the most that a listening socket can hold
 
 
-class _Connection(RequestHandler):
+class Connection(RequestHandler):
     """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
 
     __slots__ = (
+        "_arrivals",
         "_closes",
         "_dispatcher",
         "_finished",
-        "_gates",
         "_half_closed",
         "_latest_body",
         "_left",
@@ -58,10 +51,10 @@ class _Connection(RequestHandler):
         "peer",
     )
 
-    def __init__(self, manager: web.Server, gates: "_Gates", **limits: Any) -> None:
+    def __init__(self, manager: web.Server, arrivals: Arrivals, **limits: Any) -> None:
         super().__init__(manager, **limits)
-        self._gates = gates
-        self._dispatcher = gates.dispatcher
+        self._arrivals = arrivals
+        self._dispatcher = arrivals.dispatcher
         self._received = b""  # of a request that is not whole yet
         self._whole_bytes = 0  # how many it will have, once its head has said so
         self._plain = False  # whether every further byte is for aiohttp's parser
@@ -83,12 +76,12 @@ class _Connection(RequestHandler):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not self._gates.let_in(self):
-            transport.write(self._gates.too_many())  # type: ignore[attr-defined]
+        if not self._arrivals.let_in(self):
+            transport.write(self._arrivals.too_many())  # type: ignore[attr-defined]
             transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._gates.forget(self)
+        self._arrivals.forget(self)
         if self._waits_for is not None:
             self._waits_for.abandon()
         if self._lost is not None:
@@ -148,20 +141,20 @@ class _Connection(RequestHandler):
             self._received = data
             return
         self._whole_bytes = 0
-        refusal = self._gates.refusal(data)
+        refusal = self._arrivals.refusal(data)
         if refusal is not None:
             self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
             self._pending = True
             self.send(refusal)
             return
         try:
-            request = read_request(data, self._gates.body_bytes_max)
+            request = read_request(data, self._arrivals.body_bytes_max)
         except Unclear:
             self._leave_to_aiohttp(data)
             return
         if isinstance(request, Incomplete):
             self._received, self._whole_bytes = data, request.whole_bytes
-            self._gates.time(self, head=request.head)
+            self._arrivals.time(self, head=request.head)
             return
         self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
         self._pending = True
@@ -196,7 +189,7 @@ class _Connection(RequestHandler):
 
     def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
         """Send an answer; nothing happens when the caller has gone."""
-        self._closes = self._closes or answer.closes or self._gates.stopping.is_set()
+        self._closes = self._closes or answer.closes or self._arrivals.stopping.is_set()
         self.send(encode(answer, request, names_all=names_all, closes=self._closes))
 
     def send(self, content: bytes) -> None:
@@ -220,7 +213,7 @@ class _Connection(RequestHandler):
 
     def _end_answer(self, transport: asyncio.Transport) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._closes or self._gates.stopping.is_set():
+        if self._closes or self._arrivals.stopping.is_set():
             self._settle()
             transport.close()
         elif self._received or self._half_closed:
@@ -264,14 +257,14 @@ class _Connection(RequestHandler):
             return
         data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
         self._received, self._whole_bytes, self._closes = b"", 0, True
-        request = read_late(data, missing_bytes, self._gates.body_bytes_max) if missing_bytes else None
+        request = read_late(data, missing_bytes, self._arrivals.body_bytes_max) if missing_bytes else None
         if request is not None:
             request.fault = Refused(problem_types.REQUEST_TIMEOUT)
             request.peer, self._pending = self.peer, True
             if self._dispatcher.take(self, request):
                 return
             self._pending = False
-        self.transport.write(self._gates.too_slow(language_of(data)))
+        self.transport.write(self._arrivals.too_slow(language_of(data)))
         self.transport.close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
@@ -302,138 +295,3 @@ class _Connection(RequestHandler):
             raise ConnectionError("an answer has begun, another one cannot be sent")
         kind = problem_types.INTERNAL_ERROR if status >= 500 else problem_types.BAD_REQUEST
         return unreadable(request, Refused(kind), trace)
-
-
-class _Gates:
-    """What all connections of a process share: how many there may be, and how long a request may take to arrive."""
-
-    def __init__(self, app: web.Application, settings: Settings) -> None:
-        self.dispatcher = app[DISPATCHER]
-        self._shedding = Shedding()
-        self.stopping = app[FRONT].stopping
-        self.body_bytes_max = settings.body_bytes_max
-        self._connections_max = settings.connections_max
-        self._head_timeout_s = settings.head_timeout_ms / 1000
-        self._body_timeout_s = settings.body_timeout_ms / 1000
-        self._open = 0
-        self._arriving: set[_Connection] = set()
-        self._watch: asyncio.TimerHandle | None = None
-
-    def let_in(self, connection: _Connection) -> bool:
-        """Whether there is room for one more connection."""
-        self._open += 1
-        return self._open <= self._connections_max
-
-    def refusal(self, data: bytes) -> bytes | None:
-        """The answer to a claim that is one too many; None: read it. Whoever stops says so in other words."""
-        return None if self.stopping.is_set() else self._shedding.refusal(data)
-
-    def forget(self, connection: _Connection) -> None:
-        """A connection has ended."""
-        self._open -= 1
-        self._arriving.discard(connection)
-
-    def time(self, connection: _Connection, *, head: bool) -> None:
-        """A part of a request has come: from its first byte the head has its time, from the head's end the body."""
-        now = asyncio.get_running_loop().time()
-        if not connection.due_s:
-            connection.due_s = now + self._head_timeout_s
-        if not head and not connection.body_due_s:
-            connection.due_s = connection.body_due_s = now + self._body_timeout_s
-        self._arriving.add(connection)
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
-
-    def _look(self) -> None:
-        """One timer for all, instead of one a request."""
-        now = asyncio.get_running_loop().time()
-        for connection in [each for each in self._arriving if not each.due_s or each.due_s <= now]:
-            self._arriving.discard(connection)
-            if connection.due_s:
-                connection.time_out()
-        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
-
-    def too_slow(self, language: Language) -> bytes:
-        """The answer to a request that did not arrive in time."""
-        return whole_answer(Refused(problem_types.REQUEST_TIMEOUT), language)
-
-    def too_many(self) -> bytes:
-        """The answer to a connection for which there is no room."""
-        return whole_answer(Refused(problem_types.OVERLOADED))
-
-
-class _Server(web.Server):
-    def __init__(self, made: web.Server, gates: _Gates) -> None:
-        self.__dict__.update(made.__dict__)  # all that the application configured
-        self._gates = gates
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, self._gates, loop=self._loop, **self._kwargs)
-
-
-class _Runner(web.AppRunner):
-    __slots__ = ("_settings",)
-
-    def __init__(self, app: web.Application, settings: Settings, **limits: Any) -> None:
-        super().__init__(app, **limits)
-        self._settings = settings
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return _Server(made, _Gates(self.app, self._settings))
-
-    async def cleanup(self) -> None:
-        """Stop without losing a request: first no new connections, then no kept ones, then none at all.
-
-        aiohttp alone closes what was accepted and not read yet, and tells no one that it will close what it kept.
-        """
-        self.app[FRONT].stopping.set()
-        await self._stop_listening()
-        for _ in range(DRAIN_LOOKS):  # counted, not timed: a process that was held up has not looked meanwhile
-            if self.server is None or not self.server.connections:
-                break
-            await asyncio.sleep(DRAIN_LOOK_S)
-        await super().cleanup()
-
-    async def _stop_listening(self) -> None:
-        """Close the listening sockets at a moment when nobody waits in them: the kernel resets whoever does."""
-        loop = asyncio.get_running_loop()
-        listening = [
-            each
-            for site in self.sites
-            if site._server is not None  # noqa: SLF001 - aiohttp has no other way to them
-            for each in site._server.sockets  # type: ignore[attr-defined]  # noqa: SLF001
-        ]
-        listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in listening]
-        # asyncio accepts in one turn of its loop and takes up in the next, unless the server is closed in between: then
-        # it leaves the connection lying, open and unread. (uvloop does both at once.)
-        for each in listening:
-            loop.remove_reader(each.fileno())
-        await asyncio.sleep(0)
-        for site in list(self.sites):
-            await site.stop()
-        accepted: list[socket.socket] = []
-        for listener in listeners:
-            listener.setblocking(False)
-            with contextlib.closing(listener), contextlib.suppress(BlockingIOError):
-                while len(accepted) < BACKLOG_MAX:
-                    accepted.append(listener.accept()[0])
-        for connection in accepted:
-            connection.setblocking(False)
-            await loop.connect_accepted_socket(self._accept, connection)
-
-    def _accept(self) -> asyncio.Protocol:
-        if self.server is None:
-            raise ConnectionError("the server is gone")
-        return self.server()
-
-
-def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
-    """What listens for the public application, with the limits of the settings."""
-    limits: dict[str, Any] = {
-        "keepalive_timeout": settings.keepalive_s,
-        "shutdown_timeout": settings.shutdown_timeout_s,
-        "access_log": None,
-        "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
-    }
-    return _Runner(app, settings, **limits)

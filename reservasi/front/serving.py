@@ -1,0 +1,97 @@
+"""Listening for the public application, and stopping without losing a request."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from reservasi.front.app_keys import DISPATCHER, FRONT
+from reservasi.front.arrivals import Arrivals
+from reservasi.front.connection import DRAIN_LOOK_S, Connection
+from reservasi.settings import Settings
+
+DRAIN_LOOKS = (
+    50  # how often we look whether connections have ended by themselves once we stop; idle ones are then closed
+)
+BACKLOG_MAX = 65_535  # the most that a listening socket can hold
+
+
+class _Server(web.Server):
+    def __init__(self, made: web.Server, arrivals: Arrivals) -> None:
+        self.__dict__.update(made.__dict__)  # all that the application configured
+        self._arrivals = arrivals
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, self._arrivals, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    __slots__ = ("_settings",)
+
+    def __init__(self, app: web.Application, settings: Settings, **limits: Any) -> None:
+        super().__init__(app, **limits)
+        self._settings = settings
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made, Arrivals(self.app[DISPATCHER], self.app[FRONT].stopping, self._settings))
+
+    async def cleanup(self) -> None:
+        """Stop without losing a request: first no new connections, then no kept ones, then none at all.
+
+        aiohttp alone closes what was accepted and not read yet, and tells no one that it will close what it kept.
+        """
+        self.app[FRONT].stopping.set()
+        await self._stop_listening()
+        for _ in range(DRAIN_LOOKS):  # counted, not timed: a process that was held up has not looked meanwhile
+            if self.server is None or not self.server.connections:
+                break
+            await asyncio.sleep(DRAIN_LOOK_S)
+        await super().cleanup()
+
+    async def _stop_listening(self) -> None:
+        """Close the listening sockets at a moment when nobody waits in them: the kernel resets whoever does."""
+        loop = asyncio.get_running_loop()
+        listening = [
+            each
+            for site in self.sites
+            if site._server is not None  # noqa: SLF001 - aiohttp has no other way to them
+            for each in site._server.sockets  # type: ignore[attr-defined]  # noqa: SLF001
+        ]
+        listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in listening]
+        # asyncio accepts in one turn of its loop and takes up in the next, unless the server is closed in between: then
+        # it leaves the connection lying, open and unread. (uvloop does both at once.)
+        for each in listening:
+            loop.remove_reader(each.fileno())
+        await asyncio.sleep(0)
+        for site in list(self.sites):
+            await site.stop()
+        accepted: list[socket.socket] = []
+        for listener in listeners:
+            listener.setblocking(False)
+            with contextlib.closing(listener), contextlib.suppress(BlockingIOError):
+                while len(accepted) < BACKLOG_MAX:
+                    accepted.append(listener.accept()[0])
+        for connection in accepted:
+            connection.setblocking(False)
+            await loop.connect_accepted_socket(self._accept, connection)
+
+    def _accept(self) -> asyncio.Protocol:
+        if self.server is None:
+            raise ConnectionError("the server is gone")
+        return self.server()
+
+
+def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    """What listens for the public application, with the limits of the settings."""
+    limits: dict[str, Any] = {
+        "keepalive_timeout": settings.keepalive_s,
+        "shutdown_timeout": settings.shutdown_timeout_s,
+        "access_log": None,
+        "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
+    }
+    return _Runner(app, settings, **limits)
