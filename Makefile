@@ -79,7 +79,7 @@ loadtest: .venv/.dev ## many more people than places, headless, with an HTML rep
 	$(BIN)/python -m loadtest.run $(ARGS)
 
 .PHONY: bench
-bench: .venv/.dev ## claims per second beside the baselines, as ratios
+bench: .venv/.dev ## claims per second beside the baselines, as ratios (ARGS="--against REV": this tree beside a revision)
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
 .PHONY: scale-out

@@ -157,21 +157,25 @@ def running_service(
     log_copy: Path | None = None,
     command: Sequence[str] = CLI,
     environment: Mapping[str, str] = NOTHING,
+    arguments: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> Iterator[Service]:
     """Start a service with so many quotas of so many places each (0: none yet), and stop it at the end of the block.
 
     With `log_copy` what the service said is kept there; `command` is another program that takes the same words as
-    `reservasi`, and `environment` comes on top of ours.
+    `reservasi`, `environment` comes on top of ours, and `arguments` behind `up`. It runs in `directory`, or in an empty
+    one, so that no configuration file of the checkout is read.
     """
-    directory = Path(tempfile.mkdtemp(prefix="rv-load-"))
-    directory.chmod(0o711)  # its servers run as another account when we are root
-    data_dir, log_path = directory / "d", directory / "service.log"
+    own = Path(tempfile.mkdtemp(prefix="rv-load-"))
+    own.chmod(0o711)  # its servers run as another account when we are root
+    data_dir, log_path = own / "d", own / "service.log"
     port, admin_port, worker_admin_port = free_ports(3)
     flags = {"port": port, "admin_port": admin_port, "worker_admin_port": worker_admin_port, "processes": processes}
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        started.append(_start((*command, "up"), environment, data_dir, log_path, **flags))
+        words = (*command, "up", *arguments)
+        started.append(_start(words, environment, data_dir, log_path, directory or own, **flags))
         return started[-1]
 
     process = start()
@@ -194,7 +198,7 @@ def running_service(
         if log_copy is not None:
             log_copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(log_path, log_copy)
-        for left in (Places.of(data_dir).run, directory):
+        for left in (Places.of(data_dir).run, own):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -209,7 +213,12 @@ def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str)
 
 
 def _start(
-    command: Sequence[str], further: Mapping[str, str], data_dir: Path, log_path: Path, **flags: int
+    command: Sequence[str],
+    further: Mapping[str, str],
+    data_dir: Path,
+    log_path: Path,
+    directory: Path,
+    **flags: int,
 ) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
     environment |= {
@@ -226,7 +235,7 @@ def _start(
             stdout=log,
             stderr=log,
             env=environment,
-            cwd=log_path.parent,  # no configuration file of the checkout is read
+            cwd=directory,
             start_new_session=True,
         )
 

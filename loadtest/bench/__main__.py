@@ -12,6 +12,9 @@ import uvloop
 from rich.console import Console
 
 from loadtest.bench import experiments
+from loadtest.bench.against import operations
+from loadtest.bench.against.command import against_revision
+from loadtest.bench.against.operations import Operation
 from loadtest.bench.client import UnreadableAnswer
 from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
@@ -29,6 +32,7 @@ from reservasi.errors import ReservasiError
 TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
 SMOKE_CONNECTIONS = (8, 16)
+ROUNDS = 4
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
 
 
@@ -77,7 +81,7 @@ def names_allowed() -> list[str]:
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=4, help="rounds that are measured (default 4)")
+    parser.add_argument("--rounds", type=_positive, help="rounds that are measured (default 4; against a revision 5)")
     parser.add_argument(
         "--connections",
         type=_connections,
@@ -90,6 +94,14 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     amount.add_argument("--claims", type=_positive, default=0, help="requests in one measurement, instead")
     parser.add_argument(
         "--only", type=_choice, default=_choice(""), metavar="NAME,...", help=f"of {', '.join(names_allowed())}"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="REV",
+        help="compare this tree with that revision instead: checked out beside it, installed, measured interleaved",
+    )
+    parser.add_argument(
+        "--operations", type=_operations, metavar="NAME,...", help="with --against: only these operations"
     )
     parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
@@ -110,6 +122,13 @@ def _connections(text: str) -> tuple[int, ...]:
     return found
 
 
+def _operations(text: str) -> tuple[Operation, ...]:
+    try:
+        return operations.named(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _choice(text: str) -> Choice:
     names = frozenset(filter(None, text.split(",")))
     if unknown := names.difference(names_allowed()):
@@ -123,7 +142,7 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
         return [replace(SMOKE, connections=connections) for connections in SMOKE_CONNECTIONS]
     return [
         Plan(
-            rounds=arguments.rounds,
+            rounds=arguments.rounds or ROUNDS,
             connections=connections,
             seconds=arguments.seconds,
             claims=arguments.claims,
@@ -182,6 +201,8 @@ def main(argv: list[str] | None = None) -> int:
     cores = Cores.split()
     for warning in warnings(cores):
         errors.print(f"[yellow]{warning}[/]")
+    if arguments.against is not None:
+        return against_revision(arguments, cores, console, errors)
     found = Run()
     try:
         with pinned(cores.rest):

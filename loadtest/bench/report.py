@@ -127,7 +127,7 @@ def show(console: Console, run: Run) -> None:
         console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
         console.print("  share: how much of its core the front used; well below 1, something else set the speed")
     for title, figures in run.experiments.items():
-        _show_figures(console, title, figures)
+        show_figures(console, title, figures)
     _show_ground(console, run)
 
 
@@ -144,7 +144,7 @@ def _show_suite(console: Console, suite: Suite) -> None:
         for name in suite.reads:
             console.print(f"  [dim]{name:<15}[/] {TITLES[name]}")
     if suite.rounds:
-        _show_figures(console, f"held against the targets, {suite.connections} connections", suite.figures)
+        show_figures(console, f"held against the targets, {suite.connections} connections", suite.figures)
 
 
 def _show_rates(console: Console, title: str, suites: Mapping[str, Sequence[Round]]) -> None:
@@ -172,7 +172,8 @@ def _cells(medians: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _show_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
+def show_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
+    """Each figure with its target, and whether it is met."""
     table = Table(title=title, title_justify="left")
     for name in ("figure", "measured", "target", "", "what"):
         table.add_column(name, justify="right" if name in ("measured", "target") else "left")

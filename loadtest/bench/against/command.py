@@ -1,0 +1,109 @@
+"""`--against REV`: both services started, measured and compared."""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from loadtest.bench.against import connections, operations, overload
+from loadtest.bench.against.checkout import HERE, Build, NoRevision, checked_out, commit_of
+from loadtest.bench.against.line import WrongAnswer
+from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.rounds import Compared, Say, compare
+from loadtest.bench.against.stand import started
+from loadtest.bench.cores import Cores, pinned
+from loadtest.bench.environment import processor
+from loadtest.bench.figures import Figure
+from loadtest.bench.report import show_figures
+from loadtest.bench.targets import as_row
+
+ROUNDS = 5
+SMOKE_SCALE = 0.05  # of the requests
+CONNECTIONS = 10_000
+SMOKE_CONNECTIONS = 100
+FILES_SPARE = 1000  # descriptors that are not connections of ours
+OVERLOAD_S = 8.0
+
+
+@dataclass
+class Comparison:
+    """What was found out."""
+
+    revision: str
+    commit: str
+    compared: list[Compared] = field(default_factory=list)
+    further: list[Figure] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All of it, with targets."""
+        return [*(each.figure for each in self.compared), *self.further]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "against": self.revision,
+            "commit": self.commit,
+            "processor": processor(),
+            "load_1_min": os.getloadavg()[0],
+            "figures": [as_row(figure) for figure in self.figures],
+            "rounds": {each.operation: [asdict(pair) for pair in each.pairs] for each in self.compared},
+        }
+
+
+def against_revision(arguments: argparse.Namespace, cores: Cores, console: Console, errors: Console) -> int:
+    """Measure, print, and write what was asked for. 0 also where a target is missed: it is a measurement."""
+
+    def say(text: str) -> None:
+        errors.print(f"[dim]{text}[/]")
+
+    try:
+        found = Comparison(arguments.against, commit_of(arguments.against))
+        _measure(found, arguments, cores, say)
+    except (NoRevision, WrongAnswer, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        errors.print(f"[bold red]bench:[/] {error}", markup=True)
+        return 1
+    show_figures(console, f"this tree against {found.revision} ({found.commit[:7]})", found.figures)
+    console.print("  one caller, a front on a core of its own; medians of rounds that alternate every few requests;")
+    console.print("  below 1 this tree takes less; in brackets the other revision's figure and this tree's")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found.as_json(), indent=2) + "\n")
+    return 0
+
+
+def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
+    chosen: Sequence[Operation] = arguments.operations or operations.ALL
+    rounds = 1 if arguments.smoke else arguments.rounds or ROUNDS
+    with ExitStack() as stack:
+        there = stack.enter_context(checked_out(arguments.against, say))
+        with pinned(cores.rest):
+            say(f"starting both services: {HERE.name} and {there.name}")
+            with started((HERE, there), cores) as stands:
+                scale = SMOKE_SCALE if arguments.smoke else 1.0
+                found.compared = compare(stands, chosen, rounds=rounds, scale=scale, say=say)
+                if not arguments.operations:
+                    count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
+                    say(f"{count} idle connections to each")
+                    found.further.append(connections.compare(*stands, count))
+        if not (arguments.operations or arguments.smoke):
+            found.further += _overload(there, say)
+
+
+def _overload(there: Build, say: Say) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="rv-overload-") as directory:
+        return overload.compare(HERE, there, OVERLOAD_S, Path(directory), say)
+
+
+def _connections(wanted: int) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, wanted + FILES_SPARE)), hard))
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE)

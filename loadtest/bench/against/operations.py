@@ -1,0 +1,251 @@
+"""What is measured: the operations of a person's journey, refusals, and the journey as a whole."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+
+from loadtest.bench.against.line import Line, WrongAnswer, answered, check, get, send
+from loadtest.bench.against.stand import BATCH_ITEMS, CHANNEL, PROGRAM, QUEUE_ITEMS, SERVICE, Stand, join_request
+from loadtest.service import wait_for
+
+HALF_AGAIN = 0.60
+NOT_DEARER = 0.95  # aim at 0.85
+PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
+POLLS = 10
+FILLING = QUEUE_ITEMS + BATCH_ITEMS + 50  # callers while the ledger stands still: a few more than may wait
+
+FILLING_TIMEOUT_S = 10.0
+
+Work = Callable[[Line], None]  # asks on one connection, and checks each answer
+Prepare = Callable[[Stand, int], Work]  # of so many requests; what it needs is done before, and not measured
+_keys = itertools.count()
+
+
+def _alone(_stand: Stand) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One line of the comparison."""
+
+    name: str
+    target: float | None  # this tree's time, as a share of the other revision's, at most
+    prepare: Prepare
+    block: int = 100  # requests that are asked in a row
+    during: Callable[[Stand], AbstractContextManager[None]] = _alone  # entered while they are
+
+
+def _asking(make: Callable[[Stand, int], Iterator[bytes]], wanted: int, problem: str = "") -> Prepare:
+    """So many requests, which all get this answer."""
+
+    def prepare(stand: Stand, count: int) -> Work:
+        requests = list(make(stand, count))
+
+        def work(line: Line) -> None:
+            for request in requests:
+                check(line.ask(request), wanted, problem)
+
+        return work
+
+    return prepare
+
+
+def _same(make: Callable[[Stand], bytes], wanted: int = 200, problem: str = "") -> Prepare:
+    return _asking(lambda stand, count: itertools.repeat(make(stand), count), wanted, problem)
+
+
+def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name: str = "Siti Rahmawati") -> bytes:
+    """One person claims a place."""
+    body = {
+        "quota": quota,
+        "applicants": [{"nik": nik, "name": name, "birth_date": birth_date}],
+        "contact": {"email": "siti.rahmawati@example.org", "phone": "+628123456789"},
+    }
+    if ticket:
+        body["ticket"] = ticket
+    return send("/v1/reservations", body, f"Idempotency-Key: bench-{next(_keys):012d}")
+
+
+def _claims(stand: Stand, count: int, quotas: list[str] | None = None) -> Iterator[bytes]:
+    offered = itertools.cycle(quotas or stand.quotas)
+    return (claim_request(next(offered), *person) for person in stand.people(count))
+
+
+def _held(stand: Stand, count: int) -> list[tuple[str, str]]:
+    """Reservations that were just made: path, and the header that shows whose they are."""
+    with Line(stand.port) as line:
+        made = [check(line.ask(claim), 201).json for claim in _claims(stand, count)]
+    return [(f"/v1/reservations/{each['id']}", f"Authorization: Bearer {each['manage_token']}") for each in made]
+
+
+def _confirms(stand: Stand, count: int) -> Iterator[bytes]:
+    return (send(f"{path}/confirm", {}, bearer) for path, bearer in _held(stand, count))
+
+
+def _looks(stand: Stand, count: int) -> Iterator[bytes]:
+    ((path, bearer),) = _held(stand, 1)
+    return itertools.repeat(get(path, bearer), count)
+
+
+def _joins(stand: Stand, count: int) -> Iterator[bytes]:
+    return (join_request(stand.ahead, *person) for person in stand.people(count))
+
+
+def _queue(stand: Stand) -> bytes:
+    return get(f"/v1/openings/{stand.ahead}/queue")
+
+
+def _journeys(stand: Stand, count: int) -> Work:
+    """Whole journeys: two pages, a ticket, ten looks at the queue, a claim, its confirmation, two looks at it."""
+    people = list(zip(stand.people(count), itertools.cycle(stand.quotas), strict=False))
+
+    def work(line: Line) -> None:
+        for person, quota in people:
+            for path in ("/openings", f"/openings/{stand.ahead}"):
+                check(line.ask(get(path, accept=PAGE)), 200)
+            check(line.ask(join_request(stand.ahead, *person)), 201)
+            for _ in range(POLLS):
+                check(line.ask(_queue(stand)), 200)
+            made = check(line.ask(claim_request(quota, *person)), 201).json
+            path, bearer = f"/v1/reservations/{made['id']}", f"Authorization: Bearer {made['manage_token']}"
+            check(line.ask(send(f"{path}/confirm", {}, bearer)), 200)
+            for _ in range(2):
+                check(line.ask(get(path, bearer)), 200)
+
+    return work
+
+
+@contextmanager
+def _overloaded(stand: Stand) -> Iterator[None]:
+    """The ledger stands still, and as many wait for it as may."""
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(Line(stand.port)) for _ in range(FILLING)]
+        with stand.ledger_standing_still():
+            for line, claim in zip(waiting, _claims(stand, FILLING), strict=True):
+                line.send(claim)
+            wait_for(
+                lambda: len(answered(waiting)) >= FILLING - QUEUE_ITEMS - BATCH_ITEMS or None,
+                FILLING_TIMEOUT_S,
+                f"{stand.build.name}: nobody was refused",
+            )
+            yield
+        for line in waiting:
+            if (status := line.receive().status) not in (201, 503):
+                raise WrongAnswer(f"who waited for the ledger got {status}")
+
+
+READS = (
+    Operation(name="page of openings", target=HALF_AGAIN, prepare=_same(lambda _: get("/openings", accept=PAGE))),
+    Operation(
+        name="page of one opening",
+        target=HALF_AGAIN,
+        prepare=_same(lambda stand: get(f"/openings/{stand.ahead}", accept=PAGE)),
+    ),
+    Operation(name="openings", target=HALF_AGAIN, prepare=_same(lambda _: get(f"/v1/openings?program={PROGRAM}"))),
+    Operation(name="offices", target=HALF_AGAIN, prepare=_same(lambda _: get(f"/v1/offices?program={PROGRAM}"))),
+    Operation(name="programs", target=HALF_AGAIN, prepare=_same(lambda _: get("/v1/programs"))),
+    Operation(name="queue", target=HALF_AGAIN, prepare=_same(_queue)),
+    Operation(
+        name="availability",
+        target=NOT_DEARER,
+        prepare=_same(
+            lambda stand: get(
+                f"/v1/availability?program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
+                f"&from={stand.date}&to={stand.date}"
+            )
+        ),
+    ),
+)
+CHANGES = (
+    Operation(name="join", target=NOT_DEARER, prepare=_asking(_joins, 201)),
+    Operation(name="claim", target=NOT_DEARER, prepare=_asking(_claims, 201)),
+    Operation(name="confirm", target=HALF_AGAIN, prepare=_asking(_confirms, 200), block=40),
+    Operation(name="status", target=HALF_AGAIN, prepare=_asking(_looks, 200)),
+)
+REFUSALS = (
+    Operation(
+        name="409 sold out",
+        target=NOT_DEARER,
+        prepare=_asking(lambda stand, count: _claims(stand, count, [stand.sold_out]), 409, "sold-out"),
+    ),
+    Operation(
+        name="403 not admitted",
+        target=NOT_DEARER,
+        prepare=_same(
+            lambda stand: claim_request(stand.paused_quota, *stand.holder, stand.ticket), 403, "not-admitted"
+        ),
+    ),
+    Operation(
+        name="403 waiting room required",
+        target=NOT_DEARER,
+        prepare=_asking(lambda stand, count: _claims(stand, count, [stand.paused_quota]), 403, "waiting-room-required"),
+    ),
+    Operation(
+        name="503 overloaded",
+        target=NOT_DEARER,
+        prepare=_asking(_claims, 503, "overloaded"),
+        during=_overloaded,
+        block=60,
+    ),
+    Operation(
+        name="422 invalid claim",
+        target=HALF_AGAIN,
+        prepare=_asking(
+            lambda stand, count: (
+                claim_request(quota, nik, "1899-02-31", name="")
+                for quota, (nik, _) in zip(itertools.cycle(stand.quotas), stand.people(count), strict=False)
+            ),
+            422,
+            "invalid-request",
+        ),
+    ),
+    Operation(
+        name="401 no staff key",
+        target=HALF_AGAIN,
+        prepare=_same(lambda _: get(f"/v1/staff/quotas?program={PROGRAM}"), 401, "api-key-required"),
+    ),
+    Operation(
+        name="403 role",
+        target=HALF_AGAIN,
+        prepare=_same(
+            lambda stand: send(
+                f"/v1/staff/quotas/{stand.sold_out}",
+                {"capacity": 0},
+                f"Authorization: Bearer {stand.viewer_key}",
+                method="PUT",
+            ),
+            403,
+            "role-not-allowed",
+        ),
+    ),
+    Operation(
+        name="404 no such path", target=HALF_AGAIN, prepare=_same(lambda _: get("/v1/nothing"), 404, "not-found")
+    ),
+    Operation(
+        name="405 method",
+        target=HALF_AGAIN,
+        prepare=_same(lambda _: get("/v1/programs", method="DELETE"), 405, "method-not-allowed"),
+    ),
+    Operation(
+        name="410 joining closed",
+        target=HALF_AGAIN,
+        prepare=_same(lambda stand: get(f"/v1/openings/{stand.ended}/challenge"), 410, "joining-closed"),
+    ),
+)
+JOURNEY = Operation(name="whole journey", target=HALF_AGAIN, prepare=_journeys, block=6)
+ALL = (*READS, *CHANGES, *REFUSALS, JOURNEY)
+
+
+def named(names: str) -> tuple[Operation, ...]:
+    """These of `ALL`, by names with commas between; all of them for none.
+
+    Raises:
+        ValueError: one is none of them.
+    """
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    known = {operation.name: operation for operation in ALL}
+    if unknown := wanted - known.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: is none of {', '.join(known)}")
+    return tuple(operation for operation in ALL if not wanted or operation.name in wanted)

@@ -1,0 +1,123 @@
+"""Measuring both services by turns, a few requests at a time, so that the machine's moods fall on both."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from loadtest.bench.against.line import Line
+from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.stand import Stand
+from loadtest.bench.figures import Figure
+from loadtest.undisturbed import undisturbed
+
+WARM_UP = 5  # requests on each connection before its time counts
+BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Processor time of the front and of the ledger's server, in seconds a request."""
+
+    front_s: float
+    ledger_s: float
+
+    @property
+    def whole_s(self) -> float:
+        """Of both."""
+        return self.front_s + self.ledger_s
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One round of one operation: this tree, and the other revision."""
+
+    here: Cost
+    there: Cost
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All rounds of one operation."""
+
+    operation: str
+    target: float | None
+    pairs: tuple[Pair, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The front's time here, as a share of the other's; the median of the rounds."""
+        return statistics.median(pair.here.front_s / pair.there.front_s for pair in self.pairs)
+
+    @property
+    def whole_ratio(self) -> float:
+        """The same with the ledger's part."""
+        return statistics.median(pair.here.whole_s / pair.there.whole_s for pair in self.pairs)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The least ratio of a round, and the greatest."""
+        ratios = [pair.here.front_s / pair.there.front_s for pair in self.pairs]
+        return min(ratios), max(ratios)
+
+    @property
+    def here_us(self) -> float:
+        """The front's time here."""
+        return statistics.median(pair.here.front_s for pair in self.pairs) * 1e6
+
+    @property
+    def there_us(self) -> float:
+        """The front's time there."""
+        return statistics.median(pair.there.front_s for pair in self.pairs) * 1e6
+
+    @property
+    def figure(self) -> Figure:
+        """The ratio with its target."""
+        least, most = self.spread
+        return Figure(
+            name=self.operation,
+            title="the front's processor time a request, of the other revision's",
+            value=self.ratio,
+            target=self.target,
+            sense="at most",
+            note=f"{self.there_us:.0f} -> {self.here_us:.0f} us; rounds {least:.2f} to {most:.2f}; "
+            f"with the ledger's {self.whole_ratio:.2f}",
+        )
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    """Of blocks of the same length."""
+    return Cost(statistics.fmean(cost.front_s for cost in costs), statistics.fmean(cost.ledger_s for cost in costs))
+
+
+def compare(
+    stands: tuple[Stand, Stand], operations: Sequence[Operation], *, rounds: int, scale: float, say: Say
+) -> list[Compared]:
+    """Every operation in every round, this tree and the other revision in blocks that alternate."""
+    found: dict[str, list[Pair]] = {operation.name: [] for operation in operations}
+    for number in range(rounds + 1):
+        say("warming up" if not number else f"round {number} of {rounds}")
+        for operation in operations:
+            pair = _pair(*stands, operation, scale)
+            if number:
+                found[operation.name].append(pair)
+    return [Compared(each.name, each.target, tuple(found[each.name])) for each in operations]
+
+
+def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
+    costs: dict[str, list[Cost]] = {"A": [], "B": []}
+    for side in BLOCKS:
+        costs[side].append(measure(here if side == "A" else there, operation, scale))
+    return Pair(here=mean(costs["A"]), there=mean(costs["B"]))
+
+
+def measure(stand: Stand, operation: Operation, scale: float) -> Cost:
+    """One block of one operation on a connection of its own."""
+    count = max(1, round(operation.block * scale))
+    warm_up, work = (operation.prepare(stand, number) for number in (min(WARM_UP, count), count))
+    with Line(stand.port) as line, operation.during(stand), undisturbed():
+        warm_up(line)
+        front_s, ledger_s = stand.front_s(), stand.ledger_s()
+        work(line)
+        return Cost((stand.front_s() - front_s) / count, (stand.ledger_s() - ledger_s) / count)

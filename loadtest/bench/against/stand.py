@@ -1,0 +1,231 @@
+"""One running service of either build, with the demo's programs, and all that the operations name."""
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtest.bench.against.checkout import Build
+from loadtest.bench.against.line import Line, WrongAnswer, check, get, send
+from loadtest.bench.claims import person
+from loadtest.bench.cores import Cores, family, ran_s
+from loadtest.service import Part, Service, running_service, wait_for
+
+PROGRAM = "surabaya"
+SERVICE, CHANNEL = "baru", "online"
+CAPACITY = 50_000  # places in each quota that is claimed from: more than any run takes
+QUOTAS = 16  # that are claimed from
+QUEUE_ITEMS = 500  # claims that may wait: so few that a crowd of some hundreds makes the front refuse the next
+BATCH_ITEMS = 64
+SETTINGS = {
+    "RESERVASI_QUEUE_ITEMS_MAX": str(QUEUE_ITEMS),
+    "RESERVASI_BATCH_ITEMS_MAX": str(BATCH_ITEMS),
+    "RESERVASI_COMMAND_TIMEOUT_MS": "30000",  # nobody gives up while the ledger stands still
+    "RESERVASI_CONNECTIONS_MAX": "20000",
+    "RESERVASI_KEEPALIVE_S": "120",
+    # Each limit is looked at, and none is reached by a single caller who asks as fast as they can.
+    **{
+        f"RESERVASI_RATE_{who}_{what}": "1000000"
+        for who in ("PERSON", "NETWORK", "API_KEY")
+        for what in ("PER_S", "BURST")
+    },
+}
+DEMO = ("--demo", "--demo-opening-in", "3600")
+VIEWER = ("staff", "add", "bench", "--role", "viewer", "--json")
+OPENS_IN_S = 12  # what is created here
+LASTS_S = 1
+SETUP_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 60.0
+FIRST_PERSON = 20_000_000
+
+
+@dataclass
+class Stand:
+    """One service that is measured."""
+
+    build: Build
+    service: Service
+    cores: Cores
+    quotas: list[str] = field(default_factory=list)
+    office: str = ""  # whose places of one date are read
+    date: str = ""
+    sold_out: str = ""
+    ahead: str = ""  # an opening that people join now
+    paused: str = ""  # one that has opened, whose mark stands at 0
+    paused_quota: str = ""
+    holder: tuple[str, str] = ("", "")  # who waits there: NIK and birth date
+    ticket: str = ""  # and their ticket
+    ended: str = ""  # one that is over
+    viewer_key: str = ""
+    _people: int = FIRST_PERSON
+
+    @property
+    def port(self) -> int:
+        """Where its front listens."""
+        return urlsplit(self.service.url).port or 0
+
+    def front_s(self) -> float:
+        """Processor time of its front so far; of the process that serves, not of the one that watches it."""
+        return sum(map(ran_s, self.service.pids(Part.FRONT)))
+
+    def ledger_s(self) -> float:
+        """The same of the ledger's server."""
+        return sum(map(ran_s, self.service.pids(Part.VALKEY)))
+
+    def people(self, count: int) -> Iterator[tuple[str, str]]:
+        """NIK and birth date of so many who have not come yet."""
+        first, self._people = self._people, self._people + count
+        return map(person, range(first, first + count))
+
+    @contextmanager
+    def ledger_standing_still(self) -> Iterator[None]:
+        """Stop the ledger's server for a moment."""
+        (pid,) = self.service.pids(Part.VALKEY)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def pin(self) -> None:
+        """Give the front the core that is its own, and all else the other one."""
+        fronts = {pid for front in self.service.pids(Part.FRONT) for pid in family(front)}
+        for pid in family(self.service.pid):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), self.cores.front if pid in fronts else self.cores.rest)
+
+
+@contextmanager
+def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, Stand]]:
+    """Both services, ready to be asked everything.
+
+    Raises:
+        WrongAnswer: one did not do what the measurement rests on.
+    """
+    with ExitStack() as stack:
+        first, second = (
+            Stand(
+                build,
+                stack.enter_context(
+                    running_service(command=build.reservasi, arguments=DEMO, environment=SETTINGS, directory=build.root)
+                ),
+                cores,
+            )
+            for build in builds
+        )
+        for stand in (first, second):
+            prepare(stand)
+            stand.pin()
+        for stand in (first, second):
+            wait_opened(stand)
+        yield first, second
+
+
+def prepare(stand: Stand) -> None:
+    """Choose quotas and openings, and bring them to what the operations are about."""
+    stand.ahead = wait_for(lambda: _demo_opening(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no demo came")
+    key = wait_for(lambda: _staff_key(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no staff key came")
+    staff = f"Authorization: Bearer {key}"
+    stand.viewer_key = _viewer_key(stand)
+    with Line(stand.port) as line:
+
+        def put(quota: str, capacity: int) -> None:
+            check(line.ask(send(f"/v1/staff/quotas/{quota}", {"capacity": capacity}, staff, method="PUT")), 200)
+
+        stand.office = check(line.ask(get(f"/v1/offices?program={PROGRAM}")), 200).json["offices"][0]["id"]
+        filters = f"program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
+        dates = _by_date(check(line.ask(get(f"/v1/availability?{filters}")), 200).json["quotas"])
+        *claimed, ended, paused = dates.values()  # of late dates nobody claims else
+        (full, *offered) = (quota for quotas in claimed for quota in quotas)
+        stand.date, stand.sold_out, stand.paused_quota = full["date"], full["id"], paused[0]["id"]
+        stand.quotas = [quota["id"] for quota in offered[:QUOTAS]]
+        put(stand.sold_out, 0)
+        for quota in stand.quotas:
+            put(quota, CAPACITY)
+        opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=OPENS_IN_S)
+        stand.paused = _create(line, staff, paused, opens_at, opens_at + dt.timedelta(hours=2))
+        moment = opens_at + dt.timedelta(seconds=1)  # no two openings of one office have the same moment
+        stand.ended = _create(line, staff, ended, moment, moment + dt.timedelta(seconds=LASTS_S))
+        pause = send(f"/v1/staff/openings/{stand.paused}/admission", {"paused": True}, staff, method="PUT")
+        check(line.ask(pause), 200)
+        (first,) = stand.people(1)
+        check(line.ask(join_request(stand.paused, *first)), 201)
+
+
+def _demo_opening(stand: Stand) -> str | None:
+    found = stand.service.get(f"/v1/openings?program={PROGRAM}") or {"openings": ()}
+    return next((opening["id"] for opening in found["openings"] if opening.get("waiting_room")), None)
+
+
+def _staff_key(stand: Stand) -> str | None:
+    file = stand.service.data_dir / "staff-api-key"
+    return (file.read_text().strip() or None) if file.exists() else None
+
+
+def join_request(opening: str, nik: str, birth_date: str) -> bytes:
+    """A person joins an opening's waiting room."""
+    return send(f"/v1/openings/{opening}/tickets", {"nik": nik, "birth_date": birth_date})
+
+
+def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The open quotas by date, the earliest first."""
+    offered: dict[str, list[dict[str, Any]]] = {}
+    for quota in quotas:
+        if quota["state"] == "open":
+            offered.setdefault(quota["date"], []).append(quota)
+    return dict(sorted(offered.items()))
+
+
+def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.datetime, ends_at: dt.datetime) -> str:
+    wanted = {
+        "program": PROGRAM,
+        "opens_at": opens_at.isoformat(),
+        "ends_at": ends_at.isoformat(),
+        "joins_from": (opens_at - dt.timedelta(hours=1)).isoformat(),
+        "from": quotas[0]["date"],
+        "to": quotas[0]["date"],
+        "office": quotas[0]["office"],
+        "service": SERVICE,
+        "channel": CHANNEL,
+        "waiting_room": True,
+    }
+    created: str = check(line.ask(send("/v1/staff/openings", wanted, staff)), 201).json["id"]
+    return created
+
+
+def _viewer_key(stand: Stand) -> str:
+    """A staff key that may look, and change nothing."""
+    done = subprocess.run(
+        (*stand.build.reservasi, *VIEWER, "--data-dir", str(stand.service.data_dir)),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=True,
+        cwd=stand.build.root,
+        env=stand.build.environment(),
+    )
+    key: str = json.loads(done.stdout)["api_key"]
+    return key
+
+
+def wait_opened(stand: Stand) -> None:
+    """Until one opening has opened, and the other is over; then somebody joins the first, behind its mark."""
+
+    def look() -> bool | None:
+        states = [stand.service.get(f"/v1/openings/{opening}/queue") for opening in (stand.paused, stand.ended)]
+        return True if [each and each["state"] for each in states] == ["paused", "ended"] else None
+
+    wait_for(look, SETUP_TIMEOUT_S, f"{stand.build.name}: its openings did not come")
+    with Line(stand.port) as line:
+        (stand.holder,) = stand.people(1)
+        joined = check(line.ask(join_request(stand.paused, *stand.holder)), 201).json
+    if not joined["number"]:
+        raise WrongAnswer(f"who joins behind the mark has number {joined['number']}")
+    stand.ticket = joined["ticket"]

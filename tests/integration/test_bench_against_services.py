@@ -1,0 +1,28 @@
+"""Every operation that is compared gets the answer that it is about, from two real services. Never timings."""
+
+import pytest
+
+from loadtest.bench.against import connections, operations
+from loadtest.bench.against.checkout import HERE, ROOT, checked_out
+from loadtest.bench.against.rounds import compare
+from loadtest.bench.against.stand import started
+from loadtest.bench.cores import Cores
+
+
+@pytest.mark.timeout(400)
+def test_every_operation_is_answered_as_it_should_be() -> None:
+    said: list[str] = []
+    with started((HERE, HERE), Cores.split()) as stands:
+        found = compare(stands, operations.ALL, rounds=1, scale=0.03, say=said.append)
+        memory = connections.compare(*stands, 20)
+    assert [each.operation for each in found] == [operation.name for operation in operations.ALL]
+    assert all(each.ratio > 0 for each in found)
+    assert memory.value > 0
+
+
+def test_a_revision_is_checked_out_and_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.bench.against.checkout._install", lambda build: None)
+    with checked_out("HEAD", lambda _: None) as build:
+        assert (build.root / "pyproject.toml").read_text() == (ROOT / "pyproject.toml").read_text()
+        assert (build.root / "reservasi").is_dir()
+    assert not build.root.exists()

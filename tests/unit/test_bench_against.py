@@ -1,0 +1,139 @@
+"""The comparison with another revision: what is asked, how it is reckoned, and how it ends where there is none."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from loadtest.bench.__main__ import main, read_arguments
+from loadtest.bench.against import command, operations, overload, rounds
+from loadtest.bench.against.checkout import Build, NoRevision, commit_of
+from loadtest.bench.against.command import Comparison
+from loadtest.bench.against.line import Reply, WrongAnswer, check, get, length_of, send
+from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.rounds import Compared, Cost, Pair, compare, mean
+from loadtest.bench.against.stand import Stand
+
+
+def pair(here: float, there: float, ledger: float = 0.0) -> Pair:
+    return Pair(here=Cost(here, ledger), there=Cost(there, ledger))
+
+
+def test_the_median_of_the_rounds_is_held_against_the_target() -> None:
+    compared = Compared("queue", 0.6, (pair(5e-5, 1e-4), pair(9e-5, 1e-4, 1e-4), pair(2e-5, 1e-4)))
+    assert compared.ratio == pytest.approx(0.5)
+    assert compared.spread == pytest.approx((0.2, 0.9))
+    assert compared.figure.met is True
+    assert "100 -> 50 us" in compared.figure.note
+    assert Compared("queue", 0.4, compared.pairs).figure.met is False
+    assert Compared("queue", None, compared.pairs).figure.met is None
+    assert compared.whole_ratio == pytest.approx(0.5)
+
+
+def test_blocks_of_a_round_weigh_the_same() -> None:
+    assert mean([Cost(1.0, 4.0), Cost(3.0, 6.0)]) == Cost(2.0, 5.0)
+
+
+def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(stand: Stand, operation: Operation, scale: float) -> Cost:
+        asked.append(f"{stand}{operation.name}")
+        return Cost(1.0 if stand == cast(Stand, "a") else 2.0, 0.0)
+
+    monkeypatch.setattr(rounds, "measure", measure)
+    some = operations.named("queue,claim")
+    said: list[str] = []
+    found = compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
+    assert asked == 3 * [f"{side}{name}" for name in ("queue", "claim") for side in "abba"]
+    assert [(each.operation, each.ratio, len(each.pairs)) for each in found] == [("queue", 0.5, 2), ("claim", 0.5, 2)]
+    assert said == ["warming up", "round 1 of 2", "round 2 of 2"]
+
+
+def test_every_operation_of_a_journey_is_there_with_its_target() -> None:
+    targets = {operation.name: operation.target for operation in operations.ALL}
+    assert len(targets) == len(operations.ALL)
+    assert {name for name, target in targets.items() if target == 0.95} == {
+        "availability",
+        "join",
+        "claim",
+        "409 sold out",
+        "403 not admitted",
+        "403 waiting room required",
+        "503 overloaded",
+    }
+    assert set(targets.values()) == {0.6, 0.95}
+    assert operations.named("") == operations.ALL
+    with pytest.raises(ValueError, match="que: is none of page of openings, "):
+        operations.named("queue,que")
+
+
+def test_an_answer_is_what_is_measured_or_nothing_is() -> None:
+    refused = Reply(409, b"", b'{"type":"/problems/sold-out"}')
+    assert check(refused, 409, "sold-out") is refused
+    for status, problem in ((201, ""), (409, "duplicate-applicant")):
+        with pytest.raises(WrongAnswer, match=f"409 instead of {status} {problem}"):
+            check(refused, status, problem)
+    assert length_of(b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-LENGTH: 12") == 12
+    assert length_of(b"HTTP/1.1 204 No Content") == 0
+
+
+def test_requests_are_whole() -> None:
+    head, _, body = send("/v1/x", {"name": "é"}, "If-Match: 1", method="PUT").partition(b"\r\n\r\n")
+    assert head.startswith(b"PUT /v1/x HTTP/1.1\r\n")
+    assert b"\r\nIf-Match: 1\r\n" in head
+    assert length_of(head) == len(body)
+    assert json.loads(body) == {"name": "é"}
+    assert get("/v1/x").endswith(b"\r\n\r\n")
+
+
+def test_refusals_a_second_are_those_of_the_middle_run() -> None:
+    def facts(refused: int) -> dict[str, Any]:
+        return {"outcomes": {"503 overloaded": refused, "201": 100}, "seconds": 10.0}
+
+    refusals, places = overload.figures([facts(90), facts(200), facts(120)], [facts(100)])
+    assert (refusals.value, refusals.met) == (1.2, True)
+    assert (places.value, places.target) == (1.0, None)
+
+
+@pytest.mark.parametrize("revision", ["no-such-revision", "--help", "HEAD:README.md", ""])
+def test_an_unknown_revision_is_named(revision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoRevision, match=f"^--against {revision}: "):
+        commit_of(revision)
+    assert main([f"--against={revision}"]) == 1
+    assert f"--against {revision}: " in " ".join(capsys.readouterr().err.split())
+
+
+def test_it_is_a_measurement_whatever_it_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def given(value: object) -> Iterator[object]:
+        yield value
+
+    compared = [Compared("queue", 0.6, (pair(1e-4, 1e-4),))]
+    monkeypatch.setattr(command, "commit_of", lambda revision: "f" * 40)
+    monkeypatch.setattr(command, "checked_out", lambda revision, say: given(Build(revision, tmp_path)))
+    monkeypatch.setattr(command, "started", lambda builds, cores: given(("a", "b")))
+    monkeypatch.setattr(command, "compare", lambda *_, **__: compared)
+    written = tmp_path / "against.json"
+    assert main(["--against", "v1", "--operations", "queue", "--json", str(written)]) == 0
+    assert "not met" in capsys.readouterr().out
+    facts = json.loads(written.read_text())
+    assert (facts["against"], facts["commit"]) == ("v1", "f" * 40)
+    assert facts["figures"][0]["measured"] == 1.0
+    assert facts["rounds"]["queue"] == [
+        {"here": {"front_s": 1e-4, "ledger_s": 0.0}, "there": {"front_s": 1e-4, "ledger_s": 0.0}}
+    ]
+    assert facts["figures"] == Comparison("v1", "f" * 40, compared).as_json()["figures"]
+
+
+def test_operations_are_named_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = read_arguments(["--against", "v1", "--operations", "claim, queue"]).operations
+    assert [operation.name for operation in chosen] == ["queue", "claim"]
+    with pytest.raises(SystemExit):
+        read_arguments(["--against", "v1", "--operations", "sleep"])
+    assert "sleep: is none of page of openings" in capsys.readouterr().err
