@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -36,7 +36,7 @@ from reservasi.front.request import Request
 from reservasi.front.request_parts import bearer, is_json, json_body
 from reservasi.front.request_tally import HELD, REPLAYED
 from reservasi.front.services import FrontServices
-from reservasi.front.sold_out import sold_out_body
+from reservasi.front.sold_out import sold_out_answer
 from reservasi.front.validation import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
 from reservasi.front.views import local_moment
 from reservasi.model import APPLICANTS_MAX, Claim, Outcome, Quota, State
@@ -193,18 +193,8 @@ _CLAIMED_HEAD = (
 
 def _refused_claim(front: Front, language: Language, wanted: Wanted, refused: Refused) -> Answer:
     if refused.kind is problem_types.SOLD_OUT:
-        return _sold_out(front, language, wanted.quota, len(wanted.persons))
+        return sold_out_answer(front.services, front.memory, wanted.quota, len(wanted.persons), language)
     return problem_answer(language, refused)
-
-
-def _sold_out(front: Front, language: Language, quota: Quota, places: int) -> Answer:
-    """The answer that most people get in the minute of an opening."""
-    return _sold_out_answer(language, sold_out_body(front.services, front.memory, quota, places, language))
-
-
-@lru_cache(maxsize=1024)  # a body is encoded anew some times a second, and its hash is computed once
-def _sold_out_answer(language: Language, body: bytes) -> Answer:
-    return problem_answer(language, Refused(problem_types.SOLD_OUT), body)
 
 
 def claimed_body(services: FrontServices, wanted: Wanted, answer: LedgerAnswer) -> ClaimedBody:

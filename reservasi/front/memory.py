@@ -14,6 +14,7 @@ import msgspec
 
 from reservasi import quota_state
 from reservasi.availability import Availability
+from reservasi.front.answers import Answer
 from reservasi.front.encoding import Encoded, quota_body
 from reservasi.front.ticket_rules import TicketRule, TicketRules
 from reservasi.model import Quota
@@ -75,7 +76,7 @@ class Memory:
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self.sold_out: dict[Hashable, tuple[float, int, bytes]] = {}  # what `sold_out.py` keeps, and until when
+        self.sold_out: dict[Hashable, tuple[float, int, Answer]] = {}  # what `sold_out.py` keeps, and until when
         self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
         self._fragments: dict[str, _Fragment] = {}
 

@@ -105,7 +105,7 @@ def test_a_list_names_what_an_office_has(pages: Pages) -> None:
 
 def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:
     pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, cancelled=True)))
-    assert pages.states(0) == 2 * ["cancelled"]
+    assert pages.states(0) == 3 * ["cancelled"]
     pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
     pages.memory = Memory(pages.view)  # what was just made is given again for a moment
     assert [(each.state, each.quotas, each.places) for each in pages.list()] == [("cancelled", 1, 3)]

@@ -13,12 +13,13 @@ from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import Ended, Held, JournalEntry, OpeningSet, QuotaSet
 from reservasi.front import sold_out
+from reservasi.front.answers import Answer
 from reservasi.front.memory import Memory
 from reservasi.front.opening_views import next_members, next_openings
 from reservasi.front.problem_types import SOLD_OUT
-from reservasi.front.problems import Refused, problem_body
+from reservasi.front.problems import Refused, problem_answer, problem_body
 from reservasi.front.services import FrontServices
-from reservasi.front.sold_out import sold_out_body
+from reservasi.front.sold_out import sold_out_answer
 from reservasi.front.ticket_rules import TicketRules
 from reservasi.model import Quota, QuotaTerms, State
 from tests.ledgers import opening_of, terms
@@ -78,8 +79,11 @@ class Page:
     def quota(self) -> Quota:
         return self.view.program.quotas[FULL]
 
+    def answer(self, places: int = 1) -> Answer:
+        return sold_out_answer(self.services, self.memory, self.quota, places, "en")
+
     def ask(self) -> bytes:
-        return sold_out_body(self.services, self.memory, self.quota, 1, "en")
+        return self.answer().body
 
     def ask_later(self) -> bytes:
         self.now_s += 1
@@ -108,6 +112,12 @@ def test_a_body_is_the_whole_problem(page: Page) -> None:
     assert [found["id"] for found in body["alternatives"]] == [NEAR]
     assert body["next_opening"]["opens_at"] == "1970-01-01T00:00:05Z"
     assert page.ask() == page.anew()
+
+
+def test_its_head_is_that_of_any_problem(page: Page) -> None:
+    answer, like = page.answer(), problem_answer("en", Refused(SOLD_OUT), page.anew())
+    assert (answer.status, answer.outcome, answer.closes) == (like.status, like.outcome, like.closes)
+    assert (answer.headers, answer.head, answer.body) == (like.headers, like.head, like.body)
 
 
 def test_a_body_stays_while_its_pieces_do(page: Page) -> None:
@@ -147,6 +157,6 @@ def test_the_clock_turns_it_at_once(page: Page) -> None:
 def test_what_is_kept_is_bounded(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sold_out, "KEPT_MAX", 3)
     for places in range(1, 6):
-        body = sold_out_body(page.services, page.memory, page.quota, places, "en")
-        assert sold_out_body(page.services, page.memory, page.quota, places, "en") is body
+        answer = page.answer(places)
+        assert page.answer(places) is answer
         assert len(page.memory.sold_out) <= 3
