@@ -58,8 +58,8 @@ async def test_the_command_names_violations_and_fails(
     assert f"VIOLATION booking-missing: {run.id(1)}" in capsys.readouterr().out
 
 
-async def test_the_command_says_when_it_cannot_check(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--redis-url=redis://127.0.0.1:1", f"--postgres-dsn={database}"]
+async def test_the_command_says_when_it_cannot_check(empty_database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--redis-url=redis://127.0.0.1:1", f"--postgres-dsn={empty_database}"]
     assert await asyncio.to_thread(main, arguments) == 2
     assert "cannot be checked" in capsys.readouterr().err
 
