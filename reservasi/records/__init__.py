@@ -9,12 +9,12 @@ from reservasi.records.catalogue import QuotaRow
 from reservasi.records.dead_letters import Letter, LetterOutcome, LetterPosition, Tried
 from reservasi.records.ownership import EpochRow, OwnedRun
 from reservasi.records.pool import Lead
-from reservasi.records.recording import Batch, DeadLetter, Recorded
 from reservasi.records.removal import Removed
 from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.staff import StaffChange, StaffRow
 from reservasi.records.standing import JournalRow, Standing
 from reservasi.records.store import Records
+from reservasi.records.transaction import Batch, DeadLetter, Recorded
 from reservasi.records.writes import BookingCode
 
 __all__ = [

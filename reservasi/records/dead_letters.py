@@ -23,7 +23,7 @@ from reservasi.events import (
 )
 from reservasi.records.effects import Stamped, net_effects
 from reservasi.records.pool import Connection, lacks_partition
-from reservasi.records.recording import UNFIT, fault_of
+from reservasi.records.transaction import UNFIT, fault_of
 from reservasi.records.writes import BookingCode, apply_effects, new_rows
 
 LetterOutcome: TypeAlias = Literal["open", "recorded", "settled"]

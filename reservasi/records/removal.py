@@ -17,7 +17,7 @@ from reservasi.records.catalogue import QuotaRow, load_quotas
 from reservasi.records.openings import load_openings
 from reservasi.records.ownership import REMOVED_RUN, load_epochs, take_turn
 from reservasi.records.pool import Connection
-from reservasi.records.recording import stored_position
+from reservasi.records.transaction import stored_position
 
 LIVE = """
 SELECT (SELECT count(*) FROM holds WHERE program = $1) AS held,

@@ -15,7 +15,7 @@ from reservasi.model import Position
 from reservasi.records.difference import ENVELOPE, Difference, read_rows
 from reservasi.records.ownership import load_epochs
 from reservasi.records.pool import Connection, lacks_partition
-from reservasi.records.recording import UNFIT, move_position
+from reservasi.records.transaction import UNFIT, move_position
 from reservasi.records.writes import BookingCode, apply_effects, new_rows
 
 NEW_EPOCHS = """

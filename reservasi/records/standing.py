@@ -14,7 +14,7 @@ from reservasi.records.catalogue import QuotaRow, load_quotas, load_retired
 from reservasi.records.openings import load_openings
 from reservasi.records.ownership import REMOVED_RUN
 from reservasi.records.pool import Connection
-from reservasi.records.recording import stored_position
+from reservasi.records.transaction import stored_position
 
 PAGE_ROWS = 1000
 COUNT_LIVE = """

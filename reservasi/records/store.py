@@ -17,10 +17,10 @@ from reservasi.records import (
     openings,
     ownership,
     partitions,
-    recording,
     removal,
     restoration,
     staff,
+    transaction,
 )
 from reservasi.records.pool import (
     Connection,
@@ -32,9 +32,9 @@ from reservasi.records.pool import (
     open_lead,
     open_pool,
 )
-from reservasi.records.recording import Batch, Recorded
 from reservasi.records.restoration import KnownEvents, Restored
 from reservasi.records.standing import Standing
+from reservasi.records.transaction import Batch, Recorded
 from reservasi.records.writes import BookingCode
 
 RESTORE_TIMEOUT_S = 600.0  # for one statement over a whole program
@@ -81,7 +81,7 @@ class Records:
 
     # -- recording -----------------------------------------------------------------------------------------------
 
-    position = _pooled(recording.stored_position)
+    position = _pooled(transaction.stored_position)
 
     async def record(
         self,
@@ -101,7 +101,7 @@ class Records:
         """
         batch = entries if isinstance(entries, Batch) else Batch.of(program, entries, booking_code)
         async with connection_of(self._pool) as connection:
-            return await recording.record(connection, program, expected, batch, booking_code)
+            return await transaction.record(connection, program, expected, batch, booking_code)
 
     @contextlib.asynccontextmanager
     async def lead(self, program: str) -> AsyncIterator[Lead]:

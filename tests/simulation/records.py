@@ -20,8 +20,8 @@ from reservasi.model import Position
 from reservasi.records import Batch, EpochRow, KnownEvents, Recorded, Restored
 from reservasi.records.difference import Difference
 from reservasi.records.effects import Stamped, Unapplicable, net_effects
-from reservasi.records.recording import DeadLetter
 from reservasi.records.restoration import restored_by
+from reservasi.records.transaction import DeadLetter
 from tests.simulation.loop import Host
 from tests.simulation.standing import SimulatedStanding
 from tests.simulation.tables import BookingCode, Tables
