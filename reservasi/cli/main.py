@@ -26,7 +26,7 @@ COMMANDS = (
         "audit:audit",
         "Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.",
     ),
-    Listed("keys", "keys:app", "The sealing keys: which there are, and a new one."),
+    Listed("keys", "sealing_keys:app", "The sealing keys: which there are, and a new one."),
     Listed("person", "person:app", "What is owed to people whose data we keep."),
     Listed("verify", "verify:app", "Check what was promised, with nothing but what is public."),
     Listed(

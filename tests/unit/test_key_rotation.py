@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reservasi.cli.keys import described, rotated
+from reservasi.cli.sealing_keys import described, rotated
 from reservasi.errors import ConfigurationError
 from reservasi.sealing import KeyRing, SealBroken, Sealing, create_key_ring, load_key_ring, replace_key_ring
 
