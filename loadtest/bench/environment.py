@@ -14,7 +14,7 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.bench.cores import Cores
 from loadtest.bench.ground import Ground
-from reservasi.front.probe import parses_in_c
+from reservasi.front.process.front_probe import parses_in_c
 from reservasi.ledger.topology.server_facts import read_facts
 
 PACKAGES = ("aiohttp", "uvloop", "gunicorn", "redis", "hiredis", "msgpack", "msgspec", "cryptography", "asyncpg")

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from gunicorn.app.base import BaseApplication
 
-from reservasi.front.collector import set_aside_what_stays
+from reservasi.front.process.garbage_collector import set_aside_what_stays
 
 PORT_VARIABLE = "BENCH_PORT"
 PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set

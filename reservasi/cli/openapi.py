@@ -4,7 +4,7 @@ import sys
 
 import msgspec
 
-from reservasi.front.openapi import openapi_document
+from reservasi.front.api.openapi import openapi_document
 
 
 def openapi() -> None:

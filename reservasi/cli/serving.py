@@ -21,6 +21,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
+from reservasi.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.fronts import open_front
@@ -32,11 +33,10 @@ from reservasi.cli.invocation import run
 from reservasi.cli.reload_check import refuse_reload
 from reservasi.cli.reloading import Read, look_again, read_again, refused, unexpected
 from reservasi.errors import ConfigurationError
-from reservasi.front.admin import front_readiness, serve_admin, worker_readiness
 from reservasi.front.app import create_app
-from reservasi.front.collector import set_aside_what_stays
-from reservasi.front.places import places_teller
-from reservasi.front.rolling import FrontProcess, OurLog, RollingArbiter
+from reservasi.front.process.garbage_collector import set_aside_what_stays
+from reservasi.front.process.place_gauges import places_teller
+from reservasi.front.process.rolling_reload import FrontProcess, OurLog, RollingArbiter
 from reservasi.front.serving import create_runner
 from reservasi.health import Health
 from reservasi.ledger.access import FRONT, WORKER

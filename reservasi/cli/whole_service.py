@@ -31,7 +31,7 @@ from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
 from reservasi.embedded.predecessors import Left, processes_lock, told
 from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
-from reservasi.front.probe import wait_ready
+from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger.access import WORKER as WORKER_RIGHTS
 from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE

@@ -7,15 +7,15 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from reservasi.front.aiohttp_answers import response_of
-from reservasi.front.aiohttp_requests import read_body, request_of
-from reservasi.front.answers import Abandonable, Answer
+from reservasi.front.api.answers import Abandonable, Answer
+from reservasi.front.api.request import Request as OurRequest
+from reservasi.front.api.routing import Found
+from reservasi.front.api.tracing import Trace
 from reservasi.front.app_keys import DISPATCHER, FRONT
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.dispatch import Dispatcher, refusal_of
-from reservasi.front.front_context import Front
-from reservasi.front.request import Request as OurRequest
-from reservasi.front.routing import Found
-from reservasi.front.tracing import Trace
+from reservasi.front.http.aiohttp_answers import response_of
+from reservasi.front.http.aiohttp_requests import read_body, request_of
 
 _BODILESS = (hdrs.METH_GET, hdrs.METH_HEAD)
 

@@ -4,21 +4,21 @@ import asyncio
 
 from aiohttp import web
 
-from reservasi.front.aiohttp_answers import expect
 from reservasi.front.aiohttp_transport import serve
+from reservasi.front.api.routing import Router
 from reservasi.front.app_keys import DISPATCHER, FRONT
+from reservasi.front.deciding.front_context import Front
+from reservasi.front.deciding.rate_limits import RateLimits
 from reservasi.front.dispatch import Dispatcher
-from reservasi.front.filters import today_in
-from reservasi.front.front_context import Front
-from reservasi.front.live import Live, Readers
-from reservasi.front.memory import Memory
-from reservasi.front.networks import Networks
+from reservasi.front.http.aiohttp_answers import expect
+from reservasi.front.http.client_networks import Networks
+from reservasi.front.http.request_tally import begin_at_zero
 from reservasi.front.operation_routes import API_ROUTES, ROUTES
-from reservasi.front.rate_limits import RateLimits
-from reservasi.front.request_tally import begin_at_zero
-from reservasi.front.routing import Router
 from reservasi.front.services import FrontServices
-from reservasi.front.ticket_rules import TicketRules
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.filters import today_in
+from reservasi.front.views.live_feed import Live, Readers
+from reservasi.front.views.ticket_rules import TicketRules
 
 __all__ = ["FrontServices", "create_app"]
 

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.dispatch import Dispatcher
-from reservasi.front.front_context import Front
 
 FRONT = web.AppKey("front", Front)
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from reservasi.errors import Overloaded, Unavailable
-from reservasi.front import problem_types
-from reservasi.front.answers import Answer, Pending
-from reservasi.front.arrivals import Caller
-from reservasi.front.front_context import Front, check_network
-from reservasi.front.paths import CLAIM_PATH, LIMITED_PATHS
-from reservasi.front.problems import Refused, problem_answer
-from reservasi.front.request import Request
-from reservasi.front.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
-from reservasi.front.routing import Found, Route, Router
-from reservasi.front.tracing import Trace
+from reservasi.front.api import problem_catalogue
+from reservasi.front.api.answers import Answer, Pending
+from reservasi.front.api.paths import CLAIM_PATH, LIMITED_PATHS
+from reservasi.front.api.problems import Refused, problem_answer
+from reservasi.front.api.request import Request
+from reservasi.front.api.routing import Found, Route, Router
+from reservasi.front.api.tracing import Trace
+from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.http.arrivals import Caller
+from reservasi.front.http.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
 from reservasi.logs import get_logger
 
 log = get_logger()
@@ -125,8 +125,8 @@ class Dispatcher:
 def _refuse_route(found: Found) -> NoReturn:
     """Refuse a path that there is not, or a method that it has not."""
     if not found.allowed:
-        raise Refused(problem_types.NOT_FOUND)
-    raise Refused(problem_types.METHOD_NOT_ALLOWED, headers={"Allow": ",".join(found.allowed)})
+        raise Refused(problem_catalogue.NOT_FOUND)
+    raise Refused(problem_catalogue.METHOD_NOT_ALLOWED, headers={"Allow": ",".join(found.allowed)})
 
 
 def refusal_of(error: Exception, request: Request, route: str) -> Answer:
@@ -139,11 +139,11 @@ def refusal_of(error: Exception, request: Request, route: str) -> Answer:
 def refused_by_fault(error: Exception, route: str, trace: Callable[[], Trace]) -> Refused:
     """What a fault means for whoever asked: come again, or a bug of ours, logged under the id that they are told."""
     if isinstance(error, Overloaded):
-        return Refused(problem_types.OVERLOADED)
+        return Refused(problem_catalogue.OVERLOADED)
     named = trace()
     named.logged = True
     if isinstance(error, Unavailable):
         log.warning("request_not_answered_yet", route=route, fault=type(error).__name__, **named.fields)
-        return Refused(problem_types.RECOVERING)
+        return Refused(problem_catalogue.RECOVERING)
     log.error("request_failed", route=route, exc_info=error, **named.fields)
-    return Refused(problem_types.INTERNAL_ERROR, members={"request_id": named.request_id})
+    return Refused(problem_catalogue.INTERNAL_ERROR, members={"request_id": named.request_id})

@@ -3,21 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reservasi.front import (
-    booking,
-    opening_moves,
-    openings,
-    pages,
-    public,
-    staff,
-    staff_audit,
-    staff_closures,
-    staff_openings,
-    stream,
-    waiting,
-)
-from reservasi.front.operations import OPERATIONS
-from reservasi.front.routing import Route
+from reservasi.front import pages
+from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.routing import Route
+from reservasi.front.handlers import openings, staff_audit, staff_closures, staff_openings
+from reservasi.front.handlers import programs as public
+from reservasi.front.handlers import reservations as booking
+from reservasi.front.handlers import staff_opening_moves as opening_moves
+from reservasi.front.handlers import staff_quotas as staff
+from reservasi.front.handlers import streams as stream
+from reservasi.front.handlers import waiting_room as waiting
 
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     "listPrograms": public.programs,

@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front.app_keys import DISPATCHER, FRONT
-from reservasi.front.arrivals import Arrivals
-from reservasi.front.connection import DRAIN_LOOK_S, Connection
+from reservasi.front.http.arrivals import Arrivals
+from reservasi.front.http.connection import DRAIN_LOOK_S, Connection
 from reservasi.settings import Settings
 
 DRAIN_LOOKS = (

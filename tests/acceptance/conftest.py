@@ -20,8 +20,8 @@ from aiohttp import web
 from reservasi.bootstrap.commands import Operations
 from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.worker import open_worker
+from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.front.app import FrontServices, create_app
-from reservasi.front.problem_types import PROBLEM_TYPES
 from reservasi.front.serving import create_runner
 from reservasi.ledger import keys
 from reservasi.ledger.access import FRONT

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from reservasi.front.admin import create_admin_app, front_readiness
+from reservasi.admin import create_admin_app, front_readiness
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reservasi.front.conditional import THREAD_BYTES_MIN, unkept
-from reservasi.front.encoding import COMPRESSED_BYTES_MIN, encoded
-from reservasi.front.request import Head, Request
+from reservasi.front.api.request import Head, Request
+from reservasi.front.handlers.cached import THREAD_BYTES_MIN, unkept
+from reservasi.front.views.quota_json import COMPRESSED_BYTES_MIN, encoded
 from tests.acceptance.conftest import Reply
 
 OPENS_AT_MS = 1_798_761_600_000  # 2027-01-01

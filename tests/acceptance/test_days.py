@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reservasi.front.declarations import PAGE_MAX, RANGE_DAYS_MAX
-from reservasi.front.problems import FINDINGS_MAX
+from reservasi.front.api.declarations import PAGE_MAX, RANGE_DAYS_MAX
+from reservasi.front.api.problems import FINDINGS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from reservasi.front import booking
 from reservasi.front.dispatch import Dispatcher
+from reservasi.front.handlers import reservations as booking
 from reservasi.metrics import REQUESTS_IN_FLIGHT
 from reservasi.reservations import ClaimRequest
 from tests.acceptance.lines import LONG_WAY, Line, both, comparable, join_request, request

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.front.openapi import openapi_document
+from reservasi.front.api.openapi import openapi_document
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

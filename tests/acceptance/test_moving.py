@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 from icalendar import Calendar
 
-from reservasi.front.bodies import OpeningListState
-from reservasi.front.encoding import moment
+from reservasi.front.api.bodies import OpeningListState
 from reservasi.front.pages.texts import STATES
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Reply, Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, events, listed, now_ms
 

@@ -17,9 +17,9 @@ from prometheus_client import REGISTRY
 
 from loadtest.bench.client import HOST
 from loadtest.nginx import CONFIGURATION, nginx
-from reservasi.front import problem_types
-from reservasi.front.languages import Language
-from reservasi.front.problems import Refused, problem_body
+from reservasi.front.api import problem_catalogue
+from reservasi.front.api.languages import Language
+from reservasi.front.api.problems import Refused, problem_body
 from tests.acceptance.conftest import Stack, eventually
 from tests.acceptance.waiting import create_room
 
@@ -176,7 +176,7 @@ async def test_an_old_answer_is_shown_while_no_front_is_there(proxy: Proxy) -> N
         headers = {"Accept-Language": content} if content else {}
         refused = await proxy.stack.claim(proxy.stack.body("nothing"), **headers)
         refused.is_problem("recovering", 503)
-        assert refused.body == problem_body(Refused(problem_types.RECOVERING), language)
+        assert refused.body == problem_body(Refused(problem_catalogue.RECOVERING), language)
         assert refused.headers["Content-Language"] == language
         assert 1 <= int(refused.headers["Retry-After"]) <= 5
         assert refused.headers["Cache-Control"] == "no-store"
@@ -219,7 +219,7 @@ async def test_large_bodies_are_refused_in_our_words(proxy: Proxy) -> None:
             headers = {"Accept-Language": "en", "Idempotency-Key": "a" * 16}
             async with client.post(url, data=b" " * size, headers=headers) as reply:
                 assert reply.status == 413
-                assert await reply.read() == problem_body(Refused(problem_types.BODY_TOO_LARGE), "en")
+                assert await reply.read() == problem_body(Refused(problem_catalogue.BODY_TOO_LARGE), "en")
 
 
 @in_session
@@ -262,10 +262,10 @@ async def test_who_asks_too_often_is_told_to_wait(stack: Stack, tmp_path: Path) 
 def test_what_it_says_itself_is_what_fronts_say() -> None:
     text = CONFIGURATION.read_text().replace("\\'", "'")
     for kind in (
-        problem_types.RECOVERING,
-        problem_types.OVERLOADED,
-        problem_types.RATE_LIMITED,
-        problem_types.BODY_TOO_LARGE,
+        problem_catalogue.RECOVERING,
+        problem_catalogue.OVERLOADED,
+        problem_catalogue.RATE_LIMITED,
+        problem_catalogue.BODY_TOO_LARGE,
     ):
         for language in ("id", "en"):
             body = problem_body(Refused(kind), language).decode()

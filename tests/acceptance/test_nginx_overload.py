@@ -13,10 +13,10 @@ import pytest_asyncio
 
 from loadtest.bench.client import HOST
 from loadtest.nginx import CONFIGURATION, nginx
-from reservasi.front import problem_types
-from reservasi.front.languages import LANGUAGES
-from reservasi.front.problem_type import MEDIA_TYPE
-from reservasi.front.problems import RETRY_AFTER_S_MAX, Refused, problem_body
+from reservasi.front.api import problem_catalogue
+from reservasi.front.api.languages import LANGUAGES
+from reservasi.front.api.problem_type import MEDIA_TYPE
+from reservasi.front.api.problems import RETRY_AFTER_S_MAX, Refused, problem_body
 from reservasi.ledger.group_commit import GroupCommit
 from tests.acceptance.conftest import Reply, Stack, eventually
 from tests.acceptance.lines import connect, request
@@ -180,7 +180,7 @@ async def test_who_sends_slowly_takes_nobodys_room(crowded: Crowded, stack: Stac
 
 @pytest.mark.parametrize("seconds", [3, 17])
 async def test_what_a_front_refuses_passes_unchanged(tmp_path: Path, seconds: int) -> None:
-    body = problem_body(Refused(problem_types.OVERLOADED), "en")
+    body = problem_body(Refused(problem_catalogue.OVERLOADED), "en")
     lines = ("HTTP/1.1 503 Service Unavailable", f"Content-Type: {MEDIA_TYPE}", f"Retry-After: {seconds}")
     answer = "\r\n".join((*lines, f"Content-Length: {len(body)}")).encode() + b"\r\n\r\n" + body
 

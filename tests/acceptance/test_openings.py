@@ -8,9 +8,10 @@ import aiohttp
 import pytest
 from icalendar import Calendar
 
-from reservasi.front import memory, opening_views
-from reservasi.front.encoding import moment
-from reservasi.front.live import STREAMS_PER_ADDRESS_MAX
+from reservasi.front.views import answer_cache as memory
+from reservasi.front.views import openings as opening_views
+from reservasi.front.views.live_feed import STREAMS_PER_ADDRESS_MAX
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Reply, Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, events, listed, now_ms, wanted
 

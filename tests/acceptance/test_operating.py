@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from loadtest.bench.ports import free_port, free_ports
+from reservasi.admin import serve_admin
 from reservasi.cli import ports
 from reservasi.errors import ConfigurationError
-from reservasi.front.admin import serve_admin
 
 CLI = (sys.executable, "-m", "reservasi.cli")
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from reservasi.front import memory
 from reservasi.front.pages import POLICY, static_files
+from reservasi.front.views import answer_cache as memory
 from tests.acceptance.conftest import Stack
 from tests.acceptance.waiting import create_room
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from reservasi.front.live import STREAMS_MAX, STREAMS_PER_ADDRESS_MAX
-from reservasi.front.problem_types import PROBLEM_TYPES
+from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
+from reservasi.front.views.live_feed import STREAMS_MAX, STREAMS_PER_ADDRESS_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -150,7 +150,7 @@ async def test_streams_are_bounded(stack: Any) -> None:
 
 async def test_a_reader_who_has_gone_makes_room_at_once(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     await stack.eventually(no_streams)
-    monkeypatch.setattr("reservasi.front.live.LOOK_S", 3600.0)  # nothing changes meanwhile
+    monkeypatch.setattr("reservasi.front.views.live_feed.LOOK_S", 3600.0)  # nothing changes meanwhile
     _, writer = await open_stream(stack, f"/v1/availability/stream?program={stack.program}&office=nowhere", "")
     assert not await no_streams()
     writer.close()

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from reservasi.bootstrap.fronts import open_front
-from reservasi.front.rate_limits import JITTER_S_MAX
+from reservasi.front.deciding.rate_limits import JITTER_S_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SLOW_PER_S = 0.001  # so slow that nothing comes back while a test runs

@@ -9,7 +9,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from reservasi.front.tracing import REQUEST_ID, TRACEPARENT
+from reservasi.front.api.tracing import REQUEST_ID, TRACEPARENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -75,7 +75,7 @@ async def test_a_fault_is_logged_under_the_name_that_is_answered(
     def broken(*_: object) -> web.Response:
         raise RuntimeError("planted")
 
-    monkeypatch.setattr("reservasi.front.booking.claimed_body", broken)
+    monkeypatch.setattr("reservasi.front.handlers.reservations.claimed_body", broken)
     with capture_logs() as logged:
         failed = await claim(stack, stack.body(await stack.quota()), **{REQUEST_ID: "mine", TRACEPARENT: PARENT}, **way)
         unnamed = await claim(stack, stack.body(await stack.quota()), **way)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.front.shedding import Turns
+from reservasi.front.http.shedding import Turns
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import SHED
 from tests.acceptance.lines import Line, comparable, connect, request

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from reservasi.front import memory
-from reservasi.front.encoding import moment
+from reservasi.front.views import answer_cache as memory
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, listed, now_ms, wanted
 

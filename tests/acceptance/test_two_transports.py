@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from reservasi.bootstrap.fronts import open_front
-from reservasi.front.declarations import COMMON_PROBLEMS
-from reservasi.front.operations import OPERATIONS
+from reservasi.front.api.declarations import COMMON_PROBLEMS
+from reservasi.front.api.operations import OPERATIONS
 from reservasi.front.pages import ROUTES as PAGE_ROUTES
 from tests.acceptance.two_ways import WAYS, Answer, Case, comparable, exchange
 from tests.acceptance.two_ways_cases import shared_cases

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from reservasi.admin import front_readiness
 from reservasi.bootstrap.fronts import open_front
 from reservasi.errors import LedgerFault
-from reservasi.front.admin import front_readiness
 from reservasi.ledger import keys
 from reservasi.ledger.wire import stored_forms
 from tests.proxy import open_proxy

@@ -23,12 +23,12 @@ import pytest
 import redis
 
 from loadtest.bench.ports import free_port, free_ports
+from reservasi.admin import serve_admin
 from reservasi.cli.output import masked
 from reservasi.cli.whole_service import _announce, roles
 from reservasi.embedded import embedded_redis_url
 from reservasi.errors import EmbeddedServerError
-from reservasi.front.admin import serve_admin
-from reservasi.front.probe import wait_ready
+from reservasi.front.process.front_probe import wait_ready
 from reservasi.settings import load
 
 ROOT = Path(__file__).parents[2]

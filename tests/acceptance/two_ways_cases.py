@@ -7,12 +7,12 @@ import pytest
 
 from reservasi.catalogue import Catalogue
 from reservasi.errors import Overloaded, RecordsUnavailable
-from reservasi.front.declarations import COMMON_PROBLEMS, Operation
-from reservasi.front.live import Readers
-from reservasi.front.operations import OPERATIONS
+from reservasi.front.api.declarations import COMMON_PROBLEMS, Operation
+from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.paths import LIMITED_PATHS, STATIC_PATH
+from reservasi.front.deciding.rate_limits import RateLimits
 from reservasi.front.pages import ROUTES as PAGE_ROUTES
-from reservasi.front.paths import LIMITED_PATHS, STATIC_PATH
-from reservasi.front.rate_limits import RateLimits
+from reservasi.front.views.live_feed import Readers
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.recorded_position import Lineage
 from reservasi.model import Answer, Outcome

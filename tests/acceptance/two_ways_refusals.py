@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from reservasi.front.encoding import moment
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.two_ways import Case, Sent
 from tests.acceptance.two_ways_requests import Make
 from tests.acceptance.two_ways_world import ENGLISH, JSON, World

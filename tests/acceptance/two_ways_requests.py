@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from reservasi.front.encoding import moment
+from reservasi.front.api.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
 from reservasi.front.pages import static_files
-from reservasi.front.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.two_ways import Sent
 from tests.acceptance.two_ways_world import ENGLISH, REFERENCE, World
 from tests.acceptance.waiting import HOUR_MS

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from reservasi.front.encoding import moment
+from reservasi.front.views.quota_json import moment
 from reservasi.model import StaffRole
 from reservasi.sealing import Sealing, load_key_ring
 from tests.acceptance.conftest import Stack

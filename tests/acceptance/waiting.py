@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from reservasi.front.encoding import moment
+from reservasi.front.views.quota_json import moment
 from reservasi.model import Opening, Outcome, SetOpening
 from reservasi.programs import WaitingRoom as Policy
 from reservasi.waiting_room import draw

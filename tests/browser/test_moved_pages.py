@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from reservasi.front.encoding import moment
+from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_moving import changed
 from tests.acceptance.waiting import HOUR_MS, create_room

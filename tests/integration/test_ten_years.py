@@ -16,8 +16,8 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.availability import Availability, ProgramView
 from reservasi.availability.follower import Follower
-from reservasi.front.filters import quotas_matching
-from reservasi.front.memory import Memory
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.filters import quotas_matching
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit

@@ -12,7 +12,7 @@ from reservasi import metrics
 from reservasi.cli import main
 from reservasi.cli.examination import UNREACHABLE
 from reservasi.cli.on_demand import command_of
-from reservasi.front.problem_types import PROBLEM_TYPES
+from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.model import Outcome
 from reservasi.reconciliation import KINDS
 from reservasi.records.revision import newest_revision

@@ -6,8 +6,8 @@ from typing import Any
 
 from icalendar import Calendar
 
-from reservasi.front.bodies import OpeningBody
-from reservasi.front.calendars import openings_ics
+from reservasi.front.api.bodies import OpeningBody
+from reservasi.front.views.calendars import openings_ics
 from reservasi.programs.files import read_program
 
 PROGRAM = read_program(Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml")

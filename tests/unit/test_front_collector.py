@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reservasi.front.collector import YOUNG_OBJECTS, set_aside_what_stays
+from reservasi.front.process.garbage_collector import YOUNG_OBJECTS, set_aside_what_stays
 
 
 @pytest.fixture

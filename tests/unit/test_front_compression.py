@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from reservasi.front.encoding import COMPRESSED_BYTES_MIN, accepts_gzip, encoded
+from reservasi.front.views.quota_json import COMPRESSED_BYTES_MIN, accepts_gzip, encoded
 
 
 def test_what_is_small_or_grows_is_sent_as_it_is() -> None:

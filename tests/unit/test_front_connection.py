@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from reservasi.errors import Overloaded
-from reservasi.front import connection
-from reservasi.front.request import Request
-from reservasi.front.request_head import Incomplete, read_request
+from reservasi.front.api.request import Request
+from reservasi.front.http import connection
+from reservasi.front.http.request_head import Incomplete, read_request
 from reservasi.ledger.submitted import Submitted
 from reservasi.model import Find
 

@@ -7,7 +7,7 @@ import pytest
 from icalendar import Calendar
 
 from loadtest.program import open_terms
-from reservasi.front.documents import ticket_ics
+from reservasi.front.views.documents import ticket_ics
 from reservasi.model import Quota, QuotaCounts
 from reservasi.programs.files import read_program
 

@@ -5,8 +5,8 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reservasi.front.emails import is_email, tidy_email
-from reservasi.front.fields import check_email
+from reservasi.front.reading.emails import is_email, tidy_email
+from reservasi.front.reading.field_checks import check_email
 
 LOCALS = st.text(st.sampled_from("abZ09._+'&-!#{ \"é@"), max_size=12) | st.sampled_from(
     ["info", "Info", "a" * 64, "a" * 65]

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from reservasi.front import connection
-from reservasi.front.request import Request
+from reservasi.front.api.request import Request
+from reservasi.front.http import connection
 from tests.unit.test_front_connection import FakeTransport, Gates, get
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reservasi.front.languages import negotiate
+from reservasi.front.api.languages import negotiate
 
 
 @pytest.mark.parametrize(

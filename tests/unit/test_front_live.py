@@ -17,10 +17,17 @@ from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import JournalEntry, QuotaSet
-from reservasi.front import live as live_module
-from reservasi.front.filters import fits, quotas_matching
-from reservasi.front.live import START, STREAMS_MAX, STREAMS_PER_ADDRESS_MAX, Feed, Live, Readers
-from reservasi.front.memory import Memory
+from reservasi.front.views import live_feed as live_module
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.filters import fits, quotas_matching
+from reservasi.front.views.live_feed import (
+    START,
+    STREAMS_MAX,
+    STREAMS_PER_ADDRESS_MAX,
+    Feed,
+    Live,
+    Readers,
+)
 from reservasi.model import Quota, QuotaCounts
 
 TERMS = open_terms(capacity=5)

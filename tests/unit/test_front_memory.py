@@ -7,8 +7,8 @@ import pytest
 
 from loadtest.program import open_terms
 from reservasi.availability import Availability
-from reservasi.front import memory as memory_module
-from reservasi.front.memory import NEVER_MS, Made, Memory, next_turn_ms
+from reservasi.front.views import answer_cache as memory_module
+from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory, next_turn_ms
 from reservasi.model import Quota, QuotaCounts
 
 

@@ -8,23 +8,18 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from reservasi.front import (
-    bodies,
-    closure_bodies,
-    examples,
-    fields,
-    staff_closures,
-    waiting_bodies,
-    waiting_validation,
-)
-from reservasi.front.declarations import COMMON_PROBLEMS
-from reservasi.front.openapi import openapi_document
+from reservasi.front.api import bodies, closure_bodies, examples, waiting_bodies
+from reservasi.front.api.declarations import COMMON_PROBLEMS
+from reservasi.front.api.openapi import openapi_document
+from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
+from reservasi.front.api.problems import Refused
+from reservasi.front.handlers import staff_closures
 from reservasi.front.operation_routes import API_ROUTES, HANDLERS
-from reservasi.front.operations import OPERATIONS
-from reservasi.front.problem_types import PROBLEM_TYPES
-from reservasi.front.problems import Refused
-from reservasi.front.shapes import Field
-from reservasi.front.validation import idempotency_key
+from reservasi.front.reading import field_checks as fields
+from reservasi.front.reading import opening_requests as waiting_validation
+from reservasi.front.reading.findings import Field
+from reservasi.front.reading.reservation_requests import idempotency_key
 
 DOCUMENT = openapi_document()
 

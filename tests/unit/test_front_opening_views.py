@@ -11,10 +11,10 @@ from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import JournalEntry, OpeningSet, QuotaSet
-from reservasi.front.bodies import OpeningBody
-from reservasi.front.memory import Memory
-from reservasi.front.opening_views import list_openings, listed_opening, next_openings
+from reservasi.front.api.bodies import OpeningBody
 from reservasi.front.services import FrontServices
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.openings import list_openings, listed_opening, next_openings
 from tests.ledgers import opening_of, terms
 
 OPENING = opening_of(opens_at_ms=1000, joins_from_ms=500, ends_at_ms=90_000)

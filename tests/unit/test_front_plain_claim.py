@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reservasi.front.fields import APPLICANT
-from reservasi.front.problems import Refused
-from reservasi.front.validation import ClaimBodyReader, idempotency_key, plain_claim
+from reservasi.front.api.problems import Refused
+from reservasi.front.reading.field_checks import APPLICANT
+from reservasi.front.reading.reservation_requests import ClaimBodyReader, idempotency_key, plain_claim
 from reservasi.reservations import Applicant, ClaimRequest
 
 QUOTA = "surabaya.kanim.baru.20261201.0800.online"

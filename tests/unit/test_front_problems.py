@@ -8,17 +8,17 @@ import msgspec
 import pytest
 
 import reservasi.front
-from reservasi.front import problem_types, waiting_problems
-from reservasi.front.declarations import COMMON_PROBLEMS
-from reservasi.front.languages import LANGUAGES, Text
-from reservasi.front.operations import OPERATIONS
-from reservasi.front.problem_type import ProblemType
-from reservasi.front.problem_types import PROBLEM_TYPES
-from reservasi.front.problems import FINDINGS_MAX, Finding, Refused, problem_body
+from reservasi.front.api import problem_catalogue, waiting_problems
+from reservasi.front.api.declarations import COMMON_PROBLEMS
+from reservasi.front.api.languages import LANGUAGES, Text
+from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
+from reservasi.front.api.problem_type import ProblemType
+from reservasi.front.api.problems import FINDINGS_MAX, Finding, Refused, problem_body
 
 FRONT = Path(reservasi.front.__path__[0])
-DECLARING = {"problem_types.py", "waiting_problems.py", "operations.py", "waiting_operations.py", "declarations.py"}
-DECLARED = {**vars(problem_types), **vars(waiting_problems)}
+DECLARING = {"problem_catalogue.py", "waiting_problems.py", "operations.py", "waiting_operations.py", "declarations.py"}
+DECLARED = {**vars(problem_catalogue), **vars(waiting_problems)}
 CONSTANTS = {kind: name for name, kind in DECLARED.items() if isinstance(kind, ProblemType)}
 KINDS = list(PROBLEM_TYPES.values())
 
@@ -38,7 +38,7 @@ def test_it_is_translated_and_says_what_to_do(kind: ProblemType) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_it_is_used_and_documented(kind: ProblemType) -> None:
-    sources = [path.read_text() for path in FRONT.glob("*.py") if path.name not in DECLARING]
+    sources = [path.read_text() for path in FRONT.rglob("*.py") if path.name not in DECLARING]
     assert any(re.search(rf"\b{CONSTANTS[kind]}\b", source) for source in sources)
     assert kind in COMMON_PROBLEMS or any(kind in operation.problems for operation in OPERATIONS)
 
@@ -52,7 +52,7 @@ def test_it_becomes_a_problem_in_both_languages(kind: ProblemType) -> None:
 
 def test_words_fill_the_detail_and_members_are_added() -> None:
     words = {"state": Text("dilepas", "released")}
-    refused = Refused(problem_types.ALREADY_ENDED, members={"state": "released"}, words=words)
+    refused = Refused(problem_catalogue.ALREADY_ENDED, members={"state": "released"}, words=words)
     indonesian, english = (msgspec.json.decode(problem_body(refused, language)) for language in LANGUAGES)
     assert indonesian["detail"] == "Reservasi ini sudah berakhir: dilepas."
     assert english["detail"] == "This reservation has already ended: released."
@@ -61,5 +61,5 @@ def test_words_fill_the_detail_and_members_are_added() -> None:
 
 def test_findings_are_bounded() -> None:
     findings = tuple(Finding(f"/{n}", "missing", Text("a", "b")) for n in range(FINDINGS_MAX * 2))
-    refused = Refused(problem_types.INVALID_REQUEST, findings=findings)
+    refused = Refused(problem_catalogue.INVALID_REQUEST, findings=findings)
     assert len(msgspec.json.decode(problem_body(refused, "en"))["errors"]) == FINDINGS_MAX

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reservasi.front.networks import Networks
-from reservasi.front.operations import OPERATIONS
-from reservasi.front.paths import LIMITED_PATHS
-from reservasi.front.problem_types import RATE_LIMITED
-from reservasi.front.problems import Refused
-from reservasi.front.rate_limits import BURST_SHARE_MIN, JITTER_S_MAX, LOOK_KEYS, RateLimit, RateLimits
+from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.paths import LIMITED_PATHS
+from reservasi.front.api.problem_catalogue import RATE_LIMITED
+from reservasi.front.api.problems import Refused
+from reservasi.front.deciding.rate_limits import BURST_SHARE_MIN, JITTER_S_MAX, LOOK_KEYS, RateLimit, RateLimits
+from reservasi.front.http.client_networks import Networks
 from reservasi.sealing import Sealing, create_key_ring
 from reservasi.settings import LOOPBACK, Settings
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reservasi.front import request_head as heads
-from reservasi.front.request import Request
-from reservasi.front.request_head import Incomplete, Unclear, read_request
+from reservasi.front.api.request import Request
+from reservasi.front.http import request_head as heads
+from reservasi.front.http.request_head import Incomplete, Unclear, read_request
 
 PLAIN = b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nIDEMPOTENCY-key:  k 1 \r\nContent-Length: 2\r\n\r\n{}"
 MAX = 100

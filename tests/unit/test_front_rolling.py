@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from reservasi.front.rolling import RollingArbiter
+from reservasi.front.process.rolling_reload import RollingArbiter
 
 BURIES = """
 import os
 from types import SimpleNamespace
-from reservasi.front.rolling import RollingArbiter
+from reservasi.front.process.rolling_reload import RollingArbiter
 
 class Front:
     def __init__(self, serves):

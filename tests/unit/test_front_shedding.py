@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from reservasi.front.shedding import INTAKE_S, INTERVAL_S, STANDING_S, Shedding, Turns, whole_request
+from reservasi.front.http.shedding import INTAKE_S, INTERVAL_S, STANDING_S, Shedding, Turns, whole_request
 
 BODY = b'{"quota":"x"}'
 HEAD = b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n"

@@ -10,8 +10,8 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from reservasi.front import connection
-from reservasi.front.request import Request
+from reservasi.front.api.request import Request
+from reservasi.front.http import connection
 from tests.ledgers import eventually
 
 ANSWER = b"x" * 4_000_000  # more than two sockets hold

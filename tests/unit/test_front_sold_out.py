@@ -7,20 +7,20 @@ from typing import Any, cast
 import msgspec
 import pytest
 from msgspec.structs import replace
+from reservasi.front.views.availability.ticket_rules import TicketRules
 
 from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import Ended, Held, JournalEntry, OpeningSet, QuotaSet
-from reservasi.front import sold_out
-from reservasi.front.answers import Answer
-from reservasi.front.memory import Memory
-from reservasi.front.opening_views import next_members, next_openings
-from reservasi.front.problem_types import SOLD_OUT
-from reservasi.front.problems import Refused, problem_answer, problem_body
+from reservasi.front.api.answers import Answer
+from reservasi.front.api.problem_catalogue import SOLD_OUT
+from reservasi.front.api.problems import Refused, problem_answer, problem_body
 from reservasi.front.services import FrontServices
-from reservasi.front.sold_out import sold_out_answer
-from reservasi.front.ticket_rules import TicketRules
+from reservasi.front.views import sold_out
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.openings import next_members, next_openings
+from reservasi.front.views.sold_out import sold_out_answer
 from reservasi.model import Quota, QuotaTerms, State
 from tests.ledgers import opening_of, terms
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from reservasi.availability import Availability
-from reservasi.front.ticket_rules import NO_OPENING, TicketRule, TicketRules
+from reservasi.front.views.ticket_rules import NO_OPENING, TicketRule, TicketRules
 from reservasi.model import Opening, Quota, QuotaCounts
 from reservasi.waiting_room.state import NEVER_MS
 from tests.ledgers import opening_of, terms

@@ -10,13 +10,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reservasi.front.encoding import moment
-from reservasi.front.fields import APPLICANT, check_birth_date, check_name, check_nik, parse_moment_ms
-from reservasi.front.problem_types import INVALID_REQUEST
-from reservasi.front.problems import FINDINGS_MAX, Refused, problem_body
-from reservasi.front.shapes import Findings, has_repeated_keys, read_json, read_object
-from reservasi.front.validation import ClaimBodyReader, idempotency_key, read_confirm, read_quota_change
-from reservasi.front.waiting_validation import read_admission, read_beacon, read_join, read_opening
+from reservasi.front.api.problem_catalogue import INVALID_REQUEST
+from reservasi.front.api.problems import FINDINGS_MAX, Refused, problem_body
+from reservasi.front.reading.field_checks import APPLICANT, check_birth_date, check_name, check_nik, parse_moment_ms
+from reservasi.front.reading.findings import Findings, has_repeated_keys, read_json, read_object
+from reservasi.front.reading.opening_requests import read_admission, read_beacon, read_join, read_opening
+from reservasi.front.reading.reservation_requests import (
+    ClaimBodyReader,
+    idempotency_key,
+    read_confirm,
+    read_quota_change,
+)
+from reservasi.front.views.quota_json import moment
 
 NIK = "3578014107900001"
 QUOTA = "surabaya.kanim.baru.20261201.0800.online"

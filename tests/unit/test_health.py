@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from reservasi.admin import worker_readiness
 from reservasi.at_stake import AtStake
 from reservasi.errors import LedgerUnreachable, RecordsUnavailable
-from reservasi.front.admin import worker_readiness
 from reservasi.health import GRACE_S, Health
 from reservasi.ledger.connection import LedgerMeta
 from reservasi.model import Position

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum.id import nik as stdnum_nik
 
-from reservasi.front.fields import check_nik
+from reservasi.front.reading.field_checks import check_nik
 from reservasi.nik import PROVINCES, PROVINCES_FORMER, PROVINCES_IN_FORCE, is_known, tidy_nik
 
 # Spelled out on purpose: Kepmendagri 300.2.2-2138/2025, and Timor Timur.

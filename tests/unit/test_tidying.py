@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reservasi.front.fields import check_name, check_phone, tidy_name
+from reservasi.front.reading.field_checks import check_name, check_phone, tidy_name
 from reservasi.tidying import (
     TIDIED_CHARS_MAX,
     name_character,

@@ -18,7 +18,7 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench.cores import yield_to_others
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
-from reservasi.front.probe import wait_ready
+from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library

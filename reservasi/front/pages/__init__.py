@@ -10,24 +10,24 @@ from pathlib import Path
 import jinja2
 from aiohttp import hdrs
 
-from reservasi.front.answers import Answer, Reply, later
-from reservasi.front.bodies import OpeningBody
-from reservasi.front.conditional import Kind, conditional
-from reservasi.front.encoding import Encoded, encoded
-from reservasi.front.front_context import Front
-from reservasi.front.languages import Language
-from reservasi.front.memory import NEVER_MS, Made
-from reservasi.front.not_found import UNKNOWN_OPENING
-from reservasi.front.opening_views import list_openings, listed_opening
+from reservasi.front.api.answers import Answer, Reply, later
+from reservasi.front.api.bodies import OpeningBody
+from reservasi.front.api.languages import Language
+from reservasi.front.api.not_found import UNKNOWN_OPENING
+from reservasi.front.api.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
+from reservasi.front.api.problem_type import ProblemType
+from reservasi.front.api.problems import Refused, detail_text, retry_after
+from reservasi.front.api.request import Request
+from reservasi.front.api.routing import Route
+from reservasi.front.deciding.front_context import Front
+from reservasi.front.handlers.cached import Kind, conditional
 from reservasi.front.pages import static_files
 from reservasi.front.pages.shown import shown_offices, shown_opening, shown_program
 from reservasi.front.pages.texts import TEXTS
-from reservasi.front.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
-from reservasi.front.problem_type import ProblemType
-from reservasi.front.problems import Refused, detail_text, retry_after
-from reservasi.front.request import Request
-from reservasi.front.routing import Route
-from reservasi.front.views import require_view
+from reservasi.front.views.answer_cache import NEVER_MS, Made
+from reservasi.front.views.availability import require_view
+from reservasi.front.views.openings import list_openings, listed_opening
+from reservasi.front.views.quota_json import Encoded, encoded
 
 POLICY = "; ".join(
     (

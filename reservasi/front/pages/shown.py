@@ -6,8 +6,8 @@ from datetime import date, datetime
 
 from msgspec import UnsetType
 
-from reservasi.front.bodies import OpeningBody
-from reservasi.front.languages import Language, Text
+from reservasi.front.api.bodies import OpeningBody
+from reservasi.front.api.languages import Language, Text
 from reservasi.front.pages.texts import CALLED_OFF, MOVED, REASON, SIZE, STATES, spelled, spelled_dates
 from reservasi.programs import Office, Program, Service
 

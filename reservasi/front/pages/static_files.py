@@ -8,14 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from reservasi.front.answers import Answer
-from reservasi.front.conditional import Kind, conditional
-from reservasi.front.encoding import Encoded, encoded
-from reservasi.front.front_context import Front
-from reservasi.front.paths import STATIC_PATH
-from reservasi.front.problem_types import NOT_FOUND
-from reservasi.front.problems import Refused
-from reservasi.front.request import Request
+from reservasi.front.api.answers import Answer
+from reservasi.front.api.paths import STATIC_PATH
+from reservasi.front.api.problem_catalogue import NOT_FOUND
+from reservasi.front.api.problems import Refused
+from reservasi.front.api.request import Request
+from reservasi.front.deciding.front_context import Front
+from reservasi.front.handlers.cached import Kind, conditional
+from reservasi.front.views.quota_json import Encoded, encoded
 
 FOR_EVER = "public, max-age=31536000, immutable"
 _DIRECTORY = Path(__file__).parent / "static"

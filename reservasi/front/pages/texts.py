@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
-from reservasi.front.bodies import OpeningListState
-from reservasi.front.languages import LANGUAGES, Language, Text
+from reservasi.front.api.bodies import OpeningListState
+from reservasi.front.api.languages import LANGUAGES, Language, Text
 
 STATES: dict[OpeningListState, Text] = {
     "not-open": Text("Belum dibuka", "Not open yet"),

@@ -1,0 +1,1 @@
+"""The contract: operations, bodies, problems, languages; requests and answers as values."""

@@ -1,0 +1,105 @@
+"""How an operation of the API is declared, and the problems that many of them share."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from reservasi.front.api import bodies
+from reservasi.front.api import problem_catalogue as problems
+from reservasi.front.api.problem_type import ProblemType
+
+RANGE_DAYS_MAX = 366  # from the first date to the last, both included
+PAGE_MAX = 5000  # quotas in one answer: some 1.2 MB, a tenth of that compressed
+AFTER_CHARS_MAX = 400
+
+Security = Literal["none", "manageToken", "staffKey"]
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter in the path, the query or a header."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Mapping[str, Any]
+    about: str
+    required: bool = False
+
+
+class Success(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer that is not a refusal."""
+
+    about: str
+    body: type | None = None
+    media: str = "application/json"
+    schema: Mapping[str, Any] | None = None  # of a body that is not JSON; plain text when it is not given
+    headers: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()  # operations that take this body's `id`
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path."""
+
+    id: str
+    method: Literal["GET", "POST", "PUT", "PATCH"]
+    path: str
+    tag: Literal["public", "reservations", "staff", "about"]
+    summary: str
+    successes: Mapping[int, Success]
+    problems: tuple[ProblemType, ...] = ()  # besides COMMON_PROBLEMS
+    parameters: tuple[Parameter, ...] = ()
+    body: type | None = None
+    body_required: bool = True
+    security: Security = "none"
+
+
+# Any operation may answer these, whatever it does.
+COMMON_PROBLEMS = (
+    problems.BAD_REQUEST,
+    problems.METHOD_NOT_ALLOWED,
+    problems.EXPECTATION_FAILED,
+    problems.INTERNAL_ERROR,
+)
+BODY_PROBLEMS = (
+    problems.REQUEST_TIMEOUT,
+    problems.BODY_TOO_LARGE,
+    problems.UNSUPPORTED_MEDIA_TYPE,
+    problems.INVALID_REQUEST,
+)
+STAFF_PROBLEMS = (
+    problems.API_KEY_REQUIRED,
+    problems.API_KEY_EXPIRED,
+    problems.API_KEY_REVOKED,
+    problems.ROLE_NOT_ALLOWED,
+    problems.PROGRAM_NOT_ALLOWED,
+)
+UNAVAILABLE = (problems.OVERLOADED, problems.RECOVERING)
+
+# Any operation may refuse, so every one listens to this.
+ACCEPT_LANGUAGE = Parameter(
+    name="Accept-Language",
+    place="header",
+    schema={"type": "string", "examples": ["en"]},
+    about="The language of refusals: `id` (default) or `en`.",
+)
+
+_ID_SCHEMA = {"type": "string", "pattern": bodies.ID_PATTERN}
+PROGRAM = Parameter(name="program", place="query", schema=_ID_SCHEMA, about="Only this program.")
+OFFICE = Parameter(name="office", place="query", schema=_ID_SCHEMA, about="Only this office.")
+IF_MATCH = Parameter(
+    name="If-Match",
+    place="header",
+    schema={"type": "string", "examples": ['"3"']},
+    about="The version that is changed; without it, any. Where another version is the present one, 412; but 200 where "
+    "the state is as asked for already (RFC 9110, section 13.1.1), so that a request whose answer was lost may be sent "
+    "again.",
+)
+IF_NONE_MATCH = Parameter(
+    name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
+)
+NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
+
+
+def listed(about: str, body: type) -> Mapping[int, Success]:
+    """The answers to a reading that may be cached."""
+    return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: NOT_MODIFIED}

@@ -1,0 +1,89 @@
+"""One request as the handlers see it, whichever transport brought it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import parse_qsl
+
+from reservasi.front.api.languages import Language, negotiate
+from reservasi.front.api.problems import Refused
+from reservasi.front.api.tracing import Trace, trace_of
+
+AUTHORIZATION, API_KEY = b"authorization", b"x-api-key"
+IF_MATCH, IF_NONE_MATCH = b"if-match", b"if-none-match"
+REQUEST_ID, TRACEPARENT = b"x-request-id", b"traceparent"
+NOTHING: Final[Mapping[bytes, str]] = {}
+NO_PARAMETERS: Final[Mapping[str, str]] = {}
+
+
+class Head:
+    """The header lines that many requests share; values without the spaces around them, "" where there is no line."""
+
+    __slots__ = ("accept", "accept_encoding", "content_type", "language")
+
+    def __init__(self, values: Mapping[bytes, str]) -> None:
+        self.content_type = values.get(b"content-type", "")
+        self.accept = values.get(b"accept", "")
+        self.accept_encoding = values.get(b"accept-encoding", "")
+        self.language: Language = negotiate(values.get(b"accept-language", ""))
+
+
+class Request:
+    """One complete request."""
+
+    # What most requests do not need; no slots, so that it costs them nothing.
+    fault: Refused | None = None  # why the body could not be read
+    peer = ""  # the address of the other end; "" where it has none
+    parameters: Mapping[str, str] = NO_PARAMETERS  # of the path
+    query = ""
+    _query: list[tuple[str, str]] | None = None
+    _trace: Trace | None = None
+
+    def __init__(  # noqa: PLR0917 - names would cost every request time
+        self,
+        method: str,
+        target: str,
+        head: Head,
+        idempotency_keys: Sequence[str] = (),
+        forwarded: Sequence[str] = (),
+        values: Mapping[bytes, str] = NOTHING,
+        body: bytes = b"",
+    ) -> None:
+        self.method = method
+        self.target = target  # path and query as they were sent
+        self.head = head
+        self.idempotency_keys = idempotency_keys  # every line of that name
+        self.forwarded = forwarded  # every X-Forwarded-For line
+        self.values = values  # of the headers that differ from request to request, by their names in small letters
+        self.body = body
+
+    @property
+    def language(self) -> Language:
+        """The language of its refusals and pages."""
+        return self.head.language
+
+    @property
+    def trace(self) -> Trace:
+        """What it is called in logs and in its answer."""
+        if self._trace is None:
+            values = self.values
+            self._trace = trace_of(*([values[each]] if each in values else () for each in (REQUEST_ID, TRACEPARENT)))
+        return self._trace
+
+    @property
+    def known_trace(self) -> Trace | None:
+        """The same where the caller named it, or where a log line does; None where nobody needs a name."""
+        if self._trace is None and (REQUEST_ID in self.values or TRACEPARENT in self.values):
+            return self.trace
+        return self._trace
+
+    @property
+    def query_parameters(self) -> list[tuple[str, str]]:
+        """The parameters of the query, decoded, in their order."""
+        if self._query is None:
+            self._query = query_parameters(self.query)
+        return self._query
+
+
+def query_parameters(query: str) -> list[tuple[str, str]]:
+    """The parameters of a query as it was sent, decoded, in their order."""
+    return parse_qsl(query, keep_blank_values=True) if query else []

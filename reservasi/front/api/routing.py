@@ -1,0 +1,94 @@
+"""Which operation or page a request is for: one table, by method and path, for both transports."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from reservasi.front.api.request import NO_PARAMETERS
+
+FOUND_KEPT_MAX = 4096  # targets that are remembered with what they are; all are dropped when there are more
+FOUND_CHARS_MAX = 512  # of one that is remembered
+
+
+class Route(NamedTuple):
+    """One method on one path."""
+
+    path: str  # with its parameters in braces; the label of its metrics
+    method: str
+    handler: Callable[..., Any]
+    streams: bool = False  # whether its answer never ends, so that only aiohttp carries it
+    limits_itself: bool = False  # whether its handler counts the caller's network, once the request is well formed
+    names_all: bool = True  # whether every answer says what the request is called
+
+
+class Found(NamedTuple):
+    """What a request target is."""
+
+    path: str
+    query: str
+    route: Route | None  # None: there is no such path, or no such method on it
+    parameters: Mapping[str, str] = NO_PARAMETERS
+    allowed: tuple[str, ...] = ()  # methods of the path
+
+
+class _Node:
+    """What may follow a part of a path."""
+
+    __slots__ = ("literals", "methods", "name", "parameter")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.name = ""
+        self.methods: dict[str, Route] = {}
+
+
+class Router:
+    """Finds routes; a path's literal parts go before its parameters."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root: Final = _Node()
+        self._found: dict[tuple[str, str], Found] = {}
+        for route in routes:
+            self._add(route)
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for part in route.path.split("/")[1:]:
+            if part.startswith("{"):
+                node.parameter = node.parameter or _Node()
+                node.name, node = part[1:-1], node.parameter
+            else:
+                node = node.literals.setdefault(part, _Node())
+        if route.method in node.methods:
+            raise ValueError(f"{route.method} {route.path} is there twice")
+        node.methods[route.method] = route
+
+    def find(self, method: str, target: str) -> Found:
+        """What is meant by a method and a target, path and query as they were sent."""
+        key = (method, target)
+        found = self._found.get(key)
+        if found is None:
+            found = self._find(method, target)
+            if len(target) <= FOUND_CHARS_MAX:
+                if len(self._found) >= FOUND_KEPT_MAX:
+                    self._found.clear()
+                self._found[key] = found
+        return found
+
+    def _find(self, method: str, target: str) -> Found:
+        path, _, query = target.partition("?")
+        node, parameters = self._root, {}
+        for sent in path.split("/")[1:]:
+            part = unquote(sent, errors="replace")
+            following = node.literals.get(part)
+            if following is None and part and node.parameter is not None:
+                parameters[node.name] = part
+                following = node.parameter
+            if following is None:
+                return Found(path, query, None)
+            node = following
+        methods = node.methods
+        route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        allowed = () if route is not None else tuple(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+        return Found(path, query, route, parameters, allowed)

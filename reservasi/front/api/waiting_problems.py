@@ -1,0 +1,167 @@
+"""The refusals of openings and their waiting rooms; part of the catalogue in `problem_types.py`."""
+
+from reservasi.front.api.languages import Text
+from reservasi.front.api.problem_type import ProblemType
+
+WAITING_ROOM_REQUIRED = ProblemType(
+    name="waiting-room-required",
+    status=403,
+    members=("opening", "reason"),
+    title=Text("Tiket antrean diperlukan", "A ticket of the waiting room is required"),
+    detail=Text(
+        "Kuota ini dibagikan lewat ruang tunggu. {why}", "This quota is given out through a waiting room. {why}"
+    ),
+    next=Text(
+        "Ambil tiket di POST /v1/openings/{id}/tickets untuk `opening`, tunggu giliran, lalu pesan dengan tiket itu.",
+        "Get a ticket at POST /v1/openings/{id}/tickets for `opening`, wait for your turn, and claim with that ticket.",
+    ),
+)
+NOT_ADMITTED = ProblemType(
+    name="not-admitted",
+    status=403,
+    members=("opening", "number", "admitted_through"),
+    title=Text("Belum giliran Anda", "It is not your turn yet"),
+    detail=Text(
+        "Yang boleh memesan sekarang adalah nomor sampai dengan `admitted_through`.",
+        "Numbers up to `admitted_through` may claim now.",
+    ),
+    next=Text(
+        "Ikuti GET /v1/openings/{id}/queue dan pesan begitu `admitted_through` mencapai nomor Anda; "
+        "tempat di antrean tidak hilang.",
+        "Follow GET /v1/openings/{id}/queue and claim once `admitted_through` has reached your number; "
+        "you do not lose your place.",
+    ),
+)
+NO_WAITING_ROOM = ProblemType(
+    name="no-waiting-room",
+    status=409,
+    members=("opening",),
+    title=Text("Tanpa ruang tunggu", "No waiting room"),
+    detail=Text("Pembukaan ini tidak memakai ruang tunggu.", "This opening has no waiting room."),
+    next=Text("Pesan langsung pada waktu `opens_at`.", "Claim directly at `opens_at`; no ticket is needed."),
+)
+JOINING_CLOSED = ProblemType(
+    name="joining-closed",
+    status=410,
+    members=("opening",),
+    title=Text("Ruang tunggu sudah ditutup", "The waiting room has closed"),
+    detail=Text("Ruang tunggu pembukaan ini sudah berakhir.", "This opening's waiting room has ended."),
+    next=Text(
+        "Bila masih ada tempat, pesan tanpa tiket; bila tidak, lihat pembukaan berikutnya di GET /v1/openings.",
+        "If places remain, claim without a ticket; if not, see the next openings at GET /v1/openings.",
+    ),
+)
+PROOF_OF_WORK_REQUIRED = ProblemType(
+    name="proof-of-work-required",
+    status=422,
+    members=("opening",),
+    title=Text("Bukti kerja diperlukan", "A proof of work is required"),
+    detail=Text(
+        "Pembukaan ini meminta jawaban tantangan ALTCHA dalam `altcha`.",
+        "This opening asks for the solution of an ALTCHA challenge in `altcha`.",
+    ),
+    next=Text(
+        "Ambil tantangan dari GET /v1/openings/{id}/challenge, selesaikan, dan kirim jawabannya.",
+        "Get a challenge from GET /v1/openings/{id}/challenge, solve it, and send the solution.",
+    ),
+)
+PROOF_OF_WORK_INVALID = ProblemType(
+    name="proof-of-work-invalid",
+    status=422,
+    members=("opening",),
+    title=Text("Bukti kerja tidak berlaku", "The proof of work is not valid"),
+    detail=Text(
+        "Jawaban itu salah, kedaluwarsa, sudah dipakai, atau untuk pembukaan lain.",
+        "The solution is wrong, has expired, was used before, or is for another opening.",
+    ),
+    next=Text(
+        "Ambil tantangan baru dari GET /v1/openings/{id}/challenge dan selesaikan.",
+        "Get a new challenge from GET /v1/openings/{id}/challenge and solve it.",
+    ),
+)
+OPENING_EXISTS = ProblemType(
+    name="opening-exists",
+    status=409,
+    members=("opening", "quota"),
+    title=Text("Pembukaan sudah ada", "The opening exists"),
+    detail=Text(
+        "Sudah ada pembukaan lain dengan id ini, atau pada saat itu di salah satu kantornya.",
+        "There is another opening with this id, or at that moment in one of its offices.",
+    ),
+    next=Text(
+        "Pakai pembukaan itu, atau pilih id, waktu, atau kantor lain.",
+        "Use that one, or choose another id, moment or other offices.",
+    ),
+)
+BEACON_FIXED = ProblemType(
+    name="beacon-fixed",
+    status=409,
+    members=("opening",),
+    title=Text("Nilai luar sudah tetap", "The outside value is fixed"),
+    detail=Text(
+        "Nilai luar dimasukkan sekali saja, sebelum pembukaan.",
+        "The outside value is entered once, and before the opening.",
+    ),
+    next=Text("Tidak ada yang dapat diubah lagi.", "Nothing can be changed any more."),
+)
+OPENING_CANCELLED = ProblemType(
+    name="opening-cancelled",
+    status=410,
+    members=("opening", "state", "reason", "reason_en"),
+    title=Text("Pembukaan dibatalkan", "The opening was cancelled"),
+    detail=Text("Pembukaan ini dibatalkan: {reason}", "This opening was cancelled: {reason}"),
+    next=Text(
+        "Tiketnya tidak berlaku lagi. Lihat pembukaan lain di GET /v1/openings.",
+        "Its tickets are of no use any more. See the other openings at GET /v1/openings.",
+    ),
+)
+OPENING_FIXED = ProblemType(
+    name="opening-fixed",
+    status=409,
+    members=("opening", "state", "reason", "reason_en"),
+    title=Text("Pembukaan tidak dapat diubah lagi", "The opening cannot be changed any more"),
+    detail=Text("Yang hendak diubah sudah tetap: {why}", "What you want to change is fixed: {why}"),
+    next=Text(
+        "Lihat keadaannya di GET /v1/openings/{id}/queue; untuk waktu lain, buat pembukaan baru.",
+        "See how it stands at GET /v1/openings/{id}/queue; for another moment, create a new opening.",
+    ),
+)
+OPENING_MOVES_QUOTA = ProblemType(
+    name="quota-of-opening",
+    status=409,
+    members=("opening",),
+    title=Text("Kuota ini dibuka bersama pembukaannya", "This quota opens with its opening"),
+    detail=Text(
+        "Kuota ini milik sebuah pembukaan (`opening`) dan dibuka bersamanya.",
+        "This quota belongs to an opening (`opening`) and opens with it.",
+    ),
+    next=Text(
+        "Pindahkan pembukaannya: PATCH /v1/staff/openings/{id} dengan `opens_at`; atau pilih kuota lain.",
+        "Move the opening: PATCH /v1/staff/openings/{id} with `opens_at`; or choose other quotas.",
+    ),
+)
+QUOTA_CLOSES_BEFORE = ProblemType(
+    name="quota-closes-before",
+    status=409,
+    members=("opening", "quota"),
+    title=Text("Sebuah kuota ditutup sebelum itu", "A quota closes before that"),
+    detail=Text(
+        "Kuota `quota` dari pembukaan ini ditutup sebelum waktu yang baru.",
+        "The quota `quota` of this opening closes before the new moment.",
+    ),
+    next=Text(
+        "Pilih waktu yang lebih awal, atau ubah `closes_at` kuota itu.",
+        "Choose an earlier moment, or change `closes_at` of that quota.",
+    ),
+)
+TOO_MANY_QUOTAS = ProblemType(
+    name="too-many-quotas",
+    status=409,
+    members=("opening",),
+    title=Text("Kuotanya terlalu banyak", "It has too many quotas"),
+    detail=Text(
+        "Pembukaan ini mempunyai lebih dari 5000 kuota, dan semuanya harus berubah dalam satu langkah.",
+        "This opening has more than 5000 quotas, and all of them have to change in one step.",
+    ),
+    next=Text("Tutup kuotanya satu per satu.", "Close its quotas one by one."),
+)

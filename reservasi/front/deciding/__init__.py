@@ -1,0 +1,1 @@
+"""The policy of claims and joins, decided once, and what every handler gets."""

@@ -1,0 +1,102 @@
+"""The policy of a claim: what is refused, in which order, and what is left to the ledger.
+
+A request is well formed and its quota known before it comes here. Then: the caller's network, the ticket of the waiting
+room, sold out from memory (never for a replay), the rate of its persons, overload. What none of them refuses is a
+command for the ledger. Definite refusals come before "too many ask now".
+"""
+
+from typing import TypeAlias
+
+from reservasi.errors import Overloaded
+from reservasi.front.api.problem_catalogue import CLOSED, RECOVERING, SOLD_OUT, UNKNOWN_QUOTA
+from reservasi.front.api.problems import Refused
+from reservasi.front.deciding.claim_tickets import check_ticket, may_be_outdated
+from reservasi.front.deciding.front_context import Front
+from reservasi.front.deciding.rate_limits import too_often
+from reservasi.front.services import FrontServices
+from reservasi.model import Claim, Quota
+from reservasi.programs import program_of
+from reservasi.reservations import ClaimRequest
+
+
+class Wanted:
+    """A well-formed claim of a known quota."""
+
+    __slots__ = ("claim", "persons", "program", "quota", "reservation_id")
+
+    def __init__(self, services: FrontServices, claim: ClaimRequest, quota: Quota) -> None:
+        reservations = services.reservations
+        self.claim = claim
+        self.quota = quota
+        self.program = program_of(quota.id)
+        self.persons = reservations.persons(claim)
+        self.reservation_id = reservations.reservation_id(claim, self.persons)
+
+
+class Doubtful:
+    """A refusal that holds only once it has been checked: memory may lag, or the claim may be a replay."""
+
+    __slots__ = ("may_be_outdated", "may_be_replay", "refused")
+
+    def __init__(self, refused: Refused, *, may_be_outdated: bool, may_be_replay: bool) -> None:
+        self.refused = refused
+        self.may_be_outdated = may_be_outdated
+        self.may_be_replay = may_be_replay
+
+
+Decision: TypeAlias = Refused | Doubtful | Claim
+
+
+def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
+    """The quota as memory knows it; None where it must catch up with the ledger before it can say that there is none.
+
+    Raises:
+        Refused: no claim of the public can get a place in it, whoever asks.
+    """
+    program = services.catalogue.program(program_of(quota_id))
+    if program is None:
+        raise Refused(UNKNOWN_QUOTA if services.catalogue.loaded else RECOVERING)
+    if not services.reservations.serves(program.id):
+        raise Refused(UNKNOWN_QUOTA)
+    availability = services.availability
+    if not availability.knows(program.id):
+        raise Refused(RECOVERING)
+    quota = availability.quota(quota_id)
+    if quota is None and availability.is_damaged(quota_id):
+        raise Refused(RECOVERING)
+    if quota is not None and not services.catalogue.is_public(quota):
+        raise Refused(CLOSED)
+    return quota
+
+
+def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> Decision:
+    """What becomes of a claim whose caller's network has been counted.
+
+    With `is_settled` memory has caught up with all that the caller may have heard from another front.
+    """
+    services = front.services
+    refused = check_ticket(services, front.memory, wanted.claim, wanted.persons, wanted.quota)
+    if refused is None:
+        return _decide_admitted(front, wanted)
+    may_be_replay = services.availability.has_reservation(wanted.reservation_id, wanted.program)
+    outdated = not is_settled and may_be_outdated(services, refused, wanted.program)
+    if may_be_replay or outdated:
+        return Doubtful(refused, may_be_outdated=outdated, may_be_replay=may_be_replay)
+    return refused
+
+
+def decide_replay(front: Front, wanted: Wanted) -> Decision:
+    """The same for a claim that the ledger has under its id: it gets its first answer, and takes no place."""
+    return _decide_admitted(front, wanted)
+
+
+def _decide_admitted(front: Front, wanted: Wanted) -> Decision:
+    reservations = front.services.reservations
+    if front.services.availability.is_sold_out(wanted.quota.id, len(wanted.persons), wanted.reservation_id):
+        return Refused(SOLD_OUT)
+    wait_s = front.rates.people(wanted.persons)
+    if wait_s:
+        return too_often("person", wait_s)
+    if not reservations.admits_claims(wanted.program):
+        raise Overloaded("too many claims wait for the ledger")
+    return reservations.prepare(wanted.claim, wanted.persons, wanted.reservation_id)

@@ -1,0 +1,35 @@
+"""What every handler gets: the services, and what one front process keeps for its answers."""
+
+import asyncio
+from dataclasses import dataclass
+
+from reservasi.front.api.request import Request
+from reservasi.front.deciding.rate_limits import RateLimits, too_often
+from reservasi.front.http.client_networks import Networks
+from reservasi.front.services import FrontServices
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.live_feed import Live, Readers
+
+
+@dataclass(frozen=True)
+class Front:
+    """The services, and what this process keeps."""
+
+    services: FrontServices
+    memory: Memory
+    networks: Networks
+    rates: RateLimits
+    live: Live
+    readers: Readers  # the live streams that are open
+    stopping: asyncio.Event  # set at shutdown: streams end, and no connection is kept
+
+
+def check_network(front: Front, request: Request) -> None:
+    """Count a request for its caller's network.
+
+    Raises:
+        Refused: it asks too often.
+    """
+    wait_s = front.rates.network(request.peer, request.forwarded)
+    if wait_s:
+        raise too_often("network", wait_s)

@@ -1,0 +1,71 @@
+"""The policy of joining a waiting room: what is refused, in which order, and what is left to the ledger.
+
+A request is well formed and its opening known before it comes here. Then: the caller's network, what holds for
+everybody from memory (called off, over, not begun, sold out), the person's rate, overload, and the proof of work, which
+costs the most to check.
+"""
+
+import time
+
+from reservasi.errors import Overloaded
+from reservasi.front.api.problem_catalogue import SOLD_OUT
+from reservasi.front.api.problems import Refused
+from reservasi.front.api.waiting_problems import (
+    JOINING_CLOSED,
+    NO_WAITING_ROOM,
+    PROOF_OF_WORK_INVALID,
+    PROOF_OF_WORK_REQUIRED,
+)
+from reservasi.front.deciding.front_context import Front
+from reservasi.front.deciding.not_open import joining_not_open
+from reservasi.front.deciding.rate_limits import too_often
+from reservasi.front.reading.opening_requests import JoinRequest
+from reservasi.front.views.opening_reasons import refused_as_cancelled
+from reservasi.front.views.openings import is_opening_sold_out, next_members, opening_end_ms
+from reservasi.model import Join, Opening
+from reservasi.waiting_room.challenges import ProofInvalid
+
+
+def decide_join(front: Front, program: str, opening: Opening, wanted: JoinRequest) -> Refused | Join:
+    """What becomes of a join whose caller's network has been counted.
+
+    Raises:
+        Overloaded: too many claims and joins wait.
+    """
+    refused = refused_for_all(front, program, opening)
+    if refused is not None:
+        return refused
+    room = front.services.waiting_room
+    person = room.person(program, wanted.nik)
+    wait_s = front.rates.people((person,))
+    if wait_s:
+        return too_often("person", wait_s)
+    needs_proof = opening.terms.proof_of_work
+    if needs_proof and not wanted.altcha:
+        return Refused(PROOF_OF_WORK_REQUIRED, members={"opening": opening.id})
+    if not room.admits_joins(program):
+        raise Overloaded("too many joins wait for the ledger")
+    ticket_id = room.ticket_id(program, opening.id, person)
+    if needs_proof:
+        try:
+            room.challenges.verify(wanted.altcha, opening.id, int(time.time() * 1000), holder=ticket_id)
+        except ProofInvalid:
+            return Refused(PROOF_OF_WORK_INVALID, members={"opening": opening.id})
+    return Join(opening=opening.id, ticket_id=ticket_id)
+
+
+def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | None:
+    """Why nobody can join now as far as memory knows; None when the ledger is to judge."""
+    services, memory = front.services, front.memory
+    now_ms, terms = services.availability.now_ms(program), opening.terms
+    if opening.cancelled:
+        return refused_as_cancelled(opening)
+    if not terms.waiting_room:
+        return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
+    if now_ms >= opening_end_ms(services, memory, program, opening):
+        return Refused(JOINING_CLOSED, members={"opening": opening.id})
+    if now_ms < terms.joins_from_ms:
+        return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
+    if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening):
+        return Refused(SOLD_OUT, members={"opening": opening.id, **next_members(services, memory, program)})
+    return None

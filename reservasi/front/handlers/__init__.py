@@ -1,0 +1,1 @@
+"""One function an operation: a request in, an answer out."""

@@ -1,0 +1,43 @@
+"""Answers as the bytes of HTTP/1.1."""
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+
+from aiohttp import hdrs
+
+from reservasi.front.api.answers import Answer
+from reservasi.front.api.languages import DEFAULT, Language
+from reservasi.front.api.problems import Refused, problem_answer
+from reservasi.front.api.request import Request
+
+_CLOSE = b"\r\nConnection: close"
+
+
+def encode(answer: Answer, request: Request, *, names_all: bool, closes: bool) -> bytes:
+    """The whole answer: its head, the lines that change, and its body unless only the head was asked for.
+
+    With `names_all` it says what the request is called; else only where the caller or a log line named it.
+    """
+    end = date_line(int(time.time()))
+    if names_all:
+        end = request.trace.lines + end
+    else:
+        trace = request.known_trace
+        if trace is not None and (trace.given or trace.logged):
+            end = trace.lines + end
+    if closes:
+        end = _CLOSE + end
+    return answer.head + end + answer.body if request.method != hdrs.METH_HEAD else answer.head + end
+
+
+@lru_cache(maxsize=2)
+def date_line(at_s: int) -> bytes:
+    """The end of a head."""
+    return f"\r\n{hdrs.DATE}: {formatdate(at_s, usegmt=True)}\r\n\r\n".encode()
+
+
+def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
+    """A problem as bytes, for a connection that is closed after it."""
+    answer = problem_answer(language, refused)
+    return answer.head + _CLOSE + date_line(int(time.time())) + answer.body

@@ -1,0 +1,297 @@
+"""A connection: plain HTTP/1.1 requests from bytes to bytes, everything else to aiohttp.
+
+aiohttp's own error pages are replaced: they echo, and log, the bytes that they could not read.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiohttp import StreamReader, web
+from aiohttp.web_protocol import RequestHandler
+
+from reservasi.front.api import problem_catalogue
+from reservasi.front.api.answers import Abandonable, Answer
+from reservasi.front.api.problems import Refused
+from reservasi.front.api.request import Request
+from reservasi.front.http.aiohttp_answers import trace_of_request, unreadable
+from reservasi.front.http.answer_bytes import encode
+from reservasi.front.http.arrivals import Arrivals
+from reservasi.front.http.request_head import Incomplete, Unclear, language_of, read_late, read_request
+from reservasi.logs import get_logger
+
+log = get_logger()
+
+DRAIN_LOOK_S = 0.01
+TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at whether a connection is idle
+PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
+
+
+class Connection(RequestHandler):
+    """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
+
+    __slots__ = (
+        "_arrivals",
+        "_closes",
+        "_dispatcher",
+        "_finished",
+        "_half_closed",
+        "_latest_body",
+        "_left",
+        "_lost",
+        "_pending",
+        "_plain",
+        "_received",
+        "_sending",
+        "_unsent_bytes",
+        "_waits_for",
+        "_whole_bytes",
+        "body_due_s",
+        "due_s",
+        "peer",
+    )
+
+    def __init__(self, manager: web.Server, arrivals: Arrivals, **limits: Any) -> None:
+        super().__init__(manager, **limits)
+        self._arrivals = arrivals
+        self._dispatcher = arrivals.dispatcher
+        self._received = b""  # of a request that is not whole yet
+        self._whole_bytes = 0  # how many it will have, once its head has said so
+        self._plain = False  # whether every further byte is for aiohttp's parser
+        self._pending = False  # whether a request on the short way waits for its answer, or for its caller to take it
+        self._sending = False  # whether it is the latter
+        self._unsent_bytes = 0  # of the answer, when that was looked at last
+        self._half_closed = False  # whether the caller sends no more, and waits for what they asked for
+        self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
+        self._latest_body: StreamReader | None = None  # of the last request that aiohttp was given
+        self._closes = False  # whether the connection ends with the answer that is under way
+        self._waits_for: Abandonable | None = None
+        self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
+        self._lost: asyncio.Event | None = None
+        self.peer = ""
+        self.due_s = 0.0  # when the request that is not whole must be; 0: none is under way
+        self.body_due_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if not self._arrivals.let_in(self):
+            transport.write(self._arrivals.too_many())  # type: ignore[attr-defined]
+            transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._arrivals.forget(self)
+        if self._waits_for is not None:
+            self._waits_for.abandon()
+        if self._lost is not None:
+            self._lost.set()
+        self._settle()
+        self._latest_body = None
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp always closes
+        """The caller sends no more. They may wait for an answer all the same: requests that are complete get theirs.
+
+        A caller that has gone altogether looks the same to us until something is sent to them.
+        """
+        self._half_closed = True
+        if self._lost is not None:
+            self._lost.set()
+        return self._pending or self._unanswered() > 0
+
+    def _unanswered(self) -> int:
+        """Complete requests that aiohttp has and has not answered; a half-closed connection completes no others."""
+        complete = self._latest_body is None or self._latest_body.is_eof()
+        return self._request_count - self._finished - (0 if complete else 1)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send aiohttp's answer; the last one to a caller that sends no more ends the connection."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._finished += 1
+            if self._half_closed and self._unanswered() <= 0:
+                self.close()
+
+    def lost(self) -> asyncio.Event:
+        """Set once the other end has gone: a live stream would only notice when it has something to send.
+
+        It is set when the other end sends no more as well: browsers that leave a stream close the connection so.
+        """
+        if self._lost is None:
+            self._lost = asyncio.Event()
+            if self.transport is None or self._half_closed:
+                self._lost.set()
+        return self._lost
+
+    def data_received(self, data: bytes) -> None:
+        """Give a request that is plain and whole to the short way, everything else to aiohttp."""
+        if self._plain or not data:  # nothing at all is aiohttp itself, looking at what it has kept
+            self._give_to_aiohttp(data)
+            return
+        if self._received:
+            data = self._received + data
+        if self._pending or self._request_count != self._finished:
+            self._wait_behind(data)
+            return
+        if len(data) < self._whole_bytes:  # a body that drips costs little: nothing is read again
+            self._received = data
+            return
+        self._whole_bytes = 0
+        refusal = self._arrivals.refusal(data)
+        if refusal is not None:
+            self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+            self._pending = True
+            self.send(refusal)
+            return
+        try:
+            request = read_request(data, self._arrivals.body_bytes_max)
+        except Unclear:
+            self._leave_to_aiohttp(data)
+            return
+        if isinstance(request, Incomplete):
+            self._received, self._whole_bytes = data, request.whole_bytes
+            self._arrivals.time(self, head=request.head)
+            return
+        self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+        self._pending = True
+        request.peer = self.peer
+        if not self._dispatcher.take(self, request):
+            self._pending = False
+            self._give_to_aiohttp(data)
+
+    def _wait_behind(self, data: bytes) -> None:
+        """A request that came before the answer to the one before it; the order must stay."""
+        if not self._pending:
+            self._leave_to_aiohttp(data)
+            return
+        self._received = data
+        if len(data) > PIPELINE_BYTES_MAX and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _leave_to_aiohttp(self, data: bytes) -> None:
+        self._plain, self._received, self.due_s, self.body_due_s = True, b"", 0.0, 0.0
+        self._give_to_aiohttp(data)
+
+    def _give_to_aiohttp(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._latest_body = self._messages[-1][1]
+
+    def waits_for(self, work: Abandonable) -> None:
+        """What to abandon when the connection is lost, or at once where it was."""
+        self._waits_for = work
+        if self.transport is None:
+            work.abandon()
+
+    def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
+        """Send an answer; nothing happens when the caller has gone."""
+        self._closes = self._closes or answer.closes or self._arrivals.stopping.is_set()
+        self.send(encode(answer, request, names_all=names_all, closes=self._closes))
+
+    def send(self, content: bytes) -> None:
+        """Send an encoded answer; the next request is taken up once its caller has taken most of it."""
+        transport = self.transport
+        if transport is None or not self._pending or self._sending:
+            return
+        transport.write(content)
+        self._waits_for = None
+        self._unsent_bytes = 0
+        if self._paused:
+            self._sending = True
+        else:
+            self._end_answer(transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._sending and self.transport is not None:
+            self._sending = False
+            self._end_answer(self.transport)
+
+    def _end_answer(self, transport: asyncio.Transport) -> None:
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._closes or self._arrivals.stopping.is_set():
+            self._settle()
+            transport.close()
+        elif self._received or self._half_closed:
+            self._loop.call_soon(self._go_on)  # still pending until then: what comes meanwhile must stay behind
+        else:
+            self._settle()
+
+    def _go_on(self) -> None:
+        """Take up what was sent ahead of the answer; close where nothing more can come."""
+        self._settle()
+        received, self._received = self._received, b""
+        if self.transport is not None and received:
+            if len(received) > PIPELINE_BYTES_MAX:
+                self.transport.resume_reading()
+            self.data_received(received)
+        if self._half_closed and not self._pending and self._unanswered() <= 0 and self.transport is not None:
+            self.transport.close()
+
+    def _process_keepalive(self) -> None:
+        """Close what is idle, as aiohttp does; whoever waits is not, and who leaves an answer lying is let go."""
+        transport = self.transport
+        if transport is None or self._plain or self._request_in_progress:
+            super()._process_keepalive()
+            return
+        before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
+        if self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN:
+            transport.abort()
+        elif self._pending or self._unsent_bytes:
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
+        else:
+            super()._process_keepalive()
+
+    def _settle(self) -> None:
+        self._pending = False
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+
+    def time_out(self) -> None:
+        """End a request that takes too long to arrive; where its head is there, its handler says what that means."""
+        if self.transport is None:
+            return
+        data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
+        self._received, self._whole_bytes, self._closes = b"", 0, True
+        request = read_late(data, missing_bytes, self._arrivals.body_bytes_max) if missing_bytes else None
+        if request is not None:
+            request.fault = Refused(problem_catalogue.REQUEST_TIMEOUT)
+            request.peer, self._pending = self.peer, True
+            if self._dispatcher.take(self, request):
+                return
+            self._pending = False
+        self.transport.write(self._arrivals.too_slow(language_of(data)))
+        self.transport.close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Let the short way answer as well, and the caller take the whole answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if self._pending:
+                    self._left = self._loop.create_future()
+                    await self._left
+                while self.transport is not None and self.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(DRAIN_LOOK_S)
+        await super().shutdown(timeout)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what never reached the application: bytes that are not HTTP, or a fault outside the middleware."""
+        trace = trace_of_request(request)
+        if status >= 500:
+            log.error("connection_failed", exc_info=exc, **trace.fields)
+        else:
+            log.debug("request_not_readable", fault=type(exc).__name__, **trace.fields)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun, another one cannot be sent")
+        kind = problem_catalogue.INTERNAL_ERROR if status >= 500 else problem_catalogue.BAD_REQUEST
+        return unreadable(request, Refused(kind), trace)

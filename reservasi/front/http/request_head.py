@@ -1,0 +1,260 @@
+"""Finding one whole request in the bytes of a connection, and reading its head.
+
+Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is called unclear, and is
+left to aiohttp's parser, whose judgement counts. Nothing is refused here.
+
+A caller's requests differ in their key, their length, whom they are forwarded for and what they are called in logs;
+the rest of their heads is the same. So those lines are cut out, and what is left is read once and remembered. Where
+most callers' heads are of one shape, as behind a booking site, they are not even cut: what stays is compared, what lies
+between is the values.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from reservasi.front.api.languages import DEFAULT, Language, negotiate
+from reservasi.front.api.request import (
+    API_KEY,
+    AUTHORIZATION,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    NOTHING,
+    REQUEST_ID,
+    TRACEPARENT,
+    Head,
+    Request,
+)
+
+HEAD_BYTES_MAX = 16_384  # beyond it aiohttp refuses
+SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
+SHAPE_BYTES_MAX = 2048  # of a head that is remembered
+LINES_KEPT_MAX = 4096  # request lines that are remembered; all are dropped when there are more
+BEGINNING_BYTES = 20  # by which, and by the length of the request line, the shape that is tried first is found
+MISSES_MAX = 16  # after which another one is tried first
+_LENGTH, _KEY, _FORWARDED, _COOKIE = b"content-length", b"idempotency-key", b"x-forwarded-for", b"cookie"
+_CHANGES = {
+    each: each
+    for each in (
+        _LENGTH,
+        _KEY,
+        _FORWARDED,
+        REQUEST_ID,
+        TRACEPARENT,
+        AUTHORIZATION,
+        API_KEY,
+        IF_MATCH,
+        IF_NONE_MATCH,
+        _COOKIE,
+    )
+}
+_NOBODY: Sequence[str] = ()
+_CHANGING = re.compile(rb"\r\n(?i:(" + b"|".join(_CHANGES) + rb")):([^\r\n]*)")
+_ACCEPT_LANGUAGE = re.compile(rb"\r\n(?i:accept-language):([^\r\n]*)")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-\"$-~]*) HTTP/1\.1")
+_VISIBLE = bytes([9, 10, 13, *range(32, 127)])
+_UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
+# One line of each.
+_READ = frozenset((b"host", b"connection", b"content-type", b"accept", b"accept-language", b"accept-encoding"))
+_SECRET = frozenset((b"proxy-authorization",))  # heads with these are not remembered
+
+
+class Unclear(Exception):
+    """Not plainly one request: aiohttp must judge."""
+
+
+class Incomplete:
+    """More bytes must come: of the head, or of the body."""
+
+    def __init__(self, *, head: bool, whole_bytes: int = 0) -> None:
+        self.head = head
+        self.whole_bytes = whole_bytes  # of the request; 0 while its head is incomplete
+
+
+HEAD_INCOMPLETE: Final = Incomplete(head=True)
+
+
+def read_late(data: bytes, missing_bytes: int, body_bytes_max: int) -> Request | None:
+    """A request whose head is there and whose body did not come in time; it has none. None where it is unclear."""
+    try:
+        request = read_request(data + bytes(missing_bytes), body_bytes_max)
+    except Unclear:
+        return None
+    if isinstance(request, Incomplete):
+        return None
+    request.body = b""
+    return request
+
+
+def language_of(data: bytes) -> Language:
+    """The language of a request that is not complete, as far as its head says so already."""
+    found = _ACCEPT_LANGUAGE.search(data.partition(b"\r\n\r\n")[0])
+    return negotiate(found[1].decode("latin-1").strip(" \t")) if found else DEFAULT
+
+
+def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # noqa: C901 - calls cost more
+    """The one request that `data` is, or what it lacks.
+
+    Raises:
+        Unclear: it is something else, more than one, or larger than allowed.
+    """
+    line_bytes = data.find(b"\r\n")
+    beginning = (line_bytes, data[:BEGINNING_BYTES])
+    shape = _TRIED.get(beginning)
+    values, body_at = shape.match(data, line_bytes) if shape is not None else _NO_MATCH
+    if shape is None or values is None:
+        head_bytes = data.find(b"\r\n\r\n")
+        if head_bytes < 0:
+            if len(data) > HEAD_BYTES_MAX:
+                raise Unclear
+            return HEAD_INCOMPLETE
+        # What stays, a changing line's name, its value, what stays, ...
+        pieces = _CHANGING.split(data[line_bytes:head_bytes])
+        values = pieces[2::3]
+        del pieces[2::3]
+        shape, body_at = _shape_of(tuple(pieces), beginning, instead=shape), head_bytes + 4
+    body_bytes, keys, forwarded = 0, _NOBODY, _NOBODY
+    named: dict[bytes, str] | None = None
+    for name, padded in zip(shape.names, values):  # noqa: B905 - as many, and saying so costs more than the loop
+        value = padded.strip(b" ")
+        if name is _LENGTH:
+            if not (value.isdigit() and len(value) < 10):
+                raise Unclear
+            body_bytes = int(value)
+            continue
+        text = value.decode() if value.isascii() else "\n"
+        if not text.isprintable():
+            raise Unclear
+        if name is _KEY:
+            keys = (text,)
+        elif name is _FORWARDED:
+            forwarded = [*forwarded, text]
+        elif named is None:
+            named = {name: text}
+        else:
+            named[name] = text
+    complete_bytes = body_at + body_bytes
+    if len(data) > complete_bytes or body_bytes > body_bytes_max or body_at > HEAD_BYTES_MAX:
+        raise Unclear
+    if len(data) < complete_bytes:
+        return Incomplete(head=False, whole_bytes=complete_bytes)
+    line = data[:line_bytes]
+    method, target = _LINES.get(line) or _read_line(line)
+    values_named = NOTHING if named is None else named
+    return Request(method, target, shape.head, keys, forwarded, values_named, data[body_at:])
+
+
+class _Line(NamedTuple):
+    """What a request line says."""
+
+    method: str
+    target: str
+
+
+_LINES: dict[bytes, _Line] = {}
+
+
+def _read_line(line: bytes) -> _Line:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise Unclear
+    read = _Line(found[1].decode(), found[2].decode())
+    if len(line) <= SHAPE_BYTES_MAX:
+        if len(_LINES) >= LINES_KEPT_MAX:
+            _LINES.clear()
+        _LINES[line] = read
+    return read
+
+
+_NO_MATCH: tuple[list[bytes] | None, int] = None, 0
+
+
+class _Shape:
+    """The header lines without their changing values, as they were read once."""
+
+    __slots__ = ("_end", "_texts", "head", "head_bytes", "misses", "names")
+
+    def __init__(self, head: Head, names: tuple[bytes, ...], texts: Sequence[bytes]) -> None:
+        self.head = head
+        self.names = names  # of what changes, in order
+        *before, end = texts
+        self._texts = [(text, len(text)) for text in before]  # what stands in front of each changing value
+        self._end = end
+        self.head_bytes = sum(map(len, texts))
+        self.misses = 0  # heads that were tried and are others
+
+    def match(self, data: bytes, at: int) -> tuple[list[bytes] | None, int]:
+        """The changing values of the lines from `at` on, and where the body begins; None where they are others."""
+        values: list[bytes] = []
+        for text, text_bytes in self._texts:
+            if not data.startswith(text, at):
+                return _NO_MATCH
+            value_at = at + text_bytes
+            at = data.find(b"\r\n", value_at)
+            values.append(data[value_at:at])  # one that does not end has nothing behind it that could match
+        return (values, at + len(self._end)) if data.startswith(self._end, at) else _NO_MATCH
+
+
+_Pieces = tuple[bytes, ...]
+_Beginning = tuple[int, bytes]  # the length of the request line, and how it begins
+_Key = TypeVar("_Key", _Pieces, _Beginning)
+_SHAPES: dict[_Pieces, _Shape] = {}
+_TRIED: dict[_Beginning, _Shape] = {}  # the one that is tried first
+
+
+def _shape_of(pieces: _Pieces, beginning: _Beginning, *, instead: _Shape | None) -> _Shape:
+    """The shape that is cut into these pieces, remembered unless it holds what must not be kept.
+
+    It is not the one that was tried `instead`. That one gives way at times only: where heads of many shapes come by
+    turns, the next one is another in any case.
+    """
+    shape = _SHAPES.get(pieces)
+    if shape is None:
+        shape, secret = _learn(pieces)
+        if secret or shape.head_bytes > SHAPE_BYTES_MAX:
+            return shape
+        _keep(_SHAPES, pieces, shape)
+    if instead is None:
+        _keep(_TRIED, beginning, shape)
+        return shape
+    instead.misses += 1
+    if instead.misses % MISSES_MAX == 0:
+        _keep(_TRIED, beginning, shape)
+    return shape
+
+
+def _keep(shapes: dict[_Key, _Shape], key: _Key, shape: _Shape) -> None:
+    if len(shapes) >= SHAPES_KEPT_MAX:
+        shapes.clear()
+    shapes[key] = shape
+
+
+def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
+    """Read a head without its changing values; whether it holds what must not be kept."""
+    names = tuple([_CHANGES[name.lower()] for name in pieces[1::2]])
+    if any(names.count(each) > 1 for each in _CHANGES if each is not _FORWARDED):
+        raise Unclear
+    head, secret = _read_head(b"".join(pieces[0::2]))
+    texts = [b"%b\r\n%b:" % each for each in zip(pieces[0:-1:2], pieces[1::2], strict=True)]
+    return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), secret
+
+
+def _read_head(lines: bytes) -> tuple[Head, bool]:
+    """What the lines that stay say, each behind its line end; and whether they hold what must not be kept."""
+    nothing, *fields = lines.split(b"\r\n")
+    if nothing or lines.translate(None, _VISIBLE) or not lines.count(b"\n") == lines.count(b"\r") == len(fields):
+        raise Unclear
+    values: dict[bytes, str] = {}
+    secret = False
+    for line in fields:
+        name, colon, value = line.partition(b":")
+        kind = name.lower()
+        if not colon or not _TOKEN.fullmatch(name) or kind in _UNCLEAR or kind in values:
+            raise Unclear
+        if kind in _READ:
+            values[kind] = value.decode("ascii").strip(" \t")
+        secret = secret or kind in _SECRET
+    if b"host" not in values or values.get(b"connection", "keep-alive").lower() != "keep-alive":
+        raise Unclear
+    return Head(values), secret

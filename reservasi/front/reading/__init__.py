@@ -1,0 +1,1 @@
+"""What a stranger sends, as values: JSON bodies, query parameters, headers."""

@@ -1,0 +1,1 @@
+"""Answers encoded from memory, and what they show."""

@@ -1,0 +1,146 @@
+"""Encoded answers kept in memory, so that thousands of people asking the same thing cost one encoding.
+
+An answer is made anew when the availability view has changed, or when the clock reaches a moment at which a quota
+opens or closes. Between two makings passes at least `REST_RATIO` times what one took, so that a busy opening cannot
+make a front do nothing but encode; the clock's moments are kept exactly all the same.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from reservasi import quota_state
+from reservasi.availability import Availability
+from reservasi.front.api.answers import Answer
+from reservasi.front.views.quota_json import Encoded, quota_body
+from reservasi.front.views.ticket_rules import TicketRule, TicketRules
+from reservasi.model import Quota
+from reservasi.quota_state import QuotaState
+
+ANSWERS_MAX = 2048
+BYTES_MAX = 64 * 1024 * 1024
+FRAGMENTS_MAX = 200_000
+REST_RATIO = 10  # at most about a tenth of the time goes into encoding one answer
+REST_S_MAX = 1.0  # what the Cache-Control of availability allows
+NEVER_MS = 2**62
+_BY_TIME = -1  # no version of the view
+
+Value = TypeVar("Value")
+
+
+class Made(NamedTuple, Generic[Value]):
+    """What a maker returns."""
+
+    value: Value
+    bytes_held: int
+    turns_at_ms: int  # the ledger's clock at which the value stops being true; NEVER_MS when no such moment lies ahead
+
+
+class _Kept(NamedTuple):
+    made: Made[Any]  # a key belongs to one maker, which knows the type
+    version: int
+    rests_until_s: float
+
+    def serves(self, version: int) -> bool:
+        """Whether nothing has changed since, or too little time has passed to make it again."""
+        if self.version == version:
+            return True
+        value = self.made.value
+        rest_s = min(value.compress_s * REST_RATIO, REST_S_MAX) if isinstance(value, Encoded) else 0.0
+        return time.monotonic() < self.rests_until_s + rest_s
+
+
+class _Fragment(NamedTuple):
+    quota: Quota
+    from_ms: int  # since when it has its state by the clock
+    turns_at_ms: int  # and until when
+    stamp: int  # of the ticket rules
+    rule: TicketRule
+    json: bytes
+
+
+class Memory:
+    """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
+
+    def __init__(
+        self,
+        availability: Availability,
+        is_public: Callable[[Quota], bool] = lambda _quota: True,
+        ticket_rules: TicketRules | None = None,
+    ) -> None:
+        self._availability = availability
+        self._is_public = is_public  # what only staff may claim is closed to everybody else
+        self.ticket_rules = ticket_rules or TicketRules()
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._bytes_held = 0
+        self.sold_out: dict[Hashable, tuple[float, int, Answer]] = {}  # what `sold_out.py` keeps, and until when
+        self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
+        self._fragments: dict[str, _Fragment] = {}
+
+    def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
+        """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
+
+        With `rest_s` it lives exactly that long, whatever changes: for what is put together from things that may
+        themselves be a little old, and so must not be taken for the newest because nothing changed since.
+        """
+        now_ms = self._availability.now_ms()
+        version = self._availability.version
+        kept = self._kept.get(key)
+        if kept is not None and now_ms < kept.made.turns_at_ms and kept.serves(version):
+            self._kept.move_to_end(key)
+            return kept.made.value  # type: ignore[no-any-return]
+        started_s = time.perf_counter()
+        self.ticket_rules.refresh(now_ms)
+        made = make(now_ms)
+        if rest_s:
+            version = _BY_TIME
+        else:
+            rest_s = min((time.perf_counter() - started_s) * REST_RATIO, REST_S_MAX)
+        self._keep(key, _Kept(made, version, time.monotonic() + rest_s))
+        return made.value
+
+    def _keep(self, key: Hashable, kept: _Kept) -> None:
+        former = self._kept.pop(key, None)
+        self._bytes_held += kept.made.bytes_held - (former.made.bytes_held if former else 0)
+        self._kept[key] = kept
+        while len(self._kept) > 1 and (len(self._kept) > ANSWERS_MAX or self._bytes_held > BYTES_MAX):
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes_held -= dropped.made.bytes_held
+
+    def public_state(self, quota: Quota, now_ms: int) -> QuotaState:
+        """What a claim of the public would meet."""
+        return quota_state.state_of(quota, now_ms) if self._is_public(quota) else "closed"
+
+    def fragment(self, quota: Quota, now_ms: int) -> bytes:
+        """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay.
+
+        The ticket rules must have been refreshed for the moment, as `answer` does.
+        """
+        stamp, kept = self.ticket_rules.stamp, self._fragments.get(quota.id)
+        if kept is not None and kept.quota is quota and kept.from_ms <= now_ms < kept.turns_at_ms:
+            if kept.stamp == stamp:
+                return kept.json
+            if kept.rule == self.ticket_rules.of(quota, now_ms):
+                self._fragments[quota.id] = kept._replace(stamp=stamp)
+                return kept.json
+        if len(self._fragments) >= FRAGMENTS_MAX:
+            self._fragments.clear()
+        rule = self.ticket_rules.of(quota, now_ms)
+        encoded = msgspec.json.encode(quota_body(quota, self.public_state(quota, now_ms), rule))
+        from_ms = max(at_ms for at_ms in (0, quota.terms.opens_at_ms, quota.terms.closes_at_ms) if at_ms <= now_ms)
+        turns_at_ms = next_turn_ms((quota,), now_ms)
+        self._fragments[quota.id] = _Fragment(quota, from_ms, turns_at_ms, stamp, rule, encoded)
+        return encoded
+
+
+def next_turn_ms(quotas: Iterable[Quota], now_ms: int) -> int:
+    """The next moment at which one of the quotas opens or closes by the clock; NEVER_MS when there is none."""
+    turn_ms = NEVER_MS
+    for quota in quotas:
+        for at_ms in (quota.terms.opens_at_ms, quota.terms.closes_at_ms):
+            if now_ms < at_ms < turn_ms:
+                turn_ms = at_ms
+    return turn_ms

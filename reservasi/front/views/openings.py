@@ -1,0 +1,292 @@
+"""Openings as the public reads them: those that were created, and the moments at which other quotas open."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from reservasi.availability import Availability
+from reservasi.availability.groups import Group, Summary
+from reservasi.front.api.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
+from reservasi.front.api.date_ranges import dates_of
+from reservasi.front.services import FrontServices
+from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory
+from reservasi.front.views.filters import midnight_ms, today_in
+from reservasi.front.views.opening_reasons import said_of_moves
+from reservasi.front.views.quota_json import Encoded, encoded, moment
+from reservasi.model import Opening
+from reservasi.quota_state import QuotaState
+from reservasi.waiting_room.days import Days, days_between
+from reservasi.waiting_room.state import last_end_ms, state_of
+
+NEXT_MAX = 3
+VIEW_TURN_MS = 1000  # by which one opening may be older than the list
+MINUTE_MS = 60_000
+_DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
+SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
+_NOTHING = Summary(quotas=0, places=0, offices=[], services=[], dates=[])
+
+
+def openings_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
+    """The openings that match the query parameters, with their quotas in one office or in all."""
+
+    def make(now_ms: int) -> Made[Encoded]:
+        listed = _matching(services, filters, now_ms)
+        body = OpeningsBody(openings=listed.openings)
+        if listed.more:
+            body.more = True
+        view = encoded(msgspec.json.encode(body))
+        return Made(view, len(view.body), listed.turn_ms)
+
+    return memory.answer(("openings", *sorted(filters.items())), make)
+
+
+def list_openings(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> list[OpeningBody]:
+    """The same, not encoded; earliest first."""
+
+    def make(now_ms: int) -> Made[list[OpeningBody]]:
+        listed = _matching(services, filters, now_ms)
+        return Made(listed.openings, 512 * len(listed.openings), listed.turn_ms)
+
+    return memory.answer(("opening-list", *sorted(filters.items())), make)
+
+
+def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
+    """One opening, past or ahead; None where there is none."""
+    program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
+    if program is None:
+        return None
+
+    def make(now_ms: int) -> Made[OpeningBody | None]:
+        created = services.availability.opening(opening_id, program)
+        if created is None:
+            group = _derived_group(services, program, opening_id)
+            if group is None:
+                return Made(None, 64, NEVER_MS)
+            opens_at_ms = group.opens_at_ms
+        else:
+            opens_at_ms = created.terms.opens_at_ms
+            group = services.availability.group(program, (opens_at_ms, opening_id))
+        body = _body(services, program, opens_at_ms, group, created=created, now_ms=now_ms)
+        return Made(body, 512, _turn_ms(services, program, group, created, now_ms))
+
+    return memory.answer(("opening-body", opening_id), make)
+
+
+def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
+    """One opening, encoded; None where there is none."""
+    found = listed_opening(services, memory, opening_id)
+    if found is None:
+        return None
+
+    def make(now_ms: int) -> Made[Encoded]:
+        view = encoded(msgspec.json.encode(found))
+        return Made(view, len(view.body), now_ms + VIEW_TURN_MS)
+
+    return memory.answer(("opening", opening_id), make)
+
+
+def next_openings(services: FrontServices, memory: Memory, program: str) -> list[OpeningBody]:
+    """The program's next openings that lie ahead, earliest first."""
+
+    def make(now_ms: int) -> Made[list[OpeningBody]]:
+        openings = services.availability.openings(program)
+        ahead = [o for o in openings if o.terms.opens_at_ms > now_ms and not o.cancelled]
+        days = {program: Days(now_ms + 1, NEVER_MS)}
+        listed = _listed(services, days, _by_key(program, ahead), None, now_ms, most=NEXT_MAX)
+        return Made(listed.openings, 2048, listed.turn_ms)
+
+    return memory.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
+
+
+def next_members(services: FrontServices, memory: Memory, program: str) -> dict[str, object]:
+    """What `not-open` and `sold-out` say of the openings ahead."""
+
+    def make(_now_ms: int) -> Made[dict[str, object]]:
+        ahead = next_openings(services, memory, program)
+        brief = [NextOpeningBody(id=o.id, opens_at=o.opens_at, joins_from=o.joins_from) for o in ahead]
+        return Made({"next_openings": msgspec.Raw(msgspec.json.encode(brief))}, 512, NEVER_MS)
+
+    return memory.answer(("next-members", program), make, SUGGESTIONS_REST_S)
+
+
+def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, opening: Opening) -> bool:
+    """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
+    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
+    return group is not None and not group.has_left(services.availability.now_ms(program))
+
+
+def opening_end_ms(services: FrontServices, memory: Memory, program: str, opening: Opening) -> int:
+    """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
+    return _end_ms(services, program, opening)
+
+
+def _end_ms(services: FrontServices, program: str, opening: Opening) -> int:
+    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
+    return min(last_end_ms(opening), NEVER_MS if group is None else group.last_end_ms)
+
+
+def _is_told(opening: Opening, office: str | None) -> bool:
+    """Whether it is listed without a quota: in its offices what was called off, as its quotas may be another's now."""
+    offices = opening.terms.offices
+    return office is None or (opening.cancelled and (not offices or office in offices))
+
+
+class _Listed(NamedTuple):
+    openings: list[OpeningBody]
+    more: bool  # than one answer may have
+    turn_ms: int  # the moment at which the list stops being true
+
+
+def _matching(services: FrontServices, filters: Mapping[str, str], now_ms: int) -> _Listed:
+    """Those that open, or whose waiting room runs, from the first date to the last; today and a year without dates."""
+    availability, catalogue = services.availability, services.catalogue
+    programs = [filters["program"]] if "program" in filters else [each.id for each in catalogue.programs()]
+    today = today_in(availability, catalogue)
+    days: dict[str, Days] = {}
+    created: dict[_Key, Opening] = {}
+    for name in programs:
+        program = catalogue.program(name)
+        days[name] = days_between(*dates_of(filters, today(name)), program.zone if program else UTC)
+        created |= _by_key(name, filter(days[name].has_opening, availability.openings(name)))
+    listed = _listed(services, days, created, filters.get("office"), now_ms, most=OPENINGS_MAX)
+    return listed._replace(turn_ms=min(listed.turn_ms, midnight_ms(availability, catalogue, programs)))
+
+
+def _listed(
+    services: FrontServices,
+    days: Mapping[str, Days],
+    created: Mapping["_Key", Opening],
+    office: str | None,
+    now_ms: int,
+    *,
+    most: int,
+) -> _Listed:
+    """The created openings, and the moments at which other quotas of the programs open."""
+    availability = services.availability
+    keys = [
+        key
+        for key, opening in created.items()
+        if _is_told(opening, office) or availability.group(key[1], (key[0], key[2]), office) is not None
+    ]
+    for name, range_ in days.items():
+        keys += itertools.islice(_moments(availability, name, range_, office), most + 1)
+    turns = [_turn_ms(services, key[1], None, opening, now_ms) for key, opening in created.items()]
+    listed = []
+    for key in sorted(keys)[:most]:
+        at_ms, program, opening_id = key
+        group, opening = availability.group(program, (at_ms, opening_id), office), created.get(key)
+        listed.append(_body(services, program, at_ms, group, created=opening, now_ms=now_ms))
+        turns.append(_turn_ms(services, program, group, opening, now_ms))
+    return _Listed(listed, more=len(keys) > most, turn_ms=min(turns, default=NEVER_MS))
+
+
+def _moments(availability: Availability, program: str, days: Days, office: str | None) -> Iterator["_Key"]:
+    """The moments at which quotas open that no opening covers, in one office or in all, the earliest first."""
+    for at_ms, opening_id in availability.groups_between(program, max(days.first_ms, 1), days.until_ms):
+        if not opening_id and availability.group(program, (at_ms, ""), office) is not None:
+            yield at_ms, program, ""
+
+
+_Key: TypeAlias = tuple[int, str, str]  # when it opens, program, id; "" of the quotas that no opening covers
+
+
+def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
+    return {(opening.terms.opens_at_ms, program, opening.id): opening for opening in openings}
+
+
+def _turn_ms(services: FrontServices, program: str, group: Group | None, created: Opening | None, now_ms: int) -> int:
+    """The next moment at which what is said of an opening may be another thing by the clock."""
+    turn_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
+    if created is None:
+        return turn_ms
+    terms = created.terms
+    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, _end_ms(services, program, created))
+    return min(turn_ms, *(at_ms for at_ms in moments if at_ms > now_ms), NEVER_MS)
+
+
+def _body(
+    services: FrontServices,
+    program_id: str,
+    opens_at_ms: int,
+    group: Group | None,
+    *,
+    created: Opening | None,
+    now_ms: int,
+) -> OpeningBody:
+    is_cancelled = created is not None and created.cancelled  # which closed its quotas: it tells what it was for
+    empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
+    offered = _NOTHING if group is None else services.availability.summary(program_id, group, with_closed=is_cancelled)
+    body = OpeningBody(
+        id=created.id if created else _derived_id(services, program_id, opens_at_ms),
+        program=program_id,
+        opens_at=moment(opens_at_ms),
+        state=empty if group is None else group.state(now_ms),
+        quotas=offered.quotas,
+        places=offered.places,
+        offices=offered.offices or (sorted(created.terms.offices) if created else []),
+        services=offered.services,
+        dates=offered.dates[:DATES_MAX],
+    )
+    if created:
+        body.state = _state_of_queue(services, program_id, created, now_ms) or body.state
+    if created and created.revision:
+        body.revision, body.revised_at = created.revision, moment(created.revised_at_ms)
+        said_of_moves(created, body)
+    if created:
+        body.waiting_room, body.proof_of_work = created.terms.waiting_room, created.terms.proof_of_work
+        body.ends_at, body.commitment = moment(created.terms.ends_at_ms), created.terms.commitment
+        body.joins_from = moment(created.terms.joins_from_ms)
+    return body
+
+
+def _state_of_queue(
+    services: FrontServices, program: str, opening: Opening, now_ms: int
+) -> Literal["cancelled", "ended", "paused"] | None:
+    """What the queue says in place of its quotas' state; None where their state is right."""
+    if opening.cancelled:
+        return "cancelled"
+    if now_ms >= _end_ms(services, program, opening):
+        return "ended"
+    return "paused" if state_of(opening, now_ms, sold_out=False) == "paused" else None
+
+
+def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:
+    """An id for a moment that nobody created an opening for; its capital letter keeps it apart from theirs."""
+    program = services.catalogue.program(program_id)
+    local = datetime.fromtimestamp(opens_at_ms / 1000, program.zone if program else ZoneInfo("UTC"))
+    return f"{program_id}-{local:%Y%m%dT%H%M}"
+
+
+def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
+    """The program of such an id, if any of its quotas opens in that minute."""
+    program_id, first_ms = _derived_minute(services, opening_id)
+    if first_ms is None:
+        return None
+    found = services.availability.groups_between(program_id, first_ms, first_ms + MINUTE_MS)
+    return program_id if next(found, None) else None
+
+
+def _derived_group(services: FrontServices, program_id: str, opening_id: str) -> Group | None:
+    """The quotas of the first moment in that minute, of those that no created opening covers."""
+    availability, (_, first_ms) = services.availability, _derived_minute(services, opening_id)
+    if first_ms is None:
+        return None
+    found = _moments(availability, program_id, Days(first_ms, first_ms + MINUTE_MS), None)
+    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in found), None)
+
+
+def _derived_minute(services: FrontServices, opening_id: str) -> tuple[str, int | None]:
+    """Program and beginning of the minute that such an id names; None where it names none."""
+    program_id, _, local = opening_id.rpartition("-")
+    program = services.catalogue.program(program_id)
+    if program is None or not _DERIVED.fullmatch(local):
+        return program_id, None
+    try:
+        return program_id, int(datetime.fromisoformat(local).replace(tzinfo=program.zone).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return program_id, None

@@ -1,0 +1,74 @@
+"""`sold-out`: the answer that most people get in the minute of an opening.
+
+Its body is put together from pieces that are encoded already: the text in a language, the JSON of each alternative,
+and what lies ahead in the program. So it costs the same however many quotas a program has, and however many are sold
+out. Where many ask for one quota, its answer is given again for a moment: suggestions may be a little older than what
+is judged.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from reservasi.front.api.answers import Answer
+from reservasi.front.api.languages import Language
+from reservasi.front.api.problem_catalogue import SOLD_OUT
+from reservasi.front.api.problems import Refused, problem_answer, problem_body
+from reservasi.front.services import FrontServices
+from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.openings import SUGGESTIONS_REST_S, next_members, next_openings
+from reservasi.model import Quota
+from reservasi.programs import program_of
+
+ALTERNATIVES_MAX = 5
+KEPT_MAX = 1024  # answers that are given again; all are dropped when there are more, since one is made in no time
+
+
+def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> Answer:
+    """The refusal of a claim of so many places, complete with its head."""
+    key = (quota.id, places, language)
+    kept, now_s, availability = memory.sold_out.get(key), time.monotonic(), services.availability
+    program = program_of(quota.id)
+    now_ms = availability.now_ms(program)
+    if kept is not None and now_s < kept[0] and now_ms < kept[1]:
+        return kept[2]
+    text, end = _text(language), _end(services, memory, program, now_s)
+    alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
+    body = text.begin + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
+    answer = Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
+    if len(memory.sold_out) >= KEPT_MAX:
+        memory.sold_out.clear()
+    memory.sold_out[key] = (now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program), answer)
+    return answer
+
+
+class _Text(NamedTuple):
+    """What stays the same in one language."""
+
+    headers: Mapping[str, str]
+    head: bytes  # up to the length of the body
+    begin: bytes  # of the body, up to the first alternative
+
+
+@lru_cache(maxsize=8)
+def _text(language: Language) -> _Text:
+    begin = problem_body(Refused(SOLD_OUT), language)[:-1] + b',"alternatives":['
+    whole = problem_answer(language, Refused(SOLD_OUT), begin)
+    return _Text(whole.headers, whole.head.removesuffix(b"%d" % len(begin)), begin)
+
+
+def _end(services: FrontServices, memory: Memory, program: str, now_s: float) -> bytes:
+    """What lies ahead in the program, and the end of the body."""
+    kept = memory.sold_out_ends.get(program)
+    if kept is None or now_s >= kept[0]:
+        memory.ticket_rules.refresh(services.availability.now_ms())
+        ahead = {
+            "next_opening": next(iter(next_openings(services, memory, program)), None),
+            **next_members(services, memory, program),
+        }
+        kept = (now_s + SUGGESTIONS_REST_S, b"]," + msgspec.json.encode(ahead)[1:])
+        memory.sold_out_ends[program] = kept
+    return kept[1]
