@@ -7,7 +7,6 @@ from typing import Any, cast
 import msgspec
 import pytest
 from msgspec.structs import replace
-from reservasi.front.views.availability.ticket_rules import TicketRules
 
 from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
@@ -21,6 +20,7 @@ from reservasi.front.views import sold_out
 from reservasi.front.views.answer_cache import Memory
 from reservasi.front.views.openings import next_members, next_openings
 from reservasi.front.views.sold_out import sold_out_answer
+from reservasi.front.views.ticket_rules import TicketRules
 from reservasi.model import Quota, QuotaTerms, State
 from tests.ledgers import opening_of, terms
 
