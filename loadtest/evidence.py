@@ -71,6 +71,7 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
     opens_at_ms: int
     offices: str  # joined
     commitment: str
+    beacon_source: str
     beacon: str
     drawn: bool
     joined: int
@@ -86,6 +87,7 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
             "opens_at_ms": terms.opens_at_ms,
             "offices": join_offices(terms.offices),
             "commitment": terms.commitment,
+            "beacon_source": terms.beacon_source,
         }
         rest = [name for name in cls.__struct_fields__ if name not in values]
         return cls(**values, **{name: getattr(opening, name) for name in rest})

@@ -139,6 +139,8 @@ class Model:
             return "the commitment changed"
         if before.beacon not in ("", now.beacon):
             return "the beacon changed"
+        if before.terms.beacon_source != now.terms.beacon_source:
+            return "the beacon comes from elsewhere"
         if before.drawn and (not now.drawn or now.joined != before.joined):
             return f"drawn among {before.joined}, then among {now.joined}"
         where, where_before = (

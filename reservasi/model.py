@@ -175,6 +175,7 @@ class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):
     commitment: str  # hex SHA-256 of the 32-byte seed
     sealed_seed: str  # the seed in hex, sealed under the opening's id
     offices: tuple[str, ...] = ()  # ids, sorted; none: all offices of the program
+    beacon_source: str = ""  # who publishes the beacon, which one, and when; named before anybody joins; "" none was
 
     def covers(self, quota: QuotaTerms) -> bool:
         """Whether a quota with these terms opens with it; no two openings cover the same one."""

@@ -95,6 +95,10 @@ def create(
         bool | None, typer.Option("--adaptive/--fixed", help="whether the rate follows what the service absorbs")
     ] = None,
     proof_of_work: Annotated[bool | None, typer.Option(help="whether joining costs the browser some work")] = None,
+    beacon_source: Annotated[
+        str,
+        typer.Option(callback=tidied, help="who publishes the outside value of the draw, which one, and when; public"),
+    ] = "",
     id_: Annotated[str | None, typer.Option("--id", help="its id; from program and moment when not given")] = None,
     reason: Reason = "",
     data_dir: DataDir = None,
@@ -137,6 +141,7 @@ def create(
             joins_from_ms=None if joins_from is None else moment_ms(joins_from),
             ends_at_ms=None if ends_at is None else moment_ms(ends_at),
             offices=selection.offices,
+            beacon_source=beacon_source,
         )
         created = await create_opening(operations, program, name, terms, selection, cli_actor(), reason)
         return created, await _described(operations, name)
@@ -373,6 +378,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "admitted_through": opening.admitted_through,
         "commitment": terms.commitment,
         "beacon": opening.beacon or None,
+        "beacon_source": terms.beacon_source or None,
         "cancelled": opening.cancelled,
         "reason": opening.reason or None,
         "reason_en": opening.reason_en or None,

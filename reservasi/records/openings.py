@@ -13,7 +13,7 @@ from reservasi.records.pool import Connection
 TERMS = tuple("first_rate_per_min" if name == "rate_per_min" else name for name in OpeningTerms.__struct_fields__)
 STATE = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
 COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq", "retired_at_ms")
-TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon", "reason", "reason_en"}
+TEXTS = {"id", "commitment", "sealed_seed", "offices", "beacon_source", "beacon", "reason", "reason_en"}
 FLAGS = {"waiting_room", "proof_of_work", "adaptive", "paused", "drawn", "rate_fixed", "cancelled"}
 
 
@@ -28,7 +28,7 @@ INSERT INTO openings AS o (program, {", ".join(COLUMNS)})
 SELECT $1, * FROM unnest({", ".join(f"${at}::{_type_of(name)}[]" for at, name in enumerate(COLUMNS, 2))})
 ON CONFLICT (program, id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
 WHERE o.retired_at_ms > 0 OR o.commitment = excluded.commitment AND o.admitted_through <= excluded.admitted_through
-  AND o.arrived <= excluded.arrived AND o.beacon IN ('', excluded.beacon)
+  AND o.arrived <= excluded.arrived AND o.beacon IN ('', excluded.beacon) AND o.beacon_source = excluded.beacon_source
   AND (NOT o.drawn OR (excluded.drawn AND o.joined = excluded.joined AND o.opens_at_ms = excluded.opens_at_ms))
   AND (NOT o.cancelled OR excluded.cancelled)
 """  # noqa: S608 - constants of this file
@@ -81,9 +81,9 @@ async def load_openings(connection: Connection, program: str) -> list[Opening]:
 
 def _row(change: OpeningChange) -> tuple[object, ...]:
     opening = change.opening
-    *terms, offices = msgspec.structs.astuple(opening.terms)
+    kept = msgspec.structs.asdict(opening.terms) | {"offices": join_offices(opening.terms.offices)}
     state = (getattr(opening, name) for name in STATE)
-    return (opening.id, *terms, join_offices(offices), *state, change.epoch, change.seq, change.retired_at_ms)
+    return (opening.id, *kept.values(), *state, change.epoch, change.seq, change.retired_at_ms)
 
 
 def _terms(row: Any) -> OpeningTerms:

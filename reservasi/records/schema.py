@@ -108,6 +108,7 @@ openings = Table(
     Column("commitment", Text, nullable=False),
     Column("sealed_seed", Text, nullable=False),
     Column("offices", Text, nullable=False, server_default=""),  # ids, joined by commas; '' all
+    Column("beacon_source", Text, nullable=False, server_default=""),
     Column("version", BigInteger, nullable=False),
     Column("paused", Boolean, nullable=False),
     Column("beacon", Text, nullable=False),

@@ -86,6 +86,7 @@ def new_terms(
     joins_from_ms: int | None = None,
     ends_at_ms: int | None = None,
     offices: Iterable[str] = (),
+    beacon_source: str = "",
 ) -> OpeningTerms:
     """Terms with a fresh seed, committed to and sealed; `room` is None for an opening without a waiting room.
 
@@ -105,6 +106,7 @@ def new_terms(
         commitment=draw.commitment(seed),
         sealed_seed=sealing.seal(opening, seed.hex().encode()),
         offices=tuple(sorted(set(offices))),
+        beacon_source=beacon_source,
     )
 
 

@@ -141,12 +141,14 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     made = deployment.create(
         *("--id", name, "--joins-from", "now", "--ends-at", at(2), "--fixed", "--proof-of-work"),
         *("--rate-per-min", "30", "--rate-max-per-min", "90", "--office", "kanim"),
+        *("--beacon-source", "drand quicknet, round 7"),
     )
     assert made["id"] == name
     assert made["state"] == "joining"
     assert dt.datetime.fromisoformat(made["ends_at"]) == dt.datetime.fromisoformat(at(2))
     assert (made["adaptive"], made["proof_of_work"]) == (False, True)
     assert (made["rate_per_min"], made["rate_max_per_min"]) == (30, 90)
+    assert made["beacon_source"] == "drand quicknet, round 7"
     plain = deployment.create("--no-waiting-room", "--office", "ulp-wiyung", opens_at=at(2))
     assert (plain["waiting_room"], plain["state"]) == (False, "announced")
     said = deployment.call("opening", "list").output

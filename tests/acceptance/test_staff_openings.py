@@ -13,7 +13,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack) -> None:
-    body, quota = await wanted(stack, in_ms=5 * HOUR_MS + 1000, rate_per_min=30, proof_of_work=True)
+    source = "drand quicknet, the first round after 13:00 WIB"
+    body, quota = await wanted(
+        stack, in_ms=5 * HOUR_MS + 1000, rate_per_min=30, proof_of_work=True, beacon_source=f" {source} "
+    )
     reply = await stack.staff("POST", "/v1/staff/openings", json=body)
     assert reply.status == 201, reply.text
     created = reply.json
@@ -25,9 +28,10 @@ async def test_staff_create_an_opening_and_its_quotas_open_with_it(stack: Stack)
     assert moment((await stack.seen(quota, lambda _: True)).terms.opens_at_ms) == body["opens_at"]
     queue = (await stack.request("GET", f"/v1/openings/{created['id']}/queue")).json
     assert (queue["commitment"], queue["rate_per_min"]) == (created["commitment"], 30)
+    assert queue["beacon_source"] == source
     again = await stack.staff("POST", "/v1/staff/openings", json=body)
     assert (again.status, again.json) == (201, created)
-    for changed in ({"id": f"{stack.program}-another"}, {"rate_per_min": 31}):
+    for changed in ({"id": f"{stack.program}-another"}, {"rate_per_min": 31}, {"beacon_source": "a coin of ours"}):
         reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **changed})
         assert reply.is_problem("opening-exists", 409)["opening"] == created["id"]
 

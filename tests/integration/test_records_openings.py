@@ -30,7 +30,7 @@ def _moved(opening: Opening, **changes: Any) -> Opening:
 async def test_an_opening_is_recorded_as_the_ledger_has_it(
     records: Records, writer: JournalWriter, tables: Tables
 ) -> None:
-    created = opening_of(adaptive=True, proof_of_work=True)
+    created = opening_of(adaptive=True, proof_of_work=True, beacon_source="drand, round 7")
     writer.opening_set(created)
     first = writer.entry()
     assert first.payload  # as the ledger packs it, so that it can be read again
@@ -57,6 +57,7 @@ DRAWN = _moved(opening_of(), drawn=True, joined=5, arrived=7, admitted_through=3
     "wrong",
     [
         _moved(DRAWN, admitted_through=2),
+        _moved(DRAWN, terms=opening_of(beacon_source="drand, round 7").terms),
         _moved(DRAWN, arrived=6),
         _moved(DRAWN, joined=6),
         _moved(DRAWN, drawn=False),

@@ -198,7 +198,8 @@ class OpeningModel:
         if command.version not in (0, before.version):
             return SaidOfOpening(Outcome.VERSION_MISMATCH, before.version)
         opened = found.begun or before.drawn
-        if wanted.terms.opens_at_ms != before.terms.opens_at_ms:
+        always = ("opens_at_ms", "beacon_source")
+        if any(getattr(wanted.terms, name) != getattr(before.terms, name) for name in always):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
         if wanted.beacon != before.beacon and (opened or before.beacon):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)

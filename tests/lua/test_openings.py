@@ -133,11 +133,13 @@ async def test_an_opening_takes_no_quota_from_one_that_people_can_join(ledger: L
     assert await _outcome(ledger, replace(later, takes=(joined,))) is Outcome.OPENING_SET
 
 
-async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: Ledger) -> None:
+@pytest.mark.parametrize("lacking", [1, 2])
+async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: Ledger, lacking: int) -> None:
+    """Nor does one of an earlier version name where its beacon comes from."""
     await ledger.one(opening_set())
     stored: Any = await ledger.client.hget(keys.openings(ledger.program), O)
     terms, *rest = msgpack.unpackb(stored)
-    assert terms.pop() == ""
+    assert [terms.pop() for _ in range(lacking)] == [""] * lacking
     await ledger.client.hset(keys.openings(ledger.program), O, msgpack.packb([terms, *rest], use_bin_type=False))
     assert (await ledger.opening()).terms == opening_terms()
     assert await _outcome(ledger, opening_set()) is Outcome.EXISTS
@@ -146,6 +148,20 @@ async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: 
     assert (await _events(ledger))[-1].terms == opening_terms()
     old = decode_opening("p-1", terms, *rest[: len(FIELDS)])  # as an earlier version's event
     assert old.terms == opening_terms()
+
+
+async def test_where_the_beacon_comes_from_is_said_once(ledger: Ledger) -> None:
+    said, unsaid = opening_set(beacon_source="drand, round 7"), opening_set()
+    assert await _outcome(ledger, said) is Outcome.OPENING_SET
+    assert (await ledger.opening()).terms.beacon_source == "drand, round 7"
+    assert await _outcome(ledger, said) is Outcome.EXISTS
+    assert await _outcome(ledger, unsaid) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
+    before = await ledger.dump()
+    for other in (unsaid, opening_set(beacon_source="drand, round 8")):
+        assert await _outcome(ledger, replace(other, version=1)) is Outcome.TOO_LATE
+    assert await ledger.dump() == before
+    assert await _outcome(ledger, SetOpening(opening=O, beacon="3a7f")) is Outcome.OPENING_SET
+    assert (await _events(ledger))[-1].terms.beacon_source == "drand, round 7"
 
 
 async def test_the_first_commitment_stays(ledger: Ledger) -> None:

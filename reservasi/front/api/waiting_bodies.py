@@ -49,6 +49,9 @@ class QueueBody(msgspec.Struct, kw_only=True):
     commitment: Annotated[str, Meta(description="SHA-256 of the seed, in hexadecimal.")]
     seed: Annotated[str, Meta(description="In hexadecimal; from the opening on.")] | UnsetType = UNSET
     beacon: Annotated[str, Meta(description="A value from outside that is part of the draw.")] | UnsetType = UNSET
+    beacon_source: (
+        Annotated[str, Meta(description="Where it comes from, as staff said before anybody joined.")] | UnsetType
+    ) = UNSET
     moved_from: MovedFrom | UnsetType = UNSET
     reason: Reason | UnsetType = UNSET
     reason_en: ReasonEn | UnsetType = UNSET
@@ -134,6 +137,18 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     ) = UNSET
     service: Id | UnsetType | None = UNSET
     channel: Id | UnsetType | None = UNSET
+    beacon_source: (
+        Annotated[
+            str,
+            Meta(
+                max_length=REASON_CHARS_MAX,
+                description="Where the outside value of the draw comes from: who publishes it, which one, and when.",
+                examples=["drand quicknet, the first round after 13:00 WIB"],
+            ),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
     reason: StaffReason = UNSET
 
 

@@ -139,6 +139,7 @@ def _terms(services: FrontServices, name: str, program: Program, wanted: Opening
         joins_from_ms=wanted.joins_from_ms,
         ends_at_ms=wanted.ends_at_ms,
         offices=wanted.offices,
+        beacon_source=wanted.beacon_source,
     )
     if not terms.joins_from_ms <= terms.opens_at_ms < terms.ends_at_ms:
         raise _invalid("/ends_at", "window-reversed", _ENDS_BEFORE)

@@ -88,6 +88,8 @@ def _queue_body(services: FrontServices, memory: Memory, program: str, opening: 
         body.seed = seed.hex()
     if opening.beacon:
         body.beacon = opening.beacon
+    if terms.beacon_source:
+        body.beacon_source = terms.beacon_source
     if opening.paused_at_ms:
         body.paused_since = moment(opening.paused_at_ms)
     return said_of_moves(opening, body)

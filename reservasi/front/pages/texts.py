@@ -101,6 +101,7 @@ _TEXTS = {
     "commitment": Text("Komitmen", "Commitment"),
     "seed": Text("Benih", "Seed"),
     "beacon": Text("Nilai dari luar", "Value from outside"),
+    "beacon_source": Text("Asal nilai itu, seperti diumumkan sebelumnya", "Where it comes from, as announced before"),
     "compute_again": Text("Hitung ulang", "Compute it again"),
     "checked_hint": Text(
         "Kosongkan untuk memakai tiket Anda di atas. Perhitungan terjadi di peramban Anda; tiket tidak dikirim.",

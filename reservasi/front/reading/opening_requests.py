@@ -59,6 +59,7 @@ class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
     offices: tuple[str, ...]  # none: all
     service: str | None
     channel: str | None
+    beacon_source: str  # "" where none is named
     reason: str
 
 
@@ -150,6 +151,7 @@ OPENING = {
     "offices": Field(_check_offices, left_out=NULL),
     "service": Field(_check_id, left_out=NULL),
     "channel": Field(_check_id, left_out=NULL),
+    "beacon_source": REASON,  # words like these
     "reason": REASON,
 }
 ADMISSION = {
@@ -240,6 +242,7 @@ def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
         joins_from_ms=_moment_ms(wanted, "joins_from"),
         ends_at_ms=_moment_ms(wanted, "ends_at"),
         offices=tuple(sorted(wanted.get("offices", [wanted["office"]] if "office" in wanted else []))),
+        beacon_source=tidy_reason(wanted.get("beacon_source") or ""),
         reason=reason_of(wanted),
         **{name: wanted.get(name) for name in names},
     )

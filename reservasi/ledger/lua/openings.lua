@@ -4,8 +4,9 @@ local OT = { -- of an opening's terms, as OpeningTerms has them
   opens_at = 1, joins_from = 2, ends_at = 3, waiting_room = 4, proof_of_work = 5, rate = 6, rate_max = 7, adaptive = 8,
   commitment = 9, sealed_seed = 10,
   offices = 11, -- their ids, joined by commas; '' all offices of the program, as where an earlier version stored none
+  beacon_source = 12, -- who publishes the beacon, which one, and when; '' where nobody said, or an earlier version stored it
 }
-local OPENING_TERMS = 11
+local OPENING_TERMS = 12
 local O = {
   terms = 1, -- never changed in place
   version = 2, paused = 3, beacon = 4, drawn = 5, joined = 6, arrived = 7, admitted_through = 8, rate = 9,
@@ -25,6 +26,7 @@ local COUNTED_AFTER_END_MS = 86400000 -- then who joined is forgotten
 local function complete_opening(call, opening)
   local terms = opening[O.terms]
   terms[OT.offices] = terms[OT.offices] or ''
+  terms[OT.beacon_source] = terms[OT.beacon_source] or ''
   if not opening[O.paused_at] then
     for at, value in ipairs(UNREVISED) do
       opening[O.lease_until + at] = value

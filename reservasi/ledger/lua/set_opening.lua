@@ -17,7 +17,7 @@
 --   exists_with_different_content  it has other terms, and should only be created; or another covers some of its quotas
 --   version_mismatch   somebody changed it in the meantime
 --   of_opening         some of the quotas that it takes are an opening's that people can join already: + that opening
---   too_late           the beacon was entered; it has opened: offices and joining are fixed; or its moment would be another
+--   too_late           the moment or the beacon's source would be another; or an entered beacon, or what its opening fixes
 --   opening_set        created or changed
 -- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut', {}} -> {'opening_set', 2, 2}
 
@@ -110,7 +110,7 @@ end
 local function is_fixed(call, wanted, current)
   local before, after = current[O.terms], wanted[O.terms]
   local is_open = has_opened(call, current)
-  if after[OT.opens_at] ~= before[OT.opens_at] then
+  if after[OT.opens_at] ~= before[OT.opens_at] or after[OT.beacon_source] ~= before[OT.beacon_source] then
     return true
   end
   if wanted[O.beacon] ~= current[O.beacon] and (is_open or current[O.beacon] ~= '') then

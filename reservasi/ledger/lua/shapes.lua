@@ -73,7 +73,7 @@ do -- a function of 200 local names is full
     return type(terms) == 'table' and are_counts(terms, OT.opens_at, OT.opens_at, SEQ_MAX)
       and type(terms[OT.joins_from]) == 'number' and terms[OT.joins_from] % 1 == 0 -- moved, it may lie before 1970
       and are_counts(terms, OT.ends_at, OT.adaptive, SEQ_MAX)
-      and are_texts(terms, OT.commitment, math.max(#terms, OT.sealed_seed)) and #terms <= OT.offices
+      and are_texts(terms, OT.commitment, math.max(#terms, OT.sealed_seed)) and #terms <= OT.beacon_source
       and are_counts(fields, O.version, O.paused, SEQ_MAX) and are_texts(fields, O.beacon, O.beacon)
       and are_counts(fields, O.drawn, O.advanced_at, SEQ_MAX) and are_texts(fields, O.leader, O.leader)
       and is_count(fields[O.lease_until], SEQ_MAX)

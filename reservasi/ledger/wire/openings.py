@@ -23,7 +23,7 @@ TERMS = OpeningTerms.__struct_fields__
 FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))  # O of the Lua, after terms
 FIRST_FIELDS = FIELDS.index("cancelled")  # which an earlier version has as well
 LEASE_FIELDS = 2  # behind these in the ledger: who leads is its own business
-OLD_TERMS = (None,) * (len(TERMS) - 1) + ("",)  # what terms that were stored by an earlier version lack at their end
+OLD_TERMS = (None,) * (len(TERMS) - 2) + ("", "")  # what terms that were stored by an earlier version lack at their end
 KEEP = -1
 get_type_hints = lru_cache(maxsize=4)(_get_type_hints)
 KEEP_TEXT = ""  # a beacon is never taken back

@@ -120,6 +120,7 @@ function showQueue(latest) {
   show("rate", say("per_minute", { n: queue.rate_per_min }));
   show("seed", queue.seed ?? say("no_seed"));
   show("beacon", queue.beacon || "–");
+  show("beacon-source", queue.beacon_source || "–");
   show("fault", "");
   showNotice(queue);
   const joinable = queue.state === "joining" || queue.state === "open" || queue.state === "paused";

@@ -4,8 +4,8 @@ import { ask } from "./clock.js";
 /**
  * @typedef {{state: "announced" | "joining" | "open" | "paused" | "sold_out" | "ended" | "cancelled", opens_at: string,
  *   joins_from: string, ends_at: string, joined: number, arrived: number, admitted_through: number,
- *   rate_per_min: number, commitment: string, seed?: string, beacon?: string, moved_from?: string, reason?: string,
- *   reason_en?: string}} Queue
+ *   rate_per_min: number, commitment: string, seed?: string, beacon?: string, beacon_source?: string,
+ *   moved_from?: string, reason?: string, reason_en?: string}} Queue
  */
 
 const SOON_MS = 60_000;
