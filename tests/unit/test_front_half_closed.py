@@ -136,5 +136,5 @@ async def test_a_request_stays_behind_one_that_aiohttp_has_not_begun() -> None:
     await asyncio.sleep(0)
     assert not made._messages
     made.data_received(get("/plain"))
-    assert not made._pending, "it would be answered before the first one"
+    assert made._state is connection.State.AIOHTTP, "it would be answered before the first one"
     made.connection_lost(None)

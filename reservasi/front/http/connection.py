@@ -5,6 +5,7 @@ aiohttp's own error pages are replaced: they echo, and log, the bytes that they 
 
 import asyncio
 import contextlib
+import enum
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -27,8 +28,33 @@ TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at wh
 PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
 
 
+class State(enum.Enum):
+    """What becomes of the next bytes."""
+
+    READING = "reading"  # they belong to a request that is not complete; also while aiohttp has a request
+    ANSWERING = "answering"  # a request of ours waits for its answer: they stay behind it
+    SENDING = "sending"  # its answer waits for the caller to take it
+    RESUMING = "resuming"  # what came meanwhile is taken up in the next turn of the loop
+    AIOHTTP = "aiohttp"  # aiohttp reads them, and all that follow
+
+
+# Once: Python looks a member up by a function of its own.
+_READING, _ANSWERING, _SENDING, _RESUMING, _AIOHTTP = State
+
+
 class Connection(RequestHandler):
-    """A connection whose plain requests take the short way, one at a time and in order; the rest is aiohttp's."""
+    """A connection: complete plain requests are the dispatcher's, one at a time and in order; the rest is aiohttp's.
+
+    ```
+                     complete and plain             answered, and taken by the caller
+    connected -> READING ------------> ANSWERING --------------------------------------> READING, or closed
+                 |     ^                   |   |                                            ^
+                 |     |                   |   `-> SENDING: the caller takes it slowly ---->|
+                 |     `--- a stream: aiohttp has this request, nothing more                |
+                 |                         `-> RESUMING: more was sent meanwhile -----------'
+                 `-> AIOHTTP, for good: the bytes are not plainly one request, or come while aiohttp answers one
+    ```
+    """
 
     __slots__ = (
         "_arrivals",
@@ -39,10 +65,8 @@ class Connection(RequestHandler):
         "_latest_body",
         "_left",
         "_lost",
-        "_pending",
-        "_plain",
         "_received",
-        "_sending",
+        "_state",
         "_unsent_bytes",
         "_waits_for",
         "_whole_bytes",
@@ -55,11 +79,9 @@ class Connection(RequestHandler):
         super().__init__(manager, **limits)
         self._arrivals = arrivals
         self._dispatcher = arrivals.dispatcher
-        self._received = b""  # of a request that is not whole yet
+        self._state = _READING
+        self._received = b""  # of a request that is not complete
         self._whole_bytes = 0  # how many it will have, once its head has said so
-        self._plain = False  # whether every further byte is for aiohttp's parser
-        self._pending = False  # whether a request on the short way waits for its answer, or for its caller to take it
-        self._sending = False  # whether it is the latter
         self._unsent_bytes = 0  # of the answer, when that was looked at last
         self._half_closed = False  # whether the caller sends no more, and waits for what they asked for
         self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
@@ -98,7 +120,12 @@ class Connection(RequestHandler):
         self._half_closed = True
         if self._lost is not None:
             self._lost.set()
-        return self._pending or self._unanswered() > 0
+        return self._is_busy or self._unanswered() > 0
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request of ours is not answered yet."""
+        return self._state is not _READING and self._state is not _AIOHTTP
 
     def _unanswered(self) -> int:
         """Complete requests that aiohttp has and has not answered; a half-closed connection completes no others."""
@@ -128,13 +155,13 @@ class Connection(RequestHandler):
         return self._lost
 
     def data_received(self, data: bytes) -> None:
-        """Give a request that is plain and whole to the short way, everything else to aiohttp."""
-        if self._plain or not data:  # nothing at all is aiohttp itself, looking at what it has kept
+        """Give a request that is plain and complete to the dispatcher, everything else to aiohttp."""
+        if self._state is _AIOHTTP or not data:  # nothing at all is aiohttp itself, looking at what it has kept
             self._give_to_aiohttp(data)
             return
         if self._received:
             data = self._received + data
-        if self._pending or self._request_count != self._finished:
+        if self._state is not _READING or self._request_count != self._finished:
             self._wait_behind(data)
             return
         if len(data) < self._whole_bytes:  # a body that drips costs little: nothing is read again
@@ -144,7 +171,7 @@ class Connection(RequestHandler):
         refusal = self._arrivals.refusal(data)
         if refusal is not None:
             self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
-            self._pending = True
+            self._state = _ANSWERING
             self.send(refusal)
             return
         try:
@@ -157,15 +184,15 @@ class Connection(RequestHandler):
             self._arrivals.time(self, head=request.head)
             return
         self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
-        self._pending = True
+        self._state = _ANSWERING
         request.peer = self.peer
         if not self._dispatcher.take(self, request):
-            self._pending = False
+            self._state = _READING
             self._give_to_aiohttp(data)
 
     def _wait_behind(self, data: bytes) -> None:
         """A request that came before the answer to the one before it; the order must stay."""
-        if not self._pending:
+        if self._state is _READING:
             self._leave_to_aiohttp(data)
             return
         self._received = data
@@ -173,7 +200,7 @@ class Connection(RequestHandler):
             self.transport.pause_reading()
 
     def _leave_to_aiohttp(self, data: bytes) -> None:
-        self._plain, self._received, self.due_s, self.body_due_s = True, b"", 0.0, 0.0
+        self._state, self._received, self.due_s, self.body_due_s = _AIOHTTP, b"", 0.0, 0.0
         self._give_to_aiohttp(data)
 
     def _give_to_aiohttp(self, data: bytes) -> None:
@@ -195,20 +222,19 @@ class Connection(RequestHandler):
     def send(self, content: bytes) -> None:
         """Send an encoded answer; the next request is taken up once its caller has taken most of it."""
         transport = self.transport
-        if transport is None or not self._pending or self._sending:
+        if transport is None or self._state is not _ANSWERING:
             return
         transport.write(content)
         self._waits_for = None
         self._unsent_bytes = 0
         if self._paused:
-            self._sending = True
+            self._state = _SENDING
         else:
             self._end_answer(transport)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._sending and self.transport is not None:
-            self._sending = False
+        if self._state is _SENDING and self.transport is not None:
             self._end_answer(self.transport)
 
     def _end_answer(self, transport: asyncio.Transport) -> None:
@@ -217,7 +243,8 @@ class Connection(RequestHandler):
             self._settle()
             transport.close()
         elif self._received or self._half_closed:
-            self._loop.call_soon(self._go_on)  # still pending until then: what comes meanwhile must stay behind
+            self._state = _RESUMING
+            self._loop.call_soon(self._go_on)
         else:
             self._settle()
 
@@ -229,25 +256,26 @@ class Connection(RequestHandler):
             if len(received) > PIPELINE_BYTES_MAX:
                 self.transport.resume_reading()
             self.data_received(received)
-        if self._half_closed and not self._pending and self._unanswered() <= 0 and self.transport is not None:
+        if self._half_closed and not self._is_busy and self._unanswered() <= 0 and self.transport is not None:
             self.transport.close()
 
     def _process_keepalive(self) -> None:
         """Close what is idle, as aiohttp does; whoever waits is not, and who leaves an answer lying is let go."""
         transport = self.transport
-        if transport is None or self._plain or self._request_in_progress:
+        if transport is None or self._state is _AIOHTTP or self._request_in_progress:
             super()._process_keepalive()
             return
         before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
         if self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN:
             transport.abort()
-        elif self._pending or self._unsent_bytes:
+        elif self._is_busy or self._unsent_bytes:
             self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
         else:
             super()._process_keepalive()
 
     def _settle(self) -> None:
-        self._pending = False
+        if self._state is not _AIOHTTP:
+            self._state = _READING
         if self._left is not None and not self._left.done():
             self._left.set_result(None)
 
@@ -260,18 +288,17 @@ class Connection(RequestHandler):
         request = read_late(data, missing_bytes, self._arrivals.body_bytes_max) if missing_bytes else None
         if request is not None:
             request.fault = Refused(problem_catalogue.REQUEST_TIMEOUT)
-            request.peer, self._pending = self.peer, True
+            request.peer, self._state = self.peer, _ANSWERING
             if self._dispatcher.take(self, request):
                 return
-            self._pending = False
         self.transport.write(self._arrivals.too_slow(language_of(data)))
         self.transport.close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        """Let the short way answer as well, and the caller take the whole answer."""
+        """Wait for our own answer as well, and until the caller has taken it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                if self._pending:
+                if self._is_busy:
                     self._left = self._loop.create_future()
                     await self._left
                 while self.transport is not None and self.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
