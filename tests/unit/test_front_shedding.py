@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from reservasi.front.http.shedding import INTAKE_S, INTERVAL_S, STANDING_S, Shedding, Turns, whole_request
+from reservasi.front.http.shedding import INTAKE_S, INTERVAL_S, STANDING_S, Shedding, Turns
 
+BODY_BYTES_MAX = 1000
 BODY = b'{"quota":"x"}'
 HEAD = b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n"
 CLAIM = HEAD + b"\r\n" + BODY
@@ -91,12 +92,23 @@ def test_what_was_known_before_a_quiet_time_is_forgotten() -> None:
     assert loop.turn(claims=1000, each_s=INTAKE_S / 100) == 0
 
 
+@pytest.fixture
+async def refusing() -> Shedding:
+    """Refuses whatever it may."""
+    shedding = Shedding(BODY_BYTES_MAX)
+    shedding.turns.refuses = lambda: True  # type: ignore[method-assign]
+    return shedding
+
+
 @pytest.mark.parametrize(
     ("line", "language"),
     [(b"", "id"), (b"Accept-Language: en-GB, id;q=0.5\r\n", "en"), (b"accept-LANGUAGE:id\r\n", "id")],
 )
-def test_the_language_of_a_plain_request_is_found(line: bytes, language: str) -> None:
-    assert whole_request(HEAD + line + b"\r\n" + BODY) == language
+async def test_the_refused_are_told_in_their_language(refusing: Shedding, line: bytes, language: str) -> None:
+    answer = refusing.refusal(HEAD + line + b"\r\n" + BODY)
+    assert answer is not None
+    assert f"\r\nContent-Language: {language}\r\n".encode() in answer
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +129,8 @@ def test_the_language_of_a_plain_request_is_found(line: bytes, language: str) ->
         CLAIM.replace(b"Host: x", b"Expect: 100-continue"),
     ],
 )
-def test_whatever_may_end_elsewhere_is_left_to_the_parsers(data: bytes) -> None:
-    assert whole_request(data) is None
+async def test_whatever_may_end_elsewhere_is_left_to_the_parsers(refusing: Shedding, data: bytes) -> None:
+    assert refusing.refusal(data) is None
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def test_whatever_may_end_elsewhere_is_left_to_the_parsers(data: bytes) -> None:
 async def test_only_new_claims_and_joins_are_refused(
     data: bytes, is_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shedding = Shedding()
+    shedding = Shedding(BODY_BYTES_MAX)
     monkeypatch.setattr(shedding.turns, "refuses", lambda: True)
     answer = shedding.refusal(data)
     await asyncio.sleep(0)  # the metrics are told
@@ -148,7 +160,7 @@ async def test_only_new_claims_and_joins_are_refused(
 
 async def test_while_requests_stand_all_but_the_first_of_a_turn_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
-    shedding = Shedding()
+    shedding = Shedding(BODY_BYTES_MAX)
     monkeypatch.setattr(shedding.turns, "_clock", lambda: now_s)
     for standing in (False, True):
         shedding.turns.standing = standing
@@ -161,7 +173,7 @@ async def test_while_requests_stand_all_but_the_first_of_a_turn_are_looked_at(mo
 
 
 async def test_the_refused_are_told_different_times() -> None:
-    shedding = Shedding()
+    shedding = Shedding(BODY_BYTES_MAX)
     shedding.turns.refuses = lambda: True  # type: ignore[method-assign]
     answers = {(shedding.refusal(CLAIM) or b"").partition(b"Retry-After: ")[2][:1] for _ in range(200)}
     await asyncio.sleep(0)
@@ -171,7 +183,7 @@ async def test_the_refused_are_told_different_times() -> None:
 async def test_who_is_refused_unread_finds_the_name_of_the_request_in_the_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shedding = Shedding()
+    shedding = Shedding(BODY_BYTES_MAX)
     monkeypatch.setattr(shedding.turns, "refuses", lambda: True)
     parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     names = b"X-REQUEST-id:  Booking/7 \r\nTraceparent: " + parent + b"\r\n"

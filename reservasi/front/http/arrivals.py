@@ -50,7 +50,7 @@ class Arrivals:
 
     def __init__(self, dispatcher: Taker, stopping: asyncio.Event, settings: Settings) -> None:
         self.dispatcher = dispatcher
-        self._shedding = Shedding()
+        self._shedding = Shedding(settings.body_bytes_max)
         self.stopping = stopping
         self.body_bytes_max = settings.body_bytes_max
         self._connections_max = settings.connections_max

@@ -4,7 +4,7 @@ Where ledger or disk are short, commands wait in a queue, and `ledger/concurrenc
 own processor is short, requests wait in the sockets, which nobody sees: what is seen is that a turn of the event loop,
 from its first claim to its last, takes long. As in CoDel (RFC 8289) the least of an interval tells a standing queue
 from a burst, and only a standing one is cut. Then each turn takes in claims for a short while, and those behind are
-refused without being parsed, in a few microseconds each; everything that is no claim or join is read as ever, so that
+refused by their heads alone, in a few microseconds each; everything that is no claim or join is read as ever, so that
 confirmations, cancellations and staff are served before new claims.
 """
 
@@ -14,12 +14,13 @@ import re
 import time
 from collections.abc import Callable
 
-from reservasi.front.api.languages import LANGUAGES, Language, negotiate
+from reservasi.front.api.answers import Answer
+from reservasi.front.api.languages import LANGUAGES, Language
 from reservasi.front.api.paths import CLAIM_PATH, TICKETS_PATH
 from reservasi.front.api.problem_catalogue import OVERLOADED
 from reservasi.front.api.problems import RETRY_AFTER_S_MAX, Refused, problem_answer
-from reservasi.front.api.tracing import trace_of
-from reservasi.front.http.answer_bytes import date_line
+from reservasi.front.http.answer_bytes import encode
+from reservasi.front.http.request_head import Incomplete, Unclear, read_request
 from reservasi.front.http.request_tally import count_claim
 from reservasi.metrics import REQUESTS, SHED
 
@@ -27,12 +28,6 @@ STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: re
 INTERVAL_S = 1.0
 INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand
 _CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/1\.1\r\n")
-_LENGTH = b"\r\ncontent-length:"
-_REQUEST_ID = re.compile(rb"\r\n(?i:x-request-id):([^\r\n]*)")
-_TRACEPARENT = re.compile(rb"\r\n(?i:traceparent):([^\r\n]*)")
-_LANGUAGE = b"\r\naccept-language:"
-# What could make a request end elsewhere than its one Content-Length says is left to those who parse.
-_DOUBTFUL = re.compile(rb"\n(?:[ \t]|transfer-encoding|connection|expect|upgrade)")
 
 
 class Turns:
@@ -82,8 +77,9 @@ class Turns:
 class Shedding:
     """Answers 503 `overloaded` to whole claims and joins that are too many for the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, body_bytes_max: int) -> None:
         loop = asyncio.get_running_loop()
+        self._body_bytes_max = body_bytes_max
         self.turns = Turns(loop.call_soon, time.perf_counter)
         # No secret: it keeps the refused from coming back in one wave. Made after the fork, or all fronts would agree.
         self._spread = random.Random()  # noqa: S311
@@ -94,24 +90,27 @@ class Shedding:
         self._due = False
 
     def refusal(self, data: bytes) -> bytes | None:
-        """The answer to the one claim or join that `data` is, when it is to be refused unread."""
+        """The answer to the one claim or join that `data` is, when it is to be refused with its body unread."""
         if self.turns.begun and not self.turns.standing:
             return None  # nearly always: only the first claim of a turn is looked at
         crowd = _CROWD.match(data)
         if crowd is None or not self.turns.refuses():
             return None
-        language = whole_request(data)
-        if language is None:
+        try:
+            request = read_request(data, self._body_bytes_max)
+        except Unclear:
+            return None  # what may end elsewhere is left to aiohttp's parser
+        if isinstance(request, Incomplete):
             return None
         self._refused[crowd[1] is not None] += 1
         if not self._due:
             self._due = True
-            self._call_soon(self._tell)
-        heads, body = self._answers[language]
-        head = heads[int(self._spread.random() * len(heads))] + _names(data)
-        return head + date_line(int(time.time())) + body
+            self._call_soon(self._flush_metrics)
+        answers = self._answers[request.language]
+        answer = answers[int(self._spread.random() * len(answers))]
+        return encode(answer, request, names_all=False, closes=False)
 
-    def _tell(self) -> None:
+    def _flush_metrics(self) -> None:
         """Count; how long they took is not observed, since it would hide the times of those that were read."""
         for requests, count in zip(self._requests, self._refused, strict=True):
             requests.inc(count)
@@ -120,46 +119,7 @@ class Shedding:
         self._due, self._refused = False, [0, 0]
 
 
-def whole_request(data: bytes) -> Language | None:
-    """The language of the one plain request that `data` is; None when it is not plainly one and whole."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    head = data[: end + 2].lower()
-    if not head.count(b"\n") == head.count(b"\r") == head.count(b"\r\n") or _DOUBTFUL.search(head):
-        return None
-    length = _only_value(head, _LENGTH)
-    if length is None or not (length.isdigit() and len(length) < 10):
-        return None
-    if end + 4 + int(length) != len(data):
-        return None
-    return negotiate((_only_value(head, _LANGUAGE) or b"").decode("latin-1"))
-
-
-def _names(data: bytes) -> bytes:
-    """The lines of the answer's head that name the request as its caller did."""
-    head = data[: data.find(b"\r\n\r\n") + 2]
-    small = head.lower()
-    if b"x-request-id" not in small and b"traceparent" not in small:  # the expressions take twenty times as long
-        return b""
-    named = [value.strip(b" \t").decode("latin-1") for value in _REQUEST_ID.findall(head)]
-    parents = [value.strip(b" \t").decode("latin-1") for value in _TRACEPARENT.findall(head)]
-    return trace_of(named, parents).lines
-
-
-def _only_value(head: bytes, name: bytes) -> bytes | None:
-    at = head.find(name)
-    if at < 0:
-        return None
-    at += len(name)
-    return head[at : head.index(b"\r\n", at)].strip(b" \t") if head.find(name, at) < 0 else None
-
-
-def _answers(language: Language) -> tuple[list[bytes], bytes]:
-    """Heads without their end, one for each Retry-After, and the body that they have in common."""
-    heads, body = [], b""
-    for seconds in range(1, RETRY_AFTER_S_MAX + 1):
-        answer = problem_answer(language, Refused(OVERLOADED, headers={"Retry-After": str(seconds)}))
-        body = answer.body
-        heads.append(answer.head)
-    return heads, body
+def _answers(language: Language) -> list[Answer]:
+    """One for each Retry-After."""
+    waits_s = range(1, RETRY_AFTER_S_MAX + 1)
+    return [problem_answer(language, Refused(OVERLOADED, headers={"Retry-After": str(wait_s)})) for wait_s in waits_s]
