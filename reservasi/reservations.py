@@ -19,7 +19,7 @@ from reservasi.ledger.submitted import Submitted, Tell
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of
 from reservasi.records import BookingRow, LiveRow, Records
-from reservasi.sealing import TAG_CHARS, Sealing, program_tag
+from reservasi.sealing import TAG_CHARS, SealBroken, Sealing, program_tag
 
 _encode = msgspec.json.Encoder().encode
 ACCEPTED = frozenset({Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.EXISTS})  # of confirm and cancel
@@ -39,6 +39,15 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     email: str = ""
     phone: str = ""
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody says who looks for the reservation that they are an applicant of, validated."""
+
+    program: str
+    nik: str
+    birth_date: date
+    contact: Contact  # as it was given with the claim: the address or the number, or both
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +140,10 @@ class Reservations:
         """Whether a claim in the program would be taken now, rather than refused as one too many."""
         group = self._groups.get(program)
         return group is None or group.admits_claims
+
+    def person(self, program: str, nik: str) -> str:
+        """Somebody, as the ledger knows them."""
+        return self._sealing.person(program, nik)
 
     def persons(self, request: ClaimRequest) -> tuple[str, ...]:
         """Who the places are for, as the ledger knows them."""
@@ -247,6 +260,25 @@ class Reservations:
             return None
         return self._groups[program].enqueue(Find(reservation_id=reservation_id), tell)
 
+    async def live_reservation_of(self, proof: Proof) -> str | None:
+        """The live reservation of whoever proves to be one of its applicants, as the records have it.
+
+        None alike where there is none, where the birth date or the contact is another, and where no contact was given.
+
+        Raises:
+            RecordsUnavailable: nobody knows.
+        """
+        person = self._sealing.person(proof.program, proof.nik)
+        found = await self._records.live_of(proof.program, person) if self._records else None
+        if found is None:
+            return None
+        reservation_id, sealed = found
+        try:
+            personal = _decode_personal(self._sealing.open(reservation_id, sealed))
+        except (SealBroken, msgspec.MsgspecError):  # it was lost, or its key was: nothing can be proven
+            return None
+        return reservation_id if _proves(proof, personal) else None
+
     async def past_booking(self, reservation_id: str) -> BookingRow | None:
         """A confirmed reservation whose date has passed, as the records keep it.
 
@@ -316,6 +348,33 @@ class Reservations:
     def booking_code(self, reservation_id: str) -> str:
         """What the person shows at the counter, such as `K7QF-3M2P-XW8D`."""
         return self._sealing.booking_code(reservation_id)
+
+
+class _Personal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the envelope of a claim holds."""
+
+    applicants: tuple[Applicant, ...]
+    contact: Contact
+
+
+_decode_personal = msgspec.json.Decoder(_Personal).decode
+
+
+def _proves(proof: Proof, personal: _Personal) -> bool:
+    """Whether one of the applicants is meant, and the group's contact is known: of two that are said, both."""
+    said, given = proof.contact, personal.contact
+    is_applicant = any((each.nik, each.birth_date) == (proof.nik, proof.birth_date) for each in personal.applicants)
+    is_known = (said.email or said.phone) and (
+        (not said.email or said.email.casefold() == given.email.casefold())
+        and (not said.phone or _digits(said.phone) == _digits(given.phone))
+    )
+    return is_applicant and bool(is_known)
+
+
+def _digits(phone: str) -> str:
+    """A number as it is dialled within Indonesia, however it was written."""
+    digits = "".join(filter(str.isdigit, phone))
+    return f"0{digits[2:]}" if digits.startswith("62") else digits
 
 
 async def end_reservation(

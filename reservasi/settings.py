@@ -28,6 +28,10 @@ PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
 Proxies = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 PROGRAM_PATTERN = re.compile(r"[a-z0-9*?\[\]!-]{1,64}")  # what ids are made of, and the signs of a pattern
+Origins = Annotated[tuple[str, ...], NoDecode, Field(max_length=100)]
+# As browsers write it (RFC 6454, section 6.1): in small letters, without a path, and no port that goes without saying.
+ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::([1-9][0-9]{0,4}))?")
+USUAL_PORTS = {"http": "80", "https": "443"}
 ProgramPatterns = Annotated[tuple[str, ...], NoDecode, Field(max_length=1000)]
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
@@ -172,6 +176,11 @@ class Settings(BaseSettings):
         default_factory=lambda: LOOPBACK,
         description="networks of proxies, with commas between, whose `X-Forwarded-For` is believed",
     )
+    cors_origins: Origins = Field(
+        (),
+        description="origins of booking frontends, with commas between, whose pages may call the API, such as "
+        "`https://antrean.example.id`; empty: only pages of the same origin may",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["console", "json"] = Field("console", description="for people, or one JSON object a line")
@@ -183,6 +192,19 @@ class Settings(BaseSettings):
         if not isinstance(parts, list | tuple):
             return value
         return [ip_network(part.strip()) if isinstance(part, str) else part for part in parts if str(part).strip()]
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        origins = tuple(part.strip() if isinstance(part, str) else part for part in parts if str(part).strip())
+        for origin in origins:
+            found = ORIGIN.fullmatch(origin) if isinstance(origin, str) else None
+            if found is None or found[1] == USUAL_PORTS[origin.partition(":")[0]]:
+                raise ValueError(f"{origin!r} is no origin as browsers write it, such as https://antrean.example.id")
+        return origins
 
     @field_validator("programs", mode="before")
     @classmethod
@@ -213,6 +235,10 @@ class Settings(BaseSettings):
     @field_serializer("trusted_proxies", when_used="json")
     def _join(self, value: tuple[IPv4Network | IPv6Network, ...]) -> str:  # as the environment takes it
         return ",".join(map(str, value))
+
+    @field_serializer("cors_origins", when_used="json")
+    def _join_origins(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
 
     @field_serializer("programs", when_used="json")
     def _join_patterns(self, value: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from reservasi.front.deciding.front_context import Front
 from reservasi.front.dispatch import Dispatcher, refusal_of
 from reservasi.front.http.aiohttp_answers import response_of
 from reservasi.front.http.aiohttp_requests import read_body, request_of
+from reservasi.front.reading.queries import refuse_parameters
 
 _BODILESS = (hdrs.METH_GET, hdrs.METH_HEAD)
 
@@ -33,7 +34,7 @@ async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
     caller = _Waiting()
     dispatcher.answer(caller, ours, found)
     answer, names_all = await caller.wait()
-    return response_of(answer, _shown(ours, names_all=names_all), closes=front.stopping.is_set())
+    return _response(front, ours, answer, _shown(ours, names_all=names_all))
 
 
 class _Waiting:
@@ -72,6 +73,8 @@ async def _stream(
     try:
         with structlog.contextvars.bound_contextvars(**ours.trace.fields):
             dispatcher.check_network(ours, found)
+            if ours.query and not found.route.reads_query:
+                refuse_parameters(ours)
             response: web.StreamResponse = await found.route.handler(front, ours, request)
     except ConnectionError:
         tally.withdraw()
@@ -79,9 +82,15 @@ async def _stream(
     except Exception as error:
         answer = refusal_of(error, ours, found.route.path)
         tally.end(answer, started_s)
-        return response_of(answer, ours.trace, closes=front.stopping.is_set())
+        return _response(front, ours, answer, ours.trace)
     tally.note(response.status, "", started_s)
     return response
+
+
+def _response(front: Front, ours: OurRequest, answer: Answer, trace: Trace | None) -> web.Response:
+    return response_of(
+        answer, trace, closes=front.stopping.is_set(), cors=front.cors.headers(ours.target, ours.head.origin)
+    )
 
 
 def _shown(ours: OurRequest, *, names_all: bool) -> Trace | None:

@@ -4,13 +4,15 @@ import asyncio
 
 from aiohttp import web
 
+from reservasi.front import pages
 from reservasi.front.aiohttp_transport import serve
+from reservasi.front.api.cors import Cors
 from reservasi.front.api.routing import Router
 from reservasi.front.app_keys import DISPATCHER, FRONT
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.rate_limits import RateLimits
 from reservasi.front.dispatch import Dispatcher
-from reservasi.front.http.aiohttp_answers import expect
+from reservasi.front.http.aiohttp_answers import expecting
 from reservasi.front.http.client_networks import Networks
 from reservasi.front.http.request_tally import begin_at_zero
 from reservasi.front.operation_routes import API_ROUTES, ROUTES
@@ -28,10 +30,10 @@ def create_app(services: FrontServices) -> web.Application:
     front = _create_front(services)
     app = web.Application(middlewares=[serve], client_max_size=services.settings.body_bytes_max)
     app[FRONT] = front
-    app[DISPATCHER] = Dispatcher(front, Router(ROUTES))
+    app[DISPATCHER] = Dispatcher(front, Router(ROUTES), pages.not_found)
     for route in API_ROUTES:
         begin_at_zero(route.path, route.method)
-    app.router.add_route("*", "/{path:.*}", _never, expect_handler=expect)
+    app.router.add_route("*", "/{path:.*}", _never, expect_handler=expecting(front.cors))
     app.on_shutdown.append(_stop)
     app.on_cleanup.append(_close)
     return app
@@ -51,6 +53,7 @@ def _create_front(services: FrontServices) -> Front:
         rates=RateLimits(settings, networks),
         live=Live(availability, memory, stopping, today_in(availability, services.catalogue)),
         readers=Readers(),
+        cors=Cors(settings.cors_origins),
         stopping=stopping,
     )
 

@@ -5,11 +5,13 @@ Every request that is not a stream comes through here, whichever transport broug
 
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from http import HTTPStatus
+
+from aiohttp import hdrs
 
 from reservasi.errors import Overloaded, Unavailable
 from reservasi.front.api import problem_catalogue
-from reservasi.front.api.answers import Answer, Pending
+from reservasi.front.api.answers import NO_STORE, Answer, Pending
 from reservasi.front.api.paths import CLAIM_PATH, LIMITED_PATHS
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
@@ -18,9 +20,13 @@ from reservasi.front.api.tracing import Trace
 from reservasi.front.deciding.front_context import Front, check_network
 from reservasi.front.http.arrivals import Caller
 from reservasi.front.http.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
+from reservasi.front.reading.queries import refuse_parameters
 from reservasi.logs import get_logger
 
 log = get_logger()
+
+SERVED = METHODS - {hdrs.METH_CONNECT, hdrs.METH_TRACE}
+NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 
 
 class _Exchange:
@@ -60,9 +66,11 @@ class _Exchange:
 class Dispatcher:
     """Answers requests; one for each front process."""
 
-    def __init__(self, front: Front, router: Router) -> None:
+    def __init__(self, front: Front, router: Router, not_found: Callable[[Request], Answer | None]) -> None:
+        """`not_found` makes the page for somebody whose browser asks for what there is not; None: it is no browser."""
         self._front = front
         self._router = router
+        self._not_found = not_found
         self._tallies: dict[tuple[Route | None, str], Tally] = {}  # bounded: routes x methods
 
     def find(self, request: Request) -> Found:
@@ -94,7 +102,12 @@ class Dispatcher:
         try:
             if route is None or not route.limits_itself:
                 self.check_network(request, found)
-            result = _refuse_route(found) if route is None else route.handler(self._front, request)
+            if route is None:
+                result: Answer | Pending = self._without_route(request, found)
+            else:
+                if found.query and not route.reads_query:
+                    refuse_parameters(request)
+                result = route.handler(self._front, request)
         except Exception as error:
             exchange.finish(error)
             return
@@ -102,6 +115,22 @@ class Dispatcher:
             exchange.wait_for(result)
         else:
             exchange.finish(result)
+
+    def _without_route(self, request: Request, found: Found) -> Answer:
+        """The answer where a path has no such method, or where there is no such path."""
+        if request.method not in METHODS:
+            raise Refused(problem_catalogue.METHOD_NOT_IMPLEMENTED)
+        allowed = found.allowed
+        if request.method == hdrs.METH_OPTIONS and (allowed or found.path == "*"):
+            methods = ", ".join(allowed or sorted(SERVED))
+            preflight = self._front.cors.preflight(request.target, request.head.origin, methods)
+            return Answer(NO_CONTENT, {hdrs.ALLOW: methods, hdrs.CACHE_CONTROL: NO_STORE, **preflight})
+        if allowed:
+            raise Refused(problem_catalogue.METHOD_NOT_ALLOWED, headers={hdrs.ALLOW: ", ".join(allowed)})
+        page = self._not_found(request)
+        if page is None:
+            raise Refused(problem_catalogue.NOT_FOUND)
+        return page
 
     def check_network(self, request: Request, found: Found) -> None:
         """Count the request for its caller's network.
@@ -120,13 +149,6 @@ class Dispatcher:
             kind = ClaimTally if route is not None and (route.path, route.method) == (CLAIM_PATH, "POST") else Tally
             tally = self._tallies[(route, method)] = kind(UNMATCHED if route is None else route.path, method)
         return tally
-
-
-def _refuse_route(found: Found) -> NoReturn:
-    """Refuse a path that there is not, or a method that it has not."""
-    if not found.allowed:
-        raise Refused(problem_catalogue.NOT_FOUND)
-    raise Refused(problem_catalogue.METHOD_NOT_ALLOWED, headers={"Allow": ",".join(found.allowed)})
 
 
 def refusal_of(error: Exception, request: Request, route: str) -> Answer:

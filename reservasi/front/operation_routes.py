@@ -5,8 +5,9 @@ from typing import Any
 
 from reservasi.front import pages
 from reservasi.front.api.operations import OPERATIONS
+from reservasi.front.api.paths import LIMITED_PATHS
 from reservasi.front.api.routing import Route
-from reservasi.front.handlers import openings, staff_audit, staff_closures, staff_openings
+from reservasi.front.handlers import openings, staff_audit, staff_closures, staff_openings, way_back
 from reservasi.front.handlers import programs as public
 from reservasi.front.handlers import reservations as booking
 from reservasi.front.handlers import staff_opening_moves as opening_moves
@@ -20,6 +21,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "listAvailability": public.availability,
     "streamAvailability": stream.stream,
     "claim": booking.claim,
+    "find": way_back.find,
     "showReservation": booking.show,
     "confirm": booking.confirm,
     "cancel": booking.cancel,
@@ -57,6 +59,8 @@ API_ROUTES = tuple(
         streams=operation.id in STREAMS,
         limits_itself=operation.id in LIMITS_ITSELF,
         names_all=operation.id not in UNNAMED,
+        reads_query=not operation.path.startswith(LIMITED_PATHS)
+        or any(each.place == "query" for each in operation.parameters),
     )
     for operation in OPERATIONS
 )

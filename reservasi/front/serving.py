@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from reservasi.front.app_keys import DISPATCHER, FRONT
 from reservasi.front.http.arrivals import Arrivals
 from reservasi.front.http.connection import DRAIN_LOOK_S, Connection
+from reservasi.front.http.head_faults import HEAD_BYTES_MAX
 from reservasi.settings import Settings
 
 DRAIN_LOOKS = (
@@ -38,7 +39,8 @@ class _Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made, Arrivals(self.app[DISPATCHER], self.app[FRONT].stopping, self._settings))
+        front = self.app[FRONT]
+        return _Server(made, Arrivals(self.app[DISPATCHER], front.stopping, self._settings, front.cors))
 
     async def cleanup(self) -> None:
         """Stop without losing a request: first no new connections, then no kept ones, then none at all.
@@ -92,6 +94,8 @@ def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         "keepalive_timeout": settings.keepalive_s,
         "shutdown_timeout": settings.shutdown_timeout_s,
         "access_log": None,
+        "max_line_size": HEAD_BYTES_MAX,
+        "max_field_size": HEAD_BYTES_MAX,
         "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
     }
     return _Runner(app, settings, **limits)

@@ -23,6 +23,13 @@ PERSONS = """
 SELECT person FROM applicants WHERE program = $1 AND reservation_id = $2
 ORDER BY held_epoch DESC, held_seq DESC, position LIMIT $3
 """
+LIVE_OF = """
+SELECT a.reservation_id, COALESCE(h.sealed, b.sealed, '') AS sealed FROM applicants a
+LEFT JOIN holds h ON h.program = a.program AND h.reservation_id = a.reservation_id
+LEFT JOIN bookings b ON b.program = a.program AND b.reservation_id = a.reservation_id
+  AND b.held_epoch = a.held_epoch AND b.held_seq = a.held_seq
+WHERE a.program = $1 AND a.person = $2 AND a.live
+"""
 COUNT_BOOKINGS = "SELECT count(*) FROM bookings WHERE program = $1"
 COUNT_HOLDS = "SELECT count(*) FROM holds WHERE program = $1"
 BOOKING_IDS = "SELECT reservation_id FROM bookings WHERE program = $1 AND state = $2 ORDER BY reservation_id"
@@ -98,6 +105,12 @@ async def find_hold(connection: Connection, reservation_id: str) -> HoldRow | No
 async def live_in(connection: Connection, program: str, quotas: Sequence[str]) -> list[LiveRow]:
     """Who is held or confirmed in these quotas, by quota."""
     return [LiveRow(**row) for row in await connection.fetch(LIVE_IN, program, quotas, LIVE_MAX)]
+
+
+async def live_of(connection: Connection, program: str, person: str) -> tuple[str, str] | None:
+    """A person's one live reservation and its envelope, "" where that was lost."""
+    row = await connection.fetchrow(LIVE_OF, program, person)
+    return None if row is None else (row["reservation_id"], row["sealed"])
 
 
 async def count_bookings(connection: Connection, program: str, state: str | None = None) -> int:

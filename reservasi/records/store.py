@@ -163,6 +163,7 @@ class Records:
     booking = _pooled(bookings.find_booking)
     hold = _pooled(bookings.find_hold)
     live_in = _pooled(bookings.live_in)
+    live_of = _pooled(bookings.live_of)
     count_bookings = _pooled(bookings.count_bookings)
     count_holds = _pooled(bookings.count_holds)
     booking_ids = _pooled(bookings.booking_ids)

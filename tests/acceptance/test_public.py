@@ -201,9 +201,8 @@ async def test_problem_types_explain_themselves(stack: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("DELETE", "/v1/availability", "GET,HEAD"),
-        ("GET", "/v1/reservations", "POST"),
-        ("OPTIONS", "/v1/programs", "GET,HEAD"),
+        ("DELETE", "/v1/availability", "GET, HEAD, OPTIONS"),
+        ("GET", "/v1/reservations", "OPTIONS, POST"),
     ],
 )
 async def test_a_method_that_is_not_there(stack: Any, method: str, path: str, allow: str) -> None:
@@ -212,7 +211,7 @@ async def test_a_method_that_is_not_there(stack: Any, method: str, path: str, al
     assert reply.headers["Allow"] == allow
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/availability/", "/v2/programs", "/%00", "/problems/"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/availability/", "/v2/programs", "/%00", "/problems/"])
 async def test_an_address_that_is_not_there(stack: Any, path: str) -> None:
     reply = await stack.request("GET", path)
     reply.is_problem("not-found", 404)

@@ -35,10 +35,11 @@ class Sent:
     headers: tuple[str, ...] = ()
     body: bytes | None = None  # None: none; b"" is one of length 0
     missing_bytes: int = 0  # of the body, announced and never sent
+    version: str = "HTTP/1.1"
 
     def raw(self, way: Way) -> bytes:
         """The bytes that carry it."""
-        lines = [f"{self.method} {self.target} HTTP/1.1", "Host: x", *self.headers]
+        lines = [f"{self.method} {self.target} {self.version}", "Host: x", *self.headers]
         content = b""
         if self.body is not None and way == "plain":
             lines.append(f"Content-Length: {len(self.body) + self.missing_bytes}")

@@ -11,14 +11,15 @@ from reservasi.front.api.declarations import COMMON_PROBLEMS, Operation
 from reservasi.front.api.operations import OPERATIONS
 from reservasi.front.api.paths import LIMITED_PATHS, STATIC_PATH
 from reservasi.front.deciding.rate_limits import RateLimits
-from reservasi.front.pages import ROUTES as PAGE_ROUTES
+from reservasi.front.pages import PAGES, REDIRECTS
 from reservasi.front.views.live_feed import Readers
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.recorded_position import Lineage
 from reservasi.model import Answer, Outcome
+from reservasi.reservations import Reservations
 from reservasi.waiting_room.room import WaitingRoom
 from tests.acceptance.two_ways import Case, Sent, exchange
-from tests.acceptance.two_ways_requests import SUCCEEDING, Make
+from tests.acceptance.two_ways_requests import SUCCEEDING, Make, reading
 from tests.acceptance.two_ways_world import ENGLISH, NOBODY, World
 
 TOO_LARGE_BYTES = 20_000
@@ -57,6 +58,7 @@ def without_records(patched: pytest.MonkeyPatch) -> None:
         raise RecordsUnavailable("nobody knows")
 
     patched.setattr(Catalogue, "audit", fails)
+    patched.setattr(Reservations, "live_reservation_of", fails)
 
 
 def unrecorded(patched: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,7 @@ async def as_text(_: World, sent: Sent) -> Sent:
 
 
 async def invalid(_: World, sent: Sent) -> Sent:
-    if sent.method in ("POST", "PUT", "PATCH"):
+    if sent.body is not None:
         return replace(
             sent, body=b'{"nope":1}', headers=("Content-Type: application/json", *without(sent, "content-type").headers)
         )
@@ -145,6 +147,18 @@ async def of_a_spent_network(world: World, sent: Sent) -> Sent:
     return replace(sent, headers=(*sent.headers, FORWARDED))
 
 
+async def another_version(_: World, sent: Sent) -> Sent:
+    return replace(sent, version="HTTP/2.0")
+
+
+async def unknown_method(_: World, sent: Sent) -> Sent:
+    return replace(sent, method="BREW")
+
+
+async def long_target(_: World, sent: Sent) -> Sent:
+    return replace(sent, target=f"{sent.target}?{'x' * 20_000}")
+
+
 async def unchanged(_: World, sent: Sent) -> Sent:
     return sent
 
@@ -168,6 +182,10 @@ CHANGES: Mapping[str, Change] = {
     "recovering": unchanged,
     "too-many-streams": unchanged,
     "too-many-quotas": unchanged,
+    "target-too-long": long_target,
+    "method-not-implemented": unknown_method,
+    "http-version-not-supported": another_version,
+    "headers-too-large": plus("Cookie: " + "x" * 40_000),
 }
 FAULTS: Mapping[str, Fault] = {
     "internal-error": faulty,
@@ -210,7 +228,7 @@ def _of_problem(operation: Operation, problem: str) -> Case | None:
         change = at(there_is_not) if there_is_not else somebody_else_s if operation.security == "manageToken" else None
     if change is None:
         return None
-    if (operation.id, problem) == ("listAudit", "recovering"):  # which asks the records alone
+    if problem == "recovering" and operation.id in ("listAudit", "find"):  # which ask the records alone
         return Case(operation=operation.id, outcome=problem, make=SUCCEEDING[operation.id], fault=without_records)
     return Case(
         operation=operation.id,
@@ -237,7 +255,7 @@ def shared_cases() -> Iterator[Case]:
             yield Case(operation=operation.id, outcome="304", make=changed(operation.id, plus("If-None-Match: *")))
         if 202 in operation.successes:
             yield Case(operation=operation.id, outcome="202", make=SUCCEEDING[operation.id], fault=unrecorded)
-    for page in sorted(route.path for route in PAGE_ROUTES):
+    for page in sorted(page.path for page in PAGES):
         for refusal in ("bad-request", "method-not-allowed", "expectation-failed"):
             yield Case(operation=page, outcome=refusal, make=changed(page, CHANGES[refusal]))
         yield Case(operation=page, outcome="200", make=SUCCEEDING[page])
@@ -248,6 +266,34 @@ def shared_cases() -> Iterator[Case]:
             yield Case(operation=page, outcome=there_is_not, make=changed(page, at(NOT_THERE[page])))
         else:
             yield Case(operation=page, outcome="503", make=SUCCEEDING[page], front="early")
+
+    for redirect in REDIRECTS:
+        yield Case(operation=redirect.path, outcome="Location", make=reading(redirect.path.replace("{id}", "x-1")))
+        yield Case(operation=redirect.path, outcome="Location", make=by_browser(redirect.path), about="for a browser")
+    for path in ("/v1/programs", "/v1/reservations", "/openings", "/", "/nothing"):
+        yield Case(operation="any", outcome="method-not-implemented", make=sending("BREW", path), about=path)
+        yield Case(
+            operation="any",
+            outcome="not-found" if path == "/nothing" else "204",
+            make=sending("OPTIONS", path),
+            about=path,
+        )
+    yield Case(operation="any", outcome="not-found", make=sending("GET", "/nothing"))
+    yield Case(operation="any", outcome="404", make=by_browser("/nothing"), about="for a browser")
+
+
+def sending(method: str, path: str) -> Make:
+    async def make(_: World) -> Sent:
+        return Sent(method=method, target=path, headers=(ENGLISH,))
+
+    return make
+
+
+def by_browser(path: str) -> Make:
+    async def make(_: World) -> Sent:
+        return Sent(method="GET", target=path.replace("{id}", "x-1"), headers=(ENGLISH, "Accept: text/html,*/*;q=0.8"))
+
+    return make
 
 
 async def by_head(_: World, sent: Sent) -> Sent:

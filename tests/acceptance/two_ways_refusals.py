@@ -7,7 +7,7 @@ from typing import Any
 
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.two_ways import Case, Sent
-from tests.acceptance.two_ways_requests import Make
+from tests.acceptance.two_ways_requests import Make, find
 from tests.acceptance.two_ways_world import ENGLISH, JSON, World
 from tests.acceptance.waiting import HOUR_MS, create_room, now_ms
 
@@ -189,6 +189,14 @@ def managed(method: str, state: Callable[[World], Awaitable[dict[str, Any]]], su
     return make
 
 
+def found_by(change: dict[str, Any]) -> Make:
+    async def make(world: World) -> Sent:
+        sent = await find(world)
+        return replace(sent, body=json.dumps({**json.loads(sent.body or b"{}"), **change}).encode())
+
+    return make
+
+
 def cancelled_by_staff(state: Callable[[World], Awaitable[dict[str, Any]]]) -> Make:
     async def make(world: World) -> Sent:
         held = await state(world)
@@ -203,6 +211,9 @@ OF_RESERVATIONS: tuple[tuple[str, str, str, Make], ...] = (
     ("confirm", "payment-reference-differs", "", managed("POST", World.confirmed, "/confirm", OTHER_REFERENCE)),
     ("confirm", "hold-expired", "", managed("POST", World.expired, "/confirm")),
     ("confirm", "200", "without a body", managed("POST", World.confirmed, "/confirm")),
+    ("find", "not-found", "", found_by({"birth_date": "1990-07-02"})),
+    ("find", "not-found", "in an unknown program", found_by({"program": "nowhere"})),
+    ("find", "invalid-request", "without a contact", found_by({"contact": {}})),
     ("cancel", "cancellation-too-late", "", managed("POST", World.too_late, "/cancel")),
     ("cancel", "already-ended", "", managed("POST", World.expired, "/cancel")),
     ("cancel", "200", "of what was confirmed", managed("POST", World.cancelled, "/cancel")),

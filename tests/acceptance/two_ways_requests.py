@@ -1,12 +1,13 @@
 """For every operation and every page one request that succeeds, and goes on succeeding with the same answer."""
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 
 from reservasi.front.api.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
 from reservasi.front.pages import static_files
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.two_ways import Sent
-from tests.acceptance.two_ways_world import ENGLISH, REFERENCE, World
+from tests.acceptance.two_ways_world import ENGLISH, JSON, REFERENCE, World
 from tests.acceptance.waiting import HOUR_MS
 
 Make = Callable[[World], Awaitable[Sent]]
@@ -43,6 +44,22 @@ async def claim(world: World) -> Sent:
         return sent
 
     sent: Sent = await world.once("claim", make)
+    return sent
+
+
+async def find(world: World) -> Sent:
+    """The way back to a reservation that is recorded."""
+
+    async def make() -> Sent:
+        person, contact = world.stack.applicant(), {"email": "siti@example.id"}
+        body = {"quota": await world.quota(), "applicants": [person], "contact": contact}
+        held = (await world.stack.claim(body)).json
+        assert (await world.stack.managed("POST", held, "/confirm")).status == 200
+        proof = {"program": world.stack.program, "nik": person["nik"], "birth_date": person["birth_date"]}
+        content = json.dumps({**proof, "contact": contact}).encode()
+        return Sent(method="POST", target="/v1/find", headers=(JSON, ENGLISH), body=content)
+
+    sent: Sent = await world.once("find", make)
     return sent
 
 
@@ -151,6 +168,7 @@ OPERATIONS: Mapping[str, Make] = {
     "listDays": reading("/v1/availability/days?program={program}&office=mpp-siola"),
     "streamAvailability": reading("/v1/availability/stream?program={program}&office=mpp-siola"),
     "claim": claim,
+    "find": find,
     "showReservation": show,
     "confirm": confirm,
     "cancel": cancel,

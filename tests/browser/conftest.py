@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from tests.acceptance.conftest import stack  # noqa: F401 - the same service as acceptance tests have
+from tests.acceptance.conftest import listening, stack  # noqa: F401 - the same service as acceptance tests have
 
 CHROMIUM = Path("/usr/bin/chromium")
 INSTALLED = CHROMIUM.exists()

@@ -31,9 +31,13 @@ PRIVATE_NAMES = {
         "_request_count",
         "_request_in_progress",
     },
+    "BaseRequest": {"_version"},
     "Server": {"_kwargs", "_loop"},
 }
-OF_OTHERS = {"site": ("aiohttp.web_runner", "BaseSite")}  # variables that hold an object of aiohttp's
+OF_OTHERS = {  # variables that hold an object of aiohttp's
+    "site": ("aiohttp.web_runner", "BaseSite"),
+    "unread": ("aiohttp.web_request", "BaseRequest"),
+}
 
 
 def test_the_front_uses_no_private_name_of_aiohttp_that_is_not_listed() -> None:

@@ -354,6 +354,33 @@ class ClaimedBody(msgspec.Struct, kw_only=True):
     manage_token: str
 
 
+class FindBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What proves that somebody is an applicant of a live reservation: number, birth date and contact together.
+
+    The contact is the one that was given with the claim: the address or the number; of two, both must fit.
+    """
+
+    program: Annotated[str, Meta(pattern=ID_PATTERN, examples=["surabaya"])]
+    nik: Annotated[
+        str,
+        Meta(
+            pattern=NIK_PATTERN,
+            extra_json_schema={"format": "nik"},
+            examples=["3578014107900001"],
+            description=NIK_DESCRIPTION,
+        ),
+    ]
+    birth_date: Annotated[str, Meta(extra_json_schema={"format": "birth-date"}, examples=["1990-07-01"])]
+    contact: ContactBody
+
+
+class FoundBody(msgspec.Struct, kw_only=True):
+    """A live reservation, and the secret that opens it."""
+
+    id: str
+    manage_token: str
+
+
 # The ledger's states, and those that are not in the records yet: confirming, releasing, cancelling.
 ReservationStatus: TypeAlias = Literal[
     "held", "confirming", "confirmed", "releasing", "released", "expired", "cancelling", "cancelled", "attended",

@@ -57,6 +57,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 COMMON_PROBLEMS = (
     problems.BAD_REQUEST,
     problems.METHOD_NOT_ALLOWED,
+    problems.TARGET_TOO_LONG,
+    problems.HEADERS_TOO_LARGE,
+    problems.METHOD_NOT_IMPLEMENTED,
+    problems.HTTP_VERSION_NOT_SUPPORTED,
     problems.EXPECTATION_FAILED,
     problems.INTERNAL_ERROR,
 )

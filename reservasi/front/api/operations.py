@@ -181,6 +181,16 @@ _DECLARED: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        id="find",
+        method="POST",
+        path="/v1/find",
+        tag="reservations",
+        summary="The way back to a live reservation without its manage token, for one of its applicants.",
+        body=bodies.FindBody,
+        successes={200: Success(about="The reservation.", body=bodies.FoundBody, headers=("Cache-Control",))},
+        problems=(*BODY_PROBLEMS, problems.NOT_FOUND, problems.RECOVERING),
+    ),
+    Operation(
         id="showReservation",
         method="GET",
         path="/v1/reservations/{id}",
@@ -330,6 +340,8 @@ _DECLARED: tuple[Operation, ...] = (
 )
 
 OPERATIONS: tuple[Operation, ...] = tuple(
-    replace(each, problems=(*each.problems, problems.RATE_LIMITED)) if each.path.startswith(LIMITED_PATHS) else each
+    replace(each, problems=tuple(dict.fromkeys((*each.problems, problems.INVALID_REQUEST, problems.RATE_LIMITED))))
+    if each.path.startswith(LIMITED_PATHS)
+    else each
     for each in (*_DECLARED, *STAFF_OPERATIONS, *WAITING_OPERATIONS)
 )

@@ -48,6 +48,46 @@ BAD_REQUEST = ProblemType(
     detail=Text("Permintaan tidak sesuai dengan HTTP/1.1.", "The request does not follow HTTP/1.1."),
     next=Text("Periksa program pengirim, lalu kirim lagi.", "Check the program that sent it and send it again."),
 )
+TARGET_TOO_LONG = ProblemType(
+    name="target-too-long",
+    status=414,
+    title=Text("Alamat terlalu panjang", "The address is too long"),
+    detail=Text(
+        "Alamat (target) permintaan lebih panjang daripada 16 KiB.",
+        "The address (target) of the request is longer than 16 KiB.",
+    ),
+    next=Text("Kirim lagi dengan alamat yang lebih pendek.", "Send it again with a shorter address."),
+)
+HEADERS_TOO_LARGE = ProblemType(
+    name="headers-too-large",
+    status=431,
+    title=Text("Header terlalu besar", "The headers are too large"),
+    detail=Text(
+        "Yang terlalu besar: {what}. Semua header bersama-sama paling banyak 32 KiB dan 100 baris.",
+        "Too large: {what}. All headers together may have 32 KiB and 100 lines.",
+    ),
+    next=Text(
+        "Hapus cookie situs ini di peramban, atau kurangi header yang disebut, lalu kirim lagi.",
+        "Delete this site's cookies in the browser, or shorten what is named, and send it again.",
+    ),
+)
+METHOD_NOT_IMPLEMENTED = ProblemType(
+    name="method-not-implemented",
+    status=501,
+    title=Text("Metode tidak dikenal", "Unknown method"),
+    detail=Text("Layanan ini tidak mengenal metode itu.", "This service does not know that method."),
+    next=Text(
+        "Pakai metode yang disebut dalam /openapi.json; huruf besar dan kecil dibedakan.",
+        "Use a method that /openapi.json names; capital and small letters differ.",
+    ),
+)
+HTTP_VERSION_NOT_SUPPORTED = ProblemType(
+    name="http-version-not-supported",
+    status=505,
+    title=Text("Versi HTTP tidak didukung", "HTTP version not supported"),
+    detail=Text("Di alamat ini hanya HTTP/1.1 yang dilayani.", "Only HTTP/1.1 is spoken at this address."),
+    next=Text("Kirim lagi sebagai HTTP/1.1.", "Send it again as HTTP/1.1."),
+)
 EXPECTATION_FAILED = ProblemType(
     name="expectation-failed",
     status=417,
@@ -168,9 +208,11 @@ DUPLICATE_APPLICANT = ProblemType(
     ),
     next=Text(
         "Pakai reservasi itu, atau batalkan dahulu sebelum memesan lagi. Untuk kembali ke sana, ulangi pesanan yang "
-        "membuatnya dengan Idempotency-Key yang sama: jawabannya memuat `manage_token` lagi.",
+        "membuatnya dengan Idempotency-Key yang sama, atau kirim NIK, tanggal lahir, dan kontak pemohon itu ke "
+        "POST /v1/find: jawabannya memuat `manage_token`.",
         "Use that reservation, or cancel it before booking again. To get back to it, repeat the claim that made it "
-        "with the same Idempotency-Key: its answer gives the `manage_token` again.",
+        "with the same Idempotency-Key, or send that applicant's NIK, birth date and contact to POST /v1/find: the "
+        "answer gives the `manage_token`.",
     ),
 )
 NOT_OPEN = ProblemType(

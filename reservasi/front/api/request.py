@@ -18,11 +18,12 @@ NO_PARAMETERS: Final[Mapping[str, str]] = {}
 class Head:
     """The header lines that many requests share; values without the spaces around them, "" where there is no line."""
 
-    __slots__ = ("accept", "accept_encoding", "content_type", "language")
+    __slots__ = ("accept", "accept_encoding", "content_type", "language", "origin")
 
     def __init__(self, values: Mapping[bytes, str]) -> None:
         self.content_type = values.get(b"content-type", "")
         self.accept = values.get(b"accept", "")
+        self.origin = values.get(b"origin", "")
         self.accept_encoding = values.get(b"accept-encoding", "")
         self.language: Language = negotiate(values.get(b"accept-language", ""))
 

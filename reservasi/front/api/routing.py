@@ -19,6 +19,7 @@ class Route(NamedTuple):
     streams: bool = False  # whether its answer never ends, so that only aiohttp carries it
     limits_itself: bool = False  # whether its handler counts the caller's network, once the request is well formed
     names_all: bool = True  # whether every answer says what the request is called
+    reads_query: bool = True  # whether there are query parameters, or none matters
 
 
 class Found(NamedTuple):
@@ -90,5 +91,12 @@ class Router:
             node = following
         methods = node.methods
         route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
-        allowed = () if route is not None else tuple(sorted({*methods, *(("HEAD",) if "GET" in methods else ())}))
+        allowed = () if route is not None else _allowed(methods)
         return Found(path, query, route, parameters, allowed)
+
+
+def _allowed(methods: Mapping[str, Route]) -> tuple[str, ...]:
+    """Every method of a path; none where there is no such path."""
+    if not methods:
+        return ()
+    return tuple(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())}))

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from reservasi.front.api.cors import Cors
 from reservasi.front.api.request import Request
 from reservasi.front.deciding.rate_limits import RateLimits, too_often
 from reservasi.front.http.client_networks import Networks
@@ -21,6 +22,7 @@ class Front:
     rates: RateLimits
     live: Live
     readers: Readers  # the live streams that are open
+    cors: Cors
     stopping: asyncio.Event  # set at shutdown: streams end, and no connection is kept
 
 

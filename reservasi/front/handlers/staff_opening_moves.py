@@ -18,7 +18,7 @@ from reservasi.front.api.waiting_problems import (
 )
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.handlers.staff_keys import require_program, require_staff
-from reservasi.front.handlers.staff_quotas import if_match_version
+from reservasi.front.handlers.staff_quotas import if_match_versions, of_any_version
 from reservasi.front.handlers.waiting_room import find_opening, known_opening
 from reservasi.front.reading.opening_requests import read_move
 from reservasi.front.reading.request_parts import json_body
@@ -48,10 +48,14 @@ async def move(front: Front, request: Request) -> Answer:
     """`PATCH /v1/staff/openings/{id}`: its quotas follow in the same step; tickets, seed and commitment stay."""
     staff = await require_staff(front, request, StaffScope.OPENINGS)
     services = front.services
-    command = read_move(json_body(request), request.parameters["id"], if_match_version(request), staff.actor)
+    versions = if_match_versions(request)
+    command = read_move(json_body(request), request.parameters["id"], versions[0], staff.actor)
     program, opening = await find_opening(services, command.opening)
     require_program(staff, program)
-    answer = await services.waiting_room.set_opening(program, command)
+    answer = await of_any_version(
+        versions,
+        lambda version: services.waiting_room.set_opening(program, msgspec.structs.replace(command, version=version)),
+    )
     said = {"actor": command.actor, "reason": command.reason}
     log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import hdrs
@@ -73,7 +74,8 @@ async def set_quota(front: Front, request: Request) -> Answer:
     services = front.services
     quota_id = request.parameters["id"]
     staff = await require_staff(front, request, StaffScope.QUOTAS, program_of(quota_id))
-    change = read_quota_change(json_body(request), quota_id, if_match_version(request), staff.actor)
+    versions = if_match_versions(request)
+    change = read_quota_change(json_body(request), quota_id, versions[0], staff.actor)
     require_view(services, program_of(quota_id))
     known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
     if known is None:
@@ -81,7 +83,7 @@ async def set_quota(front: Front, request: Request) -> Answer:
     if change.closed is False and known.terms.closed:
         _refuse_overlap(services, known)
     change = _closing_in_time(services, known, change)
-    answer = await services.reservations.set_quota(change)
+    answer = await of_any_version(versions, lambda version: _set(services, change, version))
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
         raise _refused_change(answer, change)
@@ -90,13 +92,24 @@ async def set_quota(front: Front, request: Request) -> Answer:
     return json_answer(msgspec.json.encode(body), headers={hdrs.ETAG: f'"{quota.counts.version}"'})
 
 
-def if_match_version(request: Request) -> int:
-    """The version that If-Match names; 0 for any."""
+async def _set(services: FrontServices, change: SetQuota, version: int) -> LedgerAnswer:
+    return await services.reservations.set_quota(msgspec.structs.replace(change, version=version))
+
+
+def if_match_versions(request: Request) -> Sequence[int]:
+    """The versions that If-Match names, one of which must be the present one; 0 for any."""
     header = request.values.get(IF_MATCH)
     if header is None or header.strip() == "*":
-        return 0
-    tags = [tag for tag in strong_tags(header) if _VERSION.fullmatch(tag)]
-    return int(tags[0]) if len(tags) == 1 else _NO_VERSION
+        return (0,)
+    return [int(tag) for tag in strong_tags(header) if _VERSION.fullmatch(tag)] or (_NO_VERSION,)
+
+
+async def of_any_version(versions: Sequence[int], change: Callable[[int], Awaitable[LedgerAnswer]]) -> LedgerAnswer:
+    """What the ledger answers to a change of whichever of these versions is the present one."""
+    answer = await change(versions[0])
+    if answer.outcome is Outcome.VERSION_MISMATCH and answer.version in versions[1:]:
+        return await change(answer.version)
+    return answer
 
 
 def _refuse_overlap(services: FrontServices, quota: Quota) -> None:

@@ -83,7 +83,8 @@ async def _streamed(
     tell: Callable[[EventSourceResponse], Coroutine[Any, Any, None]],
 ) -> web.StreamResponse:
     """A stream that `tell` fills until it ends; refused where too many are open."""
-    headers = {**STATIC_HEADERS, **ours.trace.headers}
+    cors = dict(front.cors.headers(ours.target, ours.head.origin))  # nothing else that a stream varies by
+    headers = {**STATIC_HEADERS, **ours.trace.headers, **cors}
     if request.method == "HEAD":
         return web.Response(headers={**headers, "Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     readers, network = front.readers, front.networks.host(ours.peer, ours.forwarded)

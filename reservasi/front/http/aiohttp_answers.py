@@ -1,28 +1,34 @@
 """Our answers as aiohttp sends them, and its requests that never became ours."""
 
+from collections.abc import Awaitable, Callable, Iterable
+
 from aiohttp import HttpVersion11, hdrs, web
 
 from reservasi.front.api.answers import STATIC_HEADERS, Answer
-from reservasi.front.api.languages import negotiate
+from reservasi.front.api.cors import Cors
+from reservasi.front.api.languages import Language, negotiate
 from reservasi.front.api.problem_catalogue import EXPECTATION_FAILED
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import REQUEST_ID, TRACEPARENT
 from reservasi.front.api.tracing import Trace, new_trace, trace_of
 
 
-def response_of(answer: Answer, trace: Trace | None, *, closes: bool) -> web.Response:
-    """An answer as aiohttp sends it."""
+def response_of(
+    answer: Answer, trace: Trace | None, *, closes: bool, cors: Iterable[tuple[str, str]] = ()
+) -> web.Response:
+    """An answer as aiohttp sends it; `cors` are headers that stand beside others of their names."""
     headers = {**STATIC_HEADERS, **answer.headers, **(trace.headers if trace is not None else {})}
     response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    for name, value in cors:
+        response.headers.add(name, value)
     if closes or answer.closes:
         response.force_close()  # said in the answer, so that no further request is sent into a closing connection
     return response
 
 
-def unreadable(request: web.BaseRequest, refused: Refused, trace: Trace) -> web.Response:
+def unreadable(refused: Refused, trace: Trace, language: Language) -> web.Response:
     """The answer to what never became a request of ours; the connection is closed after it."""
-    answer = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), refused)
-    return response_of(answer, trace, closes=True)
+    return response_of(problem_answer(language, refused), trace, closes=True)
 
 
 def trace_of_request(request: web.BaseRequest) -> Trace:
@@ -33,7 +39,16 @@ def trace_of_request(request: web.BaseRequest) -> Trace:
     return trace_of(*(values_of(each.decode(), []) for each in (REQUEST_ID, TRACEPARENT)))
 
 
-async def expect(request: web.Request) -> web.StreamResponse | None:
+def expecting(cors: Cors) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+    """What answers an Expect header."""
+
+    async def expect(request: web.Request) -> web.StreamResponse | None:
+        return await _expect(request, cors)
+
+    return expect
+
+
+async def _expect(request: web.Request, cors: Cors) -> web.StreamResponse | None:
     """Answer an Expect header, which comes before everything else: 100-continue, or a problem."""
     if request.version != HttpVersion11:
         return None  # HTTP/1.0 knows no Expect (RFC 9110, section 10.1.1)
@@ -42,4 +57,6 @@ async def expect(request: web.Request) -> web.StreamResponse | None:
         # The final answer starts with its own status line; what was written so far is not part of it.
         request.writer.output_size = 0
         return None
-    return unreadable(request, Refused(EXPECTATION_FAILED), trace_of_request(request))
+    answer = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), Refused(EXPECTATION_FAILED))
+    said = cors.headers(request.raw_path, request.headers.get(hdrs.ORIGIN, ""))
+    return response_of(answer, trace_of_request(request), closes=True, cors=said)

@@ -23,6 +23,7 @@ def request_of(request: web.Request) -> OurRequest:
             b"accept": headers.get(hdrs.ACCEPT, ""),
             b"accept-encoding": ",".join(headers.getall(hdrs.ACCEPT_ENCODING, ())),
             b"accept-language": headers.get(hdrs.ACCEPT_LANGUAGE, ""),
+            b"origin": headers.get(hdrs.ORIGIN, ""),
         }
     )
     values: dict[bytes, str] = {}

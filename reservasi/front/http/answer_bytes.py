@@ -11,13 +11,14 @@ from reservasi.front.api.languages import DEFAULT, Language
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
 
-_CLOSE = b"\r\nConnection: close"
+CLOSE = b"\r\nConnection: close"
 
 
-def encode(answer: Answer, request: Request, *, names_all: bool, closes: bool) -> bytes:
+def encode(answer: Answer, request: Request, *, names_all: bool, closes: bool, more: bytes = b"") -> bytes:
     """The whole answer: its head, the lines that change, and its body unless only the head was asked for.
 
-    With `names_all` it says what the request is called; else only where the caller or a log line named it.
+    With `names_all` it says what the request is called; else only where the caller or a log line named it. `more` are
+    further lines of the head, each behind its line end.
     """
     end = date_line(int(time.time()))
     if names_all:
@@ -27,7 +28,9 @@ def encode(answer: Answer, request: Request, *, names_all: bool, closes: bool) -
         if trace is not None and (trace.given or trace.logged):
             end = trace.lines + end
     if closes:
-        end = _CLOSE + end
+        end = CLOSE + end
+    if more:
+        end = more + end
     return answer.head + end + answer.body if request.method != hdrs.METH_HEAD else answer.head + end
 
 
@@ -40,4 +43,4 @@ def date_line(at_s: int) -> bytes:
 def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
     """A problem as bytes, for a connection that is closed after it."""
     answer = problem_answer(language, refused)
-    return answer.head + _CLOSE + date_line(int(time.time())) + answer.body
+    return answer.head + CLOSE + date_line(int(time.time())) + answer.body

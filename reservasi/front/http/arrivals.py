@@ -4,8 +4,8 @@ import asyncio
 from typing import Protocol
 
 from reservasi.front.api.answers import Abandonable, Answer
-from reservasi.front.api.languages import Language
-from reservasi.front.api.problem_catalogue import OVERLOADED, REQUEST_TIMEOUT
+from reservasi.front.api.cors import NO_CORS, Cors
+from reservasi.front.api.problem_catalogue import OVERLOADED
 from reservasi.front.api.problems import Refused
 from reservasi.front.api.request import Request
 from reservasi.front.http.answer_bytes import whole_answer
@@ -48,9 +48,10 @@ class Arriving(Protocol):
 class Arrivals:
     """Lets connections and requests in, within the limits of the settings."""
 
-    def __init__(self, dispatcher: Taker, stopping: asyncio.Event, settings: Settings) -> None:
+    def __init__(self, dispatcher: Taker, stopping: asyncio.Event, settings: Settings, cors: Cors = NO_CORS) -> None:
         self.dispatcher = dispatcher
-        self._shedding = Shedding(settings.body_bytes_max)
+        self.cors = cors
+        self._shedding = Shedding(settings.body_bytes_max, cors)
         self.stopping = stopping
         self.body_bytes_max = settings.body_bytes_max
         self._connections_max = settings.connections_max
@@ -93,10 +94,6 @@ class Arrivals:
             if connection.due_s:
                 connection.time_out()
         self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
-
-    def too_slow(self, language: Language) -> bytes:
-        """The answer to a request that did not arrive in time."""
-        return whole_answer(Refused(REQUEST_TIMEOUT), language)
 
     def too_many(self) -> bytes:
         """The answer to a connection for which there is no room."""

@@ -8,16 +8,19 @@ import contextlib
 import enum
 from typing import Any
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.answers import Abandonable, Answer
+from reservasi.front.api.languages import DEFAULT, Language
 from reservasi.front.api.problems import Refused
 from reservasi.front.api.request import Request
 from reservasi.front.http.aiohttp_answers import trace_of_request, unreadable
 from reservasi.front.http.answer_bytes import encode
 from reservasi.front.http.arrivals import Arrivals
+from reservasi.front.http.early_answers import early_answer
+from reservasi.front.http.head_faults import ALL_TOGETHER, HEAD_BYTES_MAX, fault_of
 from reservasi.front.http.request_head import Incomplete, Unclear, language_of, read_late, read_request
 from reservasi.logs import get_logger
 
@@ -26,6 +29,7 @@ log = get_logger()
 DRAIN_LOOK_S = 0.01
 TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at whether a connection is idle
 PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
+LINGER_S = 2.0  # for the caller to take an answer that came before the request's end
 
 
 class State(enum.Enum):
@@ -36,10 +40,11 @@ class State(enum.Enum):
     SENDING = "sending"  # its answer waits for the caller to take it
     RESUMING = "resuming"  # what came meanwhile is taken up in the next turn of the loop
     AIOHTTP = "aiohttp"  # aiohttp reads them, and all that follow
+    ENDED = "ended"  # nobody reads them: the last answer was sent, and the connection ends
 
 
 # Once: Python looks a member up by a function of its own.
-_READING, _ANSWERING, _SENDING, _RESUMING, _AIOHTTP = State
+_READING, _ANSWERING, _SENDING, _RESUMING, _AIOHTTP, _ENDED = State
 
 
 class Connection(RequestHandler):
@@ -52,7 +57,8 @@ class Connection(RequestHandler):
                  |     |                   |   `-> SENDING: the caller takes it slowly ---->|
                  |     `--- a stream: aiohttp has this request, nothing more                |
                  |                         `-> RESUMING: more was sent meanwhile -----------'
-                 `-> AIOHTTP, for good: the bytes are not plainly one request, or come while aiohttp answers one
+                 |-> AIOHTTP, for good: the bytes are not plainly one request, or come while aiohttp answers one
+                 `-> ENDED, also from AIOHTTP: the head is refused, or did not come in time
     ```
     """
 
@@ -62,6 +68,7 @@ class Connection(RequestHandler):
         "_dispatcher",
         "_finished",
         "_half_closed",
+        "_language",
         "_latest_body",
         "_left",
         "_lost",
@@ -87,6 +94,7 @@ class Connection(RequestHandler):
         self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
         self._latest_body: StreamReader | None = None  # of the last request that aiohttp was given
         self._closes = False  # whether the connection ends with the answer that is under way
+        self._language: Language = DEFAULT  # of what aiohttp was given last
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
         self._lost: asyncio.Event | None = None
@@ -125,7 +133,7 @@ class Connection(RequestHandler):
     @property
     def _is_busy(self) -> bool:
         """Whether a request of ours is not answered yet."""
-        return self._state is not _READING and self._state is not _AIOHTTP
+        return self._state is not _READING and self._state is not _AIOHTTP and self._state is not _ENDED
 
     def _unanswered(self) -> int:
         """Complete requests that aiohttp has and has not answered; a half-closed connection completes no others."""
@@ -157,7 +165,8 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Give a request that is plain and complete to the dispatcher, everything else to aiohttp."""
         if self._state is _AIOHTTP or not data:  # nothing at all is aiohttp itself, looking at what it has kept
-            self._give_to_aiohttp(data)
+            if not (data and self._is_between_requests() and self._refuses_head(data)):
+                self._give_to_aiohttp(data)
             return
         if self._received:
             data = self._received + data
@@ -177,7 +186,8 @@ class Connection(RequestHandler):
         try:
             request = read_request(data, self._arrivals.body_bytes_max)
         except Unclear:
-            self._leave_to_aiohttp(data)
+            if not self._refuses_head(data):
+                self._leave_to_aiohttp(data)
             return
         if isinstance(request, Incomplete):
             self._received, self._whole_bytes = data, request.whole_bytes
@@ -190,10 +200,40 @@ class Connection(RequestHandler):
             self._state = _READING
             self._give_to_aiohttp(data)
 
+    def _is_between_requests(self) -> bool:
+        """Whether aiohttp has answered all that it was given, so that a request begins with the next byte."""
+        is_read = self._latest_body is None or self._latest_body.is_eof()
+        return is_read and self._request_count == self._finished
+
+    def _refuses_head(self, data: bytes) -> bool:
+        """Whether the head at the beginning is refused at once, whichever parser it would be for."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        self._language = language_of(head)
+        if not end and len(data) <= HEAD_BYTES_MAX:
+            return False
+        refused = fault_of(head)
+        if refused is not None:
+            self._end_early(refused, head)
+        return refused is not None
+
+    def _end_early(self, refused: Refused, head: bytes) -> None:
+        """Refuse what is not read to its end, and read no more.
+
+        The caller may still be sending: closing at once could take the answer from them (RFC 9112, section 9.6).
+        """
+        self._state, self._received, self.due_s, self.body_due_s = _ENDED, b"", 0.0, 0.0
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(early_answer(refused, head, self._arrivals.cors))
+            transport.write_eof()
+            self._loop.call_later(LINGER_S, transport.close)
+
     def _wait_behind(self, data: bytes) -> None:
         """A request that came before the answer to the one before it; the order must stay."""
         if self._state is _READING:
             self._leave_to_aiohttp(data)
+            return
+        if self._state is _ENDED:
             return
         self._received = data
         if len(data) > PIPELINE_BYTES_MAX and self.transport is not None:
@@ -216,8 +256,10 @@ class Connection(RequestHandler):
 
     def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
         """Send an answer; nothing happens when the caller has gone."""
-        self._closes = self._closes or answer.closes or self._arrivals.stopping.is_set()
-        self.send(encode(answer, request, names_all=names_all, closes=self._closes))
+        arrivals = self._arrivals
+        self._closes = self._closes or answer.closes or arrivals.stopping.is_set()
+        more = arrivals.cors.lines(request.target, request.head.origin) if arrivals.cors.is_on else b""
+        self.send(encode(answer, request, names_all=names_all, closes=self._closes, more=more))
 
     def send(self, content: bytes) -> None:
         """Send an encoded answer; the next request is taken up once its caller has taken most of it."""
@@ -286,13 +328,13 @@ class Connection(RequestHandler):
         data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
         self._received, self._whole_bytes, self._closes = b"", 0, True
         request = read_late(data, missing_bytes, self._arrivals.body_bytes_max) if missing_bytes else None
+        timed_out = Refused(problem_catalogue.REQUEST_TIMEOUT)
         if request is not None:
-            request.fault = Refused(problem_catalogue.REQUEST_TIMEOUT)
+            request.fault = timed_out
             request.peer, self._state = self.peer, _ANSWERING
             if self._dispatcher.take(self, request):
                 return
-        self.transport.write(self._arrivals.too_slow(language_of(data)))
-        self.transport.close()
+        self._end_early(timed_out, data)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """Wait for our own answer as well, and until the caller has taken it."""
@@ -320,5 +362,10 @@ class Connection(RequestHandler):
             log.debug("request_not_readable", fault=type(exc).__name__, **trace.fields)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, another one cannot be sent")
-        kind = problem_catalogue.INTERNAL_ERROR if status >= 500 else problem_catalogue.BAD_REQUEST
-        return unreadable(request, Refused(kind), trace)
+        if isinstance(exc, http_exceptions.LineTooLong):
+            refused = Refused(problem_catalogue.HEADERS_TOO_LARGE, words={"what": ALL_TOGETHER})
+        else:
+            refused = Refused(problem_catalogue.INTERNAL_ERROR if status >= 500 else problem_catalogue.BAD_REQUEST)
+        unread = request
+        unread._version = HttpVersion11  # noqa: SLF001 - of what could not be read aiohttp says HTTP/1.0
+        return unreadable(refused, trace, self._language)

@@ -25,8 +25,8 @@ from reservasi.front.api.request import (
     Head,
     Request,
 )
+from reservasi.front.http.head_faults import HEAD_BYTES_MAX, HEADERS_MAX, METHODS, TARGET_BYTES_MAX
 
-HEAD_BYTES_MAX = 16_384  # beyond it aiohttp refuses
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
 SHAPE_BYTES_MAX = 2048  # of a head that is remembered
 LINES_KEPT_MAX = 4096  # request lines that are remembered; all are dropped when there are more
@@ -56,7 +56,9 @@ _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-\"$-~]*) HTTP/1\.1")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
 # One line of each.
-_READ = frozenset((b"host", b"connection", b"content-type", b"accept", b"accept-language", b"accept-encoding"))
+_READ = frozenset(
+    (b"host", b"connection", b"content-type", b"accept", b"accept-language", b"accept-encoding", b"origin")
+)
 _SECRET = frozenset((b"proxy-authorization",))  # heads with these are not remembered
 
 
@@ -157,7 +159,7 @@ _LINES: dict[bytes, _Line] = {}
 
 def _read_line(line: bytes) -> _Line:
     found = _LINE.fullmatch(line)
-    if found is None:
+    if found is None or len(line) > TARGET_BYTES_MAX or found[1] not in METHODS:
         raise Unclear
     read = _Line(found[1].decode(), found[2].decode())
     if len(line) <= SHAPE_BYTES_MAX:
@@ -236,6 +238,8 @@ def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
     if any(names.count(each) > 1 for each in _CHANGES if each is not _FORWARDED):
         raise Unclear
     head, secret = _read_head(b"".join(pieces[0::2]))
+    if len(names) + sum(each.count(b"\r\n") for each in pieces[0::2]) > HEADERS_MAX:
+        raise Unclear
     texts = [b"%b\r\n%b:" % each for each in zip(pieces[0:-1:2], pieces[1::2], strict=True)]
     return _Shape(head, names, [*texts, pieces[-1] + b"\r\n\r\n"]), secret
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from reservasi.front.api.answers import Answer
+from reservasi.front.api.cors import NO_CORS, Cors
 from reservasi.front.api.languages import LANGUAGES, Language
 from reservasi.front.api.paths import CLAIM_PATH, TICKETS_PATH
 from reservasi.front.api.problem_catalogue import OVERLOADED
@@ -77,7 +78,8 @@ class Turns:
 class Shedding:
     """Answers 503 `overloaded` to whole claims and joins that are too many for the process."""
 
-    def __init__(self, body_bytes_max: int) -> None:
+    def __init__(self, body_bytes_max: int, cors: Cors = NO_CORS) -> None:
+        self._cors = cors
         loop = asyncio.get_running_loop()
         self._body_bytes_max = body_bytes_max
         self.turns = Turns(loop.call_soon, time.perf_counter)
@@ -108,7 +110,8 @@ class Shedding:
             self._call_soon(self._flush_metrics)
         answers = self._answers[request.language]
         answer = answers[int(self._spread.random() * len(answers))]
-        return encode(answer, request, names_all=False, closes=False)
+        more = self._cors.lines(request.target, request.head.origin) if self._cors.is_on else b""
+        return encode(answer, request, names_all=False, closes=False, more=more)
 
     def _flush_metrics(self) -> None:
         """Count; how long they took is not observed, since it would hide the times of those that were read."""

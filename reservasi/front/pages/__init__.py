@@ -5,6 +5,7 @@ They are readable without a script, load nothing from anybody else, and allow no
 
 from collections.abc import Mapping
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 import jinja2
@@ -12,9 +13,11 @@ from aiohttp import hdrs
 
 from reservasi.front.api.answers import Answer, Reply, later
 from reservasi.front.api.bodies import OpeningBody
+from reservasi.front.api.cors import API_PATHS
 from reservasi.front.api.languages import Language
 from reservasi.front.api.not_found import UNKNOWN_OPENING
 from reservasi.front.api.paths import OPENING_PAGE, OPENINGS_PAGE, STATIC_PATH
+from reservasi.front.api.problem_catalogue import NOT_FOUND
 from reservasi.front.api.problem_type import ProblemType
 from reservasi.front.api.problems import Refused, detail_text, retry_after
 from reservasi.front.api.request import Request
@@ -138,8 +141,36 @@ def _refusal(kind: ProblemType, language: Language) -> Answer:
     return Answer(kind.status, headers, _rendered("refusal.html", language, words), outcome=kind.name)
 
 
-ROUTES = (  # for people: not part of the API's description
+def home(_front: Front, _request: Request) -> Answer:
+    """`GET /`: what people type leads to the openings."""
+    return _redirect(HTTPStatus.FOUND, OPENINGS_PAGE)
+
+
+def without_slash(_front: Front, request: Request) -> Answer:
+    """`GET /openings/` and `GET /openings/{id}/`: the page has one address."""
+    return _redirect(HTTPStatus.PERMANENT_REDIRECT, request.target.partition("?")[0].rstrip("/"))
+
+
+def _redirect(status: HTTPStatus, to: str) -> Answer:
+    return Answer(int(status), {hdrs.LOCATION: to, hdrs.CACHE_CONTROL: "no-cache", hdrs.CONTENT_TYPE: HTML})
+
+
+def not_found(request: Request) -> Answer | None:
+    """The page for a browser at an address that there is not; None for a program, which gets a problem."""
+    is_browser = request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and "text/html" in request.head.accept
+    if not is_browser or request.target.startswith(API_PATHS):
+        return None
+    return _refusal(NOT_FOUND, request.language)
+
+
+PAGES = (  # for people: not part of the API's description
     Route(OPENINGS_PAGE, "GET", openings),
     Route(OPENING_PAGE, "GET", opening),
     Route(STATIC_PATH, "GET", static_files.static),
 )
+REDIRECTS = (
+    Route("/", "GET", home),
+    Route(f"{OPENINGS_PAGE}/", "GET", without_slash),
+    Route(f"{OPENING_PAGE}/", "GET", without_slash),
+)
+ROUTES = (*PAGES, *REDIRECTS)

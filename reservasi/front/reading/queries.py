@@ -134,17 +134,22 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
     return read
 
 
+def refuse_parameters(request: Request) -> None:
+    """Refuse every query parameter, of an operation that takes none."""
+    check_query(request.query_parameters, {})
+
+
 def _unknown(name: str, checks: Mapping[str, Check]) -> Finding:
     """A parameter that there is not, by its name where that cannot be somebody's number; and those that there are."""
-    known = ", ".join(f"`{each}`" for each in checks)
+    if not checks:
+        known = Text("Alamat ini tidak menerima parameter.", "This address takes no parameters.")
+    else:
+        names = ", ".join(f"`{each}`" for each in checks)
+        known = Text(f"Yang ada: {names}.", f"There are: {names}.")
     if not HARMLESS_KEY.fullmatch(name):
-        text = Text(
-            f"Ada parameter yang tidak dikenal. Yang ada: {known}.", f"There is an unknown parameter. Known: {known}."
-        )
+        text = Text(f"Ada parameter yang tidak dikenal. {known.id}", f"There is an unknown parameter. {known.en}")
         return Finding("", "unknown-parameter", text)
-    text = Text(
-        f"Tidak ada parameter `{name}`. Yang ada: {known}.", f"There is no parameter `{name}`. There are: {known}."
-    )
+    text = Text(f"Tidak ada parameter `{name}`. {known.id}", f"There is no parameter `{name}`. {known.en}")
     return Finding(name, "unknown-parameter", text)
 
 

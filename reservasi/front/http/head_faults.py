@@ -1,0 +1,62 @@
+"""Why the head of a request is refused before it is routed: its length, version, method or transfer coding.
+
+Both transports ask here, so that what they refuse does not depend on the way that a request takes. What is merely not
+HTTP is left to aiohttp's parser, which answers 400.
+"""
+
+import re
+
+from reservasi.front.api.languages import Text
+from reservasi.front.api.problem_catalogue import (
+    BAD_REQUEST,
+    HEADERS_TOO_LARGE,
+    HTTP_VERSION_NOT_SUPPORTED,
+    METHOD_NOT_IMPLEMENTED,
+    TARGET_TOO_LONG,
+)
+from reservasi.front.api.problems import Refused
+
+HEAD_BYTES_MAX = 32_768  # of one head: several times what the cookies of a domain come to
+TARGET_BYTES_MAX = 16_384
+HEADERS_MAX = 100
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"))
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])")
+_BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
+_CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
+_NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # no digits: they could be somebody's number
+ALL_TOGETHER = Text("semua header bersama-sama", "all headers together")
+_TOO_MANY = Text("jumlah header", "the number of headers")
+
+
+def fault_of(head: bytes) -> Refused | None:
+    """The refusal of a head, which need not be whole where it is longer than may be; None: nothing is wrong with it.
+
+    `head` reaches up to the empty line and is without it.
+    """
+    line, _, rest = head.partition(b"\r\n")
+    read = _REQUEST_LINE.fullmatch(line)
+    if len(line) > TARGET_BYTES_MAX:
+        return Refused(TARGET_TOO_LONG) if read or _BEGINNING.match(line) else Refused(BAD_REQUEST)
+    if len(head) > HEAD_BYTES_MAX or head.count(b"\r\n") > HEADERS_MAX:
+        what = _longest(rest) if len(head) > HEAD_BYTES_MAX else _TOO_MANY
+        return Refused(HEADERS_TOO_LARGE, words={"what": what})
+    if read is None:
+        return None
+    if read[3] != b"1":
+        return Refused(HTTP_VERSION_NOT_SUPPORTED)
+    if read[1] not in METHODS:
+        return Refused(METHOD_NOT_IMPLEMENTED)
+    codings = _CODINGS.findall(head)
+    if codings and b",".join(codings).strip(b" \t").lower() != b"chunked":
+        return Refused(BAD_REQUEST)
+    return None
+
+
+def _longest(lines: bytes) -> Text:
+    """The header that takes most of the room, by its name where that can be nobody's number."""
+    longest = max(lines.split(b"\r\n"), key=len)
+    name = longest.partition(b":")[0]
+    if len(longest) * 2 < HEAD_BYTES_MAX or not _NAMEABLE.fullmatch(name):
+        return ALL_TOGETHER
+    text = f"header `{name.decode()}`"
+    return Text(text, f"the {text}")
