@@ -15,7 +15,7 @@ from reservasi.availability import Availability
 from reservasi.errors import ConfigurationError, RecordsUnavailable, ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.recorded_position import RecordedPositions
-from reservasi.ledger.submitted import Submitted, Tell
+from reservasi.ledger.submitted import Resolve, Submitted
 from reservasi.model import Answer, Cancel, Claim, Confirm, Find, Outcome, Quota, QuotaCounts, Release, SetQuota
 from reservasi.programs import program_of
 from reservasi.records import BookingRow, LiveRow, Records
@@ -67,7 +67,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool  # whether PostgreSQL has what was accepted: 200, else 202
 
 
-TellChange: TypeAlias = Callable[[Change | ReservasiError], None]
+ResolveChange: TypeAlias = Callable[[Change | ReservasiError], None]
 
 
 class Reservations:
@@ -168,31 +168,31 @@ class Reservations:
             persons=persons,
         )
 
-    def enqueue(self, command: Claim, tell: Tell) -> Submitted:
-        """Hand a prepared claim to the next batch; `tell` gets what `claim` returns or raises.
+    def enqueue(self, command: Claim, resolve: Resolve) -> Submitted:
+        """Hand a prepared claim to the next batch; `resolve` gets what `claim` returns or raises.
 
         Raises:
-            Overloaded: too many wait: `tell` is not called.
+            Overloaded: too many wait: `resolve` is not called.
         """
-        return self._groups[program_of(command.quota)].enqueue(command, tell)
+        return self._groups[program_of(command.quota)].enqueue(command, resolve)
 
-    def enqueue_confirm(self, reservation_id: str, payment_reference: str, tell: TellChange) -> Submitted | None:
+    def enqueue_confirm(self, reservation_id: str, payment_reference: str, resolve: ResolveChange) -> Submitted | None:
         """Make a hold permanent with the next batch, and wait a bounded time until that is recorded.
 
-        `tell` gets the change or the fault. Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED,
+        `resolve` gets the change or the fault. Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED,
         NOT_HELD, NOT_FOUND.
 
         Raises:
-            Overloaded: too many wait: `tell` is not called.
+            Overloaded: too many wait: `resolve` is not called.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            tell(Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False))
+            resolve(Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False))
             return None
 
         def hear(result: Answer | ReservasiError) -> None:
             if isinstance(result, ReservasiError):
-                tell(result)
+                resolve(result)
             elif result.outcome in ACCEPTED:
                 self._recorded.when_recorded(
                     program,
@@ -200,10 +200,10 @@ class Reservations:
                     result.seq,
                     reservation_id,
                     self._confirm_wait_s,
-                    lambda recorded: tell(Change(answer=result, recorded=recorded)),
+                    lambda recorded: resolve(Change(answer=result, recorded=recorded)),
                 )
             else:
-                tell(Change(answer=result, recorded=False))
+                resolve(Change(answer=result, recorded=False))
 
         command = Confirm(reservation_id=reservation_id, payment_reference=payment_reference)
         return self._groups[program].enqueue(command, hear)
@@ -212,7 +212,7 @@ class Reservations:
         """The same for a task; raises the fault."""
         changed: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
 
-        def tell(result: Change | ReservasiError) -> None:
+        def resolve(result: Change | ReservasiError) -> None:
             if changed.done():
                 return
             if isinstance(result, ReservasiError):
@@ -220,7 +220,7 @@ class Reservations:
             else:
                 changed.set_result(result)
 
-        submitted = self.enqueue_confirm(reservation_id, payment_reference, tell)
+        submitted = self.enqueue_confirm(reservation_id, payment_reference, resolve)
         try:
             return await changed
         except asyncio.CancelledError:
@@ -248,17 +248,17 @@ class Reservations:
             return _without_ledger(Outcome.NOT_FOUND)
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
-    def enqueue_find(self, reservation_id: str, tell: Tell) -> Submitted | None:
-        """The same without a task: `tell` gets what `find` returns or raises.
+    def enqueue_find(self, reservation_id: str, resolve: Resolve) -> Submitted | None:
+        """As `find`, without a task: `resolve` gets what it returns or raises.
 
         Raises:
-            Overloaded: too many wait: `tell` is not called.
+            Overloaded: too many wait: `resolve` is not called.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            tell(_without_ledger(Outcome.NOT_FOUND))
+            resolve(_without_ledger(Outcome.NOT_FOUND))
             return None
-        return self._groups[program].enqueue(Find(reservation_id=reservation_id), tell)
+        return self._groups[program].enqueue(Find(reservation_id=reservation_id), resolve)
 
     async def live_reservation_of(self, proof: Proof) -> str | None:
         """The live reservation of whoever proves to be one of its applicants, as the records have it.
@@ -315,16 +315,16 @@ class Reservations:
             raise RecordsUnavailable(f"the records of {program} do not have the change yet")
         return await self._records.live_in(program, quotas)
 
-    def when_known_recorded(self, reservation_id: str, answer: Answer, tell: Callable[[bool], None]) -> None:
+    def when_known_recorded(self, reservation_id: str, answer: Answer, resolve: Callable[[bool], None]) -> None:
         """Whether PostgreSQL has the change that an answer of `find` speaks of.
 
         Waits a moment: another front may have told the person already, before this one heard of it.
         """
         program = self.program_of(reservation_id)
         if program is None:
-            tell(False)
+            resolve(False)
         else:
-            self._recorded.when_recorded(program, answer.epoch, answer.seq, reservation_id, HEAR_WAIT_S, tell)
+            self._recorded.when_recorded(program, answer.epoch, answer.seq, reservation_id, HEAR_WAIT_S, resolve)
 
     async def set_quota(self, command: SetQuota) -> Answer:
         """Create or change a quota.

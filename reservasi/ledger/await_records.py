@@ -23,11 +23,11 @@ class RecordsInstead:
         self._held: set[asyncio.Task[bool]] = set()
 
     def hold(
-        self, command: Command, answer: Answer, tell: Callable[[Answer | ReservasiError], None], timeout_s: float
+        self, command: Command, answer: Answer, resolve: Callable[[Answer | ReservasiError], None], timeout_s: float
     ) -> None:
-        """Tell the answer when it counts; `NotReplicated` when it does not in time, or too many wait."""
+        """Give the answer once it counts; `NotReplicated` when it does not in time, or too many wait."""
         if len(self._held) >= self._held_max:
-            tell(not_replicated())
+            resolve(not_replicated())
             return
         about: str = getattr(command, "reservation_id", "")
         task = asyncio.create_task(self._positions.wait(self._program, answer.epoch, answer.seq, about, timeout_s))
@@ -35,13 +35,13 @@ class RecordsInstead:
         def told(ended: "asyncio.Task[bool]") -> None:
             self._held.discard(ended)
             recorded = not ended.cancelled() and ended.exception() is None and ended.result()
-            tell(answer if recorded else not_replicated())
+            resolve(answer if recorded else not_replicated())
 
         self._held.add(task)
         task.add_done_callback(told)
 
     async def close(self) -> None:
-        """Tell those who still wait that nothing is definite."""
+        """Answer all that still wait: nothing is definite."""
         await end_tasks(self._held)
 
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from reservasi.errors import Overloaded
 from reservasi.ledger.concurrency_limit import ConcurrencyLimit
-from reservasi.ledger.submitted import Submitted, Tell, fail
+from reservasi.ledger.submitted import Resolve, Submitted, fail
 from reservasi.metrics import CLAIMS_LIMIT, QUEUE_SECONDS
 from reservasi.model import (
     Admit,
@@ -64,7 +64,7 @@ class CommandQueue:
     def __len__(self) -> int:
         return self._queued
 
-    def put(self, command: Command, tell: Tell, now_s: float) -> Submitted:
+    def put(self, command: Command, resolve: Resolve, now_s: float) -> Submitted:
         """Queue a command; `now_s` is the event loop's time.
 
         Raises:
@@ -73,7 +73,7 @@ class CommandQueue:
         kind = type(command)
         if not (self.admits_crowd() if kind in CROWDS else self._admits_others()):
             raise Overloaded("too many wait for the ledger")
-        submitted = Submitted(command, tell, now_s, now_s + self._timeout_s)
+        submitted = Submitted(command, resolve, now_s, now_s + self._timeout_s)
         self._queues[kind].append(submitted)
         self._queued += 1
         return submitted

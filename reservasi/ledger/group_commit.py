@@ -20,7 +20,7 @@ from reservasi.ledger.await_records import RecordsInstead
 from reservasi.ledger.command_queue import Batch, CommandQueue
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.ending_tasks import end_tasks
-from reservasi.ledger.submitted import Submitted, Tell, fail, fail_all
+from reservasi.ledger.submitted import Resolve, Submitted, fail, fail_all
 from reservasi.ledger.suspects import Suspects
 from reservasi.ledger.wire import messages
 from reservasi.logs import get_sparing_logger
@@ -121,15 +121,15 @@ class GroupCommit:
             submitted.abandon()
             raise
 
-    def enqueue(self, command: Command, tell: Tell) -> Submitted:
-        """As `submit`, without a task: `tell` is called with what `submit` returns or raises.
+    def enqueue(self, command: Command, resolve: Resolve) -> Submitted:
+        """As `submit`, without a task: `resolve` is called with what `submit` returns or raises.
 
         Raises:
-            Overloaded: too many wait: `tell` is not called.
+            Overloaded: too many wait: `resolve` is not called.
         """
         if self._closing:
             raise Overloaded("the front is closing")
-        submitted = self._queue.put(command, tell, self._loop.time())
+        submitted = self._queue.put(command, resolve, self._loop.time())
         if not self._wakeup.is_set():
             self._wakeup.set()
         return submitted

@@ -9,17 +9,17 @@ from reservasi.model import Answer, Command
 
 log = get_sparing_logger()
 
-Tell: TypeAlias = Callable[[Answer | ReservasiError], None]
+Resolve: TypeAlias = Callable[[Answer | ReservasiError], None]
 
 
 class Submitted:
     """One submitted command, until it is answered."""
 
-    __slots__ = ("command", "deadline", "done", "since", "tell")
+    __slots__ = ("command", "deadline", "done", "resolve", "since")
 
-    def __init__(self, command: Command, tell: Tell, since: float, deadline: float) -> None:
+    def __init__(self, command: Command, resolve: Resolve, since: float, deadline: float) -> None:
         self.command = command
-        self.tell = tell  # called once, in the event loop, with the answer or the fault
+        self.resolve = resolve  # called once, in the event loop, with the answer or the fault
         self.since = since  # both by the event loop's clock
         self.deadline = deadline
         self.done = False
@@ -30,7 +30,7 @@ class Submitted:
             return
         self.done = True
         try:
-            self.tell(result)
+            self.resolve(result)
         except Exception:  # a caller that cannot take its answer must not cost the others theirs
             log.exception("answer_not_taken")
 

@@ -6,7 +6,7 @@ Nothing is kept of a person who waits: their ticket says who they are, and the d
 from reservasi.availability import Availability
 from reservasi.errors import LedgerFault
 from reservasi.ledger.group_commit import GroupCommit
-from reservasi.ledger.submitted import Submitted, Tell
+from reservasi.ledger.submitted import Resolve, Submitted
 from reservasi.model import Answer, Join, MoveOpening, Opening, SetOpening
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
@@ -85,13 +85,13 @@ class WaitingRoom:
         """
         return await self._groups[program].submit(Join(opening=opening, ticket_id=ticket_id))
 
-    def enqueue(self, program: str, command: Join, tell: Tell) -> Submitted:
-        """The same without a task: `tell` gets what `join` returns or raises.
+    def enqueue(self, program: str, command: Join, resolve: Resolve) -> Submitted:
+        """As `join`, without a task: `resolve` gets what it returns or raises.
 
         Raises:
-            Overloaded: too many wait: `tell` is not called.
+            Overloaded: too many wait: `resolve` is not called.
         """
-        return self._groups[program].enqueue(command, tell)
+        return self._groups[program].enqueue(command, resolve)
 
     def ticket(self, program: str, opening: Opening, ticket_id: str, answer: Answer) -> tuple[str, int | None]:
         """The signed ticket for whoever joined, and the number that it gives at once: to late arrivals only."""

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 
 from reservasi.errors import ReservasiError
 from reservasi.front.api.tracing import Trace
-from reservasi.ledger.submitted import Submitted, Tell
+from reservasi.ledger.submitted import Resolve, Submitted
 from reservasi.model import Answer as LedgerAnswer
 
 NO_STORE = "no-store"
@@ -149,7 +149,7 @@ class Pending:
 Reply: TypeAlias = Answer | Pending
 
 
-def ask(enqueue: Callable[[Tell], Submitted | None], make: Callable[[LedgerAnswer], Reply]) -> Pending:
+def ask(enqueue: Callable[[Resolve], Submitted | None], make: Callable[[LedgerAnswer], Reply]) -> Pending:
     """What `make` says to the ledger's answer to a command, handed over by `enqueue`.
 
     Raises:

@@ -57,11 +57,11 @@ class Lineage:
 class _Waiter:
     """Who waits for a position, until it is there or their time is over."""
 
-    __slots__ = ("_is_recorded", "_tell", "done", "timer")
+    __slots__ = ("_is_recorded", "_resolve", "done", "timer")
 
-    def __init__(self, is_recorded: Callable[[], bool], tell: Callable[[bool], None]) -> None:
+    def __init__(self, is_recorded: Callable[[], bool], resolve: Callable[[bool], None]) -> None:
         self._is_recorded = is_recorded
-        self._tell = tell
+        self._resolve = resolve
         self.done = False
         self.timer: asyncio.TimerHandle | None = None
 
@@ -80,7 +80,7 @@ class _Waiter:
         if self.timer is not None:
             self.timer.cancel()
         try:
-            self._tell(recorded)
+            self._resolve(recorded)
         except Exception:  # one who cannot take their answer must not cost the others theirs
             log.exception("answer_not_taken")
 
@@ -122,26 +122,26 @@ class RecordedPositions:
         """Whether PostgreSQL has the change `(epoch, seq)` of a reservation, waiting at most so long for it."""
         known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def tell(recorded: bool) -> None:
+        def resolve(recorded: bool) -> None:
             if not known.done():
                 known.set_result(recorded)
 
-        self.when_recorded(program, epoch, seq, reservation_id, timeout_s, tell)
+        self.when_recorded(program, epoch, seq, reservation_id, timeout_s, resolve)
         return await known
 
     def when_recorded(  # noqa: PLR0917 - as `wait`
-        self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float, tell: Callable[[bool], None]
+        self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float, resolve: Callable[[bool], None]
     ) -> None:
-        """Call `tell` with the same, once: now, as soon as that is known, or after the time."""
+        """Call `resolve` with the same, once: now, as soon as that is known, or after the time."""
         lineage = self._lineages.setdefault(program, Lineage())
         if lineage.seq >= seq:
-            tell(self._has(program, epoch, seq, reservation_id))
+            resolve(self._has(program, epoch, seq, reservation_id))
             return
         heap = self._waiters.setdefault(program, [])
         if len(heap) >= WAITERS_MAX:
-            tell(False)
+            resolve(False)
             return
-        waiter = _Waiter(lambda: self._has(program, epoch, seq, reservation_id), tell)
+        waiter = _Waiter(lambda: self._has(program, epoch, seq, reservation_id), resolve)
         waiter.timer = asyncio.get_running_loop().call_later(timeout_s, waiter.give_up)
         heapq.heappush(heap, (seq, next(self._order), waiter))
         self._wanted[program].set()
