@@ -52,14 +52,14 @@ class Mending:
     async def run(self, pause: Callable[[float], Awaitable[bool]]) -> None:
         """Until `pause`, which waits so many seconds, says that it is over."""
         chance = self._chance
-        while await pause(chance.uniform(0.3, 2.0)):
+        while await pause(chance.uniform(0.1, 1.0)):
             dump, self._dump = self._dump, self._deployment.database.copy()
             if dump is not None and chance.random() < DUMPS:
                 self._put_back(dump)
                 self._dump = None  # of another history than the records that are made now
             elif not self._do_damage():
                 continue
-            await pause(chance.uniform(0.2, 2.0))
+            await pause(chance.uniform(0.1, 1.0))
             await self.mend()
 
     async def mend(self) -> None:

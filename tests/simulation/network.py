@@ -97,8 +97,9 @@ class Network:
             return replied
         number, fate = next(self._numbers), self.weather.fate(self._chance)
         self.counts[fate] += 1
-        names = "+".join(_name(command) for command in commands)
-        self.trace(host.name, f"sends #{number}", f"{names}, {fate}")
+        if self.trace.notes:
+            names = "+".join(_name(command) for command in commands)
+            self.trace(host.name, f"sends #{number}", f"{names}, {fate}")
         delay_s = self.latency_s()
         if fate is Fate.LATE:
             delay_s += self._chance.uniform(0.1, LATE_MAX_S)
@@ -153,7 +154,7 @@ class Network:
         seq = self.server.seq
         found = iter(self.server.execute([_unblocked(each) for each in commands if each[0] != "PUBLISH"]))
         replies = [len(published) if command[0] == "PUBLISH" else next(found) for command in commands]
-        for command, reply in zip(commands, replies, strict=True):
+        for command, reply in zip(commands, replies, strict=True) if self.trace.notes else ():
             self.trace("valkey", f"carries out #{number}", f"{_name(command)} {_shown(command, reply)}")
         for command in published:
             self._publish(command[1], command[2])

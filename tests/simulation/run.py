@@ -40,10 +40,13 @@ def _seeded(seed: int) -> Iterator[None]:
     """What the service draws from everybody's random source comes from the seed; and it logs nothing."""
     state, config = random.getstate(), structlog.get_config()
     random.seed(seed)
-    sealing.chance = random.Random(f"nonces {seed}")
+    sealing.chance, tokens = random.Random(f"nonces {seed}"), random.Random(f"tokens {seed}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        with mock.patch.object(group_commit, "REAP_INTERVAL_S", REAP_INTERVAL_S):
+        with (
+            mock.patch.object(group_commit, "REAP_INTERVAL_S", REAP_INTERVAL_S),
+            mock.patch("reservasi.ledger.loading.secrets.token_hex", lambda nbytes: tokens.randbytes(nbytes).hex()),
+        ):
             yield
     finally:
         random.setstate(state)
@@ -74,15 +77,16 @@ def simulate(
     library: Library,
     *,
     keep_trace: bool = False,
+    hashed: bool = True,
     later_entries: bool = False,
     damage: bool = False,
 ) -> Result:
     """Play one seed and judge it.
 
-    `later_entries`: a later version of the library writes between this one's entries. `damage`: stored values are damaged
-    and mended.
+    Without `hashed` its trace has no digest. `later_entries`: a later version of the library writes between this one's
+    entries. `damage`: stored values are damaged and mended, and records put back to an older dump.
     """
-    trace = Trace(keep=keep_trace)
+    trace = Trace(keep=keep_trace, hashed=hashed)
     with _seeded(seed):
         simulation = Simulation(seed, server, library, trace, later_entries=later_entries, damage=damage)
         with _collected_afterwards(), virtual_time(simulation.loop, EPOCH_MS / 1000):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import msgspec
 import redis
 from redis.exceptions import ResponseError
@@ -21,13 +23,34 @@ from reservasi.ledger import keys
 from reservasi.ledger.lua.library import Library, read_library
 
 START_TIMEOUT_S = 30.0
+RECEIVED_MAX = 65_536
 CLOCK_KEYS = ("simulation:seconds", "simulation:microseconds")
 # The one place where the library reads a clock. Another place, or another way, and no run is a function of its seed.
 CLOCK_READ = "redis.call('TIME')"
 CLOCK_READ_HERE = f"redis.call('MGET', '{CLOCK_KEYS[0]}', '{CLOCK_KEYS[1]}')"
 
 # What only reads: the replies stay the same until anything else is carried out.
-READS = frozenset({"GET", "HGET", "HGETALL", "HMGET", "SMEMBERS", "XRANGE", "XREAD", "ZRANGE"})
+READS = frozenset(
+    {
+        "EXISTS",
+        "GET",
+        "HGET",
+        "HGETALL",
+        "HKEYS",
+        "HLEN",
+        "HMGET",
+        "HSCAN",
+        "SMEMBERS",
+        "TYPE",
+        "XRANGE",
+        "XREAD",
+        "XREVRANGE",
+        "ZRANGE",
+    }
+)
+WRITES = frozenset({"HSET", "HDEL", "SADD", "SREM", "XADD", "XTRIM", "ZADD", "ZREM"})  # to the key that they name
+ONLY_READ = ("_snapshot", "_find")  # functions
+FENCED, FENCED_WITHIN = b"fenced", 12  # how the reply of a function begins that has done nothing
 
 Command = Sequence[Any]
 UNKNOWN = object()
@@ -87,7 +110,9 @@ class Server:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._connection: Any = redis.ConnectionPool.from_url(url, protocol=2).make_connection()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(url.removeprefix("unix://"))
+        self._reader = hiredis.Reader()
         (self._info,) = self._ask([("INFO", "server")])
         self._told_ms = -1
         self._clock: Callable[[], int] = lambda: 0
@@ -97,7 +122,7 @@ class Server:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._connection.disconnect()
+        self._socket.close()
 
     def begin(self, program: str, library: Library, clock: Callable[[], int]) -> None:
         """Empty it for a run; `clock` says the ledger's time in milliseconds."""
@@ -122,9 +147,11 @@ class Server:
         """Carry commands out now, all of them; a refusal is a reply."""
         now_ms = self._clock()
         only_reads = all(command[0] in READS for command in commands)
-        if not only_reads:
-            self._read.clear()
-        known = {at: reply for at, command in enumerate(commands) if (reply := self._known(command)) is not UNKNOWN}
+        known = {
+            at: reply
+            for at, command in enumerate(commands)
+            if (reply := self._known(command, read_before=only_reads)) is not UNKNOWN
+        }
         asked = [command for at, command in enumerate(commands) if at not in known]
         calls = any(command[0] == "FCALL" for command in asked)
         before: list[Command] = []
@@ -139,10 +166,23 @@ class Server:
             self.seq = int(seq or 0) if self.believes_meta else self.seq
         if only_reads:
             self._read.update(zip(map(tuple, asked), replies, strict=True))
+        else:
+            self._forget(asked, replies)
         found = iter(replies)
         return [known[at] if at in known else next(found) for at in range(len(commands))]
 
-    def _known(self, command: Command) -> Any:
+    def _forget(self, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        """What was read before and may be another by now."""
+        for command, reply in zip(commands, replies, strict=True):
+            if command[0] == "FCALL":
+                if not (str(command[1]).endswith(ONLY_READ) or FENCED in bytes(reply or b"")[:FENCED_WITHIN]):
+                    self._read.clear()
+            elif command[0] in WRITES:
+                self._read = {read: known for read, known in self._read.items() if command[1] not in read}
+            elif command[0] not in READS:
+                self._read.clear()
+
+    def _known(self, command: Command, *, read_before: bool) -> Any:
         """The reply to what need not be asked; most reads of the journal find nothing new."""
         if command[0] == "TIME":
             return _time(self._clock())
@@ -150,24 +190,30 @@ class Server:
             return None
         if command[0] == "INFO":
             return self._info
-        return self._read.get(tuple(command), UNKNOWN)
+        return self._read.get(tuple(command), UNKNOWN) if read_before else UNKNOWN
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        # redis-py's connection takes longer for this than the server does.
+        self._socket.sendall(b"".join([hiredis.pack_command(tuple(map(_bytes_of, each))) for each in commands]))
         return [self._reply() for _ in commands]
 
     def _reply(self) -> Any:
-        try:
-            return self._connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            return error
+        while (reply := self._reader.gets()) is False:
+            received = self._socket.recv(RECEIVED_MAX)
+            assert received, "Valkey has gone"
+            self._reader.feed(received)
+        return ResponseError(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply
 
 
 def _seq_of(entry_id: str | bytes) -> int:
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     return int(text.rpartition("-")[2])
+
+
+def _bytes_of(argument: Any) -> Any:
+    return argument if isinstance(argument, bytes | str | int) else str(argument)
 
 
 def _time(now_ms: int) -> list[bytes]:

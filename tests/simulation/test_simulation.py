@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS = int(os.environ.get("RESERVASI_SIMULATION_SEEDS", "500"))
 FIRST = int(os.environ.get("RESERVASI_SIMULATION_FIRST", "0"))
 CHUNK = 100
+DUMPED = 42  # with damage its records are put back to an older dump, and its ledger is rebuilt
 PLANTED_SEEDS_MAX = 60
 SHOWN_MAX = 5
 HAPPENS = (
@@ -53,7 +54,7 @@ def test_seeds_keep_every_promise(first: int, server: Server) -> None:
     library, counts, broken = simulated_library(), Counter[str](), []
     seeds = range(first, min(first + CHUNK, FIRST + SEEDS))
     for seed in seeds:
-        result = simulate(seed, server, library)
+        result = simulate(seed, server, library, hashed=False)
         counts.update(result.counts)
         if result.violations:
             broken.append(result)
@@ -70,9 +71,11 @@ def test_a_seed_is_a_run(server: Server) -> None:
     assert once.digest != other.digest
 
 
-def test_a_seed_is_the_same_run_in_another_process(server: Server) -> None:
-    here = simulate(7, server, simulated_library(), keep_trace=True)
-    command = [sys.executable, "-m", "tests.simulation", "7"]
+@pytest.mark.parametrize(("seed", "flags"), [(7, []), (DUMPED, ["--damage"])])
+def test_a_seed_is_the_same_run_in_another_process(seed: int, flags: list[str], server: Server) -> None:
+    here = simulate(seed, server, simulated_library(), keep_trace=True, damage=bool(flags))
+    assert not flags or here.counts["older dump"]
+    command = [sys.executable, "-m", "tests.simulation", str(seed), *flags]
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
     there = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert there.stdout.splitlines() == [*here.lines, str(here)]

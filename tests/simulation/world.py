@@ -34,6 +34,8 @@ HOUR_MS = 3_600_000
 WINDOW_END_MS = 1_796_115_600_000  # of the quotas' terms, 2026-12-01T09:00 in UTC
 OPENING = f"{PROGRAM}-1"
 PEOPLE_TIMEOUT_S = 240.0
+STORM_S = (6.0, 12.0)  # at most
+DAMAGED_STORM_S = (3.0, 7.0)  # the same; one fault more at a time, so as much happens
 RECORDED_TIMEOUT_S = 60.0
 SETTLE_S = 1.2  # in which views hear the last change, and the sweeper looks at all
 SETTLE_TRIES_MAX = 50  # while the sweeper still finds something; holds last 20 s at the most
@@ -130,7 +132,9 @@ class Simulation:
             faults.append(asyncio.create_task(self._write_later_entries()))
         faults += [asyncio.create_task(self._mending.run(self._pause))] if self._damages else []
         people = [asyncio.create_task(visitor.live()) for visitor in crowd.people()]
-        _, pending = await asyncio.wait(people, timeout=chance.uniform(6.0, 12.0))
+        _, pending = await asyncio.wait(
+            people, timeout=chance.uniform(*(DAMAGED_STORM_S if self._damages else STORM_S))
+        )
         self._calm.set()
         await asyncio.gather(*faults)
         await self._heal()
