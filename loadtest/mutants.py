@@ -80,7 +80,7 @@ MUTANTS = (
     _mutant(
         "asks-only-for-the-first-person",
         {Rule.TWO_LIVE},
-        ("claim", "local has_one = seen[person] or has_live_reservation(call, person)", "local has_one = seen[person]"),
+        ("claim", "seen[person] and number or has_live_reservation(call, person, number)", "seen[person] and number"),
     ),
     _mutant(
         "forgets-who-has-a-place",

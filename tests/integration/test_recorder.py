@@ -78,8 +78,8 @@ async def test_a_death_between_commit_and_publish_neither_loses_nor_doubles(stag
 async def test_the_standby_takes_over_when_the_active_one_is_killed(stage: Stage) -> None:
     script = """
 import asyncio, sys
-from reservasi.ledger.clients import open_client
-from reservasi.ledger.journal import Journal
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.topology.clients import open_client
 from reservasi.recorder import Recorder
 from reservasi.records import Records
 async def main(program, valkey_url, database):
