@@ -6,7 +6,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 
 from loadtest.bench.against.line import Line, WrongAnswer, answered, check, get, send
-from loadtest.bench.against.stand import BATCH_ITEMS, CHANNEL, PROGRAM, QUEUE_ITEMS, SERVICE, Stand, join_request
+from loadtest.bench.against.stand import (
+    BATCH_ITEMS,
+    CHANNEL,
+    PROGRAM,
+    QUEUE_ITEMS,
+    SERVICE,
+    Stand,
+    claim_request,
+    held,
+    join_request,
+)
 from loadtest.service import wait_for
 
 HALF_AGAIN = 0.60
@@ -14,12 +24,10 @@ NOT_DEARER = 0.95  # aim at 0.85
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
 POLLS = 10
 FILLING = QUEUE_ITEMS + BATCH_ITEMS + 50  # callers while the ledger stands still: a few more than may wait
-
 FILLING_TIMEOUT_S = 10.0
 
 Work = Callable[[Line], None]  # asks on one connection, and checks each answer
 Prepare = Callable[[Stand, int], Work]  # of so many requests; what it needs is done before, and not measured
-_keys = itertools.count()
 
 
 def _alone(_stand: Stand) -> AbstractContextManager[None]:
@@ -56,28 +64,14 @@ def _same(make: Callable[[Stand], bytes], wanted: int = 200, problem: str = "") 
     return _asking(lambda stand, count: itertools.repeat(make(stand), count), wanted, problem)
 
 
-def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name: str = "Siti Rahmawati") -> bytes:
-    """One person claims a place."""
-    body = {
-        "quota": quota,
-        "applicants": [{"nik": nik, "name": name, "birth_date": birth_date}],
-        "contact": {"email": "siti.rahmawati@example.org", "phone": "+628123456789"},
-    }
-    if ticket:
-        body["ticket"] = ticket
-    return send("/v1/reservations", body, f"Idempotency-Key: bench-{next(_keys):012d}")
-
-
 def _claims(stand: Stand, count: int, quotas: list[str] | None = None) -> Iterator[bytes]:
     offered = itertools.cycle(quotas or stand.quotas)
     return (claim_request(next(offered), *person) for person in stand.people(count))
 
 
 def _held(stand: Stand, count: int) -> list[tuple[str, str]]:
-    """Reservations that were just made: path, and the header that shows whose they are."""
     with Line(stand.port) as line:
-        made = [check(line.ask(claim), 201).json for claim in _claims(stand, count)]
-    return [(f"/v1/reservations/{each['id']}", f"Authorization: Bearer {each['manage_token']}") for each in made]
+        return [held(line, claim) for claim in _claims(stand, count)]
 
 
 def _confirms(stand: Stand, count: int) -> Iterator[bytes]:
@@ -108,8 +102,7 @@ def _journeys(stand: Stand, count: int) -> Work:
             check(line.ask(join_request(stand.ahead, *person)), 201)
             for _ in range(POLLS):
                 check(line.ask(_queue(stand)), 200)
-            made = check(line.ask(claim_request(quota, *person)), 201).json
-            path, bearer = f"/v1/reservations/{made['id']}", f"Authorization: Bearer {made['manage_token']}"
+            path, bearer = held(line, claim_request(quota, *person))
             check(line.ask(send(f"{path}/confirm", {}, bearer)), 200)
             for _ in range(2):
                 check(line.ask(get(path, bearer)), 200)
@@ -229,9 +222,9 @@ REFUSALS = (
         prepare=_same(lambda _: get("/v1/programs", method="DELETE"), 405, "method-not-allowed"),
     ),
     Operation(
-        name="410 joining closed",
+        name="410 hold expired",
         target=HALF_AGAIN,
-        prepare=_same(lambda stand: get(f"/v1/openings/{stand.ended}/challenge"), 410, "joining-closed"),
+        prepare=_same(lambda stand: send(f"{stand.expired[0]}/confirm", {}, stand.expired[1]), 410, "hold-expired"),
     ),
 )
 JOURNEY = Operation(name="whole journey", target=HALF_AGAIN, prepare=_journeys, block=6)

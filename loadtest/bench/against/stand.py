@@ -1,6 +1,7 @@
 """One running service of either build, with the demo's programs, and all that the operations name."""
 
 import datetime as dt
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from loadtest.bench.against.checkout import Build
 from loadtest.bench.against.line import Line, WrongAnswer, check, get, send
 from loadtest.bench.claims import person
 from loadtest.bench.cores import Cores, family, ran_s
+from loadtest.program import program_file
 from loadtest.service import Part, Service, running_service, wait_for
 
 PROGRAM = "surabaya"
@@ -28,6 +30,7 @@ SETTINGS = {
     "RESERVASI_QUEUE_ITEMS_MAX": str(QUEUE_ITEMS),
     "RESERVASI_BATCH_ITEMS_MAX": str(BATCH_ITEMS),
     "RESERVASI_COMMAND_TIMEOUT_MS": "30000",  # nobody gives up while the ledger stands still
+    "RESERVASI_CONFIRM_WAIT_MS": "20000",  # nor while the recorder has to share its core
     "RESERVASI_CONNECTIONS_MAX": "20000",
     "RESERVASI_KEEPALIVE_S": "120",
     # Each limit is looked at, and none is reached by a single caller who asks as fast as they can.
@@ -40,10 +43,13 @@ SETTINGS = {
 DEMO = ("--demo", "--demo-opening-in", "3600")
 VIEWER = ("staff", "add", "bench", "--role", "viewer", "--json")
 OPENS_IN_S = 12  # what is created here
-LASTS_S = 1
+SHORT_PROGRAM = "kilat"  # whose holds end soon
+SHORT_HOLD_S = 10
+DAYS_AHEAD = 2
 SETUP_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 60.0
 FIRST_PERSON = 20_000_000
+_keys = itertools.count()
 
 
 @dataclass
@@ -62,7 +68,10 @@ class Stand:
     paused_quota: str = ""
     holder: tuple[str, str] = ("", "")  # who waits there: NIK and birth date
     ticket: str = ""  # and their ticket
-    ended: str = ""  # one that is over
+    expired: tuple[str, str] = (
+        "",
+        "",
+    )  # a reservation whose hold has ended: path, and whose it is
     viewer_key: str = ""
     _people: int = FIRST_PERSON
 
@@ -142,7 +151,7 @@ def prepare(stand: Stand) -> None:
         stand.office = check(line.ask(get(f"/v1/offices?program={PROGRAM}")), 200).json["offices"][0]["id"]
         filters = f"program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
         dates = _by_date(check(line.ask(get(f"/v1/availability?{filters}")), 200).json["quotas"])
-        *claimed, ended, paused = dates.values()  # of late dates nobody claims else
+        *claimed, paused = dates.values()  # nobody claims of the last date else
         (full, *offered) = (quota for quotas in claimed for quota in quotas)
         stand.date, stand.sold_out, stand.paused_quota = full["date"], full["id"], paused[0]["id"]
         stand.quotas = [quota["id"] for quota in offered[:QUOTAS]]
@@ -150,13 +159,12 @@ def prepare(stand: Stand) -> None:
         for quota in stand.quotas:
             put(quota, CAPACITY)
         opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=OPENS_IN_S)
-        stand.paused = _create(line, staff, paused, opens_at, opens_at + dt.timedelta(hours=2))
-        moment = opens_at + dt.timedelta(seconds=1)  # no two openings of one office have the same moment
-        stand.ended = _create(line, staff, ended, moment, moment + dt.timedelta(seconds=LASTS_S))
+        stand.paused = _create(line, staff, paused, opens_at)
         pause = send(f"/v1/staff/openings/{stand.paused}/admission", {"paused": True}, staff, method="PUT")
         check(line.ask(pause), 200)
-        (first,) = stand.people(1)
+        first, second = stand.people(2)
         check(line.ask(join_request(stand.paused, *first)), 201)
+        stand.expired = held(line, claim_request(_import_short(stand), *second))
 
 
 def _demo_opening(stand: Stand) -> str | None:
@@ -167,6 +175,24 @@ def _demo_opening(stand: Stand) -> str | None:
 def _staff_key(stand: Stand) -> str | None:
     file = stand.service.data_dir / "staff-api-key"
     return (file.read_text().strip() or None) if file.exists() else None
+
+
+def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name: str = "Siti Rahmawati") -> bytes:
+    """One person claims a place."""
+    body = {
+        "quota": quota,
+        "applicants": [{"nik": nik, "name": name, "birth_date": birth_date}],
+        "contact": {"email": "siti.rahmawati@example.org", "phone": "+628123456789"},
+    }
+    if ticket:
+        body["ticket"] = ticket
+    return send("/v1/reservations", body, f"Idempotency-Key: bench-{next(_keys):012d}")
+
+
+def held(line: Line, claim: bytes) -> tuple[str, str]:
+    """A reservation that is made now: path, and the header that shows whose it is."""
+    made = check(line.ask(claim), 201).json
+    return f"/v1/reservations/{made['id']}", f"Authorization: Bearer {made['manage_token']}"
 
 
 def join_request(opening: str, nik: str, birth_date: str) -> bytes:
@@ -183,11 +209,11 @@ def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return dict(sorted(offered.items()))
 
 
-def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.datetime, ends_at: dt.datetime) -> str:
+def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.datetime) -> str:
     wanted = {
         "program": PROGRAM,
         "opens_at": opens_at.isoformat(),
-        "ends_at": ends_at.isoformat(),
+        "ends_at": (opens_at + dt.timedelta(hours=2)).isoformat(),
         "joins_from": (opens_at - dt.timedelta(hours=1)).isoformat(),
         "from": quotas[0]["date"],
         "to": quotas[0]["date"],
@@ -202,28 +228,47 @@ def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.d
 
 def _viewer_key(stand: Stand) -> str:
     """A staff key that may look, and change nothing."""
-    done = subprocess.run(
-        (*stand.build.reservasi, *VIEWER, "--data-dir", str(stand.service.data_dir)),
+    key: str = json.loads(_reservasi(stand, *VIEWER))["api_key"]
+    return key
+
+
+def _import_short(stand: Stand) -> str:
+    """A program whose holds end soon; its one quota."""
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+    file = stand.service.log_path.with_name(f"{SHORT_PROGRAM}.toml")
+    file.write_text(program_file(1, CAPACITY, day, SHORT_HOLD_S, SHORT_PROGRAM))
+    _reservasi(stand, "program", "import", str(file), "--from", day.isoformat(), "--to", day.isoformat())
+
+    def look() -> str | None:
+        offered = stand.service.get(f"/v1/availability?program={SHORT_PROGRAM}")
+        return offered["quotas"][0]["id"] if offered and offered["quotas"] else None
+
+    return wait_for(look, SETUP_TIMEOUT_S, f"{stand.build.name}: a program with short holds did not come")
+
+
+def _reservasi(stand: Stand, *words: str) -> str:
+    """What a command of that build prints."""
+    return subprocess.run(
+        (*stand.build.reservasi, *words, "--data-dir", str(stand.service.data_dir)),
         capture_output=True,
         text=True,
         timeout=COMMAND_TIMEOUT_S,
         check=True,
         cwd=stand.build.root,
         env=stand.build.environment(),
-    )
-    key: str = json.loads(done.stdout)["api_key"]
-    return key
+    ).stdout
 
 
 def wait_opened(stand: Stand) -> None:
-    """Until one opening has opened, and the other is over; then somebody joins the first, behind its mark."""
-
-    def look() -> bool | None:
-        states = [stand.service.get(f"/v1/openings/{opening}/queue") for opening in (stand.paused, stand.ended)]
-        return True if [each and each["state"] for each in states] == ["paused", "ended"] else None
-
-    wait_for(look, SETUP_TIMEOUT_S, f"{stand.build.name}: its openings did not come")
+    """Until the opening has come and the short hold has ended; then somebody joins behind the opening's mark."""
     with Line(stand.port) as line:
+
+        def look() -> bool | None:
+            queue = line.ask(get(f"/v1/openings/{stand.paused}/queue"))
+            held = line.ask(get(*stand.expired))
+            return True if (queue.json["state"], held.json["status"]) == ("paused", "expired") else None
+
+        wait_for(look, SETUP_TIMEOUT_S, f"{stand.build.name}: its opening did not come, or a hold did not end")
         (stand.holder,) = stand.people(1)
         joined = check(line.ask(join_request(stand.paused, *stand.holder)), 201).json
     if not joined["number"]:
