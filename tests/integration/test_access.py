@@ -12,12 +12,14 @@ import redis.asyncio as redis
 from redis.exceptions import NoPermissionError
 
 from reservasi.embedded import EmbeddedValkey, Places, embedded_redis_url
-from reservasi.errors import LedgerFenced
+from reservasi.errors import DamagedKey, LedgerFenced
 from reservasi.ledger import keys
 from reservasi.ledger.access import ADMIN, FRONT, IN_FUNCTIONS, SINCE_7_2, USERS, WORKER, acl_lines, commands
 from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import DIRECTORY, read_library
 from reservasi.ledger.wire import messages
+from reservasi.model import Position
 from reservasi.records import Records
 from reservasi.records.access import RIGHTS
 from reservasi.records.roles import FRONT_ROLE, WORKER_ROLE
@@ -114,6 +116,21 @@ async def _is_refused(client: redis.Redis, command: tuple[object, ...]) -> bool:
     except redis.RedisError as error:
         pytest.fail(f"{command}: {error}")
     return False
+
+
+async def test_a_worker_may_say_what_is_recorded_and_mend_its_words(
+    as_users: dict[str, redis.Redis], valkey_url: str, program: str
+) -> None:
+    journal, recorded, dead = Journal(as_users[WORKER], program), keys.recorded(program), keys.dead_letters(program)
+    await journal.publish_recorded(Position(epoch=1, seq=1), ["r"])
+    async with redis.Redis.from_url(valkey_url, decode_responses=True) as admin:
+        for key, wanted in ((recorded, "hash"), (dead, "set")):
+            await admin.delete(key)
+            await admin.rpush(key, "something else")
+            with pytest.raises(DamagedKey):
+                await journal.publish_recorded(Position(epoch=1, seq=2), ["r"])
+            await journal.publish_recorded(Position(epoch=1, seq=2), ["r"])
+            assert await admin.type(key) == wanted
 
 
 async def test_nobody_comes_in_without_a_password(valkey_url: str) -> None:

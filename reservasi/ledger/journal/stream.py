@@ -9,6 +9,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ EPOCHS_MAX = 100  # latest lineages that are named with a recorded position
 TRIM_MARGIN_SEQ = 5000  # recorded changes left in the stream for followers that lag
 START = Position(epoch=0, seq=0)
 IDS_PAGE = 1000
+NOBODY = ""  # no reservation has this id: to remove it shows whether a key is a set, and changes nothing
 
 
 class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,21 +114,25 @@ class Journal:
             if dead:
                 pipeline.sadd(keys.dead_letters(self._program), *dead)
             pipeline.publish(keys.recorded_channel(self._program), json.dumps({**word, "dead": list(dead)}))
-            pipeline.type(keys.dead_letters(self._program))
-            *_, kind = await pipeline.execute()
-        if readable(kind) not in ("set", "none"):  # no front can read it
-            raise DamagedKey(f"who has a dead letter in {self._program} cannot be read")
+            pipeline.srem(keys.dead_letters(self._program), NOBODY)  # fails where no front can read it
+            await pipeline.execute()
         if is_news:
             self._published = (position.epoch, position.seq)
 
     async def _forget_damaged_words(self) -> None:
         """Delete what stands in place of the recorder's words: PostgreSQL has them all."""
-        words = {keys.recorded(self._program): "hash", keys.dead_letters(self._program): "set"}
+        recorded, dead = keys.recorded(self._program), keys.dead_letters(self._program)
         self._published = (0, 0)
-        async with self._reaching():
-            for key, kind in words.items():
-                if readable(await self._client.type(key)) not in (kind, "none"):
-                    await self._client.delete(key)
+        for key, look in (
+            (recorded, partial(self._client.hget, recorded, keys.RECORDED_FIELD)),
+            (dead, partial(self._client.srem, dead, NOBODY)),
+        ):
+            try:
+                async with self._reaching():
+                    await look()
+            except DamagedKey:
+                async with self._reaching():
+                    await self._client.unlink(key)
 
     async def _is_news(self, position: Position) -> bool:
         """Whether nothing farther was said before; asked for where we did not say the position before this one."""
