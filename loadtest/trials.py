@@ -25,12 +25,12 @@ from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import Library
 from reservasi.ledger.topology.clients import open_client
-from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
-from reservasi.recovery import Ownership, own_ledger
 from reservasi.reservations import Reservations
 from reservasi.sealing import Sealing, create_key_ring
+from reservasi.worker.ledger_owner import Ownership, own_ledger
+from reservasi.worker.recorder import Recorder
 
 TIMEOUT_MS = 10_000
 TOMBSTONE_MS = 86_400_000

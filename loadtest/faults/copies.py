@@ -15,8 +15,8 @@ from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.service import Part
 from reservasi.bootstrap.commands import open_operations
 from reservasi.errors import Unavailable
-from reservasi.recovery import Ownership, compare_ledger
 from reservasi.settings import load
+from reservasi.worker.ledger_owner import Ownership, compare_ledger
 
 ITSELF_S = 30.0  # for the worker to rebuild it without being asked, and for its server to come back before
 LOOK_S = 0.2

@@ -16,7 +16,7 @@ from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained, recorded_seq
 from loadtest.service import Part, wait_for
 from reservasi.ledger import keys
-from reservasi.recovery import Ownership
+from reservasi.worker.ledger_owner import Ownership
 
 NAMED_TIMEOUT_S = 20.0
 COPIED_SHARE = 0.1  # of the places that are taken when the copy is made

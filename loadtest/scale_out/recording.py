@@ -26,10 +26,10 @@ from reservasi.embedded import EmbeddedPostgres, Places
 from reservasi.ledger.topology.servers import Servers
 from reservasi.programs import Program
 from reservasi.programs.files import read_program
-from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import load
+from reservasi.worker.recorder import Recorder
 
 NAME = "recording"
 TITLE = "Recording six programs of one primary: processor time and bytes a hold, a confirmation, a booking"

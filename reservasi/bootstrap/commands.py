@@ -14,13 +14,13 @@ from reservasi.ledger.forgetting import forget_ledger
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.topology.servers import Servers
 from reservasi.logs import get_logger
-from reservasi.program_stores import ProgramStores
-from reservasi.rebuild import Rebuilder
-from reservasi.reconciliation import Reconciler
-from reservasi.recovery import Ownership, own_ledger
-from reservasi.removal import Remover
-from reservasi.restoration import Restorer
 from reservasi.settings import Settings
+from reservasi.worker.ledger_owner import Ownership, own_ledger
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import Rebuilder
+from reservasi.worker.reconciliation import Reconciler
+from reservasi.worker.removal import Remover
+from reservasi.worker.restoration import Restorer
 
 log = get_logger()
 

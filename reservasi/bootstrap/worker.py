@@ -14,7 +14,6 @@ from reservasi.bootstrap.commands import Operations, open_operations, open_rebui
 from reservasi.bootstrap.safety import refuse_unusable, watch_durability
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
-from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
 from reservasi.health import Health
 from reservasi.ledger.access import WORKER
 from reservasi.ledger.ending_tasks import end_tasks
@@ -22,15 +21,16 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.logs import get_logger
 from reservasi.metrics import WORKER_SERVES, begin_worker_at_zero, forget_program
 from reservasi.model import Position
-from reservasi.rebuild import Rebuilder
-from reservasi.reconciliation import Reconciled
-from reservasi.recorder import Recorder
-from reservasi.recovery import Owner
-from reservasi.repair import repaired
-from reservasi.retirement import OpeningRetirement, Retirement
 from reservasi.settings import Settings
-from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
+from reservasi.worker.drift_watch import DriftWatch, is_mended_by_rebuilding
+from reservasi.worker.ledger_owner import Owner
+from reservasi.worker.rebuild import Rebuilder
+from reservasi.worker.reconciliation import Reconciled
+from reservasi.worker.recorder import Recorder
+from reservasi.worker.repair import repaired
+from reservasi.worker.retirement import OpeningRetirement, Retirement
+from reservasi.worker.sweeper import Sweeper
 
 log = get_logger()
 

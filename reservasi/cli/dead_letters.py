@@ -15,8 +15,8 @@ from reservasi.cli.program_by_program import Failed, end_with, for_each, rows_of
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
-    from reservasi.dead_letters import TriedLetter
     from reservasi.records import Letter, LetterOutcome, LetterPosition
+    from reservasi.worker.dead_letters import TriedLetter
 
 app = typer.Typer(help="Events that could not be recorded: list, try again, settle.", no_args_is_help=True)
 
@@ -126,7 +126,7 @@ def settle(
 
 
 async def _retry(operations: Operations, program: str) -> list[TriedLetter]:
-    from reservasi import dead_letters
+    from reservasi.worker import dead_letters
 
     connection = operations.ledgers.connection(program)
     try:
@@ -162,7 +162,7 @@ def _position(words: str | None) -> LetterPosition | None:
 
 
 def _in_short(letter: Letter) -> dict[str, Any]:
-    from reservasi.dead_letters import kind_of
+    from reservasi.worker.dead_letters import kind_of
 
     return {
         "id": letter.id,
@@ -177,7 +177,7 @@ def _in_short(letter: Letter) -> dict[str, Any]:
 
 
 def _described(letter: Letter) -> dict[str, Any]:
-    from reservasi.dead_letters import kind_of
+    from reservasi.worker.dead_letters import kind_of
 
     return {
         "id": letter.id,

@@ -23,8 +23,8 @@ from reservasi.ledger.journal.stream import START
 from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Position
 from reservasi.records import revision
-from reservasi.recovery import Ownership
 from reservasi.settings import Settings
+from reservasi.worker.ledger_owner import Ownership
 
 DISK_FREE_MIN_BYTES = 1 << 30
 CALL_TIMEOUT_S = 5.0

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
     from reservasi.ledger.wire.messages import Snapshot
     from reservasi.model import Position
-    from reservasi.recovery import Comparison
+    from reservasi.worker.ledger_owner import Comparison
 
 CALL_TIMEOUT_S = 5.0
 
 
 async def compare(operations: Operations, program: str) -> Comparison:
     """A program's ledger beside the records; counted is what only the ledger knows, where it sells nothing for that."""
-    from reservasi.at_stake import count_at_stake
-    from reservasi.recovery import ONLY_IN_LEDGER, compare_ledger
+    from reservasi.worker.at_stake import count_at_stake
+    from reservasi.worker.ledger_owner import ONLY_IN_LEDGER, compare_ledger
 
     connection = operations.ledgers.connection(program)
     journal = operations.ledgers.journal(program)
@@ -53,7 +53,7 @@ async def require_snapshot(operations: Operations, program: str) -> Snapshot:
 
 def fence_cause(found: Comparison) -> str:
     """What a comparison found, for people."""
-    from reservasi.recovery import FROM_LEDGER, Ownership
+    from reservasi.worker.ledger_owner import FROM_LEDGER, Ownership
 
     causes = {
         Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",

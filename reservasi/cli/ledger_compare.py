@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
     from reservasi.bootstrap.ledgers import Ledgers
     from reservasi.settings import Settings
-    from reservasi.sides import Sides
+    from reservasi.worker.sides import Sides
 
 RUNS_SHOWN = 10  # the last ones; --json has all
 SIDE_FIELDS = (
@@ -56,7 +56,7 @@ def compare_ledgers(
 async def _compare(
     operations: Operations, *, program: str | None, other_url: str | None
 ) -> tuple[list[Sides], list[Failed]]:
-    from reservasi.sides import compare_sides, look_at
+    from reservasi.worker.sides import compare_sides, look_at
 
     async with _open_other(operations.settings, other_url) as other:
 

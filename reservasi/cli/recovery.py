@@ -16,9 +16,9 @@ from reservasi.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
-    from reservasi.rebuild import Progress, RebuildReport
-    from reservasi.reconciliation import Drift, Reconciled
-    from reservasi.restoration import RestoreReport
+    from reservasi.worker.rebuild import Progress, RebuildReport
+    from reservasi.worker.reconciliation import Drift, Reconciled
+    from reservasi.worker.restoration import RestoreReport
 
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
 REPORT_FIELDS = ("program", "found", "rebuilt", "reservations", "ended", "recorded_first", "lost", "epoch", "seconds")
@@ -172,7 +172,7 @@ def _words_of_gap(report: RestoreReport) -> Iterator[str]:
 async def _reconcile_one(operations: Operations, program: str, *, repair: bool, quiet: bool) -> Reconciled:
     from reservasi.bootstrap.commands import open_rebuilder, open_reconciler
     from reservasi.cli.progress import progress
-    from reservasi.repair import repaired
+    from reservasi.worker.repair import repaired
 
     async with open_reconciler(operations, program) as reconciler:
         result = await reconciler.run()

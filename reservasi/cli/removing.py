@@ -16,8 +16,8 @@ from reservasi.model import Outcome, SetQuota
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
-    from reservasi.removal import Removal
     from reservasi.settings import Settings
+    from reservasi.worker.removal import Removal
 
 AT_ONCE = 500  # quotas closed together
 CLOSING = "quotas can be claimed"  # how an obstacle is told that --close-quotas takes away

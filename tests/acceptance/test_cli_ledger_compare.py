@@ -12,9 +12,9 @@ from reservasi.cli.invocation import run
 from reservasi.cli.output import masked
 from reservasi.embedded.valkey import EmbeddedValkey
 from reservasi.model import Confirm
-from reservasi.recovery import Ownership, own_ledger
 from reservasi.settings import load
-from reservasi.sides import Side, recommend
+from reservasi.worker.ledger_owner import Ownership, own_ledger
+from reservasi.worker.sides import Side, recommend
 from tests.acceptance.test_cli import Deployment, deployment
 from tests.ledgers import Ledger, claim, open_ledger
 

@@ -18,8 +18,8 @@ from reservasi.errors import ReservasiError
 from reservasi.ledger import keys
 from reservasi.ledger.loading import Loader
 from reservasi.model import Cancel
-from reservasi.recovery import Ownership, compare_ledger
 from reservasi.settings import load
+from reservasi.worker.ledger_owner import Ownership, compare_ledger
 from tests.acceptance.imported import DATES, DAY, NEXT_DAY, Deployment
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def rows(query: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(autouse=True)
 def nobody_else_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """No fronts and workers are to be waited for."""
-    monkeypatch.setattr("reservasi.removal.LEAVE_MARGIN_S", 0.0)
+    monkeypatch.setattr("reservasi.worker.removal.LEAVE_MARGIN_S", 0.0)
     monkeypatch.setenv("RESERVASI_CATALOGUE_REFRESH_MS", "100")
 
 
@@ -179,10 +179,10 @@ def test_one_that_is_interrupted_anywhere_can_be_repeated(
         raise Killed
 
     target = {
-        "fence": "reservasi.removal.Loader.fence",
-        "record": "reservasi.removal.drain",
+        "fence": "reservasi.worker.removal.Loader.fence",
+        "record": "reservasi.worker.removal.drain",
         "transaction": "reservasi.records.Records.remove_program",
-        "keys": "reservasi.removal.Remover._delete_keys",
+        "keys": "reservasi.worker.removal.Remover._delete_keys",
     }[step]
     remover_arguments = {"actor": "cli:test", "reason": ""}
 
@@ -219,7 +219,7 @@ def test_an_import_after_an_interrupted_removal_meets_no_old_key(
         return 0
 
     with monkeypatch.context() as patched:
-        patched.setattr("reservasi.removal.Remover._delete_keys", nothing)
+        patched.setattr("reservasi.worker.removal.Remover._delete_keys", nothing)
         remove(deployment, "--close-quotas")
     assert keys_left(deployment)
     assert deployment.imports()["created"] == 16

@@ -25,9 +25,9 @@ from reservasi.ledger.topology.clients import open_client
 from reservasi.ledger.topology.sentinel import parse_sentinel_url
 from reservasi.model import Cancel, Command, Confirm, Find, Outcome, SetQuota, State
 from reservasi.programs.files import read_program
-from reservasi.recorder import Recorder
 from reservasi.records import Records
 from reservasi.settings import Settings
+from reservasi.worker.recorder import Recorder
 from tests.ledgers import QUOTA, TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, opening_set, quota_set
 
 ASKED = Acks(replicas=2, timeout_ms=200)

@@ -34,8 +34,8 @@ from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.topology.clients import open_client
 from reservasi.ledger.wire.openings import encode_opening
 from reservasi.model import Opening, Position, QuotaTerms, State
-from reservasi.recorder import Recorder
 from reservasi.records import Records
+from reservasi.worker.recorder import Recorder
 from tests import any_server
 from tests.integration.checked_run import Run, open_run
 from tests.proxy import Proxy, open_proxy

@@ -9,8 +9,8 @@ from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
 from reservasi.model import Cancel, Confirm, Outcome, Position, Release, SetQuota
 from reservasi.records import Records
-from reservasi.recovery import Ownership, compare_ledger
-from reservasi.restoration import Restorer, RestoreReport
+from reservasi.worker.ledger_owner import Ownership, compare_ledger
+from reservasi.worker.restoration import Restorer, RestoreReport
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import evidence, forget_all, rebuild, record, regardless_of_epoch, stores
 from tests.integration.test_reconcile import reconcile

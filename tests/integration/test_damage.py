@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
 from reservasi.model import Claim, Command, Outcome
-from reservasi.reconciliation import Reconciler
 from reservasi.records import Records
-from reservasi.repair import repaired
+from reservasi.worker.reconciliation import Reconciler
+from reservasi.worker.repair import repaired
 from tests.integration.damage import (
     CAPACITY,
     QUOTAS,

@@ -10,10 +10,10 @@ from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
 from reservasi.metrics import DRIFT
 from reservasi.model import Confirm, Find
-from reservasi.reconciliation import Reconciler
 from reservasi.records import Records
-from reservasi.recovery import Ownership, compare_ledger
-from reservasi.repair import repaired
+from reservasi.worker.ledger_owner import Ownership, compare_ledger
+from reservasi.worker.reconciliation import Reconciler
+from reservasi.worker.repair import repaired
 from tests.integration.test_rebuild import own, rebuilder, record
 from tests.ledgers import TOMBSTONE_MS, Ledger, claim, frames_of, open_ledger, quota_set
 

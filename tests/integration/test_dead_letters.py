@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from reservasi import dead_letters
-from reservasi.dead_letters import TriedLetter
 from reservasi.errors import DamagedKey, RebuildRefused
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
@@ -16,9 +14,11 @@ from reservasi.ledger.journal import entries
 from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.ledger.lua.library import read_library
 from reservasi.model import Cancel, Confirm, Release, SetQuota
-from reservasi.reconciliation import Reconciler
 from reservasi.records import Letter, Records
-from reservasi.repair import repaired
+from reservasi.worker import dead_letters
+from reservasi.worker.dead_letters import TriedLetter
+from reservasi.worker.reconciliation import Reconciler
+from reservasi.worker.repair import repaired
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import own, rebuild, rebuilder
 from tests.integration.test_reconcile import reconcile

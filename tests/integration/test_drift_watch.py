@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from reservasi.bootstrap.worker import open_worker
-from reservasi.drift_watch import DriftWatch, is_mended_by_rebuilding
 from reservasi.errors import RebuildRefused
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
@@ -18,10 +17,11 @@ from reservasi.ledger.wire import stored_forms
 from reservasi.metrics import DRIFT
 from reservasi.model import Confirm
 from reservasi.programs.files import read_program
-from reservasi.reconciliation import KINDS, Reconciled, Reconciler
 from reservasi.records import Records
-from reservasi.repair import repaired
 from reservasi.settings import Settings
+from reservasi.worker.drift_watch import DriftWatch, is_mended_by_rebuilding
+from reservasi.worker.reconciliation import KINDS, Reconciled, Reconciler
+from reservasi.worker.repair import repaired
 from tests.any_server import NewLedgerServer
 from tests.integration.test_dead_letters import record_without
 from tests.integration.test_rebuild import SURABAYA, own, rebuild, rebuilder, record, sell

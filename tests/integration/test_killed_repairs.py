@@ -17,7 +17,7 @@ from reservasi.ledger.wire import stored_forms
 from reservasi.model import Confirm, Outcome
 from reservasi.programs.files import read_program
 from reservasi.records import Records
-from reservasi.recovery import Ownership
+from reservasi.worker.ledger_owner import Ownership
 from tests.integration.test_rebuild import SURABAYA, evidence, own, record, regardless_of_epoch, sell
 from tests.integration.test_reconcile import ledger, reconcile
 from tests.ledgers import QUOTA, Ledger, claim, quota_set

@@ -14,7 +14,6 @@ import pytest
 from loadtest.evidence import LedgerEvidence, read_database, read_ledger
 from loadtest.replay import journal_violations
 from loadtest.rules import database_violations
-from reservasi.at_stake import count_at_stake
 from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.ledger import keys
 from reservasi.ledger.journal.recorded_position import RecordedPositions
@@ -37,11 +36,12 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
-from reservasi.program_stores import ProgramStores
 from reservasi.programs.files import read_program
-from reservasi.rebuild import Rebuilder, RebuildReport
 from reservasi.records import Records
-from reservasi.recovery import Owner, Ownership, compare_ledger, own_ledger
+from reservasi.worker.at_stake import count_at_stake
+from reservasi.worker.ledger_owner import Owner, Ownership, compare_ledger, own_ledger
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import Rebuilder, RebuildReport
 from tests.any_server import NewLedgerServer
 from tests.ledgers import (
     HOUR_MS,

@@ -15,10 +15,10 @@ from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.stored_reservations import Holdings
 from reservasi.metrics import DRIFT
 from reservasi.model import Cancel, Claim, Command, Confirm, Release, Sweep
-from reservasi.reconciliation import Reconciled, Reconciler
-from reservasi.recorder import Recorder
 from reservasi.records import Records
-from reservasi.repair import repaired
+from reservasi.worker.reconciliation import Reconciled, Reconciler
+from reservasi.worker.recorder import Recorder
+from reservasi.worker.repair import repaired
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import Sold, forget_all, own, rebuild, rebuilder, record, sell
 from tests.ledgers import OTHER_QUOTA, QUOTA, TOMBSTONE_MS, Ledger, claim, open_ledger, quota_set

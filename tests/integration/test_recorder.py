@@ -20,9 +20,9 @@ from reservasi.errors import LedgerUnreachable
 from reservasi.health import Health
 from reservasi.ledger import keys
 from reservasi.ledger.journal.stream import Journal
-from reservasi.recorder import HALTED_BACKOFF_MAX_S, Backoff
 from reservasi.records import Records
 from reservasi.records.upgrades import upgrade
+from reservasi.worker.recorder import HALTED_BACKOFF_MAX_S, Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reservasi import health, standstill
+from reservasi import health
 from reservasi.errors import StaleRecorder
 from reservasi.events import JournalEntry
 from reservasi.ledger import keys
@@ -17,10 +17,11 @@ from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.wire import stored_forms
 from reservasi.metrics import LEDGER_OWNED
 from reservasi.model import Outcome, Position
-from reservasi.program_stores import ProgramStores
-from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
-from reservasi.recovery import Owner, Ownership, compare_ledger, lift_bar, own_ledger
+from reservasi.worker import standstill
+from reservasi.worker.ledger_owner import Owner, Ownership, compare_ledger, lift_bar, own_ledger
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import Rebuilder
 from tests.any_server import NewLedgerServer
 from tests.ledgers import TOMBSTONE_MS, Ledger, claim, eventually, open_ledger, quota_set
 
@@ -331,7 +332,7 @@ async def test_a_ledger_that_an_unused_epoch_bars_heals_by_itself(
     ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _sell_across_an_unused_epoch(ledger, records, claimed_for="")
-    monkeypatch.setattr("reservasi.recovery.FOLLOW_LOOKS", 2)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.FOLLOW_LOOKS", 2)
 
     async def is_lifted() -> bool:
         return [row.base_seq for row in await records.epochs(ledger.program)] == [0, 4, 4]

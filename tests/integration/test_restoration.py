@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from reservasi.at_stake import count_at_stake
 from reservasi.contents import DIGEST_ONLY, reference_digest
 from reservasi.errors import RebuildRefused
 from reservasi.ledger import keys
@@ -15,7 +14,8 @@ from reservasi.ledger.journal.stream import START, RecordedWord
 from reservasi.ledger.wire import stored_forms
 from reservasi.model import Cancel, Command, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
 from reservasi.records import EpochRow, Records
-from reservasi.recovery import Ownership, proves_old_copy
+from reservasi.worker.at_stake import count_at_stake
+from reservasi.worker.ledger_owner import Ownership, proves_old_copy
 from tests.integration.conftest import Tables
 from tests.integration.dumps import Copy, age, goes_on, rebuilds_as_it_is, restore, sell_more, verdict, whole
 from tests.integration.test_rebuild import (
@@ -218,9 +218,9 @@ async def test_interrupted_anywhere_it_has_one_effect(
         raise Stopped
 
     where = {
-        "read": "reservasi.restoration.read_state",
+        "read": "reservasi.worker.restoration.read_state",
         "write": "reservasi.records.restoration._note",
-        "commit": "reservasi.restoration.own_ledger",
+        "commit": "reservasi.worker.restoration.own_ledger",
         "publish": "reservasi.ledger.journal.stream.Journal.publish_recorded",
     }
     with monkeypatch.context() as patched:

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from reservasi.bootstrap.worker import open_worker
-from reservasi.drift_watch import is_mended_by_rebuilding
 from reservasi.health import Health
 from reservasi.ledger import keys
 from reservasi.model import Confirm
 from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.settings import Settings
+from reservasi.worker.drift_watch import is_mended_by_rebuilding
 from tests.integration.dumps import Copy, age, restore, sell_more
 from tests.integration.test_rebuild import (
     SURABAYA,

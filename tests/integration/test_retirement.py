@@ -35,7 +35,7 @@ from reservasi.model import (
 )
 from reservasi.programs.openings import window_end_ms
 from reservasi.records import Records
-from reservasi.retirement import OpeningRetirement, Retirement
+from reservasi.worker.retirement import OpeningRetirement, Retirement
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import evidence, forget_all, own, rebuild, record, regardless_of_epoch
 from tests.integration.test_reconcile import reconcile

@@ -9,7 +9,7 @@ from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.metrics import SWEPT
 from reservasi.model import Outcome, Release, State
-from reservasi.sweeper import Sweeper
+from reservasi.worker.sweeper import Sweeper
 from tests.ledgers import Ledger, claim, eventually, open_group, open_ledger, quota_set
 from tests.proxy import open_proxy
 

@@ -30,7 +30,7 @@ from reservasi.model import Cancel, Command, Confirm, Join, Outcome, Sweep
 from reservasi.programs import Program
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
-from reservasi.retirement import OpeningRetirement, Retirement
+from reservasi.worker.retirement import OpeningRetirement, Retirement
 from tests.ledgers import TIMEOUT_S, TOMBSTONE_MS, claim, opening_set
 from tests.simulation.server import CLOCK_KEYS, running_valkey, simulated_library
 

@@ -14,9 +14,9 @@ from reservasi.ledger.loading import Loader
 from reservasi.ledger.lua.library import read_library
 from reservasi.metrics import VIEW_RESYNCS
 from reservasi.model import Confirm, Release
-from reservasi.recorder import Recorder
 from reservasi.records import Records
-from reservasi.recovery import Owner, Ownership, compare_ledger
+from reservasi.worker.ledger_owner import Owner, Ownership, compare_ledger
+from reservasi.worker.recorder import Recorder
 from tests.integration.conftest import Tables
 from tests.integration.test_rebuild import own, rebuild
 from tests.integration.test_reconcile import reconcile
@@ -155,7 +155,7 @@ async def test_what_is_discarded_with_a_ledger_is_counted_by_kind(ledger: Ledger
 async def test_a_ledger_whose_recorder_met_an_unreadable_entry_is_fenced_at_the_next_look(
     ledger: Ledger, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reservasi.recovery.FOLLOW_LOOKS", 10**9)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.FOLLOW_LOOKS", 10**9)
     await ledger.run(quota_set(), claim())
     health = Health()
     connection = LedgerConnection(ledger.url, ledger.program, read_library())

@@ -5,10 +5,10 @@ from typing import cast
 
 from reservasi.errors import JournalGap, LedgerFault, RebuildRefused, StaleRecorder, Unavailable
 from reservasi.ledger.journal.stream import Journal
-from reservasi.program_stores import ProgramStores
-from reservasi.rebuild import Rebuilder
 from reservasi.records import Records
-from reservasi.restoration import Restorer
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import Rebuilder
+from reservasi.worker.restoration import Restorer
 from tests.ledgers import TOMBSTONE_MS
 from tests.simulation.clients import Client, open_connection
 from tests.simulation.loop import Host

@@ -15,10 +15,10 @@ from reservasi.ledger.answer_release import Replies
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.wire import messages
 from reservasi.model import Position, State
-from reservasi.recorder import Recorder
 from reservasi.records import Batch, Recorded
 from reservasi.records.difference import Difference
 from reservasi.records.effects import Effects
+from reservasi.worker.recorder import Recorder
 
 # Lua: a person whose entry is damaged is taken for one without a reservation.
 TAKES_DAMAGE_FOR_NOTHING = (

@@ -12,15 +12,15 @@ from reservasi.ledger.journal.recorded_position import RecordedPositions
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import Library
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.recorder import Recorder
 from reservasi.records import Records
-from reservasi.recovery import Ownership, own_ledger
 from reservasi.reservations import Reservations
-from reservasi.retirement import OpeningRetirement, Retirement
 from reservasi.sealing import KeyRing, Sealing
-from reservasi.sweeper import Sweeper
 from reservasi.waiting_room.admission import AdmissionController
 from reservasi.waiting_room.room import WaitingRoom
+from reservasi.worker.ledger_owner import Ownership, own_ledger
+from reservasi.worker.recorder import Recorder
+from reservasi.worker.retirement import OpeningRetirement, Retirement
+from reservasi.worker.sweeper import Sweeper
 from tests.ledgers import TOMBSTONE_MS
 from tests.simulation.clients import Client, open_connection
 from tests.simulation.loop import Host

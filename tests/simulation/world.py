@@ -16,8 +16,8 @@ from reservasi.ledger import keys
 from reservasi.ledger.lua.library import Library
 from reservasi.ledger.wire import stored_forms
 from reservasi.model import IMPORT_ACTOR, MoveOpening, Outcome, SetOpening, SetQuota
-from reservasi.recovery import Ownership
 from reservasi.waiting_room import draw
+from reservasi.worker.ledger_owner import Ownership
 from tests.ledgers import opening_terms, terms
 from tests.simulation.clients import Client, open_connection
 from tests.simulation.loop import Host, VirtualLoop

@@ -14,10 +14,10 @@ from reservasi.cli.examination import UNREACHABLE
 from reservasi.cli.on_demand import command_of
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.model import Outcome
-from reservasi.reconciliation import KINDS
 from reservasi.records.revision import newest_revision
-from reservasi.recovery import Ownership
 from reservasi.settings import Settings
+from reservasi.worker.ledger_owner import Ownership
+from reservasi.worker.reconciliation import KINDS
 from tests.releases import FORMER_SCHEMA
 
 ROOT = Path(__file__).parents[2]

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from reservasi.admin import worker_readiness
-from reservasi.at_stake import AtStake
 from reservasi.errors import LedgerUnreachable, RecordsUnavailable
 from reservasi.health import GRACE_S, Health
 from reservasi.ledger.connection import LedgerMeta
 from reservasi.model import Position
-from reservasi.recovery import Comparison, Owner, Ownership
+from reservasi.worker.at_stake import AtStake
+from reservasi.worker.ledger_owner import Comparison, Owner, Ownership
 
 
 class Clock:
@@ -107,8 +107,8 @@ async def test_the_owner_says_what_it_found(
     async def counted(*_: object) -> AtStake:
         return AtStake(confirmed=3, places=4, held=2)
 
-    monkeypatch.setattr("reservasi.recovery.compare_ledger", compared)
-    monkeypatch.setattr("reservasi.recovery.count_at_stake", counted)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.compare_ledger", compared)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.count_at_stake", counted)
     nothing: Any = None
     health = Health()
     await Owner("surabaya", nothing, nothing, nothing, health=health)._look()
@@ -128,8 +128,8 @@ async def test_what_a_superseded_ledger_knows_is_not_counted_with_each_look(monk
         counts.append(1)
         return AtStake(confirmed=3, places=4, held=2)
 
-    monkeypatch.setattr("reservasi.recovery.compare_ledger", compared)
-    monkeypatch.setattr("reservasi.recovery.count_at_stake", counted)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.compare_ledger", compared)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.count_at_stake", counted)
     nothing: Any = None
     health = Health()
     owner = Owner("surabaya", nothing, nothing, nothing, health=health)
@@ -137,7 +137,7 @@ async def test_what_a_superseded_ledger_knows_is_not_counted_with_each_look(monk
         await owner._look()
     assert len(counts) == 1
     assert health.missing() == {"surabaya": ("ledger", f"fenced: another server was owned after this one: {STAKE}")}
-    monkeypatch.setattr("reservasi.recovery.STAKE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("reservasi.worker.ledger_owner.STAKE_INTERVAL_S", 0.0)
     await owner._look()
     assert len(counts) == 2
 

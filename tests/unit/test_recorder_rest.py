@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reservasi.errors import JournalGap
-from reservasi.recorder import Backoff, Recorder
+from reservasi.worker.recorder import Backoff, Recorder
 from tests.ledgers import eventually
 
 

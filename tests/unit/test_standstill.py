@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from reservasi.model import Position
-from reservasi.standstill import STALLED_S, Standstill
+from reservasi.worker.standstill import STALLED_S, Standstill
 
 
 def at(seq: int) -> Position:

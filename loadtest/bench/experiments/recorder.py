@@ -19,8 +19,8 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Claim, Command, Confirm, Outcome, Position
-from reservasi.recorder import Recorder
 from reservasi.records import Records
+from reservasi.worker.recorder import Recorder
 
 NAME = "recorder"
 TITLE = "Recorder: bookings a second beside raw PostgreSQL, and the delay behind an opening"

@@ -17,10 +17,10 @@ from reservasi.ledger.journal.stream import START
 from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.model import Position
-from reservasi.program_stores import ProgramStores
-from reservasi.rebuild import SAFE, Rebuilder, drain
 from reservasi.records import Removed
-from reservasi.recovery import Ownership, compare_ledger, own_ledger
+from reservasi.worker.ledger_owner import Ownership, compare_ledger, own_ledger
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import SAFE, Rebuilder, drain
 
 log = get_logger()
 

@@ -15,7 +15,6 @@ from itertools import pairwise
 
 import msgspec
 
-from reservasi.at_stake import AtStake, count_at_stake
 from reservasi.errors import DamagedKey, JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
@@ -25,7 +24,8 @@ from reservasi.logs import get_sparing_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position
 from reservasi.records import EpochRow, Records
-from reservasi.standstill import Standstill
+from reservasi.worker.at_stake import AtStake, count_at_stake
+from reservasi.worker.standstill import Standstill
 
 log = get_sparing_logger()
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from reservasi.errors import JournalGap, LedgerFault, RebuildRefused, Unavailable
 from reservasi.logs import get_logger
-from reservasi.reconciliation import Reconciled, Reconciler
+from reservasi.worker.reconciliation import Reconciled, Reconciler
 
 log = get_logger()
 

@@ -12,7 +12,7 @@ from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.stored_reservations import Holdings
 from reservasi.model import State
 from reservasi.records import OwnedRun, Records
-from reservasi.recovery import FROM_LEDGER, Comparison, Ownership, compare_ledger
+from reservasi.worker.ledger_owner import FROM_LEDGER, Comparison, Ownership, compare_ledger
 
 NAMES = {"this": "This side", "other": "The other side"}
 DOCTOR = "reservasi doctor"

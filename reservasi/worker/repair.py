@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from reservasi.rebuild import Progress, Rebuilder, refuse_to_give_up
-from reservasi.reconciliation import Reconciled, Reconciler
+from reservasi.worker.rebuild import Progress, Rebuilder, refuse_to_give_up
+from reservasi.worker.reconciliation import Reconciled, Reconciler
 
 TURN_WAIT_S = 300.0  # for the others' comparisons and rebuilds
 

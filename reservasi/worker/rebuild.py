@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from reservasi.at_stake import AtStake, count_at_stake
-from reservasi.dead_letters import settled_in_ledger_alone
 from reservasi.errors import DamagedKey, JournalGap, LedgerMoved, RebuildRefused, StaleRecorder
 from reservasi.ledger.journal.journal_tail import JournalTail
 from reservasi.ledger.journal.stream import START, Journal
@@ -21,9 +19,11 @@ from reservasi.ledger.loading import Loader
 from reservasi.logs import get_logger
 from reservasi.metrics import LOST_CHANGES, REBUILD_SECONDS
 from reservasi.model import Position
-from reservasi.program_stores import ProgramStores
 from reservasi.records import BookingCode, EpochRow, Records, Standing
-from reservasi.recovery import FROM_LEDGER, Comparison, Ownership, compare_ledger, lift_bar, own_ledger
+from reservasi.worker.at_stake import AtStake, count_at_stake
+from reservasi.worker.dead_letters import settled_in_ledger_alone
+from reservasi.worker.ledger_owner import FROM_LEDGER, Comparison, Ownership, compare_ledger, lift_bar, own_ledger
+from reservasi.worker.program_stores import ProgramStores
 
 log = get_logger()
 

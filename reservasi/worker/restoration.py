@@ -21,10 +21,10 @@ from reservasi.ledger.loading import Loader
 from reservasi.ledger.whole import read_state
 from reservasi.logs import get_logger
 from reservasi.model import Position, State
-from reservasi.program_stores import ProgramStores
-from reservasi.rebuild import LOCK_WAIT_S, Rebuilder, publish_all, tail_since_ms
 from reservasi.records import KnownEvents, Restored, Standing
-from reservasi.recovery import Comparison, Ownership, compare_ledger, own_ledger
+from reservasi.worker.ledger_owner import Comparison, Ownership, compare_ledger, own_ledger
+from reservasi.worker.program_stores import ProgramStores
+from reservasi.worker.rebuild import LOCK_WAIT_S, Rebuilder, publish_all, tail_since_ms
 
 log = get_logger()
 

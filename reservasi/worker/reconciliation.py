@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, can_be_recorded, reference_digest
-from reservasi.dead_letters import LedgerNow, settled_subjects
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal.journal_changes import Changes
 from reservasi.ledger.journal.stream import START, Journal
@@ -20,9 +19,10 @@ from reservasi.ledger.stored_reservations import Holdings
 from reservasi.ledger.wire.messages import Snapshot
 from reservasi.metrics import DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS
 from reservasi.model import Opening, QuotaCounts, State
-from reservasi.rebuild import read_tail
 from reservasi.records import QuotaRow, Records, Standing
-from reservasi.recovery import Comparison, Ownership, compare_ledger
+from reservasi.worker.dead_letters import LedgerNow, settled_subjects
+from reservasi.worker.ledger_owner import Comparison, Ownership, compare_ledger
+from reservasi.worker.rebuild import read_tail
 
 CALL_TIMEOUT_S = 10.0
 RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read

@@ -17,7 +17,7 @@ from reservasi.ledger.stored_reservations import Holdings
 from reservasi.ledger.whole import read_state
 from reservasi.model import Position, State
 from reservasi.records import BookingCode, Letter, LetterPosition, Records, Tried
-from reservasi.recovery import Ownership, compare_ledger
+from reservasi.worker.ledger_owner import Ownership, compare_ledger
 
 PAGE_LETTERS = 500
 SNAPSHOT_TIMEOUT_S = 10.0
