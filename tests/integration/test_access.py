@@ -1,7 +1,7 @@
 """What fronts and worker may do in the two stores, and what is refused to them."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -141,7 +141,7 @@ async def test_nobody_comes_in_without_a_password(valkey_url: str) -> None:
 
 
 async def test_a_front_waits_for_functions_that_the_worker_loads(valkey_url: str, tmp_path: Path, program: str) -> None:
-    for file in DIRECTORY.iterdir():
+    for file in DIRECTORY.glob("*.lua"):
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "find.lua").write_text((DIRECTORY / "find.lua").read_text() + f"\n-- {program}\n")
     library = read_library(tmp_path)  # as of another version: no server knows it yet
@@ -160,6 +160,22 @@ async def test_a_front_waits_for_functions_that_the_worker_loads(valkey_url: str
         await worker.drop()
         async with redis.Redis.from_url(valkey_url) as admin:
             await admin.function_delete(library.name)
+
+
+@pytest.mark.parametrize("key_of", [keys.recorded, keys.dead_letters])
+async def test_a_worker_may_say_what_is_recorded_and_mend_where_it_is_said(
+    key_of: Callable[[str], str], as_users: dict[str, redis.Redis], valkey_url: str, program: str
+) -> None:
+    journal, position = Journal(as_users[WORKER], program), Position(epoch=1, seq=5)
+    await journal.publish_recorded(position, ["r"], epochs=[(1, 0)])
+    async with redis.Redis.from_url(valkey_url) as admin:
+        await admin.delete(key_of(program))
+        await admin.lpush(key_of(program), "x")
+    with pytest.raises(DamagedKey):
+        await journal.publish_recorded(position, ["r"], epochs=[(1, 0)])
+    await journal.publish_recorded(position, ["r"], epochs=[(1, 0)])
+    assert await journal.dead_reservations() == {"r"}
+    assert await journal.recorded_word() is not None
 
 
 def test_users_have_the_commands_that_functions_use() -> None:
