@@ -27,7 +27,7 @@ HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later tha
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One person who needs a place, validated; `front/validation.py` reads it straight out of a plain request."""
+    """One person who needs a place, validated; `front/reading/` reads it straight out of a plain request."""
 
     nik: str  # 16 ASCII digits, checked
     name: str

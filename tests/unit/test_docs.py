@@ -198,3 +198,16 @@ def test_what_is_not_there_proves_nothing() -> None:
 def test_every_path_that_is_named_exists() -> None:
     for path in re.findall(r"`((?:tests|config|loadtest|reservasi)/[\w./-]+)`", README + ARCHITECTURE):
         assert (ROOT / path).exists(), path
+
+
+def test_every_source_file_that_is_named_exists() -> None:
+    """Files move; what a code map or a docstring says of them must move as well."""
+    sources = [f"/{path.relative_to(ROOT)}" for kind in ("py", "lua") for path in ROOT.glob(f"[a-z]*/**/*.{kind}")]
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("loadtest/*.md"), *(ROOT / "reservasi").rglob("*.py")]
+    lost = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in documents
+        for name in re.findall(r"`([a-z_/]+\.(?:py|lua))`", path.read_text())
+        if not any(source.endswith(f"/{name}") for source in sources)
+    }
+    assert not lost

@@ -1,6 +1,6 @@
 """The JSON that goes in and out, as the OpenAPI document shows it.
 
-Requests are declared here and judged in `validation.py`, which names every finding at once; a test holds the two
+Requests are declared here and judged in `reading/`, which names every finding at once; a test holds the two
 together. Times are RFC 3339 in UTC; null means that there is none.
 """
 

@@ -1,4 +1,4 @@
-"""The refusals of openings and their waiting rooms; part of the catalogue in `problem_types.py`."""
+"""The refusals of openings and their waiting rooms; part of the catalogue in `problem_catalogue.py`."""
 
 from reservasi.front.api.languages import Text
 from reservasi.front.api.problem_type import ProblemType
