@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp.web_protocol import RequestHandler
 
 from reservasi.bootstrap.fronts import open_front
 from reservasi.front.api.declarations import COMMON_PROBLEMS
@@ -17,6 +18,7 @@ from tests.acceptance.two_ways import WAYS, Answer, Case, comparable, exchange
 from tests.acceptance.two_ways_cases import shared_cases
 from tests.acceptance.two_ways_order import order_cases
 from tests.acceptance.two_ways_refusals import refusal_cases
+from tests.acceptance.two_ways_requests import SUCCEEDING
 from tests.acceptance.two_ways_world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,6 +29,7 @@ NOT_MADE = {
         for operation in ("describeApi", "describeProblem")
     },
 }
+STREAMS = ("streamAvailability", "streamQueue")  # which aiohttp carries whatever their form
 SLOW_PER_S = 0.001  # so slow that nothing comes back while a test runs
 TRIES = 3  # on a busy machine a view may be too old for an answer from memory, and a request meet the turn of a second
 PERSON = {"rate_person_per_s": SLOW_PER_S, "rate_person_burst": 1}
@@ -72,6 +75,25 @@ async def test_both_ways_answer_alike(world: World, monkeypatch: pytest.MonkeyPa
             return
     assert outcome(plain) == case.outcome, plain
     assert comparable(plain, case) == comparable(doubted, case)
+
+
+@pytest.mark.parametrize("operation", SUCCEEDING)
+async def test_each_form_takes_its_own_transport(world: World, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    """Else one of them would be compared with itself."""
+    fed: list[bytes] = []
+    data_received = RequestHandler.data_received
+
+    def note(self: RequestHandler, data: bytes) -> None:
+        fed.append(data)
+        data_received(self, data)
+
+    sent = await SUCCEEDING[operation](world)
+    monkeypatch.setattr(RequestHandler, "data_received", note)
+    for way in WAYS:
+        fed.clear()
+        answer = await exchange(world.urls["usual"], sent.raw(way), sent.method)
+        assert answer.status < 300
+        assert any(fed) == (way == "doubted" or operation in STREAMS)
 
 
 async def answers(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> tuple[Answer, Answer]:
