@@ -19,6 +19,7 @@ from reservasi.front.api.routing import Found, Route, Router
 from reservasi.front.api.tracing import Trace
 from reservasi.front.deciding.front_context import Front, check_network
 from reservasi.front.http.arrivals import Caller
+from reservasi.front.http.head_faults import METHODS as KNOWN_METHODS
 from reservasi.front.http.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
 from reservasi.front.reading.queries import refuse_parameters
 from reservasi.logs import get_logger
@@ -118,7 +119,7 @@ class Dispatcher:
 
     def _without_route(self, request: Request, found: Found) -> Answer:
         """The answer where a path has no such method, or where there is no such path."""
-        if request.method not in METHODS:
+        if request.method.encode() not in KNOWN_METHODS:
             raise Refused(problem_catalogue.METHOD_NOT_IMPLEMENTED)
         allowed = found.allowed
         if request.method == hdrs.METH_OPTIONS and (allowed or found.path == "*"):

@@ -207,7 +207,7 @@ async def test_options_names_the_methods_of_every_path(stack: Stack, way: Way, p
 @WAYS
 @pytest.mark.parametrize("path", sorted(METHODS))
 async def test_another_method_is_told_the_same_methods(stack: Stack, way: Way, path: str) -> None:
-    for method in {"DELETE", "TRACE", "HEAD", "GET"} - METHODS[path]:
+    for method in {"DELETE", "TRACE", "HEAD", "GET", "QUERY"} - METHODS[path]:
         answer = await ask(stack, way, method, filled(path))
         assert answer.status == 405
         assert set(answer.header("Allow").split(", ")) == METHODS[path] | {"OPTIONS"}

@@ -19,7 +19,8 @@ from reservasi.front.api.problems import Refused
 HEAD_BYTES_MAX = 32_768  # of one head: several times what the cookies of a domain come to
 TARGET_BYTES_MAX = 16_384
 HEADERS_MAX = 100
-METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"))
+# What the service knows, whether or not anything here has it (RFC 9110, and QUERY of the HTTP working group).
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
