@@ -28,7 +28,7 @@ from tests.simulation.network import Network
 from tests.simulation.records import Database, SimulatedRecords
 
 PROGRAM = "sim"
-STALE_MS = 200
+STALE_MS = 100
 RECORDER_BLOCK_MS = 1000
 COMMAND_TIMEOUT_MS = 1000
 CONFIRM_WAIT_MS = 600

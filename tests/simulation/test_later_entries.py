@@ -21,4 +21,4 @@ def test_events_of_a_later_version_become_dead_letters_and_no_promise_is_broken(
             broken.append(result)
     assert not broken, explained(broken)
     assert counts["later events"] > SEEDS
-    assert counts["confirmed"] > SEEDS
+    assert counts["confirmed"] > SEEDS / 2
