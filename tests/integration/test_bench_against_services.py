@@ -13,7 +13,7 @@ from loadtest.bench.cores import Cores
 def test_every_operation_is_answered_as_it_should_be() -> None:
     said: list[str] = []
     with started((HERE, HERE), Cores.split()) as stands:
-        found = compare(stands, operations.ALL, rounds=1, scale=0.03, say=said.append)
+        (found,) = compare(stands, operations.ALL, rounds=1, scale=0.03, say=said.append)
         memory = connections.compare(*stands, 20)
     assert [each.operation for each in found] == [operation.name for operation in operations.ALL]
     assert all(each.ratio > 0 for each in found)

@@ -47,9 +47,11 @@ def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypat
     monkeypatch.setattr(rounds, "measure", measure)
     some = operations.named("queue,claim")
     said: list[str] = []
-    found = compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
+    after = list(compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append))
     assert asked == 3 * [f"{side}{name}" for name in ("queue", "claim") for side in "abba"]
-    assert [(each.operation, each.ratio, len(each.pairs)) for each in found] == [("queue", 0.5, 2), ("claim", 0.5, 2)]
+    assert [[(each.operation, each.ratio, len(each.pairs)) for each in found] for found in after] == [
+        [("queue", 0.5, rounds), ("claim", 0.5, rounds)] for rounds in (1, 2)
+    ]
     assert said == ["warming up", "round 1 of 2", "round 2 of 2"]
 
 
@@ -118,7 +120,7 @@ def test_it_is_a_measurement_whatever_it_shows(
     monkeypatch.setattr(command, "commit_of", lambda revision: "f" * 40)
     monkeypatch.setattr(command, "checked_out", lambda revision, say: given(Build(revision, tmp_path)))
     monkeypatch.setattr(command, "started", lambda builds, cores: given(("a", "b")))
-    monkeypatch.setattr(command, "compare", lambda *_, **__: compared)
+    monkeypatch.setattr(command, "compare", lambda *_, **__: iter([compared]))
     written = tmp_path / "against.json"
     assert main(["--against", "v1", "--operations", "queue", "--json", str(written)]) == 0
     assert "not met" in capsys.readouterr().out
@@ -129,6 +131,20 @@ def test_it_is_a_measurement_whatever_it_shows(
         {"here": {"front_s": 1e-4, "ledger_s": 0.0}, "there": {"front_s": 1e-4, "ledger_s": 0.0}}
     ]
     assert facts["figures"] == Comparison("v1", "f" * 40, compared).as_json()["figures"]
+
+
+def test_what_was_measured_before_a_failure_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(found: Comparison, *_: object) -> None:
+        found.compared = [Compared("queue", 0.6, (pair(1e-4, 1e-4),))]
+        raise WrongAnswer("the front closed the connection")
+
+    monkeypatch.setattr(command, "_measure", measured)
+    assert main(["--against", "HEAD"]) == 1
+    shown = capsys.readouterr()
+    assert "queue" in shown.out
+    assert "the front closed the connection" in shown.err
 
 
 def test_operations_are_named_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:

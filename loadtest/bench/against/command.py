@@ -39,7 +39,7 @@ class Comparison:
     """What was found out."""
 
     revision: str
-    commit: str
+    commit: str = ""
     compared: list[Compared] = field(default_factory=list)
     further: list[Figure] = field(default_factory=list)
 
@@ -66,18 +66,24 @@ def against_revision(arguments: argparse.Namespace, cores: Cores, console: Conso
     def say(text: str) -> None:
         errors.print(f"[dim]{text}[/]")
 
+    found, status = Comparison(arguments.against), 0
     try:
-        found = Comparison(arguments.against, commit_of(arguments.against))
+        found.commit = commit_of(arguments.against)
         _measure(found, arguments, cores, say)
     except (NoRevision, WrongAnswer, RuntimeError, OSError, subprocess.SubprocessError) as error:
         errors.print(f"[bold red]bench:[/] {error}", markup=True)
-        return 1
+        status = 1
+    if found.compared:  # what was measured before a failure is not lost
+        _show(found, console)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found.as_json(), indent=2) + "\n")
+    return status
+
+
+def _show(found: Comparison, console: Console) -> None:
     show_figures(console, f"this tree against {found.revision} ({found.commit[:7]})", found.figures)
     console.print("  one caller, a front on a core of its own; medians of rounds that alternate every few requests;")
     console.print("  below 1 this tree takes less; in brackets the other revision's figure and this tree's")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found.as_json(), indent=2) + "\n")
-    return 0
 
 
 def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
@@ -89,7 +95,8 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
             say(f"starting both services: {HERE.name} and {there.name}")
             with started((HERE, there), cores) as stands:
                 scale = SMOKE_SCALE if arguments.smoke else 1.0
-                found.compared = compare(stands, chosen, rounds=rounds, scale=scale, say=say)
+                for compared in compare(stands, chosen, rounds=rounds, scale=scale, say=say):
+                    found.compared = compared
                 if not arguments.operations:
                     count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
                     say(f"{count} idle connections to each")

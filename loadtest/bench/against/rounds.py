@@ -1,7 +1,7 @@
 """Measuring both services by turns, a few requests at a time, so that the machine's moods fall on both."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtest.bench.against.line import Line
@@ -93,16 +93,16 @@ def mean(costs: Sequence[Cost]) -> Cost:
 
 def compare(
     stands: tuple[Stand, Stand], operations: Sequence[Operation], *, rounds: int, scale: float, say: Say
-) -> list[Compared]:
-    """Every operation in every round, this tree and the other revision in blocks that alternate."""
+) -> Iterator[list[Compared]]:
+    """Every operation in every round, this tree and the other revision in blocks that alternate; so far, each round."""
     found: dict[str, list[Pair]] = {operation.name: [] for operation in operations}
     for number in range(rounds + 1):
         say("warming up" if not number else f"round {number} of {rounds}")
-        for operation in operations:
-            pair = _pair(*stands, operation, scale)
-            if number:
-                found[operation.name].append(pair)
-    return [Compared(each.name, each.target, tuple(found[each.name])) for each in operations]
+        pairs = {operation.name: _pair(*stands, operation, scale) for operation in operations}
+        if number:
+            for name, pair in pairs.items():
+                found[name].append(pair)
+            yield [Compared(each.name, each.target, tuple(found[each.name])) for each in operations]
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
