@@ -55,6 +55,24 @@ def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypat
     assert said == ["warming up", "round 1 of 2", "round 2 of 2"]
 
 
+def test_a_block_is_tried_again_only_where_it_may_be_over_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fail_twice(stand: Stand, operation: Operation, scale: float) -> Cost:
+        tried.append(operation.name)
+        if len(tried) < 3:
+            raise WrongAnswer("503 instead of 503 overloaded")
+        return Cost(1.0, 0.0)
+
+    monkeypatch.setattr(rounds, "_measure_once", fail_twice)
+    overloaded, queue = operations.named("503 overloaded, queue")[::-1]
+    assert rounds.measure(cast(Stand, "a"), overloaded, 1.0) == Cost(1.0, 0.0)
+    tried.clear()
+    with pytest.raises(WrongAnswer):
+        rounds.measure(cast(Stand, "a"), queue, 1.0)
+    assert tried == ["queue"]
+
+
 def test_every_operation_of_a_journey_is_there_with_its_target() -> None:
     targets = {operation.name: operation.target for operation in operations.ALL}
     assert len(targets) == len(operations.ALL)

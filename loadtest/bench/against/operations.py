@@ -42,6 +42,7 @@ class Operation:
     target: float | None  # this tree's time, as a share of the other revision's, at most
     prepare: Prepare
     block: int = 100  # requests that are asked in a row
+    tries: int = 1  # of a block, where what it rests on may be over before it ends
     during: Callable[[Stand], AbstractContextManager[None]] = _alone  # entered while they are
 
 
@@ -180,6 +181,7 @@ REFUSALS = (
         target=NOT_DEARER,
         prepare=_asking(_claims, 503, "overloaded"),
         during=_overloaded,
+        tries=5,  # a ledger that stands still for long is taken for a lost one
         block=60,
     ),
     Operation(

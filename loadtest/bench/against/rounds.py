@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtest.bench.against.line import Line
+from loadtest.bench.against.line import Line, WrongAnswer
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.figures import Figure
@@ -114,6 +114,16 @@ def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair
 
 def measure(stand: Stand, operation: Operation, scale: float) -> Cost:
     """One block of one operation on a connection of its own."""
+    for left in reversed(range(operation.tries)):
+        try:
+            return _measure_once(stand, operation, scale)
+        except (WrongAnswer, TimeoutError):
+            if not left:
+                raise
+    raise AssertionError("an operation is tried once at least")
+
+
+def _measure_once(stand: Stand, operation: Operation, scale: float) -> Cost:
     count = max(1, round(operation.block * scale))
     warm_up, work = (operation.prepare(stand, number) for number in (min(WARM_UP, count), count))
     with Line(stand.port) as line, operation.during(stand), undisturbed():
