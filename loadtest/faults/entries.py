@@ -15,6 +15,7 @@ from loadtest.faults.outages import drained
 from loadtest.rules import Rule
 from loadtest.service import wait_for
 from reservasi.ledger import keys
+from reservasi.worker.ledger_owner import Ownership
 
 GOING_ON_S = 2.0
 FENCED_TIMEOUT_S = 20.0
@@ -60,7 +61,7 @@ async def _unreadable(scene: Scene) -> str:
     seq = await _append(scene, UNREADABLE)
 
     def is_fenced() -> bool | None:
-        return True if len(scene.owners_said()) > before else None
+        return True if any(f'"{Ownership.DIVERGED}"' in line for line in scene.owners_said()[before:]) else None
 
     await asyncio.to_thread(wait_for, is_fenced, FENCED_TIMEOUT_S, "nobody fenced the program")
     scene.lost_until_ms = time.time() * 1000  # whatever is accepted later is so by the ledger that is made now
