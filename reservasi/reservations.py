@@ -123,8 +123,9 @@ class Reservations:
         Raises:
             Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
         """
-        program, persons = program_of(request.quota), self.persons(request)
-        reservation_id = self.reservation_id(request, persons)
+        program = program_of(request.quota)
+        persons = self.persons(program, request)
+        reservation_id = self.reservation_id(program, persons, request)
         if program not in self._groups:
             return reservation_id, _without_ledger(Outcome.UNKNOWN_QUOTA)
         if self._availability.is_sold_out(request.quota, len(persons), reservation_id):
@@ -145,17 +146,16 @@ class Reservations:
         """Somebody, as the ledger knows them."""
         return self._sealing.person(program, nik)
 
-    def persons(self, request: ClaimRequest) -> tuple[str, ...]:
-        """Who the places are for, as the ledger knows them."""
-        program = program_of(request.quota)
+    def persons(self, program: str, request: ClaimRequest) -> tuple[str, ...]:
+        """Who the places are for, as the ledger knows them; `program` is the quota's."""
         person, applicants = self._sealing.person, request.applicants
         if len(applicants) == 1:
             return (person(program, applicants[0].nik),)
         return tuple([person(program, applicant.nik) for applicant in applicants])
 
-    def reservation_id(self, request: ClaimRequest, persons: tuple[str, ...]) -> str:
+    def reservation_id(self, program: str, persons: tuple[str, ...], request: ClaimRequest) -> str:
         """The id of the reservation that a request makes, the same for a replay."""
-        return self._sealing.reservation_id(program_of(request.quota), persons[0], request.idempotency_key)
+        return self._sealing.reservation_id(program, persons[0], request.idempotency_key)
 
     def prepare(self, request: ClaimRequest, persons: tuple[str, ...], reservation_id: str) -> Claim:
         """The command that a request stands for."""
@@ -168,13 +168,13 @@ class Reservations:
             persons=persons,
         )
 
-    def enqueue(self, command: Claim, resolve: Resolve) -> Submitted:
+    def enqueue(self, program: str, command: Claim, resolve: Resolve) -> Submitted:
         """Hand a prepared claim to the next batch; `resolve` gets what `claim` returns or raises.
 
         Raises:
             Overloaded: too many wait: `resolve` is not called.
         """
-        return self._groups[program_of(command.quota)].enqueue(command, resolve)
+        return self._groups[program].enqueue(command, resolve)
 
     def enqueue_confirm(self, reservation_id: str, payment_reference: str, resolve: ResolveChange) -> Submitted | None:
         """Make a hold permanent with the next batch, and wait a bounded time until that is recorded.

@@ -12,8 +12,8 @@ from reservasi.front.api.request import Request as OurRequest
 from reservasi.front.api.routing import Found
 from reservasi.front.api.tracing import Trace
 from reservasi.front.app_keys import DISPATCHER, FRONT
-from reservasi.front.deciding.front_context import Front
-from reservasi.front.dispatch import Dispatcher, refusal_of
+from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.dispatch import refusal_of
 from reservasi.front.http.aiohttp_answers import response_of
 from reservasi.front.http.aiohttp_requests import read_body, request_of
 from reservasi.front.reading.queries import refuse_parameters
@@ -28,7 +28,7 @@ async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
     ours = request_of(request)
     found = dispatcher.find(ours)
     if found.route is not None and found.route.streams:
-        return await _stream(request, front, dispatcher, ours, found)
+        return await _stream(request, front, ours, found)
     if found.route is not None and request.method not in _BODILESS:
         await read_body(request, ours, front.services.settings)
     caller = _Waiting()
@@ -63,16 +63,15 @@ class _Waiting:
             raise
 
 
-async def _stream(
-    request: web.Request, front: Front, dispatcher: Dispatcher, ours: OurRequest, found: Found
-) -> web.StreamResponse:
+async def _stream(request: web.Request, front: Front, ours: OurRequest, found: Found) -> web.StreamResponse:
     if found.route is None:
         raise ValueError("there is no such stream")
-    started_s, tally = time.perf_counter(), dispatcher.tally(found.route, request.method)
+    started_s, tally = time.perf_counter(), found.tally
     tally.begin()
     try:
         with structlog.contextvars.bound_contextvars(**ours.trace.fields):
-            dispatcher.check_network(ours, found)
+            if found.counts_network:
+                check_network(front, ours)
             if ours.query and not found.route.reads_query:
                 refuse_parameters(ours)
             response: web.StreamResponse = await found.route.handler(front, ours, request)

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from reservasi.errors import Overloaded, Unavailable
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.answers import NO_STORE, Answer, Pending
-from reservasi.front.api.paths import CLAIM_PATH, LIMITED_PATHS
+from reservasi.front.api.paths import CLAIM_PATH
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
 from reservasi.front.api.routing import Found, Route, Router
@@ -33,14 +33,13 @@ NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 class _Exchange:
     """A request that is being answered, its caller, and what counts it."""
 
-    __slots__ = ("_caller", "_names_all", "_pending", "_request", "_started_s", "_tally")
+    __slots__ = ("_caller", "_found", "_pending", "_request", "_started_s")
 
-    def __init__(self, caller: Caller, request: Request, tally: Tally, started_s: float, *, names_all: bool) -> None:
+    def __init__(self, caller: Caller, request: Request, found: Found, started_s: float) -> None:
         self._caller = caller
         self._request = request
-        self._tally = tally
+        self._found = found
         self._started_s = started_s
-        self._names_all = names_all
         self._pending: Pending | None = None
 
     def wait_for(self, pending: Pending) -> None:
@@ -52,16 +51,17 @@ class _Exchange:
     def finish(self, result: Answer | Exception) -> None:
         """Send the answer and count it."""
         self._pending = None
+        found = self._found
         if not isinstance(result, Answer):
-            result = refusal_of(result, self._request, self._tally.route)
-        self._caller.answer(result, self._request, names_all=self._names_all)
-        self._tally.end(result, self._started_s)
+            result = refusal_of(result, self._request, found.tally.route)
+        self._caller.answer(result, self._request, names_all=found.names_all)
+        found.tally.end(result, self._started_s)
 
     def abandon(self) -> None:
         """The caller has gone before the answer."""
         if self._pending is not None and self._pending.abandon():
             self._pending = None
-            self._tally.withdraw()
+            self._found.tally.withdraw()
 
 
 class Dispatcher:
@@ -72,11 +72,13 @@ class Dispatcher:
         self._front = front
         self._router = router
         self._not_found = not_found
-        self._tallies: dict[tuple[Route | None, str], Tally] = {}  # bounded: routes x methods
+        self._tallies: dict[tuple[str, str], Tally] = {}  # bounded: routes x methods
 
     def find(self, request: Request) -> Found:
         """The operation of a request, whose path parameters it now has."""
         found = self._router.find(request.method, request.target)
+        if found.tally is None:
+            found.tally = self._tally(found.route, request.method)
         request.parameters, request.query = found.parameters, found.query
         return found
 
@@ -85,24 +87,20 @@ class Dispatcher:
 
         A stream is not: only aiohttp carries it.
         """
-        found = self._router.find(request.method, request.target)
-        route = found.route
-        if route is not None and route.streams:
+        found = self.find(request)
+        if found.streams:
             return False
-        request.parameters, request.query = found.parameters, found.query
         self.answer(caller, request, found)
         return True
 
     def answer(self, caller: Caller, request: Request, found: Found) -> None:
         """Answer a request that is no stream."""
-        started_s = time.perf_counter()
-        route = found.route
-        tally = self._tallies.get((route, request.method)) or self.tally(route, request.method)
-        tally.begin()
-        exchange = _Exchange(caller, request, tally, started_s, names_all=route is None or route.names_all)
+        exchange = _Exchange(caller, request, found, time.perf_counter())
+        found.tally.begin()
         try:
-            if route is None or not route.limits_itself:
-                self.check_network(request, found)
+            if found.counts_network:
+                check_network(self._front, request)
+            route = found.route
             if route is None:
                 result: Answer | Pending = self._without_route(request, found)
             else:
@@ -133,22 +131,13 @@ class Dispatcher:
             raise Refused(problem_catalogue.NOT_FOUND)
         return page
 
-    def check_network(self, request: Request, found: Found) -> None:
-        """Count the request for its caller's network.
-
-        Raises:
-            Refused: it asks too often.
-        """
-        if found.path.startswith(LIMITED_PATHS):
-            check_network(self._front, request)
-
-    def tally(self, route: Route | None, method: str) -> Tally:
+    def _tally(self, route: Route | None, method: str) -> Tally:
         """What counts a route's requests of one method."""
-        method = method if method in METHODS else "other"
-        tally = self._tallies.get((route, method))
+        path, method = UNMATCHED if route is None else route.path, method if method in METHODS else "other"
+        tally = self._tallies.get((path, method))
         if tally is None:
-            kind = ClaimTally if route is not None and (route.path, route.method) == (CLAIM_PATH, "POST") else Tally
-            tally = self._tallies[(route, method)] = kind(UNMATCHED if route is None else route.path, method)
+            kind = ClaimTally if (path, method) == (CLAIM_PATH, "POST") else Tally
+            tally = self._tallies[path, method] = kind(path, method)
         return tally
 
 

@@ -149,22 +149,43 @@ class Pending:
 Reply: TypeAlias = Answer | Pending
 
 
+class Asked(Pending):
+    """What is said to the ledger's answer to a command."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[Any], Reply]) -> None:
+        """`make` turns what is told into the answer: a pending one, too."""
+        self._hear = self._result = self.work = None
+        self._make = make
+
+    def tell(self, result: Any) -> None:
+        """What the ledger answered, or why it did not."""
+        if isinstance(result, ReservasiError):
+            self.settle(result)
+            return
+        try:
+            answer = self._make(result)
+        except Exception as error:
+            self.settle(error)
+            return
+        hear = self._hear
+        if hear is None or isinstance(answer, Pending):
+            self.settle(answer)
+        else:
+            self._hear = self.work = None
+            hear(answer)
+
+
 def ask(enqueue: Callable[[Resolve], Submitted | None], make: Callable[[LedgerAnswer], Reply]) -> Pending:
     """What `make` says to the ledger's answer to a command, handed over by `enqueue`.
 
     Raises:
         Overloaded: the command was not taken.
     """
-    pending = Pending()
-
-    def tell(result: LedgerAnswer | ReservasiError) -> None:
-        if isinstance(result, ReservasiError):
-            pending.settle(result)
-        else:
-            pending.resolve(make, result)
-
-    pending.work = enqueue(tell)
-    return pending
+    asked = Asked(make)
+    asked.work = enqueue(asked.tell)
+    return asked
 
 
 _tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly

@@ -1,6 +1,8 @@
 """One request as the handlers see it, whichever transport brought it."""
 
 from collections.abc import Mapping, Sequence
+from email.message import Message
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -15,13 +17,26 @@ NOTHING: Final[Mapping[bytes, str]] = {}
 NO_PARAMETERS: Final[Mapping[str, str]] = {}
 
 
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    """Whether a Content-Type is JSON in UTF-8."""
+    message = Message()
+    message["Content-Type"] = content_type
+    charset = message.get_param("charset") or "utf-8"
+    return message.get_content_type() == "application/json" and str(charset).lower() in _CHARSETS
+
+
 class Head:
     """The header lines that many requests share; values without the spaces around them, "" where there is no line."""
 
-    __slots__ = ("accept", "accept_encoding", "content_type", "language", "origin")
+    __slots__ = ("accept", "accept_encoding", "content_type", "is_json", "language", "origin")
 
     def __init__(self, values: Mapping[bytes, str]) -> None:
         self.content_type = values.get(b"content-type", "")
+        self.is_json = _is_json(self.content_type)
         self.accept = values.get(b"accept", "")
         self.origin = values.get(b"origin", "")
         self.accept_encoding = values.get(b"accept-encoding", "")
@@ -73,7 +88,8 @@ class Request:
     @property
     def known_trace(self) -> Trace | None:
         """The same where the caller named it, or where a log line does; None where nobody needs a name."""
-        if self._trace is None and (REQUEST_ID in self.values or TRACEPARENT in self.values):
+        values = self.values
+        if values and self._trace is None and (REQUEST_ID in values or TRACEPARENT in values):
             return self.trace
         return self._trace
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
+from reservasi.front.api.paths import LIMITED_PATHS
 from reservasi.front.api.request import NO_PARAMETERS
 
 FOUND_KEPT_MAX = 4096  # targets that are remembered with what they are; all are dropped when there are more
@@ -22,14 +23,28 @@ class Route(NamedTuple):
     reads_query: bool = True  # whether there are query parameters, or none matters
 
 
-class Found(NamedTuple):
-    """What a request target is."""
+class Found:
+    """What a request target is, with what is known of it once it has been met."""
 
-    path: str
-    query: str
-    route: Route | None  # None: there is no such path, or no such method on it
-    parameters: Mapping[str, str] = NO_PARAMETERS
-    allowed: tuple[str, ...] = ()  # methods of the path
+    __slots__ = ("allowed", "counts_network", "names_all", "parameters", "path", "query", "route", "streams", "tally")
+
+    def __init__(
+        self,
+        path: str,
+        query: str,
+        route: Route | None,
+        parameters: Mapping[str, str] = NO_PARAMETERS,
+        allowed: tuple[str, ...] = (),
+    ) -> None:
+        self.path = path
+        self.query = query
+        self.route = route  # None: there is no such path, or no such method on it
+        self.parameters = parameters
+        self.allowed = allowed  # methods of the path
+        self.streams = route is not None and route.streams
+        self.names_all = route is None or route.names_all
+        self.counts_network = path.startswith(LIMITED_PATHS) and not (route is not None and route.limits_itself)
+        self.tally: Any = None  # what counts its requests; the dispatcher's
 
 
 class _Node:

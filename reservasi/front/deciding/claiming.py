@@ -26,11 +26,13 @@ class Wanted:
 
     def __init__(self, services: FrontServices, claim: ClaimRequest, quota: Quota) -> None:
         reservations = services.reservations
+        program = program_of(quota.id)
+        persons = reservations.persons(program, claim)
         self.claim = claim
         self.quota = quota
-        self.program = program_of(quota.id)
-        self.persons = reservations.persons(claim)
-        self.reservation_id = reservations.reservation_id(claim, self.persons)
+        self.program = program
+        self.persons = persons
+        self.reservation_id = reservations.reservation_id(program, persons, claim)
 
 
 class Doubtful:
@@ -53,18 +55,19 @@ def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
     Raises:
         Refused: no claim of the public can get a place in it, whoever asks.
     """
-    program = services.catalogue.program(program_of(quota_id))
-    if program is None:
-        raise Refused(UNKNOWN_QUOTA if services.catalogue.loaded else RECOVERING)
-    if not services.reservations.serves(program.id):
+    program, availability, catalogue = program_of(quota_id), services.availability, services.catalogue
+    if catalogue.program(program) is None:
+        raise Refused(UNKNOWN_QUOTA if catalogue.loaded else RECOVERING)
+    if not services.reservations.serves(program):
         raise Refused(UNKNOWN_QUOTA)
-    availability = services.availability
-    if not availability.knows(program.id):
+    if not availability.knows(program):
         raise Refused(RECOVERING)
     quota = availability.quota(quota_id)
-    if quota is None and availability.is_damaged(quota_id):
-        raise Refused(RECOVERING)
-    if quota is not None and not services.catalogue.is_public(quota):
+    if quota is None:
+        if availability.is_damaged(quota_id):
+            raise Refused(RECOVERING)
+        return None
+    if not catalogue.is_public(quota):
         raise Refused(CLOSED)
     return quota
 

@@ -1,7 +1,7 @@
 """The life of a reservation over HTTP: claim, look up, confirm, cancel, and its documents."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ from reservasi.contents import same_reference
 from reservasi.errors import ReservasiError
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.answers import (
+    JSON,
     NO_STORE,
-    STATIC_HEADERS,
     Answer,
+    Asked,
     Pending,
     Reply,
     ask,
@@ -42,7 +43,7 @@ from reservasi.front.deciding.claiming import Decision, Doubtful, Wanted, claima
 from reservasi.front.deciding.front_context import Front, check_network
 from reservasi.front.deciding.not_open import not_open
 from reservasi.front.http.request_tally import HELD, REPLAYED
-from reservasi.front.reading.request_parts import bearer, is_json, json_body
+from reservasi.front.reading.request_parts import bearer, json_body
 from reservasi.front.reading.reservation_requests import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
 from reservasi.front.services import FrontServices
 from reservasi.front.views.availability import local_moment
@@ -95,7 +96,7 @@ def _answer(body: msgspec.Struct, status: int = 200, headers: dict[str, str] | N
 def claim(front: Front, request: Request) -> Reply:
     """`POST /v1/reservations`: the path that must stay short."""
     keys = request.idempotency_keys
-    if request.fault is None and len(keys) == 1 and is_json(request.head.content_type):
+    if request.fault is None and len(keys) == 1 and request.head.is_json:
         wanted = plain_claim(request.body, keys[0])
         if wanted is not None:
             program = front.services.catalogue.program(program_of(wanted.quota))
@@ -150,8 +151,9 @@ async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimReques
 def _decided(front: Front, request: Request, wanted: Wanted, decision: Decision) -> Reply:
     """Answer as the policy says, or ask the ledger."""
     if isinstance(decision, Claim):
-        enqueue = partial(front.services.reservations.enqueue, decision)
-        return ask(enqueue, partial(_claim_answer, front, request.language, wanted))
+        asked = Asked(partial(_claim_answer, front, request.language, wanted))
+        asked.work = front.services.reservations.enqueue(wanted.program, decision, asked.tell)
+        return asked
     if isinstance(decision, Doubtful):
         return _checked(front, request, wanted, decision)
     return _refused_claim(front, request.language, wanted, decision)
@@ -189,17 +191,27 @@ def _claim_answer(front: Front, language: Language, wanted: Wanted, answer: Ledg
         if answer.outcome is Outcome.EXISTS and not answer.retried:
             headers = {**_CLAIMED_HEADERS, hdrs.LOCATION: location, IDEMPOTENT_REPLAYED: "true"}
             return Answer(201, headers, body, outcome=REPLAYED)
-        head = b"%b%b\r\nContent-Length: %d" % (_CLAIMED_HEAD, location.encode(), len(body))
-        return Answer(201, {**_CLAIMED_HEADERS, hdrs.LOCATION: location}, body, outcome=HELD, head=head)
+        return _Held(location, body)
     return _refused_claim(front, language, wanted, claim_refusal(front, wanted.quota, answer))
 
 
-_CLAIMED_HEADERS: dict[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.CACHE_CONTROL: NO_STORE}
-_CLAIMED_HEAD = (
-    "HTTP/1.1 201 Created"
-    + "".join(f"\r\n{name}: {value}" for name, value in {**STATIC_HEADERS, **_CLAIMED_HEADERS}.items())
-    + f"\r\n{hdrs.LOCATION}: "
-).encode()
+_CLAIMED_HEADERS = {"Content-Type": JSON, "Cache-Control": NO_STORE}
+
+
+class _Held(Answer):
+    """The answer to a claim that got its places: its head is put together without a dictionary."""
+
+    __slots__ = ("_location",)
+    _BEGINNING = Answer(201, _CLAIMED_HEADERS).head.rpartition(b"\r\n")[0] + b"\r\nLocation: "
+
+    def __init__(self, location: str, body: bytes) -> None:
+        self._head = b"%b%b\r\nContent-Length: %d" % (self._BEGINNING, location.encode(), len(body))
+        self._location = location
+        self.status, self.outcome, self.body, self.closes = 201, HELD, body, False
+
+    @property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]  # of aiohttp's transport only
+        return {**_CLAIMED_HEADERS, "Location": self._location}
 
 
 def _refused_claim(front: Front, language: Language, wanted: Wanted, refused: Refused) -> Answer:

@@ -17,7 +17,7 @@ from reservasi.front.deciding.joining import decide_join
 from reservasi.front.deciding.not_open import joining_not_open
 from reservasi.front.handlers.cached import Kind, conditional
 from reservasi.front.reading.opening_requests import JoinRequest, plain_join, read_join
-from reservasi.front.reading.request_parts import is_json, json_body
+from reservasi.front.reading.request_parts import json_body
 from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory
 from reservasi.front.views.opening_reasons import refused_as_cancelled, said_of_moves
@@ -132,7 +132,7 @@ async def challenge(front: Front, request: Request) -> Answer:
 
 def join(front: Front, request: Request) -> Reply:
     """`POST /v1/openings/{id}/tickets`: one ticket a person, however often they ask."""
-    is_plain = request.fault is None and is_json(request.head.content_type)
+    is_plain = request.fault is None and request.head.is_json
     wanted = (plain_join(request.body) if is_plain else None) or read_join(json_body(request))
     if front.services.waiting_room.find(request.parameters["id"]) is None:
         return later(request.trace, _join_new_opening(front, request, wanted))

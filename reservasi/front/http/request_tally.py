@@ -94,7 +94,10 @@ class Tally:
 
     def end(self, answer: Answer, started_s: float) -> None:
         """It has been answered; `started_s` is by `time.perf_counter`."""
-        self.note(answer.status, answer.outcome, started_s)
+        self._answers.append((answer.status, answer.outcome))
+        self._seconds.append(time.perf_counter() - started_s)
+        if not self._due:
+            self._flush_soon()
 
     def note(self, status: int, outcome: str, started_s: float) -> None:
         """The same, of an answer that is no value."""
