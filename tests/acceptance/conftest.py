@@ -290,7 +290,7 @@ def deployment(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def line(stack: Any) -> AsyncIterator[Line]:
-    """A connection for the short way."""
+    """A connection for the byte transport."""
     opened = await connect(stack.url)
     yield opened
     opened.writer.close()
@@ -298,7 +298,7 @@ async def line(stack: Any) -> AsyncIterator[Line]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def long_line(stack: Any) -> AsyncIterator[Line]:
-    """A connection for the long way."""
+    """A connection that is left to aiohttp."""
     opened = await connect(stack.url)
     yield opened
     opened.writer.close()

@@ -1,11 +1,11 @@
-"""Raw connections to a front: one that stays on the short way, and one that took the way through the framework."""
+"""Raw connections to a front: one that stays with the byte transport, and one that was left to aiohttp."""
 
 import asyncio
 import json
 from typing import Any
 from urllib.parse import urlsplit
 
-# A header that the short way leaves alone, and that changes nothing. Its connection stays on the long way from then on,
+# A header that is left to aiohttp, and that changes nothing. Its connection stays with aiohttp from then on,
 # so that each way has a connection of its own.
 LONG_WAY = "Trailer: x"
 

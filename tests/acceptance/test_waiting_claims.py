@@ -11,7 +11,7 @@ from tests.acceptance.waiting import HOUR_MS, Room, create_room
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SOON_MS = 2000  # time enough for a few people to join
-LONG_WAY = {"Trailer": "x"}  # which the short way through the front leaves to the framework
+LONG_WAY = {"Trailer": "x"}  # which the byte transport leaves to aiohttp
 
 
 async def test_only_numbers_up_to_the_mark_may_claim(stack: Stack) -> None:

@@ -38,7 +38,7 @@ class FakeTransport(asyncio.Transport):
         return self.closed
 
 
-class LaterExpress:
+class LaterDispatcher:
     """Takes every request, and answers when the test says so."""
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ class LaterExpress:
 class Gates:
     body_bytes_max = 1000
 
-    def __init__(self, express: LaterExpress) -> None:
-        self.dispatcher = express
+    def __init__(self, dispatcher: LaterDispatcher) -> None:
+        self.dispatcher = dispatcher
         self.stopping = asyncio.Event()
 
     def let_in(self, _connection: object) -> bool:
@@ -73,19 +73,19 @@ def get(target: str) -> bytes:
     return f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-Opened = tuple[Any, LaterExpress, FakeTransport]
+Opened = tuple[Any, LaterDispatcher, FakeTransport]
 
 
 @pytest.fixture
 def open_connection() -> Callable[[], Opened]:
     def opened() -> Opened:
         async def nobody(_request: web.BaseRequest) -> web.StreamResponse:
-            raise AssertionError("the long way is not asked")
+            raise AssertionError("aiohttp is not asked")
 
-        express, transport = LaterExpress(), FakeTransport()
-        made: Any = connection.Connection(web.Server(nobody), Gates(express), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        dispatcher, transport = LaterDispatcher(), FakeTransport()
+        made: Any = connection.Connection(web.Server(nobody), Gates(dispatcher), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
         made.connection_made(transport)
-        return made, express, transport
+        return made, dispatcher, transport
 
     return opened
 
@@ -99,13 +99,13 @@ async def turn() -> None:
 async def test_what_comes_between_an_answer_and_what_was_sent_ahead_stays_behind_it(
     open_connection: Callable[[], Opened],
 ) -> None:
-    made, express, transport = open_connection()
+    made, dispatcher, transport = open_connection()
     made.data_received(get("/one"))
     made.data_received(get("/two")[:10])
     made.send(b"1")
     made.data_received(get("/two")[10:])  # before the loop has taken up the first ten bytes
     await turn()
-    assert express.asked == ["/one", "/two"]
+    assert dispatcher.asked == ["/one", "/two"]
     made.send(b"2")
     assert transport.sent == [b"1", b"2"]
     made.connection_lost(None)
@@ -166,7 +166,7 @@ async def test_a_body_that_drips_is_read_once_it_is_whole(
         return read_request(data, most)
 
     monkeypatch.setattr(connection, "read_request", reading)
-    made, express, transport = open_connection()
+    made, dispatcher, transport = open_connection()
     whole = b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + b"b" * 40
     for _ in range(2):  # the second one over the same connection
         read.clear()
@@ -176,9 +176,9 @@ async def test_a_body_that_drips_is_read_once_it_is_whole(
             made.data_received(whole[at : at + 1])
         assert read == [len(whole) - 38, len(whole)]
         made.send(b"1")
-    assert express.asked == ["/one", "/one"]
+    assert dispatcher.asked == ["/one", "/one"]
     made.data_received(whole[:-1])
     made.data_received(b"b" + get("/two"))  # the rest, and more
-    assert express.asked == ["/one", "/one"], "aiohttp judges"
+    assert dispatcher.asked == ["/one", "/one"], "aiohttp judges"
     assert len(transport.sent) == 2
     made.connection_lost(None)

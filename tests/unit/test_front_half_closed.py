@@ -18,7 +18,7 @@ LOOPS: dict[str, Run] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 LATER_S = 0.05  # long after the end of the request was read
 
 
-class SlowExpress:
+class SlowDispatcher:
     """Takes what is plain and begins with /plain, and answers a while after it was asked."""
 
     def take(self, caller: Any, request: Request) -> bool:
@@ -40,7 +40,7 @@ class Served:
 
     def __init__(self) -> None:
         self.web = web.Server(slow)
-        self.gates = Gates(SlowExpress())  # type: ignore[arg-type]
+        self.gates = Gates(SlowDispatcher())  # type: ignore[arg-type]
 
     async def __aenter__(self) -> "Served":
         loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def test_a_request_stays_behind_one_that_aiohttp_has_not_begun() -> None:
         return web.Response()
 
     loop = asyncio.get_running_loop()
-    made: Any = connection.Connection(web.Server(nobody), Gates(SlowExpress()), loop=loop)  # type: ignore[arg-type]
+    made: Any = connection.Connection(web.Server(nobody), Gates(SlowDispatcher()), loop=loop)  # type: ignore[arg-type]
     made.connection_made(FakeTransport())
     await asyncio.sleep(0)
     made.data_received(get("/long"))

@@ -1,4 +1,4 @@
-"""The short way reads exactly the claims that the long way accepts, and reads the same out of them."""
+"""The fast reader of claims reads exactly those that the careful one accepts, and reads the same out of them."""
 
 import json
 from typing import Any
@@ -95,7 +95,7 @@ def long_way(body: bytes, key: str) -> ClaimRequest | None:
 
 
 def short_way(body: bytes, key: str) -> ClaimRequest | None:
-    """As the front asks: a quota that it does not know takes the long way, whatever its id looks like."""
+    """As the front asks: a quota that it does not know is read with care, whatever its id looks like."""
     claim = plain_claim(body, key)
     return claim if claim is not None and claim.quota == QUOTA else None
 

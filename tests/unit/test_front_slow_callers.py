@@ -63,7 +63,7 @@ async def connected(
     """A front with one caller, who reads nothing unless the test does."""
 
     async def nobody(_request: web.BaseRequest) -> web.StreamResponse:
-        raise AssertionError("the long way is not asked")
+        raise AssertionError("aiohttp is not asked")
 
     loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(nobody)
 

@@ -62,10 +62,10 @@ def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | N
         return refused_as_cancelled(opening)
     if not terms.waiting_room:
         return Refused(NO_WAITING_ROOM, members={"opening": opening.id})
-    if now_ms >= opening_end_ms(services, memory, program, opening):
+    if now_ms >= opening_end_ms(services, program, opening):
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if now_ms < terms.joins_from_ms:
         return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
-    if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening):
+    if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, program, opening):
         return Refused(SOLD_OUT, members={"opening": opening.id, **next_members(services, memory, program)})
     return None

@@ -57,9 +57,9 @@ def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Enco
     def make(_now_ms: int) -> Made[Encoded]:
         program, opening = known_opening(services, opening_id)
         now_ms = services.availability.now_ms(program)
-        body = _queue_body(services, memory, program, opening, now_ms)
+        body = _queue_body(services, program, opening, now_ms)
         terms = opening.terms
-        end_ms = opening_end_ms(services, memory, program, opening)
+        end_ms = opening_end_ms(services, program, opening)
         moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, end_ms)
         view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), min((at for at in moments if at > now_ms), default=NEVER_MS))
@@ -67,10 +67,10 @@ def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Enco
     return memory.answer(("queue", opening_id), make)
 
 
-def _queue_body(services: FrontServices, memory: Memory, program: str, opening: Opening, now_ms: int) -> QueueBody:
+def _queue_body(services: FrontServices, program: str, opening: Opening, now_ms: int) -> QueueBody:
     terms = opening.terms
-    is_over = now_ms >= opening_end_ms(services, memory, program, opening)
-    sold_out = now_ms >= terms.opens_at_ms and is_opening_sold_out(services, memory, program, opening)
+    is_over = now_ms >= opening_end_ms(services, program, opening)
+    sold_out = now_ms >= terms.opens_at_ms and is_opening_sold_out(services, program, opening)
     body = QueueBody(
         id=opening.id,
         state="ended" if is_over and not opening.cancelled else state_of(opening, now_ms, sold_out=sold_out),
@@ -117,13 +117,13 @@ def _queue(front: Front, request: Request) -> Answer:
 @in_task
 async def challenge(front: Front, request: Request) -> Answer:
     """`GET /v1/openings/{id}/challenge`: a proof of work to solve before joining."""
-    services, memory = front.services, front.memory
+    services = front.services
     program, opening = await find_opening(services, request.parameters["id"])
     if opening.cancelled:
         raise refused_as_cancelled(opening)
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM)
-    left_ms = opening_end_ms(services, memory, program, opening) - services.availability.now_ms(program)
+    left_ms = opening_end_ms(services, program, opening) - services.availability.now_ms(program)
     if left_ms <= 0:
         raise Refused(JOINING_CLOSED, members={"opening": opening.id})
     made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)

@@ -114,18 +114,14 @@ def next_members(services: FrontServices, memory: Memory, program: str) -> dict[
     return memory.answer(("next-members", program), make, SUGGESTIONS_REST_S)
 
 
-def is_opening_sold_out(services: FrontServices, memory: Memory, program: str, opening: Opening) -> bool:
+def is_opening_sold_out(services: FrontServices, program: str, opening: Opening) -> bool:
     """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
     group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
     return group is not None and not group.has_left(services.availability.now_ms(program))
 
 
-def opening_end_ms(services: FrontServices, memory: Memory, program: str, opening: Opening) -> int:
+def opening_end_ms(services: FrontServices, program: str, opening: Opening) -> int:
     """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
-    return _end_ms(services, program, opening)
-
-
-def _end_ms(services: FrontServices, program: str, opening: Opening) -> int:
     group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
     return min(last_end_ms(opening), NEVER_MS if group is None else group.last_end_ms)
 
@@ -205,7 +201,7 @@ def _turn_ms(services: FrontServices, program: str, group: Group | None, created
     if created is None:
         return turn_ms
     terms = created.terms
-    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, _end_ms(services, program, created))
+    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, opening_end_ms(services, program, created))
     return min(turn_ms, *(at_ms for at_ms in moments if at_ms > now_ms), NEVER_MS)
 
 
@@ -250,7 +246,7 @@ def _state_of_queue(
     """What the queue says in place of its quotas' state; None where their state is right."""
     if opening.cancelled:
         return "cancelled"
-    if now_ms >= _end_ms(services, program, opening):
+    if now_ms >= opening_end_ms(services, program, opening):
         return "ended"
     return "paused" if state_of(opening, now_ms, sold_out=False) == "paused" else None
 
