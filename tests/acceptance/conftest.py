@@ -195,6 +195,7 @@ async def stack(valkey_url: str, postgres_dsn: str) -> AsyncIterator[Stack]:
     data_dir = Path(tempfile.mkdtemp(prefix="rv-front-"))
     await _execute(postgres_dsn, f'CREATE DATABASE "{name}"')
     settings = Settings(
+        keepalive_s=300,  # commands that a test waits for hold the loop up; an idle connection must outlive them
         data_dir=data_dir,
         redis_url=valkey_url,
         postgres_dsn=postgres_dsn.replace("@/reservasi?", f"@/{name}?"),

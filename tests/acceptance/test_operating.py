@@ -195,10 +195,12 @@ def test_a_data_directory_that_cannot_be_made_is_one_line() -> None:
 # -- readiness ---------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_says_what_is_missing_and_is_ready_again_by_itself(schema: str, data_dir: Path, program: str) -> None:
+def test_a_worker_says_what_is_missing_and_is_ready_again_by_itself(
+    database: str, data_dir: Path, program: str
+) -> None:
     port, worker = free_ports(2)
     redis_url = f"redis://127.0.0.1:{port}"
-    env = environment(data_dir, redis_url=redis_url, postgres_dsn=schema, worker_admin_port=worker)
+    env = environment(data_dir, redis_url=redis_url, postgres_dsn=database, worker_admin_port=worker)
     file = data_dir / "program.toml"
     shipped = Path(__file__).parents[2] / "config" / "programs" / "surabaya.toml"
     file.write_text(shipped.read_text().replace('id = "surabaya"', f'id = "{program}"'))
@@ -223,8 +225,8 @@ def test_a_worker_says_what_is_missing_and_is_ready_again_by_itself(schema: str,
 
 
 @pytest.fixture
-def doctor(schema: str, data_dir: Path) -> Callable[[str], dict[str, Any]]:
-    def look(redis_url: str, dsn: str = schema) -> dict[str, Any]:
+def doctor(database: str, data_dir: Path) -> Callable[[str], dict[str, Any]]:
+    def look(redis_url: str, dsn: str = database) -> dict[str, Any]:
         done = subprocess.run(
             [*CLI, "doctor", "--json"],
             env=environment(data_dir, redis_url=redis_url, postgres_dsn=dsn),
@@ -320,13 +322,13 @@ def _are_complete(fronts: str, worker: str, port: int) -> None:
 
 
 def test_up_says_what_it_does_and_what_its_ledger_may_forget_in_lines_for_programs(
-    schema: str, data_dir: Path, tmp_path: Path
+    database: str, data_dir: Path, tmp_path: Path
 ) -> None:
     store, port, admin, worker = free_ports(4)
     env = environment(
         data_dir,
         redis_url=f"redis://127.0.0.1:{store}",
-        postgres_dsn=schema,
+        postgres_dsn=database,
         worker_admin_port=worker,
         log_format="json",
         start_timeout_s=60,

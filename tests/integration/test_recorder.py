@@ -80,7 +80,7 @@ async def test_the_standby_takes_over_when_the_active_one_is_killed(stage: Stage
 import asyncio, sys
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.topology.clients import open_client
-from reservasi.recorder import Recorder
+from reservasi.worker.recorder import Recorder
 from reservasi.records import Records
 async def main(program, valkey_url, database):
     records = await Records.open(database, 2)

@@ -109,3 +109,9 @@ def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:
     pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
     pages.memory = Memory(pages.view)  # what was just made is given again for a moment
     assert [(each.state, each.quotas, each.places) for each in pages.list()] == [("cancelled", 1, 3)]
+
+
+def test_what_is_closed_is_no_next_opening(pages: Pages) -> None:
+    pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
+    pages.view.set("p.2", 3, opens_at_ms=2000)
+    assert [each.state for each in next_openings(pages.services, pages.memory, "p")] == ["not-open"]

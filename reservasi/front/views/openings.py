@@ -24,6 +24,7 @@ from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import last_end_ms, state_of
 
 NEXT_MAX = 3
+NEXT_LOOKED_AT_MAX = 12  # of which some may be closed
 VIEW_TURN_MS = 1000  # by which one opening may be older than the list
 MINUTE_MS = 60_000
 _DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
@@ -91,14 +92,14 @@ def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> En
 
 
 def next_openings(services: FrontServices, memory: Memory, program: str) -> list[OpeningBody]:
-    """The program's next openings that lie ahead, earliest first."""
+    """The program's next openings that lie ahead, earliest first; none whose quotas are all closed."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
         openings = services.availability.openings(program)
         ahead = [o for o in openings if o.terms.opens_at_ms > now_ms and not o.cancelled]
         days = {program: Days(now_ms + 1, NEVER_MS)}
-        listed = _listed(services, days, _by_key(program, ahead), None, now_ms, most=NEXT_MAX)
-        return Made(listed.openings, 2048, listed.turn_ms)
+        listed = _listed(services, days, _by_key(program, ahead), None, now_ms, most=NEXT_LOOKED_AT_MAX)
+        return Made([o for o in listed.openings if o.state != "closed"][:NEXT_MAX], 2048, listed.turn_ms)
 
     return memory.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
 
