@@ -209,7 +209,7 @@ class Reservations:
         return self._groups[program].enqueue(command, hear)
 
     async def confirm(self, reservation_id: str, payment_reference: str) -> Change:
-        """The same for a task; raises the fault."""
+        """Confirm from within a task; raises the fault."""
         changed: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
 
         def resolve(result: Change | ReservasiError) -> None:

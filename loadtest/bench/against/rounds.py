@@ -52,7 +52,7 @@ class Compared:
 
     @property
     def whole_ratio(self) -> float:
-        """The same with the ledger's part."""
+        """The ratio with the ledger's processor time included."""
         return statistics.median(pair.here.whole_s / pair.there.whole_s for pair in self.pairs)
 
     @property

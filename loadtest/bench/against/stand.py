@@ -85,7 +85,7 @@ class Stand:
         return sum(map(ran_s, self.service.pids(Part.FRONT)))
 
     def ledger_s(self) -> float:
-        """The same of the ledger's server."""
+        """Processor time of the ledger's server so far."""
         return sum(map(ran_s, self.service.pids(Part.VALKEY)))
 
     def people(self, count: int) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ class Cors:
         return self._headers.get(origin, _VARY)
 
     def lines(self, target: str, origin: str) -> bytes:
-        """The same encoded, each line behind its line end; ask only where it is on."""
+        """The headers encoded, each line behind its line end; call it only where CORS is on."""
         return self._lines.get(origin, self._vary_line) if target.startswith(API_PATHS) else b""
 
     def preflight(self, target: str, origin: str, methods: str) -> Mapping[str, str]:

@@ -87,7 +87,7 @@ class Request:
 
     @property
     def known_trace(self) -> Trace | None:
-        """The same where the caller named it, or where a log line does; None where nobody needs a name."""
+        """The trace, where the caller named the request or a log line does; else None."""
         values = self.values
         if values and self._trace is None and (REQUEST_ID in values or TRACEPARENT in values):
             return self.trace

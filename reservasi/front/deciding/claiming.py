@@ -89,7 +89,7 @@ def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> D
 
 
 def decide_replay(front: Front, wanted: Wanted) -> Decision:
-    """The same for a claim that the ledger has under its id: it gets its first answer, and takes no place."""
+    """What becomes of a claim that the ledger has under its id: it gets its first answer, and takes no place."""
     return _decide_admitted(front, wanted)
 
 

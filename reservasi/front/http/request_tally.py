@@ -100,7 +100,7 @@ class Tally:
             self._flush_soon()
 
     def note(self, status: int, outcome: str, started_s: float) -> None:
-        """The same, of an answer that is no value."""
+        """Count a request that was answered by a stream."""
         self._answers.append((status, outcome))
         self._seconds.append(time.perf_counter() - started_s)
         if not self._due:

@@ -69,14 +69,14 @@ def read_query(catalogue: Catalogue, request: Request, checks: Mapping[str, Chec
 
 
 def read_filters(catalogue: Catalogue, request: Request, filters: Filters = AVAILABILITY_FILTERS) -> Mapping[str, str]:
-    """The same, of availability or of openings; refuses dates in the wrong order, and too many of them."""
+    """The filters of availability or of openings; refuses dates in the wrong order, and too many of them."""
     if not request.query:
         return NO_FILTERS
     return _naming_programs(catalogue, request, lambda: filters.read(request.query))
 
 
 def checked_filters(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
-    """The same from the parameters alone."""
+    """The filters among decoded parameters."""
     filters = check_query(parameters, checks)
     if "from" in filters and "to" in filters and filters["from"] > filters["to"]:
         raise Refused(INVALID_REQUEST, findings=(Finding("from", "dates-reversed", _DATES_REVERSED),))
@@ -112,7 +112,7 @@ def _is_of_program(finding: Finding) -> bool:
 
 
 def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Check]) -> dict[str, str]:
-    """The same from the parameters alone."""
+    """The values of decoded parameters; refuses unknown, repeated and invalid ones, all at once."""
     read: dict[str, str] = {}
     findings: list[Finding] = []
     for name, value in parameters:
