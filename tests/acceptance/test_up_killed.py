@@ -104,7 +104,12 @@ def up(shared_data_dir: Path) -> Iterator[Killed]:
 @contextmanager
 def claiming(up: Killed, held: list[dict[str, Any]]) -> Iterator[None]:
     """People who claim without an end; what they got is in `held`."""
-    quotas = [each["id"] for each in up.call("GET", f"/v1/availability?program={PROGRAM}")[1]["quotas"]]
+    quotas: list[str] = []
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not quotas:  # a front hears of an import a moment later
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        quotas = [each["id"] for each in up.call("GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", ())]
     stop = threading.Event()
 
     def claim(first: int) -> None:
