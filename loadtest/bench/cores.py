@@ -73,7 +73,7 @@ def busy_s(pid: int) -> float:
 
 
 def ran_s(pid: int) -> float:
-    """The same to the nanosecond, from the scheduler's account; without what threads used that have ended."""
+    """Processor time to the nanosecond, from the scheduler's account; without threads that have ended."""
     total_ns = 0
     for each in family(pid):
         for task in Path(f"/proc/{each}/task").iterdir():

@@ -12,7 +12,7 @@ from reservasi.front.api.request import Request as OurRequest
 from reservasi.front.api.routing import Found
 from reservasi.front.api.tracing import Trace
 from reservasi.front.app_keys import DISPATCHER, FRONT
-from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.dispatch import refusal_of
 from reservasi.front.http.aiohttp_answers import response_of
 from reservasi.front.http.aiohttp_requests import read_body, request_of
@@ -71,7 +71,7 @@ async def _stream(request: web.Request, front: Front, ours: OurRequest, found: F
     try:
         with structlog.contextvars.bound_contextvars(**ours.trace.fields):
             if found.counts_network:
-                check_network(front, ours)
+                front.rates.check_network(ours.peer, ours.forwarded)
             if ours.query and not found.route.reads_query:
                 refuse_parameters(ours)
             response: web.StreamResponse = await found.route.handler(front, ours, request)

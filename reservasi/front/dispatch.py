@@ -17,7 +17,7 @@ from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
 from reservasi.front.api.routing import Found, Route, Router
 from reservasi.front.api.tracing import Trace
-from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.http.arrivals import Caller
 from reservasi.front.http.head_faults import METHODS as KNOWN_METHODS
 from reservasi.front.http.request_tally import METHODS, UNMATCHED, ClaimTally, Tally
@@ -99,7 +99,7 @@ class Dispatcher:
         found.tally.begin()
         try:
             if found.counts_network:
-                check_network(self._front, request)
+                self._front.rates.check_network(request.peer, request.forwarded)
             route = found.route
             if route is None:
                 result: Answer | Pending = self._without_route(request, found)

@@ -50,7 +50,7 @@ def deployment(
 
 @pytest.fixture
 def schemaless(deployment: "Deployment", empty_database: str, monkeypatch: pytest.MonkeyPatch) -> "Deployment":
-    """The same, with a database that has no tables yet."""
+    """A deployment whose database has no tables yet."""
     monkeypatch.setenv("RESERVASI_POSTGRES_DSN", empty_database)
     return deployment
 

@@ -89,7 +89,7 @@ async def too_early(world: World) -> Sent:
 
 
 def forwarded(make: Make) -> Make:
-    """The same of a network that has asked too often."""
+    """A request of a network that has asked too often."""
 
     async def made(world: World) -> Sent:
         return await of_a_spent_network(world, await make(world))
@@ -157,7 +157,7 @@ JOINS: tuple[tuple[str, str, Make, bool], ...] = (
 
 
 def order_cases() -> Iterator[Case]:
-    """All of them, while the ledger takes nothing."""
+    """Every case of the order, while the ledger takes nothing."""
     for operation, cases in (("claim", CLAIMS), ("join", JOINS)):
         for outcome, others, make, limited in cases:
             yield Case(

@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from reservasi.front.api.cors import Cors
-from reservasi.front.api.request import Request
-from reservasi.front.deciding.rate_limits import RateLimits, too_often
+from reservasi.front.deciding.rate_limits import RateLimits
 from reservasi.front.http.client_networks import Networks
 from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import Memory
@@ -24,14 +23,3 @@ class Front:
     readers: Readers  # the live streams that are open
     cors: Cors
     stopping: asyncio.Event  # set at shutdown: streams end, and no connection is kept
-
-
-def check_network(front: Front, request: Request) -> None:
-    """Count a request for its caller's network.
-
-    Raises:
-        Refused: it asks too often.
-    """
-    wait_s = front.rates.network(request.peer, request.forwarded)
-    if wait_s:
-        raise too_often("network", wait_s)

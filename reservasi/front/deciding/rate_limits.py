@@ -134,15 +134,9 @@ class RateLimits:
         Raises:
             Refused: it asks too often.
         """
-        _check("network", self.network(peer, forwarded))
-
-    def check_people(self, persons: Sequence[str]) -> None:
-        """Count a claim for each of its persons, as `people` does.
-
-        Raises:
-            Refused: one of them asks too often.
-        """
-        _check("person", self.people(persons))
+        wait_s = self.network(peer, forwarded)
+        if wait_s:
+            raise too_often("network", wait_s)
 
     def check_api_key(self, key: Hashable) -> None:
         """Count a call of staff, by what `api_key` takes.
@@ -150,12 +144,9 @@ class RateLimits:
         Raises:
             Refused: the key is used too often.
         """
-        _check("api_key", self.api_key(key))
-
-
-def _check(kind: str, wait_s: float) -> None:
-    if wait_s > 0:
-        raise too_often(kind, wait_s)
+        wait_s = self.api_key(key)
+        if wait_s:
+            raise too_often("api_key", wait_s)
 
 
 def too_often(kind: str, wait_s: float) -> Refused:

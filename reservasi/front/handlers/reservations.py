@@ -40,7 +40,7 @@ from reservasi.front.api.problems import Refused, problem_answer, retry_after
 from reservasi.front.api.request import Request
 from reservasi.front.deciding import claim_refusals
 from reservasi.front.deciding.claiming import Decision, Doubtful, Wanted, claimable_quota, decide_claim, decide_replay
-from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.not_open import not_open
 from reservasi.front.http.request_tally import HELD, REPLAYED
 from reservasi.front.reading.request_parts import bearer, json_body
@@ -129,7 +129,7 @@ def _claim(front: Front, request: Request, claim: ClaimRequest) -> Reply:
     quota = claimable_quota(front.services, claim.quota)
     if quota is None:
         return later(request.trace, _claim_of_new_quota(front, request, claim))
-    check_network(front, request)
+    front.rates.check_network(request.peer, request.forwarded)
     wanted = Wanted(front.services, claim, quota)
     return _decided(front, request, wanted, decide_claim(front, wanted))
 
@@ -143,7 +143,7 @@ async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimReques
     quota = claimable_quota(services, claim.quota)
     if quota is None:
         raise claim_refusals.over(services, claim.quota, None) or Refused(problem_catalogue.UNKNOWN_QUOTA)
-    check_network(front, request)
+    front.rates.check_network(request.peer, request.forwarded)
     wanted = Wanted(services, claim, quota)
     return _decided(front, request, wanted, decide_claim(front, wanted))
 

@@ -12,7 +12,7 @@ from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
 from reservasi.front.api.waiting_bodies import QueueBody, TicketBody
 from reservasi.front.api.waiting_problems import JOINING_CLOSED, NO_WAITING_ROOM
-from reservasi.front.deciding.front_context import Front, check_network
+from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.joining import decide_join
 from reservasi.front.deciding.not_open import joining_not_open
 from reservasi.front.handlers.cached import Kind, conditional
@@ -146,7 +146,7 @@ async def _join_new_opening(front: Front, request: Request, wanted: JoinRequest)
 
 def _join(front: Front, request: Request, wanted: JoinRequest) -> Reply:
     program, opening = known_opening(front.services, request.parameters["id"])
-    check_network(front, request)
+    front.rates.check_network(request.peer, request.forwarded)
     decision = decide_join(front, program, opening, wanted)
     if isinstance(decision, Refused):
         return problem_answer(request.language, decision)
