@@ -65,6 +65,7 @@ async def test_refusals_are_the_same_on_both_ways(
     await stack.held(live)
     line.writer.write(request(stack, {"quota": live, "applicants": [person]}, "live"))
     assert (await line.answer())[0] == "HTTP/1.1 201 Created"
+    taken.clear()  # what the shared client asked may have gone either way
     bodies = [
         stack.body(later),
         stack.body(closed),
@@ -83,7 +84,7 @@ async def test_refusals_are_the_same_on_both_ways(
     for number, body in enumerate(bodies):
         key = f"refused-{number}"
         await both(line, request(stack, body, key, *said), long_line, request(stack, body, key, LONG_WAY, *said))
-    assert taken == [True] * (2 + len(bodies))
+    assert taken == [True] * len(bodies)
 
 
 def untidy(applicant: dict[str, Any], number: int) -> dict[str, Any]:
