@@ -339,3 +339,25 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
     histogram._sum.inc(sum(values))  # noqa: SLF001
     for at, count in counts.items():
         histogram._buckets[at].inc(count)  # noqa: SLF001
+
+
+class Gathered:
+    """Values of a histogram, observed together some times a second."""
+
+    MOST = 256  # that wait; then they are observed at once
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._values: list[float] = []
+
+    def add(self, value: float) -> None:
+        """Observe a value, now or soon."""
+        self._values.append(value)
+        if len(self._values) >= self.MOST:
+            self.observe()
+
+    def observe(self) -> None:
+        """Observe all that wait."""
+        if self._values:
+            values, self._values = self._values, []
+            observe_all(self._histogram, values)

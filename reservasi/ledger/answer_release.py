@@ -143,3 +143,6 @@ class Replies:
                 waiting.finish(LedgerFault(f"an answer could not be read: {type(error).__name__}"))
             else:
                 release(waiting, answer)
+
+
+NO_REPLIES = Replies()

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from reservasi.errors import Overloaded
 from reservasi.ledger.concurrency_limit import ConcurrencyLimit
 from reservasi.ledger.submitted import Resolve, Submitted, fail
-from reservasi.metrics import CLAIMS_LIMIT, QUEUE_SECONDS
+from reservasi.metrics import CLAIMS_LIMIT, QUEUE_SECONDS, Gathered
 from reservasi.model import (
     Admit,
     Cancel,
@@ -58,6 +58,7 @@ class CommandQueue:
         self._crowd_in_flight = 0
         self._delay_least_s: float | None = None  # of the batches with claims or joins, since it was last taken
         self._limit = ConcurrencyLimit(least=batch_items_max, most=batch_items_max + items_max, target_s=delay_target_s)
+        self._delays = Gathered(QUEUE_SECONDS)
         self._limit_gauge = CLAIMS_LIMIT.labels(program)
         self._limit_gauge.set(self._limit.value)
 
@@ -142,8 +143,7 @@ class CommandQueue:
         delay_s = max(0.0, now - min(group[0].since for group in crowd))  # first in, first out
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
         self._limit.observe(delay_s, self._crowd_in_flight + self._crowd_waiting, now)
-        QUEUE_SECONDS.observe(delay_s)
-        self._limit_gauge.set(self._limit.value)
+        self._delays.add(delay_s)
 
     def note_replied(self) -> None:
         """The batch is no longer in flight."""
@@ -152,6 +152,10 @@ class CommandQueue:
     def relax(self) -> None:
         """Nothing waits and nothing is in flight: raise the limit."""
         self._limit.rest()
+
+    def observe(self) -> None:
+        """Let the metrics have the delays and the limit, some times a second."""
+        self._delays.observe()
         self._limit_gauge.set(self._limit.value)
 
     def take_delay_s(self) -> float:

@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,6 +21,7 @@ from reservasi.errors import LedgerFault, LedgerFenced, LedgerUnreachable, Overl
 from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import Acks, Asker
 from reservasi.ledger.lua.library import Library
+from reservasi.ledger.round_trips import RoundTrips
 from reservasi.ledger.topology.clients import LOST, Server, open_pool, text
 from reservasi.ledger.topology.tls import reason, shows_no_certificate
 from reservasi.ledger.wire import messages, stored_forms
@@ -39,6 +39,7 @@ BROKEN = (*LOST, AttributeError, TypeError)
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = Frame(command="touch", items=messages.pack([[]]))
+NOTHING_PACKED = b"$0\r\n\r\n"  # an empty argument
 NUMBER = re.compile(r"[0-9]{1,15}")
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading", "at")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
@@ -64,17 +65,19 @@ class LedgerConnection:
         self._library = library
         self._keys = keys.program_keys(program)
         self._asker = Asker(acks) if acks else None
-        # No time limit of redis-py's own: each call has one, and theirs costs a task, so that a batch would be written
-        # only after everything else that is ready in the event loop.
+        # No time limit of redis-py's own: each call has one.
         pool = open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
         self._connection: Any = pool.make_connection()
+        self._trips: RoundTrips | None = None  # over the open connection, unless redis-py itself reads
         self._packed: tuple[list[str], list[bytes]] = [], []  # who was last asked about together, and the question
         self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
+        self._beginnings: dict[tuple[str, int], bytes] = {}  # of packed function calls, by function and epoch
+        self._reply_beginning = b"\0"  # of the last reply, behind its first byte and through its epoch
 
     @property
     def connected(self) -> bool:
         """Whether the last round trip left the connection usable."""
-        return bool(self._connection.is_connected)
+        return bool(self._connection.is_connected) and (self._trips is None or not self._trips.ended)
 
     async def call(
         self, frames: Sequence[Frame], timeout_s: float, *, sent: Callable[[], None] = lambda: None
@@ -87,24 +90,32 @@ class LedgerConnection:
         Raises:
             LedgerUnreachable: no connection, or not every reply came in time; the calls may have been carried out.
         """
-        async with self._reaching(timeout_s):
-            replies = await self._round_trip(frames, sent)
-            for _ in range(ROUND_TRIPS_MAX - 1):
-                newer = self._adopt_epoch(replies)
-                if not ((newer and any(map(_is_fenced, replies))) or await self._load_where_missing(replies)):
-                    break
-                replies = await self._round_trip(frames)
-            self._adopt_epoch(replies)
-            return replies
+        return await self._unless_lost(self._call(frames, asyncio.get_running_loop().time() + timeout_s, sent))
 
-    @asynccontextmanager
-    async def _reaching(self, timeout_s: float) -> AsyncIterator[None]:
-        """Work on the open connection; whatever interrupts it drops it, so that no later call reads a late reply."""
+    async def _call(
+        self, frames: Sequence[Frame], due_s: float, sent: Callable[[], None]
+    ) -> list[bytes | ReservasiError]:
+        if not self.connected:
+            async with asyncio.timeout_at(due_s):
+                await self._connect()
+        replies = await self._round_trip(frames, due_s, sent)
+        for _ in range(ROUND_TRIPS_MAX - 1):
+            newer = self._adopt_epoch(replies)
+            if not ((newer and any(map(_is_fenced, replies))) or await self._load_where_missing(replies, due_s)):
+                break
+            replies = await self._round_trip(frames, due_s)
+        else:
+            self._adopt_epoch(replies)
+        return replies
+
+    async def _unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of work on the connection; whatever interrupts it drops that, so that nobody reads a late reply.
+
+        Raises:
+            LedgerUnreachable: the connection was lost.
+        """
         try:
-            async with asyncio.timeout(timeout_s):
-                if not self.connected:
-                    await self._asked(self._connection.connect())
-                yield
+            return await work
         except LOST as error:
             await self.drop()
             why = reason(error, anonymous=shows_no_certificate(self._connection))
@@ -112,6 +123,12 @@ class LedgerConnection:
         except BaseException:
             await self.drop()
             raise
+
+    async def _connect(self) -> None:
+        """Open a connection in place of what may be left of the last one."""
+        if self._connection.is_connected:
+            await self.drop()
+        await self._asked(self._connection.connect())
 
     async def _asked(self, call: Awaitable[T]) -> T:
         """The result of one of redis-py's calls."""
@@ -154,8 +171,16 @@ class LedgerConnection:
         Raises:
             LedgerUnreachable: the server does not answer, or one of the ledgers is elsewhere.
         """
+        return await self._unless_lost(self._metas(programs, timeout_s))
+
+    async def _metas(self, programs: Sequence[str], timeout_s: float) -> list[LedgerMeta]:
         connection = self._connection
-        async with self._reaching(timeout_s):
+        async with asyncio.timeout(timeout_s):
+            if not self.connected:
+                await self._connect()
+            if self._trips is not None:
+                self._trips.give_back()
+                self._trips = None
             if len(programs) == 1:  # one command alone can follow its key to where a cluster moves it
                 await self._asked(connection.send_command(*_question(programs[0])))
                 found = [await self._read_fields()]
@@ -182,63 +207,72 @@ class LedgerConnection:
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
+        self._trips = None
         try:
             await self._connection.disconnect(nowait=True)
         except BROKEN:
             return
 
     async def _round_trip(
-        self, frames: Sequence[Frame], sent: Callable[[], None] = lambda: None
+        self, frames: Sequence[Frame], due_s: float, sent: Callable[[], None] = lambda: None
     ) -> list[bytes | ReservasiError]:
-        commands = [self._command(frame) for frame in frames]
+        commands = [self._packed_call(frame) for frame in frames]
         questions = self._asker.questions() if self._asker else ()
         if questions:
-            commands += [self._command(TOUCH), *questions]
-        connection = self._connection
-        await self._asked(connection.send_packed_command(_pack(commands), check_health=False))
-        sent()
-        replies = [await self._read_reply() for _ in frames]
+            commands += [self._packed_call(TOUCH), *_pack(questions)]
+        replies = await self._ask(commands, due_s, sent)
         if self._asker:
-            self.safe = bool(questions) and self._asker.suffice(
-                await self._read_any(), [await self._read_any() for _ in questions]
-            )
-        return replies
+            of_touch, *counts = map(self._warned, replies[len(frames) :]) if questions else (None,)
+            self.safe = bool(questions) and self._asker.suffice(of_touch, counts)
+            del replies[len(frames) :]
+        return [_refusal(self.program, each) if isinstance(each, ResponseError) else each for each in replies]
 
-    def _command(self, frame: Frame) -> tuple[Any, ...]:
-        function = self._library.function(frame.command)
-        return ("FCALL", function, len(self._keys), *self._keys, self._epoch, frame.items, frame.envelopes)
+    async def _ask(self, commands: Sequence[bytes], due_s: float, sent: Callable[[], None]) -> list[Any]:
+        """The replies to packed commands that are sent in one write; errors are among them."""
+        if self._trips is None:
+            self._trips = RoundTrips(self._connection)
+        return await self._trips.ask(b"".join(commands), len(commands), due_s, sent)
 
-    async def _read_reply(self) -> bytes | ReservasiError:
-        try:
-            reply: bytes = await self._asked(self._connection.read_response(disable_decoding=True))
-            return reply
-        except ResponseError as error:
-            return _refusal(self.program, error)
+    def _packed_call(self, frame: Frame) -> bytes:
+        """A function call as it is sent; all but what the frame brings is packed once for each epoch."""
+        called = (frame.command, self._epoch)
+        beginning = self._beginnings.get(called)
+        if beginning is None:
+            function = self._library.function(frame.command)
+            (whole,) = _pack([("FCALL", function, len(self._keys), *self._keys, self._epoch, b"", b"")])
+            self._beginnings = {each: kept for each, kept in self._beginnings.items() if each[1] == self._epoch}
+            beginning = self._beginnings[called] = whole.removesuffix(2 * NOTHING_PACKED)
+        items, envelopes = frame.items, frame.envelopes
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (beginning, len(items), items, len(envelopes), envelopes)
 
-    async def _read_any(self) -> Any:
-        """A reply of any form, also an error."""
-        try:
-            return await self._asked(self._connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            log.warning("ledger_does_not_acknowledge", program=self.program, reason=str(error))
-            return error
+    def _warned(self, reply: Any) -> Any:
+        """A reply of any form; an error is logged."""
+        if isinstance(reply, ResponseError):
+            log.warning("ledger_does_not_acknowledge", program=self.program, reason=str(reply))
+        return reply
 
     def _adopt_epoch(self, replies: Sequence[bytes | ReservasiError]) -> bool:
+        """Whether a reply names an epoch that is newer than all before."""
         newest = self._epoch
         for reply in replies:
-            if not isinstance(reply, ReservasiError):
-                newest = max(newest, messages.peek_epoch(reply))
+            if not (isinstance(reply, ReservasiError) or reply.startswith(self._reply_beginning, 1)):
+                epoch, ends_at = messages.peek_epoch(reply)
+                self._reply_beginning = reply[1:ends_at]
+                newest = max(newest, epoch)
         changed, self._epoch = newest > self._epoch, newest
         return changed
 
-    async def _load_where_missing(self, replies: Sequence[bytes | ReservasiError]) -> bool:
+    async def _load_where_missing(self, replies: Sequence[bytes | ReservasiError], due_s: float) -> bool:
         """A server that came up empty, or a first start, does not know the functions yet."""
-        if not any(isinstance(reply, ReservasiError) and "Function not found" in str(reply) for reply in replies):
+        for reply in replies:
+            if isinstance(reply, ReservasiError) and "Function not found" in str(reply):
+                break
+        else:
             return False
-        await self._asked(self._connection.send_command("FUNCTION", "LOAD", "REPLACE", self._library.source))
-        loaded = await self._read_reply()
-        if isinstance(loaded, ReservasiError):
-            raise loaded
+        load = ("FUNCTION", "LOAD", "REPLACE", self._library.source)
+        (loaded,) = await self._ask(_pack([load]), due_s, lambda: None)
+        if isinstance(loaded, ResponseError):
+            raise _refusal(self.program, loaded)
         return True
 
 

@@ -15,7 +15,7 @@ from reservasi.errors import (
     Overloaded,
     ReservasiError,
 )
-from reservasi.ledger.answer_release import AnswerRelease, Release, Replies
+from reservasi.ledger.answer_release import NO_REPLIES, AnswerRelease, Release, Replies
 from reservasi.ledger.await_records import RecordsInstead
 from reservasi.ledger.command_queue import Batch, CommandQueue
 from reservasi.ledger.connection import LedgerConnection
@@ -24,7 +24,7 @@ from reservasi.ledger.submitted import Resolve, Submitted, fail, fail_all
 from reservasi.ledger.suspects import Suspects
 from reservasi.ledger.wire import messages
 from reservasi.logs import get_sparing_logger
-from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES, LEDGER_UNSAFE
+from reservasi.metrics import BATCH_ITEMS, BATCH_SECONDS, LEDGER_RETRIES, LEDGER_UNSAFE, Gathered
 from reservasi.model import Answer, Command
 
 log = get_sparing_logger()
@@ -65,10 +65,11 @@ class GroupCommit:
         )
         self._suspects = Suspects(connection.program)
         self._release = AnswerRelease(settle_ms=settle_ms, instead=instead)
+        self._sizes, self._durations = Gathered(BATCH_ITEMS), Gathered(BATCH_SECONDS)
         self._unsafe_calls = LEDGER_UNSAFE.labels(connection.program)
         self._in_flight: Batch = []
-        self._unreleased = Replies()  # of the last batch
-        self._wakeup = asyncio.Event()
+        self._unreleased = NO_REPLIES  # of the last batch
+        self._idle: asyncio.Future[None] | None = None  # the loop, where it waits for a command
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -79,11 +80,12 @@ class GroupCommit:
     async def close(self) -> None:
         """Carry out what has been submitted, then stop; bounded by the commands' own deadlines."""
         self._closing = True
-        self._wakeup.set()
+        self._wake()
         if self._tasks:
             runner, reaper = self._tasks
             await asyncio.wait([runner], timeout=self._timeout_s)
             await end_tasks((runner, reaper))
+        self._observe()
         self._release_last()
         await self._release.close()
         # Nobody is left to answer these later.
@@ -130,9 +132,14 @@ class GroupCommit:
         if self._closing:
             raise Overloaded("the front is closing")
         submitted = self._queue.put(command, resolve, self._loop.time())
-        if not self._wakeup.is_set():
-            self._wakeup.set()
+        if self._idle is not None:
+            self._wake()
         return submitted
+
+    def _wake(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
 
     @property
     def admits_claims(self) -> bool:
@@ -161,8 +168,8 @@ class GroupCommit:
                 return
             else:
                 self._in_flight = []
-                self._wakeup.clear()
-                await self._wakeup.wait()
+                self._idle = self._loop.create_future()
+                await self._idle
 
     def _take(self) -> Batch:
         batch = self._queue.take(self._unreleased.items)
@@ -175,7 +182,7 @@ class GroupCommit:
         self._queue.note_replied()
 
     def _release_last(self) -> None:
-        last, self._unreleased = self._unreleased, Replies()
+        last, self._unreleased = self._unreleased, NO_REPLIES
         last.release()
 
     async def _replies_to(self, batch: Batch) -> Replies:
@@ -189,7 +196,7 @@ class GroupCommit:
             log.exception("batch_failed")
             fail_all(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
         await self._connection.drop()
-        return Replies()
+        return NO_REPLIES
 
     async def _carry_out(self, batch: Batch) -> Replies:
         loop = asyncio.get_running_loop()
@@ -207,18 +214,24 @@ class GroupCommit:
                 given_up = all(waiting.done for group in batch for waiting in group)
                 if given_up or loop.time() + pause_s >= last_deadline:
                     fail_all(batch, error)
-                    return Replies()
+                    return NO_REPLIES
             retried = True
             LEDGER_RETRIES.inc()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, hides nothing
             pause_s = min(pause_s * 2, RETRY_PAUSE_MAX_S)
-        BATCH_ITEMS.observe(sum(map(len, batch)))
-        BATCH_SECONDS.observe(loop.time() - started)
+        self._sizes.add(sum(map(len, batch)))
+        self._durations.add(loop.time() - started)
         release: Release = self._release.when_settled
         if not self._connection.safe:
             self._unsafe_calls.inc()
             release = self._release.when_safe
         return Replies(batch, raw, release, self._suspects.note, retried=retried)
+
+    def _observe(self) -> None:
+        """Let the metrics have what was gathered for them."""
+        self._sizes.observe()
+        self._durations.observe()
+        self._queue.observe()
 
     async def _reap(self) -> None:
         """Refuse commands whose deadline has passed; one timer for all, instead of one a request."""
@@ -228,6 +241,7 @@ class GroupCommit:
             self._release_last()  # a batch that cannot be sent must not hold up the answers of the one before it
             if not (self._queue or self._in_flight):
                 self._queue.relax()
+            self._observe()
             now = loop.time()
             self._queue.fail_late(now)
             late = [waiting for group in self._in_flight for waiting in group if waiting.deadline <= now]

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
@@ -28,13 +28,20 @@ def open_connection(network: Network, host: Host, program: str, library: Library
         return SimpleNamespace(make_connection=lambda: Wire(network, host))
 
     with mock.patch.object(reservasi.ledger.connection, "open_pool", new=open_pool):
-        return LedgerConnection(NO_SERVER, program, library)
+        return SimulatedConnection(NO_SERVER, program, library)
+
+
+class SimulatedConnection(LedgerConnection):
+    """A ledger connection whose round trips go over the simulated network."""
+
+    async def _ask(self, commands: Sequence[bytes], due_s: float, sent: Callable[[], None]) -> list[Any]:
+        wire: Wire = self._connection
+        async with asyncio.timeout_at(due_s):
+            return await wire.ask(commands, sent)
 
 
 class Wire:
     """What `LedgerConnection` needs of redis-py's connection."""
-
-    _writer = SimpleNamespace(transport=SimpleNamespace(set_write_buffer_limits=lambda high: None))
 
     def __init__(self, network: Network, host: Host) -> None:
         self._network = network
@@ -52,8 +59,11 @@ class Wire:
             self._replied.cancel()
         self._replied, self._replies, self.is_connected = None, [], False
 
-    async def send_packed_command(self, packed: Iterable[bytes], *, check_health: bool = True) -> None:
-        self._send([_unpacked(command) for command in packed])
+    async def ask(self, packed: Sequence[bytes], sent: Callable[[], None]) -> list[Any]:
+        """All replies to commands that are sent together."""
+        replied = self._network.send(self._host, [_unpacked(command) for command in packed])
+        sent()
+        return list(await replied)
 
     async def send_command(self, *command: Any) -> None:
         self._send([command])

@@ -93,3 +93,15 @@ def test_many_values_at_once_count_as_one_by_one() -> None:
         return [(sample.name.removeprefix(name), sample.labels, sample.value) for sample in kept]
 
     assert samples("singly") == samples("together")
+
+
+def test_gathered_values_are_observed_when_asked_for_or_when_there_are_many() -> None:
+    registry = CollectorRegistry()
+    histogram = Histogram("gathered", "x", registry=registry)
+    gathered = metrics.Gathered(histogram)
+    for _ in range(gathered.MOST + 1):
+        gathered.add(1.0)
+    assert registry.get_sample_value("gathered_count") == gathered.MOST
+    gathered.observe()
+    gathered.observe()
+    assert registry.get_sample_value("gathered_count") == gathered.MOST + 1

@@ -181,7 +181,8 @@ def test_an_unreadable_reply_is_a_fault(raw: bytes) -> None:
 
 def test_the_epoch_is_found_without_reading_the_answers() -> None:
     raw = msgpack.packb(["done", 12, 5, 6, [b"\xff\xfe not text"]])
-    assert messages.peek_epoch(raw) == 12
+    epoch, ends_at = messages.peek_epoch(raw)
+    assert (epoch, raw[ends_at : ends_at + 1]) == (12, b"\x05")
 
 
 def test_a_fenced_snapshot_is_none_and_an_empty_one_is_not() -> None:

@@ -276,16 +276,18 @@ class RoutedConnection(PrimaryConnection):
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply; one that sends us elsewhere is a lost connection."""
-        try:
-            reply = await super().read_response(*args, **options)
-        except ResponseError as error:
-            await self._leave(error)
-            raise
+        reply = await super().read_response(*args, **options)
         if self._asking:
             self._generation = -1  # for one command only
         return reply
 
-    async def _leave(self, error: ResponseError) -> None:
+    async def note_refusal(self, error: ResponseError) -> None:
+        """Leave a server that does not serve the slot.
+
+        Raises:
+            redis.ConnectionError: it was left.
+        """
+        await super().note_refusal(error)
         if not isinstance(error, (AskError, *LEAVE)):
             return
         if isinstance(error, AskError) and not isinstance(error, MovedError):

@@ -20,7 +20,7 @@ import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from reservasi.ledger.acknowledging import asks_enough
 from reservasi.ledger.ending_tasks import end_tasks
@@ -279,23 +279,33 @@ class PrimaryConnection(redis_asyncio.Connection):
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, unless there is another primary by now."""
-        await self._leave_old()
+        await self.leave_old()
         await _faithful(super().send_packed_command(command, check_health))
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply; a server that takes no writes any more is asked for no further one."""
-        await self._leave_old()
+        await self.leave_old()
         try:
             return await _faithful(super().read_response(*args, **options))
-        except ReadOnlyError:
-            self._generation = -1
+        except ResponseError as error:
+            await self.note_refusal(error)
             raise
+
+    async def note_refusal(self, error: ResponseError) -> None:
+        """Leave a server that takes no writes any more before the next command."""
+        if isinstance(error, ReadOnlyError):
+            self._generation = -1
 
     @property
     def _is_old(self) -> bool:
         return self._generation != self._primaries.generation
 
-    async def _leave_old(self) -> None:
+    async def leave_old(self) -> None:
+        """Leave a server that is not the primary any more.
+
+        Raises:
+            redis.ConnectionError: it was left.
+        """
         if self.is_connected and self._is_old:
             await self.disconnect(nowait=True)
             raise LostConnection("another server is the primary now")

@@ -235,14 +235,14 @@ def peek_fenced(raw: bytes) -> bool:
 _PACKED_FENCED = pack(Outcome.FENCED.value)
 
 
-def peek_epoch(raw: bytes) -> int:
-    """The epoch of a batch's reply, without reading its answers."""
+def peek_epoch(raw: bytes) -> tuple[int, int]:
+    """The epoch of a batch's reply, without reading its answers; and where it ends."""
     unpacker = msgpack.Unpacker(strict_map_key=False, raw=True)
     unpacker.feed(raw)
     unpacker.read_array_header()
     unpacker.skip()
     epoch: int = unpacker.unpack()
-    return epoch
+    return epoch, unpacker.tell()
 
 
 def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = False) -> Answer:
