@@ -13,7 +13,7 @@ from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
 from reservasi.front.services import FrontServices
 from reservasi.health import Health
-from reservasi.metrics import CONTENT_TYPE, exposition
+from reservasi.metrics import CONTENT_TYPE, LAG_S, exposition
 
 Said: TypeAlias = Mapping[str, bool | Sequence[str] | Mapping[str, str]]
 Readiness = Callable[[], Said]  # each bool is a check; the rest only tells
@@ -141,6 +141,7 @@ async def _metrics(request: web.Request) -> web.Response:
         tell()
         return exposition()
 
+    await asyncio.sleep(2 * LAG_S)  # so that every request that was answered before is counted
     # Reading the files of every process may take a while; the loop has better things to do.
     body = await asyncio.to_thread(told)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})

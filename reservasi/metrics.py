@@ -289,6 +289,9 @@ for _kind in ("person", "api_key", "network"):
     RATE_LIMITED.labels(_kind)
 
 
+LAG_S = 0.005  # what a process has counted, it tells the metrics at the latest so much later
+
+
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes when they share a directory."""
     directory = os.environ.get(MULTIPROCESS_DIR_VARIABLE)

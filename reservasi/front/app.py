@@ -69,3 +69,4 @@ async def _stop(app: web.Application) -> None:
 
 async def _close(app: web.Application) -> None:
     await app[FRONT].live.close()
+    app[DISPATCHER].flush()

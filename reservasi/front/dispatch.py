@@ -115,6 +115,11 @@ class Dispatcher:
         else:
             exchange.finish(result)
 
+    def flush(self) -> None:
+        """Let the metrics have all that was counted."""
+        for tally in self._tallies.values():
+            tally.flush()
+
     def _without_route(self, request: Request, found: Found) -> Answer:
         """The answer where a path has no such method, or where there is no such path."""
         if request.method.encode() not in KNOWN_METHODS:

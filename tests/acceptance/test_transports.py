@@ -334,7 +334,11 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
     line.writer.write(request(stack, stack.body(quota), "left"))
     await asyncio.wait_for(called.wait(), 60)
     assert taken == [True]
-    assert REQUESTS_IN_FLIGHT._value.get() == before + 1
+
+    async def under_way() -> bool:
+        return bool(REQUESTS_IN_FLIGHT._value.get() == before + 1)
+
+    await stack.eventually(under_way)
     # Reset: one who only closes looks as if they waited for the answer.
     line.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     line.writer.transport.abort()
