@@ -23,6 +23,7 @@ from reservasi.ledger.acknowledging import Acks, Asker
 from reservasi.ledger.lua.library import Library
 from reservasi.ledger.round_trips import RoundTrips
 from reservasi.ledger.topology.clients import LOST, Server, open_pool, text
+from reservasi.ledger.topology.cluster import RoutedConnection
 from reservasi.ledger.topology.tls import reason, shows_no_certificate
 from reservasi.ledger.wire import messages, stored_forms
 from reservasi.ledger.wire.messages import Frame
@@ -41,6 +42,7 @@ REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = Frame(command="touch", items=messages.pack([[]]))
 NOTHING_PACKED = b"$0\r\n\r\n"  # an empty argument
 NUMBER = re.compile(r"[0-9]{1,15}")
+INFO_SERVER = ("INFO", "server")
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading", "at")
 ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
 
@@ -174,36 +176,36 @@ class LedgerConnection:
         return await self._unless_lost(self._metas(programs, timeout_s))
 
     async def _metas(self, programs: Sequence[str], timeout_s: float) -> list[LedgerMeta]:
-        connection = self._connection
-        async with asyncio.timeout(timeout_s):
-            if not self.connected:
+        due_s = asyncio.get_running_loop().time() + timeout_s
+        if not self.connected:
+            async with asyncio.timeout_at(due_s):
                 await self._connect()
-            if self._trips is not None:
-                self._trips.give_back()
-                self._trips = None
-            if len(programs) == 1:  # one command alone can follow its key to where a cluster moves it
-                await self._asked(connection.send_command(*_question(programs[0])))
-                found = [await self._read_fields()]
-                await self._asked(connection.send_command("INFO", "server"))
-            else:
-                if self._packed[0] != programs:  # which takes longer than all else, and they are mostly the same
-                    packed = _pack([*map(_question, programs), ("INFO", "server")])
-                    self._packed = list(programs), packed
-                await self._asked(connection.send_packed_command(self._packed[1], check_health=False))
-                found = [await self._read_fields() for _ in programs]
-            server = text(await self._asked(connection.read_response()))
-        run_id = server.partition("run_id:")[2].partition("\r\n")[0]
-        return [_meta(fields, run_id) for fields in found]
+        if len(programs) == 1 and isinstance(self._connection, RoutedConnection):
+            async with asyncio.timeout_at(due_s):
+                replies = await self._ask_where_it_is(programs[0])
+        else:
+            if self._packed[0] != programs:  # which takes longer than all else, and they are mostly the same
+                self._packed = list(programs), _pack([*map(_question, programs), INFO_SERVER])
+            replies = await self._ask(self._packed[1], due_s, lambda: None)
+        *found, server = replies
+        if isinstance(server, ResponseError):
+            raise server
+        run_id = text(server).partition("run_id:")[2].partition("\r\n")[0]
+        return [_meta(_fields(reply), run_id) for reply in found]
 
-    async def _read_fields(self) -> Sequence[bytes | None] | None:
-        """What a program's `meta` holds; None where it is no hash, which must not cost the other programs theirs."""
-        try:
-            fields: Sequence[bytes | None] = await self._asked(self._connection.read_response())
-            return fields
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                return None
-            raise
+    async def _ask_where_it_is(self, program: str) -> list[Any]:
+        """The same two replies, through redis-py: a command alone can follow its key to where a cluster moves it."""
+        if self._trips is not None:
+            self._trips.give_back()
+            self._trips = None
+        replies: list[Any] = []
+        for question in (_question(program), INFO_SERVER):
+            await self._asked(self._connection.send_command(*question))
+            try:
+                replies.append(await self._asked(self._connection.read_response()))
+            except ResponseError as error:
+                replies.append(error)
+        return replies
 
     async def drop(self) -> None:
         """Close the connection; the next call opens a new one."""
@@ -299,6 +301,16 @@ def _refusal(program: str, error: ResponseError) -> ReservasiError:
 
 def _question(program: str) -> tuple[str, ...]:
     return ("HMGET", keys.meta(program), *META_FIELDS)
+
+
+def _fields(reply: Any) -> Sequence[bytes | None] | None:
+    """What a program's `meta` holds; None where it is no hash, which must not cost the other programs theirs."""
+    if isinstance(reply, ResponseError):
+        if str(reply).startswith("WRONGTYPE"):
+            return None
+        raise reply
+    fields: Sequence[bytes | None] = reply
+    return fields
 
 
 def _meta(fields: Sequence[bytes | None] | None, run_id: str) -> LedgerMeta:

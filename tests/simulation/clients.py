@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
@@ -46,8 +47,6 @@ class Wire:
     def __init__(self, network: Network, host: Host) -> None:
         self._network = network
         self._host = host
-        self._replied: asyncio.Future[list[Any]] | None = None
-        self._replies: list[Any] = []
         self.is_connected = False
 
     async def connect(self) -> None:
@@ -55,32 +54,13 @@ class Wire:
         self.is_connected = True
 
     async def disconnect(self, *, nowait: bool = False) -> None:
-        if self._replied is not None:
-            self._replied.cancel()
-        self._replied, self._replies, self.is_connected = None, [], False
+        self.is_connected = False
 
     async def ask(self, packed: Sequence[bytes], sent: Callable[[], None]) -> list[Any]:
         """All replies to commands that are sent together."""
         replied = self._network.send(self._host, [_unpacked(command) for command in packed])
         sent()
         return list(await replied)
-
-    async def send_command(self, *command: Any) -> None:
-        self._send([command])
-
-    def _send(self, commands: Sequence[Command]) -> None:
-        self._replied, self._replies = self._network.send(self._host, commands), []
-
-    async def read_response(self, *, disable_decoding: bool = False) -> Any:
-        if not self._replies and self._replied is not None:
-            replied, self._replied = self._replied, None
-            self._replies = list(await replied)
-        if not self._replies:
-            raise ConnectionResetError("nothing was asked")
-        reply = self._replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
 
 
 def _unpacked(packed: bytes) -> Command:
@@ -108,9 +88,6 @@ class Client(redis_asyncio.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":
         return Piped(self, whole=transaction)
 
-    def pubsub(self, **options: Any) -> Any:
-        return Subscription(self._network, self._host)
-
 
 @functools.cache
 def _client() -> redis_asyncio.Redis:
@@ -132,44 +109,45 @@ class Piped(Pipeline):
         return [_parsed(self, args, options, reply) for (args, options), reply in zip(stack, replies, strict=True)]
 
 
+@asynccontextmanager
+async def subscribed(client: Client, channel: str, hear: Callable[[bytes], None]) -> AsyncIterator["Subscription"]:
+    """What stands in for `ledger.subscription.subscribed`."""
+    network = client._network
+    await asyncio.sleep(network.latency_s())
+    subscription = Subscription(hear)
+    network.subscribe(channel, subscription)
+    try:
+        yield subscription
+    finally:
+        network.unsubscribe(subscription)
+
+
 class Subscription:
-    """What `RecordedPositions` needs of redis-py's PubSub."""
+    """Messages of one channel over the simulated network."""
 
-    def __init__(self, network: Network, host: Host) -> None:
-        self._network = network
-        self._host = host
-        self._heard: list[bytes | Exception] = []
-        self._wakeup = asyncio.Event()
-
-    async def __aenter__(self) -> "Subscription":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._network.unsubscribe(self)
-
-    async def subscribe(self, channel: str) -> None:
-        await asyncio.sleep(self._network.latency_s())
-        self._network.subscribe(channel, self)
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self._tell = hear
+        self._heard = 0
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, heard: bytes | Exception, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(delay_s, self._hear, heard)
 
     def _hear(self, heard: bytes | Exception) -> None:
-        self._heard.append(heard)
-        self._wakeup.set()
+        if isinstance(heard, bytes):
+            self._heard += 1
+            self._tell(heard)
+        elif not self._lost.done():
+            self._lost.set_exception(heard)
+            self._lost.exception()
 
-    async def get_message(self, timeout: float) -> dict[str, bytes] | None:  # noqa: ASYNC109 - redis-py's name for it
-        if not self._heard:
-            self._wakeup.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wakeup.wait()
-            except TimeoutError:
-                return None
-        heard = self._heard.pop(0)
-        if isinstance(heard, Exception):
-            raise heard
-        return {"data": heard}
+    async def until_silent(self, silent_s: float) -> None:
+        heard = -1
+        while heard != self._heard:
+            heard = self._heard
+            await asyncio.wait([self._lost], timeout=silent_s)
+            if self._lost.done():
+                self._lost.result()
 
 
 def _parsed(client: Any, args: Sequence[Any], options: dict[str, Any], reply: Any) -> Any:

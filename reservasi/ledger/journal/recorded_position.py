@@ -8,6 +8,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import redis.asyncio as redis_asyncio
@@ -15,6 +16,7 @@ import redis.asyncio as redis_asyncio
 from reservasi.ledger import keys
 from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.journal.stream import EPOCHS_MAX
+from reservasi.ledger.subscription import subscribed
 from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S, text
 from reservasi.logs import get_sparing_logger
 
@@ -154,13 +156,12 @@ class RecordedPositions:
         pause_s = PAUSE_MIN_S
         while True:
             try:
-                async with self._client_of(program).pubsub(ignore_subscribe_messages=True) as subscription:
-                    await subscription.subscribe(keys.recorded_channel(program))
+                hear = partial(self._hear, program)
+                async with subscribed(self._client_of(program), keys.recorded_channel(program), hear) as subscription:
                     while True:
                         await self._read(program)
                         pause_s = PAUSE_MIN_S
-                        while message := await subscription.get_message(timeout=LISTEN_S):
-                            self._apply(program, json.loads(message["data"]))
+                        await subscription.until_silent(LISTEN_S)
             except LOST as error:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
             except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
@@ -189,6 +190,9 @@ class RecordedPositions:
         if position is not None:
             self._dead[program] = set()  # what was recorded after all is dead no more
             self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
+
+    def _hear(self, program: str, message: bytes) -> None:
+        self._apply(program, json.loads(message))
 
     def _apply(self, program: str, message: Mapping[str, Any]) -> None:
         self._dead.setdefault(program, set()).difference_update(message.get("revived", ()))

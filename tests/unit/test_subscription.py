@@ -1,0 +1,70 @@
+"""A subscription hands over each message, and whoever waits hears of every way in which it ends."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as LostConnection
+
+from reservasi.ledger.subscription import Subscription
+
+SILENT_S = 0.02
+STREAMS = SimpleNamespace(connection_lost=lambda _error: None)
+
+
+def subscription(heard: list[bytes]) -> Subscription:
+    def hear(message: bytes) -> None:
+        if message == b"bad":
+            raise ValueError("unreadable")
+        heard.append(message)
+
+    transport: Any = SimpleNamespace(get_protocol=lambda: STREAMS, set_protocol=lambda _protocol: None)
+    return Subscription(SimpleNamespace(_writer=SimpleNamespace(transport=transport)), hear)
+
+
+def message(data: bytes, beginning: bytes = b"*3") -> bytes:
+    return b"%b\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (beginning, len(data), data)
+
+
+@pytest.mark.parametrize("beginning", [b"*3", b">3"])
+async def test_messages_are_heard_however_they_arrive(beginning: bytes) -> None:
+    heard: list[bytes] = []
+    opened = subscription(heard)
+    sent = message(b"one", beginning) + message(b"two", beginning)
+    for at in range(len(sent)):
+        opened.data_received(sent[at : at + 1])
+    opened.data_received(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
+    assert heard == [b"one", b"two"]
+    await opened.until_silent(SILENT_S)
+
+
+async def test_it_is_silent_only_when_nothing_came_for_so_long() -> None:
+    opened = subscription([])
+    waiting = asyncio.create_task(opened.until_silent(SILENT_S))
+    await asyncio.sleep(0)
+    opened.data_received(message(b"one"))
+    _, pending = await asyncio.wait([waiting], timeout=SILENT_S * 1.5)
+    assert pending
+    await waiting
+
+
+@pytest.mark.parametrize(
+    ("end", "fault"),
+    [
+        (lambda opened: opened.connection_lost(None), LostConnection),
+        (lambda opened: opened.connection_lost(ConnectionResetError()), ConnectionResetError),
+        (lambda opened: opened.data_received(b"hello\r\n"), Exception),
+        (lambda opened: opened.data_received(b"-NOAUTH\r\n"), Exception),
+        (lambda opened: opened.data_received(message(b"bad")), ValueError),
+    ],
+)
+async def test_whoever_waits_hears_how_it_ended(end: Any, fault: type[Exception]) -> None:
+    opened = subscription([])
+    waiting = asyncio.create_task(opened.until_silent(60))
+    await asyncio.sleep(0)
+    end(opened)
+    with pytest.raises(fault):
+        await waiting
+    with pytest.raises(fault):
+        await opened.until_silent(60)
