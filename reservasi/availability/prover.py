@@ -5,7 +5,6 @@ server's. Only where the ledger was when it was asked says up to when a view has
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 from reservasi.availability.follower import Follower
@@ -82,14 +81,16 @@ class Prover:
     async def _until_due(self) -> None:
         """Wait until the first one is due, or somebody needs one now."""
         self._hurry.clear()
-        now = asyncio.get_running_loop().time()
-        due = (self._due_at(follower, now, self._busy_s, IDLE_S) for follower in self._followers)
-        due_at = min(due, default=float("inf"))
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due_at = min([self._due_at(each, now, self._busy_s, IDLE_S) for each in self._followers], default=float("inf"))
         if due_at <= now:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(due_at - now, IDLE_S)):
-                await self._hurry.wait()
+        timer = loop.call_at(min(due_at, now + IDLE_S), self._hurry.set)
+        try:
+            await self._hurry.wait()
+        finally:
+            timer.cancel()
 
     async def _ask_together(self, followers: Sequence[Follower]) -> None:
         try:

@@ -12,11 +12,10 @@ from reservasi.front.api.problems import Refused
 from reservasi.front.api.waiting_problems import NOT_ADMITTED, WAITING_ROOM_REQUIRED
 from reservasi.front.deciding.claim_refusals import closed, over
 from reservasi.front.deciding.not_open import not_open
+from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import Memory
-from reservasi.model import Opening, Quota
-from reservasi.programs import program_of
-from reservasi.reservations import ClaimRequest
+from reservasi.model import Opening
 from reservasi.waiting_room.room import ended
 from reservasi.waiting_room.tickets import TicketInvalid
 
@@ -28,19 +27,17 @@ _WHY = {
 }
 
 
-def check_ticket(
-    services: FrontServices, memory: Memory, wanted: ClaimRequest, persons: tuple[str, ...], quota: Quota
-) -> Refused | None:
+def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Refused | None:
     """Why the claim may not be made now; None when the ledger is to judge it.
 
     What holds for everybody comes first: closed, not open yet, and sold out, whose whole body the caller makes.
     """
+    quota = wanted.quota
     opening = services.availability.opening_of(quota)
     if opening is None or opening.cancelled or not opening.terms.waiting_room:
         return None
-    program = program_of(quota.id)
-    now_ms = services.availability.now_ms(program)
-    refused = _judge(services, opening, wanted, persons, now_ms)
+    now_ms = services.availability.now_ms(wanted.program)
+    refused = _judge(services, opening, wanted, now_ms)
     if refused is None:
         return None
     # Said here and not left to the ledger: by its clock the opening may have come meanwhile, and it knows no tickets.
@@ -52,7 +49,7 @@ def check_ticket(
         return over(services, quota.id, quota) or not_open(
             services, memory, quota, quota.terms.opens_at_ms, has_joined=has_joined
         )
-    return Refused(SOLD_OUT) if quota.remaining < len(persons) else refused
+    return Refused(SOLD_OUT) if quota.remaining < len(wanted.persons) else refused
 
 
 def may_be_outdated(services: FrontServices, refused: Refused, program: str) -> bool:
@@ -60,22 +57,20 @@ def may_be_outdated(services: FrontServices, refused: Refused, program: str) -> 
     return refused.kind is NOT_ADMITTED or not services.availability.is_fresh(program)
 
 
-def _judge(
-    services: FrontServices, opening: Opening, wanted: ClaimRequest, persons: tuple[str, ...], now_ms: int
-) -> Refused | None:
+def _judge(services: FrontServices, opening: Opening, wanted: Wanted, now_ms: int) -> Refused | None:
     room = services.waiting_room
     if ended(opening, now_ms):  # anyone may claim, so a ticket says nothing any more, whatever it is
         return None
-    if not wanted.ticket:
+    if not wanted.claim.ticket:
         return _required(opening, "ticket-missing")
     try:
-        ticket = room.read(wanted.ticket)
+        ticket = wanted.ticket(room)
     except TicketInvalid:
         return _required(opening, "ticket-invalid")
-    program = program_of(wanted.quota)
+    program = wanted.program
     if (ticket.program, ticket.opening) != (program, opening.id):
         return _required(opening, "ticket-for-other-opening")
-    if ticket.id not in [room.ticket_id(program, opening.id, person) for person in persons]:
+    if ticket.id not in [room.ticket_id(program, opening.id, person) for person in wanted.persons]:
         return _required(opening, "ticket-for-other-person")
     number = room.number_of(ticket, opening, now_ms)
     if opening.drawn and number is not None and number <= opening.admitted_through:

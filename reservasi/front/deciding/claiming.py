@@ -13,26 +13,10 @@ from reservasi.front.api.problems import Refused
 from reservasi.front.deciding.claim_tickets import check_ticket, may_be_outdated
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.rate_limits import too_often
+from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.services import FrontServices
 from reservasi.model import Claim, Quota
 from reservasi.programs import program_of
-from reservasi.reservations import ClaimRequest
-
-
-class Wanted:
-    """A well-formed claim of a known quota."""
-
-    __slots__ = ("claim", "persons", "program", "quota", "reservation_id")
-
-    def __init__(self, services: FrontServices, claim: ClaimRequest, quota: Quota) -> None:
-        reservations = services.reservations
-        program = program_of(quota.id)
-        persons = reservations.persons(program, claim)
-        self.claim = claim
-        self.quota = quota
-        self.program = program
-        self.persons = persons
-        self.reservation_id = reservations.reservation_id(program, persons, claim)
 
 
 class Doubtful:
@@ -78,7 +62,7 @@ def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> D
     With `is_settled` memory has caught up with all that the caller may have heard from another front.
     """
     services = front.services
-    refused = check_ticket(services, front.memory, wanted.claim, wanted.persons, wanted.quota)
+    refused = check_ticket(services, front.memory, wanted)
     if refused is None:
         return _decide_admitted(front, wanted)
     may_be_replay = services.availability.has_reservation(wanted.reservation_id, wanted.program)

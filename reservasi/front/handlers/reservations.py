@@ -39,9 +39,10 @@ from reservasi.front.api.problem_type import ProblemType
 from reservasi.front.api.problems import Refused, problem_answer, retry_after
 from reservasi.front.api.request import Request
 from reservasi.front.deciding import claim_refusals
-from reservasi.front.deciding.claiming import Decision, Doubtful, Wanted, claimable_quota, decide_claim, decide_replay
+from reservasi.front.deciding.claiming import Decision, Doubtful, claimable_quota, decide_claim, decide_replay
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.not_open import not_open
+from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.http.request_tally import HELD, REPLAYED
 from reservasi.front.reading.request_parts import bearer, json_body
 from reservasi.front.reading.reservation_requests import ClaimBodyReader, idempotency_key, plain_claim, read_confirm

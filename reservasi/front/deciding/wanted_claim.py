@@ -1,0 +1,35 @@
+"""A claim as the policy judges it: what was asked, of which quota, for whom, under which id."""
+
+from reservasi.front.services import FrontServices
+from reservasi.model import Quota
+from reservasi.programs import program_of
+from reservasi.reservations import ClaimRequest
+from reservasi.waiting_room.room import WaitingRoom
+from reservasi.waiting_room.tickets import Ticket
+
+
+class Wanted:
+    """A well-formed claim of a known quota."""
+
+    __slots__ = ("_ticket", "claim", "persons", "program", "quota", "reservation_id")
+
+    def __init__(self, services: FrontServices, claim: ClaimRequest, quota: Quota) -> None:
+        reservations = services.reservations
+        program = program_of(quota.id)
+        persons = reservations.persons(program, claim)
+        self._ticket: Ticket | None = None
+        self.claim = claim
+        self.quota = quota
+        self.program = program
+        self.persons = persons
+        self.reservation_id = reservations.reservation_id(program, persons, claim)
+
+    def ticket(self, room: WaitingRoom) -> Ticket:
+        """What its ticket says; read once, however often the claim is judged.
+
+        Raises:
+            TicketInvalid: it does not count.
+        """
+        if self._ticket is None:
+            self._ticket = room.read(self.claim.ticket)
+        return self._ticket
