@@ -24,18 +24,29 @@ _Place: TypeAlias = tuple[int, str]  # when, in minutes, and the quota
 class _Shelf:
     """The open quotas of one service and channel that have so many places, by time."""
 
-    __slots__ = ("changes", "everywhere", "office_changes", "offices")
+    __slots__ = ("_near", "changes", "everywhere", "office_changes", "offices")
 
     def __init__(self) -> None:
         self.everywhere: list[_Place] = []
+        self._near: dict[tuple[int, int], list[_Place]] = {}  # in all offices, by minute and number, until a change
         self.offices: dict[str, list[_Place]] = {}
         self.changes = 0
         self.office_changes: dict[str, int] = {}
 
     def note_change(self, office: str) -> None:
         """Answers that named quotas of the office, or of all offices, are to be worked out again."""
+        self._near = {}
         self.changes += 1
         self.office_changes[office] = self.office_changes.get(office, 0) + 1
+
+    def near(self, at: int, limit: int) -> list[_Place]:
+        """At most `limit` quotas of all offices, the nearest to a minute first."""
+        found = self._near.get((at, limit))
+        if found is None:
+            if len(self._near) >= SLOTS_KEPT_MAX:
+                self._near = {}
+            found = self._near[at, limit] = _nearest(self.everywhere, at, limit)
+        return found
 
 
 class _Kept(NamedTuple):
@@ -115,7 +126,7 @@ class Alternatives:
         found = [id_ for _, id_ in _nearest(office, at, limit + 1) if id_ != quota.id][:limit]
         is_local = len(found) == limit
         if not is_local:
-            others = _nearest(shelf.everywhere, at, limit + len(office))
+            others = shelf.near(at, limit + len(office))
             found += [id_ for _, id_ in others if self._quotas[id_].terms.office != terms.office][: limit - len(found)]
         changes = shelf.office_changes.get(terms.office, 0) if is_local else shelf.changes
         return _Kept(terms, shelf, changes, is_local, found)

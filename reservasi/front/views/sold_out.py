@@ -7,7 +7,7 @@ is judged.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from reservasi.model import Quota
 from reservasi.programs import program_of
 
 ALTERNATIVES_MAX = 5
-KEPT_MAX = 1024  # answers that are given again; all are dropped when there are more, since one is made in no time
+KEPT_MAX = 8192  # answers that are given again, of some 2 kB; all are dropped when there are more
 
 
 def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> Answer:
@@ -35,14 +35,36 @@ def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, place
     now_ms = availability.now_ms(program)
     if kept is not None and now_s < kept[0] and now_ms < kept[1]:
         return kept[2]
-    text, end = _text(language), _end(services, memory, program, now_s)
     alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
+    # Where few quotas are left, most of those that are sold out have the same to offer.
+    shared = (program, language, *[each.id for each in alternatives])
+    kept = memory.sold_out.get(shared)
+    if kept is None or now_s >= kept[0] or now_ms >= kept[1]:
+        answer = _made(services, memory, program, language, alternatives, now_s, now_ms)
+        kept = now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program), answer
+        _keep(memory, shared, kept)
+    _keep(memory, key, kept)
+    return kept[2]
+
+
+def _made(  # noqa: PLR0917 - each is needed
+    services: FrontServices,
+    memory: Memory,
+    program: str,
+    language: Language,
+    alternatives: Iterable[Quota],
+    now_s: float,
+    now_ms: int,
+) -> Answer:
+    text, end = _text(language), _end(services, memory, program, now_s)
     body = text.begin + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
-    answer = Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
+    return Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
+
+
+def _keep(memory: Memory, key: tuple[object, ...], kept: tuple[float, int, Answer]) -> None:
     if len(memory.sold_out) >= KEPT_MAX:
         memory.sold_out.clear()
-    memory.sold_out[key] = (now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program), answer)
-    return answer
+    memory.sold_out[key] = kept
 
 
 class _Text(NamedTuple):
