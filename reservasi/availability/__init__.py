@@ -194,15 +194,6 @@ class Availability:
         """What a group of the program offers, with or without what staff have closed."""
         return group.summary(self._followers[program].view.quotas, with_closed=with_closed)
 
-    def openings_changed_since(self, version: int) -> list[Opening]:
-        """The openings that changed after `version`; what a live page is told."""
-        return [
-            follower.view.openings[opening_id]
-            for follower in self._followers.values()
-            for opening_id, at in follower.view.openings_changed_at.items()
-            if at > version
-        ]
-
     def has_reservation(self, reservation_id: str, program: str) -> bool:
         """Whether the journal named the reservation, so that a claim under its id may be a replay."""
         follower = self._followers.get(program)

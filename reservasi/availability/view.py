@@ -44,7 +44,6 @@ class ProgramView:
         self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
         self._openings_at: dict[int, set[str]] = {}  # opens_at_ms -> openings
         self.tickets_changes = 0  # how often any of this changed, or what decides whether a quota needs a ticket
-        self.openings_changed_at: dict[str, int] = {}  # opening -> version, as of quotas below
         self.known_ids: set[str] = set()
         self._ended: dict[str, int] = {}  # reservation id -> when it ended, the earliest first
         self.removals = 0  # grows when quotas may have gone
@@ -69,7 +68,6 @@ class ProgramView:
         self.tickets_changes += 1
         for quota in snapshot.quotas:
             self._find_opening(quota)
-        self.openings_changed_at = dict.fromkeys(self.openings, version)
         self.known_ids, self._ended = set(ids), {}
         self.position = snapshot.position
         self.removals += 1
@@ -195,7 +193,6 @@ class ProgramView:
             self._remove_opening(event.opening, version)
         else:
             self._set_opening(event.opening, version)
-            self.openings_changed_at[event.opening.id] = version
 
     def _set_opening(self, opening: Opening, version: int) -> None:
         known, terms = self.openings.get(opening.id), opening.terms
@@ -217,7 +214,6 @@ class ProgramView:
     def _remove_opening(self, opening_id: str, version: int) -> None:
         opening = self.openings.pop(opening_id)
         self._leave_moment(opening)
-        del self.openings_changed_at[opening_id]
         for quota_id in list(self.covered.get(opening_id, ())):
             self._find_opening(self.quotas[quota_id])
             self._note_changed(quota_id, version)

@@ -15,26 +15,26 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from reservasi.ledger.topology.sentinel import PrimaryConnection
 
-_NO_REPLY = object()  # none is there as a whole
+_INCOMPLETE = object()  # no complete reply has arrived
 
 
 class RoundTrips(asyncio.Protocol):
-    """The bytes of one open connection, one round trip at a time."""
+    """Both ends of one open connection, for one round trip at a time."""
 
     def __init__(self, connection: Any) -> None:
-        """Take the bytes over from redis-py; it has no public way to its transport and to its names of errors."""
+        """Take the transport over from redis-py, which has no public name for it, nor for its classes of errors."""
         self._guided = connection if isinstance(connection, PrimaryConnection) else None
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
         self._streams: Any = self._transport.get_protocol()
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=connection._parser.parse_error,  # noqa: SLF001
-            notEnoughData=_NO_REPLY,
+            notEnoughData=_INCOMPLETE,
         )
         self._loop = asyncio.get_running_loop()
         self._due_s = 0.0  # when the replies must be there
         self._watch: asyncio.TimerHandle | None = None  # one for many round trips: to set one and to cancel it is dear
-        self._answered: asyncio.Future[list[Any]] | None = None  # whoever asked
+        self._answered: asyncio.Future[list[Any]] | None = None  # the caller of `ask`
         self._replies: list[Any] = []
         self._wanted = 0
         self.ended = False  # nothing more can be asked
@@ -46,9 +46,9 @@ class RoundTrips(asyncio.Protocol):
         self._transport.set_protocol(self._streams)
 
     async def ask(self, commands: bytes, count: int, due_s: float, sent: Callable[[], None]) -> list[Any]:
-        """Write commands, call `sent`, and wait for as many replies; those that are errors are among them.
+        """Write commands, call `sent`, and wait for as many replies; errors are among them.
 
-        `due_s` is by the event loop's clock. Whoever is interrupted drops the connection.
+        `due_s` is by the event loop's clock. A caller that is interrupted drops the connection.
 
         Raises:
             TimeoutError: not all replies came in time.
@@ -108,11 +108,11 @@ class RoundTrips(asyncio.Protocol):
     # -- what the transport calls ----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read replies; the last one that was asked for wakes the caller."""
+        """Read replies; the last one that is expected wakes the caller."""
         self._reader.feed(data)
         try:
             reply = self._reader.gets()
-            while reply is not _NO_REPLY:
+            while reply is not _INCOMPLETE:
                 if not isinstance(reply, hiredis.PushNotification):
                     self._replies.append(reply)
                 reply = self._reader.gets()
@@ -128,7 +128,7 @@ class RoundTrips(asyncio.Protocol):
             self._replies, self._wanted = [], 0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever waits hears of it, and redis-py's streams as well."""
+        """Tell the caller and redis-py's streams."""
         self._end()
         self._fail(LostConnection("the server closed the connection") if exc is None else exc)
         self._streams.connection_lost(exc)

@@ -141,7 +141,7 @@ class Subscription:
             self._lost.set_exception(heard)
             self._lost.exception()
 
-    async def until_silent(self, silent_s: float) -> None:
+    async def wait_for_silence(self, silent_s: float) -> None:
         heard = -1
         while heard != self._heard:
             heard = self._heard

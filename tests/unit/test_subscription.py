@@ -36,12 +36,12 @@ async def test_messages_are_heard_however_they_arrive(beginning: bytes) -> None:
         opened.data_received(sent[at : at + 1])
     opened.data_received(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
     assert heard == [b"one", b"two"]
-    await opened.until_silent(SILENT_S)
+    await opened.wait_for_silence(SILENT_S)
 
 
 async def test_it_is_silent_only_when_nothing_came_for_so_long() -> None:
     opened = subscription([])
-    waiting = asyncio.create_task(opened.until_silent(SILENT_S))
+    waiting = asyncio.create_task(opened.wait_for_silence(SILENT_S))
     await asyncio.sleep(0)
     opened.data_received(message(b"one"))
     _, pending = await asyncio.wait([waiting], timeout=SILENT_S * 1.5)
@@ -61,10 +61,10 @@ async def test_it_is_silent_only_when_nothing_came_for_so_long() -> None:
 )
 async def test_whoever_waits_hears_how_it_ended(end: Any, fault: type[Exception]) -> None:
     opened = subscription([])
-    waiting = asyncio.create_task(opened.until_silent(60))
+    waiting = asyncio.create_task(opened.wait_for_silence(60))
     await asyncio.sleep(0)
     end(opened)
     with pytest.raises(fault):
         await waiting
     with pytest.raises(fault):
-        await opened.until_silent(60)
+        await opened.wait_for_silence(60)

@@ -156,12 +156,14 @@ class RecordedPositions:
         pause_s = PAUSE_MIN_S
         while True:
             try:
-                hear = partial(self._hear, program)
-                async with subscribed(self._client_of(program), keys.recorded_channel(program), hear) as subscription:
+                on_message = partial(self._take_message, program)
+                async with subscribed(
+                    self._client_of(program), keys.recorded_channel(program), on_message
+                ) as subscription:
                     while True:
                         await self._read(program)
                         pause_s = PAUSE_MIN_S
-                        await subscription.until_silent(LISTEN_S)
+                        await subscription.wait_for_silence(LISTEN_S)
             except LOST as error:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
             except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
@@ -191,7 +193,7 @@ class RecordedPositions:
             self._dead[program] = set()  # what was recorded after all is dead no more
             self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
 
-    def _hear(self, program: str, message: bytes) -> None:
+    def _take_message(self, program: str, message: bytes) -> None:
         self._apply(program, json.loads(message))
 
     def _apply(self, program: str, message: Mapping[str, Any]) -> None:
