@@ -177,6 +177,19 @@ async def test_nobody_loads_what_was_owned_after_their_fence(ledger: Ledger) -> 
     assert not await is_fenced(ledger)
 
 
+async def test_a_beginning_that_is_repeated_empties_nothing(ledger: Ledger) -> None:
+    await begun(ledger)
+    await load(ledger, "own", [2, 0, ""])  # a ledger of no changes: where it is says nothing about what it has
+    await ask(ledger, "fence", TOKEN)
+    at = await seen(ledger)
+    assert at == [2, 0, ""]
+    assert await load(ledger, "begin", at) == ["loaded", 0, 1]
+    await load(ledger, "quotas", *QUOTAS)
+    before = await ledger.dump()
+    assert await load(ledger, "begin", at) == ["loaded", 0, 1]
+    assert await ledger.dump() == before
+
+
 async def test_nobody_begins_elsewhere(ledger: Ledger) -> None:
     at = epoch, seq, chain = await sold(ledger)
     await ask(ledger, "fence", TOKEN)
@@ -233,8 +246,8 @@ async def test_to_begin_empties_all_but_who_was_counted(ledger: Ledger) -> None:
 async def test_what_was_interrupted_is_begun_anew(ledger: Ledger) -> None:
     await begun(ledger)
     await load(ledger, "quotas", *QUOTAS)
-    assert await ask(ledger, "fence", TOKEN) == ["fenced", 0, 1, ""]
-    assert await load(ledger, "begin", [1, 0, ""]) == ["loaded", 0, 1]
+    assert await ask(ledger, "fence", "another") == ["fenced", 0, 1, ""]
+    assert await load(ledger, "begin", [1, 0, ""], token="another") == ["loaded", 0, 1]
     assert {key.decode().rpartition(":")[2] for key in await ledger.dump()} <= {"meta", "arrived"}
 
 

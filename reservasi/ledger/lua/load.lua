@@ -165,12 +165,10 @@ end
 local function load(call, item)
   local token, step, rows = item[1], item[2], item[3]
   local marks = redis.call('HMGET', call.key.meta, 'fence', 'loading')
-  local is_done = marks[1] == token
-  if step ~= 'begin' then
-    is_done = is_done and marks[2] == loading_mark(token)
-  end
+  local has_begun = marks[2] == loading_mark(token)
+  local is_done = marks[1] == token and (has_begun or step == 'begin')
   if is_done and step == 'begin' then
-    is_done = begin_loading(call, token, rows[1])
+    is_done = has_begun or begin_loading(call, token, rows[1])
   elseif is_done and step == 'own' then
     is_done = own_loaded(call, rows[1])
   elseif is_done then
