@@ -38,6 +38,7 @@ async def test_metrics_count_both_ways(stack: Any, line: Line, long_line: Line) 
     async def counted() -> float:
         from reservasi import metrics  # noqa: PLC0415 - of the process that the front of this test runs in
 
+        await asyncio.sleep(2 * metrics.LAG_S)  # as a scrape does
         found = re.search(
             r'reservasi_requests_total\{[^}]*method="POST",outcome="2xx"[^}]*route="/v1/reservations"\} ([0-9.]+)',
             metrics.exposition().decode(),
