@@ -11,7 +11,6 @@ def undisturbed() -> Iterator[None]:
 
     A look at all that a load generator has takes a tenth of a second, in which the server would seem to stand still.
     """
-    gc.collect()
     gc.freeze()
     try:
         yield

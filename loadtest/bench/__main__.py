@@ -31,7 +31,7 @@ from reservasi.errors import ReservasiError
 
 TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
-SMOKE_CONNECTIONS = (8, 16)
+SMOKE_CONNECTIONS = (8,)
 ROUNDS = 4
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
 
