@@ -289,7 +289,7 @@ for _kind in ("person", "api_key", "network"):
     RATE_LIMITED.labels(_kind)
 
 
-LAG_S = 0.005  # what a process has counted, it tells the metrics at the latest so much later
+LAG_S = 0.005  # at the latest so long after an answer, a front's metrics of requests contain it
 
 
 def exposition() -> bytes:

@@ -182,6 +182,7 @@ class Follower:
         finally:
             self._lost = None
             await end_tasks([reading])
+            await self._journal.rest()
             ignore_failure(reading)  # it may have failed in the moment in which the following was to end
 
     async def _read(self) -> None:

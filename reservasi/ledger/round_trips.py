@@ -34,10 +34,12 @@ class RoundTrips(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._due_s = 0.0  # when the replies must be there
         self._watch: asyncio.TimerHandle | None = None  # one for many round trips: to set one and to cancel it is dear
+        self._watch_s = 0.0  # when it is due; uvloop's handles do not always say
         self._answered: asyncio.Future[list[Any]] | None = None  # the caller of `ask`
         self._replies: list[Any] = []
         self._wanted = 0
-        self.ended = False  # nothing more can be asked
+        # Nothing more can be asked. What redis-py has heard of the connection's end nobody is told again.
+        self.ended = has_ended(connection)
         self._transport.set_protocol(self)
 
     def give_back(self) -> None:
@@ -62,15 +64,23 @@ class RoundTrips(asyncio.Protocol):
         answered: asyncio.Future[list[Any]] = self._loop.create_future()
         self._answered = answered
         self._due_s = due_s
-        if self._watch is None or due_s < self._watch.when():
+        if self._watch is None or due_s < self._watch_s:
             self._watch_until(due_s)
-        self._transport.write(commands)
-        sent()
-        replies = await answered
-        self._answered = None
+        try:
+            self._transport.write(commands)
+            sent()
+            replies = await answered
+        except BaseException:  # its replies may come yet
+            self._end()
+            answered.cancel()
+            raise
+        finally:
+            self._answered = None
         for reply in replies:
             if isinstance(reply, Exception):
                 await self._note_error(reply)
+        if self._guided is not None:
+            self._guided.note_replied()
         return replies
 
     async def _note_error(self, error: Exception) -> None:
@@ -83,7 +93,7 @@ class RoundTrips(asyncio.Protocol):
     def _watch_until(self, due_s: float) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        self._watch = self._loop.call_at(due_s, self._look)
+        self._watch, self._watch_s = self._loop.call_at(due_s, self._look), due_s
 
     def _look(self) -> None:
         """The time of some round trip is over; that of the one under way may not be."""
@@ -138,3 +148,10 @@ class RoundTrips(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Nothing was held up."""
+
+
+def has_ended(connection: Any) -> bool:
+    """Whether redis-py's open connection can bring nothing more."""
+    reader: asyncio.StreamReader = connection._reader  # noqa: SLF001 - as above
+    is_closing = connection._writer.transport.is_closing()  # noqa: SLF001
+    return is_closing or reader.at_eof() or reader.exception() is not None

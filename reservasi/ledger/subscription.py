@@ -13,6 +13,9 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import InvalidResponse
 
+from reservasi.ledger.round_trips import has_ended
+from reservasi.ledger.topology.clients import READ_TIMEOUT_S
+
 _INCOMPLETE = object()  # nothing complete has arrived
 MESSAGE = b"message"  # how one begins that was published
 
@@ -28,6 +31,8 @@ class Subscription(asyncio.Protocol):
         self._on_message = on_message
         self._received = 0
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if has_ended(connection):
+            self._lose(LostConnection("the connection has ended"))
         self._transport.set_protocol(self)
 
     async def wait_for_silence(self, silent_s: float) -> None:
@@ -79,13 +84,15 @@ async def subscribed(
     """A subscription for as long as the block lasts.
 
     Raises:
-        OSError, redis.RedisError: the server is not reached, or refuses.
+        OSError, TimeoutError, redis.RedisError: the server is not reached, or refuses.
     """
     pool: Any = client.connection_pool
-    connection = await pool.get_connection()
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        connection = await pool.get_connection()
     try:
-        await connection.send_command("SUBSCRIBE", channel)
-        await connection.read_response(push_request=True)  # under RESP3 the confirmation is a push as well
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            await connection.send_command("SUBSCRIBE", channel)
+            await connection.read_response(push_request=True)  # under RESP3 the confirmation is a push as well
         yield Subscription(connection, on_message)
     finally:
         await connection.disconnect(nowait=True)

@@ -51,6 +51,9 @@ class Journal(Protocol):
     async def trim(self, recorded: Position) -> None:
         """Forget what is recorded, but for a margin."""
 
+    async def rest(self) -> None:
+        """Nobody reads on for now."""
+
 
 class Backoff:
     """Waits that double up to a limit, spread so that not everybody comes back at once."""
@@ -190,6 +193,7 @@ class Recorder:
             if ahead:
                 ahead.cancel()
             await asyncio.gather(*filter(None, (ahead, told)), return_exceptions=True)
+            await self._journal.rest()
 
     async def _check_position(self, expected: Position | None) -> None:
         """Nothing follows a position that the records do not have any more, such as that of a program that was removed.

@@ -1,5 +1,6 @@
 """The journal is read in order or not at all: gaps and alterations are noticed, trimming keeps a margin."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -191,6 +192,47 @@ async def test_a_server_that_is_away_is_said_so(ledger: Ledger) -> None:
                 assert [each async for each in journal.reservation_ids()]
         finally:
             await client.aclose()
+
+
+async def test_a_follower_reads_on_over_one_connection(ledger: Ledger) -> None:
+    async with open_proxy(ledger.url) as proxy:
+        client = open_client(proxy.url, connections_max=1)
+        journal = Journal(client, ledger.program)
+        try:
+            position, seen = START, 0
+            while entries := await journal.read(position, 3, 50):
+                seen += sum(len(entry.events) for entry in entries)
+                position = entries[-1].position
+            assert seen == 15
+            waiting = asyncio.create_task(journal.read(position, 3, 60_000))
+            await ledger.one(claim())
+            (entry,) = await waiting
+            assert len(entry.events) == 1
+            proxy.cut()
+            with pytest.raises(LedgerUnreachable):
+                await journal.read(entry.position, 3, 50)
+            assert await journal.read(entry.position, 3, 50) == []
+            await journal.rest()
+            assert await client.ping(), "the only connection is free again"
+            gone = asyncio.create_task(journal.read(entry.position, 3, 60_000))
+            await asyncio.sleep(0.05)
+            gone.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await gone
+            assert await client.ping()
+        finally:
+            await client.aclose()
+
+
+async def test_two_may_read_at_once(ledger: Ledger) -> None:
+    after = (await ledger.snapshot()).position
+    waiting = [asyncio.create_task(ledger.journal.read(after, 3, 60_000)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    await ledger.one(claim())
+    first, second = await asyncio.gather(*waiting)
+    assert first == second
+    assert len(first) == 1
+    await ledger.journal.rest()
 
 
 async def test_what_was_said_to_be_recorded_is_not_taken_back(ledger: Ledger) -> None:

@@ -122,6 +122,21 @@ async def subscribed(client: Client, channel: str, hear: Callable[[bytes], None]
         network.unsubscribe(subscription)
 
 
+class EntryReader:
+    """What stands in for `ledger.journal.entry_reader.EntryReader`."""
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self._client = client
+        self._stream = stream
+
+    async def read(self, since: str, count: int, block_ms: int, timeout_s: float) -> Any:
+        async with asyncio.timeout(timeout_s):
+            reply: Any = await self._client.xread({self._stream: since}, count=count, block=block_ms)
+        return reply[0][1] if reply else []
+
+    async def close(self) -> None: ...
+
+
 class Subscription:
     """Messages of one channel over the simulated network."""
 

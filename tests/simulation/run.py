@@ -12,9 +12,9 @@ import structlog
 
 from loadtest.rules import Violation
 from reservasi.ledger import group_commit
-from reservasi.ledger.journal import recorded_position
+from reservasi.ledger.journal import recorded_position, stream
 from reservasi.ledger.lua.library import Library
-from tests.simulation.clients import subscribed
+from tests.simulation.clients import EntryReader, subscribed
 from tests.simulation.loop import run, virtual_time
 from tests.simulation.server import Server
 from tests.simulation.trace import Trace
@@ -48,6 +48,7 @@ def _seeded(seed: int) -> Iterator[None]:
         with (
             mock.patch.object(group_commit, "REAP_INTERVAL_S", REAP_INTERVAL_S),
             mock.patch.object(recorded_position, "subscribed", subscribed),
+            mock.patch.object(stream, "EntryReader", EntryReader),
             mock.patch("reservasi.ledger.loading.secrets.token_hex", lambda nbytes: tokens.randbytes(nbytes).hex()),
         ):
             yield

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 from redis.exceptions import BusyLoadingError, InvalidResponse, ResponseError
 from redis.exceptions import ConnectionError as LostConnection
 
@@ -30,6 +31,10 @@ class Transport:
         self.protocol: Any = Streams()
         self.written: list[bytes] = []
         self.write = self.written.append
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def get_protocol(self) -> Any:
         return self.protocol
@@ -45,11 +50,14 @@ def _error(text: str) -> Exception:
 class Line:
     """Round trips, and the other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: asyncio.StreamReader | None = None, *, closing: bool = False) -> None:
         self.transport = Transport()
+        self.transport.closing = closing
         self.streams = self.transport.protocol
         connection = SimpleNamespace(
-            _writer=SimpleNamespace(transport=self.transport), _parser=SimpleNamespace(parse_error=_error)
+            _writer=SimpleNamespace(transport=self.transport),
+            _reader=reader or asyncio.StreamReader(),
+            _parser=SimpleNamespace(parse_error=_error),
         )
         self.trips = RoundTrips(connection)
         self.sent = 0
@@ -171,3 +179,41 @@ async def test_redis_py_reads_again_afterwards() -> None:
     line.trips.give_back()
     assert line.transport.protocol is line.streams
     assert line.trips.ended
+
+
+async def test_a_connection_that_had_ended_before_is_not_waited_for() -> None:
+    at_its_end, broken = asyncio.StreamReader(), asyncio.StreamReader()
+    at_its_end.feed_eof()
+    broken.set_exception(ConnectionResetError())
+    for line in (Line(at_its_end), Line(broken), Line(closing=True)):
+        with pytest.raises(LostConnection):
+            await line.ask(1)
+
+
+def test_a_second_round_trip_under_a_deadline_that_is_all_but_over() -> None:
+    """What uvloop gives for a timer that is due within half a millisecond does not say when."""
+    uvloop.run(_asked_twice_under_one_deadline())
+
+
+async def _asked_twice_under_one_deadline() -> None:
+    for _ in range(20):
+        line = Line()
+        due_s = asyncio.get_running_loop().time() + 0.0004
+        asked = asyncio.create_task(line.trips.ask(b"x", 1, due_s, lambda: None))
+        await asyncio.sleep(0)
+        line.trips.data_received(b"+OK\r\n")
+        await asked
+        with pytest.raises(TimeoutError):
+            await line.trips.ask(b"x", 1, due_s, lambda: None)
+
+
+async def test_a_caller_that_fails_behind_its_commands_leaves_no_question() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    line = Line()
+    with pytest.raises(ZeroDivisionError):
+        await line.trips.ask(b"x", 1, asyncio.get_running_loop().time() + LATE_S, fail)
+    line.trips.data_received(b"+late\r\n")
+    with pytest.raises(LostConnection):
+        await line.ask(1)

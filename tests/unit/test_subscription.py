@@ -19,8 +19,11 @@ def subscription(heard: list[bytes]) -> Subscription:
             raise ValueError("unreadable")
         heard.append(message)
 
-    transport: Any = SimpleNamespace(get_protocol=lambda: STREAMS, set_protocol=lambda _protocol: None)
-    return Subscription(SimpleNamespace(_writer=SimpleNamespace(transport=transport)), hear)
+    transport: Any = SimpleNamespace(
+        get_protocol=lambda: STREAMS, set_protocol=lambda _protocol: None, is_closing=lambda: False
+    )
+    reader = asyncio.StreamReader()
+    return Subscription(SimpleNamespace(_writer=SimpleNamespace(transport=transport), _reader=reader), hear)
 
 
 def message(data: bytes, beginning: bytes = b"*3") -> bytes:

@@ -37,7 +37,7 @@ def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, place
         return kept[2]
     alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
     # Where few quotas are left, most of those that are sold out have the same to offer.
-    shared = (program, language, *[each.id for each in alternatives])
+    shared = (program, language, places, *[each.id for each in alternatives])
     kept = memory.sold_out.get(shared)
     if kept is None or now_s >= kept[0] or now_ms >= kept[1]:
         answer = _made(services, memory, program, language, alternatives, now_s, now_ms)

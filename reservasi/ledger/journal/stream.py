@@ -19,7 +19,9 @@ from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreacha
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.journal.entries import decode_entry
+from reservasi.ledger.journal.entry_reader import Entries, EntryReader
 from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S
+from reservasi.ledger.topology.cluster import RoutedConnection
 from reservasi.ledger.wire.stored_forms import readable
 from reservasi.model import Position
 
@@ -48,6 +50,10 @@ class Journal:
         self._program = program
         self._envelopes = envelopes
         self._stream = keys.journal(program)
+        # A key can only be followed through a moving cluster by redis-py's own client.
+        moves = issubclass(client.connection_pool.connection_class, RoutedConnection)
+        self._reader = None if moves else EntryReader(client, self._stream)
+        self._is_waiting = False  # for entries, over the reader's connection
         self._published = (0, 0)  # epoch and seq of the recorded position that we published last
         self._entry_events = 1.0  # how many events an entry had lately, so that few are read in vain
 
@@ -63,11 +69,10 @@ class Journal:
         position = after or START
         count = max(1, min(int(events_max / self._entry_events), ENTRIES_MAX))
         since = f"{position.epoch}-{position.seq}"
-        async with self._reaching(block_ms / 1000):
-            found = await self._client.xread({self._stream: since}, count=count, block=block_ms or None)
+        found = await self._found(since, count, block_ms)
         entries: list[JournalEntry] = []
         events = 0
-        for entry_id, fields in _entries(found):
+        for entry_id, fields in found:
             if entries:
                 await asyncio.sleep(0)  # who shares the loop has its turn: many entries take milliseconds
             try:
@@ -85,6 +90,22 @@ class Journal:
         if entries:
             self._entry_events = max(1.0, events / len(entries))
         return entries
+
+    async def _found(self, since: str, count: int, block_ms: int) -> Entries:
+        """The entries as they are stored."""
+        async with self._reaching(block_ms / 1000):
+            if self._reader is None or self._is_waiting or not block_ms:
+                return _entries(await self._client.xread({self._stream: since}, count=count, block=block_ms or None))
+            self._is_waiting = True
+            try:
+                return await self._reader.read(since, count, block_ms, READ_TIMEOUT_S + block_ms / 1000)
+            finally:
+                self._is_waiting = False
+
+    async def rest(self) -> None:
+        """Nobody reads on for now: the connection that waited for entries is given up."""
+        if self._reader is not None:
+            await self._reader.close()
 
     async def publish_recorded(
         self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()

@@ -277,9 +277,13 @@ class RoutedConnection(PrimaryConnection):
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply; one that sends us elsewhere is a lost connection."""
         reply = await super().read_response(*args, **options)
-        if self._asking:
-            self._generation = -1  # for one command only
+        self.note_replied()
         return reply
+
+    def note_replied(self) -> None:
+        """A detour is for one command only."""
+        if self._asking:
+            self._generation = -1
 
     async def note_refusal(self, error: ResponseError) -> None:
         """Leave a server that does not serve the slot.

@@ -291,6 +291,9 @@ class PrimaryConnection(redis_asyncio.Connection):
             await self.note_refusal(error)
             raise
 
+    def note_replied(self) -> None:
+        """A command has been answered."""
+
     async def note_refusal(self, error: ResponseError) -> None:
         """Leave a server that takes no writes any more before the next command."""
         if isinstance(error, ReadOnlyError):
