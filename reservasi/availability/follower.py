@@ -182,8 +182,8 @@ class Follower:
         finally:
             self._lost = None
             await end_tasks([reading])
-            await self._journal.rest()
             ignore_failure(reading)  # it may have failed in the moment in which the following was to end
+            await self._journal.rest()
 
     async def _read(self) -> None:
         """Bring each change into the view as soon as the journal has it."""

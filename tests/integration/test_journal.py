@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -222,6 +223,18 @@ async def test_a_follower_reads_on_over_one_connection(ledger: Ledger) -> None:
             assert await client.ping()
         finally:
             await client.aclose()
+
+
+async def test_a_process_that_stood_still_reads_what_came_meanwhile(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "READ_TIMEOUT_S", 0.1)
+    after = (await ledger.snapshot()).position
+    reading = asyncio.create_task(ledger.journal.read(after, 3, 50))
+    await asyncio.sleep(0.01)
+    time.sleep(0.3)  # noqa: ASYNC251 - the server answers after 50 ms
+    assert await reading == []
+    await ledger.journal.rest()
 
 
 async def test_two_may_read_at_once(ledger: Ledger) -> None:

@@ -53,6 +53,8 @@ class Ledger:
     async def drop(self) -> None:
         pass
 
+    async def rest(self) -> None: ...
+
     async def next_proof(self) -> None:
         self.proved.clear()
         await asyncio.wait_for(self.proved.wait(), 60)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import redis.asyncio as redis_asyncio
 
-from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreachable
+from reservasi.errors import DamagedKey, JournalGap, LedgerFault, LedgerUnreachable, ReservasiError
 from reservasi.events import JournalEntry, chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.journal.entries import decode_entry
@@ -93,14 +93,18 @@ class Journal:
 
     async def _found(self, since: str, count: int, block_ms: int) -> Entries:
         """The entries as they are stored."""
-        async with self._reaching(block_ms / 1000):
-            if self._reader is None or self._is_waiting or not block_ms:
+        timeout_s = READ_TIMEOUT_S + block_ms / 1000
+        if self._reader is None or self._is_waiting or not block_ms:
+            async with self._reaching(timeout_s):
                 return _entries(await self._client.xread({self._stream: since}, count=count, block=block_ms or None))
-            self._is_waiting = True
-            try:
-                return await self._reader.read(since, count, block_ms, READ_TIMEOUT_S + block_ms / 1000)
-            finally:
-                self._is_waiting = False
+        self._is_waiting = True
+        try:
+            # No `asyncio.timeout` around it: after a standstill of the process that fires although the reply is there.
+            return await self._reader.read(since, count, block_ms, timeout_s)
+        except LOST as error:
+            raise self._fault(error) from error
+        finally:
+            self._is_waiting = False
 
     async def rest(self) -> None:
         """Nobody reads on for now: the connection that waited for entries is given up."""
@@ -373,15 +377,18 @@ class Journal:
                 return
 
     @asynccontextmanager
-    async def _reaching(self, longer_s: float = 0) -> AsyncIterator[None]:
-        """Ask the server, at most `longer_s` above the usual bound: a route may die in silence."""
+    async def _reaching(self, timeout_s: float = READ_TIMEOUT_S) -> AsyncIterator[None]:
+        """Ask the server within a time limit: a route may die in silence."""
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S + longer_s):
+            async with asyncio.timeout(timeout_s):
                 yield
         except LOST as error:
-            if "WRONGTYPE" in str(error):  # in a transaction the command stands before it
-                raise DamagedKey(f"a key of {self._program} is of another type than it should be") from error
-            raise LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}") from error
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> ReservasiError:
+        if "WRONGTYPE" in str(error):  # in a transaction the command stands before it
+            return DamagedKey(f"a key of {self._program} is of another type than it should be")
+        return LedgerUnreachable(f"the journal of {self._program}: {type(error).__name__}")
 
 
 def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
