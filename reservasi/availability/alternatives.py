@@ -77,6 +77,8 @@ class Alternatives:
             self._turn(now_ms)
         terms = quota.terms
         shelf = self._shelves.get((terms.service, terms.channel, places)) or self._build(quota, places)
+        if terms.office not in shelf.offices:  # then nothing else depends on which quota it is
+            return [self._quotas[id_] for _, id_ in shelf.near(minutes(terms.date, terms.start), limit)]
         key = (quota.id, places, limit)
         kept = self._kept.get(key)
         if (

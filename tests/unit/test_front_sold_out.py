@@ -154,6 +154,30 @@ def test_the_clock_turns_it_at_once(page: Page) -> None:
     assert [found["id"] for found in msgspec.json.decode(page.ask())["alternatives"]] == [NEAR, LATER]
 
 
+def test_an_answer_that_would_be_the_same_is_given_again(page: Page) -> None:
+    first = page.answer()
+    page.now_s += 1
+    assert page.answer() is first
+    page.view.hold(NEAR)
+    page.now_s += 1
+    assert page.answer() is not first
+
+
+def test_quotas_with_the_same_to_offer_share_an_answer(page: Page) -> None:
+    page.view.set("p.mpp.1", terms(0, office="mpp", start="08:00"))
+    page.view.set("p.mpp.2", terms(0, office="mpp", start="08:05"))
+    first, second = (
+        sold_out_answer(page.services, page.memory, page.view.program.quotas[each], 1, "en")
+        for each in ("p.mpp.1", "p.mpp.2")
+    )
+    assert first is second
+    page.view.hold(NEAR)  # two places are left: not for three
+    page.now_s += 1
+    other = sold_out_answer(page.services, page.memory, page.view.program.quotas["p.mpp.1"], 3, "en")
+    assert b'"alternatives":[]' in other.body
+    assert sold_out_answer(page.services, page.memory, page.view.program.quotas["p.mpp.1"], 1, "id") is not first
+
+
 def test_what_is_kept_is_bounded(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sold_out, "KEPT_MAX", 3)
     for places in range(1, 6):

@@ -62,6 +62,18 @@ class _Fragment(NamedTuple):
     json: bytes
 
 
+class SoldOut:
+    """A sold-out answer, and how long it is given again without a look at what it is made of."""
+
+    __slots__ = ("answer", "made_of", "turn_ms", "until_s")
+
+    def __init__(self, until_s: float, turn_ms: int, made_of: tuple[list[Quota], bytes, int], answer: Answer) -> None:
+        self.until_s = until_s
+        self.turn_ms = turn_ms  # the ledger's time at which a quota opens or closes
+        self.made_of = made_of  # the alternatives, what lies ahead, and the stamp of the ticket rules
+        self.answer = answer
+
+
 class Memory:
     """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
 
@@ -76,7 +88,7 @@ class Memory:
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self.sold_out: dict[Hashable, tuple[float, int, Answer]] = {}  # what `sold_out.py` keeps, and until when
+        self.sold_out: dict[Hashable, SoldOut] = {}  # what `sold_out.py` keeps
         self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
         self._fragments: dict[str, _Fragment] = {}
 

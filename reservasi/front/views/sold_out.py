@@ -18,7 +18,7 @@ from reservasi.front.api.languages import Language
 from reservasi.front.api.problem_catalogue import SOLD_OUT
 from reservasi.front.api.problems import Refused, problem_answer, problem_body
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import Memory, SoldOut
 from reservasi.front.views.openings import SUGGESTIONS_REST_S, next_members, next_openings
 from reservasi.model import Quota
 from reservasi.programs import program_of
@@ -33,38 +33,34 @@ def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, place
     kept, now_s, availability = memory.sold_out.get(key), time.monotonic(), services.availability
     program = program_of(quota.id)
     now_ms = availability.now_ms(program)
-    if kept is not None and now_s < kept[0] and now_ms < kept[1]:
-        return kept[2]
+    if kept is not None and now_s < kept.until_s and now_ms < kept.turn_ms:
+        return kept.answer
+    end = _end(services, memory, program, now_s)
     alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
-    # Where few quotas are left, most of those that are sold out have the same to offer.
-    shared = (program, language, places, *[each.id for each in alternatives])
-    kept = memory.sold_out.get(shared)
-    if kept is None or now_s >= kept[0] or now_ms >= kept[1]:
-        answer = _made(services, memory, program, language, alternatives, now_s, now_ms)
-        kept = now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program), answer
-        _keep(memory, shared, kept)
-    _keep(memory, key, kept)
-    return kept[2]
+    made_of = (alternatives, end, memory.ticket_rules.stamp)
+    if kept is None or kept.made_of != made_of:
+        # Where few quotas are left, most of those that are sold out have the same to offer.
+        shared = (program, language, places, *[each.id for each in alternatives])
+        kept = memory.sold_out.get(shared)
+        if kept is None or kept.made_of != made_of:
+            answer = _made(memory, language, alternatives, end, now_ms)
+            kept = _keep(memory, shared, SoldOut(0.0, 0, made_of, answer))
+        kept = _keep(memory, key, SoldOut(0.0, 0, made_of, kept.answer))
+    kept.until_s, kept.turn_ms = now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program)
+    return kept.answer
 
 
-def _made(  # noqa: PLR0917 - each is needed
-    services: FrontServices,
-    memory: Memory,
-    program: str,
-    language: Language,
-    alternatives: Iterable[Quota],
-    now_s: float,
-    now_ms: int,
-) -> Answer:
-    text, end = _text(language), _end(services, memory, program, now_s)
+def _made(memory: Memory, language: Language, alternatives: Iterable[Quota], end: bytes, now_ms: int) -> Answer:
+    text = _text(language)
     body = text.begin + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
     return Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
 
 
-def _keep(memory: Memory, key: tuple[object, ...], kept: tuple[float, int, Answer]) -> None:
+def _keep(memory: Memory, key: tuple[object, ...], kept: SoldOut) -> SoldOut:
     if len(memory.sold_out) >= KEPT_MAX:
         memory.sold_out.clear()
     memory.sold_out[key] = kept
+    return kept
 
 
 class _Text(NamedTuple):
