@@ -77,6 +77,20 @@ def test_an_answer_follows_each_change() -> None:
     assert program.near(FULL, 2, 1) == [first]
 
 
+def test_an_answer_of_other_offices_follows_each_change() -> None:
+    near, far = quota("09:00", office="unit"), quota("15:00", office="mpp")
+    program = Program(near, far, FULL)
+    assert program.near(FULL) == [near, far]
+    program.take(near, 4)
+    assert program.near(FULL) == [program.quotas[near.id], far], "as they are now"
+    program.take(near, 1)
+    assert program.near(FULL) == [far]
+    here = quota("10:00")
+    program.quotas[here.id] = here
+    program.alternatives.put(None, here)
+    assert program.near(FULL) == [here, far]
+
+
 def test_the_clock_opens_quotas() -> None:
     later = quota("09:10", opens_at_ms=200)
     program = Program(later, FULL)

@@ -1,13 +1,16 @@
 """A subscription hands over each message, and whoever waits hears of every way in which it ends."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as LostConnection
 
-from reservasi.ledger.subscription import Subscription
+from reservasi.ledger import subscription as subscription_module
+from reservasi.ledger.subscription import Subscription, subscribed
+from reservasi.ledger.topology.clients import open_client
 
 SILENT_S = 0.02
 STREAMS = SimpleNamespace(connection_lost=lambda _error: None)
@@ -71,3 +74,24 @@ async def test_whoever_waits_hears_how_it_ended(end: Any, fault: type[Exception]
         await waiting
     with pytest.raises(fault):
         await opened.wait_for_silence(60)
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription_module, "READ_TIMEOUT_S", 0.05)
+    path = str(tmp_path / "silent")
+    over = asyncio.Event()
+
+    async def greets_and_is_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not over.is_set() and (said := await reader.read(4096)):
+            if b"SUBSCRIBE" not in said:
+                writer.write(b"+OK\r\n" * said.count(b"*"))
+        writer.close()
+
+    client = open_client(f"unix://{path}")
+    async with await asyncio.start_unix_server(greets_and_is_silent, path):
+        async with asyncio.timeout(10):
+            with pytest.raises(TimeoutError):
+                async with subscribed(client, "c", lambda _message: None):
+                    pass
+        over.set()
+        await client.aclose()
