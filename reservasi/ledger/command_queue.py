@@ -60,8 +60,8 @@ class CommandQueue:
         self._limit = ConcurrencyLimit(least=batch_items_max, most=batch_items_max + items_max, target_s=delay_target_s)
         self._delays = Gathered(QUEUE_SECONDS)
         self._limit_gauge = CLAIMS_LIMIT.labels(program)
-        self._limit_said = self._limit.value
-        self._limit_gauge.set(self._limit_said)
+        self._limit_shown = self._limit.value
+        self._limit_gauge.set(self._limit_shown)
 
     def __len__(self) -> int:
         return self._queued
@@ -157,9 +157,9 @@ class CommandQueue:
     def observe(self) -> None:
         """Let the metrics have the delays and the limit, some times a second."""
         self._delays.observe()
-        if self._limit_said != self._limit.value:
-            self._limit_said = self._limit.value
-            self._limit_gauge.set(self._limit_said)
+        if self._limit_shown != self._limit.value:
+            self._limit_shown = self._limit.value
+            self._limit_gauge.set(self._limit_shown)
 
     def take_delay_s(self) -> float:
         """How long claims and joins wait for their batch: the least since last taken, so that a short burst is none.
