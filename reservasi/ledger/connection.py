@@ -194,7 +194,7 @@ class LedgerConnection:
         return [_meta(_fields(reply), run_id) for reply in found]
 
     async def _ask_where_it_is(self, program: str) -> list[Any]:
-        """The same two replies, through redis-py: a command alone can follow its key to where a cluster moves it."""
+        """Meta and the server's info through redis-py, whose single commands follow a key through a moving cluster."""
         if self._trips is not None:
             self._trips.give_back()
             self._trips = None

@@ -1,8 +1,7 @@
 """Round trips over a connection that redis-py has opened: all commands in one write, all replies to one caller.
 
 redis-py finds the server, connects and authenticates. Its streams then wake a task for every reply, through a dozen
-calls; here replies are read in the turn in which they arrive, and the caller is woken once. A batch of one costs a
-third of the processor's time so.
+calls; here replies are read in the turn in which they arrive, and the caller is woken once.
 """
 
 import asyncio
