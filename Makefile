@@ -76,7 +76,7 @@ test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three f
 
 .PHONY: loadtest
 loadtest: .venv/.dev ## many more people than places, headless, with an HTML report in reports/
-	$(BIN)/python -m loadtest.run $(ARGS)
+	$(BIN)/python -m loadtest.crowd $(ARGS)
 
 .PHONY: bench
 bench: .venv/.dev ## claims per second beside the baselines, as ratios (ARGS="--against REV": this tree beside a revision)
@@ -104,7 +104,7 @@ waiting: .venv/.dev ## 50,000 people join before an opening, wait for the draw, 
 
 .PHONY: spike
 spike: .venv/.dev ## calm, opening, decay, and the checker; HOST=http://... for an installation of yours, unchecked
-	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.run --spike $(ARGS))
+	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.crowd --spike $(ARGS))
 
 .PHONY: faults
 faults: .venv/.dev ## break each part under a crowd, several times: table of what was lost or sold twice (ARGS="--only NAME")

@@ -19,9 +19,9 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner
 
-from loadtest.history import HistoryWriter
-from loadtest.program import PROGRAM
-from loadtest.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+from loadtest.checker.history import HistoryWriter
+from loadtest.crowd.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+from loadtest.stage.program import PROGRAM
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 import structlog
 
-from loadtest.nginx import nginx_path
+from loadtest.stage.nginx import nginx_path
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.records.upgrades import upgrade
 from tests.any_server import SERVERS, NewLedgerServer

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from loadtest.service import Part, Service, wait_for
+from loadtest.stage.service import Part, Service, wait_for
 
 FRONTS = 2
 WAIT_S = 60.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.ports import free_ports
+from loadtest.stage.ports import free_ports
 
 FORMER = "b7cf8b4"
 FORMER_SCHEMA = "0003"

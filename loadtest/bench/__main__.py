@@ -16,7 +16,6 @@ from loadtest.bench.against import operations
 from loadtest.bench.against.command import against_revision
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.client import UnreadableAnswer
-from loadtest.bench.cores import Cores, pinned
 from loadtest.bench.environment import describe, warnings
 from loadtest.bench.joins import Joiners, measure_joins
 from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
@@ -26,6 +25,7 @@ from loadtest.bench.rounds import Bench, variants_named
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import COMPARED
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
+from loadtest.stage.cores import Cores, pinned
 from reservasi import logs
 from reservasi.errors import ReservasiError
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from loadtest.undisturbed import undisturbed
+from loadtest.stage.undisturbed import undisturbed
 
 HOST = "127.0.0.1"
 HEAD_BYTES_MAX = 16_384

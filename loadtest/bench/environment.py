@@ -12,8 +12,8 @@ from typing import Any
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.ground import Ground
+from loadtest.stage.cores import Cores
 from reservasi.front.process.front_probe import parses_in_c
 from reservasi.ledger.topology.server_facts import read_facts
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.bench.cores import Cores
+from loadtest.stage.cores import Cores
 from reservasi.settings import Settings
 
 PROGRAM = "bench"

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from loadtest.bench.client import Load, run_load
-from loadtest.bench.cores import busy_s
+from loadtest.stage.cores import busy_s
 
 DRIFT_MAX = 0.10  # a measure counts only when the bare handler before and after it differ by no more
 START_TIMEOUT_S = 30.0

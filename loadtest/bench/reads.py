@@ -7,9 +7,9 @@ from dataclasses import replace
 from loadtest.bench.client import Load, run_load
 from loadtest.bench.ground import PROGRAM, SMALL_OFFICE
 from loadtest.bench.measuring import START_TIMEOUT_S, Round, Say, Subject, WrongResult, check_size
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.rounds import Bench
 from loadtest.bench.variants import Bare, Variant
+from loadtest.stage.ports import wait_listening
 
 AVAILABILITY = "availability"
 SOLD_OUT = "sold_out"

@@ -8,8 +8,8 @@ from loadtest.bench import claims
 from loadtest.bench.client import Load
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import START_TIMEOUT_S, Meter, Plan, Subject, WrongResult, check_size
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.variants import COMPARED, Bare, Ours, OursRecorded, Variant
+from loadtest.stage.ports import wait_listening
 
 PROBES = 8  # claims that show how large our answer is
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, SMALL_OFFICE, Ground
-from loadtest.bench.ports import free_port
+from loadtest.stage.cores import Cores
+from loadtest.stage.ports import free_port
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places

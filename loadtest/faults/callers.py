@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from loadtest.checker.history import NO_ANSWER
+from loadtest.crowd.scenario import Answered, Call, claim_call, exchange, read_answer
 from loadtest.faults.claims import quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.proxy import Streams
-from loadtest.history import NO_ANSWER
-from loadtest.people import person
-from loadtest.scenario import Answered, Call, claim_call, exchange, read_answer
+from loadtest.stage.people import person
 
 HALF_CLOSING = 100
 FIRST_HALF_CLOSING = 9_000_000

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import aiohttp
 
+from loadtest.checker.history import NO_ANSWER
+from loadtest.crowd.scenario import Answered, claim_call, exchange, read_answer
 from loadtest.faults.fault import Scene
-from loadtest.history import NO_ANSWER
-from loadtest.people import person
-from loadtest.scenario import Answered, claim_call, exchange, read_answer
+from loadtest.stage.people import person
 
 TIMEOUT_S = 15.0
 

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 from loadtest.faults.fault import Missed, Scene
-from loadtest.service import CLI
+from loadtest.stage.service import CLI
 
 TIMEOUT_S = 300.0
 

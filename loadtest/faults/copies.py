@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.service import Part
+from loadtest.stage.service import Part
 from reservasi.bootstrap.commands import open_operations
 from reservasi.errors import Unavailable
 from reservasi.settings import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.shims import Shim
-from loadtest.service import Part
+from loadtest.stage.service import Part
 
 FULL_S = 4.0
 LONG_S = 40.0  # in which whoever gives up has given up

@@ -14,7 +14,7 @@ from typing import Any
 from loadtest.faults.commands import command
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained, recorded_seq
-from loadtest.service import Part, wait_for
+from loadtest.stage.service import Part, wait_for
 from reservasi.ledger import keys
 from reservasi.worker.ledger_owner import Ownership
 

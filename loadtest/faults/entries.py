@@ -9,11 +9,11 @@ import time
 
 import msgpack
 
+from loadtest.checker.rules import Rule
 from loadtest.faults.commands import command, plain_command
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained
-from loadtest.rules import Rule
-from loadtest.service import wait_for
+from loadtest.stage.service import wait_for
 from reservasi.ledger import keys
 from reservasi.worker.ledger_owner import Ownership
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.crowd import Crowd
+from loadtest.crowd.crowd import Crowd
 from loadtest.faults.proxy import Proxy
 from loadtest.faults.shims import Shim, Shims
-from loadtest.service import Part, Service, wait_for
+from loadtest.stage.service import Part, Service, wait_for
 from reservasi.embedded import Places
 
 POLL_S = 0.02

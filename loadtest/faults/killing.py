@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.service import Part
+from loadtest.stage.service import Part
 
 PAUSE_S = 4.0  # longer than a ledger command's deadline
 

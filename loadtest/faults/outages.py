@@ -7,7 +7,7 @@ from functools import partial
 import asyncpg
 
 from loadtest.faults.fault import STRIKE_TIMEOUT_S, Fault, Missed, Scene
-from loadtest.service import Part
+from loadtest.stage.service import Part
 from reservasi.ledger import keys
 
 DOWN_S = 10.0

@@ -10,7 +10,7 @@ from functools import partial
 from loadtest.faults.claims import claim_at_once, quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.shims import Shim
-from loadtest.service import Part, wait_for
+from loadtest.stage.service import Part, wait_for
 
 AT_WORK_S = 10.0  # how long we look for a moment at which something is written and not safe yet
 FSYNC_TIMEOUT_S = 5.0

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from loadtest.callers import Callers
-from loadtest.evidence import LedgerEvidence, read_ledger
+from loadtest.checker.callers import Callers
+from loadtest.checker.evidence import LedgerEvidence, read_ledger
 from loadtest.faults.commands import command
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import drained
-from loadtest.service import RESTART_TIMEOUT_S, Part, wait_for
+from loadtest.stage.service import RESTART_TIMEOUT_S, Part, wait_for
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.bootstrap.views import open_view
 from reservasi.reservations import Reservations

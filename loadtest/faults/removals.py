@@ -6,7 +6,7 @@ from functools import partial
 from loadtest.faults.commands import plain_command
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.outages import recorded_seq
-from loadtest.service import wait_for
+from loadtest.stage.service import wait_for
 
 QUOTAS = 10
 GONE_TIMEOUT_S = 20.0

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from loadtest.checker.history import NO_ANSWER
+from loadtest.crowd.scenario import Answered, Call, claim_call, exchange, managed_call, read_answer
 from loadtest.faults.claims import quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.proxy import open_proxy
-from loadtest.history import NO_ANSWER
-from loadtest.people import person
-from loadtest.scenario import Answered, Call, claim_call, exchange, managed_call, read_answer
+from loadtest.stage.people import person
 
 REPEATS = 20
 STUBBORN = 10  # people whose every answer is lost so often

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.checker import Finding, check
-from loadtest.crowd import Crowd, take_what_is_left
-from loadtest.evidence import Moving, read_database
+from loadtest.checker.check import Finding, check
+from loadtest.checker.evidence import Moving, read_database
+from loadtest.checker.history import Exchange, server_errors
+from loadtest.checker.rules import Rule, Violation
+from loadtest.crowd.crowd import Crowd, take_what_is_left
+from loadtest.crowd.scenario import GREEDY, Plan, Result
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.proxy import Proxy, open_proxy
 from loadtest.faults.shims import Shim, Shims, built
 from loadtest.faults.start import WORLD_VARIABLE, World
-from loadtest.history import Exchange, server_errors
-from loadtest.program import PROGRAM
-from loadtest.rules import Rule, Violation
-from loadtest.scenario import GREEDY, Plan, Result
-from loadtest.service import NOTHING, Part, Service, running_service
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import NOTHING, Part, Service, running_service
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
 from reservasi.ledger.journal.stream import START

@@ -6,10 +6,10 @@ import signal
 from collections import Counter
 from functools import partial
 
+from loadtest.checker.history import NO_ANSWER
 from loadtest.faults.claims import claim_at_once, quotas_left
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.history import NO_ANSWER
-from loadtest.service import RESTART_TIMEOUT_S, Part, wait_for
+from loadtest.stage.service import RESTART_TIMEOUT_S, Part, wait_for
 
 IN_FLIGHT = 500
 FIRST = 6_000_000

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-from loadtest.bench.ports import free_port, free_ports
 from loadtest.ha.network import Connect, Server
-from loadtest.processes import HERE
+from loadtest.stage.ports import free_port, free_ports
+from loadtest.stage.processes import HERE
 
 CHUNK_BYTES = 1 << 18
 HOST = HERE.address

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from loadtest.ha.gates import Gate
 from loadtest.ha.network import Connect, Server
-from loadtest.processes import Host
+from loadtest.stage.processes import Host
 
 NETWORK = "198.18.0"  # of a range that RFC 2544 sets aside for measurements
 OUR_SIDE_DOOR, NEAR_SIDE_DOOR = "198.18.1.1", "198.18.1.2"

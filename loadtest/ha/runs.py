@@ -16,7 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 
-from loadtest.checker import check
+from loadtest.checker.check import check
+from loadtest.checker.history import Exchange
+from loadtest.checker.rules import Violation
+from loadtest.crowd.scenario import Result
 from loadtest.faults.running import LOST, OVERSOLD
 from loadtest.ha.faults import Fault
 from loadtest.ha.gates import open_gates
@@ -24,10 +27,7 @@ from loadtest.ha.modes import Mode
 from loadtest.ha.network import OpenNetwork
 from loadtest.ha.scene import Scene, is_promise, now_ms, open_scene
 from loadtest.ha.servers import running_servers
-from loadtest.history import Exchange
-from loadtest.program import PROGRAM
-from loadtest.rules import Violation
-from loadtest.scenario import Result
+from loadtest.stage.program import PROGRAM
 
 VISITS_TIMEOUT_S = 90.0
 ACCEPTED, UNAVAILABLE = 202, 503

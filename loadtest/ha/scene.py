@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from loadtest.bench.ports import free_port
-from loadtest.crowd import Crowd
+from loadtest.checker.history import NO_ANSWER, Exchange
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Plan
 from loadtest.ha.gates import HOST, Gate
 from loadtest.ha.modes import Mode
 from loadtest.ha.servers import Servers
-from loadtest.history import NO_ANSWER, Exchange
-from loadtest.processes import Process, started, started_at, until
-from loadtest.program import PROGRAM, program_file
-from loadtest.scenario import Plan
+from loadtest.stage.ports import free_port
+from loadtest.stage.processes import Process, started, started_at, until
+from loadtest.stage.program import PROGRAM, program_file
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.ending_tasks import end_tasks

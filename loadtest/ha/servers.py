@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from loadtest.ha.gates import open_gates
 from loadtest.ha.network import Network, OpenNetwork, Server
-from loadtest.processes import until
+from loadtest.stage.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 

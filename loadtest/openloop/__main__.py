@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.environment import describe
 from loadtest.openloop import commands
 from loadtest.openloop.curve import LOADS, Curve, draw, measure, show
 from loadtest.openloop.scene import open_scene
+from loadtest.stage.cores import Cores
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

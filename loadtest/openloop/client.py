@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from loadtest.bench.client import HOST
 from loadtest.openloop.outcomes import NONE, Outcomes, outcome_of
-from loadtest.undisturbed import undisturbed
+from loadtest.stage.undisturbed import undisturbed
 
 CONNECTIONS_MAX = 4000
 PATIENCE_S = 15.0  # after the timetable's end; then what is open counts as unanswered

@@ -24,8 +24,8 @@ from locust.runners import MasterRunner
 
 from loadtest.openloop.outcomes import NONE, Outcomes, outcome_of
 from loadtest.openloop.schedule import poisson
-from loadtest.people import person
-from loadtest.program import PROGRAM
+from loadtest.stage.people import person
+from loadtest.stage.program import PROGRAM
 
 ANSWER_TIMEOUT_S = 15.0
 START_S = 1.0  # until the first arrival: the users are there by then

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.environment import describe
 from loadtest.openloop import commands
 from loadtest.openloop.bystanders import Bystanders, bystanders
@@ -21,6 +20,7 @@ from loadtest.openloop.commands import Verdict
 from loadtest.openloop.holders import RATE_PER_S, Holders, holders
 from loadtest.openloop.outcomes import HELD, OVERLOADED, Outcomes
 from loadtest.openloop.scene import Scene, open_scene
+from loadtest.stage.cores import Cores
 
 FACTOR = 3.0
 GOODPUT_LEAST = 0.9  # of the peak

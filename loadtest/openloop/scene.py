@@ -19,18 +19,18 @@ from typing import Any
 
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.slow_disk import slow_disk
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
-from loadtest.checker import Finding, check
-from loadtest.nginx import CONFIGURATION, nginx
+from loadtest.checker.check import Finding, check
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
 from loadtest.openloop.short_processor import neighbours
 from loadtest.scale_out.processor import family_cpu_s
+from loadtest.stage.cores import Cores
+from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
 from reservasi.model import StaffRole

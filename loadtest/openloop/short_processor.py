@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from loadtest.bench.cores import Cores, pinned
+from loadtest.stage.cores import Cores, pinned
 
 # It ends with whoever started it, also by kill -9: then its standard input is closed.
 SPIN = """

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.environment import describe
 from loadtest.openloop import commands
 from loadtest.openloop.commands import Verdict
 from loadtest.openloop.drip import BODIES, HEADS, Drips, Slow, dripping
 from loadtest.openloop.outcomes import HELD, Outcomes
 from loadtest.openloop.scene import Scene, Slowness, open_scene
+from loadtest.stage.cores import Cores
 
 CONNECTIONS = 5000
 RATE_PER_S = 500.0

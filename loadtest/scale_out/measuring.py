@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
-from loadtest.bench.cores import pinned
 from loadtest.bench.experiments.programs import rewritten
 from loadtest.scale_out.cluster import LocalCluster, Node
 from loadtest.scale_out.followers import Followers, following
 from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
+from loadtest.stage.cores import pinned
 from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import acks_wanted
 from reservasi.ledger.topology.cluster import slot_of

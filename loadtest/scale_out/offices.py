@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from loadtest.bench.experiments.programs import HOLD_MS, SEALED, TOMBSTONE_MS
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
 from reservasi.ledger.acknowledging import Acks

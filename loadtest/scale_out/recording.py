@@ -17,11 +17,11 @@ import asyncpg
 import msgspec
 
 from loadtest.bench.experiments.recorder import WatchedJournal
-from loadtest.program import program_file
 from loadtest.scale_out.cluster import LocalCluster
 from loadtest.scale_out.measuring import Asked, Case, Sizes, carry_out, clear, opened
 from loadtest.scale_out.offices import WrongResult, new_names
 from loadtest.scale_out.processor import family_cpu_s
+from loadtest.stage.program import program_file
 from reservasi.embedded import EmbeddedPostgres, Places
 from reservasi.ledger.topology.servers import Servers
 from reservasi.programs import Program

@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 
 from loadtest.openloop.commands import COLUMNS, show_verdicts, write_json
-from loadtest.service import running_service
+from loadtest.stage.service import running_service
 from loadtest.waiting.crowd import Crowd
 from loadtest.waiting.judging import judge, look, since_opening_ms
 from loadtest.waiting.plan import Plan

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loadtest.history import Exchange, kept_body
-from loadtest.people import person
+from loadtest.checker.history import Exchange, kept_body
+from loadtest.stage.people import person
 from loadtest.waiting.board import Board
 from loadtest.waiting.client import NO_ANSWER, RETRY_AFTER, Client, Reply, post
 from loadtest.waiting.draw import number_of

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from loadtest.checker import check, show
-from loadtest.evidence import read_database
+from loadtest.checker.check import check, show
+from loadtest.checker.evidence import read_database
 from loadtest.openloop.commands import Verdict
-from loadtest.people import person
-from loadtest.program import PROGRAM
-from loadtest.service import CLI, Service
+from loadtest.stage.people import person
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import CLI, Service
 from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.draw import claims_of
 from loadtest.waiting.order import holds_of, order_violations

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from loadtest.program import PROGRAM
-from loadtest.service import Service, wait_for
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Service, wait_for
 from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.opening_creation import Selection, create_opening
 from reservasi.model import SetOpening

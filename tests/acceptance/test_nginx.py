@@ -16,7 +16,7 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from loadtest.bench.client import HOST
-from loadtest.nginx import CONFIGURATION, nginx
+from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.languages import Language
 from reservasi.front.api.problems import Refused, problem_body

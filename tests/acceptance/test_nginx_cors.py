@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from loadtest.bench.client import HOST
-from loadtest.nginx import nginx
+from loadtest.stage.nginx import nginx
 from reservasi.bootstrap.fronts import open_front
 from tests.acceptance.conftest import Stack
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from loadtest.bench.client import HOST
-from loadtest.nginx import CONFIGURATION, nginx
+from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.languages import LANGUAGES
 from reservasi.front.api.problem_type import MEDIA_TYPE

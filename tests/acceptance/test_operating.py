@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.ports import free_port, free_ports
+from loadtest.stage.ports import free_port, free_ports
 from reservasi.admin import serve_admin
 from reservasi.cli import ports
 from reservasi.errors import ConfigurationError

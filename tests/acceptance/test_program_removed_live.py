@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from loadtest.people import person
-from loadtest.program import PROGRAM
-from loadtest.service import Service, running_service
+from loadtest.stage.people import person
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Service, running_service
 from tests.acceptance.test_reload_settings import until, worker_port
 
 CLI = (sys.executable, "-m", "reservasi.cli")

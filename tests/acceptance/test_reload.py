@@ -18,10 +18,10 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.checker import check
-from loadtest.people import person
-from loadtest.program import PROGRAM
-from loadtest.service import Part, Service, running_service, wait_for
+from loadtest.checker.check import check
+from loadtest.stage.people import person
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Part, Service, running_service, wait_for
 from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
 
 QUOTAS = 2

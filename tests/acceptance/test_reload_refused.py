@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.bench.ports import free_port
-from loadtest.program import PROGRAM
-from loadtest.service import Part, Service, running_service
+from loadtest.stage.ports import free_port
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Part, Service, running_service
 from reservasi.sealing import create_key_ring
 from tests.acceptance.test_reload_settings import (
     AVAILABILITY,

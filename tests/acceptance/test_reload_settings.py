@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.ports import free_port
-from loadtest.program import PROGRAM
-from loadtest.service import Part, Service, running_service, wait_for
+from loadtest.stage.ports import free_port
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Part, Service, running_service, wait_for
 from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
 
 AVAILABILITY = f"/v1/availability?program={PROGRAM}"

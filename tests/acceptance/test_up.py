@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 
-from loadtest.bench.ports import free_port, free_ports
+from loadtest.stage.ports import free_port, free_ports
 from reservasi.admin import serve_admin
 from reservasi.cli.output import masked
 from reservasi.cli.whole_service import _announce, roles

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.ports import free_ports
-from loadtest.people import person
-from loadtest.program import PROGRAM
-from loadtest.service import Service
+from loadtest.stage.people import person
+from loadtest.stage.ports import free_ports
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Service
 from tests.acceptance.test_up import CLI, ROOT, START_TIMEOUT_S, STOP_TIMEOUT_S, is_running
 
 KILLS = 3

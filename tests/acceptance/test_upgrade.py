@@ -13,12 +13,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtest.checker import Finding, check
-from loadtest.crowd import Crowd
-from loadtest.history import Exchange
-from loadtest.people import person
-from loadtest.program import program_file
-from loadtest.scenario import Call, Plan, Result, claim_call, exchange, managed_call, read_answer
+from loadtest.checker.check import Finding, check
+from loadtest.checker.history import Exchange
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Call, Plan, Result, claim_call, exchange, managed_call, read_answer
+from loadtest.stage.people import person
+from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.ledger import keys
 from reservasi.model import Answer, Confirm, Outcome, Retire, RetireOpening, SetQuota

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.checker import Finding, check
-from loadtest.crowd import Crowd
-from loadtest.processes import Process, running, until
-from loadtest.program import program_file
+from loadtest.checker.check import Finding, check
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Plan, Result
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
-from loadtest.scenario import Plan, Result
+from loadtest.stage.processes import Process, running, until
+from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.ledger.topology.cluster import slot_of

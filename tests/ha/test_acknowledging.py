@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from loadtest.ha.servers import Servers, running_servers
-from loadtest.program import program_file
+from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli.findings import replicas
 from reservasi.errors import NotReplicated

@@ -10,10 +10,10 @@ import asyncpg
 import msgpack
 import redis.asyncio as redis_asyncio
 
-from loadtest.checker import check
-from loadtest.history import Exchange
-from loadtest.program import open_terms
-from loadtest.rules import Rule, Violation
+from loadtest.checker.check import check
+from loadtest.checker.history import Exchange
+from loadtest.checker.rules import Rule, Violation
+from loadtest.stage.program import open_terms
 from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.ledger import keys
 from reservasi.ledger.topology.servers import Servers

@@ -13,7 +13,7 @@ import msgpack
 import pytest
 from prometheus_client import REGISTRY
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.events import (
     AnyEvent,
     Confirmed,

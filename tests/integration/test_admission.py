@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import REGISTRY
 
-from loadtest.processes import running, started
+from loadtest.stage.processes import running, started
 from reservasi.availability import Availability
 from reservasi.events import OpeningSet
 from reservasi.ledger import command_queue, keys

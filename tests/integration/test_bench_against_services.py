@@ -6,7 +6,7 @@ from loadtest.bench.against import connections, operations
 from loadtest.bench.against.checkout import HERE, ROOT, checked_out
 from loadtest.bench.against.rounds import compare
 from loadtest.bench.against.stand import started
-from loadtest.bench.cores import Cores
+from loadtest.stage.cores import Cores
 
 # A ledger that stands still is one whose views are out of step after a moment: on a busy machine, before enough is asked.
 MEASURED = [each for each in operations.ALL if each.name != "503 overloaded"]

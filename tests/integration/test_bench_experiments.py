@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 from loadtest.bench import experiments
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments import fronts, growth, memory, recorder, waiting
 from loadtest.bench.experiments.programs import LedgerRefused, own_ledger
 from loadtest.bench.experiments.slow_disk import LIBRARY, can_build, slow_disk
 from loadtest.bench.figures import Figure
 from loadtest.bench.stores import prepared
+from loadtest.stage.cores import Cores
 from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Outcome
 

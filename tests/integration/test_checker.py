@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from loadtest import checker
-from loadtest.checker import check, main
-from loadtest.history import HistoryWriter, read_history
-from loadtest.mutants import MUTANTS
-from loadtest.replay import Model
-from loadtest.rules import Rule
+from loadtest.checker import __main__ as command
+from loadtest.checker.__main__ import main
+from loadtest.checker.check import check
+from loadtest.checker.history import HistoryWriter, read_history
+from loadtest.checker.mutants import MUTANTS
+from loadtest.checker.replay import Model
+from loadtest.checker.rules import Rule
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 from reservasi.events import AnyEvent, Ended, Held, OpeningSet, QuotaSet
 from reservasi.model import Opening, State
@@ -29,7 +30,7 @@ async def test_a_good_run_has_no_violation(run: Run) -> None:
 
 
 async def test_a_recorder_that_lags_is_waited_for_and_then_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.evidence.RECORDED_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("loadtest.checker.evidence.RECORDED_TIMEOUT_S", 0.2)
     await run.sql("UPDATE positions SET seq = seq - 1 WHERE program = $1", run.program)
     assert await run.rules() == {Rule.NOT_RECORDED, Rule.POSITION_DIFFERS}
 
@@ -71,7 +72,7 @@ def test_a_data_directory_names_both_stores(tmp_path: Path, monkeypatch: pytest.
         checked.extend((redis_url, postgres_dsn))
         return []
 
-    monkeypatch.setattr(checker, "check", note)
+    monkeypatch.setattr(command, "check", note)
     assert main([f"--data-dir={tmp_path}"]) == 0
     assert checked == [embedded_redis_url(tmp_path), embedded_postgres_dsn(tmp_path)]
     assert main([f"--data-dir={tmp_path}", "--redis-url=redis://other"]) == 0

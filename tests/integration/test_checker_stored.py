@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.rules import Rule
+from loadtest.checker.rules import Rule
 from reservasi.ledger import keys
 from reservasi.ledger.wire.openings import FIELDS
 from reservasi.ledger.wire.stored_forms import encode_timer

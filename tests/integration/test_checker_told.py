@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from loadtest.rules import Rule
+from loadtest.checker.rules import Rule
 from tests.integration.checked_run import Plant, Run
 
 

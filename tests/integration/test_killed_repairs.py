@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.evidence import read_database
-from loadtest.replay import journal_violations
-from loadtest.rules import database_violations
+from loadtest.checker.evidence import read_database
+from loadtest.checker.replay import journal_violations
+from loadtest.checker.rules import database_violations
 from reservasi.ledger import keys
 from reservasi.ledger.wire import stored_forms
 from reservasi.model import Confirm, Outcome

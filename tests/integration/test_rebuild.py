@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.evidence import LedgerEvidence, read_database, read_ledger
-from loadtest.replay import journal_violations
-from loadtest.rules import database_violations
+from loadtest.checker.evidence import LedgerEvidence, read_database, read_ledger
+from loadtest.checker.replay import journal_violations
+from loadtest.checker.rules import database_violations
 from reservasi.errors import LedgerMoved, RebuildRefused
 from reservasi.ledger import keys
 from reservasi.ledger.journal.recorded_position import RecordedPositions

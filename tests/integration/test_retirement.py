@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from loadtest.checker import judge
-from loadtest.evidence import read_database
+from loadtest.checker.check import judge
+from loadtest.checker.evidence import read_database
 from reservasi.events import Ended, OpeningRetired, QuotaRetired
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit

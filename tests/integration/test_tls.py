@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.ports import free_port, free_ports, wait_listening
-from loadtest.processes import until
 from loadtest.scale_out.cluster import NodeKind, local_cluster
+from loadtest.stage.ports import free_port, free_ports, wait_listening
+from loadtest.stage.processes import until
 from reservasi.embedded.process import dies_with_us
 from reservasi.errors import LedgerUnreachable
 from reservasi.ledger.access import ADMIN, FRONT, WORKER

@@ -8,12 +8,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from loadtest.bench.ports import free_ports
-from loadtest.checker import check as check_promises
-from loadtest.crowd import Crowd
-from loadtest.processes import running
-from loadtest.program import program_file
-from loadtest.scenario import Plan, Result
+from loadtest.checker.check import check as check_promises
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Plan, Result
+from loadtest.stage.ports import free_ports
+from loadtest.stage.processes import running
+from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.findings import server_findings
 from reservasi.cli.importing import import_program

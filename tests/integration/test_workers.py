@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from loadtest.processes import Process, running, until
-from loadtest.program import program_file
+from loadtest.stage.processes import Process, running, until
+from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.importing import import_program
 from reservasi.ledger.group_commit import GroupCommit

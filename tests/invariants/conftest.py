@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtest.service import Service, running_service
+from loadtest.stage.service import Service, running_service
 
 QUOTAS = 10
 PLACES = 10  # in each

@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from loadtest.checker import check
-from loadtest.crowd import Crowd, take_what_is_left
-from loadtest.program import PROGRAM
-from loadtest.scenario import Plan, Result
-from loadtest.service import Service
+from loadtest.checker.check import check
+from loadtest.crowd.crowd import Crowd, take_what_is_left
+from loadtest.crowd.scenario import Plan, Result
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Service
 
 PEOPLE = 1500
 PLACES = 100

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from loadtest.evidence import LedgerEvidence, LedgerRecord
+from loadtest.checker.evidence import LedgerEvidence, LedgerRecord
 from loadtest.faults.__main__ import main, row_of, summary, table
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene

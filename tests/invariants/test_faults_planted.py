@@ -12,15 +12,15 @@ from types import SimpleNamespace
 import pytest
 import redis.asyncio as redis_asyncio
 
-from loadtest.crowd import Crowd
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Plan
 from loadtest.faults import __main__ as command
 from loadtest.faults import copies, fault, killing, memory, power, shutdown
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.running import Run, open_stage
 from loadtest.faults.shims import Shim, Shims, can_build
-from loadtest.program import PROGRAM
-from loadtest.scenario import Plan
+from loadtest.stage.program import PROGRAM
 
 NO_COMPILER = pytest.mark.skipif(not can_build(), reason="no compiler for what the servers are started with")
 

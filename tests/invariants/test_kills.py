@@ -2,11 +2,11 @@
 
 import asyncio
 
-from loadtest.checker import check
-from loadtest.crowd import Crowd, take_what_is_left
-from loadtest.program import PROGRAM
-from loadtest.scenario import Plan, Result
-from loadtest.service import Part, Service
+from loadtest.checker.check import check
+from loadtest.crowd.crowd import Crowd, take_what_is_left
+from loadtest.crowd.scenario import Plan, Result
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Part, Service
 
 PEOPLE = 1500
 PLACES = 100

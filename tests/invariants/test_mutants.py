@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
-from loadtest.rules import Rule
-from loadtest.trials import own_stores
+from loadtest.checker.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
+from loadtest.checker.rules import Rule
+from loadtest.checker.trials import own_stores
 from reservasi.ledger.lua.library import DIRECTORY, read_library
 
 pytestmark = pytest.mark.timeout(600)  # all are played together, in whichever test asks first

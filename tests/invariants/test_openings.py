@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from loadtest.replay import Model
+from loadtest.checker.replay import Model
 from reservasi.events import OpeningSet
 from reservasi.ledger import keys
 from reservasi.ledger.group_commit import GroupCommit

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from loadtest.service import running_service
+from loadtest.stage.service import running_service
 from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.judging import judge, look
 from loadtest.waiting.order import Hold, holds_of, order_violations

@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from loadtest.replay import Model
+from loadtest.checker.replay import Model
 from reservasi.events import AnyEvent, Ended, NamedEvent
 from reservasi.ledger.journal.entries import decode_entry
 from reservasi.ledger.journal.journal_changes import Changes

@@ -8,7 +8,7 @@ import msgpack
 import msgspec
 import pytest
 
-from loadtest.mutants import Edit, Mutant, mutated
+from loadtest.checker.mutants import Edit, Mutant, mutated
 from reservasi.events import Confirmed, Ended, Held, JournalEntry, QuotaSet, chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection

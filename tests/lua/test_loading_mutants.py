@@ -6,7 +6,7 @@ from typing import TypeAlias
 import msgspec
 import pytest
 
-from loadtest.mutants import Edit, Mutant, mutated
+from loadtest.checker.mutants import Edit, Mutant, mutated
 from reservasi.errors import ItemDamaged
 from tests import ledgers
 from tests.lua import test_loading as tests

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 from typing import Any, TypeAlias
 
-from loadtest.history import NO_ANSWER, Exchange
-from loadtest.rules import Rule, Violation
+from loadtest.checker.history import NO_ANSWER, Exchange
+from loadtest.checker.rules import Rule, Violation
 from reservasi.errors import Unavailable
 from reservasi.model import Answer, Outcome
 from reservasi.reservations import ACCEPTED, Applicant, ClaimRequest, Contact

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
-from loadtest.evidence import Applicant, DatabaseEvidence, OpeningMark, Row
+from loadtest.checker.evidence import Applicant, DatabaseEvidence, OpeningMark, Row
 from reservasi.contents import LedgerState
 from reservasi.errors import RebuildRefused, RecordsUnavailable, StaleRecorder
 from reservasi.events import JournalEntry, OpeningSet, Unreadable

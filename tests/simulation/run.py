@@ -10,7 +10,7 @@ from unittest import mock
 import msgspec
 import structlog
 
-from loadtest.rules import Violation
+from loadtest.checker.rules import Violation
 from reservasi.ledger import group_commit
 from reservasi.ledger.journal import recorded_position, stream
 from reservasi.ledger.lua.library import Library

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from loadtest.rules import Rule
+from loadtest.checker.rules import Rule
 from tests.simulation import planted
 from tests.simulation.run import simulate
 from tests.simulation.server import Server, simulated_library

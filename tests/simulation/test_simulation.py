@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from loadtest.rules import Rule
+from loadtest.checker.rules import Rule
 from reservasi.ledger.lua.library import Library
 from tests.simulation import planted
 from tests.simulation.run import Result, simulate

@@ -8,9 +8,9 @@ from unittest import mock
 
 import msgpack
 
-from loadtest.checker import judge
-from loadtest.evidence import LedgerEvidence, read_ledger
-from loadtest.rules import Rule, Violation
+from loadtest.checker.check import judge
+from loadtest.checker.evidence import LedgerEvidence, read_ledger
+from loadtest.checker.rules import Rule, Violation
 from reservasi.events import chain_hash
 from reservasi.ledger import keys
 from reservasi.ledger.lua.library import Library
@@ -335,8 +335,8 @@ class Simulation:
         network, library, host = self._deployment.network, self._deployment.library, Host("checker")
         connection = open_connection(network, host, PROGRAM, library)
         with (
-            mock.patch("loadtest.evidence.open_client", return_value=Client(network, host)),
-            mock.patch("loadtest.evidence.LedgerConnection", return_value=connection),
+            mock.patch("loadtest.checker.evidence.open_client", return_value=Client(network, host)),
+            mock.patch("loadtest.checker.evidence.LedgerConnection", return_value=connection),
         ):
             try:
                 return await read_ledger(self._server.url, PROGRAM)

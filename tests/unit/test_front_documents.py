@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from icalendar import Calendar
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.front.views.documents import ticket_ics
 from reservasi.model import Quota, QuotaCounts
 from reservasi.programs.files import read_program

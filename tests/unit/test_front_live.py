@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.availability import Availability
 from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView

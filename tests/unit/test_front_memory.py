@@ -5,7 +5,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.availability import Availability
 from reservasi.front.views import answer_cache as memory_module
 from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory, next_turn_ms

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence
-from loadtest.history import Exchange
-from loadtest.order_rules import order_violations
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence
+from loadtest.checker.history import Exchange
+from loadtest.checker.order_rules import order_violations
 from reservasi.events import Held, JournalEntry
 from reservasi.model import Position
 

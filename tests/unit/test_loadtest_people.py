@@ -1,6 +1,6 @@
 """Invented applicants are accepted by the service's own checks, and no two share a NIK."""
 
-from loadtest.people import COMPANION_OFFSET, companion, person
+from loadtest.stage.people import COMPANION_OFFSET, companion, person
 from reservasi.front.reading.field_checks import check_birth_date, check_name, check_nik
 
 PEOPLE = 5000

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from loadtest.bench import ports
+from loadtest.stage import ports
 
 
 def test_no_port_is_named_twice_and_all_lie_below_those_of_outgoing_connections() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.model import NOT_KNOWN, Opening, OpeningTerms, Quota, QuotaCounts, QuotaTerms
 from reservasi.programs import Program, expansion
 from reservasi.programs.comparison import Plan, Why, by_hand, compare, in_the_way, is_overlapping

@@ -6,7 +6,7 @@ from loadtest.bench.against.line import Line, check, get
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.experiments.memory import resident_bytes
 from loadtest.bench.figures import Figure
-from loadtest.service import Part
+from loadtest.stage.service import Part
 
 WARM_UP = 500  # connections that make room which later ones use again
 OPENED = get("/v1/programs")

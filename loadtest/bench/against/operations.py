@@ -17,7 +17,7 @@ from loadtest.bench.against.stand import (
     held,
     join_request,
 )
-from loadtest.service import wait_for
+from loadtest.stage.service import wait_for
 
 HALF_AGAIN = 0.60
 NOT_DEARER = 0.95  # aim at 0.85

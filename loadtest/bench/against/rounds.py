@@ -8,7 +8,7 @@ from loadtest.bench.against.line import Line, WrongAnswer
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.figures import Figure
-from loadtest.undisturbed import undisturbed
+from loadtest.stage.undisturbed import undisturbed
 
 WARM_UP = 5  # requests on each connection before its time counts
 BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from loadtest.bench.against.checkout import Build
 from loadtest.bench.against.line import Line, WrongAnswer, check, get, send
 from loadtest.bench.claims import person
-from loadtest.bench.cores import Cores, family, ran_s
-from loadtest.program import program_file
-from loadtest.service import Part, Service, running_service, wait_for
+from loadtest.stage.cores import Cores, family, ran_s
+from loadtest.stage.program import program_file
+from loadtest.stage.service import Part, Service, running_service, wait_for
 
 PROGRAM = "surabaya"
 SERVICE, CHANNEL = "baru", "online"

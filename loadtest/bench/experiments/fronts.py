@@ -14,18 +14,18 @@ from unittest.mock import patch
 
 from loadtest.bench.claims import requests
 from loadtest.bench.client import Load
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.slow_disk import SlowDisk, can_build, slow_disk
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import During, Measured, Meter, Plan, Subject, WrongResult
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.serving import PROCESSES_VARIABLE
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours, Variant
 from loadtest.bench.variants.pipelined import Pipelined
 from loadtest.bench.variants.pipelined_recorded import PipelinedRecorded
 from loadtest.bench.variants.plpgsql_batches import PlpgsqlBatches
+from loadtest.stage.cores import Cores
+from loadtest.stage.ports import wait_listening
 
 NAME = "fronts"
 TITLE = "Fronts: ours against the strong rivals with several fronts, a recorder at work, a slow disk"

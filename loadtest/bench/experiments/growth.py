@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments import refusals
 from loadtest.bench.experiments.programs import (
     BATCH,
@@ -21,6 +20,7 @@ from loadtest.bench.experiments.programs import (
 )
 from loadtest.bench.figures import Figure
 from loadtest.bench.stores import prepared
+from loadtest.stage.cores import Cores
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import CAPACITY_MAX, Outcome
 

@@ -15,13 +15,13 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.bench.claims import requests
 from loadtest.bench.client import HOST
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.programs import info, own_ledger, rewritten
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
+from loadtest.stage.cores import Cores
+from loadtest.stage.ports import wait_listening
 from reservasi.ledger import keys
 
 NAME = "memory"

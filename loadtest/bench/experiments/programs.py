@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.program import open_terms
+from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection

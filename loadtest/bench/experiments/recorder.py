@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.programs import group_commit, own_ledger
 from loadtest.bench.experiments.rows import Rows
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
 from loadtest.bench.stores import prepared
+from loadtest.stage.cores import Cores
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.topology.clients import open_client

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from loadtest.bench import claims
 from loadtest.bench.client import run_load
-from loadtest.bench.cores import Cores, ran_s
 from loadtest.bench.experiments.programs import batches
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import START_TIMEOUT_S, WrongResult
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
-from loadtest.program import open_terms, program_file
+from loadtest.stage.cores import Cores, ran_s
+from loadtest.stage.ports import wait_listening
+from loadtest.stage.program import open_terms, program_file
 from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.importing import import_program
 from reservasi.ledger.group_commit import GroupCommit

@@ -6,15 +6,15 @@ from collections.abc import Callable
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.client import run_load
-from loadtest.bench.cores import Cores
 from loadtest.bench.experiments.memory import resident_bytes
 from loadtest.bench.experiments.programs import LedgerRefused, OwnLedger, own_ledger
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import Ground
 from loadtest.bench.joins import FIRST_PERSON, MISTAKEN_MAX, check_count, create_opening, join_request, read_count
-from loadtest.bench.ports import wait_listening
 from loadtest.bench.stores import prepared
 from loadtest.bench.variants import Ours
+from loadtest.stage.cores import Cores
+from loadtest.stage.ports import wait_listening
 from reservasi.ledger import keys
 from reservasi.model import Join, OpeningTerms, Outcome, SetOpening
 

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.cores import yield_to_others
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
+from loadtest.stage.cores import yield_to_others
 from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection

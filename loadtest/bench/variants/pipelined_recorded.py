@@ -10,13 +10,13 @@ import asyncpg
 import msgpack
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.cores import yield_to_others
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.serving import POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE, Baseline
 from loadtest.bench.variants import script, tables
 from loadtest.bench.variants.pipelined import make_app
 from loadtest.bench.variants.variant import Rival, baseline_front, pid_of, quieten_backends, start_on
+from loadtest.stage.cores import yield_to_others
 
 KEYS = script.Keys.of("pipelined-recorded")
 QUEUE = "{bench-pipelined-recorded}:queue"

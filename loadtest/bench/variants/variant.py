@@ -6,10 +6,10 @@ from typing import ClassVar, Protocol
 
 import asyncpg
 
-from loadtest.bench.cores import pinned, yield_to_others
 from loadtest.bench.ground import Ground
-from loadtest.bench.ports import free_port
 from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE
+from loadtest.stage.cores import pinned, yield_to_others
+from loadtest.stage.ports import free_port
 from reservasi.supervisor import Role
 
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1"

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from loadtest.history import Exchange
-from loadtest.people import Person, person
+from loadtest.checker.history import Exchange
+from loadtest.stage.people import Person, person
 from reservasi.errors import ReservasiError
 from reservasi.model import Answer, Outcome
 from reservasi.reservations import ACCEPTED, Applicant, ClaimRequest, Contact, Reservations

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import aiohttp
 import msgspec
 
-from loadtest.history import NO_ANSWER, Exchange
-from loadtest.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
-from loadtest.service import Service
+from loadtest.checker.history import NO_ANSWER, Exchange
+from loadtest.crowd.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+from loadtest.stage.service import Service
 
 ANSWER_TIMEOUT_S = 15.0
 LATECOMERS = 200

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from loadtest.history import NO_ANSWER, Exchange, kept_body
-from loadtest.people import Person, companion, person
+from loadtest.checker.history import NO_ANSWER, Exchange, kept_body
+from loadtest.stage.people import Person, companion, person
 
 TRIES_MAX = 40  # of one request; with kills in between, several are normal
 PAUSE_MIN_S = 0.1

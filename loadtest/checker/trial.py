@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from loadtest.callers import Callers
-from loadtest.program import open_terms
+from loadtest.checker.callers import Callers
+from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import (

@@ -1,7 +1,7 @@
 """Trials of a ledger library: each plays in a program of its own, through the real parts, and the checker judges it.
 
-`Reservations` and `GroupCommit` send the commands, a recorder writes the records meanwhile. `loadtest.mutants` gives
-libraries with bugs.
+`Reservations` and `GroupCommit` send the commands, a recorder writes the records meanwhile. `loadtest.checker.mutants`
+gives libraries with bugs.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.callers import Callers
-from loadtest.checker import check
-from loadtest.rules import Violation
-from loadtest.trial import Trial
+from loadtest.checker.callers import Callers
+from loadtest.checker.check import check
+from loadtest.checker.rules import Violation
+from loadtest.checker.trial import Trial
 from reservasi.availability import Availability
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.ledger.connection import LedgerConnection

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.checker import Finding, check
-from loadtest.checker import show as show_findings
-from loadtest.history import NO_ANSWER, Exchange, read_history, server_errors
-from loadtest.program import PROGRAM
-from loadtest.service import Part, Service, running_service
+from loadtest.checker.check import Finding, check
+from loadtest.checker.check import show as show_findings
+from loadtest.checker.history import NO_ANSWER, Exchange, read_history, server_errors
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Part, Service, running_service
 from reservasi.errors import ReservasiError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 SPIKE = ROOT / "loadtest" / "spike.py"  # the same people; it alone says how many come at each moment
 PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtest.crowd", description=__doc__)
     parser.add_argument("--people", type=int, default=20_000, help="distinct people in all")
     parser.add_argument("--quotas", type=int, default=50)
     parser.add_argument("--places", type=int, default=20, help="in each quota")

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.bench.ports import free_ports
+from loadtest.stage.ports import free_ports
 from reservasi.embedded.process import dies_with_us
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.settings import Settings

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence, Row
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, Row
 from reservasi.model import State
 
 

@@ -5,10 +5,10 @@ It sees each moment of the run, not only its end: a place that was sold twice an
 
 from collections.abc import Iterator
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark, whole_journal
-from loadtest.opening_rules import OpeningRules
-from loadtest.rules import Rule, Violation
-from loadtest.time_rules import Times
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark, whole_journal
+from loadtest.checker.opening_rules import OpeningRules
+from loadtest.checker.rules import Rule, Violation
+from loadtest.checker.time_rules import Times
 from reservasi.errors import JournalGap
 from reservasi.events import (
     AnyEvent,

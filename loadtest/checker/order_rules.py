@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence, whole_journal
-from loadtest.history import Exchange
-from loadtest.rules import Rule, Violation
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, whole_journal
+from loadtest.checker.history import Exchange
+from loadtest.checker.rules import Rule, Violation
 from reservasi.events import Confirmed, Ended, Held
 
 GOOD = {"claim": frozenset({201}), "confirm": frozenset({200, 202}), "cancel": frozenset({200, 202})}

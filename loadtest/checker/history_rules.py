@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence
-from loadtest.history import Exchange
-from loadtest.rules import Rule, Violation
-from loadtest.scenario import LOST_GATEWAY, TRY_AGAIN
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence
+from loadtest.checker.history import Exchange
+from loadtest.checker.rules import Rule, Violation
+from loadtest.crowd.scenario import LOST_GATEWAY, TRY_AGAIN
 from reservasi.model import State
 
 INDEFINITE = TRY_AGAIN | LOST_GATEWAY

@@ -1,8 +1,8 @@
 """Would the checker notice? The ledger's library with one bug at a time, and which rule finds it.
 
 Each mutant is an edit of the Lua source: a text that must be there exactly once, so that a change of the library which
-would make a mutant mean nothing breaks it loudly. `python -m loadtest.mutants [NAME ...]` prints the table; exit code 1
-when a mutant escaped or the unchanged library did not come out clean.
+would make a mutant mean nothing breaks it loudly. `python -m loadtest.checker.mutants [NAME ...]` prints the table;
+exit code 1 when a mutant escaped or the unchanged library did not come out clean.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.rules import Rule, Violation
-from loadtest.trials import Stores, own_stores
+from loadtest.checker.rules import Rule, Violation
+from loadtest.checker.trials import Stores, own_stores
 from reservasi.ledger.lua.library import DIRECTORY, Library, read_library
 
 HALTED_S = 0.5  # how long a recorder that cannot go on is waited for
@@ -357,7 +357,7 @@ async def _judge_all(mutants: Sequence[Mutant]) -> list[Verdict]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m loadtest.checker.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     names = parser.parse_args(arguments).names
     if unknown := set(names) - {mutant.name for mutant in MUTANTS}:

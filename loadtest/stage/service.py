@@ -23,8 +23,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from loadtest.bench.ports import free_ports
-from loadtest.program import PROGRAM, program_file
+from loadtest.stage.ports import free_ports
+from loadtest.stage.program import PROGRAM, program_file
 from reservasi.embedded import Places, embedded_postgres_dsn, embedded_redis_url
 
 START_TIMEOUT_S = 90.0

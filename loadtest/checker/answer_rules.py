@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from loadtest.evidence import DatabaseEvidence, LedgerEvidence, whole_journal
-from loadtest.history import Exchange
-from loadtest.order_rules import GOOD
-from loadtest.replay import Model
-from loadtest.rules import Rule, Violation
+from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, whole_journal
+from loadtest.checker.history import Exchange
+from loadtest.checker.order_rules import GOOD
+from loadtest.checker.replay import Model
+from loadtest.checker.rules import Rule, Violation
 from reservasi.events import AnyEvent, Confirmed, Ended, Held, JournalEntry, QuotaSet
 from reservasi.model import QuotaTerms, State
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from loadtest.bench.ports import free_port, wait_listening
+from loadtest.stage.ports import free_port, wait_listening
 from reservasi.embedded.process import dies_with_us
 
-CONFIGURATION = Path(__file__).parents[1] / "config" / "nginx" / "reservasi.conf"
+CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "reservasi.conf"
 FRONT = "server 127.0.0.1:8080 "  # as the file has it, once a group
 START_S = 10.0
 STOP_S = 10.0
