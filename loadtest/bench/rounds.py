@@ -62,8 +62,6 @@ class Bench:
         return variant
 
     def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
-        quotas = self.ground.quotas[:1] if variant.hot else self.ground.quotas
-
         async def check(load: Load) -> None:
             await self._check(variant, load)
 
@@ -71,7 +69,7 @@ class Bench:
             name=kind.name,
             port=variant.port,
             roots={**self.ground.store_pids, **variant.pids},
-            requests=lambda count: self.people.requests(count, quotas),
+            requests=lambda count: self.people.requests(count, self.ground.quotas),
             settle=variant.settle,
             check=check,
             during=self.ours.recorder_still if kind is not OursRecorded else nullcontext,

@@ -28,8 +28,6 @@ from loadtest.bench.targets import figures
 from loadtest.bench.variants import COMPARED, Ours, tables
 from loadtest.bench.variants.essentials import Claim, Verdict
 from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
-from loadtest.bench.variants.plpgsql_single import CALL as CALL_ONE
-from loadtest.bench.variants.plpgsql_single import FUNCTION as FUNCTION_ONE
 from reservasi.nik import is_known
 
 TIMEOUT_S = 240
@@ -47,7 +45,7 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(written.read_text())
-    names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "plpgsql_batches", "plpgsql_single", "for_update"]
+    names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "plpgsql_batches"]
     assert [suite["connections"] for suite in run["suites"]] == list(SMOKE_CONNECTIONS)
     for suite in run["suites"]:
         assert f"{suite['connections']} connections" in done.stdout
@@ -57,12 +55,12 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
             assert medians["claims_per_s"] > 0, name
             assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
             assert name in done.stdout
-        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0]["compared"].values()] == [200] * 7
+        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0]["compared"].values()] == [200] * 5
         for name in (AVAILABILITY, SOLD_OUT, JOINS):
             assert (suite["reads"][name][name]["claimed"], suite["reads"][name][name]["refused"]) == (200, 0)
         assert {"name", "measured", "target", "met"} <= suite["targets"][0].keys()
         judged = {row["name"] for row in suite["targets"]}
-        assert {"ours/bare", "ours/for_update", "sold_out/bare", "joins/bare"} <= judged
+        assert {"ours/bare", "ours/evalsha", "sold_out/bare", "joins/bare"} <= judged
     assert run["experiments"] == {}
     assert run["environment"]["synced_always"] is True
     assert run["environment"]["executable"] == sys.executable
@@ -198,25 +196,6 @@ async def test_batches_decide_every_claim_once(database: str) -> None:
     assert await tables.held(database, "s") == 4
 
 
-async def test_single_calls_decide_every_claim_once(database: str) -> None:
-    await tables.create(database, "s", {"q": 2}, statements=[FUNCTION_ONE])
-    async with asyncpg.create_pool(database, min_size=4, max_size=4, server_settings=tables.session("s")) as pool:
-
-        async def decide(asked: Claim) -> Verdict:
-            row = await pool.fetchrow(CALL_ONE, *asked, 1000)
-            assert row is not None
-            return Verdict(*row)
-
-        first = await decide(claim(0))
-        assert [(await decide(asked)).outcome for asked in (claim(0), claim(7, person=0), claim(1, quota="none"))] == [
-            *("exists", "duplicate_applicant", "unknown_quota"),
-        ]
-        assert (await decide(claim(0))).deadline_ms == first.deadline_ms > 0
-        said = await asyncio.gather(*(decide(claim(number)) for number in range(1, 9)))
-    assert sorted(verdict.outcome for verdict in said) == ["held", *["sold_out"] * 7]
-    assert await tables.held(database, "s") == 2
-
-
 def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") -> Measured:
     return Measured(
         variant=variant,
@@ -259,7 +238,7 @@ def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: fl
 
 
 def test_every_figure_is_held_against_its_target() -> None:
-    rates = {"ours": 800, "evalsha": 400, "pipelined": 700, "plpgsql_single": 100, "for_update": 40}
+    rates = {"ours": 800, "evalsha": 400, "pipelined": 700, "plpgsql_batches": 640}
     claims = [
         Round(compared={name: bracketed(name, rate, 20 if name == "ours" else 50) for name, rate in rates.items()})
     ]
@@ -268,8 +247,7 @@ def test_every_figure_is_held_against_its_target() -> None:
         "ours/bare": (0.8, True),
         "ours/evalsha": (2.0, False),
         "ours/pipelined": (1.143, None),
-        "ours/plpgsql_single": (8.0, True),
-        "ours/for_update": (20.0, True),
+        "ours/plpgsql_batches": (1.25, None),
         "valkey cpu ours/evalsha": (0.4, True),
         "valkey cpu ours/pipelined": (0.4, True),
         "sold_out/bare": (0.85, False),

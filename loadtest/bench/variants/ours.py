@@ -36,7 +36,6 @@ class Ours:
 
     name: ClassVar[str] = "ours"
     title: ClassVar[str] = "reservasi: full validation, sealing, group commit, journal; recorded afterwards"
-    hot: ClassVar[bool] = False
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground

@@ -20,7 +20,6 @@ class Variant(Protocol):
 
     name: ClassVar[str]  # as printed
     title: ClassVar[str]  # one line on what it does
-    hot: ClassVar[bool]  # whether all its claims are for one quota
 
     def __init__(self, ground: Ground) -> None:
         """Nothing is started yet."""
@@ -51,7 +50,6 @@ class Rival:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    hot: ClassVar[bool] = False
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
