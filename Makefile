@@ -65,6 +65,10 @@ format: .venv/.dev ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: .venv/.dev ## write the generated pages of docs/ anew
+	@$(BIN)/python -m docs.generate
+
 .PHONY: test
 test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the machine (ARGS="-k name")
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \

@@ -54,7 +54,7 @@ class _TomlFile(TomlConfigSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The service's settings; the README's table is held against this class by a test."""
+    """The service's settings; `make docs` writes docs/reference/settings.md from this class."""
 
     model_config = SettingsConfigDict(env_prefix="RESERVASI_", extra="forbid", frozen=True)
 

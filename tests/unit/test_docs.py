@@ -1,21 +1,23 @@
-"""The documents say what the code does: every setting, metric, command, outcome and dependency is named in them."""
+"""The documents say what the code does: the generated pages are fresh, and what others name exists."""
 
 import importlib.util
+import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY
+from pydantic.fields import FieldInfo
 
-from reservasi import metrics
-from reservasi.cli import main
+from docs.generate.commands import commands
+from docs.generate.pages import PAGES, stale
 from reservasi.cli.examination import UNREACHABLE
-from reservasi.cli.on_demand import command_of
+from reservasi.cli.reloading import NEEDS_RESTART
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.model import Outcome
 from reservasi.records.revision import newest_revision
-from reservasi.settings import Settings
+from reservasi.settings import Settings, default_data_dir
 from reservasi.worker.ledger_owner import Ownership
 from reservasi.worker.reconciliation import KINDS
 from tests.releases import FORMER_SCHEMA
@@ -30,47 +32,90 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def table_after(marker: str) -> dict[str, list[str]]:
-    lines = README.split(marker)[1].strip().split("\n\n")[0].splitlines()
-    return {row[0].strip("`"): row for row in map(cells, lines[2:])}
+@pytest.mark.parametrize("name", PAGES)
+def test_every_generated_page_is_what_the_code_says_now(name: str) -> None:
+    assert (ROOT / name).read_text() == PAGES[name](), f"{name} is stale: run `make docs` and commit what it changes"
 
 
-def test_every_setting_is_documented_as_it_is() -> None:
-    documented = table_after("<!-- settings -->")
-    assert list(documented) == list(Settings.model_fields)
-    for name, field in Settings.model_fields.items():
-        assert documented[name][3] == field.description
-        if field.default not in ("", None) and field.default_factory is None:
-            assert documented[name][1] == f"`{field.default}`", name
+def test_a_changed_or_missing_page_is_stale(tmp_path: Path) -> None:
+    changed, missing, *others = PAGES
+    for name in (changed, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / changed).write_text((ROOT / changed).read_text().replace("`", "'", 1))
+    assert stale(tmp_path) == [changed, missing]
+    assert stale(ROOT) == []
 
 
-def test_every_metric_is_documented_as_it_is() -> None:
-    documented = table_after("<!-- metrics -->")
-    collectors = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
-    names = [c._name + ("_total" if isinstance(c, Counter) else "") for c in collectors]
-    assert list(documented) == names
-    for name, collector in zip(names, collectors, strict=True):
-        assert documented[name][2] == collector._documentation
-        assert documented[name][1] == (", ".join(collector._labelnames) or "-")
+def rows_of(page: str) -> dict[str, list[str]]:
+    """The rows of all tables of a generated page that begin with something in a fixed-width font, by that."""
+    text = PAGES[f"docs/reference/{page}.md"]()
+    rows = [cells(line.replace("\\|", "/")) for line in text.splitlines() if re.match(r"\| \[?`", line)]
+    return {re.findall(r"`([^`]+)`", row[0])[0]: row for row in reversed(rows)}
 
 
-def commands() -> list[str]:
-    found = []
-    for listed in main.COMMANDS:
-        below = getattr(command_of(listed), "commands", None)
-        found += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
-    return found
+@pytest.mark.parametrize(("name", "field"), Settings.model_fields.items())
+def test_every_setting_is_documented(name: str, field: FieldInfo) -> None:
+    _, variable, default, _, effect, meaning = rows_of("settings")[name]
+    assert variable == f"`RESERVASI_{name.upper()}`"
+    assert effect == ("restart" if name in NEEDS_RESTART else "reload")
+    assert meaning == field.description
+    if field.default not in ("", None, ()) and field.default_factory is None:
+        assert Settings.model_validate({name: default.strip("`")}).model_dump()[name] == field.default
 
 
-@pytest.mark.parametrize("command", commands())
-def test_every_command_is_documented(command: str) -> None:
-    section = README.split("## Commands")[1].split("## ")[0]
-    assert re.search(rf"`(reservasi )?{command}\b", section), command
+@pytest.mark.parametrize("root", [True, False])
+def test_the_documented_data_directory_is_the_default(monkeypatch: pytest.MonkeyPatch, root: bool) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(Path, "home", lambda: Path("~"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert f"`{default_data_dir()}`" in rows_of("settings")["data_dir"][2]
+
+
+def test_every_rule_between_settings_is_documented() -> None:
+    text = PAGES["docs/reference/settings.md"]()
+    checks = [each.func for each in Settings.__pydantic_decorators__.model_validators.values()]
+    rules = sum(inspect.getsource(check).count("raise ValueError(") for check in checks)
+    assert rules > 0
+    assert text.split("## Rules between settings")[1].count("\n- ") == rules
+
+
+def test_every_metric_is_documented() -> None:
+    documented = rows_of("metrics")
+    exposed = {each.name: each for each in REGISTRY.collect() if each.name.startswith("reservasi_")}
+    assert exposed
+    for name, metric in exposed.items():
+        row = documented[name + ("_total" if metric.type == "counter" else "")]
+        assert row[1] == metric.type
+        assert row[4] == metric.documentation
+
+
+def test_every_command_is_documented() -> None:
+    documented = rows_of("commands")
+    assert {f"reservasi {command}" for command in commands()} <= set(documented)
+    assert "--json" in documented
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_every_outcome_is_documented(outcome: Outcome) -> None:
-    assert f"`{outcome}`" in ARCHITECTURE.split("Outcomes, by command")[1].split("## ")[0]
+    _, meaning, where = rows_of("outcomes")[outcome]
+    assert meaning != "-"
+    assert where != "-"
+
+
+@pytest.mark.parametrize("problem", PROBLEM_TYPES.values(), ids=lambda problem: problem.name)
+def test_every_problem_type_is_documented(problem) -> None:  # type: ignore[no-untyped-def]
+    status, *_ = next(
+        cells(line) for line in PAGES["docs/reference/problems.md"]().splitlines() if f"[`{problem.name}`]" in line
+    )
+    assert status == str(problem.status)
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/reference/")])
+def test_every_section_that_a_generated_page_refers_to_exists(name: str) -> None:
+    text = PAGES[name]()
+    anchors = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", text, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
 
 
 @pytest.mark.parametrize("problem", PROBLEM_TYPES.values(), ids=lambda problem: problem.name)
