@@ -1,6 +1,7 @@
-"""Programs: what they are. `files` reads one, `expansion` makes slots and quotas of it, `comparison` compares those.
+"""Programs: the types, `files` (reads a program file), `expansion` (makes slots and quotas), `comparison` (import
+plans).
 
-Only the types are imported here: whoever needs no calendar of holidays does not wait for it.
+Only the types are imported here, so that importing the package does not load the holiday calendar.
 """
 
 from reservasi.programs.program import (

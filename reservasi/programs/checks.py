@@ -1,7 +1,7 @@
-"""What the types cannot say: whether the parts of a program fit together.
+"""Checks that the types cannot express: whether the parts of a program fit together.
 
-Each part is checked as soon as it can be read, also when another part of the file is broken. References are checked
-against the ids as they stand in the file, so that one wrong service is reported once.
+Each readable part is checked, even when another part of the file is broken. References are checked against the ids as
+written in the file, so that one wrong service is reported once.
 """
 
 import zoneinfo
@@ -30,20 +30,20 @@ from reservasi.programs.structure import Fault, shown
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a file that could be read; what is broken is None, or absent."""
+    """The parts of a file that could be read; a broken part is None or absent."""
 
     timezone: str | None
     policies: Policies | None
     opening: OpeningRule | None
     holidays: Holidays | None
-    offices: dict[int, Office]  # by their place in the file
-    office_ids: list[str | None]  # all of them, also of broken ones
-    service_ids: list[str | None] | None  # None: there is no list at all
+    offices: dict[int, Office]  # by position in the file
+    office_ids: list[str | None]  # of all offices, including broken ones
+    service_ids: list[str | None] | None  # None: the file has no such list
     channel_ids: list[str | None] | None
 
 
 def check(draft: Draft) -> Iterator[Fault]:
-    """Everything in the readable parts that contradicts itself or another part."""
+    """All contradictions within the readable parts and between them."""
     if draft.timezone is not None:
         yield from _timezone_faults(draft.timezone)
     if draft.holidays is not None:
@@ -80,13 +80,13 @@ def _timezone_faults(timezone: str) -> Iterator[Fault]:
     try:
         zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        yield "timezone", f"{shown(timezone)} is no time zone; use a name such as Asia/Jakarta"
+        yield "timezone", f"{shown(timezone)} is not a time zone; use a name such as Asia/Jakarta"
 
 
 def _holiday_faults(holidays: Holidays) -> Iterator[Fault]:
-    known = public_holidays.list_supported_countries()
-    if holidays.country not in known:
-        yield "holidays.country", f"no public calendar is known for {shown(holidays.country)}"
+    countries = public_holidays.list_supported_countries()
+    if holidays.country not in countries:
+        yield "holidays.country", f"there is no public calendar for {shown(holidays.country)}"
     else:
         supported = sorted(public_holidays.country_holidays(holidays.country).supported_categories)
         for number, category in enumerate(holidays.categories):
@@ -96,7 +96,7 @@ def _holiday_faults(holidays: Holidays) -> Iterator[Fault]:
     yield from _repeated((extra.date for extra in holidays.extra_dates), "holidays.extra_dates", ".date")
     for number, extra in enumerate(holidays.extra_dates):
         if extra.date in holidays.closed_dates:
-            yield f"holidays.extra_dates[{number}].date", f"{extra.date} is one of closed_dates too"
+            yield f"holidays.extra_dates[{number}].date", f"{extra.date} is also one of closed_dates"
 
 
 def _policy_faults(policies: Policies) -> Iterator[Fault]:
@@ -129,7 +129,7 @@ def _opening_faults(opening: OpeningRule) -> Iterator[Fault]:
 
 
 def _lead_faults(draft: Draft) -> Iterator[Fault]:
-    """Quotas must open before they close, at the latest opening and for the earliest slot."""
+    """Quotas must open before they close, even for the latest opening and the earliest slot."""
     if draft.opening is None or draft.policies is None or isinstance(draft.opening, NowOpening):
         return
     days = [hours for office in draft.offices.values() for _, hours in _open_days(office)]
@@ -141,7 +141,7 @@ def _lead_faults(draft: Draft) -> Iterator[Fault]:
     )
     lead_min = lead_days * 1440 - max(map(minutes, times)) + min(minutes(hours.open) for hours in days)
     if lead_min <= 0:
-        yield "opening", "opens some quotas only after their slot has begun; open them earlier"
+        yield "opening", "opens some quotas after their slot has begun; choose an earlier opening"
     elif lead_min <= draft.policies.closes_before_min:
         yield (
             "policies.closes_before_min",
@@ -160,7 +160,7 @@ def _office_faults(office: Office, path: str, draft: Draft) -> Iterator[Fault]:
     yield from _repeated(office.services, f"{path}.services")
     for number, service in enumerate(office.services):
         if draft.service_ids is not None and service not in draft.service_ids:
-            yield f"{path}.services[{number}]", f"{shown(service)} is none of the program's services"
+            yield f"{path}.services[{number}]", f"{shown(service)} is not a service of the program"
         elif all(share.service != service for share in office.quotas):
             yield f"{path}.services[{number}]", f"{shown(service)} has no quota at this office"
     first_seen: dict[tuple[str, str], int] = {}
@@ -198,16 +198,16 @@ def _hours_faults(hours: DayHours, path: str) -> Iterator[Fault]:
 
 def _share_faults(share: Share, path: str, office: Office, channel_ids: list[str | None] | None) -> Iterator[Fault]:
     if share.service not in office.services:
-        yield f"{path}.service", f"{shown(share.service)} is none of this office's services"
+        yield f"{path}.service", f"{shown(share.service)} is not a service of this office"
     if channel_ids is not None and share.channel not in channel_ids:
-        yield f"{path}.channel", f"{shown(share.channel)} is none of the program's channels"
+        yield f"{path}.channel", f"{shown(share.channel)} is not a channel of the program"
     if (share.per_day is None) == (share.per_slot is None):
         given = "is missing" if share.per_day is None else "and per_slot are both given"
         yield f"{path}.per_day", f"{given}; give exactly one of per_day and per_slot"
 
 
 def _fit_faults(share: Share, path: str, office: Office) -> Iterator[Fault]:
-    """Whether the share's windows fit into the office's hours, which are sound."""
+    """Whether the share's windows fit into the office's hours. The hours were checked before."""
     days = list(_open_days(office))
     if not days:
         return
@@ -224,7 +224,7 @@ def _slot_faults(share: Share, path: str, office: Office, days: list[tuple[Weekd
     slot_minutes = share.slot_minutes or office.slot_minutes
     stretches = [(weekday, stretch) for weekday, hours in days for stretch in segments(hours, share)]
     if not stretches:
-        yield path, "no day has a window for it: it lies within the break, or outside of the hours of each day"
+        yield path, "no day has a window for it: it lies within the break or outside the hours of every day"
     for weekday, (begin, end) in stretches:
         if (end - begin) % slot_minutes:
             field = f"{path}.slot_minutes" if share.slot_minutes else f"{path.rpartition('.')[0]}.slot_minutes"

@@ -1,9 +1,9 @@
-"""The plan of an import: what a program's file wants, beside the quotas that the ledger has. Pure.
+"""The plan of an import: compares a program file with the quotas in the ledger. Pure.
 
-Three values of each term are compared: the file's, the ledger's, and the one that an import set last
-(`Quota.imported`). Where the ledger's is neither of the others, somebody changed it by hand, and it stays. A quota
-whose window the file does not have lies outside: the import closes it, also since windows of one line (office,
-service, channel) must not overlap, and cancels nobody in it.
+Three values of each term are compared: the file's, the ledger's, and the value that the last import set
+(`Quota.imported`). If the ledger's value equals neither of the others, somebody changed it by hand, and the import
+leaves it. A quota whose window is not in the file is `Outside`: the import closes it and cancels no reservation in it.
+It must be closed because windows of one line (office, service, channel) must not overlap.
 """
 
 import datetime as dt
@@ -22,16 +22,16 @@ TERMS = QuotaTerms.__struct_fields__
 
 
 class Why(StrEnum):
-    """Why a quota lies outside the file."""
+    """Why a quota is not in the file."""
 
-    OFFICE = "office"  # the file has no such office
-    NOT_OFFERED = "not-offered"  # the office offers no such service through this channel
-    DATE = "date"  # nothing is offered on that date: a holiday, a closed date, a weekday without hours, no opening
-    WINDOW = "window"  # other hours or slot lengths
+    OFFICE = "office"  # the file does not have the office
+    NOT_OFFERED = "not-offered"  # the office does not offer the service through this channel
+    DATE = "date"  # nothing is offered on the date: a holiday, a closed date, a weekday without hours, or no opening
+    WINDOW = "window"  # the hours or slot lengths differ
 
 
 class TermChange(msgspec.Struct, frozen=True):
-    """A term in the ledger, and what the file says."""
+    """A term's value in the ledger and in the file."""
 
     term: str
     ledger: int | bool | str
@@ -39,38 +39,38 @@ class TermChange(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota whose terms follow the file."""
+    """A quota whose terms the import changes."""
 
     quota: Quota
-    terms: QuotaTerms  # as they will be
+    terms: QuotaTerms  # after the change
     changes: tuple[TermChange, ...]
-    capacity_wanted: int  # by the file; `terms.capacity` is more where more places are taken
+    capacity_wanted: int  # the file's capacity; `terms.capacity` is larger where more places are taken
 
     @property
     def moves_window(self) -> bool:
-        """Whether people who are booked here have another time than they were told."""
+        """Whether people with a booking here get another time than the one they were given."""
         return self.terms.end != self.quota.terms.end
 
     def command(self, actor: str, reason: str) -> SetQuota:
-        """What changes it, provided that nobody did meanwhile."""
+        """The command that changes the quota, unless somebody changed it in the meantime."""
         version = self.quota.counts.version
         return SetQuota(quota=self.quota.id, terms=self.terms, version=version, actor=actor, reason=reason)
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota of which somebody changed terms by hand."""
+    """A quota with terms that somebody changed by hand."""
 
     quota: Quota
-    terms: tuple[TermChange, ...]  # those that are left as they are
+    terms: tuple[TermChange, ...]  # the terms that the import leaves
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota that the file does not have."""
+    """A quota that is not in the file."""
 
     quota: Quota
     why: Why
-    is_open: bool  # people can claim it, now or once it opens
-    by_hand: bool  # an import had closed it, and somebody opened it again: it stays open
+    is_open: bool  # people can claim it now or after it opens
+    by_hand: bool  # an import closed it and somebody opened it again: it stays open
 
     @property
     def closes(self) -> bool:
@@ -79,18 +79,18 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def people(self) -> int:
-        """Places that are held or booked here."""
+        """Places that are held or confirmed here."""
         return self.quota.counts.held + self.quota.counts.confirmed
 
 
 class AffectedOpening(msgspec.Struct, frozen=True, kw_only=True):
-    """An opening that is not over and that the file would have otherwise. No import changes one."""
+    """An opening that has not ended and that differs from the file. An import never changes an opening."""
 
     opening: Opening
     quotas: int  # that open with it
-    elsewhere: int  # of these, how many the file opens at another moment: they stay with the opening
-    moments_ms: tuple[int, ...]  # the file's moments for those; 0: at once
-    outside: int  # how many lie outside the file
+    elsewhere: int  # quotas of these that the file opens at another moment: they stay with the opening
+    moments_ms: tuple[int, ...]  # the file's moments for those; 0: open from the start
+    outside: int  # quotas of these that are not in the file
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,14 +102,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     outside: tuple[Outside, ...]
     openings: tuple[AffectedOpening, ...]
     unchanged: int
-    over: int  # in the ledger only, and their window has passed: left alone
-    past: int  # in the file only, and their window has passed: not created, since they would retire at once
-    total: int  # quotas of the file, those included
-    moved: tuple[Quota, ...] = ()  # where people are booked and the file's time zone makes the window another moment
+    over: int  # quotas only in the ledger whose window has passed: left unchanged
+    past: int  # quotas only in the file whose window has passed: not created, since they would retire at once
+    total: int  # quotas of the file, including the past ones
+    moved: tuple[Quota, ...] = ()  # quotas with bookings whose window the file's time zone moves
 
     @property
     def closing(self) -> list[Outside]:
-        """What the import closes."""
+        """The quotas that the import closes."""
         return [each for each in self.outside if each.closes]
 
     @property
@@ -119,19 +119,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def says_more(self) -> bool:
-        """Whether there is anything but new, unchanged and past quotas."""
+        """Whether there is anything other than new, unchanged and past quotas."""
         return bool(self.changed or self.kept or self.outside or self.openings or self.moved)
 
 
 def compare(
     program: Program, wanted: Sequence[SetQuota], existing: Iterable[Quota], openings: Iterable[Opening], now_ms: int
 ) -> Plan:
-    """The plan that brings the ledger's quotas to what the file wants; `existing` are those of the same dates."""
+    """The plan that brings the ledger's quotas to the file's terms; `existing` are the ledger's quotas of the same
+    dates.
+    """
     return _Comparison(program, wanted, openings, now_ms).plan(sorted(existing, key=lambda quota: quota.id))
 
 
 def moved_by_zone(former: Program | None, program: Program, quotas: Iterable[Quota], now_ms: int) -> tuple[Quota, ...]:
-    """The quotas with people whose window, not over yet, begins at another moment in the program's new time zone."""
+    """The quotas with bookings whose window has not ended and begins at another moment in the program's new time
+    zone.
+    """
     if former is None or former.timezone == program.timezone:
         return ()
 
@@ -144,7 +148,10 @@ def moved_by_zone(former: Program | None, program: Program, quotas: Iterable[Quo
 
 
 def by_hand(quota: Quota, term: str) -> bool:
-    """Whether somebody changed the term after an import had set it; also where an earlier version did not remember."""
+    """Whether somebody changed the term after an import had set it.
+
+    Also true where an earlier version did not store what the import had set.
+    """
     if not quota.imported:
         return quota.counts.version > 1
     imported = quota.imported[STAFF_TERMS.index(term)]
@@ -152,9 +159,9 @@ def by_hand(quota: Quota, term: str) -> bool:
 
 
 def in_the_way(program: Program, quota: Quota, others: Iterable[Quota]) -> Quota | None:
-    """What keeps a closed quota from being opened again: an open one of its line whose window overlaps.
+    """The open quota of the same line whose window overlaps, so that the closed quota cannot be opened again.
 
-    Where no import closed the quota, only windows that the program's file has count.
+    If the quota was not closed by an import, only windows of the program's file count.
     """
     overlapping = [other for other in others if is_overlapping(quota, other)]
     if not overlapping or _closed_by_import(quota):
@@ -165,7 +172,7 @@ def in_the_way(program: Program, quota: Quota, others: Iterable[Quota]) -> Quota
 
 
 def is_overlapping(quota: Quota, other: Quota) -> bool:
-    """Whether another quota of the same line and date is not closed and has a window in common with this one."""
+    """Whether another quota of the same line and date is not closed and overlaps this one."""
     if other.id == quota.id or other.terms.closed or _line(other.terms) != _line(quota.terms):
         return False
     return _overlap(_window(quota.terms), _window(other.terms))
@@ -200,16 +207,16 @@ class _Comparison:
         self._working_days = WorkingDays(program.holidays)
 
     def plan(self, existing: list[Quota]) -> Plan:
-        """Sort every quota into one place; a quota may be changed in one term and kept in another."""
+        """Put every quota into the plan; a quota may be changed in one term and kept in another."""
         over = [quota for quota in existing if self._is_over(quota.terms)]
         alive = [quota for quota in existing if not self._is_over(quota.terms)]
         inside = [quota for quota in alive if quota.id in self._wanted]
         changed = [each for quota in inside if (each := self._changed(quota)) is not None]
         kept = [left for quota in existing if quota.id in self._wanted and (left := self._kept(quota)) is not None]
         outside = [self._outside(quota) for quota in alive if quota.id not in self._wanted]
-        known = {quota.id for quota in existing}
+        existing_ids = {quota.id for quota in existing}
         touched = {each.quota.id for each in changed} | {left.quota.id for left in kept}
-        missing = [each for each in self._commands if each.quota not in known]
+        missing = [each for each in self._commands if each.quota not in existing_ids]
         new = tuple(each for each in missing if each.terms is not None and not self._is_over(each.terms))
         return Plan(
             new=new,
@@ -224,16 +231,16 @@ class _Comparison:
         )
 
     def _windows_by_line(self) -> Mapping[tuple[str, str, str, str], list[tuple[int, int]]]:
-        found: defaultdict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+        windows: defaultdict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
         for terms in self._wanted.values():
-            found[_line(terms)].append(_window(terms))
-        return found
+            windows[_line(terms)].append(_window(terms))
+        return windows
 
     def _is_over(self, terms: QuotaTerms) -> bool:
         return window_end_ms(terms.date, terms.start, terms.end, self._program.zone) <= self._now_ms
 
     def _differences(self, quota: Quota) -> Iterator[TermChange]:
-        """Where ledger and file differ in what matters: a moment that has passed is as good as another one."""
+        """The terms in which ledger and file differ; two moments that have both passed count as equal."""
         wanted = self._wanted[quota.id]
         for term in TERMS:
             here, there = getattr(quota.terms, term), getattr(wanted, term)
@@ -242,7 +249,7 @@ class _Comparison:
             yield TermChange(term, here, there)
 
     def _is_left(self, quota: Quota, change: TermChange) -> bool:
-        """Whether the import leaves the term: somebody changed it by hand, or the quota belongs to an opening."""
+        """Whether the import leaves the term: it was changed by hand, or the quota belongs to an opening."""
         return change.term in STAFF_TERMS and (self._is_openings(quota, change) or by_hand(quota, change.term))
 
     def _is_openings(self, quota: Quota, change: TermChange) -> bool:
@@ -252,13 +259,13 @@ class _Comparison:
         changes = [each for each in self._differences(quota) if not self._is_left(quota, each)]
         values = {each.term: each.file for each in changes}
         capacity_wanted = int(values.get("capacity", quota.terms.capacity))
-        if "capacity" in values:  # never below what is taken
+        if "capacity" in values:  # never below the places taken
             values["capacity"] = max(capacity_wanted, min(quota.counts.taken, quota.terms.capacity))
         terms = msgspec.structs.replace(quota.terms, **values)
         if terms == quota.terms:
             return None
-        made = tuple(each for each in changes if getattr(terms, each.term) != each.ledger)
-        return Changed(quota=quota, terms=terms, changes=made, capacity_wanted=capacity_wanted)
+        effective = tuple(each for each in changes if getattr(terms, each.term) != each.ledger)
+        return Changed(quota=quota, terms=terms, changes=effective, capacity_wanted=capacity_wanted)
 
     def _kept(self, quota: Quota) -> Kept | None:
         terms = [

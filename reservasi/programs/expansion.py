@@ -1,4 +1,4 @@
-"""A program becomes slots and quotas: what is offered on each date of a range."""
+"""Expands a program into slots and quotas for a range of dates."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
@@ -25,17 +25,19 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 def expand(program: Program, first: dt.date, last: dt.date, *, open_now: bool = False) -> list[model.SetQuota]:
     """The quotas of all dates from `first` to `last`, both included, ordered by date, office and time.
 
-    Depends on nothing but its arguments: the same program and range give the same ids and terms, so that importing
-    twice changes nothing. A window in which no place is offered has no quota. `open_now` opens all of them from the
-    start, whatever the opening rule says.
+    Depends only on its arguments: the same program and range give the same ids and terms, so that importing twice
+    changes nothing. A window without a place gets no quota. `open_now` opens all quotas from the start, regardless of
+    the opening rule.
 
     Raises:
-        ConfigurationError: the range is reversed or longer than `EXPAND_DAYS_MAX`, or it holds more quotas than a
+        ConfigurationError: the range is reversed or longer than `EXPAND_DAYS_MAX`, or holds more quotas than a
             program may have.
     """
     days = (last - first).days + 1
     if not 1 <= days <= EXPAND_DAYS_MAX:
-        raise ConfigurationError(f"{first} to {last} cannot be expanded: 1 to {EXPAND_DAYS_MAX} days in order, please")
+        raise ConfigurationError(
+            f"{first} to {last} cannot be expanded: give 1 to {EXPAND_DAYS_MAX} days, the first before the last"
+        )
     return expand_dates(program, [first + number * DAY for number in range(days)], open_now=open_now)
 
 
@@ -58,7 +60,7 @@ def expand_dates(program: Program, dates: Sequence[dt.date], *, open_now: bool =
 
 
 def windows(hours: DayHours, share: Share, slot_minutes: int) -> list[tuple[int, int]]:
-    """The windows of one day as (start, end) in minutes since midnight; what does not fill a window is left out."""
+    """The windows of one day as (start, end) in minutes since midnight; a rest too short for a window is left out."""
     return [
         (start, start + slot_minutes)
         for begin, end in segments(hours, share)
@@ -67,7 +69,7 @@ def windows(hours: DayHours, share: Share, slot_minutes: int) -> list[tuple[int,
 
 
 def segments(hours: DayHours, share: Share) -> list[tuple[int, int]]:
-    """The stretches of a day in which a share is offered: within the hours and its own limits, without the break."""
+    """The parts of a day in which a share is offered: within the hours and its own limits, without the break."""
     begin = max(minutes(hours.open), minutes(share.start or hours.open))
     end = min(minutes(hours.close), minutes(share.end or hours.close))
     if hours.break_start is None or hours.break_end is None:
@@ -77,7 +79,7 @@ def segments(hours: DayHours, share: Share) -> list[tuple[int, int]]:
 
 
 def spread(places: int, parts: int) -> list[int]:
-    """`places` over so many parts, exactly; the first ones get one more where it does not divide."""
+    """`places` divided over `parts` windows; where it does not divide evenly, the first windows get one more."""
     least, rest = divmod(places, parts)
     return [least + (part < rest) for part in range(parts)]
 
@@ -94,17 +96,17 @@ def clock(since_midnight: int) -> str:
 
 
 def share_windows(office: Office, share: Share, weekday: Weekday) -> list[Window]:
-    """What the office offers of a share on that weekday; windows without a place are left out."""
+    """The windows of a share at the office on that weekday; windows without a place are left out."""
     hours = office.hours.on(weekday)
     if hours is None:
         return []
-    found = windows(hours, share, share.slot_minutes or office.slot_minutes)
-    if not found:
+    slots = windows(hours, share, share.slot_minutes or office.slot_minutes)
+    if not slots:
         return []
-    each = spread(share.per_day, len(found)) if share.per_day is not None else [share.per_slot or 0] * len(found)
+    each = spread(share.per_day, len(slots)) if share.per_day is not None else [share.per_slot or 0] * len(slots)
     return [
         Window(share=share, start=clock(start), end=clock(end), places=places)
-        for (start, end), places in zip(found, each, strict=True)
+        for (start, end), places in zip(slots, each, strict=True)
         if places
     ]
 
@@ -148,7 +150,7 @@ def _terms(program: Program, office_id: str, day: dt.date, window: Window, *, op
 
 
 def _cancel_until_ms(program: Program, day: dt.date, start_ms: int) -> int:
-    """The last moment for a cancellation: the program's, and never after the slot has begun."""
+    """The last moment for a cancellation by the program's rule, at the latest the beginning of the slot."""
     policy = program.policies.cancel_until
     if policy is None:
         return start_ms

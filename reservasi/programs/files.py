@@ -1,4 +1,4 @@
-"""A program file is read, or refused whole with every finding named by line and field."""
+"""Reads a program file, or refuses all of it with every finding named by line and field."""
 
 import re
 import tomllib
@@ -15,25 +15,25 @@ from reservasi.programs.structure import Fault, faults
 from reservasi.text_files import NotUtf8, decode_text
 
 FILE_BYTES_MAX = 1_048_576
-FINDINGS_MAX = 100  # more would bury the person who has to mend the file
+FINDINGS_MAX = 100  # the most findings that a person can work through at once
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def read_program(path: Path) -> Program:
-    """The program that a TOML file describes.
+    """Read a program from a TOML file.
 
     Raises:
-        ProgramFileError: the file cannot be read or is wrong in any way; it holds up to `FINDINGS_MAX` findings, in
-            the order of their lines.
+        ProgramFileError: the file cannot be read or has an error; it holds up to `FINDINGS_MAX` findings, ordered by
+            line.
     """
     text = _read_text(path)
     try:
         data = tomllib.loads(text)
         lines = lines_of(text)
     except RecursionError as error:
-        raise _refused(path, 0, "TOML", "the file is nested too deep") from error
-    except ValueError as error:  # TOMLDecodeError, and plain ones such as for a number with thousands of digits
+        raise _refused(path, 0, "TOML", "the file is nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError, and plain ValueError, such as for a number with thousands of digits
         raise _refused(path, *_syntax_finding(str(error), text)) from error
     program_faults = list(faults(data, Program, ""))
     program_faults += check(_draft(data, program_faults))
@@ -63,7 +63,7 @@ def _refused(path: Path, line: int, field: str, message: str) -> ProgramFileErro
 
 
 def _syntax_finding(message: str, text: str) -> tuple[int, str, str]:
-    """Line, field and message of what `tomllib` says; the field is the key on that line, where there is one."""
+    """Line, field and message of an error of `tomllib`; the field is the key on that line, if there is one."""
     place = _TOML_PLACE.search(message)
     all_lines = text.splitlines() or [""]
     if place is None:
@@ -75,17 +75,17 @@ def _syntax_finding(message: str, text: str) -> tuple[int, str, str]:
 
 
 def _findings(program_faults: list[Fault], lines: dict[str, int]) -> list[FileFinding]:
-    once = dict.fromkeys(program_faults)  # what is wrong with an office may show at each of its quotas
-    found = [FileFinding(line=line_of(lines, path), field=path, message=message) for path, message in once]
-    found.sort(key=lambda finding: finding.line)
-    if len(found) > FINDINGS_MAX:
-        rest = FileFinding(line=0, field="file", message=f"{len(found) - FINDINGS_MAX} more findings are not shown")
-        return [*found[:FINDINGS_MAX], rest]
-    return found
+    once = dict.fromkeys(program_faults)  # an error in an office may appear for each of its quotas
+    findings = [FileFinding(line=line_of(lines, path), field=path, message=message) for path, message in once]
+    findings.sort(key=lambda finding: finding.line)
+    if len(findings) > FINDINGS_MAX:
+        rest = FileFinding(line=0, field="file", message=f"{len(findings) - FINDINGS_MAX} more findings are not shown")
+        return [*findings[:FINDINGS_MAX], rest]
+    return findings
 
 
 def _draft(data: dict[str, Any], known_faults: list[Fault]) -> Draft:
-    """The parts of the file that have the right shape, for the checks that look at their meaning."""
+    """The well-formed parts of the file, for the checks of their meaning."""
     broken = [path for path, _ in known_faults]
 
     def part(path: str, value: Any, expected: Any) -> Any:
@@ -119,7 +119,7 @@ def _tables(value: object) -> list[Any] | None:
 
 
 def _ids(value: object) -> list[str | None] | None:
-    """The ids as they stand in a list of tables; None in the place of one that has none."""
+    """The ids of a list of tables, in order; None for a table without an id."""
     tables = _tables(value)
     if tables is None:
         return None

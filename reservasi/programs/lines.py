@@ -1,7 +1,7 @@
-"""On which line of a TOML file each field stands; `tomllib` reads values, but keeps no lines.
+"""Finds the line of each field in a TOML file, which `tomllib` does not report.
 
-Only for text that `tomllib` accepted: the scanner checks nothing, it follows the shape. Paths are written as findings
-write them, such as `offices[0].hours.fri.open`.
+Only for text that `tomllib` accepted: the scanner does not validate. Paths are written as in findings, such as
+`offices[0].hours.fri.open`.
 """
 
 import bisect
@@ -15,7 +15,7 @@ _STRING = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:\\.|[^"\\\n])*"' + r"|'[^'\n]*'",
     re.DOTALL,
 )
-_SCALAR = re.compile(r"[^,\]}#\n]+")  # numbers, booleans, dates; a date and its time may be parted by a space
+_SCALAR = re.compile(r"[^,\]}#\n]+")  # numbers, booleans, dates; a space may stand between date and time
 
 
 def lines_of(text: str) -> dict[str, int]:
@@ -23,13 +23,13 @@ def lines_of(text: str) -> dict[str, int]:
 
     Raises:
         ValueError: the text is not TOML.
-        RecursionError: it is nested absurdly deep.
+        RecursionError: it is nested too deeply.
     """
     return _Scanner(text.replace("\r\n", "\n")).scan()
 
 
 def line_of(lines: dict[str, int], path: str) -> int:
-    """The line of `path`, or of the nearest part around it when it is absent from the file; 0 for the whole file."""
+    """The line of `path`, or of the nearest enclosing part if the file does not have it; 0 for the whole file."""
     while path:
         if path in lines:
             return lines[path]
@@ -45,7 +45,7 @@ class _Scanner:
         self._at = 0
         self._breaks = [match.start() for match in re.finditer("\n", text)]
         self._lines: dict[str, int] = {}
-        self._items: dict[str, int] = {}  # arrays of tables: how many tables each has so far
+        self._items: dict[str, int] = {}  # arrays of tables: number of tables so far
 
     def scan(self) -> dict[str, int]:
         table = ""
@@ -59,7 +59,7 @@ class _Scanner:
         return self._lines
 
     def _header(self) -> str:
-        """A `[table]` or `[[array.of.tables]]`; returns the path that the fields below it belong to."""
+        """Read a `[table]` or `[[array.of.tables]]` header and return the path of the fields below it."""
         line = self._line()
         brackets = 2 if self._text.startswith("[[", self._at) else 1
         self._at += brackets
@@ -123,7 +123,7 @@ class _Scanner:
             self._take(_BLANK)
 
     def _keys(self) -> list[str]:
-        """A dotted key, up to what follows it."""
+        """Read a dotted key, up to the character after it."""
         keys = []
         while True:
             self._take(_SPACE)

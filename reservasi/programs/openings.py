@@ -1,4 +1,4 @@
-"""When offices work and when quotas open: the rules of a program applied to one date."""
+"""Applies a program's rules to one date: when offices work and when quotas open."""
 
 import calendar
 import datetime as dt
@@ -23,9 +23,9 @@ MIDNIGHT_ENDS = "24:00"
 
 
 class WorkingDays:
-    """Which dates are worked, by the public calendar and the program's own exceptions.
+    """Decides which dates are working days, from the public calendar and the program's exceptions.
 
-    Exceptions win over the calendar. Holidays that follow the moon are estimates until the government announces them
+    Exceptions override the calendar. Holidays of the lunar calendar are estimates until the government announces them
     (in September for the next year): `closed_dates` and `extra_dates` correct them.
     """
 
@@ -35,7 +35,7 @@ class WorkingDays:
         self._extra = {extra.date: extra.hours_of for extra in holidays.extra_dates}
 
     def hours_of(self, day: dt.date) -> Weekday | None:
-        """The weekday whose hours the offices keep on that date; None when all of them are closed."""
+        """The weekday whose hours apply on that date; None when all offices are closed."""
         if day in self._extra:
             return self._extra[day]
         if day in self._closed or day in self._calendar:
@@ -43,27 +43,27 @@ class WorkingDays:
         return Weekday.of(day)
 
     def is_working_day(self, day: dt.date) -> bool:
-        """Whether it is a Monday to Friday that is worked; counters open on Saturdays do not make them one."""
+        """Whether the date is a Monday to Friday on which offices work. An opened Saturday is not a working day."""
         return day.weekday() < Weekday.SAT.number and self.hours_of(day) is not None
 
 
 def at_ms(day: dt.date, time: str, zone: ZoneInfo) -> int:
-    """The instant of a local date and "HH:MM", in milliseconds since the epoch; "24:00" is the next day's midnight."""
+    """A local date and "HH:MM" in milliseconds since the epoch; "24:00" is midnight of the next day."""
     return int(instant(day, time, zone).timestamp()) * 1000
 
 
 def instant(day: dt.date, time: str, zone: ZoneInfo) -> dt.datetime:
-    """A local date and "HH:MM" with its zone; "24:00" is the next day's midnight."""
-    if time == MIDNIGHT_ENDS:  # Python and asyncpg read no such time
+    """A local date and "HH:MM" as a datetime with its zone; "24:00" is midnight of the next day."""
+    if time == MIDNIGHT_ENDS:  # Python and asyncpg cannot parse "24:00"
         day, time = day + DAY, "00:00"
     return dt.datetime.combine(day, dt.time.fromisoformat(time), zone)
 
 
 def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
-    """The end of a window of that local date; "24:00", and an end that is not after the start, are on the next day.
+    """The end of a window of that local date; "24:00", or an end that is not after the start, is on the next day.
 
     Raises:
-        ValueError: it is no date or no time.
+        ValueError: `date`, `start` or `end` cannot be parsed.
     """
     hour, minute = map(int, end.split(":"))
     after_midnight = dt.timedelta(days=end <= start, hours=hour, minutes=minute)
@@ -72,7 +72,10 @@ def window_end_ms(date: str, start: str, end: str, zone: dt.tzinfo) -> int:
 
 
 def opens_at_ms(rule: OpeningRule, day: dt.date, working_days: WorkingDays, zone: ZoneInfo) -> int | None:
-    """When the quotas of the date `day` open: 0 for "open from the start", None when no opening covers that date."""
+    """The moment at which the quotas of the date `day` open, in milliseconds since the epoch.
+
+    0: open from the start. None: no opening covers that date.
+    """
     if isinstance(rule, NowOpening):
         return 0
     if isinstance(rule, DatesOpening):
@@ -98,19 +101,19 @@ def _opening_date(
 
 
 def _in_month(month: dt.date, number: int) -> dt.date:
-    """That day of the month, or its last day when it is shorter."""
+    """That day of the month, or the last day of a shorter month."""
     return month.replace(day=min(number, calendar.monthrange(month.year, month.month)[1]))
 
 
 def _last_working_day(month_end: dt.date, number: int, working_days: WorkingDays) -> dt.date:
-    """The `number`-th working day from the end of a month; the first of the month when it has not so many."""
+    """The `number`-th working day counted from the end of a month; its first day if there are not so many."""
     dates = [month_end - back * DAY for back in range(month_end.day)]
     worked = [date for date in dates if working_days.is_working_day(date)]
     return worked[number - 1] if len(worked) >= number else dates[-1]
 
 
 def least_lead_days(rule: OpeningRule) -> int | None:
-    """How many days at the least lie between an opening and a date that it covers; None when it is always open."""
+    """The least number of days between an opening and a date that it covers; None when quotas are always open."""
     if isinstance(rule, NowOpening):
         return None
     if isinstance(rule, WeeklyOpening):

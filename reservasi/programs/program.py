@@ -1,4 +1,4 @@
-"""What a program is: its offices, services and channels, its rules, and when its quotas open.
+"""The types of a program: offices, services, channels, rules, and opening times.
 
 The same types are read from TOML files, stored as JSON (`msgspec.json`) and shown to the public. Times of day are
 "HH:MM", local to the program's time zone; the end of a window may be "24:00".
@@ -15,15 +15,15 @@ from msgspec import Meta
 
 from reservasi import model
 
-HOLD_MIN_S = 10  # nobody can pay within less: catches hours or minutes written where seconds belong
+HOLD_MIN_S = 10  # nobody can pay faster: detects hours or minutes written in place of seconds
 HOLD_MAX_S = 14 * 86_400
 RETURN_DELAY_MAX_S = 7 * 86_400
 SLOT_MINUTES_MIN = 5
 DAYS_AHEAD_MAX = 366
-WAITING_MIN_MAX = 7 * 1440  # minutes that a join window or a waiting room lasts at most
+WAITING_MIN_MAX = 7 * 1440  # minutes; longest join window and longest waiting room
 RATE_PER_MIN_MAX = 1_000_000
-OFFICES_MAX = 200  # of a program
-QUOTA_IDS_KEPT_MAX = 32_768  # whose program is remembered: every claim asks several times
+OFFICES_MAX = 200  # in one program
+QUOTA_IDS_KEPT_MAX = 32_768  # quota ids whose program is cached, since every claim looks it up several times
 
 ID_PATTERN = "[a-z0-9-]{2,32}"
 Id = Annotated[str, Meta(pattern=rf"^{ID_PATTERN}\Z", description="2 to 32 of a-z, 0-9 and -")]
@@ -31,7 +31,7 @@ TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", des
 EndOfWindow = Annotated[
     str,
     Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z", description='a time such as "15:00", at most "24:00"'),
-]  # "24:00" is the midnight that ends the day
+]  # "24:00" is midnight at the end of the day
 Words = Annotated[
     str,
     Meta(
@@ -40,18 +40,18 @@ Words = Annotated[
         pattern=r"^[^\x00-\x1f\x7f]*\Z",
         description="1 to 200 characters, none of them a control character",
     ),
-]  # a name or an address, for people
+]  # a name or an address
 Places = Annotated[int, Meta(ge=0, le=model.CAPACITY_MAX)]
 DaysAhead = Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX)]
 SlotMinutes = Annotated[int, Meta(ge=SLOT_MINUTES_MIN, le=1440)]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all parts of a program share: values that cannot change, and no field that nobody knows."""
+    """Base of all parts of a program: immutable, and unknown fields are refused."""
 
 
 class Text(Rule, frozen=True, kw_only=True):
-    """Words shown to the public, in both languages of the service."""
+    """A text shown to the public, in both languages of the service."""
 
     id: Words  # Indonesian
     en: Words  # English
@@ -99,33 +99,36 @@ class Policies(Rule, frozen=True, kw_only=True):
     """The program's rules about reservations."""
 
     hold_s: Annotated[int, Meta(ge=HOLD_MIN_S, le=HOLD_MAX_S)]  # how long claimed places wait for the payment
-    # A place given back returns after a random delay between these two, so that nobody can wait for it.
+    # A returned place becomes available after a random delay between these two, so that nobody can wait for the moment.
     return_delay_min_s: Annotated[int, Meta(ge=0, le=RETURN_DELAY_MAX_S)]
     return_delay_max_s: Annotated[int, Meta(ge=0, le=RETURN_DELAY_MAX_S)]
     applicants_max: Annotated[int, Meta(ge=1, le=model.APPLICANTS_MAX)]  # applicants in one reservation
-    closes_before_min: Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX * 1440)] = 0  # claims end so long before the slot
+    # claims end so many minutes before the slot
+    closes_before_min: Annotated[int, Meta(ge=0, le=DAYS_AHEAD_MAX * 1440)] = 0
     cancel_until: CancelUntil | None = None  # None: until the window begins
 
 
 class WaitingRoom(Rule, frozen=True, kw_only=True):
-    """How people wait at an opening: who joined before it draws a number, and so many a minute are admitted."""
+    """How people wait at an opening: numbers are drawn and then admitted at a rate."""
 
-    joins_before_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 30  # the join window begins so long before
-    lasts_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 120  # from the opening on; then anyone may claim
+    # the join window begins so many minutes before the opening
+    joins_before_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 30
+    # minutes after the opening; then anyone may claim without a ticket
+    lasts_min: Annotated[int, Meta(ge=1, le=WAITING_MIN_MAX)] = 120
     rate_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] = 600
-    adaptive: bool = True  # the rate follows what the service absorbs, up to `rate_max_per_min`
+    adaptive: bool = True  # the rate follows the service's load, up to `rate_max_per_min`
     rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] = 6000
-    proof_of_work: bool = False  # joining costs the browser some seconds of work
+    proof_of_work: bool = False  # joining requires a proof of work of some seconds in the browser
 
 
 class AnnouncedRule(Rule, frozen=True, kw_only=True):
-    """An opening at a moment that is known before, and so may have a waiting room."""
+    """An opening at a moment that is known in advance, so that it may have a waiting room."""
 
     waiting_room: WaitingRoom | None = None
 
 
 class WeeklyOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="weekly"):
-    """On this weekday for a whole later week (Monday to Sunday)."""
+    """Opens on this weekday for a whole later week (Monday to Sunday)."""
 
     weekday: Weekday
     time: TimeOfDay
@@ -133,22 +136,22 @@ class WeeklyOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", 
 
 
 class MonthlyOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="monthly"):
-    """On these days of each month; an opening covers the dates up to what the following one covers."""
+    """Opens on these days of each month; an opening covers the dates up to the first date of the next opening."""
 
-    days: Annotated[tuple[Annotated[int, Meta(ge=1, le=31)], ...], Meta(min_length=1, max_length=31)]  # 31: the last
+    days: Annotated[tuple[Annotated[int, Meta(ge=1, le=31)], ...], Meta(min_length=1, max_length=31)]  # 31: last day
     time: TimeOfDay
-    lead_days: DaysAhead = 1  # the first date it covers lies so many days after the opening
+    lead_days: DaysAhead = 1  # the first covered date lies so many days after the opening
 
 
 class MonthEndOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="month-end"):
-    """On one of the last working days of a month, for the whole next month."""
+    """Opens on one of the last working days of a month for the whole next month."""
 
     time: TimeOfDay
     working_day: Annotated[int, Meta(ge=1, le=10)] = 1  # counted from the month's end: 1 is the last one
 
 
 class DatedOpening(Rule, frozen=True, kw_only=True):
-    """One announced opening and the dates it covers, both included."""
+    """One announced opening and the dates that it covers, both included."""
 
     date: dt.date
     time: TimeOfDay
@@ -157,20 +160,20 @@ class DatedOpening(Rule, frozen=True, kw_only=True):
 
 
 class DatesOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="dates"):
-    """On announced dates; a slot that none of them covers is not offered."""
+    """Opens on announced dates; a date that no opening covers has no slots."""
 
     openings: Annotated[tuple[DatedOpening, ...], Meta(min_length=1, max_length=400)]
 
 
 class DaysBeforeOpening(AnnouncedRule, frozen=True, kw_only=True, tag_field="rule", tag="days-before"):
-    """So many days before each date."""
+    """Opens so many days before each date."""
 
     days: DaysAhead
     time: TimeOfDay
 
 
 class NowOpening(Rule, frozen=True, kw_only=True, tag_field="rule", tag="now"):
-    """Open from the moment the quota exists."""
+    """Open from the creation of the quota."""
 
 
 OpeningRule: TypeAlias = (
@@ -179,14 +182,14 @@ OpeningRule: TypeAlias = (
 
 
 class ExtraDate(Rule, frozen=True, kw_only=True):
-    """A date on which the offices open although it is a weekend or a holiday."""
+    """A date on which the offices work although it is a weekend or a holiday."""
 
     date: dt.date
-    hours_of: Weekday  # the offices keep the hours of this weekday
+    hours_of: Weekday  # the weekday whose hours apply
 
 
 class Holidays(Rule, frozen=True, kw_only=True):
-    """When all offices are closed, and the exceptions."""
+    """Days on which all offices are closed, and exceptions."""
 
     country: Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z", description="two capital letters")]  # ISO 3166, `holidays`
     categories: Annotated[tuple[Words, ...], Meta(max_length=10)] = ("public", "government")  # government: joint leave
@@ -195,31 +198,31 @@ class Holidays(Rule, frozen=True, kw_only=True):
 
 
 class Service(Rule, frozen=True, kw_only=True):
-    """What people come for."""
+    """A service that offices provide, such as a new passport."""
 
     id: Id
     name: Text
 
 
 class Channel(Rule, frozen=True, kw_only=True):
-    """A way to a place, with its own quota."""
+    """A way to obtain a place, with its own quota."""
 
     id: Id
     name: Text
-    public: bool  # False: only staff may claim it, as for people who walk in
+    public: bool  # False: only staff may claim it, such as for walk-in visitors
 
 
 class DayHours(Rule, frozen=True, kw_only=True):
-    """When the counter is open on one weekday."""
+    """Opening hours of the counter on one weekday."""
 
     open: TimeOfDay
     close: EndOfWindow
-    break_start: TimeOfDay | None = None  # both or neither
+    break_start: TimeOfDay | None = None  # give both or neither
     break_end: EndOfWindow | None = None
 
 
 class WeekHours(Rule, frozen=True, kw_only=True):
-    """The counter's hours; a weekday that is absent is closed."""
+    """Opening hours of the counter; an absent weekday is closed."""
 
     mon: DayHours | None = None
     tue: DayHours | None = None
@@ -230,32 +233,33 @@ class WeekHours(Rule, frozen=True, kw_only=True):
     sun: DayHours | None = None
 
     def on(self, weekday: Weekday) -> DayHours | None:
-        """The hours of that weekday, None when it is closed."""
         hours: DayHours | None = getattr(self, weekday.value)
         return hours
 
 
 class Share(Rule, frozen=True, kw_only=True):
-    """What an office offers of one service through one channel: exactly one of `per_day` and `per_slot`."""
+    """The places that an office offers of one service through one channel; set exactly one of `per_day` and
+    `per_slot`.
+    """
 
     service: Id
     channel: Id
-    per_day: Places | None = None  # spread over the day's windows, the first ones get one more
-    per_slot: Places | None = None  # the same in every window
+    per_day: Places | None = None  # spread over the day's windows; the first windows get one more
+    per_slot: Places | None = None  # in every window
     start: TimeOfDay | None = None  # narrower than the office's hours, such as mornings only
     end: EndOfWindow | None = None
-    slot_minutes: SlotMinutes | None = None  # other windows than the office's
+    slot_minutes: SlotMinutes | None = None  # overrides the office's value
 
 
 class Office(Rule, frozen=True, kw_only=True):
-    """Where people come to."""
+    """An office with its hours and shares."""
 
     id: Id
     name: Text
     address: Words
     kind: OfficeKind
     hours: WeekHours
-    slot_minutes: SlotMinutes  # length of a window
+    slot_minutes: SlotMinutes  # length of a window in minutes
     services: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=50)]  # not every office offers every service
     quotas: Annotated[tuple[Share, ...], Meta(min_length=1, max_length=500)]
     latitude: Annotated[float, Meta(ge=-90, le=90)] | None = None
@@ -263,7 +267,7 @@ class Office(Rule, frozen=True, kw_only=True):
 
 
 class Program(Rule, frozen=True, kw_only=True):
-    """One domain of rules, and of "one live reservation per person"."""
+    """One domain of rules and of "one live reservation per person"."""
 
     id: Id
     name: Text
@@ -274,19 +278,17 @@ class Program(Rule, frozen=True, kw_only=True):
     services: Annotated[tuple[Service, ...], Meta(min_length=1, max_length=50)]
     channels: Annotated[tuple[Channel, ...], Meta(min_length=1, max_length=20)]
     offices: Annotated[tuple[Office, ...], Meta(min_length=1, max_length=OFFICES_MAX)]
-    demo: bool = False  # shown as a demonstration: nothing that is booked here is real
+    demo: bool = False  # shown as a demonstration: its bookings are not real
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone of every time of day in the program."""
+        """The time zone of all times of day in the program."""
         return ZoneInfo(self.timezone)
 
     def office(self, office_id: str) -> Office | None:
-        """The office of that id."""
         return next((office for office in self.offices if office.id == office_id), None)
 
     def service(self, service_id: str) -> Service | None:
-        """The service of that id."""
         return next((service for service in self.services if service.id == service_id), None)
 
     def quota_id(self, office: str, service: str, day: dt.date, start: str, channel: str) -> str:
@@ -296,5 +298,5 @@ class Program(Rule, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=QUOTA_IDS_KEPT_MAX)
 def program_of(quota_id: str) -> str:
-    """The program a quota belongs to: what stands before the first dot; not to be asked of texts without a bound."""
+    """The program of a quota: the part before the first dot. Cached; do not call it with texts of unbounded length."""
     return quota_id.partition(".")[0]

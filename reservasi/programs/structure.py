@@ -1,4 +1,4 @@
-"""Whether the tables of a program file have the shape of the types: every deviation, not only the first."""
+"""Finds every deviation of a program file's tables from the program's types, not only the first."""
 
 import datetime as dt
 import difflib
@@ -10,13 +10,13 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-Fault: TypeAlias = tuple[str, str]  # path, what is wrong and what is allowed
+Fault: TypeAlias = tuple[str, str]  # path; error, with the allowed values
 
-_SHOWN_MAX = 60  # characters of a wrong value that are repeated in a message
+_SHOWN_MAX = 60  # characters of a wrong value that a message repeats
 
 
 def faults(value: object, expected: Any, path: str) -> Iterator[Fault]:
-    """Where `value`, as `tomllib` read it, departs from the type `expected`."""
+    """The deviations of `value`, as read by `tomllib`, from the type `expected`."""
     plain, meta = _unwrap(expected)
     if isinstance(plain, tuple):
         yield from _choice_faults(value, plain, path)
@@ -29,13 +29,13 @@ def faults(value: object, expected: Any, path: str) -> Iterator[Fault]:
 
 
 def shown(value: object) -> str:
-    """A wrong value, short enough for a message."""
+    """A wrong value, shortened for a message."""
     text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
 
 
 def _unwrap(expected: Any) -> tuple[Any, msgspec.Meta | None]:
-    """The type without `None` (TOML has none) and its limits; a tuple of tables where there is a choice."""
+    """The type without `None` (TOML has no null) and its limits; a union of tables becomes a tuple."""
     if typing.get_origin(expected) in (typing.Union, UnionType):
         kinds = tuple(kind for kind in typing.get_args(expected) if kind is not NoneType)
         return _unwrap(kinds[0]) if len(kinds) == 1 else (kinds, None)
@@ -50,7 +50,7 @@ def _is_struct(plain: Any) -> bool:
 
 
 def _choice_faults(value: object, kinds: tuple[Any, ...], path: str) -> Iterator[Fault]:
-    """A table whose tag says which of several types it is."""
+    """Checks a table whose tag names one of several types."""
     tag_field = str(kinds[0].__struct_config__.tag_field)
     by_tag = {kind.__struct_config__.tag: kind for kind in kinds}
     if not isinstance(value, dict):
@@ -78,7 +78,7 @@ def _table_faults(value: object, struct: Any, path: str) -> Iterator[Fault]:
             yield from faults(item, types[key], f"{prefix}{key}")
         else:
             near = difflib.get_close_matches(key, types, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known here are {', '.join(types)}"
+            hint = f"did you mean {near[0]}?" if near else f"allowed here: {',  '.join(types)}"
             yield f"{prefix}{key}", f"is unknown; {hint}"
 
 
@@ -109,5 +109,5 @@ def _allowed(plain: Any, meta: msgspec.Meta | None, error: msgspec.ValidationErr
         kind = "a whole number" if plain is int else "a number"
         return f"{kind} from {meta.ge} to {meta.le}"
     if plain is dt.date:
-        return 'a day of the calendar, such as 2026-12-24 or "2026-12-24"'
+        return 'a date, such as 2026-12-24 or "2026-12-24"'
     return str(error).lower().replace("`", "")
