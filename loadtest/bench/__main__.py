@@ -16,16 +16,16 @@ from loadtest.bench.against import operations
 from loadtest.bench.against.command import against_revision
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.client import UnreadableAnswer
-from loadtest.bench.environment import describe, warnings
 from loadtest.bench.joins import Joiners, measure_joins
 from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
 from loadtest.bench.reads import measure_reads
 from loadtest.bench.report import Run, Suite, as_json, show
 from loadtest.bench.rounds import Bench, variants_named
-from loadtest.bench.stores import prepared
+from loadtest.bench.stores import describe, prepared
 from loadtest.bench.variants import COMPARED
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.environment import warnings
 from reservasi import logs
 from reservasi.errors import ReservasiError
 

@@ -204,7 +204,7 @@ def _show_ground(console: Console, run: Run) -> None:
     console.print(
         f"Python {environment['python']} ({environment['executable']}, {environment['compiler']}), aiohttp "
         f"{environment['packages']['aiohttp']}, {environment['store']}, fsync {environment['fsync_us']:.0f} us, "
-        f"{environment['cores']} cores, {environment['processor']}"
+        f"{environment['machine']}"
     )
     if kept and not counted:
         console.print("[bold]Nothing was on firm ground: something else used the machine. The ratios are shaky.[/]")

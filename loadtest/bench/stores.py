@@ -6,14 +6,19 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import CAPACITY, PROGRAM_FILE, SMALL_OFFICE, Ground
+from loadtest.stage import environment
 from loadtest.stage.cores import Cores
 from loadtest.stage.ports import free_port
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.errors import ConfigurationError
+from reservasi.ledger.topology.server_facts import read_facts
 from reservasi.programs import Program
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
@@ -59,6 +64,19 @@ async def prepared(cores: Cores) -> AsyncIterator[Ground]:
             store_pids=_running({"valkey": valkey.pid, "postgres": postgres.pid}),
             answer_bytes=0,
         )
+
+
+async def describe(ground: Ground) -> dict[str, Any]:
+    """What a reader needs to compare two runs, with what the ledger's server says of itself."""
+    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
+        store = await read_facts(client)
+    return {
+        **environment.describe(ground.log_dir),
+        "store": store.version,
+        "synced_always": store.fsync == "always",
+        "front_on": sorted(ground.cores.front),
+        "rest_on": sorted(ground.cores.rest),
+    }
 
 
 async def _quotas(settings: Settings) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.bench.client import UnreadableAnswer
-from loadtest.bench.environment import warnings
 from loadtest.checker.check import show as show_findings
 from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Scene, Slowness, claims_at_a_time
 from loadtest.openloop.short_processor import NEIGHBOURS
 from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.environment import warnings
 from reservasi import logs
 from reservasi.cli.serving import raise_open_files
 from reservasi.errors import ReservasiError

@@ -14,13 +14,13 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from loadtest.bench.environment import fsync_us, processor
 from loadtest.scale_out import experiments, idle, recording
 from loadtest.scale_out.measuring import Sizes
 from loadtest.scale_out.offices import WrongResult
 from loadtest.scale_out.report import as_json, markdown, sheets, show
 from loadtest.scale_out.sizing import Costs, Found, Served
 from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.environment import fsync_us, processor
 from reservasi import logs
 from reservasi.errors import ReservasiError
 

@@ -265,8 +265,7 @@ def test_a_run_is_shown_with_its_experiments() -> None:
         "packages": {"aiohttp": ""},
         "store": "",
         "fsync_us": 1.0,
-        "cores": 2,
-        "processor": "",
+        "machine": "",
     }
     figure = Figure(
         name="bytes", title="of memory", value=250.5, unit="B", target=300, sense="at most", note="nota bene"

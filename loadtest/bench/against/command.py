@@ -20,11 +20,11 @@ from loadtest.bench.against.line import WrongAnswer
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.against.rounds import Compared, Say, compare
 from loadtest.bench.against.stand import started
-from loadtest.bench.environment import processor
 from loadtest.bench.figures import Figure
 from loadtest.bench.report import show_figures
 from loadtest.bench.targets import as_row
 from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.environment import processor
 
 ROUNDS = 5
 SMOKE_SCALE = 0.05  # of the requests

@@ -1,8 +1,10 @@
-"""Where a benchmark ran: a figure without its interpreter, versions and cores says nothing."""
+"""Where and when something was measured: a figure without its machine, interpreter and commit says nothing."""
 
+import datetime as dt
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import sysconfig
 import time
@@ -10,43 +12,51 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as redis_asyncio
-
-from loadtest.bench.ground import Ground
 from loadtest.stage.cores import Cores
 from reservasi.front.process.front_probe import parses_in_c
-from reservasi.ledger.topology.server_facts import read_facts
 
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("aiohttp", "uvloop", "gunicorn", "redis", "hiredis", "msgpack", "msgspec", "cryptography", "asyncpg")
 FSYNCS = 50
 
 
-async def describe(ground: Ground) -> dict[str, Any]:
-    """Everything that a reader needs to compare two runs."""
-    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
-        store = await read_facts(client)
+def describe(directory: Path) -> dict[str, Any]:
+    """What a reader needs to compare two runs; the stores keep their data on the disk of `directory`."""
     return {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "commit": commit(),
+        "machine": f"{os.cpu_count()} cores of {processor()}",
         "python": platform.python_version(),
         "executable": sys.executable,
         "compiler": platform.python_compiler(),
-        "build": " ".join(platform.python_build()),
         # A distribution's packager may profile-guide the build by other means than the flag.
         "configured_with": sysconfig.get_config_var("CONFIG_ARGS"),
         "packages": {name: version(name) for name in PACKAGES},
         "http_parser_in_c": parses_in_c(),
-        "store": store.version,
-        "synced_always": store.fsync == "always",
-        "fsync_us": fsync_us(ground.log_dir),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "front_on": sorted(ground.cores.front),
-        "rest_on": sorted(ground.cores.rest),
+        "fsync_us": fsync_us(directory),
         "load_1_min": os.getloadavg()[0],
     }
 
 
+def commit() -> str:
+    """The commit of this tree, with a `+` where files were changed since; empty outside a checkout."""
+    command = ("git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*")
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def processor() -> str:
+    """The name that the processor gives itself."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def fsync_us(directory: Path) -> float:
-    """The median time of an append with fdatasync where the stores keep their data, in microseconds."""
+    """The median time of an append with fdatasync in this directory, in microseconds."""
     took: list[float] = []
     path = directory / "fsync-probe"
     with path.open("wb", buffering=0) as file:
@@ -60,18 +70,10 @@ def fsync_us(directory: Path) -> float:
 
 
 def warnings(cores: Cores) -> list[str]:
-    """What makes the figures worth less, said before they are measured."""
+    """What makes the figures worth less, to be printed before anything is measured."""
     found = []
     if not cores.separate:
         found.append("one core only: front, stores and load generator share it")
     if not parses_in_c():
         found.append("aiohttp parses HTTP in Python here, which halves every figure")
     return found
-
-
-def processor() -> str:
-    """The name that the processor gives itself."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
