@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 NONE = "-"  # an empty cell
+PIPE = "\\|"  # one that does not end its cell
 
 
 def document(title: str, source: str, *parts: str) -> str:
@@ -15,15 +16,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; a header that ends with a colon is the header of a column of numbers."""
     rule = "|".join("---:" if header.endswith(":") else "---" for header in headers)
     lines = [_line([header.rstrip(":") for header in headers]), f"|{rule}|"]
-    return "\n".join([*lines, *(_line(row) for row in rows)])
+    return "\n".join([*lines, *(_line([cell or NONE for cell in row]) for row in rows)])
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|") or NONE
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', PIPE) for cell in cells)} |"
 
 
 def code(text: str) -> str:

@@ -1,9 +1,9 @@
-"""Which pages are generated, and by what."""
+"""Which pages are generated, and by what; of README.md only one table."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs.generate import commands, metrics, outcomes, problems, settings
+from docs.generate import commands, metrics, outcomes, problems, results, settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,6 +13,9 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/commands.md": commands.page,
     "docs/reference/problems.md": problems.page,
     "docs/reference/outcomes.md": outcomes.page,
+    "docs/benchmarks.md": results.benchmarks,
+    "docs/faults.md": results.faults,
+    "README.md": results.readme,
 }
 
 

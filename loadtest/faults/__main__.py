@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,11 @@ from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault
 from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.faults.shims import can_build
+from loadtest.stage.environment import describe
+from loadtest.stage.tables import Table, write_run
 
+COMMAND = ("python", "-m", "loadtest.faults")
+TITLE = "What each fault lost"
 RUNS = 3
 NO_COMPILER = "could not be produced: there is no compiler"
 
@@ -55,11 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("none of them is among the cheap ones")
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
+    environment = describe(Path(tempfile.gettempdir()))
     runs = asyncio.run(_run_short(chosen, options) if options.short else _run_all(chosen, options))
     rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
-    print(f"\n{table(rows)}\n\n{summary(rows)}")
+    print(f"\n{table(rows).markdown()}")
     if options.json:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode({"rows": rows, "runs": runs})))
+        command = (*COMMAND, *(sys.argv[1:] if arguments is None else arguments))
+        further = msgspec.to_builtins({"rows": rows, "runs": runs})
+        write_run(options.json, command, environment, [table(rows)], **further)
     wrong = [f"{row.fault}: {line}" for row in rows for line in row.wrong]
     for line in wrong:
         print(f"FAILED: {line}")
@@ -127,11 +135,13 @@ def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """As Markdown."""
-    lines = ["| fault | runs | operations | lost | oversold | note |", "|---|---:|---:|---:|---:|---|"]
-    lines += [f"| {r.fault} | {r.runs} | {r.operations} | {r.lost} | {r.oversold} | {r.note} |" for r in rows]
-    return "\n".join(lines)
+def table(rows: Sequence[Row]) -> Table:
+    return Table(
+        title=TITLE,
+        columns=("fault", "runs", "operations", "lost", "oversold", "note"),
+        rows=tuple((r.fault, str(r.runs), str(r.operations), str(r.lost), str(r.oversold), r.note) for r in rows),
+        notes=(summary(rows),),
+    )
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -81,7 +81,8 @@ def test_a_loss_fails_the_row_and_a_control_must_have_one() -> None:
     assert row_of(control, [clean, lossy]).wrong == ()
     assert row_of(control, [clean]).wrong == ("the control lost nothing, so that losses may go unseen",)
     rows = [row_of(plain, [clean, lossy]), row_of(control, [lossy])]
-    assert "| plain | 2 | 20 | 2 | 0 |" in table(rows)
+    assert "| plain | 2 | 20 | 2 | 0 |" in table(rows).markdown()
+    assert table(rows).notes == (summary(rows),)
     assert summary(rows) == "1 faults, 2 runs, 20 operations: 2 lost, 0 oversold"
 
 

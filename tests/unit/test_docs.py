@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic.fields import FieldInfo
 
+from docs.generate import results
 from docs.generate.commands import commands
 from docs.generate.pages import PAGES, stale
 from reservasi.cli.examination import UNREACHABLE
@@ -111,7 +113,38 @@ def test_every_problem_type_is_documented(problem) -> None:  # type: ignore[no-u
     assert status == str(problem.status)
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/reference/")])
+@pytest.mark.parametrize("kind", [*results.BENCHMARKS, *results.FAULTS], ids=lambda kind: kind.name)
+def test_every_result_says_where_it_comes_from_and_how_to_replace_it(kind: results.Kind) -> None:
+    target = kind.command.split()[1]
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+    assert str(kind.path.relative_to(ROOT)) in kind.command
+    if not kind.path.exists():
+        return
+    run = json.loads(kind.path.read_text())
+    assert {"date", "machine", "commit", "python"} <= run["environment"].keys()
+    assert run["command"].startswith("python -m loadtest.")
+    assert run["tables"]
+
+
+def test_readme_has_the_first_table_of_the_benchmarks_and_nothing_else_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def result(rows: int) -> None:
+        table = {"title": "t", "columns": ["design", "ratio"], "rows": [["a|b", "1.0"]] * rows, "notes": []}
+        (tmp_path / "benchmarks.json").write_text(json.dumps({"tables": [table]}))
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    result(2)
+    copied = results.readme()
+    row = "| a\\|b | 1.0 |\n"
+    assert f"{results.BEGIN}\n| design | ratio |\n|---|---:|\n{row}{row}{results.END}" in copied
+    assert results.COPIED.sub("", copied) == results.COPIED.sub("", README)
+    result(9)
+    with pytest.raises(ValueError, match="more than 8 rows"):
+        results.readme()
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])
 def test_every_section_that_a_generated_page_refers_to_exists(name: str) -> None:
     text = PAGES[name]()
     anchors = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", text, re.M)}

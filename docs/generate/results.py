@@ -1,0 +1,126 @@
+"""docs/benchmarks.md, docs/faults.md and a table of README.md, from the JSON that runs wrote into docs/results/."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docs.generate.markdown import document, table
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs/results"
+COPIED_ROWS_MAX = 8
+BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+COPIED = re.compile(rf"(?<={BEGIN}\n).*?(?={END})", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What one file of docs/results/ holds."""
+
+    name: str  # of the file, without its ending
+    title: str
+    about: str
+    command: str  # that writes it anew
+
+    @property
+    def path(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+
+BENCHMARKS = (
+    Kind(
+        name="benchmarks",
+        title="Beside simpler designs",
+        about="Claims, refusals and reads of one front, measured by turns with simpler designs on the same machine.",
+        command='make bench ARGS="--json docs/results/benchmarks.json"',
+    ),
+    Kind(
+        name="against",
+        title="Beside an earlier revision",
+        about="The processor time of each operation, measured by turns with an earlier revision of this service.",
+        command='make bench ARGS="--against REVISION --json docs/results/against.json"',
+    ),
+)
+FAULTS = (
+    Kind(
+        name="faults",
+        title="Faults of one installation",
+        about="Each fault strikes while a crowd claims, confirms, cancels and repeats. Then the service has to recover "
+        "by itself, and a checker compares every answer with the ledger and the database.",
+        command='make faults ARGS="--json docs/results/faults.json"',
+    ),
+)
+ABOUT_BENCHMARKS = """\
+Figures differ between machines, and between hours on one machine. Ratios of what was measured by turns differ less. The
+other documents have no figures but those of settings and limits; README.md copies one table of this page."""
+ABOUT_FAULTS = """\
+*Lost* counts what was promised and is missing afterwards: a hold while its ledger lives, and a confirmation or
+cancellation that was answered 200, whatever was destroyed. *Oversold* counts places that were given twice. A control
+runs with a setting that may lose promises, and must lose some: it shows that the checker notices losses."""
+
+
+def benchmarks() -> str:
+    return document("Benchmarks", "docs/results/", ABOUT_BENCHMARKS, *_sections(BENCHMARKS))
+
+
+def faults() -> str:
+    return document("Faults", "docs/results/", ABOUT_FAULTS, *_sections(FAULTS))
+
+
+def readme() -> str:
+    """README.md with the first table of the benchmarks between its marks."""
+    copied, count = COPIED.subn(lambda _: _for_readme(), (ROOT / "README.md").read_text())
+    if count != 1:
+        raise ValueError(f"README.md needs {BEGIN} and {END} once")
+    return copied
+
+
+def _for_readme() -> str:
+    if not BENCHMARKS[0].path.exists():
+        return ""
+    first = _read(BENCHMARKS[0])["tables"][0]
+    if len(first["rows"]) > COPIED_ROWS_MAX:
+        raise ValueError(f"the first table of {BENCHMARKS[0].path} has more than {COPIED_ROWS_MAX} rows")
+    return f"{_table(first)}\n"
+
+
+def _sections(kinds: Sequence[Kind]) -> list[str]:
+    return [part for kind in kinds if kind.path.exists() for part in _section(kind, _read(kind))]
+
+
+def _read(kind: Kind) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(kind.path.read_text())
+    return run
+
+
+def _section(kind: Kind, run: dict[str, Any]) -> list[str]:
+    return [
+        f"## {kind.title}",
+        kind.about,
+        _provenance(run),
+        f"To replace these results: `{kind.command}`, then `make docs`.",
+        *(part for each in run["tables"] for part in (f"### {each['title']}", _table(each), *each["notes"])),
+    ]
+
+
+def _provenance(run: dict[str, Any]) -> str:
+    """Where the figures come from, without which they say nothing."""
+    where = run["environment"]
+    commit = where["commit"].removesuffix("+")
+    changed = " with uncommitted changes" if where["commit"].endswith("+") else ""
+    disk = f", {where['fsync_us']:.0f} us for an fsync" if "fsync_us" in where else ""
+    return (
+        f"Measured on {where['date']} with {where['machine']}, Python {where['python']}{disk}, "
+        f"at commit {commit}{changed}, by `{run['command']}`."
+    )
+
+
+def _table(each: dict[str, Any]) -> str:
+    """A table; a column that has only figures and short signs is one of numbers."""
+    columns, rows = each["columns"], each["rows"]
+    numbers = [at > 0 and all(len(row[at].split()) <= 1 for row in rows) for at in range(len(columns))]
+    headers = [f"{column}:" if number else column for column, number in zip(columns, numbers, strict=True)]
+    return table(headers, rows)
