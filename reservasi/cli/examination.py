@@ -145,7 +145,7 @@ async def _schema(settings: Settings) -> Finding:
     if state.newer:
         said = (
             f"at {state.current}, which a later version made; this version wants {state.wanted}: run that version, "
-            "or go back as docs/operations/recovery.md says (A rollback)"
+            "or go back as docs/operations/deployment.md says"
         )
     return Finding(check="schema", ok=False, said=said)
 

@@ -34,7 +34,7 @@ pytestmark = [
 QUOTAS, PLACES = 20, 20  # of two offices; the second one opens later, with a waiting room
 PEOPLE = 30  # of each crowd
 CROWD_TIMEOUT_S = 60
-RECOVERY_PAGE = ROOT / "docs" / "operations" / "recovery.md"
+DEPLOYMENT_PAGE = ROOT / "docs" / "operations" / "deployment.md"
 LONG_AGO_MS = 1_578_279_600_000  # 2020-01-06T10:00+07:00
 WELL = {Result.CONFIRMED, Result.CANCELLED, Result.ABANDONED, Result.WITHOUT}
 
@@ -186,7 +186,7 @@ class Office:
 
     def change_records(self, revision: str) -> None:
         """What the page for operators tells them to do for that revision."""
-        page = RECOVERY_PAGE.read_text()
+        page = DEPLOYMENT_PAGE.read_text()
         (statements,) = re.findall(rf'SQL="(UPDATE alembic_version SET version_num = \'{revision}\'; [^"]+)"', page)
 
         async def work() -> None:
@@ -265,7 +265,7 @@ def test_an_upgrade_and_its_rollback_lose_nothing_and_sell_nothing_twice(former:
         office.crowd()
         assert office.finding().violations == ()
 
-    # The way back, as docs/operations/recovery.md has it: nothing that was recorded is lost.
+    # The way back, as docs/operations/deployment.md has it: nothing that was recorded is lost.
     office.change_records(FORMER_SCHEMA)
     installation.ok(former, "db", "upgrade")
     (report,) = installation.ok(former, "rebuild", "--program", office.program, "--discard")

@@ -246,7 +246,9 @@ def wrong_names(page: str) -> Iterator[str]:
 
 
 def wrong_paths(page: str) -> Iterator[str]:
-    for path in re.findall(r"(?<![\w./-])(?:/opt/reservasi/)?((?:config|loadtest|reservasi|tests|docs)/[\w./-]*\w)", page):
+    for path in re.findall(
+        r"(?<![\w./-])(?:/opt/reservasi/)?((?:config|loadtest|reservasi|tests|docs)/[\w./-]*\w)", page
+    ):
         if not (ROOT / path).exists() and not re.search(rf"\]\([^)]*{re.escape(path)}", page):
             yield f"no such path: {path}"
 
@@ -262,7 +264,7 @@ def wrong_calls(page: str) -> Iterator[str]:
         elif OPTION.match(span):
             known = options_everywhere()
             yield ", ".join(f"no such option: {word}" for word in OPTION.findall(span) if word not in known)
-        elif not set(span) & set("{}()\"<>|"):
+        elif not set(span) & set('{}()"<>|'):
             yield wrong_in_line(span.split(), is_complete=False)
 
 
@@ -345,7 +347,7 @@ def test_the_files_shown_can_be_read() -> None:
         if block.kind == "toml" and block.text.startswith("# config/reservasi.toml"):
             Settings(**tomllib.loads(block.text))
         elif block.kind == "toml":
-            opening = msgspec.convert(tomllib.loads(block.text)["opening"], OpeningRule)  # type: ignore[arg-type]
+            opening = msgspec.convert(tomllib.loads(block.text)["opening"], OpeningRule)
             assert opening.waiting_room == WaitingRoom()  # "these are the defaults"
 
 
