@@ -12,7 +12,9 @@ INDEX = (FOLDER / "README.md").read_text()
 HEADINGS = ["Context", "Decision", "Rejected", "What proves it"]
 NODE = re.compile(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`")
 PATH = re.compile(r"`((?:reservasi|tests|config|loadtest|docs|findings)/[\w./-]+)(?:::\w+)?`")
-FIGURE = re.compile(r"\b\d[\d.,]* (?:microseconds|us|milliseconds|claims a second|instructions|times as (?:fast|long))\b")
+FIGURE = re.compile(
+    r"\b\d[\d.,]* (?:microseconds|us|milliseconds|claims a second|instructions|times as (?:fast|long))\b"
+)
 
 
 def faults_of(text: str) -> list[str]:
