@@ -120,6 +120,6 @@ clean: ## remove the environment and what the tools left behind
 
 .PHONY: psql
 psql: .venv/.run ## ask the embedded PostgreSQL (SQL="SELECT ...", DATA_DIR=)
-	@dsn=$$($(BIN)/python -c 'from reservasi import bootstrap, settings; print(bootstrap.postgres_dsn(settings.load(data_dir="$(DATA_DIR)" or None)))') \
+	@dsn=$$($(BIN)/python -c 'from reservasi import settings; from reservasi.bootstrap.addresses import postgres_dsn; print(postgres_dsn(settings.load(data_dir="$(DATA_DIR)" or None)))') \
 	&& exec $(BIN)/python -c 'import sys, os; from reservasi.embedded import postgres_binaries; os.execv(postgres_binaries() / "psql", ["psql", *sys.argv[1:]])' \
 		"$$dsn" $(if $(SQL),-c "$(SQL)")
