@@ -1,3 +1,3 @@
 """Fair, exact and verifiable reservations for the minute when a public quota opens."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
