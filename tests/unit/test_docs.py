@@ -12,9 +12,10 @@ from prometheus_client import REGISTRY
 from pydantic.fields import FieldInfo
 
 from docs.generate import results
-from docs.generate.commands import commands
 from docs.generate.pages import PAGES, stale
+from reservasi.cli import main
 from reservasi.cli.examination import UNREACHABLE
+from reservasi.cli.on_demand import command_of
 from reservasi.cli.reloading import NEEDS_RESTART
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.model import Outcome
@@ -92,10 +93,20 @@ def test_every_metric_is_documented() -> None:
         assert row[4] == metric.documentation
 
 
-def test_every_command_is_documented() -> None:
-    documented = rows_of("commands")
-    assert {f"reservasi {command}" for command in commands()} <= set(documented)
-    assert "--json" in documented
+def commands() -> list[str]:
+    found = []
+    for listed in main.COMMANDS:
+        below = getattr(command_of(listed), "commands", None)
+        found += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
+    return found
+
+
+def test_every_command_is_documented_with_its_options() -> None:
+    page = PAGES["docs/reference/commands.md"]()
+    sections = dict(part.split("\n", 1) for part in page.split("\n## reservasi ")[1:])
+    assert list(sections) == commands()
+    assert [name for name in sections if name != "openapi" and "| `--json` |" not in sections[name]] == []
+    assert set(re.findall(r"^\| \[`reservasi ([a-z -]+)`\]", page, re.MULTILINE)) == set(commands())
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
