@@ -12,6 +12,7 @@ from docs.generate.markdown import document, table
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results"
 COPIED_ROWS_MAX = 8
+COPIED_COLUMNS = ("per second", "of bare", "p50 ms", "p99 ms")
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 COPIED = re.compile(rf"(?<={BEGIN}\n).*?(?={END})", re.DOTALL)
 
@@ -81,10 +82,14 @@ def readme() -> str:
 def _for_readme() -> str:
     if not BENCHMARKS[0].path.exists():
         return ""
-    first = _read(BENCHMARKS[0])["tables"][0]
+    run = _read(BENCHMARKS[0])
+    first, where = run["tables"][0], run["environment"]
     if len(first["rows"]) > COPIED_ROWS_MAX:
         raise ValueError(f"the first table of {BENCHMARKS[0].path} has more than {COPIED_ROWS_MAX} rows")
-    return f"{_table(first)}\n"
+    kept = [at for at, column in enumerate(first["columns"]) if not at or column in COPIED_COLUMNS]
+    columns = [first["columns"][at] for at in kept]
+    rows = [[row[at] for at in kept] for row in first["rows"]]
+    return f"{first['title']} ({where['date']}, {where['machine']}):\n\n{_table(columns, rows)}\n"
 
 
 def _sections(kinds: Sequence[Kind]) -> list[str]:
@@ -102,8 +107,13 @@ def _section(kind: Kind, run: dict[str, Any]) -> list[str]:
         kind.about,
         _provenance(run),
         f"To replace these results: `{kind.command}`, then `make docs`.",
-        *(part for each in run["tables"] for part in (f"### {each['title']}", _table(each), *each["notes"])),
+        *(part for each in run["tables"] for part in _part(each)),
     ]
+
+
+def _part(each: dict[str, Any]) -> list[str]:
+    notes = "\n".join(f"- {note}" for note in each["notes"])
+    return [f"### {each['title']}", _table(each["columns"], each["rows"]), *([notes] if notes else [])]
 
 
 def _provenance(run: dict[str, Any]) -> str:
@@ -118,9 +128,8 @@ def _provenance(run: dict[str, Any]) -> str:
     )
 
 
-def _table(each: dict[str, Any]) -> str:
-    """A table; a column that has only figures and short signs is one of numbers."""
-    columns, rows = each["columns"], each["rows"]
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; a column that has no sentence is one of numbers."""
     numbers = [at > 0 and all(len(row[at].split()) <= 1 for row in rows) for at in range(len(columns))]
     headers = [f"{column}:" if number else column for column, number in zip(columns, numbers, strict=True)]
     return table(headers, rows)

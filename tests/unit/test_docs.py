@@ -141,14 +141,17 @@ def test_readme_has_the_first_table_of_the_benchmarks_and_nothing_else_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def result(rows: int) -> None:
-        table = {"title": "t", "columns": ["design", "ratio"], "rows": [["a|b", "1.0"]] * rows, "notes": []}
-        (tmp_path / "benchmarks.json").write_text(json.dumps({"tables": [table]}))
+        columns = ["design", "of bare", "share"]
+        table = {"title": "Claims", "columns": columns, "rows": [["a|b", "1.0", "2"]] * rows, "notes": []}
+        run = {"tables": [table], "environment": {"date": "2026-01-02", "machine": "1 core"}}
+        (tmp_path / "benchmarks.json").write_text(json.dumps(run))
 
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     result(2)
     copied = results.readme()
     row = "| a\\|b | 1.0 |\n"
-    assert f"{results.BEGIN}\n| design | ratio |\n|---|---:|\n{row}{row}{results.END}" in copied
+    caption = "Claims (2026-01-02, 1 core):"
+    assert f"{results.BEGIN}\n{caption}\n\n| design | of bare |\n|---|---:|\n{row}{row}{results.END}" in copied
     assert results.COPIED.sub("", copied) == results.COPIED.sub("", README)
     result(9)
     with pytest.raises(ValueError, match="more than 8 rows"):
