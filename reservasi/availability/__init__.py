@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-from reservasi.availability.alternatives import NEVER_MS
+from reservasi.availability.alternatives import NEVER_MS, Spot
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
 from reservasi.availability.groups import Group, GroupKey, Summary
 from reservasi.availability.prover import Prover
@@ -310,6 +310,11 @@ class Availability:
         if follower is None:
             return []
         return follower.view.alternatives.near(quota, places, limit, self.now_ms(program) if now_ms is None else now_ms)
+
+    def alternatives_spot(self, quota: Quota, places: int, now_ms: int) -> Spot | None:
+        """What `alternatives` depend on beside the view: quotas of one spot are offered the same; None: no view."""
+        follower = self._followers.get(program_of(quota.id))
+        return follower.view.alternatives.spot(quota, places, now_ms) if follower else None
 
     def alternatives_turn_ms(self, program: str) -> int:
         """The next moment at which the clock may change what `alternatives` said last."""

@@ -11,20 +11,29 @@ from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple, TypeAlias
 
-from reservasi.model import APPLICANTS_MAX, Quota, QuotaTerms
+from reservasi.model import APPLICANTS_MAX, Quota
 
 NEVER_MS = 2**62
 TURNS_MAX = 200  # quotas that open or close at one moment; beyond it shelves are built anew when they are asked for
-KEPT_MAX = 50_000  # answers that stay until a quota near by gets or loses its places
+KEPT_MAX = 10_000  # answers of a shelf that stay until a quota near by gets or loses its places
 SLOTS_KEPT_MAX = 4096
 
 _Place: TypeAlias = tuple[int, str]  # when, in minutes, and the quota
+Spot: TypeAlias = tuple[str, str, int, str, int]  # service, channel, places, office with places or "", minute
+
+
+class _Found(NamedTuple):
+    """The quotas that are offered at a spot, and what that rests on."""
+
+    changes: int  # of the office, or of the shelf
+    is_local: bool  # only quotas of the same office: what changes elsewhere does not matter
+    ids: list[str]
 
 
 class _Shelf:
     """The open quotas of one service and channel that have so many places, by time."""
 
-    __slots__ = ("_near", "changes", "everywhere", "office_changes", "offices")
+    __slots__ = ("_near", "changes", "everywhere", "found", "office_changes", "offices")
 
     def __init__(self) -> None:
         self.everywhere: list[_Place] = []
@@ -32,6 +41,7 @@ class _Shelf:
         self.offices: dict[str, list[_Place]] = {}
         self.changes = 0
         self.office_changes: dict[str, int] = {}
+        self.found: dict[tuple[str, int, int], _Found] = {}  # by office, minute and number
 
     def note_change(self, office: str) -> None:
         """Answers that named quotas of the office, or of all offices, are to be worked out again."""
@@ -49,16 +59,6 @@ class _Shelf:
         return found
 
 
-class _Kept(NamedTuple):
-    """An answer, and what it rests on."""
-
-    terms: QuotaTerms  # of the quota that is sold out
-    shelf: _Shelf
-    changes: int
-    is_local: bool  # only quotas of the same office: what changes elsewhere does not matter
-    found: list[str]
-
-
 class Alternatives:
     """The shelves of one program."""
 
@@ -66,31 +66,40 @@ class Alternatives:
         """`quotas` are the view's; whoever changes them says so here."""
         self._quotas = quotas
         self._shelves: dict[tuple[str, str, int], _Shelf] = {}
-        self._kept: dict[tuple[str, int, int], _Kept] = {}
         self._at_ms = 0  # the moment of which the shelves show what is open
         self._turns: dict[int, set[str]] = {}  # moment after that -> quotas that open or close by the clock then
         self._moments: list[int] = []  # of those, a heap
 
     def near(self, quota: Quota, places: int, limit: int, now_ms: int) -> list[Quota]:
         """At most `limit` others with so many places: the same office first, then the nearest in time."""
+        shelf, terms = self._shelf(quota, places, now_ms), quota.terms
+        at, office = minutes(terms.date, terms.start), terms.office
+        if quota.remaining >= places:  # it may lie on the shelf itself
+            ids = self._find(shelf, office, at, limit + 1).ids
+            return [self._quotas[id_] for id_ in ids if id_ != quota.id][:limit]
+        if office not in shelf.offices:
+            return [self._quotas[id_] for _, id_ in shelf.near(at, limit)]
+        found = shelf.found.get((office, at, limit))
+        if found is None or found.changes != _changes(shelf, office, is_local=found.is_local):
+            if len(shelf.found) >= KEPT_MAX:
+                shelf.found.clear()
+            found = shelf.found[office, at, limit] = self._find(shelf, office, at, limit)
+        return list(map(self._quotas.__getitem__, found.ids))
+
+    def spot(self, quota: Quota, places: int, now_ms: int) -> Spot:
+        """What `near` depends on, the view apart: quotas of one spot are offered the same."""
+        terms = quota.terms
+        at = minutes(terms.date, terms.start)
+        if quota.remaining >= places:
+            return quota.id, "", places, "", at
+        office = terms.office if terms.office in self._shelf(quota, places, now_ms).offices else ""
+        return terms.service, terms.channel, places, office, at
+
+    def _shelf(self, quota: Quota, places: int, now_ms: int) -> _Shelf:
         if not self._shelves or not self._at_ms <= now_ms < self.turn_ms:
             self._turn(now_ms)
         terms = quota.terms
-        shelf = self._shelves.get((terms.service, terms.channel, places)) or self._build(quota, places)
-        if terms.office not in shelf.offices:  # then nothing else depends on which quota it is
-            return [self._quotas[id_] for _, id_ in shelf.near(minutes(terms.date, terms.start), limit)]
-        key = (quota.id, places, limit)
-        kept = self._kept.get(key)
-        if (
-            kept is None
-            or kept.terms is not terms
-            or kept.shelf is not shelf
-            or kept.changes != (shelf.office_changes.get(terms.office, 0) if kept.is_local else shelf.changes)
-        ):
-            if len(self._kept) >= KEPT_MAX:
-                self._kept.clear()
-            kept = self._kept[key] = self._find(shelf, quota, limit)
-        return list(map(self._quotas.__getitem__, kept.found))
+        return self._shelves.get((terms.service, terms.channel, places)) or self._build(quota, places)
 
     @property
     def turn_ms(self) -> int:
@@ -122,16 +131,14 @@ class Alternatives:
     def _level(self, quota: Quota) -> int:
         return _capped(quota.remaining) if _is_open(quota, self._at_ms) else 0
 
-    def _find(self, shelf: _Shelf, quota: Quota, limit: int) -> _Kept:
-        terms = quota.terms
-        at, office = minutes(terms.date, terms.start), shelf.offices.get(terms.office, [])
-        found = [id_ for _, id_ in _nearest(office, at, limit + 1) if id_ != quota.id][:limit]
+    def _find(self, shelf: _Shelf, office: str, at: int, limit: int) -> _Found:
+        own = shelf.offices.get(office, [])
+        found = [id_ for _, id_ in _nearest(own, at, limit)]
         is_local = len(found) == limit
         if not is_local:
-            others = shelf.near(at, limit + len(office))
-            found += [id_ for _, id_ in others if self._quotas[id_].terms.office != terms.office][: limit - len(found)]
-        changes = shelf.office_changes.get(terms.office, 0) if is_local else shelf.changes
-        return _Kept(terms, shelf, changes, is_local, found)
+            others = shelf.near(at, limit + len(own))
+            found += [id_ for _, id_ in others if self._quotas[id_].terms.office != office][: limit - len(found)]
+        return _Found(_changes(shelf, office, is_local=is_local), is_local, found)
 
     def _build(self, quota: Quota, places: int) -> _Shelf:
         if not self._shelves:
@@ -201,6 +208,10 @@ class Alternatives:
                 self._turns[at_ms] = set()
                 heappush(self._moments, at_ms)
             self._turns[at_ms].add(quota.id)
+
+
+def _changes(shelf: _Shelf, office: str, *, is_local: bool) -> int:
+    return shelf.office_changes.get(office, 0) if is_local else shelf.changes
 
 
 def _moments_of(quota: Quota) -> tuple[int, ...]:

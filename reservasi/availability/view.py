@@ -50,7 +50,7 @@ class ProgramView:
         self.position = Position(epoch=0, seq=0)
         self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change, the oldest first
         self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or place on its way back -> when it is due, ms
-        self._due_at_ms: dict[str, int | None] = {}  # the earliest of those, worked out when it is asked for
+        self._due_at_ms: dict[str, int] = {}  # the earliest of those, worked out when it is asked for
         # What reads ask for, kept up to date with each change: no answer looks through all quotas.
         self.alternatives, self.dates, self.groups = Alternatives(self.quotas), Dates(()), Groups()
 
@@ -133,9 +133,13 @@ class ProgramView:
 
     def due_at_ms(self, quota_id: str) -> int | None:
         """When the next hold of the quota ends or the next place returns; None when nothing is under way."""
-        if quota_id not in self._due_at_ms:
-            self._due_at_ms[quota_id] = min(self._timers.get(quota_id, {}).values(), default=None)
-        return self._due_at_ms[quota_id]
+        timers = self._timers.get(quota_id)
+        if not timers:
+            return None
+        due_at_ms = self._due_at_ms.get(quota_id)
+        if due_at_ms is None:
+            due_at_ms = self._due_at_ms[quota_id] = min(timers.values())
+        return due_at_ms
 
     def _end(self, event: Ended, at_ms: int) -> None:
         self._forget_ended(at_ms)

@@ -135,4 +135,17 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(*refused, quota("12:30"))
     for each in refused:
         assert len(program.near(each)) == 1
-        assert len(program.alternatives._kept) <= 3
+        assert all(len(shelf.found) <= 3 for shelf in program.alternatives._shelves.values())
+
+
+def test_quotas_of_one_spot_are_offered_the_same() -> None:
+    program = Program(quota("08:00"), quota("10:00", office="unit", capacity=2), FULL)
+    offices, starts = ("kanim", "unit", "mpp", "ulp"), ("09:00", "09:10")
+    refused = [quota(start, office=office, capacity=0) for office in offices for start in starts]
+    refused += [quota("10:00", office="unit", capacity=2), quota("08:00")]
+    for places in (1, 2, 3):
+        by_spot: dict[object, list[Quota]] = {}
+        for each in refused:
+            spot = program.alternatives.spot(each, places, program.now_ms)
+            assert by_spot.setdefault(spot, program.near(each, places)) == program.near(each, places)
+        assert len(by_spot) < len(refused), "those of offices without places share one"

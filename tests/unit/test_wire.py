@@ -108,6 +108,19 @@ def test_terms_survive_the_way_there_and_back(closed: bool) -> None:
     assert len(fields) == len(QuotaTerms.__struct_fields__)
 
 
+def test_quotas_share_what_their_terms_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = msgpack.packb(messages.encode_terms(terms(7, office="kanim-pusat", opens_at_ms=1_800_000_000_000)))
+    one, two = (messages.decode_terms(msgpack.unpackb(packed)) for _ in range(2))
+    assert one == two
+    assert one.office is two.office
+    assert one.opens_at_ms is two.opens_at_ms
+    assert one.closed is False, "no number, although the two are equal"
+    monkeypatch.setattr(messages, "SHARED_MAX", 3)
+    for number in range(10):
+        assert messages.decode_terms(messages.encode_terms(terms(number))) == terms(number)
+        assert len(messages._shared_values) <= 3
+
+
 def test_an_opening_survives_the_way_there_and_back() -> None:
     given = Opening(
         id="o",

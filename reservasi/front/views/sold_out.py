@@ -29,10 +29,10 @@ KEPT_MAX = 8192  # answers that are given again, of some 2 kB; all are dropped w
 
 def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> Answer:
     """The refusal of a claim of so many places, complete with its head."""
-    key = (quota.id, places, language)
-    kept, now_s, availability = memory.sold_out.get(key), time.monotonic(), services.availability
-    program = program_of(quota.id)
-    now_ms = availability.now_ms(program)
+    availability, program = services.availability, program_of(quota.id)
+    now_s, now_ms = time.monotonic(), availability.now_ms(program)
+    key = (program, language, availability.alternatives_spot(quota, places, now_ms))
+    kept = memory.sold_out.get(key)
     if kept is not None and now_s < kept.until_s and now_ms < kept.turn_ms:
         return kept.answer
     end = _end(services, memory, program, now_s)
