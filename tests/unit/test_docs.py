@@ -228,15 +228,6 @@ def test_every_check_of_doctor_is_explained_to_operators(check: str) -> None:
     assert re.search(rf"^\| [^|]*`{re.escape(check)}`", rows, re.MULTILINE)
 
 
-def test_every_command_for_operators_exists() -> None:
-    known = {*commands(), *(command.split()[0] for command in commands() if " " in command)}
-    groups = {command.split()[0] for command in known if " " in command}
-    for said in re.findall(
-        r"reservasi ([a-z-]+(?: [a-z-]+)?)", "".join(re.findall(r"`[^`]+`|```sh.*?```", RECOVERY, re.S))
-    ):
-        assert said in known or said.split()[0] in known - groups, said
-
-
 def test_the_way_back_names_the_schemas_of_both_releases() -> None:
     page = (ROOT / "docs/operations/deployment.md").read_text()
     named = re.findall(r"version_num = '(\d+)'", page)

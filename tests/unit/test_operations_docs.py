@@ -21,6 +21,7 @@ from reservasi import metrics
 from reservasi.cli import main
 from reservasi.cli.reloading import NEEDS_RESTART
 from reservasi.embedded.places import DATABASE, ROLE
+from reservasi.front.api.openapi import openapi_document
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.programs.program import OpeningRule, WaitingRoom
 from reservasi.records.roles import RUNTIME_ROLES
@@ -33,6 +34,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 ROOT_COMMAND: Any = typer.main.get_command(main.app)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
+URL = r"https?://|localhost:"
+ADMIN_PATHS = {"/livez", "/readyz", "/metrics"}
 OPTION = re.compile(r"--[a-z][a-z-]*")
 ENDS = {";", "&&", "||", "|", "&", "(", ")", "()", "{", "}", "do", "done"}
 REDIRECTIONS = {">", ">>", "<"}
@@ -175,7 +178,7 @@ def wrong_in_module(words: list[str]) -> str:
 def wrong_in_line(words: list[str], *, is_complete: bool) -> str:
     """What is wrong with a simple command of ours; "" for other programs."""
     match Path(words[0]).name:
-        case "reservasi" | "as_admin":
+        case "reservasi" | "as_admin":  # the second: see OUR_ALIASES
             return wrong_in_call([word for word in words[1:] if word not in {"...", "$@"}], is_complete=is_complete)
         case "make" if len(words) > 1:
             return wrong_in_make(words)
@@ -239,7 +242,7 @@ def wrong_names(page: str) -> Iterator[str]:
         if f'"{span}"' in our_text():
             continue
         for word in re.findall(r"(?<![\w.*$/-])[a-z]{2,}(?:[_-][a-z0-9]+)+(?![\w*/.-])", span):
-            if word.startswith("reservasi") or " --" in span or f"--{word}" in span:
+            if word.startswith("reservasi") or word in OUR_ALIASES or " --" in span or f"--{word}" in span:
                 continue
             if word not in OF_OTHERS and word not in our_words() and not target_exists(word):
                 yield f"unknown name: {word}"
@@ -287,8 +290,36 @@ def _quoted(text: str) -> str:
     return f'{name} = "{value}"'
 
 
+@cache
+def operations() -> dict[str, set[str]]:
+    """Paths of the API with their methods."""
+    return {path: {method.upper() for method in methods} for path, methods in openapi_document()["paths"].items()}
+
+
+def wrong_operations(page: str) -> Iterator[str]:
+    """Operations of the API, called or mentioned, and paths of the admin ports."""
+    said = [(method or "", path) for method, path in re.findall(r"`(?:([A-Z]+) )?(/v1/[^\s`?]+)", page)]
+    for block in blocks(page):
+        for words in lines(block.text) if block.kind == "sh" else ():
+            if words[0] == "curl":
+                method = words[words.index("-X") + 1] if "-X" in words else "GET"
+                said += [(method, re.sub(r"^(https?://)?[^/]*", "", word)) for word in words if re.match(URL, word)]
+    for method, path in said:
+        given = path.partition("?")[0].split("/")
+        fits = [found for found in operations() if is_of(found.split("/"), given)]
+        if path not in ADMIN_PATHS and not any(method in operations()[found] or not method for found in fits):
+            yield f"no such operation: {method} {path}"
+
+
+def is_of(declared: list[str], given: list[str]) -> bool:
+    return len(declared) == len(given) and all(
+        one == other or one.startswith("{") for one, other in zip(declared, given, strict=True)
+    )
+
+
 def complaints(page: str) -> list[str]:
-    return [said for said in (*wrong_calls(page), *wrong_names(page), *wrong_paths(page)) if said]
+    found = (*wrong_calls(page), *wrong_names(page), *wrong_paths(page), *wrong_operations(page))
+    return [said for said in found if said]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -320,6 +351,10 @@ def test_a_page_names_nothing_that_does_not_exist(path: Path) -> None:
         "`aof_ack = sometimes`",
         "`reservasi_nothing_total`",
         "```yaml\nexpr: reservasi_nothing > 0\n```",
+        "`PUT /v1/nothing`",
+        "`PUT /v1/openings`",
+        "```sh\ncurl -s https://a.example/v1/staff/nothing\n```",
+        "```sh\ncurl -s localhost:9090/healthz; echo\n```",
         "503 `sold-out`",
         "409 `nothing`",
         "`no_such_event`",
@@ -367,12 +402,3 @@ def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
     checked = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert f"SUCCESS: {rules.count('alert: ')} rules found" in checked.stdout
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_every_section_that_is_linked_to_exists(path: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
-        linked = path.parent / target if target else path
-        titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", linked.read_text(), flags=re.M | re.S), re.M)
-        anchors = {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
-        assert anchor in anchors, f"{path.name}: {target}#{anchor}"
