@@ -42,7 +42,7 @@ OPENINGS = (
 class Served:
     """What a whole front works through HTTP, and the ledger for joins: microseconds, from `loadtest.bench`."""
 
-    claim_us: float = 54  # README, Load: this service, everything switched on
+    claim_us: float = 54  # this service, everything switched on
     refusal_us: float = 40  # sold-out answers
     join_us: float = 44
     join_valkey_us: float = 9

@@ -1,12 +1,10 @@
 """`reservasi up --demo` as a newcomer meets it: one command, the README's lines, and the same data the next time."""
 
 import asyncio
-import hashlib
 import json
 import os
 import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
@@ -30,6 +28,7 @@ from reservasi.embedded import embedded_redis_url
 from reservasi.errors import EmbeddedServerError
 from reservasi.front.process.front_probe import wait_ready
 from reservasi.settings import load
+from tests.pages import run_page
 
 ROOT = Path(__file__).parents[2]
 CLI = (sys.executable, "-m", "reservasi.cli")
@@ -113,6 +112,9 @@ class Up:
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)
 
+    def run_readme(self) -> str:
+        return run_page("README.md", self.data_dir, {"127.0.0.1:8080": f"127.0.0.1:{self.port}"})
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(STOP_TIMEOUT_S)
@@ -131,33 +133,13 @@ def running(data_dir: Path, cwd: Path = ROOT, *, opening_in_s: int = 120, **envi
         up.log_path.unlink()
 
 
-def walk_through(name: str) -> str:
-    """What the README has under that mark, as it is printed there."""
-    found = re.search(rf"<!-- {name}:.*?-->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def run_walk_through(up: Up, *names: str) -> list[str]:
-    script = "\n".join(map(walk_through, names or ("walk-through",)))
-    script = script.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{up.port}")
-    script = script.replace(".venv/bin/reservasi", shlex.join(CLI))
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
 def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -> None:
     with running(data_dir) as up:
         assert up.addresses["ready"] is True
         assert up.admin("/livez")[0] == up.admin("/readyz")[0] == up.admin("/livez", up.worker_port)[0] == 200
-        quota, hold, confirmed, read_back = map(
-            json.loads, ['"' + (lines := run_walk_through(up))[0] + '"', *lines[1:]]
-        )
+        hold, confirmed, read_back = map(json.loads, up.run_readme().splitlines())
         assert confirmed["status"] == read_back["status"] == "confirmed"
-        assert hold["quota"] == read_back["quota"] == quota
+        assert hold["quota"] == read_back["quota"]
         assert up.command("reservation", "show", hold["id"])["recorded"] == "confirmed"
         metrics = up.admin("/metrics")[1]
         assert re.search(r'reservasi_requests_total\{.*route="/v1/reservations".*\} 1\.0', metrics), metrics
@@ -167,22 +149,7 @@ def test_a_newcomer_books_a_place_and_finds_it_after_a_restart(data_dir: Path) -
         assert again["status"] == again["recorded"] == "confirmed"
         assert again["booking_code"] == confirmed["booking_code"]
         assert again["applicants"][0]["nik"].startswith("************")
-        run_walk_through(up)
-
-
-def test_a_newcomer_waits_for_an_opening_and_gets_a_place(data_dir: Path) -> None:
-    with running(data_dir, opening_in_s=30) as up:  # after which it must still lie ahead
-        lines = run_walk_through(up, "walk-through", "waiting")
-        queues = [json.loads(line) for line in lines if line.startswith("{") and "commitment" in line]
-        assert [queue["state"] for queue in queues] == ["joining", "open"]
-        assert "seed" not in queues[0]
-        assert hashlib.sha256(bytes.fromhex(queues[1]["seed"])).hexdigest() == queues[0]["commitment"]
-        held = json.loads(lines[-1])
-        assert held["status"] == "held"
-        dates = {
-            quota["id"]: quota["date"] for quota in json.loads(up.api("/v1/availability?program=surabaya"))["quotas"]
-        }
-        assert dates[held["quota"]] == max(dates.values())  # those of the opening, not those that were open before
+        up.run_readme()
 
 
 def until(condition: Callable[[], Any], timeout_s: float = START_TIMEOUT_S) -> None:

@@ -1,4 +1,4 @@
-"""What an opening asks of the machines is reckoned from what was measured, and the README says the same."""
+"""What an opening asks of the machines is reckoned from what was measured."""
 
 import json
 import re
@@ -15,7 +15,6 @@ from loadtest.scale_out.report import markdown, sheets
 from loadtest.scale_out.sizing import OPENINGS, Costs, Found, Served, rows
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 SIZING = ROOT / "loadtest" / "SIZING.md"
 ENVIRONMENT = dict.fromkeys(
     ("date", "rounds", "claims", "quotas", "processor", "python", "store", "fsync_us", "load_before"), 0
@@ -103,15 +102,3 @@ def test_what_fronts_cost_is_read_from_the_benchmark(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     file.write_text(json.dumps({"suites": [{"connections": 256, "variants": {}, "reads": {}}, few]}))
     assert Served.read(file) == Served(claim_us=54, refusal_us=41, join_us=45, join_valkey_us=8)
-
-
-def test_what_fronts_cost_is_what_the_readme_says() -> None:
-    said = {}
-    for line in README.read_text().splitlines():
-        if found := re.fullmatch(r"\| (.+?) \|.*\| (\d+), (\d+|-) \|", line):
-            said[found[1]] = (found[2], found[3])
-    served = Served()
-    assert said["this service, everything switched on"][0] == f"{served.claim_us}"
-    assert said["sold-out answers, against a bare 409"][0] == f"{served.refusal_us}"
-    joins = said["joins of a waiting room, against a bare 201"]
-    assert joins == (f"{served.join_us}", f"{served.join_valkey_us}")
