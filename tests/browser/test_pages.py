@@ -368,6 +368,17 @@ async def test_the_ticket_is_kept_across_tabs_until_somebody_means_to_forget_it(
         await expect(each.locator("[data-join]")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [320, 360, 390, 430, 768, 1280])
+async def test_the_values_of_an_opening_have_room_beside_their_names(stack: Stack, new_page: Open, width: int) -> None:
+    room = await create_room(stack)
+    page = await new_page(viewport={"width": width, "height": 800})
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    widths = "list => ['dl', 'dd'].map(each => (each == 'dl' ? list : list.querySelector(each)).getBoundingClientRect().width)"
+    for index in range(await page.locator("dl:visible").count()):
+        whole, value = await page.locator("dl:visible").nth(index).evaluate(widths)
+        assert value >= whole / 2
+
+
 async def test_sold_out_is_told_at_once(stack: Stack, new_page: Open) -> None:
     room = await create_room(stack, opens_in_ms=1500, capacity=1)
     people = [stack.applicant(), stack.applicant()]
