@@ -1,7 +1,7 @@
-"""The quota view: every program's quotas in memory, following the journal.
+"""The quota view: every program's quotas in memory, updated from the journal.
 
-Reads and sold-out answers come from here without asking the ledger. The view may lag by milliseconds; it never
-decides that somebody gets a place, only that there is none, and that only while it is fresh.
+Reads and sold-out answers are served from the view without a ledger call. The view may lag by milliseconds. It never
+grants a place; it only refuses, and only while it is fresh.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from reservasi.programs import program_of
 __all__ = ["Availability", "ProgramView", "QuotaState"]
 
 
-KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; beyond it every claim asks the ledger
-PROOFS_MIN = 3  # that a view is complete, within the time in which it may refuse
-CLOCK_MARGIN_MS = 1000  # by which this process may be wrong about the ledger's clock
-# The event loop's clock, without asking which loop runs: that asks the kernel for the process, and every claim would.
+KNOWN_IDS_MAX = 2_000_000  # reservation ids remembered; above it every claim asks the ledger
+PROOFS_MIN = 3  # proofs of completeness within the time in which a view may refuse
+CLOCK_MARGIN_MS = 1000  # assumed error of this process about the ledger's clock
+# The event loop's clock. Calling `get_running_loop()` for each claim would ask the kernel for the process id.
 _loop_time_s = time.monotonic
 
 
 class Availability:
-    """All programs' views: what a front answers reads from."""
+    """The views of all programs, from which a front answers reads."""
 
     def __init__(
         self,
@@ -40,19 +40,19 @@ class Availability:
         server_of: Callable[[str], str] = lambda _: "",
         stale_ms: int,
     ) -> None:
-        """`server_of` names a program's server. A view older than `stale_ms` refuses nobody; 0: none ever does."""
+        """`server_of` names a program's server. A view older than `stale_ms` refuses nothing; 0 disables refusals."""
         self._open_connection = open_connection
         self._open_journal = open_journal
         self._stale_s = stale_ms / 1000
         self._followers: dict[str, Follower] = {}
         self._prover = Prover(open_connection, server_of, busy_s=self._stale_s / PROOFS_MIN)
         self._version = 0
-        self._left_removals = 0  # of programs that are followed no more: what is said to grow must not shrink
+        self._left_removals = 0  # of programs that are no longer followed, so that `removals` never decreases
         self._left_tickets_changes = 0
         self._changed = asyncio.Event()
 
     def follow(self, program: str) -> None:
-        """Begin to follow a program; again is harmless."""
+        """Begin to follow a program; repeating it has no effect."""
         if program not in self._followers:
             follower = self._followers[program] = Follower(
                 program,
@@ -64,7 +64,7 @@ class Availability:
             self._prover.add(follower)
 
     async def unfollow(self, program: str) -> None:
-        """Show nothing of a program any more, and stop following it; again is harmless."""
+        """Stop following a program and show nothing of it; repeating it has no effect."""
         follower = self._followers.pop(program, None)
         if follower is None:
             return
@@ -73,10 +73,9 @@ class Availability:
         self._left_tickets_changes += follower.view.tickets_changes + 1
         self._note_change()
         await follower.close()
-        VIEW_READY.labels(program).set(1)  # nothing of it lags
+        VIEW_READY.labels(program).set(1)  # a removed program must not lower the gauge
 
     async def close(self) -> None:
-        """Stop following."""
         await self._prover.close()
         await asyncio.gather(*(follower.close() for follower in self._followers.values()))
 
@@ -86,11 +85,11 @@ class Availability:
         return all(follower.ready for follower in self._followers.values())
 
     def missing(self) -> dict[str, str]:
-        """By program whose view is not in step with its journal: why."""
+        """The reason for each program whose view is not in step with its journal."""
         return {program: each.fault for program, each in self._followers.items() if not each.ready}
 
     async def wait_ready(self, timeout_s: float) -> bool:
-        """Whether every view is in step, waiting at most so long for it."""
+        """Wait up to `timeout_s` until every view is in step; returns whether they are."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not self.ready and loop.time() < deadline:
@@ -103,14 +102,14 @@ class Availability:
         return self._version
 
     def _note_change(self) -> int:
-        """Tell those who wait that a view changes now; the new version."""
+        """Wake the tasks that wait for a change, and return the new version."""
         self._version += 1
         self._changed.set()
         self._changed = asyncio.Event()
         return self._version
 
     async def wait_change(self, version: int, timeout_s: float) -> int:
-        """The version, as soon as it is another than `version`, or after the time-out."""
+        """Wait until the version differs from `version`, at most `timeout_s`; returns the version."""
         if self._version == version:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -120,53 +119,54 @@ class Availability:
         return self._version
 
     def now_ms(self, program: str = "") -> int:
-        """The ledger's clock as far as this process knows it."""
+        """The ledger's clock, as estimated by this process."""
         follower = self._followers.get(program) or next(iter(self._followers.values()), None)
         offset_ms = follower.clock_offset_ms if follower else 0.0
         return int(_loop_time_s() * 1000 + offset_ms)
 
     def quota(self, quota_id: str) -> Quota | None:
-        """One quota, or None when no followed program has it."""
+        """One quota, or None if no followed program has it."""
         follower = self._followers.get(program_of(quota_id))
         return follower.view.quotas.get(quota_id) if follower else None
 
     def is_damaged(self, quota_id: str) -> bool:
-        """Whether the ledger has a quota that it cannot read, so that nobody may say that there is none."""
+        """Whether the ledger has the quota but cannot read it, so that it must not be reported as unknown."""
         follower = self._followers.get(program_of(quota_id))
         return follower is not None and quota_id in follower.view.damaged_quotas
 
     def opening(self, opening_id: str, program: str | None = None) -> Opening | None:
-        """One opening, of a program or of any; None when it is not there."""
+        """One opening of a program, or of any program; None if there is none."""
         program = program or self.program_of_opening(opening_id)
         follower = self._followers.get(program) if program else None
         return follower.view.openings.get(opening_id) if follower else None
 
     def openings(self, program: str) -> list[Opening]:
-        """The openings of a program that were created, earliest first."""
+        """The openings of a program, ordered by their moment."""
         follower = self._followers.get(program)
-        found = follower.view.openings.values() if follower else ()
-        return sorted(found, key=lambda opening: (opening.terms.opens_at_ms, opening.id))
+        openings = follower.view.openings.values() if follower else ()
+        return sorted(openings, key=lambda opening: (opening.terms.opens_at_ms, opening.id))
 
     @property
     def tickets_version(self) -> int:
-        """Grows when another opening covers a quota, or one changes what decides whether its quotas need a ticket."""
+        """Grows when the opening that covers a quota changes, or when an opening changes so that tickets may be
+        needed.
+        """
         followed = sum(follower.view.tickets_changes for follower in self._followers.values())
         return self._left_tickets_changes + followed
 
     def all_openings(self) -> Iterator[Opening]:
-        """The openings of all programs, in no order."""
         return (opening for follower in self._followers.values() for opening in follower.view.openings.values())
 
     def program_of_opening(self, opening_id: str) -> str | None:
-        """The program that an opening belongs to, or None when no followed program has it.
+        """The program of an opening, or None if no followed program has it.
 
-        An id is given once. Where an earlier version gave one twice, it is the program's whose id is the longest.
+        Opening ids are unique. If an earlier version gave the same id twice, the program with the longest id counts.
         """
-        found = [program for program, each in self._followers.items() if opening_id in each.view.openings]
-        return max(found, key=len, default=None) if len(found) != 1 else found[0]
+        programs = [program for program, each in self._followers.items() if opening_id in each.view.openings]
+        return max(programs, key=len, default=None) if len(programs) != 1 else programs[0]
 
     def opening_of(self, quota: Quota) -> Opening | None:
-        """The opening with which a quota opens, if one was created for its moment and office: there is at most one."""
+        """The opening with which a quota opens, by its moment and office; there is at most one."""
         follower = self._followers.get(program_of(quota.id))
         if follower is None:
             return None
@@ -174,59 +174,63 @@ class Availability:
         return None if opening_id is None else follower.view.openings[opening_id]
 
     def quotas_of_opening(self, program: str, opening_id: str) -> list[Quota]:
-        """The quotas that an opening covers, in no order."""
+        """The quotas that an opening covers, unordered."""
         follower = self._followers.get(program)
         if follower is None:
             return []
         return [follower.view.quotas[quota_id] for quota_id in follower.view.covered.get(opening_id, ())]
 
     def groups_between(self, program: str, first_ms: int, until_ms: int) -> Iterator[GroupKey]:
-        """The quotas of a program that open then, by moment and opening, the earliest first; the end excluded."""
+        """The groups of a program that open from `first_ms` until before `until_ms`, ordered by moment and opening."""
         follower = self._followers.get(program)
         return follower.view.groups.between(first_ms, until_ms) if follower else iter(())
 
     def group(self, program: str, key: GroupKey, office: str | None = None) -> Group | None:
-        """Quotas that open together, of one office or of all; None where there are none."""
+        """Quotas that open together, of one office or of all; None if there are none."""
         follower = self._followers.get(program)
         return follower.view.groups.get(key, office) if follower else None
 
     def summary(self, program: str, group: Group, *, with_closed: bool) -> Summary:
-        """What a group of the program offers, with or without what staff have closed."""
+        """What a group of the program offers, with or without the quotas that staff closed."""
         return group.summary(self._followers[program].view.quotas, with_closed=with_closed)
 
     def has_reservation(self, reservation_id: str, program: str) -> bool:
-        """Whether the journal named the reservation, so that a claim under its id may be a replay."""
+        """Whether the journal has named the reservation, so that a claim under its id may be a replay."""
         follower = self._followers.get(program)
         return follower is not None and reservation_id in follower.view.known_ids
 
-    def when_complete(self, program: str, tell: Callable[[], None]) -> None:
-        """Call `tell` once the view has all that happened by now, or once that cannot be known: see `knows` then.
+    def when_complete(self, program: str, resolve: Callable[[], None]) -> None:
+        """Call `resolve` once the view contains everything that has happened by now, or if that cannot be determined.
 
-        That takes a question to the ledger and a read of the journal, at most their time limits.
+        Check `knows` then. Takes one ledger call and one read of the journal, at most their time limits.
         """
         follower = self._followers.get(program)
         if follower is None:
-            tell()
+            resolve()
         else:
-            follower.when_complete(tell)
+            follower.when_complete(resolve)
 
     async def complete(self, program: str) -> None:
-        told = asyncio.Event()
-        self.when_complete(program, told.set)
-        await told.wait()
+        complete = asyncio.Event()
+        self.when_complete(program, complete.set)
+        await complete.wait()
 
     def knows(self, program: str) -> bool:
-        """Whether the program's view is in step, so that a quota it lacks does not exist."""
+        """Whether the program's view is in step, so that a quota that it lacks does not exist."""
         follower = self._followers.get(program)
         return follower is not None and follower.ready
 
     def is_fresh(self, program: str) -> bool:
-        """Whether the view is young enough to refuse by what it has: whoever was told of more was told later."""
+        """Whether the view is young enough to refuse from.
+
+        Answers about freed places are delayed by `stale_ms`, so that a fresh view contains every place that was
+        reported.
+        """
         follower = self._followers.get(program)
         return follower is not None and _loop_time_s() - follower.fresh_at <= self._stale_s
 
     def has_view(self, program: str | None = None) -> bool:
-        """Whether there is anything to show, in step or not: of one program, or of all that are followed."""
+        """Whether there is a view to show, in step or not, of the program or of all followed programs."""
         followers = self._followers.values() if program is None else filter(None, [self._followers.get(program)])
         shown = [follower.view.position.epoch > 0 for follower in followers]
         return all(shown) and (program is None or bool(shown))
@@ -234,7 +238,8 @@ class Availability:
     def is_sold_out(self, quota_id: str, places: int, reservation_id: str) -> bool:
         """Whether a claim can be refused as sold out without asking the ledger.
 
-        Only while the view is fresh, the quota open, and the reservation unknown: a replay must find its first answer.
+        Only while the view is fresh, the quota is open, and the reservation id is new: a replay must get its first
+        answer.
         """
         follower = self._followers.get(program_of(quota_id))
         if follower is None or not follower.ready:
@@ -249,7 +254,7 @@ class Availability:
         if now_s - follower.fresh_at > self._stale_s:
             follower.hurry()
             return False
-        # What clocks may differ: near an opening, a closing or a deadline the ledger is asked.
+        # Clocks differ: close to an opening, a closing or a deadline the ledger is asked.
         now_ms = int(now_s * 1000 + follower.clock_offset_ms)
         due_at_ms = view.due_at_ms(quota_id)
         if due_at_ms is not None and due_at_ms <= now_ms + CLOCK_MARGIN_MS:
@@ -259,12 +264,10 @@ class Availability:
         return is_open and (terms.closes_at_ms == 0 or terms.closes_at_ms > now_ms + CLOCK_MARGIN_MS)
 
     def quotas(self, program: str) -> list[Quota]:
-        """All quotas of a program, in no order."""
         follower = self._followers.get(program)
         return list(follower.view.quotas.values()) if follower else []
 
     def programs(self) -> list[str]:
-        """The programs that are followed, by id."""
         return sorted(self._followers)
 
     def select(
@@ -277,17 +280,19 @@ class Availability:
         first: str | None = None,
         last: str | None = None,
     ) -> list[Quota]:
-        """The quotas that fit, by program, date, start and id; `first` and `last` are ISO dates, both included."""
-        found: list[Quota] = []
+        """The quotas that match, ordered by program, date, start and id; `first` and `last` are ISO dates, both
+        included.
+        """
+        quotas: list[Quota] = []
         for name in [program] if program else sorted(self._followers):
             if name in self._followers:
                 view = self._followers[name].view
-                found += map(view.quotas.__getitem__, view.dates.between(office, first, last))
+                quotas += map(view.quotas.__getitem__, view.dates.between(office, first, last))
         if service is None and channel is None:
-            return found
+            return quotas
         return [
             quota
-            for quota in found
+            for quota in quotas
             if service in (None, quota.terms.service) and channel in (None, quota.terms.channel)
         ]
 
@@ -297,13 +302,14 @@ class Availability:
         return self._left_removals + sum(follower.view.removals for follower in self._followers.values())
 
     def changed_since(self, version: int) -> list[Quota]:
-        """The quotas that changed after `version`; what a live page is told."""
+        """The quotas that changed after `version`, for live pages."""
         return [quota for follower in self._followers.values() for quota in follower.view.changed_since(version)]
 
     def alternatives(self, quota: Quota, places: int, limit: int, now_ms: int | None = None) -> list[Quota]:
-        """Open quotas of the same service and channel with room, the same office first, then the nearest in time.
+        """Open quotas of the same service and channel with enough places: the same office first, then the nearest in
+        time.
 
-        They stay the same until the view changes, or the clock reaches `alternatives_turn_ms`.
+        The result stays the same until the view changes or the clock reaches `alternatives_turn_ms`.
         """
         program = program_of(quota.id)
         follower = self._followers.get(program)
@@ -317,6 +323,6 @@ class Availability:
         return follower.view.alternatives.spot(quota, places, now_ms) if follower else None
 
     def alternatives_turn_ms(self, program: str) -> int:
-        """The next moment at which the clock may change what `alternatives` said last."""
+        """The next moment at which `alternatives` may change because of the clock."""
         follower = self._followers.get(program)
         return follower.view.alternatives.turn_ms if follower else NEVER_MS

@@ -1,8 +1,8 @@
-"""What is offered instead of a quota that is sold out: open ones of the same service and channel, the nearest first.
+"""Alternatives to a sold-out quota: the nearest open quotas of the same service and channel.
 
-Quotas with places lie in order on shelves, one for each service, channel and number of places that was asked for. A
-shelf is built at its first question, and follows each change of a quota from then on. So a refusal costs the same
-however many quotas a program has, how many of them are sold out, and how often others change.
+Quotas with places are kept in order on shelves, one for each combination of service, channel and number of places. A
+shelf is built when it is first used, and updated with each change of a quota. The cost of a refusal therefore does not
+depend on the number of quotas, on how many are sold out, or on how often they change.
 """
 
 from bisect import bisect_left, insort
@@ -14,43 +14,43 @@ from typing import NamedTuple, TypeAlias
 from reservasi.model import APPLICANTS_MAX, Quota
 
 NEVER_MS = 2**62
-TURNS_MAX = 200  # quotas that open or close at one moment; beyond it shelves are built anew when they are asked for
-KEPT_MAX = 10_000  # answers of a shelf that stay until a quota near by gets or loses its places
+TURNS_MAX = 200  # quotas that open or close at one moment; above it shelves are rebuilt on their next use
+KEPT_MAX = 10_000  # cached results of a shelf; each stays until a nearby quota gains or loses places
 SLOTS_KEPT_MAX = 4096
 
-_Place: TypeAlias = tuple[int, str]  # when, in minutes, and the quota
+_Place: TypeAlias = tuple[int, str]  # time in minutes; quota id
 Spot: TypeAlias = tuple[str, str, int, str, int]  # service, channel, places, office with places or "", minute
 
 
 class _Found(NamedTuple):
-    """The quotas that are offered at a spot, and what that rests on."""
+    """A cached result of a shelf, and the number of changes at which it is valid."""
 
     changes: int  # of the office, or of the shelf
-    is_local: bool  # only quotas of the same office: what changes elsewhere does not matter
+    is_local: bool  # only quotas of the same office: changes in other offices do not matter
     ids: list[str]
 
 
 class _Shelf:
-    """The open quotas of one service and channel that have so many places, by time."""
+    """The open quotas of one service and channel that have at least so many places, ordered by time."""
 
     __slots__ = ("_near", "changes", "everywhere", "found", "office_changes", "offices")
 
     def __init__(self) -> None:
         self.everywhere: list[_Place] = []
-        self._near: dict[tuple[int, int], list[_Place]] = {}  # in all offices, by minute and number, until a change
+        self._near: dict[tuple[int, int], list[_Place]] = {}  # cached results for all offices, by minute and limit
         self.offices: dict[str, list[_Place]] = {}
         self.changes = 0
         self.office_changes: dict[str, int] = {}
-        self.found: dict[tuple[str, int, int], _Found] = {}  # by office, minute and number
+        self.found: dict[tuple[str, int, int], _Found] = {}  # by office, minute and limit
 
     def note_change(self, office: str) -> None:
-        """Answers that named quotas of the office, or of all offices, are to be worked out again."""
+        """Drop cached answers that name quotas of the office, or of all offices."""
         self._near = {}
         self.changes += 1
         self.office_changes[office] = self.office_changes.get(office, 0) + 1
 
     def near(self, at: int, limit: int) -> list[_Place]:
-        """At most `limit` quotas of all offices, the nearest to a minute first."""
+        """At most `limit` quotas of all offices, those nearest to a minute first."""
         found = self._near.get((at, limit))
         if found is None:
             if len(self._near) >= SLOTS_KEPT_MAX:
@@ -63,18 +63,18 @@ class Alternatives:
     """The shelves of one program."""
 
     def __init__(self, quotas: Mapping[str, Quota]) -> None:
-        """`quotas` are the view's; whoever changes them says so here."""
+        """`quotas` are the view's own; the view reports each change to this object."""
         self._quotas = quotas
         self._shelves: dict[tuple[str, str, int], _Shelf] = {}
-        self._at_ms = 0  # the moment of which the shelves show what is open
-        self._turns: dict[int, set[str]] = {}  # moment after that -> quotas that open or close by the clock then
-        self._moments: list[int] = []  # of those, a heap
+        self._at_ms = 0  # the moment for which the shelves show open quotas
+        self._turns: dict[int, set[str]] = {}  # later moment -> quotas that open or close then
+        self._moments: list[int] = []  # heap of those moments
 
     def near(self, quota: Quota, places: int, limit: int, now_ms: int) -> list[Quota]:
-        """At most `limit` others with so many places: the same office first, then the nearest in time."""
+        """At most `limit` other quotas with enough places: the same office first, then the nearest in time."""
         shelf, terms = self._shelf(quota, places, now_ms), quota.terms
         at, office = minutes(terms.date, terms.start), terms.office
-        if quota.remaining >= places:  # it may lie on the shelf itself
+        if quota.remaining >= places:  # then it may be on the shelf itself
             ids = self._find(shelf, office, at, limit + 1).ids
             return [self._quotas[id_] for id_ in ids if id_ != quota.id][:limit]
         if office not in shelf.offices:
@@ -87,7 +87,7 @@ class Alternatives:
         return list(map(self._quotas.__getitem__, found.ids))
 
     def spot(self, quota: Quota, places: int, now_ms: int) -> Spot:
-        """What `near` depends on, the view apart: quotas of one spot are offered the same."""
+        """The key of a result of `near`: sold-out quotas of one spot have the same alternatives, until the view changes."""
         terms = quota.terms
         at = minutes(terms.date, terms.start)
         if quota.remaining >= places:
@@ -107,7 +107,7 @@ class Alternatives:
         return self._moments[0] if self._moments else NEVER_MS
 
     def count(self, quota: Quota, remaining: int) -> None:
-        """A quota has so many places now; `quota` is what it was before."""
+        """The number of remaining places of a quota changed; `quota` is the former state."""
         if not self._shelves:
             return
         before, after = _capped(quota.remaining), _capped(remaining)
@@ -115,7 +115,7 @@ class Alternatives:
             self._move(quota, before, after)
 
     def put(self, before: Quota | None, after: Quota | None) -> None:
-        """A quota came, changed its terms, or has gone."""
+        """A quota was added, changed its terms, or was removed."""
         if not self._shelves:
             return
         if before is not None:
@@ -156,7 +156,7 @@ class Alternatives:
         return shelf
 
     def _move(self, quota: Quota, before: int, after: int) -> None:
-        """Put a quota on the shelves for at most `after` places, where it was on those for at most `before`."""
+        """Move a quota from the shelves for at most `before` places to those for at most `after` places."""
         terms = quota.terms
         place = (minutes(terms.date, terms.start), quota.id)
         for level in range(min(before, after) + 1, max(before, after) + 1):
@@ -176,8 +176,8 @@ class Alternatives:
     # -- the clock -------------------------------------------------------------------------------------------------
 
     def _turn(self, now_ms: int) -> None:
-        """Bring the shelves to a moment."""
-        if now_ms < self._at_ms:  # the ledger's clock was set back
+        """Update the shelves to a moment."""
+        if now_ms < self._at_ms:  # the ledger's clock went back
             self._shelves, self._turns, self._moments = {}, {}, []
         turned: set[str] = set()
         while self._moments and self._moments[0] <= now_ms:
@@ -221,22 +221,22 @@ def _moments_of(quota: Quota) -> tuple[int, ...]:
 
 
 def _is_open(quota: Quota, now_ms: int) -> bool:
-    """Whether it can be claimed by its terms and the clock, whatever remains."""
+    """Whether it can be claimed by its terms and the clock, regardless of remaining places."""
     terms = quota.terms
     return not terms.closed and terms.opens_at_ms <= now_ms < (terms.closes_at_ms or NEVER_MS)
 
 
 def _capped(remaining: int) -> int:
-    """Nobody asks for more places than a reservation can have."""
+    """Limit to the largest number of places of one reservation."""
     return min(max(remaining, 0), APPLICANTS_MAX)
 
 
 def _nearest(places: list[_Place], at: int, limit: int) -> list[_Place]:
-    """At most `limit` of them, the nearest to a minute first; those as far away by id."""
+    """At most `limit` places, those nearest to a minute first; at equal distance by id."""
     middle = bisect_left(places, (at,))
     found = places[middle : middle + limit]
     end = middle
-    while end and middle - end < limit:  # those of one minute are in the order of their ids
+    while end and middle - end < limit:  # places at one minute are ordered by id
         begin = bisect_left(places, (places[end - 1][0],), 0, end)
         found += places[begin : min(end, begin + limit)]
         end = begin
@@ -246,7 +246,7 @@ def _nearest(places: list[_Place], at: int, limit: int) -> list[_Place]:
 
 @lru_cache(maxsize=SLOTS_KEPT_MAX)
 def minutes(date: str, start: str) -> int:
-    """A number that orders slots of one program by time and says how far apart they are, months counted as 31 days."""
+    """A number that orders slots of one program by time and gives their distance; months are counted as 31 days."""
     year, month, day = (int(part) for part in date.split("-"))
     hour, minute = (int(part) for part in start.split(":"))
     return (((year * 12 + month) * 31 + day) * 24 + hour) * 60 + minute

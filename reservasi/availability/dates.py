@@ -1,4 +1,4 @@
-"""A program's quotas by date, start and id, of all offices and of each: what fits a filter is cut out, not sought."""
+"""A program's quotas ordered by date, start and id, for all offices and for each, so that a date filter is a slice."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from typing import TypeAlias
 from reservasi.model import Quota
 
 _Place: TypeAlias = tuple[str, str, str]  # date, start, id
-_LAST = "\U0010ffff"  # behind all that a start may be
+_LAST = "\U0010ffff"  # greater than any start
 
 
 class Dates:
-    """The order; it changes with the terms of a quota, not with its places."""
+    """The ordered lists; they change with the terms of a quota, not with its places."""
 
     def __init__(self, quotas: Iterable[Quota]) -> None:
         self._all: list[_Place] = []
@@ -31,7 +31,7 @@ class Dates:
         return [quota_id for _, _, quota_id in places[begin:end]]
 
     def put(self, before: Quota | None, after: Quota | None) -> None:
-        """A quota came, changed its terms, or has gone."""
+        """A quota was added, changed its terms, or was removed."""
         if before is not None and after is not None and _where(before) == _where(after):
             return
         if before is not None:

@@ -1,7 +1,7 @@
 """Quotas that open together: those of one opening, or those of one moment that no opening covers.
 
-What people ask of an opening (is anything left, when does the last booking end, what does it offer) is answered from
-a group, which follows each change of a quota, and not by looking through the quotas.
+Questions about an opening (is a place left, when does the last booking end, what is offered) are answered from a group,
+which is updated with each change of a quota, without a scan of the quotas.
 """
 
 from bisect import bisect_left, insort
@@ -12,7 +12,7 @@ from reservasi.availability.alternatives import NEVER_MS
 from reservasi.model import Quota
 from reservasi.quota_state import QuotaState
 
-GroupKey: TypeAlias = tuple[int, str]  # when they open, and the opening; "" where none covers them
+GroupKey: TypeAlias = tuple[int, str]  # moment of opening; opening id, "" if no opening covers them
 
 
 class Summary(NamedTuple):
@@ -26,13 +26,13 @@ class Summary(NamedTuple):
 
 
 class _Ends:
-    """Moments at which claims end, each as often as quotas have it, and the last of them."""
+    """A multiset of moments at which claims end, with the latest."""
 
     __slots__ = ("_counts", "last_ms")
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
-        self.last_ms = 0  # 0: there is none
+        self.last_ms = 0  # 0: empty
 
     def add(self, at_ms: int) -> None:
         self._counts[at_ms] = self._counts.get(at_ms, 0) + 1
@@ -54,22 +54,22 @@ class Group:
     def __init__(self, opens_at_ms: int) -> None:
         self.opens_at_ms = opens_at_ms
         self.quotas: dict[str, None] = {}
-        self._ends = _Ends()  # of all
-        self._bookable = _Ends()  # of those that staff have not closed
-        self._left = _Ends()  # of those that have places as well
+        self._ends = _Ends()  # of all quotas
+        self._bookable = _Ends()  # of quotas that staff have not closed
+        self._left = _Ends()  # of those that also have places
         self._summaries: dict[bool, Summary] = {}
 
     @property
     def last_end_ms(self) -> int:
-        """When claims end in all of them; `NEVER_MS` where they do not."""
+        """When claims end in all quotas; `NEVER_MS` if they do not end."""
         return self._ends.last_ms or NEVER_MS
 
     def has_left(self, now_ms: int) -> bool:
-        """Whether a place remains in a quota that has not closed, whether it has opened or not."""
+        """Whether a place remains in a quota that has not closed; it need not have opened yet."""
         return self._left.last_ms > now_ms
 
     def state(self, now_ms: int) -> QuotaState:
-        """The best state that one of them has."""
+        """The best state of its quotas."""
         if self._bookable.last_ms <= now_ms:
             return "closed"
         if self.opens_at_ms > now_ms:
@@ -77,16 +77,16 @@ class Group:
         return "open" if self.has_left(now_ms) else "sold-out"
 
     def turn_ms(self, now_ms: int) -> int:
-        """The next moment at which `state` may be another one by the clock."""
+        """The next moment at which `state` may change because of the clock."""
         moments = (self.opens_at_ms, self._left.last_ms, self._bookable.last_ms)
         return min((at_ms for at_ms in moments if at_ms > now_ms), default=NEVER_MS)
 
     def summary(self, quotas: Mapping[str, Quota], *, with_closed: bool) -> Summary:
-        """What they offer, with or without what staff have closed; the names of closed ones where all are."""
-        found = self._summaries.get(with_closed)
-        if found is None:
-            found = self._summaries[with_closed] = self._summarise(quotas, with_closed)
-        return found
+        """What the quotas offer, with or without the ones that staff closed; if all are closed, their names."""
+        summary = self._summaries.get(with_closed)
+        if summary is None:
+            summary = self._summaries[with_closed] = self._summarise(quotas, with_closed)
+        return summary
 
     def _summarise(self, quotas: Mapping[str, Quota], with_closed: bool) -> Summary:
         every = [quotas[quota_id].terms for quota_id in self.quotas]
@@ -101,14 +101,13 @@ class Group:
         )
 
     def add(self, quota: Quota) -> None:
-        """One more."""
         self.quotas[quota.id] = None
         self._summaries = {}
         for ends in self._ends_of(quota):
             ends.add(_end_ms(quota))
 
     def remove(self, quota: Quota) -> None:
-        """One less; as it was added, or as `count` had it."""
+        """Remove a quota, in the state in which it was added or last counted."""
         del self.quotas[quota.id]
         self._summaries = {}
         for ends in self._ends_of(quota):
@@ -122,7 +121,7 @@ class Group:
                 yield self._left
 
     def count(self, quota: Quota, *, has_left: bool) -> None:
-        """The last place of a quota was taken, or the first came back."""
+        """The last place of a quota was taken, or a place became available."""
         if quota.terms.closed:
             return
         if has_left:
@@ -140,27 +139,27 @@ class Groups:
         self._key_of: dict[str, GroupKey] = {}
 
     def get(self, key: GroupKey, office: str | None = None) -> Group | None:
-        """One group, of one office or of all; None where it has no quota."""
+        """One group, of one office or of all; None if it has no quota."""
         return self._groups.get(key, {}).get(office)
 
     def between(self, first_ms: int, until_ms: int) -> Iterator[GroupKey]:
-        """The groups that open then, the earliest first; the end excluded."""
+        """The groups that open from `first_ms` until before `until_ms`, the earliest first."""
         for at in range(bisect_left(self._keys, (first_ms, "")), len(self._keys)):
             if self._keys[at][0] >= until_ms:
                 break
             yield self._keys[at]
 
     def opening_at(self, at_ms: int) -> list[str]:
-        """The quotas that open then, with whatever opening."""
+        """The quotas that open at that moment, with any opening."""
         return [quota_id for key in self.between(at_ms, at_ms + 1) for quota_id in self._groups[key][None].quotas]
 
     def put(self, quota: Quota, opening_id: str) -> None:
-        """A quota of the view opens with an opening, or with none: "". It may be new, but not changed in itself."""
+        """Assign a quota to an opening, or to none (""). The quota may be new, but must not have changed."""
         key = (quota.terms.opens_at_ms, opening_id)
-        known = self._key_of.get(quota.id)
-        if known == key:
+        former_key = self._key_of.get(quota.id)
+        if former_key == key:
             return
-        if known is not None:
+        if former_key is not None:
             self.remove(quota)
         self._key_of[quota.id] = key
         if key not in self._groups:
@@ -170,7 +169,7 @@ class Groups:
             self._groups[key].setdefault(office, Group(key[0])).add(quota)
 
     def remove(self, quota: Quota) -> None:
-        """A quota has gone, or is about to change in itself."""
+        """A quota was removed, or is about to change."""
         key = self._key_of.pop(quota.id)
         groups = self._groups[key]
         for office in (None, quota.terms.office):
@@ -182,7 +181,7 @@ class Groups:
             del self._keys[bisect_left(self._keys, key)]
 
     def count(self, quota: Quota, *, has_left: bool) -> None:
-        """The last place of a quota was taken, or the first came back; `quota` is what it was before."""
+        """The last place of a quota was taken, or a place became available; `quota` is the former state."""
         groups = self._groups[self._key_of[quota.id]]
         for office in (None, quota.terms.office):
             groups[office].count(quota, has_left=has_left)

@@ -1,7 +1,7 @@
-"""Proving that views are complete: asking where the ledgers are, those of one server together.
+"""Proves that views are complete: asks the ledgers for their positions, those of one server in one call.
 
-That a journal brings nothing new may mean that nothing happened, that it is slow, or that it is a dead or emptied
-server's. Only where the ledger was when it was asked says up to when a view has everything.
+A journal without new entries may mean that nothing happened, that it is slow, or that the server is dead or empty. Only
+a position that the ledger had at a known time proves that a view was complete at that time.
 """
 
 import asyncio
@@ -15,44 +15,41 @@ from reservasi.logs import get_sparing_logger
 
 log = get_sparing_logger()
 
-IDLE_S = 1.0  # how old a view may become that nobody needs: a program at rest costs next to nothing
-PAUSE_MIN_S = 0.005  # between two looks at what is due, whoever hurries: anybody can, by what they ask for
+IDLE_S = 1.0  # how old a view may become that no request needs
+PAUSE_MIN_S = 0.005  # between two checks, however often `hurry` is called: requests of the public may cause it
 TIMEOUT_S = 2.0
 
 
 class Prover:
-    """Asks for all followers of a front, each as often as it matters."""
+    """Asks for all followers of a front, each as often as needed."""
 
     def __init__(
         self, open_connection: Callable[[str], LedgerConnection], server_of: Callable[[str], str], *, busy_s: float
     ) -> None:
-        """Views that matter are proved every `busy_s`, 0: as seldom as others. `server_of` names a program's server."""
+        """Views in use are proved every `busy_s`; 0: as seldom as unused ones. `server_of` names a program's server."""
         self._open_connection = open_connection
         self._server_of = server_of
         self._busy_s = min(busy_s or IDLE_S, IDLE_S)
         self._followers: list[Follower] = []
-        self._connections: dict[str, LedgerConnection] = {}  # by the program that each was opened for
-        self._asked: set[Follower] = set()  # whose answer is on its way
+        self._connections: dict[str, LedgerConnection] = {}  # by the program for which each was opened
+        self._asked: set[Follower] = set()  # followers whose question is under way
         self._tasks: set[asyncio.Task[None]] = set()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, follower: Follower) -> None:
-        """Prove one more."""
         self._followers.append(follower)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
     def remove(self, follower: Follower) -> None:
-        """Prove one less."""
         self._followers.remove(follower)
 
     def hurry(self) -> None:
-        """Look who is due, at once unless that was done a moment ago."""
+        """Check which followers are due, at once unless that was just done."""
         self._hurry.set()
 
     async def close(self) -> None:
-        """Ask no more."""
         await end_tasks([*([self._task] if self._task else []), *self._tasks])
         for connection in self._connections.values():
             await connection.drop()
@@ -63,7 +60,7 @@ class Prover:
             now = asyncio.get_running_loop().time()
             groups: dict[str, list[Follower]] = {}
             for follower in self._followers:
-                # Half a turn early is late enough: so those of one server come to be asked together.
+                # Half an interval early is allowed, so that followers of one server are asked together.
                 if self._due_at(follower, now, self._busy_s / 2, IDLE_S / 2) <= now:
                     groups.setdefault(self._server_of(follower.program), []).append(follower)
             for group in groups.values():
@@ -79,7 +76,7 @@ class Prover:
         return float("inf") if follower in self._asked else follower.due_at(now, busy_s=busy_s, idle_s=idle_s)
 
     async def _until_due(self) -> None:
-        """Wait until the first one is due, or somebody needs one now."""
+        """Wait until the first follower is due, or `hurry` was called."""
         self._hurry.clear()
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -102,28 +99,29 @@ class Prover:
     async def _ask(self, followers: Sequence[Follower]) -> None:
         programs = [follower.program for follower in followers]
         try:
-            found = await self._connection_to(programs).metas(programs, TIMEOUT_S)
+            metas = await self._connection_to(programs).metas(programs, TIMEOUT_S)
         except LedgerUnreachable as error:
             if len(followers) > 1 and not isinstance(error.__cause__, TimeoutError):
                 await asyncio.gather(*map(self._ask_alone, followers))
                 return
             for follower in followers:
-                follower.note_not_told(error)
-        except Exception as error:  # a view that nobody proves would never be believed again
+                follower.note_unanswered(error)
+        except Exception as error:  # a view that is not proved would never be fresh again
             log.exception("view_not_proved", programs=programs)
             for follower in followers:
-                follower.note_not_told(error)
+                follower.note_unanswered(error)
         else:
-            for follower, seen in zip(followers, found, strict=True):
-                follower.note_told(seen)
+            for follower, seen in zip(followers, metas, strict=True):
+                follower.note_answered(seen)
 
     async def _ask_alone(self, follower: Follower) -> None:
-        """One ledger that has moved must not cost the others their views, nor one that is silent their time."""
+        """Ask one by one: a ledger that has moved or does not answer must not affect the other views."""
         await self._ask([follower])
-        await self._connections[follower.program].drop()  # asked together, they need one; programs are many
+        # asking together needs one connection; there may be many programs
+        await self._connections[follower.program].drop()
 
     def _connection_to(self, programs: Sequence[str]) -> LedgerConnection:
-        """That of one of them, which nobody uses meanwhile: it goes where that program's ledger is."""
+        """The connection of one of the programs; it leads to that program's ledger."""
         program = next(filter(self._connections.__contains__, programs), programs[0])
         if program not in self._connections:
             self._connections[program] = self._open_connection(program)

@@ -1,4 +1,4 @@
-"""One program's quotas in memory, as of a position in its journal."""
+"""One program's quotas in memory, at a position in its journal."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ from reservasi.events import (
 from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import Opening, Position, Quota, QuotaCounts, State
 
-REMEMBERED_MS = 2 * 86_400_000  # how long ids are known after their end: a day longer than replays are promised
-ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
+REMEMBERED_MS = 2 * 86_400_000  # how long ids are kept after their end: a day longer than the promise about replays
+ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # the states in which a confirmed reservation ends
 
 
 class NotFollowed(Exception):  # never leaves this package
-    """What an event did to the ledger cannot be known from it: a new snapshot has it."""
+    """The effect of an event cannot be derived from it: a new snapshot is needed."""
 
 
 class ProgramView:
@@ -36,26 +36,26 @@ class ProgramView:
 
     def __init__(self) -> None:
         self.quotas: dict[str, Quota] = {}
-        self.moments: Counter[int] = Counter()  # opens_at_ms -> how many quotas open then
-        self.damaged_quotas: set[str] = set()  # of which the ledger could not give all when the view began
-        self.incomplete_since_epoch = 0  # in which the view began without something damaged; 0 when it has all
+        self.moments: Counter[int] = Counter()  # opens_at_ms -> number of quotas that open then
+        self.damaged_quotas: set[str] = set()  # quotas that the ledger could not fully read when the view began
+        self.incomplete_since_epoch = 0  # the epoch of a view that began without damaged data; 0: complete
         self.openings: dict[str, Opening] = {}
-        self.opening_ids: dict[str, str] = {}  # quota -> the opening that it opens with, where there is one
+        self.opening_ids: dict[str, str] = {}  # quota -> the opening with which it opens
         self.covered: dict[str, dict[str, None]] = {}  # opening -> its quotas
         self._openings_at: dict[int, set[str]] = {}  # opens_at_ms -> openings
-        self.tickets_changes = 0  # how often any of this changed, or what decides whether a quota needs a ticket
+        self.tickets_changes = 0  # number of changes to these fields, or to whether a quota needs a ticket
         self.known_ids: set[str] = set()
-        self._ended: dict[str, int] = {}  # reservation id -> when it ended, the earliest first
-        self.removals = 0  # grows when quotas may have gone
+        self._ended: dict[str, int] = {}  # reservation id -> end, the earliest first
+        self.removals = 0  # grows when quotas may have been removed
         self.position = Position(epoch=0, seq=0)
         self.changed_at: dict[str, int] = {}  # quota -> version of the whole view at its last change, the oldest first
-        self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or place on its way back -> when it is due, ms
-        self._due_at_ms: dict[str, int] = {}  # the earliest of those, worked out when it is asked for
-        # What reads ask for, kept up to date with each change: no answer looks through all quotas.
+        self._timers: dict[str, dict[str, int]] = {}  # quota -> hold or returning place -> due time, ms
+        self._due_at_ms: dict[str, int] = {}  # the earliest due time, computed on demand
+        # Indexes for reads, updated with each change, so that no read scans all quotas.
         self.alternatives, self.dates, self.groups = Alternatives(self.quotas), Dates(()), Groups()
 
     def reset(self, snapshot: Snapshot, ids: Iterable[str], version: int) -> None:
-        """Start anew from a snapshot."""
+        """Start again from a snapshot."""
         self.quotas = {quota.id: quota for quota in snapshot.quotas}
         self.damaged_quotas = set(snapshot.damaged_quotas)
         self.incomplete_since_epoch = snapshot.position.epoch if snapshot.unreadable or snapshot.damaged_quotas else 0
@@ -79,9 +79,9 @@ class ProgramView:
         """Apply one entry's events.
 
         Raises:
-            NotFollowed: one of them cannot be read; the view has the events before it and is to be reset.
+            NotFollowed: one of them cannot be read; the events before it are applied, and the view must be reset.
         """
-        held: dict[str, int] = {}  # counted together, since a rush is holds and nothing else
+        held: dict[str, int] = {}  # counted together, since under load most events are holds
         for event in entry.events:
             match event:
                 case Held():
@@ -120,19 +120,19 @@ class ProgramView:
 
     def changed_since(self, version: int) -> list[Quota]:
         """The quotas that changed after a version of the whole view."""
-        found = []
+        changed = []
         for quota_id in reversed(self.changed_at):
             if self.changed_at[quota_id] <= version:
                 break
-            found.append(self.quotas[quota_id])
-        return found
+            changed.append(self.quotas[quota_id])
+        return changed
 
     def _note_changed(self, quota_id: str, version: int) -> None:
         self.changed_at.pop(quota_id, None)
         self.changed_at[quota_id] = version
 
     def due_at_ms(self, quota_id: str) -> int | None:
-        """When the next hold of the quota ends or the next place returns; None when nothing is under way."""
+        """When the quota's next hold ends or its next place returns; None if there is none."""
         timers = self._timers.get(quota_id)
         if not timers:
             return None
@@ -167,7 +167,7 @@ class ProgramView:
             timers.pop(timer, None)
 
     def _stop_return(self, event: Returned) -> None:
-        """The event does not name its timer: it is the earliest of those with as many places."""
+        """Remove a timer of a return. The event does not name it: it is the earliest one with as many places."""
         timers = self._timers.get(event.quota, {})
         ends_with = f":{event.places}"
         returning = [timer for timer in timers if timer[0] == "+" and timer.endswith(ends_with)]
@@ -199,18 +199,18 @@ class ProgramView:
             self._set_opening(event.opening, version)
 
     def _set_opening(self, opening: Opening, version: int) -> None:
-        known, terms = self.openings.get(opening.id), opening.terms
+        former, terms = self.openings.get(opening.id), opening.terms
         self.openings[opening.id] = opening
-        if known and _ticket(known) != _ticket(opening):
+        if former and _ticket(former) != _ticket(opening):
             self.tickets_changes += 1
             for quota_id in self.covered.get(opening.id, ()):
                 self._note_changed(quota_id, version)
-        if known and _coverage(known) == _coverage(opening):
+        if former and _coverage(former) == _coverage(opening):
             return
-        if known:
-            self._leave_moment(known)
+        if former:
+            self._leave_moment(former)
         self._openings_at.setdefault(terms.opens_at_ms, set()).add(opening.id)
-        moments = {terms.opens_at_ms, known.terms.opens_at_ms if known else terms.opens_at_ms}
+        moments = {terms.opens_at_ms, former.terms.opens_at_ms if former else terms.opens_at_ms}
         for quota in [self.quotas[quota_id] for at_ms in moments for quota_id in self.groups.opening_at(at_ms)]:
             if self._find_opening(quota):
                 self._note_changed(quota.id, version)
@@ -231,9 +231,10 @@ class ProgramView:
             del self._openings_at[opening.terms.opens_at_ms]
 
     def _find_opening(self, quota: Quota) -> bool:
-        """Keep which opening covers the quota; every claim asks. One that was called off does where no other does.
+        """Store which opening covers the quota, since every claim looks it up. A cancelled opening counts if no other
+        does.
 
-        Returns whether it is another one than before.
+        Returns whether it changed.
         """
         openings = map(self.openings.__getitem__, self._openings_at.get(quota.terms.opens_at_ms, ()))
         covering = [opening for opening in openings if opening.terms.covers(quota.terms)]
@@ -267,15 +268,15 @@ class ProgramView:
             del self.moments[opens_at_ms]
 
     def _set(self, event: QuotaSet) -> None:
-        known = self.quotas.get(event.quota)
-        if known:
-            self._forget_moment(known)
-            self.groups.remove(known)
+        former = self.quotas.get(event.quota)
+        if former:
+            self._forget_moment(former)
+            self.groups.remove(former)
         self.moments[event.terms.opens_at_ms] += 1
-        counts = msgspec.structs.replace(known.counts if known else QuotaCounts(), version=event.version)
+        counts = msgspec.structs.replace(former.counts if former else QuotaCounts(), version=event.version)
         quota = Quota(id=event.quota, terms=event.terms, counts=counts, imported=event.imported)
         self.quotas[event.quota] = quota
-        self._note_terms(known, quota)
+        self._note_terms(former, quota)
         self._find_opening(quota)
 
     def _note_terms(self, before: Quota | None, after: Quota | None) -> None:
@@ -284,15 +285,15 @@ class ProgramView:
 
 
 def _coverage(opening: Opening) -> tuple[object, ...]:
-    """What decides which quotas it covers."""
+    """The fields that decide which quotas it covers."""
     return opening.terms.opens_at_ms, opening.terms.offices, opening.cancelled
 
 
 def _ticket(opening: Opening) -> tuple[object, ...]:
-    """What decides whether its quotas need a ticket, the clock apart."""
+    """The fields, without the clock, that decide whether its quotas need a ticket."""
     return opening.terms.waiting_room, opening.terms.ends_at_ms, opening.paused, opening.cancelled
 
 
 def _precedence(opening: Opening) -> tuple[bool, int]:
-    """The one that goes on first, then the one that was called off last."""
+    """Sort key: openings that are not cancelled first, then the latest cancelled one."""
     return opening.cancelled, -opening.revised_at_ms

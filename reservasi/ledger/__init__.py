@@ -1,6 +1,5 @@
-"""The ledger decides: who has which place is judged by one Lua function library in Redis or Valkey, in batches.
+"""The ledger: one Lua function library in Redis or Valkey decides in batches who gets which place.
 
-`lua` is that library, `wire` speaks its encoding, `topology` finds its servers, `connection` reaches them, and
-`journal` reads what was accepted. `command_queue`, `group_commit` and `answer_release` gather concurrent commands into
-one call.
+`lua` is the library, `wire` its encoding, `topology` finds its servers, `connection` calls it, and `journal` reads what
+it accepted. `command_queue`, `group_commit` and `answer_release` combine concurrent commands into one call.
 """

@@ -1,21 +1,21 @@
-"""What each kind of process may do in the ledger's server: the rules of its users, as `ACL SETUSER` takes them.
+"""What each kind of process may do in the ledger's server: rules of its users for `ACL SETUSER`.
 
-A server checks what a function does against whoever called it, so a user needs the commands that the functions use, and
-not only FCALL. Fronts may touch the keys that functions receive, and can only read what is said to be recorded: a
-front cannot call a confirmation recorded that is not. No user but `admin` can run a script, load another library over
-ours by name alone, list or empty keys, or see and change the server's settings.
+A server checks the commands inside a function against the calling user, so that a user needs the commands that the
+functions use, not only FCALL. Fronts may access the keys that functions receive, and may only read the recorded
+position: a front cannot report a confirmation as recorded that is not. Only `admin` can run scripts, replace a library,
+list or delete all keys, or read and change the server's settings.
 """
 
 from reservasi.ledger import keys
 
 FRONT = "front"  # `reservasi api`
 WORKER = "worker"  # `reservasi worker`: it loads the functions, records, trims and rebuilds
-ADMIN = "admin"  # commands of the command line, and people
+ADMIN = "admin"  # commands of the command line, and operators
 USERS = (FRONT, WORKER, ADMIN)
-ANY = "*"  # as a program: every hash tag
+ANY = "*"  # in place of a program: every hash tag
 
 CALLS = ("fcall", "fcall_ro")
-# What is asked outside functions, also by redis-py when it connects and by whoever finds a cluster's primaries.
+# Commands outside functions, including those of redis-py on connecting and of finding a cluster's primaries.
 CONNECTION = ("auth", "hello", "ping", "quit", "reset", "select", "client|setinfo", "client|setname", "client|id")
 TOPOLOGY = (
     "cluster|nodes",
@@ -29,7 +29,7 @@ TOPOLOGY = (
     "info",
 )
 WAITING = ("wait", "waitaof")
-SINCE_7_2 = ("client|setinfo", "waitaof")  # Redis 7.0 does not start with a rule about a command that it does not know
+SINCE_7_2 = ("client|setinfo", "waitaof")  # Redis 7.0 does not start if a rule names an unknown command
 IN_FUNCTIONS = (
     *("hget", "hmget", "hgetall", "hkeys", "hexists", "hset", "hincrby", "hdel", "exists", "time", "xadd", "xrange"),
     *("zadd", "zrem", "zrange", "zrangebylex", "zrangebyscore", "zscore", "lindex", "lset", "rpush", "pexpireat"),
@@ -42,7 +42,7 @@ WORKING = (
 
 
 def commands(user: str) -> tuple[str, ...]:
-    """The commands that a user may give, by themselves or through a function; none for `admin`, who may give all."""
+    """The commands that a user may call directly or through a function; empty for `admin`, who may call all."""
     shared = (*CALLS, *CONNECTION, *TOPOLOGY, *WAITING, *IN_FUNCTIONS, *FOLLOWING)
     return {FRONT: shared, WORKER: (*shared, *WORKING), ADMIN: ()}[user]
 
@@ -64,10 +64,10 @@ def rules(user: str, unknown: tuple[str, ...] = ()) -> str:
 
 
 def acl_lines(password_rules: dict[str, str], *, unknown: tuple[str, ...] = ()) -> list[str]:
-    """The lines of an ACL file; `password_rules` has for each user how it proves itself, such as `#<sha256>`.
+    """The lines of an ACL file; `password_rules` has each user's password rule, such as `#<sha256>`.
 
-    The default user, whom a connection without a password gets, is switched off. It keeps all rights: many servers,
-    Redis 7.0 among them, replay their append-only file as that user, and would forget every change of a function at a
+    The default user, which a connection without a password gets, is switched off. It keeps all rights: many servers,
+    including Redis 7.0, replay their append-only file as that user, and would lose every change of a function at a
     restart. Commands that are `unknown` to the server are left out.
     """
     lines = ["user default off resetpass allkeys allchannels +@all"]

@@ -1,12 +1,12 @@
-"""Who must have a change before its answer counts: replicas (WAIT), files that are synced (WAITAOF), else the records.
+"""Decides when an accepted change is safe: acknowledged by replicas (WAIT) and synced files (WAITAOF), or recorded.
 
-The questions follow the function calls in the same write, so they cost no round trip. When too few have it in time,
-the changes stand nevertheless, and nobody rolls them back: the answers count once PostgreSQL has what they rest on
-(`await_records.py`), and until then they are not definite.
+WAIT and WAITAOF follow the function calls in the same write, so that they cost no round trip. If too few servers
+acknowledge in time, the changes stand; nobody rolls them back. Their answers are then released once PostgreSQL has the
+changes (`await_records.py`), and are indefinite until then.
 
-A server counts up to what the asking connection itself wrote. A batch of replays writes nothing, and a new connection
-has written nothing yet, so that WAIT would call a change safe that another connection made a moment ago and no replica
-has. Therefore each round trip ends with a write of its own (`lua/touch.lua`), behind everything it speaks of.
+A server counts acknowledgements of what the asking connection wrote. A batch of replays writes nothing, and a new
+connection has written nothing yet, so that WAIT would confirm a change that another connection made a moment ago and
+that no replica has. Each round trip therefore ends with a write of its own (`lua/touch.lua`) before the WAIT.
 """
 
 import time
@@ -18,17 +18,17 @@ import msgspec
 from reservasi.model import Admit, Answer, Cancel, Command, Confirm, Find, Outcome, Release, State, Sweep
 
 Aof = Literal["off", "local", "replicas"]
-# Said to be so only once the records have it, else to be on its way.
+# Outcomes that the front reports as done only once they are recorded, else as on their way.
 RECORDED_FIRST = frozenset({Outcome.CONFIRMED, Outcome.CANCELLED, Outcome.RELEASED, Outcome.EXISTS})
-RESTS = 9  # times the timeout without a question, once too few had the change: nine tenths of the time is not waited
+RESTS = 9  # after a failed WAIT, none is sent for so many times its timeout
 
 
 class Acks(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked behind each round trip's calls."""
+    """The acknowledgements that each round trip asks for."""
 
-    replicas: int  # that must have it, 0: none
-    timeout_ms: int  # how long the server waits for them; it looks ten times a second
-    aof: Aof = "off"  # whose append-only file must have it synced: nobody's, the primary's, or the replicas' as well
+    replicas: int  # replicas that must have the change, 0: none
+    timeout_ms: int  # how long the server waits for them; its own resolution is 100 ms
+    aof: Aof = "off"  # append-only files that must be synced: none, the primary's, or the replicas' as well
 
     @property
     def questions(self) -> tuple[tuple[str | int, ...], ...]:
@@ -42,7 +42,7 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(questions)
 
     def suffice(self, counts: Sequence[Any]) -> bool:
-        """Whether the replies to the questions, in their order, are enough; an error is not."""
+        """Whether the replies to the WAIT commands, in order, are sufficient; an error is not."""
         if any(isinstance(count, Exception) for count in counts):
             return False
         if self.aof == "replicas":
@@ -52,10 +52,10 @@ class Acks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asker:
-    """Asks behind the round trips of one connection.
+    """Sends WAIT commands on one connection.
 
-    While replicas are away, each question would cost its whole timeout. So it rests after a short count; what is
-    accepted meanwhile is as unsafe as if too few had it.
+    While replicas are away, each WAIT would cost its whole timeout. So none is sent for a while after a failed one;
+    changes of that time count as not acknowledged.
     """
 
     def __init__(self, acks: Acks, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,39 +65,43 @@ class Asker:
         self._resting_until_s = float("-inf")
 
     def questions(self) -> tuple[tuple[str | int, ...], ...]:
-        """What to ask behind the next round trip; nothing while it rests."""
+        """The commands to send after the next round trip; none while pausing."""
         return self._acks.questions if self._clock() >= self._resting_until_s else ()
 
     def suffice(self, touch: Any, counts: Sequence[Any]) -> bool:
-        """Whether the replies to the write of its own and to the questions, in their order, say that enough have it."""
+        """Whether the replies to the additional write and to the WAIT commands, in order, say that enough servers
+        have it.
+        """
         safe = not isinstance(touch, Exception) and self._acks.suffice(counts)
         if not safe:
             self._resting_until_s = self._clock() + self._rest_s
         return safe
 
 
-def asks_enough(asked: int, promotable: int) -> bool:
-    """Whether whichever replica is promoted has what was promised.
+def asks_enough(acknowledgements: int, promotable: int) -> bool:
+    """Whether every replica that may be promoted has all acknowledged changes.
 
-    A majority is not enough: Sentinel asks no replica what it has, nor the former primary's to follow it no more. Cut
-    off with one replica of two, that one goes on to promise what the other, promoted, never hears of.
+    A majority is not enough: Sentinel neither compares the replicas' data nor stops a replica that follows the former
+    primary. A primary that is cut off together with one replica of two would go on acknowledging changes that the other
+    replica, which is promoted, never gets.
     """
-    return asked >= promotable
+    return acknowledgements >= promotable
 
 
 def acks_wanted(*, replicas: int, timeout_ms: int, aof: Aof) -> Acks | None:
-    """What the settings ask for; None where nothing is to be asked."""
+    """The acknowledgements of the settings; None if there are none."""
     return Acks(replicas=replicas, timeout_ms=timeout_ms, aof=aof) if replicas or aof != "off" else None
 
 
 def stands(command: Command, answer: Answer) -> bool:
-    """Whether an answer may be told although too few have what it rests on."""
+    """Whether an answer may be released although too few servers have the change."""
     match command:
         case Sweep() | Admit():
-            return True  # nobody was promised anything
+            return True  # no client was promised anything
         case Confirm() | Cancel() | Release():
             return answer.outcome in RECORDED_FIRST
         case Find():
-            return answer.outcome is Outcome.FOUND and answer.state is State.CONFIRMED  # the same
+            # A front reports a confirmation only once it is recorded.
+            return answer.outcome is Outcome.FOUND and answer.state is State.CONFIRMED
         case _:
             return False

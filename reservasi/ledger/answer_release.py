@@ -1,10 +1,10 @@
 """When the answers of a batch reach their callers.
 
 An answer is released at once, except in two cases. An answer about a freed place waits until every front's view
-contains that place, so that a repeated request is not told "sold out". An answer that too few replicas have waits until
-PostgreSQL has what it rests on, or becomes `NotReplicated`.
+contains that place, so that a repeated request is not answered "sold out". An answer that too few replicas acknowledged
+waits until PostgreSQL has the change, or becomes `NotReplicated`.
 
-A reply that cannot be read, or a caller that cannot take an answer, costs no other caller theirs.
+A reply that cannot be read, or a caller that fails, does not affect other callers.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ NoteDamaged: TypeAlias = Callable[[Command, ItemDamaged], None]
 
 
 class AnswerRelease:
-    """Holds answers back until they may be told."""
+    """Holds answers back until they may be released."""
 
     def __init__(self, *, settle_ms: int = 0, instead: RecordsInstead | None = None) -> None:
-        """For `settle_ms` after a place came free, some view may lack it. `instead` waits for PostgreSQL."""
+        """For `settle_ms` after a place was freed, some view may lack it. `instead` waits for PostgreSQL."""
         self._settle_ms = settle_ms + SETTLE_MARGIN_MS if settle_ms else 0
         self._instead = instead
         self._settling = 0  # answers that wait for the views
 
     def when_settled(self, waiting: Submitted, answer: Answer | ReservasiError) -> None:
-        """Release an answer; one about a place that came free a moment ago once every view contains that place.
+        """Release an answer; one about a place that was just freed only once every view contains that place.
 
-        Then a repeated request gets the same answer from every front (P7). The answer to the caller who gave the place
-        back waits as well: the next person to claim the place is not told that it is gone.
+        Then a repeated request gets the same answer from every front. The answer to the caller who gave the place back
+        waits as well: the next person to claim the place is not told that it is gone.
         """
         if not isinstance(answer, Answer) or not answer.freed_at_ms:
             waiting.finish(answer)
             return
-        # The ledger's clock may have been set back since: nobody waits longer than from now.
+        # The ledger's clock may have been set back since: nobody waits longer than `settle_ms` from now.
         wait_ms = min(answer.freed_at_ms + self._settle_ms - answer.now_ms, self._settle_ms)
         if wait_ms <= 0:
             waiting.finish(answer)
@@ -59,7 +59,9 @@ class AnswerRelease:
         waiting.finish(answer)
 
     def when_safe(self, waiting: Submitted, answer: Answer) -> None:
-        """Release an answer that too few replicas have: at once where it promises nothing, else once it is recorded."""
+        """Release an answer that too few replicas acknowledged: at once if it promises nothing, else once it is
+        recorded.
+        """
         if stands(waiting.command, answer):
             waiting.finish(answer)
         elif self._instead is None:
@@ -77,7 +79,7 @@ class AnswerRelease:
 
 
 class Replies:
-    """A batch's replies, whose answers are not released yet."""
+    """A batch's replies whose answers are not released yet."""
 
     __slots__ = ("_groups", "_note_damaged", "_raw", "_release", "_retried")
 

@@ -1,7 +1,7 @@
-"""Where too few replicas acknowledge, the records count: what PostgreSQL has, every later ledger is rebuilt from.
+"""Releases answers that too few replicas acknowledged once PostgreSQL has them: later ledgers are rebuilt from it.
 
-So one dead replica stops no promises where all of them are asked, and an old primary that was cut off from the records
-as well promises nothing.
+One dead replica therefore does not stop the service when all replicas must acknowledge, and an old primary that is cut
+off from the records as well promises nothing.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from reservasi.model import Answer, Command
 
 
 class RecordsInstead:
-    """Holds back the answers that too few replicas have, until PostgreSQL has what they rest on."""
+    """Holds back answers that too few replicas acknowledged until PostgreSQL has the changes."""
 
     def __init__(self, program: str, positions: RecordedPositions, *, held_max: int) -> None:
         self._program = program
@@ -25,26 +25,26 @@ class RecordsInstead:
     def hold(
         self, command: Command, answer: Answer, resolve: Callable[[Answer | ReservasiError], None], timeout_s: float
     ) -> None:
-        """Give the answer once it counts; `NotReplicated` when it does not in time, or too many wait."""
+        """Release the answer once it is recorded; `NotReplicated` if that takes too long or too many wait."""
         if len(self._held) >= self._held_max:
             resolve(not_replicated())
             return
         about: str = getattr(command, "reservation_id", "")
         task = asyncio.create_task(self._positions.wait(self._program, answer.epoch, answer.seq, about, timeout_s))
 
-        def told(ended: "asyncio.Task[bool]") -> None:
+        def release(ended: "asyncio.Task[bool]") -> None:
             self._held.discard(ended)
             recorded = not ended.cancelled() and ended.exception() is None and ended.result()
             resolve(answer if recorded else not_replicated())
 
         self._held.add(task)
-        task.add_done_callback(told)
+        task.add_done_callback(release)
 
     async def close(self) -> None:
-        """Answer all that still wait: nothing is definite."""
+        """Answer all waiting callers with an indefinite result."""
         await end_tasks(self._held)
 
 
 def not_replicated() -> NotReplicated:
-    """What is said of a change that was carried out and may yet be lost."""
+    """The error for a change that was carried out and may still be lost."""
     return NotReplicated("neither enough replicas nor the records have it yet")

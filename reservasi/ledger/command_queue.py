@@ -1,8 +1,8 @@
-"""The commands of one program that wait for a ledger call: in which order they go, and how many may wait.
+"""The commands of one program that wait for a ledger call: their order, and how many may wait.
 
-Confirmations, status and what staff ask go before claims and the joins of a waiting room. These two share what is left
-of a batch in proportion to their numbers. Only they are refused when more of them are under way than the limit allows;
-all other commands have a queue of the same size for themselves, which claims cannot fill.
+Confirmations, status and staff commands go before claims and joins of a waiting room, which share the rest of a batch
+in proportion to their numbers. Claims and joins are refused when more of them are in flight than the limit allows; all
+other commands have a second queue of the same size, which claims cannot fill.
 """
 
 import time
@@ -36,14 +36,14 @@ PRIORITY: tuple[type, ...] = (
     Confirm, Cancel, Release, SetQuota, SetOpening, MoveOpening, Admit, Find, Sweep, Claim, Join, Retire,
     RetireOpening,
 )  # fmt: skip
-CROWDS = (Claim, Join)  # anybody may send them in any number, so the limit holds for them
-BATCH_HALVED_FROM = 8  # fewer go together, since a write to the disk is dearer than they are
+CROWDS = (Claim, Join)  # commands that anybody may send in any number: the limit holds for them
+BATCH_HALVED_FROM = 8  # smaller batches are not halved, since an fsync costs more than their commands
 
 Batch: TypeAlias = list[list[Submitted]]  # a list for each kind, in order of priority, none of them empty
 
 
 class CommandQueue:
-    """What waits, by kind, and the limit of claims and joins under way."""
+    """The waiting commands by kind, and the limit of claims and joins in flight."""
 
     def __init__(
         self, program: str, *, items_max: int, batch_items_max: int, timeout_s: float, delay_target_s: float
@@ -70,7 +70,7 @@ class CommandQueue:
         """Queue a command; `now_s` is the event loop's time.
 
         Raises:
-            Overloaded: too many wait.
+            Overloaded: the queue is full.
         """
         kind = type(command)
         if not (self.admits_crowd() if kind in CROWDS else self._admits_others()):
@@ -81,8 +81,8 @@ class CommandQueue:
         return submitted
 
     def admits_crowd(self) -> bool:
-        """Whether a claim or a join that comes now would be taken."""
-        waiting = len(self._claims) + len(self._joins)  # spelled out: every claim asks twice
+        """Whether there is room for a claim or a join."""
+        waiting = len(self._claims) + len(self._joins)  # written out for speed: every claim checks twice
         return waiting < self._items_max and waiting + self._crowd_in_flight < self._limit.value
 
     def _admits_others(self) -> bool:
@@ -95,12 +95,11 @@ class CommandQueue:
     # -- batches -------------------------------------------------------------------------------------------------
 
     def take(self, unanswered: int) -> Batch:
-        """The next batch: in order of priority, without those whose callers gave up.
+        """The next batch: in order of priority, without commands whose callers gave up.
 
-        Half of the crowd goes: while the ledger carries that half out, the front works on the other half. If all went
-        in one batch, ledger and front would wait for each other for ever. `unanswered` callers of the batch before
-        belong to the crowd, since they come back at once: half of those alone who wait would be a third of the crowd,
-        and every batch has an fsync.
+        Half of the claims and joins go, so that the front works on one half while the ledger carries out the other. If
+        all went in one batch, ledger and front would take turns. `unanswered` callers of the previous batch count as
+        waiting, since they come back at once; without them, half would be a third, and every batch costs an fsync.
         """
         batch: Batch = []
         if not self._queued:
@@ -109,7 +108,7 @@ class CommandQueue:
         for queue in self._queues.values():
             if not queue:
                 continue
-            kept = 0  # for the joins behind
+            kept = 0  # room left for joins
             if queue is self._claims and self._joins:
                 kept = _share_of_joins(room, queue, self._joins)
             group = self._take_from(queue, room - kept)
@@ -135,19 +134,18 @@ class CommandQueue:
     # -- the limit -----------------------------------------------------------------------------------------------
 
     def note_sent(self, batch: Batch) -> None:
-        """A batch is in flight: the limit follows the delay of the claims and joins in it."""
+        """A batch is in flight: the limit follows the delay of its claims and joins."""
         crowd = [group for group in batch if type(group[0].command) in CROWDS]
         self._crowd_in_flight = sum(map(len, crowd))
         if not crowd:
             return
-        now = time.monotonic()  # not the loop's clock, which stands still while a crowd is read
+        now = time.monotonic()  # not the loop's clock, which does not advance while many requests are read
         delay_s = max(0.0, now - min(group[0].since for group in crowd))  # first in, first out
         self._delay_least_s = delay_s if self._delay_least_s is None else min(self._delay_least_s, delay_s)
         self._limit.observe(delay_s, self._crowd_in_flight + self._crowd_waiting, now)
         self._delays.add(delay_s)
 
     def note_replied(self) -> None:
-        """The batch is no longer in flight."""
         self._crowd_in_flight = 0
 
     def relax(self) -> None:
@@ -155,16 +153,17 @@ class CommandQueue:
         self._limit.rest()
 
     def observe(self) -> None:
-        """Let the metrics have the delays and the limit, some times a second."""
+        """Update the metrics of delays and the limit."""
         self._delays.observe()
         if self._limit_shown != self._limit.value:
             self._limit_shown = self._limit.value
             self._limit_gauge.set(self._limit_shown)
 
     def take_delay_s(self) -> float:
-        """How long claims and joins wait for their batch: the least since last taken, so that a short burst is none.
+        """How long claims and joins wait for their batch: the least since last taken, so that a short burst does not
+        count.
 
-        Where no batch was sent meanwhile, how long the oldest has waited already; 0 when none waits.
+        If no batch was sent meanwhile, how long the oldest has waited already; 0 if none waits.
         """
         least_s, self._delay_least_s = self._delay_least_s, None
         if least_s is not None:
@@ -183,13 +182,12 @@ class CommandQueue:
                 fail([waiting], Overloaded("the deadline passed before the command was sent"))
 
     def fail_all(self, error: Overloaded) -> None:
-        """Refuse all that wait."""
         for queue in self._queues.values():
             fail(queue, error)
 
 
 def _share_of_joins(room: int, claims: Sequence[Submitted], joins: Sequence[Submitted]) -> int:
-    """What of the rest of a batch is kept for joins: in proportion to their number, and neither kind gets nothing."""
+    """The part of the rest of a batch for joins: in proportion to their number, and at least one for each kind."""
     if room < 2:
         return room if not claims or joins[0].since < claims[0].since else 0
     share = room * len(joins) // (len(joins) + len(claims))

@@ -1,19 +1,19 @@
-"""How many claims may be under way at once: as many as can be answered soon, found out by the delay that they meet.
+"""Limits how many claims may be in flight at once, from the delay that claims meet before their batch is sent.
 
-A fixed number is wrong on every machine but one. This limit follows the time that claims wait before their batch is
-sent: queueing time tells overload, as in DAGOR (Zhou et al., "Overload Control for Scaling WeChat Microservices", SoCC
-2018; 20 ms are too many there, people at an opening bear a little more). As in CoDel (RFC 8289) the least delay of an
-interval counts, so that a burst that drains is let through and only a standing queue is cut. What is cut follows from
-Little's law: with the same throughput, the delay is proportional to what is under way.
+A fixed number would suit one machine only. Queueing time indicates overload, as in DAGOR (Zhou et al., "Overload
+Control for Scaling WeChat Microservices", SoCC 2018, with a threshold of 20 ms; people at an opening tolerate more). As
+in CoDel (RFC 8289) the least delay of an interval counts, so that a short burst passes and only a standing queue is
+cut. The size of a cut follows from Little's law: at constant throughput, the delay is proportional to the number in
+flight.
 """
 
-CUT_LEAST = 0.5  # of the limit that one interval takes away at most
-GROWTH = 1.25  # an interval without a standing queue, while the limit is in use
-IN_USE = 0.5  # of the limit; below it nothing is learnt by raising it
+CUT_LEAST = 0.5  # largest cut of one interval, as a share of the limit
+GROWTH = 1.25  # per interval without a standing queue, while the limit is in use
+IN_USE = 0.5  # share of the limit in flight below which raising it would teach nothing
 
 
 class ConcurrencyLimit:
-    """A number of claims between `least` and `most`; starts at `most`, so that an opening's burst is absorbed."""
+    """A number of claims between `least` and `most`; starts at `most`, so that an opening's burst is accepted."""
 
     def __init__(self, *, least: int, most: int, target_s: float, interval_s: float = 0.5) -> None:
         self.value = most
@@ -26,7 +26,7 @@ class ConcurrencyLimit:
         self._under_way_max = 0
 
     def observe(self, delay_s: float, under_way: int, now_s: float) -> None:
-        """Take in how long the oldest claim of a batch waited, and how many claims were under way then."""
+        """Note how long the oldest claim of a batch waited, and how many claims were in flight then."""
         self._delay_min_s = min(self._delay_min_s, delay_s)
         self._under_way_max = max(self._under_way_max, under_way)
         if now_s >= self._ends_at:
@@ -43,5 +43,5 @@ class ConcurrencyLimit:
             self.rest()
 
     def rest(self) -> None:
-        """Nothing stands: let more come, step by step."""
+        """There is no queue: raise the limit step by step."""
         self.value = min(self._most, int(self.value * GROWTH) + 1)

@@ -1,4 +1,4 @@
-"""One connection to the ledger's server that sends several function calls at once and reads their replies."""
+"""One connection to the ledger's server, which sends several function calls at once and reads their replies."""
 
 import asyncio
 import re
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 log = get_logger()
 
-# On a failover redis-py may also raise these, out of its own half-closed connection; caught only around its calls.
+# redis-py may also raise these from a half-closed connection during a failover; caught only around its calls.
 BROKEN = (*LOST, AttributeError, TypeError)
-# A replica, a full disk, too few replicas, a lost primary of a cluster, a slot on its way: it may be over in a moment.
+# A replica, a full disk, too few replicas, a lost primary of a cluster, a moving slot: may be over in a moment.
 REFUSES_WRITES = ("MISCONF", "NOREPLICAS")
 REFUSES_NOW = (ReadOnlyError, ClusterDownError, TryAgainError)
 TOUCH = Frame(command="touch", items=messages.pack([[]]))
@@ -44,18 +44,18 @@ NOTHING_PACKED = b"$0\r\n\r\n"  # an empty argument
 NUMBER = re.compile(r"[0-9]{1,15}")
 INFO_SERVER = ("INFO", "server")
 META_FIELDS = ("epoch", "seq", "chain", "run_id", "loading", "at")
-ROUND_TRIPS_MAX = 3  # one that finds no functions, one that learns the epoch, one that counts
+ROUND_TRIPS_MAX = 3  # for missing functions, for a new epoch, and for the result
 
 
 class LedgerMeta(msgspec.Struct, frozen=True, kw_only=True):
     """Where a program's ledger is, and whether this run of the server is owned."""
 
-    position: Position  # epoch 0, seq 0 when empty
+    position: Position  # epoch 0, seq 0 if empty
     owned: bool
     run_id: str  # of the server, new at each of its starts
-    readable: bool = True  # False: stored in a form that this version does not read
-    loading: bool = False  # it is being filled from the records, or that was interrupted
-    damaged: bool = False  # what says where it is cannot be read; it sells nothing
+    readable: bool = True  # False: stored in a form that this version cannot read
+    loading: bool = False  # it is being filled from the records, or filling was interrupted
+    damaged: bool = False  # `meta` cannot be read; the ledger sells nothing
 
 
 class LedgerConnection:
@@ -63,18 +63,20 @@ class LedgerConnection:
 
     def __init__(self, server: Server, program: str, library: Library, acks: Acks | None = None) -> None:
         self.program = program
-        self.safe = True  # whether as many as `acks` asks for have all that the last call's replies rest on
+        self.safe = True  # whether enough servers acknowledged the changes of the last call
         self._library = library
         self._keys = keys.program_keys(program)
         self._asker = Asker(acks) if acks else None
-        # No time limit of redis-py's own: each call has one.
+        # Without redis-py's own time limit: each call has one.
         pool = open_pool(server, redis_asyncio.ConnectionPool, socket_timeout=None)
         self._connection: Any = pool.make_connection()
         self._trips: RoundTrips | None = None  # over the open connection, unless redis-py itself reads
-        self._packed: tuple[list[str], list[bytes]] = [], []  # who was last asked about together, and the question
-        self._epoch = 0  # the newest lineage seen; never goes back, so that an old primary stays fenced
-        self._beginnings: dict[tuple[str, int], bytes] = {}  # of packed function calls, by function and epoch
-        self._reply_beginning = b"\0"  # of the last reply, behind its first byte and through its epoch
+        # programs that were last asked about together, and the packed commands
+        self._packed: tuple[list[str], list[bytes]] = [], []
+        self._epoch = 0  # the latest epoch seen; never decreases, so that an old primary stays fenced
+        # packed beginnings of function calls, by function and epoch
+        self._beginnings: dict[tuple[str, int], bytes] = {}
+        self._reply_beginning = b"\0"  # bytes of the last reply from its second one to the end of its epoch
 
     @property
     def connected(self) -> bool:
@@ -84,10 +86,11 @@ class LedgerConnection:
     async def call(
         self, frames: Sequence[Frame], timeout_s: float, *, sent: Callable[[], None] = lambda: None
     ) -> list[bytes | ReservasiError]:
-        """Send all frames in one write and read all replies; `sent` is called once the server has work to do.
+        """Send all frames in one write and read all replies; `sent` is called after the write.
 
-        A reply that says another, newer epoch is believed, and the frames are sent again under it; so they are when the
-        server did not know the functions. Both happen on the first call after a deploy: hence the three round trips.
+        If a reply names a newer epoch, the frames are sent again under it; if the server does not know the functions,
+        they are loaded and the frames sent again. Both may happen on the first call after a deploy, hence three round
+        trips.
 
         Raises:
             LedgerUnreachable: no connection, or not every reply came in time; the calls may have been carried out.
@@ -111,7 +114,7 @@ class LedgerConnection:
         return replies
 
     async def _unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
-        """What comes of work on the connection; whatever interrupts it drops that, so that nobody reads a late reply.
+        """Await work on the connection; any interruption drops the connection, so that no late reply is read.
 
         Raises:
             LedgerUnreachable: the connection was lost.
@@ -127,7 +130,7 @@ class LedgerConnection:
             raise
 
     async def _connect(self) -> None:
-        """Open a connection in place of what may be left of the last one."""
+        """Replace the connection."""
         if self._connection.is_connected:
             await self.drop()
         await self._asked(self._connection.connect())
@@ -140,14 +143,14 @@ class LedgerConnection:
             raise ConnectionResetError(f"half-closed: {error}") from error
 
     async def snapshot(self, timeout_s: float, *, whole: bool = False) -> messages.Snapshot | None:
-        """Every quota at one position; None while the ledger is fenced. A `whole` one has the indexes as well."""
+        """Every quota at one position; None while the ledger is fenced. With `whole` the indexes as well."""
         (reply,) = await self.call([Frame(command="snapshot", items=messages.pack([[int(whole)]]))], timeout_s)
         if isinstance(reply, ReservasiError):
             raise reply
         return messages.decode_snapshot(reply)
 
     async def own(self, seen: Position, epoch: int, timeout_s: float) -> str:
-        """Let this run of the server sell again under `epoch`, provided that the ledger still is where it was seen.
+        """Let this run of the server sell under `epoch`, if the ledger is still in the state `seen`.
 
         Returns the outcome: "owned" or "moved".
         """
@@ -159,19 +162,19 @@ class LedgerConnection:
         return outcome
 
     async def meta(self, timeout_s: float) -> LedgerMeta:
-        """Where the ledger is and whether this run of its server is owned.
+        """Where the ledger is, and whether this run of its server is owned.
 
         Raises:
             LedgerUnreachable: the server does not answer.
         """
-        (found,) = await self.metas([self.program], timeout_s)
-        return found
+        (meta,) = await self.metas([self.program], timeout_s)
+        return meta
 
     async def metas(self, programs: Sequence[str], timeout_s: float) -> list[LedgerMeta]:
-        """The same of several programs whose ledgers this server has, asked together.
+        """`meta` of several programs whose ledgers are on this server, in one round trip.
 
         Raises:
-            LedgerUnreachable: the server does not answer, or one of the ledgers is elsewhere.
+            LedgerUnreachable: the server does not answer, or one of the ledgers is on another server.
         """
         return await self._unless_lost(self._metas(programs, timeout_s))
 
@@ -184,7 +187,7 @@ class LedgerConnection:
             async with asyncio.timeout_at(due_s):
                 replies = await self._ask_where_it_is(programs[0])
         else:
-            if self._packed[0] != programs:  # which takes longer than all else, and they are mostly the same
+            if self._packed[0] != programs:  # packing is the expensive part, and the programs are mostly the same
                 self._packed = list(programs), _pack([*map(_question, programs), INFO_SERVER])
             replies = await self._ask(self._packed[1], due_s, lambda: None)
         *found, server = replies
@@ -194,7 +197,9 @@ class LedgerConnection:
         return [_meta(_fields(reply), run_id) for reply in found]
 
     async def _ask_where_it_is(self, program: str) -> list[Any]:
-        """Meta and the server's info through redis-py, whose single commands follow a key through a moving cluster."""
+        """`meta` and the server's info through redis-py, whose single commands follow a key through a moving
+        cluster.
+        """
         if self._trips is not None:
             self._trips.give_back()
             self._trips = None
@@ -230,13 +235,13 @@ class LedgerConnection:
         return [_refusal(self.program, each) if isinstance(each, ResponseError) else each for each in replies]
 
     async def _ask(self, commands: Sequence[bytes], due_s: float, sent: Callable[[], None]) -> list[Any]:
-        """The replies to packed commands that are sent in one write; errors are among them."""
+        """The replies to packed commands that are sent in one write, errors included."""
         if self._trips is None:
             self._trips = RoundTrips(self._connection)
         return await self._trips.ask(b"".join(commands), len(commands), due_s, sent)
 
     def _packed_call(self, frame: Frame) -> bytes:
-        """A function call as it is sent; all but what the frame brings is packed once for each epoch."""
+        """A packed function call; everything but the frame is packed once for each epoch."""
         called = (frame.command, self._epoch)
         beginning = self._beginnings.get(called)
         if beginning is None:
@@ -248,7 +253,7 @@ class LedgerConnection:
         return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (beginning, len(items), items, len(envelopes), envelopes)
 
     def _warned(self, reply: Any) -> Any:
-        """A reply of any form; an error is logged."""
+        """Return any reply; an error is logged."""
         if isinstance(reply, ResponseError):
             log.warning("ledger_does_not_acknowledge", program=self.program, reason=str(reply))
         return reply
@@ -265,7 +270,7 @@ class LedgerConnection:
         return changed
 
     async def _load_where_missing(self, replies: Sequence[bytes | ReservasiError], due_s: float) -> bool:
-        """A server that came up empty, or a first start, does not know the functions yet."""
+        """Load the functions into a server that does not know them, after a first start or the loss of its data."""
         for reply in replies:
             if isinstance(reply, ReservasiError) and "Function not found" in str(reply):
                 break
@@ -279,7 +284,7 @@ class LedgerConnection:
 
 
 def _pack(commands: Iterable[tuple[Any, ...]]) -> list[bytes]:
-    """Commands as they are sent; redis-py packs them one argument after the other, in five times as long."""
+    """Pack commands; much faster than redis-py, which packs argument by argument."""
     return [pack_command(command) for command in commands]
 
 
@@ -288,14 +293,15 @@ def _is_fenced(reply: bytes | ReservasiError) -> bool:
 
 
 def _refusal(program: str, error: ResponseError) -> ReservasiError:
-    """What a server's error means: full, not to be written to now, or a bug of ours."""
+    """The fault of a server's error: memory full, temporarily no writes, or a bug."""
     message = str(error)
-    if isinstance(error, NoPermissionError) and "'function|load'" in message:  # a front's user: it waits for the worker
+    # a front's user may not load the functions; the worker will
+    if isinstance(error, NoPermissionError) and "'function|load'" in message:
         return LedgerFenced(f"the worker has not loaded the functions of the ledger of {program} yet")
     if isinstance(error, OutOfMemoryError) or message.startswith("OOM"):
         return Overloaded(f"the memory of the ledger of {program} is full")
     if isinstance(error, REFUSES_NOW) or message.startswith(REFUSES_WRITES):
-        return LedgerFenced(f"the server of the ledger of {program} takes no writes: {message}")
+        return LedgerFenced(f"the server of the ledger of {program} refuses writes: {message}")
     return LedgerFault(f"{program}: {message}")
 
 
@@ -304,7 +310,7 @@ def _question(program: str) -> tuple[str, ...]:
 
 
 def _fields(reply: Any) -> Sequence[bytes | None] | None:
-    """What a program's `meta` holds; None where it is no hash, which must not cost the other programs theirs."""
+    """The fields of a program's `meta`; None if it is not a hash, which must not affect the other programs."""
     if isinstance(reply, ResponseError):
         if str(reply).startswith("WRONGTYPE"):
             return None

@@ -1,7 +1,7 @@
-"""Ending a task that reads from the store.
+"""Ends tasks that read from the store.
 
-A cancellation that arrives in the same turn of the loop as a reply or a lost connection can get lost inside redis-py's
-timed reads; the task then goes on as if nobody had asked. So it is asked until it has ended.
+A cancellation that arrives in the same turn of the loop as a reply or a lost connection can be lost inside redis-py's
+timed reads; the task then continues. So it is cancelled repeatedly until it has ended.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ ASKED_MAX = 200  # ten seconds
 
 
 async def end_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    """Cancel tasks until every one has ended; a task that never does is left behind after a bounded time.
+    """Cancel tasks until every one has ended, for a bounded time.
 
-    With what they fail meanwhile is of no interest any more: a connection that ends under them, as a rule.
+    Their exceptions are ignored: usually the connection ends under them.
     """
     pending = {task for task in tasks if not task.done()}
     for _ in range(ASKED_MAX):
@@ -29,6 +29,6 @@ async def end_tasks(tasks: Iterable["asyncio.Task[Any]"]) -> None:
 
 
 def ignore_failure(task: "asyncio.Task[Any]") -> None:
-    """Take a failure of a task that nobody waits for any more, which asyncio would complain about."""
+    """Mark the exception of a task as retrieved, so that asyncio does not log it."""
     if task.done() and not task.cancelled():
         task.exception()

@@ -1,9 +1,9 @@
 """Group commit: concurrent commands of one program share one ledger call, one round trip and one fsync.
 
-At most one call is in flight for a program. What arrives meanwhile waits in a bounded queue (`command_queue.py`) and
-goes with the next call, so the batch grows by itself under load and costs no delay without it. A lost reply is handled
-by sending the same bytes again: every command is idempotent. The answers of a batch are released while the next one is
-under way (`answer_release.py`), so that neither front nor ledger stands idle.
+At most one call is in flight for a program. Commands that arrive meanwhile wait in a bounded queue (`command_queue.py`)
+and go with the next call, so that batches grow under load and cost no delay without it. After a lost reply the same
+bytes are sent again: every command is idempotent. The answers of a batch are released while the next one is in flight
+(`answer_release.py`), so that neither front nor ledger is idle.
 """
 
 import asyncio
@@ -49,9 +49,10 @@ class GroupCommit:
         instead: RecordsInstead | None = None,
         settle_ms: int = 0,
     ) -> None:
-        """With `instead`, an answer that too few replicas have is released once PostgreSQL has it.
+        """With `instead`, answers that too few replicas acknowledged are released once PostgreSQL has the changes.
 
-        For `settle_ms` after a place came free some front's view may lack it: answers about it are held back so long.
+        For `settle_ms` after a place was freed some front's view may lack it: answers about it are delayed by that
+        time.
         """
         self._connection = connection
         self._timeout_s = command_timeout_ms / 1000
@@ -69,7 +70,7 @@ class GroupCommit:
         self._unsafe_calls = LEDGER_UNSAFE.labels(connection.program)
         self._in_flight: Batch = []
         self._unreleased = NO_REPLIES  # of the last batch
-        self._idle: asyncio.Future[None] | None = None  # the loop, where it waits for a command
+        self._idle: asyncio.Future[None] | None = None  # the loop's future while it waits for a command
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -78,7 +79,7 @@ class GroupCommit:
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._reap())]
 
     async def close(self) -> None:
-        """Carry out what has been submitted, then stop; bounded by the commands' own deadlines."""
+        """Carry out the submitted commands, then stop; bounded by the commands' deadlines."""
         self._closing = True
         self._wake()
         if self._tasks:
@@ -88,22 +89,22 @@ class GroupCommit:
         self._observe()
         self._release_last()
         await self._release.close()
-        # Nobody is left to answer these later.
+        # These can no longer be answered later.
         fail_all(self._in_flight, LedgerUnreachable("no reply from the ledger before the front closed"))
         self._queue.fail_all(Overloaded("the front is closing"))
         await self._connection.drop()
 
-    # -- what callers ask ------------------------------------------------------------------------------------------
+    # -- submitting -------------------------------------------------------------------------------------------------
 
     async def submit(self, command: Command) -> Answer:
         """Carry one command out with the next batch.
 
         Raises:
-            Overloaded: too many wait, or the deadline passed before the command was sent: nothing happened.
+            Overloaded: the queue is full, or the deadline passed before the command was sent: nothing happened.
             LedgerUnreachable: no reply by the deadline: it may have been carried out; repeat it.
             LedgerFenced: the ledger is not owned.
-            ItemDamaged: what is stored of it is damaged, and nobody else's.
-            NotReplicated: it was carried out, and may yet be lost: repeat it.
+            ItemDamaged: stored data of this command is damaged; other commands are not affected.
+            NotReplicated: it was carried out and may still be lost: repeat it.
             LedgerFault: the function failed.
         """
         answered: asyncio.Future[Answer] = self._loop.create_future()
@@ -124,10 +125,10 @@ class GroupCommit:
             raise
 
     def enqueue(self, command: Command, resolve: Resolve) -> Submitted:
-        """As `submit`, without a task: `resolve` is called with what `submit` returns or raises.
+        """Like `submit`, without a task: `resolve` is called with the result or the exception.
 
         Raises:
-            Overloaded: too many wait: `resolve` is not called.
+            Overloaded: the queue is full; `resolve` is not called.
         """
         if self._closing:
             raise Overloaded("the front is closing")
@@ -143,11 +144,11 @@ class GroupCommit:
 
     @property
     def admits_claims(self) -> bool:
-        """Whether a claim or a join that comes now would be taken."""
+        """Whether the queue has room for a claim or a join."""
         return self._queue.admits_crowd()
 
     def take_queue_delay_s(self) -> float:
-        """How long claims and joins wait for their batch, as `CommandQueue.take_delay_s`."""
+        """How long claims and joins wait for their batch; see `CommandQueue.take_delay_s`."""
         return self._queue.take_delay_s()
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -159,9 +160,9 @@ class GroupCommit:
                 self._in_flight = batch
                 self._queue.note_sent(batch)
                 if not self._connection.connected:
-                    self._release_last()  # it may take long to send the batch
+                    self._release_last()  # sending the batch may take long
                 self._note_replied(await self._replies_to(batch))
-                await asyncio.sleep(0)  # what can be read already goes with the next batch
+                await asyncio.sleep(0)  # lets arrived requests join the next batch
             elif self._unreleased:
                 self._release_last()
             elif self._closing:
@@ -176,7 +177,7 @@ class GroupCommit:
         return self._suspects.set_apart(batch) if self._suspects else batch
 
     def _note_replied(self, replies: Replies) -> None:
-        """Not in the loop itself, whose variables would keep people's data until the next batch."""
+        """A separate method, since variables of the loop would keep personal data until the next batch."""
         self._release_last()
         self._unreleased = replies
         self._queue.note_replied()
@@ -186,13 +187,13 @@ class GroupCommit:
         last.release()
 
     async def _replies_to(self, batch: Batch) -> Replies:
-        """The replies to a batch; none when it failed, which its callers are told at once."""
+        """Send a batch and return its replies; if it failed, its callers are answered here."""
         try:
             return await self._carry_out(batch)
         except ReservasiError as error:
             fail_all(batch, error)
         except Exception as error:
-            # One batch that cannot be carried out must not stop all that come after it.
+            # A failing batch must not stop the loop.
             log.exception("batch_failed")
             fail_all(batch, LedgerFault(f"a batch failed: {type(error).__name__}"))
         await self._connection.drop()
@@ -228,17 +229,17 @@ class GroupCommit:
         return Replies(batch, raw, release, self._suspects.note, retried=retried)
 
     def _observe(self) -> None:
-        """Let the metrics have what was gathered for them."""
+        """Update the metrics from collected values."""
         self._sizes.observe()
         self._durations.observe()
         self._queue.observe()
 
     async def _reap(self) -> None:
-        """Refuse commands whose deadline has passed; one timer for all, instead of one a request."""
+        """Refuse commands whose deadline has passed; one timer for all of them."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(REAP_INTERVAL_S)
-            self._release_last()  # a batch that cannot be sent must not hold up the answers of the one before it
+            self._release_last()  # a batch that cannot be sent must not delay the answers of the previous one
             if not (self._queue or self._in_flight):
                 self._queue.relax()
             self._observe()

@@ -1,11 +1,11 @@
 """Every Redis key, and nothing else. All keys of a program share its hash tag, so that each command is atomic.
 
-Order of `program_keys` is the order of `KEYS` in `lua/shared.lua`; a test holds one against the other.
+The order of `program_keys` is the order of `KEYS` in `lua/shared.lua`; a test compares the two.
 """
 
 
 def meta(program: str) -> str:
-    """Hash: epoch, seq, chain, run_id (behind the stored form's mark), numbers (given to quotas), fence, loading."""
+    """Hash: epoch, seq, chain, run_id (after the mark of the stored form), numbers (of quotas), fence, loading."""
     return f"{{{program}}}:meta"
 
 
@@ -35,17 +35,17 @@ def due(program: str) -> str:
 
 
 def timers(program: str) -> str:
-    """Sorted set: hold deadlines and places on their way back, by quota and time in the order of their texts."""
+    """Sorted set: hold deadlines and returning places, ordered by their text (quota, then time)."""
     return f"{{{program}}}:timers"
 
 
 def tombstones(program: str) -> str:
-    """Sorted set: ended reservation by the time it ended; the sweeper forgets it a day later."""
+    """Sorted set: ended reservation by the time of its end; the sweeper deletes it a day later."""
     return f"{{{program}}}:tombstones"
 
 
 def journal(program: str) -> str:
-    """Stream: one entry a batch, its id is `<epoch>-<last seq>`."""
+    """Stream: one entry per batch, its id is `<epoch>-<last seq>`."""
     return f"{{{program}}}:journal"
 
 
@@ -69,21 +69,21 @@ def recorded(program: str) -> str:
     return f"{{{program}}}:recorded"
 
 
-RECORDED_FIELD = "position"  # of that hash: JSON, as it is published
+RECORDED_FIELD = "position"  # field of that hash: JSON, as it is published
 
 
 def dead_letters(program: str) -> str:
-    """Set: reservations with a change that could not be recorded, so that no front calls them recorded."""
+    """Set: reservations with a change that could not be recorded, so that no front reports them as recorded."""
     return f"{{{program}}}:dead"
 
 
 def queue_delays(program: str) -> str:
-    """Hash: front -> how long claims wait in it, ms, and when that was: a hint for the admission's rate."""
+    """Hash: front -> delay of its claims in ms, and time of the report: a hint for the admission's rate."""
     return f"{{{program}}}:queue-delays"
 
 
 def recorded_channel(program: str) -> str:
-    """Publish/subscribe channel: the recorder says its position after each commit."""
+    """Publish/subscribe channel: the recorder publishes its position after each commit."""
     return f"{{{program}}}:recorded-channel"
 
 

@@ -1,7 +1,7 @@
-"""What an admission controller looks at once a second: a program's openings, the ledger's clock, the fronts' delays.
+"""What an admission controller reads once a second: a program's openings, the ledger's clock, the fronts' delays.
 
-How long claims wait in each front is said in a hash of its own. It is a hint for the rate and nothing rests on it:
-what is old is ignored, and the hash goes by itself when nobody writes to it.
+The time that claims wait in each front is stored in a separate hash. It is only a hint for the rate: old values are
+ignored, and the hash expires when nobody writes to it.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from reservasi.ledger.wire.stored_forms import read_each
 from reservasi.model import Opening
 
 TIMEOUT_S = 2.0
-FRESH_MS = 3000  # how long what a front said counts
-FORGET_S = 60  # after which the server drops what nobody says any more
+FRESH_MS = 3000  # how long a reported delay counts
+FORGET_S = 60  # after which the server deletes delays that are no longer reported
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One look; openings that cannot be read are left out."""
+    """One read; openings that cannot be decoded are left out."""
 
     now_ms: int  # the ledger's clock
     openings: list[Opening]
-    delay_ms: float | None  # the longest that claims wait in any front; None when no front said it lately
+    delay_ms: float | None  # the longest delay of all fronts; None if no front reported recently
 
 
 class OpeningWatch:
-    """Reads one program's openings, and the delays that its fronts say."""
+    """Reads one program's openings, and the delays that its fronts report."""
 
     def __init__(self, client: redis_asyncio.Redis, program: str) -> None:
         self._client = client
@@ -39,8 +39,8 @@ class OpeningWatch:
         self._openings_key = keys.openings(program)
         self._delays_key = keys.queue_delays(program)
 
-    async def look(self) -> Seen:
-        """The openings and delays as they are now.
+    async def read(self) -> Seen:
+        """Read the openings and delays.
 
         Raises:
             LedgerUnreachable: the server does not answer.
@@ -51,16 +51,16 @@ class OpeningWatch:
         pipeline.hgetall(self._delays_key)
         (seconds, microseconds), openings, delays = await self._run(pipeline)
         now_ms = seconds * 1000 + microseconds // 1000
-        said = filter(None, map(_delay_and_time, delays.values()))
-        fresh = [delay_ms for delay_ms, at_ms in said if abs(now_ms - at_ms) <= FRESH_MS]
+        reports = filter(None, map(_delay_and_time, delays.values()))
+        fresh = [delay_ms for delay_ms, at_ms in reports if abs(now_ms - at_ms) <= FRESH_MS]
         return Seen(
             now_ms=now_ms,
             openings=list(read_each(openings.items(), decode_stored, key="openings", unreadable=[]).values()),
             delay_ms=max(fresh, default=None),
         )
 
-    async def say_delay(self, front: str, delay_ms: float, at_ms: int) -> None:
-        """Say how long claims wait in a front, at a moment of the ledger's clock.
+    async def report_delay(self, front: str, delay_ms: float, at_ms: int) -> None:
+        """Report how long claims wait in a front, at a moment of the ledger's clock.
 
         Raises:
             LedgerUnreachable: the server does not answer.
@@ -71,7 +71,7 @@ class OpeningWatch:
         await self._run(pipeline)
 
     async def withdraw(self, front: str) -> None:
-        """The front has closed and says nothing any more.
+        """Delete the report of a front that has closed.
 
         Raises:
             LedgerUnreachable: the server does not answer.
@@ -86,12 +86,12 @@ class OpeningWatch:
                 return await pipeline.execute()
         except LOST as error:
             raise LedgerUnreachable(
-                f"the openings of {self._program} cannot be seen: {type(error).__name__}"
+                f"the openings of {self._program} cannot be read: {type(error).__name__}"
             ) from error
 
 
 def _delay_and_time(value: bytes) -> tuple[float, int] | None:
-    """What a front said; None when it cannot be read, as of another version."""
+    """A front's report; None if it cannot be read, such as one of another version."""
     try:
         delay_ms, _, at_ms = value.decode().partition(":")
         return float(delay_ms), int(at_ms)

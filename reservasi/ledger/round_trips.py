@@ -1,7 +1,7 @@
 """Round trips over a connection that redis-py has opened: all commands in one write, all replies to one caller.
 
-redis-py finds the server, connects and authenticates. Its streams then wake a task for every reply, through a dozen
-calls; here replies are read in the turn in which they arrive, and the caller is woken once.
+redis-py finds the server, connects and authenticates. Its streams would wake a task for every reply; here replies are
+read in the turn of the event loop in which they arrive, and the caller is woken once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ class RoundTrips(asyncio.Protocol):
     """Both ends of one open connection, for one round trip at a time."""
 
     def __init__(self, connection: Any) -> None:
-        """Take the transport over from redis-py, which has no public name for it, nor for its classes of errors."""
+        """Take the transport over from redis-py through private attributes."""
         self._guided = connection if isinstance(connection, PrimaryConnection) else None
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
         self._streams: Any = self._transport.get_protocol()
@@ -32,28 +32,29 @@ class RoundTrips(asyncio.Protocol):
         )
         self._loop = asyncio.get_running_loop()
         self._due_s = 0.0  # when the replies must be there
-        self._watch: asyncio.TimerHandle | None = None  # one for many round trips: to set one and to cancel it is dear
-        self._watch_s = 0.0  # when it is due; uvloop's handles do not always say
-        self._answered: asyncio.Future[list[Any]] | None = None  # the caller of `ask`
+        # one timer for many round trips, since setting and cancelling one is expensive
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_s = 0.0  # when it is due; uvloop's handles do not always report it
+        self._answered: asyncio.Future[list[Any]] | None = None  # the waiting caller of `ask`
         self._replies: list[Any] = []
         self._wanted = 0
-        # Nothing more can be asked. What redis-py has heard of the connection's end nobody is told again.
+        # Nothing more can be sent. A connection loss that redis-py has already seen is not reported again.
         self.ended = has_ended(connection)
         self._transport.set_protocol(self)
 
     def give_back(self) -> None:
-        """Let redis-py read again."""
+        """Give the transport back to redis-py."""
         self._end()
         self._transport.set_protocol(self._streams)
 
     async def ask(self, commands: bytes, count: int, due_s: float, sent: Callable[[], None]) -> list[Any]:
-        """Write commands, call `sent`, and wait for as many replies; errors are among them.
+        """Write commands, call `sent`, and wait for `count` replies, errors included.
 
-        `due_s` is by the event loop's clock. A caller that is interrupted drops the connection.
+        `due_s` is by the event loop's clock. A caller that is interrupted must drop the connection.
 
         Raises:
             TimeoutError: not all replies came in time.
-            OSError, redis.RedisError: the connection is lost, or the server is not the one to ask.
+            OSError, redis.RedisError: the connection is lost, or the server must not be asked.
         """
         if self._guided is not None:
             await self._guided.leave_old()
@@ -69,7 +70,7 @@ class RoundTrips(asyncio.Protocol):
             self._transport.write(commands)
             sent()
             replies = await answered
-        except BaseException:  # its replies may come yet
+        except BaseException:  # its replies may still arrive
             self._end()
             answered.cancel()
             raise
@@ -83,7 +84,7 @@ class RoundTrips(asyncio.Protocol):
         return replies
 
     async def _note_error(self, error: Exception) -> None:
-        """An answer to one command, unless it says that the server is not the one to ask."""
+        """Handle an error reply: it answers one command, unless it says that this is the wrong server."""
         if not isinstance(error, ResponseError):
             raise error
         if self._guided is not None:
@@ -92,10 +93,10 @@ class RoundTrips(asyncio.Protocol):
     def _watch_until(self, due_s: float) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        self._watch, self._watch_s = self._loop.call_at(due_s, self._look), due_s
+        self._watch, self._watch_s = self._loop.call_at(due_s, self._check_due), due_s
 
-    def _look(self) -> None:
-        """The time of some round trip is over; that of the one under way may not be."""
+    def _check_due(self) -> None:
+        """The timer is due: end the round trip under way if its time is over."""
         self._watch = None
         if self._answered is None:
             return
@@ -114,10 +115,10 @@ class RoundTrips(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)
 
-    # -- what the transport calls ----------------------------------------------------------------------------------
+    # -- called by the transport ------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Read replies; the last one that is expected wakes the caller."""
+        """Read replies; the last expected one wakes the caller."""
         self._reader.feed(data)
         try:
             reply = self._reader.gets()
@@ -137,20 +138,20 @@ class RoundTrips(asyncio.Protocol):
             self._replies, self._wanted = [], 0
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the caller and redis-py's streams."""
+        """End the round trip and tell redis-py's streams."""
         self._end()
         self._fail(LostConnection("the server closed the connection") if exc is None else exc)
         self._streams.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """No round trip begins before the last one's end, so nothing piles up."""
+        """Nothing to do: a round trip begins only after the previous one."""
 
     def resume_writing(self) -> None:
-        """Nothing was held up."""
+        """Nothing to do."""
 
 
 def has_ended(connection: Any) -> bool:
-    """Whether redis-py's open connection can bring nothing more."""
+    """Whether redis-py's open connection has reached its end."""
     reader: asyncio.StreamReader = connection._reader  # noqa: SLF001 - as above
     is_closing = connection._writer.transport.is_closing()  # noqa: SLF001
     return is_closing or reader.at_eof() or reader.exception() is not None

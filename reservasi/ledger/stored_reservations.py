@@ -1,4 +1,4 @@
-"""Reservations and persons as a ledger stores them, read page by page past the functions."""
+"""Reads reservations and persons as stored in the ledger, page by page, without the functions."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from functools import partial
@@ -13,28 +13,28 @@ from reservasi.ledger.wire.messages import STATES
 from reservasi.ledger.wire.stored_forms import Unreadable, are_counts, are_texts, read_each, readable, unpack_list
 from reservasi.model import SEQ_MAX
 
-RESERVATION = "reservations "  # how a damaged one is named, before its id
+RESERVATION = "reservations "  # prefix of a damaged reservation's name
 
 
 class Holdings:
-    """What the hashes hold; each page is of another moment. What is damaged is named, the rest is here."""
+    """The content of the hashes; each page is of another moment. Damaged values are listed in `unreadable`."""
 
     def __init__(
         self, reservations: dict[str, KeptReservation], persons: dict[str, str], unreadable: tuple[str, ...] = ()
     ) -> None:
         self.reservations = reservations
         self.persons = persons
-        self.unreadable = unreadable  # key and field of each
+        self.unreadable = unreadable  # "<key> <field>" of each damaged value
 
     @property
     def damaged_reservations(self) -> frozenset[str]:
-        """Those that cannot be read, by id."""
+        """Ids of reservations that cannot be read."""
         subjects = (each for each in self.unreadable if each.startswith(RESERVATION))
         return frozenset(each.removeprefix(RESERVATION) for each in subjects) - {"*"}
 
     @classmethod
     async def read(cls, journal: Journal) -> "Holdings":
-        """Read them.
+        """Read the hashes.
 
         Raises:
             LedgerUnreachable: the server does not answer.
@@ -56,13 +56,13 @@ async def _read_all(
     journal: Journal, key_of: Callable[[str], str], decode: Callable[[str, Any], Any], unreadable: list[str]
 ) -> dict[str, Any]:
     key = key_of("").removeprefix("{}:")
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     try:
         async for pair in journal.pages(key_of):
-            found |= read_each([pair], decode, key=key, unreadable=unreadable)
+            values |= read_each([pair], decode, key=key, unreadable=unreadable)
     except DamagedKey:
         unreadable.append(f"{key} *")
-    return found
+    return values
 
 
 def _name(number: str, quota: bytes) -> str:
@@ -71,16 +71,16 @@ def _name(number: str, quota: bytes) -> str:
 
 
 def _decode(names: Mapping[int, str], _id: str, packed: bytes) -> KeptReservation:
-    """A packed reservation, in the order of R in `lua/shared.lua`.
+    """Decode a packed reservation, in the order of R in `lua/shared.lua`.
 
     Raises:
         Unreadable: it is damaged.
     """
     state, number, fingerprint, deadline_ms, held_seq, later, reference, *persons = unpack_list(packed)
     if state not in STATES or not persons or not are_texts([fingerprint, reference, *persons]):
-        raise Unreadable("no reservation")
+        raise Unreadable("not a reservation")
     if not are_counts([number, deadline_ms, held_seq, later], SEQ_MAX):
-        raise Unreadable("no reservation")
+        raise Unreadable("not a reservation")
     return KeptReservation(
         quota=names.get(number, str(number)),
         state=STATES[state],
@@ -94,18 +94,18 @@ def _decode(names: Mapping[int, str], _id: str, packed: bytes) -> KeptReservatio
 
 
 async def live_in(journal: Journal, quotas: Collection[str]) -> AsyncIterator[tuple[str, KeptReservation]]:
-    """The reservations of these quotas that are held or confirmed; each page is of another moment.
+    """The held and confirmed reservations of these quotas; each page is of another moment.
 
-    What is damaged is left out: `reconcile` names it.
+    Damaged ones are left out: `reconcile` reports them.
 
     Raises:
         LedgerUnreachable: the server does not answer.
-        DamagedKey: it has something else where they should be.
+        DamagedKey: the key has another type.
     """
     names = {int(number): readable(quota) async for number, quota in journal.pages(keys.names) if number.isdigit()}
     seen: set[str] = set()
     async for pair in journal.pages(keys.reservations):
         for id_, kept in read_each([pair], partial(_decode, names), key="reservations", unreadable=[]).items():
             if kept.quota in quotas and kept.state.live and id_ not in seen:
-                seen.add(id_)  # a hash that is rehashed meanwhile may name one twice
+                seen.add(id_)  # a hash that is resized during the scan may return a field twice
                 yield id_, kept

@@ -1,6 +1,6 @@
-"""Subscription to one channel: each message is passed on in the turn of the event loop in which it arrives.
+"""A subscription to one channel: each message is delivered in the turn of the event loop in which it arrives.
 
-redis-py wakes a task for each message, through a dozen calls, and a front gets one for every batch that is recorded.
+redis-py wakes a task for each message; a front gets one message for every recorded batch.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from redis.exceptions import InvalidResponse
 from reservasi.ledger.round_trips import has_ended
 from reservasi.ledger.topology.clients import READ_TIMEOUT_S
 
-_INCOMPLETE = object()  # nothing complete has arrived
-MESSAGE = b"message"  # how one begins that was published
+_INCOMPLETE = object()  # the message is not complete yet
+MESSAGE = b"message"  # first element of a published message
 
 
 class Subscription(asyncio.Protocol):
     """The reading end of one connection that has subscribed."""
 
     def __init__(self, connection: Any, on_message: Callable[[bytes], None]) -> None:
-        """Take the transport over from redis-py, which has no public name for it; `on_message` gets each message."""
+        """Take the transport over from redis-py through private attributes; `on_message` gets each message."""
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
         self._streams: Any = self._transport.get_protocol()
         self._reader = hiredis.Reader(protocolError=InvalidResponse, notEnoughData=_INCOMPLETE)
@@ -36,11 +36,11 @@ class Subscription(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     async def wait_for_silence(self, silent_s: float) -> None:
-        """Return once no message has come for so long, at most twice that.
+        """Return once no message has come for `silent_s`, at most twice that.
 
         Raises:
             OSError, redis.RedisError: the connection is lost.
-            Exception: what `on_message` raised.
+            Exception: raised by `on_message`.
         """
         received = -1
         while received != self._received:
@@ -52,12 +52,12 @@ class Subscription(asyncio.Protocol):
     def _lose(self, error: Exception) -> None:
         if not self._lost.done():
             self._lost.set_exception(error)
-            self._lost.exception()  # nobody may be waiting, and that is no fault
+            self._lost.exception()  # marks the exception as retrieved: nobody may be waiting
 
-    # -- what the transport calls ----------------------------------------------------------------------------------
+    # -- called by the transport ------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Pass on the messages."""
+        """Deliver the complete messages."""
         self._reader.feed(data)
         try:
             reply = self._reader.gets()
@@ -72,7 +72,7 @@ class Subscription(asyncio.Protocol):
             self._lose(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the waiting task and redis-py's streams."""
+        """End the wait and tell redis-py's streams."""
         self._lose(LostConnection("the server closed the connection") if exc is None else exc)
         self._streams.connection_lost(exc)
 
@@ -81,10 +81,10 @@ class Subscription(asyncio.Protocol):
 async def subscribed(
     client: redis_asyncio.Redis, channel: str, on_message: Callable[[bytes], None]
 ) -> AsyncIterator[Subscription]:
-    """A subscription for as long as the block lasts.
+    """A subscription during the block.
 
     Raises:
-        OSError, TimeoutError, redis.RedisError: the server is not reached, or refuses.
+        OSError, TimeoutError, redis.RedisError: the server cannot be reached, or refuses.
     """
     pool: Any = client.connection_pool
     async with asyncio.timeout(READ_TIMEOUT_S):
@@ -92,7 +92,7 @@ async def subscribed(
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             await connection.send_command("SUBSCRIBE", channel)
-            await connection.read_response(push_request=True)  # under RESP3 the confirmation is a push as well
+            await connection.read_response(push_request=True)  # under RESP3 the confirmation is a push message
         yield Subscription(connection, on_message)
     finally:
         await connection.disconnect(nowait=True)

@@ -1,7 +1,7 @@
-"""Commands that could lately be decided only in parts: they go in a batch of their own, so that others do not pay.
+"""Puts commands whose data may be damaged into batches of their own, so that other commands are not slowed down.
 
-The ledger answers most commands about something damaged as fast as any other. What it can find only by deciding a batch
-in parts is remembered here for a while, by what the command is about.
+The ledger answers most commands on damaged data as fast as any other. Damage that it finds only by deciding a batch in
+parts is remembered here for a while, by the reservation, quota or opening of the command.
 """
 
 import time
@@ -17,11 +17,11 @@ log = get_logger()
 
 REMEMBERED_S = 10.0
 SUSPECTS_MAX = 1000
-LOG_INTERVAL_S = 60.0  # between two lines of one program
+LOG_INTERVAL_S = 60.0  # between two log lines of one program
 
 
 class Suspects:
-    """What one program's commands met that is damaged."""
+    """The damaged data that one program's commands met recently."""
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -34,7 +34,7 @@ class Suspects:
         return bool(self._until)
 
     def note(self, command: Command, fault: ItemDamaged) -> None:
-        """A command was refused, since what the ledger stores of it is damaged."""
+        """A command was refused because its stored data is damaged."""
         self._refused.inc()
         self._unlogged += 1
         now = time.monotonic()
@@ -45,7 +45,9 @@ class Suspects:
             self._until[_subject(command)] = now + REMEMBERED_S
 
     def set_apart(self, batch: Sequence[list[Submitted]]) -> list[list[Submitted]]:
-        """The batch, with the commands that may be decided in parts as groups of their own behind the others."""
+        """Split the batch: commands that the ledger may have to decide in parts become groups of their own, at the
+        end.
+        """
         now = time.monotonic()
         self._until = {subject: until for subject, until in self._until.items() if until > now}
         parted: list[tuple[list[Submitted], list[Submitted]]] = []

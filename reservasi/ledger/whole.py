@@ -1,4 +1,4 @@
-"""All that a fenced ledger holds, read past the functions, for records that are an older copy of what it knows."""
+"""Reads all data of a fenced ledger without the functions, to complete records that are an older copy."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -23,22 +23,20 @@ from reservasi.ledger.wire.stored_forms import (
 from reservasi.model import Position, Quota
 
 T = TypeVar("T")
-PAST_QUOTA = "="  # before the number of a retired quota, among the tombstones
-NEEDED = ("reservations *", "quotas *", "facts *", "names *", "openings *")  # without which no row can be written
+PAST_QUOTA = "="  # prefix of a retired quota's number among the tombstones
+NEEDED = ("reservations *", "quotas *", "facts *", "names *", "openings *")  # no row can be written without these
 
 
 async def read_state(
     journal: Journal, position: Position, *, after_seq: int, lineage: Mapping[int, int]
 ) -> LedgerState:
-    """What a ledger holds that is fenced at `position`; of its journal the entries behind `after_seq`.
+    """The state of a ledger that is fenced at `position`, with the journal's entries after `after_seq`.
 
-    `lineage` has the epochs that are known besides, each with the last seq before it.
-
-    What is damaged is named, and the rest is here.
+    `lineage` has further known epochs, each with the last seq before it. Damaged values are listed in `unreadable`.
 
     Raises:
         LedgerUnreachable: the server does not answer.
-        DamagedKey: a whole key is damaged, without which nothing can be recorded.
+        DamagedKey: a whole key is damaged without which nothing can be recorded.
     """
     holdings = await Holdings.read(journal)
     unreadable = list(holdings.unreadable)
@@ -48,16 +46,16 @@ async def read_state(
     tombstones = {readable(member): int(at_ms) for member, at_ms in await _scored(journal, keys.tombstones, unreadable)}
     past = await _read(journal, keys.names, lambda number, quota: (int(number), text(quota)), unreadable)
     retired = {f"{PAST_QUOTA}{number}": quota for number, quota in past.values()}
-    found = await _read(journal, keys.openings, openings.decode_stored, unreadable)
+    opening_records = await _read(journal, keys.openings, openings.decode_stored, unreadable)
     lost = [each for each in unreadable if each in NEEDED]
     if lost:
-        raise DamagedKey(f"of the ledger of {position} nothing can be recorded: {', '.join(lost)} cannot be read")
+        raise DamagedKey(f"nothing of the ledger of {position} can be recorded: {', '.join(lost)} cannot be read")
     entries, envelopes, confirmations = await _journal(journal, position, after_seq)
     return LedgerState(
         position=position,
         lineage=await _lineage(journal, position, lineage, entries),
         quotas=quotas,
-        openings=list(found.values()),
+        openings=list(opening_records.values()),
         live={id_: kept for id_, kept in holdings.reservations.items() if kept.state.live},
         ended={
             id_: EndedReservation(reservation_id=id_, reservation=kept, ended_at_ms=tombstones[id_])
@@ -101,19 +99,19 @@ async def _quotas(journal: Journal, unreadable: list[str]) -> tuple[dict[str, St
 
 
 def _returning(timers: Mapping[str, Mapping[str, int]]) -> list[ReturningPlaces]:
-    found = []
+    returning = []
     for quota, due in timers.items():
         for what, at_ms in due.items():
             seq, _, places = what.removeprefix("+").partition(":")
             if what.startswith("+") and seq.isdecimal() and places.isdecimal():
-                found.append(ReturningPlaces(quota=quota, at_ms=at_ms, seq=int(seq), places=int(places)))
-    return found
+                returning.append(ReturningPlaces(quota=quota, at_ms=at_ms, seq=int(seq), places=int(places)))
+    return returning
 
 
 async def _journal(
     journal: Journal, tip: Position, after_seq: int
 ) -> tuple[list[JournalEntry], dict[tuple[str, int], Envelope], dict[tuple[str, int], Confirmation]]:
-    """The entries that lead to the tip without a gap, and what any readable one says of a reservation."""
+    """The entries that lead to the tip without a gap, and what readable entries say about reservations."""
     entries: list[JournalEntry] = []
     envelopes: dict[tuple[str, int], Envelope] = {}
     confirmations: dict[tuple[str, int], Confirmation] = {}
@@ -125,8 +123,8 @@ async def _journal(
         entries.append(entry)
         for event in entry.events:
             if isinstance(event, Held):
-                known = Envelope(sealed=event.sealed, held_at_ms=entry.at_ms)
-                envelopes[event.reservation_id, event.seq] = known
+                envelope = Envelope(sealed=event.sealed, held_at_ms=entry.at_ms)
+                envelopes[event.reservation_id, event.seq] = envelope
             elif isinstance(event, Confirmed):
                 confirmed = Confirmation(payment_reference=event.payment_reference, confirmed_at_ms=entry.at_ms)
                 confirmations[event.reservation_id, event.seq] = confirmed
@@ -143,11 +141,11 @@ def _follows(before: JournalEntry, entry: JournalEntry) -> bool:
 
 
 async def _lineage(
-    journal: Journal, position: Position, known: Mapping[int, int], entries: list[JournalEntry]
+    journal: Journal, position: Position, known_epochs: Mapping[int, int], entries: list[JournalEntry]
 ) -> tuple[tuple[int, int], ...]:
-    """Every epoch that anybody knows of: the records, the recorder's word, the journal, and the one of the moment."""
+    """All known epochs: of the records, the recorder's last word, the journal, and `meta`."""
     word = await journal.recorded_word()
-    lineage = {**known, **dict(word.lineage if word else ())}
+    lineage = {**known_epochs, **dict(word.lineage if word else ())}
     for entry in entries:
         lineage.setdefault(entry.epoch, entry.first_seq - 1)
     lineage.setdefault(position.epoch, position.seq)

@@ -1,6 +1,6 @@
-"""The records: what PostgreSQL remembers, and enough of it to rebuild the ledger from nothing.
+"""The records: everything that PostgreSQL stores, enough to rebuild the ledger from nothing.
 
-`upgrades` is imported by who changes the schema, and not here: a front or a worker needs no migrations to start.
+`upgrades` is not imported here: only commands that change the schema need the migration libraries.
 """
 
 from reservasi.records.audit import AuditQuery, AuditRow

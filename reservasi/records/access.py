@@ -1,7 +1,7 @@
-"""What each kind of process may do in the database: rights that `upgrade` grants to its role, where there is one.
+"""The database rights of each kind of process, which `upgrade` grants to its role if the role exists.
 
-The schema belongs to its owner, who migrates. A front reads, and a worker adds: neither can drop or alter anything, and
-what is written once (journal, dead letters, facts of the deployment) no one but the owner can change or delete.
+The schema belongs to its owner, who runs the migrations. Fronts read and workers add rows: neither can drop or alter a
+table. Only the owner can change or delete rows of the journal, dead letters and facts of the deployment.
 """
 
 from sqlalchemy import Connection, text
@@ -17,18 +17,18 @@ MOVE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 WORKER_RIGHTS = {
     "alembic_version": READ,
     "audit": APPEND,
-    "applicants": MOVE,  # those of a hold that ended are removed
+    "applicants": MOVE,  # the applicants of a hold that ended are removed
     "bookings": KEEP,
     "dead_letters": APPEND,
     "deployment": APPEND,
-    "epochs": CLAIM,  # one that was never taken up branched off nowhere
+    "epochs": CLAIM,  # an epoch that was never owned is corrected
     "holds": MOVE,  # until they are confirmed or end
     "journal": APPEND,
     "openings": KEEP,
     "positions": KEEP,
     "programs": READ,
     "quotas": KEEP,
-    "restorations": READ,  # an operator's work
+    "restorations": READ,  # written by an operator's command
     "restored_events": READ,
     "restored_reservations": READ,
     "staff": READ,
@@ -46,7 +46,7 @@ SCHEMA = "SELECT quote_ident(current_schema())"
 
 
 def grant_rights(connection: Connection) -> None:
-    """Give each runtime role that the server has exactly its rights on the tables that are there; again is harmless."""
+    """Give each runtime role that exists exactly its rights on the existing tables; repeating it is harmless."""
     schema = connection.execute(text(SCHEMA)).scalar_one()
     tables = set(connection.execute(text(TABLES)).scalars())
     for role, rights in RIGHTS.items():

@@ -1,4 +1,4 @@
-"""The audit table: who changed a quota or an opening, or ended somebody's reservation, when and why."""
+"""The audit table: who changed a quota or an opening, or ended another person's reservation, when and why."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ QUOTA_SHOWN = ("capacity", "opens_at_ms", "closes_at_ms", "closed")
 OPENING_SHOWN = ("opens_at_ms", "joins_from_ms", "ends_at_ms", "waiting_room", "rate_max_per_min", "adaptive")
 STATE_SHOWN = ("paused", "beacon", "rate_per_min", "rate_fixed")
 
-# Newest first; `before` is the position of the last row that was read.
+# Newest first; `before` is the position of the last row of the previous page.
 READ = """
 SELECT epoch, seq, at_ms, actor, reason, quota, opening, reservation_id, after::text AS after FROM audit
 WHERE program = $1 AND ($2::text IS NULL OR quota = $2) AND ($3::text IS NULL OR opening = $3)
@@ -26,11 +26,11 @@ FOREVER = 2**62
 
 
 class AuditQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which changes of a program are asked for."""
+    """Filters and page of a read of the audit table."""
 
     program: str
     limit: int
-    quota: str | None = None  # None: of any, and of openings
+    quota: str | None = None  # None: all quotas, and openings
     opening: str | None = None
     from_ms: int = 0
     until_ms: int = FOREVER
@@ -38,7 +38,7 @@ class AuditQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One change that names who made it."""
+    """One change with its actor."""
 
     epoch: int
     seq: int
@@ -48,11 +48,11 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     quota: str | None
     opening: str | None
     reservation_id: str | None
-    after: dict[str, Any]  # what it was afterwards; names that end in `_ms` are moments, 0 for "none"
+    after: dict[str, Any]  # the state after the change; names ending in `_ms` are moments, 0 for "none"
 
 
 async def read_audit(connection: Connection, query: AuditQuery) -> list[AuditRow]:
-    """Who changed quotas and openings, and ended reservations, newest first."""
+    """Changes of quotas and openings and ended reservations, newest first."""
     subject = (query.program, query.quota, query.opening)
     rows = await connection.fetch(READ, *subject, query.from_ms, query.until_ms, *query.before, query.limit)
     return [AuditRow(**{**row, "after": json.loads(row["after"])}) for row in rows]
@@ -73,7 +73,7 @@ def _row(program: str, change: NamedChange) -> tuple[object, ...]:
 
 
 def _subject(event: Ended | QuotaSet | OpeningSet) -> tuple[str | None, str | None, str | None, dict[str, Any]]:
-    """What was changed, and what it was afterwards."""
+    """The quota, opening and reservation that a change concerns, and the state after it."""
     match event:
         case QuotaSet():
             terms = {name: getattr(event.terms, name) for name in QUOTA_SHOWN}

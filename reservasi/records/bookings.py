@@ -1,4 +1,4 @@
-"""What the records say about reservations, for the front, the command line and the checker."""
+"""Queries for holds and bookings, used by the front, the command line and the checker."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -53,13 +53,13 @@ class HoldRow(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     sealed: str
     held_at_ms: int
-    epoch: int  # of the event that held it
+    epoch: int  # of the event that created the hold
     seq: int
     persons: tuple[str, ...]  # in the order of the claim
 
 
 class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation that was confirmed, whatever became of it."""
+    """A reservation that was confirmed, in whatever state it is now."""
 
     program: str
     reservation_id: str
@@ -70,13 +70,13 @@ class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
     payment_reference: str
     fingerprint: str
     sealed: str
-    deadline_ms: int  # of the hold it was
+    deadline_ms: int  # of the former hold
     held_at_ms: int
     confirmed_at_ms: int
     ended_at_ms: int
     returns_at_ms: int
-    retired_at_ms: int  # its date had passed by then; 0: it is in the ledger
-    epoch: int  # of the event that changed it last
+    retired_at_ms: int  # when the ledger retired it, after its date; 0: it is in the ledger
+    epoch: int  # of the last event that changed it
     seq: int
     persons: tuple[str, ...]
 
@@ -91,7 +91,7 @@ class LiveRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def find_booking(connection: Connection, reservation_id: str) -> BookingRow | None:
-    """The booking of a reservation that was confirmed; the latest when the id was used again."""
+    """The booking of a reservation that was confirmed; the latest one if the id was used again."""
     row = await connection.fetchrow(BOOKING, reservation_id)
     return None if row is None else BookingRow(**row, persons=await _persons(connection, row))
 
@@ -103,30 +103,29 @@ async def find_hold(connection: Connection, reservation_id: str) -> HoldRow | No
 
 
 async def live_in(connection: Connection, program: str, quotas: Sequence[str]) -> list[LiveRow]:
-    """Who is held or confirmed in these quotas, by quota."""
+    """The held and confirmed reservations in these quotas, ordered by quota."""
     return [LiveRow(**row) for row in await connection.fetch(LIVE_IN, program, quotas, LIVE_MAX)]
 
 
 async def live_of(connection: Connection, program: str, person: str) -> tuple[str, str] | None:
-    """A person's one live reservation and its envelope, "" where that was lost."""
+    """A person's one live reservation and its envelope; the envelope is "" if it was lost."""
     row = await connection.fetchrow(LIVE_OF, program, person)
     return None if row is None else (row["reservation_id"], row["sealed"])
 
 
 async def count_bookings(connection: Connection, program: str, state: str | None = None) -> int:
-    """How many reservations were ever confirmed, or, given a state, are in it now."""
+    """How many reservations were ever confirmed, or how many bookings are in `state`."""
     if state is None:
         return int(await connection.fetchval(COUNT_BOOKINGS, program))
     return int(await connection.fetchval(f"{COUNT_BOOKINGS} AND state = $2", program, state))
 
 
 async def count_holds(connection: Connection, program: str) -> int:
-    """How many holds are neither confirmed nor ended."""
     return int(await connection.fetchval(COUNT_HOLDS, program))
 
 
 async def booking_ids(connection: Connection, program: str, state: str = "confirmed") -> list[str]:
-    """The reservations in that state, sorted; one that is recorded twice appears twice."""
+    """The ids of bookings in that state, sorted; an id that is recorded twice appears twice."""
     return [row["reservation_id"] for row in await connection.fetch(BOOKING_IDS, program, state)]
 
 

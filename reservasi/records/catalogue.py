@@ -1,4 +1,4 @@
-"""Programs, and their quotas as recorded."""
+"""Programs and their quotas in the records."""
 
 import asyncpg
 import msgspec
@@ -25,7 +25,7 @@ ONE = f"{QUOTAS} AND id = $2"
 
 
 class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A quota as the records know it."""
+    """A recorded quota."""
 
     id: str
     terms: QuotaTerms
@@ -36,10 +36,10 @@ class QuotaRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def save_program(connection: Connection, program: Program) -> None:
-    """Store a program, replacing the one of the same id, and make its partitions: the owner's right.
+    """Store a program, replacing the one with the same id, and create its partitions. Requires the owner's rights.
 
     Raises:
-        ConfigurationError: the id was an archived program's.
+        ConfigurationError: the id belonged to an archived program.
     """
     async with connection.transaction():
         await make_room(connection, program.id)
@@ -52,12 +52,12 @@ async def load_programs(connection: Connection) -> list[Program]:
 
 
 async def load_quotas(connection: Connection, program: str) -> list[QuotaRow]:
-    """The recorded quotas of a program that its ledger has, by id."""
+    """The recorded quotas of a program that are in its ledger, by id."""
     return [_quota(row) for row in await connection.fetch(IN_LEDGER, program)]
 
 
 async def load_retired(connection: Connection, program: str, since_ms: int) -> list[QuotaRow]:
-    """The quotas that were retired since."""
+    """The quotas that were retired after `since_ms`."""
     return [_quota(row) for row in await connection.fetch(RETIRED_SINCE, program, since_ms)]
 
 

@@ -1,7 +1,7 @@
-"""Events that could not be recorded: which are open, and how one is recorded after all or settled by a person.
+"""Events that could not be recorded: which are open, and how they are recorded later or settled by a person.
 
-A letter is recorded late, behind events that came after it. So it is applied only where nothing later is recorded of
-what it speaks of, under a lock on the program's position, which keeps the recorder away meanwhile.
+A dead letter is recorded after events that followed it. It is therefore applied only if nothing later is recorded of
+the same reservation, quota or opening, under a lock on the program's position that keeps the recorder out.
 """
 
 import datetime as dt
@@ -74,17 +74,17 @@ SELECT EXISTS (
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that could not be recorded when it was met."""
+    """An event that could not be recorded when the recorder reached it."""
 
     id: int
     program: str
     epoch: int
     seq: int
     reservation_id: str | None
-    event: str  # JSON: its kind and its fields
-    error: str  # why it was not recorded, the last time that it was tried
-    at: dt.datetime  # when it was met
-    at_ms: int  # when the ledger decided it
+    event: str  # JSON: kind and fields
+    error: str  # why the last attempt to record it failed
+    at: dt.datetime  # when the recorder reached it
+    at_ms: int  # when the ledger accepted it
     outcome: LetterOutcome
     closed_at: dt.datetime | None
     closed_by: str
@@ -92,7 +92,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LetterPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a page of letters begins: behind this one."""
+    """The letter after which a page begins."""
 
     program: str
     epoch: int
@@ -100,18 +100,18 @@ class LetterPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def count_open(connection: Connection, program: str) -> int:
-    """How many events are neither recorded nor settled; anything but 0 wants a person."""
+    """How many events are neither recorded nor settled; anything but 0 needs a person."""
     return int(await connection.fetchval(COUNT_OPEN, program))
 
 
 async def dead_reservations(connection: Connection, program: str) -> list[str]:
-    """Reservations with an event that is not recorded, settled or not: nobody may call them recorded."""
+    """Reservations with an event that is not recorded, settled or not: they must not be reported as recorded."""
     rows = await connection.fetch(DEAD_RESERVATIONS, program, DEAD_RESERVATIONS_MAX)
     return [row["reservation_id"] for row in rows]
 
 
 async def has_settled(connection: Connection, program: str) -> bool:
-    """Whether a person has settled any."""
+    """Whether a person has settled a letter of the program."""
     return bool(await connection.fetchval(HAS_SETTLED, program))
 
 
@@ -123,7 +123,7 @@ async def read_letters(
     after: LetterPosition | None = None,
     limit: int,
 ) -> list[Letter]:
-    """Letters in the order of their seq, of one program or of all; `closed`: also those that are not open."""
+    """Letters of one program or of all, ordered by program and seq; `closed` includes letters that are not open."""
     behind = (after.program, after.epoch, after.seq) if after else (None, None, None)
     return [Letter(**row) for row in await connection.fetch(LETTERS, program, closed, *behind, limit)]
 
@@ -131,7 +131,10 @@ async def read_letters(
 async def settle(
     connection: Connection, ids: Sequence[int], actor: str, reason: str
 ) -> dict[int, LetterOutcome | None]:
-    """Close open letters as dealt with by a person; what each was before, None where there is no such letter."""
+    """Close open letters as dealt with by a person.
+
+    Returns the outcome that each letter had before; None for an id without a letter.
+    """
     async with connection.transaction():
         before = {row["id"]: row["outcome"] for row in await connection.fetch(KNOWN, ids)}
         closed = {row["id"] for row in await connection.fetch(CLOSE, ids, "settled", actor, reason)}
@@ -141,7 +144,10 @@ async def settle(
 async def try_again(
     connection: Connection, letter: Letter, event: AnyEvent, booking_code: BookingCode, actor: str
 ) -> tuple[Tried, str]:
-    """Record an open letter where that can be done now: the owner's right. What came of it, and why not."""
+    """Try to record an open letter. Requires the owner's rights.
+
+    Returns the result, and the reason if it was not recorded.
+    """
     async with connection.transaction():
         await connection.execute(LOCK_POSITION, letter.program)
         if await connection.fetchrow(LOCK_OPEN, letter.id) is None:
@@ -174,7 +180,7 @@ async def _apply(
 
 
 async def _is_overtaken(connection: Connection, letter: Letter, event: AnyEvent) -> bool:
-    """Whether something later is recorded of what it speaks of, which must not be undone."""
+    """Whether a later change of the same reservation, quota or opening is recorded, which must not be undone."""
     position = (letter.epoch, letter.seq)
     arguments: tuple[object, ...]
     match event:

@@ -1,7 +1,8 @@
-"""What a ledger holds beside the rows of records that are an older copy, as the effects of one batch. No writes.
+"""The difference between a ledger and the rows of records that are an older copy, as the effects of one batch. No
+writes.
 
-The rows that are there are read first. A reservation is known again by its id and the seq at which it was held: the
-same id with another seq is another reservation, which began after the first one had ended.
+A row and a reservation of the ledger are the same reservation if both id and seq of the hold agree. The same id with
+another seq is a later reservation, which began after the first one had ended.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,11 +36,11 @@ SELECT reservation_id, held_seq FROM bookings
 WHERE program = $1 AND reservation_id = ANY($2::text[]) AND (state <> 'confirmed' OR retired_at_ms > 0)
 """
 BOOKED = "SELECT id, booked, retired_at_ms FROM quotas WHERE program = $1"
-ENVELOPE, REFERENCE, TIMES = "envelope", "payment_reference", "times"  # what a row may lack
+ENVELOPE, REFERENCE, TIMES = "envelope", "payment_reference", "times"  # parts that a row may lack
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A live reservation as the records have it."""
+    """A live reservation in the records."""
 
     reservation_id: str
     quota: str
@@ -50,22 +51,22 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """What the records have of a program, as far as a ledger is compared with it."""
+    """The rows of a program that are compared with its ledger."""
 
     holds: list[Row]
     bookings: list[Row]
-    past: set[tuple[str, int]]  # bookings that ended or retired: reservation and the seq of its hold
-    booked: dict[str, tuple[int, int]]  # quota -> booked, when it was retired
+    past: set[tuple[str, int]]  # bookings that ended or retired: reservation id and seq of the hold
+    booked: dict[str, tuple[int, int]]  # quota -> (booked, time of retirement)
     openings: list[str]
 
 
 async def read_rows(connection: Connection, program: str, state: LedgerState) -> Rows:
     """The rows as they are now."""
-    known = list({*state.live, *state.ended})
+    ids = list({*state.live, *state.ended})
     return Rows(
         holds=[Row(*row.values()) for row in await connection.fetch(LIVE_HOLDS, program)],
         bookings=[Row(*row.values()) for row in await connection.fetch(LIVE_BOOKINGS, program)],
-        past={(row[0], row[1]) for row in await connection.fetch(PAST_BOOKINGS, program, known)},
+        past={(row[0], row[1]) for row in await connection.fetch(PAST_BOOKINGS, program, ids)},
         booked={row[0]: (row[1], row[2]) for row in await connection.fetch(BOOKED, program)},
         openings=[opening.id for opening in await load_openings(connection, program)],
     )
@@ -88,10 +89,10 @@ class Difference:
         self.new_bookings: list[Life] = []
         self.new_holds: list[Life] = []
         self.moved: list[Life] = []
-        self.ended: list[Life] = []  # of both
+        self.ended: list[Life] = []  # holds and bookings
 
     def effects(self) -> Effects:
-        """All of it, as a batch of the journal would have led to it."""
+        """The whole difference, as a batch of the journal would have caused it."""
         effects = Effects(named=list(_named(self._state.entries)))
         booked = dict.fromkeys(self._quotas, 0)
         for id_ in self._state.unreadable:
@@ -113,12 +114,12 @@ class Difference:
         return effects
 
     def _leave(self, id_: str) -> None:
-        """Keep the row as it is: nobody can say what became of it."""
+        """Keep the row as it is: its state cannot be determined."""
         self._holds.pop(id_, None)
         self._bookings.pop(id_, None)
 
     def _follow(self, effects: Effects, id_: str, kept: KeptReservation) -> None:
-        """A live reservation of the ledger; its row, where there is one, is taken away."""
+        """Record a live reservation of the ledger; its row, if it exists, is taken out of the pending rows."""
         hold, booking = self._holds.get(id_), self._bookings.get(id_)
         if kept.state is State.HELD and _is_same(hold, kept):
             del self._holds[id_]
@@ -139,7 +140,7 @@ class Difference:
             self.new_holds.append(life)
 
     def _end(self, effects: Effects, row: Row) -> None:
-        """A row that is live no more."""
+        """Record the end of a reservation whose row is live."""
         is_hold = self._holds.get(row.reservation_id) is row
         ended = self._state.ended.get(row.reservation_id)
         if ended is not None and not _is_same(row, ended.reservation):
@@ -160,7 +161,7 @@ class Difference:
         self._past.add((row.reservation_id, row.held_seq))
 
     def _remember(self, effects: Effects, id_: str, ended: EndedReservation) -> None:
-        """A booking that came and went while the records were away."""
+        """Record a booking that began and ended while the records were behind."""
         kept = ended.reservation
         was_booked = kept.state in (State.CANCELLED, State.RETIRED)
         if not was_booked or (id_, kept.held_seq) in self._past or not 1 <= kept.places <= APPLICANTS_MAX:
@@ -195,21 +196,21 @@ class Difference:
         return max(0, kept.deadline_ms - (quota.terms.hold_ms if quota else 0))
 
     def _confirmed(self, life: Life, kept: KeptReservation) -> Life:
-        """Where nobody knows when, or with which reference, as much as the ledger still knows."""
-        said = self._confirmation(life.reservation_id, kept)
-        if said is None:
+        """Confirm a reservation; where time or payment reference are unknown, with what the ledger still has."""
+        confirmation = self._confirmation(life.reservation_id, kept)
+        if confirmation is None:
             reference = DIGEST_ONLY + kept.reference if kept.reference else ""
             missing = (REFERENCE, TIMES) if reference else (TIMES,)
             self._lacks(life.reservation_id, life.held_epoch, kept.held_seq, *missing)
-            said = Confirmation(payment_reference=reference, confirmed_at_ms=self._held_about_ms(kept))
-        life.state, life.confirmed_at_ms = State.CONFIRMED, said.confirmed_at_ms
+            confirmation = Confirmation(payment_reference=reference, confirmed_at_ms=self._held_about_ms(kept))
+        life.state, life.confirmed_at_ms = State.CONFIRMED, confirmation.confirmed_at_ms
         life.epoch, life.seq = self._state.epoch_of(kept.seq), kept.seq
         life.confirmed = Confirmed(
             seq=kept.seq,
             reservation_id=life.reservation_id,
             quota=life.quota,
             places=life.places,
-            payment_reference=said.payment_reference,
+            payment_reference=confirmation.payment_reference,
         )
         return life
 
@@ -220,7 +221,9 @@ class Difference:
         return self._state.confirmations[id_, max(seqs)] if seqs else None
 
     def _close(self, life: Life, ended: EndedReservation | None) -> None:
-        """How and when a booking ended; where the ledger has forgotten it, by whether its quota is still there."""
+        """Record how and when a booking ended. If the ledger has forgotten it, this follows from whether its quota
+        still exists.
+        """
         if ended is not None:
             state, at_ms, seq = ended.reservation.state, ended.ended_at_ms, ended.reservation.seq
         else:
@@ -265,23 +268,23 @@ class Difference:
 
 
 def _is_same(row: Row | None, kept: KeptReservation) -> bool:
-    """Whether a row is of this hold; another one under the same id came after it ended.
+    """Whether a row belongs to this hold; another hold under the same id began after the first one had ended.
 
     Raises:
-        RebuildRefused: the same seq took something else there.
+        RebuildRefused: the row has the same seq and other content.
     """
     if row is None or row.held_seq != kept.held_seq:
         return False
     if (row.quota, row.places, row.fingerprint) != (kept.quota, kept.places, kept.fingerprint):
         raise RebuildRefused(
-            f"ledger and records tell of different reservations under {row.reservation_id} at seq {row.held_seq}: the "
-            "records are another history, and no older copy; nothing was changed"
+            f"ledger and records have different reservations under {row.reservation_id} at seq {row.held_seq}: the "
+            "records have another history and are not an older copy; nothing was changed"
         )
     return True
 
 
 def _named(entries: Sequence[JournalEntry]) -> Iterable[NamedChange]:
-    """Whose changes the journal still tells, for the audit."""
+    """Changes with an actor that the journal still has, for the audit table."""
     for entry in entries:
         for event in entry.events:
             if isinstance(event, Ended | QuotaSet | OpeningSet) and (event.actor or event.reason):

@@ -1,8 +1,8 @@
-"""The net effect of a run of events, computed in seq order before anything is written. Pure.
+"""The net effect of a sequence of events, computed in seq order before anything is written. Pure.
 
-A batch may hold, confirm and cancel the same reservation, and end one reservation of a person before holding the next.
-Each table is therefore written once, with where the batch leads to and not with every step on the way. What a
-step contradicts within the batch itself raises `Unapplicable`; what contradicts the tables is found by `writes.py`.
+A batch may hold, confirm and cancel the same reservation, or end a person's reservation before holding the next one.
+Each table is therefore written once, with the final state of the batch and without the steps in between. A step that
+contradicts the batch itself raises `Unapplicable`; contradictions with the tables are found by `writes.py`.
 """
 
 from collections.abc import Iterable
@@ -26,15 +26,15 @@ from reservasi.events import (
 )
 from reservasi.model import Opening, QuotaTerms, State
 
-ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
+ENDED_BOOKING = (State.CANCELLED, State.RETIRED)  # the states in which a confirmed reservation ends
 
 
 class Unapplicable(Exception):  # never leaves this package
-    """An event does not fit what is recorded."""
+    """An event does not fit the recorded state."""
 
 
 class Stamped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One event alone, with what its entry says about it."""
+    """One event with the fields of its entry."""
 
     epoch: int
     at_ms: int
@@ -46,17 +46,17 @@ class Stamped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Life(msgspec.Struct, gc=False):
-    """What a batch does to one reservation."""
+    """The changes of one reservation in a batch."""
 
     reservation_id: str
     quota: str
     places: int
-    held: Held | None = None  # None: the batch found it held or confirmed
+    held: Held | None = None  # None: it was held or confirmed before the batch
     held_epoch: int = 0
     held_at_ms: int = 0
     epoch: int = 0  # of the last change
     seq: int = 0
-    state: State = State.HELD  # where the batch leaves it
+    state: State = State.HELD  # after the batch
     confirmed: Confirmed | None = None
     confirmed_at_ms: int = 0
     ended: Ended | None = None
@@ -64,22 +64,22 @@ class Life(msgspec.Struct, gc=False):
 
     @property
     def returns_at_ms(self) -> int:
-        """When the places of an ended reservation return."""
+        """When the places of an ended reservation become available again."""
         return self.ended.returns_at_ms if self.ended is not None else 0
 
 
 class QuotaChange(msgspec.Struct, kw_only=True):
-    """What a batch does to one quota."""
+    """The changes of one quota in a batch."""
 
-    booked_delta: int = 0  # confirmed places gained or lost
-    terms: QuotaTerms | None = None  # the last ones set
+    booked_delta: int = 0  # change of the number of confirmed places
+    terms: QuotaTerms | None = None  # the last terms that were set
     version: int = 0
     imported: tuple[int, ...] = ()
     retired_at_ms: int = 0  # 0: it is in the ledger
 
 
 class OpeningChange(msgspec.Struct):
-    """How a batch leaves an opening."""
+    """The state of an opening after a batch."""
 
     opening: Opening
     epoch: int  # of the last change
@@ -88,7 +88,7 @@ class OpeningChange(msgspec.Struct):
 
 
 class NamedChange(msgspec.Struct, frozen=True):
-    """One event that names who made a change, or why."""
+    """One event that names an actor or a reason."""
 
     epoch: int
     at_ms: int
@@ -96,27 +96,29 @@ class NamedChange(msgspec.Struct, frozen=True):
 
 
 class Effects(msgspec.Struct, kw_only=True):
-    """What a batch leads to, by table; lists hold each reservation at most once."""
+    """The changes of a batch by table; each list holds a reservation at most once."""
 
     quotas: dict[str, QuotaChange] = msgspec.field(default_factory=dict)
-    retired_openings: dict[str, int] = msgspec.field(default_factory=dict)  # recorded before, and when they went
-    openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)  # set here, after those were retired
-    unreadable: list[Stamped] = msgspec.field(default_factory=list)  # which change no table, and are dead letters
+    retired_openings: dict[str, int] = msgspec.field(default_factory=dict)  # recorded before; time of retirement
+    openings: dict[str, OpeningChange] = msgspec.field(default_factory=dict)  # set in this batch, after the retirements
+    unreadable: list[Stamped] = msgspec.field(default_factory=list)  # they change no table and become dead letters
     named: list[NamedChange] = msgspec.field(default_factory=list)
-    quotas_held: set[str] = msgspec.field(default_factory=set)  # must exist, though nothing about them changes
+    # quotas that must exist although the batch does not change them
+    quotas_held: set[str] = msgspec.field(default_factory=set)
     new_holds: list[Life] = msgspec.field(default_factory=list)
-    new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed here
-    moved: list[Life] = msgspec.field(default_factory=list)  # a recorded hold becomes a booking
+    new_bookings: list[Life] = msgspec.field(default_factory=list)  # held and confirmed in this batch
+    moved: list[Life] = msgspec.field(default_factory=list)  # recorded holds that become bookings
     ended_holds: list[Life] = msgspec.field(default_factory=list)
     ended_bookings: list[Life] = msgspec.field(default_factory=list)
-    retired: list[Life] = msgspec.field(default_factory=list)  # of confirmed ones: recorded before, or moved here
+    # confirmed reservations that were recorded before or moved here
+    retired: list[Life] = msgspec.field(default_factory=list)
     ended_at_once: list[Life] = msgspec.field(
         default_factory=list
-    )  # moved and cancelled here: their applicants end as well
+    )  # moved and cancelled in this batch: their applicants end as well
 
 
 def net_effects(entries: Iterable[JournalEntry | Stamped]) -> Effects:
-    """Follow each reservation and quota through the events.
+    """Compute the final state of each reservation and quota.
 
     Raises:
         Unapplicable: two events contradict each other.
@@ -128,18 +130,18 @@ def net_effects(entries: Iterable[JournalEntry | Stamped]) -> Effects:
 
 
 class Course:
-    """The same entry by entry, for who has something else to do in between."""
+    """Computes net effects entry by entry, for callers that do other work in between."""
 
     def __init__(self) -> None:
         self._effects = Effects()
         self._lives: list[Life] = []
-        self._latest: dict[str, Life] = {}  # of each reservation
+        self._latest: dict[str, Life] = {}  # state of each reservation so far
 
     def follow(self, entry: JournalEntry | Stamped) -> None:
-        """The next entry; raises Unapplicable as `net_effects` does."""
+        """Apply the next entry; raises `Unapplicable` as `net_effects` does."""
         effects, lives, latest = self._effects, self._lives, self._latest
         for event in entry.events:
-            if type(event) is Held:  # isinstance asks msgspec's metaclass, twice as dear as all that follows
+            if type(event) is Held:  # isinstance on a msgspec struct goes through its metaclass, which is much slower
                 life = _hold(effects, latest.get(event.reservation_id), entry, event)
                 lives.append(life)
                 latest[event.reservation_id] = life
@@ -149,7 +151,7 @@ class Course:
                 _follow_rare(effects, lives, latest, entry, event)
 
     def end(self) -> Effects:
-        """Where all of it leads to; the last call."""
+        """Return the net effects; must be the last call."""
         for life in self._lives:
             _file(self._effects, life)
         _assert_one_live_reservation(self._effects)
@@ -159,11 +161,11 @@ class Course:
 def _follow_rare(
     effects: Effects, lives: list[Life], latest: dict[str, Life], entry: JournalEntry | Stamped, event: AnyEvent
 ) -> None:
-    """What is neither a hold nor a confirmation."""
+    """Events other than holds and confirmations."""
     match event:
         case Ended():
-            known = event.reservation_id in latest
-            _end(effects, _latest(lives, latest, event), entry, event, known=known)
+            is_in_batch = event.reservation_id in latest
+            _end(effects, _latest(lives, latest, event), entry, event, is_in_batch=is_in_batch)
             _name(effects, entry, event)
         case QuotaSet():
             change = _change_of(effects, event.quota)
@@ -178,7 +180,7 @@ def _follow_rare(
         case OpeningRetired():
             _retire_opening(effects, entry, event)
         case Returned():
-            pass  # a place that can be claimed again changes no row: nobody holds it
+            pass  # no row changes when a returned place becomes available
         case Unreadable():
             effects.unreadable.append(Stamped(epoch=entry.epoch, at_ms=entry.at_ms, events=(event,)))
         case Held() | Confirmed():
@@ -190,7 +192,7 @@ def _follow_rare(
 def _set_opening(effects: Effects, entry: JournalEntry | Stamped, event: OpeningSet) -> None:
     before = effects.openings.get(event.opening.id)
     if before is not None and before.retired_at_ms:
-        raise Unapplicable("an opening of that name was retired in the same batch")  # one by one they fit
+        raise Unapplicable("an opening of that name was retired in the same batch")  # each alone would fit
     effects.openings[event.opening.id] = OpeningChange(event.opening, entry.epoch, event.seq)
 
 
@@ -211,7 +213,7 @@ def _hold(effects: Effects, before: Life | None, entry: JournalEntry | Stamped, 
     if before is not None and before.ended is None:
         raise Unapplicable("held twice")
     effects.quotas_held.add(event.quota)
-    # By position, which costs half of what names cost.
+    # Positional arguments, since keyword arguments cost twice as much here.
     return Life(
         event.reservation_id,
         event.quota,
@@ -235,9 +237,9 @@ def _confirm(effects: Effects, life: Life, entry: JournalEntry | Stamped, event:
     _change_of(effects, event.quota).booked_delta += event.places
 
 
-def _end(effects: Effects, life: Life, entry: JournalEntry | Stamped, event: Ended, *, known: bool) -> None:
+def _end(effects: Effects, life: Life, entry: JournalEntry | Stamped, event: Ended, *, is_in_batch: bool) -> None:
     before = State.CONFIRMED if event.state in ENDED_BOOKING else State.HELD
-    if event.state.live or (known and life.state is not before):
+    if event.state.live or (is_in_batch and life.state is not before):
         raise Unapplicable(f"{event.state} while {life.state}")
     life.state, life.ended, life.ended_at_ms = event.state, event, entry.at_ms
     life.epoch, life.seq = entry.epoch, event.seq
@@ -246,13 +248,13 @@ def _end(effects: Effects, life: Life, entry: JournalEntry | Stamped, event: End
 
 
 def _latest(lives: list[Life], latest: dict[str, Life], event: Confirmed | Ended) -> Life:
-    """The reservation as the batch has left it so far; one that the batch has not touched must be in the tables."""
+    """The state of a reservation so far in the batch; one that is new to the batch must be in the tables."""
     life = latest.get(event.reservation_id)
     if life is None:
         life = latest[event.reservation_id] = Life(event.reservation_id, event.quota, event.places)
         lives.append(life)
     elif life.quota != event.quota or life.places != event.places:
-        raise Unapplicable("quota or places differ from those that were held")
+        raise Unapplicable("quota or places differ from those of the hold")
     return life
 
 
@@ -264,13 +266,13 @@ def _change_of(effects: Effects, quota: str) -> QuotaChange:
 
 
 def _file(effects: Effects, life: Life) -> None:
-    """Put a reservation where the tables will be written from."""
+    """Put a reservation into the list of the table that is written for it."""
     if life.held is not None:
         if life.confirmed is not None:
             effects.new_bookings.append(life)
         elif life.ended is None:
             effects.new_holds.append(life)
-        # else held and ended without a confirmation: nothing remains
+        # otherwise it was held and ended without a confirmation: no row remains
     elif life.confirmed is not None:
         effects.moved.append(life)
         if life.state is State.RETIRED:

@@ -1,8 +1,8 @@
-"""Forget what a person entrusted to us, without a change to what anybody can verify.
+"""Erase a person's data without changing anything that can be verified.
 
-The journal names each envelope by its hash, so the rows that hold the envelopes are the only place of a recorded one:
-once it is blanked there, the entry still chains, and nothing is left that could be opened. What is blanked belongs to
-reservations that have ended; a live one is still needed at the counter.
+The journal names each envelope by its hash, and the envelope itself is stored in one row only. Blanking that row leaves
+the journal's chain intact and nothing that could be opened. Only envelopes of reservations that have ended are blanked;
+those of live ones are needed at the counter.
 """
 
 import json
@@ -11,7 +11,7 @@ import msgspec
 
 from reservasi.records.pool import Connection
 
-ERASED = ""  # in place of an envelope
+ERASED = ""  # stored in place of an envelope
 
 ERASE_BOOKINGS = """
 UPDATE bookings b SET sealed = ''
@@ -26,16 +26,16 @@ REWRITE_DEAD_LETTER = "UPDATE dead_letters SET event = $2 WHERE id = $1"
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a person's data in one program."""
+    """The result for one person in one program."""
 
-    erased: int  # ended reservations, and events that could not be recorded, whose envelopes are gone now
-    live: tuple[str, ...]  # reservations that still need theirs
+    erased: int  # ended reservations, and events that could not be recorded, whose envelopes were blanked
+    live: tuple[str, ...]  # live reservations, whose envelopes are kept
 
 
 async def erase_person(connection: Connection, program: str, person: str) -> Erasure:
-    """Blank the envelopes of all reservations of a person that have ended, also those shared with a group.
+    """Blank the envelopes of all ended reservations of a person, including those shared with a group.
 
-    This is the owner's right, not a worker's.
+    Requires the owner's rights.
     """
     async with connection.transaction():
         done = await connection.execute(ERASE_BOOKINGS, program, person)

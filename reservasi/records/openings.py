@@ -1,4 +1,4 @@
-"""Openings as recorded: written whole with each change, and read as the ledger had them."""
+"""Openings in the records: each change writes the whole row."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from reservasi.model import Opening, OpeningTerms, join_offices, split_offices
 from reservasi.records.effects import OpeningChange, Unapplicable
 from reservasi.records.pool import Connection
 
-# Column names of the terms; a rate of the terms and the one in force need two.
+# Column names of the terms; the rate of the terms and the rate in force have separate names.
 TERMS = tuple("first_rate_per_min" if name == "rate_per_min" else name for name in OpeningTerms.__struct_fields__)
 STATE = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
 COLUMNS = ("id", *TERMS, *STATE, "epoch", "seq", "retired_at_ms")
@@ -21,8 +21,7 @@ def _type_of(column: str) -> str:
     return "text" if column in TEXTS else "bool" if column in FLAGS else "bigint"
 
 
-# Nothing may be recorded that goes back on a mark, a commitment, a draw or a cancellation; a retired opening's name is
-# free.
+# A row may not reverse a mark, a commitment, a draw or a cancellation; the id of a retired opening may be used again.
 SET_OPENINGS = f"""
 INSERT INTO openings AS o (program, {", ".join(COLUMNS)})
 SELECT $1, * FROM unnest({", ".join(f"${at}::{_type_of(name)}[]" for at, name in enumerate(COLUMNS, 2))})
@@ -43,20 +42,20 @@ SELECT {", ".join(COLUMNS)} FROM openings WHERE program = $1 AND retired_at_ms =
 
 
 async def write_openings(connection: Connection, program: str, changes: Iterable[OpeningChange]) -> None:
-    """Write openings as a batch leaves them.
+    """Write the state of openings after a batch.
 
     Raises:
-        Unapplicable: one contradicts what is recorded.
+        Unapplicable: one contradicts the recorded row.
     """
     rows = [_row(change) for change in changes]
     if rows:
         done = await connection.execute(SET_OPENINGS, program, *(list(column) for column in zip(*rows, strict=True)))
         if int(done.rsplit(" ", 1)[1]) != len(rows):
-            raise Unapplicable("an opening contradicts what is recorded of it")
+            raise Unapplicable("an opening contradicts its recorded state")
 
 
 async def retire_openings(connection: Connection, program: str, retired: Mapping[str, int]) -> None:
-    """Write when openings that are recorded left the ledger.
+    """Write when recorded openings left the ledger.
 
     Raises:
         Unapplicable: one is not recorded, or was retired before.
@@ -68,7 +67,7 @@ async def retire_openings(connection: Connection, program: str, retired: Mapping
 
 
 async def load_openings(connection: Connection, program: str) -> list[Opening]:
-    """The recorded openings of a program that have not left its ledger, by id."""
+    """The recorded openings of a program that are in its ledger, by id."""
     return [
         Opening(
             id=row["id"],

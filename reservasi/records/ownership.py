@@ -1,4 +1,4 @@
-"""Under which epochs each ledger was owned, and the facts in which the hosts of a deployment must agree."""
+"""Epochs under which each ledger was owned, and facts on which all hosts of a deployment must agree."""
 
 import msgspec
 
@@ -30,32 +30,32 @@ LINEAGE_FROM = """
 UPDATE positions SET epoch = $2, updated_at = now() WHERE program = $1 AND epoch = $3 AND seq = $4 AND chain = $5
 """
 NOBODY_REBUILDS = "SELECT pg_try_advisory_xact_lock_shared($1)"
-REMOVED_RUN = "removed"  # of a removal's epoch, in place of a server's run id: no server has it
+REMOVED_RUN = "removed"  # stored as the run id of a removal's epoch; no server has it
 BIND = "INSERT INTO deployment (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING"
 BOUND = "SELECT value FROM deployment WHERE name = $1"
 
 
 class EpochRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One lineage of a program's ledger."""
+    """One epoch of a program's ledger."""
 
     epoch: int
-    base_seq: int  # the last seq it has in common with the epoch before it
-    run_id: str  # of the server's run that was owned
+    base_seq: int  # the last seq that it shares with the epoch before it
+    run_id: str  # of the server run that was owned
 
 
 class OwnedRun(EpochRow, frozen=True, kw_only=True):
-    """The same with its time; of what was recorded anew from a ledger the run is not known any more ("")."""
+    """An epoch with its time. The run id is "" if the epoch was restored from a ledger."""
 
     at_ms: int  # by PostgreSQL's clock
 
 
 async def load_runs(connection: Connection, program: str) -> list[OwnedRun]:
-    """All epochs of a program with the moments at which they were owned, ascending."""
+    """All epochs of a program with the times at which they were claimed, ascending."""
     return [OwnedRun(**row) for row in await connection.fetch(RUNS, program)]
 
 
 async def load_epochs(connection: Connection, program: str) -> list[EpochRow]:
-    """Every lineage that the program's ledger was owned under, ascending."""
+    """All epochs of a program, ascending."""
     return [EpochRow(**row) for row in await connection.fetch(EPOCHS, program)]
 
 
@@ -69,12 +69,12 @@ async def claim_epoch(
     owned_under: int | None = None,
     alone: bool = False,
 ) -> bool:
-    """Add an epoch, unless it is not the latest, more was recorded than it has, or the ledger is being rebuilt.
+    """Add an epoch, unless a later one exists, more is recorded than it has, or the ledger is being rebuilt.
 
-    `owned_under` is the epoch that the run is owned under as it claims another. What was claimed for it in between was
-    never taken up, since a run's epoch only grows; it branched off nowhere, and must not bar what the run accepted.
-    Who rebuilds the ledger is `alone`. After `RecordsUnavailable` nobody knows whether the epoch was added: ask for the
-    epochs, or claim a later one.
+    `owned_under` is the epoch under which the run is owned now. Epochs claimed for the same run in between were never
+    used, since a run's epoch only grows; they are corrected so that they do not exclude what the run accepted. The
+    process that rebuilds the ledger calls with `alone`. After `RecordsUnavailable` it is unknown whether the epoch was
+    added: read the epochs, or claim a later one.
     """
     async with connection.transaction():
         if not alone and not await connection.fetchval(NOBODY_REBUILDS, advisory_key(f"rebuild {program}")):
@@ -87,20 +87,20 @@ async def claim_epoch(
 
 
 async def lift_bar(connection: Connection, program: str, epoch: int, owned_epoch: int, last_seq: int) -> int:
-    """Say of epochs between the two that they were never taken up; how many they were.
+    """Mark the epochs between the two as never used; returns their number.
 
-    The ledger owned under the later one has entries of the earlier one up to `last_seq`. A run's epoch only grows, and
-    it is owned only at the very seq at which its epoch branches off: so what was claimed for the same run at an earlier
-    seq was taken up neither before these entries nor after them.
+    The ledger that is owned under the later epoch has entries of the earlier one up to `last_seq`. A run's epoch only
+    grows, and it is owned exactly at the seq at which its epoch branches off. So an epoch that was claimed for the same
+    run at an earlier seq was used neither before these entries nor after them.
     """
     return int((await connection.execute(LIFT_BAR, program, epoch, owned_epoch, last_seq)).rpartition(" ")[2])
 
 
 async def branch_off(connection: Connection, program: str, epoch: int, recorded: Position, run_id: str) -> bool:
-    """Add an epoch that goes on from the recorded position, and move the position into it.
+    """Add an epoch that begins at the recorded position, and move the position into it.
 
-    From then on nobody can record a change that an older lineage accepted after it. False when the records are
-    elsewhere by now, or the epoch is not new.
+    From then on, changes that an older epoch accepted after that position cannot be recorded. Returns False if the
+    recorded position is another one, or the epoch is not new.
     """
     moved, done = connection.transaction(), False
     await moved.start()
@@ -119,10 +119,11 @@ async def branch_off(connection: Connection, program: str, epoch: int, recorded:
 
 
 async def take_turn(connection: Connection, program: str) -> int | None:
-    """Be the only one who adds an epoch until the transaction ends; the recorded seq, which stays as long."""
-    # One at a time: the statement does not see the later epoch of a claim that is not committed yet.
+    """Lock the program's epochs until the transaction ends; returns the recorded seq, which is locked as well."""
+    # A lock is needed: the statement does not see a later epoch of a transaction that is not committed yet.
     await connection.execute(TAKE_TURN, advisory_key(f"epochs {program}"))
-    # Whoever records the lineage before it is waited for: what they record beyond the branch would be in neither.
+    # Waits for a recorder that is writing entries of the previous epoch: entries beyond the branch would belong to
+    # neither.
     recorded_seq: int | None = await connection.fetchval(RECORDED_SEQ, program)
     return recorded_seq
 
@@ -135,15 +136,15 @@ async def _add_epoch(connection: Connection, program: str, epoch: int, base_seq:
 
 
 async def bind(connection: Connection, name: str, value: str) -> str:
-    """Hold the deployment to a fact: stores it when none of that name is, and returns the one that is stored.
+    """Store a fact unless one of that name exists, and return the stored one.
 
-    A caller who gets another value than their own belongs to another deployment.
+    A caller whose value differs from the returned one belongs to another deployment.
     """
     await connection.execute(BIND, name, value)
-    return str(await connection.fetchval(BOUND, name))  # what is bound never changes, so two statements are enough
+    return str(await connection.fetchval(BOUND, name))  # a stored fact never changes, so that two statements are enough
 
 
 async def bound(connection: Connection, name: str) -> str | None:
-    """The fact that is stored under that name; None when there is none."""
+    """The fact stored under that name, or None."""
     value: str | None = await connection.fetchval(BOUND, name)
     return value

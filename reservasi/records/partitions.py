@@ -1,12 +1,12 @@
-"""One partition a program of every table that grows with people, made when the program is stored.
+"""One partition per program for every table that grows with the number of people, created when the program is stored.
 
-A program's rows lie together, are vacuumed without the others', and leave at once when the program has ended. There is
-no partition for "all others": while it exists, each new partition must lock it and search it for rows that belong to
-the new one, and fails when it finds any. Without one nobody waits: attaching takes a lock that no reading or writing
-of other programs meets. What names a program without partitions is refused as `SchemaMissing`, and is no dead letter.
+A program's rows are stored together, vacuumed separately, and dropped at once when the program ends. There is no
+DEFAULT partition: attaching a partition would then lock and scan the default one, and fail if it holds rows of the new
+one. Without it, attaching takes a lock that does not block reads or writes of other programs. Rows of a program without
+partitions are refused as `SchemaMissing`, and do not become dead letters.
 
-Rights are looked up on the table that is named in a statement, so roles that have none on a partition work through
-the table it belongs to, and partitions need no grants; only their owner makes them.
+PostgreSQL checks rights on the table that a statement names, so that partitions need no grants; only their owner
+creates them.
 """
 
 import asyncpg
@@ -15,8 +15,8 @@ from reservasi.errors import ConfigurationError
 from reservasi.records.pool import Connection
 
 PARTITIONED = ("holds", "bookings", "applicants", "journal")
-SCHEMA_KEY = 7_302_716_945_117_190_004  # advisory lock: one change of a database's schema at a time
-LOCK_TIMEOUT_MS = 5_000  # give up rather than queue in front of running transactions
+SCHEMA_KEY = 7_302_716_945_117_190_004  # advisory lock: one schema change of a database at a time
+LOCK_TIMEOUT_MS = 5_000  # give up rather than queue running transactions
 LITERAL = "SELECT quote_literal($1::text)"
 STORED = "SELECT id FROM programs ORDER BY id"
 ATTACHED = """
@@ -29,21 +29,22 @@ ATTACH = 'ALTER TABLE {table} ATTACH PARTITION "{partition}" FOR VALUES IN ({pro
 
 
 def partition(table: str, program: str) -> str:
-    """The name of a program's part of a table: no other program's, index's or table's, and short enough to be kept.
+    """The name of a program's partition of a table. It is unique and short enough not to be truncated.
 
-    Ids have no underscore, so what PostgreSQL appends to name an index gives no other program's name.
+    Ids have no underscore, so that the suffixes that PostgreSQL adds to index names cannot produce another program's
+    name.
     """
     return f"{table}_of_{program}"
 
 
 async def make_room(connection: Connection, program: str) -> None:
-    """Create the partitions that the program lacks, in one transaction that the caller may have begun.
+    """Create the partitions that the program lacks, in one transaction, which the caller may have begun.
 
-    This is the owner's right. A program that is not stored can be recorded then as well.
+    Requires the owner's rights. Also works for a program that is not stored.
 
     Raises:
-        ConfigurationError: tables of that name are there and no partitions: what an ended program left.
-        asyncpg.LockNotAvailableError: somebody changes the schema for longer than the timeout.
+        ConfigurationError: tables of that name exist that are not partitions: they belonged to an ended program.
+        asyncpg.LockNotAvailableError: another schema change takes longer than the timeout.
     """
     if not await _missing(connection, program):
         return
@@ -57,13 +58,13 @@ async def make_room(connection: Connection, program: str) -> None:
                 await connection.execute(LIKE_THE_TABLE.format(**names))
             except asyncpg.DuplicateTableError as error:
                 raise ConfigurationError(
-                    f"{program}: a table {names['partition']} is kept of an ended program: choose another id"
+                    f"{program}: a table {names['partition']} of an ended program is kept: choose another id"
                 ) from error
             await connection.execute(ATTACH.format(**names))
 
 
 async def make_room_for_all(connection: Connection) -> None:
-    """The same for every program that is stored; such as those of a version that knew no partitions."""
+    """Create the missing partitions of all stored programs, such as those stored by a version without partitions."""
     for row in await connection.fetch(STORED):
         await make_room(connection, row["id"])
 

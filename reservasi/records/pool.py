@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: a bounded pool, and one meaning for every way in which it can be lost."""
+"""Connections to PostgreSQL: a bounded pool, and one exception for every way in which a connection can be lost."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ IDLE_IN_TRANSACTION_MS = 60_000
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# What a lost, overloaded, restarting or demoted server looks like: each time the same work may be tried again.
+# Errors of a lost, overloaded, restarting or demoted server: the same work may be repeated.
 LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg says of a connection that was cut while it prepared a statement
+    asyncpg.InternalClientError,  # raised by asyncpg for a connection that was cut while it prepared a statement
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.ObjectNotInPrerequisiteStateError,
@@ -41,7 +41,7 @@ LOST = (
 
 @contextlib.contextmanager
 def unavailable() -> Iterator[None]:
-    """Turn a lost connection into `RecordsUnavailable`, and a schema that is not there yet into `SchemaMissing`."""
+    """Turn a lost connection into `RecordsUnavailable`, and a missing or older schema into `SchemaMissing`."""
     try:
         yield
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
@@ -53,19 +53,20 @@ def unavailable() -> Iterator[None]:
         message = f"the program has no partition of {error.table_name}: import it, or run `reservasi db upgrade`"
         raise SchemaMissing(message) from error
     except LOST as error:
-        # asyncpg's word for an argument that does not fit: no lost connection. A certificate that is refused is both.
+        # asyncpg raises InterfaceError for an argument that does not fit, which is no lost connection, and for a
+        # refused certificate.
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             raise
         raise RecordsUnavailable(f"PostgreSQL does not answer: {type(error).__name__}: {error}") from error
 
 
 def lacks_partition(error: Exception) -> bool:
-    """Whether a row found no partition: the code is that of a violated CHECK, which would have a name."""
+    """Whether a row has no partition. The error code is that of a violated CHECK, but without a constraint name."""
     return isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None
 
 
 async def open_pool(dsn: str, pool_max: int) -> Pool:
-    """Open at most `pool_max` connections; raises RecordsUnavailable when not even one can be had."""
+    """Open a pool of at most `pool_max` connections; raises `RecordsUnavailable` if not even one can be opened."""
     with unavailable():
         return await asyncpg.create_pool(
             dsn,
@@ -81,7 +82,7 @@ async def open_pool(dsn: str, pool_max: int) -> Pool:
 
 
 async def close_pool(pool: Pool) -> None:
-    """Close all connections, by force after a while."""
+    """Close all connections, by force after a timeout."""
     try:
         await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_S)
     except LOST:
@@ -90,7 +91,7 @@ async def close_pool(pool: Pool) -> None:
 
 @contextlib.asynccontextmanager
 async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
-    """Borrow a connection; inside, a lost connection raises RecordsUnavailable."""
+    """Borrow a connection; a lost connection raises `RecordsUnavailable` inside the block."""
     with unavailable():
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             yield connection
@@ -98,7 +99,7 @@ async def connection_of(pool: Pool) -> AsyncIterator[Connection]:
 
 @contextlib.asynccontextmanager
 async def long_connection(dsn: str, timeout_s: float) -> AsyncIterator[Connection]:
-    """A connection of its own, for statements that may take `timeout_s`; inside, as in `connection_of`."""
+    """A separate connection for statements that may take `timeout_s`; errors as in `connection_of`."""
     with unavailable():
         connection = await asyncpg.connect(
             dsn, timeout=CONNECT_TIMEOUT_S, command_timeout=timeout_s, server_settings={"application_name": "reservasi"}
@@ -110,9 +111,9 @@ async def long_connection(dsn: str, timeout_s: float) -> AsyncIterator[Connectio
 
 
 class Lead:
-    """The right to record or to rebuild a program, held as an advisory lock by a connection of its own.
+    """The right to record or to rebuild a program: an advisory lock, held by a separate connection.
 
-    It keeps a second one idle; what keeps one that lost it from committing is the position.
+    A process without the lock stands by. A process that lost the lock cannot commit, since the position has moved.
     """
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", purpose: str) -> None:
@@ -121,21 +122,21 @@ class Lead:
 
     @property
     def lost(self) -> bool:
-        """Whether the connection is known to be gone; costs nothing, and `check` is what finds out."""
+        """Whether the connection is known to be lost. Does not ask the server; `check` does."""
         return self._connection.is_closed()
 
     async def take(self) -> bool:
-        """Try to become the one; False while another one is."""
+        """Try to take the lock; False if another process has it."""
         with unavailable():
             return bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", self._key))
 
     async def check(self) -> None:
-        """Ask the server whether it still knows us; raises RecordsUnavailable when not."""
+        """Ask the server whether the connection is alive; raises `RecordsUnavailable` if not."""
         with unavailable():
             await self._connection.fetchval("SELECT 1", timeout=LEAD_CHECK_TIMEOUT_S)
 
     async def close(self) -> None:
-        """Give the right back."""
+        """Release the lock."""
         try:
             await self._connection.close(timeout=CLOSE_TIMEOUT_S)
         except LOST:
@@ -143,7 +144,7 @@ class Lead:
 
 
 async def open_lead(dsn: str, purpose: str) -> Lead:
-    """Connect on behalf of one who works alone, such as "recorder <program>"; raises RecordsUnavailable."""
+    """Connect for work that only one process may do, such as "recorder <program>"; raises `RecordsUnavailable`."""
     with unavailable():
         connection = await asyncpg.connect(
             dsn,
@@ -155,6 +156,6 @@ async def open_lead(dsn: str, purpose: str) -> Lead:
 
 
 def advisory_key(purpose: str) -> int:
-    """The number under which PostgreSQL knows an advisory lock of ours."""
+    """The number of an advisory lock in PostgreSQL."""
     digest = hashlib.sha256(f"reservasi {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)

@@ -1,8 +1,8 @@
-"""Removing a program: what fronts and workers find of it ends, and what was recorded of its people stays.
+"""Removing a program: it disappears from fronts and workers, and its recorded bookings are kept.
 
-The removal has an epoch of its own, which no ledger is ever owned under. So a copy of the ledger that comes back later
-is behind the records, and a program that is imported again goes on with the next epoch and the next seq: nothing of its
-new life can be taken for something of the former one.
+The removal has its own epoch, under which no ledger is ever owned. A copy of the ledger that returns later is therefore
+behind the records, and a program that is imported again continues with the next epoch and the next seq, so that nothing
+of its new life can be confused with its former one.
 """
 
 import json
@@ -41,13 +41,13 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 
     quotas: int = 0
     openings: int = 0
-    bookings: int = 0  # from here on: kept
+    bookings: int = 0  # this and the following are kept
     journal_entries: int = 0
     audit_rows: int = 0
 
 
 async def obstacles(connection: Connection, program: str, now_ms: int) -> list[str]:
-    """Why the program may not be removed, for people; empty where nothing is in the way."""
+    """Reasons why the program may not be removed, as messages; empty if there are none."""
     live = await connection.fetchrow(LIVE, program)
     assert live is not None  # noqa: S101 - a SELECT of counts has a row
     quotas, openings = await load_quotas(connection, program), await load_openings(connection, program)
@@ -57,15 +57,15 @@ async def obstacles(connection: Connection, program: str, now_ms: int) -> list[s
 def _obstacles(
     held: int, confirmed: int, quotas: Sequence[QuotaRow], openings: Sequence[Opening], now_ms: int
 ) -> list[str]:
-    found = []
+    reasons = []
     if held or confirmed:
-        found.append(
-            f"people are booked: {held} reservations are held and {confirmed} confirmed. Cancel or move them "
+        reasons.append(
+            f"people have reservations: {held} are held and {confirmed} confirmed. Cancel or move them "
             "(`reservasi reservation cancel`); a visit that is over leaves `retire_quotas_after_h` later"
         )
-    found += [
-        f"the waiting room of {each.id} is live: call it off (`reservasi opening cancel {each.id}`), or wait for its "
-        "end"
+    reasons += [
+        f"the waiting room of {each.id} is live: cancel the opening (`reservasi opening cancel {each.id}`) or wait for "
+        "its end"
         for each in openings
         if each.terms.waiting_room
         and not each.cancelled
@@ -74,27 +74,27 @@ def _obstacles(
     ]
     can_be_claimed = [each for each in quotas if not each.terms.closed and not 0 < each.terms.closes_at_ms <= now_ms]
     if can_be_claimed:
-        found.append(
-            f"{len(can_be_claimed)} quotas can be claimed now or later: close them (`reservasi quota close`), or "
-            "have it done with --close-quotas"
+        reasons.append(
+            f"{len(can_be_claimed)} quotas can be claimed now or later: close them (`reservasi quota close`), or use "
+            "--close-quotas"
         )
-    return found
+    return reasons
 
 
 async def remove_program(
     connection: Connection, program: str, recorded: Position, *, actor: str, reason: str, now_ms: int
 ) -> Removed:
-    """Take the program out of the catalogue, its quotas and openings out of the ledger: the owner's right.
+    """Delete the program from the catalogue, and retire its quotas and openings. Requires the owner's rights.
 
-    `recorded` is where a ledger ended that nobody sells from any more.
+    `recorded` is the last position of a ledger that no longer sells.
 
     Raises:
-        RemovalRefused: something is in the way, or the records are elsewhere; nothing was changed.
+        RemovalRefused: there is an obstacle, or the recorded position is another one; nothing was changed.
     """
     async with connection.transaction():
         await take_turn(connection, program)
         if (await stored_position(connection, program) or Position(epoch=0, seq=0)) != recorded:
-            raise RemovalRefused(f"the records of {program} went on meanwhile: try again")
+            raise RemovalRefused(f"the records of {program} changed in the meantime: try again")
         if in_the_way := await obstacles(connection, program, now_ms):
             raise RemovalRefused("; ".join(in_the_way))
         epochs = await load_epochs(connection, program)
@@ -112,16 +112,16 @@ async def remove_program(
 
 
 async def is_removed(connection: Connection, program: str) -> bool:
-    """Whether the program was removed, and not imported again since."""
+    """Whether the program was removed and has not been imported again."""
     return not await connection.fetchval(IS_STORED, program) and await begins_anew(connection, program)
 
 
 async def begins_anew(connection: Connection, program: str) -> bool:
-    """Whether no ledger was owned since the program was removed, also where it is stored again."""
+    """Whether no ledger was owned since the program was removed, also if it is stored again."""
     epochs = await load_epochs(connection, program)
     return bool(epochs) and epochs[-1].run_id == REMOVED_RUN
 
 
 def _rows(status: str) -> int:
-    """How many rows a statement changed, by what PostgreSQL says of it."""
+    """The number of rows in a PostgreSQL command status, such as "UPDATE 3"."""
     return int(status.rpartition(" ")[2])

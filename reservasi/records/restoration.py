@@ -1,8 +1,8 @@
-"""Recording a program anew from its ledger, where the records are an older copy: one transaction, or nothing.
+"""Record a program again from its ledger when the records are an older copy, in one transaction.
 
-What the ledger holds is compared with the rows that are there, and the difference is written as if one batch of the
-journal had led to it. The journal's gap is noted, so that nobody takes it for a loss, and what only the gap told of
-ended holds and returning places is kept beside the journal. Rows of what the ledger has forgotten stay as they are.
+The ledger's state is compared with the rows, and the difference is written as if one batch of the journal had caused
+it. The gap in the journal is noted, so that it is not reported as a loss; ended holds and returning places of the gap
+are stored beside the journal. Rows of reservations that the ledger has forgotten stay unchanged.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ ORDER BY held_epoch DESC, held_seq DESC LIMIT 1
 
 
 class KnownEvents(msgspec.Struct, frozen=True, kw_only=True):
-    """Events of the gap that the ledger's state implies, as an entry of the journal would have packed them."""
+    """Events of the gap that follow from the ledger's state, packed like a journal entry."""
 
     epoch: int
     first_seq: int
@@ -54,13 +54,13 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 
     bookings: int = 0  # confirmed ones that the records did not have
     holds: int = 0
-    ended: int = 0  # that the records did not know to have ended
-    without_envelope: int = 0  # of bookings and holds: names and contacts are nowhere any more
+    ended: int = 0  # reservations whose end was not recorded
+    without_envelope: int = 0  # bookings and holds whose names and contacts are lost
     quotas: int = 0
     openings: int = 0
     entries: int = 0  # of the journal
-    gap: int = 0  # changes of which the journal has no entry any more; their audit rows are lost
-    left_out: int = 0  # whose stored value cannot be read, or that no row can hold
+    gap: int = 0  # changes without a journal entry; their audit rows are lost
+    left_out: int = 0  # reservations whose stored value cannot be read or does not fit a row
 
 
 async def restore(
@@ -68,12 +68,12 @@ async def restore(
     program: str,
     expected: Position | None,
     state: LedgerState,
-    known: Sequence[KnownEvents],
+    known_events: Sequence[KnownEvents],
     *,
     booking_code: BookingCode,
     forgotten_ms: int,
 ) -> Restored:
-    """Make the records what the ledger knows, and move the position from `expected` to the ledger's.
+    """Bring the records to the ledger's state, and move the position from `expected` to the ledger's.
 
     Raises:
         StaleRecorder: the position is not `expected`; nothing was written.
@@ -85,26 +85,26 @@ async def restore(
             difference = Difference(state, await read_rows(connection, program, state), forgotten_ms)
             effects = difference.effects()
             await apply_effects(connection, program, effects, new_rows(program, effects, booking_code), booking_code)
-            await _write_history(connection, program, state, known)
+            await _write_history(connection, program, state, known_events)
             return await _note(connection, program, expected, state, difference)
     except UNFIT as error:
         if lacks_partition(error):
             raise
         message = str(error.args[0]) if error.args else type(error).__name__
         raise RebuildRefused(
-            f"the ledger of {program} and the records contradict each other ({message}), so they are no older copy of "
-            "what it knows; nothing was changed"
+            f"the ledger of {program} and the records contradict each other ({message}): the records are not an older "
+            "copy of the ledger; nothing was changed"
         ) from error
 
 
 async def read_lacking(connection: Connection, program: str, reservation_id: str) -> tuple[str, ...]:
-    """What a reservation's row lacks since it was recorded from the ledger: envelope, payment_reference, times."""
-    found = await connection.fetchval(LACKING, program, reservation_id)
-    return tuple(found.split(",")) if found else ()
+    """The parts that a reservation's row lacks since it was restored: envelope, payment_reference, times."""
+    lacking = await connection.fetchval(LACKING, program, reservation_id)
+    return tuple(lacking.split(",")) if lacking else ()
 
 
 async def _write_history(
-    connection: Connection, program: str, state: LedgerState, known: Sequence[KnownEvents]
+    connection: Connection, program: str, state: LedgerState, known_events: Sequence[KnownEvents]
 ) -> None:
     have = {row.epoch: row.base_seq for row in await load_epochs(connection, program)}
     new = [(epoch, base_seq) for epoch, base_seq in state.lineage if have.get(epoch, -1) < base_seq]
@@ -114,13 +114,13 @@ async def _write_history(
         (program, each.epoch, each.first_seq, each.position.seq, each.at_ms, each.chain, each.payload)
         for each in state.entries
     ]
-    events = [(program, *msgspec.structs.astuple(each)) for each in known]
+    events = [(program, *msgspec.structs.astuple(each)) for each in known_events]
     await connection.copy_records_to_table("journal", records=journal, columns=JOURNAL_COLUMNS)
     await connection.copy_records_to_table("restored_events", records=events, columns=KNOWN_COLUMNS)
 
 
 def restored_by(state: LedgerState, difference: Difference, expected: Position | None) -> Restored:
-    """What is recorded once the effects of the difference are; the position was `expected` before."""
+    """The report of a restoration that applies the effects of the difference to records at `expected`."""
     return Restored(
         bookings=len(difference.new_bookings) + len(difference.moved),
         holds=len(difference.new_holds),
@@ -137,7 +137,7 @@ def restored_by(state: LedgerState, difference: Difference, expected: Position |
 async def _note(
     connection: Connection, program: str, expected: Position | None, state: LedgerState, difference: Difference
 ) -> Restored:
-    """Name the gap and what could not be restored, and count."""
+    """Note the gap and the parts that could not be restored, and return the counts."""
     next_seq = state.first_told_seq
     last_seq = int(await connection.fetchval(LAST_BEFORE, program, next_seq) or 0)
     start = expected or Position(epoch=0, seq=0)

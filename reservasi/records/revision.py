@@ -1,4 +1,4 @@
-"""Which schema a database has, asked without the libraries that change it, so that a check is quick."""
+"""Reads the schema revision of a database without loading the migration libraries, so that a check is fast."""
 
 from pathlib import Path
 
@@ -12,29 +12,29 @@ CURRENT = "SELECT version_num FROM alembic_version"
 
 
 class SchemaState(msgspec.Struct, frozen=True, kw_only=True):
-    """What schema a database has, and what this program wants."""
+    """The schema revision of a database and the one that this program needs."""
 
     current: str  # revision; "" for an empty database
     wanted: str
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether the database has the needed revision."""
         return self.current == self.wanted
 
     @property
     def newer(self) -> bool:
-        """Whether a later version was here. Revisions are numbers of four digits."""
+        """Whether a later version migrated the database. Revisions are numbers of four digits."""
         return self.current > self.wanted
 
 
 def newest_revision() -> str:
-    """The revision that this program wants: that of the last migration, whose file is `r<revision>_<what>.py`."""
+    """The revision that this program needs: that of the last migration, whose file is `r<revision>_<what>.py`."""
     return max(path.name for path in VERSIONS.glob("r*_*.py"))[1:].partition("_")[0]
 
 
 async def check(dsn: str) -> SchemaState:
-    """Compare the database's schema with what this program wants, changing nothing.
+    """Compare the database's revision with the needed one; changes nothing.
 
     Raises:
         RecordsUnavailable: no connection.

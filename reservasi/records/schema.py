@@ -1,16 +1,16 @@
-"""The tables of the records, and the promises that the database repeats.
+"""The tables of the records, with the constraints that repeat the service's promises.
 
-The migrations create what stands here; a test compares the two. Times called `..._ms` are milliseconds since the
-Unix epoch by the ledger's clock and 0 for "none", exactly as the journal says them, so that a ledger rebuilt from
-here equals the one that was lost. `epoch` and `seq` name the event that wrote a row last.
+The migrations create these tables; a test compares the two. Columns named `..._ms` are milliseconds since the Unix
+epoch by the ledger's clock, 0 for "none", exactly as in the journal, so that a ledger rebuilt from the records equals
+the lost one. `epoch` and `seq` name the last event that wrote a row.
 
-There are no foreign keys between the tables the recorder writes: each would cost a look-up a row in the one
-transaction everybody waits for, and the same condition is checked once a batch (`writes.py`): a change that meets no
-quota, hold or booking it could apply to is a dead letter.
+There are no foreign keys between the tables that the recorder writes: each would cost a look-up per row in its one
+transaction. The same condition is checked once per batch (`writes.py`): a change that finds no quota, hold or booking
+to apply to is a dead letter.
 
-What grows with people is partitioned by program (`partitions.py`). A key of such a table must contain the program; that
-loosens none: reservation ids begin with their program's mark, and all that is unique besides is so within a program.
-The reservation id comes first, so that it can be looked up without the program.
+Tables that grow with the number of people are partitioned by program (`partitions.py`). A key of such a table must
+contain the program; this weakens no key, since reservation ids begin with their program's tag, and everything else is
+unique within a program. The reservation id comes first, so that it can be looked up without the program.
 """
 
 from sqlalchemy import (
@@ -47,7 +47,7 @@ metadata = MetaData(
 
 
 def _moment(name: str) -> Column[object]:
-    """A time by the database's own clock."""
+    """A time by the database's clock."""
     return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
 
 
@@ -86,12 +86,12 @@ quotas = Table(
     PrimaryKeyConstraint("program", "id"),
     CheckConstraint("booked >= 0", name="booked_not_negative"),
     CheckConstraint("booked <= capacity", name="never_oversold"),
-    postgresql_with={"fillfactor": "70"},  # counts change often: room for updates that touch no index
+    postgresql_with={"fillfactor": "70"},  # counts change often: leaves room for updates that touch no index
 )
 
 Index("quotas_in_ledger", quotas.c.program, quotas.c.id, postgresql_where=text("retired_at_ms = 0"))
 
-# One row an opening, written whole with each change: `model.Opening`.
+# One row per opening, written as a whole with each change: `model.Opening`.
 openings = Table(
     "openings",
     metadata,
@@ -107,7 +107,7 @@ openings = Table(
     Column("adaptive", Boolean, nullable=False),
     Column("commitment", Text, nullable=False),
     Column("sealed_seed", Text, nullable=False),
-    Column("offices", Text, nullable=False, server_default=""),  # ids, joined by commas; '' all
+    Column("offices", Text, nullable=False, server_default=""),  # ids, joined by commas; '' for all
     Column("beacon_source", Text, nullable=False, server_default=""),
     Column("version", BigInteger, nullable=False),
     Column("paused", Boolean, nullable=False),
@@ -130,8 +130,8 @@ openings = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("program", "id"),
-    # That no two overlap at one moment is the ledger's rule; checked when all rows of a statement are in.
-    # One that was called off or retired is in nobody's way.
+    # The ledger guarantees that no two openings of an office are at one moment; here it is checked after all rows of a
+    # statement are written. Cancelled and retired openings do not count.
     ExcludeConstraint(
         ("program", "="),
         ("opens_at_ms", "="),
@@ -143,7 +143,7 @@ openings = Table(
         initially="IMMEDIATE",
     ),
     CheckConstraint("joined BETWEEN 0 AND arrived AND admitted_through BETWEEN 0 AND arrived", name="only_who_arrived"),
-    postgresql_with={"fillfactor": "50"},  # the mark moves some times a second while a waiting room is open
+    postgresql_with={"fillfactor": "50"},  # the mark moves several times a second while a waiting room is open
 )
 
 holds = Table(
@@ -164,8 +164,8 @@ holds = Table(
     postgresql_partition_by="LIST (program)",
 )
 
-# A row per confirmed reservation. The id alone is no key: its idempotency key may be used again a day after the first
-# reservation was cancelled, so the hold that began the reservation belongs to it.
+# One row per confirmed reservation. The id alone is no key: its idempotency key may be used again a day after the first
+# reservation was cancelled, so that the key includes the hold that began the reservation.
 bookings = Table(
     "bookings",
     metadata,
@@ -185,7 +185,8 @@ bookings = Table(
     Column("confirmed_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger, nullable=False),
     Column("returns_at_ms", BigInteger, nullable=False),
-    Column("retired_at_ms", BigInteger, nullable=False, server_default=text("0")),  # its date had passed by then
+    # when the ledger retired it, after its date
+    Column("retired_at_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("reservation_id", "held_epoch", "held_seq", "program"),
@@ -195,7 +196,7 @@ bookings = Table(
     postgresql_partition_by="LIST (program)",
 )
 
-# The applicants of holds and bookings; those of a hold that ended are removed, the journal remembers them.
+# The applicants of holds and bookings. Applicants of a hold that ended are removed; the journal still has them.
 applicants = Table(
     "applicants",
     metadata,
@@ -228,7 +229,7 @@ positions = Table(
     _moment("updated_at"),
     PrimaryKeyConstraint("program"),
     CheckConstraint("epoch >= 0 AND seq >= 0", name="not_negative"),
-    postgresql_with={"fillfactor": "50"},  # one row a program, rewritten by every batch
+    postgresql_with={"fillfactor": "50"},  # one row per program, updated by every batch
 )
 
 journal = Table(
@@ -246,14 +247,14 @@ journal = Table(
     postgresql_partition_by="LIST (program)",
 )
 
-# Every lineage that a ledger was owned under. A change of an older epoch counts only up to where the next one began.
+# Every epoch under which a ledger was owned. A change of an older epoch counts only up to the base of the next one.
 epochs = Table(
     "epochs",
     metadata,
     Column("program", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
-    Column("base_seq", BigInteger, nullable=False),  # the last seq it has in common with the epoch before it
-    Column("run_id", Text, nullable=False),  # of the server's run that was owned
+    Column("base_seq", BigInteger, nullable=False),  # the last seq that it shares with the epoch before it
+    Column("run_id", Text, nullable=False),  # of the server run that was owned
     _moment("at"),
     PrimaryKeyConstraint("program", "epoch"),
     CheckConstraint("epoch >= 1 AND base_seq >= 0", name="in_range"),
@@ -267,7 +268,7 @@ dead_letters = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("reservation_id", Text),
-    # json, not jsonb: an event may be here because of a NUL character, which jsonb refuses as well.
+    # json, not jsonb: an event may be here because of a NUL character, which jsonb refuses.
     Column("event", JSON, nullable=False),
     Column("error", Text, nullable=False),
     _moment("at"),
@@ -288,8 +289,8 @@ Index(
     postgresql_where=text("outcome = 'open'"),
 )
 
-# Who changed a quota or an opening, or ended somebody's reservation, when and why: one row per journaled event that
-# names an actor or a reason. What the public does is not here.
+# Who changed a quota or an opening, or ended another person's reservation, when and why: one row per journaled event
+# that names an actor or a reason. Changes by the public are not here.
 audit = Table(
     "audit",
     metadata,
@@ -302,23 +303,23 @@ audit = Table(
     Column("quota", Text),  # of a changed quota or an ended reservation
     Column("opening", Text),
     Column("reservation_id", Text),
-    Column("after", JSONB, nullable=False),  # what it was afterwards
+    Column("after", JSONB, nullable=False),  # state after the change
     PrimaryKeyConstraint("program", "epoch", "seq"),
 )
 Index("audit_by_quota", audit.c.program, audit.c.quota, postgresql_where=audit.c.quota.isnot(None))
 Index("audit_by_opening", audit.c.program, audit.c.opening, postgresql_where=audit.c.opening.isnot(None))
 
-# Where the records were an older copy and a program was recorded anew from its ledger: what the journal lacks since.
+# Restorations: where records that were an older copy were completed from the ledger, and which seqs the journal lacks.
 restorations = Table(
     "restorations",
     metadata,
     Column("program", Text, nullable=False),
-    Column("epoch", BigInteger, nullable=False),  # where the ledger was
+    Column("epoch", BigInteger, nullable=False),  # position of the ledger
     Column("seq", BigInteger, nullable=False),
-    Column("from_epoch", BigInteger, nullable=False),  # where the records were
+    Column("from_epoch", BigInteger, nullable=False),  # position of the records
     Column("from_seq", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),  # of the last entry before the gap
-    Column("next_seq", BigInteger, nullable=False),  # of the first change behind it
+    Column("next_seq", BigInteger, nullable=False),  # of the first change after the gap
     Column("bookings", BigInteger, nullable=False),
     Column("holds", BigInteger, nullable=False),
     Column("ended", BigInteger, nullable=False),
@@ -327,7 +328,7 @@ restorations = Table(
     PrimaryKeyConstraint("program", "epoch", "seq"),
 )
 
-# Reservations of which the ledger did not know all: what their rows lack, by commas.
+# Reservations that the ledger could not fully restore: the parts that their rows lack, separated by commas.
 restored_reservations = Table(
     "restored_reservations",
     metadata,
@@ -339,7 +340,7 @@ restored_reservations = Table(
     PrimaryKeyConstraint("program", "reservation_id", "held_epoch", "held_seq"),
 )
 
-# Events of a gap that the ledger's state implies: ended holds, and places on their way back. No part of the chain.
+# Events of a gap that follow from the ledger's state: ended holds and returning places. Not part of the chain.
 restored_events = Table(
     "restored_events",
     metadata,
@@ -359,11 +360,11 @@ staff = Table(
     Column("role", Text, nullable=False),
     Column("api_key_hash", Text, nullable=False),
     _moment("created_at"),
-    Column("disabled_at", DateTime(timezone=True)),  # revoked
+    Column("disabled_at", DateTime(timezone=True)),  # when it was revoked
     Column("scopes", ARRAY(Text), nullable=False, server_default=text("'{read}'")),  # `model.StaffScope`
     Column("programs", ARRAY(Text)),  # NULL: all
     Column("expires_at", DateTime(timezone=True)),
-    Column("last_used_at", DateTime(timezone=True)),  # written by fronts, once a minute at the most
+    Column("last_used_at", DateTime(timezone=True)),  # written by fronts, at most once a minute
     Column("previous_hash", Text),  # of the secret before the last rotation
     Column("previous_until", DateTime(timezone=True)),
     PrimaryKeyConstraint("id"),
@@ -372,8 +373,8 @@ staff = Table(
 )
 Index("staff_name_in_force", staff.c.name, unique=True, postgresql_where=staff.c.disabled_at.is_(None))
 
-# Who changed a staff key: a row each, in the transaction that changes it. A key may be for all programs, and its
-# changes are in no journal, so that they are not rows of `audit`.
+# Who changed a staff key: one row per change, written in the same transaction. A key may be valid for all programs, and
+# its changes are in no journal, so that they are not rows of `audit`.
 staff_changes = Table(
     "staff_changes",
     metadata,
@@ -382,12 +383,12 @@ staff_changes = Table(
     Column("actor", Text, nullable=False),
     Column("change", Text, nullable=False),  # added, renamed, rotated, revoked
     Column("staff_id", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),  # that the key had before
-    Column("after", JSONB, nullable=False),  # what it was afterwards; never a secret or its hash
+    Column("name", Text, nullable=False),  # the key's name before the change
+    Column("after", JSONB, nullable=False),  # state after the change; never a secret or its hash
     PrimaryKeyConstraint("id"),
 )
 
-# Facts in which the hosts of one deployment must never differ.
+# Facts that must be the same on all hosts of one deployment.
 deployment = Table(
     "deployment",
     metadata,

@@ -1,7 +1,7 @@
-"""Staff keys: who may call the staff API, for which programs and what, and until when.
+"""Staff keys: who may call the staff API, for which programs, with which scopes, and until when.
 
-A key is one row, whatever becomes of its secret: `rotate` keeps the secret of before until `previous_until`. Names are
-unique among the keys that were not revoked.
+A key is one row, also when its secret changes: `rotate` keeps the previous secret until `previous_until`. Names are
+unique among the keys that are not revoked.
 """
 
 import datetime as dt
@@ -26,7 +26,7 @@ SELECT at, actor, change, name, after::text AS after FROM staff_changes
 WHERE at >= coalesce($1, '-infinity'::timestamptz) AND at < coalesce($2, 'infinity'::timestamptz)
   AND ($3::text IS NULL OR after->'programs' = 'null' OR after->'programs' ? $3) ORDER BY id DESC LIMIT $4
 """
-# The secret of before a rotation ends with its overlap, or with the key.
+# The previous secret ends with its overlap, or with the key.
 BY_KEY_HASH = """
 SELECT id, name, role, scopes, programs, created_at, disabled_at, last_used_at, previous_until,
   CASE WHEN api_key_hash = $1 THEN expires_at ELSE least(expires_at, previous_until) END AS expires_at
@@ -59,12 +59,12 @@ class StaffChange(msgspec.Struct, frozen=True, kw_only=True):
     at: dt.datetime
     actor: str
     change: str  # added, renamed, rotated or revoked
-    name: str  # that the key had before
-    after: dict[str, Any]  # what it was afterwards
+    name: str  # the key's name before the change
+    after: dict[str, Any]  # state after the change
 
 
 class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A staff key, without its secret."""
+    """A staff key without its secret."""
 
     id: int
     name: str
@@ -72,14 +72,14 @@ class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     programs: frozenset[str] | None  # None: all
     created_at: dt.datetime
-    expires_at: dt.datetime | None = None  # of the secret that was asked about
+    expires_at: dt.datetime | None = None  # of the secret that was looked up
     revoked_at: dt.datetime | None = None
-    last_used_at: dt.datetime | None = None  # within a minute or so
-    previous_until: dt.datetime | None = None  # until then the secret of before the last rotation works as well
+    last_used_at: dt.datetime | None = None  # accurate to about a minute
+    previous_until: dt.datetime | None = None  # until then the previous secret works as well
 
     @property
     def actor(self) -> str:
-        """How the journal names them."""
+        """The key's name as an actor in the journal."""
         name = "".join(letter if letter.isprintable() else "?" for letter in self.name)
         return f"staff:{name}"[:ACTOR_CHARS_MAX]
 
@@ -88,7 +88,7 @@ class StaffRow(msgspec.Struct, frozen=True, kw_only=True):
         return self.programs is None or program in self.programs
 
     def has_expired(self, now: dt.datetime) -> bool:
-        """Whether its time is over."""
+        """Whether the key has expired at `now`."""
         return self.expires_at is not None and self.expires_at <= now
 
 
@@ -103,12 +103,12 @@ async def add_staff(
     expires_at: dt.datetime | None = None,
     actor: str = "",
 ) -> int:
-    """Add a staff key, known by the keyed hash of its secret; without `scopes` it has its role's. Returns its id.
+    """Add a staff key, identified by the keyed hash of its secret; without `scopes` it gets its role's. Returns its id.
 
-    `actor` is who does it, here and below, for the changes of keys.
+    `actor` is who makes the change, here and in the functions below.
 
     Raises:
-        ConfigurationError: a key that was not revoked has the name.
+        ConfigurationError: a key that is not revoked has the name.
     """
     given = SCOPES_OF_ROLE.get(role, SCOPES_OF_ROLE[StaffRole.VIEWER]) if scopes is None else scopes
     in_order = [scope for scope in StaffScope if scope in given]
@@ -122,18 +122,18 @@ async def add_staff(
 
 
 async def find_staff(connection: Connection, key_hash: str) -> StaffRow | None:
-    """Whose secret this is, also one that was revoked or has expired; None when it is nobody's."""
+    """The key of this secret, also if it is revoked or expired; None if there is none."""
     row = await connection.fetchrow(BY_KEY_HASH, key_hash)
     return None if row is None else _row(row)
 
 
 async def list_staff(connection: Connection) -> list[StaffRow]:
-    """All keys, those that were revoked last."""
+    """All keys; revoked ones come last."""
     return [_row(row) for row in await connection.fetch(ALL)]
 
 
 async def revoke_staff(connection: Connection, name: str, *, actor: str = "") -> StaffRow | None:
-    """End a key with all its secrets; None when no key of that name is in force."""
+    """Revoke a key with all its secrets; None if no valid key has the name."""
     async with connection.transaction():
         row = await connection.fetchrow(REVOKE, name)
         return None if row is None else await _noted(connection, row, actor, "revoked", name)
@@ -148,17 +148,17 @@ async def rotate_staff(
     *,
     actor: str = "",
 ) -> StaffRow | None:
-    """Give a key another secret; the one of before works for `overlap`. None when no key of that name is in force."""
+    """Give a key a new secret; the previous one works for `overlap`. None if no valid key has the name."""
     async with connection.transaction():
         row = await connection.fetchrow(ROTATE, name, key_hash, overlap, expires_at)
         return None if row is None else await _noted(connection, row, actor, "rotated", name)
 
 
 async def rename_staff(connection: Connection, old: str, new: str, *, actor: str = "") -> StaffRow | None:
-    """Give a key another name; None when no key of the old one is in force.
+    """Rename a key; None if no valid key has the old name.
 
     Raises:
-        ConfigurationError: a key that was not revoked has the new name.
+        ConfigurationError: a key that is not revoked has the new name.
     """
     try:
         async with connection.transaction():
@@ -176,18 +176,18 @@ async def staff_changes(
     until: dt.datetime | None = None,
     limit: int,
 ) -> list[StaffChange]:
-    """Who changed staff keys from `first` on and before `until`, newest first; those for one program, or all."""
+    """Changes of staff keys from `first` on and before `until`, newest first, of one program or of all."""
     rows = await connection.fetch(CHANGES, first, until, program, limit)
     return [StaffChange(**{**row, "after": json.loads(row["after"])}) for row in rows]
 
 
 async def note_use(connection: Connection, used: Mapping[int, dt.datetime]) -> None:
-    """Write when keys, by their ids, were used last."""
+    """Write when keys were last used, by their ids."""
     await connection.execute(NOTE_USE, list(used), list(used.values()))
 
 
 async def _noted(connection: Connection, changed: "asyncpg.Record", actor: str, change: str, name: str) -> StaffRow:
-    """The changed key, once the change is written beside it, in the same transaction."""
+    """The changed key; its change is written in the same transaction."""
     row = _row(changed)
     after = {
         "name": row.name,
@@ -206,7 +206,7 @@ def _moment(at: dt.datetime | None) -> str | None:
 
 
 def _taken(name: str) -> ConfigurationError:
-    return ConfigurationError(f"there is a staff key {name} already: revoke or rename it, or choose another name")
+    return ConfigurationError(f"a staff key {name} exists: revoke or rename it, or choose another name")
 
 
 def _row(row: "asyncpg.Record") -> StaffRow:

@@ -1,6 +1,6 @@
-"""What the records say a ledger must hold: everything live, and what is still remembered of what has ended.
+"""What a ledger must hold according to the records: all live reservations, and ended ones that are still remembered.
 
-Read in one transaction, so that it is the state at one position, and page by page, so that memory stays bounded.
+Read in one transaction, so that it is the state at one position, and in pages, so that memory is bounded.
 """
 
 from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ REMOVED_AT = "SELECT coalesce(max(base_seq), -1) FROM epochs WHERE program = $1 
 
 
 class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A recorded entry as the ledger packed it."""
+    """A recorded entry with the ledger's packed payload."""
 
     first_seq: int
     last_seq: int
@@ -77,7 +77,7 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing:
-    """One program's records at one position; good while the transaction lasts that it was read in."""
+    """One program's records at one position; valid during the transaction in which it was read."""
 
     def __init__(self, connection: Connection, program: str, position: Position | None) -> None:
         self.position = position
@@ -94,25 +94,24 @@ class Standing:
         return int(await self._connection.fetchval(COUNT_LIVE, self._program))
 
     async def quotas(self) -> list[QuotaRow]:
-        """The quotas that the ledger has."""
+        """The quotas in the ledger."""
         return await load_quotas(self._connection, self._program)
 
     async def retired_quotas(self, since_ms: int) -> list[QuotaRow]:
-        """Quotas that have left it since."""
+        """The quotas that left the ledger after `since_ms`."""
         return await load_retired(self._connection, self._program, since_ms)
 
     async def openings(self) -> list[Opening]:
-        """The openings in the ledger."""
         return await load_openings(self._connection, self._program)
 
     async def live(self) -> AsyncIterator[list[tuple[str, KeptReservation]]]:
-        """Everything that is held or confirmed, page by page."""
+        """All held and confirmed reservations, page by page."""
         for query in (HOLDS, CONFIRMED):
             async for page in self._pages(query):
                 yield [(row["reservation_id"], _kept(row)) for row in page]
 
     async def ended_bookings(self, since_ms: int) -> AsyncIterator[list[EndedReservation]]:
-        """Bookings that were cancelled or retired since, page by page."""
+        """The bookings that were cancelled or retired after `since_ms`, page by page."""
         for query, state in ((CANCELLED, State.CANCELLED), (RETIRED, State.RETIRED)):
             async for page in self._pages(query, since_ms):
                 yield [
@@ -125,31 +124,31 @@ class Standing:
                 ]
 
     async def last_entry_at_ms(self) -> int:
-        """When the last recorded entry was accepted; 0 when there is none."""
+        """When the last recorded entry was accepted; 0 if there is none."""
         return int(await self._connection.fetchval(LAST_ENTRY_AT, self._program) or 0)
 
     async def removed_seq(self) -> int:
-        """The last seq of the life before, where the program was removed; -1 where it never was."""
+        """The last seq before the program was removed; -1 if it never was."""
         return int(await self._connection.fetchval(REMOVED_AT, self._program, REMOVED_RUN))
 
     async def journal(self, since_ms: int) -> AsyncIterator[JournalRow]:
-        """The entries that were accepted since, in their order, and what is known of those that are missing."""
+        """The entries accepted since, in order, and the restored events of missing entries."""
         async for page in self._pages(JOURNAL, since_ms):
             for row in page:
                 yield JournalRow(**row)
 
     async def journal_after(self, seq: int) -> AsyncIterator[JournalRow]:
-        """The entries with changes after that seq, in their order."""
+        """The entries with changes after that seq, in order."""
         async for page in self._pages(JOURNAL_AFTER, seq):
             for row in page:
                 yield JournalRow(**row)
 
     async def chains_at(self, seq: int) -> set[str]:
-        """The chain hash of the entry that ends there; empty when none does."""
+        """The chain hash of the entry that ends at that seq, if there is one."""
         return {row["chain"] for row in await self._connection.fetch(CHAIN_AT, self._program, seq)}
 
     async def gaps(self) -> int:
-        """How many entries do not begin where the one before them ends, but for gaps that a restoration left."""
+        """How many entries do not begin where the previous one ends, except for gaps left by a restoration."""
         return int(await self._connection.fetchval(GAPS, self._program))
 
     async def _pages(self, query: str, *arguments: object) -> AsyncIterator[list[asyncpg.Record]]:

@@ -1,4 +1,4 @@
-"""The records as the rest of the service sees them: one object over a bounded pool."""
+"""The records as the rest of the service uses them: one object over a bounded pool."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -37,7 +37,7 @@ from reservasi.records.standing import Standing
 from reservasi.records.transaction import Batch, Recorded
 from reservasi.records.writes import BookingCode
 
-RESTORE_TIMEOUT_S = 600.0  # for one statement over a whole program
+RESTORE_TIMEOUT_S = 600.0  # of one statement over a whole program
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +46,7 @@ T = TypeVar("T")
 def _pooled(
     query: Callable[Concatenate[Connection, P], Awaitable[T]],
 ) -> Callable[Concatenate["Records", P], Coroutine[Any, Any, T]]:
-    """A method that runs the query on a connection of the pool; the query says what it does."""
+    """Make a method that runs the query on a connection of the pool, with the query's signature and docstring."""
 
     @wraps(query)
     async def run(self: "Records", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -57,9 +57,9 @@ def _pooled(
 
 
 class Records:
-    """Everything that is asked of PostgreSQL. Every method raises `RecordsUnavailable` when it does not answer.
+    """All queries of the service to PostgreSQL. Every method raises `RecordsUnavailable` when it does not answer.
 
-    When it answers and lacks a table or a column, that is `SchemaMissing`.
+    A missing table or column raises `SchemaMissing`.
     """
 
     def __init__(self, dsn: str, pool: Pool) -> None:
@@ -68,7 +68,7 @@ class Records:
 
     @classmethod
     async def open(cls, dsn: str, pool_max: int) -> "Records":
-        """Connect; `dsn` as asyncpg takes it, such as `postgresql://reservasi@/reservasi?host=/run/reservasi`."""
+        """Connect; `dsn` in asyncpg's form, such as `postgresql://reservasi@/reservasi?host=/run/reservasi`."""
         return cls(dsn, await open_pool(dsn, pool_max))
 
     async def close(self) -> None:
@@ -91,9 +91,10 @@ class Records:
         *,
         booking_code: BookingCode,
     ) -> Recorded:
-        """Write the entries that follow `expected`, at least one, and the position after them, in one transaction.
+        """Write the entries after `expected` (at least one) and the position after them in one transaction.
 
-        After `RecordsUnavailable` nobody knows whether it was committed: ask `position` before trying again.
+        After `RecordsUnavailable` it is unknown whether the transaction was committed: read `position` before trying
+        again.
 
         Raises:
             StaleRecorder: the recorded position is not `expected`, or an entry is of an epoch that was left before;
@@ -105,7 +106,7 @@ class Records:
 
     @contextlib.asynccontextmanager
     async def lead(self, program: str) -> AsyncIterator[Lead]:
-        """A connection of its own, outside the pool, that can take the right to record the program."""
+        """A connection outside the pool that can take the right to record the program."""
         lead = await open_lead(self._dsn, f"recorder {program}")
         try:
             yield lead
@@ -114,7 +115,9 @@ class Records:
 
     @contextlib.asynccontextmanager
     async def rebuilding(self, program: str) -> AsyncIterator[Lead]:
-        """As `lead`, for the right to rebuild the program's ledger; while it is taken nobody else claims an epoch."""
+        """A connection that can take the right to rebuild the program's ledger; meanwhile nobody else can claim an
+        epoch.
+        """
         lead = await open_lead(self._dsn, f"rebuild {program}")
         try:
             yield lead
@@ -123,7 +126,7 @@ class Records:
 
     @contextlib.asynccontextmanager
     async def standing(self, program: str) -> AsyncIterator[Standing]:
-        """What the program's ledger must hold, at one position, while the block lasts."""
+        """What the program's ledger must hold, at one position, during the block."""
         async with (
             connection_of(self._pool) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -145,15 +148,15 @@ class Records:
         program: str,
         expected: Position | None,
         state: LedgerState,
-        known: Sequence[KnownEvents],
+        known_events: Sequence[KnownEvents],
         *,
         booking_code: BookingCode,
         forgotten_ms: int,
     ) -> Restored:
-        """As `restoration.restore`, on a connection of its own: a statement may take minutes."""
+        """`restoration.restore` on a separate connection, since a statement may take minutes."""
         async with long_connection(self._dsn, RESTORE_TIMEOUT_S) as connection:
             return await restoration.restore(
-                connection, program, expected, state, known, booking_code=booking_code, forgotten_ms=forgotten_ms
+                connection, program, expected, state, known_events, booking_code=booking_code, forgotten_ms=forgotten_ms
             )
 
     lacking = _pooled(restoration.read_lacking)

@@ -1,4 +1,6 @@
-"""Record journal entries exactly once: rows and position in one transaction, and dead letters instead of a halt."""
+"""Records journal entries exactly once: rows and position in one transaction, and dead letters for unrecordable
+events.
+"""
 
 import asyncio
 import json
@@ -16,8 +18,8 @@ from reservasi.records.writes import BookingCode, NewRows, apply_effects, new_ro
 
 ERROR_CHARS_MAX = 500
 
-# What is wrong with the data and not with the server. ValueError is asyncpg's for an argument that does not fit, and
-# Python's for text that is no Unicode.
+# Errors of the data, not of the server. ValueError is raised by asyncpg for an argument that does not fit, and by
+# Python for text that is not Unicode.
 UNFIT = (
     Unapplicable,
     asyncpg.IntegrityConstraintViolationError,
@@ -50,30 +52,30 @@ INSERT INTO dead_letters (program, epoch, seq, reservation_id, event, error) VAL
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that could not be applied; it lies in the dead-letter table."""
+    """An event that could not be applied and is in the dead-letter table."""
 
     seq: int
-    reservation_id: str | None  # None: the event speaks of a quota
+    reservation_id: str | None  # None: the event concerns a quota
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call recorded."""
+    """The result of one call."""
 
     position: Position
     dead: tuple[DeadLetter, ...] = ()
 
 
 async def stored_position(connection: Connection, program: str) -> Position | None:
-    """How far the program is recorded; None when nothing is."""
+    """The recorded position of the program; None if nothing is recorded."""
     row = await connection.fetchrow(POSITION, program)
     return None if row is None else Position(epoch=row["epoch"], seq=row["seq"], chain=row["chain"])
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries with what they lead to, worked out before the transaction that waits for it."""
+    """Entries with their net effects, computed before the transaction begins."""
 
     entries: tuple[JournalEntry, ...]
-    effects: Effects | None  # None: the events do not fit each other, or not the tables
+    effects: Effects | None  # None: the events contradict each other or the tables
     new: NewRows
 
     @property
@@ -88,7 +90,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode) -> "Batch":
-        """The entries as they will be written."""
+        """Compute the effects and rows of the entries."""
         try:
             effects = net_effects(entries)
             new = new_rows(program, effects, booking_code)
@@ -98,7 +100,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     async def meanwhile(cls, program: str, entries: Sequence[JournalEntry], booking_code: BookingCode) -> "Batch":
-        """The same in small steps, between which what PostgreSQL waits for is sent."""
+        """Like `of`, in small steps, so that statements to PostgreSQL can be sent in between."""
         course = Course()
         try:
             for entry in entries:
@@ -118,10 +120,10 @@ async def record(
     batch: Batch,
     booking_code: BookingCode,
 ) -> Recorded:
-    """Move the position from `expected` to the end of the entries, with everything they say, or do nothing.
+    """Move the position from `expected` to the end of the entries and write all their effects, or nothing.
 
     Raises:
-        StaleRecorder: the position is not `expected`, or an entry is of an earlier epoch than what stands before it.
+        StaleRecorder: the position is not `expected`, or an entry is of an earlier epoch than the one before it.
     """
     _check_epochs(program, expected, batch.entries)
     if batch.effects is not None:
@@ -131,9 +133,9 @@ async def record(
                 await apply_effects(connection, program, batch.effects, batch.new, booking_code)
                 dead = [await _bury(connection, program, each, "") for each in batch.effects.unreadable]
             return Recorded(position=batch.position, dead=tuple(dead))
-        except UNFIT as error:  # rolled back as a whole, and tried event by event
+        except UNFIT as error:  # everything is rolled back and tried again event by event
             if lacks_partition(error):
-                raise  # nothing is wrong with the events
+                raise  # the events are not the cause
     async with connection.transaction():
         await _move_on(connection, program, expected, batch)
         unfit = await _apply_one_by_one(connection, program, batch.entries, booking_code)
@@ -141,13 +143,13 @@ async def record(
 
 
 async def _move_on(connection: Connection, program: str, expected: Position | None, batch: Batch) -> None:
-    """The position first: who has lost the lead stops here."""
+    """Move the position first: a recorder that has lost the lead stops here."""
     await move_position(connection, program, expected, batch.position)
     await _write_journal(connection, program, batch.entries)
 
 
 def _check_epochs(program: str, expected: Position | None, entries: Sequence[JournalEntry]) -> None:
-    """An epoch that was left is never gone back to, not even by a recorder that knows the position."""
+    """Refuse entries that go back to an earlier epoch, even if the recorder knows the position."""
     epochs = [entry.epoch for entry in entries]
     if expected is not None:
         epochs.insert(0, expected.epoch)
@@ -156,7 +158,7 @@ def _check_epochs(program: str, expected: Position | None, entries: Sequence[Jou
 
 
 async def move_position(connection: Connection, program: str, expected: Position | None, position: Position) -> None:
-    """Move it, or raise StaleRecorder where it is not `expected`."""
+    """Move the position; raises `StaleRecorder` if it is not `expected`."""
     after = (program, position.epoch, position.seq, position.chain)
     if expected is None:
         done = await connection.execute(FIRST_POSITION, *after)
@@ -184,7 +186,7 @@ async def _write_journal(connection: Connection, program: str, entries: Sequence
 async def _apply(
     connection: Connection, program: str, effects: Effects, new: NewRows, booking_code: BookingCode
 ) -> None:
-    async with connection.transaction():  # a savepoint: the outer transaction survives what fails here
+    async with connection.transaction():  # a savepoint: a failure inside does not end the outer transaction
         await apply_effects(connection, program, effects, new, booking_code)
 
 
@@ -210,7 +212,7 @@ async def _apply_one_by_one(
 
 
 async def _bury(connection: Connection, program: str, stamped: Stamped, reason: str) -> DeadLetter:
-    """Keep what cannot be applied; an event that cannot be read says itself why."""
+    """Store an event that cannot be applied as a dead letter; an unreadable event carries its own reason."""
     if isinstance(stamped.event, Unreadable):
         reason = fault_of(f"it cannot be read: {stamped.event.why}")
     reservation_id = _reservation_of(stamped.event)
@@ -233,7 +235,7 @@ def _reservation_of(event: AnyEvent) -> str | None:
 
 
 def fault_of(error: Exception | str) -> str:
-    """Why an event is not recorded: an error's name and message without its details, which repeat the row."""
+    """Why an event is not recorded: the error's name and message without its details, which repeat the row."""
     if isinstance(error, str):
         return _storable(error)[:ERROR_CHARS_MAX]
     message = error.args[0] if error.args else ""

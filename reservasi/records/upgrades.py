@@ -1,4 +1,4 @@
-"""Bring the schema to the version of this program, in process and safely from several processes at once."""
+"""Brings the schema to the version of this program, in process; safe when several processes do it at once."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -30,13 +30,13 @@ STATEMENT_TIMEOUT_MS = 60_000
 
 
 async def upgrade(dsn: str) -> SchemaState:
-    """Apply what is missing, partitions of programs as well, and grant the runtime roles their rights.
+    """Apply the missing migrations, create missing partitions, and grant the runtime roles their rights.
 
-    All of it in one transaction; returns the new state. A newer schema stays as it is: migrations keep what the version
-    before them works with.
+    Everything happens in one transaction. Returns the new state. A newer schema is left as it is: migrations are
+    compatible with the version before them.
 
     Raises:
-        RecordsUnavailable: no connection, or another transaction stood in the way for longer than the timeouts.
+        RecordsUnavailable: no connection, or another transaction blocked longer than the timeouts.
     """
     async with _connection(dsn) as connection:
         await _set_timeouts(connection, lock_ms=TURN_TIMEOUT_MS, statement_ms=TURN_TIMEOUT_MS)
@@ -53,7 +53,8 @@ async def upgrade(dsn: str) -> SchemaState:
 @contextlib.asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)  # asyncpg reads more forms of a DSN
+        # asyncpg accepts more forms of a DSN than SQLAlchemy
+        return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
@@ -67,7 +68,7 @@ async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
 
 
 async def _driven(connection: AsyncConnection) -> "asyncpg.Connection[asyncpg.Record]":
-    """What SQLAlchemy sends its statements over, in the transaction that it has begun."""
+    """The asyncpg connection behind SQLAlchemy's, in the transaction that it has begun."""
     raw: Any = await connection.get_raw_connection()
     driver: asyncpg.Connection[asyncpg.Record] = raw.driver_connection
     return driver

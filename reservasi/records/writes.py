@@ -1,7 +1,7 @@
-"""Write the net effect of a batch: each table at most once, ends before new holds, everything counted.
+"""Writes the net effect of a batch: each table at most once, ends before new holds, with the number of rows checked.
 
-The order never meets the index "one live reservation per person" with both the old and the new row. Every statement
-must touch exactly as many rows as the effects name; fewer means that a change met nothing it could apply to.
+In this order, the index "one live reservation per person" never sees both the old and the new row. Every statement must
+touch exactly as many rows as the effects name; fewer rows mean that a change had nothing to apply to.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from reservasi.records.pool import Connection
 
 BookingCode = Callable[[str], str]
 Row: TypeAlias = tuple[str | int, ...]
-NewRows: TypeAlias = dict[str, tuple[Sequence[str], list[Row]]]  # table -> its columns, and the rows
+NewRows: TypeAlias = dict[str, tuple[Sequence[str], list[Row]]]  # table -> its columns and rows
 
 END_HOLDS = """
 DELETE FROM holds h USING unnest($2::text[], $3::text[], $4::int[]) AS c(reservation_id, quota, places)
@@ -93,7 +93,7 @@ FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text
     cancel_until_ms, hold_ms, return_min_ms, return_max_ms, closed, version, imported)
 ON CONFLICT (program, id) DO NOTHING
 """
-# Terms and count change in one statement: only where both end up must satisfy the check against overselling.
+# Terms and count change in one statement: the check against overselling needs to hold only for the result.
 SET_QUOTAS = """
 UPDATE quotas q SET office = c.office, service = c.service, channel = c.channel,
   slot_date = nullif(c.slot_date, '')::date, slot_start = c.slot_start, slot_end = c.slot_end, capacity = c.capacity,
@@ -125,11 +125,11 @@ KNOWN_QUOTAS = "SELECT count(*) FROM quotas WHERE program = $1 AND id = ANY($2::
 async def apply_effects(
     connection: Connection, program: str, effects: Effects, new: NewRows, booking_code: BookingCode
 ) -> None:
-    """Write all tables but position and journal; `new` is what `new_rows` made of the effects.
+    """Write all tables except position and journal; `new` are the rows that `new_rows` made of the effects.
 
     Raises:
-        Unapplicable: something was missing; the caller rolls back.
-        asyncpg.PostgresError: a promise would be broken.
+        Unapplicable: a row was missing; the caller rolls back.
+        asyncpg.PostgresError: a constraint would be violated.
     """
     await _end_holds(connection, program, effects.ended_holds)
     await _move_holds(connection, program, effects.moved, booking_code)
@@ -145,7 +145,7 @@ async def apply_effects(
 async def _expect(connection: Connection, rows: int, statement: str, program: str, *columns: Sequence[object]) -> None:
     done = await connection.execute(statement, program, *columns)  # such as "INSERT 0 12" or "UPDATE 12"
     if int(done.rsplit(" ", 1)[1]) != rows:
-        raise Unapplicable("nothing recorded fits this change")
+        raise Unapplicable("no recorded row fits this change")
 
 
 async def _end_holds(connection: Connection, program: str, lives: Sequence[Life]) -> None:
@@ -156,7 +156,7 @@ async def _end_holds(connection: Connection, program: str, lives: Sequence[Life]
 
 
 async def _move_holds(connection: Connection, program: str, lives: Sequence[Life], booking_code: BookingCode) -> None:
-    """Confirmed; what ended at once is ended after this."""
+    """Turn holds into bookings; those that were also cancelled in the batch are ended afterwards."""
     if lives:
         codes = [booking_code(life.reservation_id) for life in lives]
         references = [life.confirmed.payment_reference for life in lives if life.confirmed]
@@ -175,7 +175,7 @@ async def _end_bookings(connection: Connection, program: str, lives: Sequence[Li
 
 
 async def _retire_bookings(connection: Connection, program: str, lives: Sequence[Life]) -> None:
-    """They stay confirmed, and their people may book again: the date has passed."""
+    """Retire bookings: they stay confirmed, and their people may book again, since the date has passed."""
     if lives:
         ids, quotas, places = _identity(lives)
         columns = (ids, quotas, places, [life.ended_at_ms for life in lives], *_change(lives))
@@ -184,9 +184,9 @@ async def _retire_bookings(connection: Connection, program: str, lives: Sequence
 
 
 def new_rows(program: str, effects: Effects, booking_code: BookingCode) -> NewRows:
-    """The rows that a batch adds, made before the transaction, which then only sends them.
+    """The rows that a batch adds, built before the transaction.
 
-    In the order of the keys: neighbours in an index cost PostgreSQL a seventh less than keys in the order of a hash.
+    Sorted by key: inserting neighbouring keys into an index is cheaper than inserting them in the order of a hash.
     """
     holds, bookings = (sorted(lives, key=_ID) for lives in (effects.new_holds, effects.new_bookings))
     return {
@@ -248,7 +248,7 @@ def _booking_row(program: str, life: Life, held: Held, booking_code: BookingCode
 
 
 async def _write_new(connection: Connection, new: NewRows) -> None:
-    """By COPY, which takes PostgreSQL and us two thirds of the time of INSERT; all rows of a table, or it fails."""
+    """Insert with COPY, which is faster than INSERT; all rows of a table are written, or it fails."""
     for table, (names, rows) in new.items():
         if rows:
             await connection.copy_records_to_table(table, records=rows, columns=names)
@@ -296,5 +296,6 @@ def _quota_row(quota: str, change: QuotaChange, terms: QuotaTerms) -> tuple[str 
     place = (terms.office, terms.service, terms.channel, terms.date, terms.start, terms.end)
     times = (terms.opens_at_ms, terms.closes_at_ms, terms.cancel_until_ms, terms.hold_ms)
     delays = (terms.return_min_ms, terms.return_max_ms)
-    imported = "{" + ",".join(map(str, change.imported)) + "}"  # text: `unnest` would flatten arrays of arrays
+    imported = "{" + ",".join(map(str, change.imported)) + "}"  # text, since `unnest` would flatten arrays of arrays
+
     return tuple(chain((quota,), place, (terms.capacity,), times, delays, (terms.closed, change.version, imported)))

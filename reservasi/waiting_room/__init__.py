@@ -1,1 +1,1 @@
-"""Where people wait before and after an opening: the draw, the tickets, the proof of work, the admission."""
+"""The waiting room before and after an opening: draw, tickets, proof of work, admission."""

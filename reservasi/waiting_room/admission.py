@@ -1,8 +1,8 @@
-"""Moving an opening's mark: who is admitted, at a rate that staff set or that the service absorbs.
+"""Moves an opening's mark: admits numbers at a rate that staff set or that follows the load.
 
-Every worker runs a controller for each program; the ledger lets one of them lead, by a lease, and keeps the mark, so
-another goes on from the same number when it dies. Only the ledger reckons how far the mark moves: a controller says
-that it is there, and the rate. While no opening is near, a look a second at the openings is all it costs.
+Every worker runs a controller for each program. The ledger lets one of them lead, by a lease, and stores the mark, so
+that another controller continues from the same number. Only the ledger computes how far the mark moves: a controller
+reports that it is alive, and the rate. While no opening is near, it only reads the openings once a second.
 """
 
 import asyncio
@@ -22,18 +22,19 @@ from reservasi.model import Admit, Answer, Opening, Outcome
 log = get_sparing_logger()
 
 ADMIT_INTERVAL_S = 0.2  # between two moves of the mark
-LOOK_INTERVAL_S = 1.0  # between two looks at the openings, and two changes of the rate
+LOOK_INTERVAL_S = 1.0  # between two reads of the openings, and two changes of the rate
 LEASE_MS = 1500  # after which another controller may lead
-GROWTH_PERCENT = 10  # of an adaptive rate, a look
+GROWTH_PERCENT = 10  # of an adaptive rate, per second
 
 
 def next_rate(rate: int, delay_ms: float | None, target_ms: float, most: int) -> int:
-    """The rate after one second in which claims waited `delay_ms`; None when nobody said how long.
+    """The rate after one second in which claims waited `delay_ms` (None: not reported).
 
-    It halves above the target, grows by a tenth below half of it, and is never below 1 nor above `most`. To cut by a
-    factor is what lets such a control settle (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms for
-    Congestion Avoidance in Computer Networks", 1989). They add a constant to grow, which makes many senders fair to
-    each other; there is one here, so it grows by a share, and finds a high rate as soon as a low one.
+    It halves above the target, grows by a tenth below half of it, and is never below 1 nor above `most`. A
+    multiplicative decrease lets such a control settle (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms
+    for Congestion Avoidance in Computer Networks", 1989). Their additive increase makes many senders fair to each
+    other; here is only one sender, so that the increase is multiplicative, which reaches a high rate as fast as a low
+    one.
     """
     if delay_ms is not None and delay_ms > target_ms:
         rate //= 2
@@ -43,7 +44,7 @@ def next_rate(rate: int, delay_ms: float | None, target_ms: float, most: int) ->
 
 
 class AdmissionController:
-    """Keeps the marks of one program's openings moving, whenever this controller leads."""
+    """Moves the marks of one program's openings while this controller leads."""
 
     def __init__(
         self,
@@ -60,16 +61,15 @@ class AdmissionController:
         self._watch = watch
         self._open_view = open_view
         self._delay_target_ms = delay_target_ms
-        self._view: Availability | None = None  # followed while an opening is live: it tells when nothing remains
+        self._view: Availability | None = None  # followed while an opening is live: shows when no place remains
         self._live: dict[str, Opening] = {}
-        self._rates: dict[str, int] = {}  # opening -> rate to be said with the next move, where it changes
-        self._quotas: dict[str, list[str]] = {}  # opening -> what it covers
-        self._remains: dict[str, tuple[int, bool]] = {}  # opening -> version of the view, what it said
+        self._rates: dict[str, int] = {}  # opening -> rate to send with the next move, if it changes
+        self._quotas: dict[str, list[str]] = {}  # opening -> quotas that it covers
+        self._remains: dict[str, tuple[int, bool]] = {}  # opening -> (version of the view, whether a place remains)
         self._ahead_ms = 0.0  # ledger's clock minus the event loop's
         self._look_at_s = float("-inf")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Control until told to stop."""
         try:
             while not stop.is_set():
                 pause_s = await self._turn_safely()
@@ -82,7 +82,7 @@ class AdmissionController:
             await self._attend([])
 
     async def _turn_safely(self) -> float:
-        """One turn; what goes wrong in it must not leave everybody waiting for ever."""
+        """One turn; an error must not stop the controller."""
         try:
             return await self._turn()
         except Exception:
@@ -90,19 +90,19 @@ class AdmissionController:
             return LOOK_INTERVAL_S
 
     async def _turn(self) -> float:
-        """Look, where it is time to; move every mark; how long to wait until the next turn."""
+        """Read the openings if due, and move every mark; returns the time until the next turn."""
         loop = asyncio.get_running_loop()
         looks = loop.time() >= self._look_at_s
         if looks:
             self._look_at_s = loop.time() + LOOK_INTERVAL_S
-            await self._look()
+            await self._read_openings()
         moves = [opening for opening in self._live.values() if self._is_due(opening, counts=looks)]
         if moves:
             await asyncio.gather(*(self._move(opening) for opening in moves))
         return self._pause_s(self._look_at_s - loop.time())
 
     def _pause_s(self, until_look_s: float) -> float:
-        """Until the next look, move or opening, whatever comes first."""
+        """Until the next read, move or opening, whichever comes first."""
         now_ms = self._now_ms()
         pauses_s = [until_look_s]
         for opening in self._live.values():
@@ -110,11 +110,11 @@ class AdmissionController:
             pauses_s.append(ahead_s if ahead_s > 0 else ADMIT_INTERVAL_S)
         return max(0.001, min(pauses_s))
 
-    async def _look(self) -> None:
+    async def _read_openings(self) -> None:
         try:
-            seen = await self._watch.look()
+            seen = await self._watch.read()
         except (Unavailable, LedgerFault) as error:
-            log.debug("openings_not_seen", program=self._program, error=str(error))
+            log.debug("openings_not_read", program=self._program, error=str(error))
             return
         self._follow_clock(seen.now_ms)
         await self._attend(opening for opening in seen.openings if is_live(opening, seen.now_ms))
@@ -122,7 +122,9 @@ class AdmissionController:
             self._adapt(opening, seen.delay_ms)
 
     async def _attend(self, openings: Iterable[Opening]) -> None:
-        """Take these as the live ones: follow the program while there are any, and tell of no others."""
+        """Take these openings as the live ones: follow the program while there are any, and keep metrics of no
+        others.
+        """
         live = {opening.id: opening for opening in openings}
         for gone in self._live.keys() - live.keys():
             for gauge in (ADMITTED_THROUGH, OPENING_JOINED, ADMISSION_RATE):
@@ -131,7 +133,7 @@ class AdmissionController:
         self._rates = {name: rate for name, rate in self._rates.items() if name in live}
         self._remains = {name: said for name, said in self._remains.items() if name in live}
         for opening in live.values():
-            self._tell(opening)
+            self._set_gauges(opening)
         if live and self._view is None:
             self._view = self._open_view()
             self._view.follow(self._program)
@@ -141,7 +143,7 @@ class AdmissionController:
         self._quotas = _by_opening(self._view, self._program, live.values()) if self._view is not None else {}
 
     def _adapt(self, opening: Opening, delay_ms: float | None) -> None:
-        """Let the rate follow the delay, once it opened, and upwards only while somebody waits for it."""
+        """Let the rate follow the delay after the opening, and increase it only while people wait."""
         terms = opening.terms
         if not terms.adaptive or opening.rate_fixed or opening.paused or not opening.drawn:
             return
@@ -151,24 +153,24 @@ class AdmissionController:
             self._rates[opening.id] = rate
 
     def _is_due(self, opening: Opening, *, counts: bool) -> bool:
-        """Whether its mark is to be moved now, or `counts` and those who joined are to be counted.
+        """Whether its mark must move now, or `counts` is set and joins must be counted.
 
-        Where nothing remains the mark stands, once the draw is made.
+        If no place remains, the mark stays once the draw is made.
         """
         if opening.drawn:
             return self._remains_any(opening.id)
         return counts or self._now_ms() >= opening.terms.opens_at_ms
 
     def _remains_any(self, opening_id: str) -> bool:
-        """Whether a place may remain; also while the view does not know."""
+        """Whether a place may remain; also True while the view does not know."""
         view, quotas = self._view, self._quotas.get(opening_id)
         if view is None or not view.ready or not quotas:
             return True
-        known = self._remains.get(opening_id)
-        if known is not None and known[0] == view.version:
-            return known[1]
-        found = (view.quota(quota_id) for quota_id in quotas)
-        remains = any(quota is not None and quota.remaining > 0 for quota in found)
+        cached = self._remains.get(opening_id)
+        if cached is not None and cached[0] == view.version:
+            return cached[1]
+        quotas_now = (view.quota(quota_id) for quota_id in quotas)
+        remains = any(quota is not None and quota.remaining > 0 for quota in quotas_now)
         self._remains[opening_id] = (view.version, remains)
         return remains
 
@@ -187,9 +189,9 @@ class AdmissionController:
         self._follow_clock(answer.now_ms)
         if answer.outcome is Outcome.ADVANCED and opening.id in self._live:
             self._live[opening.id] = _after(opening, answer)
-            self._tell(self._live[opening.id])
+            self._set_gauges(self._live[opening.id])
 
-    def _tell(self, opening: Opening) -> None:
+    def _set_gauges(self, opening: Opening) -> None:
         ADMITTED_THROUGH.labels(self._program, opening.id).set(opening.admitted_through)
         OPENING_JOINED.labels(self._program, opening.id).set(opening.arrived)
         ADMISSION_RATE.labels(self._program, opening.id).set(0 if opening.paused else opening.rate_per_min)

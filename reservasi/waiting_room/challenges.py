@@ -1,8 +1,8 @@
-"""Proof of work before joining, after ALTCHA (its second version): little for a person, much for a hundred thousand.
+"""Proof of work before joining, after ALTCHA version 2: cheap for one person, expensive for a hundred thousand joins.
 
-A challenge says for which opening it is and when it ends, and is signed with a key of the ring, so any front verifies
-what another made. PBKDF2, since browsers compute it natively: whoever attacks with a program of their own gains little
-over a phone. One challenge serves one join at each front process; the memory of the used ones is bounded.
+A challenge names its opening and its end, and is signed with a key of the ring, so that any front verifies challenges
+of the others. PBKDF2 is used because browsers compute it natively: a special program is hardly faster than a phone. One
+challenge serves one join at each front process; the memory of used ones is bounded.
 """
 
 import altcha
@@ -12,15 +12,15 @@ from reservasi.errors import ReservasiError
 from reservasi.sealing import RotatingKeys
 
 ALGORITHM = "PBKDF2/SHA-256"
-ITERATIONS = 2000  # for each try
-KEY_PREFIX = "00"  # one try in 256 is right
+ITERATIONS = 2000  # for each attempt
+KEY_PREFIX = "00"  # one attempt in 256 succeeds
 LIFETIME_S = 600
 PROOF_CHARS_MAX = 4096
 USED_MAX = 50_000  # of the last twenty minutes; about 12 MB
 
 
 class ProofInvalid(ReservasiError):
-    """A proof of work is not one, is for something else, has expired, or was used before."""
+    """A proof of work is malformed, for something else, expired, or already used."""
 
 
 class _Use(msgspec.Struct, frozen=True, gc=False):
@@ -35,16 +35,16 @@ class Challenges:
         self._keys = keys
         self._iterations = iterations
         self._used_max = used_max
-        self._used: dict[bytes, _Use] = {}  # by signature, in the order of use, which is that of forgetting
+        self._used: dict[bytes, _Use] = {}  # by signature, in the order of use, which is also the order of removal
 
     def renew(self, keys: RotatingKeys) -> None:
-        """Go on under a ring that has rotated; what was used stays used."""
+        """Continue with the keys of a rotated ring; used challenges stay used."""
         self._keys = keys
 
     def create(self, opening: str, now_ms: int, left_ms: int) -> dict[str, object]:
         """A new challenge for joining this opening, as the JSON document that ALTCHA's widget takes.
 
-        `now_ms` is this host's wall clock; in `left_ms` the opening ends, and the challenge with it.
+        `now_ms` is this host's wall clock; the opening, and with it the challenge, ends in `left_ms`.
         """
         challenge = altcha.create_challenge(
             ALGORITHM,
@@ -57,11 +57,11 @@ class Challenges:
         return challenge.to_dict()
 
     def verify(self, payload: str, opening: str, now_ms: int, *, holder: str = "") -> None:
-        """Take a solved challenge, as the widget writes it (base64), for joining this opening once.
+        """Accept a solved challenge, as written by the widget (base64), once, for joining this opening.
 
-        With a `holder`, such as a ticket id, the same holder may present it again: an answer may get lost. Costs one
-        try of the search, about a millisecond; what is not signed, has expired or was used costs a tenth of that.
-        `now_ms` is this host's wall clock.
+        The same `holder`, such as a ticket id, may present it again, since an answer may get lost. A challenge that is
+        not signed, expired or used is refused before the expensive check of the solution. `now_ms` is this host's wall
+        clock.
 
         Raises:
             ProofInvalid: it does not count; the message says why.
@@ -70,19 +70,19 @@ class Challenges:
         mark, key = self._signed_with(proof.challenge, opening, now_ms)
         use = self._used.get(mark)
         if use is not None and not (holder and holder == use.holder):
-            raise ProofInvalid("the challenge was used before")
+            raise ProofInvalid("the challenge was already used")
         result = altcha.verify_solution(proof, key)
         if result.expired:
             raise ProofInvalid("the challenge has expired")
         if result.invalid_signature:
             raise ProofInvalid("the challenge is not one of ours")
-        if use is None:  # a wrong solution spends it as well: another try costs another challenge
+        if use is None:  # a wrong solution uses it up: another attempt needs another challenge
             self._spend(mark, holder if result.verified else "", now_ms)
         if not result.verified:
             raise ProofInvalid("the solution is wrong")
 
     def _signed_with(self, challenge: altcha.Challenge, opening: str, now_ms: int) -> tuple[bytes, bytes]:
-        """What a challenge is remembered by, and the key that its signature must be verified with."""
+        """The key under which a use is stored, and the key that verifies the signature."""
         data, ends_at_s = challenge.parameters.data, challenge.parameters.expires_at
         try:
             mark = bytes.fromhex(challenge.signature or "")
@@ -103,11 +103,11 @@ class Challenges:
             if self._used[oldest].forget_at_ms > now_ms and len(self._used) < self._used_max:
                 break
             del self._used[oldest]
-        self._used[mark] = _Use(holder, now_ms + 2 * LIFETIME_S * 1000)  # twice: the clocks of fronts differ
+        self._used[mark] = _Use(holder, now_ms + 2 * LIFETIME_S * 1000)  # twice, since the clocks of fronts differ
 
 
 def _parse(payload: str) -> altcha.Payload:
-    """A proof's parts; whether they are what they should be is for the signature to say."""
+    """The parts of a proof; their values are checked by the signature."""
     if len(payload) > PROOF_CHARS_MAX:
         raise ProofInvalid("the proof is too long")
     try:

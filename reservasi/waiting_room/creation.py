@@ -1,4 +1,4 @@
-"""A new opening: its id, its window, and a seed that nobody has seen."""
+"""Creates an opening: its id, its window, and a new seed."""
 
 import datetime as dt
 import itertools
@@ -19,7 +19,7 @@ _ID = re.compile(r"[a-z0-9-]{2,64}")
 
 
 def opening_id(program: str, opens_at_ms: int, zone: ZoneInfo) -> str:
-    """The id of an opening to which nobody gave one, such as `surabaya-20261204-1400`, in the program's own time."""
+    """The default id of an opening, such as `surabaya-20261204-1400`, in the program's time zone."""
     return f"{program}-{dt.datetime.fromtimestamp(opens_at_ms / 1000, zone):%Y%m%d-%H%M}"
 
 
@@ -32,41 +32,44 @@ def free_id(
     *,
     elsewhere: Collection[str] = (),
 ) -> str:
-    """The same; with `-2`, `-3` behind it where an opening of other offices or of another second of it has that id.
+    """The default id, with suffix `-2`, `-3` if an opening of other offices or of another second has that id.
 
-    The opening that is asked for has this id as well, when it was created before. `elsewhere` are ids of openings of
-    other programs: an id names one opening of all.
+    An opening that was created before with the same moment and offices keeps its id. `elsewhere` are ids of openings of
+    other programs: opening ids are unique over all programs.
     """
-    known = {opening.id: opening for opening in openings}
+    by_id = {opening.id: opening for opening in openings}
     first = opening_id(program, opens_at_ms, zone)
-    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(known) + len(elsewhere) + 2))):
+    for name in itertools.chain([first], (f"{first}-{number}" for number in range(2, len(by_id) + len(elsewhere) + 2))):
         if name in elsewhere:
             continue
-        found = known.get(name)
-        if found is None:
+        taken_by = by_id.get(name)
+        if taken_by is None:
             return name
-        if (found.terms.opens_at_ms, found.terms.offices) == (opens_at_ms, tuple(offices)) and not found.cancelled:
+        if (taken_by.terms.opens_at_ms, taken_by.terms.offices) == (
+            opens_at_ms,
+            tuple(offices),
+        ) and not taken_by.cancelled:
             return name
     raise AssertionError("more names than openings")
 
 
 def places_left(quotas: Iterable[Quota], opens_at_ms: int) -> tuple[tuple[int, str], ...]:
-    """The moments and offices that quotas leave when they are moved to a moment; of those that have one."""
+    """The (moment, office) pairs that quotas leave when they move to a moment; of quotas that have a moment."""
     left = {(quota.terms.opens_at_ms, quota.terms.office) for quota in quotas if quota.terms.opens_at_ms}
     return tuple(sorted((at_ms, office) for at_ms, office in left if at_ms != opens_at_ms))
 
 
 def namesakes(program: str, others: Iterable[str]) -> list[str]:
-    """The programs whose openings may have an id that one of this program's may have: `a` and `a-b`, for `a-b-1`."""
+    """The programs whose opening ids may equal one of this program: `a` and `a-b`, for `a-b-1`."""
     return [other for other in others if other.startswith(f"{program}-") or program.startswith(f"{other}-")]
 
 
 def checked_id(program: str, opening: str, elsewhere: Collection[str] = ()) -> str:
-    """The id, when it may be one.
+    """The id, if it is allowed.
 
     Raises:
-        ConfigurationError: it has other characters, does not begin with the program's id, or is among those
-            `elsewhere`: the id of another program's opening.
+        ConfigurationError: it has other characters, does not begin with the program's id, or is in `elsewhere`: the
+            id of another program's opening.
     """
     if not _ID.fullmatch(opening) or not opening.startswith(f"{program}-"):
         raise ConfigurationError(
@@ -88,9 +91,9 @@ def new_terms(
     offices: Iterable[str] = (),
     beacon_source: str = "",
 ) -> OpeningTerms:
-    """Terms with a fresh seed, committed to and sealed; `room` is None for an opening without a waiting room.
+    """Terms with a new seed, committed to and sealed; `room` is None for an opening without a waiting room.
 
-    The window is the one that the room says, unless its ends are given. No offices means all of them.
+    The window follows from the room, unless its ends are given. No offices means all of them.
     """
     policy = room or WaitingRoom()
     seed = draw.new_seed()
@@ -111,7 +114,7 @@ def new_terms(
 
 
 def until_last_closing(terms: OpeningTerms, quotas: Iterable[Quota]) -> OpeningTerms:
-    """The same, but ended when the last of its quotas closes for booking: nobody waits for what cannot be booked."""
+    """The terms, ending at the latest when the last of its quotas closes, since nothing can be booked after that."""
     closings = [quota.terms.closes_at_ms for quota in quotas]
     if not closings or not all(closings) or not terms.opens_at_ms < max(closings) < terms.ends_at_ms:
         return terms

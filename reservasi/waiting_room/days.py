@@ -1,4 +1,4 @@
-"""Openings by day: which of them lie in a range of dates."""
+"""Selects openings by a range of dates."""
 
 import datetime as dt
 
@@ -9,17 +9,17 @@ from reservasi.waiting_room.state import NEVER_MS, last_end_ms
 
 
 class Days(msgspec.Struct, frozen=True):
-    """A range of a program's dates as moments; the end excluded."""
+    """A range of a program's dates as moments; the end is excluded."""
 
     first_ms: int
     until_ms: int
 
     def has(self, opens_at_ms: int, ends_at_ms: int = 0) -> bool:
-        """Whether something that begins and ends then lies in the range, in part at least."""
+        """Whether a period overlaps the range."""
         return opens_at_ms < self.until_ms and (opens_at_ms >= self.first_ms or ends_at_ms > self.first_ms)
 
     def has_opening(self, opening: Opening) -> bool:
-        """Whether its moment or its waiting room does; while it is paused its end is not known."""
+        """Whether its moment or its waiting room overlaps the range; while it is paused its end is unknown."""
         return self.has(opening.terms.opens_at_ms, 0 if opening.cancelled else last_end_ms(opening))
 
 
@@ -32,5 +32,5 @@ def _midnight_ms(date: str, zone: dt.tzinfo, days: int, beyond_ms: int) -> int:
     try:
         day = dt.date.fromisoformat(date) + dt.timedelta(days=days)
         return int(dt.datetime.combine(day, dt.time(), zone).timestamp() * 1000)
-    except (OverflowError, ValueError):  # the first or the last date that there is
+    except (OverflowError, ValueError):  # the first or the last date that Python supports
         return beyond_ms

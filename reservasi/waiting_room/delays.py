@@ -1,4 +1,4 @@
-"""A front says once a second how long its claims wait, while an opening is live: the admission's rate follows it."""
+"""A front reports once a second how long its claims wait, while an opening is live; the admission rate follows it."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ SAY_INTERVAL_S = 1.0
 
 
 class DelayReporter:
-    """Tells the controllers of one program how long claims wait in this front."""
+    """Reports to the controllers of one program how long claims wait in this front."""
 
     def __init__(self, program: str, group: GroupCommit, watch: OpeningWatch, availability: Availability) -> None:
         self.front = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -30,7 +30,7 @@ class DelayReporter:
         self._said = False
 
     async def run(self) -> None:
-        """Report until cancelled; then what was said is taken back."""
+        """Report until cancelled, then withdraw the report."""
         try:
             while True:
                 await asyncio.sleep(SAY_INTERVAL_S)
@@ -41,12 +41,12 @@ class DelayReporter:
                     await self._watch.withdraw(self.front)
 
     async def _report(self) -> None:
-        delay_s = self._group.take_queue_delay_s()  # also while nobody asks, so that what is said is a second old
+        delay_s = self._group.take_queue_delay_s()  # read every second, so that the value covers one second
         now_ms = self._availability.now_ms(self._program)
         if not any(is_live(opening, now_ms) for opening in self._availability.openings(self._program)):
             return
-        self._said = True  # before it is: cancelled in the middle, it may have arrived
+        self._said = True  # set before the call: a cancelled call may have arrived
         try:
-            await self._watch.say_delay(self.front, delay_s * 1000, now_ms)
+            await self._watch.report_delay(self.front, delay_s * 1000, now_ms)
         except Unavailable as error:
-            log.debug("delay_not_said", program=self._program, error=str(error))
+            log.debug("delay_not_reported", program=self._program, error=str(error))

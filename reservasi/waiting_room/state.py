@@ -1,4 +1,4 @@
-"""What an opening is doing now, in one word for everybody."""
+"""The state of an opening in one word."""
 
 from typing import Literal, TypeAlias
 
@@ -9,7 +9,7 @@ OpeningState: TypeAlias = Literal["announced", "joining", "open", "paused", "sol
 
 
 def state_of(opening: Opening, now_ms: int, *, sold_out: bool) -> OpeningState:
-    """The state at a moment of the ledger's clock; `sold_out` says that nothing remains in any of its quotas."""
+    """The state at a moment of the ledger's clock; `sold_out`: no place remains in any of its quotas."""
     terms = opening.terms
     if opening.cancelled:
         return "cancelled"
@@ -23,5 +23,5 @@ def state_of(opening: Opening, now_ms: int, *, sold_out: bool) -> OpeningState:
 
 
 def last_end_ms(opening: Opening) -> int:
-    """When the waiting room is over at the latest; while it is paused that is not known."""
+    """The latest end of the waiting room; unknown while it is paused."""
     return NEVER_MS if opening.paused else opening.terms.ends_at_ms

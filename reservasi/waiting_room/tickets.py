@@ -1,9 +1,9 @@
-"""Tickets: signed, stateless proofs of a person's place in front of an opening.
+"""Tickets: signed, stateless proofs of a person's place in the queue of an opening.
 
-A ticket is a JWS in compact form (RFC 7515) under HS256, signed by joserfc. Its keys derive from the sealing keys in
-the ring: the active one signs, any one verifies, so that a rotation spoils no ticket that people hold. There is one
-text for each ticket and no freedom in it: the header is one of those written here, byte for byte, and the payload is
-what these claims encode to. So nothing is chosen by whoever presents a ticket, neither the algorithm nor the key.
+A ticket is a compact JWS (RFC 7515) under HS256, signed by joserfc. Its keys derive from the sealing keys of the ring:
+the active one signs, any one verifies, so that tickets stay valid after a rotation. Each ticket has exactly one
+encoding: the header is byte for byte one of those written here, and the payload is the encoding of these claims. The
+bearer can therefore choose nothing, neither the algorithm nor the key.
 """
 
 import hmac
@@ -28,13 +28,13 @@ class TicketInvalid(ReservasiError):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ticket says."""
+    """The content of a ticket."""
 
     program: str
     opening: str
     id: str  # keyed hash of opening and person: 22 characters
-    ends_at_ms: int  # as announced then: the opening's own end counts, which staff may move
-    number: int | None  # of those who joined after the opening; everybody else's follows from the draw
+    ends_at_ms: int  # as announced at issue; the opening's current end counts, which staff may move
+    number: int | None  # set for people who joined after the opening; other numbers follow from the draw
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,26 +56,26 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Tickets:
-    """Issues tickets and reads them, under the keys of one ring: `Tickets(sealing.rotating_keys("ticket"))`."""
+    """Issues and reads tickets under the keys of one ring: `Tickets(sealing.rotating_keys("ticket"))`."""
 
     def __init__(self, keys: RotatingKeys) -> None:
         self._keys = {_header(each): OctKey.import_key(key) for each, key in keys.keys.items()}
         self._active = _header(keys.active)
 
     def issue(self, program: str, opening: str, ticket_id: str, ends_at_ms: int, number: int | None) -> str:
-        """The ticket, as text; the same for the same arguments as long as the active key is the same.
+        """The ticket as text; the same arguments give the same text while the active key is the same.
 
-        It ends at the last whole second before `ends_at_ms`. `number` is for those who join after the opening.
+        It ends at the last whole second before `ends_at_ms`. `number` is for people who join after the opening.
         """
         claims = _Claims(f"{program}/{opening}", ticket_id, ends_at_ms // 1000, number)
         content = self._active + b"." + urlsafe_b64encode(_encode(claims))
         return (content + b"." + self._signature(content, self._active)).decode()
 
     def read(self, text: str) -> Ticket:
-        """What a ticket says, after its signature. Its end is the one that was announced when it was issued.
+        """Verify the signature and return the content. `ends_at_ms` is the end that was announced at issue.
 
         Raises:
-            TicketInvalid: not a ticket of this deployment, or altered in any way.
+            TicketInvalid: not a ticket of this deployment, or altered.
         """
         token = _bytes(text)
         content, _, signature = token.rpartition(b".")
@@ -89,28 +89,28 @@ class Tickets:
 
 
 def read_unverified(text: str) -> Ticket:
-    """What a ticket says, without knowing who signed it and whether it has ended: for whoever has no key.
+    """The content of a ticket without a check of signature and end, for callers without a key.
 
     Raises:
-        TicketInvalid: it has not the form of a ticket.
+        TicketInvalid: it does not have the form of a ticket.
     """
     parts = _bytes(text).split(b".")
     if len(parts) != 3:
-        raise TicketInvalid("a ticket has three parts with dots between them")
+        raise TicketInvalid("a ticket has three parts separated by dots")
     header, payload, signature = parts
     try:
         shape = _header_decoder.decode(urlsafe_b64decode(header))
         signed = len(urlsafe_b64decode(signature)) == 32
-    except ValueError as error:  # of base64 as of msgspec
+    except ValueError as error:  # of base64 or msgspec
         raise TicketInvalid("the ticket's header or signature cannot be read") from error
     if _header(shape.kid) != header or not signed:
-        raise TicketInvalid("the ticket's header or signature is not one of ours")
+        raise TicketInvalid("the ticket's header or signature is not valid")
     return _ticket(payload)
 
 
 def _bytes(text: str) -> bytes:
     if len(text) > TICKET_CHARS_MAX or not text.isascii():
-        raise TicketInvalid("a ticket is a short text of plain letters")
+        raise TicketInvalid("a ticket is a short ASCII text")
     return text.encode()
 
 
@@ -121,9 +121,9 @@ def _header(key_id: str) -> bytes:
 def _ticket(payload: bytes) -> Ticket:
     try:
         claims = _claims_decoder.decode(urlsafe_b64decode(payload))
-    except ValueError as error:  # of base64 as of msgspec
+    except ValueError as error:  # of base64 or msgspec
         raise TicketInvalid("the ticket's claims cannot be read") from error
-    if urlsafe_b64encode(_encode(claims)) != payload:  # a claim twice, or written otherwise
-        raise TicketInvalid("the ticket's claims are not written as ours are")
+    if urlsafe_b64encode(_encode(claims)) != payload:  # a repeated claim, or another encoding
+        raise TicketInvalid("the ticket's claims are not in canonical form")
     program, _, opening = claims.aud.partition("/")
     return Ticket(program=program, opening=opening, id=claims.jti, ends_at_ms=claims.exp * 1000, number=claims.n)

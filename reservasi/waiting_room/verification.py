@@ -1,7 +1,7 @@
-"""Does a draw agree with what was promised: the seed with its commitment, the numbers with the seed.
+"""Verifies a draw: the seed against its commitment, and the numbers against the seed.
 
-All of it is arithmetic on public data, the opening's queue document and tickets; whoever has the key ring can check
-the tickets' signatures besides.
+Uses public data only: the opening's queue document and tickets. With the key ring, the tickets' signatures can be
+checked as well.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class DocumentInvalid(ReservasiError):
-    """A queue document is not one."""
+    """A document is not a queue document."""
 
 
 class Problem(StrEnum):
@@ -34,7 +34,7 @@ class Problem(StrEnum):
 
 
 class PublicDraw(msgspec.Struct, frozen=True, kw_only=True):
-    """What an opening's queue document says about its draw."""
+    """The draw in an opening's queue document."""
 
     joined: Count
     commitment: Digest
@@ -43,14 +43,14 @@ class PublicDraw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """A ticket, and the number that somebody says it has."""
+    """A ticket and its claimed number."""
 
     ticket: str
     number: int | None = None
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
-    """A ticket's number by the public data; None when it cannot be told."""
+    """A ticket's number computed from the public data; None if it cannot be computed."""
 
     ticket_id: str
     number: int | None
@@ -58,35 +58,35 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that does not agree."""
+    """One disagreement."""
 
     problem: Problem
-    ticket: int  # which one, from 1; 0 for the draw itself
+    ticket: int  # index of the ticket, from 1; 0 for the draw itself
     said: str
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What came out for an opening."""
+    """The result for an opening."""
 
     findings: list[Finding]
-    numbers: list[Recomputed]  # of each ticket that could be read, in the order given
+    numbers: list[Recomputed]  # of each readable ticket, in the order given
 
     @property
     def agrees(self) -> bool:
-        """Whether everything is as it should be."""
+        """Whether there is no finding."""
         return not self.findings
 
 
 def read_public_draw(document: object) -> PublicDraw:
-    """What a queue document, decoded from JSON, says about the draw; what else it has does not matter.
+    """Read the draw from a queue document decoded from JSON; other members are ignored.
 
     Raises:
-        DocumentInvalid: a member is missing or is not what it should be.
+        DocumentInvalid: a member is missing or invalid.
     """
     try:
         return msgspec.convert(document, PublicDraw)
     except msgspec.ValidationError as error:
-        raise DocumentInvalid(f"this is not an opening's queue: {error}") from error
+        raise DocumentInvalid(f"this is not an opening's queue document: {error}") from error
 
 
 def verify_draw(
@@ -97,41 +97,41 @@ def verify_draw(
     noted_commitment: str = "",
     reader: Tickets | None = None,
 ) -> Verdict:
-    """Compute the draw again and compare.
+    """Compute the draw again and compare it.
 
-    `noted_commitment` is what somebody wrote down before the opening; `reader` checks signatures too.
+    `noted_commitment` is a commitment noted before the opening; `reader` also checks signatures.
     """
     findings: list[Finding] = []
 
-    def found(problem: Problem, said: str, ticket: int = 0) -> None:
+    def note(problem: Problem, said: str, ticket: int = 0) -> None:
         findings.append(Finding(problem=problem, ticket=ticket, said=said))
 
     if noted_commitment and noted_commitment.lower() != public.commitment:
-        found(Problem.COMMITMENT_DIFFERS, "the commitment is not the one noted before the opening")
+        note(Problem.COMMITMENT_DIFFERS, "the commitment is not the one noted before the opening")
     seed = None if public.seed is None else bytes.fromhex(public.seed)
     if seed is None:
-        found(Problem.NOT_REVEALED, "the seed is not public yet")
+        note(Problem.NOT_REVEALED, "the seed is not public yet")
     elif draw.commitment(seed) != public.commitment:
-        found(Problem.COMMITMENT_DIFFERS, "the seed is not the one that was committed to: its SHA-256 differs")
+        note(Problem.COMMITMENT_DIFFERS, "the seed is not the one that was committed to: its SHA-256 differs")
     numbers = []
     for at, claimed in enumerate(tickets, 1):
         try:
             ticket = read_unverified(claimed.ticket)
         except TicketInvalid as error:
-            found(Problem.TICKET_MALFORMED, str(error), at)
+            note(Problem.TICKET_MALFORMED, str(error), at)
             continue
         if ticket.opening != opening:
-            found(Problem.TICKET_FOR_OTHER_OPENING, f"the ticket is for {ticket.opening}", at)
+            note(Problem.TICKET_FOR_OTHER_OPENING, f"the ticket is for {ticket.opening}", at)
             continue
         if reader is not None and not _signed(reader, claimed.ticket):
-            found(Problem.SIGNATURE_WRONG, "the ticket was not signed with a key of this ring, or was altered", at)
+            note(Problem.SIGNATURE_WRONG, "the ticket was not signed with a key of this ring, or was altered", at)
         number = _number(public, seed, ticket)
         numbers.append(Recomputed(ticket_id=ticket.id, number=number, joined_before_opening=ticket.number is None))
         if ticket.number is not None and ticket.number < public.joined:
             said = f"number {ticket.number} came after the opening, yet {public.joined} had joined before it"
-            found(Problem.NUMBER_DIFFERS, said, at)
+            note(Problem.NUMBER_DIFFERS, said, at)
         if claimed.number is not None and number is not None and claimed.number != number:
-            found(Problem.NUMBER_DIFFERS, f"the number is {number}, not {claimed.number}", at)
+            note(Problem.NUMBER_DIFFERS, f"the number is {number}, not {claimed.number}", at)
     return Verdict(findings=findings, numbers=numbers)
 
 

@@ -105,7 +105,7 @@ class OpeningRetirement:
 
     async def _retire_all(self) -> int:
         last_ms = self._clock_ms() - self._after_ms
-        over = sorted(each.id for each in (await self._watch.look()).openings if each.terms.ends_at_ms <= last_ms)
+        over = sorted(each.id for each in (await self._watch.read()).openings if each.terms.ends_at_ms <= last_ms)
         commands = [RetireOpening(opening=opening_id) for opening_id in over[:OPENINGS_AT_ONCE]]
         answers = await asyncio.gather(*(_unless_damaged(self._group, command) for command in commands))
         retired = sum(answer is not None and answer.outcome is Outcome.RETIRED for answer in answers)

@@ -76,7 +76,7 @@ class Deployment:
     def stored(self) -> list[Opening]:
         async def work() -> list[Opening]:
             async with open_operations(load()) as operations:
-                return (await OpeningWatch(operations.client, self.program).look()).openings
+                return (await OpeningWatch(operations.client, self.program).read()).openings
 
         return run(work())
 

@@ -84,7 +84,7 @@ def nobody_else_serves(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_refused_while_people_are_booked(deployment: Deployment, confirmed: bool) -> None:
     reservation = deployment.reserve(deployment.quota(), confirm=confirmed)
     said = refused(deployment, "--close-quotas")
-    assert f"{int(not confirmed)} reservations are held and {int(confirmed)} confirmed" in said
+    assert f"{int(not confirmed)} are held and {int(confirmed)} confirmed" in said
     assert deployment.state(reservation) is not None, "the ledger sells on"
     assert deployment.stored_offices()
 

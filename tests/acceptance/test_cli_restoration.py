@@ -169,4 +169,4 @@ def test_records_in_step_are_not_touched(deployment: Deployment, failing: Failin
     deployment.confirmed(quota)
     deployment.recorded()
     deployment.change_meta(chain="0" * 40)
-    assert "no older copy" in failing("rebuild", "--from-ledger")[1]
+    assert "not an older copy" in failing("rebuild", "--from-ledger")[1]

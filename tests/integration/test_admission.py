@@ -41,8 +41,8 @@ class CountedWatch(OpeningWatch):
 
     looks = 0
 
-    async def look(self) -> Seen:
-        seen = await super().look()
+    async def read(self) -> Seen:
+        seen = await super().read()
         self.looks += 1
         return seen
 
@@ -90,7 +90,7 @@ class Stage:
         assert {answer.outcome for answer in answers} <= {Outcome.JOINED}
 
     async def now(self) -> Opening:
-        (found,) = (await self.watch.look()).openings
+        (found,) = (await self.watch.read()).openings
         return found
 
     async def passed(self, mark: int) -> None:
@@ -293,7 +293,7 @@ async def test_an_adaptive_rate_grows_while_claims_do_not_wait_and_halves_when_t
     await stage.announce(adaptive=True, rate_per_min=600, rate_max_per_min=900)
 
     async def say(delay_ms: float) -> None:
-        await stage.watch.say_delay("front", delay_ms, (await stage.ledger.snapshot()).now_ms)
+        await stage.watch.report_delay("front", delay_ms, (await stage.ledger.snapshot()).now_ms)
 
     await stage.ledger.client.hset(keys.queue_delays(stage.ledger.program), "of another version", "?")
     await say(1.0)
@@ -303,10 +303,10 @@ async def test_an_adaptive_rate_grows_while_claims_do_not_wait_and_halves_when_t
         await say(1.0)
         await stage.until(lambda opening: opening.rate_per_min == 900)
         await say(75.0)  # neither: the rate stands
-        await stage.watch.say_delay("other", 5000.0, (await stage.ledger.snapshot()).now_ms - FRESH_MS - 1)
+        await stage.watch.report_delay("other", 5000.0, (await stage.ledger.snapshot()).now_ms - FRESH_MS - 1)
         await stage.looked()
         assert (await stage.now()).rate_per_min == 900
-        await stage.watch.say_delay("other", 150.0, (await stage.ledger.snapshot()).now_ms)  # the worst counts
+        await stage.watch.report_delay("other", 150.0, (await stage.ledger.snapshot()).now_ms)  # the worst counts
         await stage.until(lambda opening: opening.rate_per_min < 100)
         await stage.watch.withdraw("other")
         await stage.change(rate_per_min=300)
@@ -378,7 +378,7 @@ async def test_a_front_says_its_delay_while_an_opening_is_live(stage: Stage, mon
         await stage.announce(people=1, ahead_ms=60_000)
 
         async def said() -> bool:
-            return (await stage.watch.look()).delay_ms == 0.0
+            return (await stage.watch.read()).delay_ms == 0.0
 
         await eventually(said, TIMEOUT_S)
     finally:

@@ -70,7 +70,7 @@ async def test_a_missing_entry_is_a_gap(ledger: Ledger) -> None:
 
 async def test_a_reader_that_does_not_stand_on_the_chain_is_told(ledger: Ledger) -> None:
     elsewhere = Position(epoch=1, seq=2, chain="another history")
-    with pytest.raises(JournalGap, match="does not chain"):
+    with pytest.raises(JournalGap, match="does not continue the chain"):
         await ledger.journal.read(elsewhere, 10, 0)
 
 
@@ -82,7 +82,7 @@ async def test_a_reader_that_does_not_stand_on_the_chain_is_told(ledger: Ledger)
 async def test_an_altered_entry_does_not_chain(changes: dict[bytes, bytes], ledger: Ledger) -> None:
     await _replace(ledger, b"1-2", changes)
     (first,) = await ledger.journal.read(None, 100, 0)
-    with pytest.raises(JournalGap, match="does not chain"):
+    with pytest.raises(JournalGap, match="does not continue the chain"):
         await ledger.journal.read(first.position, 100, 0)
 
 

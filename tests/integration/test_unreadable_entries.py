@@ -60,7 +60,7 @@ async def test_an_event_of_a_later_version_is_a_dead_letter_and_the_rest_is_reco
     assert (await records.count_bookings(ledger.program), await records.count_holds(ledger.program)) == (1, 1)
     (letter,) = await letters(tables, ledger.program)
     assert (letter["kind"], letter["letter"]) == ("Unreadable", "z")
-    assert "no such kind" in letter["error"]
+    assert "kind is not known" in letter["error"]
 
 
 async def test_unknown_events_between_known_ones_cost_those_nothing(ledger: Ledger, records: Records) -> None:

@@ -103,7 +103,7 @@ class Tables:
 
     def _need(self, condition: bool) -> None:
         if not condition:
-            raise Unapplicable("nothing recorded fits this change")
+            raise Unapplicable("no recorded row fits this change")
 
     def _take_hold(self, life: Life) -> Life:
         hold = self.holds.pop(life.reservation_id, None)

@@ -90,9 +90,9 @@ def test_one_event_that_cannot_be_read_is_kept_among_its_neighbours(event: Any) 
 @pytest.mark.parametrize(
     ("event", "why"),
     [
-        (["z", 1], "this version knows no such kind of event"),
-        (["q", "q", 1, [1]], "its fields are not those that this version knows"),
-        (5, "it is no event: it is no array"),
+        (["z", 1], "its kind is not known to this version"),
+        (["q", "q", 1, [1]], "its fields are not known to this version"),
+        (5, "it is not an event: it is not an array"),
     ],
     ids=repr,
 )

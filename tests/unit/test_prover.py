@@ -35,10 +35,10 @@ class View:
     def note_asked(self, now: float) -> None:
         self.asked_at = now
 
-    def note_told(self, seen: LedgerMeta) -> None:
+    def note_answered(self, seen: LedgerMeta) -> None:
         self.told.append(seen)
 
-    def note_not_told(self, error: Exception) -> None:
+    def note_unanswered(self, error: Exception) -> None:
         self.told.append(error)
 
 
@@ -209,11 +209,11 @@ async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_a
     following = object.__new__(Follower)
     following._asked_from = None
     following._lost = lost = asyncio.get_running_loop().create_future()
-    following.note_told(LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=""))
-    following.note_not_told(JournalGap(""))
+    following.note_answered(LedgerMeta(position=Position(epoch=0, seq=0), owned=False, run_id=""))
+    following.note_unanswered(JournalGap(""))
     assert not lost.done()
     following._asked_from = HERE
-    following.note_not_told(JournalGap(""))
+    following.note_unanswered(JournalGap(""))
     assert lost.done()
 
 
@@ -235,7 +235,7 @@ async def test_a_view_is_as_old_as_the_question_whose_answer_it_has_reached(
     following = _following(Position(epoch=1, seq=5))
     following.note_asked(3.0)
     following.view.position = here  # it was read on while the answer was on its way
-    following.note_told(LedgerMeta(position=seen, owned=True, run_id=""))
+    following.note_answered(LedgerMeta(position=seen, owned=True, run_id=""))
     assert (following.fresh_at == 3.0) == fresh
 
 
@@ -258,7 +258,7 @@ async def test_a_view_is_begun_anew_where_the_ledger_is_not_the_one_that_it_foll
     following = _following(HERE)
     following._lost = asyncio.get_running_loop().create_future()
     following.note_asked(3.0)
-    following.note_told(LedgerMeta(position=seen, owned=owned, run_id=""))
+    following.note_answered(LedgerMeta(position=seen, owned=owned, run_id=""))
     assert following._lost.done() == lost
 
 
@@ -266,7 +266,7 @@ async def test_no_more_proofs_are_kept_than_some() -> None:
     following = _following(HERE)
     for asked_at in range(2 * PROOFS_MAX):
         following.note_asked(asked_at)
-        following.note_told(LedgerMeta(position=Position(epoch=1, seq=8), owned=True, run_id=""))
+        following.note_answered(LedgerMeta(position=Position(epoch=1, seq=8), owned=True, run_id=""))
     assert len(following._proofs) == PROOFS_MAX
 
 

@@ -1,1 +1,1 @@
-"""The journal: `stream` reads it in order, `entries` decodes it, `recorded_position` says what PostgreSQL has of it."""
+"""The journal: `stream` reads it in order, `entries` decodes it, `recorded_position` follows how far it is recorded."""

@@ -1,10 +1,10 @@
-"""Journal entries as the ledger packed them, back into events: positional, one letter a kind.
+"""Decodes journal entries into events. An event is a positional msgpack array that begins with a letter for its kind.
 
-No other module knows the positions: all others work with the named fields of `events.py`.
+Only this module knows the positions: all others work with the named fields of `events.py`.
 
-A later version may write events that this one does not know, and what is stored may be damaged. One event that cannot
-be read is `Unreadable` and the others of its entry are as they are, since the chain holds over the packed events; an
-entry that is not an array of events, or lacks a field, cannot be followed and is an `UnreadableEntry`.
+A later version may write events that this one does not know, and stored data may be damaged. An event that cannot be
+read becomes `Unreadable`, and the other events of its entry are decoded, since the chain covers the packed events. An
+entry that is not an array of events, or lacks a field, cannot be followed and raises `UnreadableEntry`.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ RETURNED = [str, int]
 ENTRY_FIELDS = (b"first", b"at", b"chain", b"events")
 HASH_CHARS = 40
 _RESERVATION_ID = re.compile("[a-z2-7]{26}")
-_RESERVATION_AT = {"h": 0, "c": 0, "e": 1}  # among the texts of an event
+_RESERVATION_AT = {"h": 0, "c": 0, "e": 1}  # index of the reservation id among the texts of an event
 _UNFIT = (
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, msgspec.ValidationError,
 )  # fmt: skip
@@ -46,16 +46,16 @@ _UNFIT = (
 
 def _assert_types(fields: list[Any], wanted: list[type]) -> None:
     if list(map(type, fields)) != wanted:
-        raise TypeError("its fields are of other types")
+        raise TypeError("its fields have other types")
 
 
 def _checked(event: E) -> E:
-    """The event, once each of its fields has the type that it is declared with."""
+    """Check the type of each field and return the event."""
     msgspec.convert(msgspec.to_builtins(event), type(event))
     return event
 
 
-# A rush is entries of holds and nothing else, which every front follows: they are read and checked in one step.
+# Under load, entries contain only holds, and every front follows them: such entries are read and checked in one step.
 _Hold: TypeAlias = tuple[Literal["h"], str, str, int, str, str, tuple[str, ...]]
 _HOLDS = msgspec.msgpack.Decoder(list[_Hold])
 
@@ -84,7 +84,7 @@ def _decode_confirmed(seq: int, fields: list[Any]) -> Confirmed:
 
 
 def _take_by(fields: list[Any], least: int) -> tuple[str, str]:
-    """Who made a change and why: the last field behind the `least` that an event has, where it names them."""
+    """Actor and reason: the last field after the `least` fields that an event has, if it names them."""
     if len(fields) > least and isinstance(fields[-1], list):
         actor, reason = fields.pop()
         return str(actor), str(reason)
@@ -157,12 +157,12 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
 
 
 def decode_one(seq: int, packed: bytes, envelopes: Sequence[str] = ()) -> AnyEvent:
-    """One event as it is packed; `envelopes` are those that may be its own."""
+    """Decode one packed event; `envelopes` are candidates for its own."""
     return _decode_packed(seq, packed, {messages.envelope_hash(each): each for each in envelopes})
 
 
 def pack_events(events: Iterable[Held | Ended | Returned]) -> bytes:
-    """Events as an entry has them, for those that the ledger's state implies after their entry is gone."""
+    """Pack events like an entry, for events that follow from the ledger's state after their entry was lost."""
     packed: bytes = msgpack.packb([_fields(event) for event in events], use_bin_type=False)
     return packed
 
@@ -180,10 +180,10 @@ def _fields(event: Held | Ended | Returned) -> list[Any]:
 
 
 def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool = True) -> JournalEntry:
-    """One stream entry as a journal entry; without `envelopes` each hold has the hash of its own, unread.
+    """Decode one stream entry; without `envelopes` each hold has the hash of its envelope instead.
 
     Raises:
-        UnreadableEntry: it is not one.
+        UnreadableEntry: it is not a journal entry.
     """
     try:
         epoch, last_seq = map(int, entry_id.split(b"-"))
@@ -209,10 +209,10 @@ def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool
 
 
 def read_events(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
-    """The events of an entry, each hold with the hash of its envelope.
+    """The events of an entry; each hold has the hash of its envelope.
 
     Raises:
-        ValueError: it is no array of events.
+        ValueError: it is not an array of events.
     """
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         return tuple([_held(seq, fields) for seq, fields in enumerate(_HOLDS.decode(payload), first_seq)])
@@ -223,7 +223,7 @@ def read_events(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
 
 
 def _decode_with(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
-    """The events, each hold with its envelope out of those beside the entry."""
+    """Decode the events and put the envelopes of the entry into the holds."""
     try:
         events = msgpack.unpackb(payload)
         _put_envelopes(events, msgpack.unpackb(sealed) if sealed else None)
@@ -233,30 +233,30 @@ def _decode_with(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEven
 
 
 def _put_envelopes(events: list[list[Any]], envelopes: list[str] | None) -> None:
-    """Each hold names its envelope by hash; the envelopes come beside, in the same order.
+    """Replace the envelope hashes of the holds by the envelopes, which are stored in the same order.
 
     Raises:
-        ValueError: they are others. Without any, a hold must have its own in place of the hash.
+        ValueError: an envelope does not have the hash. Without envelopes, each hold must contain its own.
     """
     holds = [event for event in events if event[0] == "h"]
     if envelopes is None:
         if any(len(event[5]) == HASH_CHARS for event in holds):
-            raise ValueError("no envelope is beside the entry")
+            raise ValueError("the entry has no envelopes")
         return
     if [event[5] for event in holds] != [messages.envelope_hash(each) for each in envelopes]:
-        raise ValueError("an envelope beside the entry is not the one that it names")
+        raise ValueError("an envelope of the entry does not have the hash that its hold names")
     for event, envelope in zip(holds, envelopes, strict=True):
         event[5] = envelope
 
 
 def _decode(seq: int, event: list[Any]) -> AnyEvent:
     if type(event) is not list:
-        raise TypeError("it is no array")
+        raise TypeError("it is not an array")
     return _EVENT_DECODERS[event[0]](seq, event[1:])
 
 
 def _decode_apart(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEvent, ...]:
-    """Decode an entry of which some cannot be read: each event by itself, with the envelope that its hash names."""
+    """Decode an entry of which some events cannot be read, each event separately, with the envelope of its hash."""
     by_hash = {messages.envelope_hash(each): each for each in _envelopes(sealed)}
     events = [_decode_packed(seq, packed, by_hash) for seq, packed in enumerate(_split(payload), first_seq)]
     taken = {event.sealed for event in events if isinstance(event, Held)}
@@ -265,20 +265,20 @@ def _decode_apart(first_seq: int, payload: bytes, sealed: bytes) -> tuple[AnyEve
 
 
 def _envelopes(sealed: bytes) -> list[str]:
-    """As many as can be read; one that is damaged is another one, which no event names."""
+    """The envelopes that can be read; a damaged one has a hash that no event names."""
     unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="replace", max_buffer_size=0)
     unpacker.feed(sealed)
-    found: list[str] = []
+    readable_envelopes: list[str] = []
     with contextlib.suppress(msgpack.UnpackException, *_UNFIT):
         for _ in range(unpacker.read_array_header()):
             envelope = unpacker.unpack()
             if isinstance(envelope, str):
-                found.append(envelope)
-    return found
+                readable_envelopes.append(envelope)
+    return readable_envelopes
 
 
 def _decode_packed(seq: int, packed: bytes, by_hash: dict[str, str] | None) -> AnyEvent:
-    """One event; None: its hold needs no envelope."""
+    """Decode one event; `by_hash` None: holds keep the hash of their envelope."""
     event = _unpack(packed)
     try:
         decoded = _decode(seq, event)
@@ -288,14 +288,14 @@ def _decode_packed(seq: int, packed: bytes, by_hash: dict[str, str] | None) -> A
     if by_hash is None or not isinstance(decoded, Held) or len(decoded.sealed) != HASH_CHARS:
         return decoded
     if decoded.sealed not in by_hash:
-        return _unreadable(seq, "h", "its envelope is not beside the entry", packed)
+        return _unreadable(seq, "h", "the entry does not have its envelope", packed)
     return msgspec.structs.replace(decoded, sealed=by_hash[decoded.sealed])
 
 
 def _why_not(letter: str, error: Exception) -> str:
     if letter in _EVENT_DECODERS:
-        return "its fields are not those that this version knows"
-    return "this version knows no such kind of event" if letter else f"it is no event: {_why(error)}"
+        return "its fields are not known to this version"
+    return "its kind is not known to this version" if letter else f"it is not an event: {_why(error)}"
 
 
 def _unreadable(seq: int, letter: str, why: str, packed: bytes) -> Unreadable:
@@ -310,7 +310,7 @@ def _unreadable(seq: int, letter: str, why: str, packed: bytes) -> Unreadable:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in it, however deep."""
+    """All texts in a nested value."""
     rest = [value]
     while rest:
         value = rest.pop()
@@ -323,7 +323,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _reservation_of(letter: str, packed: bytes) -> str | None:
-    """The reservation that an event is about: where known kinds have it, else the first text that looks like one."""
+    """The reservation of an event: at the position of its kind, else the first text that looks like a reservation
+    id.
+    """
     event = _unpack(packed)
     fields = [each for each in event[1:] if isinstance(each, str)] if isinstance(event, list) else []
     at = _RESERVATION_AT.get(letter)
@@ -333,16 +335,16 @@ def _reservation_of(letter: str, packed: bytes) -> str | None:
 
 
 def _with_envelopes(event: Unreadable, left: dict[str, str]) -> Unreadable:
-    """With those that it names, or all that nobody else does where it names none."""
+    """Add the envelopes that the event names; if it names none, all that no other event names."""
     own = {hash_: envelope for hash_, envelope in left.items() if hash_.encode() in event.packed}
     return msgspec.structs.replace(event, envelopes=tuple((own or left).values()))
 
 
 def _split(payload: bytes) -> Iterator[bytes]:
-    """Each event as it is packed.
+    """The packed events, one by one.
 
     Raises:
-        ValueError: they are not the whole of an array.
+        ValueError: the payload is not exactly one array.
     """
     unpacker = msgpack.Unpacker(strict_map_key=False, max_buffer_size=0)
     unpacker.feed(payload)
@@ -354,9 +356,9 @@ def _split(payload: bytes) -> Iterator[bytes]:
             yield payload[start:end]
             start = end
     except msgpack.UnpackException as error:
-        raise ValueError("its array of events is cut") from error
+        raise ValueError("its array of events is incomplete") from error
     if start != len(payload):
-        raise ValueError("there is something behind its array of events")
+        raise ValueError("there is data after its array of events")
 
 
 def _unpack(packed: bytes) -> Any:
@@ -367,7 +369,7 @@ def _unpack(packed: bytes) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """For people: what is missing, or what the library says of it."""
+    """The reason of an error as a message."""
     if isinstance(error, KeyError) and error.args[0] in ENTRY_FIELDS:
         return f"it has no field {error.args[0].decode()}"
     return str(error) or type(error).__name__

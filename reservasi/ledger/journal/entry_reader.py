@@ -1,4 +1,4 @@
-"""Blocking reads of a journal over a connection that is kept from read to read.
+"""Blocking reads of a journal over a connection that is kept between reads.
 
 A follower reads again after each read. redis-py takes a connection out of its pool, checks it and wakes a task for each
 part of a reply; here a read is one round trip (`ledger/round_trips.py`).
@@ -26,11 +26,11 @@ class EntryReader:
         self._trips: RoundTrips | None = None
 
     async def read(self, since: str, count: int, block_ms: int, timeout_s: float) -> Entries:
-        """Entries behind an id, at most `count`, waiting `block_ms` for the first one.
+        """Entries after an id, at most `count`, waiting up to `block_ms` for the first one.
 
         Raises:
             TimeoutError: no reply in time.
-            OSError, redis.RedisError: the server is not reached, or refuses.
+            OSError, redis.RedisError: the server cannot be reached, or refuses.
         """
         due_s = asyncio.get_running_loop().time() + timeout_s
         question: Any = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", self._stream, since)
@@ -51,7 +51,7 @@ class EntryReader:
         return self._trips
 
     async def close(self) -> None:
-        """Give the connection up; the next read opens another one."""
+        """Close the connection; the next read opens another one."""
         connection, self._connection, self._trips = self._connection, None, None
         if connection is not None:
             await connection.disconnect(nowait=True)
@@ -59,7 +59,7 @@ class EntryReader:
 
 
 def entries_of(reply: Any) -> Entries:
-    """The entries out of XREAD's reply, which is shaped by the version of the protocol."""
+    """The entries in XREAD's reply, whose form depends on the protocol version."""
     if not reply:
         return []
     (of_stream,) = reply.values() if isinstance(reply, dict) else (reply[0][1],)

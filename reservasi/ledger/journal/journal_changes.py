@@ -1,4 +1,4 @@
-"""What a run of journal entries touches: to compare two states that were read at different moments. Pure."""
+"""What a sequence of journal entries changes, in order to compare states that were read at different moments. Pure."""
 
 from collections.abc import Sequence
 
@@ -16,30 +16,32 @@ from reservasi.events import (
 from reservasi.ledger.journal.entries import read_events
 from reservasi.model import State
 
-CONFIRMED_BEFORE = (State.CANCELLED, State.RETIRED)  # how a confirmed reservation ends
+CONFIRMED_BEFORE = (State.CANCELLED, State.RETIRED)  # the states in which a confirmed reservation ends
 
 
 class Changes:
-    """All that entries speak of; those beyond a seq are reckoned as well, so that counts can be taken back to it."""
+    """All that entries name. Changes after a given seq are counted separately, so that counts can be taken back to
+    it.
+    """
 
     def __init__(self) -> None:
         self.reservations: set[str] = set()
         self.persons: set[str] = set()
-        self.timers: set[str] = set()  # of places on their way back, as the ledger calls them
-        self.later_quotas: set[str] = set()  # that were set or retired beyond the seq
+        self.timers: set[str] = set()  # ids of the ledger's timers of returning places
+        self.later_quotas: set[str] = set()  # quotas that were set or retired after the seq
         self.later_openings: set[str] = set()
-        self.later_returns: set[str] = set()  # quotas to which places came back beyond it
-        self._later: dict[str, list[int]] = {}  # held, confirmed, returning
+        self.later_returns: set[str] = set()  # quotas to which places returned after the seq
+        self._later: dict[str, list[int]] = {}  # changes of held, confirmed and returning places
 
     def follow(self, first_seq: int, payload: bytes, *, until: int) -> None:
-        """Follow one entry; `until` is the seq that counts are taken back to. Unreadable events change nothing."""
+        """Add one entry; `until` is the seq to which counts are taken back. Unreadable events change nothing."""
         for event in read_events(first_seq, payload):
             self._touch(event)
             if event.seq > until:
                 self._reckon(event)
 
     def reckon_back(self, quota: str, counts: Sequence[int]) -> tuple[int, int, int]:
-        """Held, confirmed and returning places at the seq, from those after all entries."""
+        """Held, confirmed and returning places at the seq, computed from the counts after all entries."""
         later = self._later.get(quota, (0, 0, 0))
         held, confirmed, returning = (count - step for count, step in zip(counts, later, strict=True))
         return held, confirmed, returning

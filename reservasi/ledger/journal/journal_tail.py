@@ -1,4 +1,4 @@
-"""What only the journal's end can tell of a ledger: holds that ended lately, and places on their way back.
+"""State that is only in the end of the journal: holds that ended recently, and returning places.
 
 The records have no rows for these. Pure.
 """
@@ -15,15 +15,15 @@ from reservasi.model import State
 
 
 class JournalTail:
-    """Follows a program's last entries, in their order."""
+    """Follows a program's last entries in order."""
 
     def __init__(self) -> None:
         self._holds: dict[str, KeptReservation] = {}
         self._ended: dict[str, EndedReservation] = {}
-        self._returning: dict[tuple[str, int], list[ReturningPlaces]] = {}  # quota and places -> heap
+        self._returning: dict[tuple[str, int], list[ReturningPlaces]] = {}  # (quota, places) -> heap
 
     def follow(self, first_seq: int, at_ms: int, payload: bytes) -> None:
-        """Follow one entry. Unreadable events change nothing."""
+        """Add one entry. Unreadable events change nothing."""
         given_back: list[ReturningPlaces] = []
         for event in read_events(first_seq, payload):
             match event:
@@ -41,11 +41,11 @@ class JournalTail:
                         )
                 case Returned():
                     self._return(event.quota, event.places, at_ms)
-        for places in given_back:  # a call does not return what it gave back itself
+        for places in given_back:  # places given back by an entry cannot return in the same entry
             heapq.heappush(self._returning.setdefault((places.quota, places.places), []), places)
 
     def drop_returning(self) -> None:
-        """The program was removed there: no place returns to a quota that it had then."""
+        """The program was removed at this point: no place returns to a former quota."""
         self._returning.clear()
 
     def ended(self, since_ms: int) -> list[EndedReservation]:
@@ -53,7 +53,6 @@ class JournalTail:
         return [ended for ended in self._ended.values() if ended.ended_at_ms > since_ms]
 
     def returning(self) -> Iterator[ReturningPlaces]:
-        """Places on their way back."""
         for heap in self._returning.values():
             yield from heap
 
@@ -71,7 +70,7 @@ class JournalTail:
         )
 
     def _end(self, event: Ended, at_ms: int) -> None:
-        """A booking that was cancelled has its row; a hold from before the first entry is not known."""
+        """End a hold. A cancelled booking has its row; a hold from before the first entry is unknown."""
         hold = self._holds.pop(event.reservation_id, None)
         if hold is not None:
             self._ended[event.reservation_id] = EndedReservation(
@@ -81,7 +80,7 @@ class JournalTail:
             )
 
     def _return(self, quota: str, places: int, at_ms: int) -> None:
-        """The ledger runs a quota's timers in their order, none before its time; one that is damaged is passed over."""
+        """End a return. The ledger runs a quota's timers in order, none before its time, and skips damaged ones."""
         heap = self._returning.get((quota, places))
         if heap and heap[0].at_ms <= at_ms:
             heapq.heappop(heap)

@@ -1,4 +1,4 @@
-"""Following how far PostgreSQL has come, so that a confirm is answered when, and only when, it is recorded."""
+"""Follows the recorded position, so that a confirmation is answered when, and only when, it is recorded."""
 
 import asyncio
 import contextlib
@@ -24,16 +24,17 @@ log = get_sparing_logger()
 
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 2.0
-WANTED_PAUSE_S = 0.05  # between attempts while the ledger answers others, who wait to hear what is recorded
-WAITERS_MAX = 20_000  # confirms of one program that may wait in one front; more are told "confirming" at once
-LISTEN_S = 1.0  # after so long without a word the position is read, in case a message was lost
+WANTED_PAUSE_S = 0.05  # between attempts while requests wait for the recorded position
+# confirmations of one program that may wait in one front; others are answered "confirming" at once
+WAITERS_MAX = 20_000
+LISTEN_S = 1.0  # after so long without a message the position is read, in case a message was lost
 
 
 class Lineage:
-    """What is recorded of one program: a position, and where each epoch branched off the one before it.
+    """What is recorded of one program: a position, and where each epoch branched off from the previous one.
 
-    A ledger that lost changes goes on under a new epoch from an earlier seq, so that the same seq may mean two changes.
-    `(epoch, seq)` is recorded only when every later epoch branched off after it.
+    A ledger that lost changes continues under a new epoch from an earlier seq, so that one seq may stand for two
+    changes. `(epoch, seq)` is recorded only if every later epoch branched off after it.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Lineage:
         self._bases: dict[int, int] = {}
 
     def advance(self, epoch: int, seq: int, bases: Mapping[int, int]) -> None:
-        """Move on to a later position; an earlier one was said late and is ignored."""
+        """Move to a later position; an earlier one is a late message and is ignored."""
         if (epoch, seq) >= (self.epoch, self.seq):
             self.epoch, self.seq = epoch, seq
             self._bases = dict(bases) or self._bases
@@ -57,7 +58,7 @@ class Lineage:
 
 
 class _Waiter:
-    """Who waits for a position, until it is there or their time is over."""
+    """A caller that waits for a position, with a deadline."""
 
     __slots__ = ("_is_recorded", "_resolve", "done", "timer")
 
@@ -68,11 +69,11 @@ class _Waiter:
         self.timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """The position is there."""
+        """The position was reached."""
         self._finish(self._is_recorded())
 
     def give_up(self) -> None:
-        """The time is over."""
+        """The deadline has passed."""
         self._finish(recorded=False)
 
     def _finish(self, recorded: bool) -> None:
@@ -83,32 +84,33 @@ class _Waiter:
             self.timer.cancel()
         try:
             self._resolve(recorded)
-        except Exception:  # one who cannot take their answer must not cost the others theirs
+        except Exception:  # a failing callback must not prevent the others
             log.exception("answer_not_taken")
 
 
 class RecordedPositions:
-    """The recorded position of each program, and those who wait for it to move."""
+    """The recorded position of each program, and the callers that wait for it."""
 
     def __init__(
         self, client: redis_asyncio.Redis, client_of: Callable[[str], redis_asyncio.Redis] | None = None
     ) -> None:
-        """`client_of` has a program's own client, where not all have the same."""
+        """`client_of` returns a program's own client, for a cluster."""
         self._client_of = client_of or (lambda _program: client)
         self._lineages: dict[str, Lineage] = {}
         self._dead: dict[str, set[str]] = {}
         self._waiters: dict[str, list[tuple[int, int, _Waiter]]] = {}
         self._order = itertools.count()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._wanted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)  # somebody waits for news of the program
+        # set while requests wait for the program's position
+        self._wanted: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def follow(self, program: str) -> None:
-        """Begin to follow a program; again is harmless."""
+        """Begin to follow a program; repeating it has no effect."""
         if program not in self._tasks:
             self._tasks[program] = asyncio.create_task(self._follow(program))
 
     async def unfollow(self, program: str) -> None:
-        """Forget a program: another one of its name begins with what is said of it then."""
+        """Forget a program, so that a later program of the same id starts without a position."""
         task = self._tasks.pop(program, None)
         if task is not None:
             await end_tasks([task])
@@ -121,20 +123,20 @@ class RecordedPositions:
         await end_tasks(self._tasks.values())
 
     async def wait(self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float) -> bool:
-        """Whether PostgreSQL has the change `(epoch, seq)` of a reservation, waiting at most so long for it."""
-        known: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Wait up to `timeout_s`; returns whether PostgreSQL has the change `(epoch, seq)` of a reservation."""
+        recorded_future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def resolve(recorded: bool) -> None:
-            if not known.done():
-                known.set_result(recorded)
+            if not recorded_future.done():
+                recorded_future.set_result(recorded)
 
         self.when_recorded(program, epoch, seq, reservation_id, timeout_s, resolve)
-        return await known
+        return await recorded_future
 
     def when_recorded(  # noqa: PLR0917 - as `wait`
         self, program: str, epoch: int, seq: int, reservation_id: str, timeout_s: float, resolve: Callable[[bool], None]
     ) -> None:
-        """Call `resolve` with the same, once: now, as soon as that is known, or after the time."""
+        """Like `wait`, without a task: `resolve` is called once, possibly before this returns."""
         lineage = self._lineages.setdefault(program, Lineage())
         if lineage.seq >= seq:
             resolve(self._has(program, epoch, seq, reservation_id))
@@ -166,16 +168,16 @@ class RecordedPositions:
                         await subscription.wait_for_silence(LISTEN_S)
             except LOST as error:
                 log.warning("recorded_position_lost", program=program, error=type(error).__name__)
-            except Exception:  # a follower that ended without a word would leave every confirm at "confirming"
+            except Exception:  # a follower must not stop silently: every confirmation would stay at "confirming"
                 log.exception("recorded_position_unreadable", program=program)
             await self._rest(program, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             pause_s = min(pause_s * 2, PAUSE_MAX_S)
 
     async def _rest(self, program: str, pause_s: float) -> None:
-        """Pause before the next attempt, but briefly when somebody comes to wait: the ledger has just answered them."""
+        """Pause before the next attempt, only briefly if a request waits: the ledger has just answered it."""
         await asyncio.sleep(min(pause_s, WANTED_PAUSE_S))
         if any(not waiter.done for _, _, waiter in self._waiters.get(program, ())):
-            return  # who came before an attempt that failed still waits
+            return  # a request from before the failed attempt still waits
         wanted = self._wanted[program]
         wanted.clear()
         with contextlib.suppress(TimeoutError):
@@ -183,14 +185,14 @@ class RecordedPositions:
                 await wanted.wait()
 
     async def _read(self, program: str) -> None:
-        """Read what was published before we subscribed."""
+        """Read what was published before the subscription."""
         client = self._client_of(program)
         async with asyncio.timeout(READ_TIMEOUT_S):
             position = await client.hget(keys.recorded(program), keys.RECORDED_FIELD)
-            # Read after the position: every event up to it that could not be recorded is among them.
+            # Read after the position, so that they include every event up to it that could not be recorded.
             dead = await client.smembers(keys.dead_letters(program))
         if position is not None:
-            self._dead[program] = set()  # what was recorded after all is dead no more
+            self._dead[program] = set()  # events may have been recorded later
             self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
 
     def _take_message(self, program: str, message: bytes) -> None:

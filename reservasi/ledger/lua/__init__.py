@@ -1,1 +1,1 @@
-"""The Lua function library, one file a command, and how it is put together and loaded (`library`)."""
+"""The Lua function library, one file per command; `library` assembles and loads it."""

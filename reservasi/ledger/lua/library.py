@@ -1,6 +1,6 @@
-"""The Lua function library: its source, its name, and how it gets into the server.
+"""Assembles the Lua function library: its source, its name, and its functions.
 
-The name carries a hash of the source, so that fronts of two versions can work side by side during a deploy.
+The name contains a hash of the source, so that fronts of two versions can work side by side during a deploy.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 DIRECTORY = Path(__file__).parent
-SHARED = (  # what several commands use
+SHARED = (  # files used by several commands
     "packing",
     "shapes",
     "shared",
@@ -41,9 +41,9 @@ COMMANDS = (
     "fence",
     "load",
 )
-USED_LATER = ("confirm", "set_quota", "set_opening")  # what these define, commands behind them use
-LENDERS = ("confirm", "set_quota")  # commands whose files define what other commands use as well
-PLACES = re.compile(r"^local ([A-Z]+) = \{([^}]*)\}", re.MULTILINE)  # a table of the places where fields stand
+USED_LATER = ("confirm", "set_quota", "set_opening")  # later commands use definitions of these files
+LENDERS = ("confirm", "set_quota")  # commands whose files define functions for other commands
+PLACES = re.compile(r"^local ([A-Z]+) = \{([^}]*)\}", re.MULTILINE)  # a table of field positions
 PLACE = re.compile(r"(\w+) = (\d+)")
 COMMENT = re.compile(r"--.*")
 NAME_PLACEHOLDER = "@LIBRARY@"
@@ -51,21 +51,21 @@ HASH_CHARS = 12
 
 
 class Library(msgspec.Struct, frozen=True, kw_only=True):
-    """A library as it is loaded."""
+    """The library as it is loaded into the server."""
 
     name: str  # reservasi_<hash of the source>
     source: str
 
     def function(self, command: str) -> str:
-        """The name under which the server knows a command of this version."""
+        """The server's name of a command of this version."""
         return f"{self.name}_{command}"
 
 
 @lru_cache(maxsize=8)
 def read_library(directory: Path = DIRECTORY) -> Library:
-    """Join what is shared and one file a command.
+    """Assemble the shared files and one file per command.
 
-    A command's names are its own, in a block: Lua allows 200 local names in one.
+    Each command is in its own block, since Lua allows 200 local names in one function.
     """
     sources = {part: (directory / f"{part}.lua").read_text() for part in (*SHARED, *COMMANDS)}
     blocks = (source if part in (*SHARED, *USED_LATER) else f"do\n{source}end\n" for part, source in sources.items())
@@ -75,7 +75,7 @@ def read_library(directory: Path = DIRECTORY) -> Library:
 
 
 def _with_numbers(source: str) -> str:
-    """`quota[Q.held]` as `quota[3]`: to look a name up costs the server twice what it is looked up for.
+    """Replace `quota[Q.held]` by `quota[3]`: looking the position up would cost more than reading the field.
 
     Raises:
         KeyError: a table has no such field.

@@ -1,1 +1,1 @@
-"""Where the ledger's servers are: one primary, whoever Sentinel says is the primary, or a cluster."""
+"""Finds the ledger's servers: one primary, the primary that Sentinel names, or a cluster."""

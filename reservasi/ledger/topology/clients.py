@@ -1,4 +1,4 @@
-"""Clients of the ledger's servers, and what it looks like when one is lost.
+"""Clients of the ledger's servers, and the errors of a lost one.
 
 redis-py repeats a command up to ten times by default after a lost reply. Here it never does: whether and how long to
 repeat is decided by the caller, who knows the deadlines.
@@ -17,13 +17,13 @@ from reservasi.ledger.topology.sentinel import SCHEMES, Primaries, PrimaryConnec
 
 LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 CONNECT_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 5.0  # a route that died in silence is noticed after so long
+READ_TIMEOUT_S = 5.0  # after which a broken route without an error is noticed
 
-Server: TypeAlias = str | Primaries | Route  # an address, or whoever knows the one of the moment
+Server: TypeAlias = str | Primaries | Route  # an address, or an object that knows the current one
 
 
 def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.Redis:
-    """A client for everything that is not on the claim path; a command waits when all connections are in use.
+    """A client for everything outside the claim path; a command waits when all connections are in use.
 
     Raises:
         ValueError: the address cannot be used.
@@ -33,13 +33,13 @@ def open_client(server: Server, *, connections_max: int = 16) -> redis_asyncio.R
         redis_asyncio.BlockingConnectionPool,
         max_connections=connections_max,
         timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=None,  # every call is bounded where it is made
+        socket_timeout=None,  # every call has its own time limit
     )
     return redis_asyncio.Redis(connection_pool=pool)
 
 
 def open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **options: Any) -> Any:
-    """A pool of connections to the server, wherever it is at the moment; redis-py never repeats a command in it."""
+    """A pool of connections to the server's current address; redis-py never repeats a command in it."""
     options |= {"retry": Retry(NoBackoff(), 0), "socket_connect_timeout": CONNECT_TIMEOUT_S}
     if isinstance(server, str) and not server.startswith(SCHEMES):
         return kind.from_url(server, **options)
@@ -62,5 +62,5 @@ def open_pool(server: Server, kind: type[redis_asyncio.ConnectionPool], **option
 
 
 def text(value: bytes | str) -> str:
-    """A field as text, whichever way the client decodes."""
+    """A field as text, whether or not the client decodes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,13 +1,13 @@
-"""Which primary of a Redis or Valkey Cluster has a program's ledger, and connections that follow it when it moves.
+"""Finds the primary of a Redis or Valkey Cluster that has a program's ledger, and connections that follow it.
 
 A cluster's address is written `cluster://host:port,host:port`, with `user:password@` before the hosts; any few of its
-servers will do. `clusters://` speaks TLS (`tls.py`), to the names that the servers announce. A program lies under one
-hash tag and so in one of the cluster's slots, whose number we compute: no command costs a look-up. Who serves the slot
-is asked of all known servers when a connection is made, and the claim of the highest configuration epoch is believed,
-which is the cluster's own rule. A server that answers MOVED, CLUSTERDOWN or READONLY is left; its caller sees a lost
-connection and repeats.
+servers are enough. `clusters://` uses TLS (`tls.py`), to the names that the servers announce. A program has one hash
+tag and so one slot, whose number is computed here: no command costs a look-up. When a connection is made, all known
+servers are asked who serves the slot, and the answer with the highest configuration epoch counts, which is the
+cluster's own rule. A server that answers MOVED, CLUSTERDOWN or READONLY is left; the caller gets a lost connection and
+repeats.
 
-While a slot migrates key by key, functions answer TRYAGAIN until all of it has arrived; commands of one key follow ASK.
+While a slot migrates key by key, functions answer TRYAGAIN until all keys have arrived; single-key commands follow ASK.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ SCHEMES = ("cluster://", "clusters://")
 PORT = 6379
 SLOTS = 16_384
 ASK_TIMEOUT_S = 0.5  # of one server
-FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
-UNUSABLE = ("fail", "noaddr", "handshake")  # flags of a server that cannot be asked; "fail?" is one server's guess
+FRESH_S = 0.05  # how long an answer is reused for other connections
+UNUSABLE = ("fail", "noaddr", "handshake")  # flags of a server that cannot be asked; "fail?" is only one server's guess
 LEAVE = (MovedError, ClusterDownError, ReadOnlyError)
 
 
@@ -50,16 +50,16 @@ class ClusterUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """What one server says of a range of slots."""
+    """What one server says about a range of slots."""
 
-    config_epoch: int  # grows with each failover and each slot that moves
+    config_epoch: int  # grows with each failover and each slot migration
     first: int
     last: int
     address: Address
 
 
 def parse_cluster_url(url: str) -> ClusterUrl:
-    """Take a `cluster://` address apart.
+    """Parse a `cluster://` address.
 
     Raises:
         ValueError: it cannot be used; the message says why and never repeats a password.
@@ -88,24 +88,24 @@ def _address(text: str) -> Address:
 
 @lru_cache(maxsize=SLOTS)
 def slot_of(program: str) -> int:
-    """The slot that all keys of a program lie in."""
+    """The slot of all keys of a program."""
     return int(key_slot(keys.meta(program).encode()))
 
 
 class Cluster:
-    """The cluster's servers, and who serves which slot; belongs to one event loop."""
+    """The cluster's servers, and which server has which slot; belongs to one event loop."""
 
     def __init__(self, url: str) -> None:
         self.parsed = parse_cluster_url(url)
         self._servers: set[Address] = set(self.parsed.servers)
         self._clients: dict[Address, redis_asyncio.Redis] = {}
-        self._claims: list[Claimed] = []  # the most trusted first
+        self._claims: list[Claimed] = []  # highest configuration epoch first
         self._asked_s = float("-inf")
-        self._trouble = ""  # of a server that did not answer when last asked
+        self._trouble = ""  # error of a server that did not answer when last asked
         self._turn = asyncio.Lock()
 
     def route(self, program: str) -> "Route":
-        """The way to a program's ledger."""
+        """The route to a program's ledger."""
         return Route(self, slot_of(program))
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class Cluster:
                 await client.aclose()
 
     async def primaries(self) -> dict[Address, int]:
-        """Every primary that serves slots now, and how many."""
+        """Every primary that has slots now, and how many."""
         await self._refresh()
         owners: dict[int, Address] = {}
         for claim in self._claims:
@@ -124,7 +124,7 @@ class Cluster:
         return dict(sorted(Counter(owners.values()).items()))
 
     async def find(self, slot: int) -> Address:
-        """Who serves a slot; the last one known where no server answers.
+        """The primary of a slot; the last known one if no server answers.
 
         Raises:
             redis.ConnectionError: none was ever known.
@@ -136,7 +136,7 @@ class Cluster:
         return address
 
     def last_known(self, slot: int) -> Address | None:
-        """Who served a slot when that was last asked."""
+        """The primary of a slot when it was last asked for."""
         return next((claim.address for claim in self._claims if claim.first <= slot <= claim.last), None)
 
     async def _refresh(self) -> None:
@@ -153,7 +153,7 @@ class Cluster:
                 self._servers = {*self.parsed.servers, *(address for answer in answers for address in answer[1])}
 
     async def _ask(self, address: Address) -> tuple[list[Claimed], list[Address]]:
-        """What one server says: the slots' primaries, and all servers."""
+        """Ask one server: the primaries of the slots, and all servers."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 client: Any = self.client(address)
@@ -164,7 +164,7 @@ class Cluster:
         return read_nodes(text, address, by_name=self.parsed.tls is not None)
 
     def client(self, address: Address) -> redis_asyncio.Redis:
-        """A client of one server, for what is asked of it itself; closed with the cluster."""
+        """A client for commands to this server itself; closed with the cluster."""
         if address not in self._clients:
             client = self._clients[address] = open_asker(
                 address,
@@ -175,12 +175,14 @@ class Cluster:
                 socket_connect_timeout=ASK_TIMEOUT_S,
                 max_connections=2,
             )
-            client.response_callbacks.pop("CLUSTER NODES", None)  # we read the lines ourselves
+            client.response_callbacks.pop("CLUSTER NODES", None)  # the lines are parsed here
         return self._clients[address]
 
 
-def read_nodes(nodes: bytes | str, asked: Address, *, by_name: bool = False) -> tuple[list[Claimed], list[Address]]:
-    """The slots' primaries and all servers, out of what `CLUSTER NODES` answers; by the host names that have one.
+def read_nodes(
+    nodes: bytes | str, address_asked: Address, *, by_name: bool = False
+) -> tuple[list[Claimed], list[Address]]:
+    """The slots' primaries and all servers in a reply to `CLUSTER NODES`; `by_name` prefers announced host names.
 
     A line: `<id> <ip:port@cport[,hostname]> <flags> <primary> <ping> <pong> <config epoch> <link> <slot>...`.
     """
@@ -193,8 +195,8 @@ def read_nodes(nodes: bytes | str, asked: Address, *, by_name: bool = False) -> 
         if any(flag in UNUSABLE for flag in flags):
             continue
         host, _, port = fields[1].partition("@")[0].rpartition(":")
-        name = fields[1].partition(",")[2].partition(",")[0] if by_name else ""  # what certificates are made out to
-        address = (name or host or asked[0], int(port) or asked[1])
+        name = fields[1].partition(",")[2].partition(",")[0] if by_name else ""  # the names in the certificates
+        address = (name or host or address_asked[0], int(port) or address_asked[1])
         servers.append(address)
         if "master" in flags:
             claims += [Claimed(int(fields[6]), first, last, address) for first, last in _ranges(fields[8:])]
@@ -203,17 +205,17 @@ def read_nodes(nodes: bytes | str, asked: Address, *, by_name: bool = False) -> 
 
 def _ranges(fields: Iterable[str]) -> Iterable[tuple[int, int]]:
     for field in fields:
-        if not field.startswith("["):  # a slot on its way: it still counts at its owner
+        if not field.startswith("["):  # a migrating slot still belongs to its owner
             first, _, last = field.partition("-")
             yield int(first), int(last or first)
 
 
 class Route:
-    """The way to the primary of one slot, in the form that `PrimaryConnection` asks for one."""
+    """The route to the primary of one slot, as `PrimaryConnection` needs it."""
 
     def __init__(self, cluster: Cluster, slot: int) -> None:
         self.parsed = cluster.parsed
-        self.generation = 0  # grows when another server is found to serve the slot
+        self.generation = 0  # grows when another server has the slot
         self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._cluster = cluster
         self._slot = slot
@@ -221,7 +223,7 @@ class Route:
         self._detour: Address | None = None
 
     async def find(self) -> Address:
-        """Who serves the slot now.
+        """The primary of the slot now.
 
         Raises:
             redis.ConnectionError: no server was ever reached.
@@ -233,17 +235,17 @@ class Route:
         return address
 
     def ask_next(self, address: Address) -> None:
-        """Let the next command go to a server that has its key already, although it does not serve the slot yet."""
+        """Send the next command to a server that already has its key, although it does not have the slot yet."""
         self._detour = address
 
     def take_detour(self) -> Address | None:
-        """Where the next command goes, if elsewhere than to who serves the slot."""
+        """The server for the next command, if it is not the slot's primary."""
         detour, self._detour = self._detour, None
         return detour
 
 
 class RoutedConnection(PrimaryConnection):
-    """A connection to whoever serves a slot; left as soon as that server says that it does not."""
+    """A connection to the primary of a slot; closed as soon as that server says that it is not."""
 
     def __init__(self, *, primaries: Route, **options: Any) -> None:
         super().__init__(primaries=primaries, **options)
@@ -251,7 +253,7 @@ class RoutedConnection(PrimaryConnection):
         self._asking = False
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
-        """Connect to who serves the slot now, or for one command to who is to serve it."""
+        """Connect to the slot's primary, or for one command to the server to which the slot migrates."""
         detour = None if self.is_connected and not self._is_old else self._route.take_detour()
         if detour is None:
             await super().connect_check_health(check_health, retry_socket_connect)
@@ -268,25 +270,25 @@ class RoutedConnection(PrimaryConnection):
         await super().disconnect(*args, **options)
 
     async def send_command(self, *args: Any, **options: Any) -> None:
-        """Send one command, behind ASKING on a detour."""
+        """Send one command, after ASKING on a detour."""
         if self._asking:
             await super().send_command("ASKING", **options)
             await super().read_response()
         await super().send_command(*args, **options)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply; one that sends us elsewhere is a lost connection."""
+        """Read a reply; a redirection is a lost connection."""
         reply = await super().read_response(*args, **options)
         self.note_replied()
         return reply
 
     def note_replied(self) -> None:
-        """A detour is for one command only."""
+        """End the detour, which is for one command only."""
         if self._asking:
             self._generation = -1
 
     async def note_refusal(self, error: ResponseError) -> None:
-        """Leave a server that does not serve the slot.
+        """Leave a server that does not have the slot.
 
         Raises:
             redis.ConnectionError: it was left.
@@ -301,4 +303,4 @@ class RoutedConnection(PrimaryConnection):
 
 
 class SecureRoutedConnection(RoutedConnection, TlsConnection):
-    """The same over TLS."""
+    """A `RoutedConnection` over TLS."""

@@ -1,9 +1,9 @@
-"""Where the ledger's primary is, asked of Redis Sentinel, and connections that follow it at a failover.
+"""Finds the ledger's primary through Redis Sentinel, and connections that follow it at a failover.
 
 A server's address is then written `sentinel://host:26379,host:26379/<name of the primary>`; `user:password@` before the
-hosts is for the ledger's servers, `?sentinel_username=` and `sentinel_password=` for the sentinels. `sentinels://`
-speaks TLS to all of them (`tls.py`). Of what the sentinels say, the newest configuration is believed, and an older one
-never again: a sentinel that was cut off together with the old primary would send us back to it.
+hosts is for the ledger's servers, `?sentinel_username=` and `sentinel_password=` for the sentinels. `sentinels://` uses
+TLS to all of them (`tls.py`). Of the sentinels' answers the newest configuration counts, and an older one never again:
+a sentinel that was cut off together with the old primary would name that one.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from reservasi.logs import get_logger
 SCHEMES = ("sentinel://", "sentinels://")
 SENTINEL_PORT = 26379
 ASK_TIMEOUT_S = 0.5  # of one sentinel
-FRESH_S = 0.05  # so long an answer holds for whoever connects meanwhile
+FRESH_S = 0.05  # how long an answer is reused for other connections
 WATCH_INTERVAL_S = 0.5
-REPLICAS_EVERY = 20  # looks at the primary between two at its replicas
-MISREAD = (AttributeError, TypeError, ValueError, KeyError)  # of redis-py, over a reply it did not expect
+REPLICAS_EVERY = 20  # polls of the primary between two polls of its replicas
+MISREAD = (AttributeError, TypeError, ValueError, KeyError)  # raised by redis-py for an unexpected reply
 UNREACHED = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError, *MISREAD)
 NEVER_PROMOTED = 0  # a replica's priority
 T = TypeVar("T")
@@ -46,10 +46,10 @@ class SentinelUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a `sentinel://` address."""
 
     sentinels: tuple[Address, ...]
-    name: str  # under which the sentinels know the primary
+    name: str  # the primary's name at the sentinels
     username: str | None = None  # at the ledger's servers
     password: str | None = None
-    tls: Tls | None = None  # to all of them
+    tls: Tls | None = None  # to all servers
     sentinel_username: str | None = None
     sentinel_password: str | None = None
 
@@ -62,13 +62,13 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
-    """Take a `sentinel://` address apart.
+    """Parse a `sentinel://` address.
 
     Raises:
         ValueError: it cannot be used; the message says why and never repeats a password.
     """
     scheme, _, rest = url.partition("://")
-    address, _, query = rest.partition("?")  # urlsplit() takes no second host
+    address, _, query = rest.partition("?")  # urlsplit() accepts only one host
     authority, _, path = address.partition("/")
     credentials, _, hosts = authority.rpartition("@")
     username, _, password = credentials.partition(":")
@@ -101,21 +101,21 @@ class Primaries:
     """The primary that the sentinels name now; belongs to one event loop."""
 
     def __init__(self, url: str, *, replicas_min_ack: int | None = None) -> None:
-        """`replicas_min_ack`, when given, is held against how many replicas there are."""
+        """If `replicas_min_ack` is given, it is compared with the number of replicas."""
         self.parsed = parse_sentinel_url(url)
         self._replicas_min_ack = replicas_min_ack
-        self._promotable = 0  # replicas, when last seen
-        self.generation = 0  # grows when the primary becomes another one
+        self._promotable = 0  # replicas, when last read
+        self.generation = 0  # grows when the primary changes
         self.connections: WeakSet[PrimaryConnection] = WeakSet()
         self._address: Address | None = None
-        self._trouble = ""  # of a sentinel that did not answer when last asked
+        self._trouble = ""  # error of a sentinel that did not answer when last asked
         self._config_epoch = -1
         self._asked_s = float("-inf")
         self._turn = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Keep asking, so that a connection to a primary that was replaced is given up although it still works."""
+        """Keep polling, so that a connection to a replaced primary is closed even if it still works."""
         self._watch = asyncio.create_task(self._ask_on())
 
     async def close(self) -> None:
@@ -123,7 +123,7 @@ class Primaries:
             await end_tasks([self._watch])
 
     async def find(self) -> Address:
-        """The primary's address; the last one known where no sentinel answers.
+        """The primary's address; the last known one if no sentinel answers.
 
         Raises:
             redis.ConnectionError: none was ever known.
@@ -140,7 +140,7 @@ class Primaries:
         return self._address
 
     async def promotable(self) -> int | None:
-        """How many replicas the sentinels may promote, as the one says that knows of most; None where none answers."""
+        """How many replicas the sentinels may promote: the largest answer; None if none answers."""
         clients = self._open_clients()
         try:
             return await self._count_promotable(clients)
@@ -148,7 +148,7 @@ class Primaries:
             await _close(clients)
 
     async def ask_each(self) -> dict[Address, Address | None]:
-        """Whom each sentinel names; None where it does not answer, or does not know. Nothing is believed of it."""
+        """The primary that each sentinel names; None if it does not answer or does not know. Changes nothing."""
         clients = self._open_clients()
         try:
             answers = await asyncio.gather(*(_ask_sentinel(client, self.parsed.name) for client in clients))
@@ -160,9 +160,9 @@ class Primaries:
     async def _ask_on(self) -> None:
         clients = self._open_clients()
         try:
-            for look in itertools.count():
+            for turn in itertools.count():
                 await self._ask(clients)
-                if self._replicas_min_ack is not None and look % REPLICAS_EVERY == 0:
+                if self._replicas_min_ack is not None and turn % REPLICAS_EVERY == 0:
                     self._warn(self._replicas_min_ack, await self._count_promotable(clients))
                 await asyncio.sleep(WATCH_INTERVAL_S)
         finally:
@@ -173,7 +173,9 @@ class Primaries:
         return max((count for count in answers if count is not None), default=None)
 
     def _warn(self, acks: int, promotable: int | None) -> None:
-        """Say once that fewer replicas are asked than may be promoted, and again when there are more of them."""
+        """Log once that fewer acknowledgements are required than replicas may be promoted, and again when there are
+        more.
+        """
         if promotable is not None and promotable != self._promotable:
             self._promotable = promotable
             if not asks_enough(acks, promotable):
@@ -216,10 +218,10 @@ class Primaries:
 
 
 async def _ask_sentinel(client: redis_asyncio.Redis, name: str) -> _Named | Exception:
-    """The primary that a sentinel names; the fault when it does not answer or does not know."""
+    """The primary that a sentinel names, or the fault if it does not answer or does not know."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            # The epoch first: an address that changes in between is at worst newer than it.
+            # The epoch first: an address that changes in between is then newer than the epoch.
             state: Any = await client.sentinel_master(name)
             address: Any = await client.sentinel_get_master_addr_by_name(name)
             return _Named(int(state["config-epoch"]), (_text(address[0]), int(address[1])))
@@ -228,7 +230,7 @@ async def _ask_sentinel(client: redis_asyncio.Redis, name: str) -> _Named | Exce
 
 
 async def _promotable(client: redis_asyncio.Redis, name: str) -> int | None:
-    """How many replicas one sentinel may promote; None when it does not answer or does not know."""
+    """How many replicas one sentinel may promote; None if it does not answer or does not know."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
             replicas: Any = await client.sentinel_slaves(name)
@@ -244,17 +246,17 @@ async def _close(clients: Iterable[redis_asyncio.Redis]) -> None:
 
 
 class Guide(Protocol):
-    """Whoever knows the server of the moment."""
+    """An object that knows the current server."""
 
-    generation: int  # grows when it becomes another one
-    connections: "WeakSet[PrimaryConnection]"  # by its word, as long as somebody has them
+    generation: int  # grows when the server changes
+    connections: "WeakSet[PrimaryConnection]"  # connections that it led to
 
     async def find(self) -> Address:
         """The server's address."""
 
 
 class PrimaryConnection(redis_asyncio.Connection):
-    """A connection that asks for the primary before it connects, and gives up once there is another one."""
+    """A connection that asks for the primary before it connects, and is closed when another server is the primary."""
 
     def __init__(self, *, primaries: Guide, **options: Any) -> None:
         super().__init__(**options)
@@ -263,7 +265,7 @@ class PrimaryConnection(redis_asyncio.Connection):
         primaries.connections.add(self)
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
-        """Connect to the primary of now."""
+        """Connect to the current primary."""
         if self.is_connected and self._is_old:
             await self.disconnect(nowait=True)
         if not self.is_connected:
@@ -272,18 +274,18 @@ class PrimaryConnection(redis_asyncio.Connection):
         await _faithful(super().connect_check_health(check_health, retry_socket_connect))
 
     def abort(self) -> None:
-        """Let whoever waits for an answer wait no longer: a server that was cut off would never give one."""
-        writer = getattr(self, "_writer", None)  # redis-py has no public way to it
+        """Close at once, so that nobody waits for an answer: a server that was cut off would never give one."""
+        writer = getattr(self, "_writer", None)  # redis-py has no public access to it
         if writer is not None:
             writer.transport.abort()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send, unless there is another primary by now."""
+        """Send, unless another server is the primary by now."""
         await self.leave_old()
         await _faithful(super().send_packed_command(command, check_health))
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply; a server that takes no writes any more is asked for no further one."""
+        """Read a reply; a server that refuses writes gets no further command."""
         await self.leave_old()
         try:
             return await _faithful(super().read_response(*args, **options))
@@ -295,7 +297,7 @@ class PrimaryConnection(redis_asyncio.Connection):
         """A command has been answered."""
 
     async def note_refusal(self, error: ResponseError) -> None:
-        """Leave a server that takes no writes any more before the next command."""
+        """Leave a server that refuses writes before the next command."""
         if isinstance(error, ReadOnlyError):
             self._generation = -1
 
@@ -315,11 +317,11 @@ class PrimaryConnection(redis_asyncio.Connection):
 
 
 class SecurePrimaryConnection(PrimaryConnection, TlsConnection):
-    """The same over TLS."""
+    """A `PrimaryConnection` over TLS."""
 
 
 async def _faithful(call: Awaitable[T]) -> T:
-    """The result of one of redis-py's calls, which may fail with anything when its connection ends under it."""
+    """The result of one of redis-py's calls, which may raise anything when its connection ends."""
     try:
         return await call
     except (AttributeError, TypeError) as error:

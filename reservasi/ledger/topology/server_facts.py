@@ -1,4 +1,4 @@
-"""What kind of server the ledger lives in, and whether it is set up to keep what it accepted."""
+"""Which server the ledger runs on, and whether its settings keep what it accepted."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from reservasi.ledger.topology.tls import reason
 VERSION_MIN = (7, 0, 15)  # Redis; every Valkey reports 7.2 or newer for compatibility
 VERSION_OF_WAITAOF = (7, 2, 0)
 REPLAY_WORDS = (
-    "the default user may do what the ledger does: a restart can replay all of the file",
+    "the default user has the rights of the ledger: a restart can replay the whole file",
     (
         "the default user lacks rights, and as that user many servers replay their file: a restart may forget all "
         "changes; set user default off ... allkeys allchannels +@all"
@@ -23,29 +23,29 @@ REPLAY_WORDS = (
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting of a server that promises rest on."""
+    """One setting of a server on which promises depend."""
 
     name: str
-    well: bool | None  # None: we may not ask
-    said: str  # what is fine, or what it costs and what to do
+    well: bool | None  # None: the server does not let us read it
+    said: str  # what is right; or the consequence and the remedy
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A server's version and the settings that promises rest on; None where it does not say."""
+    """A server's version and the settings on which promises depend; None where it does not say."""
 
     version: str
     recent_enough: bool
     append_only: bool | None
     fsync: str | None  # appendfsync; only "always" survives power loss, the others a crash
-    snapshots: str | None  # when it saves all, as in "3600 1 300 100"; empty: never
-    policy: str | None  # maxmemory-policy; a ledger must never lose keys to memory pressure
-    replicas: int  # that follow it now
+    snapshots: str | None  # snapshot schedule, such as "3600 1 300 100"; empty: never
+    policy: str | None  # maxmemory-policy; a ledger must not lose keys when memory is short
+    replicas: int  # connected now
     waits_for_files: bool  # whether it knows WAITAOF
-    replays: bool | None  # whether its default user, as whom many servers replay their file, may do what functions do
-    libraries: tuple[str, ...] | None  # of functions
+    replays: bool | None  # whether its default user, as which many servers replay their file, may do what functions do
+    libraries: tuple[str, ...] | None  # names of function libraries
 
     def checks(self) -> list[Check]:
-        """Whether the server keeps what it accepts, in words."""
+        """Whether the server keeps what it accepts, as messages."""
         return [
             Check(name="server version", well=self.recent_enough, said=self._version_words()),
             Check(name="append-only file", well=self.append_only, said=self._append_only_words()),
@@ -71,9 +71,9 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     def _append_only_words(self) -> str:
         kept = (
-            f"snapshots alone (save {self.snapshots}) forget what came after the last one"
+            f"snapshots alone (save {self.snapshots}) lose changes after the last one"
             if self.snapshots
-            else ("a restart forgets everything")
+            else ("a restart loses everything")
         )
         return _words(
             self.append_only,
@@ -86,25 +86,25 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
             return "there is no append-only file to sync: set appendonly yes and appendfsync always"
         return _words(
             self._synced,
-            "appendfsync is always: power loss forgets nothing",
-            f"appendfsync is {self.fsync}: power loss forgets promises of the last seconds; set appendfsync always",
+            "appendfsync is always: power loss loses nothing",
+            f"appendfsync is {self.fsync}: power loss loses promises of the last seconds; set appendfsync always",
         )
 
     def _eviction_words(self) -> str:
         return _words(
             self._keeps,
-            "maxmemory-policy is noeviction: no promise is dropped for memory",
-            f"maxmemory-policy is {self.policy}: when memory is short, promises are dropped; set noeviction",
+            "maxmemory-policy is noeviction: no promise is lost when memory is short",
+            f"maxmemory-policy is {self.policy}: promises are lost when memory is short; set noeviction",
         )
 
 
 async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
-    """Ask the server.
+    """Read the facts from the server.
 
     Raises:
         LedgerUnreachable: it does not answer.
     """
-    name, known = _version(await _info(client, "server"))
+    name, version = _version(await _info(client, "server"))
     replication = await _info(client, "replication")
     policy = await _setting(client, "maxmemory-policy") or (await _info(client, "memory")).get("maxmemory_policy")
     append_only = await _setting(client, "appendonly")
@@ -113,41 +113,41 @@ async def read_facts(client: redis_asyncio.Redis) -> ServerFacts:
     sync = await _setting(client, "appendfsync")
     return ServerFacts(
         version=name,
-        recent_enough=known >= VERSION_MIN,
+        recent_enough=version >= VERSION_MIN,
         append_only=None if append_only is None else append_only == "yes",
         fsync=sync,
         snapshots=await _setting(client, "save"),
         policy=policy,
         replicas=int(replication["connected_slaves"]),
-        waits_for_files=known >= VERSION_OF_WAITAOF,
+        waits_for_files=version >= VERSION_OF_WAITAOF,
         replays=await _replays(client),
         libraries=await _libraries(client),
     )
 
 
 async def name_without_waitaof(client: redis_asyncio.Redis) -> str:
-    """The name and version of a server that does not know WAITAOF; empty where it does.
+    """Name and version of a server that does not know WAITAOF; empty if it does.
 
     Raises:
         LedgerUnreachable: it does not answer.
     """
-    name, known = _version(await _info(client, "server"))
-    return "" if known >= VERSION_OF_WAITAOF else name
+    name, version = _version(await _info(client, "server"))
+    return "" if version >= VERSION_OF_WAITAOF else name
 
 
 async def connected_replicas(client: redis_asyncio.Redis) -> list[str]:
-    """The addresses of the replicas that follow the server, as it sees them.
+    """The addresses of the replicas that follow the server, according to it.
 
     Raises:
         LedgerUnreachable: it does not answer.
     """
     info = await _info(client, "replication")
-    found = [info[f"slave{number}"] for number in range(int(info["connected_slaves"]))]
-    return [f"{each['ip']}:{each['port']}" for each in found]
+    replicas = [info[f"slave{number}"] for number in range(int(info["connected_slaves"]))]
+    return [f"{each['ip']}:{each['port']}" for each in replicas]
 
 
 async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
-    """Have the append-only file written anew, without what is no longer held; False when that is refused to us.
+    """Start a rewrite of the append-only file, without deleted data; False if we may not.
 
     Raises:
         LedgerUnreachable: the server does not answer.
@@ -157,7 +157,7 @@ async def rewrite_append_only_file(client: redis_asyncio.Redis) -> bool:
     except NoPermissionError:
         return False
     except ResponseError as error:
-        if "in progress" in str(error):  # begun before what is to go went: not enough
+        if "in progress" in str(error):  # a rewrite that began before the deletion is not enough
             return False
         raise LedgerUnreachable(f"the append-only file cannot be rewritten: {error}") from error
     except LOST as error:
@@ -174,43 +174,43 @@ async def _info(client: redis_asyncio.Redis, section: str) -> dict[str, Any]:
 
 
 def _version(info: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
-    """A server's name and version for people, and the version of Redis that it is compatible with."""
+    """A server's name and version as text, and the Redis version with which it is compatible."""
     version = str(info["redis_version"])
     name = f"valkey {info['valkey_version']}" if "valkey_version" in info else f"redis {version}"
     return name, tuple(int(part) for part in version.split(".")[:3])
 
 
 async def _replays(client: redis_asyncio.Redis) -> bool | None:
-    """Whether the default user may write to a ledger; None when we may not ask."""
+    """Whether the default user may write to a ledger; None if we may not ask."""
     try:
-        said: Any = await client.acl_dryrun("default", "HSET", keys.meta("any"), "epoch", "0")
+        reply: Any = await client.acl_dryrun("default", "HSET", keys.meta("any"), "epoch", "0")
     except LOST:
         return None
-    return _text(said) == "OK"
+    return _text(reply) == "OK"
 
 
 async def _libraries(client: redis_asyncio.Redis) -> tuple[str, ...] | None:
-    """The libraries of functions that the server has; None when we may not ask."""
+    """Names of the server's function libraries; None if we may not ask."""
     try:
-        found: Any = await client.function_list()
+        libraries: Any = await client.function_list()
     except LOST:
         return None
-    return tuple(_text(name) for _, name, *_ in found)
+    return tuple(_text(name) for _, name, *_ in libraries)
 
 
 async def _setting(client: redis_asyncio.Redis, name: str) -> str | None:
-    """A server's setting; None when we may not ask, as on managed services."""
+    """A server's setting; None if we may not ask, as on managed services."""
     try:
-        found: dict[Any, Any] = await client.config_get(name)
+        reply: dict[Any, Any] = await client.config_get(name)
     except LOST:
         return None
-    values = [_text(value) for value in found.values()]
+    values = [_text(value) for value in reply.values()]
     return values[0] if values else None
 
 
 def _words(well: bool | None, fine: str, otherwise: str) -> str:
     if well is None:
-        return f"we may not ask; wanted: {fine}"
+        return f"the server does not let us read it; needed: {fine}"
     return fine if well else otherwise
 
 

@@ -1,4 +1,4 @@
-"""The ledger's servers as their address names them: one, whoever Sentinel says is the primary, or a cluster."""
+"""The ledger's servers by their address: one, the primary that Sentinel names, or a cluster."""
 
 import msgspec
 import redis.asyncio as redis_asyncio
@@ -11,15 +11,15 @@ from reservasi.ledger.topology.sentinel import SCHEMES as SENTINEL
 from reservasi.ledger.topology.sentinel import Address, Primaries
 from reservasi.ledger.topology.server_facts import connected_replicas
 
-CLIENT_CONNECTIONS_MAX = 512  # one blocking reader a program, and a few for the rest
+CLIENT_CONNECTIONS_MAX = 512  # one blocking reader per program, and a few for the rest
 
 
 class Primary(msgspec.Struct, frozen=True, kw_only=True):
     """A server that has ledgers."""
 
-    name: str  # its address; empty where there is only one and it never changes
+    name: str  # its address; empty if there is only one that never changes
     client: redis_asyncio.Redis  # closed with the servers
-    slots: int  # of a cluster's; all of them where there is no cluster
+    slots: int  # in a cluster: number of its slots; otherwise all
 
 
 class Servers:
@@ -30,29 +30,28 @@ class Servers:
     """
 
     def __init__(self, url: str, *, replicas_min_ack: int | None = None) -> None:
-        """`replicas_min_ack`, when given, is held against how many replicas there are."""
+        """If `replicas_min_ack` is given, it is compared with the number of replicas."""
         self._cluster = Cluster(url) if url.startswith(CLUSTER) else None
         self._primaries = Primaries(url, replicas_min_ack=replicas_min_ack) if url.startswith(SENTINEL) else None
         self._url = url
-        # For what is asked of a server itself; in a cluster of any.
+        # For commands to a server itself; in a cluster to any server.
         self.client = open_client(self.of(""), connections_max=CLIENT_CONNECTIONS_MAX)
         self._clients: dict[str, redis_asyncio.Redis] = {}
 
     def start(self) -> None:
-        """Follow a primary that is replaced."""
+        """Begin to follow a primary that may be replaced."""
         if self._primaries:
             self._primaries.start()
 
     async def close(self) -> None:
-        """Close all clients."""
         for client in (self.client, *self._clients.values()):
             await client.aclose()
-        for known in (self._primaries, self._cluster):
-            if known:
-                await known.close()
+        for each in (self._primaries, self._cluster):
+            if each:
+                await each.close()
 
     async def promotable(self) -> int | None:
-        """How many replicas may be promoted unasked; None where nobody would, or nobody says.
+        """How many replicas may be promoted automatically; None if none would be, or the number is unknown.
 
         Raises:
             LedgerUnreachable: no server of the cluster answers.
@@ -71,9 +70,9 @@ class Servers:
         return self._cluster.route(program) if self._cluster else self._primaries or self._url
 
     def name_of(self, program: str) -> str:
-        """The address of the primary that had a program's ledger when last asked; empty where there is only one.
+        """The address of the primary that had a program's ledger when last asked; empty if there is only one.
 
-        Where that is not known it is the program's own name, so that nothing is asked together with others.
+        If it is unknown, the program's own name, so that it is not asked together with others.
         """
         if not self._cluster:
             return ""
@@ -81,7 +80,7 @@ class Servers:
         return _written(address) if address else program
 
     async def primaries(self) -> list[Primary]:
-        """Everything that has a program's ledger, or may have the next one's.
+        """All servers that have a program's ledger, or may get one.
 
         Raises:
             redis.ConnectionError: no sentinel names a primary, or no server of a cluster answers.
@@ -98,11 +97,11 @@ class Servers:
         return [Primary(name=name, client=self.client, slots=SLOTS)]
 
     async def sentinels(self) -> dict[str, str]:
-        """Each sentinel with the primary that it names, empty where it answers nothing; none without Sentinel."""
+        """Each sentinel with the primary that it names (empty: no answer); empty without Sentinel."""
         if not self._primaries:
             return {}
         named = await self._primaries.ask_each()
-        return {_written(asked): _written(told) if told else "" for asked, told in named.items()}
+        return {_written(sentinel): _written(primary) if primary else "" for sentinel, primary in named.items()}
 
     def client_of(self, program: str) -> redis_asyncio.Redis:
         """A client of the server that has the program's ledger."""

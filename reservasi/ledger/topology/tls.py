@@ -1,4 +1,6 @@
-"""TLS to servers whose addresses are learned at run time: `sentinels://` and `clusters://`, options as in `rediss://`."""
+"""TLS to servers whose addresses are learned at run time: `sentinels://` and `clusters://`, options as in
+`rediss://`.
+"""
 
 import ssl
 from functools import cache
@@ -7,20 +9,20 @@ from typing import Any
 import msgspec
 import redis.asyncio as redis_asyncio
 
-HUNG_UP = ("while reading", "while writing", "closed", "Connection reset", "Broken pipe")  # in the words of redis-py
+HUNG_UP = ("while reading", "while writing", "closed", "Connection reset", "Broken pipe")  # in messages of redis-py
 OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom we believe, and how we prove ourselves; the same towards sentinels and the ledger's servers."""
+    """Trusted authorities and our certificate; the same for sentinels and the ledger's servers."""
 
     ssl_ca_certs: str | None = None  # file; None: the system's authorities
-    ssl_certfile: str | None = None  # ours, where servers want one
+    ssl_certfile: str | None = None  # our certificate, if servers require one
     ssl_keyfile: str | None = None
 
 
 class TlsConnection(redis_asyncio.SSLConnection):
-    """A connection under a context that all share: to make one takes longer than a sentinel has for its answer."""
+    """A connection with a shared TLS context, since making one may take longer than a sentinel's time limit."""
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         super().__init__(**options)
@@ -29,7 +31,7 @@ class TlsConnection(redis_asyncio.SSLConnection):
 
 
 def take_tls(secure: bool, options: dict[str, str]) -> Tls | None:
-    """Take an address's options of TLS out of the others; None where it asks for none.
+    """Take the TLS options of an address out of its options; None without TLS.
 
     Raises:
         ValueError: a file cannot be used.
@@ -39,8 +41,8 @@ def take_tls(secure: bool, options: dict[str, str]) -> Tls | None:
     tls = Tls(**{name: options.pop(name) for name in OPTIONS if name in options})
     try:
         _context(tls)
-    except OSError as error:  # an ssl.SSLError is one
-        raise ValueError(f"a file of its TLS options cannot be used: {error}") from error
+    except OSError as error:  # ssl.SSLError is an OSError
+        raise ValueError(f"a file of the TLS options cannot be used: {error}") from error
     return tls
 
 
@@ -53,30 +55,30 @@ def open_asker(address: tuple[str, int], tls: Tls | None, **options: Any) -> red
 
 
 def is_anonymous(tls: Tls | None) -> bool:
-    """Whether we speak TLS without a certificate of ours."""
+    """Whether TLS is used without a client certificate."""
     return tls is not None and tls.ssl_certfile is None
 
 
 def shows_no_certificate(connection: redis_asyncio.Connection) -> bool:
-    """Whether a connection is over TLS, and without a certificate of ours."""
+    """Whether a connection uses TLS without a client certificate."""
     return isinstance(connection, redis_asyncio.SSLConnection) and connection.ssl_context.certfile is None
 
 
 def reason(error: Exception, *, anonymous: bool = False) -> str:
-    """Why a server was not reached, in its words or the network's.
+    """Why a server was not reached, as a message.
 
-    One that wants a certificate hangs up on whoever is `anonymous` behind the handshake, and its word for it may be
-    lost with the connection.
+    A server that requires a client certificate closes an `anonymous` connection after the handshake, and its message
+    may be lost with the connection.
     """
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if anonymous and any(words in said for words in HUNG_UP):
-        said += "; it may want a certificate of ours (ssl_certfile, ssl_keyfile)"
-    return said
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if anonymous and any(words in message for words in HUNG_UP):
+        message += "; it may want a certificate of ours (ssl_certfile, ssl_keyfile)"
+    return message
 
 
 @cache
 def _context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ssl_ca_certs)  # checks names of hosts
+    context = ssl.create_default_context(cafile=tls.ssl_ca_certs)  # checks host names
     if tls.ssl_certfile:
         context.load_cert_chain(tls.ssl_certfile, tls.ssl_keyfile)
     return context

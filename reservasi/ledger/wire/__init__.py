@@ -1,1 +1,1 @@
-"""Encodings that Python shares with the Lua functions: `messages` to and from them, `stored_forms` that they keep."""
+"""Encodings shared with the Lua functions: `messages` for calls and replies, `stored_forms` for stored values."""

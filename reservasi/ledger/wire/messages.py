@@ -1,4 +1,4 @@
-"""Every encoding between Python and the Lua functions: positional msgpack, text only.
+"""Encodings between Python and the Lua functions: positional msgpack, text only.
 
 Valkey's `cmsgpack` refuses `bin` and `ext` and rounds integers above 2^53, so everything is packed as text
 (`use_bin_type=False`) and numbers stay below `model.SEQ_MAX`. Layouts are documented in the header of each Lua file.
@@ -58,10 +58,10 @@ STATE_LETTERS = {state: letter for letter, state in STATES.items()}
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 TERMS = QuotaTerms.__struct_fields__
 FLAG_INDEX = TERMS.index("closed")
-LIMITS = FLAG_INDEX + 1  # terms that the ledger judges by; facts follow
+LIMITS = FLAG_INDEX + 1  # number of terms that the ledger uses in decisions; facts follow
 KEEP = -1
 SHARED_MAX = 100_000  # texts and moments that quotas have in common
-DAMAGED_FIELDS = 3  # one more where the ledger decided the batch in parts to find the item
+DAMAGED_FIELDS = 3  # with one more if the ledger decided the batch in parts to find the item
 
 COMMAND_NAMES: dict[type, str] = {
     Claim: "claim",
@@ -89,23 +89,23 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """The reply to one batch, its answers still raw."""
+    """The reply to one batch, with undecoded answers."""
 
     fenced: bool
     epoch: int
     seq: int
     now_ms: int
-    answers: list[Any]  # lists, but of a claim that got what it asked for: its seq
+    answers: list[Any]  # lists, or the seq alone for a claim that got its places
     deadlines: list[int]  # of claims, in the same order, ms
 
 
 class Indexes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ledger finds things by, at the moment of a whole snapshot."""
+    """A ledger's indexes at the moment of a whole snapshot."""
 
-    due: dict[str, int]  # quota -> when it is looked at, ms
-    names: dict[str, str]  # quota's number -> quota
-    tombstones: dict[str, int]  # ended reservation, or "=<number>" -> when it ended, ms
-    numbers: dict[str, int]  # quota -> its number, as its record says
+    due: dict[str, int]  # quota -> when its timers are checked, ms
+    names: dict[str, str]  # number -> quota
+    tombstones: dict[str, int]  # ended reservation, or "=<number>" of a quota -> when it ended, ms
+    numbers: dict[str, int]  # quota -> number in its record
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,20 +115,20 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
     quotas: list[Quota]
     openings: list[Opening]
-    indexes: Indexes | None = None  # of a whole one
-    damaged_quotas: frozenset[str] = frozenset()  # of which something cannot be read, or is not there
-    unreadable: tuple[str, ...] = ()  # what is damaged: key and field; the rest is here
-    timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> when it is due, ms
+    indexes: Indexes | None = None  # only in a whole snapshot
+    damaged_quotas: frozenset[str] = frozenset()  # quotas of which a part is unreadable or missing
+    unreadable: tuple[str, ...] = ()  # "<key> <field>" of damaged values; the rest is here
+    timers: dict[str, dict[str, int]]  # quota -> reservation id or "+<seq>:<places>" -> due time, ms
 
 
 def pack(value: Any) -> bytes:
-    """Msgpack as `cmsgpack` can read it."""
+    """Msgpack that `cmsgpack` can read."""
     packed: bytes = msgpack.packb(value, use_bin_type=False)
     return packed
 
 
 def encode_frame(commands: Sequence[Command], tombstone_ms: int) -> Frame:
-    """One batch of commands of one kind, at least one."""
+    """Encode one batch of commands of one kind, at least one."""
     kind = type(commands[0])
     if kind is Claim:
         return encode_claims(cast("Sequence[Claim]", commands))
@@ -137,8 +137,9 @@ def encode_frame(commands: Sequence[Command], tombstone_ms: int) -> Frame:
 
 
 def encode_claims(claims: Sequence[Claim]) -> Frame:
-    """One batch of claims, an array a field."""
-    named = {quota: at for at, quota in enumerate(dict.fromkeys([claim.quota for claim in claims]), 1)}  # as Lua counts
+    """Encode one batch of claims, with one array per field."""
+    # Lua counts from 1
+    named = {quota: at for at, quota in enumerate(dict.fromkeys([claim.quota for claim in claims]), 1)}
     envelopes = [claim.sealed for claim in claims]
     items = (
         [claim.reservation_id for claim in claims],
@@ -153,12 +154,12 @@ def encode_claims(claims: Sequence[Claim]) -> Frame:
 
 
 def envelope_hash(sealed: str) -> str:
-    """By which the journal names an envelope."""
+    """The hash by which the journal names an envelope."""
     return hashlib.sha1(sealed.encode(), usedforsecurity=False).hexdigest()
 
 
 def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
-    """One command, other than a claim, as its Lua file's header says."""
+    """Encode one command, other than a claim, as described in the header of its Lua file."""
     match command:
         case Confirm():
             return [command.reservation_id, command.payment_reference]
@@ -177,7 +178,7 @@ def encode_item(command: Command, tombstone_ms: int) -> list[Any]:
         case SetOpening() | MoveOpening() | RetireOpening() | Join() | Admit():
             return openings.encode_item(command)
         case _:
-            raise TypeError(f"{type(command).__name__} has no item of its own")
+            raise TypeError(f"{type(command).__name__} has no encoding of its own")
 
 
 def _encode_set_quota(command: SetQuota) -> list[Any]:
@@ -195,7 +196,7 @@ def encode_terms(terms: QuotaTerms) -> list[Any]:
 
 
 def decode_terms(fields: Sequence[Any]) -> QuotaTerms:
-    """The reverse of `encode_terms`; what imports set may stand behind them."""
+    """The reverse of `encode_terms`; values set by imports may follow."""
     values = dict(zip(TERMS, map(_shared, fields[: len(TERMS)]), strict=True))
     values["closed"] = values["closed"] == 1
     return QuotaTerms(**values)
@@ -217,15 +218,15 @@ def _shared(value: Any) -> Any:
 
 
 def decode_imported(fields: Sequence[Any]) -> tuple[int, ...]:
-    """What imports set, behind a quota's terms (`Quota.imported`); nothing where it was not remembered."""
+    """The values set by imports, after a quota's terms (`Quota.imported`); empty if there are none."""
     return tuple(fields[len(TERMS)]) if len(fields) > len(TERMS) else ()
 
 
 def decode_reply(raw: bytes) -> Reply:
-    """The frame of a batch's reply.
+    """Decode the frame of a batch's reply.
 
     Raises:
-        LedgerFault: it is not one.
+        LedgerFault: it is malformed.
     """
     try:
         outcome, epoch, seq, now_ms, answers, *of_claims = msgpack.unpackb(
@@ -244,7 +245,7 @@ def decode_reply(raw: bytes) -> Reply:
 
 
 def peek_fenced(raw: bytes) -> bool:
-    """Whether a batch was refused as a whole, without reading more than its first words."""
+    """Whether a batch was refused as a whole; reads only the first bytes."""
     return raw[1 : 2 + len(Outcome.FENCED)] == _PACKED_FENCED
 
 
@@ -252,7 +253,7 @@ _PACKED_FENCED = pack(Outcome.FENCED.value)
 
 
 def peek_epoch(raw: bytes) -> tuple[int, int]:
-    """The epoch of a batch's reply, without reading its answers; and where it ends."""
+    """The epoch of a batch's reply and the offset of its end, without decoding the answers."""
     unpacker = msgpack.Unpacker(strict_map_key=False, raw=True)
     unpacker.feed(raw)
     unpacker.read_array_header()
@@ -262,15 +263,15 @@ def peek_epoch(raw: bytes) -> tuple[int, int]:
 
 
 def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = False) -> Answer:
-    """The answer to the command at this place of its batch: its fields as its Lua file's header says.
+    """Decode the answer to the command at this index of its batch, as described in the header of its Lua file.
 
     Raises:
-        LedgerFault: it is an answer to something else.
-        ItemDamaged: something stored that the command needs is damaged.
+        LedgerFault: it is an answer to another command.
+        ItemDamaged: stored data of the command is damaged.
     """
     fields = reply.answers[at]
     if isinstance(fields, int) and isinstance(command, Join):
-        fields = reply.answers[fields - 1]  # the same answer stands there; Lua counts from one
+        fields = reply.answers[fields - 1]  # it refers to an equal answer; Lua counts from 1
     if isinstance(fields, int):
         if not isinstance(command, Claim):
             raise LedgerFault(f"a claim's answer to a {type(command).__name__}")
@@ -290,7 +291,7 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
     if length == 6 or (length == 7 and outcome in _WITH_FREED):
         _, seq, state, quota, places, deadline_ms = fields[:6]
         if not quota.isprintable():
-            raise ItemDamaged("the name of its quota is damaged")
+            raise ItemDamaged("the name of the quota is damaged")
         return Answer(
             outcome=outcome,
             epoch=reply.epoch,
@@ -304,7 +305,7 @@ def decode_answer(reply: Reply, at: int, command: Command, *, retried: bool = Fa
             retried=retried,
         )
     if outcome is Outcome.DAMAGED:
-        raise ItemDamaged(f"what the ledger stores of it is damaged: {fields[2]}", alone=length > DAMAGED_FIELDS)
+        raise ItemDamaged(f"its data in the ledger is damaged: {fields[2]}", alone=length > DAMAGED_FIELDS)
     named = dict(zip(_EXTRA_BY_OUTCOME.get(outcome, ()), fields[2:], strict=False))
     return Answer(outcome=outcome, epoch=reply.epoch, seq=fields[1], now_ms=reply.now_ms, retried=retried, **named)
 
@@ -339,7 +340,7 @@ _EXTRA_BY_OUTCOME: dict[Outcome, tuple[str, ...]] = {
 
 
 def decode_snapshot(raw: bytes) -> Snapshot | None:
-    """The reply of `snapshot`; None when it was fenced."""
+    """Decode the reply of `snapshot`; None if it was fenced."""
     outcome, epoch, seq, now_ms, answers = msgpack.unpackb(raw, raw=True, strict_map_key=False)
     if outcome == Outcome.FENCED.encode():
         return None

@@ -1,4 +1,4 @@
-"""Openings as they travel and are stored: positional, as `lua/set_opening.lua` says; flags are numbers."""
+"""Encoding of openings in calls and storage: positional, as described in `lua/set_opening.lua`; flags are numbers."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,17 +20,18 @@ from reservasi.model import (
 )
 
 TERMS = OpeningTerms.__struct_fields__
-FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))  # O of the Lua, after terms
-FIRST_FIELDS = FIELDS.index("cancelled")  # which an earlier version has as well
-LEASE_FIELDS = 2  # behind these in the ledger: who leads is its own business
-OLD_TERMS = (None,) * (len(TERMS) - 2) + ("", "")  # what terms that were stored by an earlier version lack at their end
+# O of the Lua files, after terms
+FIELDS = tuple(name for name in Opening.__struct_fields__ if name not in ("id", "terms"))
+FIRST_FIELDS = FIELDS.index("cancelled")  # fields that an earlier version also has
+LEASE_FIELDS = 2  # fields after these in the ledger: the current leader, which Python does not need
+OLD_TERMS = (None,) * (len(TERMS) - 2) + ("", "")  # fields that terms stored by an earlier version lack at their end
 KEEP = -1
 get_type_hints = lru_cache(maxsize=4)(_get_type_hints)
-KEEP_TEXT = ""  # a beacon is never taken back
+KEEP_TEXT = ""  # a beacon is never removed
 
 
 def encode_item(command: SetOpening | MoveOpening | RetireOpening | Join | Admit) -> list[Any]:
-    """One command as its Lua file's header says."""
+    """Encode one command, as described in the header of its Lua file."""
     match command:
         case Join():
             return [command.opening, command.ticket_id]
@@ -63,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 def encode_opening(opening: Opening) -> list[Any]:
-    """An opening as an event has it: id, terms, and the fields after them."""
+    """An opening as in an event: id, terms, and the fields after them."""
     return [opening.id, encode_terms(opening.terms), *(_plain(getattr(opening, name)) for name in FIELDS)]
 
 
@@ -80,24 +81,24 @@ def decode_opening(opening_id: str, terms: Sequence[Any], *fields: Any) -> Openi
 
 
 def decode_stored(opening_id: str, stored: bytes) -> Opening:
-    """An opening's record.
+    """Decode an opening's record.
 
     Raises:
         Unreadable: it is damaged.
     """
     terms, *fields = unpack_list(stored) or [None]
-    told = [*fields[:FIRST_FIELDS], *fields[FIRST_FIELDS + LEASE_FIELDS :]]
-    if not isinstance(terms, list) or len(told) not in (FIRST_FIELDS, len(FIELDS)):
-        raise Unreadable("no opening")
-    if not _are_of(OpeningTerms, TERMS, terms) or not _are_of(Opening, FIELDS, told):
-        raise Unreadable("no opening")
+    values = [*fields[:FIRST_FIELDS], *fields[FIRST_FIELDS + LEASE_FIELDS :]]
+    if not isinstance(terms, list) or len(values) not in (FIRST_FIELDS, len(FIELDS)):
+        raise Unreadable("not an opening")
+    if not _are_of(OpeningTerms, TERMS, terms) or not _are_of(Opening, FIELDS, values):
+        raise Unreadable("not an opening")
     if not are_texts(fields[FIRST_FIELDS : FIRST_FIELDS + 1]):
-        raise Unreadable("no lease")
-    return decode_opening(opening_id, terms, *told)
+        raise Unreadable("not a lease")
+    return decode_opening(opening_id, terms, *values)
 
 
 def _are_of(kind: type, names: Sequence[str], values: Sequence[Any]) -> bool:
-    """Whether these are values of the first fields of a kind; offices are one text."""
+    """Whether the values have the types of the first fields of a struct; offices are one text."""
     of = get_type_hints(kind)
     for name, value in zip(names, values, strict=False):
         if of[name] in (int, bool):

@@ -1,11 +1,11 @@
-"""What the Lua functions store, read past them: quotas and timers, as `lua/shared.lua` writes them.
+"""Decodes what the Lua functions store: quotas and timers, as `lua/shared.lua` writes them.
 
-Any value may be damaged: what cannot have been written by the functions (`lua/shapes.lua`) raises `Unreadable`, so that
-it is named and the others are read.
+Any value may be damaged: a value that the functions (`lua/shapes.lua`) cannot have written raises `Unreadable`, so that
+it is reported and the others are read.
 
-A timer is one text, so that those of a quota stand together, the earliest first: the quota's number in six hexadecimal
-digits, a time in eleven (until the year 2527), then what it is for: the id of a hold, or "+<seq>:<places>" for places
-on their way back.
+A timer is one text, so that those of a quota are adjacent, the earliest first: the quota's number in six hexadecimal
+digits, a time in eleven (until the year 2527), then its purpose: the id of a hold, or "+<seq>:<places>" for returning
+places.
 """
 
 import struct
@@ -17,14 +17,14 @@ import msgspec
 
 from reservasi.model import SEQ_MAX
 
-FORM = "4"  # of all that is stored; its mark stands before the run id in `meta`
-FORMER_FORM = "3"  # of the release before, which this one reads, and rewrites as its own when it owns the ledger
+FORM = "4"  # of everything stored; its mark precedes the run id in `meta`
+FORMER_FORM = "3"  # of the previous release, which this one reads, and replaces by its own when it owns the ledger
 QUOTA_HEAD = struct.Struct(">iiiiiq")
 NUMBER_DIGITS = 6
 TIME_DIGITS = 11
 HEAD = NUMBER_DIGITS + TIME_DIGITS
-LIMITS = 8  # of a quota: what the ledger judges by
-FACTS = 6  # texts; what imports set may stand behind them
+LIMITS = 8  # number of a quota's terms that the ledger uses in decisions
+FACTS = 6  # texts; values set by imports may follow
 T = TypeVar("T")
 
 
@@ -33,41 +33,41 @@ class Unreadable(ValueError):
 
 
 def unpack_list(packed: bytes) -> list[Any]:
-    """Unpack a stored text that must hold one msgpack array and nothing behind it.
+    """Unpack a stored text that must be exactly one msgpack array.
 
     Raises:
-        Unreadable: it is no array, or more than one value.
+        Unreadable: it is not an array, or more than one value.
     """
     try:
-        found = msgpack.unpackb(packed, strict_map_key=False)
+        value = msgpack.unpackb(packed, strict_map_key=False)
     except (ValueError, TypeError) as error:
         raise Unreadable(str(error)) from error
-    if not isinstance(found, list):
-        raise Unreadable("no array")
-    return found
+    if not isinstance(value, list):
+        raise Unreadable("not an array")
+    return value
 
 
 def read_each(
     pairs: Iterable[tuple[bytes, Any]], decode: Callable[[str, Any], T], *, key: str, unreadable: list[str]
 ) -> dict[str, T]:
-    """A hash's values by their fields; `unreadable` gets those that cannot be read, behind the name of the key."""
-    found: dict[str, T] = {}
+    """A hash's decoded values by field; "<key> <field>" of values that cannot be read is added to `unreadable`."""
+    decoded: dict[str, T] = {}
     for field, value in pairs:
         name = readable(field)
         try:
-            found[name] = decode(field.decode(), value)
+            decoded[name] = decode(field.decode(), value)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             unreadable.append(f"{key} {name}")
-    return found
+    return decoded
 
 
 def readable(value: bytes | str) -> str:
-    """A text for people and for comparing, whatever its bytes."""
+    """A text of any bytes, for messages and comparisons."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def are_counts(values: Sequence[Any], most: int = SEQ_MAX) -> bool:
-    """Whether all of them are whole numbers that the ledger may have counted."""
+    """Whether all values are whole numbers in the range of the ledger's counts."""
     return all(type(value) is int and 0 <= value <= most for value in values)
 
 
@@ -77,7 +77,7 @@ def are_texts(values: Sequence[Any]) -> bool:
 
 
 def decode_facts(packed: bytes) -> list[Any]:
-    """What is known of a quota beside its limits: office, service, channel, date, start, end; and what imports set.
+    """The facts of a quota: office, service, channel, date, start, end; then values set by imports.
 
     Raises:
         Unreadable: it is damaged.
@@ -85,9 +85,9 @@ def decode_facts(packed: bytes) -> list[Any]:
     facts = unpack_list(packed)
     imported = facts[FACTS:]
     if not are_texts(facts[:FACTS]) or len(facts) < FACTS or len(imported) > 1:
-        raise Unreadable("no facts")
+        raise Unreadable("not facts")
     if imported and not (isinstance(imported[0], list) and all(type(value) is int for value in imported[0])):
-        raise Unreadable("no facts")
+        raise Unreadable("not facts")
     return facts
 
 
@@ -99,12 +99,12 @@ class StoredQuota(msgspec.Struct, kw_only=True):
     returning: int
     version: int
     number: int  # stands for the quota in reservations and timers
-    due_ms: int  # when its earliest timer may be due; 0 when it has none
-    limits: list[int]  # the terms that the ledger judges by, in their order
+    due_ms: int  # when its earliest timer may be due; 0 if it has none
+    limits: list[int]  # the terms that the ledger uses in decisions, in order
 
 
 def decode_quota(stored: bytes) -> StoredQuota:
-    """A quota's record.
+    """Decode a quota's record.
 
     Raises:
         Unreadable: it is damaged.
@@ -114,9 +114,9 @@ def decode_quota(stored: bytes) -> StoredQuota:
     held, confirmed, returning, version, number, due_ms = QUOTA_HEAD.unpack_from(stored)
     limits = unpack_list(stored[QUOTA_HEAD.size :])
     if len(limits) != LIMITS or not are_counts([*limits, held, confirmed, returning, version, number, due_ms], SEQ_MAX):
-        raise Unreadable("no quota")
+        raise Unreadable("not a quota")
     if held + confirmed + returning > limits[0] or not number:
-        raise Unreadable("more is taken than there is")
+        raise Unreadable("more places are taken than exist")
     return StoredQuota(
         held=held,
         confirmed=confirmed,
@@ -143,12 +143,12 @@ def encode_timer(number: int, at_ms: int, what: str) -> str:
 def decode_timers(
     stored: Iterable[bytes], names: Mapping[int, str], unreadable: list[str] | None = None
 ) -> dict[str, dict[str, int]]:
-    """What is due when, in milliseconds, by quota: from texts in their order.
+    """Due times in milliseconds by quota and purpose, from sorted texts.
 
-    `names` has the quotas by their numbers; a number that it lacks stands for itself, as it is written. A text that is
-    none of a timer is named in `unreadable`.
+    `names` maps numbers to quotas; an unknown number stands for itself. Texts that are not timers are added to
+    `unreadable`.
     """
-    found: dict[str, dict[str, int]] = {}
+    by_quota: dict[str, dict[str, int]] = {}
     number = ""
     timers: dict[str, int] = {}
     for text in stored:
@@ -157,10 +157,10 @@ def decode_timers(
             at_ms = int(timer[NUMBER_DIGITS:HEAD], 16)
             if timer[:NUMBER_DIGITS] != number:
                 of = names.get(int(timer[:NUMBER_DIGITS], 16), timer[:NUMBER_DIGITS])
-                timers, number = found.setdefault(of, {}), timer[:NUMBER_DIGITS]
+                timers, number = by_quota.setdefault(of, {}), timer[:NUMBER_DIGITS]
         except ValueError:
             if unreadable is not None:
                 unreadable.append(f"timers {readable(text)}")
             continue
         timers[timer[HEAD:]] = at_ms
-    return found
+    return by_quota
