@@ -35,12 +35,12 @@ class RecordsOperations(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: there is no such program.
         """
-        found = next((known for known in await self.records.programs() if known.id == program), None)
-        if found is None:
+        match = next((each for each in await self.records.programs() if each.id == program), None)
+        if match is None:
             raise ConfigurationError(
                 f"there is no program {program!r}: import one first (reservasi program import FILE)"
             )
-        return found
+        return match
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
     """Records, waiting for a PostgreSQL that is still starting."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
-    told = False
+    is_logged = False
     refuse_missing_files("postgres_dsn", postgres_dsn(settings))
     while True:
         try:
@@ -71,9 +71,9 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
         except RecordsUnavailable as error:
             if loop.time() >= deadline:
                 raise _nobody_home(settings, error) from error
-            if not told:
+            if not is_logged:
                 log.warning("waiting_for_records", reason=str(error), at_most_s=wait_s)
-                told = True
+                is_logged = True
         await asyncio.sleep(RECORDS_RETRY_S)
 
 

@@ -78,29 +78,29 @@ async def durability(servers: Servers) -> list[tuple[str, Check]]:
     Raises:
         LedgerUnreachable: one does not answer.
     """
-    found: list[tuple[str, Check]] = []
+    risks: list[tuple[str, Check]] = []
     for each in await servers.primaries():
         facts = await read_facts(each.client)
-        found += [(each.name, check) for check in facts.checks() if check.name in RISKS and check.well is False]
-    return found
+        risks += [(each.name, check) for check in facts.checks() if check.name in RISKS and check.well is False]
+    return risks
 
 
 async def watch_durability(servers: Servers) -> None:
     """Keep the metric of it, and say what changes, until cancelled."""
-    said: list[tuple[str, str]] = []
+    logged: list[tuple[str, str]] = []
     while True:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                found = await durability(servers)
+                risks = await durability(servers)
         except (LedgerUnreachable, *LOST):
             await asyncio.sleep(LOOK_INTERVAL_S)
             continue
         for risk, kind in RISKS.items():
-            LEDGER_AT_RISK.labels(kind).set(sum(check.name == risk for _, check in found))
-        now = [(server, check.name) for server, check in found]
-        if now != said:
-            for server, check in found:
+            LEDGER_AT_RISK.labels(kind).set(sum(check.name == risk for _, check in risks))
+        now = [(server, check.name) for server, check in risks]
+        if now != logged:
+            for server, check in risks:
                 where = {"server": server} if server else {}
                 log.warning("ledger_may_forget", check=check.name, reason=check.said, **where)
-            said = now
+            logged = now
         await asyncio.sleep(LOOK_INTERVAL_S)

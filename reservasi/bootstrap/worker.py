@@ -205,8 +205,8 @@ def _drift_watch(operations: Operations, program: str, turn: asyncio.Lock, leads
 
 
 def _zone_of(catalogue: Catalogue, program: str) -> tzinfo | None:
-    found = catalogue.program(program)
-    return found.zone if found else None
+    stored = catalogue.program(program)
+    return stored.zone if stored else None
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:

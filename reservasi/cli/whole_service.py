@@ -29,7 +29,7 @@ from reservasi.cli.reloading import HANDED_VARIABLE, Read, hand_out, handed_path
 from reservasi.cli.running import announced
 from reservasi.cli.steps import Steps
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places, occupied
-from reservasi.embedded.predecessors import Left, processes_lock, told
+from reservasi.embedded.predecessors import Left, described, processes_lock
 from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnreachable
 from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger.access import WORKER as WORKER_RIGHTS
@@ -69,7 +69,7 @@ def start(flags: dict[str, object], demo_opening_in_s: int | None, *, as_json: b
 
 
 def _say_whom_we_wait_for(wait_s: float, left: list[Left]) -> None:
-    who = f" {told(left)}" if left else ""
+    who = f" {described(left)}" if left else ""
     warn(f"waiting at most {wait_s:g} s for processes of an earlier `reservasi up`, which was killed, to end:{who}")
 
 

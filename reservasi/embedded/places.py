@@ -230,14 +230,14 @@ def _refuse_closed(data_dir: Path, account: Account | None) -> None:
 
 def _refuse_foreign(directory: Path, account: Account | None) -> None:
     """Refuse a server's directory that belongs to another account, or is a link to somewhere else."""
-    found = directory.lstat()
+    status = directory.lstat()
     uid = account.uid if account else os.geteuid()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == uid:
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
         return
     who = account.name if account else str(uid)
     raise ConfigurationError(
         f"data_dir: {directory} is not a directory of the account {who}, which runs the servers (its owner is uid "
-        f"{found.st_uid}). Start as the account that made it (run_as), or hand it over: chown -R {who} {directory}"
+        f"{status.st_uid}). Start as the account that made it (run_as), or hand it over: chown -R {who} {directory}"
     )
 
 

@@ -110,14 +110,14 @@ class EmbeddedPostgres:
 
     async def _make_roles(self, binaries: Path, cluster: Path) -> None:
         """Make the roles that fronts and worker connect as, while the server does not run; once in a cluster's life."""
-        made = cluster / ROLES_MADE
-        if made.exists():
+        marker = cluster / ROLES_MADE
+        if marker.exists():
             return
         single = [str(binaries / "postgres"), "--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres"]
         absent = "IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{0}') THEN CREATE ROLE {0} LOGIN; END IF;"
         body = " ".join(absent.format(role) for role in RUNTIME_ROLES.values())
         await self._process.run(single, stdin=f"DO $$ BEGIN {body} END $$\n", timeout_s=self._start_timeout_s)
-        made.touch()
+        marker.touch()
 
     async def _ready(self, pid: int) -> bool:
         """Whether the server says of itself, in its pid file, that it is ready for connections."""

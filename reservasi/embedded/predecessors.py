@@ -60,11 +60,11 @@ def processes_lock(data_dir: Path, wait_s: float, waits_for: Callable[[list[Left
 def _refuse_living(fd: int) -> None:
     if _locked(fd, KILLED_WAIT_S):
         return
-    who = told(holders(fd)) or "of another account"
+    who = described(holders(fd)) or "of another account"
     raise ConfigurationError(f"processes of an earlier `reservasi up` do not end: {who}; end them first")
 
 
-def told(processes: list[Left]) -> str:
+def described(processes: list[Left]) -> str:
     """The processes for people."""
     return ", ".join(f"{left.pid} ({left.command})" for left in processes)
 
@@ -72,12 +72,12 @@ def told(processes: list[Left]) -> str:
 def holders(fd: int) -> list[Left]:
     """The other processes that hold the lock on the file, as far as we may see them."""
     path, inode = os.readlink(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino
-    found: list[Left] = []
+    others: list[Left] = []
     for process in Path("/proc").glob("[0-9]*"):
         pid = int(process.name)
         if pid != os.getpid() and _holds(process, path, inode):
-            found.append(Left(pid, command_of(pid)))
-    return sorted(found)
+            others.append(Left(pid, command_of(pid)))
+    return sorted(others)
 
 
 def command_of(pid: int) -> str:

@@ -154,13 +154,13 @@ class ServerProcess:
                     process.stdin.close()
             code = await asyncio.wait_for(ended(process), timeout_s)
         except TimeoutError as error:
-            raise EmbeddedServerError(self._told(f"{program} did not finish within {timeout_s:g} s")) from error
+            raise EmbeddedServerError(self._message(f"{program} did not finish within {timeout_s:g} s")) from error
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
         if code != 0:
-            raise EmbeddedServerError(self._told(f"{program} ended with {code}"))
+            raise EmbeddedServerError(self._message(f"{program} ended with {code}"))
 
     async def stop(self, timeout_s: float) -> None:
         """Stop the server if it runs; `timeout_s` counts for each of its stop signals."""
@@ -229,11 +229,11 @@ class ServerProcess:
     def _refuse_failed(self, process: subprocess.Popen[bytes], deadline: float, timeout_s: float) -> None:
         code = process.poll()
         if code is not None:
-            raise EmbeddedServerError(self._told(f"ended with {code} before it was ready"))
+            raise EmbeddedServerError(self._message(f"ended with {code} before it was ready"))
         if time.monotonic() > deadline:
-            raise EmbeddedServerError(self._told(f"was not ready within {timeout_s:g} s"))
+            raise EmbeddedServerError(self._message(f"was not ready within {timeout_s:g} s"))
 
-    def _told(self, what: str) -> str:
+    def _message(self, what: str) -> str:
         """A fault's text: what happened, and the last lines that the server wrote since this start."""
         with self._log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -34,16 +34,16 @@ def make_passwords(places: Places) -> None:
         ConfigurationError: they cannot be read or written.
     """
     path = places.valkey_users
-    known = _read(path)
-    if not set(USERS) - known.keys():
+    existing = _read(path)
+    if not set(USERS) - existing.keys():
         return
-    made = {user: secrets.token_urlsafe(PASSWORD_BYTES) for user in USERS}
+    passwords = {user: secrets.token_urlsafe(PASSWORD_BYTES) for user in USERS}
     draft = path.with_suffix(".new")
     try:
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump({**made, **known}, file)
+            json.dump({**passwords, **existing}, file)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -79,11 +79,11 @@ def _known(places: Places) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text())
+        passwords = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigurationError(f"the ledger's passwords in {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{path} is not a file of passwords: remove it, and start again") from error
-    return {str(user): str(password) for user, password in found.items()}
+    return {str(user): str(password) for user, password in passwords.items()}

@@ -1,1 +1,1 @@
-"""The worker's part for each program: own its ledger, record its journal, sweep, retire, compare, repair, rebuild."""
+"""The worker's tasks for each program: own its ledger, record its journal, sweep, retire, compare, repair, rebuild."""

@@ -1,4 +1,4 @@
-"""What a fenced ledger knows and the records do not: what would be destroyed if it were discarded."""
+"""What a fenced ledger has and the records do not: what discarding the ledger would destroy."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from reservasi.ledger.stored_reservations import Holdings
 from reservasi.model import State
 from reservasi.records import Records
 
-MAY_BE_BOOKINGS = ("reservations ", "names ")  # keys whose damaged values hide bookings
+MAY_BE_BOOKINGS = ("reservations ", "names ")  # keys whose damaged values may be bookings
 
 
 class AtStake(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,21 +16,21 @@ class AtStake(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: int = 0
     places: int = 0  # of the confirmed ones
     held: int = 0
-    ended: int = 0  # live in the records, and over in the ledger
+    ended: int = 0  # live in the records, ended in the ledger
     unreadable: int = 0  # values that may be bookings; a key that is damaged as a whole counts as one
 
     def __str__(self) -> str:
         booked = f"{self.confirmed:,} confirmed bookings ({self.places:,} places)"
         words = f"{booked} and {self.held:,} holds are only in the ledger"
         if self.ended:
-            words += f", which knows of {self.ended:,} reservations that they have ended"
+            words += f", where {self.ended:,} recorded reservations have ended"
         if self.unreadable:
-            words += f"; {self.unreadable:,} damaged values may be more of them"
+            words += f"; {self.unreadable:,} damaged values may be more bookings"
         return words
 
 
 async def count_at_stake(program: str, journal: Journal, records: Records) -> AtStake:
-    """Compare the reservations of a ledger that nobody sells from with those of the records.
+    """Compare the reservations of a fenced ledger with those of the records.
 
     Raises:
         LedgerUnreachable, RecordsUnavailable: one of them does not answer.
@@ -42,10 +42,10 @@ async def count_at_stake(program: str, journal: Journal, records: Records) -> At
     async with records.standing(program) as standing:
         async for page in standing.live():
             for id_, kept in page:
-                known = live.get(id_)
-                if known is None or known.held_seq != kept.held_seq:
-                    ended += id_ in reservations and known is None
-                elif known.state is kept.state:
+                row = live.get(id_)
+                if row is None or row.held_seq != kept.held_seq:
+                    ended += id_ in reservations and row is None
+                elif row.state is kept.state:
                     del live[id_]
     confirmed = [kept for kept in live.values() if kept.state is State.CONFIRMED]
     unreadable = sum(each.startswith(MAY_BE_BOOKINGS) for each in holdings.unreadable)

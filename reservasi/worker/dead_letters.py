@@ -1,4 +1,4 @@
-"""Dead letters as events again: what was kept of each, and what this version makes of it now."""
+"""Decodes dead letters with this version, compares them with the ledger, and tries to record them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from reservasi.worker.ledger_owner import Ownership, compare_ledger
 PAGE_LETTERS = 500
 SNAPSHOT_TIMEOUT_S = 10.0
 READABLE_FENCED = (Ownership.OWNABLE, Ownership.DAMAGED)
-NOT_IN_LEDGER = "the ledger has not this change: it was rebuilt without it, or what it speaks of ended long ago"
+NOT_IN_LEDGER = "the ledger does not have this change: it was rebuilt without it, or its subject ended long ago"
 KINDS: dict[str, type[AnyEvent]] = {
     each.__name__: each
     for each in (
@@ -40,7 +40,7 @@ KINDS: dict[str, type[AnyEvent]] = {
 
 
 class TriedLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a letter that was tried again."""
+    """The result for a letter that was tried again."""
 
     id: int
     program: str
@@ -52,14 +52,14 @@ class TriedLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kind_of(letter: Letter) -> str:
-    """What sort of event it is, for people: of one that cannot be read the letter that the ledger wrote."""
+    """The kind of the event for messages; for an unreadable event the ledger's letter."""
     event = _kept(letter)
     kind = str(event.get("kind") or "?")
     return f"{kind} {event.get('letter')!r}" if kind == Unreadable.__name__ else kind
 
 
 def event_of(letter: Letter) -> AnyEvent:
-    """The event, read by this version: one that an earlier version could not read may be known now."""
+    """Decode the event with this version: one that an earlier version could not read may be known now."""
     kept = _kept(letter)
     kind = KINDS.get(str(kept.pop("kind", "")))
     if kind is None:
@@ -74,28 +74,28 @@ def event_of(letter: Letter) -> AnyEvent:
 
 
 class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger has now: a letter is recorded only where its change is part of that."""
+    """What the ledger has now: a letter is recorded only if its change is part of that."""
 
     reservations: dict[str, KeptReservation]
-    quotas: dict[str, int]  # by id, the version
+    quotas: dict[str, int]  # id -> version
     openings: dict[str, int]
-    uncertain: frozenset[str] = frozenset()  # what is damaged, or changed while it was read
+    uncertain: frozenset[str] = frozenset()  # ids that are damaged, or changed while they were read
 
     @classmethod
     async def read(cls, program: str, connection: LedgerConnection, journal: Journal, records: Records) -> "LedgerNow":
-        """Read it.
+        """Read the ledger.
 
         Raises:
-            LedgerFenced: it is neither owned, ownable nor `damaged`, so that nobody knows what will become of it.
-            LedgerUnreachable, RecordsUnavailable, LedgerFault: nobody knows what it has.
+            LedgerFenced: it is neither owned, ownable nor `damaged`, so that its future is unknown.
+            LedgerUnreachable, RecordsUnavailable, LedgerFault: it cannot be read.
         """
         snapshot = await connection.snapshot(SNAPSHOT_TIMEOUT_S)
         if snapshot is None:
-            found = await compare_ledger(program, connection, journal, records)
-            end = (await journal.end())[0] if found.verdict in READABLE_FENCED else None
-            if end is not None:  # at most what says where it is is damaged
+            comparison = await compare_ledger(program, connection, journal, records)
+            end = (await journal.end())[0] if comparison.verdict in READABLE_FENCED else None
+            if end is not None:  # at most `meta` is damaged
                 return await cls._read_fenced(journal, end)
-            raise LedgerFenced(f"the ledger of {program} is fenced: what it has is compared first")
+            raise LedgerFenced(f"the ledger of {program} is fenced: it must be compared first")
         holdings = await Holdings.read(journal)
         return cls(
             reservations=holdings.reservations,
@@ -115,7 +115,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def has(self, event: AnyEvent) -> bool:
-        """Whether the change is still part of it: a ledger that was rebuilt from the records does without."""
+        """Whether the change is still part of the ledger; a ledger that was rebuilt from the records lacks it."""
         match event:
             case events.Held() | events.Confirmed() | events.Ended():
                 kept = self.reservations.get(event.reservation_id)
@@ -132,7 +132,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
                 return True
 
     def has_beyond(self, recorded: "LedgerNow", event: AnyEvent) -> bool:
-        """Whether the change, which is not recorded, makes a difference to what is."""
+        """Whether recording the change would alter what is recorded."""
         if subject_of(event) in self.uncertain:
             return True
         match event:
@@ -146,7 +146,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
                 return self.has(event) and not recorded.has(event)
 
     def live(self, reservation_id: str) -> tuple[int, State] | None:
-        """Since when a reservation lives, and whether it is held or confirmed."""
+        """The seq of the hold and the state of a live reservation."""
         kept = self.reservations.get(reservation_id)
         return (kept.held_seq, kept.state) if kept is not None and kept.state.live else None
 
@@ -154,7 +154,7 @@ class LedgerNow(msgspec.Struct, frozen=True, kw_only=True):
 async def settled_in_ledger_alone(
     program: str, connection: LedgerConnection, journal: Journal, records: Records
 ) -> list[str]:
-    """What settled letters speak of, and a rebuild from the records would undo; "" where nobody can tell.
+    """Subjects of settled letters that a rebuild from the records would undo; "" if they cannot be determined.
 
     Raises:
         The same as `LedgerNow.read`.
@@ -165,21 +165,21 @@ async def settled_in_ledger_alone(
 
 
 async def settled_subjects(program: str, records: Records, here: LedgerNow | None) -> list[str]:
-    """What settled letters speak of and the ledger has beyond the records; all where nobody knows what it has."""
+    """Subjects of settled letters that the ledger has beyond the records; all, if the ledger cannot be read."""
     if not await records.has_settled_letters(program):
         return []
     there = await _recorded_now(program, records)
-    found: set[str] = set()
+    subjects: set[str] = set()
     after: LetterPosition | None = None
     while letters := await records.dead_letters(program, closed=True, after=after, limit=PAGE_LETTERS):
         settled = [event_of(letter) for letter in letters if letter.outcome == "settled"]
-        found |= {subject_of(event) for event in settled if here is None or here.has_beyond(there, event)}
+        subjects |= {subject_of(event) for event in settled if here is None or here.has_beyond(there, event)}
         after = LetterPosition(program=program, epoch=letters[-1].epoch, seq=letters[-1].seq)
-    return sorted(found)
+    return sorted(subjects)
 
 
 async def _recorded_now(program: str, records: Records) -> LedgerNow:
-    """What a rebuild would make of the ledger, but for reservations that have ended."""
+    """The ledger that a rebuild would make, except for reservations that have ended."""
     async with records.standing(program) as standing:
         return LedgerNow(
             reservations={id_: kept async for page in standing.live() for id_, kept in page},
@@ -189,7 +189,7 @@ async def _recorded_now(program: str, records: Records) -> LedgerNow:
 
 
 def subject_of(event: AnyEvent) -> str:
-    """The reservation, quota or opening that an event speaks of; "" where nobody can tell."""
+    """The reservation, quota or opening of an event; "" if it cannot be determined."""
     match event:
         case events.Held() | events.Confirmed() | events.Ended():
             return event.reservation_id
@@ -212,10 +212,10 @@ async def retry(
     booking_code: BookingCode,
     actor: str,
 ) -> AsyncIterator[TriedLetter]:
-    """Try to record what is open, in the order of seq, and tell fronts which reservations are recorded now.
+    """Try to record open letters in the order of seq, and publish which reservations are recorded now.
 
     Raises:
-        LedgerFenced: nothing was tried; RecordsUnavailable, LedgerUnreachable: not all were, and again is harmless.
+        LedgerFenced: nothing was tried; RecordsUnavailable, LedgerUnreachable: not all were; repeating it is harmless.
     """
     state: LedgerNow | None = None
     after: LetterPosition | None = None

@@ -1,8 +1,9 @@
-"""Comparing a ledger with the records in the worker: after each new ownership, and every so often.
+"""Compares a ledger with the records in the worker: after each new ownership, and at an interval.
 
-A count that was wrong in what a server kept over a restart is sold from until somebody compares. So each new epoch is
-compared at once, by the worker whose recorder leads, and what a rebuild mends is mended. The programs of a worker take
-turns. A repair owns the ledger under an epoch that was compared in the same turn, so that it never leads to another.
+A wrong count that a server kept over a restart would be sold from until somebody compares. So each new epoch is
+compared at once, by the worker whose recorder leads, and differences that a rebuild can repair are repaired. The
+programs of a worker take turns. A repair owns the ledger under an epoch that was compared in the same turn, so that it
+does not lead to another one.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from reservasi.worker.reconciliation import Reconciled, Reconciler
 
 log = get_logger()
 
-COMPARISON_MAX_S = 600.0  # a ledger of millions of reservations; the others' turn comes after it
-RETRY_S = 10.0  # before a new epoch that could not be compared is looked at again
+COMPARISON_MAX_S = 600.0  # enough for millions of reservations; then other programs get their turn
+RETRY_S = 10.0  # pause before a failed comparison of a new epoch is repeated
 
 
 class DriftWatch:
@@ -31,7 +32,9 @@ class DriftWatch:
         leads: Callable[[], bool],
         turn: asyncio.Lock,
     ) -> None:
-        """`repair` rebuilds a ledger that differs, None leaves that to a person; `turn` is shared by all programs."""
+        """`repair` rebuilds a ledger that differs; None leaves that to an operator. `turn` is shared by all
+        programs.
+        """
         self._program = program
         self._reconciler = reconciler
         self._repair = repair
@@ -49,7 +52,7 @@ class DriftWatch:
             self._wanted.set()
 
     async def run(self, stop: asyncio.Event, interval_s: float) -> None:
-        """Compare until told to stop, which ends a comparison, but no repair; `interval_s` 0: only new epochs."""
+        """Compare until `stop`, which interrupts a comparison, but not a repair; `interval_s` 0: only new epochs."""
         ending = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -57,28 +60,28 @@ class DriftWatch:
                 await asyncio.wait((ending, wanted), timeout=interval_s or None, return_when=asyncio.FIRST_COMPLETED)
                 wanted.cancel()
                 if not stop.is_set():
-                    await self._look(ending)
-                    self._wanted.clear()  # where another epoch is owned by now, the owner's next look says so
+                    await self._compare(ending)
+                    self._wanted.clear()  # if another epoch is owned by now, the owner reports it with its next check
         finally:
             ending.cancel()
 
-    async def _look(self, ending: "asyncio.Task[bool]") -> None:
+    async def _compare(self, ending: "asyncio.Task[bool]") -> None:
         is_new = self._owned_epoch != self._compared_epoch
         try:
             async with self._turn:
-                found = await self._found(ending)
-                if found is not None:
-                    self._report(found)
-                    await self._settle(found, is_new=is_new)
+                reconciled = await self._found(ending)
+                if reconciled is not None:
+                    self._report(reconciled)
+                    await self._settle(reconciled, is_new=is_new)
         except (Unavailable, LedgerFault, JournalGap, RebuildRefused, TimeoutError) as error:
             self._not_before_s = time.monotonic() + RETRY_S
             log.warning("not_reconciled", program=self._program, reason=str(error) or type(error).__name__)
-        except Exception:  # the role goes on
+        except Exception:  # the task continues
             self._not_before_s = time.monotonic() + RETRY_S
             log.exception("reconciliation_failed", program=self._program)
 
     async def _found(self, ending: "asyncio.Task[bool]") -> Reconciled | None:
-        """What differs; None when told to stop before that is known."""
+        """The result of a comparison; None if stopped before it ended."""
         if ending.done():
             return None
         comparing = asyncio.create_task(self._reconciler.run())
@@ -94,34 +97,36 @@ class DriftWatch:
                 comparing.cancel()
                 await asyncio.gather(comparing, return_exceptions=True)
 
-    async def _settle(self, found: Reconciled, *, is_new: bool) -> None:
-        """Mend what differs under a new epoch, and remember which one was compared."""
-        if is_new and self._repair is not None and self._leads() and is_mended_by_rebuilding(found):
-            found = await self._repair()
-            log.warning("drift_repaired", program=self._program, repaired=found.repaired, lost=found.lost)
-            self._report(found)
-        if found.kinds.get("unrecorded"):
+    async def _settle(self, reconciled: Reconciled, *, is_new: bool) -> None:
+        """Repair the differences of a new epoch, and remember the compared epoch."""
+        if is_new and self._repair is not None and self._leads() and is_mended_by_rebuilding(reconciled):
+            reconciled = await self._repair()
+            log.warning("drift_repaired", program=self._program, repaired=reconciled.repaired, lost=reconciled.lost)
+            self._report(reconciled)
+        if reconciled.kinds.get("unrecorded"):
             self._not_before_s = time.monotonic() + RETRY_S
-        elif not found.kinds.get("ledger"):  # fenced again meanwhile: whoever owns it next says so
-            self._compared_epoch = found.epoch
+        elif not reconciled.kinds.get("ledger"):  # fenced again: its next owner reports that
+            self._compared_epoch = reconciled.epoch
 
-    def _report(self, found: Reconciled) -> None:
-        if found.drift:
-            kinds = {kind: count for kind, count in found.kinds.items() if count}
-            log.error("ledger_and_records_differ", program=self._program, seq=found.seq, **kinds)
-            if found.settled or found.unread:
+    def _report(self, reconciled: Reconciled) -> None:
+        if reconciled.drift:
+            kinds = {kind: count for kind, count in reconciled.kinds.items() if count}
+            log.error("ledger_and_records_differ", program=self._program, seq=reconciled.seq, **kinds)
+            if reconciled.settled or reconciled.unread:
                 log.error(
-                    "repair_left_to_a_person", program=self._program, settled=len(found.settled), unread=found.unread
+                    "repair_left_to_operator",
+                    program=self._program,
+                    settled=len(reconciled.settled),
+                    unread=reconciled.unread,
                 )
 
 
-def is_mended_by_rebuilding(found: Reconciled) -> bool:
-    """Whether the records are whole, so that a rebuild from them mends all that differs and forgets nothing.
+def is_mended_by_rebuilding(reconciled: Reconciled) -> bool:
+    """Whether the records are complete, so that a rebuild repairs all differences and loses nothing.
 
-    Where the records themselves lack something, such as an event among the dead letters, only the ledger may know it:
-    also once a person has settled the letter, and where a reservation that the records never had is damaged, or fits no
-    row.
+    If the records lack something, such as an event among the dead letters, only the ledger may have it: also after an
+    operator settled the letter, and if a reservation that the records never had is damaged or fits no row.
     """
-    if found.settled or found.unread:
+    if reconciled.settled or reconciled.unread:
         return False
-    return 0 < found.repairable == sum(found.kinds.values()) and not found.kinds.get("ledger")
+    return 0 < reconciled.repairable == sum(reconciled.kinds.values()) and not reconciled.kinds.get("ledger")

@@ -1,11 +1,11 @@
-"""Owning the ledger: no run of its server sells before it has been compared with the records.
+"""Owns the ledger: no run of its server sells before it has been compared with the records.
 
-A fresh, restarted, emptied, restored or failed-over ledger answers `fenced`, since the run id that its `meta` names is
-not the server's. Here it is compared with what PostgreSQL has. Equal or ahead along the same chain: it is owned and
-the journal drained. Behind: it stays fenced, since selling from it would sell places twice, and is rebuilt from the
-records (`rebuild.py`). On another chain: it stays fenced until somebody decides which history is the true one.
+A new, restarted, emptied, restored or failed-over ledger answers `fenced`, since the run id in its `meta` is not the
+server's. Here it is compared with PostgreSQL. Equal or ahead along the same chain: it is owned and the journal
+recorded. Behind: it stays fenced, since it would sell places twice, and is rebuilt from the records (`rebuild.py`). On
+another chain: it stays fenced until an operator decides which history counts.
 
-An owned ledger is compared as well, since nothing that follows a broken chain can be recorded: it is fenced then.
+An owned ledger is compared as well, since nothing after a broken chain can be recorded: it is then fenced.
 """
 
 import asyncio
@@ -31,62 +31,61 @@ log = get_sparing_logger()
 
 CALL_TIMEOUT_S = 5.0
 LOOK_INTERVAL_S = 0.2
-DRAIN_EVENTS_MAX = 2000  # read at once while the chain is checked
-COMPARISONS_MAX = 5  # of an owned ledger that seems altered: it and the records go on meanwhile
-FOLLOW_LOOKS = (
-    25  # looks at an owned ledger for one at which its journal is read: as long as records do not lag, nothing
-)
-STAKE_INTERVAL_S = 60.0  # between two counts of what only a ledger knows that another server has superseded
-FOLLOW_SEQ_MAX = 10_000  # how much of it; whoever records it checks the rest
+DRAIN_EVENTS_MAX = 2000  # per read while the chain is checked
+COMPARISONS_MAX = 5  # of an owned ledger that seems altered: ledger and records change meanwhile
+FOLLOW_LOOKS = 25  # the journal is read at every 25th check of an owned ledger that the records keep up with
+STAKE_INTERVAL_S = 60.0  # between two counts of the unrecorded changes of a superseded ledger
+FOLLOW_SEQ_MAX = 10_000  # changes that are followed; the recorder checks the rest
 
 
 class Ownership(StrEnum):
-    """How a ledger stands to the records, or what came of an attempt to own it."""
+    """The relation of a ledger to the records, or the result of an attempt to own it."""
 
     OWNED = "owned"  # this run may sell
-    OWNABLE = "ownable"  # nothing that is recorded would be forgotten: it may be owned
-    BEHIND = "behind"  # the records have seen more than the ledger knows
-    LOADING = "loading"  # being rebuilt, or that was interrupted
-    DIVERGED = "diverged"  # ledger and records tell different histories
-    RECORDS_OLD = "records_old"  # the records are an older copy of what the ledger knows: they were restored
+    OWNABLE = "ownable"  # it may be owned: nothing recorded would be lost
+    BEHIND = "behind"  # the records have changes that the ledger lacks
+    LOADING = "loading"  # a rebuild is running, or was interrupted
+    DIVERGED = "diverged"  # ledger and records have different histories
+    RECORDS_OLD = "records_old"  # the records are an older copy: they were restored
     SUPERSEDED = "superseded"  # another server's ledger was owned after this one
-    UNREADABLE = "unreadable"  # stored by a version whose ledger has another form
-    DAMAGED = "damaged"  # what says where it is was damaged, and its journal goes on from the records without it
-    MOVED = "moved"  # somebody else was at it: look again
+    UNREADABLE = "unreadable"  # stored by a version with another form
+    DAMAGED = "damaged"  # `meta` was damaged, and the journal continues from the records without it
+    MOVED = "moved"  # another process changed it: compare again
 
 
-_FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, for people
+_FAULTS: dict[Ownership | str, str] = {  # why a ledger sells nothing, as a message
     Ownership.OWNABLE: "fenced: not compared with the records yet",
     Ownership.BEHIND: "fenced: behind the records",
     Ownership.LOADING: "fenced: being rebuilt",
-    Ownership.DIVERGED: "fenced: it tells another history than the records",
-    Ownership.RECORDS_OLD: "fenced: the records are an older copy of what the ledger knows",
+    Ownership.DIVERGED: "fenced: its history differs from that of the records",
+    Ownership.RECORDS_OLD: "fenced: the records are an older copy and lack changes of the ledger",
     Ownership.SUPERSEDED: "fenced: another server was owned after this one",
     Ownership.UNREADABLE: "fenced: stored in another form, which only the version that wrote it can read",
-    Ownership.DAMAGED: "fenced: what says where it is was damaged; a rebuild mends it",
-    Ownership.MOVED: "fenced: somebody else was at it",
+    Ownership.DAMAGED: "fenced: its position was damaged; a rebuild repairs it",
+    Ownership.MOVED: "fenced: another process changed it",
 }
 
 
 ALTERED = (Ownership.BEHIND, Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.DAMAGED)
-ONLY_IN_LEDGER = (Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.SUPERSEDED)  # where something may be
+# the ledger may have changes that nothing else has
+ONLY_IN_LEDGER = (Ownership.DIVERGED, Ownership.RECORDS_OLD, Ownership.SUPERSEDED)
 FROM_LEDGER = "reservasi rebuild --from-ledger --program {}"
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger beside the records, at one moment."""
+    """A ledger compared with the records, at one moment."""
 
     verdict: Ownership  # any but MOVED
     meta: LedgerMeta
-    recorded: Position  # epoch 0, seq 0 when nothing is
-    latest_epoch: int  # claimed so far, by whichever server; 0 when none was
+    recorded: Position  # epoch 0, seq 0 if nothing is recorded
+    latest_epoch: int  # claimed so far, by any server; 0 if none was
     cause: str = ""  # where the journal does not lead from the records to the ledger
     program: str = ""
-    at_stake: AtStake | None = None  # what only the ledger knows, where somebody counted it
+    at_stake: AtStake | None = None  # what only the ledger has, if it was counted
 
     @property
     def altered(self) -> bool:
-        """Whether a ledger that is sold from was altered behind its own back."""
+        """Whether a ledger that is sold from was altered outside the functions."""
         return self.meta.owned and self.verdict in ALTERED
 
 
@@ -95,28 +94,29 @@ async def compare_ledger(
 ) -> Comparison:
     """Compare a program's ledger with the records, changing nothing.
 
-    Of an owned ledger's journal `follow_max` changes behind the recorded ones are read; None: all.
+    Of an owned ledger's journal, `follow_max` changes after the recorded ones are read; None: all.
 
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared.
     """
-    found = await _compare_once(program, connection, journal, records, follow_max)
+    comparison = await _compare_once(program, connection, journal, records, follow_max)
     for _ in range(COMPARISONS_MAX):
-        if not found.altered:
+        if not comparison.altered:
             break
-        before, found = found, await _compare_once(program, connection, journal, records, follow_max)
-        same_lineage = before.meta.position.epoch == found.meta.position.epoch
-        if same_lineage and before.recorded == found.recorded:
-            return found  # nothing was rebuilt, or recorded and trimmed meanwhile, that could have misled us
-    if found.altered:  # whoever records follows the chain as well, and got on each time
-        found = msgspec.structs.replace(found, verdict=Ownership.OWNED)
-    return found
+        before, comparison = comparison, await _compare_once(program, connection, journal, records, follow_max)
+        same_lineage = before.meta.position.epoch == comparison.meta.position.epoch
+        if same_lineage and before.recorded == comparison.recorded:
+            return comparison  # no rebuild, and no recording followed by trimming, happened in between
+    if comparison.altered:  # the recorder follows the chain as well, and advanced each time
+        comparison = msgspec.structs.replace(comparison, verdict=Ownership.OWNED)
+    return comparison
 
 
 async def _compare_once(
     program: str, connection: LedgerConnection, journal: Journal, records: Records, follow_max: int | None
 ) -> Comparison:
-    recorded = await records.position(program) or START  # first: an owned ledger is never behind what was recorded then
+    # first: an owned ledger is never behind a position that was recorded before it was read
+    recorded = await records.position(program) or START
     meta = await connection.meta(CALL_TIMEOUT_S)
     epochs = await records.epochs(program)
     latest = epochs[-1] if epochs else EpochRow(epoch=0, base_seq=0, run_id="")
@@ -138,45 +138,45 @@ async def _compare_once(
         verdict = Ownership.RECORDS_OLD if is_old else Ownership.DIVERGED
     else:
         verdict = Ownership.OWNED if is_latest else Ownership.OWNABLE
-    found = Comparison(
+    comparison = Comparison(
         verdict=verdict, meta=meta, recorded=recorded, latest_epoch=latest.epoch, cause=cause, program=program
     )
-    verdict, cause = await _doubted(found, journal, records)
-    return msgspec.structs.replace(found, verdict=verdict, cause=cause)
+    verdict, cause = await _doubted(comparison, journal, records)
+    return msgspec.structs.replace(comparison, verdict=verdict, cause=cause)
 
 
-async def _doubted(found: Comparison, journal: Journal, records: Records) -> tuple[Ownership, str]:
-    """The verdict and its cause, held against what journal and recorder say: `meta` alone may be lost or damaged."""
-    verdict, cause, meta, recorded = found.verdict, found.cause, found.meta, found.recorded
+async def _doubted(comparison: Comparison, journal: Journal, records: Records) -> tuple[Ownership, str]:
+    """The verdict and its cause, checked against journal and recorder: `meta` alone may be lost or damaged."""
+    verdict, cause, meta, recorded = comparison.verdict, comparison.cause, comparison.meta, comparison.recorded
     if verdict in (Ownership.BEHIND, Ownership.OWNABLE) and meta.position.seq == 0:
         held = await _held(journal, recorded)
         verdict, cause = (Ownership.DIVERGED, held) if held else (verdict, cause)
     if verdict in (Ownership.BEHIND, Ownership.DIVERGED) and await _is_misstated(journal, recorded, meta):
         verdict, cause = Ownership.DAMAGED, ""
     if verdict in (Ownership.BEHIND, Ownership.DAMAGED):
-        went_back = await _went_back(found.program, journal, records)
+        went_back = await _went_back(comparison.program, journal, records)
         verdict, cause = (Ownership.DIVERGED, went_back) if went_back else (verdict, cause)
     return verdict, cause
 
 
 def proves_old_copy(word: RecordedWord | None, recorded: Position, epochs: Sequence[EpochRow], tip: Position) -> bool:
-    """Whether the records were farther once, along the same epochs: the ledger keeps what the recorder said last.
+    """Whether the records once had a later position along the same epochs, according to the recorder's last word.
 
-    An epoch that was never taken up is moved to where the next one begins, which older records do not know yet.
+    An epoch that was never used is moved to the base of the next one, which older records do not have yet.
     """
     if word is None or not (recorded.epoch, recorded.seq) < (word.epoch, word.seq):
         return False
     if word.epoch > tip.epoch or word.seq > tip.seq:
         return False
     bases = dict(word.lineage)
-    ends = {epoch: base_seq for (epoch, _), (_, base_seq) in pairwise(word.lineage)}  # where the next one begins
+    ends = {epoch: base_seq for (epoch, _), (_, base_seq) in pairwise(word.lineage)}  # the base of the next epoch
     for row in epochs:
-        if row.epoch > max(bases, default=tip.epoch):  # nothing of it was recorded when that was said
+        if row.epoch > max(bases, default=tip.epoch):  # nothing of it was recorded at that time
             is_known = row.epoch <= tip.epoch and row.base_seq >= word.seq
         elif row.epoch in bases:
             is_known = bases[row.epoch] in (row.base_seq, ends.get(row.epoch))
         else:
-            is_known = row.epoch < min(bases, default=row.epoch + 1)  # before the ones that are named
+            is_known = row.epoch < min(bases, default=row.epoch + 1)  # earlier than the published epochs
         if not is_known:
             return False
     return all(recorded.seq <= base_seq for epoch, base_seq in word.lineage if recorded.epoch < epoch <= word.epoch)
@@ -185,46 +185,47 @@ def proves_old_copy(word: RecordedWord | None, recorded: Position, epochs: Seque
 async def own_ledger(
     program: str, connection: LedgerConnection, journal: Journal, records: Records, *, alone: bool = False
 ) -> Ownership:
-    """Compare a program's ledger with the records, and own it when nothing that is recorded would be forgotten.
+    """Compare a program's ledger with the records, and own it if nothing recorded would be lost.
 
-    Each run of a server is owned under an epoch of its own, claimed in the records first: what a ledger accepted and
-    lost before can then never be taken for what it accepts under the same seq afterwards. Nobody owns a ledger while it
-    is rebuilt, but for the one who rebuilds it (`alone`).
+    Each run of a server is owned under a new epoch, which is first claimed in the records: changes that a ledger
+    accepted and lost can then never be confused with later changes of the same seq. Nobody owns a ledger during a
+    rebuild, except the process that rebuilds it (`alone`).
 
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault: it could not be compared; nothing was changed.
     """
-    found = await compare_ledger(program, connection, journal, records, follow_max=FOLLOW_SEQ_MAX)
-    if found.verdict is not Ownership.OWNABLE:
-        return found.verdict
-    return await _own(program, found, connection, records, alone=alone)
+    comparison = await compare_ledger(program, connection, journal, records, follow_max=FOLLOW_SEQ_MAX)
+    if comparison.verdict is not Ownership.OWNABLE:
+        return comparison.verdict
+    return await _own(program, comparison, connection, records, alone=alone)
 
 
 async def _own(
-    program: str, found: Comparison, connection: LedgerConnection, records: Records, *, alone: bool = False
+    program: str, comparison: Comparison, connection: LedgerConnection, records: Records, *, alone: bool = False
 ) -> Ownership:
-    seen, run_id = found.meta.position, found.meta.run_id
-    epoch = max(seen.epoch, found.latest_epoch) + 1
-    # Two may look at a run at once: one claims an epoch, the other a later one, and then the first one owns the ledger.
-    owned_under = seen.epoch if found.meta.owned else None
+    seen, run_id = comparison.meta.position, comparison.meta.run_id
+    epoch = max(seen.epoch, comparison.latest_epoch) + 1
+    # Two processes may check a run at once: one claims an epoch, the other a later one, and then the first one owns the
+    # ledger.
+    owned_under = seen.epoch if comparison.meta.owned else None
     if not await records.claim_epoch(program, epoch, seen.seq, run_id, owned_under=owned_under, alone=alone):
         return Ownership.MOVED
     outcome = await connection.own(seen, epoch, CALL_TIMEOUT_S)
     return Ownership.OWNED if outcome == "owned" else Ownership.MOVED
 
 
-async def lift_bar(program: str, found: Comparison, journal: Journal, records: Records) -> int:
-    """Let an owned ledger be recorded again where epochs bar it that nobody took up; how many did.
+async def lift_bar(program: str, comparison: Comparison, journal: Journal, records: Records) -> int:
+    """Make an owned ledger recordable where epochs that were never used exclude it; returns their number.
 
-    Older versions left such epochs behind when two looked at a run at once.
+    Older versions left such epochs behind when two processes checked a run at once.
 
     Raises:
         LedgerUnreachable, RecordsUnavailable, LedgerFault, JournalGap: it could not be done.
     """
-    seen, position = found.meta.position, found.recorded
-    if found.verdict is not Ownership.OWNED:
+    seen, position = comparison.meta.position, comparison.recorded
+    if comparison.verdict is not Ownership.OWNED:
         return 0
-    epoch, last_seq = 0, 0  # the lineage of what is recorded next, and where it ends
+    epoch, last_seq = 0, 0  # the epoch of the next unrecorded entries, and its last seq
     while entries := await journal.read(position, DRAIN_EVENTS_MAX, 0):
         epoch = epoch or entries[0].epoch
         mine = [each.position.seq for each in entries if each.epoch == epoch]
@@ -241,9 +242,9 @@ async def lift_bar(program: str, found: Comparison, journal: Journal, records: R
 
 
 async def _break_between(journal: Journal, recorded: Position, tip: Position, follow_max: int | None) -> str:
-    """Why the journal does not go on from the recorded position, link by link, to where the ledger says it is.
+    """Why the journal does not lead from the recorded position to the ledger's, entry by entry.
 
-    "" where it does, as far as `follow_max` changes tell; meanwhile it may go on beyond the tip.
+    "" if it does, within `follow_max` changes; the journal may meanwhile continue beyond the tip.
     """
     position = recorded
     try:
@@ -262,29 +263,32 @@ async def _break_between(journal: Journal, recorded: Position, tip: Position, fo
 
 
 async def _held(journal: Journal, recorded: Position) -> str:
-    """What a ledger has that says of itself that it is empty; "" where the records have all of it."""
+    """What an apparently empty ledger has; "" if the records have all of it."""
     try:
         end, _ = await journal.end()
     except DamagedKey as fault:
         return str(fault)
     if end is not None and end.seq > recorded.seq:
-        return f"nothing says where it is, and its journal goes to seq {end.seq}"
+        return f"its position is missing, and its journal ends at seq {end.seq}"
     if end is None and recorded == START and not await journal.is_empty():
-        return "nothing says where it is, and it is not empty"
+        return "its position is missing, and it is not empty"
     return ""
 
 
 async def _went_back(program: str, journal: Journal, records: Records) -> str:
-    """Whether the records are an older copy, by what the ledger was told last; a rebuild would make it one as well."""
+    """Whether the records are an older copy, according to the recorder's last word in the ledger.
+
+    A rebuild would make the ledger an older copy as well.
+    """
     word = await journal.recorded_word()
-    recorded = await records.position(program) or START  # read behind the word, which is told of what is recorded
+    recorded = await records.position(program) or START  # read after the word, which is published after recording
     if word is None or word.seq <= recorded.seq:
         return ""
-    return f"the records were at seq {word.seq} and are at {recorded.seq} now: they are an older copy"
+    return f"the records were at seq {word.seq} and are now at {recorded.seq}: they are an older copy"
 
 
 async def _is_misstated(journal: Journal, recorded: Position, meta: LedgerMeta) -> bool:
-    """Whether the journal goes on from the records to its own end, and only what says where the ledger is is wrong."""
+    """Whether the journal continues from the records to its own end, and only the position in `meta` is wrong."""
     try:
         end, agrees = await journal.end()
         copy = await journal.place_copy() if end is None and not meta.damaged else None
@@ -292,18 +296,19 @@ async def _is_misstated(journal: Journal, recorded: Position, meta: LedgerMeta) 
         return False
     if end is None:  # as after a rebuild: the copy and the records outvote it
         return meta.damaged or (copy is not None and (copy.seq, copy.chain) == (recorded.seq, recorded.chain))
-    is_place_wrong = agrees == "copy" or (agrees == "place" and meta.damaged)  # else the journal may have lost its end
+    # otherwise the journal may have lost its end
+    is_place_wrong = agrees == "copy" or (agrees == "place" and meta.damaged)
     if not is_place_wrong or end.seq < recorded.seq:
         return False
     return not await _break_between(journal, recorded, end, None)
 
 
 class Owner:
-    """Watches one program's ledger, and owns it whenever a new run of its server may be trusted.
+    """Watches one program's ledger, and owns it when a new run of its server can be trusted.
 
-    `rebuild` makes a ledger that is behind what the records say; it gets how far the ledger was last seen, and returns
-    once the ledger may be looked at again. None leaves that to a person. `note_owned` is told the epoch with each look
-    that finds the ledger owned.
+    `rebuild` rebuilds a ledger that is behind the records; it gets the last position at which the ledger was seen, and
+    returns when the ledger may be checked again. None leaves rebuilding to an operator. `note_owned` gets the epoch
+    with each check that finds the ledger owned.
     """
 
     def __init__(
@@ -325,20 +330,21 @@ class Owner:
         self._journal = journal
         self._records = records
         self._rebuild = rebuild
-        self._seen = Position(epoch=0, seq=0)  # the farthest that the ledger was seen at while it was owned
+        self._seen = Position(epoch=0, seq=0)  # the last position of the ledger while it was owned
         self._looks = 0
         self._followed_for = ""  # the recorder's fault for which the journal was read
-        self._stake: tuple[Comparison, AtStake | None] | None = None  # counted once for each state of the two
+        # counted once for each state of ledger and records
+        self._stake: tuple[Comparison, AtStake | None] | None = None
         self._stake_at_s = 0.0
-        self._waiting_at = START  # what was recorded when the journal was looked at last
+        self._waiting_at = START  # recorded position when the journal was last read
         self._last: Ownership | str = ""
-        self._told: Ownership | str = ""  # what the log says of it
+        self._logged: Ownership | str = ""  # the result that was logged last
         self._standstill = Standstill(program)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look at the ledger until told to stop."""
+        """Check the ledger until `stop`."""
         while not stop.is_set():
-            await self._look()
+            await self._check()
             try:
                 async with asyncio.timeout(LOOK_INTERVAL_S):
                     await stop.wait()
@@ -346,7 +352,7 @@ class Owner:
                 continue
         await self._connection.drop()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         result: Ownership | str
         part: Part = "ledger"
         stalled: str | None = None
@@ -355,76 +361,79 @@ class Owner:
         try:
             follow_max = FOLLOW_SEQ_MAX if self._is_to_follow() else 0
             self._looks += 1
-            found = await compare_ledger(
+            comparison = await compare_ledger(
                 self._program, self._connection, self._journal, self._records, follow_max=follow_max
             )
-            result, cause = found.verdict, found.cause
-            if found.altered:
+            result, cause = comparison.verdict, comparison.cause
+            if comparison.altered:
                 await Loader(self._connection).fence()
             if result is Ownership.OWNED:
-                self._remember(found.meta.position)
-                stalled = self._standstill.reason(found.recorded, found.meta.position)
+                self._remember(comparison.meta.position)
+                stalled = self._standstill.reason(comparison.recorded, comparison.meta.position)
                 if self._note_owned:
-                    self._note_owned(found.meta.position.epoch)
+                    self._note_owned(comparison.meta.position.epoch)
                 if follow_max:
-                    await self._see_that_it_is_recorded(found)
+                    await self._see_that_it_is_recorded(comparison)
             elif result is Ownership.OWNABLE:
-                result = await _own(self._program, found, self._connection, self._records)
+                result = await _own(self._program, comparison, self._connection, self._records)
             elif result in ONLY_IN_LEDGER:
-                stake = await self._count_at_stake(found)
+                stake = await self._count_at_stake(comparison)
                 part = "records" if result is Ownership.RECORDS_OLD else "ledger"
             elif result in (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED) and self._rebuild is not None:
-                self._say(result)
+                self._report(result)
                 await self._rebuild(self._seen)
         except (Unavailable, LedgerFault, JournalGap, RebuildRefused) as error:
             result = str(error)
             part = "records" if isinstance(error, RecordsUnavailable) else "ledger"
-        except Exception as error:  # nobody else would own the ledger again
+        except Exception as error:  # nothing else would own the ledger again
             log.exception("ledger_ownership_failed", program=self._program)
             result = f"{type(error).__name__}"
-        said = "; ".join(filter(None, (cause, str(stake or ""))))
-        self._say(result, part, stalled, cause=said)
+        cause_and_stake = "; ".join(filter(None, (cause, str(stake or ""))))
+        self._report(result, part, stalled, cause=cause_and_stake)
 
-    async def _count_at_stake(self, found: Comparison) -> AtStake | None:
-        """Once for each state of the two, since it reads all reservations; None where they cannot be read.
+    async def _count_at_stake(self, comparison: Comparison) -> AtStake | None:
+        """Count once for each state of ledger and records, since it reads all reservations; None if they cannot be
+        read.
 
-        Beside another server that is recorded the state changes with each look: counted once in `STAKE_INTERVAL_S`.
+        While another server is recorded, the state changes with each check: then once in `STAKE_INTERVAL_S`.
         """
         now_s = asyncio.get_running_loop().time()
         is_fresh = (
             self._stake is not None
-            and found.verdict is Ownership.SUPERSEDED
-            and (self._stake[0].verdict, self._stake[0].meta.run_id) == (found.verdict, found.meta.run_id)
+            and comparison.verdict is Ownership.SUPERSEDED
+            and (self._stake[0].verdict, self._stake[0].meta.run_id) == (comparison.verdict, comparison.meta.run_id)
             and now_s - self._stake_at_s < STAKE_INTERVAL_S
         )
-        if self._stake is None or (self._stake[0] != found and not is_fresh):
+        if self._stake is None or (self._stake[0] != comparison and not is_fresh):
             try:
                 stake = await count_at_stake(self._program, self._journal, self._records)
             except Unavailable:
-                return None  # counted with the next look
+                return None  # counted with the next check
             except Exception as error:  # a damaged value must not hide why the ledger is fenced
-                log.warning("not_counted_what_is_at_stake", program=self._program, error=type(error).__name__)
+                log.warning("stake_not_counted", program=self._program, error=type(error).__name__)
                 stake = None
-            self._stake, self._stake_at_s = (found, stake), now_s
+            self._stake, self._stake_at_s = (comparison, stake), now_s
         return self._stake[1]
 
     def _is_to_follow(self) -> bool:
-        """Whether the journal is read at this look: now and then, and once the recorder has met something in it."""
+        """Whether the journal is read at this check: at intervals, and once the recorder has reported a fault in it."""
         fault = self._health.recorder_fault(self._program)
         has_met = fault not in ("", self._followed_for)
         self._followed_for = fault
         return has_met or self._looks % FOLLOW_LOOKS == 0
 
-    async def _see_that_it_is_recorded(self, found: Comparison) -> None:
-        if found.recorded == self._waiting_at and found.recorded.seq < found.meta.position.seq:
-            await lift_bar(self._program, found, self._journal, self._records)
-        self._waiting_at = found.recorded
+    async def _see_that_it_is_recorded(self, comparison: Comparison) -> None:
+        if comparison.recorded == self._waiting_at and comparison.recorded.seq < comparison.meta.position.seq:
+            await lift_bar(self._program, comparison, self._journal, self._records)
+        self._waiting_at = comparison.recorded
 
     def _remember(self, position: Position) -> None:
         LEDGER_EPOCH.labels(self._program).set(position.epoch)
         self._seen = max(self._seen, position)
 
-    def _say(self, result: Ownership | str, part: Part = "ledger", stalled: str | None = None, cause: str = "") -> None:
+    def _report(
+        self, result: Ownership | str, part: Part = "ledger", stalled: str | None = None, cause: str = ""
+    ) -> None:
         LEDGER_OWNED.labels(self._program).set(int(result == Ownership.OWNED))
         if result == Ownership.OWNED and stalled:
             self._health.note_fault(self._program, "records", stalled)
@@ -434,13 +443,13 @@ class Owner:
             fault = _FAULTS.get(result, str(result))
             self._health.note_fault(self._program, part, f"{fault}: {cause}" if cause else fault)
         if result == Ownership.OWNED:
-            if self._told != result:
+            if self._logged != result:
                 log.info("ledger_ownership", program=self._program, result=str(result))
-                self._told = result
-        elif result != self._last:  # told when it changes, not five times a second
+                self._logged = result
+        elif result != self._last:  # logged when it changes, not at every check
             details = {"cause": cause} if cause else {}
             if result == Ownership.RECORDS_OLD:
                 details["advice"] = FROM_LEDGER.format(self._program)
             if log.error("ledger_ownership", program=self._program, result=str(result), **details):
-                self._told = result
+                self._logged = result
         self._last = result

@@ -1,4 +1,4 @@
-"""A program's ledger and its records, as whoever makes one of them out of the other works with both."""
+"""A program's ledger and records, for code that makes one out of the other."""
 
 import msgspec
 
@@ -8,11 +8,11 @@ from reservasi.records import BookingCode, Records
 
 
 class ProgramStores(msgspec.Struct, frozen=True, kw_only=True):
-    """The two sides of one program."""
+    """The two stores of one program."""
 
     program: str
     connection: LedgerConnection
     journal: Journal
     records: Records
     booking_code: BookingCode
-    tombstone_ms: int  # how long the ledger remembers what has ended
+    tombstone_ms: int  # how long the ledger keeps ended reservations

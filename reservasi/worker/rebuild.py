@@ -1,8 +1,8 @@
-"""Rebuilding a ledger from the records: fenced, emptied, loaded, and owned under a new epoch.
+"""Rebuilds a ledger from the records: fenced, emptied, loaded, and owned under a new epoch.
 
-One at a time, by an advisory lock. Wherever it is interrupted the ledger stays fenced, and the next one begins anew;
-the last step is one call, so that a ledger is either loaded whole or not owned. What the ledger had accepted and nobody
-had recorded is not in the records: where the ledger still has it, it is recorded first; where it is gone, it is lost.
+One rebuild at a time, by an advisory lock. If it is interrupted the ledger stays fenced, and the next rebuild starts
+again; the last step is one call, so that a ledger is either loaded completely or not owned. Changes that the ledger had
+accepted and that were not recorded are recorded first if the ledger still has them; otherwise they are lost.
 """
 
 import asyncio
@@ -27,42 +27,42 @@ from reservasi.worker.program_stores import ProgramStores
 
 log = get_logger()
 
-LOCK_WAIT_S = 120.0  # for another one's rebuild to end
+LOCK_WAIT_S = 120.0  # for another rebuild to end
 LOCK_PAUSE_S = 0.1
 DRAIN_TIMEOUT_S = 60.0
 DRAIN_EVENTS_MAX = 2000
 NAMED = 10  # reservations in a refusal
 TAIL_MARGIN_MS = 86_400_000  # for places that were due while no sweeper ran
-SAFE = (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED)  # nothing that only the ledger knows would be forgotten
+SAFE = (Ownership.BEHIND, Ownership.LOADING, Ownership.DAMAGED)  # the ledger has nothing that would be lost
 READABLE = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)
 CAUSES = {
-    Ownership.DIVERGED: ", since its journal does not lead, link by link, from what is recorded to where it says it is",
-    Ownership.RECORDS_OLD: ", since the records are an older copy of what it knows (PostgreSQL was restored?)",
+    Ownership.DIVERGED: ", since its journal does not lead from the recorded position to its own position",
+    Ownership.RECORDS_OLD: ", since the records are an older copy (was PostgreSQL restored?)",
     Ownership.SUPERSEDED: ", since another server was owned after it",
     Ownership.UNREADABLE: ", since another version stored it",
 }
-Progress = Callable[[int, int], None]  # reservations loaded, of how many
+Progress = Callable[[int, int], None]  # number of loaded reservations, total
 
 
 class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one rebuild did."""
+    """The result of one rebuild."""
 
     program: str
-    found: Ownership  # how the ledger stood to the records before
-    rebuilt: bool  # False: it was owned as it is
+    found: Ownership  # the ledger's state before
+    rebuilt: bool  # False: it was owned without a rebuild
     epoch: int = 0
     seq: int = 0
     quotas: int = 0
     openings: int = 0
     reservations: int = 0  # held or confirmed
-    ended: int = 0  # remembered for replays
+    ended: int = 0  # kept for replays
     returning: int = 0  # times at which places return
-    recorded_first: int = 0  # changes that only the ledger had, and were recorded before
-    lost: int = 0  # changes that the ledger had accepted and nobody recorded, as far as it or its owner knew
-    lost_counted: bool = False  # whether those below were counted: the ledger was still there and could be read
-    lost_confirmed: int = 0  # bookings that only it had
+    recorded_first: int = 0  # changes that only the ledger had, and that were recorded before
+    lost: int = 0  # changes that the ledger had accepted and that were not recorded, as far as known
+    lost_counted: bool = False  # whether the following were counted: the ledger could still be read
+    lost_confirmed: int = 0  # bookings that only the ledger had
     lost_held: int = 0
-    lost_ended: int = 0  # reservations that had ended in it, and live again
+    lost_ended: int = 0  # reservations that had ended in the ledger, and are live again
     seconds: float = 0.0
 
 
@@ -87,17 +87,17 @@ class Rebuilder:
         lock_wait_s: float = LOCK_WAIT_S,
         progress: Progress | None = None,
     ) -> RebuildReport:
-        """Make the ledger what the records say, where it is not; `force`: also where it is in step with them.
+        """Bring the ledger to the records' state if it differs; `force`: also if it does not.
 
-        What it can still give is recorded first. `discard` drops a ledger that tells another history, is of another
-        form, or was superseded, and `discard_confirmed` also one with confirmed bookings that the records do not have.
-        `seen` is how far somebody saw the ledger go.
+        What can be read from the ledger is recorded first. `discard` also drops a ledger with another history or form,
+        or a superseded one, and `discard_confirmed` also one with confirmed bookings that the records do not have.
+        `seen` is the last known position of the ledger.
 
         Raises:
             RebuildRefused: it could only be discarded.
-            StaleRecorder: what only the ledger knows is barred from the records by a later lineage of another server.
-            LedgerMoved: another one was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it is
-                not finished. The ledger is fenced then, or as it was.
+            StaleRecorder: a later epoch of another server excludes the ledger's unique changes from the records.
+            LedgerMoved: another process changed it; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it
+                is not finished. The ledger is then fenced, or unchanged.
         """
         async with self.alone(lock_wait_s):
             return await self.run_alone(
@@ -106,17 +106,17 @@ class Rebuilder:
 
     @asynccontextmanager
     async def alone(self, wait_s: float = LOCK_WAIT_S) -> AsyncIterator[None]:
-        """Nobody else rebuilds the ledger, or owns another run of its server, while the block lasts.
+        """During the block, nobody else rebuilds the ledger, or owns another run of its server.
 
         Raises:
-            LedgerMoved: somebody else was at it all the time; RecordsUnavailable: nobody knows.
+            LedgerMoved: another process did so for all of `wait_s`; RecordsUnavailable: it is unknown.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         async with self._records.rebuilding(self._program) as lead:
             while not await lead.take():
                 if loop.time() >= deadline:
-                    raise LedgerMoved(f"somebody else rebuilds the ledger of {self._program}")
+                    raise LedgerMoved(f"another process rebuilds the ledger of {self._program}")
                 await asyncio.sleep(LOCK_PAUSE_S)
             yield
 
@@ -129,66 +129,68 @@ class Rebuilder:
         seen: Position = START,
         progress: Progress | None = None,
     ) -> RebuildReport:
-        """What `run` does, inside a block of `alone`."""
+        """`run` inside a block of `alone`."""
         started_s = time.monotonic()
         if await self._records.is_removed(self._program):
-            raise RebuildRefused(f"the program {self._program} was removed: import it again to begin it anew")
-        found = await self._compare()
-        if not discard and (force or found.verdict is Ownership.DAMAGED):
-            await self._refuse_to_undo_letters(found)
-        await lift_bar(self._program, found, self._journal, self._records)
-        if found.verdict is Ownership.OWNABLE and not force:
+            raise RebuildRefused(f"the program {self._program} was removed: import it again to start it again")
+        comparison = await self._compare()
+        if not discard and (force or comparison.verdict is Ownership.DAMAGED):
+            await self._refuse_to_undo_letters(comparison)
+        await lift_bar(self._program, comparison, self._journal, self._records)
+        if comparison.verdict is Ownership.OWNABLE and not force:
             verdict = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
             if verdict is not Ownership.OWNED:
-                raise LedgerMoved(f"the ledger of {self._program} is {verdict}: look again")
-        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
-            return RebuildReport(program=self._program, found=found.verdict, rebuilt=False)
-        is_known = found.verdict in (*SAFE, Ownership.OWNED, Ownership.OWNABLE)
-        is_placeless = found.meta.position.seq == 0  # nothing tells what of it is recorded
+                raise LedgerMoved(f"the ledger of {self._program} is {verdict}: try again")
+        if comparison.verdict in (Ownership.OWNED, Ownership.OWNABLE) and not force:
+            return RebuildReport(program=self._program, found=comparison.verdict, rebuilt=False)
+        is_known = comparison.verdict in (*SAFE, Ownership.OWNED, Ownership.OWNABLE)
+        is_placeless = comparison.meta.position.seq == 0  # its recorded part cannot be determined
         if not is_known and not (discard and (discard_confirmed or not is_placeless)):
-            await self._refuse_to_forget(found, discard=discard)
+            await self._refuse_to_forget(comparison, discard=discard)
         return await self._rebuild(
-            found, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
+            comparison, seen, progress or _silent, started_s, discard=discard, discard_confirmed=discard_confirmed
         )
 
-    async def _refuse_to_undo_letters(self, found: Comparison) -> None:
-        """What open ones say, and settled ones may, is in the ledger alone, where it can be read."""
-        if found.verdict not in READABLE:
+    async def _refuse_to_undo_letters(self, comparison: Comparison) -> None:
+        """Refuse if dead letters have changes that only the ledger has, if that can be read."""
+        if comparison.verdict not in READABLE:
             return
         count = await self._records.dead_letter_count(self._program)
         if count:
             raise RebuildRefused(
-                f"{count} dead letters of {self._program} are open, and what they say is in its ledger alone: "
+                f"{count} dead letters of {self._program} are open, and only its ledger has their changes: "
                 f"`reservasi dead-letters retry --program {self._program}` records what can be recorded; settle the "
                 f"rest, or give it up with `reservasi rebuild --force --discard --program {self._program}`"
             )
         program, connection, journal = self._program, self._connection, self._journal
         refuse_to_give_up(program, await settled_in_ledger_alone(program, connection, journal, self._records))
 
-    async def _refuse_to_forget(self, found: Comparison, *, discard: bool) -> None:
-        """A ledger is not rebuilt unasked while only it knows something, nor with one word while that is bookings."""
+    async def _refuse_to_forget(self, comparison: Comparison, *, discard: bool) -> None:
+        """Refuse to rebuild a ledger that has unique changes without `discard`, or unique bookings without
+        `discard_confirmed`.
+        """
         stake = None
-        if found.verdict is not Ownership.UNREADABLE:
+        if comparison.verdict is not Ownership.UNREADABLE:
             stake = await count_at_stake(self._program, self._journal, self._records)
         is_cheap = stake is not None and not stake.confirmed and not stake.unreadable
         if discard and is_cheap:
             return
         flags = "--discard" if is_cheap else "--discard --discard-confirmed"
-        way = f"look at it first, then `reservasi rebuild {flags} --program {self._program}` forgets them"
-        if found.verdict is Ownership.RECORDS_OLD:
+        way = f"read it first; `reservasi rebuild {flags} --program {self._program}` discards them"
+        if comparison.verdict is Ownership.RECORDS_OLD:
             way = (
                 f"`{FROM_LEDGER.format(self._program)}` records them anew, and `reservasi rebuild {flags} --program "
                 f"{self._program}` forgets them"
             )
-        cause = f" ({found.cause})" if found.cause else ""
+        cause = f" ({comparison.cause})" if comparison.cause else ""
         raise RebuildRefused(
-            f"the ledger of {self._program} is {found.verdict}{CAUSES.get(found.verdict, '')}{cause}: what only it "
-            f"knows would be forgotten: {stake or 'how many bookings that are cannot be read'}; {way}"
+            f"the ledger of {self._program} is {comparison.verdict}{CAUSES.get(comparison.verdict, '')}{cause}: "
+            f"its unrecorded changes would be lost: {stake or 'the number of bookings cannot be read'}; {way}"
         )
 
-    async def _count_losses(self, found: Comparison) -> AtStake | None:
-        """What the ledger takes with it, by kind; None where its form cannot be read."""
-        if found.verdict is Ownership.UNREADABLE:
+    async def _count_losses(self, comparison: Comparison) -> AtStake | None:
+        """Count what is lost with the ledger, by kind; None if its form cannot be read."""
+        if comparison.verdict is Ownership.UNREADABLE:
             return None
         return await count_at_stake(self._program, self._journal, self._records)
 
@@ -197,7 +199,7 @@ class Rebuilder:
 
     async def _rebuild(
         self,
-        found: Comparison,
+        comparison: Comparison,
         seen: Position,
         progress: Progress,
         started_s: float,
@@ -207,34 +209,34 @@ class Rebuilder:
     ) -> RebuildReport:
         loader = Loader(self._connection)
         fenced = await loader.fence()
-        drained, is_saved = 0, found.verdict in SAFE
+        drained, is_saved = 0, comparison.verdict in SAFE
         tip = fenced
-        if found.verdict is Ownership.DAMAGED:  # what it says of itself counts for nothing
+        if comparison.verdict is Ownership.DAMAGED:  # its own position cannot be trusted
             end, _ = await self._journal.end()
             if end is not None:
                 tip = end
                 drained, is_saved = await self._drain(tip, discard=discard)
-        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
+        if comparison.verdict in (Ownership.OWNED, Ownership.OWNABLE, Ownership.DIVERGED):
             drained, is_saved = await self._drain(fenced, discard=discard)
-            is_saved = is_saved and (found.verdict is not Ownership.DIVERGED or fenced.seq > 0)
+            is_saved = is_saved and (comparison.verdict is not Ownership.DIVERGED or fenced.seq > 0)
         if not is_saved and not discard_confirmed:
-            await self._refuse_to_forget(found, discard=discard)
-        lost_with_it = None if is_saved else await self._count_losses(found)
+            await self._refuse_to_forget(comparison, discard=discard)
+        lost_with_it = None if is_saved else await self._count_losses(comparison)
         await loader.begin(fenced)
         async with self._records.standing(self._program) as standing:
             recorded = standing.position or START
             counts = await self._load(loader, standing, progress)
         epochs = await self._records.epochs(self._program)
-        epoch = max(fenced.epoch, tip.epoch, found.latest_epoch, *(row.epoch for row in epochs), 0) + 1
-        if not await self._records.branch_off(self._program, epoch, recorded, found.meta.run_id):
-            raise LedgerMoved(f"the records of {self._program} went on while its ledger was loaded")
-        # Said before the last step: it is true by now, and who is killed behind that step finds nothing to do again.
+        epoch = max(fenced.epoch, tip.epoch, comparison.latest_epoch, *(row.epoch for row in epochs), 0) + 1
+        if not await self._records.branch_off(self._program, epoch, recorded, comparison.meta.run_id):
+            raise LedgerMoved(f"the records of {self._program} changed while its ledger was loaded")
+        # Logged before the last step: it is true by then, and after that step an interrupted rebuild is not repeated.
         await publish_all(self._program, msgspec.structs.replace(recorded, epoch=epoch), self._journal, self._records)
         await loader.own(epoch, recorded)
         lost = max(_lost(tip, recorded, epochs), _lost(seen, recorded, epochs))
         report = RebuildReport(
             program=self._program,
-            found=found.verdict,
+            found=comparison.verdict,
             rebuilt=True,
             epoch=epoch,
             seq=recorded.seq,
@@ -257,7 +259,7 @@ class Rebuilder:
         return report
 
     async def _load(self, loader: Loader, standing: Standing, progress: Progress) -> dict[str, int]:
-        """Everything but the last step; the next page is read while the ledger takes one."""
+        """Load everything except the last step; the next page is read while the ledger loads one."""
         quotas, openings = await standing.quotas(), await standing.openings()
         total, loaded, ended_count = await standing.count_live(), 0, 0
         progress(loaded, total)
@@ -296,12 +298,14 @@ class Rebuilder:
         }
 
     async def _drain(self, tip: Position, *, discard: bool) -> tuple[int, bool]:
-        """Record what the fenced ledger accepted, as far as that goes: how many changes, and whether that was all."""
+        """Record what the fenced ledger accepted, as far as possible; returns the number of changes and whether it
+        was all.
+        """
         before = await self._records.position(self._program) or START
         try:
             drained = await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
             after = await self._records.position(self._program) or START
-            return drained, (after.seq, after.chain) == (tip.seq, tip.chain)  # else they tell another history
+            return drained, (after.seq, after.chain) == (tip.seq, tip.chain)  # otherwise they have different histories
         except (JournalGap, LedgerMoved, StaleRecorder):
             if not discard:
                 raise
@@ -309,34 +313,35 @@ class Rebuilder:
 
 
 def refuse_to_give_up(program: str, settled: Sequence[str]) -> None:
-    """What a person settled is in the ledger alone: a rebuild gives its places away, so it takes a word for that.
+    """Refuse if settled letters have changes that only the ledger has: a rebuild would sell their places again.
 
     Raises:
         RebuildRefused: something was settled that a rebuild may undo.
     """
     if not settled:
         return
-    named = ", ".join(subject or "changes that nobody can read" for subject in settled[:NAMED])
+    named = ", ".join(subject or "unreadable changes" for subject in settled[:NAMED])
     more = f" and {len(settled) - NAMED} more" if len(settled) > NAMED else ""
     raise RebuildRefused(
-        f"a rebuild of the ledger of {program} may give up what settled dead letters say, whose places would be sold "
-        f"again: {named}{more}; see `reservasi dead-letters list --all --program {program}`, then `reservasi rebuild "
+        f"a rebuild of the ledger of {program} may drop the changes of settled dead letters, whose places would be "
+        f"sold again: {named}{more}; see `reservasi dead-letters list --all --program {program}`, then `reservasi "
+        "rebuild "
         f"--force --discard --program {program}` gives them up"
     )
 
 
 async def publish_all(program: str, position: Position, journal: Journal, records: Records) -> None:
-    """Say anew what is recorded: the ledger's word of it may be gone, damaged, or an older one."""
+    """Publish again what is recorded: the ledger's copy may be missing, damaged, or older."""
     epochs = [(row.epoch, row.base_seq) for row in await records.epochs(program)]
     dead = await records.dead_reservations(program)
     try:
         await journal.publish_recorded(position, dead, epochs=epochs)
-    except DamagedKey:  # it is gone by now
+    except DamagedKey:  # the damaged key is deleted by now
         await journal.publish_recorded(position, dead, epochs=epochs)
 
 
 async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
-    """What only the journal's end tells: from before the earliest hold that may have ended within memory."""
+    """What is only in the end of the journal, read from before the earliest hold whose end may still be remembered."""
     since_ms = await tail_since_ms(standing, await standing.last_entry_at_ms(), tombstone_ms)
     tail, removed_seq = JournalTail(), await standing.removed_seq()
     follows_removal = False
@@ -351,7 +356,7 @@ async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
 
 
 async def tail_since_ms(standing: Standing, last_ms: int, tombstone_ms: int) -> int:
-    """Where that end begins, when the last entry is from `last_ms`."""
+    """Where that end begins, if the last entry is from `last_ms`."""
     quotas = [*await standing.quotas(), *await standing.retired_quotas(last_ms - tombstone_ms)]
     hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
     return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
@@ -367,10 +372,10 @@ async def drain(
     booking_code: BookingCode,
     timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> int:
-    """Record a journal up to `tip`, or wait for the recorder that does; how many changes were not recorded before.
+    """Record a journal up to `tip`, or wait for the recorder; returns how many changes were not recorded before.
 
     Raises:
-        LedgerMoved: it did not come so far in time.
+        LedgerMoved: it did not get that far in time.
         JournalGap, RecordsUnavailable, LedgerUnreachable, LedgerFault: it cannot be read or recorded.
     """
     loop = asyncio.get_running_loop()
@@ -392,7 +397,7 @@ async def drain(
 
 
 def _lost(seen: Position, recorded: Position, epochs: list[EpochRow]) -> int:
-    """How many changes of the lineage at `seen` are not recorded and never will be."""
+    """How many changes of the history up to `seen` are not recorded and never will be."""
     if seen.epoch == 0:
         return 0
     branched = [row.base_seq for row in epochs if seen.epoch < row.epoch <= recorded.epoch]

@@ -1,8 +1,8 @@
-"""Comparing a ledger with the records at one position, while both go on.
+"""Compares a ledger with the records at one position, while both change.
 
-The ledger is read first: its hashes page by page, then quotas, openings and timers at once. Then the records, at a
-later position in one transaction. What changed in between is known from the recorded journal: its reservations and
-persons are left out, and counts are reckoned back by it. So whatever differs, differs.
+The ledger is read first: its hashes page by page, then quotas, openings and timers at once. Then the records are read
+at a later position in one transaction. Changes in between are known from the recorded journal: their reservations and
+persons are left out, and counts are taken back. Every remaining difference is a real one.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ from reservasi.worker.ledger_owner import Comparison, Ownership, compare_ledger
 from reservasi.worker.rebuild import read_tail
 
 CALL_TIMEOUT_S = 10.0
-RECORDED_WAIT_S = 30.0  # for the recorder to come to where the ledger was read
+RECORDED_WAIT_S = 30.0  # for the recorder to reach the position at which the ledger was read
 RECORDED_PAUSE_S = 0.05
-READS_MAX = 3  # while it is rebuilt or owned anew between the first page and the last
-KEPT = 1000  # differences that are named; all are counted
-TOMBSTONE_MARGIN_MS = 60_000  # about to be forgotten
-WITH_SOMETHING = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)  # the ledger can be read
+READS_MAX = 3  # if it is rebuilt or owned again between the first page and the last
+KEPT = 1000  # differences that are listed; all are counted
+TOMBSTONE_MARGIN_MS = 60_000  # close to being forgotten
+WITH_SOMETHING = (Ownership.OWNED, Ownership.OWNABLE, Ownership.DAMAGED)  # states in which the ledger can be read
 KINDS = (
     "ledger", "unrecorded", "quotas", "counts", "reservations", "persons", "timers", "openings", "tombstones",
     "bookings", "gaps", "dead-letters", "unreadable", "due", "names",
 )  # fmt: skip
-NOT_BY_REBUILDING = ("unrecorded", "bookings", "gaps", "dead-letters")  # the records themselves, or the recorder
+NOT_BY_REBUILDING = ("unrecorded", "bookings", "gaps", "dead-letters")  # differences of the records or the recorder
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
     program: str
     kind: str  # one of KINDS
-    subject: str  # a quota, an opening, a reservation, a keyed hash of a person
+    subject: str  # a quota, an opening, a reservation, or a person's keyed hash
     ledger: str
     records: str
 
@@ -54,23 +54,23 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
-    """What one comparison found."""
+    """The result of one comparison."""
 
     program: str
     epoch: int
-    seq: int  # at which the two were compared
+    seq: int  # position of the comparison
     compared: int = 0  # reservations
     skipped: int = 0  # reservations that changed meanwhile
     kinds: dict[str, int] = msgspec.field(default_factory=dict)
     drift: tuple[Drift, ...] = ()  # the first `KEPT`
     repaired: int = 0  # differences before a repair
     lost: int = 0  # changes that a repair could not save
-    settled: tuple[str, ...] = ()  # what settled dead letters speak of and a rebuild may undo; "": nobody can tell
-    unread: int = 0  # reservations that the records do not have and that are damaged, or that no row can hold
+    settled: tuple[str, ...] = ()  # subjects of settled dead letters that a rebuild may undo; "": unknown
+    unread: int = 0  # reservations that the records do not have and that are damaged or fit no row
 
     @property
     def repairable(self) -> int:
-        """In how many of them a rebuild makes the ledger agree."""
+        """How many differences a rebuild removes."""
         return sum(count for kind, count in self.kinds.items() if kind not in NOT_BY_REBUILDING)
 
 
@@ -87,7 +87,7 @@ class Reconciler:
         self._tombstone_ms = tombstone_ms
 
     async def run(self) -> Reconciled:
-        """Compare, and say the differences by kind to the metrics.
+        """Compare, and set the metrics of differences by kind.
 
         Raises:
             LedgerUnreachable, RecordsUnavailable, LedgerFault: they could not be compared.
@@ -128,7 +128,7 @@ class Reconciler:
         return tuple((await settled_subjects(self._program, self._records, ledger))[:KEPT])
 
     async def _read(self) -> tuple[Comparison, Holdings | None, Snapshot | None]:
-        """What one lineage of the ledger holds: no holdings where it is not owned, no snapshot once it is fenced."""
+        """The ledger's content in one epoch: no holdings if it is not owned, no snapshot if it is fenced meanwhile."""
         try:
             for _ in range(READS_MAX):
                 compared = await compare_ledger(self._program, self._connection, self._journal, self._records)
@@ -172,14 +172,14 @@ class Reconciler:
 
 
 class _Comparison:
-    """One pass over everything."""
+    """One comparison of everything."""
 
     def __init__(
         self, program: str, holdings: Holdings, snapshot: Snapshot, changes: Changes, tombstone_ms: int
     ) -> None:
         self.compared = 0
         self.skipped = 0
-        # Without those that the records have, and with those that no row can hold.
+        # Without those that the records have, and with those that fit no row.
         self.unread = set(holdings.damaged_reservations)
         self._program = program
         self._holdings = holdings
@@ -188,7 +188,7 @@ class _Comparison:
         self._tombstone_ms = tombstone_ms
 
     def ledger(self) -> LedgerNow:
-        """What the ledger has, for whom it is compared with dead letters."""
+        """What the ledger has, for the comparison with dead letters."""
         snapshot = self._snapshot
         return LedgerNow(
             reservations=self._holdings.reservations,
@@ -200,55 +200,55 @@ class _Comparison:
         )
 
     async def differences(self, standing: Standing) -> list[Drift]:
-        """All of them."""
         quotas = {row.id: row for row in await standing.quotas()}
         places: dict[str, list[int]] = {id_: [0, 0, 0] for id_ in quotas}  # held, confirmed, returning
         timers: dict[str, dict[str, int]] = {}
-        found = await self._everything_live(standing, places, timers)
+        drifts = await self._everything_live(standing, places, timers)
         tail = await read_tail(standing, self._tombstone_ms)
         for back in tail.returning():
             places.setdefault(back.quota, [0, 0, 0])[2] += back.places
             timers.setdefault(back.quota, {})[back.timer] = back.at_ms
-        found += [*self._quotas(quotas, places), *self._timers(timers), *self._openings(await standing.openings())]
+        drifts += [*self._quotas(quotas, places), *self._timers(timers), *self._openings(await standing.openings())]
         since_ms = self._snapshot.now_ms - self._tombstone_ms + TOMBSTONE_MARGIN_MS
-        found += self._tombstones(tail.ended(since_ms))
+        drifts += self._tombstones(tail.ended(since_ms))
         async for page in standing.ended_bookings(since_ms):
-            found += self._tombstones(page)
-        found += [*self._unreadable(), *self._indexes()]
+            drifts += self._tombstones(page)
+        drifts += [*self._unreadable(), *self._indexes()]
         gaps = await standing.gaps()
         JOURNAL_GAPS.labels(self._program).set(gaps)
-        return [*found, self._found("gaps", "journal", None, gaps)] if gaps else found
+        return [*drifts, self._drift("gaps", "journal", None, gaps)] if gaps else drifts
 
     def _unreadable(self) -> Iterator[Drift]:
-        """What is damaged so that nobody can say what it was; what depends on it may differ as well."""
+        """Damaged values of unknown content; values that depend on them may differ as well."""
         for subject in sorted({*self._holdings.unreadable, *self._snapshot.unreadable}):
-            yield self._found("unreadable", subject, "damaged", None)
+            yield self._drift("unreadable", subject, "damaged", None)
 
     def _indexes(self) -> Iterator[Drift]:
-        """What the ledger finds its quotas, timers and ended reservations by."""
+        """The indexes by which the ledger finds quotas, timers and ended reservations."""
         indexes = self._snapshot.indexes
         if indexes is None:
             return
         for quota, number in sorted(indexes.numbers.items()):
             name = indexes.names.get(str(number))
             if name != quota:
-                yield self._found("names", str(number), name, quota)
+                yield self._drift("names", str(number), name, quota)
         for quota, timers in sorted(self._snapshot.timers.items()):
             first_ms, at_ms = min(timers.values(), default=0), indexes.due.get(quota)
-            if quota in indexes.numbers and (at_ms is None or at_ms > first_ms):  # it may be early
-                yield self._found("due", quota, at_ms, first_ms)
+            # it may be too early, but not too late
+            if quota in indexes.numbers and (at_ms is None or at_ms > first_ms):
+                yield self._drift("due", quota, at_ms, first_ms)
         for quota in sorted(indexes.due.keys() - indexes.numbers.keys() - self._snapshot.damaged_quotas):
-            yield self._found("due", quota, indexes.due[quota], None)
+            yield self._drift("due", quota, indexes.due[quota], None)
         for id_ in indexes.tombstones:
             kept = self._holdings.reservations.get(id_)
             if kept is not None and kept.state.live and id_ not in self._changes.reservations:
-                yield self._found("tombstones", id_, "ended", kept.state)
+                yield self._drift("tombstones", id_, "ended", kept.state)
 
     async def _everything_live(
         self, standing: Standing, places: dict[str, list[int]], timers: dict[str, dict[str, int]]
     ) -> list[Drift]:
-        """Reservations and persons; counts the records' places and holds on the way."""
-        found: list[Drift] = []
+        """Compare reservations and persons, and add up the records' places and holds."""
+        drifts: list[Drift] = []
         unseen = {id_ for id_, kept in self._holdings.reservations.items() if kept.state.live}
         persons = dict(self._holdings.persons)
         async for page in standing.live():
@@ -259,53 +259,55 @@ class _Comparison:
                     timers.setdefault(kept.quota, {})[id_] = kept.deadline_ms
                 unseen.discard(id_)
                 self.unread.discard(id_)
-                found += self._live(id_, kept, persons)
-            await asyncio.sleep(0)  # who shares the loop has its turn
-        return [*found, *self._unknown(unseen, persons)]
+                drifts += self._live(id_, kept, persons)
+            await asyncio.sleep(0)  # lets other tasks run
+        return [*drifts, *self._unknown(unseen, persons)]
 
     def _live(self, id_: str, kept: KeptReservation, persons: dict[str, str]) -> Iterator[Drift]:
-        """A reservation that the records call live; what is found of its persons is taken away."""
+        """Compare a reservation that is live in the records, and remove its persons from those left over."""
         mapped = {person: persons.pop(person, None) for person in kept.persons}
         if id_ in self._changes.reservations:
             self.skipped += 1
             return
         self.compared += 1
         wanted = msgspec.structs.replace(kept, reference=reference_digest(kept.reference))
-        known = self._holdings.reservations.get(id_)
-        if known != wanted:
-            yield self._found("reservations", id_, known, wanted)
+        held_here = self._holdings.reservations.get(id_)
+        if held_here != wanted:
+            yield self._drift("reservations", id_, held_here, wanted)
         for person, mapped_to in mapped.items():
             if mapped_to != id_ and person not in self._changes.persons:
-                yield self._found("persons", person, mapped_to, id_)
+                yield self._drift("persons", person, mapped_to, id_)
 
     def _unknown(self, unseen: set[str], persons: dict[str, str]) -> Iterator[Drift]:
         quotas = {quota.id for quota in self._snapshot.quotas}
         for id_ in sorted(unseen - self._changes.reservations):
             kept = self._holdings.reservations[id_]
-            if not can_be_recorded(kept, quotas):  # the ledger alone can tell what it was
+            if not can_be_recorded(kept, quotas):  # only the ledger can tell what it was
                 self.unread.add(id_)
-            yield self._found("reservations", id_, kept, None)
+            yield self._drift("reservations", id_, kept, None)
         for person, id_ in persons.items():
             if id_ not in self._changes.reservations and person not in self._changes.persons:
-                yield self._found("persons", person, id_, None)
+                yield self._drift("persons", person, id_, None)
 
     def _quotas(self, rows: dict[str, QuotaRow], places: dict[str, list[int]]) -> Iterator[Drift]:
         here = {quota.id: quota for quota in self._snapshot.quotas}
         for id_ in sorted(rows.keys() | here.keys()):
             row, quota = rows.get(id_), here.get(id_)
-            told = places.get(id_, [0, 0, 0])
-            if row is not None and row.booked != told[1]:
-                yield self._found("bookings", id_, f"{told[1]} places of its bookings", f"{row.booked} booked")
+            recorded_counts = places.get(id_, [0, 0, 0])
+            if row is not None and row.booked != recorded_counts[1]:
+                yield self._drift(
+                    "bookings", id_, f"{recorded_counts[1]} places of its bookings", f"{row.booked} booked"
+                )
             if id_ not in self._changes.later_quotas:
                 terms = (quota.terms, quota.counts.version, quota.imported) if quota else None
                 if terms != ((row.terms, row.version, row.imported) if row else None):
-                    yield self._found("quotas", id_, terms, row)
+                    yield self._drift("quotas", id_, terms, row)
             if quota is None:
                 continue
-            held, confirmed, returning = self._changes.reckon_back(id_, told)
+            held, confirmed, returning = self._changes.reckon_back(id_, recorded_counts)
             wanted = QuotaCounts(held=held, confirmed=confirmed, returning=returning, version=quota.counts.version)
             if quota.counts != wanted:
-                yield self._found("counts", id_, quota.counts, wanted)
+                yield self._drift("counts", id_, quota.counts, wanted)
 
     def _timers(self, wanted: dict[str, dict[str, int]]) -> Iterator[Drift]:
         here = self._snapshot.timers
@@ -316,19 +318,19 @@ class _Comparison:
                 if what.startswith("+") and quota in self._changes.later_returns:
                     is_settled = False
                 if mine.get(what) != theirs.get(what) and is_settled:
-                    yield self._found("timers", f"{quota} {what}", mine.get(what), theirs.get(what))
+                    yield self._drift("timers", f"{quota} {what}", mine.get(what), theirs.get(what))
 
     def _openings(self, rows: list[Opening]) -> Iterator[Drift]:
         here = {opening.id: opening for opening in self._snapshot.openings}
         there = {opening.id: opening for opening in rows}
         for id_ in sorted(here.keys() | there.keys()):
             mine, theirs = here.get(id_), there.get(id_)
-            if mine and theirs:  # moves without an event: the moment up to which the mark was reckoned
+            if mine and theirs:  # changes without an event: the moment up to which the mark was computed
                 mine = msgspec.structs.replace(mine, advanced_at_ms=theirs.advanced_at_ms)
-                if not theirs.paused_at_ms:  # paused under a version that did not say since when
+                if not theirs.paused_at_ms:  # paused by a version that did not store the time
                     mine = msgspec.structs.replace(mine, paused_at_ms=0)
             if mine != theirs and id_ not in self._changes.later_openings:
-                yield self._found("openings", id_, mine, theirs)
+                yield self._drift("openings", id_, mine, theirs)
 
     def _tombstones(self, ended: Iterable[EndedReservation]) -> Iterator[Drift]:
         for each in ended:
@@ -336,16 +338,16 @@ class _Comparison:
             self.unread.discard(id_)
             if id_ in self._changes.reservations:
                 continue
-            known = self._holdings.reservations.get(id_)
+            held_here = self._holdings.reservations.get(id_)
             wanted = msgspec.structs.replace(each.reservation, reference=reference_digest(each.reservation.reference))
-            if known is not None and not wanted.persons:  # erased since
-                wanted = msgspec.structs.replace(wanted, persons=known.persons)
-            if known != wanted:
-                yield self._found("tombstones", id_, known, wanted)
+            if held_here is not None and not wanted.persons:  # erased since
+                wanted = msgspec.structs.replace(wanted, persons=held_here.persons)
+            if held_here != wanted:
+                yield self._drift("tombstones", id_, held_here, wanted)
             elif self._snapshot.indexes is not None and id_ not in self._snapshot.indexes.tombstones:
-                yield self._found("tombstones", id_, None, each.reservation.state)
+                yield self._drift("tombstones", id_, None, each.reservation.state)
 
-    def _found(self, kind: str, subject: str, ledger: object, records: object) -> Drift:
+    def _drift(self, kind: str, subject: str, ledger: object, records: object) -> Drift:
         return Drift(program=self._program, kind=kind, subject=subject, ledger=_words(ledger), records=_words(records))
 
 

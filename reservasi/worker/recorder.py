@@ -1,8 +1,8 @@
-"""The recorder: follows a program's journal into PostgreSQL, and tells the fronts how far it has come.
+"""The recorder: writes a program's journal to PostgreSQL, and publishes how far it has come.
 
-One recorder is active for a program, any number stand by. The advisory lock decides who works; the position in
-PostgreSQL decides what counts, so that two recorders that both believe to be the one still record everything once.
-Nothing here is remembered between two rounds: whatever interrupts one, the next starts at the stored position.
+One recorder is active for a program, any number stand by. An advisory lock decides who works; the position in
+PostgreSQL decides what counts, so that two recorders that both believe to lead still record everything once. Nothing is
+kept between two rounds: after any interruption, the next round starts at the stored position.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from reservasi.logs import get_sparing_logger
 from reservasi.model import Position
 from reservasi.records import Batch, BookingCode, Lead, Recorded, Records
 
-STANDBY_INTERVAL_S = 0.2  # between two tries to take over
-LEAD_CHECK_INTERVAL_S = 1.0  # between two questions whether the lead is still ours
+STANDBY_INTERVAL_S = 0.2  # between two attempts to take over
+LEAD_CHECK_INTERVAL_S = 1.0  # between two checks that the lead is still ours
 BACKOFF_MIN_S = 0.05
-BACKOFF_MAX_S = 2.0  # a server is away: it comes back
-HALTED_BACKOFF_MAX_S = 30.0  # it cannot go on by itself: a person or recovery has to act
+BACKOFF_MAX_S = 2.0  # a server is unavailable and will return
+HALTED_BACKOFF_MAX_S = 30.0  # it cannot continue without an operator or recovery
 DEAD_LETTERS_INTERVAL_S = 30.0  # between two counts of the open ones
 TRIM_INTERVAL_EVENTS = 1000
-GC_YOUNG_OBJECTS = 100_000  # containers made and not yet freed before the collector looks
+GC_YOUNG_OBJECTS = 100_000  # allocated containers before the collector runs
 
 log = get_sparing_logger()
 
 
 class Journal(Protocol):
-    """What the recorder needs of a program's journal; `ledger.Journal` is one."""
+    """The part of `ledger.Journal` that the recorder uses."""
 
     async def read(self, after: Position | None, events_max: int, block_ms: int) -> list[JournalEntry]:
         """The entries after a position, verified; raises JournalGap."""
@@ -42,27 +42,27 @@ class Journal(Protocol):
     async def publish_recorded(
         self, position: Position, dead: Sequence[str], *, epochs: Sequence[tuple[int, int]]
     ) -> None:
-        """Tell the fronts what is recorded, and which reservations have a change that is not.
+        """Publish the recorded position, and the reservations with a change that could not be recorded.
 
-        `epochs` are all lineages so far, ascending, each (epoch, base_seq): a change of an earlier epoch that lies
-        beyond the next one's base_seq was left out and is not recorded, however far the position is.
+        `epochs` are all epochs so far, ascending, each (epoch, base_seq): a change of an earlier epoch beyond the next
+        one's base_seq was left out and is not recorded, whatever the position.
         """
 
     async def trim(self, recorded: Position) -> None:
-        """Forget what is recorded, but for a margin."""
+        """Delete what is recorded, except for a margin."""
 
     async def rest(self) -> None:
-        """Nobody reads on for now."""
+        """Reading pauses."""
 
 
 class Backoff:
-    """Waits that double up to a limit, spread so that not everybody comes back at once."""
+    """Waits that double up to a limit, with jitter so that processes do not return at once."""
 
     def __init__(self) -> None:
         self._failures = 0
 
     def reset(self) -> None:
-        """Something worked."""
+        """An attempt succeeded."""
         self._failures = 0
 
     def next_s(self, max_s: float) -> float:
@@ -98,21 +98,23 @@ class Recorder:
         self._epochs: list[tuple[int, int]] = []
         self._count_dead_at_s = 0.0
         self._owned_epoch = 0
-        self._again = asyncio.Event()  # what it was halted by may be over
-        self.leads = False  # whether this is the one that records now
+        self._again = asyncio.Event()  # the cause of a halt may be over
+        self.leads = False  # whether this recorder is the active one
         self._active = metrics.RECORDER_ACTIVE.labels(program)
         self._halted = metrics.RECORDER_HALTED.labels(program)
         self._lag = metrics.RECORDER_LAG_EVENTS.labels(program)
         self._log = log.bind(program=program)
 
     def note_owned(self, epoch: int) -> None:
-        """The ledger was found owned under that epoch: where it is a new one, a rest after a fault ends."""
+        """The ledger was found owned under that epoch: a new epoch ends the rest after a fault."""
         if epoch != self._owned_epoch:
             self._owned_epoch = epoch
             self._again.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Record until `stop`, finishing the batch in hand; waits out every fault that time or people can mend."""
+        """Record until `stop`, finishing the current batch; waits for the end of every fault that time or operators
+        can repair.
+        """
         _let_batches_live()
         while not stop.is_set():
             self._again.clear()
@@ -128,7 +130,7 @@ class Recorder:
             except (Unavailable, StaleRecorder) as error:
                 self._interrupted("recording_interrupted", error)
                 pause_s = self._backoff.next_s(BACKOFF_MAX_S)
-            except Exception as error:  # a bug; to stop for good would turn it into bookings that nobody recorded
+            except Exception as error:  # a bug; stopping would leave bookings unrecorded
                 self._halted.set(1)
                 self._interrupted("recording_failed", error, exc_info=True)
                 pause_s = self._backoff.next_s(HALTED_BACKOFF_MAX_S)
@@ -137,14 +139,14 @@ class Recorder:
             await self._rest(stop, pause_s)
 
     async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
-        """Wait, but not longer than until `stop`, or until the ledger is owned anew."""
+        """Wait until `stop`, until the ledger is owned again, or at most `seconds`."""
         ends = [asyncio.create_task(each.wait()) for each in (stop, self._again)]
         await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for each in ends:
             each.cancel()
 
     async def _take(self, lead: Lead, stop: asyncio.Event) -> bool:
-        """Stand by until the lead is ours; False when stopped before."""
+        """Stand by until the lead is ours; False if stopped before."""
         while not stop.is_set():
             if await lead.take():
                 return True
@@ -152,10 +154,10 @@ class Recorder:
         return False
 
     async def _follow(self, lead: Lead, stop: asyncio.Event) -> None:
-        """Record entry after entry from the stored position on, while the lead is ours."""
+        """Record entry after entry from the stored position, while the lead is ours."""
         position = await self._records.position(self._program)
         if position is not None:
-            # Who recorded before us may have died between its commit and telling of it.
+            # The previous recorder may have died between its commit and the publication.
             dead = await self._records.dead_reservations(self._program)
             await self._publish(position, dead, epochs_changed=True)
         await self._count_dead_letters()
@@ -163,7 +165,7 @@ class Recorder:
         self._log.note("recording", position=position)
         check_at_s = time.monotonic() + LEAD_CHECK_INTERVAL_S
         ahead: asyncio.Task[Batch | None] | None = None
-        told: asyncio.Task[None] | None = None
+        publishing: asyncio.Task[None] | None = None
         try:
             while not stop.is_set():
                 if lead.lost or time.monotonic() >= check_at_s:
@@ -175,38 +177,38 @@ class Recorder:
                 batch = await (ahead or self._read_after(position))
                 ahead = None
                 if batch and batch.events * 2 >= self._events_max:
-                    # There is more: it is read and worked out while PostgreSQL writes this. Otherwise what comes
-                    # meanwhile is read together, in one batch, when this one is written.
+                    # If there is more, it is read and prepared while PostgreSQL writes this batch. Otherwise, entries
+                    # that arrive meanwhile are read together, in one batch, once this one is written.
                     ahead = asyncio.create_task(self._read_after(batch.position))
                 recorded = await self._record(position, batch) if batch else None
-                if told:
-                    await told
+                if publishing:
+                    await publishing
                 if batch and recorded:
-                    told = asyncio.create_task(self._tell(position, recorded, batch.events))
+                    publishing = asyncio.create_task(self._publish_batch(position, recorded, batch.events))
                     position = recorded.position
                 self._halted.set(0)
                 self._health.note_recorder(self._program, "")
                 self._backoff.reset()
-            if told:
-                await told
+            if publishing:
+                await publishing
         finally:
             if ahead:
                 ahead.cancel()
-            await asyncio.gather(*filter(None, (ahead, told)), return_exceptions=True)
+            await asyncio.gather(*filter(None, (ahead, publishing)), return_exceptions=True)
             await self._journal.rest()
 
     async def _check_position(self, expected: Position | None) -> None:
-        """Nothing follows a position that the records do not have any more, such as that of a program that was removed.
+        """Stop at a position that the records no longer have, such as that of a removed program.
 
         Raises:
-            StaleRecorder: they have another one, which is read anew.
+            StaleRecorder: they have another one, which must be read again.
         """
-        found = await self._records.position(self._program)
-        if found != expected:
-            raise StaleRecorder(f"the records of {self._program} are at {found}, not at {expected}")
+        stored = await self._records.position(self._program)
+        if stored != expected:
+            raise StaleRecorder(f"the records of {self._program} are at {stored}, not at {expected}")
 
     async def _count_dead_letters(self) -> None:
-        """People settle them, and have them recorded, behind the recorder's back."""
+        """Count again: operators settle letters, and have them recorded, without the recorder."""
         metrics.UNAPPLIED_EVENTS.labels(self._program).set(await self._records.dead_letter_count(self._program))
         self._count_dead_at_s = time.monotonic() + DEAD_LETTERS_INTERVAL_S
 
@@ -237,8 +239,8 @@ class Recorder:
             )
         return recorded
 
-    async def _tell(self, expected: Position | None, recorded: Recorded, events: int) -> None:
-        """Tell the fronts what has been committed, while the next entries are recorded."""
+    async def _publish_batch(self, expected: Position | None, recorded: Recorded, events: int) -> None:
+        """Publish what has been committed, while the next entries are recorded."""
         dead = sorted({letter.reservation_id for letter in recorded.dead if letter.reservation_id is not None})
         epochs_changed = expected is None or expected.epoch != recorded.position.epoch
         await self._publish(recorded.position, dead, epochs_changed=epochs_changed)
@@ -246,7 +248,8 @@ class Recorder:
 
     async def _publish(self, position: Position, dead: Sequence[str], *, epochs_changed: bool) -> None:
         if epochs_changed:
-            # Read after the position: an epoch is claimed before its first change, so the position's is among them.
+            # Read after the position: an epoch is claimed before its first change, so that the position's epoch is
+            # included.
             self._epochs = [(row.epoch, row.base_seq) for row in await self._records.epochs(self._program)]
         await self._journal.publish_recorded(position, dead, epochs=self._epochs)
 
@@ -274,15 +277,15 @@ class Recorder:
 
 
 def _let_batches_live() -> None:
-    """Let the collector look less often, in the whole process.
+    """Let the garbage collector run less often, in the whole process.
 
-    A batch is thousands of values that live until they are written, and none of them in a cycle: with Python's own
-    threshold they are walked again and again for nothing.
+    A batch is thousands of values that live until they are written, without cycles: with Python's default threshold
+    they would be traversed again and again.
     """
     gc.set_threshold(GC_YOUNG_OBJECTS)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait, but not longer than until `stop`."""
+    """Wait until `stop`, at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)

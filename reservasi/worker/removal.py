@@ -1,8 +1,8 @@
-"""Removing a program, and beginning it anew when it is imported again.
+"""Removes a program, and starts it again when it is imported again.
 
-The ledger is fenced and recorded to its end, so that the records are judged in its place; then one transaction removes
-the program, and its keys are deleted. Killed before the transaction, nothing has happened, and the ledger is owned
-again by itself; killed after it, fronts and worker leave the program all the same, and the next one deletes the keys.
+The ledger is fenced and recorded to its end, so that the records decide in its place; then one transaction removes the
+program, and its keys are deleted. If the process is killed before the transaction, nothing has happened, and the ledger
+is owned again automatically; after it, fronts and workers leave the program, and the next removal deletes the keys.
 """
 
 import asyncio
@@ -24,24 +24,24 @@ from reservasi.worker.rebuild import SAFE, Rebuilder, drain
 
 log = get_logger()
 
-LOOKS_MAX = 5  # for keys that somebody wrote who had not left the program yet
-LEAVE_MARGIN_S = 1.0  # that fronts and worker may take beyond their look at the programs
+LOOKS_MAX = 5  # for keys that a process wrote before it left the program
+LEAVE_MARGIN_S = 1.0  # additional time for fronts and workers after they read the programs
 
 
 class Removal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a removal did."""
+    """The result of a removal."""
 
     program: str
     removed: bool  # False: it had been removed before
     found: Removed = Removed()
-    keys: int = 0  # of the ledger, deleted
+    keys: int = 0  # deleted keys of the ledger
 
 
 class Remover:
     """Removes one program."""
 
     def __init__(self, stores: ProgramStores, *, forget: Callable[[], Awaitable[int]], refresh_s: float) -> None:
-        """`forget` deletes the ledger's keys; fronts and worker look at the programs every `refresh_s`."""
+        """`forget` deletes the ledger's keys; fronts and workers read the programs every `refresh_s`."""
         self._program = stores.program
         self._connection = stores.connection
         self._journal = stores.journal
@@ -52,21 +52,21 @@ class Remover:
         self._refresh_s = refresh_s
 
     async def run(self, *, actor: str, reason: str) -> Removal:
-        """Remove it, or finish a removal that was interrupted.
+        """Remove the program, or finish a removal that was interrupted.
 
         Raises:
-            RemovalRefused: people would lose what they have, or the ledger must be repaired first; nothing was changed.
-            LedgerMoved, LedgerUnreachable, RecordsUnavailable, JournalGap: it is not finished, and can be begun anew.
+            RemovalRefused: people have reservations, or the ledger must be repaired first; nothing was changed.
+            LedgerMoved, LedgerUnreachable, RecordsUnavailable, JournalGap: it is not finished, and can be repeated.
         """
         async with self._rebuilder.alone():
             removed = not await self._records.is_removed(self._program)
-            found = await self._remove(actor, reason) if removed else Removed()
+            counts = await self._remove(actor, reason) if removed else Removed()
             deleted = await self._delete_keys()
         log.warning("program_removed", program=self._program, actor=actor, again=not removed, keys=deleted)
-        return Removal(program=self._program, removed=removed, found=found, keys=deleted)
+        return Removal(program=self._program, removed=removed, found=counts, keys=deleted)
 
     async def obstacles(self) -> list[str]:
-        """Why the program may not be removed, for people, once what its ledger accepted is recorded.
+        """Reasons why the program may not be removed, after everything that its ledger accepted was recorded.
 
         Raises:
             The same as `run`.
@@ -75,7 +75,7 @@ class Remover:
         return await self._records.removal_obstacles(self._program, _now_ms())
 
     async def begin_anew(self) -> None:
-        """Where the program was removed, make it an empty ledger that goes on behind what is recorded.
+        """If the program was removed, give it an empty ledger that continues after the recorded position.
 
         Raises:
             The same as `run`.
@@ -100,29 +100,29 @@ class Remover:
             raise
 
     async def _clear_tip(self) -> Position:
-        """Where the ledger is; refused where what it says of that counts for nothing, or only it knows something.
+        """The ledger's position; refused if it is damaged, or if the ledger has unique changes.
 
-        A removal that was interrupted before its transaction leaves it owned or ownable.
+        After a removal that was interrupted before its transaction, the ledger is owned or ownable.
         """
-        found = await compare_ledger(self._program, self._connection, self._journal, self._records)
-        if found.verdict in SAFE:
+        comparison = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        if comparison.verdict in SAFE:
             raise RemovalRefused(
-                f"the ledger of {self._program} is {found.verdict}: let the worker rebuild it first, or do it with "
+                f"the ledger of {self._program} is {comparison.verdict}: let the worker rebuild it first, or run "
                 f"`reservasi rebuild --program {self._program}`, and repeat this"
             )
-        if found.verdict not in (Ownership.OWNED, Ownership.OWNABLE):
+        if comparison.verdict not in (Ownership.OWNED, Ownership.OWNABLE):
             raise RemovalRefused(
-                f"the ledger of {self._program} is {found.verdict}: see `reservasi doctor`, and repair it first"
+                f"the ledger of {self._program} is {comparison.verdict}: see `reservasi doctor`, and repair it first"
             )
-        return found.meta.position
+        return comparison.meta.position
 
     async def _record_all(self, tip: Position) -> Position:
-        """Record what the ledger accepted, or wait for the recorder that does; where the records are then."""
+        """Record what the ledger accepted, or wait for the recorder; returns the recorded position."""
         await drain(self._program, tip, self._journal, self._records, booking_code=self._booking_code)
         return await self._records.position(self._program) or START
 
     async def _delete_keys(self) -> int:
-        """Delete them, until nobody has written one for as long as fronts and worker take to leave the program."""
+        """Delete keys until none was written during the time that fronts and workers take to leave the program."""
         deleted = await self._forget()
         for _ in range(LOOKS_MAX):
             await asyncio.sleep(self._refresh_s + LEAVE_MARGIN_S)

@@ -1,8 +1,8 @@
-"""Repairing a ledger that differs from the records, however many want to at once.
+"""Repairs a ledger that differs from the records, when several processes may do so at once.
 
-Who sees a ledger that another one is rebuilding sees drift, and a rebuild of their own would undo what the other is
-about to judge. So each waits for their turn, compares again in it, rebuilds only what still differs then, and judges
-the result before the next one's turn.
+A process that compares a ledger during another one's rebuild sees differences, and its own rebuild would undo what the
+other is about to check. So each waits for its turn, compares again, rebuilds only what still differs, and checks the
+result before the next turn.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import msgspec
 from reservasi.worker.rebuild import Progress, Rebuilder, refuse_to_give_up
 from reservasi.worker.reconciliation import Reconciled, Reconciler
 
-TURN_WAIT_S = 300.0  # for the others' comparisons and rebuilds
+TURN_WAIT_S = 300.0  # for comparisons and rebuilds of other processes
 
 
 async def repaired(
@@ -23,14 +23,14 @@ async def repaired(
     progress: Progress | None = None,
     wait_s: float = TURN_WAIT_S,
 ) -> Reconciled:
-    """What differs once the ledger was rebuilt, or once somebody else's turn has left nothing to repair.
+    """The remaining differences after a rebuild, or after another process's turn that left nothing to repair.
 
-    `only_where` is asked about what differs in our turn.
+    `only_where` decides about the differences of our turn.
 
     Raises:
-        RebuildRefused: the ledger could only be discarded, or alone has what dead letters say, open or settled.
-        LedgerMoved: others were at it for `wait_s`; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap: it
-            is not finished, and can be begun anew.
+        RebuildRefused: the ledger could only be discarded, or only it has the changes of dead letters, open or settled.
+        LedgerMoved: others had the turn for `wait_s`; RecordsUnavailable, LedgerUnreachable, LedgerFault, JournalGap:
+            it is not finished, and can be repeated.
     """
     async with rebuilder.alone(wait_s):
         before = await reconciler.run()

@@ -1,8 +1,8 @@
-"""Recording a program anew from its ledger, where the records are an older copy than the ledger knows of.
+"""Records a program again from its ledger, if the records are an older copy.
 
-The ledger is fenced, read whole, and recorded in one transaction that moves the position to where the ledger is; then
-it is owned under a new epoch, and recording goes on from there. Wherever this is interrupted, either nothing was
-recorded, or the ledger can be owned as it is: begun anew it has one effect. Nobody rebuilds meanwhile.
+The ledger is fenced, read completely, and recorded in one transaction that moves the position to the ledger's; then it
+is owned under a new epoch, and recording continues. If this is interrupted, either nothing was recorded or the ledger
+can be owned as it is: repeating it has one effect. Nobody rebuilds meanwhile.
 """
 
 import time
@@ -33,25 +33,25 @@ OVER = (State.RELEASED, State.EXPIRED)  # ended holds, for which the records hav
 
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one restoration did."""
+    """The result of one restoration."""
 
     program: str
-    found: Ownership  # how the ledger stood to the records before
+    found: Ownership  # the ledger's state before
     restored: bool  # False: the records lacked nothing
-    epoch: int = 0  # under which the ledger is owned since
+    epoch: int = 0  # under which the ledger is owned now
     seq: int = 0
     bookings: int = 0  # confirmed ones that the records did not have
     holds: int = 0
-    ended: int = 0  # reservations that the records did not know to have ended
-    without_envelope: int = 0  # bookings and holds whose names and contacts are nowhere any more
+    ended: int = 0  # reservations whose end was not recorded
+    without_envelope: int = 0  # bookings and holds whose names and contacts are lost
     entries: int = 0  # of the journal
-    gap: int = 0  # changes of which the journal has no entry any more: their audit rows are lost
-    left_out: int = 0  # of which the stored value cannot be read
+    gap: int = 0  # changes without a journal entry: their audit rows are lost
+    left_out: int = 0  # reservations whose stored value cannot be read
     seconds: float = 0.0
 
 
 class Restorer:
-    """Records one program anew from its ledger."""
+    """Records one program again from its ledger."""
 
     def __init__(self, stores: ProgramStores) -> None:
         self._program = stores.program
@@ -66,61 +66,61 @@ class Restorer:
         """Record what the records lack, and own the ledger.
 
         Raises:
-            RebuildRefused: the records are no older copy of what the ledger knows.
-            LedgerMoved, StaleRecorder: somebody else was at it; RecordsUnavailable, LedgerUnreachable, LedgerFault: it
-                is not finished, and can be begun anew.
+            RebuildRefused: the records are not an older copy of the ledger.
+            LedgerMoved, StaleRecorder: another process changed it; RecordsUnavailable, LedgerUnreachable, LedgerFault:
+                it is not finished, and can be repeated.
         """
         async with self._rebuilder.alone(lock_wait_s):
             return await self._run_alone()
 
     async def _run_alone(self) -> RestoreReport:
         started_s = time.monotonic()
-        found = await compare_ledger(self._program, self._connection, self._journal, self._records)
-        if found.verdict in (Ownership.OWNED, Ownership.OWNABLE):
-            return await self._own(found.verdict, Restored(), started_s, restored_now=False)
-        if found.verdict is not Ownership.RECORDS_OLD:
+        comparison = await compare_ledger(self._program, self._connection, self._journal, self._records)
+        if comparison.verdict in (Ownership.OWNED, Ownership.OWNABLE):
+            return await self._own(comparison.verdict, Restored(), started_s, restored_now=False)
+        if comparison.verdict is not Ownership.RECORDS_OLD:
             raise RebuildRefused(
-                f"the records of {self._program} are no older copy of what its ledger knows: the ledger is "
-                f"{found.verdict}, and nothing is recorded from it; see `reservasi rebuild`"
+                f"the records of {self._program} are not an older copy of its ledger: the ledger is "
+                f"{comparison.verdict}, and nothing is recorded from it; see `reservasi rebuild`"
             )
         fenced = await Loader(self._connection).fence()
-        state, known = await self._read(found, fenced)
-        expected = found.recorded if found.recorded != START else await self._records.position(self._program)
+        state, implied = await self._read(comparison, fenced)
+        expected = comparison.recorded if comparison.recorded != START else await self._records.position(self._program)
         restored = await self._records.restore(
             self._program,
             expected,
             state,
-            known,
+            implied,
             booking_code=self._booking_code,
             forgotten_ms=int(time.time() * 1000) - self._tombstone_ms,
         )
         await self._revive(state)
-        return await self._own(found.verdict, restored, started_s, restored_now=True)
+        return await self._own(comparison.verdict, restored, started_s, restored_now=True)
 
-    async def _read(self, found: Comparison, fenced: Position) -> tuple[LedgerState, list[KnownEvents]]:
+    async def _read(self, comparison: Comparison, fenced: Position) -> tuple[LedgerState, list[KnownEvents]]:
         epochs = {row.epoch: row.base_seq for row in await self._records.epochs(self._program)}
-        state = await read_state(self._journal, fenced, after_seq=found.recorded.seq, lineage=epochs)
+        state = await read_state(self._journal, fenced, after_seq=comparison.recorded.seq, lineage=epochs)
         if (await self._connection.meta(CALL_TIMEOUT_S)).position != fenced:
-            raise LedgerMoved(f"somebody else was at the ledger of {self._program} while it was read")
-        known = known_events(state, found.recorded.seq)
+            raise LedgerMoved(f"another process changed the ledger of {self._program} while it was read")
+        implied = known_events(state, comparison.recorded.seq)
         async with self._records.standing(self._program) as standing:
-            return state, [*known, *await self._returned(standing, state, known, found.recorded.seq)]
+            return state, [*implied, *await self._returned(standing, state, implied, comparison.recorded.seq)]
 
     async def _returned(
-        self, standing: Standing, state: LedgerState, known: Sequence[KnownEvents], from_seq: int
+        self, standing: Standing, state: LedgerState, implied: Sequence[KnownEvents], from_seq: int
     ) -> list[KnownEvents]:
-        """That places came back within the gap whose way back the records know."""
+        """Events of returns within the gap, for returning places that the records have."""
         last_ms = state.entries[-1].at_ms if state.entries else await standing.last_entry_at_ms()
         tail = JournalTail()
         since_ms = await tail_since_ms(standing, last_ms, self._tombstone_ms)
         async for row in standing.journal(since_ms):
             tail.follow(row.first_seq, row.at_ms, row.payload)
-        for each in sorted(known, key=lambda each: each.first_seq):
+        for each in sorted(implied, key=lambda each: each.first_seq):
             tail.follow(each.first_seq, each.at_ms, each.payload)
         for entry in state.entries:
             tail.follow(entry.first_seq, entry.at_ms, entry.payload)
         gone = list(_gone(tail.returning(), state.returning))
-        taken = {each.first_seq for each in known}
+        taken = {each.first_seq for each in implied}
         free = next((seq for seq in range(state.first_told_seq - 1, from_seq, -1) if seq not in taken), None)
         if not gone or free is None:
             return []
@@ -131,19 +131,19 @@ class Restorer:
         return [KnownEvents(epoch=state.epoch_of(free), first_seq=free, at_ms=at_ms, payload=payload)]
 
     async def _own(
-        self, found: Ownership, restored: Restored, started_s: float, *, restored_now: bool
+        self, verdict: Ownership, restored: Restored, started_s: float, *, restored_now: bool
     ) -> RestoreReport:
         owned = await own_ledger(self._program, self._connection, self._journal, self._records, alone=True)
         if owned is not Ownership.OWNED:
-            raise LedgerMoved(f"the ledger of {self._program} is {owned}: look again")
+            raise LedgerMoved(f"the ledger of {self._program} is {owned}: try again")
         position = await self._records.position(self._program)
-        if position is not None:  # fronts hear that what the ledger knows is recorded
+        if position is not None:  # publish that the ledger's changes are recorded
             await publish_all(self._program, position, self._journal, self._records)
         meta = await self._connection.meta(CALL_TIMEOUT_S)
         counted = {name: value for name, value in msgspec.structs.asdict(restored).items() if name in REPORTED}
         report = RestoreReport(
             program=self._program,
-            found=found,
+            found=verdict,
             restored=restored_now,
             epoch=meta.position.epoch,
             seq=meta.position.seq,
@@ -155,11 +155,11 @@ class Restorer:
         return report
 
     async def _revive(self, state: LedgerState) -> None:
-        """Reservations whose dead letters the older copy does not have are recorded now, as the ledger has them."""
+        """Publish that reservations are recorded whose dead letters the older copy does not have."""
         try:
             dead = await self._journal.dead_reservations()
         except DamagedKey:
-            return  # nobody hears of any of them until all are told anew
+            return  # fronts get none of them until all are published again
         recorded = dead - set(await self._records.dead_reservations(self._program)) - set(state.unreadable)
         await self._journal.publish_revived(recorded)
 
@@ -168,7 +168,7 @@ REPORTED = frozenset(Restored.__struct_fields__) & frozenset(RestoreReport.__str
 
 
 def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
-    """Events of the gap between the records and the journal's first entry that the ledger's state implies."""
+    """Events of the gap between the records and the journal's first entry that follow from the ledger's state."""
     gap = range(from_seq + 1, state.first_told_seq)
     returning = {each.seq: each for each in state.returning}
     hold_ms = {quota.id: quota.terms.hold_ms for quota in state.quotas}
@@ -183,7 +183,7 @@ def known_events(state: LedgerState, from_seq: int) -> list[KnownEvents]:
         if kept.seq in gap:
             events[kept.seq] = (ended.ended_at_ms, _ended(id_, kept, returning.get(kept.seq)))
     for id_, kept in state.live.items():
-        if kept.state is State.HELD and kept.held_seq in gap:  # it may end, and is to be remembered then
+        if kept.state is State.HELD and kept.held_seq in gap:  # it may end, and must then be remembered
             events[kept.held_seq] = (kept.deadline_ms - hold_ms.get(kept.quota, 0), _held(id_, kept))
     return [
         KnownEvents(epoch=state.epoch_of(seq), first_seq=seq, at_ms=max(0, at_ms), payload=pack_events([event]))
@@ -215,7 +215,7 @@ def _ended(reservation_id: str, kept: KeptReservation, back: ReturningPlaces | N
 
 
 def _given_back(back: ReturningPlaces) -> Ended:
-    """The end of a reservation of which only the places on their way back are known."""
+    """The end of a reservation of which only the returning places are known."""
     return Ended(
         seq=back.seq,
         state=State.RELEASED,
@@ -226,7 +226,7 @@ def _given_back(back: ReturningPlaces) -> Ended:
     )
 
 
-def _gone(told: Iterable[ReturningPlaces], kept: Sequence[ReturningPlaces]) -> Iterable[ReturningPlaces]:
-    """What is on its way back as far as the records tell, and not in the ledger."""
+def _gone(recorded_returns: Iterable[ReturningPlaces], kept: Sequence[ReturningPlaces]) -> Iterable[ReturningPlaces]:
+    """Returning places that the records have and the ledger does not."""
     here = Counter((each.quota, each.seq) for each in kept)
-    return (each for each in told if not here[each.quota, each.seq])
+    return (each for each in recorded_returns if not here[each.quota, each.seq])

@@ -1,6 +1,6 @@
-"""Retiring: what is over leaves the ledger, quotas after some hours and openings after a year, so that it stays small.
+"""Retires what is over from the ledger, quotas after some hours and openings after a year, so that it stays small.
 
-The worker whose recorder leads does it, in bounded batches. Where two do, the second finds nothing left: the ledger
+Done by the worker whose recorder leads, in bounded batches. If two do it, the second finds nothing left: the ledger
 decides what is over.
 """
 
@@ -25,17 +25,17 @@ from reservasi.programs.openings import window_end_ms
 
 log = get_sparing_logger()
 
-LOOK_S = 5.0  # between two looks at what is over
-READ_AGAIN_S = 600.0  # the windows are read again at the latest then: one quota may have replaced another
+LOOK_S = 5.0  # between two checks
+READ_AGAIN_S = 600.0  # the windows are read again after so long: one quota may have replaced another
 RETRY_MS = 60_000  # until a quota that could not be retired is tried again
-QUOTAS_AT_ONCE = 100  # asked for together; claims wait behind a call as long as it takes
+QUOTAS_AT_ONCE = 100  # per call; claims wait behind a call
 RESERVATIONS_AT_ONCE = 100  # ended by one command
 COMMANDS_AT_ONCE = 4  # of those
-OPENINGS_AT_ONCE = 100  # in one look: the next one takes the others
+OPENINGS_AT_ONCE = 100  # per check: the next one takes the others
 
 
 class Window(msgspec.Struct, kw_only=True):
-    """When a quota's window ends, and when to ask for its retirement."""
+    """When a quota's window ends, and when to try its retirement."""
 
     ends_at_ms: int
     ask_at_ms: int
@@ -45,10 +45,10 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-async def _look_until(stop: asyncio.Event, leads: Callable[[], bool], look: Callable[[], Awaitable[int]]) -> None:
+async def _repeat_until(stop: asyncio.Event, leads: Callable[[], bool], task: Callable[[], Awaitable[int]]) -> None:
     while not stop.is_set():
         if leads():
-            await look()
+            await task()
         try:
             async with asyncio.timeout(LOOK_S):
                 await stop.wait()
@@ -57,7 +57,7 @@ async def _look_until(stop: asyncio.Event, leads: Callable[[], bool], look: Call
 
 
 async def _count(program: str, retire: Callable[[], Awaitable[int]]) -> int:
-    """What it retired; 0 where it failed: the role goes on, and looks again."""
+    """The number that it retired; 0 if it failed: the task continues and checks again."""
     try:
         return await retire()
     except (Unavailable, LedgerFault) as error:
@@ -68,7 +68,7 @@ async def _count(program: str, retire: Callable[[], Awaitable[int]]) -> int:
 
 
 async def _unless_damaged(group: GroupCommit, command: Retire | RetireOpening) -> Answer | None:
-    """What is damaged stays until it is mended; the others are retired."""
+    """The answer; None for a damaged quota or opening, which stays until it is repaired."""
     try:
         return await group.submit(command)
     except ItemDamaged:
@@ -88,7 +88,7 @@ class OpeningRetirement:
         leads: Callable[[], bool],
         clock_ms: Callable[[], int] = _now_ms,
     ) -> None:
-        """`leads` says whether this worker is the one to do it."""
+        """`leads` says whether this worker is the active one."""
         self._program = program
         self._group = group
         self._watch = watch
@@ -97,10 +97,10 @@ class OpeningRetirement:
         self._clock_ms = clock_ms
 
     async def run(self, stop: asyncio.Event) -> None:
-        await _look_until(stop, self._leads, self.look)
+        await _repeat_until(stop, self._leads, self.retire_due)
 
-    async def look(self) -> int:
-        """Retire what ended long ago; how many openings were."""
+    async def retire_due(self) -> int:
+        """Retire openings that ended long ago; returns their number."""
         return await _count(self._program, self._retire_all)
 
     async def _retire_all(self) -> int:
@@ -127,7 +127,7 @@ class Retirement:
         leads: Callable[[], bool],
         clock_ms: Callable[[], int] = _now_ms,
     ) -> None:
-        """`zone` is the program's, None while it is not known; `leads` says whether this worker is the one to do it."""
+        """`zone` is the program's, None if unknown; `leads` says whether this worker is the active one."""
         self._program = program
         self._group = group
         self._journal = journal
@@ -137,13 +137,13 @@ class Retirement:
         self._clock_ms = clock_ms
         self._windows: dict[str, Window] = {}
         self._read_at_s = float("-inf")
-        self._stored = -1  # quotas in the ledger when the windows were read, less those that were retired since
+        self._stored = -1  # quotas in the ledger when the windows were read, minus those retired since
 
     async def run(self, stop: asyncio.Event) -> None:
-        await _look_until(stop, self._leads, self.look)
+        await _repeat_until(stop, self._leads, self.retire_due)
 
-    async def look(self) -> int:
-        """Retire what is over; how many quotas were."""
+    async def retire_due(self) -> int:
+        """Retire quotas that are over; returns their number."""
         return await _count(self._program, self._retire_all)
 
     async def _retire_all(self) -> int:
@@ -174,11 +174,11 @@ class Retirement:
             try:
                 date, start, end = decode_facts(packed)[3:6]
                 ends_at_ms = window_end_ms(date, start, end, zone)
-            except ValueError:  # damaged, or without a date: nobody knows when it is over
+            except ValueError:  # damaged, or without a date: its end is unknown
                 continue
             quota_id = readable(quota)
-            known = self._windows.get(quota_id)
-            ask_at_ms = max(ends_at_ms + self._after_ms, known.ask_at_ms if known else 0)
+            window = self._windows.get(quota_id)
+            ask_at_ms = max(ends_at_ms + self._after_ms, window.ask_at_ms if window else 0)
             windows[quota_id] = Window(ends_at_ms=ends_at_ms, ask_at_ms=ask_at_ms)
         self._windows, self._stored, self._read_at_s = windows, stored, now_s
 
@@ -201,7 +201,10 @@ class Retirement:
             self._windows.pop(quota, None)
 
     async def _end_confirmed(self, quotas: Sequence[str]) -> None:
-        """The ledger knows a reservation's quota, not a quota's reservations: they are looked for in one pass."""
+        """End the confirmed reservations of the quotas.
+
+        The ledger has no index of a quota's reservations: they are found in one pass over all of them.
+        """
         wanted: dict[str, list[str]] = {quota: [] for quota in quotas}
         for reservation_id, kept in (await Holdings.read(self._journal)).reservations.items():
             if kept.state is State.CONFIRMED and kept.quota in wanted:

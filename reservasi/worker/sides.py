@@ -1,7 +1,7 @@
-"""What each side has after a double failover: this ledger, another server's, and the records. Nothing is changed.
+"""Compares both sides after a double failover, this ledger and another server's, with the records. Changes nothing.
 
-A ledger that is `superseded` was owned before another server was, and both may have sold since. Who decides which one
-goes on wants to know when each was owned, how far it is, and what is on one side only.
+A `superseded` ledger was owned before another server was, and both may have sold since. To decide which one is kept, an
+operator needs to know when each was owned, its position, and what only one side has.
 """
 
 import msgspec
@@ -16,12 +16,13 @@ from reservasi.worker.ledger_owner import FROM_LEDGER, Comparison, Ownership, co
 
 NAMES = {"this": "This side", "other": "The other side"}
 DOCTOR = "reservasi doctor"
-NAMED_MAX = 20  # reservations that are named; all are counted
-GOES_ON = (Ownership.OWNED, Ownership.OWNABLE)  # from what is recorded, so that nothing recorded is lost
+NAMED_MAX = 20  # reservations that are listed; all are counted
+# it continues from the recorded position, so that nothing recorded is lost
+GOES_ON = (Ownership.OWNED, Ownership.OWNABLE)
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """The live reservations of one side: the seq at which each was held, and its state."""
+    """The live reservations of one side: the seq of each hold, and the state."""
 
     live: dict[str, tuple[int, State]]
 
@@ -34,40 +35,40 @@ class Contents(msgspec.Struct, frozen=True):
         }
 
     def has(self, id_: str, held_seq: int, state: State) -> bool:
-        """Whether it has that reservation: a confirmed one only where it is confirmed here as well."""
-        known = self.live.get(id_)
-        return known is not None and known[0] == held_seq and (known[1] is State.CONFIRMED or state is State.HELD)
+        """Whether it has the reservation; a confirmed one must be confirmed here as well."""
+        own = self.live.get(id_)
+        return own is not None and own[0] == held_seq and (own[1] is State.CONFIRMED or state is State.HELD)
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One server's ledger of a program, beside the records and the other side."""
+    """One server's ledger of a program, compared with the records and the other side."""
 
     side: str  # "this", "other"
-    error: str = ""  # why nothing is known of it
-    verdict: Ownership | None = None  # how it stands to the records
+    error: str = ""  # why it could not be read
+    verdict: Ownership | None = None  # its relation to the records
     epoch: int = 0
     seq: int = 0
     run_id: str = ""  # of its server, now
-    changed_at_ms: int = 0  # the last entry of its journal
+    changed_at_ms: int = 0  # time of the last journal entry
     confirmed: int = 0
     held: int = 0
-    confirmed_not_recorded: int = 0  # which PostgreSQL does not have
+    confirmed_not_recorded: int = 0  # that PostgreSQL does not have
     held_not_recorded: int = 0
-    confirmed_only_here: int = 0  # which neither PostgreSQL nor the other side has
+    confirmed_only_here: int = 0  # that neither PostgreSQL nor the other side has
     held_only_here: int = 0
     named: tuple[str, ...] = ()  # the first of these confirmed ones
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known of one program."""
+    """The comparison of one program."""
 
     program: str
     recorded_epoch: int
     recorded_seq: int
-    owned: tuple[OwnedRun, ...]  # every run of a server that was owned, in order
+    owned: tuple[OwnedRun, ...]  # every owned run of a server, in order
     sides: tuple[Side, ...]
     recommendation: str
-    command: str  # the next one
+    command: str  # the next one to run
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +82,13 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 async def look_at(
     program: str, connection: LedgerConnection, journal: Journal, records: Records
 ) -> Look | LedgerUnreachable:
-    """Read one side, or say why that cannot be.
+    """Read one side, or return the fault.
 
     Raises:
-        RecordsUnavailable: nothing can be said without the records.
+        RecordsUnavailable: nothing can be compared without the records.
     """
     try:
-        found = await compare_ledger(program, connection, journal, records)
+        comparison = await compare_ledger(program, connection, journal, records)
         holdings = await Holdings.read(journal)
         changed_at_ms = await journal.last_entry_at_ms()
     except LedgerUnreachable as error:
@@ -95,13 +96,13 @@ async def look_at(
     finally:
         await connection.drop()
     live = {id_: (kept.held_seq, kept.state) for id_, kept in holdings.reservations.items() if kept.state.live}
-    return Look(found=found, contents=Contents(live), changed_at_ms=changed_at_ms)
+    return Look(found=comparison, contents=Contents(live), changed_at_ms=changed_at_ms)
 
 
 async def compare_sides(
     program: str, this: Look | LedgerUnreachable, other: Look | LedgerUnreachable | None, records: Records, *, url: str
 ) -> Sides:
-    """Put the two beside the records; `url` is how the other one is reached."""
+    """Compare the two with the records; `url` is the other side's address."""
     recorded = await _recorded(program, records)
     looks = {"this": this, "other": other}
     contents = {name: look.contents for name, look in looks.items() if isinstance(look, Look)}
@@ -173,13 +174,16 @@ def recommend(
         case Ownership.OWNABLE | Ownership.MOVED:
             return f"This side goes on from what is recorded: a worker owns it within a second.{rest}", DOCTOR
         case Ownership.DAMAGED:
-            words = f"What says where this side is was damaged: a rebuild mends it from journal and records.{rest}"
+            words = f"This side's position was damaged: a rebuild repairs it from journal and records.{rest}"
             return words, f"reservasi rebuild --program {program}"
         case Ownership.BEHIND | Ownership.LOADING:
             words = f"PostgreSQL has more than this side: rebuild it from there.{rest}"
             return words, f"reservasi rebuild --program {program}"
         case Ownership.RECORDS_OLD:
-            return f"The records are an older copy of what this side knows: record them anew.{rest}", from_ledger
+            return (
+                f"The records are an older copy and lack changes of this side: restore them from it.{rest}",
+                from_ledger,
+            )
         case Ownership.UNREADABLE:
             return "Another release stored this side: start that release again.", "reservasi version"
         case _:
@@ -188,7 +192,7 @@ def recommend(
 
 def _of_the_other(program: str, this: Side, other: Side, url: str) -> tuple[str, str]:
     if other.verdict is Ownership.RECORDS_OLD:
-        words = "The records are an older copy of what the other side knows: record them anew from there, then make it "
+        words = "The records are an older copy and lack changes of the other side: restore them from it, then make it "
         return f"{words}the primary.{_left_behind(this)}", f"{FROM_LEDGER.format(program)} --redis-url {url}"
     words = (
         "The other side goes on from what is recorded, and nothing recorded is lost: make it the primary (fail over "
@@ -201,8 +205,8 @@ def _of_two_histories(program: str, this: Side, other: Side | None, owned: tuple
         last = owned[-1] if owned else None
         named = f" (run {last.run_id}, epoch {last.epoch})" if last and last.run_id else ""
         words = (
-            f"This side is {this.verdict}. Look at the server that was owned last{named} before anything is given up; "
-            "where it is gone for good, name its address nevertheless."
+            f"This side is {this.verdict}. Look at the server that was owned last{named} before you discard anything; "
+            "if it is lost, give its address nevertheless."
         )
         return words, f"reservasi ledger compare --program {program} --other-redis-url redis://HOST:PORT"
     second = " --discard-confirmed" if this.confirmed_not_recorded else ""
@@ -215,7 +219,7 @@ def _of_two_histories(program: str, this: Side, other: Side | None, owned: tuple
 
 
 def _is_better(other: Side, this: Side) -> bool:
-    """Whether the other side loses less: it goes on from the records and this one does not, or it is farther."""
+    """Whether the other side loses less: only it continues from the records, or it is further ahead."""
     if other.verdict in GOES_ON:
         return this.verdict not in GOES_ON or (other.epoch, other.seq) > (this.epoch, this.seq)
     return other.verdict is Ownership.RECORDS_OLD and this.verdict not in (*GOES_ON, Ownership.RECORDS_OLD)

@@ -1,4 +1,4 @@
-"""Whether recording stands still: the ledger is ahead of the records, and the recorded position does not move."""
+"""Detects that recording stands still: the ledger is ahead of the records, and the recorded position does not move."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from reservasi.model import Position
 
 log = get_logger()
 
-STALLED_S = 5.0  # without a step while changes wait: a recorder that works makes one within milliseconds
+STALLED_S = 5.0  # without progress while changes wait; a working recorder needs milliseconds
 
 
 class Standstill:
-    """Watches one program's recorded position; whoever compares it with the ledger tells it what was found."""
+    """Watches one program's recorded position, which `reason` gets together with the ledger's."""
 
     def __init__(self, program: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class Standstill:
         self._said = False
 
     def reason(self, recorded: Position, ledger: Position) -> str | None:
-        """Why the program cannot be called well: changes wait and nothing moves; None while recording works."""
+        """Why the program is unhealthy: changes wait and the position does not move; None while recording works."""
         waiting = ledger.seq - recorded.seq
         if waiting <= 0 or recorded != self._recorded:
             self._recorded, self._since_s = recorded, self._clock()

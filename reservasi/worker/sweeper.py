@@ -1,6 +1,6 @@
-"""Sweeping: expire holds, return places and forget tombstones in time, so that views and pages see them end.
+"""Sweeping: expires holds, returns places and deletes tombstones in time, so that views and pages show it.
 
-Correctness never waits for it: a claim that lacks room runs the timers of its quota itself. Any number may sweep.
+Correctness does not depend on it: a claim that lacks room runs the timers of its quota itself. Any number may sweep.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ log = get_logger()
 
 
 class Sweeper:
-    """Sweeps one program at a steady pace, without a pause while there is more to do."""
+    """Sweeps one program at a steady interval, without a pause while there is more to do."""
 
     def __init__(self, program: str, group: GroupCommit, *, interval_ms: int, items_max: int) -> None:
         self._program = program
@@ -34,7 +34,7 @@ class Sweeper:
                 continue
 
     async def _sweep(self) -> int:
-        """How much of the limit was used, 0 when the ledger cannot be reached now."""
+        """The used part of the limit, 0 if the ledger cannot be reached."""
         try:
             answer = await self._group.submit(Sweep(items_max=self._items_max))
         except (Unavailable, LedgerFault) as error:
@@ -43,5 +43,5 @@ class Sweeper:
         done = {"expired": answer.expired, "returned": answer.returned, "forgotten": answer.dropped}
         for what, count in done.items():
             SWEPT.labels(self._program, what).inc(count)
-        # As the ledger counts: holds and places share one limit, tombstones have their own.
+        # As in the ledger: holds and places share one limit, tombstones have their own.
         return max(answer.expired + answer.returned, answer.dropped)

@@ -100,7 +100,7 @@ async def confirm_again(ledger: Ledger, of: Claim) -> tuple[Outcome, State | Non
 async def test_what_is_over_goes_and_what_is_not_stays(ledger: Ledger, group: GroupCommit) -> None:
     await ledger.run(past(), past(ALSO_OVER, start="23:00", end="24:00"), live())
     single, several = await visits(ledger)
-    assert await retirement(ledger, group).look() == 2
+    assert await retirement(ledger, group).retire_due() == 2
     assert await quotas(ledger) == [LIVE]
     events = [event for entry in await ledger.entries() for event in entry.events]
     assert [e.reservation_id for e in events if isinstance(e, Ended) and e.state is State.RETIRED] == sorted(
@@ -119,7 +119,7 @@ async def test_a_retired_reservation_answers_as_before_and_its_people_may_book_a
 ) -> None:
     await ledger.run(past(), live())
     single, _ = await visits(ledger)
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     again = await ledger.one(single)
     assert (again.outcome, again.state, again.quota) == (Outcome.EXISTS, State.HELD, OVER)
     assert await confirm_again(ledger, single) == (Outcome.EXISTS, State.RETIRED)
@@ -160,17 +160,17 @@ async def test_holds_run_out_first_and_places_come_back(ledger: Ledger, group: G
     held = claim(quota=OVER)
     await ledger.run(held)
     task = retirement(ledger, group)
-    assert await task.look() == 0
+    assert await task.retire_due() == 0
     assert await quotas(ledger) == [OVER]
     await ledger.run(Release(reservation_id=held.reservation_id))
-    assert await retirement(ledger, group).look() == 1
+    assert await retirement(ledger, group).retire_due() == 1
 
 
 async def test_an_overdue_hold_is_expired_by_the_retirement(ledger: Ledger, group: GroupCommit) -> None:
     await ledger.run(past(hold_ms=1))
     answer = await ledger.one(claim(quota=OVER))
     await ledger.until(answer.deadline_ms + 2)
-    assert await retirement(ledger, group).look() == 1
+    assert await retirement(ledger, group).retire_due() == 1
     states = [e.state for entry in await ledger.entries() for e in entry.events if isinstance(e, Ended)]
     assert states == [State.EXPIRED]
 
@@ -191,9 +191,9 @@ async def test_others_reservations_are_passed_over(ledger: Ledger) -> None:
 
 async def test_it_waits_for_the_hours_that_were_set(ledger: Ledger, group: GroupCommit) -> None:
     await ledger.run(past())
-    assert await retirement(ledger, group, after_h=200_000).look() == 0
-    assert await retirement(ledger, group, zone=None).look() == 0
-    assert await retirement(ledger, group, after_h=0).look() == 1
+    assert await retirement(ledger, group, after_h=200_000).retire_due() == 0
+    assert await retirement(ledger, group, zone=None).retire_due() == 0
+    assert await retirement(ledger, group, after_h=0).retire_due() == 1
 
 
 async def test_a_full_quota_is_ended_in_many_small_calls(ledger: Ledger, group: GroupCommit) -> None:
@@ -201,7 +201,7 @@ async def test_a_full_quota_is_ended_in_many_small_calls(ledger: Ledger, group: 
     claims = [claim(quota=OVER) for _ in range(950)]
     commands: list[Command] = [*claims, *(Confirm(reservation_id=each.reservation_id) for each in claims)]
     await ledger.run(*commands)
-    assert await retirement(ledger, group).look() == 1
+    assert await retirement(ledger, group).retire_due() == 1
     entries = await ledger.entries()
     assert max(len(e.events) for e in entries if isinstance(e.events[0], Ended)) <= 401
     assert await ledger.client.hlen(keys.persons(ledger.program)) == 0
@@ -210,7 +210,7 @@ async def test_a_full_quota_is_ended_in_many_small_calls(ledger: Ledger, group: 
 async def test_names_go_with_the_last_tombstone(ledger: Ledger, group: GroupCommit) -> None:
     await ledger.run(past(), live())
     await visits(ledger)
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     assert await ledger.client.hlen(keys.names(ledger.program)) == 2
     await ledger.until(await ledger.now_ms() + 5)
     await ledger.one(Sweep(items_max=500), tombstone_ms=1)
@@ -232,7 +232,7 @@ async def test_ledger_records_rebuild_and_checker_agree_at_every_step(
     await record(ledger, records)
     await ledger.one(Retire(quota=OVER, ends_at_ms=OVER_END_MS, reservations=(single.reservation_id,)))
     await _agree(ledger, records, database)
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     await _agree(ledger, records, database)
     before = await evidence(ledger)
     await forget_all(ledger)
@@ -250,7 +250,7 @@ async def test_a_life_that_is_recorded_at_once_ends_the_same(
     """The recorder was away: set, held, confirmed, retired and created anew within one batch."""
     await ledger.run(past(), live())
     single, _ = await visits(ledger)
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     await ledger.run(past(capacity=3))
     await _agree(ledger, records, database)
     (row,) = await tables.rows(
@@ -261,7 +261,7 @@ async def test_a_life_that_is_recorded_at_once_ends_the_same(
     assert quota is not None
     assert (quota.booked, quota.retired_at_ms, quota.terms.capacity) == (0, 0, 3)
     await ledger.run(claim(quota=OVER))
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     await _agree(ledger, records, database)
 
 
@@ -279,7 +279,7 @@ async def test_a_view_forgets_what_was_retired(ledger: Ledger, group: GroupCommi
     async with open_view(ledger.url, ledger.program) as view:
         await caught_up(view, ledger)
         before = view.removals
-        await retirement(ledger, group).look()
+        await retirement(ledger, group).retire_due()
         await caught_up(view, ledger)
         assert view.quota(OVER) is None
         assert view.removals > before
@@ -292,7 +292,7 @@ async def test_an_erased_person_needs_no_live_reservation_for_a_past_visit(
     single, _ = await visits(ledger)
     await record(ledger, records)
     assert (await records.erase_person(ledger.program, single.persons[0])).live == (single.reservation_id,)
-    await retirement(ledger, group).look()
+    await retirement(ledger, group).retire_due()
     await record(ledger, records)
     erased = await records.erase_person(ledger.program, single.persons[0])
     assert (erased.live, erased.erased) == ((), 1)
@@ -342,19 +342,19 @@ async def openings(ledger: Ledger) -> list[str]:
 
 async def test_openings_of_long_ago_go_and_the_others_stay(ledger: Ledger, group: GroupCommit) -> None:
     await ledger.run(opening_set("p-1", **ENDED), opening_set("p-2"), opening_set("p-3", opens_at_ms=1, ends_at_ms=2))
-    assert await opening_retirement(ledger, group).look() == 2
+    assert await opening_retirement(ledger, group).retire_due() == 2
     assert await openings(ledger) == ["p-2"]
     events = [event for entry in await ledger.entries() for event in entry.events]
     assert [event.opening for event in events if isinstance(event, OpeningRetired)] == ["p-1", "p-3"]
     assert RETIRED.labels(ledger.program, "openings")._value.get() == 2
-    assert await opening_retirement(ledger, group).look() == 0
+    assert await opening_retirement(ledger, group).retire_due() == 0
 
 
 async def test_openings_wait_for_the_days_that_were_set(ledger: Ledger, group: GroupCommit) -> None:
     ends_at_ms = await ledger.now_ms() - 2 * DAY_MS
     await ledger.run(opening_set("p-1", opens_at_ms=1, ends_at_ms=ends_at_ms))
-    assert await opening_retirement(ledger, group, after_ms=3 * DAY_MS).look() == 0
-    assert await opening_retirement(ledger, group, after_ms=DAY_MS).look() == 1
+    assert await opening_retirement(ledger, group, after_ms=3 * DAY_MS).retire_due() == 0
+    assert await opening_retirement(ledger, group, after_ms=DAY_MS).retire_due() == 1
 
 
 async def test_who_joined_a_retired_opening_is_forgotten(ledger: Ledger, group: GroupCommit) -> None:
@@ -366,7 +366,7 @@ async def test_who_joined_a_retired_opening_is_forgotten(ledger: Ledger, group: 
     joined = keys.joined(ledger.program)
     assert [key async for key in ledger.client.scan_iter(match=f"{joined}:p-1:*")]
     await ledger.until(now_ms + 301)
-    assert await opening_retirement(ledger, group, after_ms=0).look() == 1
+    assert await opening_retirement(ledger, group, after_ms=0).retire_due() == 1
     assert [key async for key in ledger.client.scan_iter(match=f"{joined}:p-1:*")] == []
 
 
@@ -406,7 +406,7 @@ async def test_without_an_opening_ledger_records_rebuild_and_checker_agree(
 ) -> None:
     await ledger.run(opening_set("p-1", **ENDED), opening_set("p-2"))
     await _agree(ledger, records, database)
-    await opening_retirement(ledger, group).look()
+    await opening_retirement(ledger, group).retire_due()
     await _agree(ledger, records, database)
     assert [opening.id for opening in await records.openings(ledger.program)] == ["p-2"]
     (kept,) = await tables.rows(
@@ -453,7 +453,7 @@ async def test_a_view_forgets_an_opening_and_its_quotas_open_by_themselves(ledge
         assert opening is not None
         assert opening.id == "p-1"
         version = view.version
-        await opening_retirement(ledger, group).look()
+        await opening_retirement(ledger, group).retire_due()
         await caught_up(view, ledger)
         assert view.opening("p-1") is None
         assert view.opening_of(known) is None

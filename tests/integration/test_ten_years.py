@@ -106,8 +106,8 @@ class Years:
 
     async def _week(self, monday: dt.date) -> None:
         await self._set_clock(monday)
-        await self._retirement.look()
-        await self._opening_retirement.look()
+        await self._retirement.retire_due()
+        await self._opening_retirement.retire_due()
         while (await self._group.submit(Sweep(items_max=5000))).dropped:
             pass
         commands = expand(self.program, monday, monday + dt.timedelta(days=AHEAD_DAYS), open_now=True)

@@ -163,7 +163,7 @@ async def test_a_ledger_whose_recorder_met_an_unreadable_entry_is_fenced_at_the_
     recorder = Recorder(
         ledger.program, records, ledger.journal, booking_code=str.upper, events_max=100, block_ms=20, health=health
     )
-    await owner._look()
+    await owner._check()
     await ledger.append(FUTURE, payload=b"\xc1")
     stop = asyncio.Event()
     running = [asyncio.create_task(each.run(stop)) for each in (owner, recorder)]

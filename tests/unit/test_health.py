@@ -86,12 +86,12 @@ STAKE = "3 confirmed bookings (4 places) and 2 holds are only in the ledger"
         (
             Ownership.DIVERGED,
             "ledger",
-            f"fenced: it tells another history than the records: {STAKE}",
+            f"fenced: its history differs from that of the records: {STAKE}",
         ),
         (
             Ownership.RECORDS_OLD,
             "records",
-            f"fenced: the records are an older copy of what the ledger knows: {STAKE}",
+            f"fenced: the records are an older copy and lack changes of the ledger: {STAKE}",
         ),
     ],
 )
@@ -111,7 +111,7 @@ async def test_the_owner_says_what_it_found(
     monkeypatch.setattr("reservasi.worker.ledger_owner.count_at_stake", counted)
     nothing: Any = None
     health = Health()
-    await Owner("surabaya", nothing, nothing, nothing, health=health)._look()
+    await Owner("surabaya", nothing, nothing, nothing, health=health)._check()
     assert health.missing() == {"surabaya": (part, reason)}
 
 
@@ -134,11 +134,11 @@ async def test_what_a_superseded_ledger_knows_is_not_counted_with_each_look(monk
     health = Health()
     owner = Owner("surabaya", nothing, nothing, nothing, health=health)
     for _ in range(5):
-        await owner._look()
+        await owner._check()
     assert len(counts) == 1
     assert health.missing() == {"surabaya": ("ledger", f"fenced: another server was owned after this one: {STAKE}")}
     monkeypatch.setattr("reservasi.worker.ledger_owner.STAKE_INTERVAL_S", 0.0)
-    await owner._look()
+    await owner._check()
     assert len(counts) == 2
 
 
