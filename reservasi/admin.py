@@ -1,4 +1,4 @@
-"""The admin port: whether the process lives, whether it can answer, and its metrics."""
+"""The admin port: liveness, readiness and metrics of a process."""
 
 import asyncio
 import socket
@@ -15,46 +15,48 @@ from reservasi.front.services import FrontServices
 from reservasi.health import Health
 from reservasi.metrics import CONTENT_TYPE, LAG_S, exposition
 
-Said: TypeAlias = Mapping[str, bool | Sequence[str] | Mapping[str, str]]
-Readiness = Callable[[], Said]  # each bool is a check; the rest only tells
-Teller = Callable[[], Callable[[], None]]  # on the loop; what it returns sets gauges, in a thread, before a scrape
-TELLER: web.AppKey[Teller] = web.AppKey("teller")
+Report: TypeAlias = Mapping[str, bool | Sequence[str] | Mapping[str, str]]
+Readiness = Callable[[], Report]  # a bool is a check; other values are information
+GaugeSetter = Callable[
+    [], Callable[[], None]
+]  # called in the loop; its result sets gauges, in a thread, before a scrape
+GAUGE_SETTER: web.AppKey[GaugeSetter] = web.AppKey("gauge_setter")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 
 
 def front_readiness(services: FrontServices) -> Readiness:
-    """What a front needs before it can answer; what is missing, by program, and why."""
+    """A front's readiness: each need, and for each program what is missing and why."""
 
-    def said() -> Said:
+    def read() -> Report:
         missing = {program: f"availability: {why}" for program, why in services.availability.missing().items()}
         if not services.catalogue.loaded:
-            missing["catalogue"] = "the programs were not read from the records yet"
-        elif not services.catalogue.fresh:  # a front serves without
-            missing["records"] = "they do not answer: confirmations are answered 202 meanwhile"
-        told: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
+            missing["catalogue"] = "the programs have not been read from the records yet"
+        elif not services.catalogue.fresh:  # a front serves without it
+            missing["records"] = "the records do not answer: confirmations get 202"
+        report: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
             "availability": services.availability.ready,
             "catalogue": services.catalogue.loaded,
         }
         if missing:
-            told["missing"] = missing
-        return told
+            report["missing"] = missing
+        return report
 
-    return said
+    return read
 
 
 def worker_readiness(health: Health, served: Callable[[], Catalogue | None]) -> Readiness:
-    """What a worker needs to do its work: each program's ledger, owned, and the records; which programs it serves.
+    """A worker's readiness: the owned ledger of each program, the records, and which programs it serves.
 
-    `served` has nothing to tell while the worker starts.
+    `served` returns None while the worker starts.
     """
 
-    def said() -> Said:
+    def read() -> Report:
         catalogue = served()
         if catalogue is None:
-            return {"worker": False, "missing": {"worker": "starting: it waits for the records"}}
+            return {"worker": False, "missing": {"worker": "starting: waiting for the records"}}
         missing = health.missing()
         parts = {part for part, _ in missing.values()}
-        told: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
+        report: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
             "worker": True,
             "ledger": "ledger" not in parts,
             "records": "records" not in parts and catalogue.fresh,
@@ -62,10 +64,10 @@ def worker_readiness(health: Health, served: Callable[[], Catalogue | None]) -> 
             "left_to_others": catalogue.left_out(),
         }
         if missing:
-            told["missing"] = {program: f"{part}: {reason}" for program, (part, reason) in missing.items()}
-        return told
+            report["missing"] = {program: f"{part}: {reason}" for program, (part, reason) in missing.items()}
+        return report
 
-    return said
+    return read
 
 
 @asynccontextmanager
@@ -75,16 +77,16 @@ async def serve_admin(
     port: int,
     *,
     sockets: Sequence[socket.socket] = (),
-    teller: Teller | None = None,
+    gauges: GaugeSetter | None = None,
 ) -> AsyncIterator[None]:
-    """Serve the admin port until the block ends; with `sockets`, which several processes of one parent share, any does.
+    """Serve the admin port during the block; `sockets` are shared by several processes of one parent.
 
-    The port is nobody else's: two services that answered there by turns would mix their metrics.
+    Without `sockets` the port is exclusive: if two services answered in turn, their metrics would mix.
 
     Raises:
-        ConfigurationError: the port is taken by somebody else.
+        ConfigurationError: another process uses the port.
     """
-    runner = web.AppRunner(create_admin_app(readiness, teller), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(create_admin_app(readiness, gauges), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         sites: list[web.BaseSite] = [web.SockSite(runner, each.dup()) for each in sockets]
@@ -102,11 +104,11 @@ async def serve_admin(
         await runner.cleanup()
 
 
-def create_admin_app(readiness: Readiness, teller: Teller | None = None) -> web.Application:
-    """The application behind the admin port; ready when every check is true."""
+def create_admin_app(readiness: Readiness, gauges: GaugeSetter | None = None) -> web.Application:
+    """The application of the admin port; ready when every check is true."""
     app = web.Application()
     app[READINESS] = readiness
-    app[TELLER] = teller or _nothing_to_tell
+    app[GAUGE_SETTER] = gauges or _no_gauges
     app.on_response_prepare.append(_close)
     app.router.add_get("/livez", _livez)
     app.router.add_get("/readyz", _readyz)
@@ -115,7 +117,7 @@ def create_admin_app(readiness: Readiness, teller: Teller | None = None) -> web.
 
 
 async def _close(_request: web.Request, response: web.StreamResponse) -> None:
-    """Keep no connection: whoever scrapes comes seldom, and a front that is replaced would cut what it keeps."""
+    """Close each connection: scrapes are rare, and a front that is replaced would cut an idle one."""
     response.headers[hdrs.CONNECTION] = "close"
     response.force_close()
 
@@ -125,29 +127,29 @@ async def _livez(_request: web.Request) -> web.Response:
 
 
 async def _readyz(request: web.Request) -> web.Response:
-    said = request.app[READINESS]()
-    ready = all(value for value in said.values() if isinstance(value, bool))
-    return _json({"ready": ready, **said}, 200 if ready else 503)
+    report = request.app[READINESS]()
+    ready = all(value for value in report.values() if isinstance(value, bool))
+    return _json({"ready": ready, **report}, 200 if ready else 503)
 
 
-def _nothing_to_tell() -> Callable[[], None]:
+def _no_gauges() -> Callable[[], None]:
     return lambda: None
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    tell = request.app[TELLER]()
+    set_gauges = request.app[GAUGE_SETTER]()
 
-    def told() -> bytes:
-        tell()
+    def scrape() -> bytes:
+        set_gauges()
         return exposition()
 
-    await asyncio.sleep(2 * LAG_S)  # so that every request that was answered before is counted
-    # Reading the files of every process may take a while; the loop has better things to do.
-    body = await asyncio.to_thread(told)
+    await asyncio.sleep(2 * LAG_S)  # so that every request that was already answered is counted
+    # In a thread: reading the files of every process may take a while.
+    body = await asyncio.to_thread(scrape)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})
 
 
-def _json(body: Said, status: int = 200) -> web.Response:
+def _json(body: Report, status: int = 200) -> web.Response:
     return web.Response(
         status=status,
         body=msgspec.json.encode(body),

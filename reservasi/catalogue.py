@@ -1,6 +1,6 @@
-"""The catalogue: programs and staff keys as the records hold them, kept in memory so that a front needs no database.
+"""The catalogue: programs and staff keys of the records, kept in memory so that a front does not need a database.
 
-While PostgreSQL is away, what was known last stays in force: programs always, staff keys for an hour.
+While PostgreSQL is away, the last known state is used: programs without limit, staff keys for an hour.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from reservasi.sealing import Sealing
 
 log = get_sparing_logger()
 
-STAFF_KEPT_S = 5.0  # how long a staff key is believed without asking again: by then a revocation is in force
-STAFF_KEPT_WITHOUT_RECORDS_S = 3600.0  # the same while the records do not answer; a key ends at its time all the same
+STAFF_KEPT_S = 5.0  # how long a staff key is used without a new look-up: the delay of a revocation
+STAFF_KEPT_WITHOUT_RECORDS_S = 3600.0  # the same while the records do not answer; a key still expires at its time
 USE_NOTED_S = 60.0  # at most one write per key and front in this time
 STAFF_KEPT_MAX = 10_000
 LOOK_PAUSE_S = 0.25
-LOOKS_MISSED_MAX = 3  # until the records are called away
-LATE_S = 1.0  # that a look may take beside them
+LOOKS_MISSED_MAX = 3  # until the records are reported as unavailable
+LATE_S = 1.0  # time that a refresh may take beyond its interval
 _ID = re.compile(ID_PATTERN)
 
 
@@ -38,14 +38,14 @@ class _Kept(NamedTuple):
     """A staff key in memory; times by the event loop's clock."""
 
     row: StaffRow
-    found_at: float  # when the records said so
-    asked_at: float  # when they were asked last, in vain or not
+    found_at: float  # when the records returned it
+    asked_at: float  # when it was last looked up, successfully or not
 
 
 class Catalogue:
-    """Programs, refreshed at a steady pace; staff, looked up when they call.
+    """Programs, refreshed at an interval, and staff keys, looked up on use.
 
-    What `serves` does not take, by its id, is left to others: it is in `left_out` and nowhere else.
+    Programs for which `serves` is false are not served; their ids are in `left_out`.
     """
 
     def __init__(
@@ -57,33 +57,32 @@ class Catalogue:
         self._serves = serves
         self._left_out: tuple[str, ...] = ()
         self._programs: dict[str, Program] = {}
-        self._public_channels: frozenset[tuple[str, str]] = frozenset()  # program and channel, looked up by every claim
+        self._public_channels: frozenset[tuple[str, str]] = frozenset()  # program and channel; every claim looks it up
         self._version = ""
         self._loaded = False
-        self._read_at = float("-inf")  # by the event loop's clock: when the records answered last
+        self._read_at = float("-inf")  # by the event loop's clock: the last answer of the records
         self._staff: dict[str, _Kept] = {}
-        self._used: dict[int, dt.datetime] = {}  # staff keys since the last note of their use
+        self._used: dict[int, dt.datetime] = {}  # staff keys used since the last write
         self._noted: dict[int, float] = {}  # by the event loop's clock
-        self._ring_refused = ""  # why the key ring's file was refused last; '' it was not
+        self._ring_refused = ""  # why the key ring's file was last refused; "" if it was not
         self._on_program: Callable[[str], None] | None = None
         self._on_gone: Callable[[str], None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._next_look: asyncio.Task[None] | None = None  # at the records, which has not begun yet
+        self._next_look: asyncio.Task[None] | None = None  # a look-up of programs that has not begun yet
         self._looks: set[asyncio.Task[None]] = set()
         self._looked_at = float("-inf")  # by the event loop's clock
 
     async def open(self, on_program: Callable[[str], None], on_gone: Callable[[str], None] | None = None) -> None:
-        """Load the programs and keep them fresh.
+        """Load the programs and keep them current.
 
-        `on_program` hears of each one once, also when it raises: that is logged, and the others are told. `on_gone`
-        hears of one that was removed; if it is imported again, `on_program` hears of it anew.
+        `on_program` is called once for each program; an exception is logged, and the others are called. `on_gone` is
+        called for a removed program; if it is imported again, `on_program` is called again.
         """
         self._on_program, self._on_gone = on_program, on_gone
         await self._refresh()
         self._task = asyncio.create_task(self._keep_fresh())
 
     async def close(self) -> None:
-        """Stop refreshing."""
         await end_tasks([*([self._task] if self._task else []), *self._looks])
 
     @property
@@ -93,7 +92,7 @@ class Catalogue:
 
     @property
     def fresh(self) -> bool:
-        """Whether the records answered lately: one look that fails or is slow changes nothing."""
+        """Whether the records answered recently: one failed or slow refresh changes nothing."""
         return asyncio.get_running_loop().time() - self._read_at <= LOOKS_MISSED_MAX * self._refresh_s + LATE_S
 
     @property
@@ -102,50 +101,48 @@ class Catalogue:
         return self._version
 
     def programs(self) -> tuple[Program, ...]:
-        """All programs, by id."""
         return tuple(self._programs.values())
 
     def left_out(self) -> tuple[str, ...]:
-        """Ids of the programs that are left to others."""
+        """Ids of the programs that are left to other workers."""
         return self._left_out
 
     def program(self, program_id: str) -> Program | None:
-        """One program."""
         return self._programs.get(program_id)
 
     async def look_up(self, program_id: str) -> Program | None:
-        """One program, also one that was imported a moment ago: for what is not known the records are read anew.
+        """One program, also one that was just imported: the records are read for an unknown id.
 
-        That is done once for all who ask meanwhile, with `LOOK_PAUSE_S` between: anybody may ask for anything.
+        Concurrent callers share one read, and reads are `LOOK_PAUSE_S` apart, since anybody may ask for any id.
         """
         if self.may_find(program_id):
             if self._next_look is None:
-                self._next_look = asyncio.create_task(self._look())
+                self._next_look = asyncio.create_task(self._refresh_soon())
                 self._looks.add(self._next_look)
                 self._next_look.add_done_callback(self._looks.discard)
             await asyncio.shield(self._next_look)
         return self._programs.get(program_id)
 
     def may_find(self, program_id: str) -> bool:
-        """Whether looking it up may find a program that memory lacks."""
+        """Whether `look_up` might find a program that is not in memory."""
         return program_id not in self._programs and self._loaded and _ID.fullmatch(program_id) is not None
 
-    async def _look(self) -> None:
+    async def _refresh_soon(self) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._looked_at + LOOK_PAUSE_S - loop.time()))
-        self._looked_at, self._next_look = loop.time(), None  # who asks from now on asks for another look
+        self._looked_at, self._next_look = loop.time(), None  # later callers need another read
         await self._refresh()
 
     def is_public(self, quota: Quota) -> bool:
-        """Whether the public may claim from the quota; what staff claim at the counter is not."""
+        """Whether the public may claim from the quota; False for quotas that staff claim at the counter."""
         return (program_of(quota.id), quota.terms.channel) in self._public_channels
 
     async def staff(self, api_key: str) -> StaffRow | None:
-        """Whose API key this is, also one that was revoked or has expired, or None.
+        """The staff key of an API key, also a revoked or expired one; None if there is none.
 
         Raises:
-            RecordsUnavailable: the key is not known here, or was asked about too long ago, and the database cannot be
-                asked.
+            RecordsUnavailable: the key is not in memory, or was looked up too long ago, and the database does not
+                answer.
         """
         key_hash = self._sealing.api_key_hash(api_key)
         now = asyncio.get_running_loop().time()
@@ -153,22 +150,22 @@ class Catalogue:
         if kept is not None and now - kept.asked_at < STAFF_KEPT_S:
             return kept.row
         try:
-            found = await self._records.staff_by_key_hash(key_hash)
+            stored = await self._records.staff_by_key_hash(key_hash)
         except RecordsUnavailable:
             if kept is None or now - kept.found_at >= STAFF_KEPT_WITHOUT_RECORDS_S:
                 raise
             self._staff[key_hash] = kept._replace(asked_at=now)
             return kept.row  # an outage of the database must not lock staff out
-        if found is None:
+        if stored is None:
             self._staff.pop(key_hash, None)
             return None
         if len(self._staff) >= STAFF_KEPT_MAX:
             self._staff.clear()
-        self._staff[key_hash] = _Kept(found, found_at=now, asked_at=now)
-        return found
+        self._staff[key_hash] = _Kept(stored, found_at=now, asked_at=now)
+        return stored
 
     async def audit(self, query: AuditQuery) -> list[AuditRow]:
-        """Who changed what, as the records have it now.
+        """Who changed what, from the records.
 
         Raises:
             RecordsUnavailable: they do not answer.
@@ -176,7 +173,7 @@ class Catalogue:
         return await self._records.audit(query)
 
     def note_use(self, staff: StaffRow, at: dt.datetime) -> None:
-        """Remember that a staff key was used; the records hear of it with the next refresh, once a minute at most."""
+        """Note that a staff key was used; written with the next refresh, at most once a minute."""
         self._used[staff.id] = at
 
     async def _keep_fresh(self) -> None:
@@ -197,7 +194,7 @@ class Catalogue:
         except RecordsUnavailable as error:
             log.warning("staff_use_not_noted", error=str(error))
             return
-        except Exception:  # such as a right that is not granted yet: the refreshing goes on
+        except Exception:  # such as a right that is not granted yet: refreshing continues
             log.exception("staff_use_not_noted")
         for id_, at in used.items():
             self._noted[id_] = now
@@ -210,23 +207,23 @@ class Catalogue:
                 log.info("sealing_keys_changed", active=self._sealing.active)
             self._ring_refused = ""
         except ConfigurationError as error:
-            if str(error) != self._ring_refused:  # it is said once, and tried again with every refreshing
+            if str(error) != self._ring_refused:  # logged once, and tried again with every refresh
                 log.warning("key_ring_refused", reason=str(error))
             self._ring_refused = str(error)
 
     async def _refresh(self) -> None:
-        """One round; whatever goes wrong in it is said, and the next round tries again with what is known kept."""
+        """One refresh; after an error, the known state is kept and the next refresh tries again."""
         try:
-            found = await self._records.programs()
+            stored = await self._records.programs()
         except RecordsUnavailable as error:
             log.warning("catalogue_not_refreshed", error=str(error))
             return
-        except Exception:  # such as a program that a newer version stored and this one cannot read
+        except Exception:  # such as a program that a newer version stored
             log.exception("catalogue_not_readable")
             return
-        programs = [program for program in found if self._serves(program.id)]
+        programs = [program for program in stored if self._serves(program.id)]
         fresh = {program.id: program for program in programs}
-        self._left_out = tuple(program.id for program in found if program.id not in fresh)
+        self._left_out = tuple(program.id for program in stored if program.id not in fresh)
         if not self._loaded or fresh != self._programs:
             self._version = hashlib.sha256(msgspec.json.encode(programs)).hexdigest()[:16]
         new = [program_id for program_id in fresh if program_id not in self._programs]
@@ -238,16 +235,16 @@ class Catalogue:
         )
         for program_id in gone:
             log.warning("program_gone", program=program_id)
-            self._tell(self._on_gone, program_id, "program_not_left")
+            self._notify(self._on_gone, program_id, "program_not_left")
         for program_id in new:
             log.info("program_found", program=program_id)
-            self._tell(self._on_program, program_id, "program_not_served")
+            self._notify(self._on_program, program_id, "program_not_served")
 
-    def _tell(self, hear: Callable[[str], None] | None, program_id: str, fault: str) -> None:
-        """One program that cannot be served, or left, must not keep the others from it."""
-        if hear is None:
+    def _notify(self, listener: Callable[[str], None] | None, program_id: str, fault: str) -> None:
+        """Call a listener; one program that cannot be served must not affect the others."""
+        if listener is None:
             return
         try:
-            hear(program_id)
+            listener(program_id)
         except Exception:
             log.exception(fault, program=program_id)

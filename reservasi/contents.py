@@ -1,4 +1,4 @@
-"""What a ledger holds at one moment, as the records can tell it too: what is loaded, and what is compared. Pure."""
+"""The content of a ledger at one moment, read from the ledger or from the records. Pure."""
 
 import hashlib
 from collections.abc import Container
@@ -8,12 +8,12 @@ import msgspec
 from reservasi.events import JournalEntry
 from reservasi.model import APPLICANTS_MAX, Opening, Position, Quota, State
 
-REFERENCE_CHARS = 8  # of a payment reference's hash, as `lua/confirm.lua` keeps it
-DIGEST_ONLY = "sha1:"  # before the digest, in place of a payment reference that nobody knows any more; none has a colon
+REFERENCE_CHARS = 8  # of a payment reference's hash, as stored by `lua/confirm.lua`
+DIGEST_ONLY = "sha1:"  # prefix of a digest in place of a payment reference that is unknown; references have no colon
 
 
 class KeptReservation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """A reservation as the ledger keeps it."""
+    """A reservation as the ledger stores it."""
 
     quota: str
     state: State
@@ -21,12 +21,12 @@ class KeptReservation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     deadline_ms: int
     held_seq: int
     seq: int  # of its last change
-    reference: str  # of its payment; the ledger keeps `reference_digest` of it
+    reference: str  # of its payment; the ledger stores `reference_digest` of it
     persons: tuple[str, ...]
 
     @property
     def places(self) -> int:
-        """One place a person."""
+        """One place per person."""
         return len(self.persons)
 
 
@@ -39,52 +39,52 @@ class EndedReservation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 class ReturningPlaces(msgspec.Struct, kw_only=True, frozen=True, order=True, gc=False):
-    """Places that were given back and cannot be claimed yet."""
+    """Returned places that cannot be claimed yet."""
 
     quota: str
-    at_ms: int  # when they can be
-    seq: int  # of the change that gave them back
+    at_ms: int  # when they can be claimed
+    seq: int  # of the change that returned them
     places: int
 
     @property
     def timer(self) -> str:
-        """What the ledger's timer of them is called."""
+        """The name of the ledger's timer for them."""
         return f"+{self.seq}:{self.places}"
 
 
 class Envelope(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What only the journal says of a hold."""
+    """What only the journal has of a hold."""
 
     sealed: str
     held_at_ms: int
 
 
 class Confirmation(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What only the journal says of a confirmation."""
+    """What only the journal has of a confirmation."""
 
     payment_reference: str
     confirmed_at_ms: int
 
 
 class LedgerState(msgspec.Struct, kw_only=True, frozen=True):
-    """All that a fenced ledger and its journal know of a program: what records that are an older copy lack."""
+    """The state of a program in a fenced ledger and its journal, to complete records that are an older copy."""
 
     position: Position
     lineage: tuple[tuple[int, int], ...]  # each epoch and the last seq before it, ascending, as far as known
     quotas: list[Quota]
     openings: list[Opening]
     live: dict[str, KeptReservation]
-    ended: dict[str, EndedReservation]  # remembered for replays
+    ended: dict[str, EndedReservation]  # kept for replays
     returning: list[ReturningPlaces]
-    retired_quotas: dict[str, int]  # quota -> when it left the ledger, while a tombstone names it
-    entries: list[JournalEntry]  # the end of the journal, link by link up to `position`
+    retired_quotas: dict[str, int]  # quota -> time at which it left the ledger, while a tombstone names it
+    entries: list[JournalEntry]  # the end of the journal, without a gap up to `position`
     envelopes: dict[tuple[str, int], Envelope]  # by reservation and seq of the hold
     confirmations: dict[tuple[str, int], Confirmation]  # by reservation and seq of the confirmation
-    unreadable: tuple[str, ...] = ()  # quotas and reservations of which the stored value cannot be read
+    unreadable: tuple[str, ...] = ()  # quotas and reservations whose stored value cannot be read
 
     @property
     def first_told_seq(self) -> int:
-        """The first change of which the journal has its entry."""
+        """The first change whose journal entry exists."""
         return self.entries[0].first_seq if self.entries else self.position.seq + 1
 
     def epoch_of(self, seq: int) -> int:
@@ -93,12 +93,12 @@ class LedgerState(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def can_be_recorded(kept: KeptReservation, quotas: Container[str]) -> bool:
-    """Whether a live reservation fits a row: a damaged one may be readable, and be of no quota or of no people."""
+    """Whether a live reservation fits a row: a damaged one may be readable, but without a quota or persons."""
     return 1 <= kept.places <= APPLICANTS_MAX and kept.quota in quotas
 
 
 def reference_digest(payment_reference: str) -> str:
-    """What the ledger keeps of a payment reference."""
+    """What the ledger stores of a payment reference."""
     if not payment_reference:
         return ""
     if payment_reference.startswith(DIGEST_ONLY):
@@ -107,7 +107,7 @@ def reference_digest(payment_reference: str) -> str:
 
 
 def same_reference(given: str, recorded: str) -> bool:
-    """Whether a payment reference is the recorded one, of which only the digest may be known."""
+    """Whether a payment reference equals the recorded one, of which only the digest may be known."""
     if recorded.startswith(DIGEST_ONLY):
         return reference_digest(given) == reference_digest(recorded)
     return given == recorded

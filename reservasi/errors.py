@@ -1,34 +1,35 @@
-"""Every fault the service raises on purpose.
+"""Every exception that the service raises on purpose.
 
-Expected refusals are outcomes (`model.Outcome`), not exceptions. What stands here means that something could not
-be done at all::
+Expected refusals are outcomes (`model.Outcome`), not exceptions. An exception means that something could not be done at
+all::
 
     ReservasiError
     ├── ConfigurationError          a setting, file or directory cannot be used as given
-    │   └── ProgramFileError        a program file is refused whole, with line and field
-    ├── EmbeddedServerError         a server we ship did not come up, or died
-    ├── Unavailable                 cannot be answered now; asking again is safe
+    │   └── ProgramFileError        a program file is refused as a whole, with line and field
+    ├── EmbeddedServerError         a server that we ship did not start, or died
+    ├── Unavailable                 cannot be answered now; the same request may be repeated
     │   ├── Overloaded              a bounded queue is full, or a deadline passed before the work was sent
     │   ├── LedgerUnreachable       no connection, or no reply in time: the command may have been carried out
-    │   ├── ItemDamaged             what is stored of it in the ledger is damaged: refused until it is mended
-    │   ├── DamagedKey              a program's key in the ledger is of another type than it should be
+    │   ├── ItemDamaged             stored data of the command is damaged: refused until it is repaired
+    │   ├── DamagedKey              a key of a program in the ledger has the wrong type
     │   ├── LedgerFenced            the ledger is not owned; it sells nothing until recovery has owned it
-    │   ├── NotReplicated           carried out, but neither enough replicas nor the records have it: it may be lost
-    │   ├── LedgerMoved             somebody else was at the ledger meanwhile: look again
+    │   ├── NotReplicated           carried out, but neither enough replicas nor the records have it: may be lost
+    │   ├── LedgerMoved             another process changed the ledger meanwhile: read it again
     │   └── RecordsUnavailable      PostgreSQL does not answer
-    │       └── SchemaMissing       it does, and its schema is missing or older than this version
+    │       └── SchemaMissing       it answers, but its schema is missing or older than this version
     ├── LedgerFault                 the ledger answered with an error or something unreadable: a bug
-    ├── JournalGap                  an entry is missing or does not chain to the one before it
-    │   └── UnreadableEntry         an entry of which nothing can be followed: fields are missing, or it is no msgpack
+    ├── JournalGap                  an entry is missing or does not continue the chain
+    │   └── UnreadableEntry         an entry that cannot be followed: fields are missing, or it is not msgpack
     ├── StaleRecorder               another recorder moved the position first
-    └── RebuildRefused              rebuilding the ledger would forget what only it knows
+    ├── RemovalRefused              a program is not removed: people would lose what they have
+    └── RebuildRefused              rebuilding the ledger would lose changes that only it has
 """
 
 from dataclasses import dataclass
 
 
 class ReservasiError(Exception):
-    """The root of all faults raised by this package."""
+    """The root of all exceptions of this package."""
 
 
 class ConfigurationError(ReservasiError):
@@ -37,11 +38,11 @@ class ConfigurationError(ReservasiError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileFinding:
-    """One thing that is wrong in a file."""
+    """One error in a file."""
 
-    line: int  # 1-based; 0 when the finding belongs to no single line
+    line: int  # 1-based; 0 if it concerns no single line
     field: str  # dotted path, such as "offices[0].slots[1].start"
-    message: str  # what is wrong and what is allowed
+    message: str  # the error and what is allowed
 
     def __str__(self) -> str:
         place = f"line {self.line}: " if self.line else ""
@@ -49,7 +50,7 @@ class FileFinding:
 
 
 class ProgramFileError(ConfigurationError):
-    """A program file is refused whole; `findings` names each line and field."""
+    """A program file is refused as a whole; `findings` name each line and field."""
 
     def __init__(self, path: str, findings: list[FileFinding]) -> None:
         self.path = path
@@ -58,7 +59,7 @@ class ProgramFileError(ConfigurationError):
 
 
 class UnreadableFile(ProgramFileError):
-    """A program file that is not there, or that nothing can be read of."""
+    """A program file that does not exist or cannot be read."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(path, [FileFinding(line=0, field="file", message=message)])
@@ -66,11 +67,11 @@ class UnreadableFile(ProgramFileError):
 
 
 class EmbeddedServerError(ReservasiError):
-    """A server we ship did not come up, or died."""
+    """A server that we ship did not start, or died."""
 
 
 class Unavailable(ReservasiError):
-    """Cannot be answered now; the same request may be sent again safely."""
+    """Cannot be answered now; the same request may be repeated safely."""
 
 
 class Overloaded(Unavailable):
@@ -86,24 +87,24 @@ class LedgerFenced(Unavailable):
 
 
 class ItemDamaged(Unavailable):
-    """Something stored that the command needs cannot be read, or contradicts the rest; others are not affected."""
+    """Stored data that the command needs is damaged or contradictory; other commands are not affected."""
 
     def __init__(self, message: str, *, alone: bool = False) -> None:
-        """`alone`: the ledger had to decide its batch in parts to find it."""
+        """`alone`: the ledger had to decide the batch in parts to find it."""
         self.alone = alone
         super().__init__(message)
 
 
 class DamagedKey(Unavailable):
-    """One of a program's keys in the ledger is of another type than it should be; it is mended by a rebuild."""
+    """A key of a program in the ledger has the wrong type; a rebuild repairs it."""
 
 
 class LedgerMoved(Unavailable):
-    """Somebody else was at the ledger in the meantime; nothing was decided, look again."""
+    """Another process changed the ledger meanwhile; nothing was decided, read it again."""
 
 
 class NotReplicated(Unavailable):
-    """Carried out, but neither enough replicas nor the records have it: it may be lost; a repeat finds it or not."""
+    """Carried out, but neither enough replicas nor the records have it: it may be lost; a repeat finds out."""
 
 
 class RecordsUnavailable(Unavailable):
@@ -111,19 +112,19 @@ class RecordsUnavailable(Unavailable):
 
 
 class SchemaMissing(RecordsUnavailable):
-    """PostgreSQL answers, but its schema is missing or older than this version: somebody has to upgrade it."""
+    """PostgreSQL answers, but its schema is missing or older than this version: it must be upgraded."""
 
 
 class LedgerFault(ReservasiError):
-    """The ledger answered with an error, or with something that cannot be read: always a bug."""
+    """The ledger answered with an error, or with something unreadable: always a bug."""
 
 
 class JournalGap(ReservasiError):
-    """A journal entry is missing, or does not chain to the one before it."""
+    """A journal entry is missing, or does not continue the chain."""
 
 
 class UnreadableEntry(JournalGap):
-    """A journal entry that cannot be read at all, so that nothing behind it can be followed either."""
+    """A journal entry that cannot be read, so that the following ones cannot be followed."""
 
 
 class StaleRecorder(ReservasiError):
@@ -131,8 +132,8 @@ class StaleRecorder(ReservasiError):
 
 
 class RemovalRefused(ReservasiError):
-    """A program is not removed: people would lose what they have, or somebody else is at it."""
+    """A program is not removed: people would lose what they have, or another process uses it."""
 
 
 class RebuildRefused(ReservasiError):
-    """The ledger is not rebuilt unasked: that would forget what only it knows."""
+    """The ledger is not rebuilt automatically: changes that only it has would be lost."""

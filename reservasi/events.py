@@ -1,4 +1,4 @@
-"""Events: what a program's journal says, entry by entry."""
+"""Events: the content of a program's journal, entry by entry."""
 
 import hashlib
 from typing import TypeAlias
@@ -26,7 +26,7 @@ class Held(Event, frozen=True, kw_only=True):
 
     @property
     def places(self) -> int:
-        """One place a person."""
+        """One place per person."""
         return len(self.persons)
 
 
@@ -40,7 +40,7 @@ class Confirmed(Event, frozen=True, kw_only=True):
 
 
 class NamedEvent(Event, frozen=True, kw_only=True):
-    """A change that may name who made it and why."""
+    """A change that may name its actor and reason."""
 
     actor: str = ""
     reason: str = ""
@@ -57,7 +57,7 @@ class Ended(NamedEvent, frozen=True, kw_only=True):
 
 
 class Returned(Event, frozen=True, kw_only=True):
-    """Places given back earlier can be claimed again."""
+    """Returned places can be claimed again."""
 
     quota: str
     places: int
@@ -79,7 +79,7 @@ class QuotaRetired(Event, frozen=True, kw_only=True):
 
 
 class OpeningSet(NamedEvent, frozen=True, kw_only=True):
-    """An opening was created or changed, or its waiting room moved on: the whole of it afterwards."""
+    """An opening was created or changed, or its waiting room advanced; has the whole state afterwards."""
 
     opening: Opening
 
@@ -91,14 +91,14 @@ class OpeningRetired(Event, frozen=True, kw_only=True):
 
 
 class Unreadable(Event, frozen=True, kw_only=True):
-    """A change that this version cannot read: of a kind that a later one added, or with fields that do not fit."""
+    """A change that this version cannot read: of a kind of a later version, or with unexpected fields."""
 
-    letter: str  # its kind as it is written; "" where that is no text
+    letter: str  # its kind; "" if that is not text
     why: str
-    packed: bytes  # the event as the entry has it
-    reservation_id: str | None = None  # where one can be made out
-    texts: tuple[str, ...] = ()  # all that it has, by which what belongs to a person is found
-    envelopes: tuple[str, ...] = ()  # those beside the entry that no readable event names
+    packed: bytes  # the packed event
+    reservation_id: str | None = None  # if it can be determined
+    texts: tuple[str, ...] = ()  # all texts in it, by which a person's data is found
+    envelopes: tuple[str, ...] = ()  # envelopes of the entry that no readable event names
 
 
 AnyEvent: TypeAlias = (
@@ -113,20 +113,19 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     first_seq: int
     at_ms: int
     chain: str  # over the previous entry's chain and this entry
-    payload: bytes  # the events as the ledger packed them; what `chain` covers
+    payload: bytes  # the events as packed by the ledger; covered by `chain`
     events: tuple[AnyEvent, ...]
 
     @property
     def position(self) -> Position:
-        """The position after this entry."""
         return Position(epoch=self.epoch, seq=self.first_seq + len(self.events) - 1, chain=self.chain)
 
 
 def chain_hash(previous: str, epoch: int, first_seq: int, at_ms: int, payload: bytes) -> str:
-    """The hash that ties a journal entry to the one before it, as `lua/committing.lua` computes it.
+    """The hash that links a journal entry to the previous one, as computed by `lua/committing.lua`.
 
-    SHA-1 is the only hash a Redis function offers. The chain finds loss and divergence; it is not what protects the
-    journal from forgery.
+    SHA-1 is the only hash in a Redis function. The chain detects loss and divergence; it does not protect the journal
+    from forgery.
     """
     head = f"{previous}:{epoch}:{first_seq}:{at_ms}:".encode()
     return hashlib.sha1(head + payload, usedforsecurity=False).hexdigest()

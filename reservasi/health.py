@@ -1,7 +1,7 @@
-"""Whether the ledgers of a worker's programs can be worked with: what its readiness says.
+"""Whether a worker's programs can be served: the data of its readiness.
 
-A program is well as long as its ledger was found to be owned, by a look at ledger and records, within `GRACE_S`: one
-slow answer, or a server that restarts and is owned again at once, changes nothing.
+A program is healthy if its ledger was found owned, by a check of ledger and records, within `GRACE_S`: one slow answer,
+or a server that restarts and is owned again at once, changes nothing.
 """
 
 import time
@@ -14,7 +14,7 @@ Part = Literal["ledger", "records"]
 
 
 class Health:
-    """What the owners of a worker's ledgers found."""
+    """The last findings of the owners of a worker's ledgers."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -23,11 +23,11 @@ class Health:
         self._recorder: dict[str, tuple[Part, str]] = {}
 
     def expect(self, program: str) -> None:
-        """The program is served from now on, and not well until somebody says so."""
+        """The program is served from now on, and not healthy until a check says so."""
         self._well_at.setdefault(program, float("-inf"))
 
     def forget(self, program: str) -> None:
-        """The program is served no more."""
+        """The program is not served any more."""
         for kept in (self._well_at, self._faults, self._recorder):
             kept.pop(program, None)
 
@@ -37,22 +37,22 @@ class Health:
         self._faults.pop(program, None)
 
     def note_fault(self, program: str, part: Part, reason: str) -> None:
-        """Why it cannot be worked with now."""
+        """Why it cannot be served now."""
         self._faults[program] = part, reason
 
     def note_recorder(self, program: str, fault: str, part: Part = "ledger") -> None:
-        """Why its recorder cannot go on, and which part it lacks; "" once it does."""
+        """Why its recorder cannot continue, and which part fails; "" if it can."""
         if fault:
             self._recorder[program] = part, fault
         else:
             self._recorder.pop(program, None)
 
     def recorder_fault(self, program: str) -> str:
-        """Why its recorder cannot go on; "" where it does."""
+        """Why its recorder cannot continue; "" if it can."""
         return self._recorder.get(program, ("ledger", ""))[1]
 
     def missing(self) -> dict[str, tuple[Part, str]]:
-        """By program that is not well: what is missing, and why."""
+        """For each unhealthy program, what is missing and why."""
         now = self._clock()
         return {program: self._fault(program) for program, at in self._well_at.items() if now - at > GRACE_S}
 

@@ -1,4 +1,4 @@
-"""What a log line looks like: structlog's processors, and the same for the lines of libraries."""
+"""The format of log lines: structlog's processors, and the same for lines of libraries."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ SHARED: tuple[structlog.types.Processor, ...] = (
 
 
 def configure_structlog(level: str, log_format: LogFormat, stream: TextIO) -> None:
-    """Send our lines from this level on to the stream."""
+    """Write our lines from this level on to the stream."""
     structlog.configure(
         processors=[*SHARED, _renderer(log_format)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -27,7 +27,7 @@ def configure_structlog(level: str, log_format: LogFormat, stream: TextIO) -> No
 
 
 def library_formatter(log_format: LogFormat) -> logging.Formatter:
-    """What gives the lines of libraries, gunicorn's and Python's warnings among them, the format of ours."""
+    """A formatter that gives lines of libraries, including gunicorn and Python's warnings, the format of ours."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[_name_library, *SHARED],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(log_format)],
@@ -35,13 +35,13 @@ def library_formatter(log_format: LogFormat) -> logging.Formatter:
 
 
 def _renderer(log_format: LogFormat) -> structlog.types.Processor:
-    """Coloured for people, or one JSON object a line."""
+    """A coloured format for people, or one JSON object per line."""
     if log_format == "json":
         return structlog.processors.JSONRenderer()
     return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _name_library(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Say whose line it is."""
+    """Add the library's name."""
     event["logger"] = event["_record"].name
     return event

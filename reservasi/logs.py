@@ -1,6 +1,6 @@
 """Logging: static event names with ids as fields, never personal data.
 
-structlog is imported with the first line: a command that says nothing does not wait for it.
+structlog is imported with the first line, so that a command that logs nothing does not load it.
 """
 
 import logging
@@ -15,24 +15,22 @@ if TYPE_CHECKING:
 
 OUR_HANDLER = "reservasi"
 REPEAT_INTERVAL_S = 60.0  # between two lines about the same fault
-REPEATED_MAX = 200  # faults that are remembered
-WHOM = ("program", "server", "check", "fault", "name")  # fields of a line by which faults are told apart
-WHY = ("reason", "error", "cause", "result")  # the same, in words that may have a number in them
+REPEATED_MAX = 200  # number of remembered faults
+WHOM = ("program", "server", "check", "fault", "name")  # fields that distinguish faults
+WHY = ("reason", "error", "cause", "result")  # fields that distinguish faults after removing numbers
 _NUMBER = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 
 
 class _StandardError:
-    """Standard error as it is when a line is written; a pipe that nobody reads any more loses lines, not requests."""
+    """Standard error at the time of writing; lines to a closed pipe are lost without an exception."""
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
         try:
             return sys.stderr.write(text)
         except (OSError, ValueError):
             return 0
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
         try:
             sys.stderr.flush()
         except (OSError, ValueError):
@@ -40,7 +38,7 @@ class _StandardError:
 
 
 class _Logger:
-    """A logger that exists from its first line on."""
+    """A logger that is created with its first line."""
 
     def __getattr__(self, name: str) -> Any:
         _configured.apply()
@@ -52,7 +50,7 @@ class _Logger:
 
 
 class _Configured:
-    """How lines are written from the first one on."""
+    """The configuration that is applied with the first line."""
 
     wanted: "tuple[str, LogFormat] | None" = None
 
@@ -68,7 +66,7 @@ class _Configured:
 
 
 class _LibraryFormatter(logging.Formatter):
-    """Gives the lines of libraries the format of ours."""
+    """Gives lines of libraries the format of ours."""
 
     def __init__(self, log_format: "LogFormat") -> None:
         super().__init__()
@@ -76,7 +74,6 @@ class _LibraryFormatter(logging.Formatter):
         self._made: logging.Formatter | None = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole line."""
         if self._made is None:
             from reservasi.log_lines import library_formatter  # noqa: PLC0415 - with the first line
 
@@ -88,9 +85,9 @@ _configured = _Configured()
 
 
 class Sparing:
-    """A logger for faults that come again and again: each is told at once, and then at most once an interval.
+    """A logger for repeated faults: each is logged at once, and then at most once per interval.
 
-    The line then says how often it was `repeated`. What is neither a warning nor an error is told each time.
+    A later line has the field `repeated` with the number of suppressed ones. Lines below warning are always logged.
     """
 
     def __init__(
@@ -101,32 +98,32 @@ class Sparing:
         self._interval_s = interval_s
         self._lines: dict[
             tuple[object, ...], tuple[float, int]
-        ] = {}  # when each may be told again, and how often it came
+        ] = {}  # when each may be logged again, and how often it came
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._logger, name)
 
     def bind(self, **fields: object) -> "Sparing":
-        """Make a logger that adds these fields to each line, and counts its repeats apart."""
+        """A logger that adds these fields to each line, and counts its repeats separately."""
         return Sparing(self._logger.bind(**fields), self._clock, self._interval_s)
 
     def note(self, event: str, **fields: Any) -> bool:
-        """Tell what is no fault, and accompanies one; whether it was told."""
-        return self._tell("info", event, fields)
+        """Log a line that accompanies a fault; returns whether it was logged."""
+        return self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> bool:
-        """Tell it as a warning; whether it was told."""
-        return self._tell("warning", event, fields)
+        """Log a warning; returns whether it was logged."""
+        return self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> bool:
-        """Tell it as an error; whether it was told."""
-        return self._tell("error", event, fields)
+        """Log an error; returns whether it was logged."""
+        return self._log("error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> bool:
-        """Tell it as an error with the traceback of the exception that is handled now; whether it was told."""
-        return self._tell("error", event, {"exc_info": True, **fields})
+        """Log an error with the traceback of the current exception; returns whether it was logged."""
+        return self._log("error", event, {"exc_info": True, **fields})
 
-    def _tell(self, level: str, event: str, fields: dict[str, Any]) -> bool:
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> bool:
         key = (event, *_cause(fields))
         due_at, times = self._lines.pop(key, (0.0, 0))
         now = self._clock()
@@ -143,7 +140,7 @@ class Sparing:
 
 
 def _cause(fields: dict[str, Any]) -> Iterator[object]:
-    """What tells two faults apart: whom they concern, and why they came, numbers apart."""
+    """What distinguishes two faults: their subject, and their reason without numbers."""
     for name in WHOM:
         yield fields.get(name)
     for name in WHY:
@@ -155,7 +152,6 @@ def _cause(fields: dict[str, Any]) -> Iterator[object]:
 
 
 def get_logger() -> Any:
-    """A logger of structlog's."""
     return _Logger()
 
 
@@ -165,9 +161,9 @@ def get_sparing_logger() -> Sparing:
 
 
 def configure(level: str, log_format: "LogFormat") -> None:
-    """Send structured lines to standard error: coloured for people, or one JSON object a line.
+    """Write structured lines to standard error: coloured for people, or one JSON object per line.
 
-    Libraries speak only when something is wrong: their lines may carry what ours must not.
+    Libraries log warnings only: their lines may contain what ours must not.
     """
     _configured.wanted = (level, log_format)
     if "structlog" in sys.modules:

@@ -1,8 +1,8 @@
-"""Every metric of the service; the unit stands in the name and every label is bounded.
+"""Every metric of the service; its name has the unit, and every label is bounded.
 
 A label is a program (as many as the catalogue holds), an opening whose waiting room is live, a role, a route template
 or an outcome: never a person, a reservation or a quota. With `PROMETHEUS_MULTIPROC_DIR` set, all processes of one role
-group write there and `exposition` adds them up; that is why every gauge says how its processes are combined.
+write there and `exposition` aggregates them; therefore every gauge says how its processes are combined.
 """
 
 import bisect
@@ -17,10 +17,10 @@ from reservasi.process_metrics import ProcessesCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-MULTIPROCESS_DIR_PREFIX = "reservasi-metrics-"  # of a directory that the fronts made themselves
+MULTIPROCESS_DIR_PREFIX = "reservasi-metrics-"  # of a directory that the fronts created themselves
 STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# -- the ledger, as a front sees it ------------------------------------------------------------------------------
+# -- the ledger, seen from a front ------------------------------------------------------------------------------
 
 BATCH_ITEMS = Histogram(
     "reservasi_batch_items", "Commands in one ledger call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -109,7 +109,7 @@ RETIRED = Counter(
     ["program", "what"],
 )  # fmt: skip
 
-# -- waiting rooms, as the controllers see them; only of openings that people join or wait for now -------------------
+# -- waiting rooms, seen from the controllers; only of openings that people join or wait for now --------------------
 
 ADMITTED_THROUGH = Gauge(
     "reservasi_admitted_through",
@@ -261,13 +261,13 @@ RECORDER_FAULTS_KNOWN = (
 
 
 def begin_front_at_zero(program: str) -> None:
-    """Let a front's counters of a program be there before there is anything to count."""
+    """Create a front's counters of a program at 0, so that their first increase is visible."""
     for counter in (LEDGER_DAMAGED, LEDGER_UNSAFE, VIEW_RESYNCS):
         counter.labels(program)
 
 
 def begin_worker_at_zero(program: str) -> None:
-    """The same for a worker's."""
+    """Create a worker's counters of a program at 0."""
     for counter in (LOST_CHANGES, RECORDED_ENTRIES, RECORDED_EVENTS, DEAD_LETTERS):
         counter.labels(program)
     for what in ("expired", "returned", "dropped"):
@@ -277,7 +277,7 @@ def begin_worker_at_zero(program: str) -> None:
 
 
 def forget_program(program: str) -> None:
-    """Say nothing more about a program that a worker serves no more; a front's process shares its files and cannot."""
+    """Remove the metrics of a program that a worker no longer serves. Fronts share files and cannot."""
     for gauge in (
         LEDGER_OWNED, LEDGER_EPOCH, DRIFT, JOURNAL_GAPS, UNAPPLIED_EVENTS, ADMITTED_THROUGH, OPENING_JOINED,
         ADMISSION_RATE, WORKER_SERVES, RECORDER_ACTIVE, RECORDER_HALTED, RECORDER_STALLED, RECORDER_LAG_EVENTS,
@@ -289,11 +289,11 @@ for _kind in ("person", "api_key", "network"):
     RATE_LIMITED.labels(_kind)
 
 
-LAG_S = 0.005  # at the latest so long after an answer, a front's metrics of requests contain it
+LAG_S = 0.005  # a front's request metrics contain an answer after at most this time
 
 
 def exposition() -> bytes:
-    """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes when they share a directory."""
+    """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes if they share a directory."""
     directory = os.environ.get(MULTIPROCESS_DIR_VARIABLE)
     if not directory:
         return generate_latest(REGISTRY)
@@ -305,16 +305,16 @@ def exposition() -> bytes:
 
 
 def forget_process(pid: int) -> None:
-    """A process has ended: its gauges no longer count. Its counters do, for what it did has happened."""
+    """Remove the gauges of a process that has ended. Its counters stay."""
     if directory := os.environ.get(MULTIPROCESS_DIR_VARIABLE):
         for path in Path(directory).glob(f"gauge_live*_{pid}.db"):
             path.unlink(missing_ok=True)
 
 
 def _forget_gone(directory: Path) -> None:
-    """Forget every process that ended without anybody saying so: one that was killed, whoever its parent was.
+    """Remove the gauges of every process that ended without a call of `forget_process`, such as a killed one.
 
-    The library's own `mark_process_dead` fails where two processes forget the same one, so files are removed here.
+    The library's `mark_process_dead` fails if two processes call it for the same one, so files are removed here.
     """
     for path in directory.glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
@@ -333,7 +333,7 @@ def _exists(pid: int) -> bool:
 
 
 def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe many values at once; one by one, a value costs as much as a claim's hashes."""
+    """Observe many values at once, which is much cheaper than one by one."""
     bounds = histogram._upper_bounds  # noqa: SLF001 - the library has no call for many; a test holds it to `observe`
     counts: dict[int, int] = {}
     for value in values:
@@ -345,9 +345,9 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
 
 
 class Gathered:
-    """Values of a histogram, observed together some times a second."""
+    """Values of a histogram that are observed together several times a second."""
 
-    MOST = 256  # that wait; then they are observed at once
+    MOST = 256  # waiting values; more are observed at once
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
@@ -360,7 +360,7 @@ class Gathered:
             self.observe()
 
     def observe(self) -> None:
-        """Observe all that wait."""
+        """Observe all waiting values."""
         if self._values:
             values, self._values = self._values, []
             observe_all(self._histogram, values)

@@ -1,7 +1,7 @@
-"""Processor time, memory, open files and start of each process of a role, where several share one exposition.
+"""Processor time, memory, open files and start time of each process of a role that shares one exposition.
 
-The metrics library measures the process that answers, and nothing where several count together. Here each process takes
-a name for as long as it lives, such as `front-0`: few names, which a process that is started again takes over.
+The metrics library measures only the process that answers, and nothing with a shared directory. Here each process has a
+name during its life, such as `front-0`: there are few names, and a restarted process takes one over.
 """
 
 import fcntl
@@ -14,11 +14,11 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 SUFFIX = ".process"
-NAMES_MAX = 256  # more than fronts at once, also while all are replaced
+NAMES_MAX = 256  # more than the fronts at one time, also while all are replaced
 
 
 class Name:
-    """A name that this process has while this object lives; the kernel gives it back when the process ends."""
+    """A name that this process has while this object lives; the kernel releases it when the process ends."""
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class Name:
 
     @classmethod
     def take(cls, directory: Path, name: str) -> "Name | None":
-        """The name, or None where another process has it."""
+        """The name, or None if another process has it."""
         descriptor = os.open(directory / f"{name}{SUFFIX}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,7 +39,7 @@ class Name:
 
     @classmethod
     def take_next(cls, directory: Path, role: str) -> "Name | None":
-        """The first free name of a role; None where nobody could count them."""
+        """The first free name of a role; None without a shared directory."""
         for number in range(NAMES_MAX):
             if (taken := cls.take(directory, f"{role}-{number}")) is not None:
                 return taken
@@ -53,20 +53,19 @@ class ProcessesCollector(Collector):
         self._directory = directory
 
     def collect(self) -> Iterable[Metric]:
-        """Measure them now."""
-        found: dict[str, Metric] = {}
+        metrics: dict[str, Metric] = {}
         for name, pid in self._processes():
             for measured in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
-                metric = found.setdefault(measured.name, Metric(measured.name, measured.documentation, measured.type))
+                metric = metrics.setdefault(measured.name, Metric(measured.name, measured.documentation, measured.type))
                 for sample in measured.samples:
                     metric.add_sample(sample.name, {**sample.labels, "process": name}, sample.value)
-        return found.values()
+        return metrics.values()
 
     def _processes(self) -> Iterator[tuple[str, int]]:
         for path in sorted(self._directory.glob(f"*{SUFFIX}"))[:NAMES_MAX]:
             try:
                 with path.open("rb") as file:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # refused while the process lives
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails while the process lives
             except BlockingIOError:
                 text = path.read_text()
                 if text.isdecimal():

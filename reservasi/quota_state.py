@@ -1,11 +1,12 @@
-"""What a claim of a quota would meet, in one word for everybody."""
+"""The state of a quota for claims, in one word."""
 
 from typing import Literal, TypeAlias
 
 from reservasi.model import Quota
 
 QuotaState: TypeAlias = Literal["not-open", "open", "sold-out", "closed"]
-BEST_FIRST: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")  # the best one speaks for several
+# the best one stands for several quotas
+BEST_FIRST: tuple[QuotaState, ...] = ("open", "not-open", "sold-out", "closed")
 
 
 def state_of(quota: Quota, now_ms: int) -> QuotaState:

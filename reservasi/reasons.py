@@ -1,4 +1,4 @@
-"""Why somebody changed something, in their own words: tidied, bounded, and without a person's number."""
+"""The reason of a change, as free text: tidied, bounded, and without a person's number."""
 
 import re
 
@@ -9,7 +9,7 @@ _NIK = re.compile(r"\d(?:[ .\-]?\d){15}")
 
 
 class ReasonRefused(ValueError):
-    """A reason that cannot be kept; `code` names the fault for programs, `character` the one that is at fault."""
+    """A reason that cannot be stored; `code` names the fault, `character` the first wrong character."""
 
     def __init__(self, code: str, character: str = "") -> None:
         super().__init__(code)
@@ -21,7 +21,7 @@ def tidy_reason(words: str) -> str:
 
     Raises:
         ReasonRefused: `reason-length`, `reason-characters` (they cannot be printed), or `reason-nik` (sixteen digits: a
-            reason is journaled in clear, where no NIK may be).
+            reason is journaled unencrypted, where no NIK may be).
     """
     reason = " ".join(tidy_line(words).split())
     if len(reason) > REASON_CHARS_MAX:

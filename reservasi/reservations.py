@@ -1,6 +1,6 @@
-"""What callers may ask of reservations: claim, confirm, cancel, find; and staff: set a quota.
+"""Operations on reservations: claim, confirm, cancel, find; for staff, set a quota.
 
-The front and the command line come through here. Each call answers with the ledger's `Answer`; only faults raise.
+Used by the front and the command line. Each call returns the ledger's `Answer`; only faults raise.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from reservasi.sealing import TAG_CHARS, SealBroken, Sealing, program_tag
 
 _encode = msgspec.json.Encoder().encode
 ACCEPTED = frozenset({Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.EXISTS})  # of confirm and cancel
-HEAR_WAIT_S = 0.5  # by which one front hears of the recorded position later than another, with much to spare
+HEAR_WAIT_S = 0.5  # longer than the delay between fronts in getting the recorded position
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One person who needs a place, validated; `front/reading/` reads it straight out of a plain request."""
+    """One person who needs a place, validated; `front/reading/` decodes it directly from a plain request."""
 
     nik: str  # 16 ASCII digits, checked
     name: str
@@ -35,19 +35,19 @@ class Applicant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How to reach the group; either may be empty."""
+    """Contact data of the group; either may be empty."""
 
     email: str = ""
     phone: str = ""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody says who looks for the reservation that they are an applicant of, validated."""
+    """What a person who looks for their reservation states about themselves, validated."""
 
     program: str
     nik: str
     birth_date: date
-    contact: Contact  # as it was given with the claim: the address or the number, or both
+    contact: Contact  # as given with the claim: the address, the number, or both
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,21 +57,21 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
     applicants: tuple[Applicant, ...]  # 1..the program's applicants_max, distinct NIKs
     contact: Contact
     idempotency_key: str
-    ticket: str = ""  # of the quota's waiting room, not judged here; not part of what a replay must repeat
+    ticket: str = ""  # of the quota's waiting room; not checked here, and not part of the fingerprint
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a confirm or a cancel."""
 
     answer: Answer
-    recorded: bool  # whether PostgreSQL has what was accepted: 200, else 202
+    recorded: bool  # whether PostgreSQL has the accepted change: 200, else 202
 
 
 ResolveChange: TypeAlias = Callable[[Change | ReservasiError], None]
 
 
 class Reservations:
-    """Everything a front asks of the ledger, over all programs."""
+    """All operations of a front on reservations, over all programs."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Reservations:
         confirm_wait_ms: int,
         records: Records | None = None,
     ) -> None:
-        """Without `records`, nothing is known of what has left the ledger."""
+        """Without `records`, reservations that have left the ledger cannot be found."""
         self._sealing = sealing
         self._availability = availability
         self._recorded = recorded
@@ -92,10 +92,11 @@ class Reservations:
         self._programs_by_tag: dict[str, str] = {}
 
     def serve(self, program: str, group: GroupCommit) -> None:
-        """Take commands for a program from now on.
+        """Accept commands for a program from now on.
 
         Raises:
-            ConfigurationError: another program's reservation ids start alike, so that they could not be told apart.
+            ConfigurationError: another program's reservation ids have the same tag, so that they could not be
+                distinguished.
         """
         tag = program_tag(program)
         other = self._programs_by_tag.get(tag, program)
@@ -105,23 +106,23 @@ class Reservations:
         self._groups[program] = group
 
     def leave(self, program: str) -> None:
-        """Take no more commands for a program; of one that is not served, nothing happens."""
+        """Stop accepting commands for a program; has no effect if it is not served."""
         self._groups.pop(program, None)
         if self._programs_by_tag.get(program_tag(program)) == program:
             del self._programs_by_tag[program_tag(program)]
 
     def program_of(self, reservation_id: str) -> str | None:
-        """The program that a reservation belongs to, by its id alone."""
+        """The program of a reservation id."""
         return self._programs_by_tag.get(reservation_id[:TAG_CHARS])
 
     async def claim(self, request: ClaimRequest) -> tuple[str, Answer]:
-        """Try to take one place for each applicant.
+        """Claim one place for each applicant.
 
         Returns the reservation id and an answer whose outcome is HELD, EXISTS (a replay: the first answer again),
         EXISTS_WITH_DIFFERENT_CONTENT, UNKNOWN_QUOTA, CLOSED, NOT_OPEN, DUPLICATE_APPLICANT or SOLD_OUT.
 
         Raises:
-            Overloaded, LedgerUnreachable, LedgerFenced: nothing definite can be said; the same request may be repeated.
+            Overloaded, LedgerUnreachable, LedgerFenced: the result is unknown; the same request may be repeated.
         """
         program = program_of(request.quota)
         persons = self.persons(program, request)
@@ -134,31 +135,31 @@ class Reservations:
         return reservation_id, await self._groups[program].submit(command)
 
     def serves(self, program: str) -> bool:
-        """Whether commands for a program are taken."""
+        """Whether commands for a program are accepted."""
         return program in self._groups
 
     def admits_claims(self, program: str) -> bool:
-        """Whether a claim in the program would be taken now, rather than refused as one too many."""
+        """Whether the queue has room for a claim in the program."""
         group = self._groups.get(program)
         return group is None or group.admits_claims
 
     def person(self, program: str, nik: str) -> str:
-        """Somebody, as the ledger knows them."""
+        """A person's keyed hash in the program."""
         return self._sealing.person(program, nik)
 
     def persons(self, program: str, request: ClaimRequest) -> tuple[str, ...]:
-        """Who the places are for, as the ledger knows them; `program` is the quota's."""
+        """The keyed hashes of the applicants; `program` is the quota's."""
         person, applicants = self._sealing.person, request.applicants
         if len(applicants) == 1:
             return (person(program, applicants[0].nik),)
         return tuple([person(program, applicant.nik) for applicant in applicants])
 
     def reservation_id(self, program: str, persons: tuple[str, ...], request: ClaimRequest) -> str:
-        """The id of the reservation that a request makes, the same for a replay."""
+        """The id of the reservation that a request makes; the same for a replay."""
         return self._sealing.reservation_id(program, persons[0], request.idempotency_key)
 
     def prepare(self, request: ClaimRequest, persons: tuple[str, ...], reservation_id: str) -> Claim:
-        """The command that a request stands for."""
+        """The ledger command of a request."""
         personal = _encode({"applicants": request.applicants, "contact": request.contact})
         return Claim(
             reservation_id=reservation_id,
@@ -169,28 +170,28 @@ class Reservations:
         )
 
     def enqueue(self, program: str, command: Claim, resolve: Resolve) -> Submitted:
-        """Hand a prepared claim to the next batch; `resolve` gets what `claim` returns or raises.
+        """Queue a prepared claim for the next batch; `resolve` gets what `claim` returns or raises.
 
         Raises:
-            Overloaded: too many wait: `resolve` is not called.
+            Overloaded: the queue is full; `resolve` is not called.
         """
         return self._groups[program].enqueue(command, resolve)
 
     def enqueue_confirm(self, reservation_id: str, payment_reference: str, resolve: ResolveChange) -> Submitted | None:
         """Make a hold permanent with the next batch, and wait a bounded time until that is recorded.
 
-        `resolve` gets the change or the fault. Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED,
+        `resolve` gets the change or the exception. Outcomes: CONFIRMED, EXISTS (it was confirmed before), HOLD_EXPIRED,
         NOT_HELD, NOT_FOUND.
 
         Raises:
-            Overloaded: too many wait: `resolve` is not called.
+            Overloaded: the queue is full; `resolve` is not called.
         """
         program = self.program_of(reservation_id)
         if program is None:
             resolve(Change(answer=_without_ledger(Outcome.NOT_FOUND), recorded=False))
             return None
 
-        def hear(result: Answer | ReservasiError) -> None:
+        def on_result(result: Answer | ReservasiError) -> None:
             if isinstance(result, ReservasiError):
                 resolve(result)
             elif result.outcome in ACCEPTED:
@@ -206,10 +207,10 @@ class Reservations:
                 resolve(Change(answer=result, recorded=False))
 
         command = Confirm(reservation_id=reservation_id, payment_reference=payment_reference)
-        return self._groups[program].enqueue(command, hear)
+        return self._groups[program].enqueue(command, on_result)
 
     async def confirm(self, reservation_id: str, payment_reference: str) -> Change:
-        """Confirm from within a task; raises the fault."""
+        """`enqueue_confirm` for a task; raises the exception."""
         changed: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
 
         def resolve(result: Change | ReservasiError) -> None:
@@ -231,7 +232,7 @@ class Reservations:
     async def cancel(self, reservation_id: str, *, by_staff: bool = False, actor: str = "", reason: str = "") -> Change:
         """End a reservation, and wait as for a confirm: a hold is released, a confirmed one is cancelled.
 
-        Outcomes: RELEASED, CANCELLED, EXISTS (it was ended so before; `state` says how), HOLD_EXPIRED, TOO_LATE,
+        Outcomes: RELEASED, CANCELLED, EXISTS (it had already ended; `state` says how), HOLD_EXPIRED, TOO_LATE,
         NOT_FOUND.
         """
         program = self.program_of(reservation_id)
@@ -249,10 +250,10 @@ class Reservations:
         return await self._groups[program].submit(Find(reservation_id=reservation_id))
 
     def enqueue_find(self, reservation_id: str, resolve: Resolve) -> Submitted | None:
-        """As `find`, without a task: `resolve` gets what it returns or raises.
+        """Like `find`, without a task: `resolve` gets the result or the exception.
 
         Raises:
-            Overloaded: too many wait: `resolve` is not called.
+            Overloaded: the queue is full; `resolve` is not called.
         """
         program = self.program_of(reservation_id)
         if program is None:
@@ -261,54 +262,54 @@ class Reservations:
         return self._groups[program].enqueue(Find(reservation_id=reservation_id), resolve)
 
     async def live_reservation_of(self, proof: Proof) -> str | None:
-        """The live reservation of whoever proves to be one of its applicants, as the records have it.
+        """The recorded live reservation of a person who proves to be one of its applicants.
 
-        None alike where there is none, where the birth date or the contact is another, and where no contact was given.
+        None if there is none, if the birth date or the contact differs, or if the claim had no contact.
 
         Raises:
-            RecordsUnavailable: nobody knows.
+            RecordsUnavailable: the records do not answer.
         """
         person = self._sealing.person(proof.program, proof.nik)
-        found = await self._records.live_of(proof.program, person) if self._records else None
-        if found is None:
+        live = await self._records.live_of(proof.program, person) if self._records else None
+        if live is None:
             return None
-        reservation_id, sealed = found
+        reservation_id, sealed = live
         try:
             personal = _decode_personal(self._sealing.open(reservation_id, sealed))
-        except (SealBroken, msgspec.MsgspecError):  # it was lost, or its key was: nothing can be proven
+        except (SealBroken, msgspec.MsgspecError):  # the envelope or its key is lost: nothing can be proven
             return None
         return reservation_id if _proves(proof, personal) else None
 
     async def past_booking(self, reservation_id: str) -> BookingRow | None:
-        """A confirmed reservation whose date has passed, as the records keep it.
+        """A confirmed reservation whose date has passed, from the records.
 
         Raises:
-            RecordsUnavailable: nobody knows.
+            RecordsUnavailable: the records do not answer.
         """
         booking = await self._records.booking(reservation_id) if self._records else None
         return booking if booking and booking.retired_at_ms else None
 
     def known_quota(self, quota_id: str) -> Quota | None:
-        """A quota as memory knows it."""
+        """A quota from the view."""
         return self._availability.quota(quota_id)
 
     async def quota(self, quota_id: str) -> Quota | None:
-        """A quota: from memory, else from the records, which keep those whose window is over.
+        """A quota from the view, or else from the records, which keep quotas whose window is over.
 
         Raises:
-            RecordsUnavailable: memory lacks it, and nobody else knows.
+            RecordsUnavailable: the view does not have it, and the records do not answer.
         """
-        known = self._availability.quota(quota_id)
-        if known is not None or self._records is None:
-            return known
+        quota = self._availability.quota(quota_id)
+        if quota is not None or self._records is None:
+            return quota
         row = await self._records.quota_row(program_of(quota_id), quota_id)
         return Quota(id=row.id, terms=row.terms, counts=QuotaCounts(version=row.version)) if row else None
 
     async def live_in(self, program: str, quotas: Sequence[str], answer: Answer) -> list[LiveRow]:
-        """Who is held or confirmed in these quotas, once the records have all up to that answer.
+        """The held and confirmed reservations of these quotas, once the records have everything up to that answer.
 
         Raises:
-            RecordsUnavailable: nobody knows yet.
+            RecordsUnavailable: the records are not that far yet.
         """
         waited = await self._recorded.wait(program, answer.epoch, answer.seq, "", self._confirm_wait_s)
         if self._records is None or not waited:
@@ -316,9 +317,9 @@ class Reservations:
         return await self._records.live_in(program, quotas)
 
     def when_known_recorded(self, reservation_id: str, answer: Answer, resolve: Callable[[bool], None]) -> None:
-        """Whether PostgreSQL has the change that an answer of `find` speaks of.
+        """Find out whether PostgreSQL has the change of an answer of `find`.
 
-        Waits a moment: another front may have told the person already, before this one heard of it.
+        Waits a moment: another front may already have reported it, before this one got the position.
         """
         program = self.program_of(reservation_id)
         if program is None:
@@ -346,12 +347,12 @@ class Reservations:
         return self._sealing.holds_manage_token(reservation_id, token)
 
     def booking_code(self, reservation_id: str) -> str:
-        """What the person shows at the counter, such as `K7QF-3M2P-XW8D`."""
+        """The code for the counter, such as `K7QF-3M2P-XW8D`."""
         return self._sealing.booking_code(reservation_id)
 
 
 class _Personal(msgspec.Struct, frozen=True, kw_only=True):
-    """What the envelope of a claim holds."""
+    """The content of a claim's envelope."""
 
     applicants: tuple[Applicant, ...]
     contact: Contact
@@ -361,18 +362,18 @@ _decode_personal = msgspec.json.Decoder(_Personal).decode
 
 
 def _proves(proof: Proof, personal: _Personal) -> bool:
-    """Whether one of the applicants is meant, and the group's contact is known: of two that are said, both."""
-    said, given = proof.contact, personal.contact
+    """Whether the proof names one of the applicants and the group's contact; if both are given, both must match."""
+    stated, given = proof.contact, personal.contact
     is_applicant = any((each.nik, each.birth_date) == (proof.nik, proof.birth_date) for each in personal.applicants)
-    is_known = (said.email or said.phone) and (
-        (not said.email or said.email.casefold() == given.email.casefold())
-        and (not said.phone or _digits(said.phone) == _digits(given.phone))
+    is_known = (stated.email or stated.phone) and (
+        (not stated.email or stated.email.casefold() == given.email.casefold())
+        and (not stated.phone or _digits(stated.phone) == _digits(given.phone))
     )
     return is_applicant and bool(is_known)
 
 
 def _digits(phone: str) -> str:
-    """A number as it is dialled within Indonesia, however it was written."""
+    """A telephone number as dialled within Indonesia, however it was written."""
     digits = "".join(filter(str.isdigit, phone))
     return f"0{digits[2:]}" if digits.startswith("62") else digits
 
@@ -382,7 +383,7 @@ async def end_reservation(
 ) -> Answer:
     """End a reservation of the group's program, whatever its state; outcomes as of `Reservations.cancel`."""
     cancel = Cancel(reservation_id=reservation_id, by_staff=by_staff, actor=actor, reason=reason)
-    # A hold may be confirmed between the two questions, but never becomes a hold again: three are enough.
+    # A hold may be confirmed between two attempts, but never becomes a hold again: three are enough.
     answer = await group.submit(cancel)
     if answer.outcome is Outcome.NOT_CONFIRMED:
         answer = await group.submit(Release(reservation_id=reservation_id, actor=actor, reason=reason))
@@ -394,7 +395,7 @@ async def end_reservation(
 async def until_recorded(
     positions: RecordedPositions, program: str, reservation_id: str, answer: Answer, timeout_s: float
 ) -> Change:
-    """Wait so long for the record of what a confirm or a cancel did; a refusal has none."""
+    """Wait up to `timeout_s` for the record of a confirm or cancel; a refusal has none."""
     recorded = answer.outcome in ACCEPTED and await positions.wait(
         program, answer.epoch, answer.seq, reservation_id, timeout_s
     )
@@ -403,5 +404,5 @@ async def until_recorded(
 
 @cache
 def _without_ledger(outcome: Outcome) -> Answer:
-    """A refusal that needs no ledger call, and so has no place in its history."""
+    """A refusal without a ledger call, which has no place in the ledger's history."""
     return Answer(outcome=outcome, epoch=0, seq=0, now_ms=0)

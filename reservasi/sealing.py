@@ -1,7 +1,7 @@
-"""Keyed hashes, derived secrets and sealed envelopes: what keeps personal data out of the ledger and the journal.
+"""Keyed hashes, derived secrets and sealed envelopes, which keep personal data out of the ledger and the journal.
 
-Everything here is derived from one key ring. `identity` never changes, since persons and reservations are recognised
-by it; the sealing keys rotate: the active one seals, any one in the ring opens.
+Everything here is derived from one key ring. `identity` never changes, since persons and reservations are recognised by
+it; the sealing keys rotate: the active one seals, any key of the ring opens.
 """
 
 import base64
@@ -26,13 +26,14 @@ from reservasi.text_files import NotUtf8, without_byte_order_mark
 KEY_BYTES = 32
 NONCE_BYTES = 12
 _NONCES = struct.Struct(f"{NONCE_BYTES}s" * 1024)  # drawn together
-TAG_CHARS = 4  # of the program, in front of each reservation id
+TAG_CHARS = 4  # of the program's tag, at the start of each reservation id
 RESERVATION_ID_CHARS = 26
 _ID_BODY_CHARS = RESERVATION_ID_CHARS - TAG_CHARS
-_ID_LETTERS = (b"abcdefghijklmnopqrstuvwxyz234567") * 8  # a letter for each byte, each letter for as many
+# one letter for each byte; each letter stands for equally many bytes
+_ID_LETTERS = (b"abcdefghijklmnopqrstuvwxyz234567") * 8
 PERSON_CHARS = 22  # 128 bits
 TICKET_ID_CHARS = 22  # 128 bits
-FINGERPRINT_CHARS = 16  # 96 bits: a reused key must be noticed, not a forgery withstood
+FINGERPRINT_CHARS = 16  # 96 bits: enough to notice a reused key; it does not protect against forgery
 BOOKING_CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no 0/O, 1/I/L, U: read aloud at a counter
 
 
@@ -41,9 +42,9 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     identity: bytes  # 32 bytes; persons, reservation ids, bearer secrets and booking codes derive from it
     active: str  # id of the sealing key that seals
-    sealing: dict[str, bytes]  # id -> 32 bytes; all that may still have to be opened
-    next: str = ""  # id of the key that takes over, once every process can be expected to know it
-    next_from_ms: int = 0  # by each host's own clock
+    sealing: dict[str, bytes]  # id -> 32 bytes; all keys that may still be needed to open
+    next: str = ""  # id of the key that becomes active, once every process can be expected to have it
+    next_from_ms: int = 0  # by each host's clock
 
     def active_at(self, now_ms: int) -> str:
         """The id of the key that seals at a moment."""
@@ -51,12 +52,12 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def create_key_ring() -> KeyRing:
-    """A fresh key ring from the system's random source."""
+    """A new key ring from the system's random source."""
     return KeyRing(identity=secrets.token_bytes(KEY_BYTES), active="k1", sealing={"k1": secrets.token_bytes(KEY_BYTES)})
 
 
 def load_key_ring(path: Path, *, create: bool) -> KeyRing:
-    """The key ring in `path`; made there, readable by its owner only, when `create` is set and there is none.
+    """The key ring in `path`; with `create`, a missing one is created, readable by its owner only.
 
     Raises:
         ConfigurationError: the file is missing, unreadable, or not a key ring.
@@ -79,7 +80,7 @@ def load_key_ring(path: Path, *, create: bool) -> KeyRing:
 
 
 def replace_key_ring(path: Path, ring: KeyRing) -> None:
-    """Put another key ring in the place of the one in `path`, whole or not at all; owner and mode stay.
+    """Replace the key ring in `path` atomically; owner and mode stay.
 
     Raises:
         ConfigurationError: it cannot be written.
@@ -105,7 +106,7 @@ def replace_key_ring(path: Path, ring: KeyRing) -> None:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Write a new private file whole, unless somebody else was first: two processes may start at once."""
+    """Write a new private file atomically, unless it exists by now: two processes may start at once."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _write_once(path: Path, content: bytes) -> None:
         finally:
             draft.unlink()
     except OSError as error:
-        raise ConfigurationError(f"the key ring {path} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(f"the key ring {path} cannot be created: {error.strerror}") from error
 
 
 class SealBroken(ReservasiError):
@@ -135,7 +136,7 @@ def program_tag(program: str) -> str:
 
 
 class RotatingKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """One purpose's keys, one for each sealing key in the ring: the active one makes, any one verifies."""
+    """Keys of one purpose, one for each sealing key of the ring: the active one signs, any one verifies."""
 
     active: str
     keys: dict[str, bytes]  # id -> 32 bytes
@@ -155,11 +156,9 @@ class Sealing:
         self._booking_key = subkey("booking")
         self._api_key = subkey("api-key")
         self._ticket_hash = hashlib.blake2b(key=subkey("ticket-id"), digest_size=17)
-        self.identity_mark = subkey(
-            "mark of blake2b"
-        ).hex()  # tells one deployment's key ring from another's, and nothing of it
+        self.identity_mark = subkey("mark of blake2b").hex()  # identifies a deployment's key ring without revealing it
         self._nonces: list[bytes] = []
-        os.register_at_fork(after_in_child=self._nonces.clear)  # no two processes may share one
+        os.register_at_fork(after_in_child=self._nonces.clear)  # processes must not share nonces
         self._path: Path | None = None
         self._seen: tuple[int, ...] = ()
         self._on_rotation: list[Callable[[], None]] = []
@@ -169,19 +168,18 @@ class Sealing:
 
     @property
     def active(self) -> str:
-        """The id of the key that seals."""
         return self._active
 
     def follow(self, path: Path) -> None:
-        """Take the sealing keys from that file from now on, whenever `refresh` is called."""
+        """Read the sealing keys from that file from now on, at each `refresh`."""
         self._path = path
 
-    def on_rotation(self, told: Callable[[], None]) -> None:
-        """Have somebody told whenever the sealing keys, or the one that is active, have changed."""
-        self._on_rotation.append(told)
+    def on_rotation(self, callback: Callable[[], None]) -> None:
+        """Call a function whenever the sealing keys, or the active one, have changed."""
+        self._on_rotation.append(callback)
 
     def refresh(self) -> bool:
-        """Look whether the key ring's file has changed, or a new key's time has come; True when keys changed.
+        """Check whether the key ring's file has changed, or a new key becomes active; True when keys changed.
 
         Raises:
             ConfigurationError: the file cannot be used, or is another deployment's; the keys stay as they are.
@@ -192,28 +190,28 @@ class Sealing:
             return False
         self._ciphers = {key_id: AESGCM(key) for key_id, key in ring.sealing.items()}
         self._ring, self._active = ring, active
-        for told in self._on_rotation:
-            told()
+        for callback in self._on_rotation:
+            callback()
         return True
 
     def _read_changed(self) -> KeyRing | None:
         if self._path is None:
             return None
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError as error:
             raise ConfigurationError(f"the key ring {self._path} cannot be read: {error.strerror}") from error
-        seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if seen == self._seen:
+        identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if identity == self._seen:
             return None
         ring = load_key_ring(self._path, create=False)
         if ring.identity != self._ring.identity:
             raise ConfigurationError(f"the key ring {self._path} is another deployment's")
-        self._seen = seen
+        self._seen = identity
         return ring
 
     def person(self, program: str, nik: str) -> str:
-        """A person within a program; the same NIK in another program is another person."""
+        """A person within a program; the same NIK in another program gives another hash."""
         return _text(_keyed(f"{program}\0{nik}".encode(), self._person_hash), PERSON_CHARS)
 
     def reservation_id(self, program: str, person: str, idempotency_key: str) -> str:
@@ -243,35 +241,35 @@ class Sealing:
         return "-".join("".join(letters[at : at + 4]) for at in (0, 4, 8))
 
     def api_key_hash(self, api_key: str) -> str:
-        """What is stored of a staff API key. The key itself has 256 random bits, so a slow hash would add nothing."""
+        """The stored hash of a staff API key. The key has 256 random bits, so that a slow hash would add nothing."""
         return hmac.digest(self._api_key, api_key.encode("utf-8", "replace"), "sha256").hex()
 
     def ticket_id(self, program: str, opening: str, person: str) -> str:
-        """The id of a person's one ticket to an opening: the same however often they join; 22 characters."""
+        """The id of a person's one ticket to an opening, however often they join; 22 characters."""
         return _text(_keyed(f"{program}\0{opening}\0{person}".encode(), self._ticket_hash), TICKET_ID_CHARS)
 
     def rotating_keys(self, purpose: str) -> RotatingKeys:
-        """Keys for signatures that must outlive a rotation, such as a ticket's; no two purposes share one."""
+        """Keys for signatures that must outlive a rotation, such as a ticket's; each purpose has its own."""
         keys = {each: hmac.digest(key, purpose.encode(), "sha256") for each, key in self._ring.sealing.items()}
         return RotatingKeys(active=self._active, keys=keys)
 
     def seal(self, reservation_id: str, content: bytes) -> str:
-        """Encrypt (AES-256-GCM) for one reservation; text, since the ledger's msgpack takes no binary."""
+        """Encrypt (AES-256-GCM) for one reservation; returns text, since the ledger's msgpack takes no binary."""
         nonce = self._next_nonce()
         box = self._ciphers[self._active].encrypt(nonce, content, reservation_id.encode())
         return f"{self._active}.{_text(nonce + box)}"
 
     def _next_nonce(self) -> bytes:
-        """Random bytes from the system, asked for once in a thousand envelopes."""
+        """Random bytes from the system, read for a thousand envelopes at once."""
         if not self._nonces:
             self._nonces += _NONCES.unpack(os.urandom(_NONCES.size))
         return self._nonces.pop()
 
     def open(self, reservation_id: str, sealed: str) -> bytes:
-        """Decrypt what `seal` made for this reservation.
+        """Decrypt what `seal` returned for this reservation.
 
         Raises:
-            SealBroken: altered, made for another reservation, or under a key that is not in the ring.
+            SealBroken: altered, for another reservation, or under a key that is not in the ring.
         """
         key_id, _, text = sealed.partition(".")
         cipher = self._ciphers.get(key_id)
@@ -289,7 +287,7 @@ def _now_ms() -> int:
 
 
 def _keyed(content: bytes, keyed: "hashlib.blake2b") -> bytes:
-    """Keyed BLAKE2b (RFC 7693), begun with the key already: a quarter of HMAC-SHA-256, and a claim needs four."""
+    """Keyed BLAKE2b (RFC 7693), copied from a state that has absorbed the key; much faster than HMAC-SHA-256."""
     hashed = keyed.copy()
     hashed.update(content)
     return hashed.digest()

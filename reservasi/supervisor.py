@@ -1,11 +1,11 @@
-"""Keeps the processes of one `up` alive: starts them in order, restarts what dies, stops them in reverse order.
+"""Keeps the processes of one `up` running: starts them in order, restarts those that die, stops them in reverse order.
 
-A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. Every
-member is tied to our life by the parent-death signal, so that even our own `kill -9` leaves nobody behind.
+A member is anything with `start`, `stop` and `wait`: an embedded server, or a `Role`, which is a command of ours. The
+parent-death signal ties every member to our lifetime, so that even `kill -9` of this process leaves none behind.
 
-A member that never worked will not do so by being started again: its settings are wrong, and we give up with its
-reason. One that did is started again for as long as it takes, since a disk may be full for hours; what needs it is not
-ready meanwhile. That it worked is known of one that ran for a while, and of a server once its start has succeeded.
+A member that has never worked will not work after a restart: its settings are wrong, and the supervisor gives up with
+its reason. A member that has worked is restarted without limit, since a disk may be full for hours; what depends on it
+is not ready meanwhile. A member has worked if it ran for a while, or if it is a server whose start succeeded.
 """
 
 import asyncio
@@ -24,32 +24,32 @@ from reservasi.embedded.process import dies_with_us, end, ended
 from reservasi.errors import EmbeddedServerError, ReservasiError
 from reservasi.logs import get_logger
 
-ORPHANS_GRACE_S = 2.0  # how long the children of a crashed role may take to leave by themselves
+ORPHANS_GRACE_S = 2.0  # how long children of a crashed role may take to end
 POLL_S = 0.02
 
 log = get_logger()
 
 
 class Member(Protocol):
-    """What can be supervised."""
+    """A process that the supervisor keeps running."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name for messages."""
 
     @property
     def pid(self) -> int | None:
-        """The running process; None when it does not run."""
+        """The running process; None if it does not run."""
 
     @property
     def works_when_started(self) -> bool:
-        """Whether `start` returns only once it does its work, not once it runs."""
+        """Whether `start` returns only once it works, not when its process runs."""
 
     async def start(self) -> None:
-        """Start it, and return once it may be relied on; may be called again after it ended."""
+        """Start it, and return once it can be relied on; may be called again after it ended."""
 
     async def stop(self) -> None:
-        """Stop it, within a bounded time; does nothing when it does not run."""
+        """Stop it within a bounded time; no effect if it does not run."""
 
     async def wait(self) -> int:
         """Wait until it ends and return its exit code."""
@@ -57,12 +57,12 @@ class Member(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RestartLimits:
-    """How often and how soon a member that dies is started again."""
+    """How often and how soon a member that dies is restarted."""
 
     delay_first_s: float = 0.1  # before the first restart; doubles with each further crash in a row
     delay_max_s: float = 5.0
-    settled_s: float = 5.0  # whoever runs so long works, and the next crash is the first one in a row again
-    crashes_max: int = 8  # in a row, of a member that has never worked; one more, and the supervisor gives up
+    settled_s: float = 5.0  # a member that runs so long works, and its next crash counts as the first
+    crashes_max: int = 8  # in a row, of a member that has never worked; after one more the supervisor gives up
 
 
 class Crashes:
@@ -75,10 +75,10 @@ class Crashes:
         self._has_worked = has_worked
 
     def delay_s(self, ran_s: float, reason: str) -> float:
-        """How long to wait before the next start, after one that ran so long; 0 when it did not even start.
+        """How long to wait before the next start, after a run of `ran_s`; 0 if it did not even start.
 
         Raises:
-            EmbeddedServerError: it has never worked, and not for want of tries.
+            EmbeddedServerError: it has never worked and has crashed too often.
         """
         limits = self._limits
         if ran_s >= limits.settled_s:
@@ -103,25 +103,26 @@ class Role:
 
     name: str
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)  # on top of our own environment
+    env: Mapping[str, str] = field(default_factory=dict)  # added to our own environment
     stop_timeout_s: float = 25.0  # from SIGTERM to SIGKILL
-    log_path: Path | None = None  # where its output is appended; None: our own output
+    log_path: Path | None = None  # its output is appended here; None: our own output
     keeps_open: tuple[int, ...] = ()  # file descriptors that it and its children inherit
-    before_start: Callable[[], None] | None = None  # before each start, when nothing of a predecessor runs any more
+    # called before each start, when nothing of a previous process runs any more
+    before_start: Callable[[], None] | None = None
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
     def works_when_started(self) -> bool:
-        """No: it has read nothing yet, not even its settings."""
+        """No: after `start` it has not even read its settings."""
         return False
 
     @property
     def pid(self) -> int | None:
-        """The running process; None when it does not run."""
+        """The running process; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(self) -> None:
-        """Start the command; what a crashed predecessor left running is ended first.
+        """Start the command; processes left by a crashed predecessor are ended first.
 
         Raises:
             EmbeddedServerError: the command or its log cannot be opened.
@@ -135,7 +136,7 @@ class Role:
             raise EmbeddedServerError(f"{self.name}: {self.argv[0]} cannot be started: {error}") from error
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after `stop_timeout_s`; its own children do not outlive it."""
+        """SIGTERM, then SIGKILL after `stop_timeout_s`; its own children are ended as well."""
         if self._process is not None:
             await end(self._process, (signal.SIGTERM,), self.stop_timeout_s)
             await self._end_orphans(0)
@@ -161,7 +162,7 @@ class Role:
             )
 
     async def _end_orphans(self, grace_s: float) -> None:
-        """End what is left of the process group, which would hold ports and connections of the next process."""
+        """End what is left of the process group, which would keep ports and connections open."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):  # the usual case: the group is empty
@@ -174,7 +175,7 @@ class Role:
 
 
 def _before_exec() -> Callable[[], None]:
-    """Tie a role to our life, and hold SIGHUP back until it can take it: by default it ends who is still starting."""
+    """Tie a role to our lifetime, and block SIGHUP, whose default ends a process that is still starting."""
     tie = dies_with_us(signal.SIGTERM)
 
     def prepare() -> None:
@@ -185,13 +186,15 @@ def _before_exec() -> Callable[[], None]:
 
 
 class Supervisor:
-    """Starts members in the order of the calls and keeps them alive; leaving the block stops them in reverse order."""
+    """Starts members in the order of the calls and keeps them running; leaving the block stops them in reverse
+    order.
+    """
 
     def __init__(self, limits: RestartLimits | None = None) -> None:
         self._limits = limits or RestartLimits()
         self._members: list[Member] = []
         self._watches: list[asyncio.Task[None]] = []
-        self._renewals: dict[str, asyncio.Event] = {}  # by member: set while it is to be started anew
+        self._renewals: dict[str, asyncio.Event] = {}  # by member: set while it is to be restarted on request
 
     async def __aenter__(self) -> "Supervisor":
         return self
@@ -217,7 +220,7 @@ class Supervisor:
         """Return when `stop` is set.
 
         Raises:
-            EmbeddedServerError: a member has never worked, and crashed so often that it never will.
+            EmbeddedServerError: a member has never worked, and crashed too often.
         """
         stopping = asyncio.create_task(stop.wait(), name="stop asked for")
         try:
@@ -225,16 +228,16 @@ class Supervisor:
         finally:
             stopping.cancel()
         for watch in done - {stopping}:
-            watch.result()  # a watch only ends by giving up, so this raises
+            watch.result()  # a watch ends only by giving up, so that this raises
 
     def pass_on(self, name: str, received: signal.Signals) -> None:
-        """Send a signal to a member that runs; one that is just being restarted does not need it."""
+        """Send a signal to a running member; one that is being restarted does not need it."""
         for member in self._members:
             if member.name == name and member.pid is not None:
                 os.kill(member.pid, received)
 
     def renew(self, name: str) -> None:
-        """Have a member stopped, as gently as at the end, and started again; returns at once, it is no crash."""
+        """Stop and restart a member in the background; this does not count as a crash."""
         if name in self._renewals:
             self._renewals[name].set()
 
@@ -248,13 +251,13 @@ class Supervisor:
             member = self._members.pop()
             try:
                 await member.stop()
-            except (ReservasiError, OSError):  # the others must be stopped all the same
+            except (ReservasiError, OSError):  # the others must be stopped as well
                 log.exception("member_stop_failed", member=member.name)
             else:
                 log.info("member_stopped", member=member.name)
 
     async def _keep_alive(self, member: Member) -> None:
-        """Restart a member whenever it ends; longer and longer after the last time, when that is of no use."""
+        """Restart a member whenever it ends, with growing pauses."""
         crashes = Crashes(member.name, self._limits, has_worked=member.works_when_started)
         while True:
             started_s = time.monotonic()
@@ -273,16 +276,16 @@ class Supervisor:
                     log.info("member_restarted", member=member.name, pid=member.pid)
 
     async def _ended_or_renewed(self, member: Member) -> str | None:
-        """Why the member must be started; None once it was started anew because somebody asked for it."""
+        """Why the member must be restarted; None if it was restarted on request."""
         ended = asyncio.ensure_future(member.wait())
-        asked = asyncio.ensure_future(self._renewals[member.name].wait())
+        renewal = asyncio.ensure_future(self._renewals[member.name].wait())
         try:
-            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, renewal}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 return f"ended with {ended.result()}"
         finally:
             ended.cancel()
-            asked.cancel()
+            renewal.cancel()
         self._renewals[member.name].clear()
         await member.stop()
         try:

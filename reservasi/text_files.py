@@ -1,4 +1,4 @@
-"""Text files as people save them: UTF-8, with or without the byte order mark that Windows writes."""
+"""Text files as saved by editors: UTF-8, with or without the byte order mark of Windows."""
 
 import codecs
 
@@ -9,7 +9,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class NotUtf8(ConfigurationError):
-    """A file is in another encoding; `line` is where that shows, 0 for the whole file."""
+    """A file has another encoding; `line` is the first wrong line, 0 for the whole file."""
 
     def __init__(self, line: int, message: str) -> None:
         self.line = line
@@ -17,12 +17,12 @@ class NotUtf8(ConfigurationError):
 
 
 def without_byte_order_mark(content: bytes) -> bytes:
-    """The content of a UTF-8 file behind its byte order mark, if it has one.
+    """The content of a UTF-8 file without its byte order mark.
 
     Raises:
         NotUtf8: it is UTF-16, as some editors and shells of Windows save it.
     """
-    if content.startswith(_UTF_16) or content[:2].count(0) == 1:  # without a mark too: every other byte is zero
+    if content.startswith(_UTF_16) or content[:2].count(0) == 1:  # UTF-16 without a mark: every other byte is zero
         raise NotUtf8(0, "is saved as UTF-16 (`Unicode`): save it as UTF-8")
     return content.removeprefix(_BYTE_ORDER_MARK)
 

@@ -1,21 +1,21 @@
-"""What people type and phones send, made plain, so that the same words are the same text wherever they were typed.
+"""Normalises text that people type, so that the same words are the same text wherever they were typed.
 
-Tidied are spaces of any kind and tabs, characters that nobody sees (zero-width, direction marks, byte order marks, soft
-hyphens), apostrophes and hyphens that a keyboard made typographic, and letters with their accents apart (NFC).
-Names of the civil registry are in Latin letters (Permendagri 73/2022, article 5), so that joiners change none of them.
-Control characters other than the tab are left in place: they are refused, and the refusal names them.
+Changed are spaces of any kind and tabs, invisible characters (zero-width, direction marks, byte order marks, soft
+hyphens), typographic apostrophes and hyphens, and decomposed accents (NFC). Names of the civil registry are in Latin
+letters (Permendagri 73/2022, article 5), so that joiners can be removed. Control characters other than the tab are
+kept: they are refused, and the refusal names them.
 """
 
 import re
 import unicodedata
 
-TIDIED_CHARS_MAX = 512  # longer than any field may be: what is longer is left as it is, to be refused for its length
-# Default_Ignorable_Code_Point of Unicode 16.0 (DerivedCoreProperties.txt): what is shown as nothing at all.
+TIDIED_CHARS_MAX = 512  # longer than any field may be: longer text is not changed, and is refused for its length
+# Default_Ignorable_Code_Point of Unicode 16.0 (DerivedCoreProperties.txt): invisible characters.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# General_Category Zs, the tab, and the separators of lines and paragraphs that word processors paste.
+# General_Category Zs, the tab, and the line and paragraph separators of word processors.
 _SPACES = re.compile("[\t \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _TYPOGRAPHIC = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u201b\u02bc\uff07"), "'"),
@@ -23,7 +23,7 @@ _TYPOGRAPHIC = {
 }
 _FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
 _PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
-_TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: dialled from within the country only
+_TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: the 0 is dialled within the country only
 _PHONE_DIGITS_MIN = 6
 _CONTROLS = {
     0x00: "NULL",
@@ -37,11 +37,11 @@ _CONTROLS = {
     0x1B: "ESCAPE",
     0x7F: "DELETE",
     0x85: "NEXT LINE",
-}  # which have no name of their own in the character database
+}  # characters without a name in the character database
 
 
 def tidy_line(text: str) -> str:
-    """One line of text: one plain space between words and none around them, nothing invisible, accents composed."""
+    """One line of text: single plain spaces between words, none around them, nothing invisible, accents composed."""
     if text.isascii() and text.isprintable() and "  " not in text and text.strip(" ") == text:
         return text
     plain = without_marks(text)
@@ -57,26 +57,26 @@ def without_marks(text: str) -> str:
 
 
 def tidy_word(text: str) -> str:
-    """A text that holds no spaces, such as a reference or a ticket, without those that came in on the way."""
+    """A text that has no spaces, such as a reference or a ticket, without inserted spaces."""
     if text.isascii() and text.isprintable() and " " not in text:
         return text
     return without_marks(text).replace(" ", "")
 
 
 def tidy_ticket(text: str) -> str:
-    """A ticket without spaces, and without the line breaks of a letter or a terminal that it was copied from."""
+    """A ticket without spaces and the line breaks of a letter or terminal."""
     return tidy_word(text if text.isprintable() else text.replace("\r", "").replace("\n", ""))
 
 
 def tidy_date(text: str) -> str:
-    """A date without the spaces, line breaks and invisible characters around it, its digits those of ASCII."""
+    """A date without spaces, line breaks and invisible characters around it, with ASCII digits."""
     if text.isascii() and text.isprintable() and text.strip(" ") == text:
         return text
     return ascii_digits(without_marks(text)).strip(" \r\n")
 
 
 def ascii_digits(text: str) -> str:
-    """A text with the digits of another script or width as 0 to 9, and full-width punctuation as on a keyboard."""
+    """A text with digits of other scripts or widths as 0 to 9, and full-width punctuation as on a keyboard."""
     if text.isascii() or len(text) > TIDIED_CHARS_MAX:
         return text
     plain = text.translate(_FULL_WIDTH)
@@ -84,17 +84,17 @@ def ascii_digits(text: str) -> str:
 
 
 def tidy_reference(text: str) -> str:
-    """A payment reference; one of digits alone may be written in groups, such as `8202 6112 7001`."""
+    """A payment reference; one of digits only may be written in groups, such as `8202 6112 7001`."""
     line = tidy_line(text)
     digits = line.replace(" ", "")
     return digits if digits.isascii() and digits.isdigit() else line
 
 
 def tidy_phone(text: str) -> str:
-    """A telephone number as its digits alone, behind a plus where there was one."""
+    """A telephone number as digits only, after a plus if there was one."""
     digits = text[1:] if text[:1] == "+" else text
     if digits.isascii() and digits.isdigit():
-        return text  # as most frontends send it
+        return text  # the usual form
     plain = ascii_digits(tidy_line(text))
     if len(plain) > TIDIED_CHARS_MAX:
         return plain
@@ -103,7 +103,7 @@ def tidy_phone(text: str) -> str:
 
 
 def unusable_character(text: str) -> str | None:
-    """The first character that no name or reason holds, such as a control character, an emoji or another picture."""
+    """The first character that is not allowed in names and reasons, such as a control character or an emoji."""
     if text.isascii() and text.isprintable():
         return None
     for each in text:

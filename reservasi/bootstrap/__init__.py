@@ -1,7 +1,7 @@
-"""Opening and closing the graph of objects, explicitly and in one place. Nothing is opened at import.
+"""Opens and closes the object graph explicitly, in one place. Nothing is opened at import.
 
-`fronts.open_front` builds what a front process needs, `worker.open_worker` what a worker process needs,
-`commands.open_operations` what a command of the command line needs, and `records.open_records_operations` what one
-needs that asks nothing of the ledger. Each closes what it opened, in the reverse order. Nothing is imported here, so
-that each process loads only what it runs.
+`fronts.open_front` builds the objects of a front process, `worker.open_worker` those of a worker process,
+`commands.open_operations` those of a command, and `records.open_records_operations` those of a command that does not
+need the ledger. Each closes what it opened, in reverse order. Nothing is imported here, so that each process loads only
+what it runs.
 """

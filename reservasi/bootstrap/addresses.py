@@ -1,4 +1,4 @@
-"""Where the two stores are: as configured, else the embedded servers."""
+"""The addresses of the two stores: configured, or those of the embedded servers."""
 
 from urllib.parse import parse_qs
 
@@ -8,7 +8,8 @@ from reservasi.errors import ConfigurationError
 from reservasi.records.roles import RUNTIME_ROLES
 from reservasi.settings import Settings
 
-TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")  # options of addresses
+# options of addresses that name files
+TLS_FILES = ("sslrootcert", "sslcert", "sslkey", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def redis_url(settings: Settings) -> str:
@@ -22,7 +23,7 @@ def postgres_dsn(settings: Settings) -> str:
 
 
 def with_rights_of(user: str, settings: Settings) -> Settings:
-    """The settings of a process that may do in the embedded servers what that user may, and no more.
+    """The settings of a process that uses the embedded servers with the rights of a user.
 
     Raises:
         ConfigurationError: the embedded Valkey's passwords belong to another account.
@@ -35,10 +36,10 @@ def with_rights_of(user: str, settings: Settings) -> Settings:
 
 
 def refuse_missing_files(setting: str, url: str) -> None:
-    """Name a file of an address's TLS options that cannot be read: the clients say only that there is none.
+    """Report a file of an address's TLS options that cannot be read, since the clients do not name it.
 
     Raises:
-        ConfigurationError: one cannot be.
+        ConfigurationError: one cannot be read.
     """
     options = parse_qs(url.partition("?")[2])
     for name in TLS_FILES:

@@ -1,4 +1,4 @@
-"""What a command of the command line works with, and every process besides."""
+"""The objects of commands of the command line, which other processes use as well."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +26,7 @@ log = get_logger()
 
 
 class Operations(RecordsOperations, frozen=True, kw_only=True):
-    """What a command of the command line works with."""
+    """The objects of a command."""
 
     servers: Servers
     client: redis_asyncio.Redis
@@ -59,9 +59,9 @@ async def open_operations(settings: Settings, *, wait_s: float = 0) -> AsyncIter
 
 @asynccontextmanager
 async def open_program(operations: Operations, program: str) -> AsyncIterator[GroupCommit]:
-    """Commands to one program's ledger, which is owned first where that is safe.
+    """Commands to one program's ledger, which is first owned if that is safe.
 
-    Where too few replicas have a change, its answer waits for the records, as at a front.
+    If too few replicas acknowledge a change, its answer waits for the records, as in a front.
 
     Raises:
         ConfigurationError: there is no such program.
@@ -85,21 +85,18 @@ async def open_program(operations: Operations, program: str) -> AsyncIterator[Gr
 
 @asynccontextmanager
 async def open_rebuilder(operations: Operations, program: str) -> AsyncIterator[Rebuilder]:
-    """What rebuilds one program's ledger."""
     async with _open_stores(operations, program) as stores:
         yield Rebuilder(stores)
 
 
 @asynccontextmanager
 async def open_restorer(operations: Operations, program: str) -> AsyncIterator[Restorer]:
-    """What records one program anew from its ledger."""
     async with _open_stores(operations, program) as stores:
         yield Restorer(stores)
 
 
 @asynccontextmanager
 async def open_remover(operations: Operations, program: str) -> AsyncIterator[Remover]:
-    """What removes one program, and begins it anew."""
     async with _open_stores(operations, program) as stores:
         forget = partial(forget_ledger, operations.servers.client_of(program), program)
         yield Remover(stores, forget=forget, refresh_s=operations.settings.catalogue_refresh_ms / 1000)
@@ -107,7 +104,6 @@ async def open_remover(operations: Operations, program: str) -> AsyncIterator[Re
 
 @asynccontextmanager
 async def open_reconciler(operations: Operations, program: str) -> AsyncIterator[Reconciler]:
-    """What compares one program's ledger with the records."""
     async with _connection(operations, program) as connection:
         yield reconciler_of(operations, program, connection)
 
@@ -128,7 +124,7 @@ async def _open_stores(operations: Operations, program: str) -> AsyncIterator[Pr
 
 
 def stores_of(operations: Operations, program: str, connection: LedgerConnection) -> ProgramStores:
-    """A program's ledger, by a connection that somebody else closes, and its records."""
+    """A program's ledger, by a connection that the caller closes, and its records."""
     return ProgramStores(
         program=program,
         connection=connection,
@@ -140,7 +136,7 @@ def stores_of(operations: Operations, program: str, connection: LedgerConnection
 
 
 def reconciler_of(operations: Operations, program: str, connection: LedgerConnection) -> Reconciler:
-    """What compares one program's ledger with the records, by a connection that somebody else closes."""
+    """A reconciler with a connection that the caller closes."""
     journal = operations.ledgers.journal(program)
     tombstone_ms = operations.settings.tombstone_ms
     return Reconciler(program, connection, journal, operations.records, tombstone_ms=tombstone_ms)

@@ -1,4 +1,4 @@
-"""A front process: every program of the catalogue, from the claim to the waiting room."""
+"""A front process, with every program of the catalogue."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from reservasi.waiting_room.room import WaitingRoom
 
 @asynccontextmanager
 async def open_front(settings: Settings) -> AsyncIterator[FrontServices]:
-    """Everything a front needs, following every program of the catalogue, also those that are imported later."""
+    """The objects of a front, following every program of the catalogue, including later imports."""
     settings = with_rights_of(FRONT, settings)
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))

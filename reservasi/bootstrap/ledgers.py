@@ -1,4 +1,4 @@
-"""Everything that speaks to one program's ledger, made as the settings say."""
+"""Builds the objects for one program's ledger from the settings."""
 
 from reservasi.ledger.acknowledging import Acks, acks_wanted
 from reservasi.ledger.await_records import RecordsInstead
@@ -13,7 +13,7 @@ from reservasi.settings import Settings
 
 
 class Ledgers:
-    """Makes the objects that speak to one program's ledger."""
+    """Builds the objects for one program's ledger."""
 
     def __init__(self, settings: Settings, servers: Servers) -> None:
         self._settings = settings
@@ -21,19 +21,19 @@ class Ledgers:
         self._library = read_library()
 
     def connection(self, program: str, acks: Acks | None = None) -> LedgerConnection:
-        """A connection of its own, whose changes are promised to nobody unless `acks` says who must have them."""
+        """A new connection; its changes count as safe without acknowledgement unless `acks` says otherwise."""
         return LedgerConnection(self._servers.of(program), program, self._library, acks)
 
     @property
     def acks(self) -> Acks | None:
-        """Who must have a change before it is promised, as the settings say; None: nobody."""
+        """The acknowledgements that the settings require before a change is promised; None: none."""
         settings = self._settings
         return acks_wanted(
             replicas=settings.replicas_min_ack, timeout_ms=settings.replicas_ack_timeout_ms, aof=settings.aof_ack
         )
 
     async def promotable_replicas(self) -> int | None:
-        """How many replicas may be promoted unasked; None where nobody would, or nobody says."""
+        """How many replicas may be promoted automatically; None if none would be, or the number is unknown."""
         return await self._servers.promotable()
 
     def journal(self, program: str) -> Journal:
@@ -41,7 +41,7 @@ class Ledgers:
         return Journal(self._servers.client_of(program), program)
 
     def journal_of_views(self, program: str) -> Journal:
-        """A reader that leaves the envelopes closed: no view has to do with them."""
+        """A reader that does not decode envelopes, which views do not need."""
         return Journal(self._servers.client_of(program), program, envelopes=False)
 
     def openings(self, program: str) -> OpeningWatch:
@@ -49,11 +49,11 @@ class Ledgers:
         return OpeningWatch(self._servers.client_of(program), program)
 
     def recorded(self) -> RecordedPositions:
-        """Recorded positions, following no program yet."""
+        """Recorded positions that follow no program yet."""
         return RecordedPositions(self._servers.client, self._servers.client_of)
 
     def group(self, program: str, recorded: RecordedPositions | None = None) -> GroupCommit:
-        """A group commit, not started yet; with `recorded`, records count where too few replicas acknowledge."""
+        """A group commit that is not started; with `recorded`, records count if too few replicas acknowledge."""
         settings = self._settings
         instead = RecordsInstead(program, recorded, held_max=settings.queue_items_max) if recorded else None
         return GroupCommit(

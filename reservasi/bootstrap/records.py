@@ -1,4 +1,4 @@
-"""Opening the records with the deployment's key ring; what cannot be used is said clearly."""
+"""Opens the records with the deployment's key ring, with clear messages for what cannot be used."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,19 +18,19 @@ from reservasi.settings import Settings
 
 log = get_logger()
 
-IDENTITY = "key-ring"  # under which the records keep the mark of the deployment's key ring
-RECORDS_RETRY_S = 0.25  # between two tries to reach PostgreSQL at start
+IDENTITY = "key-ring"  # the name under which the records store the mark of the deployment's key ring
+RECORDS_RETRY_S = 0.25  # between two attempts to reach PostgreSQL at the start
 
 
 class RecordsOperations(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command works with that needs the records alone."""
+    """The objects of a command that needs the records only."""
 
     settings: Settings
     records: Records
     sealing: Sealing
 
     async def program(self, program: str) -> Program:
-        """A program as it was imported.
+        """An imported program.
 
         Raises:
             ConfigurationError: there is no such program.
@@ -45,7 +45,7 @@ class RecordsOperations(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def open_records_operations(settings: Settings) -> AsyncIterator[RecordsOperations]:
-    """The records alone, for what asks nothing of the ledger.
+    """Open the records, for commands that do not need the ledger.
 
     Raises:
         RecordsUnavailable: PostgreSQL does not answer.
@@ -58,7 +58,7 @@ async def open_records_operations(settings: Settings) -> AsyncIterator[RecordsOp
 
 
 async def open_records(settings: Settings, wait_s: float) -> Records:
-    """Records, waiting for a PostgreSQL that is still starting."""
+    """Open the records, waiting up to `wait_s` for a PostgreSQL that is starting."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wait_s
     is_logged = False
@@ -66,7 +66,7 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
     while True:
         try:
             return await Records.open(postgres_dsn(settings), settings.postgres_pool_max)
-        except ValueError as error:  # asyncpg's word for a DSN that it cannot read
+        except ValueError as error:  # raised by asyncpg for a DSN that it cannot parse
             raise ConfigurationError(f"postgres_dsn cannot be used: {error}") from error
         except RecordsUnavailable as error:
             if loop.time() >= deadline:
@@ -78,16 +78,16 @@ async def open_records(settings: Settings, wait_s: float) -> Records:
 
 
 def _nobody_home(settings: Settings, error: RecordsUnavailable) -> RecordsUnavailable:
-    """Say what to do, where it is the embedded server that is not there."""
+    """Add what to do, if the embedded server is not running."""
     embedded = {embedded_postgres_dsn(settings.data_dir, role=role) for role in RUNTIME_ROLES.values()}
     if settings.postgres_dsn and settings.postgres_dsn not in embedded:
         return error
-    where = f"no service runs in {settings.data_dir}: start `reservasi up`, or name another --data-dir"
+    where = f"no service runs in {settings.data_dir}: start `reservasi up`, or choose another --data-dir"
     return RecordsUnavailable(f"{where} ({error})")
 
 
 async def open_sealing(settings: Settings, records: Records) -> Sealing:
-    """The deployment's key ring: made where there is none yet, and never another one afterwards.
+    """The deployment's key ring: created if the deployment is new, and the same one afterwards.
 
     Raises:
         ConfigurationError: this host has no key ring, or another one than the records are bound to.
@@ -97,12 +97,12 @@ async def open_sealing(settings: Settings, records: Records) -> Sealing:
     if bound is not None and not path.exists():
         raise ConfigurationError(
             f"the key ring {path} is missing, and people are recognised by it: restore it, copy it from the host that "
-            "has it, or name its place with secrets_file"
+            "has it, or set secrets_file to its path"
         )
     sealing = Sealing(load_key_ring(path, create=bound is None and settings.secrets_file is None))
     if await records.bind(IDENTITY, sealing.identity_mark) != sealing.identity_mark:
         raise ConfigurationError(
-            f"the key ring {path} is not the one that this deployment began with: under it a person could claim twice"
+            f"the key ring {path} is not the one of this deployment: with it, a person could claim twice"
         )
     sealing.follow(path)
     return sealing

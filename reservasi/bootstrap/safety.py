@@ -1,4 +1,4 @@
-"""Whether a process can work with the stores at all, and whether the ledger's servers keep what is promised."""
+"""Checks whether a process can use the stores at all, and whether the ledger's servers keep what is promised."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from reservasi.settings import Settings
 
 LOOK_TIMEOUT_S = 5.0  # for all servers together
 LOOK_INTERVAL_S = 60.0
-RISKS = {  # checks that say whether promises are kept, and what the metric calls them
+RISKS = {  # checks on which promises depend, with their names in the metric
     "append-only file": "append_only_file",
     "replay": "replay",
     "fsync": "fsync",
@@ -28,11 +28,11 @@ log = get_logger()
 
 
 async def refuse_unusable(settings: Settings, servers: Servers) -> None:
-    """Refuse to start where no waiting helps, and say what to do; a server that is only away may come back.
+    """Refuse to start if waiting does not help, and say what to do. A server that does not answer may come back.
 
     Raises:
         SchemaMissing: the records' schema is older than this version.
-        ConfigurationError: a server of the ledger refuses our name or password, or lacks what `aof_ack` needs.
+        ConfigurationError: a server of the ledger refuses our name or password, or cannot satisfy `aof_ack`.
     """
     await refuse_old_schema(settings)
     try:
@@ -48,35 +48,35 @@ async def refuse_unusable(settings: Settings, servers: Servers) -> None:
 
 
 async def refuse_old_schema(settings: Settings) -> None:
-    """Refuse a database that `db upgrade` has to change first; a newer one serves the version before it as well.
+    """Refuse a database that needs `db upgrade` first; a newer schema works for the version before it as well.
 
     Raises:
-        SchemaMissing: it is older than this version wants.
+        SchemaMissing: it is older than this version needs.
     """
     state = await revision.check(postgres_dsn(settings))
     if state.current < state.wanted:
         raise SchemaMissing(
-            f"the records' schema is at {state.current or 'nothing'}, this version wants {state.wanted}: run "
+            f"the records' schema is at {state.current or 'nothing'}, this version needs {state.wanted}: run "
             "`reservasi db upgrade`"
         )
 
 
 def _refuse_strangers(error: BaseException) -> None:
-    """Refuse where the server does not let us in: that never passes by itself."""
+    """Refuse to start if the server rejects our login, which waiting does not change."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AuthenticationError | AuthorizationError):
             raise ConfigurationError(
-                f"the ledger's server refuses us: {cause}; put the right name and password into redis_url"
+                f"the ledger's server refuses our login: {cause}; set the right name and password in redis_url"
             ) from error
         cause = cause.__cause__
 
 
 async def durability(servers: Servers) -> list[tuple[str, Check]]:
-    """What of the ledger's servers would lose promises: server ("" where there is only one) and check.
+    """Settings of the ledger's servers that may lose promises: (server, "" if there is only one; check).
 
     Raises:
-        LedgerUnreachable: one does not answer.
+        LedgerUnreachable: a server does not answer.
     """
     risks: list[tuple[str, Check]] = []
     for each in await servers.primaries():
@@ -86,7 +86,7 @@ async def durability(servers: Servers) -> list[tuple[str, Check]]:
 
 
 async def watch_durability(servers: Servers) -> None:
-    """Keep the metric of it, and say what changes, until cancelled."""
+    """Keep the metric current, and log changes, until cancelled."""
     logged: list[tuple[str, str]] = []
     while True:
         try:

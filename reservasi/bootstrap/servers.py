@@ -1,4 +1,4 @@
-"""Opening the ledger's servers; what cannot be used is said clearly."""
+"""Opens the ledger's servers, with clear messages for what cannot be used."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ VERSION_TIMEOUT_S = 5.0  # for all servers of the ledger together
 
 
 def open_servers(settings: Settings) -> Servers:
-    """The ledger's servers, not asked yet.
+    """The ledger's servers, without a request to them yet.
 
     Raises:
         ConfigurationError: their address cannot be used.
@@ -26,9 +26,9 @@ def open_servers(settings: Settings) -> Servers:
 
 
 async def refuse_unacknowledged(settings: Settings, servers: Servers) -> None:
-    """Refuse to serve where `aof_ack` asks for what a server can never answer: each claim would wait for its record.
+    """Refuse to start if a server can never satisfy `aof_ack`: each claim would wait for its record.
 
-    A server that does not answer now may still be the right one.
+    A server that does not answer now may still be suitable.
 
     Raises:
         ConfigurationError: it does not know WAITAOF.

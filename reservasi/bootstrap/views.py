@@ -1,11 +1,11 @@
-"""Views of the ledger, which fronts and workers follow and a command has no use for."""
+"""Views of the ledger, which fronts and workers need and commands do not."""
 
 from reservasi.availability import Availability
 from reservasi.bootstrap.commands import Operations
 
 
 def open_view(operations: Operations) -> Availability:
-    """A view that follows no program yet; whoever opened it closes it."""
+    """A view that follows no program yet; the caller closes it."""
     return Availability(
         operations.ledgers.connection,
         operations.ledgers.journal_of_views,

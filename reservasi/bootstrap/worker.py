@@ -40,17 +40,17 @@ Role: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that runs."""
+    """A running worker."""
 
     operations: Operations
-    catalogue: Catalogue  # of the programs that it serves, and no others
+    catalogue: Catalogue  # the programs that it serves, and no others
 
 
 @asynccontextmanager
 async def open_worker(settings: Settings, health: Health | None = None) -> AsyncIterator[Worker]:
-    """Recorder, owner, sweeper and admission of each program that the settings name, running until the block ends.
+    """Run recorder, owner, sweeper and admission of each program of the settings, until the block ends.
 
-    `health` is told how the ledgers are.
+    `health` gets the state of the ledgers.
     """
     settings = with_rights_of(WORKER, settings)
     async with AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
         stack.push_async_callback(end_tasks, [watching])
         serving: dict[str, _Serving] = {}
         leaving: set[asyncio.Task[None]] = set()
-        turn = asyncio.Lock()  # to compare a program
+        turn = asyncio.Lock()  # for comparing a program
 
         async def end_all() -> None:
             await asyncio.gather(*(each.end() for each in serving.values()), *leaving, return_exceptions=True)
@@ -104,7 +104,7 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
 
 
 class _Serving:
-    """A program that is served: its roles, and the commands that they give."""
+    """A served program: its tasks, and their commands."""
 
     def __init__(self, group: GroupCommit, roles: Sequence[Role]) -> None:
         self._group = group
@@ -114,7 +114,7 @@ class _Serving:
             task.add_done_callback(_report_end)
 
     async def end(self) -> None:
-        """Have every role finish what it has begun; one that waits for the ledger is told that nobody answers."""
+        """Let every task finish its current work; those that wait for the ledger get an error."""
         await self._group.close()
         self._stop.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,7 +136,7 @@ def _worker_roles(
     rebuilder = Rebuilder(stores_of(operations, program, connection))
 
     async def rebuild(seen: Position) -> None:
-        await rebuilder.run(seen=seen, lock_wait_s=0)  # while somebody else is at it, the owner looks again
+        await rebuilder.run(seen=seen, lock_wait_s=0)  # if another process rebuilds it, the owner checks again
 
     automatic = rebuild if settings.rebuild_automatically else None
     recorder = Recorder(
@@ -210,7 +210,7 @@ def _zone_of(catalogue: Catalogue, program: str) -> tzinfo | None:
 
 
 def _report_end(task: "asyncio.Task[None]") -> None:
-    """A role ends only when it is told to; anything else is a bug that must not pass in silence."""
+    """Log a task that ended without being asked to, which is always a bug."""
     if not task.cancelled() and task.exception() is not None:
         log.error("worker_role_failed", exc_info=task.exception())
         asyncio.get_running_loop().call_exception_handler({"message": "a role failed", "exception": task.exception()})

@@ -35,7 +35,7 @@ from reservasi.cli.reloading import Read, look_again, read_again, refused, unexp
 from reservasi.errors import ConfigurationError
 from reservasi.front.app import create_app
 from reservasi.front.process.garbage_collector import set_aside_what_stays
-from reservasi.front.process.place_gauges import places_teller
+from reservasi.front.process.place_gauges import place_gauges
 from reservasi.front.process.rolling_reload import FrontProcess, OurLog, RollingArbiter
 from reservasi.front.serving import create_runner
 from reservasi.health import Health
@@ -118,7 +118,7 @@ class Fronts(BaseApplication):
                 settings.admin_host,
                 settings.admin_port,
                 sockets=self._admin,
-                teller=places_teller(services.catalogue, services.availability),
+                gauges=place_gauges(services.catalogue, services.availability),
             )
         )
         app = create_app(services)

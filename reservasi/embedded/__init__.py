@@ -1,7 +1,7 @@
 """The servers that we ship: a real Valkey and a real PostgreSQL, started by us in a data directory.
 
-`occupied` makes sure that one process uses a data directory; `EmbeddedValkey` and `EmbeddedPostgres` run the servers;
-`embedded_redis_url` and `embedded_postgres_dsn` tell any other process where they listen. Linux only.
+`occupied` ensures that one process uses a data directory; `EmbeddedValkey` and `EmbeddedPostgres` run the servers;
+`embedded_redis_url` and `embedded_postgres_dsn` give their addresses to other processes. Linux only.
 """
 
 from reservasi.embedded.binaries import postgres_binaries, valkey_binary

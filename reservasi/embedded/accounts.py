@@ -1,7 +1,7 @@
-"""The account that the embedded servers run as, and what it can reach.
+"""The account of the embedded servers, and which paths it can access.
 
-PostgreSQL refuses to run as root, and no server that strangers' input reaches should. As root we therefore drop to an
-unprivileged account; as anybody else the servers simply run as ourselves.
+PostgreSQL refuses to run as root, and no server that gets input from the public should. When started as root, the
+servers therefore run under an unprivileged account; otherwise under the current one.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reservasi.errors import ConfigurationError
 
-FALLBACK_NAMES = ("postgres", "nobody")  # tried in this order when no account is configured
+FALLBACK_NAMES = ("postgres", "nobody")  # tried in this order if no account is configured
 ANSWER_BYTES_MAX = 8192
 
 
@@ -23,14 +23,14 @@ class Account:
     name: str
     uid: int
     gid: int
-    groups: tuple[int, ...]  # every group it belongs to, its own included
+    groups: tuple[int, ...]  # including its own
 
 
 def server_account(run_as: str) -> Account | None:
-    """The account that servers run as; None means our own, since only root can choose another.
+    """The account of the servers; None is the current one, since only root can choose another.
 
     Raises:
-        ConfigurationError: `run_as` does not exist, or is root itself, or no account is left to fall back on.
+        ConfigurationError: `run_as` does not exist or is root, or no fallback account exists.
     """
     if os.geteuid() != 0:
         return None
@@ -48,7 +48,9 @@ def server_account(run_as: str) -> Account | None:
 
 
 def closed_directory(path: Path, account: Account | None) -> Path | None:
-    """The first directory on the way to `path` (itself included) that the account cannot pass through, if any."""
+    """The first directory on the path (including `path`) that the account cannot pass through; None if there is
+    none.
+    """
 
     def first_closed() -> str:
         way = [*reversed(path.parents), path]
@@ -68,7 +70,7 @@ def can_use(paths: list[Path], account: Account | None) -> bool:
 
 
 def _ask_as(account: Account | None, question: Callable[[], str]) -> str:
-    """The answer that the account itself gets: permissions are tried, never computed."""
+    """Ask in a process of the account: permissions are tried, not computed."""
     if account is None:
         return question()
     read_fd, write_fd = os.pipe()
@@ -84,7 +86,7 @@ def _ask_as(account: Account | None, question: Callable[[], str]) -> str:
 
 
 def _answer_and_exit(account: Account, question: Callable[[], str], write_fd: int) -> None:
-    """The forked child's whole life; it must never return into the parent's code."""
+    """The body of the forked child; it must never return into the parent's code."""
     failed = 1
     try:
         os.setgroups(account.groups)

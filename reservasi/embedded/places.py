@@ -1,21 +1,21 @@
-"""Where everything lies in a data directory, who owns it, and the addresses of the servers in it.
+"""The paths in a data directory, their owners, and the addresses of its servers.
 
 ::
 
-    <data_dir>/              0711 when we are root, else 0700; made by us, or used as it is
+    <data_dir>/              0711 as root, else 0700; created by us, or used as it is
     ├── up.lock              held for life by the one `up` that uses this directory
-    ├── processes.lock       held by worker and fronts, for as long as one of them lives
-    ├── valkey.lock          held by the Valkey server itself, for as long as it lives
+    ├── processes.lock       held by worker and fronts, as long as one of them lives
+    ├── valkey.lock          held by the Valkey server itself, as long as it lives
     ├── postgres.lock        the same for PostgreSQL
     ├── valkey-users.json    0600: the passwords of Valkey's users
-    ├── etc/                 the configuration that we write at each start
-    ├── log/                 what the servers say
-    ├── programs/            copies of the servers' files, when the originals are closed to their account
-    ├── run/       0700      the unix sockets (elsewhere when the path is too long for a socket)
+    ├── etc/                 the configuration, written at each start
+    ├── log/                 the servers' logs
+    ├── programs/            copies of the servers' files, if their account cannot access the originals
+    ├── run/       0700      the unix sockets (elsewhere if the path is too long for a socket)
     ├── valkey/    0700      the append-only file
     └── postgres/  0700      the database cluster
 
-No permission is ever changed on something that we did not make.
+Permissions are only changed on files and directories that we created.
 """
 
 import fcntl
@@ -35,24 +35,24 @@ from urllib.parse import quote
 from reservasi.embedded.accounts import Account, closed_directory, server_account
 from reservasi.errors import ConfigurationError
 
-SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 bytes, the last one is a zero
+SOCKET_PATH_BYTES_MAX = 107  # sun_path has 108 bytes, the last one is zero
 POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
 ENDING_WAIT_S = 10.0  # for the kernel to end an `up` that was killed
 ENDING_LOOK_S = 0.02
-FLAGS_AT, EXITING = 5, 0x4  # of /proc/<pid>/stat behind the state, and the kernel's PF_EXITING
+FLAGS_AT, EXITING = 5, 0x4  # index in /proc/<pid>/stat after the state, and the kernel's PF_EXITING
 DATABASE = "reservasi"
 ROLE = "reservasi"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The paths of one data directory; `of` makes one."""
+    """The paths of one data directory; `of` creates one."""
 
     data_dir: Path  # absolute, links resolved, so that every process derives the same addresses
 
     @classmethod
     def of(cls, data_dir: Path) -> "Places":
-        """The places of a data directory that need not exist yet."""
+        """The paths of a data directory that need not exist yet."""
         return cls(data_dir.expanduser().resolve())
 
     @property
@@ -67,12 +67,12 @@ class Places:
 
     @property
     def etc(self) -> Path:
-        """The configuration files, written anew at each start."""
+        """The configuration files, written at each start."""
         return self.data_dir / "etc"
 
     @property
     def log(self) -> Path:
-        """What the servers say."""
+        """The servers' logs."""
         return self.data_dir / "log"
 
     @property
@@ -82,7 +82,7 @@ class Places:
 
     @property
     def run(self) -> Path:
-        """The sockets' directory; a short one under `/tmp` when a socket's path would be too long or need quoting."""
+        """The sockets' directory; a short one under `/tmp` if a socket's path would be too long or need quoting."""
         run = self.data_dir / "run"
         too_long = len(os.fsencode(run / POSTGRES_SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX
         if too_long or re.search(r"[\x00-\x1f\x7f\"',\\]", str(run)):
@@ -92,35 +92,35 @@ class Places:
 
     @property
     def valkey_users(self) -> Path:
-        """The passwords of Valkey's users, for our account only."""
+        """The passwords of Valkey's users, readable by our account only."""
         return self.data_dir / "valkey-users.json"
 
     @property
     def valkey_socket(self) -> Path:
-        """Where Valkey listens."""
+        """Valkey's socket."""
         return self.run / "valkey.sock"
 
     @property
     def postgres_socket(self) -> Path:
-        """Where PostgreSQL listens."""
+        """PostgreSQL's socket."""
         return self.run / POSTGRES_SOCKET_NAME
 
 
 def embedded_postgres_dsn(data_dir: Path, database: str = DATABASE, role: str = ROLE) -> str:
-    """The DSN of the PostgreSQL that runs, or would run, in this data directory; asyncpg reads it as it is."""
+    """The DSN of the PostgreSQL of this data directory, also if it is not running; in asyncpg's form."""
     return f"postgresql://{role}@/{quote(database)}?host={quote(str(Places.of(data_dir).run), safe='')}"
 
 
 def prepare(places: Places, account: Account | None) -> None:
-    """Make whatever is missing in the data directory, for servers that run as `account`.
+    """Create what is missing in the data directory, for servers that run as `account`.
 
     Raises:
-        ConfigurationError: a directory is closed to the account, not writable, or belongs to somebody else.
+        ConfigurationError: the account cannot access a directory, or it is not writable, or belongs to somebody else.
     """
     _refuse_closed(places.data_dir, account)
     try:
         _make_parents(places.data_dir.parent)
-        # Root's data directory lets its servers pass through; its secret files carry their own mode.
+        # As root, the data directory lets the servers' account pass through; secret files have their own mode.
         _make(places.data_dir, 0o711 if account else 0o700, None)
         for directory in (places.etc, places.log, places.programs):
             _make(directory, 0o755 if account else 0o700, None)
@@ -128,20 +128,20 @@ def prepare(places: Places, account: Account | None) -> None:
             _make(directory, 0o700, account)
     except OSError as error:
         raise ConfigurationError(_unusable(places.data_dir, error)) from error
-    _refuse_closed(places.data_dir, account)  # what exists already keeps its mode, and that may be too narrow
+    _refuse_closed(places.data_dir, account)  # an existing directory keeps its mode, which may be too narrow
     for directory in (places.valkey, places.postgres, places.run):
         _refuse_foreign(directory, account)
 
 
 @contextmanager
 def occupied(data_dir: Path, run_as: str | None = None) -> Iterator[None]:
-    """Be the only one that runs servers in this data directory, until the block ends or this process dies.
+    """Hold the exclusive right to run servers in this data directory during the block.
 
-    With `run_as` (the setting, which may be empty) a directory that the servers' account cannot reach is refused before
-    anything is made in it.
+    With `run_as` (the setting, which may be empty), a directory that the servers' account cannot access is refused
+    before anything is created in it.
 
     Raises:
-        ConfigurationError: the directory cannot be written or reached, or a living process occupies it.
+        ConfigurationError: the directory cannot be written, or a running process uses it.
     """
     places = Places.of(data_dir)
     if run_as is not None:
@@ -149,7 +149,7 @@ def occupied(data_dir: Path, run_as: str | None = None) -> Iterator[None]:
     try:
         _make_parents(places.data_dir.parent)
         _make(places.data_dir, 0o711 if os.geteuid() == 0 else 0o700, None)
-        # Close-on-exec, so that no child keeps the directory occupied after us.
+        # Close-on-exec, so that no child keeps the lock after us.
         fd = os.open(places.data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(_unusable(places.data_dir, error)) from error
@@ -162,7 +162,7 @@ def occupied(data_dir: Path, run_as: str | None = None) -> Iterator[None]:
 
 
 def _take(file: TextIO, places: Places) -> None:
-    """Lock the file at once; only an owner that was killed and is about to end is waited for."""
+    """Lock the file; waits only for an owner that was killed and is about to end."""
     deadline = time.monotonic() + ENDING_WAIT_S
     while True:
         try:
@@ -182,7 +182,7 @@ def _take(file: TextIO, places: Places) -> None:
 
 
 def _is_ending(pid: str) -> bool:
-    """Whether the process has ended, is about to, or was sent SIGKILL; where nothing tells, it is not."""
+    """Whether the process has ended, is ending, or got SIGKILL; False if that is unknown."""
     try:
         state, *fields = Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{int(pid)}/status").read_text()
@@ -196,7 +196,7 @@ def _is_ending(pid: str) -> bool:
 
 
 def _make_parents(directory: Path) -> None:
-    """Make the missing parents so that others can pass through them, whatever our umask is."""
+    """Create the missing parents so that others can pass through them, whatever our umask is."""
     if directory.is_dir():
         return
     _make_parents(directory.parent)
@@ -204,7 +204,7 @@ def _make_parents(directory: Path) -> None:
 
 
 def _make(directory: Path, mode: int, account: Account | None) -> None:
-    """Make a directory with exactly this mode and owner; one that exists is left as it is."""
+    """Create a directory with exactly this mode and owner; an existing one is left unchanged."""
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
@@ -217,7 +217,7 @@ def _make(directory: Path, mode: int, account: Account | None) -> None:
 
 
 def _refuse_closed(data_dir: Path, account: Account | None) -> None:
-    """Refuse a data directory that the servers' account cannot reach."""
+    """Refuse a data directory that the servers' account cannot access."""
     closed = closed_directory(data_dir, account)
     if closed is None:
         return
@@ -229,7 +229,7 @@ def _refuse_closed(data_dir: Path, account: Account | None) -> None:
 
 
 def _refuse_foreign(directory: Path, account: Account | None) -> None:
-    """Refuse a server's directory that belongs to another account, or is a link to somewhere else."""
+    """Refuse a server's directory that belongs to another account or is a symbolic link."""
     status = directory.lstat()
     uid = account.uid if account else os.geteuid()
     if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
@@ -242,5 +242,5 @@ def _refuse_foreign(directory: Path, account: Account | None) -> None:
 
 
 def _unusable(data_dir: Path, error: OSError) -> str:
-    """What to tell the person whose directory cannot be written."""
+    """The message for a directory that cannot be written."""
     return f"data_dir: {data_dir} cannot be used: {error.strerror} ({error.filename}); choose a directory you may write"

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: durable, modest, reachable through a unix socket only."""
+"""The embedded PostgreSQL: durable, with modest memory, reachable through a unix socket only."""
 
 import os
 import shutil
@@ -14,8 +14,8 @@ from reservasi.records.roles import RUNTIME_ROLES
 
 STOP_TIMEOUT_S = 10.0
 ROLES_MADE = "reservasi-roles-1"  # an empty file in the cluster
-READY_LINE = 7  # of postmaster.pid, counted from 0: what the server says of itself
-# A dead parent means fast shutdown: connections are cut, what was committed is flushed.
+READY_LINE = 7  # of postmaster.pid, counted from 0: the server's status
+# When the parent dies, a fast shutdown: connections are cut, committed data is flushed.
 POSTGRES = ServerKind(name="PostgreSQL", death_signal=signal.SIGINT, stop_signals=(signal.SIGINT, signal.SIGQUIT))
 
 
@@ -41,25 +41,24 @@ class EmbeddedPostgres:
 
     @property
     def name(self) -> str:
-        """What people call it."""
         return POSTGRES.name
 
     @property
     def works_when_started(self) -> bool:
-        """Yes: it has answered by then."""
+        """Yes: `start` waits for an answer."""
         return True
 
     @property
     def pid(self) -> int | None:
-        """The running server's process id, if it runs."""
+        """The running server's process id."""
         return self._process.pid
 
     async def start(self) -> None:
-        """Start the server, making its cluster first where there is none, and return once it takes connections.
+        """Start the server, creating its cluster if there is none, and return once it accepts connections.
 
         Raises:
             ConfigurationError: the data directory cannot be used.
-            EmbeddedServerError: the server did not come up.
+            EmbeddedServerError: the server did not start.
         """
         prepare(self._places, self._account)
         binaries = reachable_postgres(self._places.programs, self._account)
@@ -75,14 +74,14 @@ class EmbeddedPostgres:
         socket = self._places.postgres_socket
         await self._process.start(
             [str(binaries / "postgres"), "-D", str(self._cluster), f"--config-file={config}"],
-            # Nobody else lives here once the lock is ours, whoever may have got the old server's pid since.
+            # With the lock, no other server uses this directory, whatever process has the old server's pid now.
             stale=[self._cluster / "postmaster.pid", socket, socket.with_name(f"{socket.name}.lock")],
             ready=self._ready,
             timeout_s=self._start_timeout_s,
         )
 
     async def stop(self) -> None:
-        """Stop the server if it runs: transactions in flight are rolled back."""
+        """Stop the server if it runs; transactions in flight are rolled back."""
         await self._process.stop(STOP_TIMEOUT_S)
 
     async def wait(self) -> int:
@@ -90,13 +89,13 @@ class EmbeddedPostgres:
         return await self._process.wait()
 
     async def _make_cluster(self, binaries: Path) -> None:
-        """Make the cluster under another name first, so that one cut short by a crash is never mistaken for whole."""
+        """Create the cluster under a temporary name, so that an incomplete one is never used."""
         staging = self._places.postgres / "unfinished"
         shutil.rmtree(staging, ignore_errors=True)
         initdb = [str(binaries / "initdb"), "-D", str(staging), "-U", "postgres", "--encoding=UTF8", "--locale=C"]
-        # Sorting by code point never changes under an index, unlike the operating system's own locales.
+        # The order by code point never changes under an index, unlike the operating system's locales.
         initdb += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        # The socket's directory is closed to every other account, so whoever can open the socket is trusted.
+        # The socket's directory is closed to other accounts, so that every client of the socket is trusted.
         initdb += ["--auth-local=trust", "--auth-host=reject"]
         await self._process.run(initdb, timeout_s=self._start_timeout_s)
         single = [str(binaries / "postgres"), "--single", "-D", str(staging), "-c", "exit_on_error=on", "postgres"]
@@ -109,7 +108,7 @@ class EmbeddedPostgres:
         os.close(directory_fd)
 
     async def _make_roles(self, binaries: Path, cluster: Path) -> None:
-        """Make the roles that fronts and worker connect as, while the server does not run; once in a cluster's life."""
+        """Create the roles of fronts and worker while the server does not run; once per cluster."""
         marker = cluster / ROLES_MADE
         if marker.exists():
             return
@@ -120,7 +119,7 @@ class EmbeddedPostgres:
         marker.touch()
 
     async def _ready(self, pid: int) -> bool:
-        """Whether the server says of itself, in its pid file, that it is ready for connections."""
+        """Whether the server's pid file says that it is ready for connections."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -129,21 +128,21 @@ class EmbeddedPostgres:
 
 
 def configuration(places: Places) -> str:
-    """The server's whole configuration file; whatever it does not name keeps PostgreSQL's own default."""
+    """The server's whole configuration file; other settings keep PostgreSQL's defaults."""
     run = str(places.run).replace("'", "''")
     lines = [
         "# Written at each start; changes made here are lost.",
         "listen_addresses = ''",
         f"unix_socket_directories = '\"{run}\"'",
         "unix_socket_permissions = 0700",
-        "port = 5432",  # only part of the socket's name
+        "port = 5432",  # becomes part of the socket's name
         "max_connections = 300",
-        # A recorded booking survives the loss of power.
+        # A recorded booking survives power loss.
         "fsync = on",
         "synchronous_commit = on",
         "full_page_writes = on",
         "max_wal_size = 512MB",
-        # Modest: this server shares its machine with the fronts and the ledger.
+        # Small: this server shares its machine with the fronts and the ledger.
         "shared_buffers = 64MB",
         "work_mem = 4MB",
         "maintenance_work_mem = 64MB",
@@ -155,7 +154,7 @@ def configuration(places: Places) -> str:
         "logging_collector = off",
         "log_min_messages = warning",
         "log_line_prefix = '%m [%p] '",
-        # Statements carry people's data, and logs must not.
+        # Statements contain personal data, which must not be logged.
         "log_statement = 'none'",
         "log_min_error_statement = panic",
         "log_parameter_max_length = 0",

@@ -1,7 +1,7 @@
-"""The processes of an `up` that was killed: they end by themselves, and the next `up` waits until they have.
+"""The processes of an `up` that was killed: they end automatically, and the next `up` waits for that.
 
-Worker and fronts inherit a lock on a file of the data directory, and hold it for as long as one of them lives. So
-whoever gets the lock knows that none of them listens or records any more.
+Worker and fronts inherit a lock on a file of the data directory, and hold it as long as one of them lives. The owner of
+the lock therefore knows that none of them listens or records any more.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from reservasi.embedded.places import Places
 from reservasi.errors import ConfigurationError
 
 POLL_S = 0.02
-QUIET_S = 0.3  # within which nothing is said: most have ended by then
+QUIET_S = 0.3  # no message before this time: most have ended by then
 KILLED_WAIT_S = 5.0  # from SIGKILL to the end
 COMMAND_CHARS_MAX = 120
 
@@ -31,10 +31,10 @@ class Left(NamedTuple):
 
 @contextlib.contextmanager
 def processes_lock(data_dir: Path, wait_s: float, waits_for: Callable[[list[Left]], None]) -> Iterator[int]:
-    """The file descriptor that worker and fronts are to inherit; the processes of the `up` before us end first.
+    """The locked file descriptor that worker and fronts inherit; waits for the processes of a previous `up`.
 
-    `waits_for` is told once which ones are waited for. After `wait_s`, in which they may finish what they have begun,
-    they are killed, as their own `up` would have done.
+    `waits_for` is called once with the processes. After `wait_s`, the time for requests in progress, they are killed,
+    as their own `up` would have done.
 
     Raises:
         ConfigurationError: they do not end.
@@ -65,12 +65,12 @@ def _refuse_living(fd: int) -> None:
 
 
 def described(processes: list[Left]) -> str:
-    """The processes for people."""
+    """The processes as a message."""
     return ", ".join(f"{left.pid} ({left.command})" for left in processes)
 
 
 def holders(fd: int) -> list[Left]:
-    """The other processes that hold the lock on the file, as far as we may see them."""
+    """The other processes that hold the lock on the file, as far as they are visible."""
     path, inode = os.readlink(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino
     others: list[Left] = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -81,7 +81,7 @@ def holders(fd: int) -> list[Left]:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process, shortened; its name where it has none, "" where it has ended."""
+    """The command line of a process, shortened; its name if it has none, "" if it has ended."""
     process = Path(f"/proc/{pid}")
     with contextlib.suppress(OSError):
         words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -90,12 +90,12 @@ def command_of(pid: int) -> str:
 
 
 def _holds(process: Path, path: str, inode: int) -> bool:
-    """Whether it has the file open by a descriptor that is locked, which an inherited one is as well.
+    """Whether it has the file open by a locked descriptor; an inherited one counts.
 
-    Others may just read the file. None of the files that it has open is asked for anything: one of a server that does
-    not answer would keep us waiting.
+    Other processes may only read the file. The file itself is not opened: a file of a server that does not answer would
+    block.
     """
-    with contextlib.suppress(OSError):  # it has ended, or is another account's
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another account
         for each in os.listdir(process / "fd"):
             with contextlib.suppress(OSError):
                 if os.readlink(process / "fd" / each) == path and _is_locked(process / "fdinfo" / each, inode):
@@ -104,7 +104,7 @@ def _holds(process: Path, path: str, inode: int) -> bool:
 
 
 def _is_locked(fdinfo: Path, inode: int) -> bool:
-    """Whether its lines have one such as `lock: 1: FLOCK ADVISORY WRITE 4711 fe:00:2146845 0 EOF` for the inode."""
+    """Whether fdinfo has a line such as `lock: 1: FLOCK ADVISORY WRITE 4711 fe:00:2146845 0 EOF` for the inode."""
     for line in fdinfo.read_text().splitlines():
         words = line.split()
         if words[:1] == ["lock:"] and "FLOCK" in words and any(word.endswith(f":{inode}") for word in words):

@@ -1,7 +1,7 @@
-"""One server process of ours: started, watched until it answers, tied to our life, stopped.
+"""One server process of ours: started, watched until it answers, tied to our lifetime, stopped.
 
 A process that we start dies with the thread that started it (Linux ties the parent-death signal to the thread), so
-servers are started from the main thread, where the event loop runs.
+servers are started from the main thread, in which the event loop runs.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from reservasi.embedded.accounts import Account
 from reservasi.errors import EmbeddedServerError
 
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
-LOG_BYTES_MAX = 8 * 1024 * 1024  # a larger log is set aside at the next start
+LOG_BYTES_MAX = 8 * 1024 * 1024  # a larger log is renamed at the next start
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 16_384
 POLL_S = 0.02
-# Nothing of our own environment reaches a server: a PGPORT or LC_ALL of ours would change what it does.
+# A server gets nothing of our environment: a PGPORT or LC_ALL would change its behaviour.
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def dies_with_us(death_signal: signal.Signals) -> Callable[[], None]:
-    """What a new child calls before exec so that it gets `death_signal` when we die, however we die.
+    """A function that a new child calls before exec, so that it gets `death_signal` when we die.
 
     It must run after any setuid, which clears the setting; `subprocess` calls a `preexec_fn` last.
     """
@@ -39,13 +39,13 @@ def dies_with_us(death_signal: signal.Signals) -> Callable[[], None]:
 
     def tie() -> None:
         if _LIBC.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0 or os.getppid() != parent:
-            os._exit(1)  # we died in between, or nobody would ever end this child
+            os._exit(1)  # we died in between; nothing else would end this child
 
     return tie
 
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a child to end and return its exit code; being cancelled leaves it running."""
+    """Wait for a child to end and return its exit code; a cancellation leaves it running."""
     code = process.poll()
     if code is not None:
         return code
@@ -62,7 +62,7 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
 
 
 async def end(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals], timeout_s: float) -> int:
-    """End a child: each signal gets `timeout_s` to work, then SIGKILL does."""
+    """End a child: each signal gets `timeout_s`, then SIGKILL follows."""
     for number in signals:
         if process.poll() is None:
             process.send_signal(number)
@@ -76,18 +76,18 @@ async def end(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerKind:
-    """What distinguishes one server from another, for those who start and stop it."""
+    """The differences between the servers in starting and stopping."""
 
     name: str  # as people write it
-    death_signal: signal.Signals  # what it gets when we die
-    stop_signals: tuple[signal.Signals, ...]  # from gentle to rough
+    death_signal: signal.Signals  # sent when we die
+    stop_signals: tuple[signal.Signals, ...]  # from gentle to forced
 
 
 class ServerProcess:
-    """A server that holds a lock file of its own for as long as it, or a child of it, lives.
+    """A server that holds a lock file as long as it, or a child of it, lives.
 
-    The lock outlives us where we die first: a new start waits for the old server to be gone instead of opening the
-    same files beside it, and whoever gets the lock knows that pid files and sockets left behind are stale.
+    The lock outlives us if we die first: a new start waits until the old server has ended, instead of opening the same
+    files, and the owner of the lock knows that pid files and sockets left behind are stale.
     """
 
     def __init__(self, kind: ServerKind, *, log: Path, lock: Path, account: Account | None) -> None:
@@ -96,11 +96,11 @@ class ServerProcess:
         self._lock = lock
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
-        self._log_start = 0  # where this start's lines begin in the log
+        self._log_start = 0  # offset of this start's lines in the log
 
     @property
     def pid(self) -> int | None:
-        """The running server's process id; None when it was not started or has ended."""
+        """The running server's process id; None if it was not started or has ended."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def start(
@@ -111,13 +111,13 @@ class ServerProcess:
         ready: Callable[[int], Awaitable[bool]],
         timeout_s: float,
     ) -> None:
-        """Start the server and return once `ready(pid)`; `stale` files are removed first.
+        """Start the server and return once `ready(pid)` is true; `stale` files are removed first.
 
         Raises:
-            EmbeddedServerError: it is running already, ended, or was not ready within `timeout_s`.
+            EmbeddedServerError: it already runs, has ended, or was not ready within `timeout_s`.
         """
         if self.pid is not None:
-            raise EmbeddedServerError(f"{self._kind.name} is running already")
+            raise EmbeddedServerError(f"{self._kind.name} is already running")
         deadline = time.monotonic() + timeout_s
         lock_fd = await self._locked(deadline)
         try:
@@ -125,18 +125,18 @@ class ServerProcess:
                 path.unlink(missing_ok=True)
             process = self._process = self._spawn(argv, lock_fd, stdin=subprocess.DEVNULL)
         finally:
-            os.close(lock_fd)  # the server has its own copy by now, and with it the lock
+            os.close(lock_fd)  # the server now has its own copy, and with it the lock
         try:
             while not await ready(process.pid):
                 self._refuse_failed(process, deadline, timeout_s)
                 await asyncio.sleep(POLL_S)
         except BaseException:
-            process.kill()  # a half-started server must not stay behind, not even when we are interrupted
+            process.kill()  # a half-started server must not be left running, even after an interruption
             process.wait()
             raise
 
     async def run(self, argv: Sequence[str], *, stdin: str = "", timeout_s: float) -> None:
-        """Run one of the server's own programs to its end, as the server's account.
+        """Run one of the server's own programs to its end, under the server's account.
 
         Raises:
             EmbeddedServerError: it failed, or did not end within `timeout_s`.
@@ -149,7 +149,7 @@ class ServerProcess:
         program = Path(argv[0]).name
         try:
             if process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):  # it ended already; its exit code tells why
+                with contextlib.suppress(BrokenPipeError):  # it has already ended; its exit code says why
                     process.stdin.write(stdin.encode())
                     process.stdin.close()
             code = await asyncio.wait_for(ended(process), timeout_s)
@@ -163,7 +163,7 @@ class ServerProcess:
             raise EmbeddedServerError(self._message(f"{program} ended with {code}"))
 
     async def stop(self, timeout_s: float) -> None:
-        """Stop the server if it runs; `timeout_s` counts for each of its stop signals."""
+        """Stop the server if it runs; `timeout_s` applies to each of its stop signals."""
         if self._process is not None:
             await end(self._process, self._kind.stop_signals, timeout_s)
 
@@ -174,7 +174,7 @@ class ServerProcess:
         return await ended(self._process)
 
     def _spawn(self, argv: Sequence[str], lock_fd: int, *, stdin: int) -> subprocess.Popen[bytes]:
-        """Start a program whose output goes to the log and whose life is tied to ours."""
+        """Start a program whose output goes to the log and whose lifetime is tied to ours."""
         account = self._account
         log_fd = self._open_log()
         try:
@@ -198,7 +198,7 @@ class ServerProcess:
             os.close(log_fd)
 
     async def _locked(self, deadline: float) -> int:
-        """The server's lock file, locked; waits for a predecessor that is still on its way out."""
+        """The server's lock file, locked; waits for the previous server to end."""
         try:
             fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -215,7 +215,7 @@ class ServerProcess:
             await asyncio.sleep(POLL_S)
 
     def _open_log(self) -> int:
-        """The log, open for appending; an over-long one is set aside first."""
+        """The log, opened for appending; one that is too long is renamed first."""
         try:
             if self._log.exists() and self._log.stat().st_size > LOG_BYTES_MAX:
                 self._log.replace(self._log.with_suffix(".log.1"))
@@ -234,7 +234,7 @@ class ServerProcess:
             raise EmbeddedServerError(self._message(f"was not ready within {timeout_s:g} s"))
 
     def _message(self, what: str) -> str:
-        """A fault's text: what happened, and the last lines that the server wrote since this start."""
+        """The text of a fault: the event, and the last lines of this start in the server's log."""
         with self._log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._log_start, size - LOG_TAIL_BYTES))

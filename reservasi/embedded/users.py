@@ -1,4 +1,6 @@
-"""The embedded Valkey's users: a password each, made once and kept in the data directory for our account only."""
+"""The embedded Valkey's users: one password each, created once and stored in the data directory for our account
+only.
+"""
 
 import hashlib
 import json
@@ -16,10 +18,11 @@ PASSWORD_BYTES = 32
 
 
 def embedded_redis_url(data_dir: Path, user: str = ADMIN) -> str:
-    """The URL of the Valkey that runs, or would run, in this data directory; without a password before its first start.
+    """The URL of the Valkey of this data directory, also if it is not running; without a password before its first
+    start.
 
     Raises:
-        ConfigurationError: the passwords are another account's.
+        ConfigurationError: the passwords belong to another account.
     """
     places = Places.of(data_dir)
     password = _read(places.valkey_users).get(user)
@@ -28,7 +31,7 @@ def embedded_redis_url(data_dir: Path, user: str = ADMIN) -> str:
 
 
 def make_passwords(places: Places) -> None:
-    """Make the passwords that are missing.
+    """Create the missing passwords.
 
     Raises:
         ConfigurationError: they cannot be read or written.
@@ -52,7 +55,7 @@ def make_passwords(places: Places) -> None:
 
 
 def write_acl(places: Places, account: Account | None) -> Path:
-    """Write the server's ACL file, for its account only; it has hashes of the passwords."""
+    """Write the server's ACL file, with hashes of the passwords, readable by its account only."""
     hashes = {user: f"#{hashlib.sha256(password.encode()).hexdigest()}" for user, password in _known(places).items()}
     path = places.etc / "users.acl"
     try:
@@ -68,7 +71,7 @@ def write_acl(places: Places, account: Account | None) -> Path:
 
 
 def greeting(places: Places) -> bytes:
-    """What a probe says to the server: who it is, and PING."""
+    """The bytes of a probe: AUTH and PING."""
     password = _known(places)[ADMIN]
     return f"AUTH {ADMIN} {password}\r\nPING\r\n".encode()
 
@@ -85,5 +88,5 @@ def _read(path: Path) -> dict[str, str]:
     except OSError as error:
         raise ConfigurationError(f"the ledger's passwords in {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is not a file of passwords: remove it, and start again") from error
+        raise ConfigurationError(f"{path} is not a password file: delete it and start again") from error
     return {str(user): str(password) for user, password in passwords.items()}

@@ -1,4 +1,4 @@
-"""The embedded Valkey: append-only, every write synced before it is answered, never evicting."""
+"""The embedded Valkey: append-only, every write synced before it is answered, no eviction."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ VALKEY = ServerKind(name="Valkey", death_signal=signal.SIGTERM, stop_signals=(si
 
 
 class EmbeddedValkey:
-    """A Valkey server in a data directory; what it acknowledged survives its death and the machine's.
+    """A Valkey server in a data directory; what it acknowledged survives a crash of the server or the machine.
 
     It listens on a unix socket that only its account (and root) can open, and with `port` on the loopback as well.
     """
@@ -38,30 +38,29 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """The address for whoever may do everything: `unix://admin:<password>@/var/lib/reservasi/run/valkey.sock`."""
+        """The address with all rights: `unix://admin:<password>@/var/lib/reservasi/run/valkey.sock`."""
         return embedded_redis_url(self._places.data_dir)
 
     @property
     def name(self) -> str:
-        """What people call it."""
         return VALKEY.name
 
     @property
     def works_when_started(self) -> bool:
-        """Yes: it has answered by then."""
+        """Yes: `start` waits for an answer."""
         return True
 
     @property
     def pid(self) -> int | None:
-        """The running server's process id, if it runs."""
+        """The running server's process id."""
         return self._process.pid
 
     async def start(self) -> None:
         """Start the server and return once it answers.
 
         Raises:
-            ConfigurationError: the data directory cannot be used, or the port is taken.
-            EmbeddedServerError: the server did not come up.
+            ConfigurationError: the data directory cannot be used, or the port is in use.
+            EmbeddedServerError: the server did not start.
         """
         prepare(self._places, self._account)
         if self._port:
@@ -78,7 +77,7 @@ class EmbeddedValkey:
         )
 
     async def stop(self) -> None:
-        """Stop the server if it runs; what it holds is on disk already."""
+        """Stop the server if it runs; its data is already on disk."""
         await self._process.stop(STOP_TIMEOUT_S)
 
     async def wait(self) -> int:
@@ -86,13 +85,13 @@ class EmbeddedValkey:
         return await self._process.wait()
 
     async def _ready(self, _pid: int) -> bool:
-        """Whether it answers a PING; while it still loads its file it refuses to."""
+        """Whether it answers a PING; it refuses while it loads its file."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(str(self._places.valkey_socket))
                 try:
                     writer.write(greeting(self._places))
-                    await reader.readline()  # of AUTH
+                    await reader.readline()  # the reply to AUTH
                     return (await reader.readline()).startswith(b"+PONG")
                 finally:
                     writer.close()
@@ -100,7 +99,6 @@ class EmbeddedValkey:
 
 
 def configuration(places: Places, port: int | None, users: Path) -> str:
-    """The server's whole configuration file."""
     lines = [
         "# Written at each start; changes made here are lost.",
         f"unixsocket {_quoted(places.valkey_socket)}",
@@ -109,21 +107,21 @@ def configuration(places: Places, port: int | None, users: Path) -> str:
         f"port {port or 0}",
         "bind 127.0.0.1",
         "daemonize no",
-        'logfile ""',  # standard output, which we point at the log
+        'logfile ""',  # standard output, which is redirected to the log
         f"dir {_quoted(places.valkey)}",
         "databases 1",
-        # An accepted change is answered only after its fsync: batches make that affordable.
+        # A change is answered only after its fsync, which many changes share in a batch.
         "appendonly yes",
         "appendfsync always",
         "no-appendfsync-on-rewrite no",
-        # Not in the middle of an opening: while the file is written anew, a third fewer claims are taken.
+        # A rewrite of the file slows claims down: not during an opening.
         "auto-aof-rewrite-min-size 512mb",
-        # A tail cut off by a power loss was never acknowledged; anything else that is damaged stops the start.
+        # A tail cut off by a power loss was never acknowledged; any other damage prevents the start.
         "aof-load-truncated yes",
         'save ""',
-        # A full memory must refuse writes loudly; evicting a reservation would be selling its place twice.
+        # When memory is full, writes must fail: evicting a reservation would sell its place twice.
         "maxmemory-policy noeviction",
-        # Quotas are looked up with every claim: in a table, also where they are few enough for a list to be searched.
+        # Quotas are looked up with every claim: use a hash table even for few quotas, not a list that is searched.
         "hash-max-listpack-entries 16",
         "enable-debug-command no",
         "enable-module-command no",
@@ -132,7 +130,7 @@ def configuration(places: Places, port: int | None, users: Path) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path as the configuration file wants it."""
+    """A path in the configuration file's quoting."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -146,7 +144,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _refuse_taken(port: int) -> None:
-    """Say that a port is taken before the server says it in its own words."""
+    """Report a port in use before the server does so in its own words."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -151,7 +151,7 @@ async def test_a_fault_at_the_start_is_one_line_that_says_what_to_do(
         ({"postgres_dsn": f"postgresql://u:p@127.0.0.1:1/db?sslmode=verify-full&sslrootcert={missing}"}, "missing.pem"),
         ({"redis_url": "http://nowhere"}, "redis_url cannot be used"),
         ({"redis_url": f"rediss://127.0.0.1:1?ssl_ca_certs={missing}"}, "missing.pem"),
-        ({"redis_url": re.sub("//[^@]*@", "//nobody:wrong@", valkey_url)}, "the ledger's server refuses us"),
+        ({"redis_url": re.sub("//[^@]*@", "//nobody:wrong@", valkey_url)}, "the ledger's server refuses our login"),
         ({"secrets_file": data_dir / "no-keys.json"}, "no-keys.json"),
     ]
     for kind in ("worker", "api"):

@@ -36,7 +36,7 @@ async def test_another_host_with_a_ring_of_its_own_is_refused(settings: Settings
     ring = made.secrets_path.read_text()
     at = ring.index('"identity":"') + len('"identity":"')
     made.secrets_path.write_text(ring[:at] + ("A" if ring[at] != "A" else "B") + ring[at + 1 :])
-    with pytest.raises(ConfigurationError, match="not the one that this deployment began with"):
+    with pytest.raises(ConfigurationError, match="not the one of this deployment"):
         async with open_operations(made):
             pass
 

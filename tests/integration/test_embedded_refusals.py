@@ -121,7 +121,7 @@ async def test_a_server_beside_a_living_one_waits_and_then_says_so(data_dir: Pat
     try:
         with pytest.raises(EmbeddedServerError, match="another one still uses"):
             await kind(data_dir, 0.1).start()
-        with pytest.raises(EmbeddedServerError, match="is running already"):
+        with pytest.raises(EmbeddedServerError, match="is already running"):
             await first.start()
     finally:
         await first.stop()

@@ -156,7 +156,7 @@ def test_a_missing_or_impossible_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_key_ring(tmp_path / "none.json", create=False)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="cannot be made"):
+    with pytest.raises(ConfigurationError, match="cannot be created"):
         load_key_ring(tmp_path / "file" / "secrets.json", create=True)
 
 

@@ -1,6 +1,6 @@
-"""How many places each program has, held, confirmed and free, as this process sees them: told when somebody scrapes.
+"""Gauges of the places of each program: capacity, held, confirmed, returning and free.
 
-Every front sees the same, so the one that answers tells for all, and nothing is added up.
+Every front has the same view, so that the front that is scraped sets them for all, without adding them up.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,22 +17,22 @@ from reservasi.metrics import (
 from reservasi.model import Quota
 
 
-def places_teller(catalogue: Catalogue, availability: Availability) -> Callable[[], Callable[[], None]]:
-    """What to call on the event loop, which returns what to call in a thread: adding up takes a while."""
+def place_gauges(catalogue: Catalogue, availability: Availability) -> Callable[[], Callable[[], None]]:
+    """A function for the event loop, which returns a function for a thread: adding up takes a while."""
 
-    def look() -> Callable[[], None]:
-        seen = [
+    def read() -> Callable[[], None]:
+        views = [
             (program.id, availability.quotas(program.id))
             for program in catalogue.programs()
             if availability.has_view(program.id)
         ]
-        return lambda: _tell(seen)
+        return lambda: _set_gauges(views)
 
-    return look
+    return read
 
 
-def _tell(seen: Sequence[tuple[str, Sequence[Quota]]]) -> None:
-    for program, quotas in seen:
+def _set_gauges(views: Sequence[tuple[str, Sequence[Quota]]]) -> None:
+    for program, quotas in views:
         capacity = sum(quota.terms.capacity for quota in quotas)
         held = sum(quota.counts.held for quota in quotas)
         confirmed = sum(quota.counts.confirmed for quota in quotas)
