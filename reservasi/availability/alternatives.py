@@ -87,7 +87,7 @@ class Alternatives:
         return list(map(self._quotas.__getitem__, found.ids))
 
     def spot(self, quota: Quota, places: int, now_ms: int) -> Spot:
-        """The key of a result of `near`: sold-out quotas of one spot have the same alternatives, until the view changes."""
+        """The key of a result of `near`: sold-out quotas of one spot have the same alternatives."""
         terms = quota.terms
         at = minutes(terms.date, terms.start)
         if quota.remaining >= places:
