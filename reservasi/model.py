@@ -45,8 +45,7 @@ class Outcome(StrEnum):
     HOLD_EXPIRED = "hold_expired"  # the deadline ended the hold
     NOT_HELD = "not_held"  # confirm, release: the reservation is in another state
     NOT_CONFIRMED = "not_confirmed"  # cancel: the reservation is in another state
-    # cancel: the last moment has passed; set_opening, move_opening: the field can no longer change
-    TOO_LATE = "too_late"
+    TOO_LATE = "too_late"  # cancel: the last moment has passed; set_opening, move_opening: it can no longer change
     BELOW_TAKEN = "below_taken"  # set_quota: capacity would fall below the places already taken
     WINDOW_REVERSED = "window_reversed"  # set_quota, set_opening: it would end before it opens
     VERSION_MISMATCH = "version_mismatch"  # set_quota: the quota was changed in the meantime

@@ -58,11 +58,11 @@ def test_it_counts_once_but_again_for_whoever_presented_it() -> None:
     front.verify(payload, OPENING, now(), holder="siti")
     front.verify(payload, OPENING, now(), holder="siti")
     for other in ("budi", ""):
-        with pytest.raises(ProofInvalid, match="used before"):
+        with pytest.raises(ProofInvalid, match="already used"):
             front.verify(payload, OPENING, now(), holder=other)
     unheld = solve(front.create(OPENING, now(), HOUR_MS))
     front.verify(unheld, OPENING, now())
-    with pytest.raises(ProofInvalid, match="used before"):
+    with pytest.raises(ProofInvalid, match="already used"):
         front.verify(unheld, OPENING, now())
 
 
@@ -92,7 +92,7 @@ def test_a_wrong_solution_spends_the_challenge() -> None:
     wrong = altered(payload, lambda parts: parts["solution"].update(counter=parts["solution"]["counter"] + 1))
     with pytest.raises(ProofInvalid, match="wrong"):
         front.verify(wrong, OPENING, now(), holder="siti")
-    with pytest.raises(ProofInvalid, match="used before"):
+    with pytest.raises(ProofInvalid, match="already used"):
         front.verify(payload, OPENING, now(), holder="siti")
 
 
@@ -160,7 +160,7 @@ def test_the_memory_of_used_ones_is_bounded_and_forgets_the_oldest() -> None:
         front.verify(payload, OPENING, now())
         assert len(front._used) <= 3
     for payload in payloads[2:]:
-        with pytest.raises(ProofInvalid, match="used before"):
+        with pytest.raises(ProofInvalid, match="already used"):
             front.verify(payload, OPENING, now())
     front._spend(b"later", "", now() + 3 * LIFETIME_S * 1000)
     assert list(front._used) == [b"later"], "what has expired is forgotten"
