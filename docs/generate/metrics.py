@@ -14,7 +14,7 @@ The fronts expose their metrics at `/metrics` of `admin_port`, the worker expose
 `worker_admin_port`, both in Prometheus' text format. No label names a person, a reservation or a quota.
 
 The processes of one role are shown as one: counters and histograms are added up, and the column *processes* says how a
-gauge is combined."""
+gauge is combined. [Monitoring](../operations/monitoring.md) says what to watch."""
 COMBINED = {  # by prometheus_client's name for the mode
     "livesum": "sum",
     "livemin": "least",

@@ -13,7 +13,7 @@ TITLE = "Outcomes of ledger commands"
 INTRODUCTION = """\
 The ledger answers each command with one named outcome. If several are true, the answer is the one that comes first in
 the command's table. These tables leave out `fenced` and `damaged`, which every command can answer. What follows a plus
-sign is sent with the outcome."""
+sign is sent with the outcome. [ARCHITECTURE.md](../../ARCHITECTURE.md) says what the ledger is."""
 OF_EVERY_COMMAND = (Outcome.FENCED, Outcome.DAMAGED)
 MEMBER = re.compile(r'^    [A-Z_]+ = "([a-z_]+)"  # (.+)$', re.MULTILINE)
 OUTCOME = re.compile(r"([a-z_]+)(?: +(.*))?")

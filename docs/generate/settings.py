@@ -23,7 +23,8 @@ A setting is taken from the first of these places that names it:
 A list in the environment or in an option is one text with commas between its items; in the file it may also be a TOML
 array. A command refuses to start with an unknown setting in the file or a value outside its limits, and names it.
 
-*Takes effect*: after a **reload** (SIGHUP to `reservasi up` or `reservasi api`), or only after a **restart**."""
+*Takes effect*: after a **reload** (SIGHUP to `reservasi up` or `reservasi api`), or only after a **restart**
+([configuration](../operations/configuration.md))."""
 EXAMPLES_REFUSED: tuple[dict[str, Any], ...] = (  # one for each rule between settings, in the order of the model
     {"aof_ack": "replicas", "replicas_min_ack": 0},
     {"replicas_min_ack": 1, "replicas_ack_timeout_ms": 1000, "command_timeout_ms": 1000},
