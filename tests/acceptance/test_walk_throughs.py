@@ -17,9 +17,8 @@ import pytest
 
 from loadtest.stage.ports import free_ports
 from reservasi.front.api.openapi import openapi_document
-from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from tests.acceptance.test_up import START_TIMEOUT_S, STOP_TIMEOUT_S
-from tests.pages import ROOT, environment, run_page, tokens
+from tests.pages import ROOT, environment, run_page
 
 OPENING_IN_S = 45  # the opening must lie ahead still when the quickstart comes to it
 
@@ -119,14 +118,3 @@ def _succeeded(metrics: str) -> dict[tuple[str, str], float]:
     """How often each operation was answered with 2xx, by method and route."""
     counted = re.findall(r'reservasi_requests_total\{method="(.+)",outcome="2xx",route="(.+)"\} (.+)', metrics)
     return {(method, route): float(count) for method, route, count in counted}
-
-
-def test_what_is_refused_reads_as_the_page_says() -> None:
-    page = (ROOT / "docs/http-api.md").read_text()
-    shown = next(json.loads(each.content) for each in tokens(page) if each.type == "fence" and each.info == "json")
-    sold_out = PROBLEM_TYPES["sold-out"]
-    said = {"title": sold_out.title.en, "status": 409, "detail": sold_out.detail.en, "next": sold_out.next.en}
-    assert {name: shown[name] for name in said} == said
-    assert {*shown} - {"type", *said} <= {*sold_out.members}
-    for status, name in re.findall(r"\b([45][0-9]{2}) `([a-z-]+)`", page):
-        assert PROBLEM_TYPES[name].status == int(status), name

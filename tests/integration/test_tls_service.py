@@ -44,7 +44,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def postgres(data_dir: Path, authority: Authority) -> AsyncIterator[DebianPostgres]:
-    """With the roles and the database of the README; each role's password is its name behind `p@`."""
+    """With the roles and the database of docs/operations/deployment.md; each role's password is its name behind `p@`."""
     (port,) = free_ports(1)
     server = DebianPostgres(data_dir / "postgres", port, authority)
     try:
