@@ -1,7 +1,5 @@
 """Every command under one name. The modules of a command are imported when it is run, so that each starts fast."""
 
-import gc
-
 from reservasi.cli.on_demand import PLAIN, Listed, group_of
 from reservasi.cli.output import run_app
 
@@ -57,11 +55,6 @@ app = group_of(
 )
 
 
-# A command lives for less than a second, and nearly all that it allocates stays until it ends. A service sets its own.
-YOUNG_OBJECTS = 50_000
-
-
 def main() -> None:
     """Run a command: exit 0 ok, 1 failed, 2 usage, 3 drift found."""
-    gc.set_threshold(YOUNG_OBJECTS)
     run_app(app)

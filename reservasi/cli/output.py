@@ -1,6 +1,7 @@
 """What all commands share: options, output for people or as JSON, exit codes."""
 
 import datetime as dt
+import gc
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from reservasi.errors import ReservasiError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_DRIFT = 3
+# Most of what a command allocates are its modules, which stay. Fronts and workers set their own threshold afterwards.
+YOUNG_OBJECTS = 50_000
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 DataDir: TypeAlias = Annotated[
@@ -40,6 +43,7 @@ _lines_as_json = False
 
 def run_app(app: typer.Typer) -> None:
     """Run a command line; a fault becomes one clear line and exit 1, anything else is a bug and shows itself."""
+    gc.set_threshold(YOUNG_OBJECTS)
     try:
         app()
     except ReservasiError as error:

@@ -143,7 +143,10 @@ def test_quotas_of_one_spot_are_offered_the_same() -> None:
     offices, starts = ("kanim", "unit", "mpp", "ulp"), ("09:00", "09:10")
     refused = [quota(start, office=office, capacity=0) for office in offices for start in starts]
     offered = [quota("10:00", office="unit", capacity=2), quota("08:00")]
-    refused += [*offered, *(replace(each, id=f"{each.id}.2", terms=replace(each.terms, capacity=0)) for each in offered)]
+    refused += [
+        *offered,
+        *(replace(each, id=f"{each.id}.2", terms=replace(each.terms, capacity=0)) for each in offered),
+    ]
     for places in (1, 2, 3):
         by_spot: dict[object, list[Quota]] = {}
         for each in refused:
