@@ -12,6 +12,7 @@ from reservasi.front.api.bodies import (
     PHONE_DIGITS_MAX,
     PHONE_DIGITS_MIN,
 )
+from reservasi.front.api.cors import EXPOSED, TAKEN
 from reservasi.front.api.declarations import PAGE_MAX, RANGE_DAYS_MAX
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
 from reservasi.front.handlers.streams import HEARTBEAT_S
@@ -24,6 +25,12 @@ from tests.pages import ROOT, tokens
 PAGE = (ROOT / "docs/http-api.md").read_text()
 WORDS = " ".join(PAGE.split())
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+
+
+def listed(headers: str) -> str:
+    """Names of headers as a sentence lists them."""
+    *most, last = (f"`{name}`" for name in headers.split(", "))
+    return f"{', '.join(most)} and {last}"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,7 @@ DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()
         f"fewer than {PHONE_DIGITS_MIN} or more than {PHONE_DIGITS_MAX} digits",
         f"1 to {APPLICANTS_MAX}, all or none",
         ", ".join(f"`{scope}`" for scope in StaffScope),
+        f"may send {listed(TAKEN)}, and read {listed(EXPOSED)}.",
     ],
 )
 def test_a_limit_is_named_as_it_is(said: str) -> None:
