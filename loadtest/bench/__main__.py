@@ -1,11 +1,10 @@
 """`python -m loadtest.bench`: starts everything, measures, verifies, prints a table, stops everything."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -15,72 +14,33 @@ from loadtest.bench import experiments
 from loadtest.bench.against import operations
 from loadtest.bench.against.command import against_revision
 from loadtest.bench.against.operations import Operation
+from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
 from loadtest.bench.client import UnreadableAnswer
-from loadtest.bench.joins import Joiners, measure_joins
+from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
-from loadtest.bench.reads import measure_reads
-from loadtest.bench.report import Run, Suite, as_json, show
-from loadtest.bench.rounds import Bench, variants_named
-from loadtest.bench.stores import describe, prepared
-from loadtest.bench.variants import COMPARED
+from loadtest.bench.report import Run, Suite
+from loadtest.bench.rounds import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench
+from loadtest.bench.variants import COMPARED, Ours
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.environment import warnings
+from loadtest.stage.slow_disk import can_build
+from loadtest.stage.tables import write_run
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
+MODULE = "loadtest.bench"
 TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50, repeats_max=0)
-SMOKE_CONNECTIONS = (8,)
 ROUNDS = 4
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
-
-
-CLAIMS = "claims"
-READS = "reads"
-JOINS = "joins"
-EXPERIMENTS = "experiments"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What `--only` leaves; everything when it names nothing."""
-
-    names: frozenset[str]
-
-    @property
-    def variants(self) -> list[str]:
-        """The variants that were named."""
-        return [kind.name for kind in COMPARED if kind.name in self.names]
-
-    @property
-    def claims(self) -> bool:
-        """Whether claims are measured."""
-        return not self.names or CLAIMS in self.names or bool(self.variants)
-
-    @property
-    def reads(self) -> bool:
-        """Whether reads are measured."""
-        return not self.names or READS in self.names
-
-    @property
-    def joins(self) -> bool:
-        """Whether joins are measured."""
-        return not self.names or JOINS in self.names
-
-    def experiment(self, name: str) -> bool:
-        """Whether an experiment is made."""
-        return not self.names or EXPERIMENTS in self.names or name in self.names
-
-
-def names_allowed() -> list[str]:
-    """What `--only` may name."""
-    variants, single = [kind.name for kind in COMPARED], [module.NAME for module in experiments.ALL]
-    return [CLAIMS, READS, JOINS, EXPERIMENTS, *variants, *single]
+CLAIMS, ANSWERS, FRONTS = "claims", "answers", "fronts"
+SECTIONS = (CLAIMS, ANSWERS, FRONTS, *(module.NAME for module in experiments.ALL))
+VARIANTS = tuple(kind.name for kind in COMPARED)
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--rounds", type=_positive, help="rounds that are measured (default 4; against a revision 5)")
     parser.add_argument(
         "--connections",
@@ -93,7 +53,11 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     amount.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     amount.add_argument("--claims", type=_positive, default=0, help="requests in one measurement, instead")
     parser.add_argument(
-        "--only", type=_choice, default=_choice(""), metavar="NAME,...", help=f"of {', '.join(names_allowed())}"
+        "--only",
+        type=_names,
+        default=frozenset(),
+        metavar="NAME,...",
+        help=f"of {', '.join(SECTIONS)}; or claims of some variants: {', '.join(VARIANTS)}",
     )
     parser.add_argument(
         "--against",
@@ -129,17 +93,31 @@ def _operations(text: str) -> tuple[Operation, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _choice(text: str) -> Choice:
-    names = frozenset(filter(None, text.split(",")))
-    if unknown := names.difference(names_allowed()):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(names_allowed())}")
-    return Choice(names=names)
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(text.split(","))
+    if unknown := names.difference(SECTIONS, VARIANTS):
+        allowed = ", ".join((*SECTIONS, *VARIANTS))
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {allowed}")
+    return names
+
+
+def sections_of(only: frozenset[str]) -> frozenset[str]:
+    """What is measured: all where nothing is named, and claims where a variant is."""
+    named = only.intersection(SECTIONS)
+    return named | ({CLAIMS} if only.intersection(VARIANTS) else set()) if only else frozenset(SECTIONS)
+
+
+def arranged(arrangement: Arrangement, only: frozenset[str]) -> Arrangement:
+    """Restricted to the variants that are named, and always ours."""
+    if CLAIMS in only or not only.intersection(VARIANTS):
+        return arrangement
+    return replace(arrangement, variants=tuple(kind for kind in COMPARED if kind is Ours or kind.name in only))
 
 
 def plans_of(arguments: argparse.Namespace) -> list[Plan]:
     """One for each number of connections."""
     if arguments.smoke:
-        return [replace(SMOKE, connections=connections) for connections in SMOKE_CONNECTIONS]
+        return [SMOKE]
     return [
         Plan(
             rounds=arguments.rounds or ROUNDS,
@@ -153,44 +131,47 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
     ]
 
 
-async def run(found: Run, arguments: argparse.Namespace, cores: Cores, console: Console) -> None:
+async def run(found: Run, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
     """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
-    with console.status("starting Valkey, PostgreSQL and the fronts") as status:
+    sections, plans = sections_of(arguments.only), plans_of(arguments)
+    await _measure(found, arranged(ONE_FRONT, arguments.only), plans, sections, cores=cores, say=say)
+    if FRONTS in sections and not can_build():
+        say("fronts: those on a slow disk are left out, since there is no gcc to slow it with")
+    for arrangement in (JUDGED,) if arguments.smoke else SEVERAL_FRONTS:
+        if FRONTS in sections and (can_build() or not arrangement.fsync_ms):
+            await _measure(found, arrangement, plans[-1:], frozenset({CLAIMS}), cores=cores, say=say)
+    for module in experiments.ALL:
+        if module.NAME in sections:
+            say(f"experiment: {module.NAME}")
+            found.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)
 
-        def say(text: str) -> None:
-            status.update(text)
-            console.print(f"[dim]{text}[/]")
 
-        await _measure(found, plans_of(arguments), arguments.only, cores, say)
-        for module in experiments.ALL:
-            if arguments.only.experiment(module.NAME):
-                say(f"experiment: {module.NAME}")
-                found.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)
-
-
-async def _measure(found: Run, plans: Sequence[Plan], choice: Choice, cores: Cores, say: Say) -> None:
-    async with prepared(cores) as ground, AsyncExitStack() as stack:
-        found.environment = await describe(ground)
-        if not (choice.claims or choice.reads or choice.joins):
+async def _measure(
+    found: Run, arrangement: Arrangement, plans: Sequence[Plan], sections: frozenset[str], *, cores: Cores, say: Say
+) -> None:
+    """Claims and other answers in one arrangement, with each number of connections."""
+    async with (
+        prepared(cores, processes=arrangement.processes, fsync_ms=arrangement.fsync_ms) as ground,
+        AsyncExitStack() as stack,
+    ):
+        found.environment = found.environment or await describe(ground)
+        if not sections.intersection((CLAIMS, ANSWERS)):
             return
-        bench, joiners = Bench(ground, plans[0], stack), Joiners()
-        await bench.start()
+        bench, joiners = Bench(ground, plans[0]), Joiners(ground)
+        await prepare_answers(ground)
+        await bench.start(stack)
         found.answer_bytes = bench.answer_bytes
-        found.suites = [Suite(connections=plan.connections) for plan in plans]
-        measured = list(zip(found.suites, map(Meter, plans), strict=True))
-        if choice.claims:
-            named = () if CLAIMS in choice.names else choice.variants
-            async with bench.compared(variants_named(named)) as (bare, subjects):
+        measured = [(Suite(arrangement, plan.connections), Meter(plan)) for plan in plans]
+        found.suites += [suite for suite, _ in measured]
+        if CLAIMS in sections:
+            async with bench.compared(arrangement.variants) as (bare, subjects):
                 for suite, meter in measured:
-                    say(f"claims, {suite.connections} connections")
+                    say(f"claims: {suite.name}")
                     suite.claims = await meter.rounds(bare, subjects, say)
-        for suite, meter in measured:
-            bench.meter = meter
-            say(f"answers from memory, {suite.connections} connections")
-            if choice.reads:
-                suite.reads = await measure_reads(bench, say)
-            if choice.joins:
-                suite.reads |= await measure_joins(bench, joiners, say)
+        if ANSWERS in sections:
+            for suite, bench.meter in measured:
+                say(f"other answers: {suite.name}")
+                suite.answers = await measure_answers(bench, joiners, say)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -201,25 +182,24 @@ def main(argv: list[str] | None = None) -> int:
     cores = Cores.split()
     for warning in warnings(cores):
         errors.print(f"[yellow]{warning}[/]")
+    command = ("python", "-m", MODULE, *(sys.argv[1:] if argv is None else argv))
     if arguments.against is not None:
-        return against_revision(arguments, cores, console, errors)
+        return against_revision(arguments, command, cores, console, errors)
     found = Run()
     try:
         with pinned(cores.rest):
-            uvloop.run(run(found, arguments, cores, errors))
+            uvloop.run(run(found, arguments, cores, lambda text: errors.print(f"[dim]{text}[/]")))
     except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
         return 1
     finally:
         if found.environment:
-            _report(found, arguments.json, console)
+            tables = found.tables()
+            for table in tables:
+                table.show(console)
+            if arguments.json:
+                write_run(arguments.json, command, found.environment, tables, **found.as_json())
     return 0
-
-
-def _report(found: Run, written: Path | None, console: Console) -> None:
-    if written:
-        written.write_text(json.dumps(as_json(found), indent=2) + "\n")
-    show(console, found)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ It reads just enough of HTTP/1.1 for answers with a Content-Length, which is all
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from loadtest.stage.undisturbed import undisturbed
@@ -22,7 +23,7 @@ class UnreadableAnswer(Exception):
 
 @dataclass
 class Load:
-    """What one measurement saw."""
+    """The answers of one measurement."""
 
     wanted: int = 201  # the HTTP status that is a success here
     answers: Counter[int] = field(default_factory=Counter)  # by HTTP status
@@ -43,7 +44,6 @@ class Load:
 
     @property
     def claims_per_s(self) -> float:
-        """Wanted answers a second."""
         return self.claimed / self.elapsed_s
 
     def latency_ms(self, share: float) -> float:
@@ -112,19 +112,30 @@ class _Connection(asyncio.Protocol):
                 self.finished.set_exception(error)
 
     def close(self) -> None:
-        """Close the connection."""
+        self.finished.cancel()
         if self._transport is not None:
             self._transport.close()
 
 
 def _body_bytes(head: bytes) -> int:
     """The Content-Length of an answer; 0 when it names none."""
-    at = head.find(b"Content-Length:")
-    if at < 0:
-        at = head.lower().find(LENGTH)
+    at = head.lower().find(LENGTH)
     if at < 0:
         return 0
     return int(head[at + len(LENGTH) : head.index(b"\r", at)])
+
+
+@asynccontextmanager
+async def _opened(port: int, count: int, requests: Iterator[bytes], load: Load) -> AsyncIterator[list[_Connection]]:
+    """So many connections, closed at the end of the block."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(count):
+            _, connection = await loop.create_connection(lambda: _Connection(requests, load), HOST, port)
+            stack.callback(connection.close)
+            opened.append(connection)
+        yield opened
 
 
 async def run_load(
@@ -136,14 +147,8 @@ async def run_load(
         UnreadableAnswer: a connection was lost, or an answer could not be read.
         TimeoutError: it took longer than `timeout_s`.
     """
-    loop = asyncio.get_running_loop()
     load = Load(wanted=wanted)
-    source = iter(requests)
-    opened = [
-        (await loop.create_connection(lambda: _Connection(source, load), HOST, port))[1]
-        for _ in range(min(connections, len(requests)))
-    ]
-    try:
+    async with _opened(port, min(connections, len(requests)), iter(requests), load) as opened:
         with undisturbed():
             async with asyncio.timeout(timeout_s):
                 busy_before_s, started_s = time.process_time(), time.perf_counter()
@@ -152,8 +157,14 @@ async def run_load(
                 await asyncio.gather(*(connection.finished for connection in opened))
                 load.elapsed_s = time.perf_counter() - started_s
                 load.busy_s = time.process_time() - busy_before_s
-    finally:
-        for connection in opened:
-            connection.finished.cancel()
-            connection.close()
     return load
+
+
+@asynccontextmanager
+async def connected(port: int, connections: int, request: bytes) -> AsyncIterator[None]:
+    """So many connections on which nothing is asked any more: each has had one answer."""
+    async with _opened(port, connections, iter([request] * connections), Load()) as opened:
+        for connection in opened:
+            connection.send_next()
+        await asyncio.gather(*(connection.finished for connection in opened))
+        yield

@@ -1,13 +1,16 @@
-"""One measured figure with the target that it is held against."""
+"""Measured figures beside the targets that they are held against."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from loadtest.stage.tables import Table
+
+MET = {None: "", True: "met", False: "not met"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What one measure showed."""
-
     name: str  # short, unique within its measure: `ours/evalsha`
     title: str  # one line on what was measured
     value: float
@@ -22,3 +25,23 @@ class Figure:
         if self.target is None:
             return None
         return self.value >= self.target if self.sense == "at least" else self.value <= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "met": self.met}
+
+    def as_row(self) -> tuple[str, ...]:
+        unit = f" {self.unit}" if self.unit else ""
+        target = "-" if self.target is None else f"{self.sense} {number(self.target)}{unit}"
+        title = f"{self.title} ({self.note})" if self.note else self.title
+        return self.name, f"{number(self.value)}{unit}", target, MET[self.met], title
+
+
+def table_of(title: str, figures: Sequence[Figure], notes: tuple[str, ...] = ()) -> Table:
+    """Each figure with its target, and whether it is met."""
+    rows = tuple(figure.as_row() for figure in figures)
+    return Table(title=title, columns=("figure", "measured", "target", "", "what"), rows=rows, notes=notes)
+
+
+def number(value: float) -> str:
+    """Two digits after the point where they say something."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.2f}"

@@ -1,85 +1,130 @@
-"""What all variants stand on: where the stores are, which core is whose, and the program to claim in."""
+"""What all variants stand on: a Valkey, a PostgreSQL and a program of the benchmark's own, and whose core is whose."""
 
+import datetime as dt
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import redis.asyncio as redis_asyncio
+
+from loadtest.stage import environment
 from loadtest.stage.cores import Cores
-from reservasi.settings import Settings
+from loadtest.stage.ports import free_ports
+from loadtest.stage.program import WINDOWS_AN_OFFICE, program_file
+from loadtest.stage.slow_disk import slow_disk
+from reservasi.bootstrap.commands import open_operations
+from reservasi.cli.importing import import_program
+from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
+from reservasi.ledger.topology.server_facts import read_facts
+from reservasi.programs.expansion import expand
+from reservasi.programs.files import read_program
+from reservasi.records.upgrades import upgrade
+from reservasi.settings import Settings, load
 
 PROGRAM = "bench"
+QUOTAS = 50  # in which all variants claim
+READ_QUOTAS = WINDOWS_AN_OFFICE  # of one more office, which is only read
 CAPACITY = 50_000  # places in each quota: more than any run can claim
-SMALL_OFFICE = "kecil"  # with few places: what is read, and what is sold out
-PROGRAM_FILE = f"""
-id = "{PROGRAM}"
-name = {{ id = "Uji kecepatan", en = "Benchmark" }}
-timezone = "Asia/Jakarta"
-
-[policies]
-hold_s = 7200
-return_delay_min_s = 0
-return_delay_max_s = 0
-applicants_max = 5
-
-[opening]
-rule = "now"
-
-[holidays]
-country = "ID"
-
-[[services]]
-id = "baru"
-name = {{ id = "Paspor baru", en = "New passport" }}
-
-[[channels]]
-id = "online"
-name = {{ id = "Daring", en = "Online" }}
-public = true
-
-[[offices]]
-id = "kanim"
-name = {{ id = "Kantor uji", en = "Bench office" }}
-address = "-"
-kind = "kanim"
-slot_minutes = 10
-services = ["baru"]
-quotas = [{{ service = "baru", channel = "online", per_slot = {CAPACITY} }}]
-
-[offices.hours]
-mon = {{ open = "08:00", close = "16:20" }}
-tue = {{ open = "08:00", close = "16:20" }}
-wed = {{ open = "08:00", close = "16:20" }}
-thu = {{ open = "08:00", close = "16:20" }}
-fri = {{ open = "08:00", close = "16:20" }}
-
-[[offices]]
-id = "{SMALL_OFFICE}"
-name = {{ id = "Kantor kecil", en = "Small office" }}
-address = "-"
-kind = "kanim"
-slot_minutes = 60
-services = ["baru"]
-quotas = [{{ service = "baru", channel = "online", per_slot = 1 }}]
-
-[offices.hours]
-mon = {{ open = "08:00", close = "16:00" }}
-tue = {{ open = "08:00", close = "16:00" }}
-wed = {{ open = "08:00", close = "16:00" }}
-thu = {{ open = "08:00", close = "16:00" }}
-fri = {{ open = "08:00", close = "16:00" }}
-"""
+HOLD_S = 7200
+DAYS_AHEAD = 30  # the slots lie so far ahead that no rule ends their quotas during a run
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What all variants stand on."""
-
-    settings: Settings  # of our own service; says where the stores are
+    settings: Settings  # of our own service; has the addresses of the stores
     redis_url: str
     postgres_dsn: str
     cores: Cores
     quotas: tuple[str, ...]  # ids that the claims name
-    small_quotas: tuple[str, ...]  # ids of those with a single place, which only the measured reads name
-    capacity: int  # places in each of `quotas`
-    log_dir: Path  # what the processes print
+    read_quotas: tuple[str, ...]  # ids of those that are only read, all of one office
+    log_dir: Path  # for what the processes print
     store_pids: dict[str, int]  # the stores by what they are
-    answer_bytes: int  # size of our own answer to a claim; 0 while our own variant starts
+    answer_bytes: int = 0  # size of our own answer to a claim; 0 while our own variant starts
+    processes: int = 1  # of a front
+
+    @property
+    def read_office(self) -> str:
+        return self.read_quotas[0].split(".")[1]
+
+
+@asynccontextmanager
+async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> AsyncIterator[Ground]:
+    """The ground under a run, gone with all its data when the block ends; each fsync takes so much longer.
+
+    Raises:
+        RuntimeError: the disk cannot be slowed, since there is no compiler.
+    """
+    data_dir = _new_data_dir()
+    async with AsyncExitStack() as stack:
+        for directory in {data_dir, Places.of(data_dir).run}:
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        port, admin_port, worker_admin_port = free_ports(3)
+        settings = load(
+            data_dir=data_dir,
+            port=port,
+            admin_port=admin_port,
+            worker_admin_port=worker_admin_port,
+            processes=processes,
+            redis_url="",
+            postgres_dsn="",
+            log_level="warning",
+        )
+        valkey = EmbeddedValkey(data_dir, settings.start_timeout_s, run_as=settings.run_as)
+        postgres = EmbeddedPostgres(data_dir, settings.start_timeout_s, settings.run_as)
+        disk = await stack.enter_async_context(slow_disk(fsync_ms)) if fsync_ms else None
+        with disk.inserted() if disk else nullcontext():
+            for store in (valkey, postgres):
+                stack.push_async_callback(store.stop)
+                await store.start()
+        await upgrade(postgres.dsn)
+        quotas = await _import_quotas(settings)
+        pids = {name: store.pid for name, store in (("valkey", valkey), ("postgres", postgres)) if store.pid}
+        if disk:
+            disk.check_under(pids)
+            stack.enter_context(disk.slowed())
+        everywhere = cores.front | cores.rest  # several fronts on one core would only take turns
+        yield Ground(
+            settings=settings,
+            redis_url=valkey.url,
+            postgres_dsn=postgres.dsn,
+            cores=cores if processes == 1 else Cores(everywhere, everywhere),
+            quotas=quotas[:QUOTAS],
+            read_quotas=quotas[QUOTAS:],
+            log_dir=data_dir,
+            store_pids=pids,
+            processes=processes,
+        )
+
+
+def _new_data_dir() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="rv-bench-"))
+    directory.chmod(0o711)  # the servers' account must pass
+    return directory
+
+
+async def _import_quotas(settings: Settings) -> tuple[str, ...]:
+    """Import the program; its quotas, office by office."""
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+    file = settings.data_dir / "bench.toml"
+    file.write_text(program_file(QUOTAS + READ_QUOTAS, CAPACITY, day, HOLD_S, PROGRAM))
+    program = read_program(file)
+    async with open_operations(settings) as operations:
+        await import_program(operations, program, day, day, open_now=True, quiet=True)
+    return tuple(sorted(command.quota for command in expand(program, day, day, open_now=True)))
+
+
+async def describe(ground: Ground) -> dict[str, Any]:
+    """What a reader needs to compare two runs, with what the ledger's server says of itself."""
+    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
+        store = await read_facts(client)
+    return {
+        **environment.describe(ground.log_dir),
+        "store": store.version,
+        "synced_always": store.fsync == "always",
+        "front_on": sorted(ground.cores.front),
+        "rest_on": sorted(ground.cores.rest),
+    }

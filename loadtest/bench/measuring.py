@@ -18,7 +18,7 @@ During = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class WrongResult(Exception):
-    """A variant did not do what it was measured for; its speed means nothing."""
+    """What was measured is not what should have been; its figures mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What can be measured: somebody who listens, and what they are asked."""
+    """What can be measured: a server, and what is asked of it."""
 
     name: str
     port: int
@@ -53,7 +53,6 @@ class Measured:
 
     variant: str
     claimed: int  # wanted answers
-    refused: int  # others
     claims_per_s: float
     p50_ms: float
     p99_ms: float
@@ -109,12 +108,17 @@ class Round:
         return all(bracket.counts for bracket in self.compared.values())
 
 
+def firm(rounds: Sequence[Round], *names: str) -> list[Round]:
+    """The rounds in which these were measured on firm ground; all of them when there is none."""
+    return [done for done in rounds if all(done.compared[name].counts for name in names)] or list(rounds)
+
+
 class Meter:
     """Measures one subject after the other, as long as the plan says."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._rates: dict[str, float] = {}  # the last measured ones, which say how many requests `seconds` take
+        self._rates: dict[str, float] = {}  # the last measured ones, from which follows how many `seconds` take
 
     async def measure(self, subject: Subject, requests: int = 0) -> Measured:
         """One measurement.
@@ -146,7 +150,6 @@ class Meter:
         return Measured(
             variant=subject.name,
             claimed=load.claimed,
-            refused=load.refused,
             claims_per_s=load.claims_per_s,
             p50_ms=load.latency_ms(0.5),
             p99_ms=load.latency_ms(0.99),
@@ -164,7 +167,7 @@ class Meter:
         for subject in (bare, *subjects):
             say(f"warming up: {subject.name}")
             await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
-            await self.measure(subject, self._warm_up(subject))
+            await self.measure(subject, self.plan.warm_up_claims)
         rounds, before = list[Round](), await self.measure(bare)
         for _ in range(self.plan.rounds):
             done = Round(compared={})
@@ -180,11 +183,6 @@ class Meter:
             rounds.append(done)
             say(sentence(done))
         return rounds
-
-    def _warm_up(self, subject: Subject) -> int:
-        """Slow ones warm up with fewer requests."""
-        seconds = self.plan.seconds
-        return min(self.plan.warm_up_claims, max(REQUESTS_MIN, int(self._rates[subject.name] * seconds)))
 
 
 def sentence(done: Round) -> str:

@@ -1,40 +1,59 @@
-"""What a run showed: medians over the measures that count, as tables for people and as JSON."""
+"""What a run showed: medians over the measures that count, figures beside their targets, as tables and as JSON."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from loadtest.bench import targets
-from loadtest.bench.figures import Figure
-from loadtest.bench.measuring import DRIFT_MAX, Bracketed, Measured, Round
-from loadtest.bench.reads import TITLES
-from loadtest.bench.variants import COMPARED, Bare, Variant
+from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, TITLES
+from loadtest.bench.figures import Figure, table_of
+from loadtest.bench.measuring import DRIFT_MAX, Bracketed, Measured, Round, firm
+from loadtest.bench.rounds import JUDGED, ONE_FRONT, Arrangement
+from loadtest.bench.variants import Bare, Ours, OursRecorded, Variant
+from loadtest.stage.tables import Table
 
 BUSY = ("front", "load", "valkey", "worker", "postgres")  # the processes whose time is shown
-NUMBERS = ("per second", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "max ms", "refused", "share", *BUSY)
+NUMBERS = ("per second", "of bare", "min-max", "by cpu", "p50 ms", "p99 ms", "max ms", "share", *BUSY)
+NOTES = (
+    f"{', '.join(BUSY)}: processor time of each in microseconds a request, background included.",
+    "by cpu: the ratio of the front's processor time to that of the bare handler, which other programs disturb less.",
+    "share: how much of its core the front used; well below 1, something else set the speed.",
+)
+OURS_OF_BARE = 0.75
+OF_EVALSHA = 2.3
+OF_STRONG = {f"{OursRecorded.name}/pipelined_recorded": 1.0, f"{OursRecorded.name}/plpgsql_batches": 1.0}
+VALKEY_OF = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, ours as a share of the rival's
+ANSWERS_OF_BARE = {SOLD_OUT: 0.90, AVAILABILITY: 0.90, JOINS: 0.60}
+PAIRS = (
+    *((Ours, name) for name in ("evalsha", "pipelined", "plpgsql_batches")),
+    *((OursRecorded, name) for name in ("pipelined_recorded", "plpgsql_batches")),
+)
 
 
 @dataclass
 class Suite:
-    """What was measured with so many connections."""
+    """What was measured in one arrangement with so many connections."""
 
+    arrangement: Arrangement
     connections: int
     claims: list[Round] = field(default_factory=list)
-    reads: dict[str, list[Round]] = field(default_factory=dict)
+    answers: dict[str, list[Round]] = field(default_factory=dict)
 
     @property
-    def figures(self) -> list[Figure]:
-        """What is held against a target."""
-        return targets.figures(self.claims, self.reads)
+    def name(self) -> str:
+        return f"{self.arrangement.name}, {self.connections} connections"
 
     @property
     def rounds(self) -> list[Round]:
-        """All of them."""
-        return [*self.claims, *(done for rounds in self.reads.values() for done in rounds)]
+        return [*self.claims, *(done for rounds in self.answers.values() for done in rounds)]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """What is held against a target; what the kernel's clock could not resolve is left out."""
+        found = [*_rates(self.claims, self.arrangement)] if self.claims else []
+        if self.arrangement == ONE_FRONT:
+            found += _store_times(self.claims)
+        return [*found, *_answers(self.answers)]
 
 
 @dataclass
@@ -46,6 +65,47 @@ class Run:
     suites: list[Suite] = field(default_factory=list)
     experiments: dict[str, list[Figure]] = field(default_factory=dict)  # by title
 
+    def tables(self) -> list[Table]:
+        return [*self._tables(), self._ground()]
+
+    def _tables(self) -> Iterator[Table]:
+        for suite in self.suites:
+            if suite.claims:
+                yield _claims_table(suite)
+            if suite.answers:
+                yield _answers_table(suite)
+            if suite.figures:
+                yield table_of(f"Held against the targets: {suite.name}", suite.figures)
+        for title, figures in self.experiments.items():
+            yield table_of(title, figures)
+
+    def _ground(self) -> Table:
+        rounds = [done for suite in self.suites for done in suite.rounds]
+        kept = [bracket for done in rounds for bracket in done.compared.values()]
+        counted, repeated = sum(bracket.counts for bracket in kept), sum(len(done.left_out) for done in rounds)
+        notes = []
+        if kept:
+            notes.append(
+                f"{counted} of {len(kept)} measures count (bare moved by at most {DRIFT_MAX:.0%} around them); "
+                f"{repeated} were repeated."
+            )
+        if kept and not counted:
+            notes.append("Nothing was on firm ground: something else used the machine. The ratios are shaky.")
+        facts = {name: self.environment[name] for name in ("machine", "python", "compiler", "store")}
+        facts |= {"aiohttp": self.environment["packages"]["aiohttp"], "fsync us": f"{self.environment['fsync_us']:.0f}"}
+        return Table(title="Where it was measured", columns=("", ""), rows=tuple(facts.items()), notes=tuple(notes))
+
+    def as_json(self) -> dict[str, Any]:
+        """What the tables are made from."""
+        return {
+            "answer_bytes": self.answer_bytes,
+            "drift_max": DRIFT_MAX,
+            "suites": [_suite_as_json(suite) for suite in self.suites],
+            "experiments": {
+                title: [figure.as_json() for figure in figures] for title, figures in self.experiments.items()
+            },
+        }
+
 
 def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     """Each variant's medians; ratios are those of single measures, so that the machine's mood cancels out.
@@ -54,7 +114,7 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
     """
     if not rounds:
         return {}
-    brackets = {name: [done.compared[name] for done in targets.firm(rounds, name)] for name in rounds[0].compared}
+    brackets = {name: [done.compared[name] for done in firm(rounds, name)] for name in rounds[0].compared}
     # A measurement of the bare handler is the end of one bracket and the beginning of the next.
     bare = {id(one): one for kept in brackets.values() for bracket in kept for one in (bracket.before, bracket.after)}
     summary = {Bare.name: _medians(list(bare.values()), [1.0])}
@@ -80,131 +140,105 @@ def _medians(measured: Sequence[Measured], ratios: Sequence[float]) -> dict[str,
         "p50_ms": statistics.median(one.p50_ms for one in measured),
         "p99_ms": statistics.median(one.p99_ms for one in measured),
         "max_ms": max(one.max_ms for one in measured),
-        "claimed": sum(one.claimed for one in measured),
-        "refused": sum(one.refused for one in measured),
         "front_share": statistics.median(one.front_share for one in measured),
         "busy_us": {name: statistics.median(one.busy_us[name] for one in measured) for name in measured[0].busy_us},
     }
 
 
-def as_json(run: Run) -> dict[str, Any]:
-    """The whole run."""
-    return {
-        "environment": run.environment,
-        "answer_bytes": run.answer_bytes,
-        "drift_max": DRIFT_MAX,
-        "suites": [_suite(suite) for suite in run.suites],
-        "experiments": {title: [targets.as_row(figure) for figure in kept] for title, kept in run.experiments.items()},
-    }
+def _claims_table(suite: Suite) -> Table:
+    rows = tuple((name, *_cells(medians)) for name, medians in summarise(suite.claims).items())
+    kinds: tuple[type[Variant], ...] = (Bare, *suite.arrangement.variants)
+    titles = tuple(f"{kind.name}: {kind.title}." for kind in kinds)
+    title = f"Successful claims through HTTP: {suite.name}"
+    return Table(title=title, columns=("", *NUMBERS), rows=rows, notes=(*titles, *NOTES))
 
 
-def _suite(suite: Suite) -> dict[str, Any]:
-    return {
-        "connections": suite.connections,
-        "targets": [targets.as_row(figure) for figure in suite.figures],
-        "variants": summarise(suite.claims),
-        "reads": {name: summarise(rounds) for name, rounds in suite.reads.items()},
-        "rounds": [_round(done) for done in suite.claims],
-        "read_rounds": {name: [_round(done) for done in rounds] for name, rounds in suite.reads.items()},
-    }
-
-
-def _round(done: Round) -> dict[str, Any]:
-    compared = {name: _bracket(bracket) for name, bracket in done.compared.items()}
-    return {"counts": done.counts, "compared": compared, "left_out": [_bracket(bracket) for bracket in done.left_out]}
-
-
-def _bracket(bracket: Bracketed) -> dict[str, Any]:
-    return {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}
-
-
-def show(console: Console, run: Run) -> None:
-    """The tables, with what they were measured on."""
-    for suite in run.suites:
-        _show_suite(console, suite)
-    if run.suites:
-        console.print(f"  {', '.join(BUSY)}: processor time of each in microseconds a request, background included;")
-        console.print("  by cpu: the same ratio from the front's processor time, which a busy machine disturbs less;")
-        console.print("  share: how much of its core the front used; well below 1, something else set the speed")
-    for title, figures in run.experiments.items():
-        show_figures(console, title, figures)
-    _show_ground(console, run)
-
-
-def _show_suite(console: Console, suite: Suite) -> None:
-    among = f"one front process, {suite.connections} connections"
-    if suite.claims:
-        _show_rates(console, f"successful claims through HTTP, {among}", {"": suite.claims})
-        kinds: tuple[type[Variant], ...] = (Bare, *COMPARED)
-        for kind in kinds:
-            if kind is Bare or kind.name in suite.claims[0].compared:
-                console.print(f"  [dim]{kind.name:<15}[/] {kind.title}")
-    if suite.reads:
-        _show_rates(console, f"answers from memory through HTTP, {among}", suite.reads)
-        for name in suite.reads:
-            console.print(f"  [dim]{name:<15}[/] {TITLES[name]}")
-    if suite.rounds:
-        show_figures(console, f"held against the targets, {suite.connections} connections", suite.figures)
-
-
-def _show_rates(console: Console, title: str, suites: Mapping[str, Sequence[Round]]) -> None:
-    table = Table(title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for name in NUMBERS:
-        table.add_column(name, justify="right", no_wrap=True)
-    for suite, rounds in suites.items():
+def _answers_table(suite: Suite) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for answer, rounds in suite.answers.items():
         for name, medians in summarise(rounds).items():
-            table.add_row(f"{name} {suite}".strip() if name == Bare.name else name, *_cells(medians))
-    console.print(table)
+            rows.append((f"{name} {answer}" if name == Bare.name else name, *_cells(medians)))
+    titles = tuple(f"{name}: {TITLES[name]}." for name in suite.answers)
+    return Table(
+        title=f"Other answers through HTTP: {suite.name}", columns=("", *NUMBERS), rows=tuple(rows), notes=titles
+    )
 
 
-def _cells(medians: Mapping[str, Any]) -> list[str]:
+def _cells(medians: Mapping[str, Any]) -> tuple[str, ...]:
     by_processor = medians["ratio_by_processor"]
-    return [
+    return (
         f"{medians['claims_per_s']:,.0f}",
         f"{medians['ratio']:.2f}",
         f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
         "-" if by_processor is None else f"{by_processor:.2f}",
         *(f"{medians[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
-        str(medians["refused"]),
         f"{medians['front_share']:.2f}",
         *(f"{medians['busy_us'].get(process, 0.0):.0f}" for process in BUSY),
-    ]
-
-
-def show_figures(console: Console, title: str, figures: Sequence[Figure]) -> None:
-    """Each figure with its target, and whether it is met."""
-    table = Table(title=title, title_justify="left")
-    for name in ("figure", "measured", "target", "", "what"):
-        table.add_column(name, justify="right" if name in ("measured", "target") else "left")
-    for figure in figures:
-        unit = f" {figure.unit}" if figure.unit else ""
-        target = "-" if figure.target is None else f"{figure.sense} {number(figure.target)}{unit}"
-        met = {None: "", True: "met", False: "[bold]not met[/]"}[figure.met]
-        what = f"{figure.title} ({figure.note})" if figure.note else figure.title
-        table.add_row(figure.name, f"{number(figure.value)}{unit}", target, met, what)
-    console.print(table)
-
-
-def number(value: float) -> str:
-    """Two digits after the point where they say something."""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.2f}"
-
-
-def _show_ground(console: Console, run: Run) -> None:
-    environment = run.environment
-    rounds = [done for suite in run.suites for done in suite.rounds]
-    kept = [bracket for done in rounds for bracket in done.compared.values()]
-    counted, repeated = sum(bracket.counts for bracket in kept), sum(len(done.left_out) for done in rounds)
-    if kept:
-        console.print(
-            f"{counted} of {len(kept)} measures count (bare moved by at most {DRIFT_MAX:.0%} around them); "
-            f"{repeated} were repeated."
-        )
-    console.print(
-        f"Python {environment['python']} ({environment['executable']}, {environment['compiler']}), aiohttp "
-        f"{environment['packages']['aiohttp']}, {environment['store']}, fsync {environment['fsync_us']:.0f} us, "
-        f"{environment['machine']}"
     )
-    if kept and not counted:
-        console.print("[bold]Nothing was on firm ground: something else used the machine. The ratios are shaky.[/]")
+
+
+def _rates(rounds: Sequence[Round], arrangement: Arrangement) -> Iterator[Figure]:
+    """Claims a second, ours as a multiple of each rival."""
+    if arrangement == ONE_FRONT:
+        of_bare = statistics.median(done.compared[Ours.name].ratio for done in firm(rounds, Ours.name))
+        title = "claims a second, of the bare handler"
+        yield Figure(name=f"{Ours.name}/{Bare.name}", title=title, value=of_bare, target=OURS_OF_BARE)
+    targets = {ONE_FRONT: {f"{Ours.name}/evalsha": OF_EVALSHA}, JUDGED: OF_STRONG}.get(arrangement, {})
+    for ours, rival in PAIRS:
+        if {ours.name, rival} <= rounds[0].compared.keys():
+            name = f"{ours.name}/{rival}"
+            both = [done.compared for done in firm(rounds, ours.name, rival)]
+            ratio = statistics.median(compared[ours.name].ratio / compared[rival].ratio for compared in both)
+            yield Figure(name=name, title="claims a second", value=ratio, target=targets.get(name))
+
+
+def _store_times(rounds: Sequence[Round]) -> Iterator[Figure]:
+    for rival, target in VALKEY_OF.items():
+        if not rounds or rival not in rounds[0].compared:
+            continue
+        ours_us, rival_us = (
+            statistics.median(done.compared[name].measured.busy_us["valkey"] for done in firm(rounds, name))
+            for name in (Ours.name, rival)
+        )
+        if ours_us and rival_us:
+            yield Figure(
+                name=f"valkey cpu {Ours.name}/{rival}",
+                title="Valkey's processor time a claim",
+                value=ours_us / rival_us,
+                target=target,
+                sense="at most",
+                note="the recorder's reading of the journal included",
+            )
+
+
+def _answers(answers: Mapping[str, Sequence[Round]]) -> Iterator[Figure]:
+    for name, rounds in answers.items():
+        brackets = [done.compared[name] for done in firm(rounds, name)]
+        ratio, target = statistics.median(bracket.ratio for bracket in brackets), ANSWERS_OF_BARE[name]
+        yield Figure(name=f"{name}/{Bare.name}", title=TITLES[name], value=ratio, target=target)
+        fronts_us = [(bracket.reference_us, bracket.measured.busy_us["front"]) for bracket in brackets]
+        shares = [bare_us / ours_us for bare_us, ours_us in fronts_us if bare_us and ours_us]
+        if name == JOINS and shares:
+            title = "the same by the front's processor time, which other programs disturb less"
+            yield Figure(name=f"{name}/{Bare.name} by cpu", title=title, value=statistics.median(shares), target=target)
+
+
+def _suite_as_json(suite: Suite) -> dict[str, Any]:
+    return {
+        "arrangement": suite.arrangement.name,
+        "connections": suite.connections,
+        "targets": [figure.as_json() for figure in suite.figures],
+        "variants": summarise(suite.claims),
+        "answers": {name: summarise(rounds) for name, rounds in suite.answers.items()},
+        "rounds": [_round_as_json(done) for done in suite.claims],
+        "answer_rounds": {name: [_round_as_json(done) for done in rounds] for name, rounds in suite.answers.items()},
+    }
+
+
+def _round_as_json(done: Round) -> dict[str, Any]:
+    compared = {name: _bracket_as_json(bracket) for name, bracket in done.compared.items()}
+    return {"compared": compared, "left_out": [_bracket_as_json(bracket) for bracket in done.left_out]}
+
+
+def _bracket_as_json(bracket: Bracketed) -> dict[str, Any]:
+    return {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}

@@ -2,16 +2,36 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from loadtest.bench import claims
 from loadtest.bench.client import Load
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import START_TIMEOUT_S, Meter, Plan, Subject, WrongResult, check_size
-from loadtest.bench.variants import COMPARED, Bare, Ours, OursRecorded, Variant
+from loadtest.bench.variants import COMPARED, STRONG, Bare, Ours, OursRecorded, Variant
 from loadtest.stage.ports import wait_listening
 
 PROBES = 8  # claims that show how large our answer is
+FSYNC_MS = 3
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What is compared, and on what it stands."""
+
+    variants: tuple[type[Variant], ...] = COMPARED
+    processes: int = 1  # of each front
+    fsync_ms: int = 0  # added to each fsync of the stores
+
+    @property
+    def name(self) -> str:
+        fronts = "1 front" if self.processes == 1 else f"{self.processes} fronts"
+        return f"{fronts}, fsync {self.fsync_ms} ms longer" if self.fsync_ms else fronts
+
+
+ONE_FRONT = Arrangement()
+JUDGED = Arrangement(STRONG, processes=2, fsync_ms=FSYNC_MS)
+SEVERAL_FRONTS = (Arrangement(STRONG, processes=2), Arrangement(STRONG, processes=4), JUDGED)
 
 
 class People:
@@ -22,26 +42,24 @@ class People:
 
     def requests(self, count: int, quotas: Sequence[str]) -> list[bytes]:
         """The claims of so many further people."""
-        first = self._next
         self._next += count
-        return claims.requests(first, count, quotas)
+        return claims.requests(self._next - count, count, quotas)
 
 
 class Bench:
-    """Our own service, which every suite measures, and the rivals while their suite runs."""
+    """Our own service, and the rivals while they are compared with it."""
 
-    def __init__(self, ground: Ground, plan: Plan, stack: AsyncExitStack) -> None:
+    def __init__(self, ground: Ground, plan: Plan) -> None:
         self.ground = ground
         self.people = People()
         self.meter = Meter(plan)
         self.ours = Ours(ground)
-        self._stack = stack
         self._claimed: dict[str, int] = {}  # in the whole run, warm-up included
         self.answer_bytes = 0
 
-    async def start(self) -> None:
+    async def start(self, stack: AsyncExitStack) -> None:
         """Start our own service, and see how large its answer to a claim is."""
-        await _started(self.ours, self._stack)
+        await started(self.ours, stack)
         await self.meter.measure(self._subject(Ours, self.ours), PROBES)
 
     @asynccontextmanager
@@ -50,20 +68,25 @@ class Bench:
         ground = replace(self.ground, answer_bytes=self.answer_bytes)
         async with AsyncExitStack() as stack:
             bare = Bare(ground)
-            await _started(bare, stack)
-            subjects = [self._subject(kind, await self._variant(kind, ground, stack)) for kind in kinds]
+            await started(bare, stack)
+            subjects = []
+            for kind in kinds:
+                variant: Variant = self.ours
+                if not issubclass(kind, Ours):
+                    variant = kind(ground)
+                    await started(variant, stack)
+                subjects.append(self._subject(kind, variant))
             yield self._subject(Bare, bare), subjects
-
-    async def _variant(self, kind: type[Variant], ground: Ground, stack: AsyncExitStack) -> Variant:
-        if issubclass(kind, Ours):
-            return self.ours
-        variant = kind(ground)
-        await _started(variant, stack)
-        return variant
 
     def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
         async def check(load: Load) -> None:
-            await self._check(variant, load)
+            """Every answer is of the common size, and the store holds exactly as many claims."""
+            self.answer_bytes = self.answer_bytes or max(load.answer_bytes)
+            check_size(kind.name, load, self.answer_bytes)
+            claimed = self._claimed[variant.name] = self._claimed.get(variant.name, 0) + load.claimed
+            held = await variant.held()
+            if held is not None and held != claimed:
+                raise WrongResult(f"{kind.name} answered 201 to {claimed} claims and holds {held}")
 
         return Subject(
             name=kind.name,
@@ -75,23 +98,8 @@ class Bench:
             during=self.ours.recorder_still if kind is not OursRecorded else nullcontext,
         )
 
-    async def _check(self, variant: Variant, load: Load) -> None:
-        """Every answer is of the common size, and the store holds exactly as many claims."""
-        name = variant.name
-        self.answer_bytes = self.answer_bytes or max(load.answer_bytes)
-        check_size(name, load, self.answer_bytes)
-        self._claimed[name] = self._claimed.get(name, 0) + load.claimed
-        held = await variant.held()
-        if held is not None and held != self._claimed[name]:
-            raise WrongResult(f"{name} answered 201 to {self._claimed[name]} claims and holds {held}")
 
-
-async def _started(variant: Variant, stack: AsyncExitStack) -> None:
+async def started(variant: Variant, stack: AsyncExitStack) -> None:
     stack.push_async_callback(variant.stop)
     await variant.start()
     await wait_listening(variant.port, START_TIMEOUT_S)
-
-
-def variants_named(names: Sequence[str]) -> list[type[Variant]]:
-    """These variants in the order of a round, always with our own; all when none is named."""
-    return [kind for kind in COMPARED if kind is Ours or kind.name in names or not names]

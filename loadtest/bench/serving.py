@@ -12,7 +12,7 @@ from gunicorn.app.base import BaseApplication
 from reservasi.front.process.garbage_collector import set_aside_what_stays
 
 PORT_VARIABLE = "BENCH_PORT"
-PROCESSES_VARIABLE = "BENCH_PROCESSES"  # 1 where it is not set
+PROCESSES_VARIABLE = "BENCH_PROCESSES"
 ANSWER_BYTES_VARIABLE = "BENCH_ANSWER_BYTES"
 REDIS_URL_VARIABLE = "BENCH_REDIS_URL"
 POSTGRES_DSN_VARIABLE = "BENCH_POSTGRES_DSN"
@@ -29,7 +29,7 @@ class Baseline(BaseApplication):
         """As many processes as asked for, no access log, the same worker class."""
         values: dict[str, Any] = {
             "bind": f"127.0.0.1:{os.environ[PORT_VARIABLE]}",
-            "workers": int(os.environ.get(PROCESSES_VARIABLE, "1")),
+            "workers": int(os.environ[PROCESSES_VARIABLE]),
             "worker_class": "aiohttp.GunicornUVLoopWebWorker",
             "backlog": 4096,
             "keepalive": 15,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench.stores import describe
+from loadtest.bench.ground import describe
 from loadtest.openloop import commands
 from loadtest.openloop.curve import LOADS, Curve, draw, measure, show
 from loadtest.openloop.scene import open_scene

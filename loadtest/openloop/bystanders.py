@@ -46,13 +46,13 @@ async def bystanders(scene: Scene) -> AsyncIterator[Bystanders]:
 
 async def _ask(scene: Scene, client: aiohttp.ClientSession, seen: Bystanders, stop: asyncio.Event) -> None:
     key = {"X-API-Key": scene.staff_key}
-    quota = scene.ground.small_quotas[0]
+    quota = scene.ground.read_quotas[0]
     turn = 0
     while not stop.is_set():
         turn += 1
         await _one(client, seen, "livez", "GET", f"{scene.admin_url}/livez")
         await _one(client, seen, "metrics", "GET", f"{scene.admin_url}/metrics")
-        listed = f"{scene.url}/v1/staff/quotas?program={PROGRAM}&office=kecil"
+        listed = f"{scene.url}/v1/staff/quotas?program={PROGRAM}&office={scene.ground.read_office}"
         await _one(client, seen, "staff list", "GET", listed, headers=key)
         changed = f"{scene.url}/v1/staff/quotas/{quota}"
         await _one(client, seen, "staff change", "PUT", changed, headers=key, json={"capacity": 1 + turn % 2})

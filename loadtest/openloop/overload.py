@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from loadtest.bench.stores import describe
+from loadtest.bench.ground import describe
 from loadtest.openloop import commands
 from loadtest.openloop.bystanders import Bystanders, bystanders
 from loadtest.openloop.commands import Verdict

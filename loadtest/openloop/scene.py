@@ -6,7 +6,6 @@ or the front's processor: neighbours on its core. If asked for, everybody comes 
 file and shares the load generator's core.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import re
@@ -19,17 +18,14 @@ from typing import Any
 
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
-from loadtest.bench.experiments.slow_disk import slow_disk
-from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.stores import prepared
+from loadtest.bench.ground import PROGRAM, Ground, prepared
 from loadtest.bench.variants import Ours
 from loadtest.checker.check import Finding, check
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
 from loadtest.openloop.short_processor import neighbours
-from loadtest.scale_out.processor import family_cpu_s
-from loadtest.stage.cores import Cores
+from loadtest.stage.cores import Cores, ran_s
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
@@ -107,7 +103,7 @@ class Scene:
         return outcomes
 
     def _front_cpu_s(self) -> float:
-        return family_cpu_s(self.ours.pids["front"])
+        return ran_s(self.ours.pids["front"])
 
     async def peak(self, seconds: float, rounds: int = PEAK_ROUNDS) -> float:
         """The most claims a second that succeed when all who asked ask again at once: the best of some rounds."""
@@ -146,9 +142,7 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         RuntimeError: the disk cannot be slowed, since there is no compiler.
     """
     async with AsyncExitStack() as stack:
-        disk = await stack.enter_async_context(slow_disk(slowness.fsync_ms)) if slowness.fsync_ms else None
-        with disk.inserted() if disk else contextlib.nullcontext():
-            ground = await stack.enter_async_context(prepared(cores))
+        ground = await stack.enter_async_context(prepared(cores, fsync_ms=slowness.fsync_ms))
         changed = ground.settings.model_copy(update={**slowness.settings, **settings})
         ground = dataclasses.replace(ground, settings=changed)
         ours = Ours(ground)
@@ -160,9 +154,6 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         if slowness.behind_nginx:
             port = await stack.enter_async_context(_nginx(port, slowness.behind_nginx))
         scene = Scene(ground, ours, slowness, staff_key, port)
-        if disk:
-            disk.check_under(ground.store_pids)
-            stack.enter_context(disk.slowed())
         stack.enter_context(neighbours(cores, slowness.neighbours))
         yield scene
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from loadtest.bench.stores import describe
+from loadtest.bench.ground import describe
 from loadtest.openloop import commands
 from loadtest.openloop.commands import Verdict
 from loadtest.openloop.drip import BODIES, HEADS, Drips, Slow, dripping

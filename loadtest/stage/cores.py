@@ -76,7 +76,7 @@ def ran_s(pid: int) -> float:
     """Processor time to the nanosecond, from the scheduler's account; without threads that have ended."""
     total_ns = 0
     for each in family(pid):
-        for task in Path(f"/proc/{each}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                total_ns += int((task / "schedstat").read_text().split()[0])
+        for account in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
+                total_ns += int(account.read_text().split()[0])
     return total_ns / 1e9

@@ -15,20 +15,18 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from rich.console import Console
 
-from loadtest.bench.__main__ import SMOKE_CONNECTIONS, plans_of, read_arguments
-from loadtest.bench.claims import PEOPLE_MAX, person, requests
+from loadtest.bench.__main__ import SECTIONS, SMOKE, arranged, plans_of, read_arguments, sections_of
+from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, check_count
+from loadtest.bench.claims import requests
 from loadtest.bench.client import UnreadableAnswer, run_load
 from loadtest.bench.figures import Figure
-from loadtest.bench.joins import check_count
 from loadtest.bench.measuring import Bracketed, Measured, Round, WrongResult
-from loadtest.bench.reads import AVAILABILITY, JOINS, SOLD_OUT
-from loadtest.bench.report import Run, Suite, as_json, show, summarise
-from loadtest.bench.rounds import variants_named
-from loadtest.bench.targets import figures
+from loadtest.bench.report import Run, Suite, summarise
+from loadtest.bench.rounds import JUDGED, ONE_FRONT
 from loadtest.bench.variants import COMPARED, Ours, tables
 from loadtest.bench.variants.essentials import Claim, Verdict
 from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
-from reservasi.nik import is_known
+from loadtest.stage.environment import describe
 
 TIMEOUT_S = 240
 QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
@@ -37,7 +35,7 @@ QUOTAS = ("p.o.s.20261201.0800.online", "p.o.s.20261201.0900.online")
 def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.bench", "--smoke", "--only", "claims,reads,joins", "--json", str(written)],
+        [sys.executable, "-m", "loadtest.bench", "--smoke", "--only", "claims,answers", "--json", str(written)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -45,20 +43,20 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads(written.read_text())
-    names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "plpgsql_batches"]
-    assert [suite["connections"] for suite in run["suites"]] == list(SMOKE_CONNECTIONS)
+    names = ["bare", "ours", "ours_recorded", "evalsha", "pipelined", "pipelined_recorded", "plpgsql_batches"]
+    assert [suite["connections"] for suite in run["suites"]] == [SMOKE.connections]
     for suite in run["suites"]:
         assert f"{suite['connections']} connections" in done.stdout
         assert list(suite["variants"]) == names
         for name, medians in suite["variants"].items():
-            assert medians["refused"] == 0, name
             assert medians["claims_per_s"] > 0, name
             assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
             assert name in done.stdout
-        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0]["compared"].values()] == [200] * 5
+        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0]["compared"].values()] == [200] * 6
         for name in (AVAILABILITY, SOLD_OUT, JOINS):
-            assert (suite["reads"][name][name]["claimed"], suite["reads"][name][name]["refused"]) == (200, 0)
-        assert {"name", "measured", "target", "met"} <= suite["targets"][0].keys()
+            (answers,) = suite["answer_rounds"][name]
+            assert answers["compared"][name]["measured"]["claimed"] == 200
+        assert {"name", "value", "target", "met"} <= suite["targets"][0].keys()
         judged = {row["name"] for row in suite["targets"]}
         assert {"ours/bare", "ours/evalsha", "sold_out/bare", "joins/bare"} <= judged
     assert run["experiments"] == {}
@@ -67,12 +65,14 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
 
 
 def test_only_what_is_named_is_measured() -> None:
-    choice = read_arguments(["--only", "evalsha,reads"]).only
-    assert (choice.claims, choice.reads, choice.experiment("growth")) == (True, True, False)
-    assert [kind.name for kind in variants_named(choice.variants)] == ["ours", "evalsha"]
-    assert variants_named([]) == list(COMPARED)
+    only = read_arguments(["--only", "evalsha,answers"]).only
+    assert sections_of(only) == {"claims", "answers"}
+    assert [kind.name for kind in arranged(ONE_FRONT, only).variants] == ["ours", "evalsha"]
+    growth = read_arguments(["--only", "growth"]).only
+    assert sections_of(growth) == {"growth"}
     everything = read_arguments([]).only
-    assert (everything.claims, everything.reads, everything.experiment("growth")) == (True, True, True)
+    assert sections_of(everything) == set(SECTIONS)
+    assert arranged(ONE_FRONT, everything).variants == COMPARED
     with pytest.raises(SystemExit):
         read_arguments(["--only", "nonsense"])
 
@@ -83,15 +83,6 @@ def test_everything_is_measured_with_each_number_of_connections() -> None:
     for nonsense in ("", "0", "64,64", "257", "64;256"):
         with pytest.raises(SystemExit):
             read_arguments(["--connections", nonsense])
-
-
-def test_people_are_valid_and_distinct() -> None:
-    numbers = [*range(30_000), PEOPLE_MAX - 1]
-    niks = {person(number)[0] for number in numbers}
-    assert len(niks) == len(numbers)
-    assert all(is_known(nik) for nik in niks)
-    with pytest.raises(ValueError, match="none of them"):
-        person(PEOPLE_MAX)
 
 
 def test_requests_spread_over_the_quotas() -> None:
@@ -200,7 +191,6 @@ def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") ->
     return Measured(
         variant=variant,
         claimed=1,
-        refused=0,
         claims_per_s=claims_per_s,
         p50_ms=1,
         p99_ms=1,
@@ -242,8 +232,9 @@ def test_every_figure_is_held_against_its_target() -> None:
     claims = [
         Round(compared={name: bracketed(name, rate, 20 if name == "ours" else 50) for name, rate in rates.items()})
     ]
-    reads = {name: [Round(compared={name: bracketed(name, 850, 40)})] for name in (SOLD_OUT, JOINS)}
-    assert {figure.name: (round(figure.value, 3), figure.met) for figure in figures(claims, reads)} == {
+    answers = {name: [Round(compared={name: bracketed(name, 850, 40)})] for name in (SOLD_OUT, JOINS)}
+    suite = Suite(ONE_FRONT, 64, claims, answers)
+    assert {figure.name: (round(figure.value, 3), figure.met) for figure in suite.figures} == {
         "ours/bare": (0.8, True),
         "ours/evalsha": (2.0, False),
         "ours/pipelined": (1.143, None),
@@ -254,33 +245,37 @@ def test_every_figure_is_held_against_its_target() -> None:
         "joins/bare": (0.85, True),
         "joins/bare by cpu": (0.5, False),
     }
-    assert figures([], {}) == []
+    assert Suite(ONE_FRONT, 64).figures == []
 
 
-def test_a_run_is_shown_with_its_experiments() -> None:
-    environment = {
-        "python": "",
-        "executable": "",
-        "compiler": "",
-        "packages": {"aiohttp": ""},
-        "store": "",
-        "fsync_us": 1.0,
-        "machine": "",
+def test_several_fronts_on_a_slow_disk_are_held_against_the_rivals_that_record() -> None:
+    rates = {"ours": 800, "ours_recorded": 600, "pipelined": 700, "pipelined_recorded": 500, "plpgsql_batches": 640}
+    suite = Suite(JUDGED, 256, [Round(compared={name: bracketed(name, rate) for name, rate in rates.items()})])
+    assert {figure.name: figure.met for figure in suite.figures} == {
+        "ours/pipelined": None,
+        "ours/plpgsql_batches": None,
+        "ours_recorded/pipelined_recorded": True,
+        "ours_recorded/plpgsql_batches": False,
     }
+
+
+def test_a_run_is_shown_with_its_experiments(tmp_path: Path) -> None:
     figure = Figure(
         name="bytes", title="of memory", value=250.5, unit="B", target=300, sense="at most", note="nota bene"
     )
     claims = [Round(compared={kind.name: bracketed(kind.name, 500) for kind in COMPARED})]
-    run = Run(environment=environment, suites=[Suite(connections=64, claims=claims)], experiments={"Memory": [figure]})
+    environment = {**describe(tmp_path), "store": "valkey"}
+    run = Run(environment, suites=[Suite(ONE_FRONT, 64, claims)], experiments={"Memory": [figure]})
     console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
-    show(console, run)
+    for table in run.tables():
+        table.show(console)
     shown = console.export_text()
     assert "250.50 B" in shown
     assert "at most 300 B" in shown
     assert "not met" in shown  # ours is half of bare
     assert Ours.title in shown
-    row = as_json(run)["experiments"]["Memory"][0]
-    assert (row["name"], row["measured"], row["target"], row["met"]) == ("bytes", 250.5, 300, True)
+    row = run.as_json()["experiments"]["Memory"][0]
+    assert (row["name"], row["value"], row["target"], row["met"]) == ("bytes", 250.5, 300, True)
 
 
 async def test_rows_and_counts_that_disagree_are_a_wrong_result(database: str) -> None:

@@ -1,10 +1,10 @@
 """Every experiment yields its figures, and stands on what it says it stands on. Never timings."""
 
+import json
 import os
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -12,42 +12,34 @@ import asyncpg
 import pytest
 
 from loadtest.bench import experiments
-from loadtest.bench.experiments import fronts, growth, memory, recorder, waiting
-from loadtest.bench.experiments.programs import LedgerRefused, own_ledger
-from loadtest.bench.experiments.slow_disk import LIBRARY, can_build, slow_disk
+from loadtest.bench.__main__ import main, read_arguments, run
+from loadtest.bench.experiments import growth, memory
 from loadtest.bench.figures import Figure
-from loadtest.bench.stores import prepared
+from loadtest.bench.ground import prepared
+from loadtest.bench.measuring import WrongResult
+from loadtest.bench.own_ledger import own_ledger, servers_at
+from loadtest.bench.report import Run
+from loadtest.bench.rounds import Arrangement
+from loadtest.bench.variants import STRONG
 from loadtest.stage.cores import Cores
+from loadtest.stage.slow_disk import LIBRARY, can_build, slow_disk
 from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Outcome
 
 NAMES = {
-    recorder: {
-        "recorder",
-        "recorder/unnest into all tables",
-        "recorder/unnest into bookings",
-        "recorder/copy into bookings",
-        "recorder, confirmed later",
-        "recorded after the opening",
+    memory: {
+        *("live reservation", "journal entry", "idle connection"),
+        *("ledger, 1000 joined", "mistaken", "front, 1000 joined"),
     },
-    memory: {"live reservation", "journal entry", "idle connection", "waiting person"},
-    waiting: {"ledger, 100 joined", "ledger, 1000 joined", "ledger, 10000 joined", "mistaken", "front, 1000 wait"},
     growth: {
         f"{what}, {point}"
         for what in ("valkey time", "claims/s")
         for point in ("5000 live, 100 quotas", "1000 live, 200 quotas")
     }
     | {"refusal, 51 of 60 quotas sold out"},
-    fronts: {f"ours/{rival}, 2 fronts + recorder + fsync 3 ms" for rival in ("pipelined_recorded", "plpgsql_batches")},
 }
-MAY_SHRINK = {"front, 1000 wait", "mistaken"}  # what does not grow may also be a little less
-JUDGED = {
-    recorder: {"recorder/unnest into bookings", "recorded after the opening"},
-    memory: {"live reservation"},
-    waiting: {"front, 1000 wait", "mistaken"},
-    growth: NAMES[growth],
-    fronts: NAMES[fronts],
-}
+MAY_SHRINK = {"front, 1000 joined", "mistaken"}  # what does not grow may also be a little less
+JUDGED = {memory: {"live reservation", "front, 1000 joined", "mistaken"}, growth: NAMES[growth]}
 
 
 def test_all_experiments_are_named() -> None:
@@ -56,31 +48,42 @@ def test_all_experiments_are_named() -> None:
     assert all(module.TITLE for module in experiments.ALL)
 
 
-@pytest.mark.parametrize("module", [recorder, memory, waiting, growth], ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", experiments.ALL, ids=lambda module: module.NAME)
 async def test_an_experiment_yields_its_figures(module: ModuleType) -> None:
-    await check(module)
-
-
-@pytest.mark.timeout(400)  # two dozen services start one after the other
-@pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
-async def test_several_fronts_on_a_slow_disk_yield_their_figures() -> None:
-    await check(fronts)
-
-
-async def check(module: ModuleType) -> None:
-    said: list[str] = []
-    figures: list[Figure] = await module.run(Cores.split(), True, said.append)
-    assert said
+    progress: list[str] = []
+    figures: list[Figure] = await module.run(Cores.split(), True, progress.append)
+    assert progress
     assert [figure.name for figure in figures if figure.value <= 0 and figure.name not in MAY_SHRINK] == []
     assert {figure.name for figure in figures} == NAMES[module]
     assert {figure.name for figure in figures if figure.target is not None} == JUDGED[module]
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
+def test_several_fronts_on_a_slow_disk_are_compared(tmp_path: Path) -> None:
+    written = tmp_path / "bench.json"
+    assert main(["--smoke", "--only", "fronts", "--json", str(written)]) == 0
+    (suite,) = json.loads(written.read_text())["suites"]
+    assert suite["arrangement"] == "2 fronts, fsync 3 ms longer"
+    assert list(suite["variants"]) == ["bare", *(kind.name for kind in STRONG)]
+    assert [row["name"] for row in suite["targets"] if row["target"]] == [
+        *("ours_recorded/pipelined_recorded", "ours_recorded/plpgsql_batches")
+    ]
+
+
 async def test_without_a_compiler_the_slow_disk_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    said: list[str] = []
-    assert await fronts.run(Cores.split(), True, said.append) == []
-    assert any("left out" in text for text in said)
+    measured: list[Arrangement] = []
+    progress: list[str] = []
+
+    async def measure(found: Run, arrangement: Arrangement, *_: object, **__: object) -> None:
+        measured.append(arrangement)
+
+    monkeypatch.setattr("loadtest.bench.__main__._measure", measure)
+    await run(Run(), read_arguments(["--only", "fronts"]), Cores.split(), progress.append)
+    assert {arrangement.fsync_ms for arrangement in measured} == {0}
+    assert len(measured) > 1
+    assert any("left out" in text for text in progress)
 
 
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
@@ -112,28 +115,23 @@ async def test_a_slow_disk_sleeps_before_each_fsync_while_it_is_told_to(tmp_path
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_both_servers_write_through_the_slow_disk() -> None:
     took: list[float] = []
-    async with slow_disk(200) as disk, AsyncExitStack() as stack:
-        with disk.inserted():
-            ground = await stack.enter_async_context(prepared(Cores.split()))
-        disk.check_under(ground.store_pids)
-        client = await stack.enter_async_context(open_client(ground.redis_url))
+    async with prepared(Cores.split(), fsync_ms=200) as ground, open_client(ground.redis_url) as client:
         connection = await asyncpg.connect(ground.postgres_dsn)
-        with disk.slowed():
-            for write in (client.set("written", "1"), connection.execute("CREATE TABLE written (id int)")):
-                started_s = time.monotonic()
-                await write
-                took.append(time.monotonic() - started_s)
+        for write in (client.set("written", "1"), connection.execute("CREATE TABLE written (id int)")):
+            started_s = time.monotonic()
+            await write
+            took.append(time.monotonic() - started_s)
         await connection.close()
     assert min(took) >= 0.2  # a lower bound again
 
 
 async def test_a_ledger_forgets_what_was_measured(program: str, valkey_url: str) -> None:
-    async with open_client(valkey_url) as client, own_ledger(valkey_url, program, 3, 2000) as ledger:
+    async with servers_at(valkey_url) as servers, own_ledger(servers, program, quotas=3, capacity=2000) as ledger:
         await ledger.fill(1500)
-        assert (await ledger.held(), await ledger.remembered(client)) == (1500, 1500)
+        assert (await ledger.taken(), await ledger.remembered()) == (1500, 1500)
         claims = ledger.claims(1200)
-        await ledger.carry_out(claims, Outcome.HELD)
-        with pytest.raises(LedgerRefused, match="exists"):
-            await ledger.carry_out(claims, Outcome.HELD)
+        await ledger.call(claims, Outcome.HELD)
+        with pytest.raises(WrongResult, match="exists"):
+            await ledger.call(claims, Outcome.HELD)
         await ledger.forget(claims)
-        assert (await ledger.held(), await ledger.remembered(client)) == (1500, 1500)
+        assert (await ledger.taken(), await ledger.remembered()) == (1500, 1500)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench.experiments.slow_disk import can_build
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import HELD, NONE, OVERLOADED, Outcomes, outcome_of
 from loadtest.openloop.schedule import poisson
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import running_service
+from loadtest.stage.slow_disk import can_build
 
 pytestmark = pytest.mark.alone
 

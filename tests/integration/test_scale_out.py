@@ -1,5 +1,6 @@
 """The measurement of a cluster's work measures what it says, and judges its own ledgers. Never timings."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,22 +10,35 @@ from typing import Any
 
 import pytest
 
-from loadtest.scale_out.__main__ import NAMES
+from loadtest.bench.measuring import WrongResult
+from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at
+from loadtest.scale_out.cases import ALONE, BASE, CASES, GROUPS, IDLE_WAYS, REST, WANTED
 from loadtest.scale_out.cluster import LocalCluster, local_cluster
-from loadtest.scale_out.experiments import ALL, Experiment
-from loadtest.scale_out.offices import Office, WrongResult, confirmations, new_names
+from loadtest.scale_out.measuring import Idle, Work, new_names
+from loadtest.scale_out.report import Found, tables
 from reservasi.ledger.topology.cluster import SLOTS, slot_of
-from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Outcome, Release
 
 TIMEOUT_S = 110
 PLACES = 20
+WORK = Work(
+    done=100,
+    per_call=64,
+    valkey_us=40,
+    busiest_us=20,
+    front_us=10,
+    replica_us=0,
+    follower_us=0,
+    file_bytes=700,
+    link_bytes=0,
+    journal_bytes=400,
+)
 
 
-def smoke(tmp_path: Path, *names: str) -> tuple[dict[str, Any], str]:
-    """A little of these experiments: what was written, and what was printed."""
+def smoke(tmp_path: Path, group: str) -> tuple[dict[str, Any], str]:
+    """A little of these cases: what was written, and what was printed."""
     written = tmp_path / "scale-out.json"
-    arguments = ("--smoke", "--markdown", "--only", ",".join(names), "--json", str(written))
+    arguments = ("--smoke", "--markdown", "--only", group, "--json", str(written))
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.scale_out", *arguments],
         capture_output=True,
@@ -33,24 +47,25 @@ def smoke(tmp_path: Path, *names: str) -> tuple[dict[str, Any], str]:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(written.read_text())["experiments"]
-    assert tuple(found) == names
+    found: dict[str, Any] = json.loads(written.read_text())
+    assert "--smoke" in found["command"]
     return found, done.stdout
 
 
 def test_nothing_is_left_out_here() -> None:
-    assert NAMES == ("primaries", "batches", "replicas", "followers", "recording", "idle")
+    assert GROUPS == ("primaries", "batches", "replicas", "followers", "idle")
+    assert {case.group for case in CASES} == {"base", *GROUPS} - {"idle"}
 
 
-@pytest.mark.parametrize("experiment", ALL, ids=lambda experiment: experiment.name)
-def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, experiment: Experiment) -> None:
-    found, printed = smoke(tmp_path, experiment.name)
-    cases = found[experiment.name]["cases"]
-    assert list(cases) == [case.name for case in experiment.cases]
-    assert f"**{experiment.title}**" in printed
-    for case in experiment.cases:
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "idle"])
+def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, group: str) -> None:
+    found, printed = smoke(tmp_path, group)
+    (works,) = found["rounds"]
+    cases = [case for case in CASES if case.group in ("base", group)]
+    assert set(works) == {case.name for case in cases}
+    for case in cases:
         assert f"| {case.name} |" in printed
-        (work,) = cases[case.name]["rounds"]
+        work = works[case.name]
         assert work["done"] >= 50
         assert 1 <= work["per_call"] <= case.batch
         assert work["front_us"] > 0
@@ -61,19 +76,43 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, expe
         assert min(work["file_bytes"], work["journal_bytes"]) > 0
 
 
-def test_recording_is_measured_and_so_are_idle_fronts(tmp_path: Path) -> None:
-    found, printed = smoke(tmp_path, "recording", "idle")
-    (recorded,) = found["recording"]["rounds"]
-    assert len(recorded) == 3
-    for way, work in recorded.items():
+def test_idle_fronts_are_measured(tmp_path: Path) -> None:
+    found, printed = smoke(tmp_path, "idle")
+    (idle,) = found["idle_rounds"]
+    assert found["rounds"] == []
+    assert idle[REST]["front_us"] < idle[WANTED]["front_us"]
+    for way in IDLE_WAYS:
         assert f"| {way} |" in printed
-        assert work["done"] == 300
-        assert min(work["recorder_us"], work["postgres_us"], work["valkey_us"], work["log_bytes"]) > 0
-    (still,) = found["idle"]["rounds"]
-    assert still["at rest"]["follower_us"] < still["sold out and still wanted"]["follower_us"]
-    for way, idle in still.items():
-        assert f"| {way} |" in printed
-        assert min(idle["valkey_us"], idle["follower_us"]) > 0
+        assert idle[way]["front_us"] > 0
+
+
+def test_what_fills_a_core_is_reckoned_from_the_medians() -> None:
+    idle = {REST: Idle(valkey_us=50, front_us=200), WANTED: Idle(valkey_us=400, front_us=2000)}
+    works = dict.fromkeys((case.name for case in CASES), WORK)
+    slower = dict.fromkeys(works, dataclasses.replace(WORK, valkey_us=80))
+    found = Found([works, {**slower, BASE.name: WORK}, slower], [idle])
+    compared, _, carried = tables(found)
+    for table in tables(found):
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    (alone,) = (row for row in compared.rows if row[0] == ALONE.name)
+    assert alone[-1] == "1.00 (1.00-2.00)"  # of the base in the same round
+    filled = {row[0]: row[1] for row in carried.rows}
+    assert filled == {
+        "a primary: claims a second, 64 a call": "25,000",  # of 40 us
+        "a primary: claims a second, each alone in its call": "12,500",
+        "a primary: confirmations a second, each alone": "12,500",
+        "a primary: programs times fronts, at rest": "20,000",
+        "a primary: programs times fronts, sold out and asked for": "2,500",
+        "a front: programs that it follows, at rest": "5,000",
+        "a front: programs that it follows, sold out and asked for": "500",
+    }
+
+
+def test_what_lacks_a_part_reckons_nothing() -> None:
+    works = {BASE.name: WORK}
+    assert len(tables(Found([works], []))) == 1
+    assert len(tables(Found([works], [dict.fromkeys(IDLE_WAYS, Idle(valkey_us=1, front_us=1))]))) == 2
+    assert tables(Found()) == []
 
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:
@@ -89,41 +128,37 @@ async def cluster() -> AsyncIterator[LocalCluster]:
 
 
 @pytest.fixture
-async def office(cluster: LocalCluster) -> AsyncIterator[Office]:
-    servers = Servers(cluster.url)
-    opened = Office(servers, next(new_names(1)), quotas=5, batch=8)
-    try:
-        await opened.open(PLACES)
-        yield opened
-    finally:
-        await opened.close()
-        await servers.close()
+async def ledger(cluster: LocalCluster) -> AsyncIterator[OwnLedger]:
+    async with (
+        servers_at(cluster.url) as servers,
+        own_ledger(servers, next(new_names(1)), quotas=5, capacity=PLACES // 5, batch=8) as ledger,
+    ):
+        yield ledger
 
 
-async def test_a_ledger_that_kept_everything_passes(office: Office) -> None:
-    claims = office.claims(PLACES)
-    assert await office.carry_out(claims, in_flight=16) == {Outcome.HELD: PLACES}
-    await office.check(claims, confirmed=False)
-    assert await office.carry_out(confirmations(claims), in_flight=16) == {Outcome.CONFIRMED: PLACES}
-    await office.check(claims, confirmed=True)
+async def test_a_ledger_that_kept_everything_passes(ledger: OwnLedger) -> None:
+    claims = ledger.claims(PLACES)
+    await ledger.submit(claims, Outcome.HELD, in_flight=16)
+    await ledger.check(claims, confirmed=False)
+    await ledger.submit(confirmations(claims), Outcome.CONFIRMED, in_flight=16)
+    await ledger.check(claims, confirmed=True)
 
 
-async def test_a_place_that_is_free_again_shows(office: Office) -> None:
-    claims = office.claims(PLACES)
-    await office.carry_out(claims, in_flight=16)
-    await office.carry_out([Release(reservation_id=claims[3].reservation_id)], in_flight=1)
+async def test_a_place_that_is_free_again_shows(ledger: OwnLedger) -> None:
+    claims = ledger.claims(PLACES)
+    await ledger.submit(claims, Outcome.HELD, in_flight=16)
+    await ledger.submit([Release(reservation_id=claims[3].reservation_id)], Outcome.RELEASED, in_flight=1)
     with pytest.raises(WrongResult, match="held"):  # one who came late got it
-        await office.check(claims, confirmed=False)
+        await ledger.check(claims, confirmed=False)
 
 
-async def test_a_place_that_was_answered_and_is_gone_shows(office: Office) -> None:
-    claims = office.claims(PLACES)
-    await office.carry_out(claims, in_flight=16)
+async def test_a_place_that_was_answered_and_is_gone_shows(ledger: OwnLedger) -> None:
+    claims = ledger.claims(PLACES)
+    await ledger.submit(claims, Outcome.HELD, in_flight=16)
     with pytest.raises(WrongResult, match="21 answered, 20 kept"):
-        await office.check([*claims, *office.claims(1)], confirmed=False)
+        await ledger.check([*claims, *ledger.claims(1)], confirmed=False)
 
 
-async def test_an_answer_that_was_not_expected_shows(office: Office) -> None:
-    told = await office.carry_out(office.claims(PLACES + 5), in_flight=16)
+async def test_an_answer_that_was_not_expected_shows(ledger: OwnLedger) -> None:
     with pytest.raises(WrongResult, match="sold_out"):
-        office.expect_all(told, Outcome.HELD, PLACES + 5)
+        await ledger.submit(ledger.claims(PLACES + 5), Outcome.HELD, in_flight=16)

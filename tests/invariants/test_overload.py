@@ -6,11 +6,11 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.bench.experiments.slow_disk import can_build
 from loadtest.openloop.outcomes import HELD, OVERLOADED
 from loadtest.openloop.overload import overload
 from loadtest.openloop.scene import Scene, Slowness, open_scene
 from loadtest.stage.cores import Cores
+from loadtest.stage.slow_disk import can_build
 
 pytestmark = pytest.mark.alone
 

@@ -143,12 +143,13 @@ def test_it_is_a_measurement_whatever_it_shows(
     assert main(["--against", "v1", "--operations", "queue", "--json", str(written)]) == 0
     assert "not met" in capsys.readouterr().out
     facts = json.loads(written.read_text())
-    assert (facts["against"], facts["commit"]) == ("v1", "f" * 40)
-    assert facts["figures"][0]["measured"] == 1.0
+    assert facts["command"] == f"python -m loadtest.bench --against v1 --operations queue --json {written}"
+    assert facts["tables"][0]["title"] == "This tree against v1 (ffffffffff)"
+    assert facts["figures"][0]["value"] == 1.0
     assert facts["rounds"]["queue"] == [
         {"here": {"front_s": 1e-4, "ledger_s": 0.0}, "there": {"front_s": 1e-4, "ledger_s": 0.0}}
     ]
-    assert facts["figures"] == Comparison("v1", "f" * 40, compared).as_json()["figures"]
+    assert facts["tables"][0]["rows"] == [list(row) for row in Comparison("v1", "f" * 40, compared).table.rows]
 
 
 def test_what_was_measured_before_a_failure_is_shown(

@@ -1,8 +1,6 @@
 """`--against REV`: both services started, measured and compared."""
 
 import argparse
-import json
-import os
 import resource
 import subprocess
 import tempfile
@@ -10,21 +8,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from loadtest.bench.against import connections, operations, overload
-from loadtest.bench.against.checkout import HERE, Build, NoRevision, checked_out, commit_of
+from loadtest.bench.against.checkout import HERE, NoRevision, checked_out, commit_of
 from loadtest.bench.against.line import WrongAnswer
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.against.rounds import Compared, Say, compare
 from loadtest.bench.against.stand import started
-from loadtest.bench.figures import Figure
-from loadtest.bench.report import show_figures
-from loadtest.bench.targets import as_row
+from loadtest.bench.figures import Figure, table_of
 from loadtest.stage.cores import Cores, pinned
-from loadtest.stage.environment import processor
+from loadtest.stage.environment import describe
+from loadtest.stage.tables import Table, write_run
 
 ROUNDS = 5
 SMOKE_SCALE = 0.05  # of the requests
@@ -32,6 +28,10 @@ CONNECTIONS = 10_000
 SMOKE_CONNECTIONS = 100
 FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
+NOTES = (
+    "One caller, a front on a core of its own; medians of rounds that alternate every few requests.",
+    "Below 1 this tree takes less. In brackets: the other revision's figure and this tree's.",
+)
 
 
 @dataclass
@@ -45,27 +45,23 @@ class Comparison:
 
     @property
     def figures(self) -> list[Figure]:
-        """All of it, with targets."""
         return [*(each.figure for each in self.compared), *self.further]
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "against": self.revision,
-            "commit": self.commit,
-            "processor": processor(),
-            "load_1_min": os.getloadavg()[0],
-            "figures": [as_row(figure) for figure in self.figures],
-            "rounds": {each.operation: [asdict(pair) for pair in each.pairs] for each in self.compared},
-        }
+    @property
+    def table(self) -> Table:
+        return table_of(f"This tree against {self.revision} ({self.commit[:10]})", self.figures, NOTES)
 
 
-def against_revision(arguments: argparse.Namespace, cores: Cores, console: Console, errors: Console) -> int:
+def against_revision(
+    arguments: argparse.Namespace, command: Sequence[str], cores: Cores, console: Console, errors: Console
+) -> int:
     """Measure, print, and write what was asked for. 0 also where a target is missed: it is a measurement."""
 
     def say(text: str) -> None:
         errors.print(f"[dim]{text}[/]")
 
+    with tempfile.TemporaryDirectory() as directory:
+        environment = describe(Path(directory))
     found, status = Comparison(arguments.against), 0
     try:
         found.commit = commit_of(arguments.against)
@@ -74,16 +70,12 @@ def against_revision(arguments: argparse.Namespace, cores: Cores, console: Conso
         errors.print(f"[bold red]bench:[/] {error}", markup=True)
         status = 1
     if found.compared:  # what was measured before a failure is not lost
-        _show(found, console)
+        found.table.show(console)
         if arguments.json:
-            arguments.json.write_text(json.dumps(found.as_json(), indent=2) + "\n")
+            rounds = {each.operation: [asdict(pair) for pair in each.pairs] for each in found.compared}
+            figures = [figure.as_json() for figure in found.figures]
+            write_run(arguments.json, command, environment, [found.table], figures=figures, rounds=rounds)
     return status
-
-
-def _show(found: Comparison, console: Console) -> None:
-    show_figures(console, f"this tree against {found.revision} ({found.commit[:7]})", found.figures)
-    console.print("  one caller, a front on a core of its own; medians of rounds that alternate every few requests;")
-    console.print("  below 1 this tree takes less; in brackets the other revision's figure and this tree's")
 
 
 def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
@@ -102,12 +94,8 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
                     say(f"{count} idle connections to each")
                     found.further.append(connections.compare(*stands, count))
         if not (arguments.operations or arguments.smoke):
-            found.further += _overload(there, say)
-
-
-def _overload(there: Build, say: Say) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="rv-overload-") as directory:
-        return overload.compare(HERE, there, OVERLOAD_S, Path(directory), say)
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-overload-")))
+            found.further += overload.compare(HERE, there, OVERLOAD_S, directory, say)
 
 
 def _connections(wanted: int) -> int:

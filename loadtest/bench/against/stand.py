@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from loadtest.bench.against.checkout import Build
 from loadtest.bench.against.line import Line, WrongAnswer, check, get, send
-from loadtest.bench.claims import person
 from loadtest.stage.cores import Cores, family, ran_s
+from loadtest.stage.people import person
 from loadtest.stage.program import program_file
 from loadtest.stage.service import Part, Service, running_service, wait_for
 
@@ -91,7 +91,8 @@ class Stand:
     def people(self, count: int) -> Iterator[tuple[str, str]]:
         """NIK and birth date of so many who have not come yet."""
         first, self._people = self._people, self._people + count
-        return map(person, range(first, first + count))
+        people = map(person, range(first, first + count))
+        return ((one.nik, one.birth_date.isoformat()) for one in people)
 
     @contextmanager
     def ledger_standing_still(self) -> Iterator[None]:

@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from loadtest.bench.experiments import fronts, growth, memory, recorder, waiting
+from loadtest.bench.experiments import growth, memory
 
-ALL: tuple[ModuleType, ...] = (recorder, memory, waiting, growth, fronts)
+ALL: tuple[ModuleType, ...] = (memory, growth)

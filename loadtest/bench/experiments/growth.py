@@ -5,23 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import redis.asyncio as redis_asyncio
-
 from loadtest.bench.experiments import refusals
-from loadtest.bench.experiments.programs import (
-    BATCH,
-    OwnLedger,
-    batches,
-    group_commit,
-    info,
-    own_ledger,
-    rewritten,
-    submit_together,
-)
 from loadtest.bench.figures import Figure
-from loadtest.bench.stores import prepared
+from loadtest.bench.ground import prepared
+from loadtest.bench.measuring import WrongResult
+from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, servers_at, until_rewritten
 from loadtest.stage.cores import Cores
-from reservasi.ledger.group_commit import GroupCommit
 from reservasi.model import CAPACITY_MAX, Outcome
 
 NAME = "growth"
@@ -45,6 +34,10 @@ class Point:
     def name(self) -> str:
         wide = "" if self.width == WIDTH else f", {min(self.width, BATCH)} quotas a batch"
         return f"{self.reservations} live, {self.quotas} quotas{wide}"
+
+    def capacity(self, claims: int) -> int:
+        """Room in each quota, however the batches fall on the quotas."""
+        return min(CAPACITY_MAX, SPARE * (self.reservations + claims) // self.quotas + claims // WIDTH)
 
 
 @dataclass(frozen=True)
@@ -77,11 +70,11 @@ class Cost:
 async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
     """Of claims two figures a point, the server's time a claim and claims a second; of refusals the front's time."""
     sizes, figures = _sizes(smoke), list[Figure]()
-    for number, (smallest, point) in enumerate(sizes.points):
+    for smallest, point in sizes.points:
         say(f"growth: {point.name}")
         async with prepared(cores) as ground:  # an empty server, so that no earlier point weighs on it
-            ratios = await _compared(ground.redis_url, number, smallest, point, sizes)
-        figures += _figures(smallest, point, ratios)
+            pairs = await _compared(ground.redis_url, smallest, point, sizes)
+        figures += _figures(smallest, point, pairs)
     return [*figures, *await refusals.measured(cores, smoke, say)]
 
 
@@ -110,55 +103,44 @@ def _figures(smallest: Point, point: Point, pairs: list[tuple[Cost, Cost]]) -> l
     ]
 
 
-async def _compared(
-    redis_url: str, number: int, smallest: Point, point: Point, sizes: Sizes
-) -> list[tuple[Cost, Cost]]:
+async def _compared(redis_url: str, smallest: Point, point: Point, sizes: Sizes) -> list[tuple[Cost, Cost]]:
     """The cost in the smallest case and at the point, one right after the other, several times."""
     claims = BATCH * sizes.batches
     async with (
-        redis_asyncio.Redis.from_url(redis_url) as client,
-        own_ledger(redis_url, f"small{number}", smallest.quotas, _capacity(smallest, claims)) as base,
-        own_ledger(redis_url, f"grown{number}", point.quotas, _capacity(point, claims)) as grown,
-        group_commit(redis_url, base.program, BATCH) as base_group,
-        group_commit(redis_url, grown.program, BATCH) as grown_group,
+        servers_at(redis_url) as servers,
+        own_ledger(servers, "small", quotas=smallest.quotas, capacity=smallest.capacity(claims)) as base,
+        own_ledger(servers, "grown", quotas=point.quotas, capacity=point.capacity(claims)) as grown,
     ):
         await base.fill(smallest.reservations)
         await grown.fill(point.reservations)
-        await rewritten(client)
+        await until_rewritten(base.client)
         pairs = []
         for repeat in range(sizes.repeats + 1):
             measured = {}
-            # Who comes second differs, so that a drift weighs on both.
-            order = [(base, base_group, smallest), (grown, grown_group, point)]
-            for ledger, group, its in order if repeat % 2 else reversed(order):
-                measured[ledger.program] = await _cost(client, ledger, group, its.width, sizes.batches)
+            # Which one comes second differs, so that a drift weighs on both.
+            order = [(base, smallest.width), (grown, point.width)]
+            for ledger, width in order if repeat % 2 else reversed(order):
+                measured[ledger.program] = await _cost(ledger, width, claims)
             pairs.append((measured[base.program], measured[grown.program]))
         for ledger, its in ((base, smallest), (grown, point)):
-            if {await ledger.held(), await ledger.remembered(client)} != {its.reservations}:
-                raise RuntimeError(f"{ledger.program} holds something else than {its.name}")
+            if {await ledger.taken(), await ledger.remembered()} != {its.reservations}:
+                raise WrongResult(f"{ledger.program} holds something else than {its.name}")
     return pairs[1:]  # the first one warmed up
 
 
-def _capacity(point: Point, claims: int) -> int:
-    """Room in each quota, however the batches fall on the quotas."""
-    return min(CAPACITY_MAX, SPARE * (point.reservations + claims) // point.quotas + claims // WIDTH)
-
-
-async def _cost(
-    client: redis_asyncio.Redis, ledger: OwnLedger, group: GroupCommit, width: int, batch_count: int
-) -> Cost:
+async def _cost(ledger: OwnLedger, width: int, count: int) -> Cost:
     """Claim and measure; then forget the claims, so that the ledger stays as large as it was."""
-    commands = ledger.claims(BATCH * batch_count, min(width, len(ledger.quotas)))
-    busy_before_s, started_s = await _busy_s(client), time.perf_counter()
-    for batch in batches(commands, BATCH):
-        await submit_together(group, batch, Outcome.HELD)
+    claims = ledger.claims(count, min(width, len(ledger.quotas)))
+    busy_before_s, started_s = await _busy_s(ledger), time.perf_counter()
+    for batch in batches(claims, BATCH):
+        await ledger.submit(batch, Outcome.HELD, in_flight=BATCH)
     elapsed_s = time.perf_counter() - started_s
-    busy_s = await _busy_s(client) - busy_before_s
-    await ledger.forget(commands)
-    return Cost(valkey_us=busy_s / len(commands) * 1e6, claims_per_s=len(commands) / elapsed_s)
+    busy_s = await _busy_s(ledger) - busy_before_s
+    await ledger.forget(claims)
+    return Cost(valkey_us=busy_s / count * 1e6, claims_per_s=count / elapsed_s)
 
 
-async def _busy_s(client: redis_asyncio.Redis) -> float:
+async def _busy_s(ledger: OwnLedger) -> float:
     """Processor time of the server's main thread so far."""
-    said = await info(client, "cpu")
-    return float(said["used_cpu_user_main_thread"]) + float(said["used_cpu_sys_main_thread"])
+    facts = await ledger.client.info("cpu")
+    return float(facts["used_cpu_user_main_thread"]) + float(facts["used_cpu_sys_main_thread"])

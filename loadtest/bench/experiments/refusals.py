@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from loadtest.bench import claims
 from loadtest.bench.client import run_load
-from loadtest.bench.experiments.programs import batches
 from loadtest.bench.figures import Figure
-from loadtest.bench.ground import Ground
+from loadtest.bench.ground import Ground, prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, WrongResult
-from loadtest.bench.stores import prepared
+from loadtest.bench.own_ledger import batches
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
 from loadtest.stage.ports import wait_listening

@@ -4,11 +4,12 @@ from loadtest.bench.variants.bare import Bare
 from loadtest.bench.variants.evalsha import Evalsha
 from loadtest.bench.variants.ours import Ours, OursRecorded
 from loadtest.bench.variants.pipelined import Pipelined
+from loadtest.bench.variants.pipelined_recorded import PipelinedRecorded
 from loadtest.bench.variants.plpgsql_batches import PlpgsqlBatches
 from loadtest.bench.variants.variant import Variant
 
-__all__ = ["COMPARED", "Bare", "Ours", "OursRecorded", "Variant"]
+__all__ = ["COMPARED", "STRONG", "Bare", "Ours", "OursRecorded", "Variant"]
 
-# In the order of a round, after the bare handler; `Ours` is started first, since the others answer in its size; it is
-# one service that is measured twice.
-COMPARED: tuple[type[Variant], ...] = (Ours, OursRecorded, Evalsha, Pipelined, PlpgsqlBatches)
+# In the order of a round, after the bare handler; `Ours` is one service that is measured twice.
+COMPARED: tuple[type[Variant], ...] = (Ours, OursRecorded, Evalsha, Pipelined, PipelinedRecorded, PlpgsqlBatches)
+STRONG = tuple(kind for kind in COMPARED if kind is not Evalsha)  # those whose order is not known beforehand

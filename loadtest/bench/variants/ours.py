@@ -47,7 +47,7 @@ class Ours:
         )
         self._fronts = Role(
             name="fronts",
-            argv=(*command, "api", "--processes", "1"),
+            argv=(*command, "api", "--processes", str(ground.processes)),
             env=environment,
             log_path=ground.log_dir / "fronts.log",
         )
@@ -64,9 +64,6 @@ class Ours:
         await start_on(self._fronts, self._ground.cores.front)
         if not await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s):
             raise RuntimeError("the front is not ready, so nothing can be measured")
-        # The recorder and its backends follow the ledger and hold nobody up. With two cores they would take the load
-        # generator's time, and the figure would be that of the machine, not of the front.
-        yield_to_others(pid_of(self._worker))
 
     async def stop(self) -> None:
         await self._ledger.drop()
@@ -100,7 +97,10 @@ class Ours:
                 if (accepted.epoch, accepted.seq) == (recorded["epoch"], recorded["seq"]):
                     break
                 await asyncio.sleep(SETTLE_POLL_S)
-        # The recorder's backends only: those of the rivals that claim in PostgreSQL keep their priority.
+        # The recorder and its backends follow the ledger and hold nobody up. With two cores they would take the load
+        # generator's time, and the figure would be that of the machine, not of the front. Backends of the rivals that
+        # claim in PostgreSQL keep their priority.
+        yield_to_others(pid_of(self._worker))
         await quieten_backends(self._ground.postgres_dsn, "reservasi%")
 
     async def held(self) -> int | None:

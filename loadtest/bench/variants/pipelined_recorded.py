@@ -55,7 +55,6 @@ class PipelinedRecorded(Rival):
     async def start(self) -> None:
         await super().start()
         await start_on(self._worker, self.ground.cores.rest)
-        yield_to_others(pid_of(self._worker))  # as our own worker does in the benchmark
 
     async def stop(self) -> None:
         await super().stop()
@@ -70,6 +69,7 @@ class PipelinedRecorded(Rival):
         async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
             while await client.llen(QUEUE):  # noqa: ASYNC110 - a list has no event
                 await asyncio.sleep(IDLE_S)
+        yield_to_others(pid_of(self._worker))  # as our own worker does
         await quieten_backends(self.ground.postgres_dsn, SCHEMA)
 
     async def held(self) -> int | None:

@@ -7,6 +7,7 @@ from typing import ClassVar, TypeAlias
 import asyncpg
 from aiohttp import web
 
+from loadtest.bench.ground import CAPACITY
 from loadtest.bench.serving import POSTGRES_DSN_VARIABLE, Baseline
 from loadtest.bench.variants import tables
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
@@ -66,10 +67,8 @@ class PlpgsqlBatches(Rival):
     title: ClassVar[str] = "micro-batches by one plpgsql call into PostgreSQL, no Redis, synchronous_commit on"
 
     async def prepare(self) -> None:
-        ground = self.ground
-        await tables.create(
-            ground.postgres_dsn, SCHEMA, dict.fromkeys(ground.quotas, ground.capacity), statements=[FUNCTION]
-        )
+        quotas = dict.fromkeys(self.ground.quotas, CAPACITY)
+        await tables.create(self.ground.postgres_dsn, SCHEMA, quotas, statements=[FUNCTION])
 
     async def held(self) -> int | None:
         return await tables.held(self.ground.postgres_dsn, SCHEMA)
@@ -92,7 +91,6 @@ class Batches:
         return await future
 
     async def close(self) -> None:
-        """Close the connection, once the call in flight has ended."""
         if self._running is not None:
             await self._running
         await self._connection.close()

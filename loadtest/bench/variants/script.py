@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.ground import Ground
+from loadtest.bench.ground import CAPACITY, Ground
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict
 
@@ -61,7 +61,7 @@ def verdict(reply: Any) -> Verdict:
 async def fill(ground: Ground, keys: Keys) -> None:
     """Offer every quota's places."""
     async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
-        await client.hset(keys.quotas, mapping=dict.fromkeys(ground.quotas, ground.capacity))
+        await client.hset(keys.quotas, mapping=dict.fromkeys(ground.quotas, CAPACITY))
 
 
 async def held(ground: Ground, keys: Keys) -> int:
@@ -73,7 +73,7 @@ async def held(ground: Ground, keys: Keys) -> int:
     async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
         left = sum(int(places) for places in await client.hvals(keys.quotas))
         records = {await client.hlen(keys.persons), await client.hlen(keys.reservations)}
-    taken = ground.capacity * len(ground.quotas) - left
+    taken = CAPACITY * len(ground.quotas) - left
     if records != {taken}:
         raise WrongResult(f"{keys.quotas}: {taken} places are taken, and there are {records} records")
     return taken

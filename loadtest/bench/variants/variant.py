@@ -7,7 +7,13 @@ from typing import ClassVar, Protocol
 import asyncpg
 
 from loadtest.bench.ground import Ground
-from loadtest.bench.serving import ANSWER_BYTES_VARIABLE, PORT_VARIABLE, POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE
+from loadtest.bench.serving import (
+    ANSWER_BYTES_VARIABLE,
+    PORT_VARIABLE,
+    POSTGRES_DSN_VARIABLE,
+    PROCESSES_VARIABLE,
+    REDIS_URL_VARIABLE,
+)
 from loadtest.stage.cores import pinned, yield_to_others
 from loadtest.stage.ports import free_port
 from reservasi.supervisor import Role
@@ -22,7 +28,7 @@ class Variant(Protocol):
     title: ClassVar[str]  # one line on what it does
 
     def __init__(self, ground: Ground) -> None:
-        """Nothing is started yet."""
+        """Do not start anything yet."""
 
     @property
     def port(self) -> int:
@@ -88,6 +94,7 @@ def baseline_front(ground: Ground, module: str, port: int, *arguments: str) -> R
             ANSWER_BYTES_VARIABLE: str(ground.answer_bytes),
             REDIS_URL_VARIABLE: ground.redis_url,
             POSTGRES_DSN_VARIABLE: ground.postgres_dsn,
+            PROCESSES_VARIABLE: str(ground.processes),
         },
         log_path=ground.log_dir / f"{name}.log",
     )

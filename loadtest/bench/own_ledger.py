@@ -1,0 +1,233 @@
+"""A program of a measurement's own: its quotas, claims as large as real ones, and the calls to its ledger."""
+
+import asyncio
+import itertools
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import redis.asyncio as redis_asyncio
+
+from loadtest.bench.measuring import WrongResult
+from loadtest.stage.program import open_terms
+from reservasi.errors import ReservasiError
+from reservasi.events import Held
+from reservasi.ledger import keys
+from reservasi.ledger.acknowledging import Acks
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.group_commit import GroupCommit
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
+from reservasi.ledger.topology.servers import Servers
+from reservasi.ledger.wire import messages
+from reservasi.model import Answer, Claim, Command, Confirm, Outcome, Position, Release, SetQuota, Sweep
+from reservasi.sealing import program_tag
+
+TIMEOUT_S = 60.0
+TIMEOUT_MS = int(TIMEOUT_S * 1000)
+TOMBSTONE_MS = HOLD_MS = 86_400_000  # nothing ends during a measurement
+QUEUE_ITEMS_MAX = 100_000  # no claim of a measurement is refused
+BATCH = 64  # claims in one call of the group commit
+LOAD_BATCH = 1000  # commands in one call while a ledger is filled
+PAGE_EVENTS = 5000  # of the journal, read at a time
+SEALED = "k1." + "x" * 200  # an envelope of one applicant and a contact
+AnyCommand = TypeVar("AnyCommand", bound=Command)
+
+
+class OwnLedger:
+    """One program's ledger, owned by the measurement: nothing is recorded. Its people come one after the other."""
+
+    def __init__(self, servers: Servers, program: str, quotas: int, batch: int, acks: Acks | None) -> None:
+        library, server = read_library(), servers.of(program)
+        self.program = program
+        self.quotas = tuple(f"{program}.kanim.baru.20261201.{number:05d}.online" for number in range(quotas))
+        self.capacity = 0  # places in each quota
+        self.client = servers.client_of(program)
+        self.connection = LedgerConnection(server, program, library)
+        self.group = GroupCommit(
+            LedgerConnection(server, program, library, acks),
+            batch_items_max=batch,
+            queue_items_max=QUEUE_ITEMS_MAX,
+            command_timeout_ms=TIMEOUT_MS,
+            tombstone_ms=TOMBSTONE_MS,
+            queue_delay_target_ms=TIMEOUT_MS,
+        )
+        self._tag = program_tag(program)
+        self._people = itertools.count()
+
+    async def open(self, capacity: int) -> None:
+        position = (await self.connection.meta(TIMEOUT_S)).position
+        await self.connection.own(position, position.epoch + 1, TIMEOUT_S)
+        self.group.start()
+        self.capacity = capacity
+        terms = open_terms(capacity=capacity, hold_ms=HOLD_MS)
+        offers = [SetQuota(quota=quota, terms=terms) for quota in self.quotas]
+        await self.submit(offers, Outcome.QUOTA_SET, in_flight=LOAD_BATCH)
+
+    async def close(self) -> None:
+        await self.group.close()
+        await self.connection.drop()
+
+    def claims(self, count: int, width: int = 0) -> list[Claim]:
+        """Claims of so many further people, who take the quotas in turn.
+
+        With `width` every `BATCH` of them name so many quotas, and the next `BATCH` others.
+        """
+        return [self._claim(number, width) for number in itertools.islice(self._people, count)]
+
+    def _claim(self, number: int, width: int) -> Claim:
+        name = f"{self._tag}{number:022d}"  # as long as a keyed hash, and unlike those of other programs
+        batch, place = divmod(number, BATCH)
+        return Claim(
+            reservation_id=name,
+            quota=self.quotas[(batch * width + place % width if width else number) % len(self.quotas)],
+            fingerprint=name[-16:],
+            sealed=SEALED,
+            persons=(name[-22:],),
+        )
+
+    async def call(self, commands: Sequence[Command], wanted: Outcome, tombstone_ms: int = TOMBSTONE_MS) -> None:
+        """Carry out commands of one kind in large calls, without the group commit.
+
+        Raises:
+            WrongResult: one had another outcome.
+        """
+        for batch in batches(commands, LOAD_BATCH):
+            (raw,) = await self.connection.call([messages.encode_frame(batch, tombstone_ms)], TIMEOUT_S)
+            if isinstance(raw, ReservasiError):
+                raise raw
+            reply = messages.decode_reply(raw)
+            outcomes = {messages.decode_answer(reply, at, command).outcome for at, command in enumerate(batch)}
+            if outcomes != {wanted}:
+                raise WrongResult(f"{self.program}: {outcomes or 'fenced'} instead of {wanted.value}")
+
+    async def submit(self, commands: Sequence[Command], wanted: Outcome, in_flight: int) -> None:
+        """Carry out commands through the group commit, so many of them under way at any time.
+
+        Raises:
+            WrongResult: one had another outcome.
+            ReservasiError: one was not carried out.
+        """
+        waiting, left = deque(commands), len(commands)
+        outcomes: Counter[Outcome] = Counter()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(result: Answer | ReservasiError) -> None:
+            nonlocal left
+            left -= 1
+            if isinstance(result, Answer):
+                outcomes[result.outcome] += 1
+            elif not done.done():
+                done.set_exception(result)
+            if waiting:
+                self.group.enqueue(waiting.popleft(), settle)
+            elif not left and not done.done():
+                done.set_result(None)
+
+        for _ in range(min(in_flight, len(commands))):
+            self.group.enqueue(waiting.popleft(), settle)
+        await done
+        if outcomes != {wanted: len(commands)}:
+            raise WrongResult(f"{self.program}: {dict(outcomes)} instead of {len(commands)} {wanted.value}")
+
+    async def fill(self, count: int) -> None:
+        """Hold so many places, as fast as it goes."""
+        for left in range(count, 0, -LOAD_BATCH):
+            await self.call(self.claims(min(LOAD_BATCH, left)), Outcome.HELD)
+
+    async def forget(self, claims: Sequence[Claim]) -> None:
+        """Release these holds, and remove every trace of them."""
+        await self.call([Release(reservation_id=claim.reservation_id) for claim in claims], Outcome.RELEASED)
+        for _ in batches(claims, LOAD_BATCH):
+            await self.call([Sweep(items_max=LOAD_BATCH)], Outcome.SWEPT, tombstone_ms=0)
+
+    async def remembered(self) -> int:
+        """How many reservations the ledger has, live or not."""
+        return int(await self.client.hlen(keys.reservations(self.program)))
+
+    async def snapshot(self) -> messages.Snapshot:
+        snapshot = await self.connection.snapshot(TIMEOUT_S)
+        if snapshot is None:
+            raise WrongResult(f"{self.program} is fenced")
+        return snapshot
+
+    async def taken(self) -> int:
+        """How many places are held or confirmed."""
+        return sum(quota.counts.taken for quota in (await self.snapshot()).quotas)
+
+    async def check(self, claims: Sequence[Claim], *, confirmed: bool) -> None:
+        """These claims took every place, and each is in the ledger and in the journal once.
+
+        Raises:
+            WrongResult: it is not so.
+        """
+        late = self.claims(len(self.quotas))
+        await self.submit(late, Outcome.SOLD_OUT, in_flight=len(late))
+        snapshot = await self.snapshot()
+        for quota in snapshot.quotas:
+            counts = (quota.counts.held, quota.counts.confirmed)
+            if counts != ((0, self.capacity) if confirmed else (self.capacity, 0)):
+                raise WrongResult(f"{quota.id} of {self.capacity} places counts {counts}")
+        claimed = {claim.reservation_id for claim in claims}
+        journal = Journal(self.client, self.program)
+        kept = {reservation_id async for reservation_id in journal.reservation_ids()}
+        held = await self._held_in_journal(journal, snapshot.position)
+        if not claimed == kept == set(held) or len(held) != len(claims):
+            raise WrongResult(f"{self.program}: {len(claims)} answered, {len(kept)} kept, {len(held)} in the journal")
+
+    async def _held_in_journal(self, journal: Journal, until: Position) -> list[str]:
+        """The reservations that the journal has; each link of its chain is checked while it is read."""
+        held: list[str] = []
+        position: Position | None = None
+        while page := await journal.read(position, PAGE_EVENTS, 0):
+            held += [event.reservation_id for entry in page for event in entry.events if isinstance(event, Held)]
+            position = page[-1].position
+        if position is None or (position.seq, position.chain) != (until.seq, until.chain):
+            raise WrongResult(f"the journal of {self.program} ends at {position}, the ledger at {until}")
+        return held
+
+
+def confirmations(claims: Sequence[Claim]) -> list[Confirm]:
+    return [Confirm(reservation_id=claim.reservation_id, payment_reference="paid") for claim in claims]
+
+
+def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyCommand]]:
+    """The commands in order, cut into batches."""
+    return (list(commands[first : first + size]) for first in range(0, len(commands), size))
+
+
+@asynccontextmanager
+async def own_ledger(
+    servers: Servers, program: str, *, quotas: int, capacity: int, batch: int = BATCH, acks: Acks | None = None
+) -> AsyncIterator[OwnLedger]:
+    """A program with so many quotas of that capacity, ready to claim in."""
+    ledger = OwnLedger(servers, program, quotas, batch, acks)
+    try:
+        await ledger.open(capacity)
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def servers_at(redis_url: str) -> AsyncIterator[Servers]:
+    servers = Servers(redis_url)
+    try:
+        yield servers
+    finally:
+        await servers.close()
+
+
+async def until_rewritten(client: redis_asyncio.Redis) -> None:
+    """Wait until the server rewrites no file in the background, which would take time and memory of its own.
+
+    Raises:
+        TimeoutError: it still does after `TIMEOUT_S`.
+    """
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            facts = await client.info("persistence")
+            if not (facts["aof_rewrite_in_progress"] or facts["aof_rewrite_scheduled"]):
+                return
+            await asyncio.sleep(0.05)
