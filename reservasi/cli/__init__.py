@@ -1,4 +1,4 @@
-"""The command line: `main` puts the commands together, one module a group of commands, each a thin layer.
+"""The command line: `main` lists the commands; each module is a thin layer for a group of commands.
 
-Nothing is imported here, so that the processes which `up` starts (`reservasi.cli.serve`) load only what they run.
+Nothing is imported here, so that the processes that `up` starts (`reservasi.cli.serve`) load only what they run.
 """

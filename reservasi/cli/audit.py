@@ -31,29 +31,29 @@ def audit(
     quota: Annotated[str | None, typer.Option(help="only this quota and its reservations")] = None,
     opening: Annotated[str | None, typer.Option(help="only this opening")] = None,
     staff_keys: Annotated[
-        bool, typer.Option("--staff-keys", help="changes of staff keys instead; of all, or of those for this program")
+        bool, typer.Option("--staff-keys", help="changes of staff keys; of all, or of those for this program")
     ] = False,
     first: From = None,
     last: To = None,
-    limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="changes at the most")] = LIMIT_DEFAULT,
+    limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="maximum number of changes")] = LIMIT_DEFAULT,
     data_dir: DataDir = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.
+    """Show who changed quotas and openings of a program or ended reservations, when and why; newest first.
 
     With --staff-keys: who added, renamed, rotated or revoked keys. Times are in the program's time zone; in UTC with
-    --json, for a program that was removed, and where no program is named.
+    --json, for a program that was removed, and without a program.
     """
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
     if staff_keys:
         if quota is not None or opening is not None:
-            raise typer.BadParameter("keys belong to no quota or opening", param_hint="--staff-keys")
+            raise typer.BadParameter("staff keys do not belong to a quota or opening", param_hint="--staff-keys")
         rows_of_keys = _key_changes(settings, program, first, last, limit, as_json=as_json)
         show_rows(rows_of_keys, as_json=as_json)
         return
     if program is None:
-        raise typer.BadParameter("name the program, or ask for --staff-keys", param_hint="PROGRAM")
+        raise typer.BadParameter("give a program, or --staff-keys", param_hint="PROGRAM")
     from reservasi.bootstrap.records import open_records_operations
     from reservasi.records import AuditQuery
 
@@ -95,17 +95,17 @@ def _key_changes(
 
 
 def described_key(change: StaffChange, zone: dt.tzinfo, *, as_json: bool) -> dict[str, Any]:
-    """A change of a staff key for programs, or for people in that time zone."""
+    """A change of a staff key as JSON, or with times in that time zone."""
     at_ms = int(change.at.timestamp() * 1000)
-    said = {"at": moment(at_ms) if as_json else _local(at_ms, zone), "actor": change.actor, "change": change.change}
+    row = {"at": moment(at_ms) if as_json else _local(at_ms, zone), "actor": change.actor, "change": change.change}
     if as_json:
-        return {**said, "key": change.name, "after": change.after}
+        return {**row, "key": change.name, "after": change.after}
     shown = {name: " ".join(value) if isinstance(value, list) else value for name, value in change.after.items()}
-    return {**said, "key": change.name, "after": " ".join(f"{name}={value}" for name, value in shown.items() if value)}
+    return {**row, "key": change.name, "after": " ".join(f"{name}={value}" for name, value in shown.items() if value)}
 
 
 async def _zone_of(operations: RecordsOperations, program: str) -> dt.tzinfo:
-    """The program's time zone; that of one that was removed is not known any more."""
+    """The program's time zone; unknown for a removed program."""
     if await operations.records.is_removed(program):
         return dt.UTC
     return (await operations.program(program)).zone
@@ -116,14 +116,14 @@ def _midnight_ms(date: dt.datetime, zone: dt.tzinfo) -> int:
 
 
 def _local(at_ms: int, zone: dt.tzinfo) -> str | None:
-    """A time with its offset, to the second: what happened when is compared with logs."""
+    """A time with its offset, to the second, for comparison with logs."""
     if not at_ms:
         return None
     return dt.datetime.fromtimestamp(at_ms // 1000, zone).isoformat(sep=" ")
 
 
 def described(row: AuditRow, zone: dt.tzinfo, *, as_json: bool) -> dict[str, Any]:
-    """A change for programs, or for people in that time zone."""
+    """A change as JSON, or with times in that time zone."""
 
     def time(at_ms: int) -> str | None:
         return moment(at_ms) if as_json else _local(at_ms, zone)
@@ -131,10 +131,10 @@ def described(row: AuditRow, zone: dt.tzinfo, *, as_json: bool) -> dict[str, Any
     after = {
         name.removesuffix("_ms"): time(value) if name.endswith("_ms") else value for name, value in row.after.items()
     }
-    said = {"at": time(row.at_ms), "actor": row.actor, "reason": row.reason}
+    head = {"at": time(row.at_ms), "actor": row.actor, "reason": row.reason}
     if as_json:
         return {
-            **said, "quota": row.quota, "opening": row.opening, "reservation": row.reservation_id, "after": after
+            **head, "quota": row.quota, "opening": row.opening, "reservation": row.reservation_id, "after": after
         }  # fmt: skip
     changed = " ".join(f"{name}={value}" for name, value in after.items() if value not in (None, "", False))
-    return {**said, "of": row.reservation_id or row.quota or row.opening, "after": changed}
+    return {**head, "of": row.reservation_id or row.quota or row.opening, "after": changed}

@@ -1,4 +1,4 @@
-"""Who is booked in some quotas, by reservation: never a name or a NIK."""
+"""The reservations in some quotas, without names or NIKs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 async def booked_in(operations: Operations, program: str, quotas: Collection[str]) -> list[Booked]:
-    """The live reservations of these quotas, by quota."""
+    """The live reservations of these quotas, ordered by quota."""
     if not quotas:
         return []
     from reservasi.ledger.stored_reservations import live_in
 
     journal = operations.ledgers.journal(program)
-    found = [
+    rows = [
         Booked(quota=kept.quota, reservation=id_, places=kept.places, status=kept.state.value)
         async for id_, kept in live_in(journal, quotas)
     ]
-    return sorted(found)
+    return sorted(rows)

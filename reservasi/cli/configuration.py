@@ -1,4 +1,4 @@
-"""The settings of a command: by its flags, the environment and the file, and by the `up` that runs."""
+"""The settings of a command: from its flags, the environment and the file, or from the running `up`."""
 
 import json
 import sys
@@ -11,16 +11,16 @@ from reservasi.cli import running
 from reservasi.cli.output import EXIT_USAGE, fail, hint, write_lines_as_json
 from reservasi.errors import ConfigurationError
 
-WHERE = ("data_dir", "redis_url", "postgres_dsn", "secrets_file")  # settings that say which service is meant
-HANDED_FILE = "settings.json"  # in the data directory: the settings under which `up` runs
+WHERE = ("data_dir", "redis_url", "postgres_dsn", "secrets_file")  # settings that identify a service
+HANDED_FILE = "settings.json"  # in the data directory: the settings of a running `up`
 
 
 def read_settings(flags: dict[str, object], *, of_service: bool = False) -> settings.Settings:
-    """The settings of a command under these flags.
+    """The settings of a command with these flags.
 
-    Where neither flags, environment nor file say which service is meant, it is the one that `up` runs; `of_service`
-    says that a service asks, which never takes over the data of another one. Raises a usage error when the settings
-    cannot be used, or several services run.
+    If neither flags, environment nor file identify a service, the running `up` is used; not with `of_service`, since a
+    service never uses the data of another one. Raises a usage error if the settings cannot be used, or several services
+    run.
     """
     try:
         loaded = settings.load(**flags)
@@ -34,23 +34,23 @@ def read_settings(flags: dict[str, object], *, of_service: bool = False) -> sett
 
 
 def _of_running(loaded: settings.Settings, flags: dict[str, object]) -> settings.Settings:
-    """The settings with the stores and the key ring of the one `up` that runs; as they are where none does.
+    """The settings with the stores and the key ring of the one running `up`; unchanged if none runs.
 
     Raises:
         ConfigurationError: several run.
     """
-    services = running.found()
+    services = running.services()
     if not services:
         return loaded
     if len(services) > 1:
         choices = "\n".join(f"  --data-dir {each.data_dir}  ({each.api}, process {each.pid})" for each in services)
-        raise ConfigurationError(f"several services run, so name the one that is meant:\n{choices}")
+        raise ConfigurationError(f"several services run; choose one:\n{choices}")
     data_dir = Path(services[0].data_dir)
     try:
         handed = json.loads((data_dir / HANDED_FILE).read_text())
-    except (OSError, ValueError):  # it starts, or ends
+    except (OSError, ValueError):  # it is starting or ending
         handed = {}
-    known = {name: handed[name] for name in ("redis_url", "postgres_dsn", "secrets_file") if handed.get(name)}
+    stores = {name: handed[name] for name in ("redis_url", "postgres_dsn", "secrets_file") if handed.get(name)}
     if data_dir != loaded.data_dir:
-        hint(f"data directory {data_dir}, of the service that runs (--data-dir names another)")
-    return settings.load(**{**flags, **known, "data_dir": data_dir})
+        hint(f"data directory {data_dir}, of the running service (choose another with --data-dir)")
+    return settings.load(**{**flags, **stores, "data_dir": data_dir})

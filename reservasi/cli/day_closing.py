@@ -1,4 +1,4 @@
-"""`reservasi quota close --date`: all quotas of a day in one command, and who is booked there."""
+"""`reservasi quota close --date`: closes all quotas of a day, and lists their reservations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
     from reservasi.settings import Settings
 
-AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
+AT_ONCE = 500  # quotas submitted together; the group commit splits them into batches
 
 
 class ClosedQuota(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,29 +36,29 @@ class ClosedQuota(msgspec.Struct, frozen=True, kw_only=True):
     end: str
     held: int  # places
     booked: int
-    changed: bool  # False: it was closed before
+    changed: bool  # False: it was already closed
 
 
 class ClosedDay(msgspec.Struct, frozen=True, kw_only=True):
-    """What was closed; again changes nothing and says the same but for `closed`."""
+    """The result; repeating the command changes only `closed`."""
 
     program: str
     date: str
     closed: int
     quotas: list[ClosedQuota]
-    booked: list[Booked]  # nobody is cancelled
+    booked: list[Booked]  # none is cancelled
 
 
 def close_day(
     settings: Settings, program: str | None, wanted: Wanted, *, actor: str, reason: str, as_json: bool
 ) -> None:
-    """Close them, and print what was closed and who is booked there."""
+    """Close the quotas, and print them and their reservations."""
 
     async def work(operations: Operations) -> ClosedDay:
-        known = await operations.program(program or await _only_program(operations))
-        quotas = (await require_snapshot(operations, known.id)).quotas
-        refuse_unknown(known, quotas, wanted, as_json=as_json)
-        return await _close(operations, known.id, wanted, actor, reason)
+        stored = await operations.program(program or await _only_program(operations))
+        quotas = (await require_snapshot(operations, stored.id)).quotas
+        refuse_unknown(stored, quotas, wanted, as_json=as_json)
+        return await _close(operations, stored.id, wanted, actor, reason)
 
     done = run_with_stores(settings, work)
     if not done.quotas:
@@ -66,8 +66,8 @@ def close_day(
             f" --{kind} {name}" for kind in ("office", "service", "channel") if (name := getattr(wanted, kind))
         )
         fail(
-            f"nothing was closed: {done.program} has no such quotas on {done.date}. To see which there are: "
-            f"reservasi quota show {done.program}{where}",
+            f"nothing was closed: {done.program} has no such quotas on {done.date}. List its quotas: reservasi quota "
+            f"show {done.program}{where}",
             as_json=as_json,
         )
         raise typer.Exit(EXIT_FAILED)
@@ -83,7 +83,7 @@ async def _only_program(operations: Operations) -> str:
         raise ConfigurationError("there is no program: import one first (reservasi program import FILE)")
     if len(programs) > 1:
         names = ", ".join(each.id for each in programs[:LISTED_MAX]) + (", ..." if len(programs) > LISTED_MAX else "")
-        raise ConfigurationError(f"name the program whose day is closed, with --program: {names}")
+        raise ConfigurationError(f"give the program with --program: {names}")
     return programs[0].id
 
 
@@ -115,28 +115,28 @@ async def _close(operations: Operations, program: str, wanted: Wanted, actor: st
 
 
 def _said(done: ClosedDay) -> str:
-    """What was done, who is concerned, and what to do next."""
+    """The result as a message, with what to do next."""
     before = len(done.quotas) - done.closed
-    closed = f"{done.closed} quotas of {done.date} are closed now" + (f", {before} were before" if before else "")
+    closed = f"{done.closed} quotas of {done.date} are now closed" + (f", {before} were before" if before else "")
     return f"{closed}; {who_is_there(done.booked)}"
 
 
 def who_is_there(booked: Sequence[Booked]) -> str:
-    """How many people are concerned by a closing, and what to do next."""
+    """How many people are affected by a closing, and what to do next."""
     if not booked:
-        return "nobody holds or booked a place there"
+        return "there are no reservations"
     places, people = sum(each.places for each in booked), len(booked)
     reservations = "1 reservation" if people == 1 else f"{people} reservations"
     return (
-        f"{places} places are held or booked there, in {reservations}, and none is cancelled. Tell these "
-        "people; to end a reservation: reservasi reservation cancel ID --reason WHY"
+        f"{places} places are held or confirmed in {reservations}; none is cancelled. Inform these people. To end a "
+        "reservation: reservasi reservation cancel ID --reason WHY"
     )
 
 
 def print_booked(booked: Sequence[Booked]) -> None:
-    """The reservations, if there are any."""
+    """Print the reservations, if there are any."""
     if booked:
-        out.print("\nheld or booked there, not cancelled", style="bold")
+        out.print("\nheld or confirmed, not cancelled", style="bold")
         show_rows([msgspec.structs.asdict(each) for each in booked], as_json=False)
 
 

@@ -1,4 +1,4 @@
-"""`reservasi dead-letters`: events that could not be recorded, and what becomes of them."""
+"""`reservasi dead-letters`: events that could not be recorded, and their handling."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from reservasi.records import Letter, LetterOutcome, LetterPosition
     from reservasi.worker.dead_letters import TriedLetter
 
-app = typer.Typer(help="Events that could not be recorded: list, try again, settle.", no_args_is_help=True)
+app = typer.Typer(help="Events that could not be recorded: list, retry, settle.", no_args_is_help=True)
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 10_000
 IDS_MAX = 10_000
-POSITION_DIGITS = 18  # of a number that the records can hold
+POSITION_DIGITS = 18  # of a number that fits the records
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
 
 
@@ -32,14 +32,14 @@ def list_letters(
     program: ProgramOption = None,
     everything: Annotated[bool, typer.Option("--all", help="also those that are recorded or settled")] = False,
     after: Annotated[
-        str | None, typer.Option(help="behind this one, as PROGRAM:EPOCH:SEQ, which the page before names")
+        str | None, typer.Option(help="after this one, as PROGRAM:EPOCH:SEQ; the previous page names it")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="letters a page")] = LIMIT_DEFAULT,
+    limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX, help="letters per page")] = LIMIT_DEFAULT,
     data_dir: DataDir = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the events that are not recorded, in the order of their seq; with --json whole, to be kept elsewhere."""
+    """Show the events that are not recorded, in the order of their seq; with --json in full, to be kept elsewhere."""
     from reservasi.bootstrap.records import open_records_operations
 
     behind = _position(after)
@@ -51,10 +51,10 @@ def list_letters(
                 await operations.program(program)
             return await operations.records.dead_letters(program, closed=everything, after=behind, limit=limit + 1)
 
-    found = run(work())
-    page = found[:limit]
+    letters = run(work())
+    page = letters[:limit]
     show_rows([_described(each) if as_json else _in_short(each) for each in page], as_json=as_json)
-    if len(found) > limit:
+    if len(letters) > limit:
         last = page[-1]
         hint(f"there are more: --after {last.program}:{last.epoch}:{last.seq}")
 
@@ -67,7 +67,9 @@ def retry(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record what this version can record now, in the order of seq; again is harmless. Exit 1 while some stay open."""
+    """Record what this version can record now, in the order of seq; repeating is harmless. Exit 1 while some stay
+    open.
+    """
 
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
@@ -92,7 +94,7 @@ def retry(
     if failed:
         end_with(failed)
     if any(each.result not in ("recorded", "closed") for each in tried):
-        hint("what stays open is looked at by a person: reservasi dead-letters settle ID --reason WHY")
+        hint("a person must deal with the open ones: reservasi dead-letters settle ID --reason WHY")
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -104,13 +106,13 @@ def settle(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mark letters as dealt with by a person: each is kept with who, when and why, and is open no more."""
+    """Mark letters as dealt with: each is kept with who, when and why, and is no longer open."""
     from reservasi.bootstrap.records import open_records_operations
 
     if not reason:
         raise typer.BadParameter("say what was done about it", param_hint="--reason")
     if len(ids) > IDS_MAX:
-        raise typer.BadParameter(f"at most {IDS_MAX} at once, please", param_hint="IDS")
+        raise typer.BadParameter(f"at most {IDS_MAX} at once", param_hint="IDS")
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> dict[int, LetterOutcome | None]:

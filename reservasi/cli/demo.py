@@ -1,4 +1,4 @@
-"""What `up --demo` brings: the shipped programs, open now, and an opening to wait for."""
+"""The content of `up --demo`: the shipped programs, open now, and one opening that lies ahead."""
 
 import datetime as dt
 from pathlib import Path
@@ -30,27 +30,30 @@ OPENING_LASTS_MS = 60 * 60_000
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
-    """The programs that are shown, and when the one opening comes."""
+    """The demo programs, and the time of the one opening."""
 
     programs: tuple[Program, ...]
     opening_in_s: int = DEMO_OPENING_IN_S
 
     @classmethod
     def read(cls, opening_in_s: int = DEMO_OPENING_IN_S) -> "Demo":
-        """The shipped program files.
+        """Read the shipped program files.
 
         Raises:
-            ConfigurationError: there are none here.
+            ConfigurationError: there are none in the current directory.
         """
         files = sorted(PROGRAMS_DIR.glob("*.toml"))
         if not files:
-            raise ConfigurationError(f"--demo found no program in {PROGRAMS_DIR.resolve()}: start it in the checkout")
+            raise ConfigurationError(
+                f"--demo found no program in {PROGRAMS_DIR.resolve()}: run it in the source directory"
+            )
         return cls(programs=tuple(read_program(file) for file in files), opening_in_s=opening_in_s)
 
     async def load(self, operations: Operations, *, quiet: bool) -> list[str]:
-        """Import every program; those marked as a demo open now. Where that would do more than add, it is left out.
+        """Import every program; those marked as a demo open now. A program is left out if its import would change
+        anything.
 
-        Returns the programs that were left out, since their ledgers are fenced.
+        Returns the programs that were left out because their ledgers are fenced.
         """
         fenced: list[str] = []
         for program in self.programs:
@@ -60,7 +63,8 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
                 done = await import_program(
                     operations, program, first, last, open_now=program.demo, quiet=quiet, later_dates=True
                 )
-                if done.stopped:  # closing or changing quotas is somebody's decision, and no reason to stay away
+                # closing or changing quotas is the operator's decision, and does not prevent the start
+                if done.stopped:
                     warn(left_as_it_is(done, PROGRAMS_DIR / f"{program.id}.toml", open_now=program.demo))
                 if program.demo:
                     await self._announce_opening(operations, program)
@@ -77,7 +81,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
         return fenced
 
     async def _announce_opening(self, operations: Operations, program: Program) -> None:
-        """The last date's quotas, joined from now on; unless there is an opening already."""
+        """Create an opening for the last date's quotas that people can join now, unless there is one."""
         snapshot = await require_snapshot(operations, program.id)
         now_ms = snapshot.now_ms
         dates = [quota.terms.date for quota in snapshot.quotas]
@@ -96,4 +100,4 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
         try:
             await create_opening(operations, program.id, opening, terms, Selection(first=max(dates)), cli_actor())
         except OpeningRefused as error:
-            warn(f"the demo has no opening to wait for: {error}")
+            warn(f"the demo has no opening that lies ahead: {error}")

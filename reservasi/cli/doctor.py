@@ -12,7 +12,7 @@ def doctor(
     postgres_dsn_: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything the promises rest on; exit 1 when something is not well."""
+    """Check the installation; exit 1 when a check fails."""
     from reservasi.cli.examination import examine
 
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn_)

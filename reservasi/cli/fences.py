@@ -1,4 +1,4 @@
-"""Why a program's ledger sells nothing, in words; nothing here changes it."""
+"""Explains why a program's ledger sells nothing; changes nothing."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ CALL_TIMEOUT_S = 5.0
 
 
 async def compare(operations: Operations, program: str) -> Comparison:
-    """A program's ledger beside the records; counted is what only the ledger knows, where it sells nothing for that."""
+    """Compare a program's ledger with the records; if it sells nothing because of unique changes, they are counted."""
     from reservasi.worker.at_stake import count_at_stake
     from reservasi.worker.ledger_owner import ONLY_IN_LEDGER, compare_ledger
 
     connection = operations.ledgers.connection(program)
     journal = operations.ledgers.journal(program)
     try:
-        found = await compare_ledger(program, connection, journal, operations.records)
+        comparison = await compare_ledger(program, connection, journal, operations.records)
     finally:
         await connection.drop()
-    if found.verdict not in ONLY_IN_LEDGER:
-        return found
-    return msgspec.structs.replace(found, at_stake=await count_at_stake(program, journal, operations.records))
+    if comparison.verdict not in ONLY_IN_LEDGER:
+        return comparison
+    return msgspec.structs.replace(comparison, at_stake=await count_at_stake(program, journal, operations.records))
 
 
 async def require_snapshot(operations: Operations, program: str) -> Snapshot:
-    """Every quota of a program as the ledger has them now.
+    """The program's quotas in the ledger.
 
     Raises:
         LedgerFenced: the ledger sells nothing now; the message says why.
@@ -51,25 +51,25 @@ async def require_snapshot(operations: Operations, program: str) -> Snapshot:
     return snapshot
 
 
-def fence_cause(found: Comparison) -> str:
-    """What a comparison found, for people."""
+def fence_cause(comparison: Comparison) -> str:
+    """The result of a comparison as a message."""
     from reservasi.worker.ledger_owner import FROM_LEDGER, Ownership
 
     causes = {
         Ownership.OWNABLE: "not compared with the records yet, {places}: is a worker running?",
         Ownership.BEHIND: "behind, {places}: selling from it would sell places twice",
-        Ownership.DIVERGED: "diverged, {places}, and its journal does not go on from there: {cause}",
-        Ownership.RECORDS_OLD: "the records are an older copy of what it knows, {places}",
+        Ownership.DIVERGED: "diverged, {places}, and its journal does not continue from there: {cause}",
+        Ownership.RECORDS_OLD: "the records are an older copy and lack changes of the ledger, {places}",
         Ownership.UNREADABLE: "stored in another form, {places}: only the version that wrote it can sell from it",
-        Ownership.DAMAGED: "damaged: what says where it is is wrong, {places}; a rebuild mends it",
+        Ownership.DAMAGED: "damaged: its stored position is wrong, {places}; a rebuild repairs it",
         Ownership.SUPERSEDED: "superseded, {places}: another server was owned after this one",
     }
-    places = f"it is at {_words(found.meta.position)}, the records at {_words(found.recorded)}"
-    words = causes.get(found.verdict, "{places}").format(places=places, cause=found.cause)
-    if found.at_stake is not None:
-        words += f"; {found.at_stake}"
-    if found.verdict is Ownership.RECORDS_OLD:
-        words += f": `{FROM_LEDGER.format(found.program)}` records them anew"
+    places = f"it is at {_words(comparison.meta.position)}, the records at {_words(comparison.recorded)}"
+    words = causes.get(comparison.verdict, "{places}").format(places=places, cause=comparison.cause)
+    if comparison.at_stake is not None:
+        words += f"; {comparison.at_stake}"
+    if comparison.verdict is Ownership.RECORDS_OLD:
+        words += f": `{FROM_LEDGER.format(comparison.program)}` restores the records"
     return words
 
 

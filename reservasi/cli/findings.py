@@ -1,4 +1,4 @@
-"""What the doctor finds at the ledger's servers: at each primary of a cluster, and at the sentinels."""
+"""Findings of the doctor about the ledger's servers: each primary of a cluster, and the sentinels."""
 
 import asyncio
 from typing import Protocol
@@ -16,39 +16,36 @@ from reservasi.ledger.topology.servers import Primary, Servers
 from reservasi.settings import Settings
 
 CALL_TIMEOUT_S = 5.0
-SENTINELS_MIN = 3  # fewer have no majority once one of them is away
+SENTINELS_MIN = 3  # fewer have no majority if one of them fails
 
 
-NO_ANSWER = "no answer in time: it may be stopped, hung or overloaded; look at its log, start it anew where it hangs"
+NO_ANSWER = "no answer in time: it may be stopped, hung or overloaded; see its log, and restart it if it hangs"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing the doctor looked at."""
+    """One finding of the doctor."""
 
     check: str
     ok: bool
-    said: str  # what was found, and what to do when it is not well
-    server: str = ""  # where several could be meant
+    said: str  # the finding, and what to do if it is not ok
+    server: str = ""  # set if there are several servers
 
 
 class LedgerSide(Protocol):
-    """What is asked of the ledger's servers; the records need not answer."""
+    """What the checks of the ledger's servers use; the records need not answer."""
 
     @property
-    def settings(self) -> Settings:
-        """The settings."""
+    def settings(self) -> Settings: ...
 
     @property
-    def servers(self) -> Servers:
-        """The ledger's servers."""
+    def servers(self) -> Servers: ...
 
     @property
-    def ledgers(self) -> Ledgers:
-        """What speaks to them."""
+    def ledgers(self) -> Ledgers: ...
 
 
 async def server_findings(operations: LedgerSide) -> list[Finding]:
-    """What holds of the ledger's servers, whether one, watched by sentinels, or a cluster's primaries.
+    """Findings about the ledger's servers: one, one with sentinels, or a cluster's primaries.
 
     Raises:
         LedgerUnreachable: none can be found.
@@ -58,36 +55,36 @@ async def server_findings(operations: LedgerSide) -> list[Finding]:
         sentinels = await operations.servers.sentinels()
     except LOST as error:
         raise LedgerUnreachable(f"the ledger's servers do not answer: {error}") from error
-    found = [_sentinels(sentinels)] if sentinels else []
+    results = [_sentinels(sentinels)] if sentinels else []
     if operations.servers.is_cluster:
-        found.append(_slots(primaries))
+        results.append(_slots(primaries))
     for findings in await asyncio.gather(*(_primary(each, operations) for each in primaries)):
-        found += findings
-    return found if operations.servers.is_cluster else found + await replicas(operations)
+        results += findings
+    return results if operations.servers.is_cluster else results + await replicas(operations)
 
 
 async def replicas(operations: LedgerSide) -> list[Finding]:
-    """Whether a failover keeps what was promised; nothing where nobody would promote a replica."""
+    """Whether a failover keeps what was promised; empty if no replica would be promoted automatically."""
     promotable = await operations.ledgers.promotable_replicas()
     return [] if promotable is None else [_replicas(promotable, operations.settings)]
 
 
 def _sentinels(named: dict[str, str]) -> Finding:
-    silent = [asked for asked, told in named.items() if not told]
-    primaries = sorted({told for told in named.values() if told})
-    said = f"{len(named) - len(silent)} of {len(named)} answer and name {' and '.join(primaries) or 'nobody'}"
+    silent = [sentinel for sentinel, primary in named.items() if not primary]
+    primaries = sorted({primary for primary in named.values() if primary})
+    words = f"{len(named) - len(silent)} of {len(named)} answer and name {' and '.join(primaries) or 'nobody'}"
     if silent:
-        said += f"; silent: {', '.join(silent)}"
+        words += f"; silent: {', '.join(silent)}"
     if len(named) < SENTINELS_MIN:
-        said += f"; name all of them, and have at least {SENTINELS_MIN}"
+        words += f"; configure all of them, at least {SENTINELS_MIN}"
     well = len(named) >= SENTINELS_MIN and not silent and len(primaries) == 1
-    return Finding(check="sentinels", ok=well, said=said)
+    return Finding(check="sentinels", ok=well, said=words)
 
 
 def _slots(primaries: list[Primary]) -> Finding:
     served = sum(each.slots for each in primaries)
-    said = f"{served:,} of {SLOTS:,} are served, by {len(primaries)} primaries"
-    return Finding(check="cluster slots", ok=served == SLOTS, said=said)
+    words = f"{served:,} of {SLOTS:,} are served, by {len(primaries)} primaries"
+    return Finding(check="cluster slots", ok=served == SLOTS, said=words)
 
 
 async def _primary(primary: Primary, operations: LedgerSide) -> list[Finding]:
@@ -97,41 +94,41 @@ async def _primary(primary: Primary, operations: LedgerSide) -> list[Finding]:
             facts = await read_facts(primary.client)
     except (LedgerUnreachable, TimeoutError) as error:
         return [Finding(check="server", ok=False, said=str(error) or NO_ANSWER, server=primary.name)]
-    found = [
+    results = [
         Finding(check=each.name, ok=each.well is not False, said=each.said, server=primary.name)
         for each in facts.checks()
     ]
     if settings.aof_ack != "off":
-        found.append(_waitaof(facts, settings, primary.name))
+        results.append(_waitaof(facts, settings, primary.name))
     if operations.servers.is_cluster:
-        found.append(_replicas(facts.replicas, settings, primary.name))
-    return [*found, _functions(facts, primary.name)]
+        results.append(_replicas(facts.replicas, settings, primary.name))
+    return [*results, _functions(facts, primary.name)]
 
 
 def _waitaof(facts: ServerFacts, settings: Settings, server: str) -> Finding:
-    said = f"{facts.version} has WAITAOF, which aof_ack = {settings.aof_ack} needs"
+    words = f"{facts.version} has WAITAOF, which aof_ack = {settings.aof_ack} needs"
     if not facts.waits_for_files:
-        said = f"{facts.version} has no WAITAOF: run Redis 7.2 or newer, or any Valkey, or set aof_ack = off"
-    return Finding(check="WAITAOF", ok=facts.waits_for_files, said=said, server=server)
+        words = f"{facts.version} has no WAITAOF: run Redis 7.2 or newer, or any Valkey, or set aof_ack = off"
+    return Finding(check="WAITAOF", ok=facts.waits_for_files, said=words, server=server)
 
 
 def _replicas(promotable: int, settings: Settings, server: str = "") -> Finding:
-    """Any replica that may be promoted may be the next primary, so each must have what was promised."""
-    asked = settings.replicas_min_ack
-    said = f"{promotable} may be promoted, and replicas_min_ack is {asked}"
-    if not asks_enough(asked, promotable):
-        said += f": a failover may forget what was promised; set it to {promotable}"
-    elif asked > promotable:
-        said += ": answers wait for the records, since what too few replicas have is promised only once it is recorded"
-    return Finding(check="replicas", ok=asked == promotable, said=said, server=server)
+    """Any replica that may be promoted may be the next primary, so that each must have what was promised."""
+    required = settings.replicas_min_ack
+    words = f"{promotable} may be promoted, and replicas_min_ack is {required}"
+    if not asks_enough(required, promotable):
+        words += f": a failover may lose what was promised; set it to {promotable}"
+    elif required > promotable:
+        words += ": if too few replicas acknowledge, answers wait for the records"
+    return Finding(check="replicas", ok=required == promotable, said=words, server=server)
 
 
 def _functions(facts: ServerFacts, server: str) -> Finding:
-    """Their absence is no fault: whoever may load them does so at their first call."""
+    """Missing functions are no fault: the worker loads them at its first call."""
     name = read_library().name
-    said = f"{name} is not loaded yet: the worker loads it at its first call"
+    words = f"{name} is not loaded yet: the worker loads it at its first call"
     if facts.libraries is None:
-        said = "we may not ask which are loaded"
+        words = "the server does not let us list the loaded functions"
     elif name in facts.libraries:
-        said = f"{name} is loaded"
-    return Finding(check="functions", ok=True, said=said, server=server)
+        words = f"{name} is loaded"
+    return Finding(check="functions", ok=True, said=words, server=server)

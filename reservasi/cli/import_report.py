@@ -1,4 +1,4 @@
-"""What an import did or would do, for people and as JSON."""
+"""Reports what an import did or would do, as text and JSON."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from reservasi.cli.moments import for_people, local_moment
 from reservasi.cli.output import moment, out, print_json, show, show_rows
 from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange, Why
 
-ROWS_SHOWN = 20  # of a list on the screen; JSON has all
+ROWS_SHOWN = 20  # of a list on a terminal; JSON has all
 WHY = {
     Why.OFFICE: "the file has no such office",
     Why.NOT_OFFERED: "the office does not offer this in the file",
@@ -23,20 +23,20 @@ WHY = {
 
 
 def report(done: Import, zone: str, *, as_json: bool) -> None:
-    """Print it."""
+    """Print the report."""
     summary = summarised(done)
     if as_json:
         print_json({**summary, **detailed(done)} if done.plan.says_more else summary)
         return
     show(summary, as_json=False)
     if done.plan.past:
-        out.print(f"{done.plan.past} windows of the file are over already: no quotas are created for them")
+        out.print(f"{done.plan.past} windows of the file have already ended: no quotas are created for them")
     if done.plan.says_more:
         _print_plan(done, zone)
 
 
 def summarised(done: Import) -> dict[str, Any]:
-    """What every import says."""
+    """The part of every report."""
     plan = done.plan
     return {
         "program": done.program,
@@ -52,9 +52,9 @@ def summarised(done: Import) -> dict[str, Any]:
 
 
 def detailed(done: Import) -> dict[str, Any]:
-    """What is said besides where more than new quotas is concerned."""
+    """The additional part of an import that does more than add."""
     plan = done.plan
-    said: dict[str, Any] = {
+    report: dict[str, Any] = {
         "applied": not done.stopped,
         "changed": done.changed,
         "closed": done.closed,
@@ -70,10 +70,10 @@ def detailed(done: Import) -> dict[str, Any]:
         "refused": list(done.refused),
     }
     if done.stopped:
-        said["error"] = why_stopped(done)
+        report["error"] = why_stopped(done)
     elif done.refused:
-        said["error"] = why_refused(done)
-    return said
+        report["error"] = why_refused(done)
+    return report
 
 
 def why_stopped(done: Import) -> str:
@@ -82,11 +82,11 @@ def why_stopped(done: Import) -> str:
     closing = plan.closing
     people = sum(each.people for each in plan.outside)
     moved = sum(quota.counts.held + quota.counts.confirmed for quota in plan.moved)
-    elsewhen = f" The file's time zone gives {moved} held or booked places another moment." if moved else ""
+    elsewhen = f" The file's time zone gives {moved} held or booked places to another moment." if moved else ""
     return (
         f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, and {len(closing)} that the "
         f"file does not have would be closed; {people} places are held or booked in quotas that are not in the file."
-        f"{elsewhen} Read the plan, then give the command again with --apply; it cancels nobody"
+        f"{elsewhen} Read the plan, then run the command again with --apply; it cancels no reservation"
     )
 
 
@@ -95,7 +95,7 @@ def left_as_it_is(done: Import, file: Path, *, open_now: bool) -> str:
     plan = done.plan
     flags = " --open-now --apply" if open_now else " --apply"
     return (
-        f"the program {done.program} is left as it is: by its file {len(plan.changed)} of its quotas would change and "
+        f"the program {done.program} is left unchanged: by its file {len(plan.changed)} of its quotas would change and "
         f"{len(plan.closing)} be closed. To see them: reservasi program import {file}; to do it, with{flags}"
     )
 
@@ -103,8 +103,8 @@ def left_as_it_is(done: Import, file: Path, *, open_now: bool) -> str:
 def why_refused(done: Import) -> str:
     """What an import could not change."""
     return (
-        f"{done.program}: {len(done.refused)} quotas were not changed: somebody changed them meanwhile, or what the "
-        "file says contradicts what staff set. Look at them with quota show, then give the command again"
+        f"{done.program}: {len(done.refused)} quotas were not changed: somebody changed them meanwhile, or the file "
+        "contradicts terms that staff set. See quota show, then run the command again"
     )
 
 
@@ -113,7 +113,7 @@ def _changed_row(changed: Changed) -> dict[str, Any]:
     row = {"quota": changed.quota.id, "held": counts.held, "booked": counts.confirmed}
     row["changes"] = [_term_row(each, to=getattr(changed.terms, each.term)) for each in changed.changes]
     if changed.terms.capacity > changed.capacity_wanted:
-        row["capacity_in_file"] = changed.capacity_wanted  # as many places are taken: it becomes less with them
+        row["capacity_in_file"] = changed.capacity_wanted  # more places are taken; the capacity decreases with them
     return row
 
 
@@ -173,7 +173,7 @@ def _print_plan(done: Import, zone: str) -> None:
     reopened = [each for each in plan.outside if each.by_hand]
     _print_list(f"not in the file, reopened by staff, stay open: {len(reopened)} quotas", _outside_groups(reopened))
     closed = [each for each in plan.outside if not each.is_open]
-    _print_list(f"not in the file, closed already: {len(closed)} quotas", _outside_groups(closed))
+    _print_list(f"not in the file, already closed: {len(closed)} quotas", _outside_groups(closed))
     openings = [for_people(_opening_words(each, zone), zone) for each in plan.openings]
     _print_list(f"openings that differ from the file, not changed by an import: {len(openings)}", openings)
     booked = [msgspec.structs.asdict(each) for each in done.booked]
@@ -182,7 +182,7 @@ def _print_plan(done: Import, zone: str) -> None:
         out.print(
             f"\nat another moment, by the file's time zone{would}: {len(plan.moved)} quotas with people", style="bold"
         )
-    _print_list(f"places in quotas that are closed or get other hours, nobody is cancelled: {places}", booked)
+    _print_list(f"places in quotas that are closed or get other hours, none cancelled: {places}", booked)
 
 
 def _print_list(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -192,11 +192,11 @@ def _print_list(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         show_rows(rows[:ROWS_SHOWN], as_json=False)
     if len(rows) > ROWS_SHOWN:
-        out.print(f"... and {len(rows) - ROWS_SHOWN} more lines; --json names all")
+        out.print(f"... and {len(rows) - ROWS_SHOWN} more lines; --json has all")
 
 
 def _changed_groups(changed: Iterable[Changed]) -> list[dict[str, Any]]:
-    """One line for all quotas of a line in which the same changes."""
+    """One row for all quotas of a line with the same changes."""
     groups: defaultdict[tuple[str, ...], list[Changed]] = defaultdict(list)
     for each in changed:
         words = ", ".join(_change_words(change, each) for change in each.changes)
@@ -208,12 +208,12 @@ def _changed_groups(changed: Iterable[Changed]) -> list[dict[str, Any]]:
 
 
 def _change_words(change: TermChange, changed: Changed) -> str:
-    """A moment is another one for each date: only that it changes is said."""
+    """A change as text; moments differ for each date, so that only the change is mentioned."""
     name = _name(change.term)
     if change.term.endswith("_ms") and name != change.term:
         return name
     to = getattr(changed.terms, change.term)
-    taken = f" (the file says {changed.capacity_wanted}; so many are taken)"
+    taken = f" (the file says {changed.capacity_wanted}; more are taken)"
     over = taken if change.term == "capacity" and to > changed.capacity_wanted else ""
     return f"{name} {_words(change.ledger)} -> {_words(to)}{over}"
 
@@ -232,7 +232,7 @@ def _flat(kept: Kept, zone: str) -> dict[str, Any]:
 
 
 def _term_words(term: str, value: int | bool | str, zone: str) -> str:
-    """A term as the rest of the report says it: yes or no, and times in the program's zone."""
+    """A term as text: yes or no, and times in the program's zone."""
     if not term.endswith(("_at_ms", "_until_ms")):
         return _words(value)
     return local_moment(moment(int(value)), ZoneInfo(zone)) or "-"

@@ -1,4 +1,4 @@
-"""Carrying out an import: the plan is made and, where that is wanted, brought to the records and the ledger."""
+"""Carries out an import: makes the plan and, if requested, applies it to the records and the ledger."""
 
 import asyncio
 import datetime as dt
@@ -23,8 +23,8 @@ from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates
 from reservasi.sealing import program_tag
 
 Item = TypeVar("Item")
-AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
-TRIES_MAX = 5  # to lower a capacity while people claim
+AT_ONCE = 500  # quotas submitted together; the group commit splits them into batches
+TRIES_MAX = 5  # attempts to lower a capacity while people claim
 CHANGE_REASON = "as the program file says"
 REASONS = {
     Why.OFFICE: "the program file has no office {office}",
@@ -41,17 +41,18 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     first: dt.date
     last: dt.date
     plan: Plan
-    stopped: bool  # nothing was changed, since it would do more than add and was not told to
+    stopped: bool  # nothing was changed: it would do more than add, without --apply
     created: int = 0
     changed: int = 0
     closed: int = 0
-    refused: tuple[str, ...] = ()  # quotas that the ledger did not change: somebody did meanwhile
-    openings: tuple[str, ...] = ()  # new ones with a waiting room
-    booked: tuple[Booked, ...] = ()  # in quotas outside the file, and in those whose window changes or moves
+    refused: tuple[str, ...] = ()  # quotas that the ledger did not change because somebody else did meanwhile
+    openings: tuple[str, ...] = ()  # new openings with a waiting room
+    # reservations in quotas outside the file, and in quotas whose window changes or moves
+    booked: tuple[Booked, ...] = ()
 
 
 def reason_of(outside: Outside) -> str:
-    """Why the import closes a quota, for journal and people."""
+    """Why the import closes a quota, for the journal and messages."""
     terms = outside.quota.terms
     return REASONS[outside.why].format(
         office=terms.office, service=terms.service, channel=terms.channel, date=terms.date
@@ -69,22 +70,22 @@ async def import_program(
     apply: bool = False,
     later_dates: bool = False,
 ) -> Import:
-    """Store the program and bring its quotas of these dates to what it says.
+    """Store the program and bring its quotas of these dates to the file's terms.
 
-    Without `apply` it only adds: where it would change or close anything, it stops and says what. `later_dates`:
-    later dates that have quotas already are compared as well.
+    Without `apply` it only adds: if it would change or close anything, it stops and returns the plan. `later_dates`:
+    later dates that already have quotas are compared as well.
 
     Raises:
-        ConfigurationError: the range is too long for one import, the program would have more quotas than it may, or
-            its reservation ids would start like another program's; nothing was changed.
-        LedgerFenced: the program's ledger sells nothing now; no quota was changed, and no program that was stored.
+        ConfigurationError: the range is too long for one import, the program would have more quotas than allowed, or
+            its reservation ids would have the tag of another program; nothing was changed.
+        LedgerFenced: the program's ledger sells nothing now; no quota was changed, and no stored program.
     """
     commands = expand(program, first, last, open_now=open_now)
     stored = await operations.records.programs()
     _refuse_shared_tag(program, stored)
     former = next((other for other in stored if other.id == program.id), None)
     known = former is not None
-    if not known:  # only the ledger of a stored program is owned, and it has nothing to count yet
+    if not known:  # only the ledger of a stored program can be owned, and a new one is empty
         await operations.records.save_program(program)
     if await operations.records.begins_anew(program.id):
         async with open_remover(operations, program.id) as remover:
@@ -116,7 +117,7 @@ async def import_program(
 
 
 def _later_dates(snapshot: Snapshot, first: dt.date, last: dt.date) -> list[dt.date]:
-    """Dates behind the range that have quotas already, as far as one import reaches."""
+    """Later dates that already have quotas, within the length of one import."""
     dates = {dt.date.fromisoformat(quota.terms.date) for quota in snapshot.quotas}
     return sorted(day for day in dates if day > last and (day - first).days < EXPAND_DAYS_MAX)
 
@@ -127,13 +128,13 @@ def _is_compared(quota: Quota, first: dt.date, last: dt.date, later: Collection[
 
 
 def _affected(plan: Plan) -> set[str]:
-    """The quotas whose people ought to hear of the import."""
+    """The quotas whose people should be informed about the import."""
     moved = {each.quota.id for each in plan.changed if each.moves_window and each.quota.counts.taken}
     return moved | {quota.id for quota in plan.moved} | {each.quota.id for each in plan.outside if each.people}
 
 
 def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:
-    """Two programs whose reservation ids start alike could not be told apart, and no front would serve the second."""
+    """Refuse a program whose reservation ids have the tag of another one: no front could serve it."""
     for other in stored:
         if other.id != program.id and program_tag(other.id) == program_tag(program.id):
             raise ConfigurationError(
@@ -143,25 +144,25 @@ def _refuse_shared_tag(program: Program, stored: list[Program]) -> None:
 
 
 def _refuse_too_many(program: Program, plan: Plan, snapshot: Snapshot) -> None:
-    """A program's quotas must fit into one snapshot, those of earlier imports included."""
+    """A program's quotas must fit into one snapshot, including those of earlier imports."""
     existing = len(snapshot.quotas)
     total = existing + len(plan.new)
     if total > model.QUOTAS_MAX:
         raise ConfigurationError(
             f"{program.id}: it has {existing} quotas and would have {total}, but a program may have "
-            f"{model.QUOTAS_MAX} at a time (those whose window is over leave by themselves after "
-            "`retire_quotas_after_h`); import fewer days. Nothing was imported"
+            f"{model.QUOTAS_MAX} at a time (a quota leaves `retire_quotas_after_h` after its window); import fewer "
+            "days. Nothing was imported"
         )
 
 
-async def _carry_out(group: GroupCommit, found: Import, *, quiet: bool) -> Import:
-    """Close first, then change, then create: at no moment are two overlapping windows of one line open."""
-    plan = found.plan
+async def _carry_out(group: GroupCommit, planned: Import, *, quiet: bool) -> Import:
+    """Close first, then change, then create, so that two overlapping windows of one line are never open."""
+    plan = planned.plan
     closing = [_close(each) for each in plan.closing]
     total = len(closing) + len(plan.changed) + len(plan.new)
     created = changed = closed = 0
     refused: list[str] = []
-    with progress(f"quotas of {found.program}", total, quiet=quiet) as advance:
+    with progress(f"quotas of {planned.program}", total, quiet=quiet) as advance:
         for close_part in _parts(closing):
             answers = await asyncio.gather(*map(group.submit, close_part))
             closed += sum(answer.outcome is Outcome.QUOTA_SET for answer in answers)
@@ -179,7 +180,7 @@ async def _carry_out(group: GroupCommit, found: Import, *, quiet: bool) -> Impor
             created += sum(answer.outcome is Outcome.QUOTA_SET for answer in answers)
             advance(len(new_part))
     return msgspec.structs.replace(
-        found, stopped=False, created=created, changed=changed, closed=closed, refused=tuple(refused)
+        planned, stopped=False, created=created, changed=changed, closed=closed, refused=tuple(refused)
     )
 
 
@@ -192,7 +193,7 @@ def _close(outside: Outside) -> SetQuota:
 
 
 async def _change(group: GroupCommit, changed: Changed) -> Answer:
-    """Change a quota as planned; where more places are taken by now, they stay."""
+    """Change a quota as planned; a capacity is not lowered below the places taken."""
     command = changed.command(IMPORT_ACTOR, CHANGE_REASON)
     answer = await group.submit(command)
     for _ in range(TRIES_MAX):

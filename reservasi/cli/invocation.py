@@ -1,6 +1,6 @@
-"""What a command that works with the stores begins with: the settings, logging after them, and the event loop.
+"""The beginning of a command that uses the stores: settings, logging and the event loop.
 
-They are imported when a command is run: its help needs none of them.
+Imported when a command is run: its help needs none of it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 def settings_of(**flags: object) -> Settings:
-    """The settings of a command that logs nothing, under these flags; errors as of `read_settings`."""
+    """The settings of a command that logs nothing; errors as of `read_settings`."""
     from reservasi.cli.configuration import read_settings
 
     return read_settings(flags)
 
 
 def configured(**flags: object) -> Settings:
-    """The settings of a command under these flags, with logging set up after them; errors as of `read_settings`."""
+    """The settings of a command, with logging configured; errors as of `read_settings`."""
     return _with_logging(settings_of(**flags))
 
 
 def configured_service(**flags: object) -> Settings:
-    """The same for a service, which never takes over the data of another one."""
+    """The settings of a service, which never uses the data of another one."""
     from reservasi.cli.configuration import read_settings
 
     return _with_logging(read_settings(flags, of_service=True))
@@ -42,7 +42,7 @@ def _with_logging(loaded: Settings) -> Settings:
 
 
 def run_with_stores(settings: Settings, work: Callable[[Operations], Coroutine[Any, Any, T]]) -> T:
-    """Run what a command does with ledgers and records, which are opened for it."""
+    """Run a coroutine with ledgers and records, which are opened for it."""
     from reservasi.bootstrap.commands import open_operations
 
     async def opened() -> T:
@@ -53,7 +53,7 @@ def run_with_stores(settings: Settings, work: Callable[[Operations], Coroutine[A
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine."""
+    """-"""
     import asyncio
 
     return asyncio.run(coroutine)

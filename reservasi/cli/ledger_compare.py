@@ -1,4 +1,4 @@
-"""`reservasi ledger compare`: what each side of a failover has, and what to do next. It changes nothing."""
+"""`reservasi ledger compare`: what each side of a failover has, and what to do next. Changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compare_ledgers(
     other_redis_url: Annotated[
         str | None,
         typer.Option(
-            "--other-redis-url", help="the server on the other side, such as the primary of before", show_default=False
+            "--other-redis-url", help="the server on the other side, such as the former primary", show_default=False
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -43,11 +43,11 @@ def compare_ledgers(
 ) -> None:
     """Show what each side has after a failover, and what to do next; changes nothing."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
-    found, failed = run_with_stores(settings, partial(_compare, program=program, other_url=other_redis_url))
+    compared, failed = run_with_stores(settings, partial(_compare, program=program, other_url=other_redis_url))
     if as_json:
-        show_rows([msgspec.to_builtins(each) for each in found] + rows_of(failed), as_json=True)
+        show_rows([msgspec.to_builtins(each) for each in compared] + rows_of(failed), as_json=True)
     else:
-        for each in found:
+        for each in compared:
             _show(each)
     if failed:
         end_with(failed)
@@ -74,7 +74,7 @@ async def _compare(
 
 @asynccontextmanager
 async def _open_other(settings: Settings, url: str | None) -> AsyncIterator[Ledgers | None]:
-    """The ledgers of another server, where one is named."""
+    """The ledgers of another server, if one is given."""
     from reservasi.bootstrap.ledgers import Ledgers
     from reservasi.bootstrap.servers import open_servers
 
@@ -90,28 +90,28 @@ async def _open_other(settings: Settings, url: str | None) -> AsyncIterator[Ledg
         await servers.close()
 
 
-def _show(found: Sides) -> None:
-    out.print(f"[bold]{found.program}[/]: recorded up to epoch {found.recorded_epoch}, seq {found.recorded_seq}")
-    sides = {each.epoch: each.side for each in reversed(found.sides) if not each.error}
+def _show(result: Sides) -> None:
+    out.print(f"[bold]{result.program}[/]: recorded up to epoch {result.recorded_epoch}, seq {result.recorded_seq}")
+    sides = {each.epoch: each.side for each in reversed(result.sides) if not each.error}
     show_rows(
         [
             {
                 "owned_at": moment(row.at_ms),
                 "epoch": row.epoch,
                 "after_seq": row.base_seq,
-                "run_id": row.run_id or "not known any more",
+                "run_id": row.run_id or "unknown",
                 "is": sides.get(row.epoch, ""),
             }
-            for row in found.owned[-RUNS_SHOWN:]
+            for row in result.owned[-RUNS_SHOWN:]
         ],
         as_json=False,
     )
-    show_rows([_described(msgspec.to_builtins(each)) for each in found.sides], as_json=False)
-    for each in found.sides:
+    show_rows([_described(msgspec.to_builtins(each)) for each in result.sides], as_json=False)
+    for each in result.sides:
         if each.named:
-            out.print(f"confirmed, and only on {each.side} side: {', '.join(each.named)}")
-    out.print(found.recommendation, markup=False)
-    out.print(f"Next: {found.command}", markup=False)
+            out.print(f"confirmed only on {each.side} side: {', '.join(each.named)}")
+    out.print(result.recommendation, markup=False)
+    out.print(f"Next: {result.command}", markup=False)
 
 
 def _described(side: dict[str, Any]) -> dict[str, Any]:

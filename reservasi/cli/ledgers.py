@@ -1,4 +1,4 @@
-"""`reservasi ledger`: what a ledger's servers have."""
+"""`reservasi ledger`: the ledger's servers."""
 
 from reservasi.cli.on_demand import Listed, group_of
 

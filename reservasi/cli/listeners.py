@@ -1,4 +1,4 @@
-"""Who listens on a port of this machine, as far as /proc tells us."""
+"""Finds the process that listens on a port of this machine, as far as /proc shows it."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,7 @@ TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
 def listener_on(port: int) -> str:
-    """The processes that listen there, each as pid and command; "" where none is to be seen, as of other accounts."""
+    """The listening processes, each as pid and command; "" if none is visible."""
     sockets = _sockets(port)
     if not sockets:
         return ""
@@ -19,19 +19,19 @@ def listener_on(port: int) -> str:
 
 
 def _sockets(port: int) -> set[str]:
-    """The listening sockets, as the links of a process's files name them."""
-    found: set[str] = set()
+    """The listening sockets, in the form of the links in /proc/<pid>/fd."""
+    sockets: set[str] = set()
     for table in TABLES:
         with contextlib.suppress(OSError):  # a kernel without IPv6 has no second table
             for line in table.read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.add(f"socket:[{fields[9]}]")
-    return found
+                    sockets.add(f"socket:[{fields[9]}]")
+    return sockets
 
 
 def _has_open(process: Path, sockets: set[str]) -> bool:
-    with contextlib.suppress(OSError):  # it has ended, or is another account's
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another account
         for each in (process / "fd").iterdir():
             with contextlib.suppress(OSError):
                 if str(each.readlink()) in sockets:

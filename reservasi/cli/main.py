@@ -1,4 +1,4 @@
-"""Every command under one name. The modules of a command are imported when it is run, so that each starts fast."""
+"""All commands under one name. A command's modules are imported when it is run, so that each starts fast."""
 
 from reservasi.cli.on_demand import PLAIN, Listed, group_of
 from reservasi.cli.output import run_app
@@ -8,7 +8,7 @@ COMMANDS = (
     Listed(
         "api",
         "serve:api",
-        'Run the HTTP fronts alone; a worker must run somewhere, or confirmations stay "confirming".',
+        'Run the HTTP fronts only; without a worker, confirmations stay "confirming".',
     ),
     Listed(
         "worker",
@@ -24,15 +24,15 @@ COMMANDS = (
     Listed(
         "audit",
         "audit:audit",
-        "Show who changed quotas and openings of a program, and ended reservations, when and why; newest first.",
+        "Show who changed quotas and openings of a program or ended reservations, when and why; newest first.",
     ),
-    Listed("keys", "sealing_keys:app", "The sealing keys: which there are, and a new one."),
-    Listed("person", "person:app", "What is owed to people whose data we keep."),
-    Listed("verify", "verify:app", "Check what was promised, with nothing but what is public."),
+    Listed("keys", "sealing_keys:app", "The sealing keys of the key ring: list, rotate."),
+    Listed("person", "person:app", "Requests of people about their own data."),
+    Listed("verify", "verify:app", "Verify draws from public data."),
     Listed(
         "reconcile",
         "recovery:reconcile",
-        "Compare ledgers and records at one position; exit 3 when they differ. The service may run meanwhile.",
+        "Compare ledgers and records at one position while the service runs; exit 3 when they differ.",
     ),
     Listed(
         "rebuild",
@@ -41,9 +41,9 @@ COMMANDS = (
     ),
     Listed("dead-letters", "dead_letters:app", "Events that could not be recorded: list, try again, settle."),
     Listed("ledger", "ledgers:app", "The ledger's servers."),
-    Listed("doctor", "doctor:doctor", "Look at everything the promises rest on; exit 1 when something is not well."),
+    Listed("doctor", "doctor:doctor", "Check the installation; exit 1 when a check fails."),
     Listed("openapi", "openapi:openapi", "Print the OpenAPI 3.1 document of the HTTP API."),
-    Listed("version", "version:version", "Print the versions that matter when a fault is reported."),
+    Listed("version", "version:version", "Print the versions for a fault report."),
 )
 
 

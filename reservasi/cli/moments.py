@@ -1,4 +1,4 @@
-"""Times for people: in the program's own zone, with the zone's name and the year."""
+"""Times for people: in the program's zone, with its name and the year."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-# fields that hold a time as machines read it
+# Fields that hold a time in machine-readable form.
 MOMENTS = ("opens_at", "closes_at", "joins_from", "ends_at", "moved_from", "paused_since")
 
 
-@lru_cache(maxsize=4096)  # thousands of quotas open and close at a few hundred moments
+@lru_cache(maxsize=4096)  # thousands of quotas share a few hundred moments
 def local_moment(at: str | None, zone: dt.tzinfo) -> str | None:
-    """An RFC 3339 time as people of that zone read it, such as `2026-12-04 14:00 WIB`; seconds where there are any."""
+    """An RFC 3339 time in the zone, such as `2026-12-04 14:00 WIB`; with seconds if they are not 0."""
     if at is None:
         return None
     moment = dt.datetime.fromisoformat(at).astimezone(zone)
@@ -21,6 +21,6 @@ def local_moment(at: str | None, zone: dt.tzinfo) -> str | None:
 
 
 def for_people(row: Mapping[str, Any], timezone: str) -> dict[str, Any]:
-    """The row with its times in that zone; what machines read stays as it was."""
+    """The row with its times in that zone; other values are unchanged."""
     zone = ZoneInfo(timezone)
     return {name: local_moment(value, zone) if name in MOMENTS else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""Groups of commands that import a command's module when the command is named, so that each starts fast."""
+"""Groups of commands that import a command's module only when it is used, so that each starts fast."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-PLAIN: dict[str, Any] = {  # help without boxes: drawing them imports as much as the rest of a command
+PLAIN: dict[str, Any] = {  # help without boxes, which would import as much as the rest of a command
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
     "add_completion": False,
@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {  # help without boxes: drawing them imports as much as
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A command, or a group of commands, as the help of its group lists it."""
+    """A command, or a group of commands, in the help of its group."""
 
     name: str
     source: str  # "module:attribute" below reservasi.cli: a function, or a Typer app
@@ -26,7 +26,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 def group_of(commands: Sequence[Listed], *, help: str, **options: Any) -> typer.Typer:  # noqa: A002 - Typer's own name
-    """A group whose help knows its commands beforehand, and whose modules are imported one by one."""
+    """A group that has its commands' help in advance and imports their modules one by one."""
     app = typer.Typer(help=help, cls=_group_class(commands), no_args_is_help=True, **options)
     for listed in commands:
         app.command(listed.name, help=listed.help, short_help=listed.help)(_not_imported_yet)
@@ -34,19 +34,19 @@ def group_of(commands: Sequence[Listed], *, help: str, **options: Any) -> typer.
 
 
 def command_of(listed: Listed) -> Any:
-    """The command, or the group of commands, imported now."""
+    """Import the command or the group of commands."""
     module, attribute = listed.source.split(":")
-    found: typer.Typer | Callable[..., None] = getattr(import_module(f"reservasi.cli.{module}"), attribute)
+    target: typer.Typer | Callable[..., None] = getattr(import_module(f"reservasi.cli.{module}"), attribute)
     alone = typer.Typer(**PLAIN)
-    if isinstance(found, typer.Typer):
-        alone.add_typer(found, name=listed.name)
+    if isinstance(target, typer.Typer):
+        alone.add_typer(target, name=listed.name)
         return _listed_whole(typer.main.get_group(alone).commands[listed.name])
-    alone.command(listed.name)(found)
+    alone.command(listed.name)(target)
     return typer.main.get_command(alone)
 
 
 def _listed_whole(group: Any) -> Any:
-    """The group, whose help shows the first line of each of its commands' help to its end."""
+    """The group, whose help shows the whole first line of each command's help."""
     for command in group.commands.values():
         command.short_help = command.short_help or " ".join((command.help or "").partition("\n\n")[0].split())
     return group
@@ -64,4 +64,4 @@ def _group_class(commands: Sequence[Listed]) -> type[TyperGroup]:
 
 
 def _not_imported_yet() -> None:
-    """Stand for a command in the list of all; it is replaced before it is run."""
+    """Placeholder of a command in the list; replaced before it is run."""

@@ -1,4 +1,4 @@
-"""`reservasi openapi`: the document that clients are generated from."""
+"""`reservasi openapi`: the document from which clients are generated."""
 
 import sys
 

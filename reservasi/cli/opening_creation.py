@@ -1,6 +1,6 @@
-"""Creating an opening: first the opening itself, then the quotas that it is for open at its moment.
+"""Creates an opening: first the opening itself, then the quotas that open with it.
 
-In this order, since only an opening takes quotas from another one. A command that was interrupted is given again.
+In this order, since only an opening takes quotas from another one. An interrupted command can be repeated.
 """
 
 import asyncio
@@ -19,24 +19,24 @@ from reservasi.model import IMPORT_ACTOR, Opening, OpeningTerms, Outcome, Quota,
 from reservasi.programs import AnnouncedRule, Program, WaitingRoom
 from reservasi.waiting_room.creation import free_id, namesakes, new_terms, places_left, until_last_closing
 
-AT_ONCE = 500  # quotas submitted together; the group commit cuts them into batches
+AT_ONCE = 500  # quotas submitted together; the group commit splits them into batches
 
 
 class OpeningRefused(ReservasiError):
-    """An opening cannot be created as asked for; nothing was changed."""
+    """An opening cannot be created as requested; nothing was changed."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of a program's quotas are meant; None: any."""
+    """A selection of a program's quotas; None: any."""
 
     first: str | None = None  # ISO dates, both included
     last: str | None = None
-    offices: tuple[str, ...] = ()  # none: any
+    offices: tuple[str, ...] = ()  # empty: any
     service: str | None = None
     channel: str | None = None
 
     def fits(self, quota: Quota) -> bool:
-        """Whether the quota is meant."""
+        """Whether the quota is selected."""
         terms = quota.terms
         return (
             (self.first is None or terms.date >= self.first)
@@ -48,24 +48,24 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done."""
+    """The result."""
 
     opening: str
     moved: int  # quotas that opened at another moment before
-    left_out: int  # quotas that were meant, and close before it opens
-    taken_from: list[str]  # openings that some of them belonged to
+    left_out: int  # selected quotas that close before the opening
+    taken_from: list[str]  # openings to which some of the quotas belonged
 
 
-def room_of(program: Program, said: dict[str, Any]) -> WaitingRoom:
-    """What the program's file says, and on top of it what was said here.
+def room_of(program: Program, given: dict[str, Any]) -> WaitingRoom:
+    """The waiting room of the program file, with the values of the command line.
 
     Raises:
-        ConfigurationError: the first rate is above the most that was said.
+        ConfigurationError: the first rate is above the largest rate.
     """
     room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
     values = {name: getattr(room or WaitingRoom(), name) for name in WaitingRoom.__struct_fields__}
-    values |= {name: value for name, value in said.items() if value is not None}
-    if said["rate_max_per_min"] is not None and values["rate_per_min"] > values["rate_max_per_min"]:
+    values |= {name: value for name, value in given.items() if value is not None}
+    if given["rate_max_per_min"] is not None and values["rate_per_min"] > values["rate_max_per_min"]:
         raise ConfigurationError(f"--rate-max-per-min must not be below the rate ({values['rate_per_min']})")
     return WaitingRoom(**values)
 
@@ -79,10 +79,10 @@ async def create_opening(
     actor: str = "",
     reason: str = "",
 ) -> Created:
-    """Let the quotas that are meant open with a new opening.
+    """Create an opening and let the selected quotas open with it.
 
     Raises:
-        OpeningRefused: it lies in the past, its window or moment cannot be, or no quota is meant.
+        OpeningRefused: it lies in the past, its window or moment is not possible, or no quota is selected.
         LedgerFenced: the program's ledger sells nothing now.
     """
     async with open_program(operations, program) as group:
@@ -91,10 +91,10 @@ async def create_opening(
         _refuse_taken(opening, terms, snapshot.openings)
         meant = [quota for quota in snapshot.quotas if selection.fits(quota)]
         if not meant:
-            raise OpeningRefused(f"no quota of {program} is meant: look at what there is with quota show {program}")
+            raise OpeningRefused(f"no quota of {program} is selected: see quota show {program}")
         covered = [quota for quota in meant if not 0 < quota.terms.closes_at_ms <= terms.opens_at_ms]
         if not covered:
-            raise OpeningRefused(f"all {len(meant)} quotas that are meant close before it opens: choose later dates")
+            raise OpeningRefused(f"all {len(meant)} selected quotas close before it opens: choose later dates")
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
         whole, takes = until_last_closing(terms, covered), places_left(elsewhere, terms.opens_at_ms)
@@ -105,25 +105,25 @@ async def create_opening(
 
 
 async def ids_elsewhere(operations: Operations, program: str) -> set[str]:
-    """The ids of other programs' openings, as far as one of this program could have them.
+    """The ids of other programs' openings that one of this program could also have.
 
     Raises:
-        LedgerFenced: such a program's ledger sells nothing now, so that they are not known.
+        LedgerFenced: the ledger of such a program sells nothing now, so that its ids are unknown.
     """
-    found: set[str] = set()
+    ids: set[str] = set()
     for other in namesakes(program, [each.id for each in await operations.records.programs()]):
-        found |= {opening.id for opening in (await require_snapshot(operations, other)).openings}
-    return found
+        ids |= {opening.id for opening in (await require_snapshot(operations, other)).openings}
+    return ids
 
 
 async def create_announced(
     operations: Operations, group: GroupCommit, program: Program, snapshot: Snapshot, wanted: Iterable[SetQuota]
 ) -> list[str]:
-    """An opening with the file's waiting room for each moment ahead at which some of its quotas open, as it wants.
+    """Create an opening with the file's waiting room for each future moment at which some of its quotas open.
 
-    A moment that staff gave to a quota by hand gets none: they did not ask for a waiting room.
+    A quota that staff moved by hand gets none: they did not ask for a waiting room.
 
-    It is one of all offices; where others have openings at the moment already, of those without. Returns the new ids.
+    It is for all offices; if some have an opening at the moment already, for the others. Returns the new ids.
     """
     room = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
     if room is None:
@@ -143,16 +143,16 @@ async def create_announced(
 
 
 def _uncovered(snapshot: Snapshot, quotas: Iterable[Quota]) -> dict[int, tuple[str, ...]]:
-    """The moments ahead at which some of these quotas open without an opening: for which offices; none: all."""
+    """The future moments at which some of these quotas open without an opening, with their offices; empty: all."""
     taken = {opening.terms.opens_at_ms for opening in snapshot.openings}
-    found: dict[int, set[str]] = {}
+    moments: dict[int, set[str]] = {}
     for quota in quotas:
         terms = quota.terms
         if terms.opens_at_ms <= snapshot.now_ms:
             continue
         if terms.opens_at_ms not in taken or not any(each.terms.covers(terms) for each in snapshot.openings):
-            found.setdefault(terms.opens_at_ms, set()).add(terms.office)
-    return {at_ms: tuple(sorted(offices)) if at_ms in taken else () for at_ms, offices in found.items()}
+            moments.setdefault(terms.opens_at_ms, set()).add(terms.office)
+    return {at_ms: tuple(sorted(offices)) if at_ms in taken else () for at_ms, offices in moments.items()}
 
 
 def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
@@ -160,7 +160,7 @@ def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
     if terms.opens_at_ms <= now_ms:
         raise OpeningRefused(f"{opens_at} lies in the past: it is {moment(now_ms)} by the ledger's clock")
     if terms.joins_from_ms > terms.opens_at_ms:
-        raise OpeningRefused(f"people would join only from {moment(terms.joins_from_ms)}, after it opens at {opens_at}")
+        raise OpeningRefused(f"people would join from {moment(terms.joins_from_ms)}, after it opens at {opens_at}")
     if terms.ends_at_ms <= terms.opens_at_ms:
         raise OpeningRefused(f"it would end at {moment(terms.ends_at_ms)}, before it opens at {opens_at}")
 
@@ -168,12 +168,12 @@ def _refuse_window(terms: OpeningTerms, now_ms: int) -> None:
 def _refuse_taken(opening: str, terms: OpeningTerms, existing: Sequence[Opening]) -> None:
     for other in existing:
         if other.id == opening and (other.terms.opens_at_ms, other.terms.offices) == (terms.opens_at_ms, terms.offices):
-            return  # interrupted: the ledger says whether it is the same
+            return  # interrupted: the ledger reports whether it is the same opening
         if other.id == opening:
-            raise OpeningRefused(f"there is an opening {opening} already: give this one another --id")
+            raise OpeningRefused(f"an opening {opening} exists: give this one another --id")
         if other.terms.overlaps(terms) and not other.cancelled:
             opens_at = moment(terms.opens_at_ms)
-            raise OpeningRefused(f"{other.id} opens at {opens_at} already, in the same offices: choose other --office")
+            raise OpeningRefused(f"{other.id} opens at {opens_at} in the same offices: choose other --office")
 
 
 def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
@@ -183,20 +183,20 @@ def _taken_from(quotas: Sequence[Quota], snapshot: Snapshot) -> list[str]:
 
 
 async def _move(group: GroupCommit, quotas: Sequence[Quota], by: SetOpening, opens_at_ms: int) -> None:
-    said: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
+    common: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
     for at in range(0, len(quotas), AT_ONCE):
-        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms, **said) for quota in quotas[at : at + AT_ONCE]]
+        part = [SetQuota(quota=quota.id, opens_at_ms=opens_at_ms, **common) for quota in quotas[at : at + AT_ONCE]]
         for command, answer in zip(part, await asyncio.gather(*map(group.submit, part)), strict=True):
             if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
-                raise OpeningRefused(f"{command.quota} could not be moved ({answer.outcome}): give the command again")
+                raise OpeningRefused(f"{command.quota} could not be moved ({answer.outcome}): run the command again")
 
 
 async def _set(group: GroupCommit, command: SetOpening) -> None:
     answer = await group.submit(command)
     if answer.outcome is Outcome.OF_OPENING:
-        raise OpeningRefused(f"some of these quotas are {answer.opening}'s, and people can join it: choose others")
+        raise OpeningRefused(f"some of these quotas belong to {answer.opening}, which people can join: choose others")
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise OpeningRefused(
             f"{command.opening} was not created: an opening with its id or its moment exists, with other terms or "
-            "other quotas; look at it with opening show, or choose another --opens-at or --id"
+            "other quotas; see opening show, or choose another --opens-at or --id"
         )

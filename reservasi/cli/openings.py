@@ -1,4 +1,4 @@
-"""`reservasi opening`: create an opening, look at it, and lead its waiting room."""
+"""`reservasi opening`: creates, shows and lists openings, and controls their waiting rooms."""
 
 from __future__ import annotations
 
@@ -44,34 +44,35 @@ app = typer.Typer(help="Openings: the moments at which quotas open, and their wa
 BEACON_CHARS_MAX = 200
 OpeningId = Annotated[str, typer.Argument(help="such as surabaya-20261204-1400")]
 FirstDate = Annotated[
-    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date of its quotas; else any")
+    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date of its quotas; default: any")
 ]
 LastDate = Annotated[
-    dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date of its quotas; else any")
+    dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date of its quotas; default: any")
 ]
-Rate = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="numbers admitted a minute, at first")]
-RateMax = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="the most an adaptive rate grows to")]
+Rate = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="numbers admitted per minute at the start")]
+RateMax = Annotated[int | None, typer.Option(min=1, max=RATE_PER_MIN_MAX, help="the largest value of an adaptive rate")]
 
-Version = Annotated[int, typer.Option(min=0, help="only when the opening is at this version; 0: at any")]
+Version = Annotated[int, typer.Option(min=0, help="only if the opening has this version; 0: any")]
 
 REFUSALS = {
     Outcome.UNKNOWN_OPENING: "there is no opening {id}",
-    Outcome.OPENING_CANCELLED: "{id} was called off, for good: create a new opening",
-    Outcome.CLOSED: "{id} has ended: nothing about it can be changed any more",
+    Outcome.OPENING_CANCELLED: "{id} is cancelled permanently: create a new opening",
+    Outcome.CLOSED: "{id} has ended and can no longer be changed",
     Outcome.TOO_LATE: "the beacon of {id} is fixed: it has opened, or another value was entered",
-    Outcome.VERSION_MISMATCH: "{id} is at version {version} now: look at it again",
+    Outcome.VERSION_MISMATCH: "{id} is now at version {version}: see opening show",
     Outcome.MOMENT_INVALID: "{id} would open or end in the past, or end before it opens",
-    Outcome.MOMENT_TAKEN: "{opening}{quota} opens then, in one of the same offices: choose another moment",
-    Outcome.QUOTA_CLOSES: "{quota} closes before that: choose an earlier moment, or let it close later",
+    Outcome.MOMENT_TAKEN: "{opening}{quota} opens at that moment in one of the same offices: choose another moment",
+    Outcome.QUOTA_CLOSES: "{quota} closes before that: choose an earlier moment, or change its closing time",
     Outcome.TOO_MANY_QUOTAS: "{id} has more quotas than one step can change",
 }
 
 
 PublicReason = Annotated[
-    str, typer.Option("--reason", callback=tidied, help="why, in Indonesian; the public reads it; no personal data")
+    str,
+    typer.Option("--reason", callback=tidied, help="the reason in Indonesian, shown to the public; no personal data"),
 ]
 PublicReasonEn = Annotated[
-    str, typer.Option("--reason-en", callback=tidied, help="the same in English; the public reads it")
+    str, typer.Option("--reason-en", callback=tidied, help="the reason in English, shown to the public")
 ]
 
 
@@ -82,31 +83,33 @@ def create(
     first: FirstDate = None,
     last: LastDate = None,
     office: Annotated[
-        list[str] | None, typer.Option(help="only quotas of this office; again for more of them; else all")
+        list[str] | None, typer.Option(help="only quotas of this office; may be repeated; default: all")
     ] = None,
     service: Annotated[str | None, typer.Option(help="only quotas of this service")] = None,
     channel: Annotated[str | None, typer.Option(help="only quotas of this channel")] = None,
-    joins_from: Annotated[str | None, typer.Option(help='when people may join: RFC 3339, or "now"')] = None,
+    joins_from: Annotated[str | None, typer.Option(help='when people may join: RFC 3339 or "now"')] = None,
     ends_at: Annotated[str | None, typer.Option(help="when the waiting room ends; then anyone may claim")] = None,
     waiting_room: Annotated[bool, typer.Option(help="whether people wait and numbers are drawn")] = True,
     rate_per_min: Rate = None,
     rate_max_per_min: RateMax = None,
     adaptive: Annotated[
-        bool | None, typer.Option("--adaptive/--fixed", help="whether the rate follows what the service absorbs")
+        bool | None, typer.Option("--adaptive/--fixed", help="whether the rate follows the service's load")
     ] = None,
-    proof_of_work: Annotated[bool | None, typer.Option(help="whether joining costs the browser some work")] = None,
+    proof_of_work: Annotated[bool | None, typer.Option(help="whether joining requires a proof of work")] = None,
     beacon_source: Annotated[
         str,
-        typer.Option(callback=tidied, help="who publishes the outside value of the draw, which one, and when; public"),
+        typer.Option(
+            callback=tidied, help="who publishes the draw's beacon, which value, and when; shown to the public"
+        ),
     ] = "",
-    id_: Annotated[str | None, typer.Option("--id", help="its id; from program and moment when not given")] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="its id; default: from program and moment")] = None,
     reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create an opening and move the quotas that are meant to its moment; what is not said is as the file says."""
+    """Create an opening and move the selected quotas to its moment; the defaults are the file's."""
     from reservasi.cli.opening_creation import Selection, create_opening, ids_elsewhere, room_of
     from reservasi.waiting_room.creation import checked_id, free_id, new_terms
 
@@ -119,7 +122,7 @@ def create(
         service=service,
         channel=channel,
     )
-    said = {
+    room_values = {
         "rate_per_min": rate_per_min,
         "rate_max_per_min": rate_max_per_min,
         "adaptive": adaptive,
@@ -127,17 +130,17 @@ def create(
     }
 
     async def work(operations: Operations) -> tuple[Created, dict[str, Any]]:
-        known = await operations.program(program)
+        stored = await operations.program(program)
         snapshot = await require_snapshot(operations, program)
-        refuse_unknown(known, snapshot.quotas, selection, as_json=as_json)
+        refuse_unknown(stored, snapshot.quotas, selection, as_json=as_json)
         elsewhere = await ids_elsewhere(operations, program)
-        free = free_id(program, opens_at_ms, known.zone, selection.offices, snapshot.openings, elsewhere=elsewhere)
+        free = free_id(program, opens_at_ms, stored.zone, selection.offices, snapshot.openings, elsewhere=elsewhere)
         name = checked_id(program, id_ or free, elsewhere)
         terms = new_terms(
             operations.sealing,
             name,
             opens_at_ms,
-            room_of(known, said) if waiting_room else None,
+            room_of(stored, room_values) if waiting_room else None,
             joins_from_ms=None if joins_from is None else moment_ms(joins_from),
             ends_at_ms=None if ends_at is None else moment_ms(ends_at),
             offices=selection.offices,
@@ -159,7 +162,7 @@ def show_opening(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one opening as the ledger has it now."""
+    """Show one opening from the ledger."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
     async def work(operations: Operations) -> dict[str, Any]:
@@ -172,18 +175,21 @@ def show_opening(
 def list_openings(
     program: Annotated[str | None, typer.Option(help="only of this program")] = None,
     first: Annotated[
-        dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; else today in its time zone")
+        dt.datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="first date; default: today in its time zone"),
     ] = None,
-    last: Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date; else any")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="past ones as well")] = False,
+    last: Annotated[
+        dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date; default: any")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="also past ones")] = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the openings that were created and are not past, the earliest first."""
+    """List the openings that are not past, the earliest first."""
     if everything and (first or last):
-        raise typer.BadParameter("--all, or --from and --to, please")
+        raise typer.BadParameter("give --all, or --from and --to")
     if first and last and first > last:
         raise typer.BadParameter("--from must not lie after --to")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
@@ -223,7 +229,7 @@ def list_openings(
 
 
 def _days(first: dt.datetime | None, last: dt.datetime | None, zone: dt.tzinfo, now_ms: int) -> Days:
-    """The dates that are meant, in a program's time zone."""
+    """The selected dates, in a program's time zone."""
     today = dt.datetime.fromtimestamp(now_ms / 1000, zone).date()
     begin = first.date() if first else today
     return days_between(begin.isoformat(), (last.date() if last else dt.date.max).isoformat(), zone)
@@ -238,7 +244,7 @@ def pause(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Admit nobody further until it is resumed; who was admitted may still claim."""
+    """Stop admitting numbers until it is resumed; admitted people may still claim."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     _change(settings, SetOpening(opening=opening, paused=True, actor=cli_actor(), reason=reason), as_json=as_json)
 
@@ -252,7 +258,7 @@ def resume(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on from the same number."""
+    """Resume from the same number."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     _change(settings, SetOpening(opening=opening, paused=False, actor=cli_actor(), reason=reason), as_json=as_json)
 
@@ -260,14 +266,14 @@ def resume(
 @app.command("rate")
 def rate(
     opening: OpeningId,
-    per_min: Annotated[int, typer.Argument(min=0, max=RATE_PER_MIN_MAX, help="numbers a minute; 0: adaptive again")],
+    per_min: Annotated[int, typer.Argument(min=0, max=RATE_PER_MIN_MAX, help="numbers per minute; 0: adaptive again")],
     reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fix the rate of admission, or let it be as the opening's terms say again."""
+    """Fix the rate of admission, or return to the opening's terms."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     _change(
         settings, SetOpening(opening=opening, rate_per_min=per_min, actor=cli_actor(), reason=reason), as_json=as_json
@@ -277,16 +283,18 @@ def rate(
 @app.command("beacon")
 def beacon(
     opening: OpeningId,
-    value: Annotated[str, typer.Argument(help="a public value that nobody could know before, such as a lottery's")],
+    value: Annotated[
+        str, typer.Argument(help="a public value that nobody could know before, such as a lottery result")
+    ],
     reason: Reason = "",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mix a value from outside into the draw: once, and before it opens."""
+    """Mix an outside value into the draw: once, and before it opens."""
     if not 0 < len(value) <= BEACON_CHARS_MAX or not value.isprintable():
-        raise typer.BadParameter(f"1 to {BEACON_CHARS_MAX} printable characters, please", param_hint="VALUE")
+        raise typer.BadParameter(f"1 to {BEACON_CHARS_MAX} printable characters", param_hint="VALUE")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     _change(settings, SetOpening(opening=opening, beacon=value, actor=cli_actor(), reason=reason), as_json=as_json)
 
@@ -294,7 +302,9 @@ def beacon(
 @app.command("move")
 def move(
     opening: OpeningId,
-    opens_at: Annotated[str | None, typer.Option(help="its new moment, RFC 3339; its end moves as far")] = None,
+    opens_at: Annotated[
+        str | None, typer.Option(help="its new moment, RFC 3339; its end moves by the same time")
+    ] = None,
     ends_at: Annotated[str | None, typer.Option(help="when its waiting room ends, RFC 3339")] = None,
     reason: PublicReason = "",
     reason_en: PublicReasonEn = "",
@@ -304,9 +314,9 @@ def move(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move it with all of its quotas, or move its end; who joined keeps their ticket."""
+    """Move an opening with all of its quotas, or move its end; people who joined keep their tickets."""
     if opens_at is None and ends_at is None:
-        raise typer.BadParameter("--opens-at or --ends-at, please")
+        raise typer.BadParameter("give --opens-at or --ends-at")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     command = MoveOpening(
         actor=cli_actor(),
@@ -331,9 +341,9 @@ def cancel(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call it off, for good, and close its quotas; who has a place keeps it."""
+    """Cancel an opening permanently, and close its quotas; reservations stay."""
     if not reason:
-        raise typer.BadParameter("say why, please: the public reads it", param_hint="--reason")
+        raise typer.BadParameter("give a --reason: it is shown to the public", param_hint="--reason")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     command = MoveOpening(
         actor=cli_actor(),
@@ -347,12 +357,12 @@ def cancel(
 
 
 def _show(description: dict[str, Any], *, as_json: bool) -> None:
-    """For people in the program's own time, for programs in UTC."""
+    """Print with times in the program's zone, or as JSON in UTC."""
     show(description if as_json else for_people(description, description["timezone"]), as_json=as_json)
 
 
 def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
-    """An opening's fields for people and programs; never its seed."""
+    """An opening for text or JSON output; never its seed."""
     terms = opening.terms
     covered = [quota for quota in quotas if terms.covers(quota.terms)]
     offered = [quota for quota in covered if not quota.terms.closed or opening.cancelled]
@@ -390,7 +400,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
 
 
 async def _program_of(operations: Operations, opening: str) -> str:
-    """The program of an opening: its id stands in front of the opening's; of several the one that has the opening."""
+    """The program of an opening id, which begins with the program's id; of several, the one that has the opening."""
     programs = [each.id for each in await operations.records.programs() if opening.startswith(f"{each.id}-")]
     if not programs:
         raise ConfigurationError(f"there is no opening {opening}")
@@ -404,10 +414,10 @@ async def _program_of(operations: Operations, opening: str) -> str:
 async def _described(operations: Operations, opening: str) -> dict[str, Any]:
     program = await _program_of(operations, opening)
     snapshot = await require_snapshot(operations, program)
-    found = next((each for each in snapshot.openings if each.id == opening), None)
-    if found is None:
+    stored = next((each for each in snapshot.openings if each.id == opening), None)
+    if stored is None:
         raise ConfigurationError(f"there is no opening {opening}")
-    described = describe(program, found, snapshot.quotas, snapshot.now_ms)
+    described = describe(program, stored, snapshot.quotas, snapshot.now_ms)
     return {**described, "timezone": (await operations.program(program)).timezone}
 
 

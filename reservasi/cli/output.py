@@ -1,4 +1,4 @@
-"""What all commands share: options, output for people or as JSON, exit codes."""
+"""Shared by all commands: options, output as text or JSON, exit codes."""
 
 import datetime as dt
 import gc
@@ -42,7 +42,7 @@ _lines_as_json = False
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line; a fault becomes one clear line and exit 1, anything else is a bug and shows itself."""
+    """Run a command line; a fault becomes one line and exit 1, any other exception is a bug and shows its traceback."""
     gc.set_threshold(YOUNG_OBJECTS)
     try:
         app()
@@ -52,13 +52,13 @@ def run_app(app: typer.Typer) -> None:
 
 
 def write_lines_as_json(*, wanted: bool) -> None:
-    """Whether what is said on standard error is for programs as well, as the log is (`log_format`)."""
+    """Whether messages on standard error are JSON lines, like the log (`log_format`)."""
     global _lines_as_json  # noqa: PLW0603 - of the process, like standard error itself
     _lines_as_json = wanted
 
 
 def fail(message: str, *, as_json: bool) -> None:
-    """Say what went wrong: as JSON on standard output where that was asked for, else on standard error."""
+    """Print an error: as JSON on standard output if requested, else on standard error."""
     if as_json:
         print_json({"error": message})
     elif _lines_as_json:
@@ -68,7 +68,7 @@ def fail(message: str, *, as_json: bool) -> None:
 
 
 def warn(message: str) -> None:
-    """Say on standard error what did not go as asked for, though the command goes on."""
+    """Print a warning on standard error; the command continues."""
     if _lines_as_json:
         _write_line("warning", message)
     else:
@@ -76,7 +76,7 @@ def warn(message: str) -> None:
 
 
 def hint(message: str) -> None:
-    """Say on standard error what helps to read what was printed."""
+    """Print a remark about the output on standard error."""
     if _lines_as_json:
         _write_line("info", message)
     else:
@@ -94,7 +94,7 @@ def _write_line(level: str, message: str) -> None:
 
 
 def show(value: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing: a line a field, or JSON."""
+    """Print one object: one line per field, or JSON."""
     if as_json:
         print_json(value)
         return
@@ -104,7 +104,7 @@ def show(value: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Many things: a table, or JSON."""
+    """Print several rows: a table, or JSON."""
     if as_json:
         print_json(list(rows))
         return
@@ -117,16 +117,16 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         "  ".join(_padded(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table
     )
     out.print(Text(heading, style="dim"))
-    sys.stdout.write("".join(f"{line}\n" for line in lines))  # Rich's own table takes 2 ms a row
+    sys.stdout.write("".join(f"{line}\n" for line in lines))  # Rich's own tables are slow for many rows
 
 
 def moment(at_ms: int) -> str | None:
-    """A time of the ledger in RFC 3339; None for 0, which means that there is none."""
+    """A time of the ledger in RFC 3339; None for 0 ("none")."""
     return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat() if at_ms else None
 
 
 def moment_ms(words: str) -> int:
-    """A time that a command was given, in milliseconds since the epoch.
+    """A time given to a command, in milliseconds since the epoch.
 
     Raises:
         typer.BadParameter: it is neither "now" nor an RFC 3339 time with an offset.
@@ -143,7 +143,7 @@ def moment_ms(words: str) -> int:
 
 
 def masked(url: str) -> str:
-    """A server's address without its password, so that it can be shown."""
+    """A server's address without its password, for output."""
     return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD_IN_USERINFO.sub(r"\1***@", url))
 
 
@@ -156,7 +156,7 @@ def _words(field: Any) -> str:
 
 
 def _padded(cell: str, width: int) -> str:
-    """A cell as wide as its column; by what a terminal shows, not by characters."""
+    """A cell padded to its column's width on a terminal."""
     return cell + " " * (width - _width(cell))
 
 
@@ -165,5 +165,5 @@ def _width(cell: str) -> int:
 
 
 def _plain(text: str) -> str:
-    """Text as it is, not as Rich's markup."""
+    """Text in which Rich's markup is escaped."""
     return text.replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""`reservasi person`: what is owed to a person whose data we keep."""
+"""`reservasi person`: requests of people about their own data."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from reservasi.text_files import NotUtf8, decode_text
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
 
-NIK_BYTES_MAX = 1024  # what is longer is no NIK
-app = typer.Typer(help="What is owed to people whose data we keep.", no_args_is_help=True)
+NIK_BYTES_MAX = 1024  # a longer input is not a NIK
+app = typer.Typer(help="Requests of people about their own data.", no_args_is_help=True)
 
 
 @app.command("erase")
 def erase(
     nik_file: Annotated[str, typer.Option("--nik-file", help="file with the NIK; - for standard input")],
-    program: Annotated[str | None, typer.Option("--program", help="only in this program; else in all")] = None,
+    program: Annotated[str | None, typer.Option("--program", help="only in this program; default: all")] = None,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Erase the name, number and contacts that a person gave, wherever their reservation has ended.
+    """Erase the name, number and contacts of a person in all reservations that have ended.
 
-    The log stays verifiable. A replica keeps its append-only file as it was until it is told BGREWRITEAOF itself: those
-    that follow are named. A NIK is never taken from the command line, which everybody on the machine can read.
+    The log stays verifiable. A replica keeps its append-only file until it gets BGREWRITEAOF itself: connected replicas
+    are listed. A NIK is not taken as an argument, which other users of the machine could read.
     """
 
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
@@ -61,14 +61,14 @@ async def _erase(operations: Operations, nik: str, only: str | None) -> dict[str
         erased += done.erased
         live += done.live
         recorded = await operations.records.position(program)
-        if recorded is not None:  # entries that are recorded carry their envelopes until they are trimmed
+        if recorded is not None:  # recorded journal entries have their envelopes until they are trimmed
             await operations.ledgers.journal(program).trim(recorded, margin=0)
     primaries = await operations.servers.primaries()
     rewritten = [await rewrite_append_only_file(each.client) for each in primaries]
     return {
         "erased": erased,
         "live": live,
-        "append_only_file": "being rewritten" if all(rewritten) else "not ours to rewrite",
+        "append_only_file": "being rewritten" if all(rewritten) else "no right to rewrite it",
         "replicas_to_rewrite": [replica for each in primaries for replica in await connected_replicas(each.client)],
     }
 
@@ -82,7 +82,7 @@ def _read_nik(source: str) -> str:
     except NotUtf8 as error:
         raise ConfigurationError(f"{source} {error}") from error
     if not (has_digits(nik) and is_known(nik)):
-        raise ConfigurationError("what was given is not a NIK")
+        raise ConfigurationError("the input is not a NIK")
     return nik
 
 

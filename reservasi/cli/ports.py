@@ -1,4 +1,4 @@
-"""The ports of a service: tried before anything is started, rather than let processes fail one after the other."""
+"""The ports of a service: checked before anything is started, so that processes do not fail one after the other."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ from reservasi.errors import ConfigurationError, EmbeddedServerError
 from reservasi.settings import Settings
 
 BACKLOG = 128  # of an admin port
-HOW = {  # to choose another port
+HOW = {  # how to choose another port
     "port": "--port or RESERVASI_PORT",
     "admin_port": "--admin-port or RESERVASI_ADMIN_PORT",
     "worker_admin_port": "RESERVASI_WORKER_ADMIN_PORT (for `reservasi worker` also --admin-port)",
@@ -17,17 +17,17 @@ HOW = {  # to choose another port
 
 
 def instead_of_taken(settings: Settings) -> int | None:
-    """A free port for the worker's administration, where nobody chose one and another service has the usual one."""
+    """A free port for the worker's admin port, if it is not configured and the default one is in use."""
     return None if is_chosen(settings) else another_if_taken(settings)
 
 
 def is_chosen(settings: Settings) -> bool:
-    """Whether somebody chose the worker's admin port, so that no other may be taken instead."""
+    """Whether the worker's admin port is configured, so that no other may be used."""
     return "worker_admin_port" in settings.model_fields_set
 
 
 def another_if_taken(settings: Settings) -> int | None:
-    """A free port for the worker's administration, where the one of the settings cannot be had now."""
+    """A free port for the worker's admin port, if the one of the settings cannot be used now."""
     port = settings.worker_admin_port
     try:
         if port not in (settings.port, settings.admin_port):
@@ -42,10 +42,10 @@ def another_if_taken(settings: Settings) -> int | None:
 
 
 def refuse_taken(settings: Settings, *, movable: bool = False) -> None:
-    """Say which port of `up` cannot be had; where it is `movable`, the worker's admin port may be taken.
+    """Refuse ports of `up` that cannot be used; if `movable`, the worker's admin port may be in use.
 
     Raises:
-        EmbeddedServerError: one is taken, or not ours to take, or two are the same.
+        EmbeddedServerError: one is in use or not permitted, or two are the same.
     """
     wanted = {
         "port": (settings.host, settings.port),
@@ -65,10 +65,10 @@ def refuse_taken(settings: Settings, *, movable: bool = False) -> None:
 
 
 def take(name: str, address: str, number: int) -> list[socket.socket]:
-    """Sockets that listen on a port of the settings, and are nobody else's.
+    """Exclusive sockets that listen on a port of the settings.
 
     Raises:
-        ConfigurationError: the port cannot be had; the message names it and what to do.
+        ConfigurationError: the port cannot be used; the message names it and what to do.
     """
     try:
         return listen(address, number)
@@ -76,24 +76,25 @@ def take(name: str, address: str, number: int) -> list[socket.socket]:
         cause = error.strerror or str(error)
         who = listener_on(number) if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(
-            f"{name}: {authority(address, number)} cannot be listened on: {cause}; stop what listens there"
+            f"{name}: {authority(address, number)} cannot be used: {cause}; stop what listens there"
             f"{f' ({who})' if who else ''}, or choose another {name} with {HOW[name]}"
         ) from error
 
 
 def listen(address: str, number: int) -> list[socket.socket]:
-    """Sockets that listen there, one for each address that a name has, shared with nobody.
+    """Exclusive listening sockets, one for each address of a name.
 
     Raises:
         OSError: one of them cannot listen.
     """
-    found = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    infos = socket.getaddrinfo(address, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listening: list[socket.socket] = []
     try:
-        for family, _, _, _, where in dict.fromkeys(found):
+        for family, _, _, _, where in dict.fromkeys(infos):
             one = socket.socket(family, socket.SOCK_STREAM)
             listening.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # while old connections end; never beside another
+            # while old connections end; does not share the port
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             port = where[1] or (listening[0].getsockname()[1] if len(listening) > 1 else 0)
@@ -106,7 +107,7 @@ def listen(address: str, number: int) -> list[socket.socket]:
 
 
 def authority(address: str, number: int) -> str:
-    """Address and port as a URL has them."""
+    """Address and port as in a URL."""
     return f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
 
 

@@ -1,4 +1,4 @@
-"""Commands that go through all programs: one that fails is named, and the others go on."""
+"""Runs a command for all programs: a failure is reported, and the others continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """A program for which the command could not do its work."""
+    """A program for which the command failed."""
 
     program: str
     error: str
@@ -27,13 +27,13 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 async def program_by_program(
     programs: Iterable[str], work: Callable[[str], Awaitable[T]]
 ) -> tuple[list[T], list[Failed]]:
-    """What came of each program, and which failed."""
+    """The results, and the failures."""
     done: list[T] = []
     failed: list[Failed] = []
     for program in programs:
         try:
             done.append(await work(program))
-        except Exception as error:  # what is stored of one program may be anything, and the others do not wait for it
+        except Exception as error:  # the stored data of a program may be damaged in any way
             failed.append(Failed(program=program, error=reason_of(error)))
     return done, failed
 
@@ -41,7 +41,7 @@ async def program_by_program(
 async def for_each(
     operations: Operations, program: str | None, work: Callable[[str], Awaitable[T]]
 ) -> tuple[list[T], list[Failed]]:
-    """The work for one program, whose fault is the command's, or for each of them."""
+    """Do the work for one program, whose fault is raised, or for each of them."""
     if program is not None:
         return [await work((await operations.program(program)).id)], []
     programs = [each.id for each in await operations.records.programs()]
@@ -51,18 +51,18 @@ async def for_each(
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed, for people; a fault that nobody foresaw with its type."""
+    """The reason of a failure as a message; for an unexpected error with its type."""
     words = str(error)
     return words if words and isinstance(error, ReservasiError) else f"{type(error).__name__}: {words}".rstrip(": ")
 
 
 def rows_of(failed: Iterable[Failed]) -> list[dict[str, Any]]:
-    """Those that failed as rows among the others, for programs."""
+    """The failures as rows for JSON."""
     return [msgspec.to_builtins(each) for each in failed]
 
 
 def end_with(failed: Iterable[Failed]) -> NoReturn:
-    """Name those that failed on standard error, and end the command."""
+    """Print the failures on standard error, and end the command."""
     for each in failed:
         fail(f"{each.program}: {each.error}", as_json=False)
     raise typer.Exit(EXIT_FAILED)

@@ -1,4 +1,4 @@
-"""`reservasi program`: bring a program file into the records and the ledger."""
+"""`reservasi program`: imports a program file into the records and the ledger, and removes programs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ app = typer.Typer(help="Programs: offices, services, quotas and rules.", no_args
 
 DAYS_DEFAULT = 28
 FirstDate = Annotated[
-    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; today when not given")
+    dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; default: today")
 ]
 LastDate = Annotated[
     dt.datetime | None,
     typer.Option(
         "--to",
         formats=["%Y-%m-%d"],
-        help=f"last date; when not given, {DAYS_DEFAULT} days ahead, and later dates that have quotas are compared too",
+        help=f"last date; default: {DAYS_DEFAULT} days ahead, and later dates that have quotas are compared as well",
     ),
 ]
-OpenNow = Annotated[bool, typer.Option("--open-now", help="open all imported quotas at once, whatever the rule says")]
+OpenNow = Annotated[bool, typer.Option("--open-now", help="open all imported quotas now, regardless of the rule")]
 Apply = Annotated[
     bool,
     typer.Option(
-        "--apply", help="also change quotas as the file says and close those that it does not have; cancels nobody"
+        "--apply",
+        help="also change quotas to the file's terms and close those that it does not have; cancels no reservation",
     ),
 ]
 
@@ -52,9 +53,9 @@ def import_(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a file with the quotas that exist, and add what is missing; exit 3 where it would do more than add.
+    """Compare a file with the existing quotas, and add what is missing; exit 3 if it would do more than add.
 
-    Then nothing is changed, the plan is printed, and --apply carries it out. What staff changed stays and is named.
+    Then nothing is changed, the plan is printed, and --apply carries it out. Changes by staff are kept and listed.
     """
     from reservasi.cli.import_report import report, why_refused, why_stopped
     from reservasi.cli.importing import import_program
@@ -91,7 +92,7 @@ def remove_(
     program: Annotated[str, typer.Argument(help="the program, such as surabaya")],
     reason: Reason = "",
     close_quotas: Annotated[
-        bool, typer.Option("--close-quotas", help="close all quotas first, where nobody is booked")
+        bool, typer.Option("--close-quotas", help="close all quotas first, if there are no reservations")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for the program's name")] = False,
     data_dir: DataDir = None,
@@ -99,7 +100,7 @@ def remove_(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a program that nobody is booked in: fronts answer 404 for it, workers leave it, its ledger is deleted.
+    """Remove a program without reservations: fronts answer 404 for it, workers leave it, its ledger is deleted.
 
     Refused while reservations are held or confirmed, quotas can be claimed, or a waiting room is live. Bookings that
     have ended, the journal and the audit log stay. It may be interrupted and repeated, and the program imported again.
@@ -112,6 +113,6 @@ def remove_(
 
 
 def date_range(program: Program, first: dt.datetime | None, last: dt.datetime | None) -> tuple[dt.date, dt.date]:
-    """The dates that were asked for, or from today in the program's time zone on."""
+    """The requested dates, by default from today in the program's time zone."""
     first_date = first.date() if first else dt.datetime.now(program.zone).date()
     return first_date, last.date() if last else first_date + dt.timedelta(days=DAYS_DEFAULT)

@@ -1,4 +1,4 @@
-"""A bar for what may take longer than a second."""
+"""A progress bar for work that may take longer than a second."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 
 
 class QuotaRefused(ReservasiError):
-    """A quota cannot be changed as asked for; nothing was changed."""
+    """A quota cannot be changed as requested; nothing was changed."""
 
 
 QuotaId = Annotated[str, typer.Argument(help="such as surabaya.kanim.baru.20261201.0800.online")]
 
 REFUSALS = {
-    Outcome.OF_OPENING: "{id} opens with {opening}: move that with opening move",
+    Outcome.OF_OPENING: "{id} opens with {opening}: use opening move",
     Outcome.UNKNOWN_QUOTA: "there is no quota {id}",
     Outcome.WINDOW_REVERSED: "{id} would close before it opens: nobody could ever claim it",
-    Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be less",
-    Outcome.VERSION_MISMATCH: "{id} is at version {version} now: somebody changed it",
+    Outcome.BELOW_TAKEN: "{id} has {taken} places taken: the capacity cannot be smaller",
+    Outcome.VERSION_MISMATCH: "{id} is now at version {version}: somebody changed it",
 }
 
 
@@ -61,7 +61,7 @@ def set_quota(
     quota: QuotaId,
     capacity: Annotated[int | None, typer.Option(min=0, max=CAPACITY_MAX, help="places")] = None,
     opens_at: Annotated[str | None, typer.Option(help='RFC 3339 time, or "now"')] = None,
-    version: Annotated[int, typer.Option(min=0, help="only when the quota is at this version; 0: at any")] = 0,
+    version: Annotated[int, typer.Option(min=0, help="only if the quota has this version; 0: any")] = 0,
     reopen: Annotated[bool, typer.Option("--reopen", help="undo a close")] = False,
     reason: Reason = "",
     data_dir: DataDir = None,
@@ -88,11 +88,11 @@ def set_quota(
 
 def close_quota(
     quota: Annotated[
-        str | None, typer.Argument(help="a quota's id; with --date a program's, which may be left out if there is one")
+        str | None, typer.Argument(help="a quota's id; with --date a program's, optional if there is only one")
     ] = None,
     program: Annotated[str | None, typer.Option(help="the program whose day is closed")] = None,
     date: Annotated[
-        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="close all quotas of this date that fit")
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="close all matching quotas of this date")
     ] = None,
     office: Office = None,
     service: Service = None,
@@ -103,28 +103,28 @@ def close_quota(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take no more claims for a quota, or for a whole day; what is held or confirmed stays, and is listed."""
+    """Stop claims for a quota, or for a whole day; held and confirmed reservations stay and are listed."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     if date is None:
         if quota is None or "." not in quota or (program, office, service, channel) != (None,) * 4:
-            fail("say which: a quota's id, or --date with --office, --service or --channel", as_json=as_json)
+            fail("give a quota's id, or --date with --office, --service or --channel", as_json=as_json)
             raise typer.Exit(EXIT_USAGE)
         _change(settings, SetQuota(quota=quota, closed=True, actor=cli_actor(), reason=reason), as_json=as_json)
         return
     if quota is not None and (program is not None or "." in quota):
-        fail("--date closes quotas of a program: name that and no quota", as_json=as_json)
+        fail("--date closes quotas of a program: give the program in place of a quota", as_json=as_json)
         raise typer.Exit(EXIT_USAGE)
     wanted = wanted_quotas(office=office, service=service, channel=channel, first=date, last=date, state=None)
     close_day(settings, quota or program, wanted, actor=cli_actor(), reason=reason, as_json=as_json)
 
 
 def _opens_at_ms(words: str) -> int:
-    """Quotas that open now are open from the start."""
+    """0 for "now": such quotas are open from the start."""
     return 0 if words == "now" else moment_ms(words)
 
 
 async def _refuse_overlap(operations: Operations, reopened: str) -> None:
-    """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    """Refuse to reopen a quota whose window overlaps an open one of the same line."""
     from reservasi.programs.comparison import in_the_way
 
     snapshot = await require_snapshot(operations, program_of(reopened))
@@ -168,5 +168,5 @@ def _change(settings: Settings, command: SetQuota, *, as_json: bool) -> None:
     else:
         show_one(description, program, as_json=False)
         print_booked(booked)
-        done = "was closed already" if answer.outcome is Outcome.EXISTS else "is closed now"
+        done = "was already closed" if answer.outcome is Outcome.EXISTS else "is now closed"
         out.print(f"\n{changed.id} {done}; {who_is_there(booked)}")

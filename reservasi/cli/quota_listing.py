@@ -1,4 +1,4 @@
-"""`reservasi quota show PROGRAM`: which quotas, and a page of them."""
+"""`reservasi quota show PROGRAM`: selects quotas, and prints a page of them."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from reservasi.cli.output import hint, moment, out, print_json, show_rows
 from reservasi.model import QUOTAS_MAX, Quota
 from reservasi.quota_state import QuotaState
 
-TERMINAL_ROWS = 100  # what a person looks through; whoever reads by program gets more at once
+TERMINAL_ROWS = 100  # default on a terminal; other readers get more
 OTHER_ROWS = 1000
 STATES: tuple[str, ...] = get_args(QuotaState)
 
@@ -22,20 +22,20 @@ Service = Annotated[str | None, typer.Option(help="only quotas of this service")
 Channel = Annotated[str | None, typer.Option(help="only quotas of this channel")]
 First = Annotated[dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date; else any")]
 Last = Annotated[dt.datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="last date; else any")]
-State = Annotated[str | None, typer.Option("--state", help=f"only quotas that are {', '.join(STATES)} now")]
+State = Annotated[str | None, typer.Option("--state", help=f"only quotas in this state: {', '.join(STATES)}")]
 Limit = Annotated[
     int | None,
     typer.Option(
         min=1,
         max=QUOTAS_MAX,
-        help=f"rows a page; {TERMINAL_ROWS} on a terminal, else {OTHER_ROWS}, and all of them with --json",
+        help=f"rows per page; {TERMINAL_ROWS} on a terminal, else {OTHER_ROWS}, and all of them with --json",
     ),
 ]
 Page = Annotated[int, typer.Option(min=1, help="which page")]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which quotas of a program; None: any."""
+    """A selection of a program's quotas; None: any."""
 
     office: str | None = None
     service: str | None = None
@@ -50,7 +50,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return () if self.office is None else (self.office,)
 
     def fits(self, quota: Quota, now_ms: int) -> bool:
-        """Whether the quota is one of them."""
+        """Whether the quota is selected."""
         terms = quota.terms
         return (
             self.office in (None, terms.office)
@@ -71,13 +71,13 @@ def wanted_quotas(
     last: dt.datetime | None,
     state: str | None,
 ) -> Wanted:
-    """The selection that flags make.
+    """The selection of the flags.
 
     Raises:
         typer.BadParameter: there is no such state, or the dates are in the wrong order.
     """
     if state is not None and state not in STATES:
-        raise typer.BadParameter(f"{state} is none of {', '.join(STATES)}", param_hint="--state")
+        raise typer.BadParameter(f"{state} is not one of {', '.join(STATES)}", param_hint="--state")
     if first is not None and last is not None and first > last:
         raise typer.BadParameter(f"{first.date()} is after {last.date()}", param_hint="--from")
     return Wanted(
@@ -91,27 +91,27 @@ def wanted_quotas(
 
 
 def show_page(
-    found: Sequence[Quota], *, now_ms: int, zone: dt.tzinfo, limit: int | None, page: int, as_json: bool
+    quotas: Sequence[Quota], *, now_ms: int, zone: dt.tzinfo, limit: int | None, page: int, as_json: bool
 ) -> None:
-    """One page of quotas; how many there are in all is said on standard error."""
+    """Print one page of quotas, and their total number on standard error."""
     if as_json and limit is None and page == 1:
-        print_json([describe(quota, now_ms) for quota in found])
+        print_json([describe(quota, now_ms) for quota in quotas])
         return
     rows_max = limit or (TERMINAL_ROWS if out.is_terminal else OTHER_ROWS)
     first = (page - 1) * rows_max
-    rows = [describe(quota, now_ms) for quota in found[first : first + rows_max]]
+    rows = [describe(quota, now_ms) for quota in quotas[first : first + rows_max]]
     if as_json:
         print_json(rows)
     else:
         show_rows([_for_people(row, zone) for row in rows], as_json=False)
-    if len(rows) == len(found):
-        hint(f"{len(found)} quotas")
+    if len(rows) == len(quotas):
+        hint(f"{len(quotas)} quotas")
     elif rows:
-        pages = -(-len(found) // rows_max)
+        pages = -(-len(quotas) // rows_max)
         more = f"; more with --page {page + 1}" if page < pages else ""
-        hint(f"{first + 1} to {first + len(rows)} of {len(found)} quotas (page {page} of {pages}){more}")
+        hint(f"{first + 1} to {first + len(rows)} of {len(quotas)} quotas (page {page} of {pages}){more}")
     else:
-        hint(f"no page {page}: there are {len(found)} quotas, {rows_max} a page")
+        hint(f"no page {page}: there are {len(quotas)} quotas, {rows_max} a page")
 
 
 def describe(quota: Quota, now_ms: int) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def describe(quota: Quota, now_ms: int) -> dict[str, Any]:
 
 
 def _for_people(row: dict[str, Any], zone: dt.tzinfo) -> dict[str, Any]:
-    """What fits a screen: the id names office, service, date, start and channel."""
+    """The columns for a terminal: the id contains office, service, date, start and channel."""
     shown = {name: row[name] for name in ("id", "state", "capacity", "held", "confirmed", "returning", "remaining")}
     return {
         **shown,

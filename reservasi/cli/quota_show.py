@@ -57,17 +57,17 @@ def show_quota(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one quota, or those of a program that fit, as the ledger has them now."""
+    """Show one quota, or the matching quotas of a program, from the ledger."""
     wanted = wanted_quotas(office=office, service=service, channel=channel, first=first, last=last, state=state)
     if "." in quota and (wanted != Wanted() or limit is not None or page != 1):
-        raise typer.BadParameter("filters and pages choose among the quotas of a program: name the program instead")
+        raise typer.BadParameter("filters and pages need a program in place of a quota")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     program, snapshot = run_with_stores(settings, partial(look_up, program=program_of(quota)))
     if "." not in quota:
         if wanted != Wanted():
             refuse_unknown(program, snapshot.quotas, wanted, as_json=as_json)
-        found = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
-        show_page(found, now_ms=snapshot.now_ms, zone=program.zone, limit=limit, page=page, as_json=as_json)
+        quotas = sorted((each for each in snapshot.quotas if wanted.fits(each, snapshot.now_ms)), key=_in_order)
+        show_page(quotas, now_ms=snapshot.now_ms, zone=program.zone, limit=limit, page=page, as_json=as_json)
         return
     one = next((each for each in snapshot.quotas if each.id == quota), None)
     if one is None:
@@ -77,12 +77,12 @@ def show_quota(
 
 
 def show_one(description: dict[str, Any], program: Program, *, as_json: bool) -> None:
-    """For people in the program's time, for programs in UTC."""
+    """Print with times in the program's zone, or as JSON in UTC."""
     show(description if as_json else for_people(description, program.timezone), as_json=as_json)
 
 
 async def look_up(operations: Operations, program: str) -> tuple[Program, Snapshot]:
-    """A program, and its quotas as the ledger has them now."""
+    """A program, and its quotas in the ledger."""
     snapshot = await require_snapshot(operations, program)
     return await operations.program(program), snapshot
 

@@ -1,4 +1,4 @@
-"""`reservasi rebuild` and `reservasi reconcile`: make the ledger what the records say; compare the two."""
+"""`reservasi rebuild` and `reservasi reconcile`: rebuild a ledger from the records; compare the two."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ProgramOption = Annotated[str | None, typer.Option("--program", help="only this program", show_default=False)]
 REPORT_FIELDS = ("program", "found", "rebuilt", "reservations", "ended", "recorded_first", "lost", "epoch", "seconds")
-DRIFT_SHOWN = 20  # of a program; --json has as many as were kept
+DRIFT_SHOWN = 20  # per program; --json has all that were kept
 
 
 class _How(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,27 +35,27 @@ class _How(msgspec.Struct, frozen=True, kw_only=True):
 
 def rebuild(
     program: ProgramOption = None,
-    force: Annotated[bool, typer.Option("--force", help="also a ledger that is in step with the records")] = False,
+    force: Annotated[bool, typer.Option("--force", help="also a ledger that agrees with the records")] = False,
     discard: Annotated[
         bool,
         typer.Option(
             "--discard",
-            help="also a ledger that tells another history: what only it knows is lost; without this, the refusal says "
-            "how many confirmed bookings that are. Where the records are an older copy, --from-ledger keeps them",
+            help="also a ledger with another history: its unique changes are lost; without this, the refusal counts "
+            "the confirmed bookings among them. If the records are an older copy, --from-ledger keeps them",
         ),
     ] = False,
     discard_confirmed: Annotated[
         bool,
         typer.Option(
             "--discard-confirmed",
-            help="with --discard: also where it has confirmed bookings that the records do not have",
+            help="with --discard: also if it has confirmed bookings that the records do not have",
         ),
     ] = False,
     from_ledger: Annotated[
         bool,
         typer.Option(
             "--from-ledger",
-            help="the reverse, where PostgreSQL was restored from an older copy: record anew what the ledger knows",
+            help="the reverse, if PostgreSQL was restored from an older copy: record what the ledger has",
         ),
     ] = False,
     data_dir: DataDir = None,
@@ -65,9 +65,9 @@ def rebuild(
 ) -> None:
     """Rebuild lost or old ledgers from the records; claims answer 503 meanwhile. Safe to interrupt and to repeat."""
     if from_ledger and (force or discard or discard_confirmed):
-        raise typer.BadParameter("--from-ledger keeps what the ledger knows: give it without --force and --discard")
+        raise typer.BadParameter("--from-ledger excludes --force and --discard")
     if discard_confirmed and not discard:
-        raise typer.BadParameter("--discard-confirmed is said beside --discard")
+        raise typer.BadParameter("--discard-confirmed needs --discard")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     if from_ledger:
         _show_restored(*run_with_stores(settings, partial(_restore, program=program)), as_json=as_json)
@@ -96,21 +96,21 @@ def reconcile(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare ledgers and records at one position; exit 3 when they differ. The service may run meanwhile."""
+    """Compare ledgers and records at one position while the service runs; exit 3 when they differ."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
     async def work(operations: Operations) -> tuple[list[Reconciled], list[Failed]]:
         return await for_each(operations, program, partial(_reconcile_one, operations, repair=repair, quiet=as_json))
 
-    found, failed = run_with_stores(settings, work)
+    results, failed = run_with_stores(settings, work)
     if as_json:
-        show_rows([msgspec.to_builtins(each) for each in found] + rows_of(failed), as_json=True)
+        show_rows([msgspec.to_builtins(each) for each in results] + rows_of(failed), as_json=True)
     else:
-        show_rows([_summary(each) for each in found], as_json=False)
-        show_rows([msgspec.to_builtins(drift) for drift in _shown(found)], as_json=False)
+        show_rows([_summary(each) for each in results], as_json=False)
+        show_rows([msgspec.to_builtins(drift) for drift in _shown(results)], as_json=False)
     if failed:
         end_with(failed)
-    if any(each.drift for each in found):
+    if any(each.drift for each in results):
         raise typer.Exit(EXIT_DRIFT)
 
 
@@ -153,8 +153,8 @@ def _words_of_gap(report: RestoreReport) -> Iterator[str]:
     """What could not be restored."""
     if report.without_envelope:
         yield (
-            f"{report.program}: of {report.without_envelope} bookings and holds nobody knows names and contacts any "
-            "more; `reservasi reservation show` marks them, their people still have their codes"
+            f"{report.program}: of {report.without_envelope} bookings and holds, names and contacts are lost; "
+            "`reservasi reservation show` marks them, and their people still have their codes"
         )
     if report.gap:
         yield (
@@ -184,33 +184,33 @@ async def _reconcile_one(operations: Operations, program: str, *, repair: bool, 
 
 
 def _follow(bar: Any) -> Progress:
-    told = 0
+    reported = 0
 
     def follow(loaded: int, total: int) -> None:
-        nonlocal told
-        bar(loaded - told, total)
-        told = loaded
+        nonlocal reported
+        bar(loaded - reported, total)
+        reported = loaded
 
     return follow
 
 
-def _summary(found: Reconciled) -> dict[str, Any]:
-    counts = {kind: count for kind, count in found.kinds.items() if count}
+def _summary(result: Reconciled) -> dict[str, Any]:
+    counts = {kind: count for kind, count in result.kinds.items() if count}
     return {
-        "program": found.program,
-        "epoch": found.epoch,
-        "seq": found.seq,
-        "compared": found.compared,
-        "skipped": found.skipped,
+        "program": result.program,
+        "epoch": result.epoch,
+        "seq": result.seq,
+        "compared": result.compared,
+        "skipped": result.skipped,
         "drift": ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none",
-        "settled": len(found.settled),
-        "unread": found.unread,
-        "repaired": found.repaired,
+        "settled": len(result.settled),
+        "unread": result.unread,
+        "repaired": result.repaired,
     }
 
 
-def _shown(found: Iterable[Reconciled]) -> list[Drift]:
-    return [drift for each in found for drift in each.drift[:DRIFT_SHOWN]]
+def _shown(results: Iterable[Reconciled]) -> list[Drift]:
+    return [drift for each in results for drift in each.drift[:DRIFT_SHOWN]]
 
 
 def _words_of_loss(report: RebuildReport) -> str:

@@ -1,17 +1,16 @@
-"""Settings that are read again while the service runs: at SIGHUP the file counts anew, flags and environment stay.
+"""Settings that are read again while the service runs: at SIGHUP the file is read, flags and environment stay.
 
-What a process is built around cannot change under it and waits for a restart (`NEEDS_RESTART`): addresses and ports,
-the length of the listening socket's queue, stores, key ring, directory and account, and the time that embedded servers
-get to start. Everything else holds for the fronts that a reload starts, and for the worker that `up` starts again; what
-watches over them may go on to log at the level and in the format that it began with.
+Settings on which a process is built need a restart (`NEEDS_RESTART`): addresses and ports, the backlog of the listening
+socket, stores, key ring, directory and account, and the start time limit of embedded servers. All others apply to the
+fronts that a reload starts, and to the worker that `up` restarts; the supervising process may keep its log level and
+format.
 
-Before anything is replaced, stores and key ring are opened as a new process would do it (`reload_check.py`): where it
-could not start, the whole reload is refused, and nothing restarts. What waits for a restart is not looked at: the
-log says so.
+Before anything is replaced, stores and key ring are opened as a new process would do it (`reload_check.py`): if it
+could not start, the whole reload is refused. Settings that need a restart are not checked; the log says so.
 
-`up` reads for all of its processes and hands them what it found, in a file of the data directory, so that worker and
-fronts run under the same settings, and so that a configuration file that was broken meanwhile does not keep away a
-process that is started again after a crash.
+`up` reads for all of its processes and passes the result on in a file of the data directory, so that worker and fronts
+have the same settings, and a configuration file that has become invalid does not prevent the restart of a crashed
+process.
 """
 
 import json
@@ -32,8 +31,8 @@ from reservasi.errors import ConfigurationError
 from reservasi.logs import get_logger
 from reservasi.settings import CONFIG_FILE, Settings, load
 
-HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file in which `up` hands out what it read
-NOT_CHECKED = "unchanged until the restart, and not checked now: run `reservasi doctor` under them before it"
+HANDED_VARIABLE = "RESERVASI_HANDED_SETTINGS"  # the file with the settings that `up` has read
+NOT_CHECKED = "unchanged until a restart, and not checked now: run `reservasi doctor` with them first"
 NEEDS_RESTART = (
     "data_dir",
     "host",
@@ -52,11 +51,11 @@ NEEDS_RESTART = (
     "start_timeout_s",
 )
 Read = Callable[[], Settings]
-Check = Callable[[Settings], None]  # raises ConfigurationError where a process could not start under the settings
+Check = Callable[[Settings], None]  # raises ConfigurationError if a process could not start with the settings
 
 
 class _Handed(Settings):
-    """Settings that `up` has read already; neither environment nor file is asked again."""
+    """Settings that `up` has already read; environment and file are not used."""
 
     @classmethod
     def settings_customise_sources(
@@ -67,15 +66,15 @@ class _Handed(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What was handed out, and nothing else."""
+        """The settings file of `up`, and nothing else."""
         return (init_settings,)
 
 
 def begin(**flags: object) -> tuple[Settings, Read]:
-    """The settings of this process, with logging set up after them, and how to read them again.
+    """The settings of this process, with logging configured, and a function to read them again.
 
     Raises:
-        ConfigurationError: what `up` handed out cannot be used.
+        ConfigurationError: the settings file of `up` cannot be used.
     """
     if handed := os.environ.get(HANDED_VARIABLE):
         read = partial(_read_handed, Path(handed))
@@ -87,7 +86,7 @@ def begin(**flags: object) -> tuple[Settings, Read]:
 
 
 def look_again(read: Read) -> Settings:
-    """The settings as they stand now; raises ConfigurationError where they cannot be used."""
+    """The current settings; raises ConfigurationError if they cannot be used."""
     try:
         return read()
     except OSError as error:
@@ -95,19 +94,19 @@ def look_again(read: Read) -> Settings:
 
 
 def read_again(running: Settings, read: Read, check: Check | None = None) -> Settings:
-    """The settings as they are to hold from now on, with what needs a restart left as it is, and said.
+    """The settings that apply from now on; those that need a restart are unchanged, which is logged.
 
     Raises:
-        ConfigurationError: they cannot be used, or fail the check; the running ones go on.
+        ConfigurationError: they cannot be used, or fail the check; the current ones stay.
     """
-    found = look_again(read)
-    names = [name for name in Settings.model_fields if getattr(found, name) != getattr(running, name)]
+    current = look_again(read)
+    names = [name for name in Settings.model_fields if getattr(current, name) != getattr(running, name)]
     waiting = [name for name in names if name in NEEDS_RESTART]
-    settings = found.model_copy(update={name: getattr(running, name) for name in waiting})
+    settings = current.model_copy(update={name: getattr(running, name) for name in waiting})
     if check is not None:
         check(settings)
     logs.configure(settings.log_level, settings.log_format)
-    log = get_logger()  # one that knows the level and the format of a moment ago
+    log = get_logger()  # with the current level and format
     if waiting:
         log.warning("settings_need_restart", settings=waiting, advice=NOT_CHECKED)
     log.info("settings_read_again", changed=[name for name in names if name not in waiting])
@@ -115,23 +114,23 @@ def read_again(running: Settings, read: Read, check: Check | None = None) -> Set
 
 
 def unexpected(error: Exception) -> ConfigurationError:
-    """The refusal, in one line, that an error becomes which nobody expects at a reload."""
+    """The refusal of a reload for an unexpected error, in one line."""
     text = " ".join(str(error).split())
     return ConfigurationError(f"a new process could not start: {type(error).__name__}{f': {text}' if text else ''}")
 
 
 def refused(error: ConfigurationError) -> None:
-    """Say that the settings cannot be used, and that the service goes on under those that it has."""
+    """Log that the settings cannot be used, and that the current ones stay."""
     get_logger().error("settings_refused", reason=str(error))
 
 
 def handed_path(settings: Settings) -> Path:
-    """Where `up` hands out settings."""
+    """The settings file that `up` writes."""
     return Places.of(settings.data_dir).data_dir / HANDED_FILE
 
 
 def hand_out(settings: Settings) -> None:
-    """Write the settings for our processes to read; whole or not at all, and for our account only.
+    """Write the settings for our processes, atomically, readable by our account only.
 
     Raises:
         ConfigurationError: the data directory cannot be written.
@@ -154,4 +153,4 @@ def _read_handed(path: Path) -> Settings:
     try:
         return _Handed(**json.loads(path.read_text()))
     except (OSError, ValidationError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path}, handed out by up, cannot be used: {error}") from error
+        raise ConfigurationError(f"{path}, written by up, cannot be used: {error}") from error

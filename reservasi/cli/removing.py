@@ -1,4 +1,4 @@
-"""`reservasi program remove`: the checks, the question, and what is printed."""
+"""`reservasi program remove`: the checks, the question, and the output."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from reservasi.worker.removal import Removal
 
 AT_ONCE = 500  # quotas closed together
-CLOSING = "quotas can be claimed"  # how an obstacle is told that --close-quotas takes away
+CLOSING = "quotas can be claimed"  # the beginning of the obstacle that --close-quotas removes
 
 
 def remove(
     settings: Settings, program: str, *, reason: str, close_quotas: bool, yes: bool, as_json: bool
 ) -> dict[str, Any]:
-    """Remove the program, asking first unless `yes`; what was done."""
+    """Remove the program, asking first unless `yes`; returns the result."""
     from reservasi.bootstrap.commands import open_operations
 
     if as_json and not yes:
-        fail("--yes: with --json nobody is asked, so say --yes as well", as_json=True)
+        fail("--json needs --yes, since there is no question", as_json=True)
         raise typer.Exit(EXIT_USAGE)
 
-    async def look() -> None:
+    async def check() -> None:
         async with open_operations(settings) as operations:
             await _refuse(operations, program, close_quotas=close_quotas)
 
@@ -46,14 +46,14 @@ def remove(
             async with open_remover(operations, program) as remover:
                 return await remover.run(actor=cli_actor(), reason=reason)
 
-    run(look())
+    run(check())
     if not yes:
         _ask(program)
     return _described(run(work()))
 
 
 async def _refuse(operations: Operations, program: str, *, close_quotas: bool) -> None:
-    """Say what is in the way before anybody is asked; the removal looks again once nothing can change."""
+    """Report obstacles before the question; the removal checks again when nothing can change."""
     from reservasi.bootstrap.commands import open_remover
 
     if await operations.records.is_removed(program):
@@ -68,11 +68,11 @@ async def _refuse(operations: Operations, program: str, *, close_quotas: bool) -
 
 def _ask(program: str) -> None:
     out.print(
-        f"This removes {program} with its quotas and openings: nobody can see or book it afterwards. Bookings that "
+        f"This removes {program} with its quotas and openings: it can no longer be seen or booked. Bookings that "
         "have ended, the journal and the audit log stay in the records."
     )
     if typer.prompt(f"Type {program} to remove it", default="", show_default=False) != program:
-        fail("that is not its name: nothing was removed", as_json=False)
+        fail("the name does not match: nothing was removed", as_json=False)
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -97,25 +97,25 @@ async def _close_all(operations: Operations, program: str, reason: str) -> None:
 
 
 def _described(done: Removal) -> dict[str, Any]:
-    found = done.found
-    said: dict[str, Any] = {"program": done.program, "removed": done.removed, "ledger_keys_deleted": done.keys}
+    counts = done.found
+    row: dict[str, Any] = {"program": done.program, "removed": done.removed, "ledger_keys_deleted": done.keys}
     if done.removed:
-        said |= {
-            "quotas": found.quotas,
-            "openings": found.openings,
-            "kept_bookings": found.bookings,
-            "kept_journal_entries": found.journal_entries,
-            "kept_audit_rows": found.audit_rows,
+        row |= {
+            "quotas": counts.quotas,
+            "openings": counts.openings,
+            "kept_bookings": counts.bookings,
+            "kept_journal_entries": counts.journal_entries,
+            "kept_audit_rows": counts.audit_rows,
         }
-    return said
+    return row
 
 
 def print_removed(done: dict[str, Any], *, as_json: bool) -> None:
-    """What was done, and what is left."""
+    """The result, and what is left."""
     show(done, as_json=as_json)
     if not as_json:
         before = "" if done["removed"] else "It had been removed before. "
         out.print(
             f"{before}Fronts answer 404 for it and workers have left it. What was recorded stays in PostgreSQL; "
-            "`reservasi program import` begins it anew."
+            "`reservasi program import` starts it again."
         )

@@ -1,4 +1,4 @@
-"""`reservasi reservation`: look one up in ledger and records, or end it on behalf of staff."""
+"""`reservasi reservation`: shows a reservation from ledger and records, or ends it on behalf of staff."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Reservations of people.", no_args_is_help=True)
 
 ReservationId = Annotated[str, typer.Argument(help="26 characters, as the claim returned it")]
-NIK_SHOWN = 4  # last digits; the rest is masked
+NIK_SHOWN = 4  # last digits; the others are masked
 
 
 @app.command("show")
@@ -32,17 +32,17 @@ def show_reservation(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a reservation: what the ledger says, and the booking in PostgreSQL."""
+    """Show a reservation: from the ledger, and its booking in PostgreSQL."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
     async def work(operations: Operations) -> dict[str, Any] | None:
         return await _describe(operations, reservation_id)
 
-    found = run_with_stores(settings, work)
-    if found is None:
+    description = run_with_stores(settings, work)
+    if description is None:
         fail(f"there is no reservation {reservation_id}", as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
-    show(found, as_json=as_json)
+    show(description, as_json=as_json)
 
 
 @app.command("cancel")
@@ -54,7 +54,7 @@ def cancel_reservation(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a reservation as staff: also after the applicant's last moment for it."""
+    """End a reservation as staff, also after the applicant's last moment for it."""
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
 
     from reservasi.reservations import ACCEPTED
@@ -127,11 +127,11 @@ async def _describe(operations: Operations, reservation_id: str) -> dict[str, An
 def _applicants(
     operations: Operations, reservation_id: str, sealed: str, lacks: Collection[str]
 ) -> list[dict[str, str]]:
-    """Who it is for, their numbers masked."""
+    """The applicants, with masked numbers."""
     from reservasi.records.erasure import ERASED
 
     if sealed == ERASED and "envelope" in lacks:
-        return [{"name": "not known any more: the records were restored from an older copy"}]
+        return [{"name": "unknown: the records were restored from an older copy"}]
     if sealed == ERASED:
         return [{"name": "erased"}]
     try:

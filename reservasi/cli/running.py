@@ -1,7 +1,7 @@
-"""Which services `up` runs for this user, so that commands in another terminal find their data directory.
+"""Finds the services that `up` runs for this user, so that commands in another terminal find their data directory.
 
-Each `up` keeps a small file while it runs. A file counts as long as the process that it names lives: the same one, by
-the time at which it started.
+Each `up` keeps a small file while it runs. A file is valid as long as the process that it names lives, identified by
+its pid and start time.
 """
 
 import json
@@ -12,23 +12,23 @@ from pathlib import Path
 
 import msgspec
 
-FILES_MAX = 64  # that are looked at
+FILES_MAX = 64  # files that are read
 FILE_BYTES_MAX = 4096
 _SUFFIX = ".json"
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """An `up` that runs."""
+    """A running `up`."""
 
     pid: int
-    started: str  # of the process, as the kernel counts it
+    started: str  # start time of the process, by the kernel's clock
     data_dir: str
     api: str
 
 
 @contextmanager
 def announced(data_dir: Path, api: str) -> Iterator[None]:
-    """Let commands find this process's service while the block lasts; where that cannot be written, they do not."""
+    """Let commands find this process's service during the block; no effect if the file cannot be written."""
     pid = os.getpid()
     path = None
     with suppress(OSError):
@@ -47,8 +47,8 @@ def announced(data_dir: Path, api: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def found() -> list[Running]:
-    """Every `up` of this user that runs, by data directory; what a killed one left behind is removed."""
+def services() -> list[Running]:
+    """Every running `up` of this user, by data directory; files of killed ones are removed."""
     place = _place()
     running: list[Running] = []
     with suppress(OSError):
@@ -64,7 +64,7 @@ def found() -> list[Running]:
 
 
 def _place() -> Path:
-    """A directory of this user that all of their terminals agree on."""
+    """A directory of this user that is the same in all of their terminals."""
     if named := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(named) / "reservasi"
     user = os.geteuid()
@@ -73,9 +73,9 @@ def _place() -> Path:
 
 
 def _is_ours(place: Path) -> bool:
-    """Whether nobody else can have written there."""
-    found = place.lstat()
-    return place.is_dir() and not place.is_symlink() and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    """Whether only we can have written there."""
+    status = place.lstat()
+    return place.is_dir() and not place.is_symlink() and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _read(path: Path) -> Running | None:
@@ -94,5 +94,5 @@ def _lives(running: Running) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When the process started, in the kernel's ticks since it booted: a number that is used again has another."""
+    """The start time of the process in the kernel's ticks since boot, which distinguishes reused pids."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -1,4 +1,4 @@
-"""`reservasi db check`: whether the records' schema is the wanted one."""
+"""`reservasi db check`: whether the records' schema is the needed one."""
 
 import typer
 
@@ -7,7 +7,7 @@ from reservasi.cli.output import EXIT_FAILED, AsJson, DataDir, PostgresDsn, show
 
 
 def check(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """Say whether the schema is the one this version wants; exit 1 when it is not."""
+    """Check that the schema is the one that this version needs; exit 1 when it is not."""
     from reservasi.bootstrap.addresses import postgres_dsn
     from reservasi.records import revision
 

@@ -5,7 +5,7 @@ from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show
 
 
 def upgrade(data_dir: DataDir = None, postgres_dsn_: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """Apply the migrations that are missing."""
+    """Apply the missing migrations."""
     from reservasi.bootstrap.addresses import postgres_dsn
     from reservasi.records import upgrades
 

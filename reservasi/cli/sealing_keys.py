@@ -1,4 +1,4 @@
-"""`reservasi keys`: the sealing keys of the key ring, and taking a new one into use while everything runs."""
+"""`reservasi keys`: lists the sealing keys of the key ring, and adds a new one while everything runs."""
 
 import fcntl
 import os
@@ -18,15 +18,15 @@ from reservasi.cli.output import AsJson, DataDir, moment, out, show, show_rows
 from reservasi.errors import ConfigurationError
 from reservasi.sealing import KEY_BYTES, KeyRing, load_key_ring, replace_key_ring
 
-app = typer.Typer(help="The sealing keys: which there are, and a new one.", no_args_is_help=True)
+app = typer.Typer(help="The sealing keys of the key ring: list, rotate.", no_args_is_help=True)
 
 TAKES_OVER_IN_S = 60
-LOOKS = 3  # that every process must have taken at the file before the new key seals
+LOOKS = 3  # reads of the file by every process before the new key seals
 
 
 @app.command("list")
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List the sealing keys, never what they are: which one seals now, and which only open."""
+    """List the sealing keys, never their values: which one seals now, and which only open."""
     ring = load_key_ring(settings_of(data_dir=data_dir).secrets_path, create=False)
     show_rows(described(ring, _now_ms()), as_json=as_json)
 
@@ -40,15 +40,15 @@ def rotate(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a sealing key that takes over soon; fronts and worker read it by themselves, and old envelopes stay readable.
+    """Add a sealing key that becomes active soon; running processes read it, and old envelopes stay readable.
 
-    Tickets that people hold, and everything that was sealed before, are good under the former key.
+    Tickets and everything that was sealed before stay valid with the former keys.
     """
     settings = settings_of(data_dir=data_dir)
     least_s = ceil(LOOKS * settings.catalogue_refresh_ms / 1000)
     in_s = max(TAKES_OVER_IN_S, least_s) if takes_over_in is None else takes_over_in
     if in_s < least_s:
-        raise typer.BadParameter(f"running processes look at the file so seldom that it takes {least_s} s at least")
+        raise typer.BadParameter(f"it takes at least {least_s} s until all running processes have read the file")
     path = settings.secrets_path
     with _alone(path):
         now_ms = _now_ms()
@@ -60,13 +60,13 @@ def rotate(
 
 
 def rotated(ring: KeyRing, now_ms: int, in_ms: int) -> KeyRing:
-    """The key ring with a new key that takes over later.
+    """The key ring with a new key that becomes active later.
 
     Raises:
-        ConfigurationError: one that was added before has not taken over yet.
+        ConfigurationError: a key that was added before is not active yet.
     """
     if ring.next and now_ms < ring.next_from_ms:
-        raise ConfigurationError(f"{ring.next} has not taken over yet: it does at {moment(ring.next_from_ms)}")
+        raise ConfigurationError(f"{ring.next} is not active yet: it will be at {moment(ring.next_from_ms)}")
     numbers = [int(key_id[1:]) for key_id in ring.sealing if key_id[1:].isdecimal()]
     new = f"k{max(numbers, default=0) + 1}"
     return msgspec.structs.replace(
@@ -79,7 +79,7 @@ def rotated(ring: KeyRing, now_ms: int, in_ms: int) -> KeyRing:
 
 
 def described(ring: KeyRing, now_ms: int) -> list[dict[str, Any]]:
-    """A row a key, in the order in which they were added."""
+    """One row per key, in the order in which they were added."""
     active = ring.active_at(now_ms)
     states = {active: "seals"}
     if ring.next and ring.next != active:
@@ -96,7 +96,7 @@ def described(ring: KeyRing, now_ms: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One rotation at a time."""
+    """Lock out concurrent rotations."""
     try:
         descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`reservasi api` and `reservasi worker`: their flags, and the module that `up` starts; `serving` does the work."""
+"""`reservasi api` and `reservasi worker`: their flags, and the module that `up` starts; the work is in `serving`."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ def api(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the HTTP fronts alone; a worker must run somewhere, or confirmations stay "confirming"."""
+    """Run the HTTP fronts only; without a worker, confirmations stay "confirming"."""
     from reservasi.cli.reloading import begin
 
     settings, read = begin(
@@ -49,7 +49,7 @@ def worker(
 ) -> None:
     """Run the recorder: journal to PostgreSQL, expired holds, admission, ownership of the ledger. Several are safe.
 
-    With --programs it does so for some, and another worker must run for the rest.
+    With --programs for some programs; another worker must run for the others.
     """
     from reservasi.cli.reloading import begin
     from reservasi.cli.serving import run_worker
@@ -66,7 +66,7 @@ def worker(
 
 
 def _share_metrics() -> None:
-    """Several processes count into one directory; the metrics library wants to know before it is imported."""
+    """Let several processes count into one directory; must be set before the metrics library is imported."""
     from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE
 
     if MULTIPROCESS_DIR_VARIABLE not in os.environ:

@@ -1,10 +1,10 @@
-"""What `reservasi api` and `reservasi worker` run: the two kinds of process that `up` starts, each also alone.
+"""Runs `reservasi api` and `reservasi worker`, the two kinds of process that `up` starts.
 
-Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets one that is told to
-stop finish its requests. Each process serves the admin port as well, so that one can be asked while another is busy.
-At SIGHUP `api` reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at
-SIGTERM and SIGINT, once its batch is recorded, and is started again by whoever runs it. Both go on as they are where a
-new process could not start (`reload_check.py`).
+Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets a process finish its
+requests before it stops. Each process serves the admin port, so that it answers while others are busy. At SIGHUP `api`
+reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at SIGTERM and SIGINT,
+once its batch is recorded, and is restarted by its supervisor. Both continue unchanged if a new process could not start
+(`reload_check.py`).
 """
 
 import asyncio
@@ -46,14 +46,14 @@ from reservasi.process_metrics import Name
 from reservasi.settings import Settings
 
 IN_STEP_WAIT_S = 3.0
-OTHER_FILES = 1024  # that a front may need beside its callers' connections
+OTHER_FILES = 1024  # open files of a front in addition to its connections
 
 
 class Fronts(BaseApplication):
     """Gunicorn with our settings in place of its own files and flags."""
 
     def __init__(self, settings: Settings, read: Read, admin: Sequence[socket.socket]) -> None:
-        """`admin` are the sockets of the admin port: the fronts inherit them, so that any answers and nobody else."""
+        """`admin` are the sockets of the admin port, which the fronts inherit."""
         self._settings = settings
         self._admin = admin
         self._name: Name | None = None  # of a front's process in its metrics
@@ -95,11 +95,11 @@ class Fronts(BaseApplication):
         super().reload()
 
     def run(self) -> None:
-        """Run the fronts until we are told to stop; SIGHUP replaces them one by one."""
+        """Run the fronts until stopped; SIGHUP replaces them one by one."""
         RollingArbiter(self).run()
 
     def load(self) -> Any:
-        """What a process makes its application with; called once in each."""
+        """Create the application of a process; called once in each."""
         return self._make_app
 
     async def _make_app(self) -> Any:
@@ -108,8 +108,8 @@ class Fronts(BaseApplication):
         self._name = Name.take_next(_metrics_directory(), "front")
         stack = AsyncExitStack()
         services = await stack.enter_async_context(open_front(settings))
-        # A front that is not in step yet would only answer 503 while others can serve; but it does not wait for ever,
-        # since a definite "recovering" is better than no answer.
+        # A front whose views are not in step would only answer 503 while others can serve, so it waits; but not without
+        # limit, since "recovering" is better than no answer.
         await services.availability.wait_ready(IN_STEP_WAIT_S)
         readiness = front_readiness(services)
         await stack.enter_async_context(
@@ -136,32 +136,32 @@ def _metrics_directory() -> Path:
 
 
 def _forget_metrics(_server: object) -> None:
-    """Remove the directory that `serve.py` made, and no other."""
+    """Remove the directory that `serve.py` created, and no other."""
     directory = _metrics_directory()
     if directory.name.startswith(MULTIPROCESS_DIR_PREFIX):
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def run_fronts(settings: Settings, read: Read) -> None:
-    """Run the fronts until they are told to stop."""
+    """Run the fronts until they are stopped."""
     raise_open_files(settings.connections_max)
     admin = ports.take("admin_port", settings.admin_host, settings.admin_port)
-    for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, with a line each
+    for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, and log each attempt
         each.close()
     run(_refuse_what_no_front_can_use(settings))
-    name = Name.take_next(_metrics_directory(), "gunicorn")  # kept until we end
+    name = Name.take_next(_metrics_directory(), "gunicorn")  # kept until the process ends
     get_logger().debug("process_named", name=name.name if name else "")
     Fronts(settings, read, admin).run()
 
 
 async def _refuse_what_no_front_can_use(settings: Settings) -> None:
-    """Look at stores, schema and key ring once before the fronts do, so that a fault is told once and in one line."""
+    """Check stores, schema and key ring once before the fronts do, so that a fault is logged once."""
     async with open_operations(with_rights_of(FRONT, settings), wait_s=settings.start_timeout_s) as operations:
         await refuse_unusable(operations.settings, operations.servers)
 
 
 def run_worker(settings: Settings, read: Read) -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until it is stopped."""
     run(_work(settings, read))
 
 
@@ -192,19 +192,19 @@ async def _work(settings: Settings, read: Read) -> None:
 
 
 async def _end_for_reload(settings: Settings, read: Read, stop: asyncio.Event) -> None:
-    """End, so that whoever runs us starts a new worker; or go on where that one could not start."""
+    """End, so that the supervisor starts a new worker; or continue if that one could not start."""
     try:
         await asyncio.to_thread(lambda: refuse_reload(settings, look_again(read), WORKER))
     except ConfigurationError as error:
         refused(error)
-    except Exception as error:  # nobody waits for this task
+    except Exception as error:  # nothing awaits this task
         refused(unexpected(error))
     else:
         stop.set()
 
 
 def raise_open_files(connections_max: int) -> None:
-    """Let this process, and those that it starts, open as many files as its account may: a connection is one."""
+    """Raise the limit of open files for this process and its children to the account's maximum: a connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most < connections_max + OTHER_FILES:

@@ -1,4 +1,4 @@
-"""`reservasi staff`: the keys of those who call the staff API."""
+"""`reservasi staff`: the keys of callers of the staff API."""
 
 from __future__ import annotations
 
@@ -41,31 +41,29 @@ def _open(settings: Settings) -> AbstractAsyncContextManager[RecordsOperations]:
 
 
 def _named(name: str) -> str:
-    """A name as it is kept: with single spaces."""
+    """A name with single spaces, as it is stored."""
     tidied = " ".join(name.split())
     if not tidied or len(tidied) > NAME_CHARS_MAX or not name.isprintable():
-        raise typer.BadParameter(
-            f"1 to {NAME_CHARS_MAX} printable characters, please: it stands beside what they change"
-        )
+        raise typer.BadParameter(f"1 to {NAME_CHARS_MAX} printable characters: the name is recorded with each change")
     return tidied
 
 
 def _duration(words: str) -> dt.timedelta | None:
     if words == "0":
         return dt.timedelta()
-    found = _DURATION.fullmatch(words)
-    return dt.timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+    match = _DURATION.fullmatch(words)
+    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
 
 
 def _overlap(words: str) -> dt.timedelta:
     overlap = _duration(words)
     if overlap is None or overlap > OVERLAP_MAX:
-        raise typer.BadParameter(f"a duration such as 30s, 10m, 12h or 7d, please; at most {OVERLAP_MAX.days}d")
+        raise typer.BadParameter(f"a duration such as 30s, 10m, 12h or 7d; at most {OVERLAP_MAX.days}d")
     return overlap
 
 
 def _end(words: str) -> dt.datetime:
-    """A moment ahead: RFC 3339, or so long from now."""
+    """A future moment: RFC 3339, or a duration from now."""
     now = dt.datetime.now(dt.UTC)
     try:
         duration = _duration(words)
@@ -79,10 +77,10 @@ def _end(words: str) -> dt.datetime:
     return end
 
 
-Name = Annotated[str, typer.Argument(help="whose key it is", callback=_named)]
+Name = Annotated[str, typer.Argument(help="name of the key's owner", callback=_named)]
 Expires = Annotated[
     dt.datetime | None,
-    typer.Option(parser=_end, metavar="TIME", help="until when it works: RFC 3339, or so long from now, such as 90d"),
+    typer.Option(parser=_end, metavar="TIME", help="when it expires: RFC 3339, or a duration from now, such as 90d"),
 ]
 
 
@@ -91,18 +89,18 @@ def add(
     name: Name,
     role: Annotated[
         StaffRole | None,
-        typer.Option(help="a set of scopes: viewer reads, the others do everything; operator when none is given"),
+        typer.Option(help="a set of scopes: viewer may read, the others may do everything; default: operator"),
     ] = None,
     scope: Annotated[
-        list[StaffScope] | None, typer.Option(help="what the key may do, instead of a role; again for more")
+        list[StaffScope] | None, typer.Option(help="what the key may do, in place of a role; may be repeated")
     ] = None,
-    program: Annotated[list[str] | None, typer.Option(help="only for this program; again for more")] = None,
+    program: Annotated[list[str] | None, typer.Option(help="only for this program; may be repeated")] = None,
     expires: Expires = None,
     data_dir: DataDir = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a staff key and print it: it is shown this once and stored only as a hash."""
+    """Add a staff key and print it: it is shown only once and stored only as a hash."""
     if role is not None and scope:
         raise typer.BadParameter("a role is a set of scopes: give --role or --scope", param_hint="--scope")
     role = role or StaffRole.OPERATOR
@@ -122,7 +120,7 @@ def add(
 
 @app.command("list")
 def list_(data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """List all staff keys, those that were revoked last; never a secret."""
+    """List all staff keys, revoked ones last; never a secret."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> list[StaffRow]:
@@ -134,7 +132,7 @@ def list_(data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: A
 
 @app.command("revoke")
 def revoke(name: Name, data_dir: DataDir = None, postgres_dsn: PostgresDsn = None, as_json: AsJson = False) -> None:
-    """End a staff key: every front refuses it within seconds. Again is harmless."""
+    """Revoke a staff key: every front refuses it within seconds. Repeating is harmless."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> StaffRow:
@@ -157,7 +155,7 @@ def rotate(
     overlap: Annotated[
         dt.timedelta,
         typer.Option(
-            parser=_overlap, metavar="DURATION", help="how long the secret of before works as well; 0: it ends now"
+            parser=_overlap, metavar="DURATION", help="how long the previous secret also works; 0: it ends now"
         ),
     ] = OVERLAP_DEFAULT,  # type: ignore[assignment]  # typer parses a default that is text
     expires: Expires = None,
@@ -165,14 +163,14 @@ def rotate(
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a staff key another secret and print it, this once; name, scopes and programs stay."""
+    """Give a staff key a new secret and print it once; name, scopes and programs stay."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> tuple[StaffRow, str]:
         async with _open(settings) as operations:
             found = [row for row in await operations.records.staff_keys() if row.name == name and not row.revoked_at]
             if found and expires is None and found[0].has_expired(dt.datetime.now(dt.UTC)):
-                raise ConfigurationError(f"the staff key {name} has expired: say until when it works, with --expires")
+                raise ConfigurationError(f"the staff key {name} has expired: give a new end with --expires")
             api_key, key_hash = _new_key(operations)
             rotated = await operations.records.rotate_staff(name, key_hash, overlap, expires, actor=cli_actor())
             if rotated is None:
@@ -181,19 +179,19 @@ def rotate(
             return rotated, api_key
 
     row, key = run(work())
-    said = {"name": row.name, "expires": _moment(row.expires_at), "previous_until": _moment(row.previous_until)}
-    show({**said, "api_key": key}, as_json=as_json)
+    shown = {"name": row.name, "expires": _moment(row.expires_at), "previous_until": _moment(row.previous_until)}
+    show({**shown, "api_key": key}, as_json=as_json)
 
 
 @app.command("rename")
 def rename(
-    old: Annotated[str, typer.Argument(help="the name that it has", callback=_named)],
-    new: Annotated[str, typer.Argument(help="the name that it gets", callback=_named)],
+    old: Annotated[str, typer.Argument(help="the current name", callback=_named)],
+    new: Annotated[str, typer.Argument(help="the new name", callback=_named)],
     data_dir: DataDir = None,
     postgres_dsn: PostgresDsn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a staff key another name; the journal keeps the names under which changes were made."""
+    """Rename a staff key; the journal keeps the names under which changes were made."""
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)
 
     async def work() -> StaffRow:
@@ -219,12 +217,12 @@ async def add_staff(
     """Store a staff key; returns its secret.
 
     Raises:
-        ConfigurationError: the name is taken, or there is no such program.
+        ConfigurationError: the name is in use, or there is no such program.
     """
-    known = {program.id for program in await operations.records.programs()} if programs else set()
-    if missing := sorted(set(programs or ()) - known):
+    programs_stored = {program.id for program in await operations.records.programs()} if programs else set()
+    if missing := sorted(set(programs or ()) - programs_stored):
         raise ConfigurationError(
-            f"there is no program {', '.join(missing)}: there are {', '.join(sorted(known)) or 'none'}"
+            f"there is no program {', '.join(missing)}: there are {', '.join(sorted(programs_stored)) or 'none'}"
         )
     api_key, key_hash = _new_key(operations)
     await operations.records.add_staff(
@@ -241,7 +239,7 @@ async def add_staff(
 
 
 async def replace_staff(operations: RecordsOperations, name: str, role: StaffRole) -> str:
-    """The secret of a key that may be there already, with a secret that was lost."""
+    """Store a staff key, or give an existing one a new secret; returns the secret."""
     api_key, key_hash = _new_key(operations)
     if await operations.records.rotate_staff(name, key_hash, dt.timedelta(), actor=cli_actor()) is not None:
         return api_key
@@ -249,7 +247,7 @@ async def replace_staff(operations: RecordsOperations, name: str, role: StaffRol
 
 
 def describe(row: StaffRow, *, as_json: bool) -> dict[str, Any]:
-    """A key for people and programs; never its secret."""
+    """A key for text or JSON output; never its secret."""
     return {
         "name": row.name,
         **_limits(row.scopes, row.programs, as_json=as_json),
@@ -279,4 +277,4 @@ def _new_key(operations: RecordsOperations) -> tuple[str, str]:
 
 
 def _unknown(name: str) -> ConfigurationError:
-    return ConfigurationError(f"no staff key {name} is in force: look at what there is with staff list")
+    return ConfigurationError(f"no valid staff key is named {name}: see staff list")

@@ -1,4 +1,4 @@
-"""The steps of a start, told as they begin, so that nobody looks at a silent terminal."""
+"""The steps of a start, printed as they begin."""
 
 import time
 
@@ -9,15 +9,15 @@ log = get_logger()
 
 
 class Steps:
-    """Tells each step on standard error with the time since the beginning."""
+    """Prints each step on standard error with the elapsed time."""
 
     def __init__(self, *, as_lines: bool) -> None:
-        """`as_lines`: as lines of the log, for programs."""
+        """`as_lines`: as lines of the log."""
         self._as_lines = as_lines
         self._began_s = time.monotonic()
 
     def begin(self, step: str) -> None:
-        """A step begins."""
+        """Print the beginning of a step."""
         after_s = time.monotonic() - self._began_s
         if self._as_lines:
             log.info("step", step=step, after_s=round(after_s, 1))

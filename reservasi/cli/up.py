@@ -1,4 +1,4 @@
-"""`reservasi up`: its flags; `whole_service` does the work."""
+"""`reservasi up`: its flags; the work is in `whole_service`."""
 
 from typing import Annotated
 
@@ -10,7 +10,10 @@ from reservasi.cli.service_flags import DEMO_OPENING_IN_S, AdminPort, Host, Port
 
 def up(
     demo: Annotated[
-        bool, typer.Option("--demo", help="load config/programs, open quotas now, and the last date's in two minutes")
+        bool,
+        typer.Option(
+            "--demo", help="load config/programs and open the quotas now, those of the last date in two minutes"
+        ),
     ] = False,
     demo_opening_in: Annotated[
         int, typer.Option("--demo-opening-in", min=1, max=86_400, help="seconds until those of the last date open")

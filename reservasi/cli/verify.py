@@ -1,4 +1,4 @@
-"""`reservasi verify`: compute again, from public data alone, what the service says that it did by the rules."""
+"""`reservasi verify`: checks from public data that the service followed its rules."""
 
 import http.client
 import re
@@ -34,22 +34,22 @@ ROWS_MAX = 20
 OPENING_ID = re.compile(r"[a-z0-9-]{2,64}")
 COMMITMENT = re.compile(r"[0-9a-fA-F]{64}")
 
-app = typer.Typer(help="Check what was promised, with nothing but what is public.", no_args_is_help=True)
+app = typer.Typer(help="Verify draws from public data.", no_args_is_help=True)
 
 
 @app.command("draw")
 def draw(
     url: Annotated[str, typer.Option(help="the service, such as https://antrean.example.go.id")],
     opening: Annotated[str, typer.Option(help="an opening's id")],
-    ticket: Annotated[str | None, typer.Option(help="a ticket whose number is to be computed")] = None,
+    ticket: Annotated[str | None, typer.Option(help="a ticket whose number is computed")] = None,
     number: Annotated[int | None, typer.Option(min=0, help="the number that --ticket should have")] = None,
     tickets: Annotated[
-        Path | None, typer.Option(help='a file with a {"ticket","number"?} a line, as JSON', show_default=False)
+        Path | None, typer.Option(help='a file with one JSON object {"ticket","number"?} per line', show_default=False)
     ] = None,
-    commitment: Annotated[str | None, typer.Option(help="what was noted before the opening")] = None,
+    commitment: Annotated[str | None, typer.Option(help="the commitment that was noted before the opening")] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="where the key ring is: checks the signatures too", show_default=False),
+        typer.Option("--data-dir", help="directory with the key ring: also checks the signatures", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,7 +83,7 @@ def draw(
 
 
 class _NotFetched(ReservasiError):
-    """The service did not give the document."""
+    """The service did not return the document."""
 
 
 class _FileInvalid(ReservasiError):
@@ -91,7 +91,7 @@ class _FileInvalid(ReservasiError):
 
 
 def _fetch(url: str) -> object:
-    """A JSON document of limited size."""
+    """Fetch a JSON document of limited size."""
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - the scheme is checked
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
@@ -107,7 +107,7 @@ def _fetch(url: str) -> object:
 
 
 def _title(error: urllib.error.HTTPError) -> str:
-    """What the service itself says of a refusal, if it does."""
+    """The title of a problem answer, if there is one."""
     with suppress(OSError, http.client.HTTPException, ValueError):
         problem = msgspec.json.decode(error.read(DOCUMENT_BYTES_MAX))
         if isinstance(problem, dict) and isinstance(problem.get("title"), str):
@@ -137,7 +137,7 @@ def _first(line: bytes, path: Path) -> bytes:
 def _decode(decoder: msgspec.json.Decoder[Claimed], line: bytes, place: str) -> Claimed:
     try:
         return decoder.decode(line)
-    except ValueError as error:  # JSON, its members, or UTF-8
+    except ValueError as error:  # invalid JSON, members or UTF-8
         raise _FileInvalid(f'{place} is not {{"ticket","number"?}}: {error}') from error
 
 

@@ -1,4 +1,4 @@
-"""`reservasi version`: what a fault report names."""
+"""`reservasi version`: the versions for a fault report."""
 
 import platform
 from importlib import metadata
@@ -10,7 +10,7 @@ from reservasi.ledger.lua.library import read_library
 
 
 def version(as_json: AsJson = False) -> None:
-    """Print the versions that matter when a fault is reported."""
+    """Print the versions for a fault report."""
     facts: dict[str, Any] = {
         "reservasi": __version__,
         "library": read_library().name,

@@ -1,7 +1,7 @@
-"""What `reservasi up` runs: the whole service on one machine, from nothing to an address that answers.
+"""`reservasi up`: runs the whole service on one machine.
 
-At SIGHUP it reads its settings again (`reloading.py` says which may change), has the fronts replaced one by one, and
-has the worker finish its batch and start anew; confirmations meanwhile wait, or answer 202 and are recorded later.
+At SIGHUP it reads its settings again (`reloading.py` says which may change), replaces the fronts one by one, and lets
+the worker finish its batch and restart; meanwhile confirmations wait, or get 202 and are recorded later.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ from reservasi.supervisor import Role, Supervisor
 
 FRONTS = "fronts"
 WORKER = "worker"
-STOP_MARGIN_S = 5  # what a process may take to stop beyond the requests that it lets finish
+STOP_MARGIN_S = 5  # time that a process may take to stop in addition to its requests
 
 
 def start(flags: dict[str, object], demo_opening_in_s: int | None, *, as_json: bool) -> None:
-    """Run the whole service under these flags until it is told to stop; with the demo where seconds are given."""
+    """Run the whole service with these flags until it is stopped; with the demo if seconds are given."""
     settings = configured_service(**flags)
     shown = None if demo_opening_in_s is None else Demo.read(demo_opening_in_s)
     embedded = not (settings.redis_url and settings.postgres_dsn)
@@ -74,10 +74,10 @@ def _say_whom_we_wait_for(wait_s: float, left: list[Left]) -> None:
 
 
 class _Processes:
-    """The worker and the fronts, and the settings that they run under."""
+    """The worker and the fronts, and their settings."""
 
     def __init__(self, settings: Settings, read: Read, *, may_move_port: bool = False, lock: int | None = None) -> None:
-        """`may_move_port`: nobody chose the worker's admin port, so it may have another one.
+        """`may_move_port`: the worker's admin port is not configured, so that another one may be used.
 
         `lock` is a file descriptor that all of them inherit.
         """
@@ -88,50 +88,50 @@ class _Processes:
         self._read = read
         self.may_move_port = may_move_port
         self._has_moved = False
-        self._asked = False  # whether a reload is to be done
+        self._asked = False  # whether a reload is requested
         self._renewal: asyncio.Task[None] | None = None
         if may_move_port:
             self.roles[0].before_start = self._move_port
 
     def _move_port(self) -> None:
-        """Give the worker another admin port where somebody took its own since it was chosen.
+        """Give the worker another admin port if its own has been taken.
 
-        Between this and the worker's own start it can still be lost: then the worker ends with a line that names the
-        port, and is started again, as often as the supervisor's limits allow, each time with this look before.
+        It may still be taken before the worker starts: then the worker ends with a line that names the port, and is
+        restarted within the supervisor's limits, each time after this check.
         """
         another = ports.another_if_taken(self.settings)
         if another is None:
             return
-        warn(f"worker_admin_port: {self.settings.worker_admin_port} was taken meanwhile; the worker uses {another}")
+        warn(f"worker_admin_port: {self.settings.worker_admin_port} is in use now; the worker uses {another}")
         self.settings = self.settings.model_copy(update={"worker_admin_port": another})
         self._has_moved = True
         hand_out(self.settings)
 
     def _read_but_port(self) -> Settings:
-        """The settings as they are to hold, with the port that the worker has instead of the one that it lost."""
-        found = self._read()
+        """Read the settings again, keeping the worker's current port."""
+        current = self._read()
         if not self._has_moved:
-            return found
-        return found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
+            return current
+        return current.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
 
     def prepare(self) -> None:
-        """Make what they find when they start."""
+        """Create what the processes need when they start."""
         metrics = _metrics_dir(self.settings)
-        shutil.rmtree(metrics, ignore_errors=True)  # counters of processes that are gone
+        shutil.rmtree(metrics, ignore_errors=True)  # counters of former processes
         metrics.mkdir(mode=0o700)
         hand_out(self.settings)
 
     def renew(self, supervisor: Supervisor) -> None:
-        """Read the settings again, and have everything that runs under them replaced, or say why not; returns at once.
+        """Read the settings again and replace the processes, or log why not, in the background.
 
-        Whoever asks while that is under way has it done once more.
+        A request during a reload causes another one afterwards.
         """
         self._asked = True
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew_as_asked(supervisor))
 
     async def end_renewal(self) -> None:
-        """Replace nothing any more."""
+        """Stop replacing processes."""
         if self._renewal is not None:
             await end_tasks([self._renewal])
 
@@ -146,14 +146,14 @@ class _Processes:
             found = await asyncio.to_thread(
                 read_again, running, self._read_but_port, lambda found: refuse_reload(running, found, WORKER_RIGHTS)
             )
-            # The port may have moved meanwhile, and needs a restart otherwise.
+            # The port may have changed meanwhile, which would otherwise need a restart.
             settings = found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
             hand_out(settings)
             self.settings = settings
         except ConfigurationError as error:
             refused(error)
             return
-        except Exception as error:  # nobody waits for this task
+        except Exception as error:  # nothing awaits this task
             refused(unexpected(error))
             return
         for role in self.roles:
@@ -173,7 +173,7 @@ async def _up(processes: _Processes, demo: Demo | None, *, as_json: bool) -> Non
         stack.push_async_callback(processes.end_renewal)
 
         def hang_up() -> None:
-            """Reload; or stop, when it is the terminal that has hung up."""
+            """Reload; or stop, if the terminal was closed."""
             if in_terminal and not _has_terminal():
                 stop.set()
             else:
@@ -203,25 +203,25 @@ def _has_terminal() -> bool:
 async def _start(
     supervisor: Supervisor, stack: AsyncExitStack, processes: _Processes, demo: Demo | None, *, as_json: bool
 ) -> None:
-    """Stores first, then the schema, then the processes; the demo's programs while those come up."""
+    """Start the stores, the schema and the processes, in this order; load the demo's programs meanwhile."""
     settings = processes.settings
     steps = Steps(as_lines=settings.log_format == "json")
     await _start_stores(supervisor, settings, steps)
     steps.begin("migrations of the records' schema")
     await upgrades.upgrade(postgres_dsn(settings))
-    async with open_operations(settings) as operations:  # makes the key ring of a new deployment
+    async with open_operations(settings) as operations:  # creates the key ring of a new deployment
         await _warn_of_what_may_be_lost(operations)
         if demo:
             steps.begin(f"the demo's programs and quotas: {', '.join(each.id for each in demo.programs)}")
         quiet = as_json or settings.log_format == "json"
         fenced = await demo.load(operations, quiet=quiet) if demo else []
-    ports.refuse_taken(processes.settings, movable=processes.may_move_port)  # stores and demo took their time
+    ports.refuse_taken(processes.settings, movable=processes.may_move_port)  # stores and demo took time
     processes.prepare()
     stack.enter_context(announced(Places.of(settings.data_dir).data_dir, _url(settings)))
     steps.begin(f"worker, and {settings.front_processes} fronts")
     for role in processes.roles:
         await supervisor.start(role)
-    # What is fenced stays so until somebody recovers it: to wait for it would only keep the addresses secret.
+    # A fenced ledger stays so until it is recovered: waiting for it would only delay the addresses.
     ready = await wait_ready(
         settings.admin_host, settings.admin_port, settings.start_timeout_s, any_answer=bool(fenced)
     )
@@ -230,19 +230,19 @@ async def _start(
 
 
 async def _warn_of_what_may_be_lost(operations: Operations) -> None:
-    """Say what of a ledger's servers does not keep promises; they serve, since whoever chose them may know better."""
+    """Warn about settings of the ledger's servers that may lose promises; the service starts anyway."""
     try:
         async with asyncio.timeout(LOOK_TIMEOUT_S):
-            found = await durability(operations.servers)
+            risks = await durability(operations.servers)
     except (LedgerUnreachable, TimeoutError) as error:
         warn(f"{str(error) or 'the ledger does not answer in time'}; claims are answered 503 until it does")
         return
-    for server, check in found:
+    for server, check in risks:
         warn(f"promises may be lost{f' at {server}' if server else ''}: {check.said}")
 
 
 def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
-    """The worker and the fronts, in the order in which they start; only fronts share their counters."""
+    """The worker and the fronts, in the order of their start; only fronts share their counters."""
     alone = {name: value for name, value in environment.items() if name != MULTIPROCESS_DIR_VARIABLE}
     command = (sys.executable, "-m", "reservasi.cli.serve")
     stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
@@ -268,7 +268,7 @@ def _url(settings: Settings) -> str:
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    """What tells the children where they find their settings, which are exactly ours, and where they count."""
+    """The environment of the children: where their settings are, which are ours, and where they count."""
     return {MULTIPROCESS_DIR_VARIABLE: str(_metrics_dir(settings)), HANDED_VARIABLE: str(handed_path(settings))}
 
 
@@ -300,6 +300,6 @@ def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:
     if ready:
         out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")
     else:
-        out.print("[bold yellow]reservasi is recovering[/]: it sells nothing yet, ask reservasi doctor why")
+        out.print("[bold yellow]reservasi is recovering[/]: it sells nothing yet; see reservasi doctor")
     for name, address in addresses.items():
         out.print(f"  [dim]{name:<15}[/] {address}")

@@ -24,7 +24,7 @@ def test_a_day_of_an_office_is_closed_in_one_call(deployment: Deployment) -> Non
     assert deployment.imports()["kept"] == 4, "closed by hand: it stays"
     text = deployment.call(*words)
     assert (text.exit_code, booked in text.output, SECRET_NAME in text.output) == (0, True, False)
-    assert f"0 quotas of {DAY} are closed now, 4 were before; 2 places are held or booked there, in 1" in text.output
+    assert f"0 quotas of {DAY} are now closed, 4 were before; 2 places are held or confirmed in 1" in text.output
     assert "reservasi reservation cancel ID" in text.output
 
 
@@ -32,13 +32,13 @@ def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> N
     quota, other = deployment.quota("0900"), deployment.quota("1000")
     booked = deployment.reserve(quota, places=2)
     text = deployment.call("quota", "close", quota).output
-    assert f"{quota} is closed now; 2 places are held or booked there, in 1 reservation, and none is cancelled" in text
+    assert f"{quota} is now closed; 2 places are held or confirmed in 1 reservation; none is cancelled" in text
     assert booked in text
     again = deployment.json("quota", "close", quota)
     assert again["booked"] == [{"quota": quota, "reservation": booked, "places": 2, "status": "confirmed"}]
-    assert f"{quota} was closed already" in deployment.call("quota", "close", quota).output
+    assert f"{quota} was already closed" in deployment.call("quota", "close", quota).output
     assert (
-        f"{other} is closed now; nobody holds or booked a place there"
+        f"{other} is now closed; there are no reservations"
         in deployment.call("quota", "close", other).output
     )
 

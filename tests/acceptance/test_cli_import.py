@@ -50,7 +50,7 @@ def test_windows_that_are_over_are_not_created_and_are_counted(deployment: Deplo
     assert deployment.imports(*words) == done
     text = deployment.call("program", "import", str(deployment.file), *words)
     assert text.exit_code == 0
-    assert "16 windows of the file are over already: no quotas are created for them" in text.output
+    assert "16 windows of the file have already ended: no quotas are created for them" in text.output
 
 
 def test_another_slot_length_neither_doubles_places_nor_overlaps(deployment: Deployment) -> None:
@@ -102,7 +102,7 @@ def test_a_corrected_time_zone_lists_those_whose_visit_moves(deployment: Deploym
     # Also where the import compares other dates: the time zone is the program's.
     elsewhere = ("--from", str(THIRD_DAY), "--to", str(THIRD_DAY))
     assert len(deployment.imports(*elsewhere, code=3)["booked"]) == 2
-    assert "time zone gives 2 held or booked places another moment" in deployment.call(
+    assert "time zone gives 2 held or booked places to another moment" in deployment.call(
         "program", "import", str(deployment.file), *DATES
     ).output.replace("\n", " ")
     assert [row["reservation"] for row in deployment.imports(*DATES, "--apply")["booked"]][:1] == [booked]
@@ -126,7 +126,7 @@ def test_the_words_for_people_name_reservations_and_no_person(deployment: Deploy
         assert "not in the file, closed" in done.output
         assert "the file has no such office" in done.output
         assert "nobody is cancelled" in done.output
-    assert "not in the file, closed already: 8 quotas" in deployment.call(*again).output
+    assert "not in the file, already closed: 8 quotas" in deployment.call(*again).output
 
 
 def test_an_office_that_is_taken_out_stops_selling(deployment: Deployment) -> None:
@@ -241,11 +241,11 @@ def test_a_demo_whose_file_changed_starts_and_closes_nothing(
                 assert await demo.load(operations, quiet=True) == []
 
     run(load_demo())  # the same file
-    assert "is left as it is" not in capsys.readouterr().err
+    assert "is left unchanged" not in capsys.readouterr().err
     deployment.write(slot_minutes=30)
     run(load_demo())
     said = " ".join(capsys.readouterr().err.split())
-    assert f"the program {deployment.program} is left as it is" in said
+    assert f"the program {deployment.program} is left unchanged" in said
     assert f"{deployment.program}.toml" in said
     assert "--apply" in said
     assert deployment.open_windows() == before

@@ -382,7 +382,7 @@ def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
     assert deployment.ok("opening", "cancel", name, "--reason", "banjir", "--reason-en", "a flood") == off
     refused = [("move", name, "--opens-at", at(3)), ("pause", name), ("rate", name, "5"), ("beacon", name, "x")]
     for words in refused:
-        assert f"{name} was called off" in deployment.fails("opening", *words)
+        assert f"{name} is cancelled permanently" in deployment.fails("opening", *words)
     again = deployment.create("--office", "kanim")
     assert again["id"] == f"{name}-2"
     assert (again["state"], again["quotas"]) == ("announced", off["quotas"])

@@ -112,7 +112,7 @@ def test_a_restored_dump_leads_to_no_lost_booking(deployment: Deployment, failin
     assert booking_codes(kept, *later) == codes
     assert deployment.call("reconcile").exit_code == 0
     shown = deployment.ok("reservation", "show", later[0])
-    assert shown["applicants"] == [{"name": "not known any more: the records were restored from an older copy"}]
+    assert shown["applicants"] == [{"name": "unknown: the records were restored from an older copy"}]
     assert shown["booking_code"] == codes[1]
     assert "*" in deployment.ok("reservation", "show", kept)["applicants"][0]["nik"]
     (again,) = deployment.ok("rebuild", "--from-ledger")

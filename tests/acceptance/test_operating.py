@@ -103,7 +103,7 @@ async def test_an_admin_port_has_one_service_on_every_address_family(host: str) 
         with pytest.raises(ConfigurationError, match=f"admin port {re.escape(host)}:{port} cannot be opened"):
             async with serve_admin(lambda: {"well": True}, host, port):
                 pass
-        with pytest.raises(ConfigurationError, match=f"admin_port: .*{port} cannot be listened on.*choose another"):
+        with pytest.raises(ConfigurationError, match=f"admin_port: .*{port} cannot be used.*choose another"):
             ports.take("admin_port", host, port)
     for each in ports.take("admin_port", host, port):
         each.close()
@@ -132,7 +132,7 @@ async def test_a_port_that_is_taken_is_one_line(database: str, valkey_url: str, 
         (["api", "--port", str(free_port()), "--admin-port", str(admin)], admin),
     ):
         said = await asyncio.to_thread(refused, words, env)
-        assert f"127.0.0.1:{number} cannot be listened on" in said
+        assert f"127.0.0.1:{number} cannot be used" in said
         assert "choose another" in said
     for each in held:
         each[0].close()

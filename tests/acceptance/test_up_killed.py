@@ -159,7 +159,7 @@ def test_a_port_of_somebody_else_is_named_with_its_process(up: Killed) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     said = " ".join(done.stderr.split())
-    assert f"127.0.0.1:{up.port} cannot be listened on" in said
+    assert f"127.0.0.1:{up.port} cannot be used" in said
     assert "reservasi.cli.serve api" in said
 
 

@@ -53,7 +53,7 @@ def test_a_port_of_the_service_itself_is_no_other(tmp_path: Path, monkeypatch: p
 def test_what_was_chosen_is_refused_where_it_is_taken(tmp_path: Path, taken: int) -> None:
     settings = load(data_dir=tmp_path, port=0, admin_port=0, worker_admin_port=taken)
     assert ports.instead_of_taken(settings) is None
-    with pytest.raises(EmbeddedServerError, match=f"worker_admin_port: 127.0.0.1:{taken} cannot be listened on"):
+    with pytest.raises(EmbeddedServerError, match=f"worker_admin_port: 127.0.0.1:{taken} cannot be used"):
         ports.refuse_taken(settings)
     same = load(data_dir=tmp_path, port=taken, admin_port=taken)
     with pytest.raises(EmbeddedServerError, match="must differ"):
@@ -87,7 +87,7 @@ def test_a_port_that_was_lost_since_it_was_chosen_is_exchanged_before_the_worker
     assert moved not in (port, settings.port, settings.admin_port)
     assert handed_port(tmp_path) == moved
     said = " ".join(capsys.readouterr().err.split())
-    assert f"worker_admin_port: {port} was taken meanwhile; the worker uses {moved}" in said
+    assert f"worker_admin_port: {port} is in use now; the worker uses {moved}" in said
     monkeypatch.setattr("reservasi.cli.whole_service.refuse_reload", lambda *_: None)  # no stores run here
 
     async def reload() -> None:
@@ -117,7 +117,7 @@ def test_who_loses_a_port_is_told_which_setting_and_how_to_choose_another(taken:
     with pytest.raises(ConfigurationError) as refused:
         ports.take(name, "127.0.0.1", taken)
     said = str(refused.value)
-    assert said.startswith(f"{name}: 127.0.0.1:{taken} cannot be listened on: Address already in use; stop what")
+    assert said.startswith(f"{name}: 127.0.0.1:{taken} cannot be used: Address already in use; stop what")
     assert how in said
     assert f"process {os.getpid()}: " in said, "who has it is named"
     assert "\n" not in said

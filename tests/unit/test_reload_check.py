@@ -21,7 +21,7 @@ def test_an_error_that_nobody_expects_refuses_the_reload_in_one_line(monkeypatch
     async def look(*_: Any) -> None:
         raise RIGHTS
 
-    monkeypatch.setattr("reservasi.cli.reload_check._look", look)
+    monkeypatch.setattr("reservasi.cli.reload_check._open_stores", look)
     settings = load()
     with pytest.raises(ConfigurationError) as refused:
         refuse_reload(settings, settings, "front")

@@ -41,7 +41,7 @@ def test_commands_take_the_stores_of_the_service_that_runs(tmp_path: Path) -> No
         assert (found.postgres_dsn, found.secrets_file) == ("", Path("/keys.json"))
         assert configured_service().data_dir == Settings().data_dir  # a service never takes another's data
     assert configured().data_dir == Settings().data_dir
-    assert running.found() == []
+    assert running.services() == []
 
 
 @pytest.mark.parametrize("name", WHERE)
@@ -76,7 +76,7 @@ def test_between_several_nobody_guesses(tmp_path: Path, capsys: pytest.CaptureFi
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
-        assert [each.data_dir for each in running.found()] == [str(first)]
+        assert [each.data_dir for each in running.services()] == [str(first)]
 
 
 def test_one_that_was_killed_or_that_others_wrote_does_not_count(
@@ -86,17 +86,17 @@ def test_one_that_was_killed_or_that_others_wrote_does_not_count(
         mine = place / f"{os.getpid()}.json"
         written = json.loads(mine.read_text())
         mine.write_text(json.dumps({**written, "started": "1"}))  # the number belongs to another process now
-        assert running.found() == []
+        assert running.services() == []
         assert not mine.exists()
         (place / "1.json").write_text("no JSON")
-        assert running.found() == []
+        assert running.services() == []
         mine.write_text(json.dumps(written))
-        assert len(running.found()) == 1
+        assert len(running.services()) == 1
         place.chmod(0o777)
-        assert running.found() == []
+        assert running.services() == []
 
 
 def test_a_place_that_cannot_be_written_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
     with running.announced(tmp_path, "http://127.0.0.1:8080"):
-        assert running.found() == []
+        assert running.services() == []
