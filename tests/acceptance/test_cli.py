@@ -398,7 +398,7 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
     for words in (("--office", "kanim"), ("--limit", "3"), ("--page", "2")):
         refused = deployment.call("quota", "show", quota, *words)
         assert refused.exit_code == 2
-        assert "name the program" in " ".join(refused.stderr.replace("│", " ").split())
+        assert "give a program" in " ".join(refused.stderr.replace("│", " ").split())
     pages = [
         [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--limit", "7", "--page", number)]
         for number in ("1", "2")

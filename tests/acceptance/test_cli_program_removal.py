@@ -111,7 +111,7 @@ def test_who_types_another_name_removes_nothing(deployment: Deployment) -> None:
     done = CliRunner().invoke(app, words, input="another\n")
     assert (done.exit_code, "nothing was removed" in done.output) == (1, True)
     assert len(deployment.open_windows()) == 4
-    assert deployment.json(*words, code=2)["error"].startswith("--yes")
+    assert deployment.json(*words, code=2)["error"].startswith("--json needs --yes")
     done = CliRunner().invoke(app, words, input=f"{deployment.program}\n")
     assert done.exit_code == 0, done.output
     assert "Fronts answer 404" in done.output

@@ -143,7 +143,7 @@ def test_another_history_is_dropped_only_when_told_so(sold: Deployment) -> None:
 
 def test_an_altered_chain_is_not_taken_for_a_ledger_in_step(sold: Deployment) -> None:
     sold.change_meta(chain="0" * 40)
-    assert "does not go on" in sold.finding(f"program {sold.program}")
+    assert "does not continue" in sold.finding(f"program {sold.program}")
     assert [each["ledger"] for each in drift(sold, code=EXIT_DRIFT)["drift"]] == ["diverged"]
     for words in (["rebuild"], ["rebuild", "--force"], ["reconcile", "--repair"]):
         refused = sold.call(*words)

@@ -287,7 +287,7 @@ def test_the_doctor_says_that_there_is_no_data_directory_and_how_to_make_one(tmp
     done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
     bad = [line for line in done.stdout.splitlines() if line.startswith("bad")]
     assert (done.returncode, len(bad), done.stderr) == (1, 1, "")
-    assert f"there is no data directory at {place}: `reservasi up --data-dir {place}` makes one" in bad[0]
+    assert f"there is no data directory at {place}: `reservasi up --data-dir {place}` creates it" in bad[0]
     assert "make up" in bad[0]
     said = json.loads(subprocess.run([*words, "--json"], env=env, capture_output=True, check=False).stdout)
     assert [each["check"] for each in said["findings"] if not each["ok"]] == ["data directory"]
