@@ -39,7 +39,7 @@ COMMANDS = (
         "recovery:rebuild",
         "Rebuild lost or old ledgers from the records; claims answer 503 meanwhile. Safe to interrupt and to repeat.",
     ),
-    Listed("dead-letters", "dead_letters:app", "Events that could not be recorded: list, try again, settle."),
+    Listed("dead-letters", "dead_letters:app", "Events that could not be recorded: list, retry, settle."),
     Listed("ledger", "ledgers:app", "The ledger's servers."),
     Listed("doctor", "doctor:doctor", "Check the installation; exit 1 when a check fails."),
     Listed("openapi", "openapi:openapi", "Print the OpenAPI 3.1 document of the HTTP API."),

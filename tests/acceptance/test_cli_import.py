@@ -125,7 +125,7 @@ def test_the_words_for_people_name_reservations_and_no_person(deployment: Deploy
         assert ("--apply" in done.output) is (code == 3)
         assert "not in the file, closed" in done.output
         assert "the file has no such office" in done.output
-        assert "cancels no reservation" in done.output
+        assert "none cancelled" in done.output
     assert "not in the file, already closed: 8 quotas" in deployment.call(*again).output
 
 
