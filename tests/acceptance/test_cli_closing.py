@@ -37,10 +37,7 @@ def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> N
     again = deployment.json("quota", "close", quota)
     assert again["booked"] == [{"quota": quota, "reservation": booked, "places": 2, "status": "confirmed"}]
     assert f"{quota} was already closed" in deployment.call("quota", "close", quota).output
-    assert (
-        f"{other} is now closed; there are no reservations"
-        in deployment.call("quota", "close", other).output
-    )
+    assert f"{other} is now closed; there are no reservations" in deployment.call("quota", "close", other).output
 
 
 @pytest.mark.parametrize(
