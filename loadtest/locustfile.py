@@ -19,8 +19,8 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner
 
-from loadtest.checker.history import HistoryWriter
-from loadtest.crowd.scenario import TRY_AGAIN, Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
+from loadtest.checker.history import INDEFINITE, HistoryWriter
+from loadtest.crowd.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
 from loadtest.stage.program import PROGRAM
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,9 @@ class Opening:
         self.history = HistoryWriter(self._file) if self._file else None
 
     def arrives_at_s(self, number: int) -> float:
-        """When that person means to come."""
         return self.started_s + number * self._interval_s
 
     def close(self) -> None:
-        """Write what is still buffered."""
         if self._file:
             self._file.close()
 
@@ -143,7 +141,7 @@ class Visitor(FastHttpUser):
                 gevent.sleep(step.seconds)
                 continue
             answered = self._send(opening, number, step)
-            if step.name == "claim" and first_claim and answered.outcome not in TRY_AGAIN:
+            if step.name == "claim" and first_claim and answered.outcome not in INDEFINITE:
                 first_claim = False
                 self._fire("person", "first definite answer since arrival", opening.arrives_at_s(number))
 

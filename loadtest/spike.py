@@ -45,7 +45,6 @@ class Spike(LoadTestShape):
 
 
 def shape_at(run_time_s: float, users: int) -> tuple[int, float] | None:
-    """The same as a function of time."""
     for stage in STAGES:
         if run_time_s < stage.until_s:
             return max(1, round(users * stage.share)), max(1.0, users * stage.spawn_per_s)

@@ -21,7 +21,6 @@ from reservasi.errors import ReservasiError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.checker", description=__doc__)
     parser.add_argument("--data-dir", type=Path, help="of a `reservasi up` with servers of its own")
     parser.add_argument("--redis-url", help="the ledger, with user and password where it wants them")

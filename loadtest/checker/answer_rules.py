@@ -15,7 +15,6 @@ from reservasi.model import QuotaTerms, State
 def answer_violations(
     history: Sequence[Exchange], ledger: LedgerEvidence, database: DatabaseEvidence
 ) -> Iterator[Violation]:
-    """Judge the exchanges of one program: those that name their seq, and cancellations by when they came."""
     journal = whole_journal(ledger, database)
     yield from _at_their_seq(history, journal)
     yield from _too_late(history, journal)
@@ -55,7 +54,6 @@ def _contradicted(exchange: Exchange, event: AnyEvent, model: Model) -> str | No
 
 
 def _is_of(exchange: Exchange, event: AnyEvent) -> bool:
-    """Whether a change is the one that an answer speaks of."""
     match event:
         case Held():
             told = tuple(exchange.body.get(member) for member in ("id", "quota", "places"))
@@ -71,7 +69,6 @@ def _is_of(exchange: Exchange, event: AnyEvent) -> bool:
 
 
 def _kind(exchange: Exchange) -> str:
-    """The last part of a refusal's problem type."""
     return str(exchange.body.get("type", "")).rpartition("/")[2]
 
 

@@ -59,7 +59,6 @@ class Callers:
         return id_
 
     async def confirm(self, number: int, ids: dict[int, str]) -> int:
-        """Confirm what they have, if anything; the status."""
         id_, sent_ms = ids.get(number, ""), time.time() * 1000
         if not id_:
             return 0
@@ -75,7 +74,6 @@ class Callers:
         return self._tell_answer("confirm", number, sent_ms, answer, status, body=body, reservation_id=id_)
 
     async def cancel(self, number: int, ids: dict[int, str]) -> None:
-        """Cancel what they have, if anything."""
         id_, sent_ms = ids.get(number, ""), time.time() * 1000
         if not id_:
             return

@@ -59,7 +59,6 @@ async def check(
 def judge(
     program: str, ledger: LedgerEvidence, database: DatabaseEvidence, history: Sequence[Exchange] = ()
 ) -> Finding:
-    """All rules over one program's evidence."""
     violations = (
         *ledger_violations(ledger),
         *database_violations(ledger, database),

@@ -47,7 +47,6 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def places(self) -> int:
-        """One place a person."""
         return len(self.persons)
 
 
@@ -81,7 +80,6 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, opening: Opening) -> "OpeningMark":
-        """That of an opening."""
         terms = opening.terms
         values: dict[str, Any] = {
             "opens_at_ms": terms.opens_at_ms,
@@ -133,7 +131,6 @@ def whole_journal(ledger: LedgerEvidence, database: DatabaseEvidence) -> list[Jo
 
 
 async def programs_of(dsn: str) -> list[str]:
-    """Every program that the database knows of."""
     connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch("SELECT program FROM positions UNION SELECT id FROM programs ORDER BY 1")

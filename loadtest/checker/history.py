@@ -11,6 +11,9 @@ import msgspec
 
 NO_ANSWER = 0  # the connection was refused, cut or timed out: nobody knows what the service did
 
+# No definite answer: people ask again. Only a deployment's proxy answers 502 or 504, on behalf of a front.
+INDEFINITE = frozenset({NO_ANSWER, 429, 502, 503, 504})
+
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request and what came back."""
@@ -38,7 +41,6 @@ class HistoryWriter:
         self._encode = msgspec.json.Encoder().encode
 
     def write(self, exchange: Exchange) -> None:
-        """One line, buffered by the file."""
         self._file.write(self._encode(exchange).decode() + "\n")
 
 
@@ -57,7 +59,6 @@ def kept_body(outcome: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def server_errors(history: Iterable[Exchange]) -> dict[int, int]:
-    """How often each 5xx was answered."""
     counts: dict[int, int] = {}
     for exchange in history:
         if exchange.outcome >= 500:

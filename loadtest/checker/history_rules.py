@@ -5,12 +5,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence
-from loadtest.checker.history import Exchange
+from loadtest.checker.history import INDEFINITE, Exchange
 from loadtest.checker.rules import Rule, Violation
-from loadtest.crowd.scenario import LOST_GATEWAY, TRY_AGAIN
 from reservasi.model import State
 
-INDEFINITE = TRY_AGAIN | LOST_GATEWAY
 CLAIM_MEMBERS = ("id", "quota", "places")
 REPEATED_MEMBERS = ("id", "status", "quota", "places", "hold_expires_at", "manage_token")
 
@@ -18,7 +16,6 @@ REPEATED_MEMBERS = ("id", "status", "quota", "places", "hold_expires_at", "manag
 def history_violations(
     history: Iterable[Exchange], ledger: LedgerEvidence, database: DatabaseEvidence
 ) -> Iterator[Violation]:
-    """Judge the exchanges of one program."""
     claims: dict[tuple[int, str], list[Exchange]] = defaultdict(list)
     managed: dict[str, list[Exchange]] = defaultdict(list)
     for exchange in history:

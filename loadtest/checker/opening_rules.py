@@ -41,7 +41,6 @@ class OpeningRules:
     def _left_behind(
         self, entry: JournalEntry, openings: dict[str, Opening], terms: dict[str, QuotaTerms]
     ) -> Iterator[tuple[int, str]]:
-        """Quotas that did not follow their opening."""
         for id_, before in openings.items():
             now = self._openings.get(id_, before)
             is_called_off = now.cancelled and not before.cancelled

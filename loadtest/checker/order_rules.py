@@ -35,7 +35,6 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 def order_violations(
     history: Sequence[Exchange], ledger: LedgerEvidence, database: DatabaseEvidence
 ) -> Iterator[Violation]:
-    """Judge the exchanges of one program."""
     told = [*_changes(history, _places(ledger, database)), *_refusals(history)]
     by_answer = sorted(told, key=lambda each: each.answered_ms)
     complete, latest = 0, None

@@ -40,6 +40,19 @@ class Rule(StrEnum):
     ORDER_DIFFERS = "order-differs"  # an answer from before one that was complete when its request was sent
 
 
+# What was acknowledged and is not there, and what is there twice.
+LOST = frozenset(
+    {
+        Rule.CLAIM_FORGOTTEN,
+        Rule.CONFIRMATION_FORGOTTEN,
+        Rule.CANCELLATION_FORGOTTEN,
+        Rule.BOOKING_MISSING,
+        Rule.NOT_RECORDED,
+    }
+)
+OVERSOLD = frozenset({Rule.OVERSOLD, Rule.TWO_LIVE, Rule.BOOKING_DOUBLED})
+
+
 class Violation(msgspec.Struct, frozen=True):
     """One broken promise."""
 
@@ -52,7 +65,6 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 def ledger_violations(ledger: LedgerEvidence) -> Iterator[Violation]:
-    """What the ledger alone must keep."""
     yield from _quota_counts(ledger)
     yield from _persons(ledger)
     yield from _deadlines(ledger)

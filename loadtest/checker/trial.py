@@ -59,7 +59,6 @@ class Trial:
         self._clock = clock
 
     def quota(self, window: str) -> str:
-        """The id of the quota that is special in that way."""
         return f"{self.program}.kanim.baru.20301201.{8 + WINDOWS.index(window):02d}00.online"
 
     async def play(self) -> None:
@@ -253,7 +252,6 @@ class Trial:
             ids[number] = id_
 
     async def claim(self, number: int, window: str, *, key: str = "", companions: Sequence[int] = ()) -> str:
-        """Claim for one or more people; the reservation id when they have places."""
         return await self._callers.claim(number, self.quota(window), key or f"{number}-{window}", companions)
 
     # -- what the service itself asks ----------------------------------------------------------------------------
@@ -281,7 +279,6 @@ class Trial:
         await self._ask(Admit(opening=OPENING, controller="trial", lease_ms=1000))
 
     async def _after(self, wait_ms: int) -> None:
-        """Return when the ledger's clock is so much further than now."""
         until_ms = await self._clock() + wait_ms
         while await self._clock() <= until_ms:  # noqa: ASYNC110 - a server has no event to wait for
             await asyncio.sleep(0.02)

@@ -5,11 +5,8 @@ gives libraries with bugs.
 """
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import redis.asyncio as redis_asyncio
 
@@ -18,7 +15,6 @@ from loadtest.checker.check import check
 from loadtest.checker.rules import Violation
 from loadtest.checker.trial import Trial
 from reservasi.availability import Availability
-from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.recorded_position import RecordedPositions
@@ -38,7 +34,6 @@ BLOCK_MS = 50
 CONFIRM_WAIT_MS = 50  # a recorder that has halted is not waited for
 POOL_MAX = 12
 AT_ONCE = 5  # trials that play at the same time
-START_TIMEOUT_S = 60
 
 
 class Stores:
@@ -55,7 +50,6 @@ class Stores:
     @classmethod
     @asynccontextmanager
     async def open(cls, redis_url: str, dsn: str) -> AsyncIterator["Stores"]:
-        """Connect to servers that run; the database is brought to the newest schema."""
         await upgrade(dsn)
         async with AsyncExitStack() as stack:
             client = open_client(redis_url, connections_max=4 * AT_ONCE)
@@ -128,24 +122,3 @@ class Stores:
     async def _now_ms(self) -> int:
         seconds, microseconds = await self._client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-@asynccontextmanager
-async def own_stores() -> AsyncIterator[Stores]:
-    """Servers of its own, gone with all their data when the block ends."""
-    data_dir = _new_data_dir()
-    async with AsyncExitStack() as stack:
-        for directory in (data_dir, Places.of(data_dir).run):
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        valkey = EmbeddedValkey(data_dir, START_TIMEOUT_S)
-        postgres = EmbeddedPostgres(data_dir, START_TIMEOUT_S)
-        for server in (valkey, postgres):
-            stack.push_async_callback(server.stop)
-            await server.start()
-        yield await stack.enter_async_context(Stores.open(valkey.url, postgres.dsn))
-
-
-def _new_data_dir() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="rv-trials-"))
-    directory.chmod(0o711)  # the servers' account must pass
-    return directory

@@ -1,8 +1,7 @@
 """`make loadtest`: a service of its own, a crowd far larger than its places, and the checker afterwards.
 
 Exit code 0: every promise was kept, every answer was definite, every place is somebody's. 1: something is wrong, and
-is named. With `--kills` front, recorder and the ledger's server are killed meanwhile; then people may meet 503 and
-try again, and everything else must be as without.
+is named.
 """
 
 import argparse
@@ -10,19 +9,14 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from loadtest.checker.check import Finding, check
 from loadtest.checker.check import show as show_findings
-from loadtest.checker.history import NO_ANSWER, Exchange, read_history, server_errors
+from loadtest.checker.history import Exchange, read_history, server_errors
 from loadtest.stage.program import PROGRAM
-from loadtest.stage.service import Part, Service, running_service
+from loadtest.stage.service import Service, running_service
 from reservasi.errors import ReservasiError
 
 ROOT = Path(__file__).parents[2]
@@ -32,57 +26,10 @@ PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
 SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
 EXIT_SURPRISED = 3  # as the locustfile says, which must not be imported here
 LATE = -1  # in place of Locust's exit code
-KILL_ORDER = (Part.FRONT, Part.WORKER, Part.VALKEY)
-
-
-class Kill(msgspec.Struct, frozen=True, kw_only=True):
-    """One part that was killed."""
-
-    part: Part
-    after_s: float  # since the first place was taken
-    replaced_s: float  # until another process ran
-
-
-class Killer(threading.Thread):
-    """Kills one part after another, round and round, from the moment at which the first place is taken."""
-
-    def __init__(self, service: Service, rounds: int, pause_s: float) -> None:
-        super().__init__(daemon=True)
-        self.done: list[Kill] = []
-        self.fault: Exception | None = None
-        self._service = service
-        self._parts = KILL_ORDER * rounds
-        self._pause_s = pause_s
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """The thread."""
-        while not self._taken() and not self._ended.wait(0.05):
-            pass
-        begun_s = time.monotonic()
-        try:
-            for part in self._parts:
-                if self._ended.wait(self._pause_s):
-                    return
-                after_s = time.monotonic() - begun_s
-                self._service.kill_and_wait(part)
-                replaced_s = time.monotonic() - begun_s - after_s
-                self.done.append(Kill(part=part, after_s=after_s, replaced_s=replaced_s))
-        except (OSError, TimeoutError) as error:
-            self.fault = error
-
-    def stop(self) -> None:
-        """Kill nothing any more, and wait until the thread has ended."""
-        self._ended.set()
-        self.join()
-
-    def _taken(self) -> bool:
-        offered = self._service.get(f"/v1/availability?program={PROGRAM}")
-        return offered is not None and any(quota["remaining"] < quota["capacity"] for quota in offered["quotas"])
+SHARED_OPTIONS = ("people", "seed", "arrivals_per_s", "cancel_share", "abandon_share")  # with the locustfile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     options = _options(arguments)
     reports = options.reports.resolve()
     reports.mkdir(parents=True, exist_ok=True)
@@ -94,26 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes=options.processes,
         log_copy=reports / "loadtest-service.log",
     ) as service:
-        killer = Killer(service, options.kills, options.kill_pause_s)
-        if options.kills:
-            killer.start()
         print(f"{options.people} people arrive at {options.arrivals_per_s:g}/s at {service.url}")
-        begun_s = time.monotonic()
         locust_exit = _send_crowd(service, options, reports, history_path)
-        took_s = time.monotonic() - begun_s
-        if options.kills:
-            killer.stop()
         history = read_history(history_path)
         try:
             findings = asyncio.run(check(service.redis_url, service.postgres_dsn, history, [PROGRAM]))
         except ReservasiError as error:
             print(f"cannot be checked: {error}", file=sys.stderr)
             return 1
-    _show(history, killer, took_s)
     if options.spike:
         came = len({exchange.person for exchange in history})
         print(f"{came} of {options.people} people came before the spike ended")
-    wrong = _wrong(options, history, findings[0], killer, locust_exit)
+    wrong = _wrong(options, history, findings[0], locust_exit)
     show_findings(findings)
     print(f"report: {reports / 'loadtest.html'}")
     for line in wrong:
@@ -134,8 +73,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cancel-share", type=float, default=0.05, help="of those who confirmed")
     parser.add_argument("--abandon-share", type=float, default=0.05, help="of those who hold")
     parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
-    parser.add_argument("--kills", type=int, default=0, metavar="ROUNDS", help="kill front, worker, valkey so often")
-    parser.add_argument("--kill-pause-s", type=float, default=1.0, help="before each kill")
     parser.add_argument("--spike", action="store_true", help="a calm, the opening, its decay; ends after 40 s")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="where report and history are written")
     return parser.parse_args(arguments)
@@ -164,44 +101,16 @@ def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, hi
     return done.returncode
 
 
-SHARED_OPTIONS = ("people", "seed", "arrivals_per_s", "cancel_share", "abandon_share")
-
-
-def _show(history: Sequence[Exchange], killer: Killer, took_s: float) -> None:
-    """The summary: what was asked, what was answered, how long it took."""
-    print(f"\n{len(history)} requests but for availability in {took_s:.1f} s\n")
-    print(f"{'call':<10}{'answer':>8}{'count':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
-    kinds = Counter((exchange.call, exchange.outcome) for exchange in history)
-    for (call, outcome), count in sorted(kinds.items()):
-        took_ms = sorted(e.answered_ms - e.sent_ms for e in history if (e.call, e.outcome) == (call, outcome))
-        quantiles = [took_ms[min(len(took_ms) - 1, int(len(took_ms) * share))] for share in (0.5, 0.99, 1.0)]
-        answer = str(outcome) if outcome != NO_ANSWER else "none"
-        print(f"{call:<10}{answer:>8}{count:>9}" + "".join(f"{quantile:>9.1f}" for quantile in quantiles))
-    print()
-    for kill in killer.done:
-        moment = f"{kill.after_s:.1f} s after the first place was taken"
-        print(f"killed {kill.part} {moment}, replaced in {kill.replaced_s:.2f} s")
-
-
-def _wrong(
-    options: argparse.Namespace, history: Sequence[Exchange], finding: Finding, killer: Killer, locust_exit: int
-) -> list[str]:
-    """Everything for which the run counts as failed."""
+def _wrong(options: argparse.Namespace, history: Sequence[Exchange], finding: Finding, locust_exit: int) -> list[str]:
     wrong = [f"{len(finding.violations)} violations"] if finding.violations else []
-    errors = server_errors(history)
-    if options.kills:
-        errors.pop(503, None)  # asked again until it was definite
-        if killer.fault or len(killer.done) < len(KILL_ORDER):
-            wrong.append(f"only {len(killer.done)} kills: {killer.fault or 'the crowd had left before'}")
     if locust_exit == LATE:
         wrong.append(f"the crowd was not done {PATIENCE_S} s after the last one arrived")
     elif locust_exit == EXIT_SURPRISED:
         wrong.append("somebody got an answer that the contract does not allow, or none at all in the end")
-    elif locust_exit and not options.kills:
+    elif locust_exit:
         wrong.append(f"Locust counted failures (exit code {locust_exit})")
-    wrong += [f"{count} answers {outcome}" for outcome, count in sorted(errors.items())]
-    claims = {exchange.outcome for exchange in history if exchange.call == "claim"}
-    if strange := claims - {201, 409} - ({NO_ANSWER, 503} if options.kills else set()):
+    wrong += [f"{count} answers {outcome}" for outcome, count in sorted(server_errors(history).items())]
+    if strange := {exchange.outcome for exchange in history if exchange.call == "claim"} - {201, 409}:
         wrong.append(f"claims were answered {sorted(strange)}")
     people = len({exchange.person for exchange in history if exchange.outcome in (201, 409)})
     if people != options.people and not options.spike:  # who has not come when a spike ends does not come

@@ -20,7 +20,7 @@ class Crowd:
     """Visits of `plan.people` people from number `plan.first` on, at most `at_once` of them at the same time."""
 
     def __init__(self, url: str, plan: Plan, *, at_once: int) -> None:
-        self._url = url
+        self.url = url
         self.plan = plan
         self._at_once = at_once
         self._next = plan.first
@@ -30,12 +30,7 @@ class Crowd:
 
     async def run(self, progressed: Callable[[int], None] | None = None) -> None:
         """Let everybody visit; `progressed` is told after each visit how many have ended."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
-        connector = aiohttp.TCPConnector(limit=self._at_once)
-        async with (
-            aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as client,
-            asyncio.TaskGroup() as group,
-        ):
+        async with open_client(self._at_once) as client, asyncio.TaskGroup() as group:
             for _ in range(min(self._at_once, self.plan.people)):
                 group.create_task(self._visits(client, progressed or (lambda _: None)))
 
@@ -58,19 +53,32 @@ class Crowd:
                 answered = None
                 await asyncio.sleep(step.seconds)
             else:
-                answered = await self._send(client, number, step)
+                answered = await self.send(client, number, step)
 
-    async def _send(self, client: aiohttp.ClientSession, number: int, call: Call) -> Answered:
-        sent_ms = time.time() * 1000
-        try:
-            async with client.request(
-                call.method, self._url + call.path, headers=call.headers, data=call.body or None
-            ) as response:
-                answered = read_answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            answered = Answered(outcome=NO_ANSWER)
-        self.history.append(exchange(number, call, answered, sent_ms))
+    async def send(self, client: aiohttp.ClientSession, number: int, call: Call, url: str = "") -> Answered:
+        """One request of a person, to the crowd's service or to another address of it; the history keeps it."""
+        answered, sent = await send(client, url or self.url, number, call)
+        self.history.append(sent)
         return answered
+
+
+def open_client(at_once: int = 0) -> aiohttp.ClientSession:
+    """A client with so many connections at most; 0: with as many as there are requests in flight."""
+    connector, timeout = aiohttp.TCPConnector(limit=at_once), aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+
+
+async def send(client: aiohttp.ClientSession, url: str, number: int, call: Call) -> tuple[Answered, Exchange]:
+    """Send one request of a person; the answer, and what a history keeps of both."""
+    sent_ms = time.time() * 1000
+    try:
+        async with client.request(
+            call.method, url + call.path, headers=call.headers, data=call.body or None
+        ) as response:
+            answered = read_answer(response.status, response.headers, await response.read())
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        answered = Answered(outcome=NO_ANSWER)
+    return answered, exchange(number, call, answered, sent_ms)
 
 
 async def take_what_is_left(service: Service, crowd: Crowd) -> Crowd:

@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from loadtest.checker.history import NO_ANSWER, Exchange, kept_body
+from loadtest.checker.history import INDEFINITE, NO_ANSWER, Exchange, kept_body
+from loadtest.stage.http import HOST, request
 from loadtest.stage.people import Person, companion, person
 
 TRIES_MAX = 40  # of one request; with kills in between, several are normal
@@ -22,8 +23,6 @@ PAUSE_MAX_S = 3.0
 GREEDY = "greedy-"  # with which the key begins of a second claim by people who have a place
 ELSEWHERE_MAX = 2  # further quotas that a person tries after a sold-out one
 CONFIRMING_MAX = 60  # times a person asks again while a confirmation or a cancellation is being recorded
-TRY_AGAIN = frozenset({NO_ANSWER, 429, 503})
-LOST_GATEWAY = frozenset({502, 504})  # what a proxy says for us; nothing here sends them, a deployment's proxy might
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +54,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     places: int = 0
     reservation_id: str = ""
 
+    def encode(self, host: str = HOST) -> bytes:
+        return request(self.method, self.path, self.headers, self.body, host)
+
 
 class Pause(msgspec.Struct, frozen=True):
     """Time that passes before the next request."""
@@ -73,6 +75,15 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any] = {}
     retry_after_s: float = 0.0
     replayed: bool = False
+    etag: str = ""
+
+    @property
+    def problem(self) -> str:
+        """The status, and of a refusal the last part of its type and its reason, as `403 not-admitted`."""
+        if self.outcome < 400:
+            return str(self.outcome)
+        words = (str(self.outcome), self.body.get("type", "").rpartition("/")[2], self.body.get("reason", ""))
+        return " ".join(filter(None, words))
 
 
 class Result(StrEnum):
@@ -161,7 +172,6 @@ def _claim_somewhere(
 
 
 def _keep(number: int, held: dict[str, Any], plan: Plan, chance: random.Random) -> Visit:
-    """Confirm until it is recorded, look at it, and maybe cancel."""
     confirm = managed_call("confirm", "POST", held, "/confirm", {"payment_reference": f"PAY-{number}"})
     confirmed = yield from _until_recorded(confirm, chance)
     if confirmed.outcome == 202:
@@ -187,25 +197,23 @@ def _until_recorded(call: Call, chance: random.Random) -> Generator[Call | Pause
 
 
 def _definite(call: Call, chance: random.Random) -> Generator[Call | Pause, Answered | None, Answered]:
-    """Send the same request until the answer is definite."""
     pause_s = PAUSE_MIN_S
     for _ in range(TRIES_MAX):
         answered = yield call
         assert answered is not None, "a call must be answered"
-        if answered.outcome not in TRY_AGAIN | LOST_GATEWAY:
+        if answered.outcome not in INDEFINITE:
             return answered
         yield Pause(answered.retry_after_s or pause_s * chance.uniform(0.5, 1.0))
         pause_s = min(pause_s * 2, PAUSE_MAX_S)
     raise Unanswered
 
 
-def claim_call(group: list[Person], quota: str, key: str) -> Call:
-    """The claim of a group for one quota."""
-    body = {
+def claim_call(group: list[Person], quota: str, key: str, ticket: str = "") -> Call:
+    body: dict[str, Any] = {
         "quota": quota,
         "applicants": [one.applicant() for one in group],
         "contact": {"email": group[0].email, "phone": group[0].phone},
-    }
+    } | ({"ticket": ticket} if ticket else {})
     return Call(
         name="claim",
         method="POST",
@@ -239,9 +247,9 @@ def _expect(condition: bool) -> None:
 
 
 def read_answer(outcome: int, headers: Mapping[str, str], body: bytes) -> Answered:
-    """An answer as the scenario reads it; one whose body is cut is none."""
+    """An answer as the scenario reads it; one whose JSON is cut is none."""
     try:
-        decoded = msgspec.json.decode(body) if body else {}
+        decoded = msgspec.json.decode(body) if body and "json" in headers.get("Content-Type", "") else {}
     except msgspec.DecodeError:
         return Answered(outcome=NO_ANSWER)
     return Answered(
@@ -249,11 +257,11 @@ def read_answer(outcome: int, headers: Mapping[str, str], body: bytes) -> Answer
         body=decoded,
         retry_after_s=float(headers.get("Retry-After", 0)),
         replayed=headers.get("Idempotent-Replayed") == "true",
+        etag=headers.get("ETag", ""),
     )
 
 
 def exchange(number: int, call: Call, answered: Answered, sent_ms: float) -> Exchange:
-    """What the history keeps of a request that was just answered."""
     return Exchange(
         person=number,
         call=call.name,

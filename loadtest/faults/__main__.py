@@ -13,15 +13,16 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import msgspec
 
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault
-from loadtest.faults.running import Run, run_fault, run_together
-from loadtest.faults.shims import can_build
+from loadtest.faults.running import Run, run_fault
 from loadtest.stage.environment import describe
+from loadtest.stage.shims import can_build
 from loadtest.stage.tables import Table, write_run
 
 COMMAND = ("python", "-m", "loadtest.faults")
@@ -44,11 +45,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
-    parser.add_argument("--short", action="store_true", help="the cheap ones, once each, on one service")
-    parser.add_argument("--runs", type=_at_least_one, default=RUNS, help="of each fault, unless --short")
+    parser.add_argument("--runs", type=_at_least_one, default=RUNS, help="of each fault")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every run is written")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the services' logs are kept")
@@ -56,12 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.only) - {fault.name for fault in FAULTS}:
         print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
         return 2
-    if not (chosen := [fault for fault in FAULTS if _is_wanted(fault, options)]):
-        print("none of them is among the cheap ones")
-        return 2
+    chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
     environment = describe(Path(tempfile.gettempdir()))
-    runs = asyncio.run(_run_short(chosen, options) if options.short else _run_all(chosen, options))
+    runs = asyncio.run(_run_all(chosen, options))
     rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
     print(f"\n{table(rows).markdown()}")
     if options.json:
@@ -74,10 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def _is_wanted(fault: Fault, options: argparse.Namespace) -> bool:
-    return (not options.only or fault.name in options.only) and (fault.short or not options.short)
-
-
 def _at_least_one(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError("at least one run")
@@ -86,16 +79,17 @@ def _at_least_one(text: str) -> int:
 
 async def _run_all(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
     runs = []
-    for fault in faults:
-        for seed in range(options.seed, options.seed + options.runs):
-            log = options.logs / f"{fault.name}-{seed}.log" if options.logs else None
-            runs.append(_told(await _run_one(fault, seed, log)))
+    for fault, seed in product(faults, range(options.seed, options.seed + options.runs)):
+        log = options.logs / f"{fault.name}-{seed}.log" if options.logs else None
+        runs.append(run := await _run_one(fault, seed, log))
+        counts = f"{run.operations} operations, {run.lost} lost, {run.oversold} oversold in {run.took_s:.1f} s"
+        print("\n  ".join((f"{run.fault} (seed {run.seed}): {counts}; {run.note}", *run.wrong)), flush=True)
     return runs
 
 
 async def _run_one(fault: Fault, seed: int, log: Path | None) -> Run:
     """Its run; what stops it counts as wrong, and the other faults have their turn."""
-    if not _can_be_produced(fault):
+    if fault.shims and not can_build():
         return Run(fault=fault.name, seed=seed, wrong=(NO_COMPILER,))
     try:
         return await run_fault(fault, seed, log)
@@ -104,19 +98,7 @@ async def _run_one(fault: Fault, seed: int, log: Path | None) -> Run:
         return Run(fault=fault.name, seed=seed, wrong=(f"broke off: {type(error).__name__}: {error}",))
 
 
-async def _run_short(faults: Sequence[Fault], options: argparse.Namespace) -> list[Run]:
-    log = options.logs / "short.log" if options.logs else None
-    able = [fault for fault in faults if _can_be_produced(fault)]
-    runs = [Run(fault=f.name, seed=options.seed, wrong=(NO_COMPILER,)) for f in faults if f not in able]
-    return [*map(_told, runs), *[_told(run) async for run in run_together(able, options.seed, log)]]
-
-
-def _can_be_produced(fault: Fault) -> bool:
-    return not fault.shims or can_build()
-
-
 def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
-    """All runs of a fault together."""
     lost, oversold = sum(run.lost for run in runs), sum(run.oversold for run in runs)
     wrong = [line for run in runs for line in run.wrong] if runs else ["it did not run"]
     if fault.control and not lost:
@@ -150,17 +132,6 @@ def summary(rows: Sequence[Row]) -> str:
     operations, lost, oversold = (sum(getattr(r, name) for r in kept) for name in ("operations", "lost", "oversold"))
     runs = sum(row.runs for row in kept)
     return f"{len(kept)} faults, {runs} runs, {operations} operations: {lost} lost, {oversold} oversold"
-
-
-def _told(run: Run) -> Run:
-    print(
-        f"{run.fault} (seed {run.seed}): {run.operations} operations, {run.lost} lost, {run.oversold} oversold "
-        f"in {run.took_s:.1f} s; {run.note}",
-        flush=True,
-    )
-    for line in run.wrong:
-        print(f"  {line}", flush=True)
-    return run
 
 
 if __name__ == "__main__":

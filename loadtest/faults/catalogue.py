@@ -1,39 +1,5 @@
 """Every fault there is, in the order of the table."""
 
-from loadtest.faults import (
-    callers,
-    clocks,
-    copies,
-    disks,
-    dumps,
-    entries,
-    killing,
-    memory,
-    outages,
-    power,
-    rebuilding,
-    removals,
-    replies,
-    restarts,
-    shutdown,
-    values,
-)
+from loadtest.faults import callers, contents, processes, rebuilding, stores
 
-FAULTS = (
-    *killing.FAULTS,
-    *restarts.FAULTS,
-    *replies.FAULTS,
-    *callers.FAULTS,
-    *power.FAULTS,
-    *disks.FAULTS,
-    *outages.FAULTS,
-    *memory.FAULTS,
-    *clocks.FAULTS,
-    *shutdown.FAULTS,
-    *copies.FAULTS,
-    *dumps.FAULTS,
-    *values.FAULTS,
-    *entries.FAULTS,
-    *removals.FAULTS,
-    *rebuilding.FAULTS,
-)
+FAULTS = (*processes.FAULTS, *callers.FAULTS, *stores.FAULTS, *contents.FAULTS, *rebuilding.FAULTS)

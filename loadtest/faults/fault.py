@@ -1,25 +1,32 @@
 """What a fault is, and what it finds when it strikes: a running service, and a crowd in the middle of its claims."""
 
 import asyncio
+import json
 import os
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import redis.asyncio as redis_asyncio
 
+from loadtest.checker.history import Exchange
 from loadtest.crowd.crowd import Crowd
-from loadtest.faults.proxy import Proxy
-from loadtest.faults.shims import Shim, Shims
+from loadtest.faults.proxy import LosingProxy
 from loadtest.stage.service import Part, Service, wait_for
+from loadtest.stage.shims import Shim, Shims
 from reservasi.embedded import Places
+from reservasi.ledger import keys
 
 POLL_S = 0.02
 GONE_TIMEOUT_S = 10.0
 STRIKE_TIMEOUT_S = 120.0
+DRAIN_S = 20.0
 STRIKE_SHARE_MIN, STRIKE_SHARE_MAX = 0.15, 0.4  # of the places that are taken when it strikes
 
 
@@ -39,20 +46,15 @@ class Scene:
     shims: Shims
     lost_until_ms: float = 0.0  # answers until then came from a ledger that is gone
     planted: str = ""  # with which the checker's word of what was planted begins, as it must
-    proxy: Proxy | None  # between fronts and ledger, when the fault asked for it
+    proxy: LosingProxy | None = None  # between fronts and ledger, when the fault asked for it
 
-    @property
-    def places(self) -> Places:
-        """Where the service's files lie."""
-        return Places.of(self.service.data_dir)
+    # -- the sale --------------------------------------------------------------------------------------------------
 
     @property
     def served(self) -> int:
-        """How many reservations the crowd was given so far."""
         return len({e.body["id"] for e in self.crowd.history if e.call == "claim" and e.outcome == 201})
 
     async def mid_sale(self) -> None:
-        """Wait until a random part of the places is taken."""
         await self.taken(self.chance.uniform(STRIKE_SHARE_MIN, STRIKE_SHARE_MAX))
 
     async def taken(self, share: float) -> None:
@@ -66,13 +68,35 @@ class Scene:
                 raise Missed(f"the crowd left when {self.served} of {self.capacity} places were taken")
             await asyncio.sleep(POLL_S)
 
+    async def served_in(self, seconds: float) -> int:
+        before = self.served
+        await asyncio.sleep(seconds)
+        return self.served - before
+
+    def exchanges(self, since_ms: float, until_ms: float) -> list[Exchange]:
+        return [e for e in self.crowd.history if e.sent_ms > since_ms and e.answered_ms < until_ms]
+
+    async def quotas_left(self, least: int = 1) -> list[str]:
+        """The quotas in which so many places are left."""
+        return await asyncio.to_thread(self.service.quotas, self.program, least)
+
+    async def until(self, holds: Callable[[], object], timeout_s: float, otherwise: str) -> None:
+        """Wait until it holds.
+
+        Raises:
+            TimeoutError: it does not; the message is `otherwise`.
+        """
+        await asyncio.to_thread(wait_for, holds, timeout_s, otherwise)
+
+    # -- its processes ---------------------------------------------------------------------------------------------
+
     async def replaced(self, part: Part) -> None:
         """SIGKILL the oldest process of a part, and wait until another one has taken its place."""
         await asyncio.to_thread(self.service.kill_and_wait, part)
 
     @contextmanager
     def unsupervised(self) -> Iterator[None]:
-        """Nobody starts again what dies meanwhile."""
+        """No process that dies meanwhile is replaced."""
         os.kill(self.service.pid, signal.SIGSTOP)
         try:
             yield
@@ -80,28 +104,68 @@ class Scene:
             os.kill(self.service.pid, signal.SIGCONT)
 
     def kill(self, part: Part) -> None:
-        """SIGKILL every process of a part, and wait until they are gone; only while nobody supervises them."""
+        """SIGKILL every process of a part, and wait until they are gone; only while they are unsupervised."""
         pids = self.service.pids(part)
         if not pids:
             raise Missed(f"no {part} runs")
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: None if self.service.pids(part) else True, GONE_TIMEOUT_S, f"{part} does not die")
+        wait_for(lambda: not self.service.pids(part), GONE_TIMEOUT_S, f"{part} does not die")
 
-    def owners_said(self) -> list[str]:
-        """What the worker has logged of who may sell, in its order."""
-        return [line for line in self.service.log_path.read_text().splitlines() if '"ledger_ownership"' in line]
+    def log_lines(self, event: str) -> list[str]:
+        return [line for line in self.service.log_path.read_text().splitlines() if f'"{event}"' in line]
+
+    async def command(self, *words: str, code: int = 0, program: bool = True) -> Any:
+        """The JSON that a command of `reservasi` prints; `program` adds `--program`.
+
+        Raises:
+            Missed: it ends with another exit code.
+        """
+        named = ("--program", self.program) if program else ()
+        done = await asyncio.to_thread(self.service.command, *words, *named)
+        if done.returncode != code:
+            output = f"{done.stdout[-1000:]}{done.stderr[-1000:]}"
+            raise Missed(f"`reservasi {' '.join(words)}` ended with {done.returncode}: {output}")
+        return json.loads(done.stdout)
+
+    # -- its stores ------------------------------------------------------------------------------------------------
+
+    @property
+    def places(self) -> Places:
+        return Places.of(self.service.data_dir)
+
+    def append_only_files(self) -> list[Path]:
+        return sorted(self.places.valkey.rglob("*.incr.aof"))
 
     def ledger(self) -> redis_asyncio.Redis:
         """A client of the ledger's server that goes past the service."""
         return redis_asyncio.Redis.from_url(self.service.redis_url)
 
-    def append_only_files(self) -> list[Path]:
-        """The files that the ledger's server appends to."""
-        return sorted(self.places.valkey.rglob("*.incr.aof"))
+    async def ledger_seq(self) -> int:
+        async with self.ledger() as client:
+            return int(await client.hget(keys.meta(self.program), "seq") or 0)
+
+    async def recorded_seq(self) -> int:
+        connection = await asyncpg.connect(self.service.postgres_dsn)
+        try:
+            return int(await connection.fetchval("SELECT seq FROM positions WHERE program = $1", self.program) or 0)
+        finally:
+            await connection.close()
+
+    async def drained(self) -> float:
+        """Seconds until everything that the ledger has now is recorded."""
+        wanted, begun_s = await self.ledger_seq(), time.monotonic()
+        while time.monotonic() < begun_s + DRAIN_S:
+            try:
+                if await self.recorded_seq() >= wanted:
+                    return time.monotonic() - begun_s
+            except (OSError, asyncpg.PostgresError):  # not up yet
+                pass
+            await asyncio.sleep(0.1)
+        raise Missed(f"what waited was not recorded within {DRAIN_S:g} s")
 
 
-Strike = Callable[[Scene], Awaitable[str]]  # returns what the table says of it
+Strike = Callable[[Scene], Awaitable[str]]  # returns the note of the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,4 +188,3 @@ class Fault:
     alone: bool = False  # it strikes before anybody comes
     timeout_s: float = STRIKE_TIMEOUT_S  # of the strike
     settings: Mapping[str, str] = field(default_factory=dict)  # of the service, as its environment has them
-    short: bool = False  # cheap enough for every change

@@ -15,15 +15,15 @@ import msgspec
 from loadtest.checker.check import Finding, check
 from loadtest.checker.evidence import Moving, read_database
 from loadtest.checker.history import Exchange, server_errors
-from loadtest.checker.rules import Rule, Violation
+from loadtest.checker.rules import LOST, OVERSOLD, Rule
 from loadtest.crowd.crowd import Crowd, take_what_is_left
 from loadtest.crowd.scenario import GREEDY, Plan, Result
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.faults.proxy import Proxy, open_proxy
-from loadtest.faults.shims import Shim, Shims, built
+from loadtest.faults.proxy import LosingProxy, open_proxy
 from loadtest.faults.start import WORLD_VARIABLE, World
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import NOTHING, Part, Service, running_service
+from loadtest.stage.shims import Shim, Shims, built
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
 from reservasi.ledger.journal.stream import START
@@ -35,18 +35,7 @@ HEAL_TIMEOUT_S = 30.0
 CROWD_TIMEOUT_S = 300.0
 HOLD_ENDED = 410
 SHOWN_MAX = 5  # violations that a run names
-# What was acknowledged and is not there, and what is there twice; whatever else the checker finds is wrong as well.
-LOST = frozenset(
-    {
-        Rule.CLAIM_FORGOTTEN,
-        Rule.CONFIRMATION_FORGOTTEN,
-        Rule.CANCELLATION_FORGOTTEN,
-        Rule.BOOKING_MISSING,
-        Rule.NOT_RECORDED,
-    }
-)
 REPLAYED = frozenset({Rule.JOURNAL_GAP, Rule.REPLAY_DIFFERS, Rule.ORDER_DIFFERS})  # what wants every entry
-OVERSOLD = frozenset({Rule.OVERSOLD, Rule.TWO_LIVE, Rule.BOOKING_DOUBLED})
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +58,7 @@ class Stage:
 
     service: Service
     shims: Shims
-    proxy: Proxy | None
+    proxy: LosingProxy | None
 
     async def run(self, fault: Fault, seed: int, program: str = PROGRAM) -> Run:
         """Let the fault strike while a crowd claims the places of a new program, and judge."""
@@ -106,15 +95,28 @@ async def open_stage(
     """
     async with AsyncExitStack() as stack:
         inserted = stack.enter_context(built(shims))
-        proxy = await stack.enter_async_context(open_proxy(b"FCALL")) if through_proxy else None
-        service = await stack.enter_async_context(_service(inserted, proxy, processes, settings, log_copy))
+        address = inserted.directory / "ledger"  # a file that the service writes the ledger's own address to
+        proxy, redis_url = None, ""
+        if through_proxy:
+            opening = open_proxy(lambda: asyncio.open_unix_connection(address.read_text()), b"FCALL")
+            proxy = await stack.enter_async_context(opening)
+            redis_url = f"redis://127.0.0.1:{proxy.port}"
+        world = World(servers=inserted.environment, redis_url=redis_url, told=str(address))
+        running = running_service(
+            processes=processes,
+            log_copy=log_copy,
+            command=(sys.executable, "-m", "loadtest.faults.start"),
+            environment={**settings, WORLD_VARIABLE: msgspec.json.encode(world).decode(), "PYTHONPATH": str(ROOT)},
+        )
+        # Started and stopped in a thread, since the proxy must serve meanwhile.
+        service = await asyncio.to_thread(running.__enter__)
+        stack.push_async_callback(asyncio.to_thread, running.__exit__, None, None, None)
         for part in (Part.VALKEY, Part.POSTGRES):
             inserted.check_under(service.pids(part)[0])
         yield Stage(service=service, shims=inserted, proxy=proxy)
 
 
 async def run_fault(fault: Fault, seed: int, log_copy: Path | None = None) -> Run:
-    """A fault on a service of its own."""
     async with open_stage(
         fault.shims,
         processes=fault.processes,
@@ -135,38 +137,28 @@ async def run_together(faults: Sequence[Fault], seed: int, log_copy: Path | None
 
 async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     """The crowd, the strike in its middle, those who come afterwards, and the verdict."""
-    wrong: list[str] = []
-    note = ""
     struck = asyncio.Event()
     visits = asyncio.create_task(_come(scene.crowd, struck if fault.alone else None))
-    try:
-        async with asyncio.timeout(fault.timeout_s):
-            note = await fault.strike(scene)
-    except (Missed, ReservasiError) as missed:
-        wrong.append(str(missed))
-    except TimeoutError as error:
-        wrong.append(f"the fault did not end: {error}")
-    except Exception as error:
-        traceback.print_exc()
-        wrong.append(f"the fault broke off: {type(error).__name__}: {error}")
+    note, wrong = await _strike(fault, scene)
     struck.set()
     try:
         async with asyncio.timeout(CROWD_TIMEOUT_S):
             await visits
     except TimeoutError:
         wrong.append(f"the crowd was not served within {CROWD_TIMEOUT_S:g} s after the fault")
-    if not await _heals(scene.service):
+    try:
+        await scene.until(lambda: scene.service.get_admin("/readyz"), HEAL_TIMEOUT_S, "it does not heal")
+    except TimeoutError:
         wrong.append(f"not ready {HEAL_TIMEOUT_S:g} s later")
     latecomers = await take_what_is_left(scene.service, scene.crowd)
     history = [*scene.crowd.history, *latecomers.history]
-    results = scene.crowd.results + latecomers.results
     operations = sum(exchange.call != "availability" for exchange in history)
     run = Run(fault=fault.name, seed=seed, operations=operations, note=note)
     try:
         finding, gone = await _checked(fault, scene, history)
     except (Moving, ReservasiError, OSError) as error:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
-    wrong += _unserved(fault, history, results, gone)
+    wrong += _unserved(fault, history, scene.crowd.results + latecomers.results, gone)
     if fault.recorded_only:
         run = msgspec.structs.replace(run, note=f"{note}; {len(gone)} holds that nobody had recorded are gone")
     if scene.planted:
@@ -175,6 +167,20 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
             wrong.append(f"the checker does not say {scene.planted}")
         finding = msgspec.structs.replace(finding, violations=kept)
     return _counted(fault, run, finding, wrong, len(gone))
+
+
+async def _strike(fault: Fault, scene: Scene) -> tuple[str, list[str]]:
+    """Its note, and why it counts as failed, if it does."""
+    try:
+        async with asyncio.timeout(fault.timeout_s):
+            return await fault.strike(scene), []
+    except (Missed, ReservasiError) as missed:
+        return "", [str(missed)]
+    except TimeoutError as error:
+        return "", [f"the fault did not end: {error}"]
+    except Exception as error:
+        traceback.print_exc()
+        return "", [f"the fault broke off: {type(error).__name__}: {error}"]
 
 
 async def _come(crowd: Crowd, when: asyncio.Event | None) -> None:
@@ -216,7 +222,6 @@ def _is_of_the_former(exchange: Exchange, scene: Scene, held_at_ms: Mapping[str,
 
 
 async def _held_at_ms(scene: Scene) -> dict[str, int]:
-    """When each hold that is in the records was made."""
     database = await read_database(scene.service.postgres_dsn, scene.program, START)
     return {e.reservation_id: entry.at_ms for entry in database.journal for e in entry.events if isinstance(e, Held)}
 
@@ -231,20 +236,9 @@ def _reservation_of(exchange: Exchange) -> str:
     return exchange.reservation_id or str(exchange.body.get("id", ""))
 
 
-async def _heals(service: Service) -> bool:
-    """Whether it is ready again, by itself."""
-    deadline = time.monotonic() + HEAL_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if await asyncio.to_thread(service.get_admin, "/readyz") is not None:
-            return True
-        await asyncio.sleep(0.1)
-    return False
-
-
 def _unserved(
     fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int], gone: frozenset[str]
 ) -> list[str]:
-    """What people met that they must not meet."""
     wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
     met = {result: results.get(result, 0) for result in (Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING)}
     met[Result.SURPRISED] -= len(
@@ -262,42 +256,14 @@ def _tells_of_an_end(exchange: Exchange) -> bool:
 
 
 def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unrecorded: int) -> Run:
-    """With what the checker found."""
     found = [each for each in finding.violations if not (fault.journal_gap and each.rule in REPLAYED)]
     lost = {violation.subject for violation in found if violation.rule in LOST}
     oversold = {violation.subject for violation in found if violation.rule in OVERSOLD}
     others = [violation for violation in found if violation.rule not in LOST | OVERSOLD]
     if not fault.control:
-        wrong += map(str, _some(found))
+        wrong += map(str, found[:SHOWN_MAX])
         if not others and (left := finding.capacity - finding.held - finding.confirmed):
             wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
     return msgspec.structs.replace(
         run, lost=len(lost), unrecorded=unrecorded, oversold=len(oversold), wrong=tuple(wrong)
     )
-
-
-def _some(violations: Sequence[Violation]) -> list[Violation]:
-    return list(violations[:SHOWN_MAX])
-
-
-@asynccontextmanager
-async def _service(
-    shims: Shims, proxy: Proxy | None, processes: int, settings: Mapping[str, str], log_copy: Path | None
-) -> AsyncIterator[Service]:
-    """The service, started and stopped in a thread, since the proxy must serve meanwhile."""
-    told = shims.directory / "ledger"
-    redis_url = f"redis://127.0.0.1:{proxy.port}" if proxy else ""
-    world = World(servers=shims.environment, redis_url=redis_url, told=str(told))
-    if proxy:
-        proxy.open = lambda: asyncio.open_unix_connection(told.read_text())
-    running = running_service(
-        processes=processes,
-        log_copy=log_copy,
-        command=(sys.executable, "-m", "loadtest.faults.start"),
-        environment={**settings, WORLD_VARIABLE: msgspec.json.encode(world).decode(), "PYTHONPATH": str(ROOT)},
-    )
-    service = await asyncio.to_thread(running.__enter__)
-    try:
-        yield service
-    finally:
-        await asyncio.to_thread(running.__exit__, None, None, None)

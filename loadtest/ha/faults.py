@@ -1,4 +1,4 @@
-"""What happens to the primary while people claim, confirm and cancel."""
+"""What happens to the primary while people claim, confirm and cancel, and what an answer waits for meanwhile."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -67,3 +67,25 @@ LAG_AND_KILL = Fault(name="kill -9 behind a slow link", strike=_lag_and_kill, by
 PART_ALONE = Fault(name="partition, the old primary alone", strike=_part_alone)
 PART_WITH_REPLICA = Fault(name="partition, a replica with the old primary", strike=_part_with_replica, safe_from=2)
 FAULTS = (KILL, LAG_AND_KILL, PART_ALONE, PART_WITH_REPLICA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """What an answer waits for before it is given."""
+
+    name: str
+    replicas: int = 0
+    aof: str = "off"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """As the service is given them; a replica tells of its file once a second."""
+        timeout_ms = 1500 if self.aof == "replicas" else 300
+        return {"replicas_min_ack": self.replicas, "aof_ack": self.aof, "replicas_ack_timeout_ms": timeout_ms}
+
+
+NOBODY = Mode(name="nobody (default)")
+ONE = Mode(name="1 of 2 replicas", replicas=1)
+ALL = Mode(name="both replicas", replicas=2)
+SYNCED = Mode(name="both replicas, synced", replicas=2, aof="replicas")
+MODES = (NOBODY, ONE, ALL, SYNCED)

@@ -8,115 +8,49 @@ connection comes from. It needs no right on the machine's network, so it works w
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import TypeAlias
 
-from loadtest.ha.network import Connect, Server
+from loadtest.ha.network import Server
 from loadtest.stage.ports import free_port, free_ports
 from loadtest.stage.processes import HERE
+from loadtest.stage.proxy import Connect, Link, Proxy
 
-CHUNK_BYTES = 1 << 18
 HOST = HERE.address
 
-Heard: TypeAlias = Callable[[str], bool]  # whether one who comes from that address
 
+class Gate(Proxy):
+    """One port that leads to a server, for the clients whose address is heard; what others send waits."""
 
-def everybody(_source: str) -> bool:
-    """Nobody is cut off."""
-    return True
-
-
-def nobody(_source: str) -> bool:
-    """Everybody is."""
-    return False
-
-
-class Gate:
-    """One port that leads to a server."""
-
-    def __init__(self, port: int, connect: Connect, host: str = HOST) -> None:
-        self.port = port
-        self._host = host
-        self._connect = connect
-        self._heard: Heard = everybody
+    def __init__(self, connect: Connect) -> None:
+        super().__init__(connect)
+        self._hears: Callable[[str], bool] = lambda source: True
         self._changed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
     @classmethod
-    def to(cls, port: int, target: int, host: str = HOST) -> "Gate":
-        """A gate to another port, also of another host."""
-        return cls(port, lambda: asyncio.open_connection(host, target))
+    def to(cls, target: int, host: str = HOST) -> "Gate":
+        """A gate to a port, also of another host."""
+        return cls(lambda: asyncio.open_connection(host, target))
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, self._host, self.port)
-
-    def hear(self, heard: Heard) -> None:
-        """Pass on for these only, from now on; nothing is lost for the others until `sever`."""
-        self._heard = heard
+    def hear(self, hears: Callable[[str], bool]) -> None:
+        """Pass on for these addresses only, from now on; nothing is lost for the others unless they are cut."""
+        self._hears = hears
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def sever(self) -> None:
-        """Cut every connection, with what waited in it."""
-        for task in self._tasks:
-            task.cancel()
-
     def lead_to(self, target: int) -> None:
         """Lead elsewhere; connections to the former place are cut."""
-        self._connect = lambda: asyncio.open_connection(HOST, target)
-        self.sever()
+        self.connect = lambda: asyncio.open_connection(HOST, target)
+        self.cut()
 
-    async def severed(self) -> None:
-        """Cut every connection, and return when nothing can come out of them any more, whoever is heard then."""
-        self.sever()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        await self.severed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._forward(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass  # either end is away
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        source = str(writer.get_extra_info("peername")[0])
-        await self._passing(source)
-        server_reader, server_writer = await self._connect()
-        ways = [
-            asyncio.create_task(self._pass_on(source, reader, server_writer)),
-            asyncio.create_task(self._pass_on(source, server_reader, writer)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            server_writer.close()
-
-    async def _pass_on(self, source: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            chunk = await reader.read(CHUNK_BYTES)
-            await self._passing(source)
-            if not chunk:
-                return
-            writer.write(chunk)
-            await writer.drain()
-
-    async def _passing(self, source: str) -> None:
-        """Wait until the source is heard."""
-        while not self._heard(source):
+    async def admit(self, link: Link) -> bool:
+        while not self._hears(link.source):
             await self._changed.wait()
+        return True
+
+    async def upwards(self, link: Link, chunk: bytes) -> bool:
+        return await self.admit(link)
+
+    async def downwards(self, link: Link, chunk: bytes) -> bool:
+        return await self.admit(link)
 
 
 class Gates:
@@ -137,8 +71,8 @@ class Gates:
         """A place behind a gate."""
         port, public_port = free_ports(2)
         server = Server(host=HERE, port=port, public_port=public_port, source=f"127.0.0.{11 + len(self._gates)}")
-        self._gates[server] = gate = Gate.to(public_port, port)
-        await gate.start()
+        self._gates[server] = gate = Gate.to(port)
+        await gate.start(port=public_port)
         return server
 
     async def add_sentinel(self) -> Server:
@@ -148,30 +82,29 @@ class Gates:
 
     async def lead_to_records(self, connect: Connect) -> str:
         """By a gate too."""
-        self._records = Gate(free_port(), connect)
+        self._records = Gate(connect)
         await self._records.start()
         return f"{HOST}:{self._records.port}"
 
     def part(self, staying: Collection[Server]) -> None:
-        """Let each gate pass on for those of its own side only."""
-        sources = {server.source for server in staying}
+        """Let each gate pass on only for the addresses of its server's side."""
+        near = {server.source for server in staying}
         for server, gate in self._gates.items():
-            gate.hear(_of_one_side(sources, server in staying))
+            gate.hear(near.__contains__ if server in staying else lambda source: source not in near)
         if self._records is not None:
-            self._records.hear(nobody)
+            self._records.hear(lambda source: False)
 
     def hold_back(self, server: Server) -> None:
         """What that one says from now on arrives nowhere."""
-        self._gates[server].hear(nobody)
+        self._gates[server].hear(lambda source: False)
 
     async def forget(self, server: Server) -> None:
         """What it said and was held back will never arrive."""
-        await self._gates[server].severed()
+        await self._gates[server].cut_and_wait()
 
     def join(self) -> None:
-        """Pass on for everybody."""
         for gate in self._all():
-            gate.hear(everybody)
+            gate.hear(lambda source: True)
 
     async def close(self) -> None:
         for gate in self._all():
@@ -181,14 +114,8 @@ class Gates:
         return [*self._gates.values(), *([self._records] if self._records is not None else [])]
 
 
-def _of_one_side(sources: Collection[str], near: bool) -> Heard:
-    """Whoever is on the same side: the one of these sources, or the other."""
-    return lambda source: (source in sources) is near
-
-
 @asynccontextmanager
 async def open_gates() -> AsyncIterator[Gates]:
-    """A network without any right on the machine's."""
     gates = Gates()
     try:
         yield gates

@@ -18,8 +18,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from loadtest.ha.gates import Gate
-from loadtest.ha.network import Connect, Server
+from loadtest.ha.network import Server
 from loadtest.stage.processes import Host
+from loadtest.stage.proxy import Connect
 
 NETWORK = "198.18.0"  # of a range that RFC 2544 sets aside for measurements
 OUR_SIDE_DOOR, NEAR_SIDE_DOOR = "198.18.1.1", "198.18.1.2"
@@ -82,8 +83,8 @@ class Namespaces:
 
     async def lead_to_records(self, connect: Connect) -> str:
         """By a gate that is always open: PostgreSQL has no port, and what is cut is the network before it."""
-        self._records = Gate(RECORDS_PORT, connect, _address(FAR))
-        await self._records.start()
+        self._records = Gate(connect)
+        await self._records.start(_address(FAR), RECORDS_PORT)
         return f"{_address(FAR)}:{RECORDS_PORT}"
 
     def part(self, staying: Collection[Server]) -> None:

@@ -1,18 +1,16 @@
 """What the runs need of a network that can be cut, whichever way it is made.
 
-Two sides: the near one has the first primary, a front and whoever stays with them; everybody else is on the far one, we
-too. We and the people who stay reach the near front however the network is cut, as if by a cable of our own.
+Two sides: the near one has the first primary, one front and the servers that stay with them; everything else is on the
+far side, and so is the load test. It reaches the near front however the network is cut, as if by a cable of its own.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from loadtest.stage.processes import Host
-
-Connect: TypeAlias = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+from loadtest.stage.proxy import Connect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +19,7 @@ class Server:
 
     host: Host
     port: int  # its own
-    public_port: int  # by which everybody comes to it who is to be cut off
+    public_port: int  # by which everything comes to it that is to be cut off
     source: str  # the address that its connections to others come from
 
 
@@ -34,17 +32,16 @@ class Network(Protocol):
     async def add_ledger(self) -> Server:
         """A place for one more server of the ledger."""
 
-    async def add_sentinel(self) -> Server:
-        """A place for one more sentinel."""
+    async def add_sentinel(self) -> Server: ...
 
     async def lead_to_records(self, connect: Connect) -> str:
         """Let the near front reach PostgreSQL, until it is cut off; at which `host:port`."""
 
     def part(self, staying: Collection[Server]) -> None:
-        """Cut these and the near front off from everybody else: nothing arrives, and nobody is told."""
+        """Cut these and the near front off from everything else: nothing arrives, and no side is told."""
 
     def join(self) -> None:
-        """Everybody reaches everybody again."""
+        """Undo it."""
 
 
 OpenNetwork: TypeAlias = Callable[[], AbstractAsyncContextManager[Network]]

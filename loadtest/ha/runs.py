@@ -18,12 +18,10 @@ import msgspec
 
 from loadtest.checker.check import check
 from loadtest.checker.history import Exchange
-from loadtest.checker.rules import Violation
+from loadtest.checker.rules import LOST, OVERSOLD, Violation
 from loadtest.crowd.scenario import Result
-from loadtest.faults.running import LOST, OVERSOLD
-from loadtest.ha.faults import Fault
+from loadtest.ha.faults import Fault, Mode
 from loadtest.ha.gates import open_gates
-from loadtest.ha.modes import Mode
 from loadtest.ha.network import OpenNetwork
 from loadtest.ha.scene import Scene, is_promise, now_ms, open_scene
 from loadtest.ha.servers import running_servers
@@ -56,7 +54,7 @@ async def run(
         async with (
             _own_database(postgres_dsn) as dsn,
             running_servers(open_network, hasty=hasty) as servers,
-            open_scene(servers, dsn, Path(directory), mode) as scene,
+            open_scene(servers, dsn, Path(directory), **mode.settings) as scene,
         ):
             return await _run(scene, fault, dsn)
 

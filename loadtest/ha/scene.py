@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from loadtest.checker.history import NO_ANSWER, Exchange
 from loadtest.crowd.crowd import Crowd
 from loadtest.crowd.scenario import Plan
 from loadtest.ha.gates import HOST, Gate
-from loadtest.ha.modes import Mode
 from loadtest.ha.servers import Servers
-from loadtest.stage.ports import free_port
 from loadtest.stage.processes import Process, started, started_at, until
 from loadtest.stage.program import PROGRAM, program_file
 from reservasi.bootstrap.commands import open_operations
@@ -58,11 +57,9 @@ class Scene:
 
     @property
     def history(self) -> list[Exchange]:
-        """What everybody was told."""
         return [*self.crowd.history, *self.staying.history]
 
     def come(self) -> None:
-        """Let people come."""
         self.visits.append(asyncio.create_task(self.crowd.run()))
 
     def some_stay(self) -> None:
@@ -82,7 +79,6 @@ class Scene:
         return during and is_promise(exchange)
 
     async def warm(self) -> None:
-        """Wait until so many have been served."""
 
         async def is_warm() -> bool:
             return sum(map(is_promise, self.crowd.history)) >= WARM_UP
@@ -95,7 +91,6 @@ class Scene:
 
 
 async def answered(crowd: Crowd, count: int) -> None:
-    """Wait until so many claims of a crowd that are sent from now on have been answered, one way or the other."""
     begun_ms = now_ms()
 
     async def are_answered() -> bool:
@@ -106,21 +101,19 @@ async def answered(crowd: Crowd, count: int) -> None:
 
 
 def now_ms() -> float:
-    """By the clock of the people's histories."""
     return time.time() * 1000
 
 
 def is_promise(exchange: Exchange) -> bool:
-    """Whether a place was promised."""
     return (exchange.call, exchange.outcome) == ("claim", 201)
 
 
 @asynccontextmanager
-async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) -> AsyncIterator[Scene]:
+async def open_scene(servers: Servers, dsn: str, directory: Path, **changes: Any) -> AsyncIterator[Scene]:
     """A program with fewer places than people, whose service is ready; nobody has come yet."""
     settings = Settings(
         redis_url=servers.url, postgres_dsn=dsn, data_dir=directory, catalogue_refresh_ms=200, log_format="json",
-        **mode.settings,  # type: ignore[arg-type]
+        **changes,
     )  # fmt: skip
     async with _UPGRADING:
         await upgrade(dsn)
@@ -136,7 +129,7 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, mode: Mode) ->
         )
         for process in (worker, front, old):
             await process.until_ready()
-        side_door = Gate.to(free_port(), old.port, old.host.address)
+        side_door = Gate.to(old.port, old.host.address)
         await side_door.start()
         stack.push_async_callback(side_door.close)
         people = Plan(program=PROGRAM, people=PEOPLE, think_s_max=THINK_S_MAX)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
@@ -48,7 +49,6 @@ class Servers:
 
     @property
     def url(self) -> str:
-        """The ledger's address by its sentinels."""
         return f"sentinel://{','.join(map(_public, self.sentinels))}/{NAME}"
 
     @property
@@ -66,7 +66,6 @@ class Servers:
         self.network.part([self.first, *staying, *self.sentinels[: self.network.sentinels_near]])
 
     async def start(self, server: Server, *arguments: str) -> None:
-        """Start a server, again after its death."""
         with (self.directory / f"{server.port}.log").open("ab") as log:
             self.processes[server] = await asyncio.create_subprocess_exec(
                 *server.host.within,
@@ -93,94 +92,54 @@ class Servers:
         await self.start(server, *words, *further)
 
     async def kill(self, server: Server) -> None:
-        """SIGKILL."""
         self.processes[server].send_signal(signal.SIGKILL)
         await self.processes[server].wait()
 
     def pause(self, servers: Sequence[Server]) -> None:
-        """SIGSTOP: they answer nothing, and what they are sent waits in their sockets."""
         for server in servers:
             self.processes[server].send_signal(signal.SIGSTOP)
 
     def resume(self, servers: Sequence[Server]) -> None:
-        """SIGCONT."""
         for server in servers:
             self.processes[server].send_signal(signal.SIGCONT)
 
-    async def info(self, server: Server, section: str) -> dict[str, object]:
-        """What a server says of itself; nothing where it does not answer."""
-        client = _asker(server)
-        try:
-            found: dict[str, object] = await client.info(section)
-        except (RedisError, OSError):
-            return {}
-        else:
-            return found
-        finally:
-            await client.aclose()
-
     async def until_replicating(self) -> None:
         """Wait until both replicas are in step with the first primary, and sync their files."""
-        await until(self._replicate, f"replicas of {self.first.port}; logs in {self.directory}")
-        await until(self._sync, "append-only files of the replicas")
 
-    async def until_replica(self, server: Server) -> None:
-        """Wait until a server follows another one."""
-        await until(lambda: self._has_role(server, "slave"), f"{server.port} as a replica; logs in {self.directory}")
+        async def in_step() -> bool:
+            told = await _info(self.first, "replication")
+            found = [told.get(f"slave{number}") for number in range(REPLICAS)]
+            return all(isinstance(one, dict) and one["state"] == "online" for one in found)
 
-    async def until_promoted(self) -> Server:
-        """Wait until a replica has become the primary."""
-        found: list[Server] = []
+        await until(in_step, f"replicas of {self.first.port}; logs in {self.directory}")
+        await until(self._synced, "append-only files of the replicas")
 
-        async def promoted() -> bool:
-            found[:] = [server for server in self.replicas if await self._has_role(server, "master")]
-            return bool(found)
-
-        await until(promoted, f"a new primary; logs in {self.directory}")
-        return found[0]
-
-    async def _replicate(self) -> bool:
-        said = await self.info(self.first, "replication")
-        found = [said.get(f"slave{number}") for number in range(REPLICAS)]
-        return all(isinstance(one, dict) and one["state"] == "online" for one in found)
-
-    async def _sync(self) -> bool:
+    async def _synced(self) -> bool:
         """After a full copy they rewrite their files first, and acknowledge nothing."""
-        client = redis_asyncio.Redis.from_url(self.direct_url, single_connection_client=True)
-        try:
+        async with _client(self.first) as client:  # one connection: it is asked for what it wrote itself
             await client.set("probe", "1")
             await client.delete("probe")
             _, synced = await client.execute_command("WAITAOF", 1, REPLICAS, 200)  # type: ignore[no-untyped-call]
             return bool(synced == REPLICAS)
-        finally:
-            await client.aclose()
 
-    async def _has_role(self, server: Server, role: str) -> bool:
-        return (await self.info(server, "replication")).get("role") == role
+    async def until_replica(self, server: Server) -> None:
+        await until(lambda: _has_role(server, "slave"), f"{server.port} as a replica; logs in {self.directory}")
+
+    async def until_promoted(self) -> None:
+        async def promoted() -> bool:
+            return any([await _has_role(server, "master") for server in self.replicas])
+
+        await until(promoted, f"a new primary; logs in {self.directory}")
 
     async def know_each_other(self) -> bool:
         """Whether each sentinel has found the other ones and both replicas."""
         for sentinel in self.sentinels:
-            said = (await self.info(sentinel, "sentinel")).get("master0")
-            if not isinstance(said, dict) or (said.get("slaves"), said.get("sentinels")) != (REPLICAS, SENTINELS):
+            found = (await _info(sentinel, "sentinel")).get("master0")
+            if not isinstance(found, dict) or (found.get("slaves"), found.get("sentinels")) != (REPLICAS, SENTINELS):
                 return False
         return True
 
-    async def hurry(self, sentinel: Server) -> bool:
-        """Let a sentinel look at everything more often than every two and ten seconds, if it answers."""
-        client = _asker(sentinel)
-        try:
-            periods = ("publish-period", 500, "info-period", 1000)
-            await client.execute_command("SENTINEL DEBUG", *periods)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError):
-            return False
-        else:
-            return True
-        finally:
-            await client.aclose()
-
     async def stop(self) -> None:
-        """End what still runs."""
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 process.kill()
@@ -189,7 +148,6 @@ class Servers:
 
 @asynccontextmanager
 async def running_servers(open_network: OpenNetwork = open_gates, *, hasty: bool = False) -> AsyncIterator[Servers]:
-    """All of them, in step, until the block ends; `hasty` sentinels hear of each other and of roles more often."""
     async with open_network() as network:
         directory = Path(tempfile.mkdtemp(prefix="rv-ha-"))
         first, *replicas = [await network.add_ledger() for _ in range(1 + REPLICAS)]
@@ -216,8 +174,9 @@ async def _start_all(servers: Servers, hasty: bool) -> None:
         told = {"host": sentinel.host.address, "port": sentinel.port, "directory": place, "name": NAME}
         config.write_text(SENTINEL.format(**told, primary=f"{host} {port}"))
         await servers.start(sentinel, str(config), "--sentinel")
-        if hasty:
-            await until(partial(servers.hurry, sentinel), f"the sentinel {sentinel.port}")
+        if hasty:  # it looks at everything more often than every two and ten seconds
+            periods = ("SENTINEL", "DEBUG", "publish-period", 500, "info-period", 1000)
+            await until(partial(_ask, sentinel, *periods), f"the sentinel {sentinel.port}")
     await until(servers.know_each_other, "the sentinels")
 
 
@@ -225,7 +184,24 @@ def _public(server: Server) -> str:
     return f"{server.host.address}:{server.public_port}"
 
 
-def _asker(server: Server) -> redis_asyncio.Redis:
-    """Who asks once, also a server that was cut off."""
+async def _ask(server: Server, *words: str | int) -> Any:
+    """The answer to a command that is sent once; None where there is none, also of a server that was cut off."""
+    try:
+        async with _client(server) as client:
+            return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+    except (RedisError, OSError):
+        return None
+
+
+async def _info(server: Server, section: str) -> dict[str, Any]:
+    return await _ask(server, "INFO", section) or {}
+
+
+async def _has_role(server: Server, role: str) -> bool:
+    return (await _info(server, "replication")).get("role") == role
+
+
+def _client(server: Server) -> redis_asyncio.Redis:
     retry = Retry(NoBackoff(), 0)
-    return redis_asyncio.Redis(host=server.host.address, port=server.port, socket_timeout=1, retry=retry)
+    host, port = server.host.address, server.port
+    return redis_asyncio.Redis(host=host, port=port, socket_timeout=1, retry=retry, single_connection_client=True)

@@ -12,10 +12,13 @@ from pathlib import Path
 from rich.console import Console
 
 from loadtest.bench.ground import describe
+from loadtest.checker.check import show as show_findings
 from loadtest.openloop import commands
-from loadtest.openloop.curve import LOADS, Curve, draw, measure, show
+from loadtest.openloop.curve import LOADS, Curve, draw, measure, table
 from loadtest.openloop.scene import open_scene
 from loadtest.stage.cores import Cores
+from loadtest.stage.tables import write_run
+from loadtest.stage.verdicts import command
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,12 +40,13 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         async with open_scene(cores, slowness) as scene:
             environment = await describe(scene.ground)
             await measure(curve, scene, options.loads, seconds=options.seconds, seed=options.seed, say=console.print)
-            found = await commands.violations(scene)
+            found = show_findings(await scene.check())
     finally:
         if curve.points:  # what was measured before a failure is not lost
-            show(curve, console)
+            table(curve).show(console)
             draw(curve, options.svg)
-            commands.write_json(options.json, {"environment": environment, "curve": curve.facts()})
+            if options.json:
+                write_run(options.json, command(), environment, [table(curve)], curve=curve.facts())
             console.print(f"picture: {options.svg}")
     return found
 

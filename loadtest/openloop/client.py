@@ -5,62 +5,16 @@ The next request takes an idle connection, or opens one; at the limit it waits, 
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 
-from loadtest.bench.client import HOST
 from loadtest.openloop.outcomes import NONE, Outcomes, outcome_of
+from loadtest.stage.http import HOST, Answer, Connection, UnreadableAnswer
 from loadtest.stage.undisturbed import undisturbed
 
 CONNECTIONS_MAX = 4000
 PATIENCE_S = 15.0  # after the timetable's end; then what is open counts as unanswered
 AT_ONCE = 32  # requests sent before answers are read again
 HEAD_START_S = 0.05
-IDLE = -1
-LENGTH = b"\r\nContent-Length: "
-
-
-class _Connection(asyncio.Protocol):
-    """One connection; `number` is the request that it waits for."""
-
-    def __init__(self, load: "OpenLoop") -> None:
-        self._load = load
-        self._received = b""
-        self.number = IDLE
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # TCP gives a Transport
-
-    def send(self, number: int) -> None:
-        assert self.transport is not None
-        self.number = number
-        self.transport.write(self._load.requests[number])
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
-        end = received.find(b"\r\n\r\n")
-        if end < 0:
-            self._received = received
-            return
-        at = received.find(LENGTH, 0, end)
-        length = int(received[at + len(LENGTH) : received.index(b"\r", at + 2)]) if at >= 0 else 0
-        if len(received) < end + 4 + length:
-            self._received = received
-            return
-        self._received = b""
-        head = received[: end + 2]
-        number, self.number = self.number, IDLE
-        if number != IDLE:
-            self._load.answered(number, outcome_of(int(head[9:12]), received[end + 4 :]), b"\r\nRetry-After: " in head)
-        if b"\r\nConnection: close\r\n" in head:
-            assert self.transport is not None
-            self.transport.close()
-        else:
-            self._load.free(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._load.lost(self)
 
 
 class OpenLoop:
@@ -73,117 +27,74 @@ class OpenLoop:
         arrivals: Sequence[float],
         seconds: float,
         *,
-        host: str = HOST,
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         if len(requests) < len(arrivals):
             raise ValueError("fewer requests than arrivals")
-        self.requests = requests
         self.outcomes = Outcomes(seconds=seconds, offered=len(arrivals))
-        self._address = (host, port)
+        self._port = port
+        self._requests = requests
         self._arrivals = arrivals
-        self._connections_max = connections_max
-        self._idle: list[_Connection] = []
-        self._open: set[_Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._waiting: deque[int] = deque()  # for a connection
-        self._unanswered: set[int] = set()
-        self._sent_all = False
-        self._done = asyncio.Event()
+        self._room = asyncio.Semaphore(connections_max)
+        self._idle: list[Connection] = []
         self._started_s = 0.0
 
     async def run(self, patience_s: float = PATIENCE_S) -> Outcomes:
-        """Send everything, wait for the answers, close the connections."""
         with undisturbed():
-            return await self._run(patience_s)
-
-    async def _run(self, patience_s: float) -> Outcomes:
-        self._started_s = time.perf_counter() + HEAD_START_S
-        try:
-            await self._send()
-            self._sent_all = True
-            if self._unanswered:
-                async with asyncio.timeout(patience_s):
-                    await self._done.wait()
-        except TimeoutError:
-            pass  # who is left is counted below
-        finally:
-            self._waiting.clear()
-            for number in list(self._unanswered):
-                self.answered(number, NONE, says_when=True)
-            for task in self._opening:
+            self._started_s = time.perf_counter() + HEAD_START_S
+            sent = await self._send_all()
+            _, unanswered = await asyncio.wait(sent, timeout=patience_s) if sent else (sent, set())
+            for task in unanswered:
                 task.cancel()
-            for connection in list(self._open):
-                if connection.transport is not None:
-                    connection.transport.abort()
+            await asyncio.gather(*unanswered, return_exceptions=True)
+            for connection in self._idle:
+                connection.close()
         return self.outcomes
 
-    async def _send(self) -> None:
-        sent, arrivals, outcomes = 0, self._arrivals, self.outcomes
-        while sent < len(arrivals):
-            now_s = time.perf_counter() - self._started_s
-            for _ in range(AT_ONCE):
-                if sent == len(arrivals) or arrivals[sent] > now_s:
-                    break
-                outcomes.late(now_s - arrivals[sent])
-                self._unanswered.add(sent)
-                self._dispatch(sent)
-                sent += 1
-            else:
-                await asyncio.sleep(0)
-                continue
-            if sent < len(arrivals):
-                await asyncio.sleep(arrivals[sent] - now_s)
+    async def _send_all(self) -> list[asyncio.Task[None]]:
+        sent: list[asyncio.Task[None]] = []
+        for number, at_s in enumerate(self._arrivals):
+            early_s = at_s - self._now_s()
+            if early_s > 0 or number % AT_ONCE == 0:
+                await asyncio.sleep(max(0.0, early_s))
+            sent.append(asyncio.create_task(self._ask(number)))
+        return sent
 
-    def _dispatch(self, number: int) -> None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection in self._open:
-                connection.send(number)
-                return
-        self._waiting.append(number)
-        self._open_more()
-
-    def _open_more(self) -> None:
-        if len(self._opening) < len(self._waiting) and len(self._open) + len(self._opening) < self._connections_max:
-            task = asyncio.get_running_loop().create_task(self._connect())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _ask(self, number: int) -> None:
+        self.outcomes.late(max(0.0, self._now_s() - self._arrivals[number]))
+        outcome, says_when = NONE, True
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(self), *self._address)
-        except OSError:
-            if self._waiting:
-                self.answered(self._waiting.popleft(), NONE, says_when=True)
-            return
+            async with self._room:
+                answer = await self._answer(self._requests[number])
+            outcome = outcome_of(answer.status, answer.body)
+            says_when = b"\r\nRetry-After: " in answer.head
+        except (OSError, UnreadableAnswer):
+            pass  # the request has no answer
+        finally:
+            answered_s = self._now_s()
+            latency_s = answered_s - self._arrivals[number]
+            in_time = answered_s <= self.outcomes.seconds
+            self.outcomes.count(outcome, latency_s, in_time=in_time, says_when=says_when)
+
+    async def _answer(self, request: bytes) -> Answer:
+        connection, answer = await self._connection(), None
+        try:
+            answer = await connection.ask(request)
+            return answer
+        finally:
+            if answer is None or answer.is_last:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            if (connection := self._idle.pop()).is_open:
+                return connection
+        _, opened = await asyncio.get_running_loop().create_connection(Connection, HOST, self._port)
         self.outcomes.connections += 1
-        self._open.add(connection)
-        self.free(connection)
+        return opened
 
-    def free(self, connection: _Connection) -> None:
-        """A connection has nothing to do."""
-        if self._waiting:
-            connection.send(self._waiting.popleft())
-        else:
-            self._idle.append(connection)
-
-    def answered(self, number: int, outcome: str, says_when: bool) -> None:
-        """An answer came, or will not come any more."""
-        if number not in self._unanswered:
-            return
-        self._unanswered.discard(number)
-        at_s = time.perf_counter() - self._started_s
-        in_time = at_s <= self.outcomes.seconds
-        self.outcomes.count(outcome, at_s - self._arrivals[number], in_time=in_time, says_when=says_when)
-        if self._sent_all and not self._unanswered:
-            self._done.set()
-
-    def lost(self, connection: _Connection) -> None:
-        """A connection has ended; what it waited for has no answer."""
-        self._open.discard(connection)
-        if connection.number != IDLE:
-            self.answered(connection.number, NONE, says_when=True)
-        if self._waiting:
-            self._open_more()
+    def _now_s(self) -> float:
+        """Since the start of the timetable."""
+        return time.perf_counter() - self._started_s

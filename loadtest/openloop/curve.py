@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from rich.console import Console
-from rich.table import Table
 
 mpl.use("svg")  # before pyplot: no display is looked for
 from matplotlib import pyplot as plt
 
 from loadtest.openloop.outcomes import HELD, NONE, OVERLOADED, SHARES, Outcomes
 from loadtest.openloop.scene import Scene
+from loadtest.stage.tables import Table
 
 LOADS = (10, 25, 50, 75, 90, 100, 125, 150, 200, 300)
 LAG_MS_MAX = 50.0  # past it the load generator, not the service, is what a point shows
@@ -43,7 +42,6 @@ class Curve:
     points: list[Point] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """Everything as JSON has it."""
         return {
             "title": self.title,
             "saturation_per_s": self.saturation,
@@ -69,79 +67,59 @@ async def measure(
         curve.points.append(Point(percent=percent, outcomes=outcomes))
 
 
-def show(curve: Curve, console: Console) -> None:
-    """The table."""
-    saturation = f"saturation {curve.saturation:,.0f}/s, {curve.saturation_front_us:,.0f} us of the front for each"
-    table = Table(title=f"{curve.title}; {saturation}; latency from the intended start, ms")
-    for name in (
-        "load %",
-        "offered/s",
-        "goodput/s",
-        "of peak",
-        "front us",
-        *SHARES,
-        "503/s",
-        "503 p50",
-        "503 p99",
-        "others",
-        "late p99",
-    ):
-        table.add_column(name, justify="right")
-    for point in curve.points:
-        found = point.outcomes
-        held, refused = found.latency_ms(HELD), found.latency_ms(OVERLOADED)
-        others = found.counts.total() - found.counts[HELD] - found.counts[OVERLOADED]
-        table.add_row(
-            str(point.percent),
-            f"{found.offered_per_s:,.0f}",
-            f"{found.goodput:,.0f}",
-            f"{found.goodput / curve.saturation:.2f}",
-            f"{found.front_us:,.0f}",
-            *(_ms(held.get(name)) for name in SHARES),
-            f"{found.counts[OVERLOADED] / found.seconds:,.0f}",
-            _ms(refused.get("p50")),
-            _ms(refused.get("p99")),
-            f"{others} ({found.counts[NONE]} none)" if others else "0",
-            _ms(found.lag_p99_ms) + ("" if point.honest else " !"),
-        )
-    console.print(table)
-    if not all(point.honest for point in curve.points):
-        console.print(f"! the load generator was more than {LAG_MS_MAX:g} ms late: read such a line as a lower bound")
+def table(curve: Curve) -> Table:
+    columns = ("load %", "offered/s", "goodput/s", "of peak", "front us", *SHARES, "503/s", "503 p50", "503 p99")
+    late = f"! the load generator was more than {LAG_MS_MAX:g} ms late: read such a line as a lower bound"
+    return Table(
+        title=f"{curve.title}; saturation {curve.saturation:,.0f}/s, {curve.saturation_front_us:,.0f} us of the front "
+        "for each; latency from the intended start, ms",
+        columns=(*columns, "others", "late p99"),
+        rows=tuple(_row(curve, point) for point in curve.points),
+        notes=() if all(point.honest for point in curve.points) else (late,),
+    )
+
+
+def _row(curve: Curve, point: Point) -> tuple[str, ...]:
+    found = point.outcomes
+    held, refused = found.latency_ms(HELD), found.latency_ms(OVERLOADED)
+    others = found.counts.total() - found.counts[HELD] - found.counts[OVERLOADED]
+    return (
+        str(point.percent),
+        f"{found.offered_per_s:,.0f}",
+        f"{found.goodput:,.0f}",
+        f"{found.goodput / curve.saturation:.2f}",
+        f"{found.front_us:,.0f}",
+        *(_ms(held.get(name)) for name in SHARES),
+        f"{found.counts[OVERLOADED] / found.seconds:,.0f}",
+        _ms(refused.get("p50")),
+        _ms(refused.get("p99")),
+        f"{others} ({found.counts[NONE]} none)" if others else "0",
+        _ms(found.lag_p99_ms) + ("" if point.honest else " !"),
+    )
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
+    return "-" if value is None else f"{value:.1f}"
 
 
 def draw(curve: Curve, path: Path) -> None:
-    """The picture: latencies on a logarithmic scale above, goodput and refusals below."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    points = [(point.percent, point.outcomes) for point in curve.points]
     with plt.rc_context({"svg.hashsalt": "reservasi", "svg.fonttype": "none", "font.size": 9}):
         figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 7), layout="constrained")
-        percents = [point.percent for point in curve.points]
-        for name in SHARES:
-            held = [point.outcomes.latency_ms(HELD).get(name) for point in curve.points]
-            _line(above, percents, held, marker="o", label=f"held, {name}")
-        refused = [point.outcomes.latency_ms(OVERLOADED).get("p99") for point in curve.points]
-        _line(above, percents, refused, marker="x", linestyle="--", label="503, p99")
-        above.set_yscale("log")
+        above.set(yscale="log", ylabel="ms from the intended start", title=curve.title)
+        for outcome, name, style in (*((HELD, name, "o-") for name in SHARES), (OVERLOADED, "p99", "x--")):
+            there = [(percent, found.latency_ms(outcome)[name]) for percent, found in points if found.counts[outcome]]
+            if there:
+                above.plot(*zip(*there, strict=True), style, label=f"{outcome}, {name}")
         above.set_ylim(bottom=LEAST_MS)
-        above.set_ylabel("ms from the intended start")
-        above.set_title(curve.title)
-        _line(below, percents, [point.outcomes.goodput for point in curve.points], marker="o", label="goodput")
-        sent = [point.outcomes.counts[OVERLOADED] / point.outcomes.seconds for point in curve.points]
-        _line(below, percents, sent, marker="x", linestyle="--", label="503 overloaded")
+        percents = [percent for percent, _ in points]
+        below.plot(percents, [found.goodput for _, found in points], "o-", label="goodput")
+        below.plot(percents, [found.counts[OVERLOADED] / found.seconds for _, found in points], "x--", label=OVERLOADED)
         below.axhline(curve.saturation, color="grey", linewidth=0.8, label="saturation (closed loop)")
-        below.set_ylabel("a second")
-        below.set_xlabel("offered load, % of saturation")
+        below.set(ylabel="a second", xlabel="offered load, % of saturation")
         for axes in (above, below):
             axes.grid(visible=True, alpha=0.3)
             axes.legend(loc="best", fontsize=8)
         figure.savefig(path, format="svg", metadata={"Date": None})
         plt.close(figure)
-
-
-def _line(axes: Any, percents: Sequence[int], values: Sequence[float | None], **style: Any) -> None:
-    there = [(percent, value) for percent, value in zip(percents, values, strict=True) if value is not None]
-    if there:
-        axes.plot(*zip(*there, strict=True), **style)

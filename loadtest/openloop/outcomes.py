@@ -48,7 +48,6 @@ class Outcomes:
     lag: HdrHistogram = field(default_factory=_histogram)  # how late the load generator itself was
 
     def count(self, outcome: str, latency_s: float, *, in_time: bool, says_when: bool = True) -> None:
-        """Take in one answer, or its absence."""
         self.counts[outcome] += 1
         self.in_time[outcome] += in_time
         self.hasty += not says_when and outcome[:3] in ("429", "503")
@@ -62,7 +61,6 @@ class Outcomes:
 
     @property
     def offered_per_s(self) -> float:
-        """Requests a second by the timetable."""
         return self.offered / self.seconds
 
     @property
@@ -77,7 +75,6 @@ class Outcomes:
 
     @property
     def lag_p99_ms(self) -> float:
-        """How late the load generator was."""
         return float(self.lag.get_value_at_percentile(99.0)) / 1000
 
     def latency_ms(self, outcome: str) -> Mapping[str, float]:
@@ -88,7 +85,6 @@ class Outcomes:
         return {name: histogram.get_value_at_percentile(share) / 1000 for name, share in SHARES.items()}
 
     def facts(self) -> dict[str, Any]:
-        """Everything as JSON has it."""
         return {
             "seconds": self.seconds,
             "offered_per_s": self.offered_per_s,

@@ -8,19 +8,20 @@ fast, but people wait for seconds, also for a refusal.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from loadtest.bench.ground import describe
+from loadtest.checker.check import show as show_findings
 from loadtest.openloop import commands
-from loadtest.openloop.bystanders import Bystanders, bystanders
-from loadtest.openloop.commands import Verdict
-from loadtest.openloop.holders import RATE_PER_S, Holders, holders
+from loadtest.openloop.others import HOLDERS_PER_S, Others, holders, staff
 from loadtest.openloop.outcomes import HELD, OVERLOADED, Outcomes
 from loadtest.openloop.scene import Scene, open_scene
+from loadtest.stage import verdicts
 from loadtest.stage.cores import Cores
+from loadtest.stage.verdicts import Verdict
 
 FACTOR = 3.0
 GOODPUT_LEAST = 0.9  # of the peak
@@ -37,18 +38,17 @@ class Overload:
     peak_front_us: float  # of the front's processor time for each
     rss_before_mib: float
     outcomes: Outcomes
-    beside: Bystanders
-    holders: Holders
+    staff: Others  # and monitoring
+    holders: Others
 
     @property
     def share(self) -> float:
-        """Goodput as a share of the peak."""
         return self.outcomes.goodput / self.peak
 
     @property
     def growth_mib(self) -> float:
         """The most memory that the front took beyond what it had before."""
-        return max(self.beside.rss_mib) - self.rss_before_mib
+        return max(self.staff.rss_mib) - self.rss_before_mib
 
 
 async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float, seed: int = 0) -> Overload:
@@ -57,35 +57,30 @@ async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float
     The same others are there in both: what they cost the front, an exposition of its metrics and a list of quotas
     several times a second, is no part of what too many claims cost it.
     """
-    async with bystanders(scene), holders(scene):
+    async with staff(scene), holders(scene):
         peak = await scene.peak(peak_s)
     before_mib = scene.front_rss_mib()
-    async with bystanders(scene) as beside, holders(scene, int(seconds * RATE_PER_S)) as holding:
+    async with staff(scene) as others, holders(scene, int(seconds * HOLDERS_PER_S)) as holding:
         outcomes = await scene.offer(peak * factor, seconds, seed)
     return Overload(
         peak=peak,
         peak_front_us=scene.peak_front_us,
         rss_before_mib=before_mib,
         outcomes=outcomes,
-        beside=beside,
+        staff=others,
         holders=holding,
     )
 
 
 def judge(seen: Overload) -> list[Verdict]:
-    """Every figure beside its bound."""
-    counts = seen.outcomes.counts
+    outcomes, counts = seen.outcomes, seen.outcomes.counts
     strange = {name: count for name, count in counts.items() if name not in (HELD, OVERLOADED)}
-    refusals = seen.outcomes.latency_ms(OVERLOADED)
-    p99 = refusals.get("p99", float("inf"))
-    held = ", ".join(f"{name} {ms:,.0f}" for name, ms in seen.outcomes.latency_ms(HELD).items())
-    slowest = ", ".join(f"{name} {ms:,.0f}" for name, ms in seen.beside.slowest_ms().items())
-    holding = seen.holders.p99_ms()
-    before_claims = ", ".join(f"{name} {ms:,.0f}" for name, ms in holding.items())
+    refusals_ms = outcomes.latency_ms(OVERLOADED).get("p99", float("inf"))
+    slowest_ms, holders_ms = seen.staff.quantile_ms(1.0), seen.holders.quantile_ms(0.99)
     return [
         Verdict(
             name="goodput, share of the peak",
-            value=f"{seen.share:.2f} ({seen.outcomes.goodput:,.0f} of {seen.peak:,.0f}/s)",
+            value=f"{seen.share:.2f} ({outcomes.goodput:,.0f} of {seen.peak:,.0f}/s)",
             bound=f">= {GOODPUT_LEAST}",
             met=seen.share >= GOODPUT_LEAST,
         ),
@@ -95,14 +90,12 @@ def judge(seen: Overload) -> list[Verdict]:
             bound="nothing else",
             met=not strange and counts[OVERLOADED] > 0,
         ),
+        Verdict(name="refusals without Retry-After", value=str(outcomes.hasty), bound="0", met=not outcomes.hasty),
         Verdict(
-            name="refusals without Retry-After",
-            value=str(seen.outcomes.hasty),
-            bound="0",
-            met=not seen.outcomes.hasty,
-        ),
-        Verdict(
-            name="p99 of refusals, ms", value=f"{p99:.1f}", bound=f"< {REFUSAL_P99_MS:g}", met=p99 < REFUSAL_P99_MS
+            name="p99 of refusals, ms",
+            value=f"{refusals_ms:.1f}",
+            bound=f"< {REFUSAL_P99_MS:g}",
+            met=refusals_ms < REFUSAL_P99_MS,
         ),
         Verdict(
             name="the front's memory grows by, MiB",
@@ -112,30 +105,29 @@ def judge(seen: Overload) -> list[Verdict]:
         ),
         Verdict(
             name="admin port and staff, slowest ms",
-            value=f"{slowest}; failed: {seen.beside.failed or 'none'}",
+            value=_times(slowest_ms),
             bound="all answered",
-            met=not seen.beside.failed and bool(slowest),
+            met=not seen.staff.failed and bool(slowest_ms),
+            wrong=seen.staff.failed,
         ),
         Verdict(
             name="confirm, status and cancel, p99 ms",
-            value=f"{before_claims}; failed: {seen.holders.failed or 'none'}",
+            value=_times(holders_ms),
             bound=f"all answered, status <= {STATUS_P99_MS:g}",
-            met=not seen.holders.failed and holding.get("status", float("inf")) <= STATUS_P99_MS,
+            met=not seen.holders.failed and holders_ms.get("status", float("inf")) <= STATUS_P99_MS,
+            wrong=seen.holders.failed,
         ),
         Verdict(
             name="the front's processor time for a place, us",
-            value=f"{seen.peak_front_us:,.0f} at the peak, {seen.outcomes.front_us:,.0f} here",
-            bound="(said, not judged)",
-            met=True,
+            value=f"{seen.peak_front_us:,.0f} at the peak, {outcomes.front_us:,.0f} here",
         ),
-        Verdict(name="held claims, ms", value=held, bound="(said, not judged)", met=True),
-        Verdict(
-            name="load generator late, p99 ms",
-            value=f"{seen.outcomes.lag_p99_ms:.1f}",
-            bound="(said, not judged)",
-            met=True,
-        ),
+        Verdict(name="held claims, ms", value=_times(outcomes.latency_ms(HELD))),
+        Verdict(name="load generator late, p99 ms", value=f"{outcomes.lag_p99_ms:.1f}"),
     ]
+
+
+def _times(by_name: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {ms:,.0f}" for name, ms in by_name.items())
 
 
 async def run(cores: Cores, console: Console, options: argparse.Namespace) -> int:
@@ -146,23 +138,18 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         environment = await describe(scene.ground)
         peak_s = min(options.seconds, 3.0)
         seen = await overload(scene, factor=options.factor, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
-        wrong = await commands.violations(scene)
-    verdicts = judge(seen)
-    kept = commands.show_verdicts(console, f"{options.factor:g} times of the peak; {slowness.title}", verdicts)
-    facts = {
-        "environment": environment,
-        "slowed": slowness.title,
-        "queue_delay_target_ms": scene.ground.settings.queue_delay_target_ms,
-        "peak_per_s": seen.peak,
-        "peak_front_us_per_place": seen.peak_front_us,
-        "front_rss_mib": {"before": seen.rss_before_mib, "most": max(seen.beside.rss_mib)},
-        "bystanders_slowest_ms": seen.beside.slowest_ms(),
-        "bystanders_failed": seen.beside.failed,
-        "holders_p99_ms": seen.holders.p99_ms(),
-        "holders_failed": seen.holders.failed,
+        wrong = show_findings(await scene.check())
+    kept = verdicts.report(
+        console,
+        f"{options.factor:g} times of the peak; {slowness.title}",
+        judge(seen),
+        options.json,
+        environment,
+        queue_delay_target_ms=scene.ground.settings.queue_delay_target_ms,
+        peak_per_s=seen.peak,
+        peak_front_us_per_place=seen.peak_front_us,
         **seen.outcomes.facts(),
-    }
-    commands.write_json(options.json, facts)
+    )
     return 0 if kept and not wrong else 1
 
 

@@ -6,10 +6,12 @@ or the front's processor: neighbours on its core. If asked for, everybody comes 
 file and shares the load generator's core.
 """
 
+import asyncio
 import dataclasses
-import itertools
 import re
 import resource
+import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,15 +26,16 @@ from loadtest.checker.check import Finding, check
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import Outcomes
 from loadtest.openloop.schedule import poisson
-from loadtest.openloop.short_processor import neighbours
-from loadtest.stage.cores import Cores, ran_s
+from loadtest.stage.cores import Cores, pinned, ran_s
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
+from reservasi.embedded.process import dies_with_us
 from reservasi.model import StaffRole
 
 FSYNC_MS = 10
 BATCH_ITEMS = 16
+NEIGHBOURS = 3
 CONNECTIONS_CPU = 128  # of the closed loop where nothing is slowed
 PROBE_CLAIMS = 500
 PEAK_ROUNDS = 3
@@ -41,16 +44,15 @@ TIMEOUT_S = 120.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slowness:
-    """What is made short: the ledger, or, when `fsync_ms` is 0, the front's processor by neighbours on its core."""
+    """What is made short: the ledger, or the front's processor; nothing where `fsync_ms` is 0."""
 
     fsync_ms: int = FSYNC_MS
     batch_items: int = BATCH_ITEMS
-    neighbours: int = 0
+    shares_core: bool = False  # the front shares its core with `NEIGHBOURS` processes that never rest
     behind_nginx: int = 0  # everybody comes through nginx, which lets so many claims through at a time; 0: straight
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the service is told."""
         return {"batch_items_max": self.batch_items} if self.fsync_ms else {}
 
     @property
@@ -61,13 +63,12 @@ class Slowness:
 
     @property
     def title(self) -> str:
-        """What a report says of it."""
         return f"{self._short}; behind nginx, {self.behind_nginx} at a time" if self.behind_nginx else self._short
 
     @property
     def _short(self) -> str:
-        if self.neighbours:
-            return f"the front has one part in {self.neighbours + 1} of its core, nothing is slowed"
+        if self.shares_core:
+            return f"the front has one part in {NEIGHBOURS + 1} of its core, nothing is slowed"
         if not self.fsync_ms:
             return "nothing slowed: the processor limits"
         return f"ledger slowed on purpose: fsync +{self.fsync_ms} ms, {self.batch_items} claims a call at most"
@@ -85,16 +86,17 @@ class Scene:
         self.url = f"http://127.0.0.1:{port}"
         self.admin_url = f"http://127.0.0.1:{ground.settings.admin_port}"
         self.peak_front_us = 0.0  # of processor time for a place, in the best round of `peak`
-        self._people = itertools.count()
+        self._next = 0  # person
+
+    def people(self, count: int) -> range:
+        """Numbers of so many people who have not come yet."""
+        first, self._next = self._next, self._next + count
+        return range(first, self._next)
 
     def requests(self, count: int) -> list[bytes]:
-        """Claims of so many further people."""
-        first = next(self._people)
-        self._people = itertools.count(first + count)
-        return requests(first, count, self.ground.quotas)
+        return requests(self.people(count).start, count, self.ground.quotas)
 
     async def offer(self, rate_per_s: float, seconds: float, seed: int = 0) -> Outcomes:
-        """Let people arrive at this rate, for so long."""
         arrivals = poisson(rate_per_s, seconds, seed)
         load = OpenLoop(self.port, self.requests(len(arrivals)), arrivals, seconds)
         before_s = self._front_cpu_s()
@@ -122,14 +124,12 @@ class Scene:
         return best
 
     def front_rss_mib(self) -> float:
-        """Resident memory of the front's processes, in MiB."""
         master = self.ours.pids["front"]
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
         pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (master, *children))
         return pages * resource.getpagesize() / 2**20
 
     async def check(self) -> list[Finding]:
-        """What the checker finds once everything is recorded."""
         await self.ours.settle()
         return await check(self.ground.redis_url, self.ground.postgres_dsn, programs=[PROGRAM])
 
@@ -154,8 +154,35 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
         if slowness.behind_nginx:
             port = await stack.enter_async_context(_nginx(port, slowness.behind_nginx))
         scene = Scene(ground, ours, slowness, staff_key, port)
-        stack.enter_context(neighbours(cores, slowness.neighbours))
+        if slowness.shares_core:
+            await stack.enter_async_context(neighbours(cores))
         yield scene
+
+
+@asynccontextmanager
+async def neighbours(cores: Cores) -> AsyncIterator[None]:
+    """Processes that never rest share the front's core meanwhile; each is a session, by which Linux may share a core.
+
+    Raises:
+        RuntimeError: the front has no core of its own, so its neighbours would slow everybody.
+    """
+    if not cores.separate:
+        raise RuntimeError("the front needs a core of its own to be short of it")
+    with pinned(cores.front):
+        running = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", "while True: pass"),
+                start_new_session=True,
+                preexec_fn=dies_with_us(signal.SIGKILL),
+            )
+            for _ in range(NEIGHBOURS)
+        ]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            await each.wait()
 
 
 def claims_at_a_time() -> int:

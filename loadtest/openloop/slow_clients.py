@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from loadtest.bench.ground import describe
+from loadtest.checker.check import show as show_findings
 from loadtest.openloop import commands
-from loadtest.openloop.commands import Verdict
 from loadtest.openloop.drip import BODIES, HEADS, Drips, Slow, dripping
 from loadtest.openloop.outcomes import HELD, Outcomes
 from loadtest.openloop.scene import Scene, Slowness, open_scene
+from loadtest.stage import verdicts
 from loadtest.stage.cores import Cores
+from loadtest.stage.verdicts import Verdict
 
 CONNECTIONS = 5000
 RATE_PER_S = 500.0
@@ -52,7 +54,6 @@ async def slow_clients(
 
 
 def judge(seen: SlowClients) -> list[Verdict]:
-    """Every figure beside its bound."""
     drips, others = seen.drips, seen.beside.latency_ms(HELD)
     before = seen.without.latency_ms(HELD)
     p99_most = before["p99"] * P99_FACTOR + P99_SLACK_MS
@@ -86,8 +87,6 @@ def judge(seen: SlowClients) -> list[Verdict]:
         Verdict(
             name="load generator late, p99 ms",
             value=f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}",
-            bound="(said, not judged)",
-            met=True,
         ),
         Verdict(
             name="what they were told",
@@ -109,21 +108,17 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
             seed=options.seed,
             slow=SLOW[options.slow],
         )
-        wrong = await commands.violations(scene)
-    beside = f"{options.rate_per_s:g} claims/s beside them"
-    title = f"{options.connections} connections that send {options.slow} a byte a second, {beside}"
-    kept = commands.show_verdicts(console, title, judge(seen))
-    facts = {
-        "environment": environment,
-        "connections": options.connections,
-        "slow": options.slow,
-        "closed": len(seen.drips.closed_after_s),
-        "closed_after_s_most": max(seen.drips.closed_after_s, default=None),
-        "left_open": seen.drips.left_open,
-        "without": seen.without.facts(),
-        "beside": seen.beside.facts(),
-    }
-    commands.write_json(options.json, facts)
+        wrong = show_findings(await scene.check())
+    kept = verdicts.report(
+        console,
+        f"{options.connections} connections that send {options.slow} a byte a second, "
+        f"{options.rate_per_s:g} claims a second beside them",
+        judge(seen),
+        options.json,
+        environment,
+        without=seen.without.facts(),
+        beside=seen.beside.facts(),
+    )
     return 0 if kept and not wrong else 1
 
 

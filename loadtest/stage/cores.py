@@ -26,13 +26,11 @@ class Cores:
 
     @property
     def separate(self) -> bool:
-        """Whether there were two."""
         return self.front != self.rest
 
 
 @contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Run on these cores; children that are started meanwhile stay on them."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -51,7 +49,6 @@ def yield_to_others(pid: int) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its living descendants."""
     found, waiting = [], [pid]
     while waiting:
         current = waiting.pop()

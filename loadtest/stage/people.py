@@ -36,16 +36,13 @@ class Person(NamedTuple):
 
     @property
     def email(self) -> str:
-        """An address in a domain that no mail reaches."""
         return f"pemohon{self.number}@example.id"
 
     @property
     def phone(self) -> str:
-        """A number in the form that the service accepts."""
         return f"+62811{self.number % 10**8:08d}"
 
     def applicant(self) -> dict[str, str]:
-        """As a claim names them."""
         return {"nik": self.nik, "name": self.name, "birth_date": self.birth_date.isoformat()}
 
 

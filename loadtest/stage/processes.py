@@ -77,25 +77,21 @@ class Process:
             raise TimeoutError(f"{error}; its log {self.log}:\n{self._last_words()}") from error
 
     async def metric(self, name: str, program: str) -> float | None:
-        """One of its metrics of a program."""
         async with self._ask("metrics") as response:
             families = text_string_to_metric_families(await response.text())
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return next((sample.value for sample in samples if sample.labels["program"] == program), None)
 
     def tell_to_stop(self) -> None:
-        """SIGTERM."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """SIGKILL, also for a front's own children."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     async def stop(self) -> None:
-        """Tell it to stop; what does not end then is killed."""
         self.tell_to_stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):

@@ -30,7 +30,8 @@ from reservasi.embedded import Places, embedded_postgres_dsn, embedded_redis_url
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
 RESTART_TIMEOUT_S = 30.0
-IMPORT_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 300.0
+SHOWN_TIMEOUT_S = 60.0  # from an import to the fronts
 POLL_S = 0.05
 HOLD_S = 7200
 CLI = (sys.executable, "-m", "reservasi.cli")
@@ -62,30 +63,27 @@ class Service:
 
     @property
     def redis_url(self) -> str:
-        """The ledger's server."""
         return embedded_redis_url(self.data_dir)
 
     @property
     def postgres_dsn(self) -> str:
-        """The records' database."""
         return embedded_postgres_dsn(self.data_dir)
 
     def pids(self, part: Part) -> list[int]:
         """The running processes of that part, oldest first."""
-        children = _children(self.pid)
+        found = children(self.pid)
         match part:
             case Part.VALKEY:
-                return [pid for pid in children if "valkey" in _command(pid)[0]]
+                return [pid for pid in found if "valkey" in _command(pid)[0]]
             case Part.POSTGRES:
-                return [pid for pid in children if Path(_command(pid)[0]).name == "postgres"]
+                return [pid for pid in found if Path(_command(pid)[0]).name == "postgres"]
             case Part.WORKER:
-                return [pid for pid in children if _command(pid)[-1] == "worker"]
+                return [pid for pid in found if _command(pid)[-1] == "worker"]
             case Part.FRONT:
-                masters = [pid for pid in children if _command(pid)[-1] == "api"]
-                return [pid for master in masters for pid in _children(master) if _command(pid)[-1] == "api"]
+                masters = [pid for pid in found if _command(pid)[-1] == "api"]
+                return [pid for master in masters for pid in children(master) if _command(pid)[-1] == "api"]
 
     def kill(self, part: Part) -> int:
-        """SIGKILL one process of that part; its pid."""
         pid = wait_for(lambda: next(iter(self.pids(part)), None), RESTART_TIMEOUT_S, f"no {part} runs")
         os.kill(pid, signal.SIGKILL)
         return pid
@@ -115,36 +113,43 @@ class Service:
         _await_ready(service, process, fronts_of_its_own=True)
         return service
 
-    def get(self, path: str) -> Any:
-        """The JSON of a public address; None when there is no good answer."""
-        return _get(self.url + path)
+    def get(self, path: str, url: str = "") -> Any:
+        """The JSON of a public address, or at another URL of the service; None when there is no good answer."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open((url or self.url) + path, timeout=2.0) as response:
+                return json.loads(response.read())
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
 
     def get_admin(self, path: str) -> Any:
-        """The same of the admin port."""
-        return _get(self.admin_url + path)
+        return self.get(path, self.admin_url)
+
+    def quotas(self, program: str = PROGRAM, least: int = 0) -> list[str]:
+        """The quotas that are offered, and have so many places left."""
+        offered = self.get(f"/v1/availability?program={program}") or {"quotas": []}
+        return [quota["id"] for quota in offered["quotas"] if quota["remaining"] >= least]
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of `reservasi` on the service's data directory; it prints JSON."""
+        return subprocess.run(
+            (*CLI, *words, "--data-dir", str(self.data_dir), "--json"),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+            cwd=self.log_path.parent,
+        )
 
     def import_program(self, program: str = PROGRAM, *, quotas: int, places: int, hold_s: int = HOLD_S) -> None:
         """Offer a program of so many quotas with so many places each, and wait until the fronts show it."""
         day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
         file = self.log_path.with_name(f"{program}.toml")
         file.write_text(program_file(quotas, places, day, hold_s, program))
-        dates = ("--from", day.isoformat(), "--to", day.isoformat())
-        done = subprocess.run(
-            (*CLI, "program", "import", str(file), *dates, "--data-dir", str(self.data_dir), "--json"),
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_TIMEOUT_S,
-            check=False,
-            cwd=file.parent,
-        )
+        done = self.command("program", "import", str(file), "--from", day.isoformat(), "--to", day.isoformat())
         if done.returncode != 0 or json.loads(done.stdout)["created"] != quotas:
             raise RuntimeError(f"the program was not imported: {done.stdout}{done.stderr}")
-
-        def look() -> bool | None:
-            offered = self.get(f"/v1/availability?program={program}")
-            return True if offered is not None and len(offered["quotas"]) == quotas else None
-
-        wait_for(look, IMPORT_TIMEOUT_S, "the fronts do not offer the program")
+        wait_for(lambda: len(self.quotas(program)) == quotas, SHOWN_TIMEOUT_S, "the fronts do not offer the program")
 
 
 @contextmanager
@@ -170,16 +175,32 @@ def running_service(
     own.chmod(0o711)  # its servers run as another account when we are root
     data_dir, log_path = own / "d", own / "service.log"
     port, admin_port, worker_admin_port = free_ports(3)
-    flags = {"port": port, "admin_port": admin_port, "worker_admin_port": worker_admin_port, "processes": processes}
+    flags = {"--port": port, "--admin-port": admin_port, "--processes": processes, "--data-dir": data_dir}
+    words = (*command, "up", *arguments, *(str(word) for flag in flags.items() for word in flag), "--json")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
+    settings = {
+        "RESERVASI_WORKER_ADMIN_PORT": str(worker_admin_port),
+        "RESERVASI_CATALOGUE_REFRESH_MS": "200",
+        "RESERVASI_LOG_FORMAT": "json",
+    }
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        words = (*command, "up", *arguments)
-        started.append(_start(words, environment, data_dir, log_path, directory or own, **flags))
-        return started[-1]
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**inherited, **environment, **settings},
+                cwd=directory or own,
+                start_new_session=True,
+            )
+        started.append(process)
+        return process
 
-    process = start()
     try:
+        process = start()
         service = Service(
             url=f"http://127.0.0.1:{port}",
             admin_url=f"http://127.0.0.1:{admin_port}",
@@ -203,55 +224,31 @@ def running_service(
 
 
 def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str) -> Found:
-    """What `look` finds, as soon as it finds something."""
+    """What `look` returns, as soon as that is true.
+
+    Raises:
+        TimeoutError: it is not within `timeout_s`; the message is `otherwise`.
+    """
     deadline = time.monotonic() + timeout_s
-    while (found := look()) is None:
+    while not (found := look()):
         if time.monotonic() >= deadline:
             raise TimeoutError(otherwise)
         time.sleep(POLL_S)
     return found
 
 
-def _start(
-    command: Sequence[str],
-    further: Mapping[str, str],
-    data_dir: Path,
-    log_path: Path,
-    directory: Path,
-    **flags: int,
-) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
-    environment |= {
-        **further,
-        "RESERVASI_WORKER_ADMIN_PORT": str(flags["worker_admin_port"]),
-        "RESERVASI_CATALOGUE_REFRESH_MS": "200",
-        "RESERVASI_LOG_FORMAT": "json",
-    }
-    arguments = ("--port", flags["port"], "--admin-port", flags["admin_port"], "--processes", flags["processes"])
-    with log_path.open("ab") as log:
-        return subprocess.Popen(
-            (*command, *map(str, arguments), "--data-dir", str(data_dir), "--json"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            cwd=directory,
-            start_new_session=True,
-        )
-
-
 def _await_ready(service: Service, process: subprocess.Popen[bytes], *, fronts_of_its_own: bool = False) -> None:
     """Wait until the service is ready; of a killed one a front may still say so."""
 
-    def look() -> bool | None:
+    def is_ready() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"the service ended with {process.returncode}:\n{service.log_path.read_text()[-4000:]}")
         if fronts_of_its_own and not service.pids(Part.FRONT):
-            return None
-        return True if _get(f"{service.admin_url}/readyz") is not None else None
+            return False
+        return service.get_admin("/readyz") is not None
 
     try:
-        wait_for(look, START_TIMEOUT_S, "the service is not ready")
+        wait_for(is_ready, START_TIMEOUT_S, "the service is not ready")
     except TimeoutError as error:
         raise TimeoutError(f"{error}:\n{service.log_path.read_text()[-4000:]}") from error
 
@@ -266,16 +263,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_TIMEOUT_S)
 
 
-def _get(url: str) -> Any:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=2.0) as response:
-            return json.loads(response.read())
-    except (urllib.error.URLError, OSError, ValueError):
-        return None
-
-
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """The living children of a process, oldest first."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):

@@ -9,27 +9,26 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from rich.console import Console
 
-from loadtest.openloop.commands import COLUMNS, show_verdicts, write_json
+from loadtest.stage import verdicts
+from loadtest.stage.environment import describe
 from loadtest.stage.service import running_service
 from loadtest.waiting.crowd import Crowd
 from loadtest.waiting.judging import judge, look, since_opening_ms
 from loadtest.waiting.plan import Plan
-from loadtest.waiting.scene import announced, quotas_of
+from loadtest.waiting.scene import announced
 from reservasi import logs
 from reservasi.errors import ReservasiError
 from reservasi.programs import WaitingRoom
 
-JOINS_PER_S = 1500.0  # that a busy machine takes: the opening comes when all have joined
+JOINS_PER_S = 1000.0  # that a busy machine takes: the opening comes when all have joined
 OPENS_IN_S_MIN = 5.0
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:
-    """One run; its exit code."""
     plan = Plan(people=options.people, connections=options.connections, seed=options.seed)
     places = options.quotas * options.places
     opens_in_s = options.opens_in_s or OPENS_IN_S_MIN + plan.people / JOINS_PER_S
@@ -40,25 +39,23 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     with running_service(
         quotas=options.quotas, places=options.places, processes=options.processes, log_copy=options.log
     ) as service:
-        quotas = quotas_of(service)
+        environment = describe(service.data_dir)
         async with announced(service, room, opens_in_s) as scene:
             console.print(f"{plan.people} people join at {service.url}; it opens in {opens_in_s:.0f} s")
-            port = int(service.url.rpartition(":")[2])
-            crowd = Crowd(port, scene.opening, scene.opens_at_ms, quotas, plan)
+            crowd = Crowd(service.url, scene.opening, scene.opens_at_ms, service.quotas(), plan)
             try:
                 await crowd.run()
             except TimeoutError:
                 console.print(f"[red]somebody had no answer {plan.patience_s:.0f} s after the opening[/]")
-            verdicts = judge(crowd, await look(service, scene, crowd), places)
-    kept = show_verdicts(console, f"{plan.people:,} people wait for {places:,} places", verdicts)
-    facts: dict[str, Any] = {
-        "people": plan.people,
-        "places": places,
-        "joins_per_s": len(crowd.joins) / crowd.joined_s,
-        "since_opening_ms": sorted(since_opening_ms(crowd)),
-        "verdicts": {each.name: {"value": each.value, "bound": each.bound, "met": each.met} for each in verdicts},
-    }
-    write_json(options.json, facts)
+            judged = judge(crowd, await look(service, scene, crowd), places)
+    kept = verdicts.report(
+        console,
+        f"{plan.people:,} people wait for {places:,} places",
+        judged,
+        options.json,
+        environment,
+        since_opening_ms=sorted(since_opening_ms(crowd)),
+    )
     return 0 if kept else 1
 
 
@@ -80,8 +77,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
-    console = Console(highlight=False, soft_wrap=True, width=COLUMNS)
+    console = verdicts.open_console()
     logs.configure("warning", "console")
     try:
         return uvloop.run(run(read_options(arguments), console))

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from loadtest.waiting.client import ETAG, Client, get
+from loadtest.crowd.crowd import open_client, send
+from loadtest.crowd.scenario import Call
 from loadtest.waiting.draw import commitment_of
 
 POLL_S = 1.0
@@ -20,16 +21,17 @@ JITTER = 0.2  # as a share
 class Board:
     """The newest document that any poller read, what was odd about any of them, and how many were asked for."""
 
-    def __init__(self, client: Client, opening: str, opens_at_ms: int) -> None:
+    def __init__(self, url: str, opening: str, opens_at_ms: int) -> None:
         self.path = f"/v1/openings/{opening}/queue"
         self.queue: dict[str, Any] = {}
         self.read_at_ms = 0.0  # when the newest document came
         self.polls: Counter[str] = Counter()
         self.odd: list[str] = []
         self.commitment = ""  # as the first document said
-        self._client = client
+        self._url = url
+        self._client = open_client()
         self._opens_at_ms = opens_at_ms
-        self._bodies: dict[str, bytes] = {}
+        self._documents: dict[str, dict[str, Any]] = {}  # by ETag
         self._changed = asyncio.Event()
 
     @property
@@ -39,31 +41,28 @@ class Board:
 
     @property
     def state(self) -> str:
-        """The opening's state; "" before the first look."""
         return str(self.queue.get("state", ""))
 
     async def poll(self, chance: random.Random) -> None:
-        """Look again and again, until cancelled."""
         etag, seen = "", dict[str, Any]()
         while True:
-            reply = await self._client.ask(get(self.path, etag))
-            self.polls[reply.problem] += 1
-            if reply.status == 200:
-                etag = reply.field(ETAG)
-                queue: dict[str, Any] = reply.body
-                self._look_for_oddities(queue, seen, reply.answered_ms)
-                if self._bodies.setdefault(etag, reply.content) != reply.content:
+            headers = {"If-None-Match": etag} if etag else {}
+            call = Call(name="availability", method="GET", path=self.path, headers=headers)
+            answered, sent = await send(self._client, self._url, 0, call)
+            self.polls[answered.problem] += 1
+            if answered.outcome == 200:
+                etag, queue = answered.etag, answered.body
+                self._look_for_oddities(queue, seen, sent.answered_ms)
+                if self._documents.setdefault(etag, queue) != queue:
                     self.odd.append(f"two documents with the ETag {etag}")
                 self._show(queue)
                 seen = queue
             await asyncio.sleep(POLL_S * chance.uniform(1 - JITTER, 1 + JITTER))
 
-    def close(self) -> None:
-        """Close the pollers' connections."""
-        self._client.close()
+    async def close(self) -> None:
+        await self._client.close()
 
     async def until(self, found: Callable[[], bool]) -> None:
-        """Wait until a document says so."""
         while not found():
             self._changed.clear()
             await self._changed.wait()

@@ -9,18 +9,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loadtest.checker.history import Exchange, kept_body
+import msgspec
+
+from loadtest.checker.history import INDEFINITE, Exchange
+from loadtest.crowd.crowd import open_client, send
+from loadtest.crowd.scenario import Answered, Call, claim_call, managed_call
 from loadtest.stage.people import person
 from loadtest.waiting.board import Board
-from loadtest.waiting.client import NO_ANSWER, RETRY_AFTER, Client, Reply, post
 from loadtest.waiting.draw import number_of
 from loadtest.waiting.plan import INSISTENT_JOINS, Plan, Visitor
 
-CLAIM_PATH = "/v1/reservations"
-INDEFINITE = frozenset((NO_ANSWER, 202, 429, 502, 503, 504))
 PAUSE_S = 0.2
 LOOK_S = 0.05  # between two looks of the waiting at the shared copy of the queue
-CONFIRMS_MAX = 300
+ASKS_MAX = 300
 PLACED, SOLD_OUT = "placed", "sold out"
 NOT_ADMITTED = "403 not-admitted"
 REFUSED = "403 waiting-room-required"
@@ -36,20 +37,21 @@ EXPECTED = {  # of whom, which refusals; when everything is gone, everybody hear
 class Crowd:
     """Everybody who comes to one opening."""
 
-    def __init__(self, port: int, opening: str, opens_at_ms: int, quotas: Sequence[str], plan: Plan) -> None:
+    def __init__(self, url: str, opening: str, opens_at_ms: int, quotas: Sequence[str], plan: Plan) -> None:
         self.plan = plan
         self.history: list[Exchange] = []
-        self.joins: list[Reply] = []  # answered before the opening with a ticket, bodies dropped
+        self.joins_ms: list[float] = []  # how long each join before the opening took
         self.refusals: Counter[tuple[str, str]] = Counter()  # who, what they heard
         self.surprises: list[str] = []
-        self.board = Board(Client(port, plan.pollers), opening, opens_at_ms)
+        self.board = Board(url, opening, opens_at_ms)
         self.chance = random.Random(plan.seed)
         order = list(range(plan.people))
         self.chance.shuffle(order)
         late = plan.some(plan.late_share)
         self.visitors = [Visitor(person=number, late=at < late) for at, number in enumerate(order)]
         self.joined_s = 0.0  # how long the joins before the opening took
-        self._client = Client(port, plan.connections)
+        self._url = url
+        self._client = open_client(plan.connections)
         self.opens_at_ms = opens_at_ms
         self._quotas = quotas
         self._join_path = f"/v1/openings/{opening}/tickets"
@@ -73,8 +75,8 @@ class Crowd:
         finally:
             for poller in pollers:
                 poller.cancel()
-            self.board.close()
-            self._client.close()
+            await self.board.close()
+            await self._client.close()
 
     # -- joining ---------------------------------------------------------------------------------------------------
 
@@ -94,22 +96,24 @@ class Crowd:
 
     async def _join(self, visitor: Visitor) -> None:
         who = person(visitor.person, self.plan.seed)
-        request = post(self._join_path, {"nik": who.nik, "birth_date": who.birth_date.isoformat()})
+        content = msgspec.json.encode({"nik": who.nik, "birth_date": who.birth_date})
+        headers = {"Content-Type": "application/json"}
         visitor.came_ms = visitor.came_ms or time.time() * 1000
-        reply = await self._definite(request, "join")
-        if reply.status == 201:
-            body = reply.body
+        call = Call(name="join", method="POST", path=self._join_path, headers=headers, body=content)
+        answered, sent = await self._definite(visitor, call)
+        if answered.outcome == 201:
+            body = answered.body
             visitor.ticket, visitor.ticket_id = body["ticket"], body["ticket_id"]
             visitor.tickets = visitor.tickets | {visitor.ticket}
             if "number" in body:
                 visitor.number = body["number"]
             elif not visitor.late:
-                self.joins.append(Reply(status=201, sent_ms=reply.sent_ms, answered_ms=reply.answered_ms))
-        elif reply.problem == "409 sold-out" and self.board.mark >= 0:
-            self._know(visitor, SOLD_OUT, reply.answered_ms)
+                self.joins_ms.append(sent.answered_ms - sent.sent_ms)
+        elif answered.problem == "409 sold-out" and self.board.mark >= 0:
+            self._know(visitor, SOLD_OUT, sent.answered_ms)
         else:
-            self.surprises.append(f"a join was answered {reply.problem}")
-            self._know(visitor, reply.problem, reply.answered_ms)
+            self.surprises.append(f"a join was answered {answered.problem}")
+            self._know(visitor, answered.problem, sent.answered_ms)
 
     # -- the opening -----------------------------------------------------------------------------------------------
 
@@ -166,53 +170,45 @@ class Crowd:
         """Claim somewhere, and confirm; the quotas that an answer names are tried next."""
         quota = self.chance.choice(self._quotas)
         while not visitor.outcome:
-            reply = await self._claim(visitor, quota, visitor.ticket)
-            if reply.status == 201:
-                self._know(visitor, PLACED, reply.answered_ms)
-                await self._confirm(visitor, reply.body)
-            elif reply.problem == "409 sold-out":
-                others = [each["id"] for each in reply.body["alternatives"]]
+            answered, sent = await self._claim(visitor, quota, visitor.ticket)
+            if answered.outcome == 201:
+                self._know(visitor, PLACED, sent.answered_ms)
+                await self._confirm(visitor, answered.body)
+            elif answered.problem == "409 sold-out":
+                others = [each["id"] for each in answered.body["alternatives"]]
                 if others:
                     quota = self.chance.choice(others)
                 else:
-                    self._know(visitor, SOLD_OUT, reply.answered_ms)
-            elif reply.problem == NOT_ADMITTED:  # another front has not heard of it yet
-                self.refusals["admitted", reply.problem] += 1
+                    self._know(visitor, SOLD_OUT, sent.answered_ms)
+            elif answered.problem == NOT_ADMITTED:  # another front has not heard of it yet
+                self.refusals["admitted", answered.problem] += 1
                 await asyncio.sleep(PAUSE_S)
             else:
-                self.surprises.append(f"a claim in time was answered {reply.problem}")
-                self._know(visitor, reply.problem, reply.answered_ms)
+                self.surprises.append(f"a claim in time was answered {answered.problem}")
+                self._know(visitor, answered.problem, sent.answered_ms)
 
-    async def _claim(self, visitor: Visitor, quota: str, ticket: str) -> Reply:
-        who, key = person(visitor.person, self.plan.seed), f"w-{visitor.person}-{next(self._keys)}"
-        body: dict[str, Any] = {"quota": quota, "applicants": [who.applicant()], "contact": {"email": who.email}}
-        if ticket:
-            body["ticket"] = ticket
-        request = post(CLAIM_PATH, body, f"Idempotency-Key: {key}")
-        return await self._definite(request, "claim", person=visitor.person, key=key, quota=quota, places=1)
+    async def _claim(self, visitor: Visitor, quota: str, ticket: str) -> tuple[Answered, Exchange]:
+        group = [person(visitor.person, self.plan.seed)]
+        key = f"w-{visitor.person}-{next(self._keys)}"
+        return await self._definite(visitor, claim_call(group, quota, key, ticket))
 
     async def _confirm(self, visitor: Visitor, held: dict[str, Any]) -> None:
-        path = f"{CLAIM_PATH}/{held['id']}/confirm"
         payment = {"payment_reference": f"PAY-{visitor.person}"}
-        request = post(path, payment, f"Authorization: Bearer {held['manage_token']}")
-        reply = await self._definite(request, "confirm", person=visitor.person, reservation_id=held["id"])
-        if reply.status != 200:
-            self.surprises.append(f"a confirmation was answered {reply.problem}")
+        answered, _ = await self._definite(visitor, managed_call("confirm", "POST", held, "/confirm", payment))
+        if answered.outcome != 200:
+            self.surprises.append(f"a confirmation was answered {answered.problem}")
 
-    async def _definite(self, request: bytes, call: str, **about: Any) -> Reply:
+    async def _definite(self, visitor: Visitor, call: Call) -> tuple[Answered, Exchange]:
         """Ask until the answer is one, as everybody does who is told to come again."""
-        for _ in range(CONFIRMS_MAX):
-            reply = await self._client.ask(request)
-            if about:
-                self.history.append(_exchange(call, reply, about))
-            if reply.status not in INDEFINITE:
+        for _ in range(ASKS_MAX):
+            answered, sent = await send(self._client, self._url, visitor.person, call)
+            if call.name != "join":
+                self.history.append(sent)
+            if answered.outcome not in INDEFINITE | {202}:
                 break
-            self.refusals["come again", f"{call}: {reply.problem}"] += 1
-            await asyncio.sleep(self._pause_s(reply))
-        return reply
-
-    def _pause_s(self, reply: Reply) -> float:
-        return float(reply.field(RETRY_AFTER) or PAUSE_S * self.chance.uniform(0.5, 1.0))
+            self.refusals["come again", f"{call.name}: {answered.problem}"] += 1
+            await asyncio.sleep(answered.retry_after_s or PAUSE_S * self.chance.uniform(0.5, 1.0))
+        return answered, sent
 
     def _know(self, visitor: Visitor, outcome: str, at_ms: float) -> None:
         if not visitor.outcome:
@@ -235,12 +231,12 @@ class Crowd:
         await asyncio.gather(*itertools.starmap(self._misbehave, tries))
 
     async def _misbehave(self, kind: str, visitor: Visitor, ticket: str) -> None:
-        reply = await self._claim(visitor, self.chance.choice(self._quotas), ticket)
-        self.refusals[kind, reply.problem] += 1
-        if reply.problem not in (*EXPECTED[kind], "409 sold-out"):
-            self.surprises.append(f"{kind}: the claim was answered {reply.problem}")
-        elif kind == "hasty" and reply.problem == NOT_ADMITTED and reply.body["number"] != visitor.number:
-            self.surprises.append(f"number {visitor.number} was told to be {reply.body['number']}")
+        answered, _ = await self._claim(visitor, self.chance.choice(self._quotas), ticket)
+        self.refusals[kind, answered.problem] += 1
+        if answered.problem not in (*EXPECTED[kind], "409 sold-out"):
+            self.surprises.append(f"{kind}: the claim was answered {answered.problem}")
+        elif kind == "hasty" and answered.problem == NOT_ADMITTED and answered.body["number"] != visitor.number:
+            self.surprises.append(f"number {visitor.number} was told to be {answered.body['number']}")
 
     def _choose(self, share: float, among: list[Visitor]) -> list[Visitor]:
         return self.chance.sample(among, min(len(among), self.plan.some(share)))
@@ -250,15 +246,3 @@ def _altered(ticket: str) -> str:
     """The same ticket with another last letter of what it says."""
     head, payload, signature = ticket.split(".")
     return ".".join((head, payload[:-1] + ("A" if payload[-1] != "A" else "B"), signature))
-
-
-def _exchange(call: str, reply: Reply, about: dict[str, Any]) -> Exchange:
-    body = reply.body if reply.status else {}
-    return Exchange(
-        call=call,
-        sent_ms=reply.sent_ms,
-        answered_ms=reply.answered_ms,
-        outcome=reply.status,
-        body=kept_body(reply.status, body),
-        **about,
-    )

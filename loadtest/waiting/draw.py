@@ -8,7 +8,6 @@ from typing import Any
 
 
 def commitment_of(seed: str) -> str:
-    """What a seed in hexadecimal was committed to by."""
     return hashlib.sha256(bytes.fromhex(seed)).hexdigest()
 
 

@@ -2,21 +2,18 @@
 
 import asyncio
 import json
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loadtest.checker.check import check, show
 from loadtest.checker.evidence import read_database
-from loadtest.openloop.commands import Verdict
 from loadtest.stage.people import person
 from loadtest.stage.program import PROGRAM
-from loadtest.stage.service import CLI, Service
+from loadtest.stage.service import Service
+from loadtest.stage.verdicts import Verdict
 from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.draw import claims_of
 from loadtest.waiting.order import holds_of, order_violations
@@ -26,9 +23,7 @@ from reservasi.model import Position
 from reservasi.waiting_room.verification import Claimed, read_public_draw, verify_draw
 
 MISTAKEN_MAX = 10_000  # one in so many may be taken for somebody who joined before
-VERIFY_TIMEOUT_S = 300.0
-SHOWN_MAX = 5
-NAMED_MAX = 200
+ERROR_CHARS = 200
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,23 +69,15 @@ async def look(service: Service, scene: Scene, crowd: Crowd) -> Seen:
 
 def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed]) -> dict[str, Any]:
     """What anybody would call, with all tickets in a file."""
-    with tempfile.TemporaryDirectory(prefix="rv-tickets-") as directory:
-        file = Path(directory) / "tickets.jsonl"
-        file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
-        told = ("--url", service.url, "--opening", scene.opening, "--tickets", str(file), "--json")
-        noted = ("--commitment", scene.commitment, "--data-dir", str(service.data_dir))
-        done = subprocess.run(
-            (*CLI, "verify", "draw", *told, *noted),
-            capture_output=True,
-            text=True,
-            timeout=VERIFY_TIMEOUT_S,
-            check=False,
-            cwd=directory,
-        )
+    file = service.log_path.with_name("tickets.jsonl")
+    file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
+    draw = ("--url", service.url, "--opening", scene.opening, "--commitment", scene.commitment)
+    done = service.command("verify", "draw", *draw, "--tickets", str(file))
     if not done.stdout:
-        return {"ok": False, "findings": [done.stderr[-NAMED_MAX:]], "tickets": 0}
-    said: dict[str, Any] = json.loads(done.stdout)
-    return {"ok": said["ok"] and done.returncode == 0, "findings": said["findings"], "tickets": len(said["tickets"])}
+        return {"ok": False, "findings": [done.stderr[-ERROR_CHARS:]], "tickets": 0}
+    found: dict[str, Any] = json.loads(done.stdout)
+    ok = found["ok"] and done.returncode == 0
+    return {"ok": ok, "findings": found["findings"], "tickets": len(found["tickets"])}
 
 
 def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
@@ -103,54 +90,62 @@ def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
     several = sum(1 for visitor in visitors if len(visitor.tickets) > 1)
     strange = crowd.surprises + crowd.board.odd
     return [
-        _said("joins a second before the opening", f"{len(crowd.joins) / crowd.joined_s:,.0f}"),
-        _said("a join, ms", quantiles([join.answered_ms - join.sent_ms for join in crowd.joins])),
-        _said("from the opening to a definite answer, ms", quantiles(since_opening_ms(crowd))),
-        _said("from being admitted to it, ms", quantiles(_since_admitted_ms(visitors))),
-        _said("from the last place to everybody knowing, ms", _until_all_know(visitors)),
-        _said("the queue was asked for", ", ".join(f"{n} x {what}" for what, n in crowd.board.polls.items())),
-        _held(
-            "everybody knows",
-            ", ".join(f"{n} {what}" for what, n in outcomes.items()),
-            f"all {people}",
-            set(outcomes) <= {PLACED, SOLD_OUT},
+        Verdict(name="joins a second before the opening", value=f"{len(crowd.joins_ms) / crowd.joined_s:,.0f}"),
+        Verdict(name="a join, ms", value=quantiles(crowd.joins_ms)),
+        Verdict(name="from the opening to a definite answer, ms", value=quantiles(since_opening_ms(crowd))),
+        Verdict(name="from being admitted to it, ms", value=quantiles(_since_admitted_ms(visitors))),
+        Verdict(name="from the last place to everybody knowing, ms", value=_until_all_know(visitors)),
+        Verdict(
+            name="requests for the queue", value=", ".join(f"{n} x {what}" for what, n in crowd.board.polls.items())
         ),
-        _held(
-            "places",
-            f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} told",
-            f"{wanted} confirmed",
-            (seen.confirmed, seen.held, outcomes[PLACED], seen.holds) == (wanted, 0, wanted, wanted),
+        Verdict(
+            name="everybody knows",
+            value=", ".join(f"{n} {what}" for what, n in outcomes.items()),
+            bound=f"all {people}",
+            met=set(outcomes) <= {PLACED, SOLD_OUT},
         ),
-        _held("refusals as they must be", _refusals(crowd), "no other answer", not strange, strange),
-        _held("one ticket a person", f"{several} with several", "0", not several),
-        _held(
-            "joined, of those who did",
-            f"{joined} of {before}",
-            f"all, but for one in {MISTAKEN_MAX:,}",
-            0 <= before - joined <= before // MISTAKEN_MAX,
+        Verdict(
+            name="places",
+            value=f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} told",
+            bound=f"{wanted} confirmed",
+            met=(seen.confirmed, seen.held, outcomes[PLACED], seen.holds) == (wanted, 0, wanted, wanted),
         ),
-        _held(
-            "order kept, by the journal",
-            f"{seen.holds} places, {len(seen.out_of_order)} above the mark",
-            "0",
-            seen.holds > 0 and not seen.out_of_order,
-            seen.out_of_order,
+        Verdict(
+            name="refusals as they must be",
+            value="; ".join(f"{who}: {n} x {what}" for (who, what), n in sorted(crowd.refusals.items())),
+            bound="no other answer",
+            met=not strange,
+            wrong=strange,
         ),
-        _held(
-            "the draw, computed again",
-            f"{seen.tickets} tickets, {len(seen.disagreeing)} findings",
-            "0",
-            seen.tickets > 0 and not seen.disagreeing,
-            seen.disagreeing,
+        Verdict(name="one ticket a person", value=f"{several} with several", bound="0", met=not several),
+        Verdict(
+            name="joined, of those who did",
+            value=f"{joined} of {before}",
+            bound=f"all, but for one in {MISTAKEN_MAX:,}",
+            met=0 <= before - joined <= before // MISTAKEN_MAX,
         ),
-        _held(
-            "reservasi verify draw",
-            f"{seen.cli['tickets']} tickets, {len(seen.cli['findings'])} findings",
-            "agrees",
-            seen.cli["ok"] and seen.cli["tickets"] == seen.tickets,
-            [str(finding) for finding in seen.cli["findings"]],
+        Verdict(
+            name="order kept, by the journal",
+            value=f"{seen.holds} places, {len(seen.out_of_order)} above the mark",
+            bound="0",
+            met=seen.holds > 0 and not seen.out_of_order,
+            wrong=seen.out_of_order,
         ),
-        _held("the checker", f"{seen.violations} violations", "0", not seen.violations),
+        Verdict(
+            name="the draw, computed again",
+            value=f"{seen.tickets} tickets, {len(seen.disagreeing)} findings",
+            bound="0",
+            met=seen.tickets > 0 and not seen.disagreeing,
+            wrong=seen.disagreeing,
+        ),
+        Verdict(
+            name="reservasi verify draw",
+            value=f"{seen.cli['tickets']} tickets, {len(seen.cli['findings'])} findings",
+            bound="agrees",
+            met=seen.cli["ok"] and seen.cli["tickets"] == seen.tickets,
+            wrong=[str(finding) for finding in seen.cli["findings"]],
+        ),
+        Verdict(name="the checker", value=f"{seen.violations} violations", bound="0", met=not seen.violations),
     ]
 
 
@@ -172,7 +167,6 @@ def _until_all_know(visitors: Sequence[Visitor]) -> str:
 
 
 def quantiles(took: Sequence[float]) -> str:
-    """Half of them, 99 of 100, all."""
     ordered = sorted(took)
     if not ordered:
         return "none"
@@ -180,16 +174,3 @@ def quantiles(took: Sequence[float]) -> str:
         f"{name} {ordered[min(len(ordered) - 1, int(len(ordered) * share))]:,.0f}"
         for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     )
-
-
-def _refusals(crowd: Crowd) -> str:
-    return "; ".join(f"{who}: {n} x {what}" for (who, what), n in sorted(crowd.refusals.items()))
-
-
-def _said(name: str, value: str) -> Verdict:
-    return Verdict(name=name, value=value, bound="(said, not judged)", met=True)
-
-
-def _held(name: str, value: str, bound: str, met: bool, named: Sequence[str] = ()) -> Verdict:
-    shown = "".join(f"\n! {one[:NAMED_MAX]}" for one in named[:SHOWN_MAX])
-    return Verdict(name=name, value=value + shown, bound=bound, met=met)

@@ -16,7 +16,6 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def holds_of(journal: Iterable[JournalEntry], opening: str) -> Iterator[Hold]:
-    """Every hold in the order in which they were given."""
     mark = -1
     for entry in journal:
         for event in entry.events:

@@ -21,7 +21,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
     def some(self, share: float) -> int:
-        """How many people that is: nobody where it is 0, else one at least."""
         return max(1, round(self.people * share)) if share else 0
 
 

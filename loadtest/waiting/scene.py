@@ -1,14 +1,14 @@
 """An opening with a waiting room at a service that runs, and what its key ring can tell afterwards."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import Service, wait_for
-from reservasi.bootstrap.commands import Operations, open_operations, open_program
+from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.cli.opening_creation import Selection, create_opening
 from reservasi.model import SetOpening
 from reservasi.programs import WaitingRoom
@@ -33,11 +33,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reader(self) -> Tickets:
-        """Reads tickets with their signatures."""
         return Tickets(self.sealing.rotating_keys("ticket"))
 
     def person(self, nik: str) -> str:
-        """A person as ledger and journal know them."""
         return self.sealing.person(PROGRAM, nik)
 
 
@@ -56,23 +54,12 @@ async def announced(service: Service, room: WaitingRoom, opens_in_s: float) -> A
             operations.sealing, OPENING, opens_at_ms, room, joins_from_ms=now_ms - 1000, ends_at_ms=ends_at_ms
         )
         await create_opening(operations, PROGRAM, OPENING, terms, Selection())
-        await _enter_beacon(operations)
-        wait_for(lambda: _seen(service), SEEN_TIMEOUT_S, "the fronts do not know the opening")
+        async with open_program(operations, PROGRAM) as group:
+            await group.submit(SetOpening(opening=OPENING, beacon=BEACON))
+
+        def is_seen() -> bool:  # with the beacon, the opening as well; several fronts have the same journal
+            queue = service.get(f"/v1/openings/{OPENING}/queue")
+            return bool(queue) and queue.get("beacon") == BEACON
+
+        wait_for(is_seen, SEEN_TIMEOUT_S, "the fronts do not know the opening")
         yield Scene(opening=OPENING, opens_at_ms=opens_at_ms, commitment=terms.commitment, sealing=operations.sealing)
-
-
-async def _enter_beacon(operations: Operations) -> None:
-    async with open_program(operations, PROGRAM) as group:
-        await group.submit(SetOpening(opening=OPENING, beacon=BEACON))
-
-
-def _seen(service: Service) -> bool | None:
-    """Whether the fronts have the beacon, and with it the opening; several fronts have the same journal."""
-    queue = service.get(f"/v1/openings/{OPENING}/queue")
-    return True if queue and queue.get("beacon") == BEACON else None
-
-
-def quotas_of(service: Service) -> list[str]:
-    """All quotas that are offered."""
-    offered: Iterable[dict[str, str]] = service.get(f"/v1/availability?program={PROGRAM}")["quotas"]
-    return [quota["id"] for quota in offered]

@@ -8,8 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from loadtest.ha.faults import KILL, LAG_AND_KILL, PART_WITH_REPLICA, Fault
-from loadtest.ha.modes import ALL, NOBODY, ONE, Mode
+from loadtest.ha.faults import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_REPLICA, Fault, Mode
 from loadtest.ha.runs import Outcomes, run
 
 AT_ONCE = 2

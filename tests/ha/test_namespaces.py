@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from loadtest.ha.faults import PART_WITH_REPLICA
-from loadtest.ha.modes import ALL, NOBODY
+from loadtest.ha.faults import ALL, NOBODY, PART_WITH_REPLICA
 from loadtest.ha.namespaces import Namespaces, obstacle, open_namespaces
 from loadtest.ha.runs import run
 from loadtest.ha.servers import running_servers

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,13 +14,10 @@ import pytest
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import HELD, NONE, OVERLOADED, Outcomes, outcome_of
 from loadtest.openloop.schedule import poisson
-from loadtest.stage.program import PROGRAM
-from loadtest.stage.service import running_service
 from loadtest.stage.slow_disk import can_build
 
 pytestmark = pytest.mark.alone
 
-ROOT = Path(__file__).parents[2]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 TIMEOUT_S = 110
 
@@ -158,33 +154,3 @@ def test_a_curve_is_measured_drawn_and_checked(tmp_path: Path) -> None:
     for point in curve["points"]:
         assert set(point["outcomes"]) <= {HELD, OVERLOADED}
         assert point["outcomes"][HELD] > 0
-
-
-def test_locust_keeps_the_same_timetable(tmp_path: Path) -> None:
-    written = tmp_path / "outcomes.json"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    with running_service(quotas=10, places=100) as service:
-        flags = {
-            "--host": service.url,
-            "--program": PROGRAM,
-            "--users": "50",
-            "--spawn-rate": "1000",
-            "--rate-per-s": "100",
-            "--seconds": "2",
-            "--outcomes": str(written),
-        }
-        words = [word for pair in flags.items() for word in pair]
-        done = subprocess.run(
-            [sys.executable, "-m", "locust", "-f", "loadtest/openloop/locustfile.py", "--headless", *words],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-            cwd=ROOT,
-            env=environment,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(written.read_text())
-    arrivals = len(poisson(100, 2.0, seed=0))
-    assert found["offered_per_s"] == arrivals / 2
-    assert found["outcomes"] == {HELD: arrivals}

@@ -9,7 +9,7 @@ from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.rebuilding import differences, rebuild_of
 from loadtest.faults.running import Run, run_fault, run_together
-from loadtest.faults.shims import can_build
+from loadtest.stage.shims import can_build
 from reservasi.model import Position, State
 
 # Together they take about a minute; `make faults` runs all.
@@ -93,4 +93,4 @@ def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_names_are_unique_and_what_shares_a_service_asks_for_nothing_of_its_own() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
-    assert not [fault.name for fault in FAULTS if fault.short and (fault.settings or fault.through_proxy)]
+    assert not [name for name in CHEAP if by_name(name).settings or by_name(name).through_proxy]

@@ -15,12 +15,12 @@ import redis.asyncio as redis_asyncio
 from loadtest.crowd.crowd import Crowd
 from loadtest.crowd.scenario import Plan
 from loadtest.faults import __main__ as command
-from loadtest.faults import copies, fault, killing, memory, power, shutdown
+from loadtest.faults import contents, fault, processes, stores
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.running import Run, open_stage
-from loadtest.faults.shims import Shim, Shims, can_build
 from loadtest.stage.program import PROGRAM
+from loadtest.stage.shims import Shim, Shims, can_build
 
 NO_COMPILER = pytest.mark.skipif(not can_build(), reason="no compiler for what the servers are started with")
 
@@ -103,7 +103,6 @@ def test_without_a_compiler_what_needs_one_fails(
 
 def test_no_run_at_all_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command.row_of(PLAIN, []).wrong == ("it did not run",)
-    assert command.main(["--short", "--only", "kill-front"]) == 2
     with pytest.raises(SystemExit):
         command.main(["--runs", "0"])
 
@@ -149,19 +148,19 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     def not_full(_: Shims, under: Path) -> AbstractContextManager[None]:
         return nullcontext()
 
-    nothing = SimpleNamespace(SIGSTOP=0, SIGTERM=0, SIGCONT=signal.SIGCONT)  # kill(pid, 0) does nothing
-    monkeypatch.setattr(killing, "signal", nothing)
-    monkeypatch.setattr(shutdown, "signal", SimpleNamespace(**vars(nothing) | {"SIGSTOP": signal.SIGSTOP}))
+    monkeypatch.setattr(processes, "_send_all", lambda *_: None)
+    harmless = SimpleNamespace(SIGSTOP=signal.SIGSTOP, SIGTERM=0, SIGCONT=signal.SIGCONT)  # kill(pid, 0) does nothing
+    monkeypatch.setattr(processes, "signal", harmless)
     monkeypatch.setattr(Shims, "shift_clock", lambda *_: None)
     monkeypatch.setattr(Shims, "disk_full", not_full)
     monkeypatch.setattr(Shims, "synced_bytes", lambda _, file: file.stat().st_size)
     monkeypatch.setattr(redis_asyncio.Redis, "flushall", done)
     monkeypatch.setattr(redis_asyncio.Redis, "config_set", done)
-    monkeypatch.setattr(killing, "PAUSE_S", 0.5)
-    monkeypatch.setattr(copies, "ITSELF_S", 2.0)
-    monkeypatch.setattr(power, "AT_WORK_S", 0.5)
-    monkeypatch.setattr(memory, "FULL_S", 1.0)
-    monkeypatch.setattr(shutdown, "RESTART_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(processes, "PAUSE_S", 0.5)
+    monkeypatch.setattr(contents, "REBUILT_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(stores, "AT_WORK_S", 0.5)
+    monkeypatch.setattr(stores, "MEMORY_FULL_S", 1.0)
+    monkeypatch.setattr(processes, "RESTART_TIMEOUT_S", 1.0)
     monkeypatch.setattr(fault, "STRIKE_SHARE_MAX", fault.STRIKE_SHARE_MIN)
 
 

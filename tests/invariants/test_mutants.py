@@ -8,7 +8,8 @@ import pytest
 
 from loadtest.checker.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
 from loadtest.checker.rules import Rule
-from loadtest.checker.trials import own_stores
+from loadtest.checker.trials import Stores
+from loadtest.stage.stores import own_stores
 from reservasi.ledger.lua.library import DIRECTORY, read_library
 
 pytestmark = pytest.mark.timeout(600)  # all are played together, in whichever test asks first
@@ -16,7 +17,7 @@ UNCHANGED_SEEDS = (0, 1, 2)
 
 
 async def _judge_all() -> tuple[list[Verdict], list[Verdict]]:
-    async with own_stores() as stores:
+    async with own_stores() as (valkey, postgres), Stores.open(valkey.url, postgres.dsn) as stores:
         unchanged = (judge_mutant(stores, None, seed) for seed in UNCHANGED_SEEDS)
         mutants = (judge_mutant(stores, mutant) for mutant in MUTANTS)
         found = await asyncio.gather(*unchanged, *mutants)

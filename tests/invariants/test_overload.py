@@ -36,10 +36,10 @@ async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
     assert seen.share >= GOODPUT_LEAST
     assert outcomes.latency_ms(OVERLOADED)["p99"] < REFUSAL_P99_MS
     assert seen.growth_mib < MEMORY_MIB
-    assert seen.beside.failed == []
-    assert set(seen.beside.answered) == {"livez", "metrics", "staff list", "staff change"}
+    assert seen.staff.failed == []
+    assert set(seen.staff.quantile_ms(1.0)) == {"livez", "metrics", "staff list", "staff change"}
     assert seen.holders.failed == []
-    assert set(seen.holders.answered_s) == {"confirm", "status", "cancel"}
+    assert set(seen.holders.quantile_ms(1.0)) == {"confirm", "status", "cancel"}
     assert finding.violations == ()
     assert finding.held >= outcomes.counts[HELD] > 0
 
@@ -58,7 +58,7 @@ async def test_behind_nginx_a_front_never_sees_those_who_are_too_many() -> None:
     assert outcomes.hasty == 0
     assert seen.share >= GOODPUT_LEAST
     assert refused_by_front < outcomes.counts[OVERLOADED] / 2
-    assert (seen.holders.failed, seen.beside.failed) == ([], [])
+    assert (seen.holders.failed, seen.staff.failed) == ([], [])
     assert finding.violations == ()
     assert finding.held >= outcomes.counts[HELD] > 0
 

@@ -8,7 +8,7 @@ from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
 from loadtest.waiting.judging import judge, look
 from loadtest.waiting.order import Hold, holds_of, order_violations
 from loadtest.waiting.plan import Plan
-from loadtest.waiting.scene import announced, quotas_of
+from loadtest.waiting.scene import announced
 from reservasi.events import AnyEvent, Held, JournalEntry, OpeningSet
 from reservasi.model import Opening, OpeningTerms
 from reservasi.programs import WaitingRoom
@@ -21,9 +21,7 @@ ROOM = WaitingRoom(rate_per_min=3000, rate_max_per_min=30_000)
 async def test_all_who_wait_are_served_in_the_order_of_the_draw() -> None:
     with running_service(quotas=QUOTAS, places=PLACES, processes=2) as service:
         async with asyncio.timeout(100), announced(service, ROOM, opens_in_s=4.0) as scene:
-            crowd = Crowd(
-                int(service.url.rpartition(":")[2]), scene.opening, scene.opens_at_ms, quotas_of(service), PLAN
-            )
+            crowd = Crowd(service.url, scene.opening, scene.opens_at_ms, service.quotas(), PLAN)
             await crowd.run()
             seen = await look(service, scene, crowd)
     assert {verdict.name: verdict.value for verdict in judge(crowd, seen, QUOTAS * PLACES) if not verdict.met} == {}

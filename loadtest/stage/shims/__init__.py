@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-SOURCES = Path(__file__).parents[1] / "shims"
+SOURCES = Path(__file__).parent
 
 
 class Shim(StrEnum):
@@ -22,7 +22,6 @@ class Shim(StrEnum):
 
 
 def can_build() -> bool:
-    """Whether there is a compiler."""
     return shutil.which("gcc") is not None
 
 
@@ -35,7 +34,6 @@ class Shims:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a server must find in its environment."""
         if not self.inserted:
             return {}
         return {
@@ -63,13 +61,11 @@ class Shims:
         return int(note.read_text()) if note.exists() else 0
 
     def shift_clock(self, seconds: int) -> None:
-        """Let the ledger's clock jump to so far from the real one."""
         with self._shift.open("r+b") as file:  # the same file, which the server has mapped
             file.write(struct.pack("=q", seconds))
 
     @property
     def writes_refused(self) -> int:
-        """How often so far somebody found the disk full."""
         return self._refused.stat().st_size
 
     @contextmanager

@@ -1,0 +1,51 @@
+"""What a run must have kept: each figure beside its bound."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from loadtest.stage.tables import Table, write_run
+
+NAMED_MAX, NAMED_CHARS = 5, 200  # of what is wrong, where a bound was not met
+WIDTH = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One figure beside its bound."""
+
+    name: str
+    value: str
+    bound: str = "(not judged)"
+    met: bool = True
+    wrong: Sequence[str] = ()  # each case for which the bound was not met
+
+
+def open_console() -> Console:
+    return Console(highlight=False, soft_wrap=True, width=WIDTH)
+
+
+def report(
+    console: Console,
+    title: str,
+    verdicts: Sequence[Verdict],
+    json: Path | None,
+    environment: dict[str, Any],
+    **facts: object,
+) -> bool:
+    """Print the verdicts, and write them with everything else as JSON where that was asked for; whether all are met."""
+    rows = tuple((each.name, each.value, each.bound, "met" if each.met else "NOT MET") for each in verdicts)
+    wrong = (f"{each.name}: {line[:NAMED_CHARS]}" for each in verdicts for line in each.wrong[:NAMED_MAX])
+    table = Table(title=title, columns=("what", "measured", "bound", "verdict"), rows=rows, notes=tuple(wrong))
+    table.show(console)
+    if json is not None:
+        write_run(json, command(), environment, [table], **facts)
+    return all(each.met for each in verdicts)
+
+
+def command() -> Sequence[str]:
+    return ("python", *sys.orig_argv[1:])
