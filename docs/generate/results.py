@@ -44,6 +44,12 @@ BENCHMARKS = (
         about="The processor time of each operation, measured by turns with an earlier revision of this service.",
         command='make bench ARGS="--against REVISION --json docs/results/against.json"',
     ),
+    Kind(
+        name="scale-out",
+        title="With more primaries, replicas and fronts",
+        about="The work of a claim while an installation grows.",
+        command='make scale-out ARGS="--json docs/results/scale-out.json"',
+    ),
 )
 FAULTS = (
     Kind(
@@ -87,8 +93,9 @@ def _for_readme() -> str:
     if len(first["rows"]) > COPIED_ROWS_MAX:
         raise ValueError(f"the first table of {BENCHMARKS[0].path} has more than {COPIED_ROWS_MAX} rows")
     kept = [at for at, column in enumerate(first["columns"]) if not at or column in COPIED_COLUMNS]
-    columns = [first["columns"][at] for at in kept]
-    rows = [[row[at] for at in kept] for row in first["rows"]]
+    columns = ["design", *(first["columns"][at] for at in kept[1:])]
+    titles = dict(note.removesuffix(".").split(": ", 1) for note in first["notes"] if ": " in note)
+    rows = [[titles.get(row[0], row[0]), *(row[at] for at in kept[1:])] for row in first["rows"]]
     return f"{first['title']} ({where['date']}, {where['machine']}):\n\n{_table(columns, rows)}\n"
 
 

@@ -27,7 +27,7 @@ def describe(directory: Path) -> dict[str, Any]:
         "commit": commit(),
         "machine": f"{os.cpu_count()} cores of {processor()}",
         "python": platform.python_version(),
-        "executable": sys.executable,
+        "executable": os.path.relpath(sys.executable, ROOT),
         "compiler": platform.python_compiler(),
         # A distribution's packager may profile-guide the build by other means than the flag.
         "configured_with": sysconfig.get_config_var("CONFIG_ARGS"),

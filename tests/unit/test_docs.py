@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 
 from docs.generate import results
 from docs.generate.pages import PAGES, stale
+from loadtest.stage.environment import describe
+from loadtest.stage.tables import Table, write_run
 from reservasi.cli import main
 from reservasi.cli.examination import UNREACHABLE
 from reservasi.cli.on_demand import command_of
@@ -136,19 +138,30 @@ def test_every_result_says_where_it_comes_from_and_how_to_replace_it(kind: resul
     assert run["tables"]
 
 
+def test_a_page_is_made_from_what_a_run_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    made = Table(title="Claims", columns=("", "of bare"), rows=(("ours", "0.5"),), notes=("ours: this service.",))
+    where = describe(tmp_path)
+    write_run(tmp_path / "benchmarks.json", ("python", "-m", "loadtest.bench"), where, [made], suites=[])
+    page = results.benchmarks()
+    assert "### Claims\n\n|  | of bare |\n|---|---:|\n| ours | 0.5 |\n\n- ours: this service.\n" in page
+    assert all(fact in page for fact in (where["date"], where["machine"], where["commit"].removesuffix("+")))
+    assert "by `python -m loadtest.bench`." in page
+
+
 def test_readme_has_the_first_table_of_the_benchmarks_and_nothing_else_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def result(rows: int) -> None:
-        columns = ["design", "of bare", "share"]
-        table = {"title": "Claims", "columns": columns, "rows": [["a|b", "1.0", "2"]] * rows, "notes": []}
+        columns, notes = ["", "of bare", "share"], ["a: one | another.", "share: of its core."]
+        table = {"title": "Claims", "columns": columns, "rows": [["a", "1.0", "2"]] * rows, "notes": notes}
         run = {"tables": [table], "environment": {"date": "2026-01-02", "machine": "1 core"}}
         (tmp_path / "benchmarks.json").write_text(json.dumps(run))
 
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     result(2)
     copied = results.readme()
-    row = "| a\\|b | 1.0 |\n"
+    row = "| one \\| another | 1.0 |\n"
     caption = "Claims (2026-01-02, 1 core):"
     assert f"{results.BEGIN}\n{caption}\n\n| design | of bare |\n|---|---:|\n{row}{row}{results.END}" in copied
     assert results.COPIED.sub("", copied) == results.COPIED.sub("", README)
