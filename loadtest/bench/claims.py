@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 
+from loadtest.stage.http import request
 from loadtest.stage.people import person
 
-HEADERS = "Host: 127.0.0.1\r\nAccept: application/json\r\nAccept-Language: id\r\n"
+HEADERS = {"Accept": "application/json", "Accept-Language": "id"}
 
 
 def requests(first: int, count: int, quotas: Sequence[str]) -> list[bytes]:
@@ -14,27 +15,25 @@ def requests(first: int, count: int, quotas: Sequence[str]) -> list[bytes]:
 
 
 def _claim(number: int, quota: str) -> bytes:
-    somebody = person(number)
     body = {
         "quota": quota,
-        "applicants": [{**somebody.applicant(), "name": f"Siti Rahmawati {number:08d}"}],
+        "applicants": [{**person(number).applicant(), "name": f"Siti Rahmawati {number:08d}"}],
         "contact": {"email": f"siti.{number:08d}@example.org", "phone": "+628123456789"},
     }
-    return _post("/v1/reservations", body, f"Idempotency-Key: bench-{number:012d}\r\n")
+    return _post("/v1/reservations", body, {"Idempotency-Key": f"bench-{number:012d}"})
 
 
 def join_request(opening: str, number: int) -> bytes:
     """The person of that number joins an opening's waiting room."""
     somebody = person(number)
     body = {"nik": somebody.nik, "birth_date": somebody.birth_date.isoformat()}
-    return _post(f"/v1/openings/{opening}/tickets", body)
+    return _post(f"/v1/openings/{opening}/tickets", body, {})
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\n{HEADERS}\r\n".encode()
+    return request("GET", path, HEADERS)
 
 
-def _post(path: str, content: object, line: str = "") -> bytes:
-    body = json.dumps(content, separators=(",", ":"))
-    lines = f"{HEADERS}Content-Type: application/json\r\n{line}Content-Length: {len(body)}\r\n"
-    return f"POST {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
+def _post(path: str, content: object, headers: dict[str, str]) -> bytes:
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return request("POST", path, {**HEADERS, "Content-Type": "application/json", **headers}, body)

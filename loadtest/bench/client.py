@@ -1,7 +1,4 @@
-"""A load generator that costs less than what it measures: prebuilt requests over kept-alive raw connections.
-
-It reads just enough of HTTP/1.1 for answers with a Content-Length, which is all that the variants send.
-"""
+"""A closed loop: prebuilt requests over kept-alive raw connections, each with one request in flight."""
 
 import asyncio
 import time
@@ -10,15 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from loadtest.stage.http import HEAD_END, HOST, Answer, Connection, UnreadableAnswer
 from loadtest.stage.undisturbed import undisturbed
-
-HOST = "127.0.0.1"
-HEAD_BYTES_MAX = 16_384
-LENGTH = b"content-length:"
-
-
-class UnreadableAnswer(Exception):
-    """The server closed the connection, or sent what this small client cannot read."""
 
 
 @dataclass
@@ -52,87 +42,52 @@ class Load:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
 
-class _Connection(asyncio.Protocol):
+class _Sender(Connection):
     """One connection that sends the next request as soon as its answer is complete."""
 
     def __init__(self, requests: Iterator[bytes], load: Load) -> None:
+        super().__init__()
         self._requests = requests
         self._load = load
-        self._received = b""
         self._sent_s = 0.0
-        self._transport: asyncio.Transport | None = None
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # TCP gives a Transport
 
     def send_next(self) -> None:
         """Send a request, or finish when there is none left."""
         request = next(self._requests, None)
-        if self._transport is None or request is None:
-            self._finish()
-            return
-        self._sent_s = time.perf_counter()
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        received = self._received + data if self._received else data
-        head_bytes = received.find(b"\r\n\r\n") + 4
-        if head_bytes < 4:
-            self._received = received
-            if len(received) > HEAD_BYTES_MAX:
-                self._finish(UnreadableAnswer("an answer's head does not end"))
-            return
-        total_bytes = head_bytes + _body_bytes(received[:head_bytes])
-        if len(received) < total_bytes:
-            self._received = received
-            return
-        self._received = b""
-        self._count(int(received[9:12]), total_bytes)
-        if len(received) > total_bytes:
-            self._finish(UnreadableAnswer("more came than one answer"))
+        if request is None:
+            self.finished.set_result(None)
+        elif self.transport is None:
+            self.lost(UnreadableAnswer("the connection is closed"))
         else:
-            self.send_next()
+            self._sent_s = time.perf_counter()
+            self.transport.write(request)
 
-    def _count(self, status: int, total_bytes: int) -> None:
+    def answered(self, answer: Answer) -> None:
         load = self._load
         load.latencies_s.append(time.perf_counter() - self._sent_s)
-        load.answers[status] += 1
-        if status == load.wanted:
-            load.answer_bytes.add(total_bytes)
+        load.answers[answer.status] += 1
+        if answer.status == load.wanted:
+            load.answer_bytes.add(len(answer.head) + len(HEAD_END) + len(answer.body))
+        self.send_next()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._finish(UnreadableAnswer("the server closed the connection"))
-
-    def _finish(self, error: Exception | None = None) -> None:
+    def lost(self, error: UnreadableAnswer) -> None:
         if not self.finished.done():
-            if error is None:
-                self.finished.set_result(None)
-            else:
-                self.finished.set_exception(error)
+            self.finished.set_exception(error)
 
     def close(self) -> None:
         self.finished.cancel()
-        if self._transport is not None:
-            self._transport.close()
-
-
-def _body_bytes(head: bytes) -> int:
-    """The Content-Length of an answer; 0 when it names none."""
-    at = head.lower().find(LENGTH)
-    if at < 0:
-        return 0
-    return int(head[at + len(LENGTH) : head.index(b"\r", at)])
+        super().close()
 
 
 @asynccontextmanager
-async def _opened(port: int, count: int, requests: Iterator[bytes], load: Load) -> AsyncIterator[list[_Connection]]:
+async def _opened(port: int, count: int, requests: Iterator[bytes], load: Load) -> AsyncIterator[list[_Sender]]:
     """So many connections, closed at the end of the block."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         opened = []
         for _ in range(count):
-            _, connection = await loop.create_connection(lambda: _Connection(requests, load), HOST, port)
+            _, connection = await loop.create_connection(lambda: _Sender(requests, load), HOST, port)
             stack.callback(connection.close)
             opened.append(connection)
         yield opened

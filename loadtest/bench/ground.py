@@ -1,13 +1,12 @@
 """What all variants stand on: a Valkey, a PostgreSQL and a program of the benchmark's own, and whose core is whose."""
 
 import datetime as dt
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import redis.asyncio as redis_asyncio
 
@@ -15,10 +14,11 @@ from loadtest.stage import environment
 from loadtest.stage.cores import Cores
 from loadtest.stage.ports import free_ports
 from loadtest.stage.program import WINDOWS_AN_OFFICE, program_file
-from loadtest.stage.slow_disk import slow_disk
+from loadtest.stage.shims import Shim, built
+from loadtest.stage.stores import data_directory
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
-from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
+from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, process
 from reservasi.ledger.topology.server_facts import read_facts
 from reservasi.programs.expansion import expand
 from reservasi.programs.files import read_program
@@ -58,10 +58,8 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
     Raises:
         RuntimeError: the disk cannot be slowed, since there is no compiler.
     """
-    data_dir = _new_data_dir()
     async with AsyncExitStack() as stack:
-        for directory in {data_dir, Places.of(data_dir).run}:
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        data_dir = stack.enter_context(data_directory())
         port, admin_port, worker_admin_port = free_ports(3)
         settings = load(
             data_dir=data_dir,
@@ -75,17 +73,17 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
         )
         valkey = EmbeddedValkey(data_dir, settings.start_timeout_s, run_as=settings.run_as)
         postgres = EmbeddedPostgres(data_dir, settings.start_timeout_s, settings.run_as)
-        disk = await stack.enter_async_context(slow_disk(fsync_ms)) if fsync_ms else None
-        with disk.inserted() if disk else nullcontext():
+        shims = stack.enter_context(built((Shim.SLOW_DISK,) if fsync_ms else (), fsync_ms=fsync_ms))
+        with patch.dict(process.ENVIRONMENT, shims.environment):
             for store in (valkey, postgres):
                 stack.push_async_callback(store.stop)
                 await store.start()
         await upgrade(postgres.dsn)
         quotas = await _import_quotas(settings)
         pids = {name: store.pid for name, store in (("valkey", valkey), ("postgres", postgres)) if store.pid}
-        if disk:
-            disk.check_under(pids)
-            stack.enter_context(disk.slowed())
+        for pid in pids.values():
+            shims.check_under(pid)
+        stack.enter_context(shims.disk_slow())
         everywhere = cores.front | cores.rest  # several fronts on one core would only take turns
         yield Ground(
             settings=settings,
@@ -98,12 +96,6 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
             store_pids=pids,
             processes=processes,
         )
-
-
-def _new_data_dir() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="rv-bench-"))
-    directory.chmod(0o711)  # the servers' account must pass
-    return directory
 
 
 async def _import_quotas(settings: Settings) -> tuple[str, ...]:

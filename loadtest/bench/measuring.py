@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from loadtest.bench.client import Load, run_load
 from loadtest.stage.cores import busy_s
@@ -30,7 +30,6 @@ class Plan:
     seconds: float  # one measurement should last so long
     claims: int  # requests in one measurement; 0: as many as `seconds` take
     warm_up_claims: int
-    repeats_max: int  # how often a measure on shaky ground is repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +99,10 @@ class Round:
     """Every subject once, each between two measurements of the bare handler."""
 
     compared: dict[str, Bracketed]
-    left_out: list[Bracketed] = field(default_factory=list)  # on shaky ground, and repeated
 
     @property
     def counts(self) -> bool:
-        """Whether every measure that was kept was on firm ground."""
+        """Whether every measure was on firm ground."""
         return all(bracket.counts for bracket in self.compared.values())
 
 
@@ -170,27 +168,15 @@ class Meter:
             await self.measure(subject, self.plan.warm_up_claims)
         rounds, before = list[Round](), await self.measure(bare)
         for _ in range(self.plan.rounds):
-            done = Round(compared={})
+            compared: dict[str, Bracketed] = {}
             for subject in subjects:
-                for left in reversed(range(1 + self.plan.repeats_max)):
-                    measured, after = await self.measure(subject), await self.measure(bare)
-                    bracket = Bracketed(before=before, measured=measured, after=after)
-                    before = after
-                    if bracket.counts or not left:
-                        break
-                    done.left_out.append(bracket)
-                done.compared[subject.name] = bracket
-            rounds.append(done)
-            say(sentence(done))
+                measured, after = await self.measure(subject), await self.measure(bare)
+                compared[subject.name] = Bracketed(before=before, measured=measured, after=after)
+                before = after
+            rounds.append(Round(compared=compared))
+            ratios = ", ".join(f"{name} {bracket.ratio:.2f}" for name, bracket in compared.items())
+            say(f"of bare: {ratios}" + ("" if rounds[-1].counts else "; on shaky ground"))
         return rounds
-
-
-def sentence(done: Round) -> str:
-    """A round in a line."""
-    ratios = ", ".join(f"{name} {bracket.ratio:.2f}" for name, bracket in done.compared.items())
-    bare = max(bracket.reference for bracket in done.compared.values())
-    repeated = f"; {len(done.left_out)} repeated, since bare moved" if done.left_out else ""
-    return f"bare {bare:,.0f}/s: {ratios}{repeated}" + ("" if done.counts else "; on shaky ground all the same")
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:

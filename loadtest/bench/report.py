@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, TITLES
 from loadtest.bench.figures import Figure, table_of
-from loadtest.bench.measuring import DRIFT_MAX, Bracketed, Measured, Round, firm
+from loadtest.bench.measuring import DRIFT_MAX, Measured, Round, firm
 from loadtest.bench.rounds import JUDGED, ONE_FRONT, Arrangement
 from loadtest.bench.variants import Bare, Ours, OursRecorded, Variant
 from loadtest.stage.tables import Table
@@ -82,13 +82,9 @@ class Run:
     def _ground(self) -> Table:
         rounds = [done for suite in self.suites for done in suite.rounds]
         kept = [bracket for done in rounds for bracket in done.compared.values()]
-        counted, repeated = sum(bracket.counts for bracket in kept), sum(len(done.left_out) for done in rounds)
-        notes = []
+        counted, notes = sum(bracket.counts for bracket in kept), []
         if kept:
-            notes.append(
-                f"{counted} of {len(kept)} measures count (bare moved by at most {DRIFT_MAX:.0%} around them); "
-                f"{repeated} were repeated."
-            )
+            notes.append(f"{counted} of {len(kept)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.")
         if kept and not counted:
             notes.append("Nothing was on firm ground: something else used the machine. The ratios are shaky.")
         facts = {name: self.environment[name] for name in ("machine", "python", "compiler", "store")}
@@ -129,11 +125,8 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
 
 
 def _medians(measured: Sequence[Measured], ratios: Sequence[float]) -> dict[str, Any]:
-    rates = [one.claims_per_s for one in measured]
     return {
-        "claims_per_s": statistics.median(rates),
-        "claims_per_s_min": min(rates),
-        "claims_per_s_max": max(rates),
+        "claims_per_s": statistics.median(one.claims_per_s for one in measured),
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
@@ -236,9 +229,7 @@ def _suite_as_json(suite: Suite) -> dict[str, Any]:
 
 
 def _round_as_json(done: Round) -> dict[str, Any]:
-    compared = {name: _bracket_as_json(bracket) for name, bracket in done.compared.items()}
-    return {"compared": compared, "left_out": [_bracket_as_json(bracket) for bracket in done.left_out]}
-
-
-def _bracket_as_json(bracket: Bracketed) -> dict[str, Any]:
-    return {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}
+    return {
+        name: {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}
+        for name, bracket in done.compared.items()
+    }

@@ -8,10 +8,10 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from loadtest.bench.client import UnreadableAnswer
 from loadtest.openloop.scene import BATCH_ITEMS, FSYNC_MS, Slowness, claims_at_a_time
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.environment import warnings
+from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.verdicts import open_console
 from reservasi import logs
 from reservasi.cli.serving import raise_open_files

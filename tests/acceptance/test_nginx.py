@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
 
-from loadtest.bench.client import HOST
+from loadtest.stage.http import HOST
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.languages import Language

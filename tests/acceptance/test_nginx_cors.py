@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from loadtest.bench.client import HOST
+from loadtest.stage.http import HOST
 from loadtest.stage.nginx import nginx
 from reservasi.bootstrap.fronts import open_front
 from tests.acceptance.conftest import Stack

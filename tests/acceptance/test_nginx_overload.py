@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from loadtest.bench.client import HOST
+from loadtest.stage.http import HOST
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.languages import LANGUAGES

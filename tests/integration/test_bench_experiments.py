@@ -22,7 +22,7 @@ from loadtest.bench.report import Run
 from loadtest.bench.rounds import Arrangement
 from loadtest.bench.variants import STRONG
 from loadtest.stage.cores import Cores
-from loadtest.stage.slow_disk import LIBRARY, can_build, slow_disk
+from loadtest.stage.shims import Shim, built, can_build
 from reservasi.ledger.topology.clients import open_client
 from reservasi.model import Outcome
 
@@ -98,18 +98,17 @@ async def test_a_slow_disk_sleeps_before_each_fsync_while_it_is_told_to(tmp_path
     )
     command = [sys.executable, "-c", script, str(tmp_path / "file")]
 
-    async with slow_disk(100) as disk:
-        env = {**os.environ, **disk.environment}
-        with disk.slowed():
+    with built((Shim.SLOW_DISK,), fsync_ms=100) as shims:
+        env = {**os.environ, **shims.environment}
+        with shims.disk_slow():
             slow = subprocess.run(command, env=env, capture_output=True, text=True, check=True)  # noqa: ASYNC221
         usual = subprocess.run(command, env=env, capture_output=True, text=True, check=True)  # noqa: ASYNC221
-        with pytest.raises(RuntimeError, match="stand on"):
-            disk.check_under({"this one": os.getpid()})
+        with pytest.raises(RuntimeError, match="without slow_disk"):
+            shims.check_under(os.getpid())
     assert float(slow.stdout) >= 0.2  # what was slept is a lower bound on any machine
     assert float(usual.stdout) > 0
     assert not slow.stderr
-    assert not disk.library.exists()
-    assert disk.library.name == LIBRARY
+    assert not shims.directory.exists()
 
 
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")

@@ -14,7 +14,7 @@ import pytest
 from loadtest.openloop.client import OpenLoop
 from loadtest.openloop.outcomes import HELD, NONE, OVERLOADED, Outcomes, outcome_of
 from loadtest.openloop.schedule import poisson
-from loadtest.stage.slow_disk import can_build
+from loadtest.stage.shims import can_build
 
 pytestmark = pytest.mark.alone
 

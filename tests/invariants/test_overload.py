@@ -10,7 +10,7 @@ from loadtest.openloop.outcomes import HELD, OVERLOADED
 from loadtest.openloop.overload import overload
 from loadtest.openloop.scene import Scene, Slowness, open_scene
 from loadtest.stage.cores import Cores
-from loadtest.stage.slow_disk import can_build
+from loadtest.stage.shims import can_build
 
 pytestmark = pytest.mark.alone
 

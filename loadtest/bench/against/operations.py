@@ -22,6 +22,7 @@ from loadtest.stage.service import wait_for
 HALF_AGAIN = 0.60
 NOT_DEARER = 0.95  # aim at 0.85
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
+STAFF_QUOTAS = f"/v1/staff/quotas?program={PROGRAM}"
 POLLS = 10
 FILLING = QUEUE_ITEMS + BATCH_ITEMS + 50  # callers while the ledger stands still: a few more than may wait
 FILLING_TIMEOUT_S = 10.0
@@ -34,13 +35,13 @@ def _alone(_stand: Stand) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Operation:
     """One line of the comparison."""
 
     name: str
-    target: float | None  # this tree's time, as a share of the other revision's, at most
     prepare: Prepare
+    target: float = HALF_AGAIN  # this tree's time, as a share of the other revision's, at most
     block: int = 100  # requests that are asked in a row
     tries: int = 1  # of a block, where what it rests on may be over before it ends
     during: Callable[[Stand], AbstractContextManager[None]] = _alone  # entered while they are
@@ -92,6 +93,20 @@ def _queue(stand: Stand) -> bytes:
     return get(f"/v1/openings/{stand.ahead}/queue")
 
 
+def _availability(stand: Stand) -> bytes:
+    office = f"program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
+    return get(f"/v1/availability?{office}&from={stand.date}&to={stand.date}")
+
+
+def _invalid_claims(stand: Stand, count: int) -> Iterator[bytes]:
+    people = zip(itertools.cycle(stand.quotas), stand.people(count), strict=False)
+    return (claim_request(quota, nik, "1899-02-31", name="") for quota, (nik, _) in people)
+
+
+def _change_by_viewer(stand: Stand) -> bytes:
+    return send(f"/v1/staff/quotas/{stand.sold_out}", {"capacity": 0}, stand.viewer_key, method="PUT")
+
+
 def _journeys(stand: Stand, count: int) -> Work:
     """Whole journeys: two pages, a ticket, ten looks at the queue, a claim, its confirmation, two looks at it."""
     people = list(zip(stand.people(count), itertools.cycle(stand.quotas), strict=False))
@@ -131,106 +146,55 @@ def _overloaded(stand: Stand) -> Iterator[None]:
 
 
 READS = (
-    Operation(name="page of openings", target=HALF_AGAIN, prepare=_same(lambda _: get("/openings", accept=PAGE))),
-    Operation(
-        name="page of one opening",
-        target=HALF_AGAIN,
-        prepare=_same(lambda stand: get(f"/openings/{stand.ahead}", accept=PAGE)),
-    ),
-    Operation(name="openings", target=HALF_AGAIN, prepare=_same(lambda _: get(f"/v1/openings?program={PROGRAM}"))),
-    Operation(name="offices", target=HALF_AGAIN, prepare=_same(lambda _: get(f"/v1/offices?program={PROGRAM}"))),
-    Operation(name="programs", target=HALF_AGAIN, prepare=_same(lambda _: get("/v1/programs"))),
-    Operation(name="queue", target=HALF_AGAIN, prepare=_same(_queue)),
-    Operation(
-        name="availability",
-        target=NOT_DEARER,
-        prepare=_same(
-            lambda stand: get(
-                f"/v1/availability?program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
-                f"&from={stand.date}&to={stand.date}"
-            )
-        ),
-    ),
+    Operation("page of openings", _same(lambda _: get("/openings", accept=PAGE))),
+    Operation("page of one opening", _same(lambda stand: get(f"/openings/{stand.ahead}", accept=PAGE))),
+    Operation("openings", _same(lambda _: get(f"/v1/openings?program={PROGRAM}"))),
+    Operation("offices", _same(lambda _: get(f"/v1/offices?program={PROGRAM}"))),
+    Operation("programs", _same(lambda _: get("/v1/programs"))),
+    Operation("queue", _same(_queue)),
+    Operation("availability", _same(_availability), target=NOT_DEARER),
 )
 CHANGES = (
-    Operation(name="join", target=NOT_DEARER, prepare=_asking(_joins, 201)),
-    Operation(name="claim", target=NOT_DEARER, prepare=_asking(_claims, 201)),
-    Operation(name="confirm", target=HALF_AGAIN, prepare=_asking(_confirms, 200), block=40),
-    Operation(name="status", target=HALF_AGAIN, prepare=_asking(_looks, 200)),
+    Operation("join", _asking(_joins, 201), target=NOT_DEARER),
+    Operation("claim", _asking(_claims, 201), target=NOT_DEARER),
+    Operation("confirm", _asking(_confirms, 200), block=40),
+    Operation("status", _asking(_looks, 200)),
 )
 REFUSALS = (
     Operation(
-        name="409 sold out",
+        "409 sold out",
+        _asking(lambda stand, count: _claims(stand, count, [stand.sold_out]), 409, "sold-out"),
         target=NOT_DEARER,
-        prepare=_asking(lambda stand, count: _claims(stand, count, [stand.sold_out]), 409, "sold-out"),
     ),
     Operation(
-        name="403 not admitted",
+        "403 not admitted",
+        _same(lambda stand: claim_request(stand.paused_quota, *stand.holder, stand.ticket), 403, "not-admitted"),
         target=NOT_DEARER,
-        prepare=_same(
-            lambda stand: claim_request(stand.paused_quota, *stand.holder, stand.ticket), 403, "not-admitted"
-        ),
     ),
     Operation(
-        name="403 waiting room required",
+        "403 waiting room required",
+        _asking(lambda stand, count: _claims(stand, count, [stand.paused_quota]), 403, "waiting-room-required"),
         target=NOT_DEARER,
-        prepare=_asking(lambda stand, count: _claims(stand, count, [stand.paused_quota]), 403, "waiting-room-required"),
     ),
     Operation(
-        name="503 overloaded",
+        "503 overloaded",
+        _asking(_claims, 503, "overloaded"),
         target=NOT_DEARER,
-        prepare=_asking(_claims, 503, "overloaded"),
         during=_overloaded,
         tries=5,  # a ledger that stands still for long is taken for a lost one
         block=60,
     ),
+    Operation("422 invalid claim", _asking(_invalid_claims, 422, "invalid-request")),
+    Operation("401 no staff key", _same(lambda _: get(STAFF_QUOTAS), 401, "api-key-required")),
+    Operation("403 role", _same(_change_by_viewer, 403, "role-not-allowed")),
+    Operation("404 no such path", _same(lambda _: get("/v1/nothing"), 404, "not-found")),
+    Operation("405 method", _same(lambda _: get("/v1/programs", method="DELETE"), 405, "method-not-allowed")),
     Operation(
-        name="422 invalid claim",
-        target=HALF_AGAIN,
-        prepare=_asking(
-            lambda stand, count: (
-                claim_request(quota, nik, "1899-02-31", name="")
-                for quota, (nik, _) in zip(itertools.cycle(stand.quotas), stand.people(count), strict=False)
-            ),
-            422,
-            "invalid-request",
-        ),
-    ),
-    Operation(
-        name="401 no staff key",
-        target=HALF_AGAIN,
-        prepare=_same(lambda _: get(f"/v1/staff/quotas?program={PROGRAM}"), 401, "api-key-required"),
-    ),
-    Operation(
-        name="403 role",
-        target=HALF_AGAIN,
-        prepare=_same(
-            lambda stand: send(
-                f"/v1/staff/quotas/{stand.sold_out}",
-                {"capacity": 0},
-                f"Authorization: Bearer {stand.viewer_key}",
-                method="PUT",
-            ),
-            403,
-            "role-not-allowed",
-        ),
-    ),
-    Operation(
-        name="404 no such path", target=HALF_AGAIN, prepare=_same(lambda _: get("/v1/nothing"), 404, "not-found")
-    ),
-    Operation(
-        name="405 method",
-        target=HALF_AGAIN,
-        prepare=_same(lambda _: get("/v1/programs", method="DELETE"), 405, "method-not-allowed"),
-    ),
-    Operation(
-        name="410 hold expired",
-        target=HALF_AGAIN,
-        prepare=_same(lambda stand: send(f"{stand.expired[0]}/confirm", {}, stand.expired[1]), 410, "hold-expired"),
+        "410 hold expired",
+        _same(lambda stand: send(f"{stand.expired[0]}/confirm", {}, stand.expired[1]), 410, "hold-expired"),
     ),
 )
-JOURNEY = Operation(name="whole journey", target=HALF_AGAIN, prepare=_journeys, block=6)
-ALL = (*READS, *CHANGES, *REFUSALS, JOURNEY)
+ALL = (*READS, *CHANGES, *REFUSALS, Operation("whole journey", _journeys, block=6))
 
 
 def named(names: str) -> tuple[Operation, ...]:

@@ -68,10 +68,7 @@ class Stand:
     paused_quota: str = ""
     holder: tuple[str, str] = ("", "")  # who waits there: NIK and birth date
     ticket: str = ""  # and their ticket
-    expired: tuple[str, str] = (
-        "",
-        "",
-    )  # a reservation whose hold has ended: path, and whose it is
+    expired: tuple[str, str] = ("", "")  # a reservation whose hold has ended: path and token
     viewer_key: str = ""
     _people: int = FIRST_PERSON
 
@@ -141,8 +138,7 @@ def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, 
 def prepare(stand: Stand) -> None:
     """Choose quotas and openings, and bring them to what the operations are about."""
     stand.ahead = wait_for(lambda: _demo_opening(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no demo came")
-    key = wait_for(lambda: _staff_key(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no staff key came")
-    staff = f"Authorization: Bearer {key}"
+    staff = wait_for(lambda: _staff_key(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no staff key came")
     stand.viewer_key = _viewer_key(stand)
     with Line(stand.port) as line:
 
@@ -187,13 +183,13 @@ def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name:
     }
     if ticket:
         body["ticket"] = ticket
-    return send("/v1/reservations", body, f"Idempotency-Key: bench-{next(_keys):012d}")
+    return send("/v1/reservations", body, key=f"bench-{next(_keys):012d}")
 
 
 def held(line: Line, claim: bytes) -> tuple[str, str]:
-    """A reservation that is made now: path, and the header that shows whose it is."""
+    """A reservation that is made now: path, and the token that shows whose it is."""
     made = check(line.ask(claim), 201).json
-    return f"/v1/reservations/{made['id']}", f"Authorization: Bearer {made['manage_token']}"
+    return f"/v1/reservations/{made['id']}", made["manage_token"]
 
 
 def join_request(opening: str, nik: str, birth_date: str) -> bytes:

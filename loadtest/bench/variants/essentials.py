@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from loadtest.bench.serving import body_bytes
+from loadtest.bench.serving import Baseline
 
 HOLD_MS = 7_200_000
 KEY = b"a key of the benchmark alone"
@@ -70,7 +70,7 @@ def answer_body(claim: Claim, deadline_ms: int, total_bytes: int) -> bytes:
 def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Application:
     """A front that answers what `decide` says."""
     decoder = msgspec.json.Decoder(ClaimBody)
-    total_bytes = body_bytes()
+    total_bytes = Baseline.read().body_bytes
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.read()

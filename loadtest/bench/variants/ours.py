@@ -11,18 +11,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from typing import ClassVar
 
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
+from loadtest.bench.variants.variant import Variant, pid_of, quieten_backends, start_on
 from loadtest.stage.cores import yield_to_others
 from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
-from reservasi.ledger.wire.messages import Snapshot
 from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
 from reservasi.supervisor import Role
 
@@ -31,14 +29,14 @@ SETTLE_POLL_S = 0.02
 CALL_TIMEOUT_S = 5.0
 
 
-class Ours:
+class Ours(Variant):
     """Group commit, journal, recorder: what `reservasi up` runs."""
 
-    name: ClassVar[str] = "ours"
-    title: ClassVar[str] = "reservasi: full validation, sealing, group commit, journal; recorded afterwards"
+    name = "ours"
+    title = "reservasi: full validation, sealing, group commit, journal; recorded afterwards"
 
     def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+        super().__init__(ground)
         self.port = ground.settings.port
         command = (sys.executable, "-m", "reservasi.cli")
         environment = _environment(ground)
@@ -51,7 +49,6 @@ class Ours:
             env=environment,
             log_path=ground.log_dir / "fronts.log",
         )
-        self._quotas = frozenset(ground.quotas)
         self._ledger = LedgerConnection(ground.redis_url, PROGRAM, read_library())
 
     @property
@@ -59,9 +56,9 @@ class Ours:
         return {"front": pid_of(self._fronts), "worker": pid_of(self._worker)}
 
     async def start(self) -> None:
-        settings = self._ground.settings
-        await start_on(self._worker, self._ground.cores.rest)
-        await start_on(self._fronts, self._ground.cores.front)
+        settings = self.ground.settings
+        await start_on(self._worker, self.ground.cores.rest)
+        await start_on(self._fronts, self.ground.cores.front)
         if not await wait_ready(settings.admin_host, settings.admin_port, settings.start_timeout_s):
             raise RuntimeError("the front is not ready, so nothing can be measured")
 
@@ -88,7 +85,7 @@ class Ours:
         """
         async with (
             asyncio.timeout(SETTLE_TIMEOUT_S),
-            redis_asyncio.Redis.from_url(self._ground.redis_url) as client,
+            redis_asyncio.Redis.from_url(self.ground.redis_url) as client,
         ):
             while True:
                 accepted = (await self._ledger.meta(CALL_TIMEOUT_S)).position  # a snapshot would cost what it measures
@@ -101,24 +98,20 @@ class Ours:
         # generator's time, and the figure would be that of the machine, not of the front. Backends of the rivals that
         # claim in PostgreSQL keep their priority.
         yield_to_others(pid_of(self._worker))
-        await quieten_backends(self._ground.postgres_dsn, "reservasi%")
+        await quieten_backends(self.ground.postgres_dsn, "reservasi%")
 
-    async def held(self) -> int | None:
-        quotas = (await self._snapshot()).quotas
-        return sum(quota.counts.held for quota in quotas if quota.id in self._quotas)
-
-    async def _snapshot(self) -> Snapshot:
+    async def held(self) -> int:
         snapshot = await self._ledger.snapshot(CALL_TIMEOUT_S)
         if snapshot is None:
             raise RuntimeError("the ledger is fenced, so nothing can be measured")
-        return snapshot
+        return sum(quota.counts.held for quota in snapshot.quotas if quota.id in self.ground.quotas)
 
 
 class OursRecorded(Ours):
     """The same service, measured while it is recorded."""
 
-    name: ClassVar[str] = "ours_recorded"
-    title: ClassVar[str] = "the same, while the recorder writes everything to PostgreSQL on the stores' core"
+    name = "ours_recorded"
+    title = "the same, while the recorder writes everything to PostgreSQL on the stores' core"
 
 
 def _environment(ground: Ground) -> dict[str, str]:

@@ -1,33 +1,21 @@
 """The strongest simple rival: one EVALSHA for each request, all over one connection, whose replies come in order."""
 
 import asyncio
-import os
 from collections import deque
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 from aiohttp import web
 
-from loadtest.bench.serving import REDIS_URL_VARIABLE, Baseline
+from loadtest.bench.serving import Baseline, Gunicorn
 from loadtest.bench.variants import script
 from loadtest.bench.variants.essentials import Claim, Verdict, claim_app
-from loadtest.bench.variants.variant import Rival
-
-KEYS = script.Keys.of("pipelined")
 
 
-class Pipelined(Rival):
-    """One EVALSHA a request over one pipelined connection."""
-
-    name: ClassVar[str] = "pipelined"
-    title: ClassVar[str] = "one EVALSHA per request, one pipelined hiredis connection, appendfsync always"
-
-    async def prepare(self) -> None:
-        await script.fill(self.ground, KEYS)
-
-    async def held(self) -> int | None:
-        return await script.held(self.ground, KEYS)
+class Pipelined(script.ScriptRival):
+    name = "pipelined"
+    title = "one EVALSHA per request, one pipelined hiredis connection, appendfsync always"
 
 
 class Pipe(asyncio.Protocol):
@@ -46,7 +34,7 @@ class Pipe(asyncio.Protocol):
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             future = self._waiting.popleft()
-            if future.done():  # whoever asked has gone
+            if future.done():  # its request was given up
                 continue
             if isinstance(reply, Exception):
                 future.set_exception(reply)
@@ -74,8 +62,10 @@ class Pipe(asyncio.Protocol):
         return future
 
 
-async def make_app(source: str = script.CLAIM, keys: tuple[str, ...] = KEYS) -> web.Application:
-    url = urlsplit(os.environ[REDIS_URL_VARIABLE])
+async def make_app(
+    source: str = script.CLAIM, keys: tuple[str, ...] = script.Keys.of(Pipelined.name)
+) -> web.Application:
+    url = urlsplit(Baseline.read().redis_url)
     _, pipe = await asyncio.get_running_loop().create_unix_connection(Pipe, url.path)
     if url.username and url.password:
         await pipe.ask("AUTH", unquote(url.username), unquote(url.password))
@@ -92,4 +82,4 @@ async def make_app(source: str = script.CLAIM, keys: tuple[str, ...] = KEYS) -> 
 
 
 if __name__ == "__main__":
-    Baseline(make_app).run()
+    Gunicorn(make_app).run()

@@ -1,10 +1,8 @@
 """The strongest simple rival, and what it sells in PostgreSQL as well: a worker writes there what the script queued."""
 
 import asyncio
-import os
 import sys
 from functools import partial
-from typing import ClassVar
 
 import asyncpg
 import msgpack
@@ -12,14 +10,13 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import Ground
 from loadtest.bench.measuring import WrongResult
-from loadtest.bench.serving import POSTGRES_DSN_VARIABLE, REDIS_URL_VARIABLE, Baseline
+from loadtest.bench.serving import Baseline, Gunicorn
 from loadtest.bench.variants import script, tables
 from loadtest.bench.variants.pipelined import make_app
-from loadtest.bench.variants.variant import Rival, baseline_front, pid_of, quieten_backends, start_on
+from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on
 from loadtest.stage.cores import yield_to_others
 
-KEYS = script.Keys.of("pipelined-recorded")
-QUEUE = "{bench-pipelined-recorded}:queue"
+QUEUE = "{bench-pipelined_recorded}:queue"
 SCHEMA = "bench_recorded"
 WORKER = "worker"
 ROWS_MAX = 2000  # in one transaction
@@ -34,22 +31,20 @@ ON CONFLICT (id) DO NOTHING
 """
 
 
-class PipelinedRecorded(Rival):
-    """One EVALSHA a request over one pipelined connection; a worker records."""
-
-    name: ClassVar[str] = "pipelined_recorded"
-    title: ClassVar[str] = "one EVALSHA per request, pipelined; a worker moves what is sold from a list into PostgreSQL"
+class PipelinedRecorded(script.ScriptRival):
+    name = "pipelined_recorded"
+    title = "one EVALSHA per request, pipelined; a worker moves what is sold from a list into PostgreSQL"
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        self._worker = baseline_front(ground, f"loadtest.bench.variants.{self.name}", 0, WORKER)
+        self._worker = self.role(WORKER)
 
     @property
     def pids(self) -> dict[str, int]:
         return {**super().pids, "worker": pid_of(self._worker)}
 
     async def prepare(self) -> None:
-        await script.fill(self.ground, KEYS)
+        await super().prepare()
         await tables.create(self.ground.postgres_dsn, SCHEMA, {})
 
     async def start(self) -> None:
@@ -72,13 +67,9 @@ class PipelinedRecorded(Rival):
         yield_to_others(pid_of(self._worker))  # as our own worker does
         await quieten_backends(self.ground.postgres_dsn, SCHEMA)
 
-    async def held(self) -> int | None:
-        taken = await script.held(self.ground, KEYS)
-        connection = await asyncpg.connect(self.ground.postgres_dsn, server_settings={"search_path": SCHEMA})
-        try:
-            rows: int = await connection.fetchval("SELECT count(*) FROM reservations")
-        finally:
-            await connection.close()
+    async def held(self) -> int:
+        taken = await super().held()
+        rows = await tables.rows(self.ground.postgres_dsn, SCHEMA)
         if rows != taken:
             raise WrongResult(f"{SCHEMA}: {taken} places are taken, and there are {rows} rows")
         return taken
@@ -86,10 +77,11 @@ class PipelinedRecorded(Rival):
 
 async def record() -> None:
     """Move what is queued into PostgreSQL, for ever."""
+    baseline = Baseline.read()
     connection = await asyncpg.connect(
-        os.environ[POSTGRES_DSN_VARIABLE], server_settings={"search_path": SCHEMA, "application_name": SCHEMA}
+        baseline.postgres_dsn, server_settings={"search_path": SCHEMA, "application_name": SCHEMA}
     )
-    async with redis_asyncio.Redis.from_url(os.environ[REDIS_URL_VARIABLE]) as client:
+    async with redis_asyncio.Redis.from_url(baseline.redis_url) as client:
         while True:
             queued = await client.lrange(QUEUE, 0, ROWS_MAX - 1)
             if not queued:
@@ -104,4 +96,5 @@ if __name__ == "__main__":
     if WORKER in sys.argv:
         asyncio.run(record())
     else:
-        Baseline(partial(make_app, script.CLAIM_QUEUED, (*KEYS, QUEUE))).run()
+        keys = (*script.Keys.of(PipelinedRecorded.name), QUEUE)
+        Gunicorn(partial(make_app, script.CLAIM_QUEUED, keys)).run()

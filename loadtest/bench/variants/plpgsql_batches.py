@@ -1,14 +1,13 @@
 """Group commit without Redis: what arrives during a call goes with the next one, in one plpgsql function."""
 
 import asyncio
-import os
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
 from aiohttp import web
 
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.serving import POSTGRES_DSN_VARIABLE, Baseline
+from loadtest.bench.serving import Baseline, Gunicorn
 from loadtest.bench.variants import tables
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.variant import Rival
@@ -61,16 +60,14 @@ END $$;
 
 
 class PlpgsqlBatches(Rival):
-    """Micro-batches straight into PostgreSQL."""
-
-    name: ClassVar[str] = "plpgsql_batches"
-    title: ClassVar[str] = "micro-batches by one plpgsql call into PostgreSQL, no Redis, synchronous_commit on"
+    name = "plpgsql_batches"
+    title = "micro-batches by one plpgsql call into PostgreSQL, no Redis, synchronous_commit on"
 
     async def prepare(self) -> None:
         quotas = dict.fromkeys(self.ground.quotas, CAPACITY)
         await tables.create(self.ground.postgres_dsn, SCHEMA, quotas, statements=[FUNCTION])
 
-    async def held(self) -> int | None:
+    async def held(self) -> int:
         return await tables.held(self.ground.postgres_dsn, SCHEMA)
 
 
@@ -83,7 +80,6 @@ class Batches:
         self._running: asyncio.Task[None] | None = None
 
     async def decide(self, claim: Claim) -> Verdict:
-        """What became of a claim."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((claim, future))
         if self._running is None:
@@ -139,10 +135,10 @@ class Batches:
 
 
 async def make_app() -> web.Application:
-    connection = await asyncpg.connect(os.environ[POSTGRES_DSN_VARIABLE], server_settings=tables.session(SCHEMA))
+    connection = await asyncpg.connect(Baseline.read().postgres_dsn, server_settings=tables.session(SCHEMA))
     batches = Batches(connection)
     return claim_app(batches.decide, batches.close)
 
 
 if __name__ == "__main__":
-    Baseline(make_app).run()
+    Gunicorn(make_app).run()

@@ -1,12 +1,13 @@
-"""The Lua script of the rivals that send one EVALSHA a request, and the keys that it works on."""
+"""What the rivals share that send one EVALSHA a request: the Lua script, and the keys that it works on."""
 
 from typing import Any, NamedTuple
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.ground import CAPACITY, Ground
+from loadtest.bench.ground import CAPACITY
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict
+from loadtest.bench.variants.variant import Rival
 
 CLAIM = """
 local id, quota, person, fingerprint, hold_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -29,7 +30,7 @@ redis.call('HSET', KEYS[3], id, deadline .. ':' .. quota .. ':' .. fingerprint)
 redis.call('ZADD', KEYS[4], deadline, id)
 return {'held', deadline}
 """
-# The same, with a list at the end of the keys from which a worker records what was sold.
+# With a list at the end of the keys from which a worker records what was sold.
 CLAIM_QUEUED = CLAIM.replace(
     "return {'held', deadline}", "redis.call('RPUSH', KEYS[5], cmsgpack.pack(ARGV))\nreturn {'held', deadline}"
 )
@@ -58,22 +59,19 @@ def verdict(reply: Any) -> Verdict:
     return Verdict(reply[0].decode(), int(reply[1].partition(b":")[0]) if len(reply) > 1 else 0)
 
 
-async def fill(ground: Ground, keys: Keys) -> None:
-    """Offer every quota's places."""
-    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
-        await client.hset(keys.quotas, mapping=dict.fromkeys(ground.quotas, CAPACITY))
+class ScriptRival(Rival):
+    """A rival whose places are in Redis, under keys of its name."""
 
+    async def prepare(self) -> None:
+        async with redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
+            await client.hset(Keys.of(self.name).quotas, mapping=dict.fromkeys(self.ground.quotas, CAPACITY))
 
-async def held(ground: Ground, keys: Keys) -> int:
-    """How many places are taken.
-
-    Raises:
-        WrongResult: the records and the counts disagree.
-    """
-    async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
-        left = sum(int(places) for places in await client.hvals(keys.quotas))
-        records = {await client.hlen(keys.persons), await client.hlen(keys.reservations)}
-    taken = CAPACITY * len(ground.quotas) - left
-    if records != {taken}:
-        raise WrongResult(f"{keys.quotas}: {taken} places are taken, and there are {records} records")
-    return taken
+    async def held(self) -> int:
+        keys = Keys.of(self.name)
+        async with redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
+            left = sum([int(places) for places in await client.hvals(keys.quotas)])
+            records = {await client.hlen(keys.persons), await client.hlen(keys.reservations)}
+        taken = CAPACITY * len(self.ground.quotas) - left
+        if records != {taken}:
+            raise WrongResult(f"{keys.quotas}: {taken} places are taken, and there are {records} records")
+        return taken

@@ -1,4 +1,4 @@
-"""The tables of the rivals that claim straight in PostgreSQL, each in a schema of its own."""
+"""The tables of the rivals that claim or record in PostgreSQL, each in a schema of its own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -44,18 +44,30 @@ async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: S
         await connection.close()
 
 
+async def rows(dsn: str, schema: str) -> int:
+    """How many reservations there are."""
+    found, _ = await _counts(dsn, schema)
+    return found
+
+
 async def held(dsn: str, schema: str) -> int:
     """How many places are taken.
 
     Raises:
         WrongResult: the rows and the counts disagree.
     """
+    found, taken = await _counts(dsn, schema)
+    if found != taken:
+        raise WrongResult(f"{schema}: {taken} places are taken, and there are {found} rows")
+    return found
+
+
+async def _counts(dsn: str, schema: str) -> tuple[int, int]:
     connection = await asyncpg.connect(dsn, server_settings={"search_path": schema})
     try:
-        rows: int = await connection.fetchval("SELECT count(*) FROM reservations")
-        taken: int = await connection.fetchval("SELECT sum(capacity - remaining) FROM quotas")
+        return (
+            await connection.fetchval("SELECT count(*) FROM reservations"),
+            await connection.fetchval("SELECT coalesce(sum(capacity - remaining), 0) FROM quotas"),
+        )
     finally:
         await connection.close()
-    if rows != taken:
-        raise WrongResult(f"{schema}: {taken} places are taken, and there are {rows} rows")
-    return rows

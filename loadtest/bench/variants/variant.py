@@ -2,18 +2,13 @@
 
 import contextlib
 import sys
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import asyncpg
 
 from loadtest.bench.ground import Ground
-from loadtest.bench.serving import (
-    ANSWER_BYTES_VARIABLE,
-    PORT_VARIABLE,
-    POSTGRES_DSN_VARIABLE,
-    PROCESSES_VARIABLE,
-    REDIS_URL_VARIABLE,
-)
+from loadtest.bench.serving import Baseline
 from loadtest.stage.cores import pinned, yield_to_others
 from loadtest.stage.ports import free_port
 from reservasi.supervisor import Role
@@ -21,46 +16,61 @@ from reservasi.supervisor import Role
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1"
 
 
-class Variant(Protocol):
+class Variant(ABC):
     """Something that answers claims over HTTP."""
 
     name: ClassVar[str]  # as printed
     title: ClassVar[str]  # one line on what it does
+    port: int
 
     def __init__(self, ground: Ground) -> None:
-        """Do not start anything yet."""
+        self.ground = ground
 
     @property
-    def port(self) -> int:
-        """Where it listens."""
-
-    @property
+    @abstractmethod
     def pids(self) -> dict[str, int]:
         """The roots of its process trees by what they are; `front` is always there."""
 
+    @abstractmethod
     async def start(self) -> None:
         """Start it; it need not answer yet."""
 
-    async def stop(self) -> None:
-        """Stop it."""
+    @abstractmethod
+    async def stop(self) -> None: ...
 
-    async def settle(self) -> None:
+    async def settle(self) -> None:  # noqa: B027 - most have nothing left to do
         """Wait until what the last measurement left to do in the background is done."""
 
     async def held(self) -> int | None:
         """How many claims its store holds; None when it stores none."""
+        return None
 
 
-class Rival:
+class Rival(Variant):
     """A variant whose front is one process of its own module, and whose store is prepared beforehand."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, ground: Ground, status: int = 201) -> None:
+        super().__init__(ground)
         self.port = free_port()
-        self._front = baseline_front(ground, f"loadtest.bench.variants.{self.name}", self.port)
+        self._baseline = Baseline(
+            port=self.port,
+            processes=ground.processes,
+            answer_bytes=ground.answer_bytes,
+            redis_url=ground.redis_url,
+            postgres_dsn=ground.postgres_dsn,
+            status=status,
+        )
+        self._front = self.role()
+
+    def role(self, *arguments: str) -> Role:
+        """The process that runs when its module is."""
+        name = "-".join((self.name, *arguments))
+        return Role(
+            name=name,
+            argv=(sys.executable, "-m", f"loadtest.bench.variants.{self.name}", *arguments),
+            env=self._baseline.environment,
+            log_path=self.ground.log_dir / f"{name}.log",
+        )
 
     @property
     def pids(self) -> dict[str, int]:
@@ -75,29 +85,6 @@ class Rival:
 
     async def stop(self) -> None:
         await self._front.stop()
-
-    async def settle(self) -> None:
-        """Nothing is left to do."""
-
-    async def held(self) -> int | None:
-        return None
-
-
-def baseline_front(ground: Ground, module: str, port: int, *arguments: str) -> Role:
-    """The process of a baseline whose module serves when it is run."""
-    name = "-".join((module.rpartition(".")[2], *arguments))
-    return Role(
-        name=name,
-        argv=(sys.executable, "-m", module, *arguments),
-        env={
-            PORT_VARIABLE: str(port),
-            ANSWER_BYTES_VARIABLE: str(ground.answer_bytes),
-            REDIS_URL_VARIABLE: ground.redis_url,
-            POSTGRES_DSN_VARIABLE: ground.postgres_dsn,
-            PROCESSES_VARIABLE: str(ground.processes),
-        },
-        log_path=ground.log_dir / f"{name}.log",
-    )
 
 
 async def quieten_backends(dsn: str, application: str) -> None:

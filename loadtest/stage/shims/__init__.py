@@ -19,6 +19,7 @@ class Shim(StrEnum):
     POWER_LOSS = "power_loss"
     DISK_FULL = "disk_full"
     CLOCK = "clock"
+    SLOW_DISK = "slow_disk"
 
 
 def can_build() -> bool:
@@ -31,6 +32,7 @@ class Shims:
 
     directory: Path
     inserted: tuple[Shim, ...]
+    fsync_ms: int = 0  # so much longer an fsync takes while the disk is slow
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,6 +44,8 @@ class Shims:
             "RESERVASI_DISK_FULL_WHILE": str(self._sign),
             "RESERVASI_DISK_FULL_REFUSED": str(self._refused),
             "RESERVASI_CLOCK_SHIFT": str(self._shift),
+            "RESERVASI_FSYNC_MS": str(self.fsync_ms),
+            "RESERVASI_FSYNC_SLOW_WHILE": str(self._slow),
         }
 
     def check_under(self, pid: int) -> None:
@@ -79,6 +83,15 @@ class Shims:
         finally:
             self._sign.unlink()
 
+    @contextmanager
+    def disk_slow(self) -> Iterator[None]:
+        """Every fsync takes `fsync_ms` longer meanwhile."""
+        self._slow.touch()
+        try:
+            yield
+        finally:
+            self._slow.unlink()
+
     def _library(self, shim: Shim) -> Path:
         return self.directory / f"{shim}.so"
 
@@ -91,6 +104,10 @@ class Shims:
         return self.directory / "full"
 
     @property
+    def _slow(self) -> Path:
+        return self.directory / "slow"
+
+    @property
     def _refused(self) -> Path:
         return self.directory / "refused"
 
@@ -100,7 +117,7 @@ class Shims:
 
 
 @contextmanager
-def built(wanted: tuple[Shim, ...]) -> Iterator[Shims]:
+def built(wanted: tuple[Shim, ...], *, fsync_ms: int = 0) -> Iterator[Shims]:
     """Compile these; their files are gone when the block ends.
 
     Raises:
@@ -109,7 +126,7 @@ def built(wanted: tuple[Shim, ...]) -> Iterator[Shims]:
     with tempfile.TemporaryDirectory(prefix="rv-shims-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # the servers' account must reach them
-        shims = Shims(directory, wanted)
+        shims = Shims(directory, wanted, fsync_ms)
         (directory / "synced").mkdir()
         (directory / "synced").chmod(0o777)  # the server that runs as another account writes there
         (directory / "refused").touch()
