@@ -1,1 +1,1 @@
-"""The HTTP front: admission, validation, and the answers that people and programs read."""
+"""The HTTP front: admission, validation and answers."""

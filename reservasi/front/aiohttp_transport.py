@@ -1,4 +1,4 @@
-"""aiohttp's way in and out: its requests as ours, our answers as its, and streams, which only it carries."""
+"""Adapts aiohttp's requests and answers to ours, and serves streams, which only aiohttp carries."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 
 from reservasi.front.api.answers import Abandonable, Answer
 from reservasi.front.api.request import Request as OurRequest
-from reservasi.front.api.routing import Found
+from reservasi.front.api.routing import Match
 from reservasi.front.api.tracing import Trace
 from reservasi.front.app_keys import DISPATCHER, FRONT
 from reservasi.front.deciding.front_context import Front
@@ -23,16 +23,16 @@ _BODILESS = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 @web.middleware
 async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every request, whatever it asks for: routes are found by the dispatcher, not by aiohttp."""
+    """Answer every request: the dispatcher finds routes, not aiohttp."""
     front, dispatcher = request.app[FRONT], request.app[DISPATCHER]
     ours = request_of(request)
-    found = dispatcher.find(ours)
-    if found.route is not None and found.route.streams:
-        return await _stream(request, front, ours, found)
-    if found.route is not None and request.method not in _BODILESS:
+    match = dispatcher.find(ours)
+    if match.route is not None and match.route.streams:
+        return await _stream(request, front, ours, match)
+    if match.route is not None and request.method not in _BODILESS:
         await read_body(request, ours, front.services.settings)
     caller = _Waiting()
-    dispatcher.answer(caller, ours, found)
+    dispatcher.answer(caller, ours, match)
     answer, names_all = await caller.wait()
     return _response(front, ours, answer, _shown(ours, names_all=names_all))
 
@@ -45,16 +45,15 @@ class _Waiting:
         self._work: Abandonable | None = None
 
     def answer(self, answer: Answer, _request: OurRequest, *, names_all: bool) -> None:
-        """Hand the answer over."""
         if not self._answered.done():
             self._answered.set_result((answer, names_all))
 
     def waits_for(self, work: Abandonable) -> None:
-        """What to abandon when the task is cancelled."""
+        """Note the work to abandon if the task is cancelled."""
         self._work = work
 
     async def wait(self) -> tuple[Answer, bool]:
-        """The answer, and whether it names the request in any case."""
+        """The answer, and whether it always names the request."""
         try:
             return await self._answered
         except asyncio.CancelledError:
@@ -63,23 +62,23 @@ class _Waiting:
             raise
 
 
-async def _stream(request: web.Request, front: Front, ours: OurRequest, found: Found) -> web.StreamResponse:
-    if found.route is None:
+async def _stream(request: web.Request, front: Front, ours: OurRequest, match: Match) -> web.StreamResponse:
+    if match.route is None:
         raise ValueError("there is no such stream")
-    started_s, tally = time.perf_counter(), found.tally
+    started_s, tally = time.perf_counter(), match.tally
     tally.begin()
     try:
         with structlog.contextvars.bound_contextvars(**ours.trace.fields):
-            if found.counts_network:
+            if match.counts_network:
                 front.rates.check_network(ours.peer, ours.forwarded)
-            if ours.query and not found.route.reads_query:
+            if ours.query and not match.route.reads_query:
                 refuse_parameters(ours)
-            response: web.StreamResponse = await found.route.handler(front, ours, request)
+            response: web.StreamResponse = await match.route.handler(front, ours, request)
     except ConnectionError:
         tally.withdraw()
-        raise  # the caller went away; nobody is left to answer
+        raise  # the caller has gone: nobody needs an answer
     except Exception as error:
-        answer = refusal_of(error, ours, found.route.path)
+        answer = refusal_of(error, ours, match.route.path)
         tally.end(answer, started_s)
         return _response(front, ours, answer, ours.trace)
     tally.note(response.status, "", started_s)
@@ -93,7 +92,7 @@ def _response(front: Front, ours: OurRequest, answer: Answer, trace: Trace | Non
 
 
 def _shown(ours: OurRequest, *, names_all: bool) -> Trace | None:
-    """What the answer says the request is called."""
+    """The names that the answer gives the request."""
     if names_all:
         return ours.trace
     trace = ours.known_trace

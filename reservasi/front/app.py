@@ -1,4 +1,4 @@
-"""The public application: what one front process answers with, and aiohttp's application around it."""
+"""The public application of one front process, and aiohttp's application around it."""
 
 import asyncio
 
@@ -26,7 +26,6 @@ __all__ = ["FrontServices", "create_app"]
 
 
 def create_app(services: FrontServices) -> web.Application:
-    """The application for one process."""
     front = _create_front(services)
     app = web.Application(middlewares=[serve], client_max_size=services.settings.body_bytes_max)
     app[FRONT] = front
@@ -63,7 +62,7 @@ async def _never(_request: web.Request) -> web.StreamResponse:
 
 
 async def _stop(app: web.Application) -> None:
-    """Streams never end by themselves; at shutdown they do, so that the process can."""
+    """End the streams at shutdown, since they never end by themselves."""
     app[FRONT].stopping.set()
 
 

@@ -1,4 +1,4 @@
-"""The typed keys under which aiohttp's application carries what it serves with."""
+"""Typed keys of aiohttp's application."""
 
 from aiohttp import web
 

@@ -1,6 +1,6 @@
-"""From a request to its answer: find the operation, run its handler, turn what it raises into a refusal, count.
+"""From a request to its answer: finds the operation, runs its handler, turns exceptions into refusals, counts.
 
-Every request that is not a stream comes through here, whichever transport brought it.
+Every request except streams comes through here, whichever transport it came by.
 """
 
 import time
@@ -15,7 +15,7 @@ from reservasi.front.api.answers import NO_STORE, Answer, Pending
 from reservasi.front.api.paths import CLAIM_PATH
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import Request
-from reservasi.front.api.routing import Found, Route, Router
+from reservasi.front.api.routing import Match, Route, Router
 from reservasi.front.api.tracing import Trace
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.http.arrivals import Caller
@@ -31,80 +31,80 @@ NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 
 
 class _Exchange:
-    """A request that is being answered, its caller, and what counts it."""
+    """A request that is being answered, its caller, and its tally."""
 
-    __slots__ = ("_caller", "_found", "_pending", "_request", "_started_s")
+    __slots__ = ("_caller", "_match", "_pending", "_request", "_started_s")
 
-    def __init__(self, caller: Caller, request: Request, found: Found, started_s: float) -> None:
+    def __init__(self, caller: Caller, request: Request, match: Match, started_s: float) -> None:
         self._caller = caller
         self._request = request
-        self._found = found
+        self._match = match
         self._started_s = started_s
         self._pending: Pending | None = None
 
     def wait_for(self, pending: Pending) -> None:
-        """Finish with an answer that comes later, as long as the caller is there."""
+        """Finish with an answer that comes later, while the caller is there."""
         self._pending = pending
         self._caller.waits_for(self)
-        pending.hear(self.finish)
+        pending.then(self.finish)
 
     def finish(self, result: Answer | Exception) -> None:
         """Send the answer and count it."""
         self._pending = None
-        found = self._found
+        match = self._match
         if not isinstance(result, Answer):
-            result = refusal_of(result, self._request, found.tally.route)
-        self._caller.answer(result, self._request, names_all=found.names_all)
-        found.tally.end(result, self._started_s)
+            result = refusal_of(result, self._request, match.tally.route)
+        self._caller.answer(result, self._request, names_all=match.names_all)
+        match.tally.end(result, self._started_s)
 
     def abandon(self) -> None:
         """The caller has gone before the answer."""
         if self._pending is not None and self._pending.abandon():
             self._pending = None
-            self._found.tally.withdraw()
+            self._match.tally.withdraw()
 
 
 class Dispatcher:
     """Answers requests; one for each front process."""
 
     def __init__(self, front: Front, router: Router, not_found: Callable[[Request], Answer | None]) -> None:
-        """`not_found` makes the page for somebody whose browser asks for what there is not; None: it is no browser."""
+        """`not_found` returns the page for a browser that requests an unknown address, or None for other clients."""
         self._front = front
         self._router = router
         self._not_found = not_found
         self._tallies: dict[tuple[str, str], Tally] = {}  # bounded: routes x methods
 
-    def find(self, request: Request) -> Found:
-        """The operation of a request, whose path parameters it now has."""
-        found = self._router.find(request.method, request.target)
-        if found.tally is None:
-            found.tally = self._tally(found.route, request.method)
-        request.parameters, request.query = found.parameters, found.query
-        return found
+    def find(self, request: Request) -> Match:
+        """The operation of a request; sets its path parameters."""
+        match = self._router.find(request.method, request.target)
+        if match.tally is None:
+            match.tally = self._tally(match.route, request.method)
+        request.parameters, request.query = match.parameters, match.query
+        return match
 
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered here: then `caller.answer` is called once, now or later.
 
-        A stream is not: only aiohttp carries it.
+        False for a stream, which only aiohttp carries.
         """
-        found = self.find(request)
-        if found.streams:
+        match = self.find(request)
+        if match.streams:
             return False
-        self.answer(caller, request, found)
+        self.answer(caller, request, match)
         return True
 
-    def answer(self, caller: Caller, request: Request, found: Found) -> None:
-        """Answer a request that is no stream."""
-        exchange = _Exchange(caller, request, found, time.perf_counter())
-        found.tally.begin()
+    def answer(self, caller: Caller, request: Request, match: Match) -> None:
+        """Answer a request that is not a stream."""
+        exchange = _Exchange(caller, request, match, time.perf_counter())
+        match.tally.begin()
         try:
-            if found.counts_network:
+            if match.counts_network:
                 self._front.rates.check_network(request.peer, request.forwarded)
-            route = found.route
+            route = match.route
             if route is None:
-                result: Answer | Pending = self._without_route(request, found)
+                result: Answer | Pending = self._without_route(request, match)
             else:
-                if found.query and not route.reads_query:
+                if match.query and not route.reads_query:
                     refuse_parameters(request)
                 result = route.handler(self._front, request)
         except Exception as error:
@@ -116,16 +116,16 @@ class Dispatcher:
             exchange.finish(result)
 
     def flush(self) -> None:
-        """Let the metrics have all that was counted."""
+        """Update the metrics."""
         for tally in self._tallies.values():
             tally.flush()
 
-    def _without_route(self, request: Request, found: Found) -> Answer:
-        """The answer where a path has no such method, or where there is no such path."""
+    def _without_route(self, request: Request, match: Match) -> Answer:
+        """The answer for an unknown method of a path, or for an unknown path."""
         if request.method.encode() not in KNOWN_METHODS:
             raise Refused(problem_catalogue.METHOD_NOT_IMPLEMENTED)
-        allowed = found.allowed
-        if request.method == hdrs.METH_OPTIONS and (allowed or found.path == "*"):
+        allowed = match.allowed
+        if request.method == hdrs.METH_OPTIONS and (allowed or match.path == "*"):
             methods = ", ".join(allowed or sorted(SERVED))
             preflight = self._front.cors.preflight(request.target, request.head.origin, methods)
             return Answer(NO_CONTENT, {hdrs.ALLOW: methods, hdrs.CACHE_CONTROL: NO_STORE, **preflight})
@@ -137,7 +137,7 @@ class Dispatcher:
         return page
 
     def _tally(self, route: Route | None, method: str) -> Tally:
-        """What counts a route's requests of one method."""
+        """The tally of a route and a method."""
         path, method = UNMATCHED if route is None else route.path, method if method in METHODS else "other"
         tally = self._tallies.get((path, method))
         if tally is None:
@@ -147,14 +147,14 @@ class Dispatcher:
 
 
 def refusal_of(error: Exception, request: Request, route: str) -> Answer:
-    """The answer to a request whose handler raised this."""
+    """The answer to a request whose handler raised this exception."""
     if not isinstance(error, Refused):
         error = refused_by_fault(error, route, lambda: request.trace)
     return problem_answer(request.language, error)
 
 
 def refused_by_fault(error: Exception, route: str, trace: Callable[[], Trace]) -> Refused:
-    """What a fault means for whoever asked: come again, or a bug of ours, logged under the id that they are told."""
+    """The refusal of a fault: try again, or a bug, logged under the id that the caller gets."""
     if isinstance(error, Overloaded):
         return Refused(problem_catalogue.OVERLOADED)
     named = trace()

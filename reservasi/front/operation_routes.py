@@ -1,4 +1,4 @@
-"""Every operation's handler: the one table by which both transports route."""
+"""The handler of every operation: the one table by which both transports route."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,8 +48,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     "describeProblem": public.problem_type,
 }
 STREAMS = frozenset(("streamAvailability", "streamQueue"))  # answers that never end
-LIMITS_ITSELF = frozenset(("claim", "join"))  # a request that is not well formed costs its network nothing
-UNNAMED = frozenset(("claim", "join", "listAvailability"))  # where naming every request would cost time
+LIMITS_ITSELF = frozenset(("claim", "join"))  # a malformed request does not count for its network
+UNNAMED = frozenset(("claim", "join", "listAvailability"))  # naming every request would cost time
 
 API_ROUTES = tuple(
     Route(

@@ -1,4 +1,4 @@
-"""The services behind a front; opened and closed by `bootstrap`."""
+"""The services of a front; opened and closed by `bootstrap`."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from reservasi.waiting_room.room import WaitingRoom
 
 @dataclass(frozen=True)
 class FrontServices:
-    """The parts of the graph that answer requests."""
+    """The part of the object graph that answers requests."""
 
     settings: Settings
     reservations: Reservations

@@ -1,4 +1,4 @@
-"""Listening for the public application, and stopping without losing a request."""
+"""Listens for the public application, and stops without losing a request."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,13 @@ from reservasi.front.http.connection import DRAIN_LOOK_S, Connection
 from reservasi.front.http.head_faults import HEAD_BYTES_MAX
 from reservasi.settings import Settings
 
-DRAIN_LOOKS = (
-    50  # how often we look whether connections have ended by themselves once we stop; idle ones are then closed
-)
-BACKLOG_MAX = 65_535  # the most that a listening socket can hold
+DRAIN_LOOKS = 50  # checks whether connections have ended by themselves during a stop; then idle ones are closed
+BACKLOG_MAX = 65_535  # the maximum of a listening socket
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, arrivals: Arrivals) -> None:
-        self.__dict__.update(made.__dict__)  # all that the application configured
+    def __init__(self, server: web.Server, arrivals: Arrivals) -> None:
+        self.__dict__.update(server.__dict__)  # everything that the application configured
         self._arrivals = arrivals
 
     def __call__(self) -> RequestHandler:
@@ -38,25 +36,25 @@ class _Runner(web.AppRunner):
         self._settings = settings
 
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
+        server = await super()._make_server()
         front = self.app[FRONT]
-        return _Server(made, Arrivals(self.app[DISPATCHER], front.stopping, self._settings, front.cors))
+        return _Server(server, Arrivals(self.app[DISPATCHER], front.stopping, self._settings, front.cors))
 
     async def cleanup(self) -> None:
-        """Stop without losing a request: first no new connections, then no kept ones, then none at all.
+        """Stop without losing a request: first no new connections, then no idle ones, then none at all.
 
-        aiohttp alone closes what was accepted and not read yet, and tells no one that it will close what it kept.
+        aiohttp alone closes accepted connections that were not read yet, and does not announce the end of idle ones.
         """
         self.app[FRONT].stopping.set()
         await self._stop_listening()
-        for _ in range(DRAIN_LOOKS):  # counted, not timed: a process that was held up has not looked meanwhile
+        for _ in range(DRAIN_LOOKS):  # counted, not timed: a process that was paused has not checked meanwhile
             if self.server is None or not self.server.connections:
                 break
             await asyncio.sleep(DRAIN_LOOK_S)
         await super().cleanup()
 
     async def _stop_listening(self) -> None:
-        """Close the listening sockets at a moment when nobody waits in them: the kernel resets whoever does."""
+        """Close the listening sockets when no connection waits in them, since the kernel resets those that do."""
         loop = asyncio.get_running_loop()
         listening = [
             each
@@ -65,8 +63,8 @@ class _Runner(web.AppRunner):
             for each in site._server.sockets  # type: ignore[attr-defined]  # noqa: SLF001
         ]
         listeners = [socket.socket(fileno=os.dup(each.fileno())) for each in listening]
-        # asyncio accepts in one turn of its loop and takes up in the next, unless the server is closed in between: then
-        # it leaves the connection lying, open and unread. (uvloop does both at once.)
+        # asyncio accepts a connection in one turn of its loop and starts it in the next; if the server is closed in
+        # between, the connection stays open and unread. (uvloop does both in one turn.)
         for each in listening:
             loop.remove_reader(each.fileno())
         await asyncio.sleep(0)
@@ -89,13 +87,13 @@ class _Runner(web.AppRunner):
 
 
 def create_runner(app: web.Application, settings: Settings) -> web.AppRunner:
-    """What listens for the public application, with the limits of the settings."""
+    """The runner of the public application, with the limits of the settings."""
     limits: dict[str, Any] = {
         "keepalive_timeout": settings.keepalive_s,
         "shutdown_timeout": settings.shutdown_timeout_s,
         "access_log": None,
         "max_line_size": HEAD_BYTES_MAX,
         "max_field_size": HEAD_BYTES_MAX,
-        "auto_decompress": False,  # compressed bodies are refused, so nothing is unpacked for a stranger
+        "auto_decompress": False,  # compressed bodies are refused, so that nothing must be decompressed
     }
     return _Runner(app, settings, **limits)

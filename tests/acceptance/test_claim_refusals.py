@@ -94,7 +94,7 @@ async def test_booking_that_has_ended_says_when(stack: Stack, way: dict[str, str
     assert "Booking for this time closed at 20" in reply.is_problem("closed", 409)["detail"]
     closed = await stack.quota(closed=True)
     reply = await stack.claim(stack.body(closed), **{"Accept-Language": "en", **way})
-    assert "does not take bookings" in reply.is_problem("closed", 409)["detail"]
+    assert "does not accept online bookings" in reply.is_problem("closed", 409)["detail"]
 
 
 @WAYS

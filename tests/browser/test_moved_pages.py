@@ -51,7 +51,7 @@ async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
     await expect(page.locator("[data-notice]")).to_be_hidden()
-    await page.locator("summary", has_text="I have a ticket already").click()
+    await page.locator("summary", has_text="I already have a ticket").click()
     await page.locator("[data-paste]").get_by_label("Ticket").fill(ticket["ticket"])
     await page.get_by_role("button", name="Use this ticket").click()
     await changed(
@@ -62,6 +62,6 @@ async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(
     await changed(stack, room, cancelled=True, reason="banjir", reason_en="a flood")
     await expect(page.locator("[data-notice]")).to_have_text("This opening was cancelled: a flood")
     await expect(page.locator("[data-state]")).to_have_text("Cancelled")
-    await expect(page.locator("[data-standing]")).to_contain_text("this ticket is of no use any more")
+    await expect(page.locator("[data-standing]")).to_contain_text("this ticket is no longer valid")
     await expect(page.locator("[data-join]")).to_be_hidden()
     await expect(page.get_by_role("timer")).to_be_hidden()

@@ -105,7 +105,7 @@ async def test_they_fit_a_small_phone_and_can_be_read(stack: Stack, new_page: Op
         await page.goto(stack.url + path)
         if path.endswith(room.id):
             await expect(page.locator("[data-join]")).to_be_visible()
-            await page.get_by_text("I have a ticket already").click()
+            await page.get_by_text("I already have a ticket").click()
         assert await fits(page), path
         contrasts = await page.evaluate(CONTRASTS)
         assert len(contrasts) > 3
@@ -266,7 +266,7 @@ async def test_from_joining_to_ones_turn(stack: Stack, new_page: Open) -> None:
     await form.get_by_label("The number you were told (optional)").fill(str(number + 1))
     await form.get_by_role("button").click()
     await expect(findings.last).to_have_text(
-        f"✗ Computed from public data: number {number}, not {number + 1}. Report this."
+        f"✗ Computed from public data: number {number}, not {number + 1}. Please report this to the office."
     )
 
 
@@ -285,7 +285,7 @@ async def test_a_seed_that_does_not_agree_is_found(stack: Stack, new_page: Open)
     await expect(page.locator("[data-seed]")).to_have_text(re.compile("^[0-9a-f]{64}$"))
     await page.locator("[data-verify]").get_by_role("button").click()
     await expect(page.locator("[data-findings] li")).to_have_text(
-        "✗ The seed does NOT agree with the commitment. Report this."
+        "✗ The seed does NOT agree with the commitment. Please report this to the office."
     )
 
 
@@ -316,7 +316,7 @@ async def test_a_pasted_ticket_counts_where_it_belongs(stack: Stack, new_page: O
     tickets = [(await each.joined(stack.applicant()))["ticket"] for each in (room, other)]
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
-    await page.get_by_text("I have a ticket already").click()
+    await page.get_by_text("I already have a ticket").click()
     for text, said in (
         ("nonsense", "This text is not a ticket. Copy all of the ticket, without spaces."),
         (tickets[1], "This ticket is for another opening."),
@@ -386,7 +386,7 @@ async def test_sold_out_is_told_at_once(stack: Stack, new_page: Open) -> None:
     await room.admit_all()
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
-    await page.get_by_text("I have a ticket already").click()
+    await page.get_by_text("I already have a ticket").click()
     await page.locator("[data-paste]").get_by_label("Ticket").fill(tickets[0]["ticket"])
     await page.get_by_role("button", name="Use this ticket").click()
     await expect(page.locator("[data-standing]")).to_contain_text("It is your turn")

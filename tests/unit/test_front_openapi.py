@@ -188,4 +188,4 @@ def test_if_match_says_when_a_stale_version_is_refused() -> None:
         if parameter.get("name") == "If-Match"
     ]
     assert len(said) == 2
-    assert all("412" in each and "200 where the state is as asked for already" in each for each in said)
+    assert all("412" in each and "200 if the requested state is already reached" in each for each in said)

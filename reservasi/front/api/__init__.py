@@ -1,1 +1,1 @@
-"""The contract: operations, bodies, problems, languages; requests and answers as values."""
+"""The HTTP contract: operations, bodies, problems, languages; requests and answers as values."""

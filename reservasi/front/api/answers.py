@@ -1,4 +1,4 @@
-"""Answers as values: complete ones, and those that come later and are settled by a callback."""
+"""Answers as values: complete ones, and pending ones that are settled by a callback."""
 
 import asyncio
 import contextvars
@@ -46,17 +46,17 @@ class Answer:
         closes: bool = False,
         head: bytes | None = None,
     ) -> None:
-        """`head` is what `head` would return, where a handler has it already."""
+        """`head` is the value of the property `head`, if a handler already has it."""
         self.status = status
         self.headers = headers  # without those that every answer has
         self.body = body
-        self.outcome = outcome  # the name of its problem type, or a word for the count of claims
-        self.closes = closes  # whether nothing more can be read from the connection
+        self.outcome = outcome  # the name of its problem type, or a word for counting claims
+        self.closes = closes  # whether the connection ends after it
         self._head = head
 
     @property
     def head(self) -> bytes:
-        """Status line and headers that stay the same, without the end of the last line."""
+        """Status line and constant headers, without the last line end."""
         head = self._head
         if head is None:
             head = self._head = self._encode_head()
@@ -76,38 +76,38 @@ class Answer:
 
 
 class Abandonable(Protocol):
-    """What need not be done once nobody waits for it."""
+    """Work that can be abandoned when nobody waits for its result."""
 
     def abandon(self) -> None:
-        """Nobody does."""
+        """Stop the work, if that is still possible."""
 
 
 class Pending:
-    """An answer that comes later: settled once, passed on to one callback.
+    """An answer that comes later: settled once, passed to one callback.
 
-    What settles it may be an error: the dispatcher turns it into the refusal that it means.
+    It may be settled with an exception, which the dispatcher turns into a refusal.
     """
 
-    __slots__ = ("_hear", "_result", "work")
+    __slots__ = ("_callback", "_result", "work")
 
     def __init__(self) -> None:
-        self._hear: Callable[[Answer | Exception], None] | None = None
+        self._callback: Callable[[Answer | Exception], None] | None = None
         self._result: Answer | Exception | None = None
-        self.work: Abandonable | None = None  # what is given up with the answer
+        self.work: Abandonable | None = None  # abandoned together with the answer
 
     def settle(self, result: "Answer | Pending | Exception") -> None:
-        """Give the answer; what comes after the first one is ignored."""
+        """Give the answer; later calls are ignored."""
         if isinstance(result, Pending):
             self.work = result.work
-            result.hear(self.settle)
-        elif self._hear is not None:
-            hear, self._hear, self.work = self._hear, None, None
-            hear(result)
+            result.then(self.settle)
+        elif self._callback is not None:
+            callback, self._callback, self.work = self._callback, None, None
+            callback(result)
         elif self._result is None:
             self._result = result
 
     def resolve(self, make: "Callable[[Result], Answer | Pending]", value: Result) -> None:
-        """Settle it with what `make` returns for a value, or raises."""
+        """Settle it with what `make` returns or raises for a value."""
         try:
             answer = make(value)
         except Exception as error:
@@ -115,26 +115,26 @@ class Pending:
         else:
             self.settle(answer)
 
-    def hear(self, hear: Callable[[Answer | Exception], None]) -> None:
-        """Call `hear` with the answer, at once where it is there."""
+    def then(self, callback: Callable[[Answer | Exception], None]) -> None:
+        """Call `callback` with the answer, at once if it is there."""
         if self._result is not None:
-            hear(self._result)
+            callback(self._result)
         else:
-            self._hear = hear
+            self._callback = callback
 
     def abandon(self) -> bool:
-        """Give the answer up where that is possible; then nothing more is heard of it."""
+        """Abandon the answer, if possible; then the callback is not called."""
         if self.work is None:
             return False
         self.work.abandon()
-        self._hear = self.work = None
+        self._callback = self.work = None
         return True
 
     def __await__(self) -> Generator[Any, None, Answer]:
-        """Wait for it in a task; raises what it is settled with."""
+        """Wait for it in a task; raises the exception with which it is settled."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def hear(result: Answer | Exception) -> None:
+        def set_future(result: Answer | Exception) -> None:
             if future.done():
                 return
             if isinstance(result, Answer):
@@ -142,25 +142,25 @@ class Pending:
             else:
                 future.set_exception(result)
 
-        self.hear(hear)
+        self.then(set_future)
         return future.__await__()
 
 
 Reply: TypeAlias = Answer | Pending
 
 
-class Asked(Pending):
-    """What is said to the ledger's answer to a command."""
+class PendingLedgerAnswer(Pending):
+    """The pending answer to a ledger command."""
 
     __slots__ = ("_make",)
 
     def __init__(self, make: Callable[[Any], Reply]) -> None:
-        """`make` turns what is told into the answer: a pending one, too."""
-        self._hear = self._result = self.work = None
+        """`make` turns the ledger's answer into an HTTP answer, which may be pending too."""
+        self._callback = self._result = self.work = None
         self._make = make
 
-    def tell(self, result: Any) -> None:
-        """What the ledger answered, or why it did not."""
+    def take(self, result: Any) -> None:
+        """Take the ledger's answer, or the reason why there is none."""
         if isinstance(result, ReservasiError):
             self.settle(result)
             return
@@ -169,30 +169,30 @@ class Asked(Pending):
         except Exception as error:
             self.settle(error)
             return
-        hear = self._hear
-        if hear is None or isinstance(answer, Pending):
+        callback = self._callback
+        if callback is None or isinstance(answer, Pending):
             self.settle(answer)
         else:
-            self._hear = self.work = None
-            hear(answer)
+            self._callback = self.work = None
+            callback(answer)
 
 
 def ask(enqueue: Callable[[Resolve], Submitted | None], make: Callable[[LedgerAnswer], Reply]) -> Pending:
-    """What `make` says to the ledger's answer to a command, handed over by `enqueue`.
+    """Submit a command with `enqueue`; the answer is what `make` returns for the ledger's answer.
 
     Raises:
-        Overloaded: the command was not taken.
+        Overloaded: the command was not accepted.
     """
-    asked = Asked(make)
-    asked.work = enqueue(asked.tell)
-    return asked
+    pending = PendingLedgerAnswer(make)
+    pending.work = enqueue(pending.take)
+    return pending
 
 
-_tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
+_tasks: set[asyncio.Task[None]] = set()  # the loop holds only weak references
 
 
 def later(trace: Trace, work: Coroutine[Any, Any, Reply]) -> Pending:
-    """The answer of a task; log lines that it writes name the request."""
+    """The answer of a task, whose log lines name the request."""
     pending = Pending()
 
     async def run() -> None:
@@ -214,7 +214,7 @@ def later(trace: Trace, work: Coroutine[Any, Any, Reply]) -> Pending:
 
 
 def in_task(handler: "Callable[[Any, Any], Coroutine[Any, Any, Reply]]") -> "Callable[[Any, Any], Pending]":
-    """A handler that waits for several things in turn, as one that the dispatcher takes."""
+    """Turn a coroutine function that awaits several things into a handler for the dispatcher."""
 
     @functools.wraps(handler)
     def begin(front: Any, request: Any) -> Pending:
@@ -224,5 +224,5 @@ def in_task(handler: "Callable[[Any, Any], Coroutine[Any, Any, Reply]]") -> "Cal
 
 
 def json_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """JSON for one caller, which nobody keeps."""
+    """JSON for one caller, not cacheable."""
     return Answer(status, {"Content-Type": JSON, "Cache-Control": NO_STORE, **(headers or {})}, body)

@@ -1,7 +1,7 @@
-"""The JSON that goes in and out, as the OpenAPI document shows it.
+"""The JSON bodies of requests and answers, as in the OpenAPI document.
 
-Requests are declared here and judged in `reading/`, which names every finding at once; a test holds the two
-together. Times are RFC 3339 in UTC; null means that there is none.
+Requests are declared here and checked in `reading/`, which reports every finding at once; a test compares the two.
+Times are RFC 3339 in UTC; null means that there is none.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -15,21 +15,21 @@ from reservasi.quota_state import QuotaState
 BIRTH_YEAR_MIN = 1900
 EMAIL_CHARS_MAX = 254
 IDEMPOTENCY_KEY_CHARS_MAX = 255
-IDEMPOTENCY_KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"  # a header line has no spaces around its value
+IDEMPOTENCY_KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"  # the value of a header line has no spaces around it
 NAME_CHARS_MAX = 100
 TICKET_CHARS_MAX = 2048
 NIK_PATTERN = r"^[0-9]{16}$"
 NIK_DESCRIPTION = (
-    "16 digits; spaces, line breaks, dots and hyphens among them are taken out, and digits of another width or script "
-    "are taken for theirs. Its birth date is not compared with `birth_date`."
+    "16 digits; spaces, line breaks, dots and hyphens among them are removed, and digits of another width or script "
+    "are converted. Its birth date is not compared with `birth_date`."
 )
 PAYMENT_REFERENCE_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 PAYMENT_REFERENCE_OR_NONE = r"^[A-Za-z0-9._-]{0,64}$"
 PHONE_DIGITS_MIN, PHONE_DIGITS_MAX = 6, 20
 QUOTA_PATTERN = r"^[a-z0-9-]{2,32}(\.[a-z0-9-]{2,32}){5}$"
-QUOTA_CHARS_MAX = 6 * 32 + 5  # which the pattern implies
+QUOTA_CHARS_MAX = 6 * 32 + 5  # follows from the pattern
 ID_PATTERN = r"^[a-z0-9-]{2,32}$"
-DATES_MAX = 366  # that an opening lists
+DATES_MAX = 366  # in the list of an opening
 OPENINGS_MAX = 1000  # in one answer: some 500 kB
 OPENING_PATTERN = r"^[A-Za-z0-9-]{2,64}$"
 
@@ -82,8 +82,8 @@ class ContactBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             str,
             Meta(
                 examples=["+6281234567890"],
-                description=f"{PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits, behind a plus or not. Spaces, dots, "
-                "hyphens, slashes and parentheses are taken out.",
+                description=f"{PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits, optionally after a plus. Spaces, "
+                "dots, hyphens, slashes and parentheses are taken out.",
             ),
         ]
         | UnsetType
@@ -92,7 +92,7 @@ class ContactBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ClaimBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A request for one place for each applicant: all or nothing. No NIK may be named twice."""
+    """A request for one place for each applicant: all or none. Each NIK may be given once."""
 
     quota: QuotaId
     applicants: Annotated[list[ApplicantBody], Meta(min_length=1, max_length=APPLICANTS_MAX)]
@@ -101,7 +101,7 @@ class ClaimBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ConfirmBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What may be said when a hold is made permanent."""
+    """Optional data of a confirmation."""
 
     payment_reference: (
         Annotated[str, Meta(pattern=PAYMENT_REFERENCE_OR_NONE, examples=["820261127001"])] | UnsetType | None
@@ -113,7 +113,7 @@ StaffReason = (
         str,
         Meta(
             max_length=REASON_CHARS_MAX,
-            description="Why, for the journal and the audit trail; no personal data.",
+            description="The reason, for the journal and the audit log; no personal data.",
             examples=["two more desks"],
         ),
     ]
@@ -123,9 +123,9 @@ StaffReason = (
 
 
 class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What staff may change about a quota, at least one field; and why.
+    """Changes of a quota by staff, at least one field, and the reason.
 
-    `null` takes a time away, and is ignored elsewhere; without `closes_at` a quota closes when its window ends.
+    `null` removes a time, and is ignored in other fields; without `closes_at` a quota closes when its window ends.
     """
 
     capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)] | UnsetType | None = UNSET
@@ -136,13 +136,13 @@ class QuotaChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class StaffCancelBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Why staff end somebody's reservation."""
+    """The reason for ending a reservation."""
 
     reason: StaffReason = UNSET
 
 
 class AuditedChangeBody(msgspec.Struct, kw_only=True):
-    """One change: of a quota, an opening, or somebody's reservation."""
+    """One change of a quota, an opening or a reservation."""
 
     at: Moment
     actor: Annotated[
@@ -157,7 +157,7 @@ class AuditedChangeBody(msgspec.Struct, kw_only=True):
     opening: str | None
     reservation: str | None
     after: Annotated[
-        dict[str, Any], Meta(description="What it was afterwards.", examples=[{"version": 2, "capacity": 25}])
+        dict[str, Any], Meta(description="The state after the change.", examples=[{"version": 2, "capacity": 25}])
     ]
 
 
@@ -169,7 +169,7 @@ class AuditBody(msgspec.Struct, kw_only=True):
 
 
 class QuotaBody(msgspec.Struct, kw_only=True):
-    """A quota as the public sees it."""
+    """A quota as shown to the public."""
 
     id: QuotaId
     office: str
@@ -182,14 +182,14 @@ class QuotaBody(msgspec.Struct, kw_only=True):
     remaining: int
     state: QuotaState
     opens_at: Moment | None
-    opening: Annotated[str | None, Meta(description="The opening that it opens with; null where there is none.")]
+    opening: Annotated[str | None, Meta(description="The opening with which it opens; null if there is none.")]
     ticket_required: Annotated[
         bool, Meta(description="Whether a claim needs a ticket of that opening's waiting room, now or once it opens.")
     ]
 
 
 class StaffQuotaBody(QuotaBody, kw_only=True):
-    """A quota as staff see it."""
+    """A quota as shown to staff."""
 
     held: int
     confirmed: int
@@ -200,21 +200,21 @@ class StaffQuotaBody(QuotaBody, kw_only=True):
 
 
 class TextBody(msgspec.Struct, kw_only=True):
-    """Words in both languages of the service."""
+    """A text in both languages of the service."""
 
     id: str
     en: str
 
 
 class NamedBody(msgspec.Struct, kw_only=True):
-    """A service, by its id and its names."""
+    """A service with its id and names."""
 
     id: str
     name: TextBody
 
 
 class ChannelBody(msgspec.Struct, kw_only=True):
-    """A way to a place; a channel that is not public is claimed by staff only."""
+    """A way to obtain a place; a channel that is not public is claimed by staff only."""
 
     id: str
     name: TextBody
@@ -241,7 +241,7 @@ class ProgramsBody(msgspec.Struct, kw_only=True):
 
 
 class OfficeBody(msgspec.Struct, kw_only=True):
-    """Where people come to."""
+    """An office with its address and hours."""
 
     id: str
     program: str
@@ -264,44 +264,52 @@ class AvailabilityBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Quotas, by program, date, start and id."""
 
     quotas: list[QuotaBody]
-    next: Annotated[str, Meta(description="There are more: ask again with this as `after`.")] | UnsetType = UNSET
+    next: Annotated[str, Meta(description="There are more: request them with this value as `after`.")] | UnsetType = (
+        UNSET
+    )
     gone: Annotated[list[str], Meta(description="In a stream: quotas that are no longer there.")] | UnsetType = UNSET
 
 
 class DayBody(msgspec.Struct, kw_only=True):
-    """The quotas of one program and day together."""
+    """The quotas of one program and day, summarised."""
 
     program: str
     date: Annotated[str, Meta(extra_json_schema={"format": "date"})]
     quotas: Annotated[int, Meta(description="How many match.")]
     capacity: int
-    remaining: Annotated[int, Meta(description="Places left where it is not closed, open or not yet.")]
-    bookable: Annotated[int, Meta(description="Places left in quotas that are open now.")]
-    state: Annotated[QuotaState, Meta(description="The best of its quotas: open, not-open, sold-out, closed.")]
+    remaining: Annotated[
+        int, Meta(description="Remaining places in quotas that are not closed, whether or not they have opened.")
+    ]
+    bookable: Annotated[int, Meta(description="Remaining places in quotas that are open now.")]
+    state: Annotated[QuotaState, Meta(description="The best state of its quotas: open, not-open, sold-out, closed.")]
     opens_at: Annotated[Moment | None, Meta(description="When the next of its quotas opens; null: none will.")]
 
 
 class DaysBody(msgspec.Struct, kw_only=True):
-    """One row a program and day on which something is offered, in their order."""
+    """One row for each program and day on which something is offered, in order."""
 
     days: list[DayBody]
 
 
 class StaffQuotasBody(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Quotas as staff see them, by program, date, start and id."""
+    """Quotas as shown to staff, by program, date, start and id."""
 
     quotas: list[StaffQuotaBody]
-    next: Annotated[str, Meta(description="There are more: ask again with this as `after`.")] | UnsetType = UNSET
+    next: Annotated[str, Meta(description="There are more: request them with this value as `after`.")] | UnsetType = (
+        UNSET
+    )
 
 
 OpeningListState: TypeAlias = Literal["not-open", "open", "sold-out", "closed", "paused", "ended", "cancelled"]
-Reason: TypeAlias = Annotated[str, Meta(description="Why it was moved or called off, as staff said it.")]
-ReasonEn: TypeAlias = Annotated[str, Meta(description="The same in English, where staff gave it.")]
-MovedFrom: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="Its moment before.")]
+Reason: TypeAlias = Annotated[str, Meta(description="The reason for the move or cancellation, as given by staff.")]
+ReasonEn: TypeAlias = Annotated[str, Meta(description="The reason in English, if staff gave one.")]
+MovedFrom: TypeAlias = Annotated[
+    str, Meta(extra_json_schema={"format": "date-time"}, description="The moment before the move.")
+]
 
 
 class OpeningBody(msgspec.Struct, kw_only=True):
-    """A moment at which quotas of a program open; an opening that staff created says more about itself."""
+    """A moment at which quotas of a program open. Openings created by staff have more members."""
 
     id: Annotated[str, Meta(examples=["surabaya-20261127-1400"])]
     program: str
@@ -322,12 +330,12 @@ class OpeningBody(msgspec.Struct, kw_only=True):
     moved_from: MovedFrom | UnsetType = UNSET
     reason: Reason | UnsetType = UNSET
     reason_en: ReasonEn | UnsetType = UNSET
-    revision: Annotated[int, Meta(description="How often it was moved or called off.")] | UnsetType = UNSET
+    revision: Annotated[int, Meta(description="How often it was moved or cancelled.")] | UnsetType = UNSET
     revised_at: Moment | UnsetType = UNSET
 
 
 class NextOpeningBody(msgspec.Struct, kw_only=True):
-    """When it opens next, and from when people may join its waiting room."""
+    """When it opens next, and when joining its waiting room begins."""
 
     id: str
     opens_at: Moment
@@ -339,7 +347,8 @@ class OpeningsBody(msgspec.Struct, kw_only=True):
 
     openings: Annotated[list[OpeningBody], Meta(max_length=OPENINGS_MAX)]
     more: (
-        Annotated[bool, Meta(description="True where later ones are left out: ask with a later `from`.")] | UnsetType
+        Annotated[bool, Meta(description="True if later ones are left out: request them with a later `from`.")]
+        | UnsetType
     ) = UNSET
 
 
@@ -355,9 +364,9 @@ class ClaimedBody(msgspec.Struct, kw_only=True):
 
 
 class FindBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What proves that somebody is an applicant of a live reservation: number, birth date and contact together.
+    """Proof that a person is an applicant of a live reservation: number, birth date and contact together.
 
-    The contact is the one that was given with the claim: the address or the number; of two, both must fit.
+    The contact is the one given with the claim: the address or the number; if both are given, both must match.
     """
 
     program: Annotated[str, Meta(pattern=ID_PATTERN, examples=["surabaya"])]
@@ -375,13 +384,13 @@ class FindBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class FoundBody(msgspec.Struct, kw_only=True):
-    """A live reservation, and the secret that opens it."""
+    """A live reservation, and its manage token."""
 
     id: str
     manage_token: str
 
 
-# The ledger's states, and those that are not in the records yet: confirming, releasing, cancelling.
+# The ledger's states, and those of changes that are not recorded yet: confirming, releasing, cancelling.
 ReservationStatus: TypeAlias = Literal[
     "held", "confirming", "confirmed", "releasing", "released", "expired", "cancelling", "cancelled", "attended",
     "absent",
@@ -389,7 +398,7 @@ ReservationStatus: TypeAlias = Literal[
 
 
 class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A reservation, for whoever holds its manage token."""
+    """A reservation, for the holder of its manage token."""
 
     id: str
     status: ReservationStatus
@@ -406,7 +415,7 @@ class ReservationBody(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ConfirmedBody(msgspec.Struct, kw_only=True):
-    """Permanent, and in the records."""
+    """Confirmed and recorded."""
 
     id: str
     status: Literal["confirmed"] = "confirmed"
@@ -414,21 +423,21 @@ class ConfirmedBody(msgspec.Struct, kw_only=True):
 
 
 class ConfirmingBody(msgspec.Struct, kw_only=True):
-    """Accepted and permanent in the ledger, not yet in the records; ask again."""
+    """Confirmed in the ledger, not recorded yet; ask again."""
 
     id: str
     status: Literal["confirming"] = "confirming"
 
 
 class EndingBody(msgspec.Struct, kw_only=True):
-    """Ended in the ledger, not yet in the records; ask again."""
+    """Ended in the ledger, not recorded yet; ask again."""
 
     id: str
     status: Literal["cancelling", "releasing"]
 
 
 class EndedBody(msgspec.Struct, kw_only=True):
-    """The reservation has ended, and the records have it."""
+    """The reservation has ended, which is recorded."""
 
     id: str
     status: Literal["cancelled", "released"]
@@ -474,7 +483,7 @@ class ProblemBody(msgspec.Struct, kw_only=True):
 
 
 class ProblemTypeBody(msgspec.Struct, kw_only=True):
-    """What a problem type means."""
+    """The description of a problem type."""
 
     type: str
     status: int

@@ -1,11 +1,11 @@
-"""Programs and offices as the public sees them."""
+"""Programs and offices as shown to the public."""
 
 from reservasi.front.api import bodies
 from reservasi.programs import Office, Program, Text
 
 
 def program_body(program: Program) -> bodies.ProgramBody:
-    """What the public needs to know of a program."""
+    """A program as shown to the public."""
     return bodies.ProgramBody(
         id=program.id,
         name=_text(program.name),
@@ -22,7 +22,7 @@ def program_body(program: Program) -> bodies.ProgramBody:
 
 
 def office_body(program: Program, office: Office) -> bodies.OfficeBody:
-    """What the public needs to know of an office."""
+    """An office as shown to the public."""
     weekdays = office.hours.__struct_fields__
     hours = {day: getattr(office.hours, day) for day in weekdays if getattr(office.hours, day) is not None}
     return bodies.OfficeBody(

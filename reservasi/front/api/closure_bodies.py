@@ -12,7 +12,7 @@ Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, exam
 
 
 class ClosureRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A day to be closed: all quotas of a program on that date, or those that the other fields choose."""
+    """A day to close: all quotas of a program on that date, or those that match the other fields."""
 
     program: Id
     date: Date
@@ -23,7 +23,7 @@ class ClosureRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ClosedQuotaBody(msgspec.Struct, kw_only=True):
-    """A quota of a closed day, and how many places people have in it; they keep them."""
+    """A quota of a closed day, with the number of places that people have and keep."""
 
     id: str
     office: str
@@ -37,7 +37,7 @@ class ClosedQuotaBody(msgspec.Struct, kw_only=True):
 
 
 class BookedBody(msgspec.Struct, kw_only=True):
-    """A reservation in a closed quota; its people keep their places."""
+    """A reservation in a closed quota; it stays valid."""
 
     quota: str
     reservation: str
@@ -46,12 +46,12 @@ class BookedBody(msgspec.Struct, kw_only=True):
 
 
 class ClosureBody(msgspec.Struct, kw_only=True):
-    """A closed day. The same request again closes nothing more and answers the same, but for what changed."""
+    """A closed day. Repeating the request closes nothing more; only `closed` and `changed` differ."""
 
     program: str
     date: str
     closed: Annotated[int, Meta(description="How many quotas were open before.")]
     held: Annotated[int, Meta(description="Places that are held in all of them.")]
-    confirmed: Annotated[int, Meta(description="Places that are booked in all of them.")]
+    confirmed: Annotated[int, Meta(description="Places that are confirmed in all of them.")]
     quotas: list[ClosedQuotaBody]
-    booked: Annotated[list[BookedBody], Meta(description="Who is held or booked there, by reservation.")]
+    booked: Annotated[list[BookedBody], Meta(description="The held and confirmed reservations.")]

@@ -1,8 +1,7 @@
-"""Cross-origin requests (Fetch standard, "CORS protocol"): booking frontends on the origins that the settings name.
+"""Cross-origin requests (Fetch standard, "CORS protocol") from booking frontends on the configured origins.
 
-Nobody's cookies mean anything to the API, so credentials are never asked for: secrets come in headers. Where the
-setting is on, every answer of the API says that it varies by origin, so that a cache never gives one frontend what
-belongs to another.
+The API does not use cookies, so that credentials are not allowed: secrets are sent in headers. If origins are
+configured, every answer of the API varies by origin, so that a cache does not give one frontend the answer to another.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +15,12 @@ TAKEN = (
     "Accept-Language, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-API-Key, X-Request-Id, "
     "traceparent"
 )
-PREFLIGHT_KEPT_S = 7200  # the longest that Chromium takes
+PREFLIGHT_KEPT_S = 7200  # the longest time that Chromium accepts
 _VARY = (("Vary", "Origin"),)
 
 
 class Cors:
-    """Who may call the API from pages of another origin."""
+    """Decides which origins may call the API."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._headers = {
@@ -33,17 +32,17 @@ class Cors:
         self.is_on = bool(self._headers)
 
     def headers(self, target: str, origin: str) -> tuple[tuple[str, str], ...]:
-        """What an answer says besides, as pairs: other headers of these names stay."""
+        """Additional headers of an answer, as pairs: other headers of these names stay."""
         if not (self.is_on and target.startswith(API_PATHS)):
             return ()
         return self._headers.get(origin, _VARY)
 
     def lines(self, target: str, origin: str) -> bytes:
-        """The headers encoded, each line behind its line end; call it only where CORS is on."""
+        """The encoded headers, each after its line end; call it only if CORS is on."""
         return self._lines.get(origin, self._vary_line) if target.startswith(API_PATHS) else b""
 
     def preflight(self, target: str, origin: str, methods: str) -> Mapping[str, str]:
-        """What the answer to OPTIONS says besides."""
+        """Additional headers of the answer to OPTIONS."""
         if origin not in self._headers or not target.startswith(API_PATHS):
             return {}
         return {
@@ -57,4 +56,4 @@ def _encode(headers: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"\r\n{name}: {value}" for name, value in headers).encode()
 
 
-NO_CORS = Cors(())  # nobody may
+NO_CORS = Cors(())  # no origin may

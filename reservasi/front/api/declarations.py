@@ -1,4 +1,4 @@
-"""How an operation of the API is declared, and the problems that many of them share."""
+"""Types for the declaration of API operations, and problems that many of them share."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -32,7 +32,7 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
     about: str
     body: type | None = None
     media: str = "application/json"
-    schema: Mapping[str, Any] | None = None  # of a body that is not JSON; plain text when it is not given
+    schema: Mapping[str, Any] | None = None  # of a body that is not JSON; None: plain text
     headers: tuple[str, ...] = ()
     links: tuple[str, ...] = ()  # operations that take this body's `id`
 
@@ -46,14 +46,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: Literal["public", "reservations", "staff", "about"]
     summary: str
     successes: Mapping[int, Success]
-    problems: tuple[ProblemType, ...] = ()  # besides COMMON_PROBLEMS
+    problems: tuple[ProblemType, ...] = ()  # in addition to COMMON_PROBLEMS
     parameters: tuple[Parameter, ...] = ()
     body: type | None = None
     body_required: bool = True
     security: Security = "none"
 
 
-# Any operation may answer these, whatever it does.
+# Problems that any operation may return.
 COMMON_PROBLEMS = (
     problems.BAD_REQUEST,
     problems.METHOD_NOT_ALLOWED,
@@ -79,7 +79,7 @@ STAFF_PROBLEMS = (
 )
 UNAVAILABLE = (problems.OVERLOADED, problems.RECOVERING)
 
-# Any operation may refuse, so every one listens to this.
+# Parameters of every operation, since any may refuse.
 ACCEPT_LANGUAGE = Parameter(
     name="Accept-Language",
     place="header",
@@ -94,16 +94,19 @@ IF_MATCH = Parameter(
     name="If-Match",
     place="header",
     schema={"type": "string", "examples": ['"3"']},
-    about="The version that is changed; without it, any. Where another version is the present one, 412; but 200 where "
-    "the state is as asked for already (RFC 9110, section 13.1.1), so that a request whose answer was lost may be sent "
+    about="The version to change; without it, any. If another version is current, 412; but 200 if the requested "
+    "state is already reached (RFC 9110, section 13.1.1), so that a request whose answer was lost may be sent "
     "again.",
 )
 IF_NONE_MATCH = Parameter(
-    name="If-None-Match", place="header", schema={"type": "string"}, about="Answers 304 when the ETag is among these."
+    name="If-None-Match",
+    place="header",
+    schema={"type": "string"},
+    about="The answer is 304 if the ETag is one of these.",
 )
-NOT_MODIFIED = Success(about="Nothing has changed since the ETag in If-None-Match.", headers=("ETag",))
+NOT_MODIFIED = Success(about="Unchanged since the ETag in If-None-Match.", headers=("ETag",))
 
 
 def listed(about: str, body: type) -> Mapping[int, Success]:
-    """The answers to a reading that may be cached."""
+    """The answers of a cacheable read."""
     return {200: Success(about=about, body=body, headers=("ETag", "Cache-Control")), 304: NOT_MODIFIED}

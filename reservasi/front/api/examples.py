@@ -1,12 +1,12 @@
-"""Examples of whole bodies for the OpenAPI document, made from their schemas, so that none can be out of date."""
+"""Examples of whole bodies for the OpenAPI document, generated from their schemas, so that they are always current."""
 
 from collections.abc import Mapping
 from typing import Any
 
 REFERENCE = "#/components/schemas/"
-DEPTH_MAX = 12  # far deeper than any body
+DEPTH_MAX = 12  # much deeper than any body
 
-# By body and member, where what the schema itself shows does not fit the whole.
+# By body and member, if the schema's own example does not fit the whole.
 BY_MEMBER: Mapping[str, Any] = {
     "AdmissionStateBody.id": "surabaya-20261127-1400",
     "AuditBody.next": "1-4711",
@@ -50,7 +50,7 @@ BY_MEMBER: Mapping[str, Any] = {
     "StaffQuotaBody.state": "open",
     "TextBody.id": "Paspor baru",
 }
-# By the name of a member, where the schema shows neither an example nor a choice.
+# By the name of a member, if the schema has neither an example nor a choice.
 BY_NAME: Mapping[str, Any] = {
     "address": "Jl. Raya Juanda Km 3-4, Sidoarjo",
     "altcha": "eyJhbGdvcml0aG0iOiJTSEEtMjU2In0=",
@@ -104,11 +104,11 @@ BY_FORMAT: Mapping[str, str] = {"date": "2026-12-01", "date-time": "2026-11-27T0
 
 
 class NoExample(LookupError):
-    """A text whose schema shows no example, and whose name says none either: give it one in `BY_NAME`."""
+    """A text whose schema has no example, and whose name has none either: add one to `BY_NAME`."""
 
 
 def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str = "", depth: int = 0) -> Any:
-    """A value that fits the schema; optional members are there where something says what they look like.
+    """A value that fits the schema; optional members are included if they have an example.
 
     Raises:
         NoExample: a required text has none.

@@ -1,4 +1,4 @@
-"""The two languages of the service, and which one a caller wants."""
+"""The two languages of the service, and their negotiation."""
 
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
@@ -7,8 +7,9 @@ Language: TypeAlias = Literal["id", "en"]
 
 DEFAULT: Language = "id"
 LANGUAGES: tuple[Language, ...] = ("id", "en")
-HEADER_CHARS_MAX = 256  # a longer Accept-Language is not worth reading
-_TAGS: dict[str, Language] = {"id": "id", "in": "id", "en": "en"}  # `in` is the code Java still sends for Indonesian
+HEADER_CHARS_MAX = 256  # a longer Accept-Language is not read
+# `in` is the code that Java still sends for Indonesian
+_TAGS: dict[str, Language] = {"id": "id", "in": "id", "en": "en"}
 
 
 class Text(NamedTuple):
@@ -18,13 +19,12 @@ class Text(NamedTuple):
     en: str
 
     def to(self, language: Language) -> str:
-        """The text in one of the languages."""
         return self.en if language == "en" else self.id
 
 
 @lru_cache(maxsize=512)
 def negotiate(accept_language: str) -> Language:
-    """The best language of an Accept-Language header (RFC 9110, section 12.5.4); Indonesian when in doubt."""
+    """The best language of an Accept-Language header (RFC 9110, section 12.5.4); by default Indonesian."""
     best, best_weight = DEFAULT, 0.0
     for item in accept_language[:HEADER_CHARS_MAX].split(","):
         tag, _, parameter = item.partition(";")

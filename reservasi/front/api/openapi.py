@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the declared operations and bodies; no running server is needed."""
+"""Builds the OpenAPI 3.1 document from the declared operations and bodies, without a running server."""
 
 from contextlib import suppress
 from typing import Any
@@ -44,7 +44,6 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
 
 
 def openapi_document() -> dict[str, Any]:
-    """The whole document, as plain JSON values."""
     spec = APISpec(
         title="reservasi",
         version=reservasi.__version__,
@@ -71,13 +70,13 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _add_examples(document: dict[str, Any]) -> None:
-    """A whole body beside each schema of a JSON body that is no problem: those have theirs already."""
+    """Add an example to each JSON body except problems, which already have theirs."""
     schemas = document["components"]["schemas"]
     for operation in (each for operations in document["paths"].values() for each in operations.values()):
         for answer in (operation.get("requestBody", {}), *operation["responses"].values()):
             content = answer.get("content", {}).get("application/json")
             if content is not None:
-                with suppress(NoExample):  # a test finds it; the document is good without
+                with suppress(NoExample):  # a test reports it; the document is valid without
                     content["example"] = example_of(content["schema"], schemas)
 
 
@@ -167,7 +166,7 @@ def _refusal(kinds: list[ProblemType]) -> dict[str, Any]:
 
 
 def _one_of(kinds: list[ProblemType]) -> dict[str, Any]:
-    """One schema for each problem type; where several share a status, `type` says which it is."""
+    """One schema for each problem type; if several share a status, `type` distinguishes them."""
     references = {problem_type_uri(kind.name): f"#/components/schemas/{_problem_name(kind)}" for kind in kinds}
     if len(references) == 1:
         return {"$ref": next(iter(references.values()))}
@@ -182,9 +181,9 @@ def _problem_name(kind: ProblemType) -> str:
 
 
 def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any]:
-    """The general problem with the `type` and the `status` of one kind, and the members that it may have."""
-    known = general["properties"]
-    properties = {name: known[name] for name in (*general["required"], *kind.members)} | {
+    """The general problem with the `type` and `status` of one kind, and the members that it may have."""
+    declared = general["properties"]
+    properties = {name: declared[name] for name in (*general["required"], *kind.members)} | {
         "type": {"type": "string", "const": problem_type_uri(kind.name)},
         "status": {"type": "integer", "const": kind.status},
     }

@@ -1,4 +1,4 @@
-"""Every operation of the API, declared once: the routes and the OpenAPI document are both made from this."""
+"""Every operation of the API, declared once: routes and OpenAPI document are built from this."""
 
 from msgspec.structs import replace
 
@@ -37,14 +37,14 @@ _FILTERS = (
         name="from",
         place="query",
         schema=_DATE_SCHEMA,
-        about="First date of the slots, not after `to`; without it today, in the program's time zone.",
+        about="First date of the slots, not after `to`; default: today in the program's time zone.",
     ),
     Parameter(
         name="to",
         place="query",
         schema=_DATE_SCHEMA,
-        about=f"Last date of the slots, {RANGE_DAYS_MAX} days in all at the most; without it so many days from `from`, "
-        "or from today where that is later.",
+        about=f"Last date of the slots, {RANGE_DAYS_MAX} days in total at most; default: that many days from `from`, "
+        "or from today if that is later.",
     ),
 )
 _PAGE = (
@@ -52,13 +52,13 @@ _PAGE = (
         name="limit",
         place="query",
         schema={"type": "integer", "minimum": 1, "maximum": PAGE_MAX},
-        about=f"Quotas in the answer, {PAGE_MAX} where it is left out.",
+        about=f"Maximum number of quotas; default: {PAGE_MAX}.",
     ),
     Parameter(
         name="after",
         place="query",
         schema={"type": "string", "maxLength": AFTER_CHARS_MAX},
-        about="`next` of the answer before: the page behind it.",
+        about="`next` of the previous answer: returns the page after it.",
     ),
 )
 _RESERVATION = Parameter(
@@ -114,9 +114,9 @@ _DECLARED: tuple[Operation, ...] = (
         method="GET",
         path="/v1/availability/days",
         tag="public",
-        summary="How many places remain each day: what a calendar shows.",
+        summary="Remaining places per day, for a calendar.",
         parameters=(*_FILTERS, IF_NONE_MATCH),
-        successes=listed("One row a program and day, of the quotas that match.", bodies.DaysBody),
+        successes=listed("One row for each program and day, of the quotas that match.", bodies.DaysBody),
         problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(
@@ -140,7 +140,7 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path=CLAIM_PATH,
         tag="reservations",
-        summary="Hold one place for each applicant: all or nothing.",
+        summary="Hold one place for each applicant: all or none.",
         parameters=(
             Parameter(
                 name="Idempotency-Key",
@@ -152,7 +152,7 @@ _DECLARED: tuple[Operation, ...] = (
                     "pattern": bodies.IDEMPOTENCY_KEY_PATTERN,
                     "examples": ["0b7c3a52-6f0e-4a56-9d4e-1f3c8f1f2a10"],
                 },
-                about="One key for each attempt to book; a repeat with the same key gets the same answer.",
+                about="One key for each booking attempt; a repeated request with the same key gets the same answer.",
                 required=True,
             ),
         ),
@@ -185,7 +185,7 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path="/v1/find",
         tag="reservations",
-        summary="The way back to a live reservation without its manage token, for one of its applicants.",
+        summary="Find a live reservation without its manage token, as one of its applicants.",
         body=bodies.FindBody,
         successes={200: Success(about="The reservation.", body=bodies.FoundBody, headers=("Cache-Control",))},
         problems=(*BODY_PROBLEMS, problems.NOT_FOUND, problems.RECOVERING),
@@ -206,16 +206,14 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path="/v1/reservations/{id}/confirm",
         tag="reservations",
-        summary="Make a hold permanent; repeat it to ask again after 202.",
+        summary="Confirm a hold; repeat the request after 202.",
         parameters=(_RESERVATION,),
         body=bodies.ConfirmBody,
         body_required=False,
         security="manageToken",
         successes={
-            200: Success(about="Confirmed, and in the records.", body=bodies.ConfirmedBody),
-            202: Success(
-                about="Accepted, not yet in the records.", body=bodies.ConfirmingBody, headers=("Retry-After",)
-            ),
+            200: Success(about="Confirmed and recorded.", body=bodies.ConfirmedBody),
+            202: Success(about="Accepted, not recorded yet.", body=bodies.ConfirmingBody, headers=("Retry-After",)),
         },
         problems=(
             *BODY_PROBLEMS,
@@ -230,12 +228,12 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path="/v1/reservations/{id}/cancel",
         tag="reservations",
-        summary="Give a hold up, or end a confirmed reservation; repeat it to ask again after 202.",
+        summary="Release a hold, or cancel a confirmed reservation; repeat the request after 202.",
         parameters=(_RESERVATION,),
         security="manageToken",
         successes={
-            200: Success(about="Ended, and in the records.", body=bodies.EndedBody),
-            202: Success(about="Ended, not yet in the records.", body=bodies.EndingBody, headers=("Retry-After",)),
+            200: Success(about="Ended and recorded.", body=bodies.EndedBody),
+            202: Success(about="Ended, not recorded yet.", body=bodies.EndingBody, headers=("Retry-After",)),
         },
         problems=(problems.CANCELLATION_TOO_LATE, problems.ALREADY_ENDED, *_SHOWN),
     ),
@@ -301,7 +299,7 @@ _DECLARED: tuple[Operation, ...] = (
         method="POST",
         path="/v1/staff/closures",
         tag="staff",
-        summary="Close all quotas of a day, or those of an office, a service or a channel; nobody is cancelled.",
+        summary="Close all quotas of a day, or those of an office, a service or a channel; reservations stay.",
         body=closure_bodies.ClosureRequestBody,
         security="staffKey",
         successes={200: Success(about="The quotas of the day, closed.", body=closure_bodies.ClosureBody)},
@@ -324,7 +322,7 @@ _DECLARED: tuple[Operation, ...] = (
         method="GET",
         path=PROBLEM_PATH,
         tag="about",
-        summary="What a problem type means, as JSON, or as HTML for a browser.",
+        summary="The description of a problem type, as JSON, or as HTML for a browser.",
         parameters=(
             Parameter(
                 name="type",
@@ -334,7 +332,7 @@ _DECLARED: tuple[Operation, ...] = (
                 required=True,
             ),
         ),
-        successes={200: Success(about="The meaning.", body=bodies.ProblemTypeBody, headers=("Content-Language",))},
+        successes={200: Success(about="The description.", body=bodies.ProblemTypeBody, headers=("Content-Language",))},
         problems=(problems.NOT_FOUND,),
     ),
 )

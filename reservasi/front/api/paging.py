@@ -1,4 +1,4 @@
-"""Pages of availability: where a page begins is told by the quota before it, which need not be there any more."""
+"""Pages of availability: a page begins after a given quota, which need not exist any more."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
@@ -12,7 +12,7 @@ from reservasi.programs import program_of
 
 
 def page_of(quotas: Sequence[Quota], filters: Mapping[str, str]) -> tuple[Sequence[Quota], str | None]:
-    """The page that is asked for, of quotas in their order, and what comes as `after` with the next one."""
+    """The requested page of ordered quotas, and the value of `after` for the next one."""
     limit, after = int(filters.get("limit", PAGE_MAX)), read_position(filters.get("after", ""))
     first = bisect_right(quotas, after, key=_place) if after else 0
     page = quotas[first : first + limit]
@@ -28,7 +28,7 @@ def _name(quota: Quota) -> str:
 
 
 def read_position(name: str) -> tuple[str, str, str, str] | None:
-    """Where a page begins, by its name; None where that is none."""
+    """The beginning of a page by its name; None if it is malformed."""
     if not name or len(name) > AFTER_CHARS_MAX or not name.isascii():
         return None
     try:

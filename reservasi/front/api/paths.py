@@ -1,6 +1,6 @@
-"""The paths that more than their operation's declaration names."""
+"""Paths that are used outside the declaration of their operation."""
 
-LIMITED_PATHS = "/v1/"  # what the limit of a network covers; it does not cover the description of the API
+LIMITED_PATHS = "/v1/"  # paths covered by the network limit; not those of the API's description
 CLAIM_PATH = "/v1/reservations"
 TICKETS_PATH = "/v1/openings/{id}/tickets"
 OPENING_PATH = "/v1/openings/{id}"
@@ -10,5 +10,5 @@ STATIC_PATH = "/static/{version}/{name}"
 
 
 def problem_type_uri(name: str) -> str:
-    """The `type` of a problem, and where it is described."""
+    """The `type` of a problem, which is also the address of its description."""
     return PROBLEM_PATH.replace("{type}", name)

@@ -1,4 +1,4 @@
-"""What one kind of refusal consists of."""
+"""The structure of a problem type."""
 
 import msgspec
 
@@ -12,11 +12,11 @@ class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # the last part of the type URI
     status: int  # HTTP status
-    members: tuple[str, ...] = ()  # what a refusal may say besides the texts, by the names of `bodies.ProblemBody`
+    members: tuple[str, ...] = ()  # possible extension members, by their names in `bodies.ProblemBody`
     title: Text
-    detail: Text  # what happened; placeholders in braces are filled from the request's facts
+    detail: Text  # what happened; placeholders in braces are filled from the request
     next: Text  # what the person can do now
-    retry: bool = False  # whether a jittered Retry-After says when to ask again
+    retry: bool = False  # whether a jittered Retry-After says when to try again
 
     def __hash__(self) -> int:
         return hash(self.name)

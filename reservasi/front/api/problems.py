@@ -1,7 +1,7 @@
-"""Every problem type: its name, HTTP status and texts; and how one becomes an answer (RFC 9457).
+"""Turns problem types into answers (RFC 9457).
 
-A refusal is definite and says what one can do next. No text repeats what the caller sent: a NIK must not come back
-on an error page.
+A refusal is definite and says what one can do next. No text repeats what the caller sent: a NIK must not appear on an
+error page.
 """
 
 import random
@@ -17,14 +17,14 @@ from reservasi.front.api.languages import Language, Text
 from reservasi.front.api.paths import problem_type_uri
 from reservasi.front.api.problem_type import MEDIA_TYPE, ProblemType
 
-RETRY_AFTER_S_MAX = 5  # jittered, so that the refused do not come back in one wave
-_UNREADABLE = ("request-timeout", "bad-request")  # what follows on the connection cannot be told from the body
+RETRY_AFTER_S_MAX = 5  # jittered, so that refused callers do not return at the same time
+_UNREADABLE = ("request-timeout", "bad-request")  # the position of the next request on the connection is unknown
 FINDINGS_MAX = 50  # a hostile body must not make the answer larger than itself
 _JITTER = random.SystemRandom()
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong in a request, not yet in a language."""
+    """One error in a request, not yet in a language."""
 
     pointer: str  # JSON Pointer into the body, or the name of a header or parameter
     code: str
@@ -32,7 +32,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    """Leaves a handler with a problem; the dispatcher turns it into the answer."""
+    """Raised by a handler with a problem; the dispatcher turns it into the answer."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Refused(Exception):
         self.findings = findings
         self.members = members or {}  # extension members of the problem, such as `alternatives`
         self.headers = headers or {}
-        self.words = words or {}  # what the detail's placeholders stand for
+        self.words = words or {}  # values of the detail's placeholders
 
 
 def problem_body(refused: Refused, language: Language) -> bytes:
@@ -81,7 +81,7 @@ def _members(kind: ProblemType, language: Language, words: Mapping[str, Text]) -
 
 
 def detail_text(kind: ProblemType, language: Language, words: Mapping[str, Text]) -> str:
-    """The detail with its placeholders filled; with an ellipsis where nothing is known."""
+    """The detail with its placeholders filled; an ellipsis for an unknown value."""
     detail = kind.detail.to(language)
     if "{" not in detail:
         return detail
@@ -96,7 +96,7 @@ def retry_after() -> str:
 def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> Answer:
     """The answer to a refused request in one language.
 
-    `body` is the problem already encoded in that language, for answers that are given thousands of times a second.
+    `body` is the problem already encoded in that language, for frequent answers.
     """
     kind = refused.kind
     if body is None and not (refused.findings or refused.members or refused.words or refused.headers):

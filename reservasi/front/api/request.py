@@ -1,4 +1,4 @@
-"""One request as the handlers see it, whichever transport brought it."""
+"""One request as the handlers see it, whichever transport it came by."""
 
 from collections.abc import Mapping, Sequence
 from email.message import Message
@@ -30,7 +30,7 @@ def _is_json(content_type: str) -> bool:
 
 
 class Head:
-    """The header lines that many requests share; values without the spaces around them, "" where there is no line."""
+    """The header values that many requests share; "" if there is no line."""
 
     __slots__ = ("accept", "accept_encoding", "content_type", "is_json", "language", "origin")
 
@@ -46,9 +46,9 @@ class Head:
 class Request:
     """One complete request."""
 
-    # What most requests do not need; no slots, so that it costs them nothing.
+    # Rarely needed attributes are not in the slots, so that other requests do not pay for them.
     fault: Refused | None = None  # why the body could not be read
-    peer = ""  # the address of the other end; "" where it has none
+    peer = ""  # the address of the other end; "" if it has none
     parameters: Mapping[str, str] = NO_PARAMETERS  # of the path
     query = ""
     _query: list[tuple[str, str]] | None = None
@@ -65,11 +65,11 @@ class Request:
         body: bytes = b"",
     ) -> None:
         self.method = method
-        self.target = target  # path and query as they were sent
+        self.target = target  # path and query as sent
         self.head = head
         self.idempotency_keys = idempotency_keys  # every line of that name
         self.forwarded = forwarded  # every X-Forwarded-For line
-        self.values = values  # of the headers that differ from request to request, by their names in small letters
+        self.values = values  # of the headers that differ between requests, by their names in lower case
         self.body = body
 
     @property
@@ -79,7 +79,7 @@ class Request:
 
     @property
     def trace(self) -> Trace:
-        """What it is called in logs and in its answer."""
+        """Its names in logs and answers."""
         if self._trace is None:
             values = self.values
             self._trace = trace_of(*([values[each]] if each in values else () for each in (REQUEST_ID, TRACEPARENT)))
@@ -87,7 +87,7 @@ class Request:
 
     @property
     def known_trace(self) -> Trace | None:
-        """The trace, where the caller named the request or a log line does; else None."""
+        """The trace, if the caller named the request or a log line does; else None."""
         values = self.values
         if values and self._trace is None and (REQUEST_ID in values or TRACEPARENT in values):
             return self.trace
@@ -95,12 +95,12 @@ class Request:
 
     @property
     def query_parameters(self) -> list[tuple[str, str]]:
-        """The parameters of the query, decoded, in their order."""
+        """The decoded parameters of the query, in order."""
         if self._query is None:
             self._query = query_parameters(self.query)
         return self._query
 
 
 def query_parameters(query: str) -> list[tuple[str, str]]:
-    """The parameters of a query as it was sent, decoded, in their order."""
+    """The decoded parameters of a query as sent, in order."""
     return parse_qsl(query, keep_blank_values=True) if query else []

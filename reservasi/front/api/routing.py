@@ -1,4 +1,4 @@
-"""Which operation or page a request is for: one table, by method and path, for both transports."""
+"""Finds the operation or page of a request: one table, by method and path, for both transports."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -7,8 +7,8 @@ from urllib.parse import unquote
 from reservasi.front.api.paths import LIMITED_PATHS
 from reservasi.front.api.request import NO_PARAMETERS
 
-FOUND_KEPT_MAX = 4096  # targets that are remembered with what they are; all are dropped when there are more
-FOUND_CHARS_MAX = 512  # of one that is remembered
+MATCHES_KEPT_MAX = 4096  # cached targets; all are dropped when there are more
+MATCH_CHARS_MAX = 512  # of a cached target
 
 
 class Route(NamedTuple):
@@ -19,12 +19,12 @@ class Route(NamedTuple):
     handler: Callable[..., Any]
     streams: bool = False  # whether its answer never ends, so that only aiohttp carries it
     limits_itself: bool = False  # whether its handler counts the caller's network, once the request is well formed
-    names_all: bool = True  # whether every answer says what the request is called
-    reads_query: bool = True  # whether there are query parameters, or none matters
+    names_all: bool = True  # whether every answer names the request
+    reads_query: bool = True  # whether query parameters are read
 
 
-class Found:
-    """What a request target is, with what is known of it once it has been met."""
+class Match:
+    """The route of a request target; cached."""
 
     __slots__ = ("allowed", "counts_network", "names_all", "parameters", "path", "query", "route", "streams", "tally")
 
@@ -44,11 +44,11 @@ class Found:
         self.streams = route is not None and route.streams
         self.names_all = route is None or route.names_all
         self.counts_network = path.startswith(LIMITED_PATHS) and not (route is not None and route.limits_itself)
-        self.tally: Any = None  # what counts its requests; the dispatcher's
+        self.tally: Any = None  # counts its requests; set by the dispatcher
 
 
 class _Node:
-    """What may follow a part of a path."""
+    """The possible continuations of a path."""
 
     __slots__ = ("literals", "methods", "name", "parameter")
 
@@ -60,11 +60,11 @@ class _Node:
 
 
 class Router:
-    """Finds routes; a path's literal parts go before its parameters."""
+    """Finds routes; literal parts of a path go before parameters."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root: Final = _Node()
-        self._found: dict[tuple[str, str], Found] = {}
+        self._matches: dict[tuple[str, str], Match] = {}
         for route in routes:
             self._add(route)
 
@@ -77,22 +77,22 @@ class Router:
             else:
                 node = node.literals.setdefault(part, _Node())
         if route.method in node.methods:
-            raise ValueError(f"{route.method} {route.path} is there twice")
+            raise ValueError(f"{route.method} {route.path} is declared twice")
         node.methods[route.method] = route
 
-    def find(self, method: str, target: str) -> Found:
-        """What is meant by a method and a target, path and query as they were sent."""
+    def find(self, method: str, target: str) -> Match:
+        """The route of a method and a target, path and query as sent."""
         key = (method, target)
-        found = self._found.get(key)
-        if found is None:
-            found = self._find(method, target)
-            if len(target) <= FOUND_CHARS_MAX:
-                if len(self._found) >= FOUND_KEPT_MAX:
-                    self._found.clear()
-                self._found[key] = found
-        return found
+        match = self._matches.get(key)
+        if match is None:
+            match = self._find(method, target)
+            if len(target) <= MATCH_CHARS_MAX:
+                if len(self._matches) >= MATCHES_KEPT_MAX:
+                    self._matches.clear()
+                self._matches[key] = match
+        return match
 
-    def _find(self, method: str, target: str) -> Found:
+    def _find(self, method: str, target: str) -> Match:
         path, _, query = target.partition("?")
         node, parameters = self._root, {}
         for sent in path.split("/")[1:]:
@@ -102,16 +102,16 @@ class Router:
                 parameters[node.name] = part
                 following = node.parameter
             if following is None:
-                return Found(path, query, None)
+                return Match(path, query, None)
             node = following
         methods = node.methods
         route = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         allowed = () if route is not None else _allowed(methods)
-        return Found(path, query, route, parameters, allowed)
+        return Match(path, query, route, parameters, allowed)
 
 
 def _allowed(methods: Mapping[str, Route]) -> tuple[str, ...]:
-    """Every method of a path; none where there is no such path."""
+    """The methods of a path; empty if there is no such path."""
     if not methods:
         return ()
     return tuple(sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())}))

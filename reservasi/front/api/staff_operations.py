@@ -1,4 +1,4 @@
-"""The operations of staff on reservations and on the past; part of `operations.py`."""
+"""Staff operations on reservations and the audit log; part of `operations.py`."""
 
 from reservasi.front.api import bodies
 from reservasi.front.api import problem_catalogue as problems
@@ -14,7 +14,7 @@ STAFF_OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path="/v1/staff/reservations/{id}/cancel",
         tag="staff",
-        summary="End somebody's reservation, also after the last moment for it; repeat it to ask again after 202.",
+        summary="End a reservation, also after the applicant's last moment for it; repeat the request after 202.",
         parameters=(
             Parameter(
                 name="id",
@@ -28,8 +28,8 @@ STAFF_OPERATIONS: tuple[Operation, ...] = (
         body_required=False,
         security="staffKey",
         successes={
-            200: Success(about="Ended, and in the records.", body=bodies.EndedBody),
-            202: Success(about="Ended, not yet in the records.", body=bodies.EndingBody, headers=("Retry-After",)),
+            200: Success(about="Ended and recorded.", body=bodies.EndedBody),
+            202: Success(about="Ended, not recorded yet.", body=bodies.EndingBody, headers=("Retry-After",)),
         },
         problems=(
             *STAFF_PROBLEMS,
@@ -45,7 +45,7 @@ STAFF_OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/v1/staff/audit",
         tag="staff",
-        summary="Who changed quotas and openings of a program, and ended reservations, when and why; newest first.",
+        summary="Who changed quotas and openings of a program or ended reservations, when and why; newest first.",
         parameters=(
             Parameter(
                 name="program",
@@ -72,13 +72,13 @@ STAFF_OPERATIONS: tuple[Operation, ...] = (
                 name="before",
                 place="query",
                 schema={"type": "string", "pattern": "^[0-9]{1,15}-[0-9]{1,15}$"},
-                about="`next` of the page before.",
+                about="`next` of the previous page.",
             ),
             Parameter(
                 name="limit",
                 place="query",
                 schema={"type": "integer", "minimum": 1, "maximum": AUDIT_LIMIT_MAX, "default": 100},
-                about="Changes in one page.",
+                about="Maximum number of changes in a page.",
             ),
         ),
         security="staffKey",

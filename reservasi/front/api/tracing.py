@@ -1,9 +1,8 @@
-"""What a request is called in logs and answers: `X-Request-Id`, and `traceparent` (W3C Trace Context, version 00).
+"""Names of a request in logs and answers: `X-Request-Id`, and `traceparent` (W3C Trace Context, version 00).
 
-Both are taken from the request and answered as they came. A request id that cannot be used is replaced by a new one, a
-`traceparent` that cannot is ignored. A request without an id is given one. Answers to plain claims, joins and reads of
-the availability carry it only where the log has a line about the request: elsewhere it would cost time and name
-nothing.
+Both are taken from the request and returned unchanged. An invalid request id is replaced by a new one, an invalid
+`traceparent` is ignored. A request without an id gets one. Answers to plain claims, joins and reads of availability
+have it only if the caller sent one or the log has a line about the request: otherwise it would only cost time.
 """
 
 import itertools
@@ -19,15 +18,15 @@ _USABLE_PARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[
 
 
 class Trace:
-    """One request's names."""
+    """The names of one request."""
 
     __slots__ = ("given", "lines", "logged", "request_id", "traceparent")
 
     def __init__(self, request_id: str, traceparent: str, *, given: bool) -> None:
         self.request_id = request_id
-        self.traceparent = traceparent  # "" where there is none
-        self.given = given  # whether the caller named it in any way
-        self.logged = False  # whether a line of the log names it
+        self.traceparent = traceparent  # "" if there is none
+        self.given = given  # whether the caller named it
+        self.logged = False  # whether a log line names it
         lines = f"\r\n{REQUEST_ID}: {request_id}"
         if traceparent:
             lines += f"\r\n{TRACEPARENT}: {traceparent}"
@@ -47,7 +46,7 @@ class Trace:
 
 
 def trace_of(request_ids: Sequence[str], traceparents: Sequence[str]) -> Trace:
-    """A request's names by the values of its headers; what was sent twice or is malformed does not count."""
+    """The names of a request by its header values; repeated or malformed values are ignored."""
     usable = len(request_ids) == 1 and _USABLE_ID.fullmatch(request_ids[0])
     parent = len(traceparents) == 1 and _USABLE_PARENT.fullmatch(traceparents[0])
     return Trace(
@@ -58,23 +57,23 @@ def trace_of(request_ids: Sequence[str], traceparents: Sequence[str]) -> Trace:
 
 
 def new_trace() -> Trace:
-    """Names for a request that brought none."""
+    """Names for a request without any."""
     return Trace(new_request_id(), "", given=False)
 
 
 class _Numbers:
-    """Ids that no other process and no other start gives: a random beginning and a count."""
+    """Ids that no other process and no other start returns: a random prefix and a counter."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew, as in a process that was forked."""
+        """Choose a new prefix, as in a forked process."""
         self._beginning = secrets.token_hex(8)
         self._count = itertools.count(1)
 
     def next(self) -> str:
-        """One more."""
+        """The next id."""
         return f"{self._beginning}-{next(self._count):x}"
 
 

@@ -22,11 +22,13 @@ from reservasi.waiting_room.state import OpeningState
 ALTCHA_CHARS_MAX = 4096
 BEACON_PATTERN = r"^[!-~]{1,256}$"
 JOINED_DESCRIPTION = (
-    "People who joined before the opening. Counted about once a second, so it may be a few seconds behind; final once "
+    "People who joined before the opening. Counted about once a second, so that it may be a few seconds behind; final "
+    "once "
     "the queue shows `seed`."
 )
 ARRIVED_DESCRIPTION = (
-    "All who joined so far, late ones included. It may be a few seconds behind too, and stands once no places remain."
+    "All people who joined so far, also after the opening. May be a few seconds behind, and stays once no places "
+    "remain."
 )
 NEW_OPENING_PATTERN = r"^[a-z0-9-]{2,64}$"
 RATE_PER_MIN_MAX = 1_000_000
@@ -35,7 +37,7 @@ Date: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date"}, exam
 
 
 class QueueBody(msgspec.Struct, kw_only=True):
-    """How far an opening's waiting room is, the same for everybody; a number up to `admitted_through` may claim."""
+    """The state of an opening's waiting room, the same for everybody; numbers up to `admitted_through` may claim."""
 
     id: str
     state: OpeningState
@@ -45,12 +47,12 @@ class QueueBody(msgspec.Struct, kw_only=True):
     joined: Annotated[int, Meta(description=JOINED_DESCRIPTION)]
     arrived: Annotated[int, Meta(description=ARRIVED_DESCRIPTION)]
     admitted_through: int
-    rate_per_min: Annotated[int, Meta(description="How many numbers a minute `admitted_through` moves by.")]
+    rate_per_min: Annotated[int, Meta(description="Numbers per minute by which `admitted_through` moves.")]
     commitment: Annotated[str, Meta(description="SHA-256 of the seed, in hexadecimal.")]
     seed: Annotated[str, Meta(description="In hexadecimal; from the opening on.")] | UnsetType = UNSET
-    beacon: Annotated[str, Meta(description="A value from outside that is part of the draw.")] | UnsetType = UNSET
+    beacon: Annotated[str, Meta(description="An outside value that is part of the draw.")] | UnsetType = UNSET
     beacon_source: (
-        Annotated[str, Meta(description="Where it comes from, as staff said before anybody joined.")] | UnsetType
+        Annotated[str, Meta(description="Its source, as announced by staff before anybody joined.")] | UnsetType
     ) = UNSET
     moved_from: MovedFrom | UnsetType = UNSET
     reason: Reason | UnsetType = UNSET
@@ -60,7 +62,8 @@ class QueueBody(msgspec.Struct, kw_only=True):
             str,
             Meta(
                 extra_json_schema={"format": "date-time"},
-                description="While it is paused the end does not come: on resuming, `ends_at` moves by the time lost.",
+                description="While it is paused it does not end: on resuming, `ends_at` moves by the length of the "
+                "pause.",
             ),
         ]
         | UnsetType
@@ -68,7 +71,7 @@ class QueueBody(msgspec.Struct, kw_only=True):
 
 
 class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A person who joins a waiting room; again gives the same ticket."""
+    """A person who joins a waiting room; repeating it gives the same ticket."""
 
     nik: Annotated[
         str,
@@ -85,7 +88,8 @@ class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             str,
             Meta(
                 max_length=ALTCHA_CHARS_MAX,
-                description="The solved challenge, as ALTCHA encodes it. `null` and an empty text are as if left out.",
+                description="The solved challenge, as ALTCHA encodes it. `null` and an empty text mean the same as "
+                "leaving it out.",
             ),
         ]
         | UnsetType
@@ -94,7 +98,7 @@ class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TicketBody(msgspec.Struct, kw_only=True):
-    """A place in the waiting room; the number comes with the draw, or at once for who joins after the opening."""
+    """A place in the waiting room; the number comes with the draw, or at once after the opening."""
 
     ticket: str
     ticket_id: str
@@ -102,7 +106,7 @@ class TicketBody(msgspec.Struct, kw_only=True):
 
 
 class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A new opening, and the quotas that open with it: those of `from` to `to` that the other filters choose."""
+    """A new opening, and the quotas that open with it: those from `from` to `to` that match the other filters."""
 
     program: Id
     opens_at: Moment
@@ -121,7 +125,7 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     rate_max_per_min: Annotated[int, Meta(ge=1, le=RATE_PER_MIN_MAX)] | UnsetType | None = UNSET
     adaptive: bool | UnsetType | None = UNSET
     office: (
-        Annotated[str, Meta(pattern=ID_PATTERN, description="The same as `offices` with one.")] | UnsetType | None
+        Annotated[str, Meta(pattern=ID_PATTERN, description="The same as `offices` with one id.")] | UnsetType | None
     ) = UNSET
     offices: (
         Annotated[
@@ -142,7 +146,7 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
             str,
             Meta(
                 max_length=REASON_CHARS_MAX,
-                description="Where the outside value of the draw comes from: who publishes it, which one, and when.",
+                description="The source of the draw's outside value: who publishes it, which value, and when.",
                 examples=["drand quicknet, the first round after 13:00 WIB"],
             ),
         ]
@@ -153,11 +157,11 @@ class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What staff may change about admission, at least one field; and why."""
+    """Changes of the admission by staff, at least one field, and the reason."""
 
     paused: bool | UnsetType | None = UNSET
     rate_per_min: (
-        Annotated[int, Meta(ge=0, le=RATE_PER_MIN_MAX, description="0: as the opening's terms say again.")]
+        Annotated[int, Meta(ge=0, le=RATE_PER_MIN_MAX, description="0: the rate of the opening's terms again.")]
         | UnsetType
         | None
     ) = UNSET
@@ -165,14 +169,14 @@ class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class BeaconBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A value from outside that becomes part of the draw."""
+    """An outside value that becomes part of the draw."""
 
     value: Annotated[str, Meta(pattern=BEACON_PATTERN, examples=["2026-12-01:drand:3a7f"])]
     reason: StaffReason = UNSET
 
 
 class AdmissionStateBody(msgspec.Struct, kw_only=True):
-    """How people are admitted to an opening, as staff see it."""
+    """The admission of an opening, as shown to staff."""
 
     id: str
     paused: bool
@@ -186,15 +190,19 @@ class AdmissionStateBody(msgspec.Struct, kw_only=True):
 
 
 class OpeningChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Another moment, another end, or that it is called off; at least one of them, and calling off by itself."""
+    """Another moment, another end, or a cancellation; at least one of them, and a cancellation alone."""
 
-    opens_at: Annotated[Moment, Meta(description="Its quotas move along, its end as far.")] | UnsetType | None = UNSET
+    opens_at: (
+        Annotated[Moment, Meta(description="Its quotas move with it, its end by the same time.")] | UnsetType | None
+    ) = UNSET
     ends_at: Moment | UnsetType | None = UNSET
     cancelled: Annotated[bool, Meta(description="Final; needs a reason. Its quotas are closed.")] | UnsetType | None = (
         UNSET
     )
     reason: (
-        Annotated[str, Meta(max_length=REASON_CHARS_MAX, description="Why; the public reads it.")] | UnsetType | None
+        Annotated[str, Meta(max_length=REASON_CHARS_MAX, description="The reason, shown to the public.")]
+        | UnsetType
+        | None
     ) = UNSET
     reason_en: (
         Annotated[str, Meta(max_length=REASON_CHARS_MAX, description="The same in English.")] | UnsetType | None
@@ -202,7 +210,7 @@ class OpeningChangeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
 
 
 class OpeningStateBody(msgspec.Struct, kw_only=True):
-    """An opening after a change, as staff see it."""
+    """An opening after a change, as shown to staff."""
 
     id: str
     state: OpeningState

@@ -1,4 +1,4 @@
-"""The operations of openings and their waiting rooms; part of `operations.py`."""
+"""Operations on openings and their waiting rooms; part of `operations.py`."""
 
 from reservasi.front.api import bodies, waiting_bodies
 from reservasi.front.api import problem_catalogue as problems
@@ -39,14 +39,14 @@ _DATES = (
         name="from",
         place="query",
         schema=_DATE_SCHEMA,
-        about="First date, not after `to`; without it today, in the program's time zone. An opening lies in the range "
-        "when its moment does, or when its waiting room runs then.",
+        about="First date, not after `to`; default: today in the program's time zone. An opening is in the range "
+        "if its moment is, or if its waiting room runs then.",
     ),
     Parameter(
         name="to",
         place="query",
         schema=_DATE_SCHEMA,
-        about=f"Last date; {RANGE_DAYS_MAX} days in all at the most, and without it.",
+        about=f"Last date; {RANGE_DAYS_MAX} days in total at most, which is also the default.",
     ),
 )
 _STAFF = (*STAFF_PROBLEMS, *BODY_PROBLEMS, problems.NOT_FOUND, *UNAVAILABLE)
@@ -58,9 +58,9 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/v1/openings",
         tag="public",
-        summary="The moments at which quotas open, from today on or of the dates that are named, earliest first.",
+        summary="The moments at which quotas open, from today on or in the given dates, earliest first.",
         parameters=(PROGRAM, OFFICE, *_DATES, IF_NONE_MATCH),
-        successes=listed("The openings, with their quotas in the office or in all.", bodies.OpeningsBody),
+        successes=listed("The openings, with their quotas in the office or in all offices.", bodies.OpeningsBody),
         problems=(problems.INVALID_REQUEST, problems.RECOVERING),
     ),
     Operation(
@@ -88,7 +88,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/v1/openings/{id}/queue",
         tag="public",
-        summary="How far an opening's waiting room is; the same for everybody, and good for a second.",
+        summary="The state of an opening's waiting room, the same for everybody and cacheable for a second.",
         parameters=(_OPENING, IF_NONE_MATCH),
         successes=listed("The queue.", waiting_bodies.QueueBody),
         problems=_READ,
@@ -98,7 +98,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path="/v1/openings/{id}/queue/stream",
         tag="public",
-        summary="Server-sent events named `queue`: first how far it is, then every change.",
+        summary="Server-sent events named `queue`: first the state, then every change.",
         parameters=(_OPENING,),
         successes={
             200: Success(
@@ -124,7 +124,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=TICKETS_PATH,
         tag="public",
-        summary="Join the waiting room of an opening; again gives the same place.",
+        summary="Join the waiting room of an opening; repeating it gives the same place.",
         parameters=(_OPENING,),
         body=waiting_bodies.JoinBody,
         successes={201: Success(about="The ticket.", body=waiting_bodies.TicketBody, headers=("Cache-Control",))},
@@ -146,7 +146,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path="/v1/staff/openings",
         tag="staff",
-        summary="Create an opening, and let the quotas that are chosen open with it.",
+        summary="Create an opening, and let the selected quotas open with it.",
         body=waiting_bodies.OpeningRequestBody,
         security="staffKey",
         successes={201: Success(about="The opening.", body=bodies.OpeningBody, headers=("Location",))},
@@ -157,7 +157,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="PATCH",
         path="/v1/staff/openings/{id}",
         tag="staff",
-        summary="Move an opening with its quotas, move its end, or call it off, in one step; tickets stay good.",
+        summary="Move an opening with its quotas, move its end, or cancel it, in one step; tickets stay valid.",
         parameters=(_OPENING, IF_MATCH),
         body=waiting_bodies.OpeningChangeBody,
         security="staffKey",
@@ -190,7 +190,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="PUT",
         path="/v1/staff/openings/{id}/beacon",
         tag="staff",
-        summary="Enter a value from outside that becomes part of the draw: once, before the opening.",
+        summary="Enter an outside value that becomes part of the draw: once, before the opening.",
         parameters=(_OPENING,),
         body=waiting_bodies.BeaconBody,
         security="staffKey",

@@ -9,10 +9,11 @@ WAITING_ROOM_REQUIRED = ProblemType(
     members=("opening", "reason"),
     title=Text("Tiket antrean diperlukan", "A ticket of the waiting room is required"),
     detail=Text(
-        "Kuota ini dibagikan lewat ruang tunggu. {why}", "This quota is given out through a waiting room. {why}"
+        "Kuota ini dibagikan melalui ruang tunggu. {why}", "This quota is distributed through a waiting room. {why}"
     ),
     next=Text(
-        "Ambil tiket di POST /v1/openings/{id}/tickets untuk `opening`, tunggu giliran, lalu pesan dengan tiket itu.",
+        "Ambil tiket di POST /v1/openings/{id}/tickets untuk `opening`, tunggu giliran Anda, lalu pesan dengan tiket "
+        "tersebut.",
         "Get a ticket at POST /v1/openings/{id}/tickets for `opening`, wait for your turn, and claim with that ticket.",
     ),
 )
@@ -22,14 +23,14 @@ NOT_ADMITTED = ProblemType(
     members=("opening", "number", "admitted_through"),
     title=Text("Belum giliran Anda", "It is not your turn yet"),
     detail=Text(
-        "Yang boleh memesan sekarang adalah nomor sampai dengan `admitted_through`.",
+        "Saat ini yang dapat memesan adalah nomor sampai dengan `admitted_through`.",
         "Numbers up to `admitted_through` may claim now.",
     ),
     next=Text(
-        "Ikuti GET /v1/openings/{id}/queue dan pesan begitu `admitted_through` mencapai nomor Anda; "
-        "tempat di antrean tidak hilang.",
-        "Follow GET /v1/openings/{id}/queue and claim once `admitted_through` has reached your number; "
-        "you do not lose your place.",
+        "Pantau GET /v1/openings/{id}/queue dan pesan setelah `admitted_through` mencapai nomor Anda. Tempat Anda di "
+        "antrean tidak hilang.",
+        "Follow GET /v1/openings/{id}/queue and claim once `admitted_through` has reached your number. You do not "
+        "lose your place.",
     ),
 )
 NO_WAITING_ROOM = ProblemType(
@@ -37,8 +38,8 @@ NO_WAITING_ROOM = ProblemType(
     status=409,
     members=("opening",),
     title=Text("Tanpa ruang tunggu", "No waiting room"),
-    detail=Text("Pembukaan ini tidak memakai ruang tunggu.", "This opening has no waiting room."),
-    next=Text("Pesan langsung pada waktu `opens_at`.", "Claim directly at `opens_at`; no ticket is needed."),
+    detail=Text("Pembukaan ini tidak menggunakan ruang tunggu.", "This opening has no waiting room."),
+    next=Text("Silakan pesan langsung pada waktu `opens_at`.", "Claim directly at `opens_at`; no ticket is needed."),
 )
 JOINING_CLOSED = ProblemType(
     name="joining-closed",
@@ -47,7 +48,7 @@ JOINING_CLOSED = ProblemType(
     title=Text("Ruang tunggu sudah ditutup", "The waiting room has closed"),
     detail=Text("Ruang tunggu pembukaan ini sudah berakhir.", "This opening's waiting room has ended."),
     next=Text(
-        "Bila masih ada tempat, pesan tanpa tiket; bila tidak, lihat pembukaan berikutnya di GET /v1/openings.",
+        "Jika masih ada tempat, pesan tanpa tiket. Jika tidak, lihat pembukaan berikutnya di GET /v1/openings.",
         "If places remain, claim without a ticket; if not, see the next openings at GET /v1/openings.",
     ),
 )
@@ -57,8 +58,8 @@ PROOF_OF_WORK_REQUIRED = ProblemType(
     members=("opening",),
     title=Text("Bukti kerja diperlukan", "A proof of work is required"),
     detail=Text(
-        "Pembukaan ini meminta jawaban tantangan ALTCHA dalam `altcha`.",
-        "This opening asks for the solution of an ALTCHA challenge in `altcha`.",
+        "Pembukaan ini memerlukan jawaban tantangan ALTCHA dalam `altcha`.",
+        "This opening requires the solution of an ALTCHA challenge in `altcha`.",
     ),
     next=Text(
         "Ambil tantangan dari GET /v1/openings/{id}/challenge, selesaikan, dan kirim jawabannya.",
@@ -71,8 +72,8 @@ PROOF_OF_WORK_INVALID = ProblemType(
     members=("opening",),
     title=Text("Bukti kerja tidak berlaku", "The proof of work is not valid"),
     detail=Text(
-        "Jawaban itu salah, kedaluwarsa, sudah dipakai, atau untuk pembukaan lain.",
-        "The solution is wrong, has expired, was used before, or is for another opening.",
+        "Jawaban salah, kedaluwarsa, sudah digunakan, atau untuk pembukaan lain.",
+        "The solution is wrong, expired, already used, or for another opening.",
     ),
     next=Text(
         "Ambil tantangan baru dari GET /v1/openings/{id}/challenge dan selesaikan.",
@@ -85,24 +86,24 @@ OPENING_EXISTS = ProblemType(
     members=("opening", "quota"),
     title=Text("Pembukaan sudah ada", "The opening exists"),
     detail=Text(
-        "Sudah ada pembukaan lain dengan id ini, atau pada saat itu di salah satu kantornya.",
+        "Sudah ada pembukaan lain dengan id ini, atau pada waktu tersebut di salah satu kantornya.",
         "There is another opening with this id, or at that moment in one of its offices.",
     ),
     next=Text(
-        "Pakai pembukaan itu, atau pilih id, waktu, atau kantor lain.",
-        "Use that one, or choose another id, moment or other offices.",
+        "Gunakan pembukaan tersebut, atau pilih id, waktu, atau kantor lain.",
+        "Use that opening, or choose another id, moment or office.",
     ),
 )
 BEACON_FIXED = ProblemType(
     name="beacon-fixed",
     status=409,
     members=("opening",),
-    title=Text("Nilai luar sudah tetap", "The outside value is fixed"),
+    title=Text("Nilai luar tidak dapat diubah", "The outside value is fixed"),
     detail=Text(
-        "Nilai luar dimasukkan sekali saja, sebelum pembukaan.",
-        "The outside value is entered once, and before the opening.",
+        "Nilai luar hanya dapat dimasukkan satu kali, sebelum pembukaan.",
+        "The outside value can be entered only once, before the opening.",
     ),
-    next=Text("Tidak ada yang dapat diubah lagi.", "Nothing can be changed any more."),
+    next=Text("Tidak ada yang perlu dilakukan.", "Nothing needs to be done."),
 )
 OPENING_CANCELLED = ProblemType(
     name="opening-cancelled",
@@ -111,19 +112,19 @@ OPENING_CANCELLED = ProblemType(
     title=Text("Pembukaan dibatalkan", "The opening was cancelled"),
     detail=Text("Pembukaan ini dibatalkan: {reason}", "This opening was cancelled: {reason}"),
     next=Text(
-        "Tiketnya tidak berlaku lagi. Lihat pembukaan lain di GET /v1/openings.",
-        "Its tickets are of no use any more. See the other openings at GET /v1/openings.",
+        "Tiket untuk pembukaan ini tidak berlaku lagi. Silakan lihat pembukaan lain di GET /v1/openings.",
+        "Its tickets are no longer valid. See the other openings at GET /v1/openings.",
     ),
 )
 OPENING_FIXED = ProblemType(
     name="opening-fixed",
     status=409,
     members=("opening", "state", "reason", "reason_en"),
-    title=Text("Pembukaan tidak dapat diubah lagi", "The opening cannot be changed any more"),
-    detail=Text("Yang hendak diubah sudah tetap: {why}", "What you want to change is fixed: {why}"),
+    title=Text("Pembukaan tidak dapat diubah lagi", "The opening can no longer be changed"),
+    detail=Text("Bagian ini tidak dapat diubah lagi: {why}", "This can no longer be changed: {why}"),
     next=Text(
-        "Lihat keadaannya di GET /v1/openings/{id}/queue; untuk waktu lain, buat pembukaan baru.",
-        "See how it stands at GET /v1/openings/{id}/queue; for another moment, create a new opening.",
+        "Lihat statusnya di GET /v1/openings/{id}/queue. Untuk waktu lain, buat pembukaan baru.",
+        "See its state at GET /v1/openings/{id}/queue. For another moment, create a new opening.",
     ),
 )
 OPENING_MOVES_QUOTA = ProblemType(
@@ -132,19 +133,19 @@ OPENING_MOVES_QUOTA = ProblemType(
     members=("opening",),
     title=Text("Kuota ini dibuka bersama pembukaannya", "This quota opens with its opening"),
     detail=Text(
-        "Kuota ini milik sebuah pembukaan (`opening`) dan dibuka bersamanya.",
-        "This quota belongs to an opening (`opening`) and opens with it.",
+        "Kuota ini termasuk dalam pembukaan `opening` dan dibuka bersamanya.",
+        "This quota belongs to the opening `opening` and opens with it.",
     ),
     next=Text(
-        "Pindahkan pembukaannya: PATCH /v1/staff/openings/{id} dengan `opens_at`; atau pilih kuota lain.",
-        "Move the opening: PATCH /v1/staff/openings/{id} with `opens_at`; or choose other quotas.",
+        "Pindahkan pembukaannya dengan PATCH /v1/staff/openings/{id} dan `opens_at`, atau pilih kuota lain.",
+        "Move the opening with PATCH /v1/staff/openings/{id} and `opens_at`, or choose other quotas.",
     ),
 )
 QUOTA_CLOSES_BEFORE = ProblemType(
     name="quota-closes-before",
     status=409,
     members=("opening", "quota"),
-    title=Text("Sebuah kuota ditutup sebelum itu", "A quota closes before that"),
+    title=Text("Ada kuota yang ditutup sebelum waktu itu", "A quota closes before that"),
     detail=Text(
         "Kuota `quota` dari pembukaan ini ditutup sebelum waktu yang baru.",
         "The quota `quota` of this opening closes before the new moment.",
@@ -158,10 +159,10 @@ TOO_MANY_QUOTAS = ProblemType(
     name="too-many-quotas",
     status=409,
     members=("opening",),
-    title=Text("Kuotanya terlalu banyak", "It has too many quotas"),
+    title=Text("Terlalu banyak kuota", "Too many quotas"),
     detail=Text(
-        "Pembukaan ini mempunyai lebih dari 5000 kuota, dan semuanya harus berubah dalam satu langkah.",
-        "This opening has more than 5000 quotas, and all of them have to change in one step.",
+        "Pembukaan ini memiliki lebih dari 5000 kuota, yang harus diubah dalam satu langkah.",
+        "This opening has more than 5000 quotas, which must change in one step.",
     ),
-    next=Text("Tutup kuotanya satu per satu.", "Close its quotas one by one."),
+    next=Text("Tutup kuota tersebut satu per satu.", "Close its quotas one by one."),
 )

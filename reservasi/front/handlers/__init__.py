@@ -1,1 +1,1 @@
-"""One function an operation: a request in, an answer out."""
+"""Request handlers: one function per operation."""

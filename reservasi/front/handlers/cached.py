@@ -1,4 +1,4 @@
-"""Answers that may be kept: compressed where the caller takes that, and 304 where the caller has them already."""
+"""Cacheable answers: compressed if the caller accepts it, and 304 if the caller has the current version."""
 
 import asyncio
 from typing import NamedTuple
@@ -10,23 +10,23 @@ from reservasi.front.api.entity_tags import matches
 from reservasi.front.api.request import IF_NONE_MATCH, Request
 from reservasi.front.views.quota_json import COMPRESSED_BYTES_MIN, GZIP, Encoded, accepts_gzip, compressed
 
-THREAD_BYTES_MIN = 64 * 1024  # more is compressed beside the event loop: nobody waits for somebody else's long list
+THREAD_BYTES_MIN = 64 * 1024  # larger bodies are compressed in a thread, so that other requests do not wait
 
 
 class Kind(NamedTuple):
-    """What is said of a view besides its tag and its encoding; "" where nothing is."""
+    """Cache headers of a view other than its tag and encoding; "" for none."""
 
     cache_control: str
     content_type: str = JSON
-    vary: str = ""  # what else than the encoding it depends on
+    vary: str = ""  # headers other than the encoding on which it depends
     language: str = ""
-    policy: str = ""  # of a page: what it may load and run
+    policy: str = ""  # of a page: its content security policy
 
     def headers(self, view: Encoded) -> dict[str, str]:
         """The headers of an answer with this view."""
         vary = [self.vary] if self.vary else []
         vary += [hdrs.ACCEPT_ENCODING] if view.has_variants else []
-        said = {
+        headers = {
             hdrs.CONTENT_TYPE: self.content_type,
             hdrs.CACHE_CONTROL: self.cache_control,
             hdrs.ETAG: view.etag,
@@ -35,16 +35,16 @@ class Kind(NamedTuple):
             hdrs.CONTENT_LANGUAGE: self.language,
             hdrs.CONTENT_SECURITY_POLICY: self.policy,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in headers.items() if value}
 
 
 def conditional(request: Request, view: Encoded, kind: Kind) -> Answer:
-    """The view as the caller takes it, or 304 where they have it, in either encoding."""
+    """The view in an encoding that the caller accepts, or 304 if the caller has it, in either encoding."""
     chosen = view.variant(gzip=accepts_gzip(request.head.accept_encoding))
-    known = request.values.get(IF_NONE_MATCH)
-    if known is not None:
+    tags = request.values.get(IF_NONE_MATCH)
+    if tags is not None:
         for etag in (chosen.etag, *view.etags):
-            if matches(known, etag):
+            if matches(tags, etag):
                 return _not_modified(chosen, kind, etag)
     answer: Answer | None = chosen.answers.get(kind)
     if answer is None:
@@ -63,7 +63,7 @@ def _not_modified(view: Encoded, kind: Kind, etag: str) -> Answer:
 
 
 async def unkept(request: Request, body: bytes, *, status: int = 200, location: str = "") -> Answer:
-    """JSON for one caller, which nobody keeps."""
+    """JSON for one caller, not cacheable."""
     headers: dict[str, str] = {hdrs.LOCATION: location} if location else {}
     if len(body) < COMPRESSED_BYTES_MIN:
         return json_answer(body, status, headers)

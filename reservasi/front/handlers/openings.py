@@ -1,4 +1,4 @@
-"""What anyone may read of openings: the list, one of them, and the calendar."""
+"""Public reads of openings: the list, one of them, and the calendar."""
 
 from collections.abc import Mapping
 
@@ -20,11 +20,11 @@ from reservasi.front.views.quota_json import Encoded, encoded
 
 CALENDAR = Kind(CACHE_A_MINUTE, "text/calendar; charset=utf-8", vary="Accept-Language")
 CALENDAR_TURN_MS = 60_000
-_PROGRAM_MISSING = Text("Sebutkan program.", "Name the program.")
+_PROGRAM_MISSING = Text("Pilih program.", "Give the program.")
 
 
 def openings(front: Front, request: Request) -> Answer:
-    """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or of other dates."""
+    """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or in a date range."""
     filters = read_filters(front.services.catalogue, request, OPENING_FILTERS)
     require_view(front.services, filters.get("program"))
     return conditional(request, openings_view(front.services, front.memory, filters), FOR_A_SECOND)
@@ -38,7 +38,7 @@ def opening(front: Front, request: Request) -> Reply:
 
 
 async def _new_opening(front: Front, request: Request) -> Answer:
-    """One that another front may have told of already."""
+    """An opening that another front may already have shown."""
     opening_id = request.parameters["id"]
     await front.services.waiting_room.complete(opening_id)
     view = opening_view(front.services, front.memory, opening_id)
@@ -48,7 +48,7 @@ async def _new_opening(front: Front, request: Request) -> Answer:
 
 
 def calendar(front: Front, request: Request) -> Answer:
-    """`GET /v1/openings.ics`: what a phone subscribes to, in the language that it asks for."""
+    """`GET /v1/openings.ics`: a calendar to subscribe to, in the requested language."""
     services = front.services
     filters = read_filters(front.services.catalogue, request, OPENING_FILTERS)
     if "program" not in filters:

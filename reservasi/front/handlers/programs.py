@@ -1,4 +1,4 @@
-"""What anyone may read: programs, offices, availability, the API's description and its problem types."""
+"""Public reads: programs, offices, availability, the API's description and its problem types."""
 
 import html
 from functools import cache
@@ -55,14 +55,14 @@ def offices(front: Front, request: Request) -> Answer:
 
 
 def availability(front: Front, request: Request) -> Answer:
-    """`GET /v1/availability`: from memory, thousands of times a second."""
+    """`GET /v1/availability`, from memory."""
     filters = read_filters(front.services.catalogue, request, PAGED_FILTERS)
     require_view(front.services, filters.get("program"))
     return conditional(request, availability_view(front.services, front.memory, filters), FOR_A_SECOND)
 
 
 def days(front: Front, request: Request) -> Answer:
-    """`GET /v1/availability/days`: one row a day."""
+    """`GET /v1/availability/days`: one row per day."""
     filters = read_filters(front.services.catalogue, request)
     require_view(front.services, filters.get("program"))
     return conditional(request, days_view(front.services, front.memory, filters), FOR_A_SECOND)
@@ -79,7 +79,7 @@ def openapi(_front: Front, request: Request) -> Answer:
 
 
 def problem_type(_front: Front, request: Request) -> Answer:
-    """`GET /problems/{type}`: what a problem type means, as JSON, or as HTML for a browser."""
+    """`GET /problems/{type}`: the description of a problem type, as JSON, or as HTML for a browser."""
     kind = PROBLEM_TYPES.get(request.parameters["type"])
     if kind is None:
         raise Refused(NOT_FOUND)

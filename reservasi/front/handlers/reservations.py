@@ -1,4 +1,4 @@
-"""The life of a reservation over HTTP: claim, look up, confirm, cancel, and its documents."""
+"""The life of a reservation over HTTP: claim, show, confirm, cancel, and its documents."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from reservasi.front.api.answers import (
     JSON,
     NO_STORE,
     Answer,
-    Asked,
     Pending,
+    PendingLedgerAnswer,
     Reply,
     ask,
     in_task,
@@ -67,7 +67,7 @@ _STATE_WORDS = {
     State.CANCELLED: Text("dibatalkan", "cancelled"),
     State.RETIRED: Text("sudah lewat tanggalnya", "its date has passed"),
 }
-# What is said of a state until the records have it, by the calls that lead to it and by GET.
+# The status of a change until it is recorded, in the answers to the calls that cause it and to GET.
 _ON_ITS_WAY: dict[State, ReservationStatus] = {
     State.CONFIRMED: "confirming",
     State.RELEASED: "releasing",
@@ -95,7 +95,7 @@ def _answer(body: msgspec.Struct, status: int = 200, headers: dict[str, str] | N
 
 
 def claim(front: Front, request: Request) -> Reply:
-    """`POST /v1/reservations`: the path that must stay short."""
+    """`POST /v1/reservations`. Kept short for speed."""
     keys = request.idempotency_keys
     if request.fault is None and len(keys) == 1 and request.head.is_json:
         wanted = plain_claim(request.body, keys[0])
@@ -107,7 +107,7 @@ def claim(front: Front, request: Request) -> Reply:
 
 
 def _claim_with_care(front: Front, request: Request) -> Reply:
-    """A claim that has a fault to name, or whose program was imported a moment ago."""
+    """A claim with a fault to report, or for a program that was just imported."""
     key = idempotency_key(request.idempotency_keys)
     reader = ClaimBodyReader(json_body(request))
     if front.services.catalogue.may_find(program_of(reader.quota)):
@@ -126,7 +126,7 @@ def _claim_as_read(front: Front, request: Request, reader: ClaimBodyReader, key:
 
 
 def _claim(front: Front, request: Request, claim: ClaimRequest) -> Reply:
-    """A claim that is well formed."""
+    """A well-formed claim."""
     quota = claimable_quota(front.services, claim.quota)
     if quota is None:
         return later(request.trace, _claim_of_new_quota(front, request, claim))
@@ -136,7 +136,7 @@ def _claim(front: Front, request: Request, claim: ClaimRequest) -> Reply:
 
 
 async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimRequest) -> Reply:
-    """Memory catches up: another front may have told of the quota already."""
+    """Wait until the view is complete: another front may already know the quota."""
     services, program = front.services, program_of(claim.quota)
     await services.availability.complete(program)
     if not services.availability.knows(program):
@@ -150,18 +150,18 @@ async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimReques
 
 
 def _decided(front: Front, request: Request, wanted: Wanted, decision: Decision) -> Reply:
-    """Answer as the policy says, or ask the ledger."""
+    """Answer as the policy decided, or ask the ledger."""
     if isinstance(decision, Claim):
-        asked = Asked(partial(_claim_answer, front, request.language, wanted))
-        asked.work = front.services.reservations.enqueue(wanted.program, decision, asked.tell)
-        return asked
+        pending = PendingLedgerAnswer(partial(_claim_answer, front, request.language, wanted))
+        pending.work = front.services.reservations.enqueue(wanted.program, decision, pending.take)
+        return pending
     if isinstance(decision, Doubtful):
         return _checked(front, request, wanted, decision)
     return _refused_claim(front, request.language, wanted, decision)
 
 
 def _checked(front: Front, request: Request, wanted: Wanted, doubtful: Doubtful) -> Pending:
-    """Decide once more, by a view that has all that the caller may have heard elsewhere, or by the ledger itself."""
+    """Decide again with a view that contains everything that the caller may have learnt elsewhere, or by the ledger."""
     if doubtful.may_be_outdated:
         pending = Pending()
         again = partial(pending.resolve, partial(_decide_settled, front, request), wanted)
@@ -184,11 +184,11 @@ def _decide_found(front: Front, request: Request, wanted: Wanted, refused: Refus
 
 
 def _claim_answer(front: Front, language: Language, wanted: Wanted, answer: LedgerAnswer) -> Answer:
-    """What the ledger's answer means over HTTP."""
+    """The HTTP answer to the ledger's answer."""
     if answer.outcome is Outcome.HELD or answer.outcome is Outcome.EXISTS:
         body = msgspec.json.encode(claimed_body(front.services, wanted, answer))
         location = f"{CLAIM_PATH}/{wanted.reservation_id}"
-        # A batch that was sent twice finds its own first try: for the person it is the first answer.
+        # A batch that was sent twice finds its own first attempt: for the person it is the first answer.
         if answer.outcome is Outcome.EXISTS and not answer.retried:
             headers = {**_CLAIMED_HEADERS, hdrs.LOCATION: location, IDEMPOTENT_REPLAYED: "true"}
             return Answer(201, headers, body, outcome=REPLAYED)
@@ -200,7 +200,7 @@ _CLAIMED_HEADERS = {"Content-Type": JSON, "Cache-Control": NO_STORE}
 
 
 class _Held(Answer):
-    """The answer to a claim that got its places: its head is put together without a dictionary."""
+    """The answer to a successful claim, whose head is built without a dictionary."""
 
     __slots__ = ("_location",)
     _BEGINNING = Answer(201, _CLAIMED_HEADERS).head.rpartition(b"\r\n")[0] + b"\r\nLocation: "
@@ -222,7 +222,7 @@ def _refused_claim(front: Front, language: Language, wanted: Wanted, refused: Re
 
 
 def claimed_body(services: FrontServices, wanted: Wanted, answer: LedgerAnswer) -> ClaimedBody:
-    """What a person learns about their hold."""
+    """The body that describes a hold."""
     return ClaimedBody(
         id=wanted.reservation_id,
         quota=wanted.quota.id,
@@ -240,7 +240,7 @@ _CLAIM_REFUSALS = {
 
 
 def claim_refusal(front: Front, quota: Quota, answer: LedgerAnswer) -> Refused:
-    """What an outcome that gives no places means over HTTP."""
+    """The refusal of an outcome without places."""
     services = front.services
     if answer.outcome is Outcome.DUPLICATE_APPLICANT:
         return claim_refusals.duplicate(answer)
@@ -259,7 +259,7 @@ def claim_refusal(front: Front, quota: Quota, answer: LedgerAnswer) -> Refused:
 
 
 def _managed(front: Front, request: Request) -> str:
-    """The reservation of the path, once the bearer secret has been proved; else there is nothing to see."""
+    """The reservation of the path, if the bearer secret is right; else 404."""
     reservation_id = request.parameters["id"]
     token = bearer(request)
     if not (token and _RESERVATION_ID.fullmatch(reservation_id)):
@@ -269,8 +269,8 @@ def _managed(front: Front, request: Request) -> str:
     return reservation_id
 
 
-class _Found(NamedTuple):
-    """What a person may know of their reservation."""
+class _Reservation(NamedTuple):
+    """What a person may know about their reservation."""
 
     id: str
     status: ReservationStatus
@@ -283,11 +283,13 @@ class _Found(NamedTuple):
         return self.status == "confirmed" or self.status in PAST_STATUSES
 
 
-_Show = Callable[[_Found], Answer]
+_Show = Callable[[_Reservation], Answer]
 
 
 def _with_found(front: Front, request: Request, show: _Show) -> Pending:
-    """What `show` says of the reservation of the path: from the ledger; from the records where its date has passed."""
+    """The answer of `show` for the reservation of the path: from the ledger, or from the records if its date has
+    passed.
+    """
     reservation_id = _managed(front, request)
     enqueue = partial(front.services.reservations.enqueue_find, reservation_id)
     return ask(enqueue, partial(_found, front, request, reservation_id, show))
@@ -302,34 +304,34 @@ def _found(front: Front, request: Request, reservation_id: str, show: _Show, ans
 
 
 def _found_live(front: Front, reservation_id: str, show: _Show, answer: LedgerAnswer, quota: Quota) -> Reply:
-    """A reservation that the ledger has: one that ended or was confirmed is on its way until the records have it."""
+    """A reservation in the ledger; one that ended or was confirmed is pending until it is recorded."""
     state = answer.state or State.RETIRED
     hold_expires_at_ms = answer.deadline_ms if state is State.HELD else 0
-    found = _Found(reservation_id, _STATUS[state], answer.places, quota, hold_expires_at_ms)
+    reservation = _Reservation(reservation_id, _STATUS[state], answer.places, quota, hold_expires_at_ms)
     if state not in _ON_ITS_WAY:
-        return show(found)
+        return show(reservation)
     pending = Pending()
 
-    def tell(recorded: bool) -> None:
-        pending.resolve(show, found if recorded else found._replace(status=_ON_ITS_WAY[state]))
+    def on_recorded(recorded: bool) -> None:
+        pending.resolve(show, reservation if recorded else reservation._replace(status=_ON_ITS_WAY[state]))
 
-    front.services.reservations.when_known_recorded(reservation_id, answer, tell)
+    front.services.reservations.when_known_recorded(reservation_id, answer, on_recorded)
     return pending
 
 
 async def _found_in_records(front: Front, reservation_id: str, show: _Show, answer: LedgerAnswer) -> Reply:
-    """What memory lacks: the booking, or only its quota."""
+    """What the view lacks: the booking, or only its quota."""
     reservations = front.services.reservations
     if answer.state is not None and answer.state is not State.RETIRED:
         quota = await reservations.quota(answer.quota)
-        if quota is None:  # the ledger knows it and memory does not yet
+        if quota is None:  # the ledger has it and the view does not yet
             raise Refused(problem_catalogue.RECOVERING)
         return _found_live(front, reservation_id, show, answer, quota)
     booking = await reservations.past_booking(reservation_id)
     quota = await reservations.quota(booking.quota) if booking else None
     if booking is None or quota is None:
         raise Refused(problem_catalogue.NOT_FOUND)
-    return show(_Found(reservation_id, PAST_STATUSES.get(booking.state, "confirmed"), booking.places, quota, 0))
+    return show(_Reservation(reservation_id, PAST_STATUSES.get(booking.state, "confirmed"), booking.places, quota, 0))
 
 
 def show(front: Front, request: Request) -> Pending:
@@ -337,13 +339,13 @@ def show(front: Front, request: Request) -> Pending:
     return _with_found(front, request, partial(_shown, front))
 
 
-def _shown(front: Front, found: _Found) -> Answer:
-    terms = found.quota.terms
+def _shown(front: Front, reservation: _Reservation) -> Answer:
+    terms = reservation.quota.terms
     body = ReservationBody(
-        id=found.id,
-        status=found.status,
-        quota=found.quota.id,
-        places=found.places,
+        id=reservation.id,
+        status=reservation.status,
+        quota=reservation.quota.id,
+        places=reservation.places,
         office=terms.office,
         service=terms.service,
         channel=terms.channel,
@@ -351,26 +353,26 @@ def _shown(front: Front, found: _Found) -> Answer:
         start=terms.start,
         end=terms.end,
     )
-    if found.hold_expires_at_ms:
-        body.hold_expires_at = moment(found.hold_expires_at_ms)
-    if found.is_booked:
-        body.booking_code = front.services.reservations.booking_code(found.id)
+    if reservation.hold_expires_at_ms:
+        body.hold_expires_at = moment(reservation.hold_expires_at_ms)
+    if reservation.is_booked:
+        body.booking_code = front.services.reservations.booking_code(reservation.id)
     return _answer(body)
 
 
 def confirm(front: Front, request: Request) -> Pending:
-    """`POST /v1/reservations/{id}/confirm`: 200 once it is in the records, else 202."""
+    """`POST /v1/reservations/{id}/confirm`: 200 once it is recorded, else 202."""
     reservation_id = _managed(front, request)
     payment_reference = read_confirm(json_body(request, required=False))
     pending = Pending()
 
-    def tell(result: Change | ReservasiError) -> None:
+    def on_change(result: Change | ReservasiError) -> None:
         if isinstance(result, ReservasiError):
             pending.settle(result)
         else:
             pending.resolve(partial(_confirmed, front, request, reservation_id, payment_reference), result)
 
-    pending.work = front.services.reservations.enqueue_confirm(reservation_id, payment_reference, tell)
+    pending.work = front.services.reservations.enqueue_confirm(reservation_id, payment_reference, on_change)
     return pending
 
 
@@ -400,13 +402,13 @@ async def _confirmed_in_the_past(front: Front, reservation_id: str, payment_refe
 
 @in_task
 async def cancel(front: Front, request: Request) -> Answer:
-    """`POST /v1/reservations/{id}/cancel`: gives a hold up, or ends a confirmed reservation; 202 as above."""
+    """`POST /v1/reservations/{id}/cancel`: releases a hold, or cancels a confirmed reservation; 202 as above."""
     reservation_id = _managed(front, request)
     return await answer_ended(front.services, reservation_id, await front.services.reservations.cancel(reservation_id))
 
 
 async def answer_ended(services: FrontServices, reservation_id: str, change: Change) -> Answer:
-    """The answer to a cancellation, whoever asked for it."""
+    """The answer to a cancellation by the person or by staff."""
     answer = change.answer
     if answer.outcome in ACCEPTED and answer.state is State.RELEASED:
         released = EndedBody(id=reservation_id, status="released")
@@ -424,7 +426,7 @@ async def answer_ended(services: FrontServices, reservation_id: str, change: Cha
 
 
 async def _cancel_until(services: FrontServices, quota_id: str) -> str:
-    """The last moment for a cancellation; where the program sets none, the date that has passed."""
+    """The last moment for a cancellation; if the program sets none, the date that has passed."""
     quota = await services.reservations.quota(quota_id)
     if quota is None:
         return "…"
@@ -434,7 +436,7 @@ async def _cancel_until(services: FrontServices, quota_id: str) -> str:
 
 
 def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> Answer:
-    """200 once the records have it; else 202, and the same request asks again."""
+    """200 once it is recorded; else 202, and the same request asks again."""
     if change.recorded:
         return _answer(recorded)
     return _answer(on_its_way, 202, {hdrs.RETRY_AFTER: retry_after()})
@@ -449,9 +451,9 @@ def _wrong_state(kind: ProblemType, state: State | None) -> Refused:
 # -- documents ---------------------------------------------------------------------------------------------------
 
 
-def _require_booked(found: _Found) -> None:
-    if not (found.is_booked or found.status == "confirming"):
-        raise _wrong_state(problem_catalogue.NOT_CONFIRMED, _STATE_OF[found.status])
+def _require_booked(reservation: _Reservation) -> None:
+    if not (reservation.is_booked or reservation.status == "confirming"):
+        raise _wrong_state(problem_catalogue.NOT_CONFIRMED, _STATE_OF[reservation.status])
 
 
 def _document(body: bytes, content_type: str) -> Answer:
@@ -459,11 +461,11 @@ def _document(body: bytes, content_type: str) -> Answer:
 
 
 def qr(front: Front, request: Request) -> Pending:
-    """`GET /v1/reservations/{id}/qr.svg`: the booking code for the counter's scanner."""
+    """`GET /v1/reservations/{id}/qr.svg`: the booking code for the scanner at the counter."""
 
-    def show(found: _Found) -> Answer:
-        _require_booked(found)
-        return _document(qr_svg(front.services.reservations.booking_code(found.id)), "image/svg+xml")
+    def show(reservation: _Reservation) -> Answer:
+        _require_booked(reservation)
+        return _document(qr_svg(front.services.reservations.booking_code(reservation.id)), "image/svg+xml")
 
     return _with_found(front, request, show)
 
@@ -471,13 +473,13 @@ def qr(front: Front, request: Request) -> Pending:
 def ticket(front: Front, request: Request) -> Pending:
     """`GET /v1/reservations/{id}/ticket.ics`: the appointment for a calendar."""
 
-    def show(found: _Found) -> Answer:
-        _require_booked(found)
-        program = front.services.catalogue.program(program_of(found.quota.id))
+    def show(reservation: _Reservation) -> Answer:
+        _require_booked(reservation)
+        program = front.services.catalogue.program(program_of(reservation.quota.id))
         if program is None:
             raise Refused(problem_catalogue.RECOVERING)
-        booking_code = front.services.reservations.booking_code(found.id)
-        calendar = ticket_ics(found.id, booking_code, found.quota, program, request.language)
+        booking_code = front.services.reservations.booking_code(reservation.id)
+        calendar = ticket_ics(reservation.id, booking_code, reservation.quota, program, request.language)
         return _document(calendar, "text/calendar; charset=utf-8")
 
     return _with_found(front, request, show)

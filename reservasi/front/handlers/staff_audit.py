@@ -1,4 +1,4 @@
-"""What staff ask of reservations and of the past: end somebody's reservation, and who changed what, when and why."""
+"""Staff operations on reservations and the audit log: end a reservation, and read who changed what, when and why."""
 
 import datetime as dt
 import re
@@ -50,7 +50,7 @@ _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie 
 
 @in_task
 async def cancel(front: Front, request: Request) -> Answer:
-    """`POST /v1/staff/reservations/{id}/cancel`: as the person could, and after the last moment for it too."""
+    """`POST /v1/staff/reservations/{id}/cancel`: also after the applicant's last moment for it."""
     staff = await require_staff(front, request, StaffScope.RESERVATIONS)
     services = front.services
     reason = read_reason(json_body(request, required=False))
@@ -60,14 +60,14 @@ async def cancel(front: Front, request: Request) -> Answer:
         raise Refused(UNKNOWN_RESERVATION)
     require_program(staff, program)
     change = await services.reservations.cancel(reservation_id, by_staff=True, actor=staff.actor, reason=reason)
-    said = {"actor": staff.actor, "reason": reason}
-    log.info("reservation_ended", reservation=reservation_id, outcome=change.answer.outcome, **said)
+    named = {"actor": staff.actor, "reason": reason}
+    log.info("reservation_ended", reservation=reservation_id, outcome=change.answer.outcome, **named)
     return await answer_ended(services, reservation_id, change)
 
 
 @in_task
 async def list_audit(front: Front, request: Request) -> Answer:
-    """`GET /v1/staff/audit`: who changed quotas and openings and ended reservations of a program, newest first."""
+    """`GET /v1/staff/audit`: who changed quotas and openings of a program or ended reservations, newest first."""
     staff = await require_staff(front, request, StaffScope.READ)
     services = front.services
     wanted = read_query(front.services.catalogue, request, _CHECKS)
@@ -109,11 +109,11 @@ def _query(wanted: Mapping[str, str], program: Program) -> AuditQuery:
 
 
 def _midnight_ms(date: str, program: Program, *, days: int) -> int:
-    """When a date begins in the program's zone, or the one so many days later."""
+    """The beginning of a date in the program's zone, `days` later."""
     try:
         day = dt.date.fromisoformat(date) + dt.timedelta(days=days)
         return int(dt.datetime.combine(day, dt.time(), program.zone).timestamp() * 1000)
-    except (OverflowError, ValueError):  # the first or the last date that there is
+    except (OverflowError, ValueError):  # the first or the last date that Python supports
         return 0 if days == 0 else 2**62
 
 

@@ -1,4 +1,4 @@
-"""What staff do about a day: close all its quotas at once, as for a holiday that is announced late."""
+"""Closing all quotas of a day at once, such as for a holiday that is announced late."""
 
 import asyncio
 from typing import Any
@@ -30,8 +30,8 @@ from reservasi.records import LiveRow
 
 log = get_logger()
 
-AT_ONCE = 500  # quotas closed together; the group commit cuts them into batches
-_NOTHING_MATCHES = Text("Tidak ada kuota yang cocok pada tanggal ini.", "No quota matches on this date.")
+AT_ONCE = 500  # quotas closed together; the group commit splits them into batches
+_NOTHING_MATCHES = Text("Tidak ada kuota yang sesuai pada tanggal ini.", "No quota matches on this date.")
 _check_id = text_check("id", Text("Bentuk id tidak sah.", "This is not the form of an id."), pattern=ID_PATTERN[1:-1])
 
 
@@ -51,7 +51,7 @@ CLOSURE = {
 
 @in_task
 async def create(front: Front, request: Request) -> Answer:
-    """`POST /v1/staff/closures`: close the quotas of a day that are chosen; given again it goes on where it was."""
+    """`POST /v1/staff/closures`: close the selected quotas of a day; repeating it continues an interrupted one."""
     staff = await require_staff(front, request, StaffScope.QUOTAS)
     services = front.services
     wanted = _read(json_body(request))
@@ -60,7 +60,7 @@ async def create(front: Front, request: Request) -> Answer:
     program = services.catalogue.program(wanted["program"])
     if program is None:
         raise unknown_program(services.catalogue, wanted["program"])
-    await services.availability.complete(wanted["program"])  # so that quotas of an import of just now are known
+    await services.availability.complete(wanted["program"])  # so that quotas of a recent import are included
     chosen = _chosen(services, wanted)
     if not chosen:
         offices = (wanted["office"],) if "office" in wanted else ()
@@ -100,27 +100,27 @@ def _chosen(services: FrontServices, wanted: dict[str, Any]) -> list[Quota]:
 async def _close(
     services: FrontServices, quotas: list[Quota], actor: str, reason: str
 ) -> tuple[dict[str, int], LedgerAnswer]:
-    """Those that were open, with their new versions, and the last answer.
+    """Close the quotas that are open; returns their new versions, and the last answer.
 
     Raises:
-        Unavailable: some were not closed; the whole request may be given again.
+        Unavailable: some were not closed; the whole request may be repeated.
     """
     changed: dict[str, int] = {}
-    told: list[LedgerAnswer] = []
+    answers: list[LedgerAnswer] = []
     for at in range(0, len(quotas), AT_ONCE):
         part = [SetQuota(quota=each.id, closed=True, actor=actor, reason=reason) for each in quotas[at : at + AT_ONCE]]
-        answers = await asyncio.gather(*map(services.reservations.set_quota, part), return_exceptions=True)
-        for command, answer in zip(part, answers, strict=True):
+        batch = await asyncio.gather(*map(services.reservations.set_quota, part), return_exceptions=True)
+        for command, answer in zip(part, batch, strict=True):
             if isinstance(answer, BaseException):
                 raise answer
             if answer.outcome is Outcome.QUOTA_SET:
                 changed[command.quota] = answer.version
-            told.append(answer)
-    return changed, max(told, key=lambda answer: (answer.epoch, answer.seq))
+            answers.append(answer)
+    return changed, max(answers, key=lambda answer: (answer.epoch, answer.seq))
 
 
 async def _shown(services: FrontServices, versions: dict[str, int]) -> None:
-    """Wait until the changes have come back through the journal, or for as long as staff should wait for them."""
+    """Wait until the view contains the changes, at most as long as staff should wait."""
     availability, loop = services.availability, asyncio.get_running_loop()
     deadline_s = loop.time() + VIEW_WAIT_S
     while (rest_s := deadline_s - loop.time()) > 0:

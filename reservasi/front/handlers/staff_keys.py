@@ -1,4 +1,4 @@
-"""Who calls the staff API: the key behind a request, what it may be used for, and for which programs."""
+"""Authorisation of the staff API: the key of a request, its scopes and its programs."""
 
 import datetime as dt
 
@@ -17,11 +17,11 @@ from reservasi.records import StaffRow
 
 
 async def require_staff(front: Front, request: Request, scope: StaffScope, program: str | None = None) -> StaffRow:
-    """The staff key of a request that needs the scope, and the program where one is named.
+    """The staff key of a request that needs the scope, and the program if one is given.
 
     Raises:
         Refused: the key is missing, unknown, revoked, expired or used too often, or lacks the scope or the program.
-        RecordsUnavailable: nobody can say now whose key it is.
+        RecordsUnavailable: the key cannot be looked up.
     """
     key = request.values.get(API_KEY, "") or bearer(request)
     catalogue = front.services.catalogue
@@ -46,7 +46,7 @@ async def require_staff(front: Front, request: Request, scope: StaffScope, progr
 
 
 def require_program(staff: StaffRow, program: str) -> None:
-    """Refuse a key that is limited to other programs; whether there is such a program decides nothing."""
+    """Refuse a key that is limited to other programs, also if the program does not exist."""
     if not staff.may(program):
         raise Refused(problem_catalogue.PROGRAM_NOT_ALLOWED, members={"programs": sorted(staff.programs or ())})
 

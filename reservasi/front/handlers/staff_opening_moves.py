@@ -1,4 +1,4 @@
-"""`PATCH /v1/staff/openings/{id}`: staff move an opening, move its end, or call it off; the ledger judges."""
+"""`PATCH /v1/staff/openings/{id}`: moves an opening or its end, or cancels it; the ledger decides."""
 
 import msgspec
 from aiohttp import hdrs
@@ -33,12 +33,12 @@ from reservasi.waiting_room.state import state_of
 log = get_logger()
 
 _WHY = {
-    Outcome.OPENING_CANCELLED: Text("pembukaan ini dibatalkan.", "it was called off."),
+    Outcome.OPENING_CANCELLED: Text("pembukaan ini dibatalkan.", "it was cancelled."),
     Outcome.CLOSED: Text("pembukaan ini sudah berakhir.", "it has ended."),
     Outcome.TOO_LATE: Text("pembukaan ini sudah dibuka.", "it has opened."),
 }
 _PAST = Text(
-    "Waktu yang baru sudah lewat, atau berakhir sebelum dibuka.",
+    "Waktu yang baru sudah lewat, atau pembukaan akan berakhir sebelum dibuka.",
     "The new moment has passed, or it would end before it opens.",
 )
 
@@ -56,8 +56,8 @@ async def move(front: Front, request: Request) -> Answer:
         versions,
         lambda version: services.waiting_room.set_opening(program, msgspec.structs.replace(command, version=version)),
     )
-    said = {"actor": command.actor, "reason": command.reason}
-    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
+    named = {"actor": command.actor, "reason": command.reason}
+    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **named)
     if answer.outcome not in (Outcome.OPENING_SET, Outcome.EXISTS):
         raise refused_move(opening, command, answer)
     await services.availability.complete(program)
@@ -68,7 +68,7 @@ async def move(front: Front, request: Request) -> Answer:
 
 
 def refused_move(opening: Opening, command: MoveOpening, answer: LedgerAnswer) -> Refused:
-    """What the ledger's refusal means over HTTP."""
+    """The HTTP refusal of the ledger's refusal."""
     members: dict[str, object] = {"opening": opening.id}
     match answer.outcome:
         case Outcome.VERSION_MISMATCH:
@@ -91,7 +91,7 @@ def refused_move(opening: Opening, command: MoveOpening, answer: LedgerAnswer) -
 
 
 def fixed(opening: Opening, outcome: Outcome) -> Refused:
-    """The refusal of a change to what is called off, has ended or has opened."""
+    """The refusal of a change to an opening that is cancelled, has ended or has opened."""
     return Refused(
         OPENING_FIXED, members={"opening": opening.id, **cancelled_members(opening)}, words={"why": _WHY[outcome]}
     )

@@ -1,4 +1,4 @@
-"""What staff do about openings: create one, pause or speed up its admission, enter the outside value of its draw."""
+"""Staff operations on openings: create one, change its admission, enter the outside value of its draw."""
 
 import asyncio
 import itertools
@@ -36,9 +36,9 @@ from reservasi.waiting_room.creation import free_id, namesakes, new_terms, place
 
 log = get_logger()
 
-AT_ONCE = 500  # quotas moved together; the group commit cuts them into batches
+AT_ONCE = 500  # quotas moved together; the group commit splits them into batches
 _NOTHING_MATCHES = Text(
-    "Tidak ada kuota yang cocok, atau semuanya ditutup sebelum pembukaan.",
+    "Tidak ada kuota yang sesuai, atau semua kuota ditutup sebelum pembukaan.",
     "No quota matches, or all of them close before it opens.",
 )
 _ENDS_BEFORE = Text(
@@ -49,7 +49,7 @@ _ENDS_BEFORE = Text(
 
 @in_task
 async def create(front: Front, request: Request) -> Answer:
-    """`POST /v1/staff/openings`: the opening first, then its quotas; given again it goes on where it was."""
+    """`POST /v1/staff/openings`: first the opening, then its quotas; repeating it continues an interrupted one."""
     staff = await require_staff(front, request, StaffScope.OPENINGS)
     services = front.services
     wanted = read_opening(json_body(request), services.availability.now_ms())
@@ -58,14 +58,14 @@ async def create(front: Front, request: Request) -> Answer:
     program = services.catalogue.program(wanted.program)
     if program is None:
         raise unknown_program(services.catalogue, wanted.program)
-    await services.availability.complete(program.id)  # so that an opening that another front just made is known
+    await services.availability.complete(program.id)  # so that an opening that another front just created is included
     quotas = _meant(services, wanted)
     if not quotas:
         raise _invalid("", "nothing-matches", nothing_matches(program, wanted.offices, _NOTHING_MATCHES))
-    known = services.availability.openings(program.id)
+    openings = services.availability.openings(program.id)
     elsewhere = await _ids_elsewhere(services, program.id)
     name = wanted.id or free_id(
-        program.id, wanted.opens_at_ms, program.zone, wanted.offices, known, elsewhere=elsewhere
+        program.id, wanted.opens_at_ms, program.zone, wanted.offices, openings, elsewhere=elsewhere
     )
     if name in elsewhere:
         raise Refused(OPENING_EXISTS, members={"opening": name})
@@ -80,7 +80,7 @@ async def create(front: Front, request: Request) -> Answer:
         raise Refused(OPENING_EXISTS, members=_in_the_way(services, program.id, name, terms))
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
     await _move(services, moved, command, wanted.opens_at_ms)
-    await _seen(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
+    await _wait_until_visible(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
     view = opening_view(services, front.memory, name)
     if view is None:
         raise Refused(problem_catalogue.RECOVERING)
@@ -88,25 +88,25 @@ async def create(front: Front, request: Request) -> Answer:
 
 
 def _in_the_way(services: FrontServices, program: str, name: str, terms: OpeningTerms) -> dict[str, str]:
-    """The opening that has this id, or that opens then in one of these offices; none where it is a single quota."""
-    known = services.availability.openings(program)
-    same_id = (each.id for each in known if each.id == name)
-    same_moment = (each.id for each in known if each.terms.overlaps(terms) and not each.cancelled)
-    found = next(itertools.chain(same_id, same_moment), None)
-    return {} if found is None else {"opening": found}
+    """The opening that has this id or opens then in one of these offices; empty if it is a single quota."""
+    openings = services.availability.openings(program)
+    same_id = (each.id for each in openings if each.id == name)
+    same_moment = (each.id for each in openings if each.terms.overlaps(terms) and not each.cancelled)
+    opening_id = next(itertools.chain(same_id, same_moment), None)
+    return {} if opening_id is None else {"opening": opening_id}
 
 
 async def _ids_elsewhere(services: FrontServices, program: str) -> set[str]:
-    """The ids of other programs' openings, as far as one of this program could have them."""
-    found: set[str] = set()
+    """The ids of other programs' openings that one of this program could also have."""
+    ids: set[str] = set()
     for other in namesakes(program, (each.id for each in services.catalogue.programs())):
         await services.availability.complete(other)
-        found |= {opening.id for opening in services.availability.openings(other)}
-    return found
+        ids |= {opening.id for opening in services.availability.openings(other)}
+    return ids
 
 
 def _meant(services: FrontServices, wanted: OpeningRequest) -> list[Quota]:
-    """The quotas that are chosen and that are still claimed from when it opens."""
+    """The selected quotas that can still be claimed after the opening."""
     chosen = services.availability.select(
         wanted.program,
         service=wanted.service,
@@ -123,14 +123,14 @@ def _meant(services: FrontServices, wanted: OpeningRequest) -> list[Quota]:
 
 
 def _terms(services: FrontServices, name: str, program: Program, wanted: OpeningRequest) -> OpeningTerms:
-    """The program's own rules, and what the request says otherwise."""
+    """The program's rules, with the values of the request."""
     rules = program.opening.waiting_room if isinstance(program.opening, AnnouncedRule) else None
-    said = {
+    given = {
         field: value
         for field in ("proof_of_work", "rate_per_min", "rate_max_per_min", "adaptive")
         if (value := getattr(wanted, field)) is not None
     }
-    policy = msgspec.structs.replace(rules or WaitingRoom(), **said)
+    policy = msgspec.structs.replace(rules or WaitingRoom(), **given)
     terms = new_terms(
         services.waiting_room.sealing,
         name,
@@ -147,16 +147,16 @@ def _terms(services: FrontServices, name: str, program: Program, wanted: Opening
 
 
 async def _move(services: FrontServices, quotas: Sequence[str], by: SetOpening, opens_at_ms: int) -> None:
-    """Let the quotas open with the new opening, named as its creation is.
+    """Let the quotas open with the new opening, with the actor and reason of its creation.
 
     Raises:
         Refused: one belongs to an opening that people can join.
-        Unavailable: some were not moved; the whole request may be given again.
+        Unavailable: some were not moved; the whole request may be repeated.
     """
     for at in range(0, len(quotas), AT_ONCE):
-        said: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
+        common: dict[str, Any] = {"taker": by.opening, "actor": by.actor, "reason": by.reason}
         part = quotas[at : at + AT_ONCE]
-        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms, **said) for quota in part]
+        changes = [SetQuota(quota=quota, opens_at_ms=opens_at_ms, **common) for quota in part]
         results = await asyncio.gather(*map(services.reservations.set_quota, changes), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -173,7 +173,7 @@ def _is_shown(services: FrontServices, program: str, name: str, quotas: Sequence
 
 @in_task
 async def set_admission(front: Front, request: Request) -> Answer:
-    """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or another rate."""
+    """`PUT /v1/staff/openings/{id}/admission`: pause, resume, or set the rate."""
     staff = await require_staff(front, request, StaffScope.OPENINGS)
     paused, rate_per_min, reason = read_admission(json_body(request))
     program, opening = await _with_waiting_room(front, request, staff)
@@ -213,7 +213,7 @@ async def _set(services: FrontServices, program: str, command: SetOpening) -> An
         opening = services.availability.opening(command.opening)
         return opening is not None and opening.version >= answer.version
 
-    await _seen(services, shown)
+    await _wait_until_visible(services, shown)
     _, opening = known_opening(services, command.opening)
     body = AdmissionStateBody(
         id=opening.id,
@@ -229,8 +229,8 @@ async def _set(services: FrontServices, program: str, command: SetOpening) -> An
     return json_answer(msgspec.json.encode(body))
 
 
-async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
-    """Wait until a change has come back through the journal, or for as long as staff should wait for it."""
+async def _wait_until_visible(services: FrontServices, shown: Callable[[], bool]) -> None:
+    """Wait until the view contains a change, at most as long as staff should wait."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + VIEW_WAIT_S
     while (rest_s := deadline_s - loop.time()) > 0:
@@ -241,8 +241,8 @@ async def _seen(services: FrontServices, shown: Callable[[], bool]) -> None:
 
 
 def _log_change(command: SetOpening, answer: LedgerAnswer) -> None:
-    said = {"actor": command.actor, "reason": command.reason}
-    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **said)
+    named = {"actor": command.actor, "reason": command.reason}
+    log.info("opening_changed", opening=command.opening, outcome=answer.outcome, **named)
 
 
 def _invalid(pointer: str, code: str, detail: Text) -> Refused:

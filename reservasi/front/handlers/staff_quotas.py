@@ -1,4 +1,4 @@
-"""What staff do: see quotas with their counts, and change them while they are open."""
+"""Staff operations on quotas: list them with their counts, and change them while they are open."""
 
 import asyncio
 import re
@@ -38,23 +38,23 @@ from reservasi.programs.openings import window_end_ms
 
 log = get_logger()
 
-VIEW_WAIT_S = 1.0  # how long a change may take to come back through the journal before it is told without it
+VIEW_WAIT_S = 1.0  # how long an answer waits until the view contains the change
 _REVERSED = Text(
-    "Kuota harus dibuka sebelum ditutup: ubah `opens_at` atau `closes_at`.",
+    "Waktu buka kuota harus sebelum waktu tutup. Ubah `opens_at` atau `closes_at`.",
     "A quota must open before it closes: change `opens_at` or `closes_at`.",
 )
 _TOO_LATE = Text(
-    "Kuota harus ditutup paling lambat saat jendela waktunya berakhir, pada {ends_at}.",
-    "A quota must close when its window ends at the latest, at {ends_at}.",
+    "Kuota harus ditutup paling lambat pada akhir jadwalnya, yaitu {ends_at}.",
+    "A quota must close at the latest when its window ends, at {ends_at}.",
 )
 _QUOTA_ID = re.compile(QUOTA_PATTERN.strip("^$"))
 _VERSION = re.compile(r"[1-9][0-9]{0,15}")
-_NO_VERSION = 2**53 - 1  # no quota ever gets there: the ledger answers `version_mismatch`
+_NO_VERSION = 2**53 - 1  # no quota reaches it: the ledger answers `version_mismatch`
 
 
 @in_task
 async def list_quotas(front: Front, request: Request) -> Answer:
-    """`GET /v1/staff/quotas`: every count, by the filters of availability; of the key's programs only."""
+    """`GET /v1/staff/quotas`: all counts, with the filters of availability; of the key's programs only."""
     staff = await require_staff(front, request, StaffScope.READ)
     services = front.services
     filters = read_filters(front.services.catalogue, request, PAGED_FILTERS)
@@ -70,24 +70,24 @@ async def list_quotas(front: Front, request: Request) -> Answer:
 
 @in_task
 async def set_quota(front: Front, request: Request) -> Answer:
-    """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; judged by the ledger."""
+    """`PUT /v1/staff/quotas/{id}`: capacity, opening, closing; the ledger decides."""
     services = front.services
     quota_id = request.parameters["id"]
     staff = await require_staff(front, request, StaffScope.QUOTAS, program_of(quota_id))
     versions = if_match_versions(request)
     change = read_quota_change(json_body(request), quota_id, versions[0], staff.actor)
     require_view(services, program_of(quota_id))
-    known = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
-    if known is None:
+    current = services.availability.quota(quota_id) if _QUOTA_ID.fullmatch(quota_id) else None
+    if current is None:
         raise Refused(problem_catalogue.UNKNOWN_QUOTA)
-    if change.closed is False and known.terms.closed:
-        _refuse_overlap(services, known)
-    change = _closing_in_time(services, known, change)
+    if change.closed is False and current.terms.closed:
+        _refuse_overlap(services, current)
+    change = _closing_in_time(services, current, change)
     answer = await of_any_version(versions, lambda version: _set(services, change, version))
     log.info("quota_changed", quota=quota_id, outcome=answer.outcome, actor=change.actor, reason=change.reason)
     if answer.outcome not in (Outcome.QUOTA_SET, Outcome.EXISTS):
         raise _refused_change(answer, change)
-    quota = await _seen(services, quota_id, answer.version) or _changed(known, change, answer.version)
+    quota = await _wait_until_visible(services, quota_id, answer.version) or _changed(current, change, answer.version)
     body = _body(services, quota, services.availability.now_ms())
     return json_answer(msgspec.json.encode(body), headers={hdrs.ETAG: f'"{quota.counts.version}"'})
 
@@ -97,7 +97,7 @@ async def _set(services: FrontServices, change: SetQuota, version: int) -> Ledge
 
 
 def if_match_versions(request: Request) -> Sequence[int]:
-    """The versions that If-Match names, one of which must be the present one; 0 for any."""
+    """The versions in If-Match, one of which must be current; 0 for any."""
     header = request.values.get(IF_MATCH)
     if header is None or header.strip() == "*":
         return (0,)
@@ -105,7 +105,7 @@ def if_match_versions(request: Request) -> Sequence[int]:
 
 
 async def of_any_version(versions: Sequence[int], change: Callable[[int], Awaitable[LedgerAnswer]]) -> LedgerAnswer:
-    """What the ledger answers to a change of whichever of these versions is the present one."""
+    """The ledger's answer to a change of the one of these versions that is current."""
     answer = await change(versions[0])
     if answer.outcome is Outcome.VERSION_MISMATCH and answer.version in versions[1:]:
         return await change(answer.version)
@@ -113,7 +113,7 @@ async def of_any_version(versions: Sequence[int], change: Callable[[int], Awaita
 
 
 def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
-    """Windows of one line never overlap: what was closed for another window is not opened beside it."""
+    """Refuse to reopen a quota whose window overlaps an open one of the same line."""
     terms, program = quota.terms, services.catalogue.program(program_of(quota.id))
     line = services.availability.select(
         program_of(quota.id),
@@ -129,7 +129,7 @@ def _refuse_overlap(services: FrontServices, quota: Quota) -> None:
 
 
 def _closing_in_time(services: FrontServices, quota: Quota, change: SetQuota) -> SetQuota:
-    """The change, closing when the window ends where it takes `closes_at` away: nobody books a visit that is over.
+    """The change; if it removes `closes_at`, the quota closes when its window ends.
 
     Raises:
         Refused: it would close after that.
@@ -141,9 +141,11 @@ def _closing_in_time(services: FrontServices, quota: Quota, change: SetQuota) ->
     ends_at_ms = window_end_ms(terms.date, terms.start, terms.end, program.zone)
     if change.closes_at_ms == 0:
         return msgspec.structs.replace(change, closes_at_ms=ends_at_ms)
-    if change.closes_at_ms > max(ends_at_ms, opens_at_ms):  # one before the opening is the ledger's to refuse
-        said = Text(*(text.format(ends_at=moment(ends_at_ms)) for text in _TOO_LATE))
-        raise Refused(problem_catalogue.INVALID_REQUEST, findings=(Finding("/closes_at", "closes-after-window", said),))
+    if change.closes_at_ms > max(ends_at_ms, opens_at_ms):  # one before the opening is refused by the ledger
+        detail = Text(*(text.format(ends_at=moment(ends_at_ms)) for text in _TOO_LATE))
+        raise Refused(
+            problem_catalogue.INVALID_REQUEST, findings=(Finding("/closes_at", "closes-after-window", detail),)
+        )
     return change
 
 
@@ -165,8 +167,8 @@ def _refused_change(answer: LedgerAnswer, change: SetQuota) -> Refused:
     return Refused(problem_catalogue.UNKNOWN_QUOTA)
 
 
-async def _seen(services: FrontServices, quota_id: str, version: int) -> Quota | None:
-    """The quota once the change has come back through the journal; None when it takes too long."""
+async def _wait_until_visible(services: FrontServices, quota_id: str, version: int) -> Quota | None:
+    """The quota once the view contains the change; None if that takes too long."""
     availability = services.availability
     deadline_s = asyncio.get_running_loop().time() + VIEW_WAIT_S
     while (rest_s := deadline_s - asyncio.get_running_loop().time()) > 0:
@@ -178,11 +180,11 @@ async def _seen(services: FrontServices, quota_id: str, version: int) -> Quota |
     return None
 
 
-def _changed(known: Quota, change: SetQuota, version: int) -> Quota:
+def _changed(current: Quota, change: SetQuota, version: int) -> Quota:
     names = ("capacity", "opens_at_ms", "closes_at_ms", "closed")
     changes = {name: value for name in names if (value := getattr(change, name)) is not None}
     return msgspec.structs.replace(
-        known,
-        terms=msgspec.structs.replace(known.terms, **changes),
-        counts=msgspec.structs.replace(known.counts, version=version),
+        current,
+        terms=msgspec.structs.replace(current.terms, **changes),
+        counts=msgspec.structs.replace(current.counts, version=version),
     )

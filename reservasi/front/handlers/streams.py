@@ -1,4 +1,4 @@
-"""Changes as server-sent events, for pages that show places and queues live."""
+"""Server-sent events for pages that show places and queues live."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -20,70 +20,70 @@ from reservasi.front.views.live_feed import START, Feed
 from reservasi.metrics import OPEN_STREAMS
 
 HEARTBEAT_S = 15.0
-QUEUE_LOOK_S = 0.5  # between two looks at whether the queue has changed
-SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is let go
+QUEUE_LOOK_S = 0.5  # between two checks whether the queue has changed
+SEND_TIMEOUT_S = 10.0  # a reader that stalls for longer is disconnected
 
 
 async def stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
-    """`GET /v1/availability/stream`: first all matching quotas, then, as they change, those that changed."""
+    """`GET /v1/availability/stream`: first all matching quotas, then those that changed."""
     filters = read_filters(front.services.catalogue, ours)
     require_view(front.services, filters.get("program"))
 
-    async def tell(response: EventSourceResponse) -> None:
+    async def send_events(response: EventSourceResponse) -> None:
         with front.live.follow(filters) as feed:
-            await _tell(front, request, response, feed)
+            await _send_changes(front, request, response, feed)
 
-    return await _streamed(front, ours, request, tell)
+    return await _streamed(front, ours, request, send_events)
 
 
 async def queue_stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
-    """`GET /v1/openings/{id}/queue/stream`: first how far the queue is, then every change."""
+    """`GET /v1/openings/{id}/queue/stream`: first the state of the queue, then every change."""
     services, memory, opening_id = front.services, front.memory, ours.parameters["id"]
     await find_opening(services, opening_id)
 
-    async def tell(response: EventSourceResponse) -> None:
-        told, stopping = b"", front.stopping
+    async def send_events(response: EventSourceResponse) -> None:
+        last_body, stopping = b"", front.stopping
         while not stopping.is_set():
-            # While the view is out of step, what was told stands.
+            # While the view is out of step, the last state stays.
             with suppress(Refused):
                 body = queue_view(services, memory, opening_id).body
-                if body != told:
+                if body != last_body:
                     await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
-                    told = body
+                    last_body = body
             with suppress(TimeoutError):
                 async with asyncio.timeout(QUEUE_LOOK_S):
                     await stopping.wait()
 
-    return await _streamed(front, ours, request, tell)
+    return await _streamed(front, ours, request, send_events)
 
 
 class _Connection(Protocol):
-    """What `server.py` makes of each connection."""
+    """The attributes of our connections that are used here."""
 
     def lost(self) -> asyncio.Event: ...
 
 
-async def _while_there(request: web.Request, telling: Coroutine[Any, Any, None]) -> None:
-    """Tell until the reader has gone, whose place is then somebody else's: looks that find nothing new are rare."""
-    told, lost = asyncio.create_task(telling), asyncio.create_task(cast(_Connection, request.protocol).lost().wait())
+async def _while_there(request: web.Request, sending: Coroutine[Any, Any, None]) -> None:
+    """Send events until the reader has gone, also while there is no event whose sending would fail."""
+    sender, lost = asyncio.create_task(sending), asyncio.create_task(cast(_Connection, request.protocol).lost().wait())
     try:
-        await asyncio.wait({told, lost}, return_when=asyncio.FIRST_COMPLETED)
-        if told.done():
-            told.result()
+        await asyncio.wait({sender, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if sender.done():
+            sender.result()
     finally:
-        told.cancel()
+        sender.cancel()
         lost.cancel()
-        await asyncio.gather(told, lost, return_exceptions=True)
+        await asyncio.gather(sender, lost, return_exceptions=True)
 
 
 async def _streamed(
     front: Front,
     ours: OurRequest,
     request: web.Request,
-    tell: Callable[[EventSourceResponse], Coroutine[Any, Any, None]],
+    send_events: Callable[[EventSourceResponse], Coroutine[Any, Any, None]],
 ) -> web.StreamResponse:
-    """A stream that `tell` fills until it ends; refused where too many are open."""
-    cors = dict(front.cors.headers(ours.target, ours.head.origin))  # nothing else that a stream varies by
+    """A stream of the events of `send_events`; refused if too many are open."""
+    cors = dict(front.cors.headers(ours.target, ours.head.origin))  # the only header by which a stream varies
     headers = {**STATIC_HEADERS, **ours.trace.headers, **cors}
     if request.method == "HEAD":
         return web.Response(headers={**headers, "Content-Type": "text/event-stream", "Cache-Control": "no-store"})
@@ -98,9 +98,9 @@ async def _streamed(
             ping_interval=HEARTBEAT_S,
             send_timeout=SEND_TIMEOUT_S,
         ) as response:
-            await _while_there(request, tell(response))
+            await _while_there(request, send_events(response))
     except (ConnectionError, TimeoutError):
-        response.force_close()  # the reader went away, or stalled
+        response.force_close()  # the reader has gone or stalls
     finally:
         readers.leave(network)
         OPEN_STREAMS.dec()
@@ -108,11 +108,11 @@ async def _streamed(
 
 
 def _gone(request: web.Request) -> bool:
-    """Whether the reader went away: nothing that is sent would tell us."""
+    """Whether the reader has gone, which is not noticed without sending."""
     return request.transport is None or request.transport.is_closing()
 
 
-async def _tell(front: Front, request: web.Request, response: EventSourceResponse, feed: Feed) -> None:
+async def _send_changes(front: Front, request: web.Request, response: EventSourceResponse, feed: Feed) -> None:
     live, stopping = front.live, front.stopping
     tick, more = START, True
     while more and not stopping.is_set():
@@ -125,11 +125,11 @@ async def _tell(front: Front, request: web.Request, response: EventSourceRespons
 
 
 async def _write(request: web.Request, response: EventSourceResponse, event: bytes) -> None:
-    """Send what is encoded already; `EventSourceResponse.send` would search every event for line ends again."""
+    """Send an encoded event; `EventSourceResponse.send` would search it for line ends again."""
     try:
         async with asyncio.timeout(SEND_TIMEOUT_S):
             await response.write(event)
     except TimeoutError:
         if request.transport is not None:
-            request.transport.abort()  # a reader that stalls would not let us close in good order either
+            request.transport.abort()  # a stalled reader would block a regular close as well
         raise

@@ -1,4 +1,4 @@
-"""The waiting room over HTTP: how far the queue is, a challenge to solve, and joining."""
+"""The waiting room over HTTP: the queue, a challenge, and joining."""
 
 import time
 from functools import partial
@@ -31,27 +31,27 @@ QUEUE = Kind("public, max-age=1")
 
 
 async def find_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
-    """The program and the opening; what is missing is refused once memory has all that other fronts may have said."""
+    """The program and the opening; an unknown one is refused once the view is complete."""
     if services.waiting_room.find(opening_id) is None:
         await services.waiting_room.complete(opening_id)
     return known_opening(services, opening_id)
 
 
 def known_opening(services: FrontServices, opening_id: str) -> tuple[str, Opening]:
-    """The program and the opening, as memory has them in step; refuses what is not there."""
-    found = services.waiting_room.find(opening_id)
-    if found is None:
+    """The program and the opening in a view that is in step; refuses an unknown one."""
+    opening = services.waiting_room.find(opening_id)
+    if opening is None:
         raise Refused(NOT_CREATED if services.catalogue.loaded and services.availability.ready else RECOVERING)
-    if not services.availability.knows(found[0]):
+    if not services.availability.knows(opening[0]):
         raise Refused(RECOVERING)
-    return found
+    return opening
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------
 
 
 def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded:
-    """How far an opening's queue is; refuses an opening that is not there."""
+    """The state of an opening's queue; refuses an unknown opening."""
     known_opening(services, opening_id)
 
     def make(_now_ms: int) -> Made[Encoded]:
@@ -96,7 +96,7 @@ def _queue_body(services: FrontServices, program: str, opening: Opening, now_ms:
 
 
 def queue(front: Front, request: Request) -> Reply:
-    """`GET /v1/openings/{id}/queue`: the same for everybody, good for a second."""
+    """`GET /v1/openings/{id}/queue`: the same for everybody, cacheable for a second."""
     if front.services.waiting_room.find(request.parameters["id"]) is None:
         return later(request.trace, _queue_of_new_opening(front, request))
     return _queue(front, request)
@@ -126,12 +126,12 @@ async def challenge(front: Front, request: Request) -> Answer:
     left_ms = opening_end_ms(services, program, opening) - services.availability.now_ms(program)
     if left_ms <= 0:
         raise Refused(JOINING_CLOSED, members={"opening": opening.id})
-    made = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)
-    return json_answer(msgspec.json.encode(made))
+    document = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)
+    return json_answer(msgspec.json.encode(document))
 
 
 def join(front: Front, request: Request) -> Reply:
-    """`POST /v1/openings/{id}/tickets`: one ticket a person, however often they ask."""
+    """`POST /v1/openings/{id}/tickets`: one ticket per person, however often they join."""
     is_plain = request.fault is None and request.head.is_json
     wanted = (plain_join(request.body) if is_plain else None) or read_join(json_body(request))
     if front.services.waiting_room.find(request.parameters["id"]) is None:
@@ -165,7 +165,7 @@ def _join_answer(front: Front, program: str, opening: Opening, command: Join, an
 
 
 def _refused_by_ledger(front: Front, program: str, opening: Opening, answer: LedgerAnswer) -> Refused:
-    """What the ledger's refusal of a join means over HTTP."""
+    """The HTTP refusal of the ledger's refusal of a join."""
     services = front.services
     if answer.outcome is Outcome.NOT_OPEN:
         return joining_not_open(services, front.memory, program, opening, answer.opens_at_ms)

@@ -1,6 +1,6 @@
-"""The way back to a live reservation without its token: what a person must prove, and what they are told.
+"""Finding a live reservation without its token: what a person must prove, and what they get.
 
-Whoever asks too often waits, as with claims: guessing a contact takes longer than a reservation lives.
+Rate-limited like claims: guessing a contact takes longer than a reservation lives.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ from reservasi.front.reading.request_parts import json_body
 from reservasi.reservations import Contact, Proof
 
 _NO_CONTACT = Text(
-    "Sebutkan email atau nomor telepon yang diberikan saat memesan.",
+    "Isi alamat surel atau nomor telepon yang diberikan saat pemesanan.",
     "Give the e-mail address or the telephone number that was given with the claim.",
 )
 _NOTHING_PROVEN = msgspec.structs.replace(
     NOT_FOUND,
     detail=Text(
-        "Tidak ada reservasi yang berlaku dengan NIK, tanggal lahir, dan kontak itu bersama-sama.",
+        "Tidak ada reservasi yang berlaku dengan NIK, tanggal lahir, dan kontak tersebut.",
         "No live reservation has this NIK, birth date and contact together.",
     ),
     next=Text(
-        "Periksa isiannya: kontaknya harus yang diberikan saat memesan. Bila kontak tidak diberikan atau sudah lupa, "
-        "datanglah ke kantor dengan kartu identitas.",
-        "Check what you sent: the contact must be the one that was given with the claim. If none was given, or nobody "
-        "knows it any more, go to the office with the identity card.",
+        "Periksa kembali isian Anda. Kontak harus sama dengan yang diberikan saat pemesanan. Jika kontak tidak "
+        "diberikan atau tidak diingat lagi, silakan datang ke kantor dengan membawa kartu identitas.",
+        "Check what you sent: the contact must be the one that was given with the claim. If none was given or you no "
+        "longer know it, go to the office with your identity card.",
     ),
 )
 
@@ -58,7 +58,7 @@ _FIND: Mapping[str, Field] = {
 
 
 def read_proof(body: bytes) -> Proof:
-    """What the request proves; refuses with every finding at once."""
+    """The proof in the request; refuses with every finding at once."""
     findings = Findings()
     decoded = read_json(body, findings)
     read: dict[str, Any] = {} if findings else read_object(decoded, _FIND, "", findings)
@@ -76,9 +76,9 @@ def read_proof(body: bytes) -> Proof:
 
 @in_task
 async def find(front: Front, request: Request) -> Answer:
-    """`POST /v1/find`: the live reservation of whoever proves to be one of its applicants, and its secret.
+    """`POST /v1/find`: the live reservation of a person who proves to be one of its applicants, and its token.
 
-    The refusal is the same whatever does not fit, so that nobody learns who has a reservation.
+    The refusal is the same whichever part does not match, so that nobody learns who has a reservation.
     """
     services, proof = front.services, read_proof(json_body(request))
     if await services.catalogue.look_up(proof.program) is None:

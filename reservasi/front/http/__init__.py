@@ -1,1 +1,1 @@
-"""Bytes: connections, request heads, encoded answers, counting."""
+"""HTTP as bytes: connections, request heads, encoded answers, counting."""

@@ -1,4 +1,4 @@
-"""Our answers as aiohttp sends them, and its requests that never became ours."""
+"""Our answers as aiohttp sends them, and answers to requests that aiohttp could not read."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -16,23 +16,23 @@ from reservasi.front.api.tracing import Trace, new_trace, trace_of
 def response_of(
     answer: Answer, trace: Trace | None, *, closes: bool, cors: Iterable[tuple[str, str]] = ()
 ) -> web.Response:
-    """An answer as aiohttp sends it; `cors` are headers that stand beside others of their names."""
+    """An answer as aiohttp sends it; `cors` are additional headers, which may repeat names."""
     headers = {**STATIC_HEADERS, **answer.headers, **(trace.headers if trace is not None else {})}
     response = web.Response(status=answer.status, body=answer.body, headers=headers)
     for name, value in cors:
         response.headers.add(name, value)
     if closes or answer.closes:
-        response.force_close()  # said in the answer, so that no further request is sent into a closing connection
+        response.force_close()  # announced in the answer, so that no further request is sent on the connection
     return response
 
 
 def unreadable(refused: Refused, trace: Trace, language: Language) -> web.Response:
-    """The answer to what never became a request of ours; the connection is closed after it."""
+    """The answer to an unreadable request; the connection is closed after it."""
     return response_of(problem_answer(language, refused), trace, closes=True)
 
 
 def trace_of_request(request: web.BaseRequest) -> Trace:
-    """What a request is called; one that aiohttp could not read has no headers to ask."""
+    """The names of a request; one that aiohttp could not read has no headers."""
     values_of = getattr(request.headers, "getall", None)
     if values_of is None:
         return new_trace()
@@ -40,7 +40,7 @@ def trace_of_request(request: web.BaseRequest) -> Trace:
 
 
 def expecting(cors: Cors) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
-    """What answers an Expect header."""
+    """The handler of Expect headers."""
 
     async def expect(request: web.Request) -> web.StreamResponse | None:
         return await _expect(request, cors)
@@ -51,12 +51,12 @@ def expecting(cors: Cors) -> Callable[[web.Request], Awaitable[web.StreamRespons
 async def _expect(request: web.Request, cors: Cors) -> web.StreamResponse | None:
     """Answer an Expect header, which comes before everything else: 100-continue, or a problem."""
     if request.version != HttpVersion11:
-        return None  # HTTP/1.0 knows no Expect (RFC 9110, section 10.1.1)
+        return None  # HTTP/1.0 has no Expect (RFC 9110, section 10.1.1)
     if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # The final answer starts with its own status line; what was written so far is not part of it.
+        # The final answer begins with its own status line; what was written so far is not part of it.
         request.writer.output_size = 0
         return None
     answer = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), Refused(EXPECTATION_FAILED))
-    said = cors.headers(request.raw_path, request.headers.get(hdrs.ORIGIN, ""))
-    return response_of(answer, trace_of_request(request), closes=True, cors=said)
+    cors_headers = cors.headers(request.raw_path, request.headers.get(hdrs.ORIGIN, ""))
+    return response_of(answer, trace_of_request(request), closes=True, cors=cors_headers)

@@ -1,4 +1,4 @@
-"""aiohttp's requests as ours."""
+"""Converts aiohttp's requests to ours."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from reservasi.settings import Settings
 
 _LISTS = (IF_MATCH, IF_NONE_MATCH)  # lines of the same name are one list (RFC 9110, section 5.3)
 _SINGLE = (AUTHORIZATION, API_KEY)
-_NAMES = (REQUEST_ID, TRACEPARENT)  # named twice is not named
+_NAMES = (REQUEST_ID, TRACEPARENT)  # repeated lines are ignored
 
 
 def request_of(request: web.Request) -> OurRequest:
@@ -32,7 +32,7 @@ def request_of(request: web.Request) -> OurRequest:
         if lines and (each not in _NAMES or len(lines) == 1):
             values[each] = ", ".join(lines) if each in _LISTS else lines[0]
     target = request.raw_path
-    if not target.startswith("/") or "#" in target:  # a whole URL, or one with what is for a browser only
+    if not target.startswith("/") or "#" in target:  # an absolute URL, or one with a fragment
         target = request.rel_url.raw_path_qs
     ours = OurRequest(
         request.method,
@@ -47,11 +47,11 @@ def request_of(request: web.Request) -> OurRequest:
 
 
 async def read_body(request: web.Request, ours: OurRequest, settings: Settings) -> None:
-    """Take the body within its size and its time; where that fails, the handler that wants it refuses."""
+    """Read the body within the limits of size and time; if that fails, the handler that needs it refuses."""
     if (request.content_length or 0) > settings.body_bytes_max:
         ours.fault = Refused(BODY_TOO_LARGE)
     elif hdrs.CONTENT_ENCODING in request.headers:
-        # A few hundred bytes need no compression, and a bomb is refused unread.
+        # A few hundred bytes need no compression, and a compression bomb is refused unread.
         ours.fault = Refused(UNSUPPORTED_MEDIA_TYPE)
     else:
         try:

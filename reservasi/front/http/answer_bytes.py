@@ -1,4 +1,4 @@
-"""Answers as the bytes of HTTP/1.1."""
+"""Encodes answers as HTTP/1.1."""
 
 import time
 from email.utils import formatdate
@@ -15,10 +15,10 @@ CLOSE = b"\r\nConnection: close"
 
 
 def encode(answer: Answer, request: Request, *, names_all: bool, closes: bool, more: bytes = b"") -> bytes:
-    """The whole answer: its head, the lines that change, and its body unless only the head was asked for.
+    """The whole answer: its head, the variable lines, and its body except for HEAD.
 
-    With `names_all` it says what the request is called; else only where the caller or a log line named it. `more` are
-    further lines of the head, each behind its line end.
+    With `names_all` it names the request; else only if the caller or a log line named it. `more` are further lines of
+    the head, each after its line end.
     """
     end = date_line(int(time.time()))
     if names_all:
@@ -41,6 +41,6 @@ def date_line(at_s: int) -> bytes:
 
 
 def whole_answer(refused: Refused, language: Language = DEFAULT) -> bytes:
-    """A problem as bytes, for a connection that is closed after it."""
+    """An encoded problem for a connection that is closed after it."""
     answer = problem_answer(language, refused)
     return answer.head + CLOSE + date_line(int(time.time())) + answer.body

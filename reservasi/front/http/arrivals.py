@@ -1,4 +1,4 @@
-"""What all connections of a process share: how many there may be, and how long a request may take to arrive."""
+"""Limits of all connections of a process: how many there may be, and how long a request may take to arrive."""
 
 import asyncio
 from typing import Protocol
@@ -12,33 +12,33 @@ from reservasi.front.http.answer_bytes import whole_answer
 from reservasi.front.http.shedding import Shedding
 from reservasi.settings import Settings
 
-LOOK_S = 0.25  # between two looks at requests that are slow to arrive
+LOOK_S = 0.25  # between two checks for slow requests
 
 
 class Caller(Protocol):
-    """Who waits for one answer: a connection, or a task of aiohttp."""
+    """The receiver of one answer: a connection, or a task of aiohttp."""
 
     def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
-        """Send the answer; nothing happens when the caller has gone.
+        """Send the answer; no effect if the caller has gone.
 
-        Without `names_all` it says what the request is called only where the caller or a log line named it.
+        Without `names_all` it names the request only if the caller or a log line named it.
         """
 
     def waits_for(self, work: Abandonable) -> None:
-        """What to abandon when the caller goes."""
+        """Note the work to abandon when the caller goes."""
 
 
 class Taker(Protocol):
-    """What answers requests that were read from bytes."""
+    """Answers requests that were read from bytes."""
 
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered: then `caller.answer` is called once, now or later."""
 
 
 class Arriving(Protocol):
-    """A connection whose request is not complete."""
+    """A connection with an incomplete request."""
 
-    due_s: float  # by the event loop's clock: when the request must be complete; 0: none is under way
+    due_s: float  # by the event loop's clock: when the request must be complete; 0: there is none
     body_due_s: float
 
     def time_out(self) -> None:
@@ -46,7 +46,7 @@ class Arriving(Protocol):
 
 
 class Arrivals:
-    """Lets connections and requests in, within the limits of the settings."""
+    """Admits connections and requests within the limits of the settings."""
 
     def __init__(self, dispatcher: Taker, stopping: asyncio.Event, settings: Settings, cors: Cors = NO_CORS) -> None:
         self.dispatcher = dispatcher
@@ -67,7 +67,7 @@ class Arrivals:
         return self._open <= self._connections_max
 
     def refusal(self, data: bytes) -> bytes | None:
-        """The answer to a claim that is one too many; None: read it. Whoever stops says so in other words."""
+        """The refusal of a claim that is one too many; None: read it. A process that stops refuses elsewhere."""
         return None if self.stopping.is_set() else self._shedding.refusal(data)
 
     def forget(self, connection: Arriving) -> None:
@@ -76,7 +76,7 @@ class Arrivals:
         self._arriving.discard(connection)
 
     def time(self, connection: Arriving, *, head: bool) -> None:
-        """A part of a request has come: from its first byte the head has its time, from the head's end the body."""
+        """Part of a request has arrived: the head's time begins with its first byte, the body's with the head's end."""
         now = asyncio.get_running_loop().time()
         if not connection.due_s:
             connection.due_s = now + self._head_timeout_s
@@ -84,16 +84,16 @@ class Arrivals:
             connection.due_s = connection.body_due_s = now + self._body_timeout_s
         self._arriving.add(connection)
         if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._check)
 
-    def _look(self) -> None:
-        """One timer for all, instead of one a request."""
+    def _check(self) -> None:
+        """Check all connections; one timer for all of them."""
         now = asyncio.get_running_loop().time()
         for connection in [each for each in self._arriving if not each.due_s or each.due_s <= now]:
             self._arriving.discard(connection)
             if connection.due_s:
                 connection.time_out()
-        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._arriving else None
+        self._watch = asyncio.get_running_loop().call_later(LOOK_S, self._check) if self._arriving else None
 
     def too_many(self) -> bytes:
         """The answer to a connection for which there is no room."""

@@ -1,7 +1,7 @@
-"""Who sends a request: the address of the caller, also behind proxies, and the network that it is in.
+"""Finds the address of the caller, also behind proxies, and its network.
 
-The peer of a connection cannot be invented; X-Forwarded-For can. So the header counts only when the peer is a proxy
-that the settings trust, and then from its right end, since each proxy adds on the right what it saw itself.
+The peer of a connection cannot be forged; X-Forwarded-For can. So the header counts only if the peer is a trusted
+proxy, and is read from the right, since each proxy appends the address that it saw.
 """
 
 import ipaddress
@@ -12,13 +12,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 NOBODY = ""
-HOST_PREFIX_V6 = 64  # one machine has all of it
+HOST_PREFIX_V6 = 64  # one machine may have all of it
 ADDRESS_CHARS_MAX = 64  # longer than any address with its port
-PLACES_KEPT_MAX = 16_384  # addresses remembered with their networks
+PLACES_KEPT_MAX = 16_384  # cached addresses
 
 
 class Networks:
-    """Finds callers and their networks, under the settings of one deployment."""
+    """Finds callers and their networks, with the settings of one deployment."""
 
     def __init__(self, trusted_proxies: Iterable[Network], *, prefix_v4: int, prefix_v6: int) -> None:
         self._trusted = tuple(trusted_proxies)
@@ -26,14 +26,14 @@ class Networks:
         self._place = lru_cache(maxsize=PLACES_KEPT_MAX)(self._find_place)
 
     def network(self, peer: str, forwarded: Sequence[str]) -> str:
-        """The caller's network, such as `203.0.113.0/24`; "" when a trusted proxy names nobody, or nobody readable.
+        """The caller's network, such as `203.0.113.0/24`; "" if a trusted proxy gives no readable address.
 
         `peer` is the other end of the connection, "" for a local socket; `forwarded` every X-Forwarded-For line.
         """
         return self._caller(peer, forwarded)[0]
 
     def host(self, peer: str, forwarded: Sequence[str]) -> str:
-        """The caller alone: an IPv4 address or a /64 of IPv6; the peer when a trusted proxy names nobody."""
+        """The caller's host: an IPv4 address or a /64 of IPv6; the peer if a trusted proxy gives no address."""
         return self._caller(peer, forwarded)[1] or self._place(peer)[1]
 
     def _caller(self, peer: str, forwarded: Sequence[str]) -> tuple[str, str]:
@@ -53,7 +53,7 @@ class Networks:
         return NOBODY, NOBODY
 
     def _find_place(self, text: str) -> tuple[str, str, bool]:
-        """Network, host, and whether what comes from there may name somebody else."""
+        """Network, host, and whether it is a trusted proxy."""
         if not text:
             return NOBODY, NOBODY, True  # a local socket
         address = _address(text)
@@ -66,7 +66,7 @@ class Networks:
 
 
 def _address(text: str) -> Address | None:
-    """An address, also with the port that some proxies add; IPv6 that stands for IPv4 is IPv4."""
+    """An address, also with the port that some proxies append; IPv4-mapped IPv6 becomes IPv4."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,6 +1,6 @@
-"""A connection: plain HTTP/1.1 requests from bytes to bytes, everything else to aiohttp.
+"""A connection: reads and answers plain HTTP/1.1 requests as bytes, and gives everything else to aiohttp.
 
-aiohttp's own error pages are replaced: they echo, and log, the bytes that they could not read.
+aiohttp's own error pages are replaced: they repeat, and log, the bytes that they could not read.
 """
 
 import asyncio
@@ -27,38 +27,38 @@ from reservasi.logs import get_logger
 log = get_logger()
 
 DRAIN_LOOK_S = 0.01
-TAKEN_BYTES_MIN = 16_384  # of an answer, by its caller, between two looks at whether a connection is idle
-PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is under way
-LINGER_S = 2.0  # for the caller to take an answer that came before the request's end
+TAKEN_BYTES_MIN = 16_384  # of an answer, taken by its caller between two checks for idle connections
+PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is pending
+LINGER_S = 2.0  # for the caller to read an answer that was sent before the end of the request
 
 
 class State(enum.Enum):
-    """What becomes of the next bytes."""
+    """What happens to the next bytes."""
 
-    READING = "reading"  # they belong to a request that is not complete; also while aiohttp has a request
-    ANSWERING = "answering"  # a request of ours waits for its answer: they stay behind it
-    SENDING = "sending"  # its answer waits for the caller to take it
-    RESUMING = "resuming"  # what came meanwhile is taken up in the next turn of the loop
+    READING = "reading"  # they belong to an incomplete request; also while aiohttp has a request
+    ANSWERING = "answering"  # a request of ours is pending: they are queued
+    SENDING = "sending"  # its answer waits for the caller to read it
+    RESUMING = "resuming"  # queued bytes are read in the next turn of the loop
     AIOHTTP = "aiohttp"  # aiohttp reads them, and all that follow
-    ENDED = "ended"  # nobody reads them: the last answer was sent, and the connection ends
+    ENDED = "ended"  # they are ignored: the last answer was sent, and the connection ends
 
 
-# Once: Python looks a member up by a function of its own.
+# Module constants: looking a member up on the enum is a Python call.
 _READING, _ANSWERING, _SENDING, _RESUMING, _AIOHTTP, _ENDED = State
 
 
 class Connection(RequestHandler):
-    """A connection: complete plain requests are the dispatcher's, one at a time and in order; the rest is aiohttp's.
+    """A connection: complete plain requests go to the dispatcher, one at a time and in order; the rest to aiohttp.
 
     ```
-                     complete and plain             answered, and taken by the caller
+                     complete and plain             answered, and read by the caller
     connected -> READING ------------> ANSWERING --------------------------------------> READING, or closed
                  |     ^                   |   |                                            ^
-                 |     |                   |   `-> SENDING: the caller takes it slowly ---->|
-                 |     `--- a stream: aiohttp has this request, nothing more                |
-                 |                         `-> RESUMING: more was sent meanwhile -----------'
+                 |     |                   |   `-> SENDING: the caller reads slowly ------->|
+                 |     `--- a stream: aiohttp has this request only                         |
+                 |                         `-> RESUMING: more bytes were queued ------------'
                  |-> AIOHTTP, for good: the bytes are not plainly one request, or come while aiohttp answers one
-                 `-> ENDED, also from AIOHTTP: the head is refused, or did not come in time
+                 `-> ENDED, also from AIOHTTP: the head is refused, or did not arrive in time
     ```
     """
 
@@ -87,19 +87,20 @@ class Connection(RequestHandler):
         self._arrivals = arrivals
         self._dispatcher = arrivals.dispatcher
         self._state = _READING
-        self._received = b""  # of a request that is not complete
-        self._whole_bytes = 0  # how many it will have, once its head has said so
-        self._unsent_bytes = 0  # of the answer, when that was looked at last
-        self._half_closed = False  # whether the caller sends no more, and waits for what they asked for
-        self._finished = 0  # of aiohttp's requests, which it counts as they come (`_request_count`)
-        self._latest_body: StreamReader | None = None  # of the last request that aiohttp was given
-        self._closes = False  # whether the connection ends with the answer that is under way
-        self._language: Language = DEFAULT  # of what aiohttp was given last
+        self._received = b""  # of an incomplete request
+        self._whole_bytes = 0  # its total length, once its head is known
+        self._unsent_bytes = 0  # of the answer, at the last check
+        self._half_closed = False  # whether the caller has closed its sending side and waits for answers
+        # number of finished requests of aiohttp, which counts them as they arrive (`_request_count`)
+        self._finished = 0
+        self._latest_body: StreamReader | None = None  # of aiohttp's last request
+        self._closes = False  # whether the connection ends with the pending answer
+        self._language: Language = DEFAULT  # of aiohttp's last request
         self._waits_for: Abandonable | None = None
-        self._left: asyncio.Future[None] | None = None  # whoever shuts down waits for the answer
+        self._left: asyncio.Future[None] | None = None  # set while a shutdown waits for the answer
         self._lost: asyncio.Event | None = None
         self.peer = ""
-        self.due_s = 0.0  # when the request that is not whole must be; 0: none is under way
+        self.due_s = 0.0  # when the incomplete request must be complete; 0: there is none
         self.body_due_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,9 +122,9 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp always closes
-        """The caller sends no more. They may wait for an answer all the same: requests that are complete get theirs.
+        """The caller sends no more, but may wait for answers: complete requests get theirs.
 
-        A caller that has gone altogether looks the same to us until something is sent to them.
+        A caller that has gone completely looks the same until something is sent to it.
         """
         self._half_closed = True
         if self._lost is not None:
@@ -132,18 +133,18 @@ class Connection(RequestHandler):
 
     @property
     def _is_busy(self) -> bool:
-        """Whether a request of ours is not answered yet."""
+        """Whether a request of ours is pending."""
         return self._state is not _READING and self._state is not _AIOHTTP and self._state is not _ENDED
 
     def _unanswered(self) -> int:
-        """Complete requests that aiohttp has and has not answered; a half-closed connection completes no others."""
+        """Complete requests that aiohttp has not answered; a half-closed connection completes no others."""
         complete = self._latest_body is None or self._latest_body.is_eof()
         return self._request_count - self._finished - (0 if complete else 1)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send aiohttp's answer; the last one to a caller that sends no more ends the connection."""
+        """Send aiohttp's answer; after the last one to a half-closed connection, close it."""
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
@@ -152,9 +153,9 @@ class Connection(RequestHandler):
                 self.close()
 
     def lost(self) -> asyncio.Event:
-        """Set once the other end has gone: a live stream would only notice when it has something to send.
+        """Set once the other end has gone: a live stream would notice only when it sends.
 
-        It is set when the other end sends no more as well: browsers that leave a stream close the connection so.
+        Also set when the other end stops sending: browsers that leave a stream close the connection so.
         """
         if self._lost is None:
             self._lost = asyncio.Event()
@@ -163,8 +164,8 @@ class Connection(RequestHandler):
         return self._lost
 
     def data_received(self, data: bytes) -> None:
-        """Give a request that is plain and complete to the dispatcher, everything else to aiohttp."""
-        if self._state is _AIOHTTP or not data:  # nothing at all is aiohttp itself, looking at what it has kept
+        """Give a plain complete request to the dispatcher, everything else to aiohttp."""
+        if self._state is _AIOHTTP or not data:  # an empty call is aiohttp's own, for what it has buffered
             if not (data and self._is_between_requests() and self._refuses_head(data)):
                 self._give_to_aiohttp(data)
             return
@@ -173,7 +174,7 @@ class Connection(RequestHandler):
         if self._state is not _READING or self._request_count != self._finished:
             self._wait_behind(data)
             return
-        if len(data) < self._whole_bytes:  # a body that drips costs little: nothing is read again
+        if len(data) < self._whole_bytes:  # a slow body is cheap: nothing is parsed again
             self._received = data
             return
         self._whole_bytes = 0
@@ -201,12 +202,12 @@ class Connection(RequestHandler):
             self._give_to_aiohttp(data)
 
     def _is_between_requests(self) -> bool:
-        """Whether aiohttp has answered all that it was given, so that a request begins with the next byte."""
+        """Whether aiohttp has answered everything that it was given, so that the next byte begins a request."""
         is_read = self._latest_body is None or self._latest_body.is_eof()
         return is_read and self._request_count == self._finished
 
     def _refuses_head(self, data: bytes) -> bool:
-        """Whether the head at the beginning is refused at once, whichever parser it would be for."""
+        """Whether the head is refused at once, whichever parser it would go to."""
         head, end, _ = data.partition(b"\r\n\r\n")
         self._language = language_of(head)
         if not end and len(data) <= HEAD_BYTES_MAX:
@@ -217,9 +218,9 @@ class Connection(RequestHandler):
         return refused is not None
 
     def _end_early(self, refused: Refused, head: bytes) -> None:
-        """Refuse what is not read to its end, and read no more.
+        """Refuse a request that is not read to its end, and read no more.
 
-        The caller may still be sending: closing at once could take the answer from them (RFC 9112, section 9.6).
+        The caller may still be sending: an immediate close could discard the answer (RFC 9112, section 9.6).
         """
         self._state, self._received, self.due_s, self.body_due_s = _ENDED, b"", 0.0, 0.0
         transport = self.transport
@@ -229,7 +230,7 @@ class Connection(RequestHandler):
             self._loop.call_later(LINGER_S, transport.close)
 
     def _wait_behind(self, data: bytes) -> None:
-        """A request that came before the answer to the one before it; the order must stay."""
+        """Queue a request that arrived before the answer to the previous one, to keep the order."""
         if self._state is _READING:
             self._leave_to_aiohttp(data)
             return
@@ -249,20 +250,20 @@ class Connection(RequestHandler):
             self._latest_body = self._messages[-1][1]
 
     def waits_for(self, work: Abandonable) -> None:
-        """What to abandon when the connection is lost, or at once where it was."""
+        """Note the work to abandon when the connection is lost, or abandon it if it was lost."""
         self._waits_for = work
         if self.transport is None:
             work.abandon()
 
     def answer(self, answer: Answer, request: Request, *, names_all: bool) -> None:
-        """Send an answer; nothing happens when the caller has gone."""
+        """Send an answer; no effect if the caller has gone."""
         arrivals = self._arrivals
         self._closes = self._closes or answer.closes or arrivals.stopping.is_set()
         more = arrivals.cors.lines(request.target, request.head.origin) if arrivals.cors.is_on else b""
         self.send(encode(answer, request, names_all=names_all, closes=self._closes, more=more))
 
     def send(self, content: bytes) -> None:
-        """Send an encoded answer; the next request is taken up once its caller has taken most of it."""
+        """Send an encoded answer; the next request is read once the caller has taken most of it."""
         transport = self.transport
         if transport is None or self._state is not _ANSWERING:
             return
@@ -291,7 +292,7 @@ class Connection(RequestHandler):
             self._settle()
 
     def _go_on(self) -> None:
-        """Take up what was sent ahead of the answer; close where nothing more can come."""
+        """Read queued bytes; close if nothing more can come."""
         self._settle()
         received, self._received = self._received, b""
         if self.transport is not None and received:
@@ -302,7 +303,9 @@ class Connection(RequestHandler):
             self.transport.close()
 
     def _process_keepalive(self) -> None:
-        """Close what is idle, as aiohttp does; whoever waits is not, and who leaves an answer lying is let go."""
+        """Close idle connections, as aiohttp does, except pending ones, and drop callers that do not read their
+        answer.
+        """
         transport = self.transport
         if transport is None or self._state is _AIOHTTP or self._request_in_progress:
             super()._process_keepalive()
@@ -322,7 +325,7 @@ class Connection(RequestHandler):
             self._left.set_result(None)
 
     def time_out(self) -> None:
-        """End a request that takes too long to arrive; where its head is there, its handler says what that means."""
+        """End a request that takes too long to arrive; if its head is complete, its handler answers."""
         if self.transport is None:
             return
         data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
@@ -337,7 +340,7 @@ class Connection(RequestHandler):
         self._end_early(timed_out, data)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        """Wait for our own answer as well, and until the caller has taken it."""
+        """Also wait for our own answer, and until the caller has read it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 if self._is_busy:

@@ -1,4 +1,4 @@
-"""Answers to requests that are not read to their end: what can be known of the caller is taken from the first bytes."""
+"""Answers to requests that are not read to their end, using what their first bytes say about the caller."""
 
 import re
 import time
@@ -16,15 +16,15 @@ _TRACEPARENT = re.compile(rb"\r\n(?i:traceparent):([^\r\n]*)")
 
 
 def early_answer(refused: Refused, head: bytes, cors: Cors) -> bytes:
-    """A problem as bytes, in the language that the head asks for; the connection is closed after it."""
+    """An encoded problem in the language of the head; the connection is closed after it."""
     answer = problem_answer(language_of(head), refused)
-    ids, parents = ([_text(each) for each in found.findall(head)] for found in (_REQUEST_ID, _TRACEPARENT))
+    ids, parents = ([_text(each) for each in pattern.findall(head)] for pattern in (_REQUEST_ID, _TRACEPARENT))
     names = trace_of(ids, parents).lines
     return answer.head + _cors_lines(head, cors) + names + CLOSE + date_line(int(time.time())) + answer.body
 
 
 def _cors_lines(head: bytes, cors: Cors) -> bytes:
-    """What an answer to this head says for pages of other origins."""
+    """The CORS headers of an answer to this head."""
     if not cors.is_on:
         return b""
     target, origin = _TARGET.match(head), _ORIGIN.search(head)

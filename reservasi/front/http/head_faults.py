@@ -1,7 +1,7 @@
-"""Why the head of a request is refused before it is routed: its length, version, method or transfer coding.
+"""Faults of a request head that are refused before routing: length, version, method or transfer coding.
 
-Both transports ask here, so that what they refuse does not depend on the way that a request takes. What is merely not
-HTTP is left to aiohttp's parser, which answers 400.
+Both transports use it, so that they refuse the same requests. What is not HTTP at all is left to aiohttp's parser,
+which answers 400.
 """
 
 import re
@@ -16,23 +16,24 @@ from reservasi.front.api.problem_catalogue import (
 )
 from reservasi.front.api.problems import Refused
 
-HEAD_BYTES_MAX = 32_768  # of one head: several times what the cookies of a domain come to
+HEAD_BYTES_MAX = 32_768  # of one head: several times the possible cookies of a domain
 TARGET_BYTES_MAX = 16_384
 HEADERS_MAX = 100
-# What the service knows, whether or not anything here has it (RFC 9110, and QUERY of the HTTP working group).
+# The methods that the service knows, whether or not an operation uses them (RFC 9110, and QUERY of the HTTP working
+# group).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
-_NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # no digits: they could be somebody's number
+_NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # without digits, which could be part of a person's number
 ALL_TOGETHER = Text("semua header bersama-sama", "all headers together")
 _TOO_MANY = Text("jumlah header", "the number of headers")
 
 
 def fault_of(head: bytes) -> Refused | None:
-    """The refusal of a head, which need not be whole where it is longer than may be; None: nothing is wrong with it.
+    """The refusal of a head; None if nothing is wrong. A head that is too long may be incomplete.
 
-    `head` reaches up to the empty line and is without it.
+    `head` ends before the empty line.
     """
     line, _, rest = head.partition(b"\r\n")
     read = _REQUEST_LINE.fullmatch(line)
@@ -54,7 +55,7 @@ def fault_of(head: bytes) -> Refused | None:
 
 
 def _longest(lines: bytes) -> Text:
-    """The header that takes most of the room, by its name where that can be nobody's number."""
+    """The longest header, by its name if it cannot contain a person's number."""
     longest = max(lines.split(b"\r\n"), key=len)
     name = longest.partition(b":")[0]
     if len(longest) * 2 < HEAD_BYTES_MAX or not _NAMEABLE.fullmatch(name):

@@ -1,12 +1,11 @@
-"""Finding one whole request in the bytes of a connection, and reading its head.
+"""Finds one whole request in the bytes of a connection, and reads its head.
 
-Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is called unclear, and is
-left to aiohttp's parser, whose judgement counts. Nothing is refused here.
+Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is `Unclear` and left to
+aiohttp's parser, whose judgement counts. Nothing is refused here.
 
-A caller's requests differ in their key, their length, whom they are forwarded for and what they are called in logs;
-the rest of their heads is the same. So those lines are cut out, and what is left is read once and remembered. Where
-most callers' heads are of one shape, as behind a booking site, they are not even cut: what stays is compared, what lies
-between is the values.
+The requests of one client differ only in key, length, forwarded address and trace; the rest of their heads is equal. So
+the variable lines are cut out, and the rest is parsed once and cached as a shape. If most heads have one shape, as
+behind a booking site, they are not even cut: the constant parts are compared, and the values are between them.
 """
 
 import re
@@ -28,10 +27,10 @@ from reservasi.front.api.request import (
 from reservasi.front.http.head_faults import HEAD_BYTES_MAX, HEADERS_MAX, METHODS, TARGET_BYTES_MAX
 
 SHAPES_KEPT_MAX = 1024  # all are dropped when there are more
-SHAPE_BYTES_MAX = 2048  # of a head that is remembered
-LINES_KEPT_MAX = 4096  # request lines that are remembered; all are dropped when there are more
-BEGINNING_BYTES = 20  # by which, and by the length of the request line, the shape that is tried first is found
-MISSES_MAX = 16  # after which another one is tried first
+SHAPE_BYTES_MAX = 2048  # of a cached head
+LINES_KEPT_MAX = 4096  # cached request lines; all are dropped when there are more
+BEGINNING_BYTES = 20  # with the length of the request line the key of the shape that is tried first
+MISSES_MAX = 16  # after which another shape is tried first
 _LENGTH, _KEY, _FORWARDED, _COOKIE = b"content-length", b"idempotency-key", b"x-forwarded-for", b"cookie"
 _CHANGES = {
     each: each
@@ -55,19 +54,19 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-\"$-~]*) HTTP/1\.1")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
-# One line of each.
+# Headers of which there must be one line.
 _READ = frozenset(
     (b"host", b"connection", b"content-type", b"accept", b"accept-language", b"accept-encoding", b"origin")
 )
-_SECRET = frozenset((b"proxy-authorization",))  # heads with these are not remembered
+_SECRET = frozenset((b"proxy-authorization",))  # heads with these are not cached
 
 
 class Unclear(Exception):
-    """Not plainly one request: aiohttp must judge."""
+    """Not plainly one request: aiohttp must decide."""
 
 
 class Incomplete:
-    """More bytes must come: of the head, or of the body."""
+    """More bytes must arrive: of the head, or of the body."""
 
     def __init__(self, *, head: bool, whole_bytes: int = 0) -> None:
         self.head = head
@@ -78,7 +77,7 @@ HEAD_INCOMPLETE: Final = Incomplete(head=True)
 
 
 def read_late(data: bytes, missing_bytes: int, body_bytes_max: int) -> Request | None:
-    """A request whose head is there and whose body did not come in time; it has none. None where it is unclear."""
+    """A request whose head is complete and whose body did not arrive in time; it has no body. None if it is unclear."""
     try:
         request = read_request(data + bytes(missing_bytes), body_bytes_max)
     except Unclear:
@@ -90,13 +89,13 @@ def read_late(data: bytes, missing_bytes: int, body_bytes_max: int) -> Request |
 
 
 def language_of(data: bytes) -> Language:
-    """The language of a request that is not complete, as far as its head says so already."""
-    found = _ACCEPT_LANGUAGE.search(data.partition(b"\r\n\r\n")[0])
-    return negotiate(found[1].decode("latin-1").strip(" \t")) if found else DEFAULT
+    """The language of an incomplete request, if its head is far enough."""
+    match = _ACCEPT_LANGUAGE.search(data.partition(b"\r\n\r\n")[0])
+    return negotiate(match[1].decode("latin-1").strip(" \t")) if match else DEFAULT
 
 
 def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # noqa: C901 - calls cost more
-    """The one request that `data` is, or what it lacks.
+    """The one request in `data`, or what it lacks.
 
     Raises:
         Unclear: it is something else, more than one, or larger than allowed.
@@ -111,7 +110,7 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
             if len(data) > HEAD_BYTES_MAX:
                 raise Unclear
             return HEAD_INCOMPLETE
-        # What stays, a changing line's name, its value, what stays, ...
+        # Constant part, name of a variable line, its value, constant part, ...
         pieces = _CHANGING.split(data[line_bytes:head_bytes])
         values = pieces[2::3]
         del pieces[2::3]
@@ -148,7 +147,7 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
 
 
 class _Line(NamedTuple):
-    """What a request line says."""
+    """The parts of a request line."""
 
     method: str
     target: str
@@ -158,10 +157,10 @@ _LINES: dict[bytes, _Line] = {}
 
 
 def _read_line(line: bytes) -> _Line:
-    found = _LINE.fullmatch(line)
-    if found is None or len(line) > TARGET_BYTES_MAX or found[1] not in METHODS:
+    match = _LINE.fullmatch(line)
+    if match is None or len(line) > TARGET_BYTES_MAX or match[1] not in METHODS:
         raise Unclear
-    read = _Line(found[1].decode(), found[2].decode())
+    read = _Line(match[1].decode(), match[2].decode())
     if len(line) <= SHAPE_BYTES_MAX:
         if len(_LINES) >= LINES_KEPT_MAX:
             _LINES.clear()
@@ -173,43 +172,43 @@ _NO_MATCH: tuple[list[bytes] | None, int] = None, 0
 
 
 class _Shape:
-    """The header lines without their changing values, as they were read once."""
+    """The header lines without their variable values, parsed once."""
 
     __slots__ = ("_end", "_texts", "head", "head_bytes", "misses", "names")
 
     def __init__(self, head: Head, names: tuple[bytes, ...], texts: Sequence[bytes]) -> None:
         self.head = head
-        self.names = names  # of what changes, in order
+        self.names = names  # of the variable lines, in order
         *before, end = texts
-        self._texts = [(text, len(text)) for text in before]  # what stands in front of each changing value
+        self._texts = [(text, len(text)) for text in before]  # the constant text before each variable value
         self._end = end
         self.head_bytes = sum(map(len, texts))
-        self.misses = 0  # heads that were tried and are others
+        self.misses = 0  # heads that were compared and differ
 
     def match(self, data: bytes, at: int) -> tuple[list[bytes] | None, int]:
-        """The changing values of the lines from `at` on, and where the body begins; None where they are others."""
+        """The variable values of the lines from `at` on, and where the body begins; None if the lines differ."""
         values: list[bytes] = []
         for text, text_bytes in self._texts:
             if not data.startswith(text, at):
                 return _NO_MATCH
             value_at = at + text_bytes
             at = data.find(b"\r\n", value_at)
-            values.append(data[value_at:at])  # one that does not end has nothing behind it that could match
+            values.append(data[value_at:at])  # after a value without an end, nothing matches
         return (values, at + len(self._end)) if data.startswith(self._end, at) else _NO_MATCH
 
 
 _Pieces = tuple[bytes, ...]
-_Beginning = tuple[int, bytes]  # the length of the request line, and how it begins
+_Beginning = tuple[int, bytes]  # the length of the request line, and its beginning
 _Key = TypeVar("_Key", _Pieces, _Beginning)
 _SHAPES: dict[_Pieces, _Shape] = {}
-_TRIED: dict[_Beginning, _Shape] = {}  # the one that is tried first
+_TRIED: dict[_Beginning, _Shape] = {}  # the shape that is tried first
 
 
 def _shape_of(pieces: _Pieces, beginning: _Beginning, *, instead: _Shape | None) -> _Shape:
-    """The shape that is cut into these pieces, remembered unless it holds what must not be kept.
+    """The shape with these constant parts, cached unless it contains secrets.
 
-    It is not the one that was tried `instead`. That one gives way at times only: where heads of many shapes come by
-    turns, the next one is another in any case.
+    It differs from `instead`, which was tried first. That one is replaced only now and then: if heads of many shapes
+    alternate, the next one differs again.
     """
     shape = _SHAPES.get(pieces)
     if shape is None:
@@ -233,7 +232,7 @@ def _keep(shapes: dict[_Key, _Shape], key: _Key, shape: _Shape) -> None:
 
 
 def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
-    """Read a head without its changing values; whether it holds what must not be kept."""
+    """Parse a head without its variable values; returns also whether it contains secrets."""
     names = tuple([_CHANGES[name.lower()] for name in pieces[1::2]])
     if any(names.count(each) > 1 for each in _CHANGES if each is not _FORWARDED):
         raise Unclear
@@ -245,7 +244,7 @@ def _learn(pieces: _Pieces) -> tuple[_Shape, bool]:
 
 
 def _read_head(lines: bytes) -> tuple[Head, bool]:
-    """What the lines that stay say, each behind its line end; and whether they hold what must not be kept."""
+    """The values of the constant lines, each after its line end, and whether they contain secrets."""
     nothing, *fields = lines.split(b"\r\n")
     if nothing or lines.translate(None, _VISIBLE) or not lines.count(b"\n") == lines.count(b"\r") == len(fields):
         raise Unclear

@@ -1,4 +1,4 @@
-"""Counting and timing requests: by route, method and status, and claims by their outcome."""
+"""Counts and times requests by route, method and status, and claims by their outcome."""
 
 import asyncio
 import time
@@ -10,15 +10,15 @@ from prometheus_client import Counter, Histogram
 from reservasi.front.api.answers import Answer
 from reservasi.metrics import CLAIM_OUTCOMES, CLAIMS, LAG_S, REQUEST_SECONDS, REQUESTS, REQUESTS_IN_FLIGHT, observe_all
 
-UNMATCHED = "unmatched"  # the route label of every address that does not exist
+UNMATCHED = "unmatched"  # the route label of unknown addresses
 METHODS = frozenset(hdrs.METH_ALL) - {hdrs.METH_ANY}
-HELD, REPLAYED = "held", "replayed"  # outcomes of claims that are no refusals
+HELD, REPLAYED = "held", "replayed"  # outcomes of claims that are not refusals
 
 _COUNTERS: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # bounded: routes x methods x classes
 
 
 def _counters(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-    """The metrics of a route, looked up once: the lookup by labels costs more than the counting."""
+    """The metrics of a route, looked up once: the look-up by labels is more expensive than counting."""
     key = (route, method, status // 100)
     counters = _COUNTERS.get(key)
     if counters is None:
@@ -28,15 +28,15 @@ def _counters(route: str, method: str, status: int) -> tuple[Counter, Histogram]
 
 
 def begin_at_zero(route: str, method: str) -> None:
-    """Create the counters of a route at zero: a rate over a series that appears later shows nothing."""
+    """Create the counters of a route at zero, so that their first increase is visible."""
     for status in (200, 300, 400, 500):
         _counters(route, method, status)
 
 
 # -- claims by outcome -------------------------------------------------------------------------------------------
 
-_INVALID = "invalid"  # the request itself was at fault: the ledger has no outcome for that
-_OUTCOME_OF = {  # where it is not the problem's own name
+_INVALID = "invalid"  # the request itself was wrong, which is not an outcome of the ledger
+_OUTCOME_OF = {  # if it is not the problem's own name
     "internal-error": "failed",
     **dict.fromkeys(
         (
@@ -69,19 +69,19 @@ def count_claim(outcome: str, count: int = 1) -> None:
 
 
 class Tally:
-    """Counts and times the requests of one route and method; the metrics have them `LAG_S` later.
+    """Counts and times the requests of one route and method; the metrics are updated `LAG_S` later.
 
-    To tell them of one request by itself costs as much as a small answer.
+    Updating them for each request would cost as much as a small answer.
     """
 
     def __init__(self, route: str, method: str) -> None:
         self.route = route
         self._method = method
         self._begun = 0
-        self._answers: list[tuple[int, str]] = []  # status, and outcome
+        self._answers: list[tuple[int, str]] = []  # status and outcome
         self._seconds: list[float] = []
         self._due = False
-        self._loop = asyncio.get_running_loop()  # to ask for it costs a call of the kernel
+        self._loop = asyncio.get_running_loop()  # kept, since getting it costs a system call
 
     def begin(self) -> None:
         """A request is being answered."""
@@ -114,7 +114,7 @@ class Tally:
         self._loop.call_later(LAG_S, self.flush)
 
     def flush(self) -> None:
-        """Let the metrics have what was counted."""
+        """Update the metrics."""
         self._due = False
         if self._begun != len(self._answers):
             REQUESTS_IN_FLIGHT.inc(self._begun - len(self._answers))
@@ -129,7 +129,7 @@ class Tally:
 
 
 class ClaimTally(Tally):
-    """Counts claims by their outcome as well."""
+    """Also counts claims by their outcome."""
 
     def _count(self, status: int, outcome: str, count: int) -> None:
         count_claim(outcome_of(outcome), count)

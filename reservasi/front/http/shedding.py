@@ -1,11 +1,11 @@
-"""Refusing claims and joins by their first bytes while the process itself is what is short.
+"""Refuses claims and joins by their first bytes while the processor is the bottleneck.
 
-Where ledger or disk are short, commands wait in a queue, and `ledger/concurrency_limit.py` bounds it. Where the front's
-own processor is short, requests wait in the sockets, which nobody sees: what is seen is that a turn of the event loop,
-from its first claim to its last, takes long. As in CoDel (RFC 8289) the least of an interval tells a standing queue
-from a burst, and only a standing one is cut. Then each turn takes in claims for a short while, and those behind are
-refused by their heads alone, in a few microseconds each; everything that is no claim or join is read as ever, so that
-confirmations, cancellations and staff are served before new claims.
+If ledger or disk are the bottleneck, commands wait in a queue, which `ledger/concurrency_limit.py` bounds. If the
+front's own processor is, requests wait in the sockets, where they cannot be counted; but then a turn of the event loop,
+from its first claim to its last, takes long. As in CoDel (RFC 8289) the least value of an interval distinguishes a
+standing queue from a burst, and only a standing queue is cut. Then each turn accepts claims for a short while, and
+refuses the following ones from their heads alone. Requests other than claims and joins are always read, so that
+confirmations, cancellations and staff go before new claims.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from reservasi.front.http.request_head import Incomplete, Unclear, read_request
 from reservasi.front.http.request_tally import count_claim
 from reservasi.metrics import REQUESTS, SHED
 
-STANDING_S = 0.1  # a turn of the loop, each in an interval longer than this: requests stand in the sockets
+STANDING_S = 0.1  # if every turn in an interval is longer, requests are queued in the sockets
 INTERVAL_S = 1.0
-INTAKE_S = 0.04  # of a turn in which claims are taken in while requests stand
+INTAKE_S = 0.04  # part of a turn in which claims are accepted while requests are queued
 _CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/1\.1\r\n")
 
 
 class Turns:
-    """Whether requests stand before a process, by how long the turns of its event loop take."""
+    """Detects requests that are queued before a process, from the length of its event loop's turns."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
         self.standing = False
         self._call_soon = call_soon
         self._clock = clock
         self._began_s: float | None = None
-        self._ends_at_s = 0.0  # of the interval
+        self._ends_at_s = 0.0  # end of the interval
         self._turn_least_s = float("inf")
-        self._refused = False  # anybody, in this interval
+        self._refused = False  # whether a claim was refused in this interval
 
     @property
     def begun(self) -> bool:
@@ -49,11 +49,11 @@ class Turns:
         return self._began_s is not None
 
     def refuses(self) -> bool:
-        """Whether the next claim comes too late in its turn; one in a turn never does."""
+        """Whether the next claim is too late in its turn; the first one never is."""
         now_s = self._clock()
         if self._began_s is None:
             self._began_s = now_s
-            self._call_soon(self._end)  # runs when what could be read in this turn has been read
+            self._call_soon(self._end)  # runs after everything readable in this turn has been read
             return False
         if not self.standing or now_s - self._began_s <= INTAKE_S:
             return False
@@ -63,45 +63,45 @@ class Turns:
     def _end(self) -> None:
         now_s = self._clock()
         began_s, self._began_s = self._began_s or now_s, None
-        if now_s - self._ends_at_s > INTERVAL_S:  # nobody came for a while: what was known is old
+        if now_s - self._ends_at_s > INTERVAL_S:  # without requests for a while, the state is outdated
             self.standing, self._refused, self._turn_least_s = False, False, now_s - began_s
             self._ends_at_s = now_s + INTERVAL_S
             return
         self._turn_least_s = min(self._turn_least_s, now_s - began_s)
         if now_s >= self._ends_at_s:
-            # Turns are short once most are refused, so it is over only when nobody had to be.
+            # Turns are short while most are refused, so it is over only when none was refused.
             self.standing = self._refused if self.standing else self._turn_least_s > STANDING_S
             self._refused, self._turn_least_s = False, float("inf")
             self._ends_at_s = now_s + INTERVAL_S
 
 
 class Shedding:
-    """Answers 503 `overloaded` to whole claims and joins that are too many for the process."""
+    """Answers 503 `overloaded` to whole claims and joins that the process cannot handle."""
 
     def __init__(self, body_bytes_max: int, cors: Cors = NO_CORS) -> None:
         self._cors = cors
         loop = asyncio.get_running_loop()
         self._body_bytes_max = body_bytes_max
         self.turns = Turns(loop.call_soon, time.perf_counter)
-        # No secret: it keeps the refused from coming back in one wave. Made after the fork, or all fronts would agree.
+        # Not a secret: spreads the return of refused callers. Created after the fork, so that fronts differ.
         self._spread = random.Random()  # noqa: S311
         self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_PATH)]
         self._answers = {language: _answers(language) for language in LANGUAGES}
         self._call_soon = loop.call_soon
-        self._refused = [0, 0]  # in this turn, by route; the metrics are told once
+        self._refused = [0, 0]  # in this turn, by route; the metrics are updated once
         self._due = False
 
     def refusal(self, data: bytes) -> bytes | None:
-        """The answer to the one claim or join that `data` is, when it is to be refused with its body unread."""
+        """The answer to the one claim or join in `data`, if it is refused with its body unread."""
         if self.turns.begun and not self.turns.standing:
-            return None  # nearly always: only the first claim of a turn is looked at
+            return None  # the usual case: only the first claim of a turn is checked
         crowd = _CROWD.match(data)
         if crowd is None or not self.turns.refuses():
             return None
         try:
             request = read_request(data, self._body_bytes_max)
         except Unclear:
-            return None  # what may end elsewhere is left to aiohttp's parser
+            return None  # an unclear end is left to aiohttp's parser
         if isinstance(request, Incomplete):
             return None
         self._refused[crowd[1] is not None] += 1
@@ -114,7 +114,7 @@ class Shedding:
         return encode(answer, request, names_all=False, closes=False, more=more)
 
     def _flush_metrics(self) -> None:
-        """Count; how long they took is not observed, since it would hide the times of those that were read."""
+        """Count the refused requests. Their duration is not observed, since it would hide that of the others."""
         for requests, count in zip(self._requests, self._refused, strict=True):
             requests.inc(count)
         count_claim("overloaded", self._refused[0])

@@ -1,6 +1,6 @@
 """Pages for people: the openings with their countdowns, and one opening with its waiting room and its draw.
 
-They are readable without a script, load nothing from anybody else, and allow nothing that is not theirs.
+They are readable without scripts, load nothing from third parties, and allow only their own content.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ POLICY = "; ".join(
     )
 )
 HTML = "text/html; charset=utf-8"
-REST_S = 1.0  # a page is made once a second at most
+REST_S = 1.0  # a page is built at most once a second
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -78,34 +78,34 @@ def opening(front: Front, request: Request) -> Reply:
     except Refused as refused:
         return _refusal(refused.kind, request.language)
     opening_id = request.parameters["id"]
-    found = listed_opening(front.services, front.memory, opening_id)
-    return _opening(front, request, found) if found else later(request.trace, _new_opening(front, request))
+    body = listed_opening(front.services, front.memory, opening_id)
+    return _opening(front, request, body) if body else later(request.trace, _new_opening(front, request))
 
 
 async def _new_opening(front: Front, request: Request) -> Answer:
-    """One that another front may have told of already."""
+    """An opening that another front may already have shown."""
     opening_id = request.parameters["id"]
     await front.services.waiting_room.complete(opening_id)
     return _opening(front, request, listed_opening(front.services, front.memory, opening_id))
 
 
-def _opening(front: Front, request: Request, found: OpeningBody | None) -> Answer:
+def _opening(front: Front, request: Request, body: OpeningBody | None) -> Answer:
     language = request.language
-    program = front.services.catalogue.program(found.program) if found else None
-    if found is None or program is None:
+    program = front.services.catalogue.program(body.program) if body else None
+    if body is None or program is None:
         return _refusal(UNKNOWN_OPENING, language)
 
     def make(_now_ms: int) -> Made[Encoded]:
-        offices = [office for office in program.offices if office.id in found.offices]
+        offices = [office for office in program.offices if office.id in body.offices]
         return _made(
             "opening.html",
             language,
             program=shown_program(program, (), language),
-            opening=shown_opening(found, program, language),
+            opening=shown_opening(body, program, language),
             offices=shown_offices(offices, language),
         )
 
-    return conditional(request, front.memory.answer(("page", language, found.id), make, REST_S), _kind(language))
+    return conditional(request, front.memory.answer(("page", language, body.id), make, REST_S), _kind(language))
 
 
 def _rendered(template: str, language: Language, values: Mapping[str, object]) -> bytes:
@@ -142,12 +142,12 @@ def _refusal(kind: ProblemType, language: Language) -> Answer:
 
 
 def home(_front: Front, _request: Request) -> Answer:
-    """`GET /`: what people type leads to the openings."""
+    """`GET /`: redirects to the openings."""
     return _redirect(HTTPStatus.FOUND, OPENINGS_PAGE)
 
 
 def without_slash(_front: Front, request: Request) -> Answer:
-    """`GET /openings/` and `GET /openings/{id}/`: the page has one address."""
+    """`GET /openings/` and `GET /openings/{id}/`: redirect to the address without a slash."""
     return _redirect(HTTPStatus.PERMANENT_REDIRECT, request.target.partition("?")[0].rstrip("/"))
 
 
@@ -156,14 +156,14 @@ def _redirect(status: HTTPStatus, to: str) -> Answer:
 
 
 def not_found(request: Request) -> Answer | None:
-    """The page for a browser at an address that there is not; None for a program, which gets a problem."""
+    """The page for a browser at an unknown address; None for other clients, which get a problem."""
     is_browser = request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and "text/html" in request.head.accept
     if not is_browser or request.target.startswith(API_PATHS):
         return None
     return _refusal(NOT_FOUND, request.language)
 
 
-PAGES = (  # for people: not part of the API's description
+PAGES = (  # not part of the API's description
     Route(OPENINGS_PAGE, "GET", openings),
     Route(OPENING_PAGE, "GET", opening),
     Route(STATIC_PATH, "GET", static_files.static),

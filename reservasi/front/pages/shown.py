@@ -1,4 +1,4 @@
-"""Programs, offices and openings as the templates take them: everything in one language, times local."""
+"""Programs, offices and openings for the templates: all texts in one language, local times."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from reservasi.programs import Office, Program, Service
 
 @dataclass(frozen=True)
 class ShownOpening:
-    """An opening; what only a waiting room has is empty without one."""
+    """An opening; members of the waiting room are empty without one."""
 
     id: str
     opens_at: str
@@ -22,7 +22,7 @@ class ShownOpening:
     ahead: bool
     state: str
     places: int
-    size: str  # empty where it was called off and its quotas are another opening's now
+    size: str  # empty if it was cancelled and its quotas now belong to another opening
     waiting_room: bool
     proof_of_work: bool
     commitment: str
@@ -33,7 +33,7 @@ class ShownOpening:
     dates: str
     offices: str
     services: str
-    notice: str  # that it was moved or called off, and why
+    notice: str  # that it was moved or cancelled, and why
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ShownOffice:
 
 @dataclass(frozen=True)
 class ShownProgram:
-    """A program with the openings that matter now."""
+    """A program with its current openings."""
 
     id: str
     name: str
@@ -84,14 +84,14 @@ def shown_opening(body: OpeningBody, program: Program, language: Language) -> Sh
     )
 
 
-def _names(known: Iterable[Office] | Iterable[Service], ids: Iterable[str], language: Language) -> list[str]:
-    """Names in the order of the ids; what the program's file does not have any more keeps its id."""
-    names = {each.id: Text(each.name.id, each.name.en).to(language) for each in known}
+def _names(named: Iterable[Office] | Iterable[Service], ids: Iterable[str], language: Language) -> list[str]:
+    """Names in the order of the ids; an id that the program no longer has stays."""
+    names = {each.id: Text(each.name.id, each.name.en).to(language) for each in named}
     return [names.get(id_, id_) for id_ in ids]
 
 
 def shown_program(program: Program, bodies: Iterable[OpeningBody], language: Language, now_ms: int = 0) -> ShownProgram:
-    """A program with those of the openings that are its own and not over."""
+    """A program with those of the openings that belong to it and are not over."""
     own = [body for body in bodies if body.program == program.id and not _is_over(body, now_ms)]
     return ShownProgram(
         id=program.id,
@@ -109,7 +109,7 @@ def shown_offices(offices: Iterable[Office], language: Language) -> list[ShownOf
 
 
 def _is_over(body: OpeningBody, now_ms: int) -> bool:
-    """What was called off is shown until its moment: those who wait for it look here."""
+    """Whether it is over. A cancelled opening is shown until its moment, for those who wait for it."""
     if body.state == "cancelled":
         return datetime.fromisoformat(body.opens_at).timestamp() * 1000 < now_ms
     return body.state == "closed"
@@ -121,5 +121,5 @@ def _notice(body: OpeningBody, moved_from: str, language: Language) -> str:
         return CALLED_OFF.to(language).format(reason)
     if not moved_from:
         return ""
-    said = MOVED.to(language).format(moved_from)
-    return f"{said} {REASON.to(language).format(reason)}" if reason else said
+    notice = MOVED.to(language).format(moved_from)
+    return f"{notice} {REASON.to(language).format(reason)}" if reason else notice

@@ -1,6 +1,6 @@
-"""The scripts and styles of the pages, read once: named by their content, so that nobody keeps an old one.
+"""Scripts and styles of the pages, read once; their address contains their version, so that they can be cached.
 
-All files share one version in their address, since scripts load each other by relative addresses.
+All files share one version, since scripts load each other by relative addresses.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ class _File(NamedTuple):
 
 @cache
 def _files() -> dict[str, _File]:
-    found = {path.name: path for path in sorted(_DIRECTORY.iterdir()) if path.suffix in _TYPES}
-    return {name: _File(encoded(path.read_bytes()), _TYPES[path.suffix]) for name, path in found.items()}
+    paths = {path.name: path for path in sorted(_DIRECTORY.iterdir()) if path.suffix in _TYPES}
+    return {name: _File(encoded(path.read_bytes()), _TYPES[path.suffix]) for name, path in paths.items()}
 
 
 @cache
@@ -47,19 +47,19 @@ def version() -> str:
 
 
 def address() -> str:
-    """Where the files are, without a slash at the end."""
+    """The path of the files, without a slash at the end."""
     return STATIC_PATH.replace("{version}", version()).removesuffix("/{name}")
 
 
 def content(name: str) -> bytes:
-    """What is in a file; KeyError when there is none of that name."""
+    """The content of a file; raises KeyError for an unknown name."""
     return _files()[name].view.body
 
 
 def static(_front: Front, request: Request) -> Answer:
     """`GET /static/{version}/{name}`.
 
-    Another version is asked for while fronts are replaced: it gets what is here, and does not keep it.
+    Another version is requested while fronts are replaced: it gets the current file, which is then not cached.
     """
     file = _files().get(request.parameters["name"])
     if file is None:

@@ -1,4 +1,4 @@
-"""What the pages say, in both languages; what scripts say of what changes is in `static/words.js`."""
+"""The texts of the pages in both languages; those that scripts change are in `static/words.js`."""
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -30,12 +30,15 @@ _TEXTS = {
         "All times are by the server's clock. This page loads nothing from anybody else.",
     ),
     "about_draw": Text(
-        "Urutan ditentukan oleh undian yang dapat dihitung ulang oleh siapa pun.",
-        "The order is decided by a draw that anyone can compute again.",
+        "Urutan ditentukan dengan undian yang dapat diperiksa oleh siapa pun.",
+        "The order is decided by a draw that anyone can verify.",
     ),
-    "demo": Text("Ini peragaan: yang dipesan di sini tidak nyata.", "A demonstration: nothing booked here is real."),
+    "demo": Text(
+        "Ini adalah demonstrasi. Pemesanan di sini tidak berlaku.",
+        "This is a demonstration. Bookings here are not real.",
+    ),
     "has_waiting_room": Text("Dengan ruang tunggu.", "With a waiting room."),
-    "no_openings": Text("Tidak ada pembukaan yang akan datang.", "No openings lie ahead."),
+    "no_openings": Text("Tidak ada pembukaan yang akan datang.", "There are no upcoming openings."),
     "no_programs": Text("Belum ada program.", "There are no programs yet."),
     "calendars": Text("Kalender untuk ponsel Anda:", "Calendars for your phone:"),
     "all_offices": Text("Semua kantor", "All offices"),
@@ -49,33 +52,36 @@ _TEXTS = {
     "state": Text("Keadaan saat halaman dimuat", "State when this page was loaded"),
     "queue": Text("Ruang tunggu", "Waiting room"),
     "how_it_works": Text(
-        "Bergabunglah kapan saja sebelum dibuka: yang lebih cepat tidak mendapat keuntungan. Saat dibuka, undian"
-        " memberi setiap orang nomor. Yang datang sesudahnya mendapat nomor berikutnya. Bergabung dua kali"
+        "Anda dapat bergabung kapan saja sebelum dibuka; waktu bergabung tidak memengaruhi urutan. Saat dibuka, undian"
+        " menentukan nomor setiap orang. Yang bergabung sesudahnya mendapat nomor berikutnya. Bergabung dua kali"
         " tidak mengubah apa pun.",
-        "Join at any time before the opening: being faster gives no advantage. At the opening a draw gives everybody a"
-        " number. Those who come later get the numbers after that. Joining twice changes nothing.",
+        "You can join at any time before the opening; joining early gives no advantage. At the opening a draw gives "
+        "everybody a "
+        "number. People who join later get the following numbers. Joining twice changes nothing.",
     ),
     "without_script": Text(
-        "Angka yang terus berubah perlu JavaScript. Tanpa itu, bacalah datanya langsung:",
-        "The figures that keep changing need JavaScript. Without it, read the data themselves:",
+        "Pembaruan angka memerlukan JavaScript. Tanpa JavaScript, data dapat dibaca langsung:",
+        "Updating the figures needs JavaScript. Without it, read the data directly:",
     ),
     "queue_data": Text("data antrean (JSON)", "the queue's data (JSON)"),
     "queue_state": Text("Antrean", "Queue"),
     "joined": Text("Bergabung sebelum dibuka", "Joined before the opening"),
     "arrived": Text("Bergabung sampai sekarang", "Joined until now"),
     "admitted": Text("Nomor yang boleh memesan", "Numbers that may book"),
-    "rate": Text("Laju panggilan", "Numbers called"),
+    "rate": Text("Kecepatan pemanggilan", "Numbers called"),
     "your_ticket": Text("Tiket Anda", "Your ticket"),
     "keep_ticket": Text(
-        "Tiket ini disimpan di peramban ini, juga untuk tab lain. Salin dan simpan; hanya Anda yang dapat memakainya.",
-        "This browser keeps the ticket, for other tabs as well. Copy it and keep it; nobody but you can use it.",
+        "Tiket ini disimpan di peramban ini, juga untuk tab lain. Salin dan simpan tiket Anda; hanya Anda yang dapat "
+        "menggunakannya.",
+        "This browser keeps the ticket, for other tabs as well. Copy and keep it; only you can use it.",
     ),
     "shared_computer": Text("Ini komputer atau ponsel bersama", "This is a shared computer or phone"),
     "forget_what": Text(
-        "Salin tiketnya dahulu. Yang bergabung sebelum dibuka mendapat tiket yang sama lagi dengan NIK-nya; yang datang"
-        " sesudahnya mendapat nomor yang lebih besar.",
-        "Copy the ticket first. Whoever joined before the opening gets the same ticket again with their NIK; whoever"
-        " came later gets a higher number.",
+        "Salin tiket terlebih dahulu. Yang bergabung sebelum dibuka akan mendapat tiket yang sama dengan NIK-nya; "
+        "yang bergabung "
+        "sesudahnya mendapat nomor yang lebih besar.",
+        "Copy the ticket first. People who joined before the opening get the same ticket again with their NIK; those "
+        "who joined later get a higher number.",
     ),
     "forget_ticket": Text("Hapus tiket dari peramban ini", "Remove the ticket from this browser"),
     "forget_sure": Text("Hapus tiket dari peramban ini?", "Remove the ticket from this browser?"),
@@ -86,9 +92,9 @@ _TEXTS = {
     "nik_hint": Text("16 angka, seperti di KTP. Tidak disimpan.", "16 digits, as on your identity card. Not stored."),
     "birth_date": Text("Tanggal lahir", "Date of birth"),
     "join_now": Text("Bergabung sekarang", "Join now"),
-    "have_ticket": Text("Saya sudah punya tiket", "I have a ticket already"),
+    "have_ticket": Text("Saya sudah memiliki tiket", "I already have a ticket"),
     "ticket": Text("Tiket", "Ticket"),
-    "use_ticket": Text("Pakai tiket ini", "Use this ticket"),
+    "use_ticket": Text("Gunakan tiket ini", "Use this ticket"),
     "draw": Text("Undian", "The draw"),
     "how_drawn": Text(
         "Komitmen adalah SHA-256 dari benih rahasia, diumumkan saat pembukaan ini dibuat. Benih diumumkan saat dibuka."
@@ -104,8 +110,8 @@ _TEXTS = {
     "beacon_source": Text("Asal nilai itu, seperti diumumkan sebelumnya", "Where it comes from, as announced before"),
     "compute_again": Text("Hitung ulang", "Compute it again"),
     "checked_hint": Text(
-        "Kosongkan untuk memakai tiket Anda di atas. Perhitungan terjadi di peramban Anda; tiket tidak dikirim.",
-        "Leave it empty for your ticket above. Your browser computes; the ticket is not sent anywhere.",
+        "Kosongkan untuk menggunakan tiket Anda di atas. Perhitungan dilakukan di peramban Anda; tiket tidak dikirim.",
+        "Leave it empty to use your ticket above. The computation runs in your browser; the ticket is not sent.",
     ),
     "said_number": Text("Nomor yang diberitahukan kepada Anda (boleh kosong)", "The number you were told (optional)"),
     "compute": Text("Hitung", "Compute"),
@@ -125,7 +131,7 @@ _MONTHS: dict[Language, str] = {
 
 
 def spelled_dates(dates: Iterable[date], language: Language) -> str:
-    """Dates as people read them, such as `2 Desember 2026 – 4 Desember 2026, 8 Desember 2026`."""
+    """Dates in words, such as `2 Desember 2026 – 4 Desember 2026, 8 Desember 2026`."""
     runs: list[list[date]] = []
     for day in dates:
         if runs and day - runs[-1][-1] == timedelta(days=1):
@@ -140,7 +146,7 @@ def _spelled_date(day: date, language: Language) -> str:
 
 
 def spelled(at: datetime, language: Language) -> str:
-    """A moment as people read it, such as `Jumat, 27 November 2026, 14:00 WIB`; seconds only when there are some."""
+    """A moment in words, such as `Jumat, 27 November 2026, 14:00 WIB`; with seconds if they are not 0."""
     time = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
     month = _MONTHS[language].split()[at.month - 1]
     return f"{_WEEKDAYS[language][at.weekday()]}, {at.day} {month} {at.year}, {time} {at.tzname()}"

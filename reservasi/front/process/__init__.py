@@ -1,1 +1,1 @@
-"""The process around a front: reload, garbage, probe."""
+"""The process of a front: reload, garbage collection, probe."""

@@ -1,4 +1,4 @@
-"""Questions about fronts from outside: whether they are ready, and whether this interpreter parses HTTP in C."""
+"""Checks fronts from outside: whether they are ready, and whether this interpreter parses HTTP in C."""
 
 import asyncio
 
@@ -12,17 +12,17 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 def parses_in_c() -> bool:
-    """Whether aiohttp uses its C parser; the Python one halves the throughput."""
+    """Whether aiohttp uses its C parser, which is much faster than the Python one."""
     return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
 
 
 async def wait_ready(host: str, admin_port: int, timeout_s: float, *, any_answer: bool = False) -> bool:
-    """Whether a front says that it is ready, waiting at most so long for it; with `any_answer` its first word counts.
+    """Wait until a front is ready, at most `timeout_s`; with `any_answer` its first answer counts.
 
-    False means that a front runs and says that it is not ready, as while the ledger is fenced.
+    False means that a front runs and is not ready, for example while the ledger is fenced.
 
     Raises:
-        EmbeddedServerError: no front said anything in time.
+        EmbeddedServerError: no front answered in time.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s

@@ -1,15 +1,15 @@
-"""How a front's garbage collector is set, so that it finds little to do while a crowd is served."""
+"""Configures a front's garbage collector, so that it has little to do under load."""
 
 import gc
 
-YOUNG_OBJECTS = 10_000  # containers made and not yet freed before the collector looks
+YOUNG_OBJECTS = 10_000  # allocated containers before the collector runs
 
 
 def set_aside_what_stays() -> None:
-    """Take modules, view and catalogue out of the garbage collector's rounds: they live as long as the process.
+    """Exclude modules, view and catalogue from garbage collection: they live as long as the process.
 
-    And let it look less often at what is young: a request leaves no cycles, but while a batch is under way, what its
-    requests are made of would be walked again and again for nothing.
+    Also raise the threshold for young objects: a request leaves no cycles, but the objects of pending requests would be
+    traversed again and again.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Gunicorn's reload, made rolling: a new front serves before an old one is told to end."""
+"""A rolling reload for gunicorn: a new front serves before an old one is stopped."""
 
 import mmap
 import os
@@ -16,14 +16,14 @@ from gunicorn.systemd import sd_notify
 from reservasi.errors import ConfigurationError, ReservasiError
 from reservasi.logs import get_logger
 
-LOOK_S = 0.05  # how often the fronts are looked at while one of them starts or ends
+LOOK_S = 0.05  # interval of checks while a front starts or ends
 EXIT_FAILED = 1
-RETRY_S = 1.0  # from a front that failed to start to the next try
-NOTIFY_VARIABLE = "NOTIFY_SOCKET"  # where systemd wants to hear that the service is ready
+RETRY_S = 1.0  # from a front that failed to start to the next attempt
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"  # the socket on which systemd expects readiness
 
 
 class OurLog(Logger):
-    """Gunicorn's lines among ours, in the format that the settings name."""
+    """Writes gunicorn's lines in the format of ours."""
 
     def setup(self, cfg: Any) -> None:
         """Leave the lines to the handler of `reservasi.logs`."""
@@ -38,15 +38,15 @@ class FrontProcess(GunicornUVLoopWebWorker):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._told = mmap.mmap(-1, 1)  # shared with the process that is forked from here
+        self._serves = mmap.mmap(-1, 1)  # shared with the forked process
 
     @property
     def serves(self) -> bool:
-        """Whether it accepts connections; asked by the parent."""
-        return self._told[0] == 1
+        """Whether it accepts connections; called by the parent."""
+        return self._serves[0] == 1
 
     def run(self) -> None:
-        """Serve until told to stop; a fault that keeps it from starting is one line, and its parent knows the code."""
+        """Serve until stopped; a fault at the start is one log line, and its exit code tells the parent."""
         try:
             super().run()
         except ReservasiError as error:
@@ -54,25 +54,25 @@ class FrontProcess(GunicornUVLoopWebWorker):
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def notify(self) -> None:
-        """Say that it lives, which it does for the first time when its sockets are open."""
-        self._told[0] = 1
+        """Report that it lives; the first report comes when its sockets are open."""
+        self._serves[0] = 1
         super().notify()
 
 
 class RollingArbiter(Arbiter):
-    """Starts fronts and ends them one by one; one that cannot start does not end those that serve."""
+    """Starts and stops fronts one by one; one that cannot start does not stop those that serve."""
 
     WORKERS: ClassVar[dict[int, FrontProcess]] = {}  # type: ignore[assignment]  # the class that we configure
 
     def __init__(self, app: Any) -> None:
-        self._old_age = 0  # fronts up to this age are to be replaced
+        self._old_age = 0  # fronts up to this age are replaced
         self._leaving: set[int] = set()
         self._not_before = 0.0
         self._announced = False
         super().__init__(app)
 
     def start(self) -> None:
-        """Listen, without saying yet that we are ready: a front must serve first."""
+        """Listen, without reporting readiness yet: a front must serve first."""
         socket = os.environ.pop(NOTIFY_VARIABLE, None)
         super().start()
         if socket is not None:
@@ -83,12 +83,12 @@ class RollingArbiter(Arbiter):
         super().halt(reason, min(exit_status, EXIT_FAILED))
 
     def init_signals(self) -> None:
-        """From here on SIGHUP replaces the fronts; whoever started us may have held it back until now."""
+        """From here on SIGHUP replaces the fronts; until now it may have been blocked by our parent."""
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def reload(self) -> None:
-        """Replace every front, under settings that are read again; when they are refused, nothing happens."""
+        """Replace every front, with settings that are read again; if they are refused, nothing happens."""
         try:
             self.app.reload()
         except ConfigurationError as error:
@@ -102,7 +102,9 @@ class RollingArbiter(Arbiter):
         self._old_age = self.worker_age
 
     def manage_workers(self) -> None:
-        """Start what lacks, then end what is too many, the oldest first; only what serves is counted or ended."""
+        """Start missing fronts, then stop surplus ones, the oldest first; only fronts that serve are counted or
+        stopped.
+        """
         self._leaving &= self.WORKERS.keys()
         staying = {pid: front for pid, front in self.WORKERS.items() if pid not in self._leaving}
         starting = [pid for pid, front in staying.items() if not front.serves]
@@ -122,22 +124,22 @@ class RollingArbiter(Arbiter):
             self.kill_worker(pid, signal.SIGTERM)
 
     def reap_workers(self) -> None:
-        """Bury who ended; that a front could not start ends the service only where no other one serves."""
-        while True:  # as often as fronts failed: gunicorn stops at each of them, and leaves it and the rest unburied
-            known = dict(self.WORKERS)
+        """Reap ended fronts; a front that could not start ends the service only if no other one serves."""
+        while True:  # once for each failed front: gunicorn stops at each of them, and leaves it and the rest
+            workers = dict(self.WORKERS)
             try:
                 super().reap_workers()
                 return
             except HaltServer:
                 if not any(front.serves for front in self.WORKERS.values()):
                     raise
-            get_logger().error("front_failed_to_start")  # it has told why itself
+            get_logger().error("front_failed_to_start")  # the front has logged the reason itself
             self._not_before = time.monotonic() + RETRY_S
-            for pid in known.keys() - self.WORKERS.keys():
-                known[pid].tmp.close()
-                self.cfg.child_exit(self, known[pid])
+            for pid in workers.keys() - self.WORKERS.keys():
+                workers[pid].tmp.close()
+                self.cfg.child_exit(self, workers[pid])
 
     def wait_for_signals(self, timeout: float | None = 1.0) -> list[int]:
-        """Look more often while a front starts or ends."""
+        """Check more often while a front starts or ends."""
         busy = self._leaving or any(not front.serves or front.age <= self._old_age for front in self.WORKERS.values())
         return super().wait_for_signals(LOOK_S if busy else timeout)

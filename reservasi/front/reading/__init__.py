@@ -1,1 +1,1 @@
-"""What a stranger sends, as values: JSON bodies, query parameters, headers."""
+"""Reads untrusted input into values: JSON bodies, query parameters, headers."""

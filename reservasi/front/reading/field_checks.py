@@ -1,6 +1,6 @@
-"""The checks of single values that strangers send; each says what is wrong, in both languages, and echoes nothing.
+"""Checks of single values of requests; each says what is wrong, in both languages, and repeats nothing.
 
-The limits are the ones that `bodies.py` declares to the world; a test holds one against the other.
+The limits are those that `bodies.py` declares; a test compares the two.
 """
 
 import re
@@ -49,11 +49,11 @@ _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RFC3339 = re.compile(
     r"(20[0-9]{2}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)(Z|z|[+-][0-9]{2}:[0-9]{2})"
 )
-# Dates are judged where the person is: the easternmost zone of the country is 9 hours ahead of UTC.
+# Dates are checked where the person is: the easternmost zone of the country is 9 hours ahead of UTC.
 _EASTERNMOST_S = 9 * 3600
 DAY_S = 86_400
 _FIRST_BIRTH = date(BIRTH_YEAR_MIN, 1, 1)
-_PAST_AT_START = datetime.now(UTC).date() - timedelta(days=1)  # so long as this process lives
+_PAST_AT_START = datetime.now(UTC).date() - timedelta(days=1)  # valid as long as this process lives
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -65,14 +65,14 @@ def check_nik(value: Any) -> Wrong | None:
             Text("NIK harus berupa teks dalam tanda kutip, bukan angka.", "The NIK must be a string, not a number."),
         )
     if len(value) != NIK_DIGITS:
-        return Wrong("nik-length", Text("NIK harus tepat 16 angka.", "A NIK has exactly 16 digits."))
+        return Wrong("nik-length", Text("NIK harus terdiri atas 16 angka.", "A NIK has exactly 16 digits."))
     if not (value.isascii() and value.isdigit()):
         return Wrong("nik-digits", Text("NIK hanya boleh berisi angka 0-9.", "A NIK has only the digits 0-9."))
     if not is_known(value):
         return Wrong(
             "nik-invalid",
             Text(
-                "NIK ini tidak sah: wilayah atau tanggal lahir di dalamnya tidak ada.",
+                "NIK tidak sah: kode wilayah atau tanggal lahir di dalamnya tidak ada.",
                 "This NIK is not valid: the region or the birth date in it does not exist.",
             ),
         )
@@ -80,23 +80,24 @@ def check_nik(value: Any) -> Wrong | None:
 
 
 def tidy_name(text: str) -> str:
-    """A name on one line; a text of which nothing is left stays, so that what is wrong with it can be said."""
+    """A name on one line; a text of which nothing is left is returned unchanged, so that its fault can be reported."""
     return tidy_line(text) or text
 
 
 def check_name(value: Any) -> Wrong | None:
-    """A person's name, tidied: not blank, at most NAME_CHARS_MAX characters, and nothing that no name holds."""
+    """A person's name, tidied: not blank, at most NAME_CHARS_MAX characters, and only characters of names."""
     if type(value) is not str:
         return Wrong("name-type", NOT_TEXT)
     if not 1 <= len(value) <= NAME_CHARS_MAX:
         return Wrong(
             "name-length",
             Text(
-                f"Nama terdiri atas 1 sampai {NAME_CHARS_MAX} huruf.", f"A name has 1 to {NAME_CHARS_MAX} characters."
+                f"Nama terdiri atas 1 sampai {NAME_CHARS_MAX} karakter.",
+                f"A name has 1 to {NAME_CHARS_MAX} characters.",
             ),
         )
     if value.isascii() and value.isprintable() and value[0] != " " != value[-1] and "  " not in value:
-        return None  # as most people write it
+        return None  # the usual form
     return _wrong_name(value)
 
 
@@ -106,7 +107,8 @@ def _wrong_name(value: str) -> Wrong | None:
         return Wrong(
             "name-characters",
             Text(
-                f"Nama memuat karakter yang tidak dapat dipakai: {name_character(character)}. Hapus karakter itu.",
+                f"Nama memuat karakter yang tidak dapat digunakan: {name_character(character)}. Hapus karakter "
+                "tersebut.",
                 f"The name has a character that cannot be used: {name_character(character)}. Remove it.",
             ),
         )
@@ -123,7 +125,10 @@ def check_birth_date(value: Any) -> Wrong | None:
     if born is None:
         return Wrong(
             "birth-date-invalid",
-            Text("Tanggal lahir harus ada dan ditulis YYYY-MM-DD.", "The birth date must exist, as YYYY-MM-DD."),
+            Text(
+                "Tanggal lahir harus sesuai kalender dan ditulis YYYY-MM-DD.",
+                "The birth date must exist, as YYYY-MM-DD.",
+            ),
         )
     if not is_past(born):
         return Wrong(
@@ -139,7 +144,7 @@ def check_birth_date(value: Any) -> Wrong | None:
 def is_past(born: date) -> bool:
     """Whether a living person may be born on that day."""
     if _FIRST_BIRTH <= born <= _PAST_AT_START:
-        return True  # nearly everybody
+        return True  # nearly always
     return _FIRST_BIRTH <= born <= _today(int(time.time() + _EASTERNMOST_S) // DAY_S)
 
 
@@ -149,7 +154,7 @@ def _today(days: int) -> date:
 
 
 def parse_date(value: str) -> date | None:
-    """An ISO date, only in the form YYYY-MM-DD; None when it is not one or does not exist."""
+    """An ISO date in the form YYYY-MM-DD; None if it is malformed or does not exist."""
     if not _ISO_DATE.fullmatch(value):
         return None
     try:
@@ -185,7 +190,7 @@ def check_email(value: Any) -> Wrong | None:
         return Wrong(
             "email-invalid",
             Text(
-                f"Alamat surel memuat karakter yang tidak dapat dipakai: {name_character(character)}. "
+                f"Alamat surel memuat karakter yang tidak dapat digunakan: {name_character(character)}. "
                 "Tulis seperti nama@contoh.id.",
                 f"The e-mail address has a character that cannot be used: {name_character(character)}. "
                 "Write it like name@example.id.",
@@ -195,13 +200,13 @@ def check_email(value: Any) -> Wrong | None:
 
 
 _EMAIL_FORM = Text(
-    "Alamat surel tidak sah. Tulis seperti nama@contoh.id, tanpa titik ganda.",
+    "Alamat surel tidak sah. Contoh penulisan: nama@contoh.id, tanpa titik ganda.",
     "This is not an e-mail address. Write it like name@example.id, without two dots in a row.",
 )
 
 
 def check_phone(value: Any) -> Wrong | None:
-    """A telephone number, tidied: a plus perhaps, and digits."""
+    """A telephone number, tidied: an optional plus, and digits."""
     if type(value) is not str:
         return Wrong("phone-type", NOT_TEXT)
     digits = value.removeprefix("+")
@@ -213,20 +218,20 @@ def check_phone(value: Any) -> Wrong | None:
     return Wrong(
         "phone-invalid",
         Text(
-            f"Nomor telepon memuat karakter yang bukan angka: {name_character(character)}. {_PHONE_FORM.id}",
-            f"The phone number has a character that is no digit: {name_character(character)}. {_PHONE_FORM.en}",
+            f"Nomor telepon memuat karakter selain angka: {name_character(character)}. {_PHONE_FORM.id}",
+            f"The phone number has a character that is not a digit: {name_character(character)}. {_PHONE_FORM.en}",
         ),
     )
 
 
 _PHONE_FORM = Text(
-    f"Nomor telepon harus {PHONE_DIGITS_MIN} sampai {PHONE_DIGITS_MAX} angka.",
+    f"Nomor telepon terdiri atas {PHONE_DIGITS_MIN} sampai {PHONE_DIGITS_MAX} angka.",
     f"A phone number has {PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits.",
 )
 
 
 def _check_capacity(value: Any) -> Wrong | None:
-    if type(value) is not int:  # not isinstance: True is an int to Python, and 1.0 is not a count
+    if type(value) is not int:  # not isinstance: True is an int in Python, and 1.0 is not a count
         return Wrong("capacity-type", Text("Kapasitas harus bilangan bulat.", "The capacity must be an integer."))
     if not 0 <= value <= CAPACITY_MAX:
         return Wrong(
@@ -242,8 +247,8 @@ def _check_moment(value: Any) -> Wrong | None:
     return Wrong(
         "time-invalid",
         Text(
-            "Waktu harus ada, tahun 2000-2099, ditulis menurut RFC 3339 dengan zona, atau null.",
-            "A time must exist, in 2000-2099, written as in RFC 3339 with its offset, or null.",
+            "Waktu harus sesuai kalender, tahun 2000-2099, dan ditulis menurut RFC 3339 dengan zona; atau null.",
+            "The time must exist, be in 2000-2099, and be written as in RFC 3339 with its offset; or null.",
         ),
     )
 
@@ -255,7 +260,7 @@ def _check_closed(value: Any) -> Wrong | None:
 
 
 def parse_moment_ms(value: str) -> int | None:
-    """An RFC 3339 time as milliseconds since the epoch; None when it is not one or does not exist."""
+    """An RFC 3339 time as milliseconds since the epoch; None if it is malformed or does not exist."""
     parts = _RFC3339.fullmatch(value)
     if parts is None:
         return None
@@ -264,7 +269,7 @@ def parse_moment_ms(value: str) -> int | None:
         moment = datetime.fromisoformat(f"{parts[1]}T{parts[2]}{offset}")
     except ValueError:
         return None
-    return max(1, (moment - _EPOCH) // timedelta(milliseconds=1))  # exact: a float falls a millisecond short at times
+    return max(1, (moment - _EPOCH) // timedelta(milliseconds=1))  # exact, unlike a float
 
 
 # -- objects, field by field -------------------------------------------------------------------------------------
@@ -296,7 +301,7 @@ CONFIRM = {
         text_check(
             "payment-reference",
             Text(
-                "Acuan pembayaran terdiri atas 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung.",
+                "Nomor pembayaran terdiri atas 1 sampai 64 huruf, angka, titik, garis bawah, atau tanda hubung.",
                 "A payment reference has 1 to 64 letters, digits, dots, underscores or hyphens.",
             ),
             pattern=PAYMENT_REFERENCE_PATTERN.strip("^$"),
@@ -307,7 +312,7 @@ CONFIRM = {
 }
 QUOTA_CHANGE = {
     "capacity": Field(_check_capacity, left_out=NULL),
-    "opens_at": Field(_check_moment),  # null takes the time away
+    "opens_at": Field(_check_moment),  # null removes the time
     "closes_at": Field(_check_moment),
     "closed": Field(_check_closed, left_out=NULL),
     "reason": REASON,
@@ -318,7 +323,7 @@ QUOTA_CHANGE = {
 
 
 def parameter_check(pattern: str) -> Check:
-    """A check of a query parameter against its whole pattern."""
+    """A check of a query parameter against a pattern, which must match completely."""
     return text_check(
         "parameter",
         Text("Nilai parameter tidak sah.", "The parameter's value is not valid."),
@@ -330,4 +335,7 @@ def check_date_parameter(value: Any) -> Wrong | None:
     """An ISO date that exists."""
     if parse_date(value) is not None:
         return None
-    return Wrong("date-invalid", Text("Tanggal harus ada, ditulis YYYY-MM-DD.", "The date must exist, as YYYY-MM-DD."))
+    return Wrong(
+        "date-invalid",
+        Text("Tanggal harus sesuai kalender dan ditulis YYYY-MM-DD.", "The date must exist, as YYYY-MM-DD."),
+    )

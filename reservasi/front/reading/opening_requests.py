@@ -1,4 +1,4 @@
-"""What requests about openings and their waiting rooms must look like, and what they mean once they do."""
+"""Reads and checks requests about openings and their waiting rooms."""
 
 from typing import Any
 
@@ -38,11 +38,11 @@ class JoinRequest(msgspec.Struct, frozen=True):
     """A person who joins, validated."""
 
     nik: str
-    altcha: str = ""  # "" where there is none
+    altcha: str = ""  # "" if there is none
 
 
 class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A new opening, validated; what is not given is None."""
+    """A new opening, validated; None for what is not given."""
 
     program: str
     opens_at_ms: int
@@ -56,10 +56,10 @@ class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_min: int | None
     rate_max_per_min: int | None
     adaptive: bool | None
-    offices: tuple[str, ...]  # none: all
+    offices: tuple[str, ...]  # empty: all
     service: str | None
     channel: str | None
-    beacon_source: str  # "" where none is named
+    beacon_source: str  # "" if none is given
     reason: str
 
 
@@ -81,8 +81,8 @@ def _check_moment(value: Any) -> Wrong | None:
     return Wrong(
         "time-invalid",
         Text(
-            "Waktu harus ada, tahun 2000-2099, ditulis menurut RFC 3339 dengan zona.",
-            "A time must exist, in 2000-2099, written as in RFC 3339 with its offset.",
+            "Waktu harus sesuai kalender, tahun 2000-2099, dan ditulis menurut RFC 3339 dengan zona.",
+            "The time must exist, be in 2000-2099, and be written as in RFC 3339 with its offset.",
         ),
     )
 
@@ -115,7 +115,7 @@ def _check_offices(value: Any) -> Wrong | None:
     if type(value) is not list:
         return Wrong("offices-type", NOT_AN_ARRAY)
     if not 1 <= len(value) <= OFFICES_MAX or any(_check_id(each) for each in value) or len(set(value)) < len(value):
-        text = Text(f"1 sampai {OFFICES_MAX} id kantor, tanpa ulangan.", f"1 to {OFFICES_MAX} office ids, none twice.")
+        text = Text(f"1 sampai {OFFICES_MAX} id kantor yang berbeda.", f"1 to {OFFICES_MAX} different office ids.")
         return Wrong("offices-invalid", text)
     return None
 
@@ -151,7 +151,7 @@ OPENING = {
     "offices": Field(_check_offices, left_out=NULL),
     "service": Field(_check_id, left_out=NULL),
     "channel": Field(_check_id, left_out=NULL),
-    "beacon_source": REASON,  # words like these
+    "beacon_source": REASON,  # the same kind of text
     "reason": REASON,
 }
 ADMISSION = {
@@ -203,11 +203,11 @@ class _PlainJoin(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _decode_join = msgspec.json.Decoder(_PlainJoin).decode
-_JOIN_MEMBERS = 2  # a body with no more colons names no key twice
+_JOIN_MEMBERS = 2  # a body with no more colons has no repeated key
 
 
 def plain_join(body: bytes) -> JoinRequest | None:
-    """A join without a fault and without a proof of work; None where `read_join` must look at it."""
+    """A join without a fault and without a proof of work; None if `read_join` must read it."""
     try:
         join = _decode_join(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -225,7 +225,7 @@ def plain_join(body: bytes) -> JoinRequest | None:
 
 
 def read_opening(body: bytes, now_ms: int) -> OpeningRequest:
-    """The opening that staff want; refuses with every finding at once."""
+    """The opening that staff request; refuses with every finding at once."""
     findings = Findings()
     wanted = _read(body, OPENING, findings)
     if not findings:
@@ -253,14 +253,14 @@ def _moment_ms(wanted: dict[str, Any], name: str) -> int | None:
 
 
 def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> None:
-    """What single fields cannot say."""
+    """Checks of fields in combination."""
     opens_at_ms = parse_moment_ms(wanted["opens_at"]) or 0
     joins_from_ms = parse_moment_ms(wanted.get("joins_from", "")) or 0
     ends_at_ms = parse_moment_ms(wanted.get("ends_at", ""))
     if opens_at_ms <= now_ms:
         findings.add("/opens_at", Wrong("in-the-past", Text("Waktu ini sudah lewat.", "This time has passed.")))
     if joins_from_ms > opens_at_ms:
-        text = Text("Harus tidak sesudah `opens_at`.", "Must not lie after `opens_at`.")
+        text = Text("Tidak boleh sesudah `opens_at`.", "Must not lie after `opens_at`.")
         findings.add("/joins_from", Wrong("after-the-opening", text))
     if ends_at_ms is not None and ends_at_ms <= opens_at_ms:
         text = Text("Harus sesudah `opens_at`.", "Must lie after `opens_at`.")
@@ -269,7 +269,7 @@ def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> 
         text = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
         findings.add("/from", Wrong("dates-reversed", text))
     if "office" in wanted and "offices" in wanted:
-        text = Text("Sebutkan `office` atau `offices`, jangan keduanya.", "Give `office` or `offices`, not both.")
+        text = Text("Isi `office` atau `offices`, jangan keduanya.", "Give `office` or `offices`, not both.")
         findings.add("/offices", Wrong("given-twice", text))
     if not wanted.get("id", f"{wanted['program']}-").startswith(f"{wanted['program']}-"):
         text = Text("Harus diawali id program dan tanda hubung.", "Must begin with the program's id and a hyphen.")
@@ -277,18 +277,18 @@ def _check_together(wanted: dict[str, Any], now_ms: int, findings: Findings) -> 
 
 
 def read_admission(body: bytes) -> tuple[bool | None, int | None, str]:
-    """Whether to pause, and the rate, None keeps what is there; and why."""
+    """Whether to pause, and the rate (None: unchanged), and the reason."""
     findings = Findings()
     change = _read(body, ADMISSION, findings)
     if not findings and not change.keys() - {"reason"}:
-        findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
+        findings.add("", Wrong("change-empty", Text("Isi paling sedikit satu kolom.", "Give at least one field.")))
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
     return change.get("paused"), change.get("rate_per_min"), reason_of(change)
 
 
 def read_beacon(body: bytes) -> tuple[str, str]:
-    """The value from outside, and why it is entered."""
+    """The outside value, and the reason."""
     findings = Findings()
     beacon = _read(body, BEACON, findings)
     if findings:
@@ -297,7 +297,7 @@ def read_beacon(body: bytes) -> tuple[str, str]:
 
 
 def read_move(body: bytes, opening: str, version: int, actor: str = "") -> MoveOpening:
-    """What staff change of an opening's announcement."""
+    """The change of an opening that staff request."""
     findings = Findings()
     change = _read(body, MOVE, findings)
     if not findings:
@@ -317,18 +317,20 @@ def read_move(body: bytes, opening: str, version: int, actor: str = "") -> MoveO
 
 
 def _check_move(change: dict[str, Any], findings: Findings) -> None:
-    """What single fields cannot say."""
+    """Checks of fields in combination."""
     if not change.keys() & {"opens_at", "ends_at", "cancelled"}:
         text = Text("Sebutkan `opens_at`, `ends_at`, atau `cancelled`.", "Name `opens_at`, `ends_at` or `cancelled`.")
         findings.add("", Wrong("change-empty", text))
     if change.get("cancelled") and change.keys() & {"opens_at", "ends_at"}:
-        text = Text("Yang dibatalkan tidak dipindahkan.", "What is called off is not moved as well.")
+        text = Text(
+            "Pembukaan yang dibatalkan tidak dapat dipindahkan.", "A cancelled opening cannot be moved as well."
+        )
         findings.add("/cancelled", Wrong("cancelled-alone", text))
     if change.get("cancelled") and not reason_of(change):
-        text = Text("Sebutkan alasannya; masyarakat membacanya.", "Say why; the public reads it.")
+        text = Text("Isi alasan, yang ditampilkan kepada masyarakat.", "Give the reason, which is shown to the public.")
         findings.add("/reason", Wrong("missing", text))
     if "reason_en" in change and not reason_of(change):
-        text = Text("`reason_en` menyertai `reason`.", "`reason_en` goes with `reason`.")
+        text = Text("`reason_en` menyertai `reason`.", "`reason_en` needs `reason`.")
         findings.add("/reason_en", Wrong("reason-alone", text))
     opens_at_ms, ends_at_ms = _moment_ms(change, "opens_at"), _moment_ms(change, "ends_at")
     if opens_at_ms is not None and ends_at_ms is not None and ends_at_ms <= opens_at_ms:

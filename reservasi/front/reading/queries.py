@@ -1,4 +1,4 @@
-"""Query parameters: known ones, each once, each checked; and the filters that several operations share."""
+"""Query parameters: known ones, each at most once, each checked; and filters that several operations share."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -19,38 +19,39 @@ from reservasi.front.reading.field_checks import check_date_parameter, parameter
 from reservasi.front.reading.findings import HARMLESS_KEY, Check, Wrong
 from reservasi.tidying import tidy_word
 
-EASTERNMOST = timezone(timedelta(hours=14))  # where today is latest: nobody is refused for their time zone
+# the zone in which today is latest: nobody is refused because of their time zone
+EASTERNMOST = timezone(timedelta(hours=14))
 READ_KEPT_MAX = 1024
 NO_FILTERS: Mapping[str, str] = {}
 _ID = parameter_check(ID_PATTERN)
 
 
 class Filters:
-    """Query parameters that belong together: their checks, and what was read lately."""
+    """Query parameters that belong together: their checks, and a cache of recent values."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self.checks = checks
-        self.read = lru_cache(maxsize=READ_KEPT_MAX)(self._read)  # by the query as it was sent
+        self.read = lru_cache(maxsize=READ_KEPT_MAX)(self._read)  # by the query as sent
 
     def _read(self, query: str) -> Mapping[str, str]:
-        """The values of a query; refuses dates in the wrong order, and too many of them."""
+        """The values of a query; refuses a reversed or too long date range."""
         return checked_filters(query_parameters(query), self.checks)
 
 
 _LIMIT = Text(
-    f"Isi 1 sampai {PAGE_MAX}; mintalah sisanya dengan `after`.", f"1 to {PAGE_MAX}; ask for the rest with `after`."
+    f"Isi 1 sampai {PAGE_MAX}. Minta sisanya dengan `after`.", f"1 to {PAGE_MAX}; request the rest with `after`."
 )
-_AFTER = Text("Pakailah nilai `next` dari jawaban sebelumnya.", "Use the value of `next` in the answer before.")
+_AFTER = Text("Gunakan nilai `next` dari jawaban sebelumnya.", "Use the value of `next` in the previous answer.")
 
 
 def _check_limit(value: Any) -> Wrong | None:
-    """How many quotas a page has."""
+    """The number of quotas of a page."""
     is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(PAGE_MAX))
     return None if is_number and 1 <= int(value) <= PAGE_MAX else Wrong("out-of-range", _LIMIT)
 
 
 def _check_after(value: Any) -> Wrong | None:
-    """Where a page begins."""
+    """The beginning of a page."""
     return None if read_position(value) is not None else Wrong("after-invalid", _AFTER)
 
 
@@ -69,7 +70,7 @@ def read_query(catalogue: Catalogue, request: Request, checks: Mapping[str, Chec
 
 
 def read_filters(catalogue: Catalogue, request: Request, filters: Filters = AVAILABILITY_FILTERS) -> Mapping[str, str]:
-    """The filters of availability or of openings; refuses dates in the wrong order, and too many of them."""
+    """The filters of availability or of openings; refuses a reversed or too long date range."""
     if not request.query:
         return NO_FILTERS
     return _naming_programs(catalogue, request, lambda: filters.read(request.query))
@@ -86,8 +87,8 @@ def checked_filters(parameters: Iterable[tuple[str, str]], checks: Mapping[str, 
 
 
 _RANGE_TOO_LONG = Text(
-    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini); mintalah per bagian.",
-    f"At most {RANGE_DAYS_MAX} days from `from` (without it: from today); ask in parts.",
+    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini). Minta secara bertahap.",
+    f"At most {RANGE_DAYS_MAX} days from `from` (without it: from today). Request it in parts.",
 )
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
 
@@ -95,13 +96,13 @@ _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie 
 def _naming_programs(
     catalogue: Catalogue, request: Request, read: Callable[[], Mapping[str, str]]
 ) -> Mapping[str, str]:
-    """What `read` returns; where it refuses the value of `program`, the refusal names the programs that there are."""
+    """The result of `read`; a refusal of the value of `program` lists the existing programs."""
     try:
         return read()
     except Refused as refused:
-        asked = next((value for name, value in request.query_parameters if name == "program"), "")
+        value = next((value for name, value in request.query_parameters if name == "program"), "")
         findings = tuple(
-            Finding(each.pointer, each.code, no_program(catalogue, asked)) if _is_of_program(each) else each
+            Finding(each.pointer, each.code, no_program(catalogue, value)) if _is_of_program(each) else each
             for each in refused.findings
         )
         raise Refused(refused.kind, findings=findings) from None
@@ -135,22 +136,22 @@ def check_query(parameters: Iterable[tuple[str, str]], checks: Mapping[str, Chec
 
 
 def refuse_parameters(request: Request) -> None:
-    """Refuse every query parameter, of an operation that takes none."""
+    """Refuse every query parameter, for an operation without any."""
     check_query(request.query_parameters, {})
 
 
 def _unknown(name: str, checks: Mapping[str, Check]) -> Finding:
-    """A parameter that there is not, by its name where that cannot be somebody's number; and those that there are."""
+    """The finding of an unknown parameter, by its name if it cannot contain a person's number, with the known ones."""
     if not checks:
-        known = Text("Alamat ini tidak menerima parameter.", "This address takes no parameters.")
+        existing = Text("Alamat ini tidak menerima parameter.", "This address has no parameters.")
     else:
         names = ", ".join(f"`{each}`" for each in checks)
-        known = Text(f"Yang ada: {names}.", f"There are: {names}.")
+        existing = Text(f"Yang tersedia: {names}.", f"There are: {names}.")
     if not HARMLESS_KEY.fullmatch(name):
-        text = Text(f"Ada parameter yang tidak dikenal. {known.id}", f"There is an unknown parameter. {known.en}")
+        text = Text(f"Ada parameter yang tidak dikenal. {existing.id}", f"There is an unknown parameter. {existing.en}")
         return Finding("", "unknown-parameter", text)
-    text = Text(f"Tidak ada parameter `{name}`. {known.id}", f"There is no parameter `{name}`. {known.en}")
+    text = Text(f"Tidak ada parameter `{name}`. {existing.id}", f"There is no parameter `{name}`. {existing.en}")
     return Finding(name, "unknown-parameter", text)
 
 
-_REPEATED_PARAMETER = Text("Parameter ini disebut lebih dari sekali.", "This parameter is given more than once.")
+_REPEATED_PARAMETER = Text("Parameter ini ditulis lebih dari satu kali.", "This parameter is given more than once.")

@@ -1,4 +1,4 @@
-"""The `reason` of a change by staff, as their requests name it."""
+"""The `reason` of a change by staff."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,8 +19,8 @@ _WRONG = {
         "The reason has a character that cannot be printed: {character}.",
     ),
     "reason-nik": Text(
-        "Alasan dicatat apa adanya: jangan menulis NIK di dalamnya.",
-        "A reason is recorded as it is: leave identity numbers out of it.",
+        "Alasan dicatat tanpa enkripsi: jangan mencantumkan NIK.",
+        "A reason is recorded unencrypted: do not include identity numbers.",
     ),
 }
 
@@ -40,7 +40,7 @@ REASON = Field(_check_reason, left_out=NULL_OR_EMPTY)
 
 
 def read_reason(body: bytes) -> str:
-    """The reason of a request that says nothing else; "" where there is no body."""
+    """The reason of a request that has nothing else; "" if there is no body."""
     if not body:
         return ""
     findings = Findings()
@@ -52,5 +52,5 @@ def read_reason(body: bytes) -> str:
 
 
 def reason_of(change: Mapping[str, Any]) -> str:
-    """The checked reason of a request's body; "" where none is given."""
+    """The checked reason in a request's body; "" if there is none."""
     return tidy_reason(change.get("reason") or "")

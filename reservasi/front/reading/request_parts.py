@@ -1,4 +1,4 @@
-"""The parts of a request that several handlers read: a JSON body, and a bearer secret."""
+"""Parts of a request that several handlers read: a JSON body, and a bearer secret."""
 
 from reservasi.front.api.problem_catalogue import UNSUPPORTED_MEDIA_TYPE
 from reservasi.front.api.problems import Refused
@@ -8,10 +8,10 @@ SECRET_CHARS_MAX = 512
 
 
 def json_body(request: Request, *, required: bool = True) -> bytes:
-    """The body, JSON by its label; b"" when there may be none and is none.
+    """The body with a JSON content type; b"" if it is optional and missing.
 
     Raises:
-        Refused: it could not be read, or is labelled as something else.
+        Refused: it could not be read, or has another content type.
     """
     if request.fault is not None:
         raise request.fault
@@ -22,7 +22,7 @@ def json_body(request: Request, *, required: bool = True) -> bytes:
 
 
 def bearer(request: Request) -> str:
-    """The bearer secret of the request; "" when it is missing, malformed or too long to be one of ours."""
+    """The bearer secret of the request; "" if it is missing, malformed or too long."""
     scheme, _, secret = request.values.get(AUTHORIZATION, "").partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret.isascii() or len(secret) > SECRET_CHARS_MAX:

@@ -1,4 +1,4 @@
-"""What whole requests must look like, and what they mean once they do."""
+"""Reads and checks requests about reservations and quotas."""
 
 import re
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ _IDEMPOTENCY_KEY = re.compile(IDEMPOTENCY_KEY_PATTERN)
 
 
 def idempotency_key(values: Sequence[str]) -> str:
-    """The Idempotency-Key of a request, given all its header lines of that name."""
+    """The Idempotency-Key of a request, from all its header lines of that name."""
     if not values or not values[0].strip():
         raise Refused(IDEMPOTENCY_KEY_MISSING)
     key = values[0]
@@ -64,14 +64,14 @@ def idempotency_key(values: Sequence[str]) -> str:
 
 
 class ClaimBodyReader:
-    """Reads the body of a claim; `applicants_max` comes from the program the quota belongs to."""
+    """Reads the body of a claim; `applicants_max` comes from the quota's program."""
 
     def __init__(self, body: bytes) -> None:
         self._findings = Findings()
         decoded = read_json(body, self._findings)
         self._claim: dict[str, Any] = {} if self._findings else read_object(decoded, CLAIM, "", self._findings)
         quota = self._claim.get("quota")
-        self.quota = quota if type(quota) is str and len(quota) <= QUOTA_CHARS_MAX else ""  # not judged yet
+        self.quota = quota if type(quota) is str and len(quota) <= QUOTA_CHARS_MAX else ""  # not checked yet
 
     def read(self, applicants_max: int, key: str) -> ClaimRequest:
         """The validated request; refuses with every finding at once."""
@@ -120,14 +120,14 @@ class ClaimBodyReader:
 
 _NIK_REPEATED = Wrong(
     "nik-repeated",
-    Text("NIK ini sudah disebut untuk pemohon lain.", "This NIK is already given for another applicant."),
+    Text("NIK ini sudah digunakan untuk pemohon lain.", "This NIK is already used for another applicant."),
 )
 
 
 def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
-    """A request without a fault, read in a tenth of the time; None where `ClaimBodyReader` must say what is wrong.
+    """A request without a fault, read quickly; None if `ClaimBodyReader` must report what is wrong.
 
-    The number of applicants and the quota are judged by the caller, who knows the program and its quotas.
+    The caller, who knows the program and its quotas, checks the number of applicants and the quota.
     """
     try:
         claim = _decode_claim(body)
@@ -145,7 +145,7 @@ def plain_claim(body: bytes, key: str) -> ClaimRequest | None:
     else:
         members += 1
         ticket = tidy_ticket(ticket) if ticket else ""
-    # As many colons as members leave none for a key that is named twice.
+    # With as many colons as members there is no repeated key.
     if contact is None or (body.count(b":") != members and has_repeated_keys(body)):
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key) or len(key) > IDEMPOTENCY_KEY_CHARS_MAX:
@@ -213,7 +213,7 @@ _APPLICANT_MEMBERS = len(Applicant.__struct_fields__)
 
 
 def read_confirm(body: bytes) -> str:
-    """The payment reference in the body of a confirm; "" when there is none."""
+    """The payment reference in the body of a confirmation; "" if there is none."""
     if not body:
         return ""
     findings = Findings()
@@ -225,12 +225,12 @@ def read_confirm(body: bytes) -> str:
 
 
 def read_quota_change(body: bytes, quota: str, version: int, actor: str = "") -> SetQuota:
-    """The change that staff ask for; refuses with every finding at once."""
+    """The change that staff request; refuses with every finding at once."""
     findings = Findings()
     decoded = read_json(body, findings)
     change = {} if findings else read_object(decoded, QUOTA_CHANGE, "", findings)
     if not findings and not change.keys() - {"reason"}:
-        findings.add("", Wrong("change-empty", Text("Sebutkan paling sedikit satu isian.", "Name at least one field.")))
+        findings.add("", Wrong("change-empty", Text("Isi paling sedikit satu kolom.", "Give at least one field.")))
     if findings:
         raise Refused(INVALID_REQUEST, findings=findings.all())
     return SetQuota(

@@ -1,4 +1,4 @@
-// Countdowns to openings: shown every second, told to a screen reader once a minute at most.
+// Countdowns to openings: updated every second, announced to screen readers at most once a minute.
 import { say } from "./words.js";
 
 /** @param {number} seconds @returns {string} such as "2 days 03:04:05" */
@@ -9,7 +9,7 @@ export function clockface(seconds) {
   return days ? `${days} ${say("days")} ${time}` : time;
 }
 
-/** @param {number} seconds @returns {string} for those who hear it: the less exact, the further away */
+/** @param {number} seconds @returns {string} for screen readers: rounded more, the further away */
 export function spoken(seconds) {
   if (seconds <= 0) return say("opened");
   if (seconds < 60) return say("in_a_minute");
@@ -19,7 +19,7 @@ export function spoken(seconds) {
 }
 
 /**
- * Keep every `[data-until]` of the page going, and tell the first one that lies ahead in `[data-announce]`.
+ * Update every `[data-until]` of the page, and announce the first future one in `[data-announce]`.
  * @param {import("./clock.js").ServerClock} clock
  */
 export function runCountdowns(clock) {

@@ -1,6 +1,6 @@
-// The draw, computed again from what is public: SHA-256, HMAC-SHA-256 and whole numbers.
+// Computes the draw from public data: SHA-256, HMAC-SHA-256 and integers.
 
-/** Whether this browser can: it has cryptography only on HTTPS pages, and on this machine's own. */
+/** Whether this browser can compute it: cryptography is available only on HTTPS pages and localhost. */
 export const canCompute = globalThis.crypto?.subtle !== undefined;
 
 /** @param {string} hex @returns {Uint8Array<ArrayBuffer>} */
@@ -15,7 +15,7 @@ export function hexOf(buffer) {
 }
 
 /**
- * What was published of the seed when the opening was created.
+ * The commitment that was published when the opening was created.
  * @param {string} seed in hexadecimal
  * @returns {Promise<string>}
  */
@@ -24,7 +24,7 @@ export async function commitment(seed) {
 }
 
 /**
- * The number of somebody who joined before the opening: floor(u / 2^64 x joined), u being the first 8 bytes of
+ * The number of a person who joined before the opening: floor(u / 2^64 x joined), u being the first 8 bytes of
  * HMAC-SHA-256(seed, "ticket id, line feed, beacon").
  * @param {string} seed in hexadecimal
  * @param {string} ticketId

@@ -1,4 +1,4 @@
-// One opening: countdown, queue, the person's own number, joining, and the draw computed again.
+// One opening: countdown, queue, the person's number, joining, and verification of the draw.
 import { ServerClock, ask } from "./clock.js";
 import { runCountdowns } from "./countdown.js";
 import { canCompute, commitment, drawnNumber } from "./draw.js";
@@ -17,7 +17,7 @@ const clock = new ServerClock();
 /** @type {import("./queue.js").Queue | undefined} */
 let queue;
 let text = keptTicket(opening);
-/** What was said to a screen reader last, and when. */
+/** The last announcement to screen readers, and its time. */
 let told = { urgent: "", at: -Infinity };
 
 /** @param {string} name @returns {HTMLElement} */
@@ -30,7 +30,7 @@ function show(name, content) {
 }
 
 /**
- * The person's number; undefined before the draw, or where this browser cannot compute it.
+ * The person's number; undefined before the draw, or if this browser cannot compute it.
  * @param {import("./ticket.js").Ticket} ticket
  * @returns {Promise<number | undefined>}
  */
@@ -40,7 +40,7 @@ async function numberOf(ticket) {
   return drawnNumber(queue.seed, ticket.id, queue.beacon ?? "", queue.joined);
 }
 
-/** @param {number} number @returns {string[]} what an honest person at the door would say */
+/** @param {number} number @returns {string[]} the outlook for this number */
 function prospects(number) {
   if (!queue) return [];
   const lines = [say("your_number", { n: number })];
@@ -69,7 +69,7 @@ async function standing() {
   return [say("have_ticket"), ...(canCompute ? [] : [say("needs_https")])];
 }
 
-/** Tell a screen reader what matters at once, and everything else once a minute at most. */
+/** Announce important changes to screen readers at once, others at most once a minute. */
 async function showStanding() {
   const lines = await standing();
   show("standing", lines.join(" "));
@@ -84,7 +84,7 @@ async function showStanding() {
 }
 
 /**
- * That it was moved or called off since the page was loaded, which the page itself says where it knows already.
+ * Show that it was moved or cancelled since the page was loaded.
  * @param {import("./queue.js").Queue} latest
  */
 function showNotice(latest) {
@@ -129,7 +129,7 @@ function showQueue(latest) {
 }
 
 /**
- * What is wrong, in the service's words; the fields that it is about are marked.
+ * The text of a problem; marks the fields that it concerns.
  * @param {HTMLFormElement} form
  * @param {{detail: string, next: string, errors?: {pointer: string, detail: string}[]}} problem
  * @returns {string}
@@ -185,7 +185,7 @@ function take(ticket) {
   showTaken(ticket);
 }
 
-/** @param {string} ticket as this tab or another one took it; "" for none */
+/** @param {string} ticket taken by this tab or another one; "" for none */
 function showTaken(ticket) {
   text = ticket;
   part("join").hidden = Boolean(ticket);
@@ -200,9 +200,9 @@ function askToForget() {
 }
 
 /**
- * What a computation from public data alone says.
+ * The result of the computation from public data.
  * @param {string} pasted a ticket
- * @param {string} said the number that somebody was told, "" for none
+ * @param {string} said the number that the person was given, "" for none
  * @returns {Promise<string[]>}
  */
 async function findings(pasted, said) {

@@ -8,7 +8,7 @@ async function learn() {
   try {
     await ask(clock, location.pathname, { method: "HEAD" });
   } catch {
-    // the next look may succeed; until then our own clock counts
+    // the next request may succeed; until then our own clock is used
   }
   setTimeout(learn, 60_000 * (1 + Math.random()));
 }

@@ -4,7 +4,7 @@ import { bytesOf, hexOf } from "./draw.js";
 /**
  * @param {{parameters: {algorithm: string, nonce: string, salt: string, cost: number, keyLength?: number,
  *   keyPrefix?: string}, signature?: string}} challenge
- * @returns {Promise<string>} what is sent with the request to join
+ * @returns {Promise<string>} the solution for the request to join
  */
 export async function solve(challenge) {
   const { algorithm, nonce, salt, cost, keyLength = 32, keyPrefix = "00" } = challenge.parameters;

@@ -1,4 +1,4 @@
-// Asking how far the queue is: at most once a second, not all at once, and less often where nothing can have changed.
+// Polls the queue: at most once a second, with jitter, and less often while nothing can change.
 import { ask } from "./clock.js";
 
 /**
@@ -12,10 +12,10 @@ const SOON_MS = 60_000;
 const LONGEST_MS = 30_000;
 
 /**
- * The pause before asking again, in milliseconds, before it is jittered: never less than a second.
+ * The pause before the next request in milliseconds, without jitter: at least a second.
  * @param {Queue} queue
  * @param {number} now by the server's clock
- * @param {boolean} visible whether anybody looks at the page
+ * @param {boolean} visible whether the page is visible
  * @returns {number}
  */
 export function pause(queue, now, visible) {

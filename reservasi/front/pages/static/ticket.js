@@ -1,4 +1,4 @@
-// A ticket, as the person has it: read here, never believed; only the service can tell whether it is good.
+// Reads a ticket without verifying it; only the service can tell whether it is valid.
 
 /** @param {string} part in base64url @returns {Record<string, any>} */
 const decoded = (part) => JSON.parse(atob(part.replace(/-/g, "+").replace(/_/g, "/")));
@@ -7,7 +7,7 @@ const decoded = (part) => JSON.parse(atob(part.replace(/-/g, "+").replace(/_/g, 
 
 /**
  * @param {string} text
- * @returns {Ticket | undefined} undefined when it has not the form of a ticket
+ * @returns {Ticket | undefined} undefined if it is not in the form of a ticket
  */
 export function readTicket(text) {
   try {
@@ -46,7 +46,7 @@ function endOf(text) {
   }
 }
 
-/** @param {string} opening @returns {string} what this browser keeps, in all of its tabs; "" for nothing */
+/** @param {string} opening @returns {string} the ticket stored in this browser, in all tabs; "" for none */
 export function keptTicket(opening) {
   try {
     forgetOld();
@@ -62,11 +62,11 @@ export function keepTicket(opening, text) {
     if (text) localStorage.setItem(key(opening), text);
     else localStorage.removeItem(key(opening));
   } catch {
-    // the page shows it all the same
+    // the page shows it nevertheless
   }
 }
 
-/** @param {string} opening @param {(text: string) => void} tell is called when another tab takes or forgets a ticket */
+/** @param {string} opening @param {(text: string) => void} tell called when another tab stores or removes a ticket */
 export function followTicket(opening, tell) {
   window.addEventListener("storage", (event) => {
     if (event.key === key(opening) || event.key === null) tell(event.key === null ? "" : (event.newValue ?? ""));

@@ -1,4 +1,4 @@
-// What people paste, made plain: the same rules as the service's own, for fields that a page judges before it sends them.
+// Normalises pasted text by the service's rules, for fields that the page checks before sending.
 
 const SEPARATORS = /[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Pd}.]/gu;
 const UNSEEN = /[\p{White_Space}\p{Default_Ignorable_Code_Point}]/gu;
@@ -8,7 +8,7 @@ export function tidyNik(text) {
   return text.normalize("NFKC").replace(SEPARATORS, "");
 }
 
-/** @param {string} text @returns {string} a ticket or a number, which hold no spaces */
+/** @param {string} text @returns {string} a ticket or a number, without spaces */
 export function tidyWord(text) {
   return text.replace(UNSEEN, "");
 }
