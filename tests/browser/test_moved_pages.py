@@ -57,7 +57,7 @@ async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(
     await changed(
         stack, room, opens_at=moment(room.opens_at_ms + 5000), reason="listrik padam", reason_en="a power cut"
     )
-    await expect(page.locator("[data-notice]")).to_contain_text("Your ticket stays good. Reason: a power cut")
+    await expect(page.locator("[data-notice]")).to_contain_text("Your ticket stays valid. Reason: a power cut")
     await expect(page.get_by_role("timer")).to_have_attribute("data-until", moment(room.opens_at_ms + 5000))
     await changed(stack, room, cancelled=True, reason="banjir", reason_en="a flood")
     await expect(page.locator("[data-notice]")).to_have_text("This opening was cancelled: a flood")

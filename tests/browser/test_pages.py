@@ -299,7 +299,7 @@ async def test_joining_with_a_proof_of_work(stack: Stack, new_page: Open) -> Non
 
 async def test_a_refusal_is_said_in_the_readers_language(stack: Stack, new_page: Open) -> None:
     room = await create_room(stack)
-    for locale, said in (("en-GB", "This NIK is not valid"), ("id-ID", "NIK ini")):
+    for locale, said in (("en-GB", "This NIK is not valid"), ("id-ID", "NIK tidak sah")):
         page = await new_page(locale=locale)
         await page.goto(f"{stack.url}/openings/{room.id}")
         form = page.locator("[data-join]")
