@@ -50,6 +50,24 @@ BENCHMARKS = (
         about="The work of a claim while an installation grows.",
         command='make scale-out ARGS="--json docs/results/scale-out.json"',
     ),
+    Kind(
+        name="latency",
+        title="Latency against offered load",
+        about="Load that is offered by a timetable. A latency counts from the moment at which a request was due.",
+        command='make latency ARGS="--json docs/results/latency.json"',
+    ),
+    Kind(
+        name="overload",
+        title="Three times too much load",
+        about="Claims are offered at three times the rate that the ledger takes, which is slowed on purpose.",
+        command='make overload ARGS="--json docs/results/overload.json"',
+    ),
+    Kind(
+        name="waiting",
+        title="A waiting room",
+        about="People join before an opening, wait for the draw, and claim when their number is admitted.",
+        command='make waiting ARGS="--json docs/results/waiting.json"',
+    ),
 )
 FAULTS = (
     Kind(
@@ -58,6 +76,13 @@ FAULTS = (
         about="Each fault strikes while a crowd claims, confirms, cancels and repeats. Then the service has to recover "
         "by itself, and a checker compares every answer with the ledger and the database.",
         command='make faults ARGS="--json docs/results/faults.json"',
+    ),
+    Kind(
+        name="failover",
+        title="Failover to a replica",
+        about="A primary with two replicas dies or is cut off while people claim, confirm and cancel. Places are lost "
+        "where an answer waits for too few replicas.",
+        command=".venv/bin/python -m loadtest.ha --json docs/results/failover.json",
     ),
 )
 ABOUT_BENCHMARKS = """\

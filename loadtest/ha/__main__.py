@@ -7,15 +7,19 @@ import argparse
 import asyncio
 import signal
 import sys
+import tempfile
 from itertools import product
+from pathlib import Path
 
 from loadtest.ha.faults import FAULTS, MODES, Fault, Mode
 from loadtest.ha.gates import open_gates
 from loadtest.ha.namespaces import obstacle, open_namespaces
 from loadtest.ha.network import OpenNetwork
 from loadtest.ha.runs import Outcomes, run
+from loadtest.stage.environment import describe
 from loadtest.stage.stores import own_stores
-from loadtest.stage.tables import Table
+from loadtest.stage.tables import Table, write_run
+from loadtest.stage.verdicts import command
 from reservasi import logs
 
 GATES, NAMESPACES = "gates", "namespaces"
@@ -24,10 +28,15 @@ COLUMNS = (
     *("fault", "an answer waits for", "promised", "confirmed", "by the old primary", "lost", "oversold", "outage"),
     "503",
 )
+NOTES = (
+    "Promised: places that people were told they have. By the old primary: of them, those after it was cut off.",
+    "Outage: after the fault, the longest time without a new place for people at the other fronts.",
+    "503: answers that refused a request for a time.",
+)
 
 
 async def measure(faults: list[Fault], options: argparse.Namespace) -> bool:
-    rows, wrong = [], []
+    rows, wrong, environment = [], [], describe(Path(tempfile.gettempdir()))
     modes = [mode for mode in MODES if options.mode in (None, mode.name)]
     async with own_stores() as (_, postgres):
         for fault, mode, _ in product(faults, modes, range(options.runs)):
@@ -35,7 +44,10 @@ async def measure(faults: list[Fault], options: argparse.Namespace) -> bool:
             rows.append(_row(fault, mode, seen))
             print("; ".join(f"{name}: {cell}" for name, cell in zip(COLUMNS, rows[-1], strict=True)), flush=True)
             wrong += [f"{fault.name}, {mode.name}: {each}" for each in _wrong(fault, mode, seen)]
-    print(Table(title="Failovers", columns=COLUMNS, rows=tuple(rows)).markdown())
+    table = Table(title="Failovers", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
+    print(table.markdown())
+    if options.json:
+        write_run(options.json, command(), environment, [table])
     for line in wrong:
         print(f"FAILED: {line}")
     return not wrong
@@ -61,6 +73,7 @@ def main() -> int:
     parser.add_argument("--mode", choices=[mode.name for mode in MODES], help="one mode")
     parser.add_argument("--runs", type=int, default=1, help="runs of each")
     parser.add_argument("--network", choices=NETWORKS, default=GATES, help="what is cut; namespaces need root and ip")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the table is written")
     options = parser.parse_args()
     able = [fault for fault in FAULTS if options.network == GATES or not fault.by_gates]
     faults = [fault for fault in able if options.only in (None, fault.name)]

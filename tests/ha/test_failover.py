@@ -4,10 +4,14 @@ The runs wait most of the time, so they go two by two; each test judges one of t
 """
 
 import asyncio
+import json
+from argparse import Namespace
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+from loadtest.ha.__main__ import COLUMNS, GATES, measure
 from loadtest.ha.faults import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_REPLICA, Fault, Mode
 from loadtest.ha.runs import Outcomes, run
 
@@ -64,3 +68,11 @@ def test_without_acknowledgement_a_slow_link_loses_promises(runs: Runs) -> None:
     seen = runs[LAG_AND_KILL, NOBODY]
     assert seen.lost > 0, "the method must see losses"
     assert seen.oversold == 0
+
+
+async def test_a_run_writes_its_table_with_where_it_comes_from(tmp_path: Path) -> None:
+    options = Namespace(mode=None, runs=1, network=GATES, json=tmp_path / "failover.json")
+    assert await measure([], options)
+    written = json.loads(options.json.read_text())
+    assert written["tables"][0]["columns"] == list(COLUMNS)
+    assert written["environment"]["date"]
