@@ -120,9 +120,8 @@ async def _claim_and_close(scene: Scene, number: int, quota: str) -> int:
             writer.write(call.encode())
             writer.write_eof()
             async with asyncio.timeout(TIMEOUT_S):
-                found = http.read_answer(await reader.read())
-            if found is not None:
-                answer, _ = found
+                answer = http.read_answer(await reader.read())
+            if answer is not None:
                 answered = read_answer(answer.status, answer.headers, answer.body)
     scene.crowd.history.append(exchange(number, call, answered, sent_ms))
     return answered.outcome

@@ -37,11 +37,11 @@ class Answer(NamedTuple):
         return b"\r\nConnection: close" in self.head
 
 
-def read_answer(received: bytes) -> tuple[Answer, bytes] | None:
-    """The first answer in what was received, and what came behind it; None while it is not complete.
+def read_answer(received: bytes) -> Answer | None:
+    """The answer that was received; None while it is not complete.
 
     Raises:
-        UnreadableAnswer: its head does not end, or is none.
+        UnreadableAnswer: its head does not end, or is none, or more came than one answer.
     """
     end = received.find(HEAD_END)
     if end < 0:
@@ -55,9 +55,9 @@ def read_answer(received: bytes) -> tuple[Answer, bytes] | None:
         status = int(head[9:12])
     except ValueError as error:
         raise UnreadableAnswer(f"no answer: {head[:40]!r}") from error
-    if len(received) < body + length:
-        return None
-    return Answer(status, head, received[body : body + length]), received[body + length :]
+    if len(received) > body + length:
+        raise UnreadableAnswer("more came than one answer")
+    return Answer(status, head, received[body:]) if len(received) == body + length else None
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"", host: str = HOST) -> bytes:
@@ -109,14 +109,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
+        self._received = b""
         try:
-            found = read_answer(received)
+            answer = read_answer(received)
         except UnreadableAnswer as error:
             self.close()
             self.lost(error)
             return
-        if found is None:
+        if answer is None:
             self._received = received
         else:
-            answer, self._received = found
             self.answered(answer)

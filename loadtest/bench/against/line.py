@@ -59,14 +59,13 @@ class Line:
         """
         received = b""
         try:
-            while (found := read_answer(received)) is None:
+            while (answer := read_answer(received)) is None:
                 more = self._socket.recv(RECEIVE_BYTES)
                 if not more:
                     raise WrongAnswer("the front closed the connection")
                 received += more
         except UnreadableAnswer as error:
             raise WrongAnswer(str(error)) from error
-        answer, _ = found
         return Reply(answer.status, answer.body)
 
     def ask(self, content: bytes) -> Reply:
