@@ -1,1 +1,1 @@
-"""Judges what a run left in ledger, journal and records, and what the clients were told."""
+"""Judges what a run left in ledger, journal and records, and the answers that clients got."""

@@ -1,6 +1,6 @@
 """Was every promise kept? `python -m loadtest.checker --data-dir DIR [--history FILE]`, or with both addresses.
 
-Reads ledger and database after a run and judges them, together and against what the clients were told. Exit code 0:
+Reads ledger and database after a run and judges them, together and against the clients' answers. Exit code 0:
 nothing found; 1: each violation is named on its own line; 2: could not be checked.
 """
 

@@ -56,8 +56,8 @@ def _contradicted(exchange: Exchange, event: AnyEvent, model: Model) -> str | No
 def _is_of(exchange: Exchange, event: AnyEvent) -> bool:
     match event:
         case Held():
-            told = tuple(exchange.body.get(member) for member in ("id", "quota", "places"))
-            return exchange.call == "claim" and told == (event.reservation_id, event.quota, event.places)
+            answer = tuple(exchange.body.get(member) for member in ("id", "quota", "places"))
+            return exchange.call == "claim" and answer == (event.reservation_id, event.quota, event.places)
         case Confirmed():
             return exchange.call == "confirm" and exchange.reservation_id == event.reservation_id
         case Ended():

@@ -1,4 +1,4 @@
-"""People of a trial: they claim, confirm and cancel without HTTP, and what they are told is kept as if over it."""
+"""People of a trial: they claim, confirm and cancel without HTTP; their history is as over HTTP."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ KINDS = {Outcome.EXISTS_WITH_DIFFERENT_CONTENT: "idempotency-key-reused"}  # oth
 
 
 class Callers:
-    """Everybody who asks, known by their numbers, and the history of what they heard."""
+    """Everybody who asks, known by their numbers, and the history of their answers."""
 
     def __init__(self, reservations: Reservations, seed: int) -> None:
         self.history: list[Exchange] = []

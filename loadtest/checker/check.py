@@ -1,4 +1,4 @@
-"""Reads ledger and database after a run and judges them, together and against what the clients were told."""
+"""Reads ledger and database after a run and judges them, together and against the clients' answers."""
 
 from collections.abc import Sequence
 
@@ -51,8 +51,8 @@ async def check(
             findings.append(Finding(program=program, violations=(fenced,)))
             continue
         database = await read_database(postgres_dsn, program, ledger.position, timeout_s=recorded_timeout_s)
-        told = [exchange for exchange in history if _is_about(exchange, program, ledger)]
-        findings.append(judge(program, ledger, database, told))
+        exchanges = [exchange for exchange in history if _is_about(exchange, program, ledger)]
+        findings.append(judge(program, ledger, database, exchanges))
     return findings
 
 

@@ -28,7 +28,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     places: int = 0  # asked for, claims only
     reservation_id: str = ""  # everything but claims
     replayed: bool = False  # Idempotent-Replayed was set
-    epoch: int = 0  # of the ledger's answer, where the client hears them: HTTP does not say
+    epoch: int = 0  # of the ledger's answer, where the client gets them: HTTP has neither
     seq: int = 0
     body: dict[str, Any] = {}  # of answers below 300; of others `type` only
 

@@ -1,4 +1,4 @@
-"""What the clients were told, held against what ledger and database have: nobody may have been told what is not so."""
+"""The clients' answers against ledger and database, which may not contradict them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -40,13 +40,13 @@ def _claim_violations(same_request: list[Exchange], ledger: LedgerEvidence) -> I
     yield from _changed(repeats, first, frozenset({201}), REPEATED_MEMBERS)
     for other in held:
         if _asks(other) != _asks(first):
-            detail = f"its key was used for {_asks(first)}; asked for {_asks(other)}, told {other.body}"
+            detail = f"its key was used for {_asks(first)}; asked for {_asks(other)}, answered {other.body}"
             yield Violation(Rule.ANSWER_DIFFERS, f"person {other.person}, claim {other.key}", detail)
     id_ = str(first.body.get("id"))
     record = ledger.reservations.get(id_)
-    told = tuple(first.body.get(member) for member in CLAIM_MEMBERS)
-    if record is None or (id_, record.quota, record.places) != told or told[1:] != (first.quota, first.places):
-        yield Violation(Rule.CLAIM_FORGOTTEN, id_, f"person {first.person} was told {told}, the ledger has {record}")
+    answer = tuple(first.body.get(member) for member in CLAIM_MEMBERS)
+    if record is None or (id_, record.quota, record.places) != answer or answer[1:] != (first.quota, first.places):
+        yield Violation(Rule.CLAIM_FORGOTTEN, id_, f"person {first.person} got {answer}, the ledger has {record}")
 
 
 def _asks(exchange: Exchange) -> tuple[str, int]:
@@ -67,7 +67,7 @@ def _life_violations(
     if confirmed:
         code = confirmed[0].body.get("booking_code")
         if codes.get(id_) != code:
-            yield Violation(Rule.CONFIRMATION_FORGOTTEN, id_, f"told {code}, the database has {codes.get(id_)}")
+            yield Violation(Rule.CONFIRMATION_FORGOTTEN, id_, f"answered {code}, the database has {codes.get(id_)}")
         if not cancelled:
             yield from _changed(confirms, confirmed[0], frozenset({200, 202}), ("id", "booking_code"))
     if cancelled and state not in (State.CANCELLED, State.RELEASED):

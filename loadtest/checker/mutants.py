@@ -50,7 +50,7 @@ MUTANTS = msgspec.toml.decode(FILE.read_bytes(), type=dict[str, tuple[Mutant, ..
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checker said of one library."""
+    """What the checker found in one library."""
 
     name: str
     expected: frozenset[Rule]  # none: it has no bug

@@ -12,7 +12,7 @@ PAUSED_MAX_MS = 366 * 86_400_000  # after which a pause is not expected to end
 
 
 class OpeningRules:
-    """The openings and quotas of one program as the events alone tell them."""
+    """The openings and quotas of one program as they follow from the events alone."""
 
     def __init__(self) -> None:
         self._openings: dict[str, Opening] = {}

@@ -1,8 +1,8 @@
-"""Real-time order: whoever asks after somebody was answered must be told of a later moment, or of the same.
+"""Real-time order: a request that is sent after another one was answered must not get an older answer.
 
-An answer speaks of a place in the program's history, (epoch, seq). When it was complete before another request was
-sent, then what that one is told may not lie before it: an old primary, a restored copy or a stale reply would. Times
-are the clients', so they must share a clock that is not set during the run.
+An answer shows a place in the program's history, (epoch, seq). If it was complete before another request was sent,
+then that one's answer may not lie before it; those of an old primary, a restored copy or a stale reply would. Times are
+the clients', so they must share a clock that is not set during the run.
 """
 
 from collections import defaultdict
@@ -23,8 +23,8 @@ OF_NOW = frozenset(
 Place = tuple[int, int]  # epoch, seq
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, from its first try to its first definite answer, and the place that this speaks of."""
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, from its first try to its first definite answer, and the place in the history that this shows."""
 
     sent_ms: float
     answered_ms: float
@@ -35,17 +35,17 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 def order_violations(
     history: Sequence[Exchange], ledger: LedgerEvidence, database: DatabaseEvidence
 ) -> Iterator[Violation]:
-    told = [*_changes(history, _places(ledger, database)), *_refusals(history)]
-    by_answer = sorted(told, key=lambda each: each.answered_ms)
+    shown = [*_changes(history, _places(ledger, database)), *_refusals(history)]
+    by_answer = sorted(shown, key=lambda each: each.answered_ms)
     complete, latest = 0, None
-    for each in sorted(told, key=lambda each: each.sent_ms):
+    for each in sorted(shown, key=lambda each: each.sent_ms):
         while by_answer[complete].answered_ms < each.sent_ms:  # the last one is answered after it was sent
             if latest is None or by_answer[complete].place > latest.place:
                 latest = by_answer[complete]
             complete += 1
         if latest is not None and each.place < latest.place:
-            before = f"{latest.subject} had been told of {latest.place}"
-            yield Violation(Rule.ORDER_DIFFERS, each.subject, f"told of {each.place}, when {before}")
+            before = f"{latest.subject} had shown {latest.place}"
+            yield Violation(Rule.ORDER_DIFFERS, each.subject, f"shows {each.place}, when {before}")
 
 
 def _places(ledger: LedgerEvidence, database: DatabaseEvidence) -> dict[tuple[str, str], list[Place]]:
@@ -59,7 +59,7 @@ def _places(ledger: LedgerEvidence, database: DatabaseEvidence) -> dict[tuple[st
     return places
 
 
-def _changes(history: Iterable[Exchange], places: dict[tuple[str, str], list[Place]]) -> Iterator[Told]:
+def _changes(history: Iterable[Exchange], places: dict[tuple[str, str], list[Place]]) -> Iterator[Shown]:
     """The requests that changed something. A repeat speaks of the first one's change, so they are one."""
     same: dict[tuple[object, ...], list[Exchange]] = defaultdict(list)
     for exchange in history:
@@ -72,7 +72,7 @@ def _changes(history: Iterable[Exchange], places: dict[tuple[str, str], list[Pla
         first = min(good, key=lambda exchange: exchange.answered_ms)
         found = places.get((first.call, first.reservation_id or str(first.body.get("id"))), [])
         if len(found) == 1:
-            yield Told(
+            yield Shown(
                 sent_ms=min(exchange.sent_ms for exchange in tries),
                 answered_ms=first.answered_ms,
                 place=found[0],
@@ -80,10 +80,10 @@ def _changes(history: Iterable[Exchange], places: dict[tuple[str, str], list[Pla
             )
 
 
-def _refusals(history: Iterable[Exchange]) -> Iterator[Told]:
+def _refusals(history: Iterable[Exchange]) -> Iterator[Shown]:
     for exchange in history:
         if exchange.epoch and str(exchange.body.get("type", "")).rpartition("/")[2] in OF_NOW:
-            yield Told(
+            yield Shown(
                 sent_ms=exchange.sent_ms,
                 answered_ms=exchange.answered_ms,
                 place=(exchange.epoch, exchange.seq),

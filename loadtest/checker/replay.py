@@ -28,7 +28,7 @@ from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, STAFF_TERMS, Opening, Posit
 
 
 class Model:
-    """Quotas and live reservations as the events alone tell them."""
+    """Quotas and live reservations as they follow from the events alone."""
 
     def __init__(self) -> None:
         self.capacity: dict[str, int] = {}
@@ -176,8 +176,8 @@ def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> It
             yield Violation(Rule.OPENING_WRONG, f"{entry.epoch}-{seq}", wrong)
         position = entry.position
     recorded = database.journal[-1].position if database.journal else START
-    told = database.position  # a rebuilt ledger's is of a newer epoch, before its first change
-    if told is not None and (told.seq, told.chain) != (recorded.seq, recorded.chain):
+    position_row = database.position  # a rebuilt ledger's is of a newer epoch, before its first change
+    if position_row is not None and (position_row.seq, position_row.chain) != (recorded.seq, recorded.chain):
         detail = f"the recorded position is {database.position}, the journal ends at {recorded}"
         yield Violation(Rule.POSITION_DIFFERS, f"{recorded.epoch}-{recorded.seq}", detail)
     yield from _stream_violations(position, ledger, database)
@@ -186,7 +186,7 @@ def journal_violations(ledger: LedgerEvidence, database: DatabaseEvidence) -> It
 
 
 def _stream_violations(end: Position, ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Violation]:
-    """Whether stream and database tell the same, up to where the ledger says it is."""
+    """Whether stream and database have the same entries, up to the ledger's position."""
     recorded = {(entry.epoch, entry.position.seq): entry.chain for entry in database.journal}
     until = max(recorded, default=(0, 0))
     for entry in ledger.journal:
@@ -250,8 +250,8 @@ def _end_violations(model: Model, ledger: LedgerEvidence) -> Iterator[Violation]
         for id_, record in ledger.reservations.items()
         if record.state.live
     }
-    told = {id_: (state, held.quota, frozenset(held.persons)) for id_, (state, held) in model.live.items()}
-    for id_ in sorted(live.keys() | told.keys()):
-        if live.get(id_) != told.get(id_):
-            detail = f"the journal leads to {told.get(id_)}, the ledger has {live.get(id_)}"
+    replayed = {id_: (state, held.quota, frozenset(held.persons)) for id_, (state, held) in model.live.items()}
+    for id_ in sorted(live.keys() | replayed.keys()):
+        if live.get(id_) != replayed.get(id_):
+            detail = f"the journal leads to {replayed.get(id_)}, the ledger has {live.get(id_)}"
             yield Violation(Rule.REPLAY_DIFFERS, id_, detail)

@@ -22,7 +22,7 @@ EASTERNMOST = dt.timedelta(hours=14)  # where a day begins first
 
 
 class Times:
-    """Terms, deadlines and returns as the events alone tell them.
+    """Terms, deadlines and returns as they follow from the events alone.
 
     Exact whatever the clock does: each is compared with the very time that the ledger decided by.
     """
@@ -41,7 +41,7 @@ class Times:
             case OpeningSet() | OpeningRetired() | Unreadable():
                 return None
             case _ if event.quota not in self.terms:
-                return None  # said by the replay
+                return None  # the replay reports it
             case Held():
                 return self._hold(event, at_ms)
             case Confirmed():

@@ -1,4 +1,4 @@
-"""A short run of everything that a program's ledger can be asked, and what each caller was told."""
+"""A short run of every command that a program's ledger has, with the answers that callers get."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ WINDOWS = ("busy", "short", "late", "ahead", "closed", "fixed", "closing", "over
 
 
 class Trial:
-    """One program under one library, and what its callers were told."""
+    """One program under one library."""
 
     def __init__(
         self,

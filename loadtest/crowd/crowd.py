@@ -29,7 +29,7 @@ class Crowd:
         self.results: Counter[Result] = Counter()
 
     async def run(self, progressed: Callable[[int], None] | None = None) -> None:
-        """Let everybody visit; `progressed` is told after each visit how many have ended."""
+        """Let everybody visit; after each visit `progressed` is called with the number that have ended."""
         async with open_client(self._at_once) as client, asyncio.TaskGroup() as group:
             for _ in range(min(self._at_once, self.plan.people)):
                 group.create_task(self._visits(client, progressed or (lambda _: None)))

@@ -1,4 +1,4 @@
-"""What one person does at an opening, told as a generator: it yields requests and pauses, and is sent the answers.
+"""What one person does at an opening, as a generator that yields requests and pauses and is sent the answers.
 
 No input or output happens here, so that Locust's greenlets and asyncio tasks drive the very same behaviour. A person
 looks at the availability, claims, tries elsewhere when that is sold out, and then confirms, cancels or walks away.
@@ -110,7 +110,7 @@ class Unanswered(Exception):
 
 
 def visit(number: int, plan: Plan, seen: list[str]) -> Visit:
-    """One person's visit; `seen` are the quotas on everybody's phone, refreshed by whoever looks."""
+    """One person's visit; `seen` are the quotas that everybody knows, renewed by each availability that is read."""
     chance = random.Random(f"{plan.seed}/{number}")
     try:
         return (yield from _visit(number, plan, seen, chance))
@@ -227,7 +227,7 @@ def claim_call(group: list[Person], quota: str, key: str, ticket: str = "") -> C
 
 
 def managed_call(name: str, method: str, held: dict[str, Any], suffix: str = "", body: Any = None) -> Call:
-    """A call about a reservation, by whoever was given `held`; `suffix` comes behind its address."""
+    """A call about a reservation; `held` is the answer to its claim, `suffix` comes behind its address."""
     headers = {"Authorization": f"Bearer {held['manage_token']}"}
     if body is not None:
         headers["Content-Type"] = "application/json"

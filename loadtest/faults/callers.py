@@ -62,7 +62,7 @@ async def _lose_behind_front(scene: Scene) -> str:
 
 
 async def _lose_before_front(scene: Scene) -> str:
-    """Some people hear nothing twenty times whatever they ask, and then the answer that they were given first."""
+    """Some people get no answer twenty times to each request, and then the answer that was given first."""
     await scene.mid_sale()
     quotas = await scene.quotas_left(STUBBORN)
     people = range(FIRST_STUBBORN, FIRST_STUBBORN + STUBBORN)
@@ -102,8 +102,8 @@ async def _half_close(scene: Scene) -> str:
     await scene.mid_sale()
     quotas = await scene.quotas_left()
     people = range(FIRST_HALF_CLOSING, FIRST_HALF_CLOSING + HALF_CLOSING)
-    told = await asyncio.gather(*(_claim_and_close(scene, number, quotas[number % len(quotas)]) for number in people))
-    answers = Counter(told)
+    claims = (_claim_and_close(scene, number, quotas[number % len(quotas)]) for number in people)
+    answers = Counter(await asyncio.gather(*claims))
     if answers[NO_ANSWER] or not answers[201]:
         raise Missed(f"the {HALF_CLOSING} who half-closed were answered {dict(answers)}")
     return f"{HALF_CLOSING} half-closed behind their claim, answered " + ", ".join(

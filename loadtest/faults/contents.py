@@ -86,7 +86,7 @@ async def _rebuilt(scene: Scene, before: int) -> str:
 
 
 # -- the records are an old copy: what the ledger still has is recorded again ----------------------------------------
-# People confirm and cancel between the copy and its return, and are told so: none of that may be lost.
+# People confirm and cancel between the copy and its return: nothing that was answered 200 may be lost.
 
 
 async def _restore_old_records(scene: Scene) -> str:
@@ -146,17 +146,17 @@ def _verdicts(scene: Scene, verdict: Ownership) -> int:
 async def _damage(damage: Damage, scene: Scene) -> str:
     await scene.mid_sale()
     async with scene.ledger() as client:
-        told = await damage(scene, client)
+        note = await damage(scene, client)
     meanwhile = await scene.served_in(DAMAGED_S)
     if not meanwhile:
-        raise Missed(f"{told}, and nobody got a place in {DAMAGED_S:g} s")
+        raise Missed(f"{note}, and nobody got a place in {DAMAGED_S:g} s")
     (found,) = await scene.command("reconcile", code=EXIT_DRIFT)
     (repaired,) = await scene.command("reconcile", "--repair")
     if repaired["drift"] or not repaired["repaired"] or repaired["lost"]:
         raise Missed(f"the repair says {repaired}")
     await scene.drained()
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found["kinds"].items()))
-    return f"{told}; {meanwhile} reservations meanwhile, found as {kinds}, repaired"
+    return f"{note}; {meanwhile} reservations meanwhile, found as {kinds}, repaired"
 
 
 async def _flip_a_bit(scene: Scene, client: redis_asyncio.Redis) -> str:

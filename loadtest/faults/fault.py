@@ -182,7 +182,7 @@ class Fault:
     hold_s: int = 7200
     control: bool = False  # it must lose something: it shows that losses are seen
     through_proxy: bool = False  # fronts and worker reach the ledger through a proxy
-    surprises: bool = False  # people may be told, rightly, that their hold has ended
+    surprises: bool = False  # people may be answered, rightly, that their hold has ended
     recorded_only: bool = False  # the ledger is gone: holds that were not recorded yet are not promised
     journal_gap: bool = False  # what was recorded anew has no entries: nothing can be replayed across that
     alone: bool = False  # it strikes before anybody comes

@@ -196,12 +196,12 @@ async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> t
         (finding,) = await check(*urls, history, [scene.program])
         return finding, frozenset()
     held_at_ms = await _held_at_ms(scene)
-    told = [e for e in history if not _is_on_its_way(e, scene) and not _is_of_the_former(e, scene, held_at_ms)]
-    (finding,) = await check(*urls, told, [scene.program])
+    definite = [e for e in history if not _is_on_its_way(e, scene) and not _is_of_the_former(e, scene, held_at_ms)]
+    (finding,) = await check(*urls, definite, [scene.program])
     forgotten = {violation.subject for violation in finding.violations if violation.rule in LOST}
     gone = frozenset(forgotten & _unrecorded(scene, held_at_ms))
     if gone:
-        promised = [exchange for exchange in told if _reservation_of(exchange) not in gone]
+        promised = [exchange for exchange in definite if _reservation_of(exchange) not in gone]
         (finding,) = await check(*urls, promised, [scene.program])
     return finding, gone
 
@@ -209,7 +209,7 @@ async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> t
 def _is_on_its_way(exchange: Exchange, scene: Scene) -> bool:
     """Whether it says of a change that it is on its way into the records, out of a ledger that is gone.
 
-    Whoever asks again makes another change, and the checker would take the first answer for that one's. The answer may
+    A repeated request makes another change, and the checker would take the first answer for that one's. The answer may
     come after the rebuild, since a front waits for the record a while.
     """
     return exchange.outcome == 202 and exchange.sent_ms <= scene.lost_until_ms
@@ -248,7 +248,7 @@ def _unserved(
 
 
 def _tells_of_an_end(exchange: Exchange) -> bool:
-    """Whether it shows that the person's hold has ended: so it is said, or they were given a place beside it.
+    """Whether it shows that the person's hold has ended: by its status, or by a place that they got beside it.
 
     That they did not have both at a time is left to the checker.
     """

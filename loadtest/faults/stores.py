@@ -88,7 +88,7 @@ def _truncate(scene: Scene, *, torn: bool) -> tuple[int, int]:
     """Cut the files; how many bytes were safe and how many were not."""
     safe, size = _safe(scene), _size(scene)
     if not 0 < safe <= size:
-        raise Missed(f"{safe} bytes are said to be safe, of {size}")
+        raise Missed(f"the shim counts {safe} safe bytes, of {size}")
     for file in scene.append_only_files():
         kept, written = scene.shims.synced_bytes(file), file.stat().st_size
         os.truncate(file, kept + (scene.chance.randrange(written - kept) if torn and written > kept else 0))

@@ -56,7 +56,7 @@ class Gate(Proxy):
 class Gates:
     """Servers of this machine, each of the ledger's behind a gate of its own.
 
-    Whoever knows a server's own port stays with it, however its gate is cut: so does the near front, as if it stood on
+    A client that knows a server's own port reaches it, however its gate is cut: the near front does, as if it stood on
     the same host. Each server speaks from an address of its own, by which a gate tells them apart.
     """
 

@@ -36,7 +36,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Refused(Exception):
-    """`ip` would not do it; the message says what it said."""
+    """A command of `ip` failed; the message is its output."""
 
 
 class Namespaces:

@@ -37,7 +37,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     """What a run showed."""
 
     promised: int  # places
-    confirmed: int  # of them, as people were told
+    confirmed: int  # of them, by the answers
     apart: int  # places promised by the old primary's front after it was cut off
     refused: int  # answers 503
     lost: int  # promised, and not there

@@ -107,8 +107,8 @@ class Servers:
         """Wait until both replicas are in step with the first primary, and sync their files."""
 
         async def in_step() -> bool:
-            told = await _info(self.first, "replication")
-            found = [told.get(f"slave{number}") for number in range(REPLICAS)]
+            facts = await _info(self.first, "replication")
+            found = [facts.get(f"slave{number}") for number in range(REPLICAS)]
             return all(isinstance(one, dict) and one["state"] == "online" for one in found)
 
         await until(in_step, f"replicas of {self.first.port}; logs in {self.directory}")
@@ -171,8 +171,8 @@ async def _start_all(servers: Servers, hasty: bool) -> None:
         place = servers.directory / f"sentinel-{sentinel.port}"
         place.mkdir()
         config = place / "sentinel.conf"
-        told = {"host": sentinel.host.address, "port": sentinel.port, "directory": place, "name": NAME}
-        config.write_text(SENTINEL.format(**told, primary=f"{host} {port}"))
+        words = {"host": sentinel.host.address, "port": sentinel.port, "directory": place, "name": NAME}
+        config.write_text(SENTINEL.format(**words, primary=f"{host} {port}"))
         await servers.start(sentinel, str(config), "--sentinel")
         if hasty:  # it looks at everything more often than every two and ten seconds
             periods = ("SENTINEL", "DEBUG", "publish-period", 500, "info-period", 1000)

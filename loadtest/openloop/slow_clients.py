@@ -89,7 +89,7 @@ def judge(seen: SlowClients) -> list[Verdict]:
             value=f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}",
         ),
         Verdict(
-            name="what they were told",
+            name="answers to them",
             value=f"{dict(drips.answers)}; not let in: {drips.refused}",
             bound="408",
             met=set(drips.answers) == {408} and not drips.refused,

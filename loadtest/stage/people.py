@@ -63,5 +63,5 @@ def person(number: int, seed: int = 0) -> Person:
 
 
 def companion(number: int, seed: int = 0) -> Person:
-    """Who comes along with the applicant of that number; nobody's NIK but their own."""
+    """A person who comes along with the applicant of that number, and has a NIK of their own."""
     return person(COMPANION_OFFSET + number, seed)

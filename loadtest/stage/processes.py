@@ -40,7 +40,7 @@ HERE = Host()
 
 
 class Process:
-    """One of them, with what it said in a file."""
+    """One of them, with its log in a file."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path, host: Host, port: int, admin_port: int) -> None:
         self.host = host
@@ -163,7 +163,7 @@ async def until(look: Callable[[], Awaitable[object]], what: str, timeout_s: flo
 
 
 def _counting(directory: Path) -> dict[str, str]:
-    """Where a front's processes count: one that is not told starts itself a second time."""
+    """Where a front's processes count; a front that finds no such variable starts itself a second time."""
     directory.mkdir()
     return {MULTIPROCESS_DIR_VARIABLE: str(directory)}
 

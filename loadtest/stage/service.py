@@ -167,7 +167,7 @@ def running_service(
 ) -> Iterator[Service]:
     """Start a service with so many quotas of so many places each (0: none yet), and stop it at the end of the block.
 
-    With `log_copy` what the service said is kept there; `command` is another program that takes the same words as
+    With `log_copy` the service's log is kept there; `command` is another program that takes the same words as
     `reservasi`, `environment` comes on top of ours, and `arguments` behind `up`. It runs in `directory`, or in an empty
     one, so that no configuration file of the checkout is read.
     """

@@ -72,7 +72,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fixed", action="store_true", help="the rate does not adapt")
     parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="keep there what the service said")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="copy the service's log there")
     return parser.parse_args(arguments)
 
 

@@ -27,7 +27,7 @@ class Board:
         self.read_at_ms = 0.0  # when the newest document came
         self.polls: Counter[str] = Counter()
         self.odd: list[str] = []
-        self.commitment = ""  # as the first document said
+        self.commitment = ""  # in the first document
         self._url = url
         self._client = open_client()
         self._opens_at_ms = opens_at_ms

@@ -25,7 +25,7 @@ ASKS_MAX = 300
 PLACED, SOLD_OUT = "placed", "sold out"
 NOT_ADMITTED = "403 not-admitted"
 REFUSED = "403 waiting-room-required"
-EXPECTED = {  # of whom, which refusals; when everything is gone, everybody hears that instead
+EXPECTED = {  # refusals of each kind of wrong claim; when nothing is left, the answer is sold-out instead
     "early": ("409 not-open", NOT_ADMITTED),
     "hasty": (NOT_ADMITTED,),
     "thief": (f"{REFUSED} ticket-for-other-person",),
@@ -41,7 +41,7 @@ class Crowd:
         self.plan = plan
         self.history: list[Exchange] = []
         self.joins_ms: list[float] = []  # how long each join before the opening took
-        self.refusals: Counter[tuple[str, str]] = Counter()  # who, what they heard
+        self.refusals: Counter[tuple[str, str]] = Counter()  # by kind of claim and answer
         self.surprises: list[str] = []
         self.board = Board(url, opening, opens_at_ms)
         self.chance = random.Random(plan.seed)
@@ -150,7 +150,7 @@ class Crowd:
             yield visitor
 
     def _tell_all(self) -> None:
-        """Nothing remains: whoever waits reads it in the queue."""
+        """Nothing remains: people who wait read it in the queue."""
         for _, _, visitor in self._waiting:
             self._know(visitor, SOLD_OUT, time.time() * 1000)
         self._waiting.clear()
@@ -180,7 +180,7 @@ class Crowd:
                     quota = self.chance.choice(others)
                 else:
                     self._know(visitor, SOLD_OUT, sent.answered_ms)
-            elif answered.problem == NOT_ADMITTED:  # another front has not heard of it yet
+            elif answered.problem == NOT_ADMITTED:  # that front does not have the newest mark yet
                 self.refusals["admitted", answered.problem] += 1
                 await asyncio.sleep(PAUSE_S)
             else:
@@ -199,7 +199,7 @@ class Crowd:
             self.surprises.append(f"a confirmation was answered {answered.problem}")
 
     async def _definite(self, visitor: Visitor, call: Call) -> tuple[Answered, Exchange]:
-        """Ask until the answer is one, as everybody does who is told to come again."""
+        """Ask until the answer is definite."""
         for _ in range(ASKS_MAX):
             answered, sent = await send(self._client, self._url, visitor.person, call)
             if call.name != "join":

@@ -81,7 +81,7 @@ def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed
 
 
 def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
-    """Every promise beside what was seen, and the times, which are said and not judged."""
+    """Every promise beside what was seen, and the times, which are not judged."""
     people, visitors = crowd.plan.people, crowd.visitors
     outcomes = Counter(visitor.outcome or "nothing definite" for visitor in visitors)
     wanted = min(places, people)
@@ -106,7 +106,7 @@ def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
         ),
         Verdict(
             name="places",
-            value=f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} told",
+            value=f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} answered",
             bound=f"{wanted} confirmed",
             met=(seen.confirmed, seen.held, outcomes[PLACED], seen.holds) == (wanted, 0, wanted, wanted),
         ),
@@ -162,8 +162,8 @@ def _since_admitted_ms(visitors: Sequence[Visitor]) -> list[float]:
 def _until_all_know(visitors: Sequence[Visitor]) -> str:
     """How long after the last place was given the last one of those who had waited read that nothing is left."""
     last_ms = max((v.answered_ms for v in visitors if v.outcome == PLACED), default=0.0)
-    told = [v.answered_ms for v in visitors if v.outcome == SOLD_OUT and not v.late]
-    return f"{max(told) - last_ms:,.0f}" if told and last_ms else "nobody was left"
+    known_ms = [v.answered_ms for v in visitors if v.outcome == SOLD_OUT and not v.late]
+    return f"{max(known_ms) - last_ms:,.0f}" if known_ms and last_ms else "nobody was left"
 
 
 def quantiles(took: Sequence[float]) -> str:

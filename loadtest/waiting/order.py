@@ -26,7 +26,7 @@ def holds_of(journal: Iterable[JournalEntry], opening: str) -> Iterator[Hold]:
 
 
 def order_violations(holds: Iterable[Hold], numbers: Mapping[str, int]) -> list[str]:
-    """Who was let through too early; `numbers` are by person as the journal names them."""
+    """People who were let through too early; `numbers` are by person as the journal names them."""
     found = []
     for hold in holds:
         best = min((numbers[person] for person in hold.persons if person in numbers), default=None)

@@ -1,4 +1,4 @@
-"""Who comes, when, and who does not behave."""
+"""How many people come, when, and what some of them do wrong."""
 
 import msgspec
 

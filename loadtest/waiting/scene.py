@@ -1,4 +1,4 @@
-"""An opening with a waiting room at a service that runs, and what its key ring can tell afterwards."""
+"""An opening with a waiting room at a service that runs, and what its key ring is needed for afterwards."""
 
 import time
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def announced(service: Service, room: WaitingRoom, opens_in_s: float) -> A
     """Let all quotas of the service open together in so many seconds; people may join at once.
 
     Raises:
-        TimeoutError: the fronts do not hear of it.
+        TimeoutError: the fronts do not show it.
     """
     async with open_operations(load(data_dir=service.data_dir)) as operations:
         now_ms = int(time.time() * 1000)
