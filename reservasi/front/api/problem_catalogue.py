@@ -258,7 +258,7 @@ PAYMENT_REFERENCE_DIFFERS = ProblemType(
     ),
     next=Text(
         "Reservasi Anda tetap berlaku. Simpan bukti pembayaran. Jika Anda membayar dua kali, ajukan pengembalian dana.",
-        "The reservation stays valid. Keep the receipt; if you paid twice, ask for a refund.",
+        "The reservation stays valid. Keep the receipt; if you paid twice, ask for a refund of the second payment.",
     ),
 )
 HOLD_EXPIRED = ProblemType(

@@ -1,21 +1,21 @@
--- admit: move an opening's mark to where rate and time say. One controller does so; when it falls silent, any other.
+-- admit: move an opening's mark to the number that rate and time give. One controller leads; after its lease any other.
 --
 -- Item: {opening, controller, lease_ms, rate}
---   lease_ms  another controller may lead when this one has not called for so long
---   rate      numbers a minute from now on, where the terms let it adapt and staff have not fixed it; 0 keeps it
+--   lease_ms  another controller may lead if this one has not called for so long
+--   rate      numbers per minute from now on, if the terms let it adapt and staff have not fixed it; 0: unchanged
 -- Outcomes, in order of precedence:
 --   unknown_opening   no such opening
 --   no_waiting_room   it has none
---   closed            it has ended, or was called off
+--   closed            it has ended, or was cancelled
 --   not_leading       another controller leads
---   advanced          drawn once it has opened, moved on unless paused: + -1, joined, arrived, admitted_through, rate
+--   advanced          drawn once it has opened, moved unless paused: + -1, joined, arrived, admitted_through, rate
 -- Example: {'p-1', 'c...', 1500, 0} -> {'advanced', 1, -1, 0, 0, 0, 600}
 
 local LEASE_MAX_MS = 60000
-local CATCH_UP_MAX_MS = 10000 -- after a longer silence those who wait are not let in all at once
+local CATCH_UP_MAX_MS = 10000 -- after a longer pause of the controllers, not everybody is admitted at once
 local MINUTE_MS = 60000
 
--- A lease that ends later than any can was given by a clock that has been set back since.
+-- A lease that ends later than possible was given by a clock that has been set back since.
 local function leads(call, opening, controller, lease_ms)
   local left = opening[O.lease_until] - call.now
   if opening[O.leader] ~= controller and left > 0 and left <= LEASE_MAX_MS then
@@ -25,7 +25,7 @@ local function leads(call, opening, controller, lease_ms)
   return true
 end
 
--- What is left of a step is kept as time that was not reckoned yet.
+-- The rest of a step is kept as time that has not been counted yet.
 local function advance(call, opening)
   local from = math.max(math.min(opening[O.advanced_at], call.now), call.now - CATCH_UP_MAX_MS)
   local rate, mark, last = opening[O.rate], opening[O.admitted_through], opening[O.arrived]

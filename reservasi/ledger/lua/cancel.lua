@@ -1,14 +1,14 @@
 -- cancel: end a confirmed reservation.
 --
 -- Item: {reservation_id, by_staff (0 or 1), actor, reason}
---   actor, reason: who cancels and why, for the journal; '' is nobody in particular
+--   actor, reason: who cancels and why, for the journal; '' is none
 -- Outcomes, in order of precedence:
---   not_found      no such reservation, or forgotten after its tombstone's time
---   exists         it was cancelled before: the same answer + freed_at
+--   not_found      no such reservation, or its tombstone was dropped
+--   exists         it was already cancelled: the same answer + freed_at
 --   not_confirmed  it is held, or has ended otherwise
---   too_late       the last moment for it has passed, and it is not staff who ask; or its date has passed
---   cancelled      ended; its places return as the quota's terms say + freed_at
--- `freed_at` as in claim.lua: whoever cancelled may send somebody else to the place.
+--   too_late       the last moment has passed and the caller is not staff; or its date has passed
+--   cancelled      ended; its places return by the quota's terms + freed_at
+-- `freed_at` as in claim.lua: the person who cancelled may tell another person about the place.
 -- Example: {'abcd...', 0, '', ''}
 --   -> {'cancelled', 4, 'k', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 

@@ -1,19 +1,19 @@
--- claim: atomically try to take one place for each person, all or nothing.
+-- claim: take one place for each person, atomically: all or none.
 --
 -- Items: {ids, quotas, quota_of, fingerprints, envelope_hashes, places, persons}
---   An array a field instead of one a claim, which would cost about a twentieth more. Each has one value a claim, but for
---   `quotas`, each there once, where `quota_of` points, and `persons`, one a place: the first claim's, the second's, ...
+--   One array per field, which is cheaper than one per claim. Each has one value per claim, except
+--   `quotas`, which has each quota once (`quota_of` is its index), and `persons`, one per place, in the order of claims.
 -- Outcomes, in order of precedence:
---   exists_with_different_content  the id is known, and was used for another request
---   exists          the id is known: the first answer again, whatever became of the reservation since + freed_at
+--   exists_with_different_content  the id was used for another request
+--   exists          the id was used for this request: the first answer again, whatever its state now + freed_at
 --   unknown_quota   no such quota
 --   closed          closed by staff, or its closing time has passed
 --   not_open        the opening lies ahead: + opens_at
---   duplicate_applicant  a person has a live reservation in the program, or comes twice in the item: + which, from 1
+--   duplicate_applicant  a person has a live reservation in the program, or is twice in the item: + which, from 1
 --   sold_out        fewer places remain than persons: + remaining
 --   held            the places are taken until the deadline, which is never after the quota's closing time + freed_at
--- `freed_at` is there for FREED_SAID_MS after places came free in the quota (shared.lua says what for).
--- Where places came free long ago, who holds one is told its seq alone instead of an answer, with the deadline beside.
+-- `freed_at` is included for FREED_SAID_MS after places were freed in the quota (see shared.lua).
+-- If no place was freed lately, the answer of a held claim is its seq alone; its deadline is in `deadlines`.
 -- Example: {{'abcd...'}, {'p.o.s.20261201.0800.online'}, {1}, {'f...'}, {'e...'}, {1}, {'a...'}}
 --   -> {'held', 2, 'h', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}
 
@@ -21,7 +21,7 @@ local FIELDS = 7
 
 local DAMAGED = 'damaged'
 
--- `at` where the person has one; DAMAGED where what they are said to have is not theirs, or cannot be read.
+-- `at` if the person has a live reservation; DAMAGED if its record is another person's or cannot be read.
 local function has_live_reservation(call, person, at)
   local id = get_live_id(call, person)
   if not id then
@@ -41,9 +41,9 @@ local function has_live_reservation(call, person, at)
   return false
 end
 
--- Which of the persons, from 1, is in the way; DAMAGED as above.
+-- The index, from 1, of a person with a live reservation; DAMAGED as above.
 local function find_duplicate(call, persons, first, last)
-  if first == last then -- what was looked up for the batch is false for most
+  if first == last then -- the values read for the batch are mostly false
     local person = persons[first]
     return call.persons[person] and has_live_reservation(call, person, 1)
   end
@@ -60,7 +60,7 @@ local function find_duplicate(call, persons, first, last)
   return false
 end
 
--- Timers are run only where places lack: a claim that finds room need not wait for others' deadlines.
+-- Timers run only if places are missing: a claim that finds room need not process other deadlines.
 local function has_room(call, quota_id, quota, places)
   local room = remaining_of(quota)
   if room < places and quota[Q.due] > 0 and quota[Q.due] <= call.now and not call.timers_run[quota_id] then
@@ -87,7 +87,7 @@ local function hold(call, id, quota_id, quota, fingerprint, envelope_hash, perso
   local packed_deadline, packed_persons = pack_time(deadline), pack_persons(persons, first, last)
   local packed_fingerprint = TEXT[#fingerprint] .. fingerprint
   -- {'h', id, quota_id, deadline, fingerprint, envelope_hash, persons}: the journal chains the envelope's hash, and
-  -- carries the envelope beside: it can be erased, and the chain still holds.
+  -- stores the envelope separately: it can be erased, and the chain stays valid.
   local seq = record_packed(
     call, '\151\161h' .. TEXT[#id] .. id .. TEXT[#quota_id] .. quota_id .. packed_deadline .. packed_fingerprint
       .. TEXT[#envelope_hash] .. envelope_hash .. ARRAY[places] .. packed_persons
@@ -113,7 +113,7 @@ local function hold(call, id, quota_id, quota, fingerprint, envelope_hash, perso
   return seq, deadline
 end
 
--- The answer to one claim. Who gets what was asked for hears no more than seq and deadline: that is most of a rush.
+-- The answer to one claim. A held claim gets only seq and deadline, which is the usual case under load.
 local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, first, last)
   local known = call.reservations[id] and get_reservation(call, id) -- false for most
   if call.damaged[id] or (known and not quota_id_of(call, known)) then
@@ -127,7 +127,7 @@ local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, fi
   end
   local quota = get_quota(call, quota_id)
   if not quota then
-    if call.damaged[quota_id] or get_facts(call, quota_id) then -- facts without a record: it was lost
+    if call.damaged[quota_id] or get_facts(call, quota_id) then -- facts without a record: the record was lost
       return damaged(call, quota_id)
     end
     return { 'unknown_quota', call.seq }
@@ -158,7 +158,7 @@ local function judge(call, id, quota_id, fingerprint, envelope_hash, persons, fi
   return seq, deadline
 end
 
--- The envelopes of those who hold a place now, for the journal: mostly all.
+-- The envelopes of the held claims, for the journal: mostly all.
 local function envelopes_of_holds(call, refused)
   if #refused == 0 then
     return call.envelopes
@@ -195,7 +195,7 @@ local function claim(call)
   return answers, deadlines
 end
 
--- Some of the claims as a batch of their own.
+-- Some of the claims as a separate batch.
 local function cut_claims(call, first, last)
   local items, place = call.items, 1
   local places, persons, envelopes = items[6], items[7], cmsgpack.unpack(call.envelopes)
@@ -210,7 +210,7 @@ local function cut_claims(call, first, last)
   for field = 1, FIELDS - 1 do
     part[field] = { unpack(items[field], first, last) }
   end
-  local quotas, at = {}, {} -- only those of the part: another one may be what cannot be read
+  local quotas, at = {}, {} -- only those of the part: another one may be unreadable
   for index, of in ipairs(part[3]) do
     if not at[of] then
       quotas[#quotas + 1] = items[2][of]

@@ -1,9 +1,9 @@
--- The end of every call: what was decided is written, each key once, and answered.
+-- The end of every call: writes the decisions, each key once, and builds the reply.
 
 local commit, check_types
 
 do
-  -- In chunks that unpack() can take.
+  -- In chunks within the limit of unpack().
   local function call_in_chunks(command, key, values)
     for first = 1, #values, CHUNK do
       redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
@@ -28,16 +28,16 @@ do
     call_in_chunks('HDEL', key, delete)
   end
 
-  -- When the earliest stored timer of a quota runs, or its holds end with its closing; 0 when it has no timer.
+  -- When the earliest stored timer of a quota runs, or its holds end with its closing; 0 if it has no timer.
   local function first_timer_at(call, quota)
     local from = quota[Q.digits]
     local first = redis.call('ZRANGEBYLEX', call.key.timers, '[' .. from, '(' .. from .. 'g', 'LIMIT', '0', '1')[1]
-    local at = first and (tonumber(string.sub(first, 7, TIMER_HEAD), 16) or call.now) -- a damaged one: looked at now
+    local at = first and (tonumber(string.sub(first, 7, TIMER_HEAD), 16) or call.now) -- a damaged one: checked now
     return at and due_with_closing(quota, at) or 0
   end
 
-  -- `due` and the quota's record say the same time. Where timers ran, the earliest one is another; elsewhere the time may
-  -- be early, which costs one look and no more.
+  -- `due` and the quota's record have the same time. After timers ran, another one is the earliest; otherwise it may
+  -- be early, which costs only one check.
   local function write_timers(call)
     call_in_chunks('ZADD', call.key.timers, call.timers_added)
     call_in_chunks('ZREM', call.key.timers, call.timers_removed)
@@ -63,7 +63,7 @@ do
     call_in_chunks('ZREM', call.key.due, none_due)
   end
 
-  -- A key of another type ends the call here: once something is written, nothing may fail.
+  -- A key of another type ends the call here: after the first write, nothing may fail.
   function check_types(call)
     local key = call.key
     if #call.timers_added + #call.timers_removed > 0 or next(call.timers_run) then
@@ -86,7 +86,7 @@ do
     end
   end
 
-  -- Whether it was appended: not where the journal's end is not where `meta` says.
+  -- Whether it was appended: not if the journal's end differs from `meta`.
   local function append_to_journal(call)
     local first_seq = call.seq - #call.events + 1
     call.events[0] = ARRAY[#call.events]
@@ -107,8 +107,8 @@ do
     return true
   end
 
-  -- The journal goes first: an entry id that does not grow is the one thing that the server may still refuse. Then nothing
-  -- is written, and the answer is false.
+  -- The journal is written first: the server may refuse only an entry id that does not grow. Then nothing
+  -- else is written, and the result is false.
   function commit(call)
     if #call.events > 0 and not append_to_journal(call) then
       return false
@@ -138,7 +138,7 @@ local function reply(call, outcome, answers, deadlines)
   return cmsgpack.pack({ outcome, epoch_of(call), call.seq, call.now, answers, deadlines })
 end
 
--- Most commands decide one item after the other; `prepare` may read for the whole batch at once.
+-- Most commands decide one item after another; `prepare` may read for the whole batch at once.
 local function one_by_one(decide, prepare)
   return function(call)
     if prepare then
@@ -152,12 +152,12 @@ local function one_by_one(decide, prepare)
   end
 end
 
-local MISTAKE = 'mistake: ' -- begins what a caller did wrong, which is no damage: it ends the whole call
+local MISTAKE = 'mistake: ' -- prefix of a caller's mistake, which is not damage: it ends the whole call
 
 local ITEMS, answer_in_parts
 
 do
-  -- How a batch of most commands is cut in parts; claims have their own way.
+  -- Splits a batch of most commands; claims have their own function.
   ITEMS = {
     count = function(call)
       return #call.items
@@ -167,13 +167,13 @@ do
     end,
   }
 
-  -- One item that could not be decided alone.
+  -- The answer to an item that cannot be decided alone.
   local function undecided(call, fault)
     return { 'damaged', call.seq, type(fault) == 'table' and fault.err or tostring(fault), 1 }
   end
 
-  -- Whether a fault may come from what is stored. The server's own errors come as tables: of those, only a key of another
-  -- type does.
+  -- Whether an error may be caused by stored data. The server's own errors are tables: of those, only a key of another
+  -- type is.
   local function is_of_damage(fault)
     if type(fault) == 'table' then
       return string.find(tostring(fault.err), 'WRONGTYPE', 1, true) ~= nil
@@ -181,7 +181,7 @@ do
     return not string.find(tostring(fault), MISTAKE, 1, true)
   end
 
-  -- The answers of a part in their places. Those of joins may point at another one of their part.
+  -- Put the answers of a part into their places. Answers to joins may refer to another one of their part.
   local function place_answers(of, first, last, answers, deadlines)
     for at = 1, last - first + 1 do
       local answer = answers[at]
@@ -190,7 +190,7 @@ do
     end
   end
 
-  -- Answers a batch that cannot be decided as a whole, of which nothing is written yet: half by half, down to the one item
+  -- Decides a batch that cannot be decided as a whole, and of which nothing is written, by halves, down to the one item
   -- that cannot be decided alone. Each part is written before the next one is decided.
   local function answer_part(of, first, last)
     local call = begin(of.keys, of.args)
@@ -222,7 +222,7 @@ do
   end
 end
 
--- Registers one command: `decide` answers a batch. `parts` says how to cut one.
+-- Registers one command: `decide` answers a batch; `parts` splits one.
 local function register(command, decide, flags, parts)
   local function decide_all(call)
     local answers, deadlines = decide(call)

@@ -2,22 +2,22 @@
 --
 -- Item: {reservation_id, payment_reference}
 -- Outcomes, in order of precedence:
---   not_found     no such reservation, or forgotten after its tombstone's time
---   exists_with_different_content  it was confirmed before, with another payment reference or with none
---   exists        it was confirmed before: the same answer, also when its date has passed
+--   not_found     no such reservation, or its tombstone was dropped
+--   exists_with_different_content  it was already confirmed, with another payment reference or with none
+--   exists        it was already confirmed: the same answer, also if its date has passed
 --   hold_expired  the deadline, or the closing time of its quota, has ended the hold
 --   not_held      it was released or cancelled
 --   confirmed     permanent
 -- Example: {'abcd...', 'PAY-1'} -> {'confirmed', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
-local REFERENCE_CHARS = 8 -- of a hash: enough to notice that somebody paid twice
+local REFERENCE_CHARS = 8 -- of a hash: enough to notice a second payment
 
 local function digest_of(payment_reference)
   return payment_reference == '' and '' or string.sub(redis.sha1hex(payment_reference), 1, REFERENCE_CHARS)
 end
 
--- A confirmation without a reference repeats one with. One with a reference does not repeat one without: nothing would
--- record it, and whoever paid would be told that all is well.
+-- A confirmation without a reference repeats one with a reference. The reverse is not a repetition: the reference would
+-- not be recorded, although the person who paid would get a success.
 local function differs(known, given)
   return given ~= '' and known ~= given
 end

@@ -1,13 +1,13 @@
--- fence: let nobody sell from this ledger until it is owned again; what it holds stays.
+-- fence: stop selling from this ledger until it is owned again; its content stays.
 --
--- May be called on any ledger. Whoever fenced it last may load it, unless it was owned meanwhile.
+-- May be called on any ledger. The last caller may load it, unless it was owned meanwhile.
 --
 -- Item: {token}, which names the caller
 -- Outcomes, in order of precedence:
 --   fenced   + epoch, chain
 -- Example: {'t...'} -> {'fenced', 0, 1, ''}
 
--- The mark of the stored form stays, so that a ledger of another form cannot be owned afterwards.
+-- The mark of the stored form is kept, so that a ledger of another form cannot be owned afterwards.
 local function form_of(call)
   if not call.run_id then
     return FORM
@@ -17,7 +17,7 @@ end
 
 local function fence(call, item)
   if call.seq == UNREADABLE_SEQ then
-    redis.call('UNLINK', call.key.meta) -- it may be of another type, and what it said is lost
+    redis.call('UNLINK', call.key.meta) -- it may have another type, and its content is lost
     call.epoch, call.seq, call.chain = '0', 0, ''
   end
   redis.call('HSET', call.key.meta, 'fence', item[1], 'run_id', form_of(call) .. ':')

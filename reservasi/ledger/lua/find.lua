@@ -1,11 +1,11 @@
 -- find: look a reservation up; changes nothing.
 --
--- Its deadline is when a hold ends: with its quota's closing, where staff have moved that to before the deadline.
+-- The deadline is the end of the hold: the quota's closing, if staff have moved that before the deadline.
 --
 -- Item: {reservation_id}
 -- Outcomes, in order of precedence:
---   not_found  no such reservation, or forgotten after its tombstone's time
---   found      its state now: an overdue hold is expired, whether or not it has been swept
+--   not_found  no such reservation, or its tombstone was dropped
+--   found      its current state: an overdue hold is expired, whether or not it has been swept
 -- Example: {'abcd...'} -> {'found', 3, 'c', 'p.o.s.20261201.0800.online', 1, 1796000000000}
 
 local function find(call, item)

@@ -1,27 +1,27 @@
 -- load: fill a fenced ledger from the records, in bounded batches; the last step owns it under a new epoch.
 --
--- One item a call. Only the one who fenced the ledger last may load it, and only while this run of the server lasts. From
--- "begin" to "own" its meta says `loading`, and it cannot be owned: what was interrupted is emptied and begun anew. A row
--- that was loaded before is passed over, so that a batch may be repeated.
+-- One item per call. Only the last caller of fence may load the ledger, and only during this run of the server. From
+-- "begin" to "own" its meta has `loading`, and it cannot be owned: an interrupted loading is emptied and repeated. A row
+-- that is already loaded is skipped, so that a batch may be repeated.
 --
 -- Item: {token, step, rows}; each row by step:
---   begin     {epoch, seq, chain}: where the ledger was fenced. Empties it, but for who was counted in waiting rooms
---   quotas    {quota, version, terms}: terms as set_quota has them, and behind them what imports set, where known
---   past      {quota, retired_at}: retired ones, to which tombstones refer
+--   begin     {epoch, seq, chain}: where the ledger was fenced. Empties it, except for people in waiting rooms
+--   quotas    {quota, version, terms}: terms as in set_quota, followed by values set by imports, if known
+--   past      {quota, retired_at}: retired quotas, to which tombstones refer
 --   openings  {opening, terms, ...}: the fields of O in events
---   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}; the reference of the
---             payment, or 'sha1:' and its digest
+--   live      {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}}; the payment
+--             reference, or 'sha1:' and its digest
 --   ended     {id, quota, state, fingerprint, deadline, held_seq, seq, reference, {person, ...}, ended_at}
---   returns   {quota, seq, places, at}: places on their way back
---   own       {epoch, seq, chain}: the new epoch, and where the records are
+--   returns   {quota, seq, places, at}: returning places
+--   own       {epoch, seq, chain}: the new epoch, and the recorded position
 -- Outcomes, in order of precedence:
---   moved    fenced by another, owned meanwhile, elsewhere, not begun in this run, or no new epoch: + epoch, chain
+--   moved    fenced by another, owned meanwhile, another position, not begun in this run, or no new epoch: + epoch, chain
 --   loaded   + rows of the step
 -- Example: {'t...', 'begin', {{1, 0, ''}}} -> {'loaded', 0, 1}
 
 local DIGEST_ONLY = 'sha1:'
 
--- What this run of the server is loaded under; another run may have lost a part of it.
+-- The mark of loading in this run of the server; another run may have lost a part of it.
 local function loading_mark(token)
   return token .. '@' .. server_run_id()
 end
@@ -54,7 +54,7 @@ local function load_quota(call, row)
   call.changed_quotas[id], call.changed_facts[id] = true, true
 end
 
--- The numbers of quotas, of retired ones as well.
+-- The numbers of quotas, including retired ones.
 local function number_of(call, quota_id)
   if not call.numbers then
     call.numbers = {}
@@ -82,7 +82,7 @@ local function load_opening(call, row)
   call.openings[id], call.changed_openings[id] = opening_from(call, { unpack(row, 2) }), true
 end
 
--- Records that were an older copy once may know of a payment reference nothing but what the ledger kept of it.
+-- Records that were restored from the ledger may have only the stored digest of a payment reference.
 local function loaded_digest(reference)
   if string.sub(reference, 1, #DIGEST_ONLY) == DIGEST_ONLY then
     return string.sub(reference, #DIGEST_ONLY + 1)
@@ -90,7 +90,7 @@ local function loaded_digest(reference)
   return digest_of(reference)
 end
 
--- The record as the commands left it; false when it was loaded before.
+-- The record as written by the commands; false if it is already loaded.
 local function load_reservation(call, row)
   local id, quota_id, held_seq, seq, persons = row[1], row[2], row[6], row[7], row[9]
   if get_reservation(call, id) then
@@ -98,7 +98,7 @@ local function load_reservation(call, row)
   end
   local quota = get_quota(call, quota_id)
   local number = quota and quota[Q.number] or number_of(call, quota_id)
-  if not number then -- a tombstone of a quota that nothing names any more
+  if not number then -- a tombstone of a quota that no longer exists
     return false
   end
   call.reservations[id] = {

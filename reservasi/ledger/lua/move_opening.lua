@@ -1,30 +1,30 @@
--- move_opening: move an opening and its quotas to another moment, move its end, or call it off and close its quotas.
+-- move_opening: move an opening and its quotas to another moment, move its end, or cancel it and close its quotas.
 --
 -- Item: {opening, version, opens_at, ends_at, cancelled, reason, reason_en, actor}
---   version    0: any; else the version that is replaced
---   opens_at   the new moment, also of its quotas; its end moves as far, and so does joining that has not begun; -1 keeps it
---   ends_at    the new end; -1: as far behind the opening as before
---   cancelled  1 calls it off, for good; 0 is what is not called off; -1 keeps it
---   reason, reason_en  what the public reads of it; '' keeps what is there, and of a new moment says nothing
---   actor      who does it, for the journal; '' is nobody in particular
--- Who joined stays, with seed, commitment and beacon. Reservations stay as they are.
+--   version    0: any; else the version to replace
+--   opens_at   the new moment, also of its quotas; its end, and joining unless begun, move equally; -1: unchanged
+--   ends_at    the new end; -1: at the same distance from the opening
+--   cancelled  1 cancels it permanently; 0 is only possible if it is not cancelled; -1: unchanged
+--   reason, reason_en  shown to the public; '': unchanged, and none for a new moment
+--   actor      who does it, for the journal; '' is none
+-- People who joined, seed, commitment, beacon and reservations stay unchanged.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    no such opening
---   exists             it already is as asked for
---   opening_cancelled  it was called off before
+--   exists             it already has these values
+--   opening_cancelled  it is already cancelled
 --   version_mismatch   somebody changed it in the meantime
 --   closed             it has ended
---   too_late           it has opened: its moment is fixed
+--   too_late           it has opened: its moment can no longer change
 --   moment_invalid     it would open or end in the past, or end before it opens
---   moment_taken       another opening, or quotas without one, open then in one of its offices: + that opening, that quota
+--   moment_taken       another opening, or quotas without one, open then in one of its offices: + opening, quota
 --   quota_closes       a quota of it closes before the new moment: + '', quota
 --   too_many_quotas    it has more than MOVED_MAX
 --   opening_set        done, for the opening and all of its quotas
 -- Example: {'p-1', 0, 4000000000500, -1, -1, '', '', 'staff:ani'} -> {'opening_set', 2, 2}
 
-local MOVED_MAX = 5000 -- quotas, each with its event
+local MOVED_MAX = 5000 -- quotas, each of which needs an event
 
--- A quota that cannot be read, or was lost, may be one of the opening's: left behind, it would open without its opening.
+-- An unreadable or lost quota may belong to the opening: if it stayed behind, it would open without its opening.
 local function note_unreadable(call, is_there, offices)
   for _, id in ipairs(redis.call('HKEYS', call.key.facts)) do
     local has_gone = call.quotas[id] == false and not call.damaged[id]
@@ -35,7 +35,7 @@ local function note_unreadable(call, is_there, offices)
   end
 end
 
--- The quotas of these offices that open at a moment, by id and in order of their ids.
+-- The quotas of these offices that open at a moment, by id and ordered by id.
 local function quotas_of(call, opens_at, offices)
   local stored, ids, packed = redis.call('HGETALL', call.key.quotas), {}, cmsgpack.pack(opens_at)
   local is_there = {}
@@ -43,7 +43,7 @@ local function quotas_of(call, opens_at, offices)
     local id = stored[at]
     local quota = call.quotas[id]
     is_there[id] = quota or terms_of(string.sub(stored[at + 1], QUOTA_HEAD_BYTES + 1))
-    if not quota and string.find(stored[at + 1], packed, QUOTA_HEAD_BYTES + 1, true) then -- most are of other moments
+    if not quota and string.find(stored[at + 1], packed, QUOTA_HEAD_BYTES + 1, true) then -- most have other moments
       quota = unpack_quota(call, id, stored[at + 1])
       is_there[id] = quota
     end
@@ -79,7 +79,7 @@ local function wanted_window(call, current, wanted, opens_at, ends_at)
   end
   if ends_at ~= -1 and ends_at ~= terms[OT.ends_at] then
     terms[OT.ends_at] = ends_at
-    wanted[O.paused_at] = wanted[O.paused] == 1 and call.now or 0 -- what was lost so far is part of the new end
+    wanted[O.paused_at] = wanted[O.paused] == 1 and call.now or 0 -- the new end includes the pause so far
   end
 end
 
@@ -107,7 +107,7 @@ local function is_moment_invalid(call, before, after)
     and (after[OT.ends_at] <= after[OT.opens_at] or after[OT.ends_at] < call.now)
 end
 
--- Another opening that covers what this one would, or a quota that has none and would get this one; '' where none is.
+-- Another opening that would cover the same quotas, or a quota without an opening that would get this one; '' for none.
 local function what_is_there(call, id, terms)
   for other, opening in pairs(openings_at(call, terms[OT.opens_at])) do
     if other ~= id and share_office(terms[OT.offices], opening[O.terms][OT.offices]) then
@@ -117,7 +117,7 @@ local function what_is_there(call, id, terms)
   return '', quotas_of(call, terms[OT.opens_at], terms[OT.offices])[1] or ''
 end
 
--- The first of the quotas that would close before it opens; nil where none does.
+-- The first of the quotas that would close before it opens; nil if there is none.
 local function closing_before(call, quotas, opens_at)
   for _, id in ipairs(quotas) do
     local closes_at = get_quota(call, id)[Q.terms][T.closes_at]
@@ -127,7 +127,7 @@ local function closing_before(call, quotas, opens_at)
   end
 end
 
--- Quotas of an opening have few different terms: each is packed once.
+-- Quotas of an opening have few different terms, each of which is packed once.
 local function change_quotas(call, quotas, field, value, by)
   local changed = {}
   for _, id in ipairs(quotas) do

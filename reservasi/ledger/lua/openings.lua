@@ -1,10 +1,10 @@
--- What the commands of openings share: the record, the drawing, and how many people came. Who they are: members.lua.
+-- Shared by the commands of openings: the record, the draw, and the number of people (their identities: members.lua).
 
-local OT = { -- of an opening's terms, as OpeningTerms has them
+local OT = { -- of an opening's terms, in the order of OpeningTerms
   opens_at = 1, joins_from = 2, ends_at = 3, waiting_room = 4, proof_of_work = 5, rate = 6, rate_max = 7, adaptive = 8,
   commitment = 9, sealed_seed = 10,
-  offices = 11, -- their ids, joined by commas; '' all offices of the program, as where an earlier version stored none
-  beacon_source = 12, -- who publishes the beacon, which one, and when; '' where nobody said, or an earlier version stored it
+  offices = 11, -- ids joined by commas; '' for all offices of the program, also if an earlier version stored none
+  beacon_source = 12, -- who publishes the beacon, which one, and when; '' if not given, or stored by an earlier version
 }
 local OPENING_TERMS = 12
 local O = {
@@ -12,17 +12,17 @@ local O = {
   version = 2, paused = 3, beacon = 4, drawn = 5, joined = 6, arrived = 7, admitted_through = 8, rate = 9,
   rate_fixed = 10, advanced_at = 11,
   leader = 12, lease_until = 13, -- of the controller that moves the mark; not in events
-  cancelled = 14, reason = 15, reason_en = 16, -- called off for good, or moved: what the public reads
+  cancelled = 14, reason = 15, reason_en = 16, -- cancelled permanently, or moved: the public reason
   moved_from = 17, revision = 18, revised_at = 19, -- the moment before the last move; changes of the announcement
-  paused_at = 20, -- since when it is paused, 0 when it is not
+  paused_at = 20, -- since when it is paused, 0 if it is not
 }
-local OPENING_FIELDS = 11 -- the first ones that are in events; those from `cancelled` on where they say something
+local OPENING_FIELDS = 11 -- the fields in events; those from `cancelled` on only if set
 local OPENING_LAST = 20
-local UNREVISED = { 0, '', '', 0, 0, 0, 0 } -- what an earlier version stored none of
+local UNREVISED = { 0, '', '', 0, 0, 0, 0 } -- defaults of fields that an earlier version did not store
 local PAUSED_MAX_MS = 366 * 86400000
-local COUNTED_AFTER_END_MS = 86400000 -- then who joined is forgotten
+local COUNTED_AFTER_END_MS = 86400000 -- then the people who joined are forgotten
 
--- What an earlier version stored lacks what came later.
+-- A record of an earlier version lacks later fields.
 local function complete_opening(call, opening)
   local terms = opening[O.terms]
   terms[OT.offices] = terms[OT.offices] or ''
@@ -45,7 +45,7 @@ local function get_opening(call, id)
   return opening
 end
 
--- Whether an opening's terms cover an office; `offices` is of those that OT.offices holds.
+-- Whether an opening's terms cover an office; `offices` is the value of OT.offices.
 local function has_office(offices, office)
   return offices == '' or string.find(',' .. offices .. ',', ',' .. office .. ',', 1, true) ~= nil
 end
@@ -62,7 +62,7 @@ local function share_office(left, right)
   return false
 end
 
--- The openings of a moment, but those that were called off; earlier items of the batch are among them.
+-- The openings of a moment that are not cancelled, including those of earlier items of the batch.
 local function openings_at(call, opens_at)
   for _, id in ipairs(redis.call('HKEYS', call.key.openings)) do
     call.opening_ids[id] = true
@@ -99,7 +99,7 @@ local function record_opening(call, id, opening, by)
   return record(call, event)
 end
 
--- An opening from the fields that an event has, which are fewer in an old one.
+-- An opening from the fields of an event, of which an old one has fewer.
 local function opening_from(call, fields)
   local opening = { unpack(fields, 1, OPENING_FIELDS) }
   opening[O.leader], opening[O.lease_until] = '', 0
@@ -114,7 +114,7 @@ local function has_opened(call, opening)
   return opening[O.drawn] == 1 or opening[O.terms][OT.opens_at] <= call.now
 end
 
--- How long admission has been paused since the opening: the end moves by as much, and does not come before.
+-- How long admission has been paused since the opening, by which the end moves.
 local function paused_for(call, opening)
   if opening[O.paused] ~= 1 then
     return 0
@@ -126,13 +126,13 @@ local function has_ended(call, opening)
   return opening[O.paused] ~= 1 and call.now >= opening[O.terms][OT.ends_at]
 end
 
--- Whether people can join it or, where nobody waits, claim: then it keeps its quotas.
+-- Whether people can join it or, without a waiting room, claim: then it keeps its quotas.
 local function has_begun(call, opening)
   local terms = opening[O.terms]
   return call.now >= (terms[OT.waiting_room] == 1 and terms[OT.joins_from] or terms[OT.opens_at])
 end
 
--- Those who joined are remembered as long as they may ask again: while it is paused, the end is not known.
+-- People who joined are kept as long as they may ask again: while it is paused, the end is unknown.
 local function keep_people(call, id, opening)
   local until_ms = math.max(opening[O.terms][OT.ends_at], call.now) + (opening[O.paused] == 1 and PAUSED_MAX_MS or 0)
   for _, which in ipairs({ BEFORE, LATE }) do
@@ -140,7 +140,7 @@ local function keep_people(call, id, opening)
   end
 end
 
--- Never fewer than were told before, though the ledger may have been rebuilt without its people.
+-- Never fewer than reported before, although the ledger may have been rebuilt without its people.
 local function count_people(call, id, opening)
   if opening[O.drawn] == 1 then
     return math.max(opening[O.arrived], opening[O.joined] + get_members(call, id, LATE).count)
@@ -148,7 +148,7 @@ local function count_people(call, id, opening)
   return math.max(opening[O.arrived], get_members(call, id, BEFORE).count)
 end
 
--- Once it has opened, who joined before is settled, whatever the clock says later. Returns whether it has.
+-- Once it has opened, the people who joined before are final, whatever the clock says later. Returns whether it has.
 local function draw_when_open(call, id, opening)
   local opens_at = opening[O.terms][OT.opens_at]
   if opening[O.drawn] == 1 then
@@ -164,7 +164,7 @@ local function draw_when_open(call, id, opening)
   return true
 end
 
--- The answer that says how far an opening's waiting room is.
+-- The answer with the state of an opening's waiting room.
 local function describe_opening(call, outcome, opening, number)
   return {
     outcome, call.seq, number, opening[O.joined], opening[O.arrived], opening[O.admitted_through], opening[O.rate],

@@ -1,10 +1,10 @@
--- own: let this run of the server sell again, after its ledger has been compared with the records.
+-- own: let this run of the server sell, after its ledger has been compared with the records.
 --
--- The only command that may be called on a ledger that nobody owns.
+-- The only command except fence and load that may be called on a ledger that is not owned.
 --
--- Item: {epoch, seq, chain, new_epoch}; the first three are where the caller saw the ledger (0, 0, '' when empty)
+-- Item: {epoch, seq, chain, new_epoch}; the first three are the ledger's position as read by the caller (0, 0, '': empty)
 -- Outcomes, in order of precedence:
---   moved    elsewhere, not empty as was said, half loaded, of an unknown form, or new_epoch is not new: + epoch, chain
+--   moved    another position, not empty as given, half loaded, unknown form, or new_epoch is not new: + epoch, chain
 --   owned    from now on, under new_epoch
 -- Example: {0, 0, '', 1} -> {'owned', 0}
 

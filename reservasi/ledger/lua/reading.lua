@@ -1,6 +1,6 @@
--- Reading what is stored: each value is unpacked and judged once in a call; quotas are kept from one call to the next.
+-- Reads stored values: each is unpacked and checked once per call; quotas are kept between calls.
 
--- Several fields of one hash at once, before anything else is read from it.
+-- Reads several fields of one hash at once, before anything else is read from it.
 local function preload(cache, key, fields)
   local count = #fields
   for first = 1, count, CHUNK do
@@ -23,7 +23,7 @@ local function distinct(values)
   return found
 end
 
--- An unpacked value; false where there is none, and where it is damaged: then call.damaged says so.
+-- An unpacked value; false if there is none, or if it is damaged: then call.damaged has it.
 local function read_packed(call, cache, key, field, is_sound)
   local value = cache[field]
   if value == nil then
@@ -40,7 +40,7 @@ local function read_packed(call, cache, key, field, is_sound)
   return value
 end
 
--- Unpacked terms by their packed form, so that the quotas of an opening, which are alike, are unpacked once.
+-- Unpacked terms by their packed form, so that the equal terms of an opening's quotas are unpacked once.
 local known_terms, known_count = {}, 0
 
 local function terms_of(packed)
@@ -58,7 +58,7 @@ local function terms_of(packed)
   return terms
 end
 
--- A quota's number as it stands in a timer and in a reservation.
+-- A quota's number in the forms of a timer and of a reservation.
 local number_texts, number_texts_count = {}, 0
 
 local function texts_of(number)
@@ -82,7 +82,7 @@ local function keep(stored, quota)
   quota[Q.stored] = stored
 end
 
--- The id of the quota that a number stands for; false where the number is unknown.
+-- The id of the quota of a number; false if the number is unknown.
 local function name_of(call, number)
   local id = call.names[number]
   if id == nil then
@@ -92,7 +92,7 @@ local function name_of(call, number)
   return id
 end
 
--- A quota's record; nil where it is damaged, or another quota's.
+-- A quota's record; nil if it is damaged, or another quota's.
 local function read_quota(call, id, stored)
   if #stored <= QUOTA_HEAD_BYTES then
     return nil
@@ -110,7 +110,7 @@ local function read_quota(call, id, stored)
   }
 end
 
--- False where it is damaged.
+-- False if it is damaged.
 local function unpack_quota(call, id, stored)
   local quota = kept[stored]
   if quota and quota[Q.id] == id then
@@ -150,7 +150,7 @@ local function get_quota(call, id)
   return quota
 end
 
--- The names of those that this server's Lua state has not seen are looked up together.
+-- Names that this server's Lua state has not read are read together.
 local function preload_quotas(call, ids)
   local quotas, numbers = call.quotas, {}
   preload(quotas, call.key.quotas, ids)

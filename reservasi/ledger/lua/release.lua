@@ -1,13 +1,13 @@
--- release: give a hold up.
+-- release: end a hold.
 --
 -- Item: {reservation_id, actor, reason}
---   actor, reason: who gives it up and why, for the journal; '' is nobody in particular
+--   actor, reason: who releases it and why, for the journal; '' is none
 -- Outcomes, in order of precedence:
---   not_found     no such reservation, or forgotten after its tombstone's time
---   exists        it was released before: the same answer + freed_at
+--   not_found     no such reservation, or its tombstone was dropped
+--   exists        it was already released: the same answer + freed_at
 --   hold_expired  the deadline, or the closing time of its quota, has ended the hold
 --   not_held      it is confirmed, or was cancelled
---   released      given up; its places return as the quota's terms say + freed_at
+--   released      ended; its places return by the quota's terms + freed_at
 -- `freed_at` as in claim.lua.
 -- Example: {'abcd...', '', ''}
 --   -> {'released', 3, 'r', 'p.o.s.20261201.0800.online', 1, 1796000000000, 1795999400000}

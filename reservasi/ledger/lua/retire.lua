@@ -1,17 +1,17 @@
--- retire: take a quota whose window is over out of the ledger; its confirmed reservations end as retired.
+-- retire: remove a quota whose window is over from the ledger; its confirmed reservations end as retired.
 --
 -- Item: {quota, ends_at, ids}
 --   ends_at   the end of its window; the caller knows the program's time zone, the ledger does not
---   ids       {reservation_id, ...}: confirmed reservations of the quota, as many as the caller dares to end in one call
+--   ids       {reservation_id, ...}: confirmed reservations of the quota to end in this call
 -- Outcomes, in order of precedence:
---   unknown_quota  no such quota; or it was retired before
+--   unknown_quota  no such quota; or it is already retired
 --   not_over       closes_at or ends_at lies ahead, or ends_at is before the window can end anywhere on Earth
---   retiring       places are held, confirmed or on their way back: + reservations ended, places that remain
+--   retiring       places are held, confirmed or returning: + reservations ended, places that remain
 --   retired        gone: + reservations ended
 -- Example: {'p.o.s.20261201.0800.online', 1604196000000, {'abcd...'}} -> {'retired', 5, 1}
 
 local DAY_MS, MINUTE_MS = 86400000, 60000
-local EAST_MS = 14 * 3600000 -- where a day begins first (UTC+14)
+local EAST_MS = 14 * 3600000 -- the zone in which a day begins first (UTC+14)
 
 -- Days from 1970-01-01 to a date of the Gregorian calendar.
 local function days_to(year, month, day)
@@ -22,7 +22,7 @@ local function days_to(year, month, day)
   return 365 * year + leaps + math.floor((153 * (month - 3) + 2) / 5) + day - 719469
 end
 
--- The earliest moment at which a window can end; nil where its facts name no date. "24:00", and an end that is not after
+-- The earliest moment at which a window can end; nil if its facts have no date. "24:00", and an end that is not after
 -- the start, are on the next day.
 local function earliest_end(facts)
   local year, month, day = string.match(facts[4], '^(%d%d%d%d)%-(%d%d)%-(%d%d)$')
@@ -40,13 +40,13 @@ local function is_over(call, id, quota, ends_at)
   return earliest and ends_at >= earliest and ends_at <= call.now and closes_at <= call.now
 end
 
--- How many of those ended: others may have been cancelled meanwhile, or be of another quota.
+-- How many of them ended: others may have been cancelled meanwhile, or belong to another quota.
 local function end_confirmed(call, id, quota, ids)
   local ended = 0
   for _, reservation_id in ipairs(ids) do
     local reservation = get_reservation(call, reservation_id)
     local is_of_quota = reservation and reservation[R.state] == CONFIRMED and reservation[R.number] == quota[Q.number]
-    if is_of_quota and is_sound(call, reservation_id, reservation) then -- a damaged one stays until it is mended
+    if is_of_quota and is_sound(call, reservation_id, reservation) then -- a damaged one stays until it is repaired
       local places = places_of(reservation)
       quota[Q.confirmed] = less(quota[Q.confirmed], places)
       bury(call, reservation_id, reservation, RETIRED, id, places, 0)
@@ -56,7 +56,7 @@ local function end_confirmed(call, id, quota, ids)
   return ended
 end
 
--- Its name stays as long as the last tombstone that refers to it.
+-- Its name is kept as long as a tombstone refers to it.
 local function forget_quota(call, id, quota)
   local stored = quota[Q.stored]
   if kept[stored] == quota then -- a rebuilt ledger may store the same text of another quota

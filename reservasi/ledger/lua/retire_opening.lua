@@ -1,13 +1,13 @@
--- retire_opening: take an opening that has ended out of the ledger, and forget who joined it.
+-- retire_opening: remove an opening that has ended from the ledger, with the people who joined it.
 --
 -- Item: {opening}
 -- Outcomes, in order of precedence:
---   unknown_opening  no such opening; or it was retired before
+--   unknown_opening  no such opening; or it is already retired
 --   not_over         its end lies ahead, or it is paused, since the end of a pause moves its end
---   retired          gone
+--   retired          removed
 -- Example: {'p-1'} -> {'retired', 2}
 
--- One that was paused and then left alone ends when nobody who joined it is remembered any more.
+-- An opening that stays paused ends when the people who joined it are forgotten.
 local function is_over(call, opening)
   local ends_at = opening[O.terms][OT.ends_at]
   if opening[O.paused] == 1 and opening[O.cancelled] ~= 1 then

@@ -1,23 +1,23 @@
 -- set_opening: create an opening, or change it.
 --
 -- Item: {opening, version, paused, rate, beacon, terms, actor, reason, takes}
---   version   0: any (with terms: only create); else the version that is replaced
---   paused    changes to an existing opening: 0 or 1, -1 keeps what is there
---   rate      numbers admitted a minute, fixed by staff; 0: as the terms say again; -1 keeps what is there
---   beacon    a value from outside; '' keeps what is there
---   terms     0, or all of them: the fields of OT in order; of an existing opening commitment and seed are kept
---   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared
---   takes     {opens_at, office, ...}: where the quotas open now that it is to get; [] none
+--   version   0: any (with terms: only create); else the version to replace
+--   paused    changes to an existing opening: 0 or 1, -1: unchanged
+--   rate      numbers admitted per minute, fixed by staff; 0: by the terms again; -1: unchanged
+--   beacon    an outside value; '': unchanged
+--   terms     0, or all of them: the fields of OT in order; an existing opening keeps its commitment and seed
+--   actor, reason: who changes it and why, for the journal; '' is none, and neither is compared
+--   takes     {opens_at, office, ...}: current moments and offices of the quotas that it is to get; [] none
 -- The moment of an existing opening is moved by move_opening, together with its quotas.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_opening    it does not exist, and no terms were given to create it
---   opening_cancelled  it was called off, for good
---   closed             it has ended: nobody is admitted any more, at whatever rate
---   exists             it already is as asked for
+--   opening_cancelled  it is cancelled permanently
+--   closed             it has ended
+--   exists             it already has these values
 --   exists_with_different_content  it has other terms, and should only be created; or another covers some of its quotas
 --   version_mismatch   somebody changed it in the meantime
---   of_opening         some of the quotas that it takes are an opening's that people can join already: + that opening
---   too_late           the moment or the beacon's source would be another; or an entered beacon, or what its opening fixes
+--   of_opening         some of the quotas belong to an opening that people can already join: + that opening
+--   too_late           moment, beacon's source or entered beacon would change, or a field that is fixed after the opening
 --   opening_set        created or changed
 -- Example: {'p-1', 0, 1, -1, '', 0, 'staff:ani', 'a power cut', {}} -> {'opening_set', 2, 2}
 
@@ -34,7 +34,7 @@ local function wanted_opening_terms(current, given)
   return terms
 end
 
--- The end comes later by as long as people waited for nothing.
+-- The end moves by the length of the pause.
 local function wanted_pause(call, current, wanted, paused)
   if paused == -1 or paused == current[O.paused] then
     return
@@ -92,7 +92,7 @@ local function is_taken(call, id, terms)
   return false
 end
 
--- The opening that would lose quotas although people can join it; nil where none would.
+-- The opening that would lose quotas although people can join it; nil for none.
 local function bereft(call, id, takes)
   for at = 1, #takes, 2 do
     local other, opening = find_opening(call, takes[at], takes[at + 1])

@@ -1,29 +1,29 @@
 -- set_quota: create a quota, or change some of its terms.
 --
 -- Item: {quota, version, capacity, opens_at, closes_at, closed, terms, actor, reason, opening}
---   version   0: any (with terms: only create); else the version that is replaced
---   capacity, opens_at, closes_at, closed: changes to an existing quota, -1 keeps what is there
+--   version   0: any (with terms: only create); else the version to replace
+--   capacity, opens_at, closes_at, closed: changes to an existing quota, -1: unchanged
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
---   actor, reason: who changes it and why, for the journal; '' is nobody in particular, and neither is compared.
---             A change by 'import' is remembered as such: its terms are not taken for somebody's own
---   opening   the new opening that it is to open with, as its id; '' is none in particular
--- Holds end with the closing time: moved to before a hold's deadline, it ends the hold then. Later or lifted, it makes no
--- deadline later. `closed` ends none: whoever pays may confirm until the deadline.
+--   actor, reason: who changes it and why, for the journal; '' is none, and neither is compared.
+--             Terms set by 'import' are stored as such, to distinguish them from changes by staff
+--   opening   the id of the new opening with which it is to open; '' is none
+-- Holds end with the closing time: if it is moved before a hold's deadline, it ends then. A later or removed closing
+-- time extends no deadline. `closed` ends no hold: it may be confirmed until its deadline.
 -- A quota of an opening opens with it. Only a new opening may take it, and only before people can join the other one.
 -- Outcomes, in order of precedence (each but the first: + version):
 --   unknown_quota      it does not exist, and no terms were given to create it
---   exists             it already is as asked for
+--   exists             it already has these values
 --   exists_with_different_content  it exists with other terms, and should only be created
 --   version_mismatch   somebody changed it in the meantime
 --   of_opening         its opening has not ended, and it would open by itself: + that opening
 --   window_reversed    it would close before it opens, or at the same moment
---   below_taken        capacity would fall below what is held, confirmed or on its way back: + taken
+--   below_taken        capacity would fall below the held, confirmed and returning places: + taken
 --   quota_set          created or changed
 -- Example: {'p.o.s.20261201.0800.online', 0, 120, -1, -1, -1, 0, 'staff:ani', 'five more', ''} -> {'quota_set', 4, 2}
 
 local FACTS = 6
-local IMPORTED = FACTS + 1 -- behind the facts, once terms have changed: what imports set (imported_terms)
-local STAFF_TERMS = { T.capacity, T.opens_at, T.closes_at, T.closed } -- which others than imports may change
+local IMPORTED = FACTS + 1 -- after the facts, once terms have changed: values set by imports (imported_terms)
+local STAFF_TERMS = { T.capacity, T.opens_at, T.closes_at, T.closed } -- terms that may be changed by others than imports
 local IMPORT_ACTOR = 'import' -- model.IMPORT_ACTOR
 local NOT_KNOWN = -1
 
@@ -49,8 +49,8 @@ local function wanted_facts(current, terms)
   return { unpack(terms, QUOTA_TERMS + 1, QUOTA_TERMS + FACTS) }
 end
 
--- STAFF_TERMS as imports set them last, NOT_KNOWN where a version that did not remember them changed the quota before.
--- nil for a new quota: its terms are the ones that it was created with.
+-- STAFF_TERMS as last set by imports, NOT_KNOWN if a version that did not store them changed the quota before.
+-- nil for a new quota: it has its original terms.
 local function imported_terms(current, current_facts, wanted, actor)
   if not current then
     return nil
@@ -85,7 +85,7 @@ local function terms_and_facts(terms, facts)
   return all
 end
 
--- The opening that keeps a quota from opening at another moment; nil where none does.
+-- The opening that prevents a quota from opening at another moment; nil for none.
 local function opening_kept(call, current, office, wanted_opens_at, taker)
   if current[T.opens_at] == wanted_opens_at then
     return nil
@@ -103,7 +103,7 @@ local function opening_kept(call, current, office, wanted_opens_at, taker)
   return id
 end
 
--- Whether a quota that opens and closes like this could never be claimed; one that was stored so may be changed otherwise.
+-- Whether a quota with these moments could never be claimed; a stored one may get other changes.
 local function is_reversed(current, wanted)
   local opens_at, closes_at = wanted[T.opens_at], wanted[T.closes_at]
   if closes_at == 0 or opens_at < closes_at then
@@ -112,7 +112,7 @@ local function is_reversed(current, wanted)
   return not current or opens_at ~= current[T.opens_at] or closes_at ~= current[T.closes_at]
 end
 
--- A number is never given twice, whatever becomes of its quota.
+-- A number is never used twice, also after its quota was retired.
 local function new_quota(call, id)
   local given = call.numbers_given or tonumber(redis.call('HGET', call.key.meta, 'numbers') or 0)
   assert(given < NUMBER_MAX, 'no number is left for another quota')
@@ -157,7 +157,7 @@ local function set_quota(call, item)
   if wanted[T.capacity] < taken then
     return { 'below_taken', call.seq, current and current[Q.version] or 0, taken }
   end
-  -- What has ended with the old closing time has ended, also where the new one lies ahead.
+  -- Holds that ended with the old closing time stay ended, also if the new one is in the future.
   if current and has_closed(call, current) then
     run_timers(call, id, TIMERS_MAX)
   end

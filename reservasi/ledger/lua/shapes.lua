@@ -1,9 +1,9 @@
--- Whether what was unpacked can have been written by these functions. What is stored may be damaged, so each value is
--- judged where it is unpacked: a claim's quotas only when their text is new to this server's Lua state (shared.lua).
+-- Checks whether an unpacked value can have been written by these functions. Stored values may be damaged, so each is
+-- checked when it is unpacked: a claim's quotas only if their text is new to this server's Lua state (shared.lua).
 
 local unpack_one, are_terms, are_quota, is_reservation, are_facts, is_opening
 
-do -- a function of 200 local names is full
+do -- Lua allows 200 local names in a function
   local TIME_MAX = 2 ^ 44 - 1 -- eleven hexadecimal digits in a timer
   local SEQ_MAX = 2 ^ 53 - 1 -- model.SEQ_MAX
   local COUNT_LIMIT = 2 ^ 31 - 1 -- four bytes in a quota's record
@@ -31,7 +31,7 @@ do -- a function of 200 local names is full
     return true
   end
 
-  -- The one value that is packed in a text; nil where it is damaged, and where it is no array.
+  -- The one array packed in a text; nil if it is damaged or not an array.
   function unpack_one(packed)
     local is_packed, value, more = pcall(cmsgpack.unpack, packed)
     if is_packed and more == nil and type(value) == 'table' then
@@ -46,7 +46,7 @@ do -- a function of 200 local names is full
       and terms[T.capacity] <= COUNT_LIMIT and terms[T.return_min] <= terms[T.return_max] and terms[T.closed] <= 1
   end
 
-  -- A quota's numbers as QUOTA_HEAD says, and its terms.
+  -- A quota's numbers in the order of QUOTA_HEAD, and its terms.
   function are_quota(terms, held, confirmed, returning, version, number, due)
     return are_terms(terms) and held >= 0 and confirmed >= 0 and returning >= 0
       and held + confirmed + returning <= terms[T.capacity] and version >= 0 and number >= 1 and due >= 0
@@ -61,17 +61,17 @@ do -- a function of 200 local names is full
       and are_texts(fields, R.reference, math.max(#fields, R.first_person))
   end
 
-  -- What is known of a quota beside its terms: six texts, and what imports set behind them.
+  -- A quota's facts: six texts, followed by values set by imports.
   function are_facts(fields)
     return fields ~= nil and #fields >= 6 and #fields <= 7 and are_texts(fields, 1, 6)
       and (fields[7] == nil or type(fields[7]) == 'table')
   end
 
-  -- An opening's record, O and OT in openings.lua; an earlier version stored fewer terms, and nothing behind the lease.
+  -- An opening's record, O and OT in openings.lua; an earlier version stored fewer terms, and nothing after the lease.
   function is_opening(fields)
     local terms = fields ~= nil and fields[O.terms]
     return type(terms) == 'table' and are_counts(terms, OT.opens_at, OT.opens_at, SEQ_MAX)
-      and type(terms[OT.joins_from]) == 'number' and terms[OT.joins_from] % 1 == 0 -- moved, it may lie before 1970
+      and type(terms[OT.joins_from]) == 'number' and terms[OT.joins_from] % 1 == 0 -- after a move it may lie before 1970
       and are_counts(terms, OT.ends_at, OT.adaptive, SEQ_MAX)
       and are_texts(terms, OT.commitment, math.max(#terms, OT.sealed_seed)) and #terms <= OT.beacon_source
       and are_counts(fields, O.version, O.paused, SEQ_MAX) and are_texts(fields, O.beacon, O.beacon)

@@ -1,15 +1,15 @@
--- snapshot: every quota and opening at one seq; what a follower of the journal starts from.
+-- snapshot: every quota and opening at one seq, from which a follower of the journal starts.
 --
 -- Item: {whole}
---   whole   1 for who compares: what followers need not know as well
+--   whole   1 includes the indexes, for comparisons
 -- Outcomes, in order of precedence:
 --   snapshot   + chain, {quota, packed, ...}, {quota, packed facts, ...}, {timer, ...}, {opening, packed, ...}, {key, ...}
--- Of a whole one also {due quota, time, ...}, {number, quota, ...}, {tombstone, time, ...}.
--- The keys are those of another type than they should be, by their names in shared.lua: they look empty.
+-- A whole one also has {due quota, time, ...}, {number, quota, ...}, {tombstone, time, ...}.
+-- The keys are those with a wrong type, by their names in shared.lua: they are treated as empty.
 -- Example: {0}
 --   -> {'snapshot', 1, '3f...', {'p.o.s.20261201.0800.online', '...'}, {'p.o.s.20261201.0800.online', '...'}, {}, {}, {}}
 
--- A key of another type is empty, and named.
+-- A key of another type is treated as empty, and named.
 local function unless_damaged(damaged_keys, name, found)
   if found.err then
     damaged_keys[#damaged_keys + 1] = name

@@ -1,11 +1,11 @@
--- sweep: expire holds, return places, forget old tombstones; bounded, and never needed for correctness.
+-- sweep: expire holds, return places, drop old tombstones; bounded, and never needed for correctness.
 --
 -- Item: {items_max, tombstone_ms}
 -- Outcomes, in order of precedence:
---   swept   + expired holds, returned places' timers, forgotten tombstones
+--   swept   + expired holds, returned places' timers, dropped tombstones
 -- Example: {500, 86400000} -> {'swept', 11, 3, 1, 0}
 
--- Whether a tombstone names what is not over: it was damaged, and is all that is forgotten.
+-- Whether a tombstone names a live reservation: then it is damaged, and only the tombstone is dropped.
 local function is_in_use(call, reservation, number)
   local quota_id = number and name_of(call, number)
   return (reservation and (reservation[R.state] == HELD or reservation[R.state] == CONFIRMED))
@@ -21,7 +21,7 @@ local function forget_tombstones(call, most, tombstone_ms)
   preload(call.reservations, call.key.reservations, ids)
   for _, id in ipairs(ids) do
     local reservation = get_reservation(call, id)
-    local number = string.match(id, '^=(%d+)$') -- of a retired quota, to which nothing refers any more
+    local number = string.match(id, '^=(%d+)$') -- of a retired quota, to which nothing refers
     if is_in_use(call, reservation, number) then
       call.untombed[#call.untombed + 1] = id
     else

@@ -1,8 +1,8 @@
--- Timers, and how reservations end: holds expire, places return, and who has a place keeps it until then.
+-- Timers and the end of reservations: holds expire, places return.
 
--- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and what
--- it is for: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota stand together, the
--- earliest first, and the text of a hold's timer follows from its record.
+-- The text of a timer: its quota's number in six hexadecimal digits, its time in eleven (until the year 2527), and its
+-- purpose: a reservation id, or "+<seq>:<places>". In the order of such texts, those of one quota are adjacent, the
+-- earliest first, and the text of a hold's timer can be computed from its record.
 local last_at, last_time -- most of a batch end at the same moment
 
 local function timer_of(quota, at, what)
@@ -32,8 +32,8 @@ local function has_lost_timers(call, quota)
   return #redis.call('ZRANGEBYLEX', call.key.timers, '[' .. digits, '(' .. digits .. 'g', 'LIMIT', '0', '1') == 0
 end
 
--- Whether what else is stored agrees with a reservation's record: a live one's persons have it and its quota is known, an
--- ended one's have it no more. The record alone cannot be trusted: changed by one bit, it may count in another quota.
+-- Whether other stored values agree with a reservation's record: the persons of a live one refer to it and its quota
+-- exists; those of an ended one do not. The record alone is not enough: one changed bit may name another quota.
 local function is_sound(call, id, reservation)
   local quota_id, state = quota_id_of(call, reservation), reservation[R.state]
   local is_live = state == HELD or state == CONFIRMED
@@ -57,14 +57,14 @@ local function has_person(reservation, person)
   return false
 end
 
--- Whether a hold's timer is stored: it names quota, deadline and reservation, so that none of them was changed.
+-- Whether a hold's timer is stored: it has quota, deadline and reservation, which proves that none was changed.
 local function has_timer(call, id, reservation)
   local quota = get_quota(call, quota_id_of(call, reservation))
   return redis.call('ZSCORE', call.key.timers, timer_of(quota, reservation[R.deadline], id)) and true
     or has_lost_timers(call, quota)
 end
 
--- Whether a command about this reservation cannot be decided, since what is stored of it is damaged.
+-- Whether a command on this reservation cannot be decided because its stored data is damaged.
 local function is_damaged(call, id)
   local reservation = get_reservation(call, id)
   if not reservation then
@@ -73,8 +73,8 @@ local function is_damaged(call, id)
   return not is_sound(call, id, reservation) or (reservation[R.state] == HELD and not has_timer(call, id, reservation))
 end
 
--- When a given-back place can be claimed again; 0 = at once. The delay comes from the chain, which nobody outside can
--- know beforehand: a place that returns at a predictable moment is a place for touts.
+-- When a returned place can be claimed again; 0 = at once. The delay is derived from the chain, which nobody outside can
+-- know beforehand: a place that returns at a predictable moment would go to touts.
 local function give_back(call, quota_id, quota, places)
   local terms = quota[Q.terms]
   if terms[T.return_max] <= 0 then
@@ -103,13 +103,13 @@ local function bury(call, id, reservation, state, quota_id, places, returns_at, 
   call.entombed[#call.entombed + 1] = id
 end
 
--- A count without some of its places: fewer than none were never counted.
+-- A count minus some places, at least 0.
 local function less(count, places)
   assert(count >= places, 'damaged: fewer places are counted than end')
   return count - places
 end
 
--- Ends a live reservation and gives its places back.
+-- Ends a live reservation and returns its places.
 local function end_reservation(call, id, reservation, state, by)
   local quota_id = quota_id_of(call, reservation)
   local quota = get_quota(call, quota_id)
@@ -127,7 +127,7 @@ local function end_reservation(call, id, reservation, state, by)
   bury(call, id, reservation, state, quota_id, places, returns_at, by)
 end
 
--- When a hold ends: at its deadline, or when its quota closes for booking, where staff have moved that to before it.
+-- When a hold ends: at its deadline, or when its quota closes for booking, if staff have moved that before the deadline.
 local function hold_end_of(call, reservation)
   local deadline = reservation[R.deadline]
   local closes_at = get_quota(call, quota_id_of(call, reservation))[Q.terms][T.closes_at]
@@ -139,19 +139,19 @@ local function is_overdue(call, reservation)
     and (reservation[R.deadline] <= call.now or hold_end_of(call, reservation) <= call.now)
 end
 
--- Whether a quota has closed for booking by itself: not whether staff have closed it, which leaves holds alone.
+-- Whether a quota's closing time has passed; not whether staff have closed it, which does not affect holds.
 local function has_closed(call, quota)
   local closes_at = quota[Q.terms][T.closes_at]
   return closes_at > 0 and closes_at <= call.now
 end
 
--- When a quota must be looked at, where its earliest timer runs at `first`: holds end with its closing too.
+-- When a quota must be checked, if its earliest timer runs at `first`: holds also end with its closing.
 local function due_with_closing(quota, first)
   local closes_at = quota[Q.terms][T.closes_at]
   return quota[Q.held] > 0 and closes_at > 0 and closes_at < first and closes_at or first
 end
 
--- After a change of its closing, or of its holds' number by anything else than a claim.
+-- After a change of its closing time, or of its number of holds by anything but a claim.
 local function note_closing(call, quota_id, quota)
   local due = due_with_closing(quota, quota[Q.due])
   if due < quota[Q.due] then
@@ -160,7 +160,7 @@ local function note_closing(call, quota_id, quota)
   end
 end
 
--- What a due timer is for: "return", "expire", "nothing" that is left, or "damaged" where that cannot be known.
+-- The purpose of a due timer: "return", "expire", "nothing" if already done, or "damaged" if unknown.
 local function due_of(call, quota, member, id, places)
   if places then
     return places > 0 and places <= quota[Q.returning] and 'return' or 'damaged'
@@ -169,7 +169,7 @@ local function due_of(call, quota, member, id, places)
   if not reservation then
     return call.damaged[id] and 'damaged' or 'nothing'
   end
-  if reservation[R.state] ~= HELD then -- it may have been ended earlier in this very batch
+  if reservation[R.state] ~= HELD then -- it may have ended earlier in this batch
     return 'nothing'
   end
   if timer_of(quota, reservation[R.deadline], id) ~= member or reservation[R.number] ~= quota[Q.number]
@@ -179,16 +179,16 @@ local function due_of(call, quota, member, id, places)
   return is_overdue(call, reservation) and 'expire' or 'nothing'
 end
 
--- Expires the holds and returns the places of one quota that are due, at most `most`. Returns both counts.
--- The timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
--- and are passed over, or a place would return twice. Where the quota has closed, all of its holds are due. What is
--- damaged stays as it is, and its places stay taken.
+-- Expires the due holds and returns the due places of one quota, at most `most`. Returns both counts.
+-- Timers that ran earlier in this call are still stored, since nothing is written before the end: they come first
+-- and are skipped, or a place would return twice. If the quota has closed, all of its holds are due. Damaged
+-- data is not changed, and its places stay taken.
 local function run_timers(call, quota_id, most)
   local expired, returned = 0, 0
   local already = call.timers_run[quota_id] or 0
   local quota = get_quota(call, quota_id)
   if not quota then
-    if not call.damaged[quota_id] then -- `due` names a quota that is none
+    if not call.damaged[quota_id] then -- `due` names an unknown quota
       call.timers_run[quota_id] = already
     end
     return expired, returned
@@ -205,7 +205,7 @@ local function run_timers(call, quota_id, most)
     local places = tonumber(string.match(id, '^%+%d+:(%d+)$'))
     local due = (not places or member < due_before) and due_of(call, quota, member, id, places)
     if due and due ~= 'damaged' then
-      call.timers_removed[#call.timers_removed + 1] = member -- whatever it was for, its moment has passed
+      call.timers_removed[#call.timers_removed + 1] = member -- whatever its purpose, its time has passed
     end
     if due == 'return' then
       if remaining_of(quota) < FEW then

@@ -1,4 +1,4 @@
--- touch: write something, so that a WAIT behind it covers all that was written before it, by whichever connection.
+-- touch: write something, so that a following WAIT covers everything written before it, by any connection.
 --
 -- Item: {}
 -- Outcomes, in order of precedence:
@@ -7,7 +7,7 @@
 
 local function touch(call)
   local count = redis.pcall('HINCRBY', call.key.meta, 'touched', '1')
-  if type(count) == 'table' then -- no number, though nothing rests on it but that something is written
+  if type(count) == 'table' then -- not a number; only the write itself matters
     redis.call('HSET', call.key.meta, 'touched', '1')
     count = 1
   end
