@@ -107,7 +107,7 @@ class Page:
     async def next(self) -> dict[str, int]:
         """Its next news."""
         async with asyncio.timeout(5):
-            while await self.live.next_look(self.feed):
+            while await self.live.next_check(self.feed):
                 if told := self.read():
                     return told
         raise AssertionError("there is no more")
@@ -136,7 +136,7 @@ async def test_a_hundred_pages_cost_one_look_and_one_encoding(view: View, live: 
         pages = [Page(live, feed) for _ in range(100)]
         assert {json.dumps(page.read()) for page in pages} == {'{"p.a": 5, "p.b": 5}'}
         assert len({id(page.event) for page in pages}) == 1
-        assert await live.next_look(feed)
+        assert await live.next_check(feed)
         looks = view.looks
         view.put(quota("a", held=1))
         told = await asyncio.gather(*(page.next() for page in pages))
@@ -197,8 +197,8 @@ async def test_what_the_public_does_not_see_is_no_news(view: View, live: Live) -
         page = Page(live, feed)
         page.read()
         view.put(quota("a"))  # as after a new snapshot
-        assert await live.next_look(feed)
-        assert await live.next_look(feed)
+        assert await live.next_check(feed)
+        assert await live.next_check(feed)
         assert page.read() == {}
 
 
@@ -207,7 +207,7 @@ async def test_a_page_without_quotas_is_told_so_once(live: Live) -> None:
         page = Page(live, feed)
         page.read()
         assert b'{"quotas":[]}' in page.event
-        assert await live.next_look(feed)
+        assert await live.next_check(feed)
         page.read()
         assert page.event == b""
 
@@ -243,7 +243,7 @@ async def test_pages_hear_of_quotas_that_have_gone(view: View, live: Live) -> No
         for page in (slow, quick, other):
             page.read()
         view.take("a")
-        assert await live.next_look(feed)
+        assert await live.next_check(feed)
         assert quick.read() == {}
         assert json.loads(quick.event.split(b"data: ")[1]) == {"quotas": [], "gone": ["p.a"]}
         assert other.read() == {}
@@ -273,7 +273,7 @@ async def test_pages_are_let_go_when_looking_fails(view: View, live: Live, monke
     with live.follow({}) as feed:
         monkeypatch.setattr(view, "changed_since", None)
         async with asyncio.timeout(5):
-            while await live.next_look(feed):
+            while await live.next_check(feed):
                 pass
 
 

@@ -1,1 +1,1 @@
-"""The policy of claims and joins, decided once, and what every handler gets."""
+"""The policy of claims and joins, decided once, and the context of all handlers."""

@@ -1,4 +1,4 @@
-"""What a refused claim is told beyond the problem's name: which applicant it was, and that a window is over."""
+"""Details of refused claims: which applicant has a reservation, and which window is over."""
 
 import datetime as dt
 from contextlib import suppress
@@ -18,7 +18,7 @@ from reservasi.programs.program import Program
 _WHICH_ONE = msgspec.structs.replace(
     DUPLICATE_APPLICANT,
     detail=Text(
-        "Pemohon ke-{number} (`{pointer}`) masih memiliki reservasi yang berlaku dalam program ini.",
+        "Pemohon ke-{number} (`{pointer}`) masih memiliki reservasi yang berlaku pada program ini.",
         "Applicant {number} (`{pointer}`) already has a live reservation in this program.",
     ),
 )
@@ -26,19 +26,19 @@ _OVER = msgspec.structs.replace(
     CLOSED,
     title=Text("Sudah lewat", "Over"),
     detail=Text("Waktu kuota ini sudah lewat: {window}.", "The time of this quota is over: it was {window}."),
-    next=Text("Pilih waktu yang lain dari GET /v1/availability.", "Choose another time from GET /v1/availability."),
+    next=Text("Silakan pilih waktu lain dari GET /v1/availability.", "Choose another time from GET /v1/availability."),
 )
 _CLOSED_AT = msgspec.structs.replace(
     CLOSED,
     detail=Text(
-        "Pemesanan daring untuk waktu ini ditutup pada {closed_at}.", "Booking for this time closed at {closed_at}."
+        "Pemesanan daring untuk jadwal ini ditutup pada {closed_at}.", "Booking for this time closed at {closed_at}."
     ),
 )
 
 
 def duplicate(answer: Answer) -> Refused:
-    """The refusal of a group in which somebody has a live reservation: which one, by place, never by number."""
-    if not answer.applicant:  # a ledger function of the version before, while fronts are replaced
+    """The refusal of a group with a live reservation: names the applicant by position, never by number."""
+    if not answer.applicant:  # an older version of the ledger functions, while fronts are replaced
         return Refused(DUPLICATE_APPLICANT)
     pointer, number = f"/applicants/{answer.applicant - 1}", str(answer.applicant)
     words = {"pointer": Text(pointer, pointer), "number": Text(number, number)}
@@ -46,7 +46,7 @@ def duplicate(answer: Answer) -> Refused:
 
 
 def closed(services: FrontServices, quota: Quota) -> Refused:
-    """The refusal of what takes no bookings: its time is over, booking has ended, or staff closed it."""
+    """The refusal of a quota without bookings: its time is over, booking has ended, or staff closed it."""
     refused = over(services, quota.id, quota)
     if refused is not None:
         return refused
@@ -58,7 +58,7 @@ def closed(services: FrontServices, quota: Quota) -> Refused:
 
 
 def over(services: FrontServices, quota_id: str, quota: Quota | None) -> Refused | None:
-    """The refusal of a claim whose time has passed; of a quota that has left the ledger by what its id says."""
+    """The refusal of a claim whose window is over; for a quota that has left the ledger by its id."""
     program = services.catalogue.program(program_of(quota_id))
     window = None if program is None else _window(program, quota_id, quota)
     if window is None or window[1] > services.availability.now_ms(program_of(quota_id)):
@@ -67,7 +67,7 @@ def over(services: FrontServices, quota_id: str, quota: Quota | None) -> Refused
 
 
 def _window(program: Program, quota_id: str, quota: Quota | None) -> tuple[str, int] | None:
-    """The window in words, and when it is over, in milliseconds; None where nothing says when it is."""
+    """The window in words and its end in milliseconds; None if the end is unknown."""
     with suppress(ValueError):
         if quota is not None:
             terms = quota.terms

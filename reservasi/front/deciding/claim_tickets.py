@@ -1,8 +1,8 @@
-"""Whether a claim may be made now: the ticket of the quota's waiting room, its person and its number.
+"""Decides whether a claim may be made now: the waiting-room ticket, its person and its number.
 
-Nothing is asked of anybody: the signature and the draw are arithmetic, and the mark is in the view. A view that lags
-knows a lower mark than the ledger has, so it can hold somebody up for a moment and never let one through. Nor does it
-know who was let through meanwhile: what it refuses is looked at again once it has all that they may have heard.
+Needs no call: signature and draw are computed, and the mark is in the view. A lagging view has a lower mark than the
+ledger, so that it may delay a person for a moment, but never admits too early. A refusal from a lagging view is checked
+again once the view contains everything that the person may have learnt.
 """
 
 from reservasi import quota_state
@@ -20,17 +20,20 @@ from reservasi.waiting_room.room import ended
 from reservasi.waiting_room.tickets import TicketInvalid
 
 _WHY = {
-    "ticket-missing": Text("Tiketnya tidak ada.", "The ticket is missing."),
-    "ticket-invalid": Text("Tiket itu tidak dikeluarkan di sini.", "The ticket was not issued here, or was altered."),
-    "ticket-for-other-opening": Text("Tiket itu untuk pembukaan lain.", "The ticket is for another opening."),
-    "ticket-for-other-person": Text("Tiket itu milik orang lain.", "The ticket is another person's."),
+    "ticket-missing": Text("Tiket tidak disertakan.", "The ticket is missing."),
+    "ticket-invalid": Text(
+        "Tiket ini tidak diterbitkan oleh layanan ini, atau telah diubah.",
+        "The ticket was not issued here, or was altered.",
+    ),
+    "ticket-for-other-opening": Text("Tiket ini untuk pembukaan lain.", "The ticket is for another opening."),
+    "ticket-for-other-person": Text("Tiket ini milik orang lain.", "The ticket belongs to another person."),
 }
 
 
 def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Refused | None:
-    """Why the claim may not be made now; None when the ledger is to judge it.
+    """Why the claim may not be made now; None if the ledger decides.
 
-    What holds for everybody comes first: closed, not open yet, and sold out, whose whole body the caller makes.
+    Refusals that hold for everybody come first: closed, not open yet, and sold out, whose body the caller builds.
     """
     quota = wanted.quota
     opening = services.availability.opening_of(quota)
@@ -40,7 +43,7 @@ def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Ref
     refused = _judge(services, opening, wanted, now_ms)
     if refused is None:
         return None
-    # Said here and not left to the ledger: by its clock the opening may have come meanwhile, and it knows no tickets.
+    # Decided here, not in the ledger: by its clock it may have opened meanwhile, and it does not check tickets.
     state = quota_state.state_of(quota, now_ms)
     if state == "closed":
         return closed(services, quota)
@@ -53,13 +56,13 @@ def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Ref
 
 
 def may_be_outdated(services: FrontServices, refused: Refused, program: str) -> bool:
-    """Whether another front may have told the person otherwise: of a mark at any time, of all else for a moment."""
+    """Whether another front may have told the person otherwise: about a mark always, about all else for a moment."""
     return refused.kind is NOT_ADMITTED or not services.availability.is_fresh(program)
 
 
 def _judge(services: FrontServices, opening: Opening, wanted: Wanted, now_ms: int) -> Refused | None:
     room = services.waiting_room
-    if ended(opening, now_ms):  # anyone may claim, so a ticket says nothing any more, whatever it is
+    if ended(opening, now_ms):  # anyone may claim: tickets no longer matter
         return None
     if not wanted.claim.ticket:
         return _required(opening, "ticket-missing")

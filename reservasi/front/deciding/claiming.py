@@ -1,8 +1,8 @@
-"""The policy of a claim: what is refused, in which order, and what is left to the ledger.
+"""The policy of a claim: what is refused, in which order, and what the ledger decides.
 
-A request is well formed and its quota known before it comes here. Then: the caller's network, the ticket of the waiting
-room, sold out from memory (never for a replay), the rate of its persons, overload. What none of them refuses is a
-command for the ledger. Definite refusals come before "too many ask now".
+A request is well formed and its quota known before it comes here. Then: the caller's network, the waiting-room ticket,
+sold out from memory (never for a replay), the rate of its persons, overload. What is not refused is a command for the
+ledger. Definite refusals come before overload.
 """
 
 from typing import TypeAlias
@@ -20,7 +20,7 @@ from reservasi.programs import program_of
 
 
 class Doubtful:
-    """A refusal that holds only once it has been checked: memory may lag, or the claim may be a replay."""
+    """A refusal that must be checked first: the view may lag, or the claim may be a replay."""
 
     __slots__ = ("may_be_outdated", "may_be_replay", "refused")
 
@@ -34,10 +34,10 @@ Decision: TypeAlias = Refused | Doubtful | Claim
 
 
 def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
-    """The quota as memory knows it; None where it must catch up with the ledger before it can say that there is none.
+    """The quota in the view; None if the view must catch up before it can be called unknown.
 
     Raises:
-        Refused: no claim of the public can get a place in it, whoever asks.
+        Refused: the public cannot claim from the quota.
     """
     program, availability, catalogue = program_of(quota_id), services.availability, services.catalogue
     if catalogue.program(program) is None:
@@ -57,9 +57,9 @@ def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
 
 
 def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> Decision:
-    """What becomes of a claim whose caller's network has been counted.
+    """Decide a claim whose caller's network has been counted.
 
-    With `is_settled` memory has caught up with all that the caller may have heard from another front.
+    With `is_settled` the view contains everything that the caller may have learnt from another front.
     """
     services = front.services
     refused = check_ticket(services, front.memory, wanted)
@@ -73,7 +73,7 @@ def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> D
 
 
 def decide_replay(front: Front, wanted: Wanted) -> Decision:
-    """What becomes of a claim that the ledger has under its id: it gets its first answer, and takes no place."""
+    """Decide a claim whose id the ledger has: it gets its first answer, and takes no place."""
     return _decide_admitted(front, wanted)
 
 

@@ -1,4 +1,4 @@
-"""What every handler gets: the services, and what one front process keeps for its answers."""
+"""The context of all handlers: the services, and what one front process keeps for its answers."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from reservasi.front.views.live_feed import Live, Readers
 
 @dataclass(frozen=True)
 class Front:
-    """The services, and what this process keeps."""
+    """The services, and the caches of this process."""
 
     services: FrontServices
     memory: Memory
     networks: Networks
     rates: RateLimits
     live: Live
-    readers: Readers  # the live streams that are open
+    readers: Readers  # the open live streams
     cors: Cors
     stopping: asyncio.Event  # set at shutdown: streams end, and no connection is kept

@@ -1,8 +1,8 @@
-"""The policy of joining a waiting room: what is refused, in which order, and what is left to the ledger.
+"""The policy of joining a waiting room: what is refused, in which order, and what the ledger decides.
 
-A request is well formed and its opening known before it comes here. Then: the caller's network, what holds for
-everybody from memory (called off, over, not begun, sold out), the person's rate, overload, and the proof of work, which
-costs the most to check.
+A request is well formed and its opening known before it comes here. Then: the caller's network, refusals from memory
+that hold for everybody (cancelled, over, not begun, sold out), the person's rate, overload, and the proof of work,
+which is the most expensive check.
 """
 
 import time
@@ -27,7 +27,7 @@ from reservasi.waiting_room.challenges import ProofInvalid
 
 
 def decide_join(front: Front, program: str, opening: Opening, wanted: JoinRequest) -> Refused | Join:
-    """What becomes of a join whose caller's network has been counted.
+    """Decide a join whose caller's network has been counted.
 
     Raises:
         Overloaded: too many claims and joins wait.
@@ -55,7 +55,7 @@ def decide_join(front: Front, program: str, opening: Opening, wanted: JoinReques
 
 
 def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | None:
-    """Why nobody can join now as far as memory knows; None when the ledger is to judge."""
+    """Why nobody can join now, according to the view; None if the ledger decides."""
     services, memory = front.services, front.memory
     now_ms, terms = services.availability.now_ms(program), opening.terms
     if opening.cancelled:

@@ -1,4 +1,4 @@
-"""The refusal of what comes before an opening: what has not opened yet, and what to do until then."""
+"""The refusals before an opening: what has not opened yet, and what to do until then."""
 
 import msgspec
 
@@ -16,14 +16,14 @@ from reservasi.programs import program_of
 _JOIN_FIRST = msgspec.structs.replace(
     NOT_OPEN,
     detail=Text(
-        "Kuota ini belum dibuka, dan dibagikan lewat ruang tunggu pembukaan {opening}. "
-        "Bergabunglah dahulu di ruang tunggu itu ({since}).",
-        "This quota has not opened yet, and is given out through the waiting room of the opening {opening}. "
+        "Kuota ini belum dibuka, dan dibagikan melalui ruang tunggu pembukaan {opening}. "
+        "Silakan bergabung terlebih dahulu di ruang tunggu itu ({since}).",
+        "This quota has not opened yet, and is distributed through the waiting room of the opening {opening}. "
         "Join that waiting room first ({since}).",
     ),
     next=Text(
-        "Ambil tiket di POST /v1/openings/{id}/tickets untuk `opening`, tunggu giliran sesudah `opens_at`, "
-        "lalu pesan dengan tiket itu.",
+        "Ambil tiket di POST /v1/openings/{id}/tickets untuk `opening`, tunggu giliran Anda sesudah `opens_at`, lalu "
+        "pesan dengan tiket itu.",
         "Get a ticket at POST /v1/openings/{id}/tickets for `opening`, wait for your turn after `opens_at`, "
         "and claim with that ticket.",
     ),
@@ -31,11 +31,12 @@ _JOIN_FIRST = msgspec.structs.replace(
 _HAS_JOINED = msgspec.structs.replace(
     NOT_OPEN,
     detail=Text(
-        "Kuota ini belum dibuka. Anda sudah bergabung di ruang tunggu pembukaan {opening}; simpan tiketnya.",
+        "Kuota ini belum dibuka. Anda sudah bergabung di ruang tunggu pembukaan {opening}. Simpan tiket Anda.",
         "This quota has not opened yet. You have joined the waiting room of the opening {opening}; keep the ticket.",
     ),
     next=Text(
-        "Ikuti GET /v1/openings/{id}/queue sesudah `opens_at`, dan pesan dengan tiket itu begitu `admitted_through` "
+        "Pantau GET /v1/openings/{id}/queue sesudah `opens_at`, dan pesan dengan tiket tersebut setelah "
+        "`admitted_through` "
         "mencapai nomor Anda.",
         "Follow GET /v1/openings/{id}/queue after `opens_at`, and claim with that ticket once `admitted_through` has "
         "reached your number.",
@@ -44,8 +45,8 @@ _HAS_JOINED = msgspec.structs.replace(
 _JOINING = msgspec.structs.replace(
     NOT_OPEN,
     detail=Text(
-        "Ruang tunggu pembukaan ini menerima orang mulai {since}.",
-        "People can join the waiting room of this opening from {since} on.",
+        "Ruang tunggu pembukaan ini dapat diikuti mulai {since}.",
+        "Joining the waiting room of this opening begins at {since}.",
     ),
 )
 
@@ -53,7 +54,7 @@ _JOINING = msgspec.structs.replace(
 def not_open(
     services: FrontServices, memory: Memory, quota: Quota, opens_at_ms: int, *, has_joined: bool = False
 ) -> Refused:
-    """The refusal of a claim that comes before the opening; `has_joined`: with a good ticket of its waiting room."""
+    """The refusal of a claim before the opening; `has_joined`: with a valid ticket of its waiting room."""
     program, opening = program_of(quota.id), services.availability.opening_of(quota)
     members = {"opens_at": moment(opens_at_ms), **next_members(services, memory, program)}
     if opening is None or opening.cancelled:
@@ -68,16 +69,16 @@ def not_open(
 
 
 def joining_not_open(services: FrontServices, memory: Memory, program: str, opening: Opening, at_ms: int) -> Refused:
-    """The refusal of a join that comes before people can join."""
+    """The refusal of a join before joining begins."""
     at = local_moment(services, program, at_ms)
     members = {"opening": opening.id, "opens_at": moment(at_ms), **next_members(services, memory, program)}
     return Refused(_JOINING, members=members, words={"since": Text(at, at)})
 
 
 def _since(services: FrontServices, program: str, opening: Opening) -> Text:
-    """From when on people can join."""
+    """When joining begins, in words."""
     joins_from_ms = opening.terms.joins_from_ms
     at = local_moment(services, program, joins_from_ms)
     if services.availability.now_ms(program) < joins_from_ms:
         return Text(f"mulai {at}", f"from {at} on")
-    return Text(f"sudah bisa sejak {at}", f"possible since {at}")
+    return Text(f"dibuka sejak {at}", f"which began at {at}")

@@ -1,8 +1,8 @@
-"""How often one person, one API key and one network may ask, counted in the front's own memory.
+"""Rate limits of persons, API keys and networks, in the front's own memory.
 
-The algorithm is GCRA (the "leaky bucket as a meter", ITU-T Recommendation I.371, annex A): one number a key, its
-theoretical arrival time, and one comparison a request. In any time t it lets `burst + rate * t` requests through and
-no more. A refused request costs nothing of what is allowed later.
+The algorithm is GCRA (the "leaky bucket as a meter", ITU-T Recommendation I.371, annex A): one number per key, its
+theoretical arrival time, and one comparison per request. In any time t it admits at most `burst + rate * t` requests. A
+refused request does not reduce later allowance.
 """
 
 import math
@@ -18,20 +18,20 @@ from reservasi.front.http.client_networks import NOBODY, Networks
 from reservasi.metrics import RATE_LIMITED as REFUSALS
 from reservasi.settings import Settings
 
-JITTER_S_MAX = 2  # added to Retry-After, so that the refused do not come back in one wave
-BURST_SHARE_MIN = 10  # a connection stays with one process, and who repeats on it must not suffer from many cores
-LOOK_KEYS = 16  # new keys between two looks for those that may be forgotten without a loss
+JITTER_S_MAX = 2  # added to Retry-After, so that refused callers do not return at the same time
+BURST_SHARE_MIN = 10  # of a network per process, since a client's connection stays with one process
+LOOK_KEYS = 16  # new keys between two checks for keys that can be dropped without an effect
 _NS_PER_S = 1_000_000_000
 _JITTER = random.SystemRandom()
 
 
 class RateLimit:
-    """One limit over many keys: `burst` requests at once, `per_s` in the long run; 0 a second is no limit.
+    """One limit over many keys: bursts of `burst` requests, `per_s` sustained; 0 per second is no limit.
 
-    As new keys come, those of the longest unused that have their whole burst again are forgotten, which changes
-    nothing: memory follows how many ask, not how many have asked. At most `keys_max` keys are remembered. When there is
-    one more, and none that may be forgotten so, the longest unused one is, and begins anew with its whole burst. So a
-    flood of new keys can make the limit milder, never the memory larger.
+    When new keys arrive, the longest unused ones with a full burst are dropped, which has no effect: memory follows the
+    number of active keys. At most `keys_max` keys are kept. If there is one more and none can be dropped without an
+    effect, the longest unused one is dropped and starts again with a full burst. A flood of new keys can therefore
+    weaken the limit, but not use more memory.
     """
 
     def __init__(
@@ -41,13 +41,14 @@ class RateLimit:
         self._tolerance_ns = self._period_ns * (burst - 1)
         self._keys_max = keys_max
         self._clock_ns = clock_ns
-        self._arrivals_ns: OrderedDict[Hashable, int] = OrderedDict()  # theoretical arrival times, last used last
+        # theoretical arrival times, least recently used first
+        self._arrivals_ns: OrderedDict[Hashable, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._arrivals_ns)
 
     def take(self, key: Hashable) -> float:
-        """0 when the request is allowed, which counts it; else the seconds until it would be."""
+        """0 if the request is allowed, which counts it; else the seconds until it would be."""
         if not self._period_ns:
             return 0.0
         now_ns = self._clock_ns()
@@ -67,8 +68,8 @@ class RateLimit:
         arrivals[key] = max(arrival_ns, now_ns) + self._period_ns
         return 0.0
 
-    def look(self, key: Hashable) -> float:
-        """What `take` would return now, without counting anything."""
+    def peek(self, key: Hashable) -> float:
+        """What `take` would return now, without counting."""
         arrival_ns = self._arrivals_ns.get(key, 0) if self._period_ns else 0
         return max(0, arrival_ns - self._clock_ns() - self._tolerance_ns) / _NS_PER_S
 
@@ -77,7 +78,7 @@ class RateLimit:
             self._arrivals_ns.popitem(last=False)
 
     def _forget_whole(self, now_ns: int) -> int:
-        """Forget those of the longest unused that have their whole burst; more at a time than come in between."""
+        """Drop some of the longest unused keys with a full burst, more than are added between two calls."""
         longest_unused = islice(self._arrivals_ns.items(), 2 * LOOK_KEYS)
         whole = [key for key, arrival_ns in longest_unused if arrival_ns <= now_ns]
         for key in whole:
@@ -88,9 +89,9 @@ class RateLimit:
 class RateLimits:
     """The limits of one front process.
 
-    A person and a staff key mostly keep to one connection, and so to one front: each front lets them have their whole
-    rate. A network comes over many connections: its rate, and its burst down to `BURST_SHARE_MIN`, are divided among
-    the fronts of this machine.
+    A person and a staff key mostly use one connection, and so one front: each front allows them the full rate. A
+    network uses many connections: its rate, and its burst down to `BURST_SHARE_MIN`, are divided among the fronts of
+    this machine.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class RateLimits:
         )
 
     def network(self, peer: str, forwarded: Sequence[str]) -> float:
-        """Seconds that the caller's network must wait, 0 when it need not; callers that nobody names have no limit.
+        """Seconds that the caller's network must wait, or 0; a caller without an address has no limit.
 
         `peer` is the other end of the connection, `forwarded` every X-Forwarded-For line.
         """
@@ -116,33 +117,33 @@ class RateLimits:
         return 0.0 if network == NOBODY else self._by_network.take(network)
 
     def people(self, persons: Sequence[str]) -> float:
-        """Seconds until all of them may claim together, 0 when they may now, which counts for each, a replay as well.
+        """Seconds until all persons may claim together, or 0 if they may now, which counts for each, also for a replay.
 
-        By their keyed hashes, others in each program. Where one must wait, it costs nobody anything.
+        By their keyed hashes, which differ between programs. If one must wait, none is counted.
         """
         if len(persons) == 1:
             return self._people.take(persons[0])
-        return max(map(self._people.look, persons)) or max(map(self._people.take, persons))
+        return max(map(self._people.peek, persons)) or max(map(self._people.take, persons))
 
     def api_key(self, key: Hashable) -> float:
-        """Seconds that whoever has the API key must wait; `key` tells keys apart and is not the secret itself."""
+        """Seconds that the user of an API key must wait; `key` identifies the key and is not the secret itself."""
         return self._api_keys.take(key)
 
     def check_network(self, peer: str, forwarded: Sequence[str]) -> None:
         """Count a request of a network.
 
         Raises:
-            Refused: it asks too often.
+            Refused: it exceeds its limit.
         """
         wait_s = self.network(peer, forwarded)
         if wait_s:
             raise too_often("network", wait_s)
 
     def check_api_key(self, key: Hashable) -> None:
-        """Count a call of staff, by what `api_key` takes.
+        """Count a call of staff, by the `key` of `api_key`.
 
         Raises:
-            Refused: the key is used too often.
+            Refused: the key exceeds its limit.
         """
         wait_s = self.api_key(key)
         if wait_s:
@@ -150,6 +151,6 @@ class RateLimits:
 
 
 def too_often(kind: str, wait_s: float) -> Refused:
-    """The refusal, counted, of a person, a network or an API key that must wait so long."""
+    """Count and return the refusal of a person, a network or an API key that must wait."""
     REFUSALS.labels(kind).inc()
     return Refused(RATE_LIMITED, headers={"Retry-After": str(math.ceil(wait_s) + _JITTER.randint(0, JITTER_S_MAX))})

@@ -1,4 +1,4 @@
-"""A claim as the policy judges it: what was asked, of which quota, for whom, under which id."""
+"""The input of the claim policy: request, quota, persons and reservation id."""
 
 from reservasi.front.services import FrontServices
 from reservasi.model import Quota
@@ -25,10 +25,10 @@ class Wanted:
         self.reservation_id = reservations.reservation_id(program, persons, claim)
 
     def ticket(self, room: WaitingRoom) -> Ticket:
-        """What its ticket says; read once, however often the claim is judged.
+        """The content of its ticket, read once.
 
         Raises:
-            TicketInvalid: it does not count.
+            TicketInvalid: the ticket is not valid.
         """
         if self._ticket is None:
             self._ticket = room.read(self.claim.ticket)

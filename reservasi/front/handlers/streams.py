@@ -121,7 +121,7 @@ async def _send_changes(front: Front, request: web.Request, response: EventSourc
         tick, event = live.event(feed, tick)
         if event:
             await _write(request, response, event)
-        more = await live.next_look(feed)
+        more = await live.next_check(feed)
 
 
 async def _write(request: web.Request, response: EventSourceResponse, event: bytes) -> None:

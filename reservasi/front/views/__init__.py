@@ -1,1 +1,1 @@
-"""Answers encoded from memory, and what they show."""
+"""Answers encoded from memory."""

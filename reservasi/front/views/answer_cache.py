@@ -1,8 +1,8 @@
-"""Encoded answers kept in memory, so that thousands of people asking the same thing cost one encoding.
+"""A cache of encoded answers, so that one encoding serves all callers with the same question.
 
-An answer is made anew when the availability view has changed, or when the clock reaches a moment at which a quota
-opens or closes. Between two makings passes at least `REST_RATIO` times what one took, so that a busy opening cannot
-make a front do nothing but encode; the clock's moments are kept exactly all the same.
+An answer is rebuilt when the availability view has changed, or when the clock reaches a moment at which a quota opens
+or closes. Between two builds passes at least `REST_RATIO` times the duration of a build, so that encoding uses a
+bounded share of the front's time; moments of the clock are still kept exactly.
 """
 
 import time
@@ -23,20 +23,20 @@ from reservasi.quota_state import QuotaState
 ANSWERS_MAX = 2048
 BYTES_MAX = 64 * 1024 * 1024
 FRAGMENTS_MAX = 200_000
-REST_RATIO = 10  # at most about a tenth of the time goes into encoding one answer
-REST_S_MAX = 1.0  # what the Cache-Control of availability allows
+REST_RATIO = 10  # at most about a tenth of the time is used to encode one answer
+REST_S_MAX = 1.0  # the Cache-Control of availability allows it
 NEVER_MS = 2**62
-_BY_TIME = -1  # no version of the view
+_BY_TIME = -1  # not a version of the view
 
 Value = TypeVar("Value")
 
 
 class Made(NamedTuple, Generic[Value]):
-    """What a maker returns."""
+    """The result of a maker."""
 
     value: Value
     bytes_held: int
-    turns_at_ms: int  # the ledger's clock at which the value stops being true; NEVER_MS when no such moment lies ahead
+    turns_at_ms: int  # the ledger's clock at which the value becomes outdated; NEVER_MS if there is no such moment
 
 
 class _Kept(NamedTuple):
@@ -45,7 +45,7 @@ class _Kept(NamedTuple):
     rests_until_s: float
 
     def serves(self, version: int) -> bool:
-        """Whether nothing has changed since, or too little time has passed to make it again."""
+        """Whether nothing has changed since, or too little time has passed to build it again."""
         if self.version == version:
             return True
         value = self.made.value
@@ -55,22 +55,22 @@ class _Kept(NamedTuple):
 
 class _Fragment(NamedTuple):
     quota: Quota
-    from_ms: int  # since when it has its state by the clock
-    turns_at_ms: int  # and until when
+    from_ms: int  # since when it has this state by the clock
+    turns_at_ms: int  # until when
     stamp: int  # of the ticket rules
     rule: TicketRule
     json: bytes
 
 
 class SoldOut:
-    """A sold-out answer, and how long it is given again without a look at what it is made of."""
+    """A sold-out answer, and how long it may be reused without checking its inputs."""
 
     __slots__ = ("answer", "made_of", "turn_ms", "until_s")
 
     def __init__(self, until_s: float, turn_ms: int, made_of: tuple[list[Quota], bytes, int], answer: Answer) -> None:
         self.until_s = until_s
         self.turn_ms = turn_ms  # the ledger's time at which a quota opens or closes
-        self.made_of = made_of  # the alternatives, what lies ahead, and the stamp of the ticket rules
+        self.made_of = made_of  # the alternatives, the next openings, and the stamp of the ticket rules
         self.answer = answer
 
 
@@ -84,19 +84,19 @@ class Memory:
         ticket_rules: TicketRules | None = None,
     ) -> None:
         self._availability = availability
-        self._is_public = is_public  # what only staff may claim is closed to everybody else
+        self._is_public = is_public  # quotas that only staff may claim are closed for everybody else
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self.sold_out: dict[Hashable, SoldOut] = {}  # what `sold_out.py` keeps
+        self.sold_out: dict[Hashable, SoldOut] = {}  # used by `sold_out.py`
         self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
         self._fragments: dict[str, _Fragment] = {}
 
     def answer(self, key: Hashable, make: Callable[[int], Made[Value]], rest_s: float = 0.0) -> Value:
-        """The answer under `key`, made by `make(now_ms)` when there is none that is fresh.
+        """The answer under `key`, built by `make(now_ms)` if there is no fresh one.
 
-        With `rest_s` it lives exactly that long, whatever changes: for what is put together from things that may
-        themselves be a little old, and so must not be taken for the newest because nothing changed since.
+        With `rest_s` it lives exactly that long, whatever changes: for answers built from inputs that may themselves be
+        slightly outdated, so that an unchanged version does not prove them current.
         """
         now_ms = self._availability.now_ms()
         version = self._availability.version
@@ -123,11 +123,11 @@ class Memory:
             self._bytes_held -= dropped.made.bytes_held
 
     def public_state(self, quota: Quota, now_ms: int) -> QuotaState:
-        """What a claim of the public would meet."""
+        """The state of a quota for claims of the public."""
         return quota_state.state_of(quota, now_ms) if self._is_public(quota) else "closed"
 
     def fragment(self, quota: Quota, now_ms: int) -> bytes:
-        """A quota's public JSON; quotas are values, so the same object has the same while state and opening stay.
+        """A quota's public JSON, cached by object, which is immutable, while state and opening stay.
 
         The ticket rules must have been refreshed for the moment, as `answer` does.
         """
@@ -149,7 +149,7 @@ class Memory:
 
 
 def next_turn_ms(quotas: Iterable[Quota], now_ms: int) -> int:
-    """The next moment at which one of the quotas opens or closes by the clock; NEVER_MS when there is none."""
+    """The next moment at which one of the quotas opens or closes by the clock; NEVER_MS if there is none."""
     turn_ms = NEVER_MS
     for quota in quotas:
         for at_ms in (quota.terms.opens_at_ms, quota.terms.closes_at_ms):

@@ -1,4 +1,4 @@
-"""Availability as the public reads it, encoded."""
+"""Availability as shown to the public, encoded."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from reservasi.front.views.quota_json import Encoded, encoded
 
 
 def require_view(services: FrontServices, program: str | None) -> None:
-    """Refuse where there is no view yet: of one program, or of all. A view that lost its journal is shown as it was."""
+    """Refuse if there is no view yet, of one program or of all. A view that lost its journal is shown unchanged."""
     shown = services.availability.has_view(program)
     unknown = program is not None and services.catalogue.program(program) is None  # shown as empty
     if not services.catalogue.loaded or not (shown or unknown):
@@ -40,6 +40,6 @@ def availability_view(services: FrontServices, memory: Memory, filters: Mapping[
 
 
 def local_moment(services: FrontServices, program_id: str, at_ms: int) -> str:
-    """A moment as people of the program read it, such as `2026-11-30 23:59 WIB`."""
+    """A moment in the program's time zone, such as `2026-11-30 23:59 WIB`."""
     program = services.catalogue.program(program_id)
     return f"{datetime.fromtimestamp(at_ms / 1000, program.zone if program else UTC):%Y-%m-%d %H:%M %Z}"

@@ -1,4 +1,4 @@
-"""The openings of an office as a calendar (RFC 5545), which a phone can subscribe to."""
+"""The openings of an office as a calendar (RFC 5545), to which a phone can subscribe."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
@@ -10,8 +10,8 @@ from reservasi.front.api.languages import Language, Text
 from reservasi.programs import Office, Program
 
 ALARM_BEFORE = timedelta(minutes=15)
-LASTS = timedelta(minutes=15)  # an opening is a moment, and a calendar shows nothing of no length
-REFRESH = timedelta(hours=1)  # how often a calendar that is subscribed to should look again
+LASTS = timedelta(minutes=15)  # an opening is a moment, and calendars do not show events without a length
+REFRESH = timedelta(hours=1)  # how often subscribed calendars should be read again
 
 _NAME = Text("Pembukaan {}", "Openings of {}")
 _SUMMARY = Text("Kuota dibuka: {}", "Places open: {}")
@@ -23,10 +23,10 @@ _NUMBER = Text("Nomor pembukaan: {}", "Opening: {}")
 
 
 def openings_ics(openings: Iterable[OpeningBody], program: Program, office: Office | None, language: Language) -> bytes:
-    """One event an opening, with an alarm 15 minutes before; times in UTC, so that no time zone table is needed.
+    """One event per opening, with an alarm 15 minutes before; times in UTC, so that no time zone table is needed.
 
-    An event's UID stays the same whatever else changes, and its SEQUENCE grows, so a moved opening moves in the
-    calendar. All fronts make the same bytes on the same day.
+    An event's UID never changes, and its SEQUENCE grows, so that a moved opening moves in the calendar. All fronts
+    produce the same bytes on the same day.
     """
     place = office or program
     name = Text(place.name.id, place.name.en).to(language)
@@ -72,10 +72,10 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
 
 
 def _description(opening: OpeningBody, language: Language) -> str:
-    said = _NUMBER.to(language).format(opening.id)
-    if opening.quotas or opening.state != "cancelled":  # what was called off may have left its quotas to another one
-        said = _PLACES.to(language).format(opening.places) + said
+    text = _NUMBER.to(language).format(opening.id)
+    if opening.quotas or opening.state != "cancelled":  # a cancelled opening may have lost its quotas to another one
+        text = _PLACES.to(language).format(opening.places) + text
     if not opening.reason:
-        return said
+        return text
     reason = Text(opening.reason, opening.reason_en or opening.reason)
-    return f"{_REASON.to(language).format(reason.to(language))}\n{said}"
+    return f"{_REASON.to(language).format(reason.to(language))}\n{text}"

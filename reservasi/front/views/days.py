@@ -1,4 +1,4 @@
-"""A summary a day of the quotas that match: what a calendar shows before anybody chooses a time."""
+"""A summary per day of the quotas that match, for a calendar."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -16,7 +16,7 @@ from reservasi.quota_state import BEST_FIRST, QuotaState
 
 
 def days_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
-    """One row a program and day, of the same quotas as availability."""
+    """One row per program and day, of the same quotas as availability."""
     availability, catalogue = services.availability, services.catalogue
 
     def make(now_ms: int) -> Made[Encoded]:

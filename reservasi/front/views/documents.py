@@ -1,4 +1,4 @@
-"""What a person takes along: the booking code as a QR code, and the appointment for a calendar."""
+"""Documents of a person: the booking code as a QR code, and the appointment as a calendar file."""
 
 import io
 from datetime import UTC, date, datetime
@@ -12,7 +12,7 @@ from reservasi.programs import Program
 from reservasi.programs.openings import instant
 
 QR_SCALE = 6
-QR_BORDER_MODULES = 4  # what ISO/IEC 18004 asks for
+QR_BORDER_MODULES = 4  # required by ISO/IEC 18004
 
 
 def qr_svg(booking_code: str) -> bytes:

@@ -1,7 +1,7 @@
-"""The filters of availability: which quotas of the view they choose, and whether one quota is among those.
+"""The filters of availability: the quotas of the view that match, and whether one quota does.
 
 Without dates they begin today, in the program's time zone, and end after `RANGE_DAYS_MAX` days. A first date in the
-past moves no end: what is over leaves the view, and whoever asks from some day long ago wants what is ahead as well.
+past does not move the end: past quotas leave the view, and such a query also means what lies ahead.
 """
 
 import datetime as dt
@@ -14,7 +14,7 @@ from reservasi.front.views.answer_cache import NEVER_MS
 from reservasi.model import Quota
 from reservasi.programs import program_of
 
-Today = Callable[[str], str]  # a program's date now
+Today = Callable[[str], str]  # a program's current date
 
 
 def today_in(availability: Availability, catalogue: Catalogue) -> Today:
@@ -42,16 +42,16 @@ def _local(availability: Availability, catalogue: Catalogue, program: str) -> dt
 
 
 def programs_of(availability: Availability, filters: Mapping[str, str]) -> list[str]:
-    """The programs that the filters choose from, in their order."""
+    """The programs that the filters select, in order."""
     return [filters["program"]] if "program" in filters else availability.programs()
 
 
 def quotas_matching(availability: Availability, filters: Mapping[str, str], today: Today) -> list[Quota]:
     """The quotas that match the query parameters of availability, by program, date, start and id."""
-    found: list[Quota] = []
+    quotas: list[Quota] = []
     for program in programs_of(availability, filters):
         first, last = dates_of(filters, today(program))
-        found += availability.select(
+        quotas += availability.select(
             program=program,
             office=filters.get("office"),
             service=filters.get("service"),
@@ -59,11 +59,11 @@ def quotas_matching(availability: Availability, filters: Mapping[str, str], toda
             first=first,
             last=last,
         )
-    return found
+    return quotas
 
 
 def fits(quota: Quota, filters: Mapping[str, str], today: Today) -> bool:
-    """Whether `quotas_matching` would choose the quota; a test holds one against the other."""
+    """Whether `quotas_matching` would select the quota; a test compares the two."""
     terms, program = quota.terms, program_of(quota.id)
     facts = {
         "program": program,

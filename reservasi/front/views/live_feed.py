@@ -1,8 +1,8 @@
-"""What live pages are told: worked out once for all streams of the process, however many there are.
+"""Events of live pages, computed once for all streams of the process.
 
-A look asks the view what changed since the last one. Each set of filters that somebody follows gets one event of it,
-encoded once and written to all who follow. A reader that fell behind gets everything that it missed in one event, so
-nothing is queued for anybody. Between two looks passes `REST_RATIO` times what a look and its events took.
+A check asks the view what changed since the last one. Each set of filters that is followed gets one event, encoded once
+and written to all its readers. A reader that fell behind gets everything that it missed in one event, so that nothing
+is queued. Between two checks passes at least `REST_RATIO` times the duration of a check and its events.
 """
 
 import asyncio
@@ -22,25 +22,25 @@ from reservasi.programs import program_of
 
 log = get_sparing_logger()
 
-STREAMS_MAX = 256  # in one process: a stream costs memory as long as it is open
-STREAMS_PER_ADDRESS_MAX = 16  # a household or an office behind one address, but nobody takes all of them
-PAUSE_S_MIN = 0.25  # at most four events a second and stream, whatever happens at the opening
+STREAMS_MAX = 256  # in one process: a stream uses memory as long as it is open
+STREAMS_PER_ADDRESS_MAX = 16  # enough for a household or an office behind one address, but nobody takes all
+PAUSE_S_MIN = 0.25  # at most four events per second and stream
 PAUSE_S_MAX = 2.0
-REST_RATIO = 10  # at most about a tenth of a front's time goes into live pages
-LOOK_S = 1.0  # how soon a reader that went away is noticed
-START = 0  # the tick of a reader that was told nothing yet
-GONE_MAX = 20_000  # quotas of which it is remembered that they have gone
+REST_RATIO = 10  # at most about a tenth of a front's time is used for live pages
+LOOK_S = 1.0  # the delay in noticing that a reader has gone
+START = 0  # the tick of a reader that got nothing yet
+GONE_MAX = 20_000  # removed quotas that are remembered
 UNKNOWN_VERSION = -1  # before any version of the view
 
 
 class Readers:
-    """How many streams are open, in all and by client address; addresses without a stream are not kept."""
+    """The number of open streams, in total and by client address."""
 
     def __init__(self) -> None:
         self._by_address: Counter[str] = Counter()
 
     def admit(self, address: str) -> bool:
-        """Whether one more stream may be opened from there; if so, it counts until `leave`."""
+        """Whether one more stream may be opened from the address; if so, it counts until `leave`."""
         if self._by_address.total() >= STREAMS_MAX or self._by_address[address] >= STREAMS_PER_ADDRESS_MAX:
             return False
         self._by_address[address] += 1
@@ -59,27 +59,27 @@ class Feed:
     def __init__(self, filters: Mapping[str, str]) -> None:
         self.filters = filters
         self.readers = 0
-        self.events: dict[int, bytes] = {}  # tick of the reader -> what it missed; all of the present tick
-        self.looked = asyncio.Event()  # set and replaced at each look
+        self.events: dict[int, bytes] = {}  # tick of the reader -> what it missed; for the current tick
+        self.checked = asyncio.Event()  # set and replaced at each check
 
 
 class Live:
-    """The looks of one process, and the feeds that somebody follows."""
+    """The checks of one process, and the feeds that are followed."""
 
     def __init__(
         self, availability: Availability, memory: Memory, stopping: asyncio.Event, today: Today = lambda _: ""
     ) -> None:
-        """`today` says where feeds without a first date begin."""
+        """`today` gives the first date of feeds without one."""
         self._today = today
         self._availability = availability
         self._memory = memory
         self._stopping = stopping
         self._feeds: dict[tuple[tuple[str, str], ...], Feed] = {}  # bounded by the streams
-        self._told: dict[str, tuple[int, bytes]] = {}  # quota -> tick of its last change, and its JSON since
-        self._gone: dict[str, int] = {}  # quota that has left the view -> the tick in which that was told
+        self._published: dict[str, tuple[int, bytes]] = {}  # quota -> tick of its last change, and its JSON
+        self._gone: dict[str, int] = {}  # removed quota -> tick in which that was published
         self._removals = 0
-        self._tick = START + 1  # grows with every look that found a change
-        self._news: dict[str, Quota] = {}  # what changed since everybody was told last
+        self._tick = START + 1  # grows with every check that found a change
+        self._news: dict[str, Quota] = {}  # changes since the last publication
         self._news_since = self._tick
         self._version = UNKNOWN_VERSION
         self._looked_at_ms = 0
@@ -88,11 +88,11 @@ class Live:
 
     @contextmanager
     def follow(self, filters: Mapping[str, str]) -> Iterator[Feed]:
-        """The feed of these filters; looks go on for as long as anybody follows any."""
+        """The feed of these filters; checks run as long as any feed is followed."""
         key = tuple(sorted(filters.items()))
         feed = self._feeds.setdefault(key, Feed(filters))
         feed.readers += 1
-        self._look()  # the first event shows what the view shows now
+        self._check()  # the first event shows the current view
         if self._looking is None:
             self._looking = asyncio.create_task(self._keep_looking())
         try:
@@ -103,27 +103,30 @@ class Live:
                 del self._feeds[key]
 
     def event(self, feed: Feed, since: int) -> tuple[int, bytes]:
-        """The present tick, and the event for a reader that knows everything up to tick `since`; b"" for no news."""
+        """The current tick, and the event for a reader that has everything up to tick `since`; b"" if nothing
+        changed.
+        """
         if since == self._tick:
             return self._tick, b""
         event = feed.events.get(since)
         if event is None:
-            told = [
-                self._told.get(quota.id) for quota in quotas_matching(self._availability, feed.filters, self._today)
+            published = [
+                self._published.get(quota.id)
+                for quota in quotas_matching(self._availability, feed.filters, self._today)
             ]
-            fragments = [known[1] for known in told if known is not None and known[0] > since]
+            fragments = [entry[1] for entry in published if entry is not None and entry[0] > since]
             event = _encoded(fragments, since, self._gone_of(feed, since))
             feed.events[since] = event
         return self._tick, event
 
-    async def next_look(self, feed: Feed) -> bool:
-        """Wait for the next look; whether there will be more."""
+    async def next_check(self, feed: Feed) -> bool:
+        """Wait for the next check; returns whether there will be more."""
         if self._looking is not None:
-            await feed.looked.wait()
+            await feed.checked.wait()
         return self._looking is not None
 
     async def close(self) -> None:
-        """Wait for the end of the looks, which comes with `stopping`."""
+        """Wait for the end of the checks, which comes with `stopping`."""
         if self._looking is not None:
             await self._looking
 
@@ -131,41 +134,41 @@ class Live:
         try:
             while self._feeds and not self._stopping.is_set():
                 started_s = time.perf_counter()
-                self._look()
-                await self._tell()
+                self._check()
+                await self._publish()
                 pause_s = (time.perf_counter() - started_s) * REST_RATIO
                 await self._unless_stopping(asyncio.sleep(min(max(pause_s, PAUSE_S_MIN), PAUSE_S_MAX)))
                 wait_s = min(max(self._turn_ms - self._availability.now_ms(), 0) / 1000, LOOK_S)
                 await self._unless_stopping(self._availability.wait_change(self._version, wait_s))
-        except Exception:  # streams that hear nothing more without a word would mislead everybody
+        except Exception:  # streams must not stop silently
             log.exception("live_pages_failed")
         finally:
             self._looking = None
             for feed in self._feeds.values():
-                feed.looked.set()
+                feed.checked.set()
 
-    async def _tell(self) -> None:
-        """Give each feed its event. Other work gets its turn after each, since there may be many."""
+    async def _publish(self) -> None:
+        """Build the event of each feed, letting other tasks run in between, since there may be many."""
         news, since, tick = self._news, self._news_since, self._tick
         self._news, self._news_since = {}, tick
         for feed in list(self._feeds.values()):
-            # After another look, begun by a new reader, the news would be incomplete: `event` works them out then.
+            # After another check, begun by a new reader, the news would be incomplete: `event` computes them then.
             if since != tick == self._tick:
                 fragments = [
-                    self._told[id_][1] for id_, quota in news.items() if fits(quota, feed.filters, self._today)
+                    self._published[id_][1] for id_, quota in news.items() if fits(quota, feed.filters, self._today)
                 ]
                 feed.events[since] = _encoded(fragments, since, self._gone_of(feed, since))
-            feed.looked.set()
-            feed.looked = asyncio.Event()
+            feed.checked.set()
+            feed.checked = asyncio.Event()
             await asyncio.sleep(0)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Begin a new tick if anything changed for the public."""
         now_ms = self._availability.now_ms()
-        if len(self._told) >= FRAGMENTS_MAX:
-            self._told.clear()
+        if len(self._published) >= FRAGMENTS_MAX:
+            self._published.clear()
             self._version = UNKNOWN_VERSION
-        if now_ms >= self._turn_ms or now_ms < self._looked_at_ms:  # also when the ledger's clock was set back
+        if now_ms >= self._turn_ms or now_ms < self._looked_at_ms:  # also if the ledger's clock went back
             touched, self._turn_ms = self._availability.select(), NEVER_MS
         else:
             touched = self._availability.changed_since(self._version)
@@ -181,39 +184,39 @@ class Live:
                 feed.events = {}
 
     def _note_gone(self) -> bool:
-        """Whether a quota that was told of has left the view since the last look."""
+        """Whether a published quota has left the view since the last check."""
         removals = self._availability.removals
         if removals == self._removals:
             return False
         self._removals = removals
-        gone = [quota_id for quota_id in self._told if self._availability.quota(quota_id) is None]
+        gone = [quota_id for quota_id in self._published if self._availability.quota(quota_id) is None]
         if len(self._gone) + len(gone) > GONE_MAX:
             self._gone.clear()
         for quota_id in gone:
-            del self._told[quota_id]
+            del self._published[quota_id]
             self._news.pop(quota_id, None)
             self._gone[quota_id] = self._tick + 1
         return bool(gone)
 
     def _gone_of(self, feed: Feed, since: int) -> list[str]:
-        """The quotas of the feed's program that have gone after `since`, whatever else it filters by."""
+        """The removed quotas of the feed's program after `since`, regardless of other filters."""
         if since == START:
             return []
         program = feed.filters.get("program")
         return [id_ for id_, at in self._gone.items() if at > since and program in (None, program_of(id_))]
 
     def _remember(self, quota: Quota, now_ms: int) -> bool:
-        """Note what is told of a quota from the next tick on; whether that is news."""
+        """Note the published state of a quota for the next tick; returns whether it is new."""
         fragment = self._memory.fragment(quota, now_ms)
-        known = self._told.get(quota.id)
-        if known is not None and known[1] == fragment:
+        entry = self._published.get(quota.id)
+        if entry is not None and entry[1] == fragment:
             return False
-        self._told[quota.id] = (self._tick + 1, fragment)
+        self._published[quota.id] = (self._tick + 1, fragment)
         self._gone.pop(quota.id, None)
         return True
 
     async def _unless_stopping(self, waiting: Awaitable[object]) -> None:
-        """Wait for one thing, or for the shutdown if that comes first."""
+        """Wait for an awaitable, or for the shutdown if that comes first."""
         tasks = [asyncio.ensure_future(task) for task in (waiting, self._stopping.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -224,7 +227,7 @@ class Live:
 
 
 def _encoded(fragments: list[bytes], since: int, gone: list[str]) -> bytes:
-    """A server-sent event; b"" when there is no news for a reader that has been told something before."""
+    """A server-sent event; b"" if nothing changed for a reader that has got an event before."""
     if not fragments and not gone and since != START:
         return b""
     of_gone = b',"gone":' + msgspec.json.encode(gone) if gone else b""

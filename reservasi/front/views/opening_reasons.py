@@ -1,4 +1,4 @@
-"""What is told of an opening that was moved or called off: from where, and why."""
+"""What is shown of a moved or cancelled opening: its former moment, and the reason."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ Body = TypeVar("Body", OpeningBody, QueueBody, OpeningStateBody)
 
 
 def said_of_moves(opening: Opening, body: Body) -> Body:
-    """The same body, with the moment before the last move and the reason, where there are any."""
+    """The body with the moment before the last move and the reason, if there are any."""
     if opening.moved_from_ms:
         body.moved_from = moment(opening.moved_from_ms)
     if opening.reason:
@@ -25,12 +25,12 @@ def said_of_moves(opening: Opening, body: Body) -> Body:
 
 
 def reason_text(opening: Opening) -> Text:
-    """Why it was moved or called off, in both languages as far as they were given."""
+    """The reason for the move or cancellation, in the languages in which it was given."""
     return Text(opening.reason, opening.reason_en or opening.reason)
 
 
 def cancelled_members(opening: Opening) -> dict[str, object]:
-    """What a problem says of an opening that was called off, and why."""
+    """The members of a problem about a cancelled opening."""
     members: dict[str, object] = {}
     if opening.cancelled:
         members["state"] = "cancelled"
@@ -42,7 +42,7 @@ def cancelled_members(opening: Opening) -> dict[str, object]:
 
 
 def refused_as_cancelled(opening: Opening) -> Refused:
-    """The answer to a join, or to a claim of one of its quotas."""
+    """The refusal of a join, or of a claim of one of its quotas."""
     return Refused(
         OPENING_CANCELLED,
         members={"opening": opening.id, **cancelled_members(opening)},

@@ -1,4 +1,4 @@
-"""Openings as the public reads them: those that were created, and the moments at which other quotas open."""
+"""Openings as shown to the public: created ones, and moments at which other quotas open."""
 
 import itertools
 import re
@@ -24,11 +24,11 @@ from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import last_end_ms, state_of
 
 NEXT_MAX = 3
-NEXT_LOOKED_AT_MAX = 12  # of which some may be closed
-VIEW_TURN_MS = 1000  # by which one opening may be older than the list
+NEXT_LOOKED_AT_MAX = 12  # candidates, some of which may be closed
+VIEW_TURN_MS = 1000  # by which a single opening may be older than the list
 MINUTE_MS = 60_000
 _DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
-SUGGESTIONS_REST_S = 0.25  # suggestions may be a little older than what is judged
+SUGGESTIONS_REST_S = 0.25  # suggestions may be slightly older than decisions
 _NOTHING = Summary(quotas=0, places=0, offices=[], services=[], dates=[])
 
 
@@ -57,7 +57,7 @@ def list_openings(services: FrontServices, memory: Memory, filters: Mapping[str,
 
 
 def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
-    """One opening, past or ahead; None where there is none."""
+    """One opening, past or future; None if there is none."""
     program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
     if program is None:
         return None
@@ -79,20 +79,20 @@ def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> 
 
 
 def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
-    """One opening, encoded; None where there is none."""
-    found = listed_opening(services, memory, opening_id)
-    if found is None:
+    """One opening, encoded; None if there is none."""
+    body = listed_opening(services, memory, opening_id)
+    if body is None:
         return None
 
     def make(now_ms: int) -> Made[Encoded]:
-        view = encoded(msgspec.json.encode(found))
+        view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), now_ms + VIEW_TURN_MS)
 
     return memory.answer(("opening", opening_id), make)
 
 
 def next_openings(services: FrontServices, memory: Memory, program: str) -> list[OpeningBody]:
-    """The program's next openings that lie ahead, earliest first; none whose quotas are all closed."""
+    """The program's next openings, earliest first, without those whose quotas are all closed."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
         openings = services.availability.openings(program)
@@ -105,7 +105,7 @@ def next_openings(services: FrontServices, memory: Memory, program: str) -> list
 
 
 def next_members(services: FrontServices, memory: Memory, program: str) -> dict[str, object]:
-    """What `not-open` and `sold-out` say of the openings ahead."""
+    """The members of `not-open` and `sold-out` about the next openings."""
 
     def make(_now_ms: int) -> Made[dict[str, object]]:
         ahead = next_openings(services, memory, program)
@@ -116,19 +116,19 @@ def next_members(services: FrontServices, memory: Memory, program: str) -> dict[
 
 
 def is_opening_sold_out(services: FrontServices, program: str, opening: Opening) -> bool:
-    """Whether nothing remains in any quota of the opening that has not closed, and it has some."""
+    """Whether the opening has quotas, and no place remains in those that have not closed."""
     group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
     return group is not None and not group.has_left(services.availability.now_ms(program))
 
 
 def opening_end_ms(services: FrontServices, program: str, opening: Opening) -> int:
-    """When nobody waits for anything any more: the opening has ended, or all of its quotas have closed for booking."""
+    """The end of the waiting: the opening has ended, or all of its quotas have closed for booking."""
     group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
     return min(last_end_ms(opening), NEVER_MS if group is None else group.last_end_ms)
 
 
 def _is_told(opening: Opening, office: str | None) -> bool:
-    """Whether it is listed without a quota: in its offices what was called off, as its quotas may be another's now."""
+    """Whether it is listed without a quota in the office: a cancelled one, whose quotas may belong to another now."""
     offices = opening.terms.offices
     return office is None or (opening.cancelled and (not offices or office in offices))
 
@@ -136,11 +136,11 @@ def _is_told(opening: Opening, office: str | None) -> bool:
 class _Listed(NamedTuple):
     openings: list[OpeningBody]
     more: bool  # than one answer may have
-    turn_ms: int  # the moment at which the list stops being true
+    turn_ms: int  # the moment at which the list becomes outdated
 
 
 def _matching(services: FrontServices, filters: Mapping[str, str], now_ms: int) -> _Listed:
-    """Those that open, or whose waiting room runs, from the first date to the last; today and a year without dates."""
+    """Those that open, or whose waiting room runs, from the first date to the last; default: today and a year."""
     availability, catalogue = services.availability, services.catalogue
     programs = [filters["program"]] if "program" in filters else [each.id for each in catalogue.programs()]
     today = today_in(availability, catalogue)
@@ -183,13 +183,13 @@ def _listed(
 
 
 def _moments(availability: Availability, program: str, days: Days, office: str | None) -> Iterator["_Key"]:
-    """The moments at which quotas open that no opening covers, in one office or in all, the earliest first."""
+    """The moments of quotas without an opening, in one office or in all, the earliest first."""
     for at_ms, opening_id in availability.groups_between(program, max(days.first_ms, 1), days.until_ms):
         if not opening_id and availability.group(program, (at_ms, ""), office) is not None:
             yield at_ms, program, ""
 
 
-_Key: TypeAlias = tuple[int, str, str]  # when it opens, program, id; "" of the quotas that no opening covers
+_Key: TypeAlias = tuple[int, str, str]  # moment, program, id; "" for quotas without an opening
 
 
 def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
@@ -197,7 +197,7 @@ def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
 
 
 def _turn_ms(services: FrontServices, program: str, group: Group | None, created: Opening | None, now_ms: int) -> int:
-    """The next moment at which what is said of an opening may be another thing by the clock."""
+    """The next moment at which the shown state of an opening may change by the clock."""
     turn_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
     if created is None:
         return turn_ms
@@ -215,7 +215,7 @@ def _body(
     created: Opening | None,
     now_ms: int,
 ) -> OpeningBody:
-    is_cancelled = created is not None and created.cancelled  # which closed its quotas: it tells what it was for
+    is_cancelled = created is not None and created.cancelled  # its quotas were closed with it: show what it was for
     empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
     offered = _NOTHING if group is None else services.availability.summary(program_id, group, with_closed=is_cancelled)
     body = OpeningBody(
@@ -244,7 +244,7 @@ def _body(
 def _state_of_queue(
     services: FrontServices, program: str, opening: Opening, now_ms: int
 ) -> Literal["cancelled", "ended", "paused"] | None:
-    """What the queue says in place of its quotas' state; None where their state is right."""
+    """The queue's state that replaces the state of the quotas; None if theirs is shown."""
     if opening.cancelled:
         return "cancelled"
     if now_ms >= opening_end_ms(services, program, opening):
@@ -253,7 +253,7 @@ def _state_of_queue(
 
 
 def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:
-    """An id for a moment that nobody created an opening for; its capital letter keeps it apart from theirs."""
+    """An id for a moment without a created opening; its capital letter distinguishes it from theirs."""
     program = services.catalogue.program(program_id)
     local = datetime.fromtimestamp(opens_at_ms / 1000, program.zone if program else ZoneInfo("UTC"))
     return f"{program_id}-{local:%Y%m%dT%H%M}"
@@ -264,21 +264,21 @@ def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
     program_id, first_ms = _derived_minute(services, opening_id)
     if first_ms is None:
         return None
-    found = services.availability.groups_between(program_id, first_ms, first_ms + MINUTE_MS)
-    return program_id if next(found, None) else None
+    groups = services.availability.groups_between(program_id, first_ms, first_ms + MINUTE_MS)
+    return program_id if next(groups, None) else None
 
 
 def _derived_group(services: FrontServices, program_id: str, opening_id: str) -> Group | None:
-    """The quotas of the first moment in that minute, of those that no created opening covers."""
+    """The quotas of the first moment in that minute, of those without a created opening."""
     availability, (_, first_ms) = services.availability, _derived_minute(services, opening_id)
     if first_ms is None:
         return None
-    found = _moments(availability, program_id, Days(first_ms, first_ms + MINUTE_MS), None)
-    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in found), None)
+    moments = _moments(availability, program_id, Days(first_ms, first_ms + MINUTE_MS), None)
+    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in moments), None)
 
 
 def _derived_minute(services: FrontServices, opening_id: str) -> tuple[str, int | None]:
-    """Program and beginning of the minute that such an id names; None where it names none."""
+    """Program and beginning of the minute of such an id; None if it is malformed."""
     program_id, _, local = opening_id.rpartition("-")
     program = services.catalogue.program(program_id)
     if program is None or not _DERIVED.fullmatch(local):

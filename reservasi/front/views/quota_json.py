@@ -1,4 +1,4 @@
-"""Quotas and moments as the public reads them."""
+"""Quotas and moments as shown to the public."""
 
 import gzip
 import hashlib
@@ -15,14 +15,14 @@ from reservasi.model import Quota
 from reservasi.quota_state import QuotaState
 
 GZIP = "gzip"
-GZIP_LEVEL = 2  # nobody is answered meanwhile: twice the time would save a sixth of the bytes
-COMPRESSED_BYTES_MIN = 1024  # below, a packet is a packet
+GZIP_LEVEL = 2  # a higher level costs more time than it saves
+COMPRESSED_BYTES_MIN = 1024  # smaller bodies fit into a packet
 _CODING = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?")
 
 
 @lru_cache(maxsize=1024)  # all holds of a batch end at the same moment
 def moment(at_ms: int) -> str:
-    """Milliseconds since the epoch as RFC 3339 in UTC; the fraction only when there is one."""
+    """Milliseconds since the epoch as RFC 3339 in UTC; with a fraction if it is not 0."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     return at.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
 
@@ -33,12 +33,10 @@ def moment_or_none(at_ms: int) -> str | None:
 
 
 def quota_body(quota: Quota, state: QuotaState, rule: TicketRule) -> QuotaBody:
-    """A quota for the public."""
     return QuotaBody(**_public(quota, state, rule))
 
 
 def staff_quota_body(quota: Quota, state: QuotaState, rule: TicketRule) -> StaffQuotaBody:
-    """A quota for staff."""
     terms, counts = quota.terms, quota.counts
     return StaffQuotaBody(
         **_public(quota, state, rule),
@@ -71,17 +69,17 @@ def _public(quota: Quota, state: QuotaState, rule: TicketRule) -> dict[str, Any]
 
 
 class Encoded:
-    """A body and its strong entity tag; compressed at most once, when somebody first asks for that."""
+    """A body and its strong entity tag; compressed at most once, when that is first requested."""
 
     __slots__ = ("_variant", "answers", "body", "compress_s", "content_encoding", "etag")
 
     def __init__(self, body: bytes, etag: str, content_encoding: str = "") -> None:
         self.body = body
         self.etag = etag
-        self.content_encoding = content_encoding  # "" as it is
-        self.compress_s = 0.0  # what compressing took
-        self.answers: dict[Hashable, Any] = {}  # made of it, by what is said of them: a few
-        self._variant: Encoded | None = None  # what whoever takes gzip gets
+        self.content_encoding = content_encoding  # "" for uncompressed
+        self.compress_s = 0.0  # time that compressing took
+        self.answers: dict[Hashable, Any] = {}  # answers built from it, by their headers: a few
+        self._variant: Encoded | None = None  # the compressed variant
 
     def variant(self, *, gzip: bool) -> "Encoded":
         """The body as it is sent; small ones are not compressed."""
@@ -93,12 +91,12 @@ class Encoded:
 
     @property
     def etags(self) -> tuple[str, str]:
-        """The tags under which a caller may know this content, of either encoding."""
+        """The tags of this content in both encodings."""
         return self.etag, f'{self.etag[:-1]}-{GZIP}"'
 
     @property
     def has_variants(self) -> bool:
-        """Whether somebody else may get it in another encoding."""
+        """Whether other callers may get another encoding."""
         return bool(self.content_encoding) or len(self.body) >= COMPRESSED_BYTES_MIN
 
     def _compressed(self) -> "Encoded":
@@ -109,7 +107,7 @@ class Encoded:
 
 
 def compressed(body: bytes) -> bytes | None:
-    """The body compressed with gzip; None where it is small or would grow."""
+    """The body compressed with gzip; None if it is small or would grow."""
     if len(body) < COMPRESSED_BYTES_MIN:
         return None
     smaller = gzip.compress(body, GZIP_LEVEL, mtime=0)  # the same bytes in every process
@@ -117,13 +115,13 @@ def compressed(body: bytes) -> bytes | None:
 
 
 def encoded(body: bytes) -> Encoded:
-    """The tag is made from the content, so every process gives the same one."""
+    """The tag is a hash of the content, so that every process gives the same one."""
     return Encoded(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"')
 
 
 @lru_cache(maxsize=1024)
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding (RFC 9110 section 12.5.3) lets gzip through; what cannot be read is passed over."""
+    """Whether an Accept-Encoding (RFC 9110 section 12.5.3) accepts gzip; unreadable parts are ignored."""
     accepted = {}
     for element in accept_encoding.lower().split(","):
         matched = _CODING.fullmatch(element.strip(" \t"))

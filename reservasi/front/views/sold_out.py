@@ -1,9 +1,8 @@
-"""`sold-out`: the answer that most people get in the minute of an opening.
+"""`sold-out`: the most frequent answer in the minute of an opening.
 
-Its body is put together from pieces that are encoded already: the text in a language, the JSON of each alternative,
-and what lies ahead in the program. So it costs the same however many quotas a program has, and however many are sold
-out. Where many ask for one quota, its answer is given again for a moment: suggestions may be a little older than what
-is judged.
+Its body is assembled from encoded pieces: the text in a language, the JSON of each alternative, and the next openings
+of the program. The cost therefore does not depend on the number of quotas, or of sold-out ones. If many ask for one
+quota, its answer is reused for a moment: suggestions may be slightly older than decisions.
 """
 
 import time
@@ -24,11 +23,11 @@ from reservasi.model import Quota
 from reservasi.programs import program_of
 
 ALTERNATIVES_MAX = 5
-KEPT_MAX = 8192  # answers that are given again, of some 2 kB; all are dropped when there are more
+KEPT_MAX = 8192  # reused answers, of some 2 kB; all are dropped when there are more
 
 
 def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> Answer:
-    """The refusal of a claim of so many places, complete with its head."""
+    """The refusal of a claim of `places` places, complete with its head."""
     availability, program = services.availability, program_of(quota.id)
     now_s, now_ms = time.monotonic(), availability.now_ms(program)
     key = (program, language, availability.alternatives_spot(quota, places, now_ms))
@@ -39,7 +38,7 @@ def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, place
     alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
     made_of = (alternatives, end, memory.ticket_rules.stamp)
     if kept is None or kept.made_of != made_of:
-        # Where few quotas are left, most of those that are sold out have the same to offer.
+        # If few quotas are left, most sold-out ones have the same alternatives.
         shared = (program, language, places, *[each.id for each in alternatives])
         kept = memory.sold_out.get(shared)
         if kept is None or kept.made_of != made_of:
@@ -64,7 +63,7 @@ def _keep(memory: Memory, key: tuple[object, ...], kept: SoldOut) -> SoldOut:
 
 
 class _Text(NamedTuple):
-    """What stays the same in one language."""
+    """The constant parts in one language."""
 
     headers: Mapping[str, str]
     head: bytes  # up to the length of the body
@@ -79,7 +78,7 @@ def _text(language: Language) -> _Text:
 
 
 def _end(services: FrontServices, memory: Memory, program: str, now_s: float) -> bytes:
-    """What lies ahead in the program, and the end of the body."""
+    """The next openings of the program, and the end of the body."""
     kept = memory.sold_out_ends.get(program)
     if kept is None or now_s >= kept[0]:
         memory.ticket_rules.refresh(services.availability.now_ms())
