@@ -93,12 +93,12 @@ async def joins_from(room: Room) -> str:
     [
         (
             "id",
-            "Bergabunglah dahulu di ruang tunggu itu (sudah bisa sejak {})",
+            "Silakan bergabung terlebih dahulu di ruang tunggu itu (dibuka sejak {})",
             "Anda sudah bergabung di ruang tunggu pembukaan {}",
         ),
         (
             "en",
-            "Join that waiting room first (possible since {})",
+            "Join that waiting room first (which began at {})",
             "You have joined the waiting room of the opening {}",
         ),
     ],

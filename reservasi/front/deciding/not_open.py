@@ -46,7 +46,7 @@ _JOINING = msgspec.structs.replace(
     NOT_OPEN,
     detail=Text(
         "Ruang tunggu pembukaan ini dapat diikuti mulai {since}.",
-        "Joining the waiting room of this opening begins at {since}.",
+        "People can join the waiting room of this opening from {since} on.",
     ),
 )
 
