@@ -125,7 +125,7 @@ OPENING_JOINED = Gauge(
 )
 ADMISSION_RATE = Gauge(
     "reservasi_admission_rate",
-    "Numbers that the opening admits a minute now; 0 while it is paused.",
+    "Numbers that the opening admits per minute now; 0 while it is paused.",
     ["program", "opening"],
     multiprocess_mode="livemax",
 )

@@ -24,10 +24,10 @@ class Outcome(StrEnum):
 
     HELD = "held"  # claim: the places are held until the deadline
     CONFIRMED = "confirmed"  # confirm: the hold is permanent
-    RELEASED = "released"  # release: the hold is given up
+    RELEASED = "released"  # release: the hold is ended
     CANCELLED = "cancelled"  # cancel: the confirmed reservation is ended
     QUOTA_SET = "quota_set"  # set_quota: created or changed
-    RETIRED = "retired"  # retire, retire_opening: the quota or the opening is gone
+    RETIRED = "retired"  # retire, retire_opening: the quota or the opening has left the ledger
     RETIRING = "retiring"  # retire: places of the quota are still taken, or returning
     NOT_OVER = "not_over"  # retire, retire_opening: it can still be booked, its window lies ahead, or it has not ended
     SWEPT = "swept"  # sweep: number of expired, returned and dropped items
@@ -73,7 +73,7 @@ class State(StrEnum):
 
     HELD = "held"  # places taken, deadline running
     CONFIRMED = "confirmed"  # permanent
-    RELEASED = "released"  # the hold was given up
+    RELEASED = "released"  # the hold was released by the person or staff
     EXPIRED = "expired"  # the deadline ended the hold
     CANCELLED = "cancelled"  # ended after it was confirmed
     RETIRED = "retired"  # it was confirmed, and its date has passed
@@ -171,7 +171,7 @@ class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):
     ends_at_ms: int  # end of waiting room and tickets; after `opens_at_ms`
     waiting_room: bool
     proof_of_work: bool  # joining requires a solved challenge
-    rate_per_min: int  # numbers admitted a minute; if it adapts, the first rate
+    rate_per_min: int  # numbers admitted per minute; if it adapts, the first rate
     rate_max_per_min: int  # if it adapts, the largest rate
     adaptive: bool
     commitment: str  # hex SHA-256 of the 32-byte seed

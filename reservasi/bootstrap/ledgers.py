@@ -45,7 +45,7 @@ class Ledgers:
         return Journal(self._servers.client_of(program), program, envelopes=False)
 
     def openings(self, program: str) -> OpeningWatch:
-        """A look at the program's openings."""
+        """A reader of the program's openings."""
         return OpeningWatch(self._servers.client_of(program), program)
 
     def recorded(self) -> RecordedPositions:

@@ -110,7 +110,7 @@ def settle(
     from reservasi.bootstrap.records import open_records_operations
 
     if not reason:
-        raise typer.BadParameter("say what was done about it", param_hint="--reason")
+        raise typer.BadParameter("give what was done", param_hint="--reason")
     if len(ids) > IDS_MAX:
         raise typer.BadParameter(f"at most {IDS_MAX} at once", param_hint="IDS")
     settings = configured(data_dir=data_dir, postgres_dsn=postgres_dsn)

@@ -72,7 +72,7 @@ def reason(error: Exception, *, anonymous: bool = False) -> str:
     """
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if anonymous and any(words in message for words in HUNG_UP):
-        message += "; it may want a certificate of ours (ssl_certfile, ssl_keyfile)"
+        message += "; it may require a client certificate (ssl_certfile, ssl_keyfile)"
     return message
 
 
