@@ -10,6 +10,7 @@ import inspect
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def _owners(of: type, name: str) -> Iterator[tuple[str, str]]:
             return
 
 
+@cache
 def _defined_by(of: type) -> set[str]:
     """The names of a class: its slots, its methods, and what its methods set."""
     tree: Any = ast.parse(inspect.getsource(of).lstrip())

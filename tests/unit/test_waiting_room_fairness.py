@@ -36,6 +36,11 @@ def ticket_ids() -> list[str]:
     return [SEALING.ticket_id("surabaya", OPENING, person) for person in persons]
 
 
+@lru_cache(maxsize=1)
+def order_of_ids() -> list[int]:
+    return sorted(range(PEOPLE), key=ticket_ids().__getitem__)
+
+
 def drawn(number: Draw, seed: bytes, beacon: str = "", joined: int = PEOPLE) -> list[int]:
     return [number(seed, ticket_id, beacon, joined) for ticket_id in ticket_ids()]
 
@@ -94,17 +99,16 @@ def examine(number: Draw, seeds: Sequence[bytes]) -> set[str]:
         if max(abs(each) for each in deviations) > Z:
             found.add(what)
 
-    ids = ticket_ids()
-    by_id = sorted(range(PEOPLE), key=ids.__getitem__)
+    drawings = {seed: drawn(number, seed) for seed in {*seeds, *SEEDS[:2]}}
     for seed in seeds:
-        numbers = drawn(number, seed)
+        numbers = drawings[seed]
         assert all(0 <= each < PEOPLE for each in numbers)
         judge("uneven", unevenness(numbers, PEOPLE))
         judge("uneven in its last digits", unevenness([each % 100 for each in numbers], 100, bins=100))
         judge("follows the order of joining", *dependence(numbers, PEOPLE))
-        judge("follows the order of ids", *dependence([numbers[each] for each in by_id], PEOPLE))
+        judge("follows the order of ids", *dependence([numbers[each] for each in order_of_ids()], PEOPLE))
         judge("neighbours stay together", slope(numbers[:-1], numbers[1:]))
-    first, second = (drawn(number, seed) for seed in SEEDS[:2])
+    first, second = (drawings[seed] for seed in SEEDS[:2])
     judge("the seed changes little", slope(first, second))
     mixed = drawn(number, SEEDS[0], beacon="round 4711")
     judge("the beacon changes little", slope(first, mixed))
