@@ -98,24 +98,23 @@ class EmbeddedPostgres:
         # The socket's directory is closed to other accounts, so that every client of the socket is trusted.
         initdb += ["--auth-local=trust", "--auth-host=reject"]
         await self._process.run(initdb, timeout_s=self._start_timeout_s)
-        single = [str(binaries / "postgres"), "--single", "-D", str(staging), "-c", "exit_on_error=on", "postgres"]
-        statements = f"CREATE ROLE {ROLE} LOGIN CREATEDB\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n"
-        await self._process.run(single, stdin=statements, timeout_s=self._start_timeout_s)
-        await self._make_roles(binaries, staging)
+        owner = (f"CREATE ROLE {ROLE} LOGIN CREATEDB", f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+        await self._make_roles(binaries, staging, *owner)
         staging.rename(self._cluster)
         directory_fd = os.open(self._places.postgres, os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory_fd)
         os.close(directory_fd)
 
-    async def _make_roles(self, binaries: Path, cluster: Path) -> None:
-        """Create the roles of fronts and worker while the server does not run; once per cluster."""
+    async def _make_roles(self, binaries: Path, cluster: Path, *first: str) -> None:
+        """Create the roles of fronts and worker while the server does not run, behind `first`; once per cluster."""
         marker = cluster / ROLES_MADE
         if marker.exists():
             return
         single = [str(binaries / "postgres"), "--single", "-D", str(cluster), "-c", "exit_on_error=on", "postgres"]
         absent = "IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{0}') THEN CREATE ROLE {0} LOGIN; END IF;"
         body = " ".join(absent.format(role) for role in RUNTIME_ROLES.values())
-        await self._process.run(single, stdin=f"DO $$ BEGIN {body} END $$\n", timeout_s=self._start_timeout_s)
+        statements = "\n".join([*first, f"DO $$ BEGIN {body} END $$", ""])
+        await self._process.run(single, stdin=statements, timeout_s=self._start_timeout_s)
         marker.touch()
 
     async def _ready(self, pid: int) -> bool:
