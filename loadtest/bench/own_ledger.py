@@ -20,16 +20,16 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.topology.servers import Servers
-from reservasi.ledger.wire import messages
+from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import Answer, Claim, Command, Confirm, Outcome, Position, Release, SetQuota, Sweep
 from reservasi.sealing import program_tag
 
 TIMEOUT_S = 60.0
 TIMEOUT_MS = int(TIMEOUT_S * 1000)
-TOMBSTONE_MS = HOLD_MS = 86_400_000  # nothing ends during a measurement
+HOLD_MS = 86_400_000  # no hold ends during a measurement
 QUEUE_ITEMS_MAX = 100_000  # no claim of a measurement is refused
 BATCH = 64  # claims in one call of the group commit
-LOAD_BATCH = 1000  # commands in one call while a ledger is filled
+LOAD_BATCH = 1000  # commands under way at a time while a ledger is filled
 PAGE_EVENTS = 5000  # of the journal, read at a time
 SEALED = "k1." + "x" * 200  # an envelope of one applicant and a contact
 AnyCommand = TypeVar("AnyCommand", bound=Command)
@@ -50,7 +50,7 @@ class OwnLedger:
             batch_items_max=batch,
             queue_items_max=QUEUE_ITEMS_MAX,
             command_timeout_ms=TIMEOUT_MS,
-            tombstone_ms=TOMBSTONE_MS,
+            tombstone_ms=0,  # a sweep removes what was released
             queue_delay_target_ms=TIMEOUT_MS,
         )
         self._tag = program_tag(program)
@@ -87,21 +87,6 @@ class OwnLedger:
             persons=(name[-22:],),
         )
 
-    async def call(self, commands: Sequence[Command], wanted: Outcome, tombstone_ms: int = TOMBSTONE_MS) -> None:
-        """Carry out commands of one kind in large calls, without the group commit.
-
-        Raises:
-            WrongResult: one had another outcome.
-        """
-        for batch in batches(commands, LOAD_BATCH):
-            (raw,) = await self.connection.call([messages.encode_frame(batch, tombstone_ms)], TIMEOUT_S)
-            if isinstance(raw, ReservasiError):
-                raise raw
-            reply = messages.decode_reply(raw)
-            outcomes = {messages.decode_answer(reply, at, command).outcome for at, command in enumerate(batch)}
-            if outcomes != {wanted}:
-                raise WrongResult(f"{self.program}: {outcomes or 'fenced'} instead of {wanted.value}")
-
     async def submit(self, commands: Sequence[Command], wanted: Outcome, in_flight: int) -> None:
         """Carry out commands through the group commit, so many of them under way at any time.
 
@@ -134,19 +119,20 @@ class OwnLedger:
     async def fill(self, count: int) -> None:
         """Hold so many places, as fast as it goes."""
         for left in range(count, 0, -LOAD_BATCH):
-            await self.call(self.claims(min(LOAD_BATCH, left)), Outcome.HELD)
+            await self.submit(self.claims(min(LOAD_BATCH, left)), Outcome.HELD, in_flight=LOAD_BATCH)
 
     async def forget(self, claims: Sequence[Claim]) -> None:
         """Release these holds, and remove every trace of them."""
-        await self.call([Release(reservation_id=claim.reservation_id) for claim in claims], Outcome.RELEASED)
+        releases = [Release(reservation_id=claim.reservation_id) for claim in claims]
+        await self.submit(releases, Outcome.RELEASED, in_flight=LOAD_BATCH)
         for _ in batches(claims, LOAD_BATCH):
-            await self.call([Sweep(items_max=LOAD_BATCH)], Outcome.SWEPT, tombstone_ms=0)
+            await self.submit([Sweep(items_max=LOAD_BATCH)], Outcome.SWEPT, in_flight=1)
 
     async def remembered(self) -> int:
         """How many reservations the ledger has, live or not."""
         return int(await self.client.hlen(keys.reservations(self.program)))
 
-    async def snapshot(self) -> messages.Snapshot:
+    async def snapshot(self) -> Snapshot:
         snapshot = await self.connection.snapshot(TIMEOUT_S)
         if snapshot is None:
             raise WrongResult(f"{self.program} is fenced")

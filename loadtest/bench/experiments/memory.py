@@ -73,7 +73,7 @@ async def _reservations(redis_url: str, reservations: int) -> list[Figure]:
             title="journal in the ledger's memory for each of them, until it is recorded and trimmed",
             value=journal_bytes / reservations,
             unit="bytes",
-            note="the sealed envelope is most of it; batches of 1000",
+            note="the sealed envelope is most of it; batches of 64",
         ),
     ]
 

@@ -5,24 +5,24 @@ import contextlib
 import datetime as dt
 import itertools
 import statistics
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from loadtest.bench import claims
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
-from loadtest.bench.ground import Ground, prepared
+from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, WrongResult
 from loadtest.bench.own_ledger import batches
+from loadtest.bench.rounds import started
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
-from loadtest.stage.ports import wait_listening
 from loadtest.stage.program import open_terms, program_file
 from reservasi.bootstrap.commands import Operations, open_operations, open_program
 from reservasi.cli.importing import import_program
-from reservasi.ledger.group_commit import GroupCommit
-from reservasi.model import Answer, Outcome, SetQuota
+from reservasi.model import Outcome, SetQuota
 from reservasi.programs.files import read_program
 
 FLAT = 1.15
@@ -31,7 +31,7 @@ OFFICES, STARTS = 100, 20  # over which a program's quotas are spread; the rest 
 CHANGES_PER_S = 50
 CONNECTIONS = 4
 BATCH = 500  # quotas that are created together
-FIRST_PERSON = 12_000_000  # nobody else in the benchmark is one of these
+FIRST_PERSON = 200_000_000  # nobody else in the benchmark has such a number
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,9 @@ class Point:
         return f"{self.sold_out} of {self.quotas} quotas sold out"
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much is measured."""
-
-    base: Point
-    points: tuple[Point, ...]
-    pairs: int
-    refusals: int  # in one measurement
-
-
-def sizes_of(smoke: bool) -> Sizes:
-    """A little, or what the targets are for."""
-    base = Point(OPEN_MIN + 1, 1)
-    if smoke:
-        return Sizes(base, (Point(60, 60 - OPEN_MIN),), pairs=3, refusals=100)
-    grown = (Point(11_552, 1820), Point(20_000, 1), Point(20_000, 20_000 - OPEN_MIN))
-    return Sizes(base, grown, pairs=41, refusals=400)
+BASE = Point(OPEN_MIN + 1, 1)
+SMOKE = (Point(60, 60 - OPEN_MIN),)
+POINTS = (Point(11_552, 1820), Point(20_000, 1), Point(20_000, 20_000 - OPEN_MIN))
 
 
 @dataclass(frozen=True)
@@ -76,80 +62,66 @@ class Offer:
 
 async def measured(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
     """A figure a point: the front's processor time a refusal, as a share of that in a small program."""
-    sizes = sizes_of(smoke)
+    points, pairs, refusals = (SMOKE, 3, 100) if smoke else (POINTS, 41, 400)
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(ground.settings))
-        offers = []
-        for number, point in enumerate((sizes.base, *sizes.points)):
-            say(f"growth: a program with {point.name}")
-            offers.append(await _offered(operations, ground, f"refusals-{number}", point))
+        base, *grown = [
+            await _offered(operations, ground.settings.data_dir, f"refusals-{number}", point)
+            for number, point in enumerate((BASE, *points))
+        ]
         ours = Ours(ground)
-        stack.push_async_callback(ours.stop)
-        await ours.start()
-        await wait_listening(ours.port, START_TIMEOUT_S)
-        meter = _Meter(ours, sizes)
+        await started(ours, stack)
+        people = itertools.count(FIRST_PERSON, refusals)
         figures = []
-        for point, offer in zip(sizes.points, offers[1:], strict=True):
+        for point, offer in zip(points, grown, strict=True):
             say(f"growth: refusals with {point.name}")
-            async with _changing(operations, offers[0]), _changing(operations, offer):
-                pairs = await meter.pairs(offers[0], offer)
-            figures.append(_figure(sizes.base, point, pairs))
+            ratios, costs_s = [], []
+            async with _changing(operations, base), _changing(operations, offer):
+                for number in range(pairs + 1):
+                    # Which one comes second differs, so that a drift weighs on both.
+                    order = (base, offer) if number % 2 else (offer, base)
+                    took_s = {each: await _refusal_s(ours, each, next(people), refusals) for each in order}
+                    ratios.append(took_s[offer] / took_s[base])
+                    costs_s.append(took_s[offer])
+            figures.append(_figure(point, ratios[1:], costs_s[1:]))  # the first ones warmed up
         return figures
 
 
-def _figure(base: Point, point: Point, pairs: Sequence[tuple[float, float]]) -> Figure:
+def _figure(point: Point, ratios: list[float], costs_s: list[float]) -> Figure:
     return Figure(
         name=f"refusal, {point.name}",
-        title=f"a front's processor time a sold-out answer against {base.name}, interleaved; places change meanwhile",
-        value=statistics.median(grown / small for small, grown in pairs),
+        title=f"a front's processor time a sold-out answer against {BASE.name}, interleaved; places change meanwhile",
+        value=statistics.median(ratios),
         target=FLAT,
         sense="at most",
-        note=f"{statistics.median(grown for _, grown in pairs) * 1e6:.0f} us a refusal",
+        note=f"{statistics.median(costs_s) * 1e6:.0f} us a refusal",
     )
 
 
-class _Meter:
-    """Asks one front."""
-
-    def __init__(self, ours: Ours, sizes: Sizes) -> None:
-        self._ours = ours
-        self._sizes = sizes
-        self._people = FIRST_PERSON
-
-    async def pairs(self, base: Offer, grown: Offer) -> list[tuple[float, float]]:
-        """Seconds of the front's processor a refusal in both programs, one right after the other, several times."""
-        found = []
-        for number in range(self._sizes.pairs + 1):
-            took = {}
-            for offer in (base, grown) if number % 2 else (grown, base):
-                took[offer.program] = await self._refusal_s(offer)
-            found.append((took[base.program], took[grown.program]))
-        return found[1:]  # the first one warmed up
-
-    async def _refusal_s(self, offer: Offer) -> float:
-        count = self._sizes.refusals
-        self._people += count
-        asked = claims.requests(self._people, count, offer.sold_out)
-        front = self._ours.pids["front"]
-        before_s = ran_s(front)
-        load = await run_load(self._ours.port, asked, connections=CONNECTIONS, timeout_s=START_TIMEOUT_S, wanted=409)
-        if load.refused:
-            raise WrongResult(f"a sold-out quota answered {dict(load.answers)}, not always 409")
-        return (ran_s(front) - before_s) / count
+async def _refusal_s(ours: Ours, offer: Offer, first_person: int, count: int) -> float:
+    """Seconds of the front's processor for each of so many refusals."""
+    requests = claims.requests(first_person, count, offer.sold_out)
+    before_s = ran_s(ours.pids["front"])
+    load = await run_load(ours.port, requests, connections=CONNECTIONS, timeout_s=START_TIMEOUT_S, wanted=409)
+    if load.refused:
+        raise WrongResult(f"a sold-out quota answered {dict(load.answers)}, not always 409")
+    return (ran_s(ours.pids["front"]) - before_s) / count
 
 
-async def _offered(operations: Operations, ground: Ground, program: str, point: Point) -> Offer:
+async def _offered(operations: Operations, directory: Path, program: str, point: Point) -> Offer:
     """A stored program with these quotas; those without places have a capacity of none."""
     day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)
-    file = ground.settings.data_dir / f"{program}.toml"
+    file = directory / f"{program}.toml"
     file.write_text(program_file(1, 1, day, 7200, program))
     await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
     commands = [_quota(program, number, sold_out=number < point.sold_out) for number in range(point.quotas)]
     async with open_program(operations, program) as group:
         for batch in batches(commands, BATCH):
-            await _submit(group, batch)
-    quotas = [command.quota for command in commands]
-    return Offer(program, tuple(quotas[: point.sold_out]), tuple(quotas[point.sold_out :]))
+            answers = await asyncio.gather(*map(group.submit, batch))
+            if wrong := {answer.outcome for answer in answers} - {Outcome.QUOTA_SET}:
+                raise WrongResult(f"a quota was not created: {wrong}")
+    quotas = tuple(command.quota for command in commands)
+    return Offer(program, quotas[: point.sold_out], quotas[point.sold_out :])
 
 
 def _quota(program: str, number: int, *, sold_out: bool) -> SetQuota:
@@ -170,28 +142,22 @@ def _quota(program: str, number: int, *, sold_out: bool) -> SetQuota:
     return SetQuota(quota=name, terms=terms)
 
 
-async def _submit(group: GroupCommit, commands: Sequence[SetQuota]) -> None:
-    answers: list[Answer] = await asyncio.gather(*map(group.submit, commands))
-    if wrong := {answer.outcome for answer in answers} - {Outcome.QUOTA_SET}:
-        raise WrongResult(f"a quota was not created: {wrong}")
-
-
 @asynccontextmanager
 async def _changing(operations: Operations, offer: Offer) -> AsyncIterator[None]:
     """The open quotas' places change all the time, one after the other."""
+
+    async def change() -> None:
+        for number, quota in enumerate(itertools.cycle(offer.open)):
+            answer = await group.submit(SetQuota(quota=quota, capacity=30_000 + number % 9000))
+            if answer.outcome is not Outcome.QUOTA_SET:
+                raise WrongResult(f"a quota was not changed: {answer.outcome}")
+            await asyncio.sleep(1 / CHANGES_PER_S)
+
     async with open_program(operations, offer.program) as group:
-        task = asyncio.create_task(_change(group, offer.open))
+        task = asyncio.create_task(change())
         try:
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-
-async def _change(group: GroupCommit, quotas: Sequence[str]) -> None:
-    for number, quota in enumerate(itertools.cycle(quotas)):
-        answer = await group.submit(SetQuota(quota=quota, capacity=30_000 + number % 9000))
-        if answer.outcome is not Outcome.QUOTA_SET:
-            raise WrongResult(f"a quota was not changed: {answer.outcome}")
-        await asyncio.sleep(1 / CHANGES_PER_S)

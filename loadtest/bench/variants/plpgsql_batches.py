@@ -14,7 +14,6 @@ from loadtest.bench.variants.variant import Rival
 
 SCHEMA = "bench_batches"
 BATCH_MAX = 256
-TRIES = 3
 Entry: TypeAlias = "tuple[Claim, asyncio.Future[Verdict]]"
 CALL = "SELECT outcome, deadline_ms FROM claim_batch($1, $2, $3, $4, $5)"
 # No two claims of a batch are of one person, so that only the places of a quota have to be counted in order.
@@ -123,15 +122,7 @@ class Batches:
 
     async def _call(self, claims: list[Claim]) -> list[Verdict]:
         columns = [list(column) for column in zip(*claims, strict=True)]
-        for left in reversed(range(TRIES)):
-            try:
-                rows = await self._connection.fetch(CALL, *columns, HOLD_MS)
-            except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError):  # another process has the same person
-                if not left:
-                    raise
-                continue
-            return [Verdict(*row) for row in rows]
-        raise AssertionError
+        return [Verdict(*row) for row in await self._connection.fetch(CALL, *columns, HOLD_MS)]
 
 
 async def make_app() -> web.Application:
