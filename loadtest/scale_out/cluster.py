@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from loadtest.stage.cores import ran_s
+from loadtest.stage.ports import free_ports
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.topology.cluster import SLOTS
@@ -25,7 +25,6 @@ from reservasi.ledger.topology.tls import Tls
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02
-PORT_MIN, PORT_MAX = 20_000, 50_000  # the cluster's own port lies 10,000 above
 
 
 class NodeKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +40,9 @@ SHIPPED = NodeKind()
 class Node:
     """One server."""
 
-    def __init__(self, directory: Path, port: int, node_timeout_ms: int, kind: NodeKind) -> None:
-        self.port = port
+    def __init__(self, directory: Path, ports: tuple[int, int], node_timeout_ms: int, kind: NodeKind) -> None:
+        self.port, self.bus_port = ports
+        port = self.port
         proof: dict[str, Any] = {"ssl": True, **msgspec.structs.asdict(kind.tls)} if kind.tls else {}
         self.client = redis_asyncio.Redis(
             host="127.0.0.1", port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), **proof
@@ -54,6 +54,7 @@ class Node:
             "bind": "127.0.0.1",
             "dir": directory,
             "cluster-enabled": "yes",
+            "cluster-port": self.bus_port,
             "cluster-node-timeout": node_timeout_ms,
             "cluster-replica-validity-factor": 0,
             "appendonly": "yes",
@@ -132,7 +133,7 @@ class LocalCluster:
             first, last = SLOTS * at // count, SLOTS * (at + 1) // count - 1
             await node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
         for node in self.nodes[1:]:
-            await self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+            await self.nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         await self.until(self._acquainted)
         for at, replica in enumerate(self.replicas):
             await replica.ask("CLUSTER", "REPLICATE", await self.primaries[at % count].ask("CLUSTER", "MYID"))
@@ -166,18 +167,6 @@ def _field(info: Any, name: str) -> str:
     return text.partition(f"{name}:")[2].splitlines()[0].strip()
 
 
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    port = PORT_MIN + (id(found) // 64) % (PORT_MAX - PORT_MIN)
-    while len(found) < count:
-        port = port + 1 if port < PORT_MAX else PORT_MIN
-        with suppress(OSError), socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-    return found
-
-
 @asynccontextmanager
 async def local_cluster(
     primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500, kind: NodeKind = SHIPPED
@@ -186,8 +175,9 @@ async def local_cluster(
     directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
     nodes: list[Node] = []
     try:
-        for port in _free_ports(primaries * (1 + replicas)):  # one by one, so that each is closed below
-            nodes.append(Node(directory / str(port), port, node_timeout_ms, kind))  # noqa: PERF401
+        for number in range(primaries * (1 + replicas)):
+            port, bus_port = free_ports(2)
+            nodes.append(Node(directory / str(number), (port, bus_port), node_timeout_ms, kind))
         cluster = LocalCluster(nodes, primaries)
         for node in nodes:
             await cluster.until(node.answers)
@@ -197,19 +187,3 @@ async def local_cluster(
         for node in nodes:
             await node.close()
         shutil.rmtree(directory, ignore_errors=True)
-
-
-async def migrate_keys(source: Node, target: Node, slot: int) -> None:
-    """Move a slot's keys one by one, as a reshard does, and leave it on its way."""
-    source_id, target_id = await source.ask("CLUSTER", "MYID"), await target.ask("CLUSTER", "MYID")
-    await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-    await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
-    while names := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
-        await source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5000)
-
-
-async def hand_over(cluster: LocalCluster, target: Node, slot: int) -> None:
-    """End a migration: the target serves the slot, and every primary knows it."""
-    target_id = await target.ask("CLUSTER", "MYID")
-    for node in (target, *(node for node in cluster.primaries if node is not target)):
-        await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from loadtest.scale_out.cluster import LocalCluster, Node, hand_over, local_cluster, migrate_keys
+from loadtest.scale_out.cluster import LocalCluster, Node, local_cluster
 from reservasi.errors import LedgerUnreachable, ReservasiError
 from reservasi.ledger.acknowledging import Acks, acks_wanted
 from reservasi.ledger.connection import LedgerConnection
@@ -24,6 +24,22 @@ PROGRAMS = ("alfa", "beta", "gamma", "delta")  # of the three primaries, two sha
 CAPACITY = 400
 CLAIMANTS = 8
 CALL_S = 2.0
+
+
+async def migrate_keys(source: Node, target: Node, slot: int) -> None:
+    """Move a slot's keys one by one, as a reshard does, and leave it on its way."""
+    source_id, target_id = await source.ask("CLUSTER", "MYID"), await target.ask("CLUSTER", "MYID")
+    await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    while names := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        await source.ask("MIGRATE", "127.0.0.1", target.port, names[0], 0, 5000)
+
+
+async def hand_over(cluster: LocalCluster, target: Node, slot: int) -> None:
+    """End a migration: the target serves the slot, and every primary knows it."""
+    target_id = await target.ask("CLUSTER", "MYID")
+    for node in (target, *(node for node in cluster.primaries if node is not target)):
+        await node.ask("CLUSTER", "SETSLOT", slot, "NODE", target_id)
 
 
 class Program:
