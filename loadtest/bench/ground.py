@@ -12,7 +12,6 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.stage import environment
 from loadtest.stage.cores import Cores
-from loadtest.stage.ports import free_ports
 from loadtest.stage.program import WINDOWS_AN_OFFICE, program_file
 from loadtest.stage.shims import Shim, built
 from loadtest.stage.stores import data_directory
@@ -60,12 +59,8 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
     """
     async with AsyncExitStack() as stack:
         data_dir = stack.enter_context(data_directory())
-        port, admin_port, worker_admin_port = free_ports(3)
         settings = load(
             data_dir=data_dir,
-            port=port,
-            admin_port=admin_port,
-            worker_admin_port=worker_admin_port,
             processes=processes,
             redis_url="",
             postgres_dsn="",

@@ -84,7 +84,7 @@ class Scene:
         self.staff_key = staff_key
         self.port = port  # where everybody comes: nginx's, or the front's
         self.url = f"http://127.0.0.1:{port}"
-        self.admin_url = f"http://127.0.0.1:{ground.settings.admin_port}"
+        self.admin_url = ours.front.admin_url
         self.peak_front_us = 0.0  # of processor time for a place, in the best round of `peak`
         self._next = 0  # person
 

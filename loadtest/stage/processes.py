@@ -48,7 +48,14 @@ class Process:
         self.url = f"http://{host.address}:{port}"  # of the same
         self.log = log
         self._process = process
-        self._admin_url = f"http://{host.address}:{admin_port}"
+        self.admin_url = f"http://{host.address}:{admin_port}"
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started, which must still run."""
+        if self._process.returncode is not None:
+            raise RuntimeError(f"ended with {self._process.returncode}; see {self.log}")
+        return self._process.pid
 
     async def ready(self) -> dict[str, Any]:
         """What it says of itself; nothing while it cannot serve.
@@ -100,7 +107,7 @@ class Process:
 
     def _ask(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
-        return aiohttp.request("GET", f"{self._admin_url}/{path}", timeout=timeout)
+        return aiohttp.request("GET", f"{self.admin_url}/{path}", timeout=timeout)
 
     def _last_words(self) -> str:
         return self.log.read_text()[-LOG_TAIL_CHARS:]
@@ -123,8 +130,8 @@ def started(role: str, settings: Settings, **changes: object) -> AbstractAsyncCo
 async def started_at(host: Host, role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
     """The same on that host."""
     port, admin_port = free_ports(2)
-    told = settings.model_dump(mode="json", exclude_unset=True) | changes
-    told |= {"processes": 1, "port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
+    told = {"processes": 1} | settings.model_dump(mode="json", exclude_unset=True) | changes
+    told |= {"port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
     told |= {"host": host.address, "admin_host": host.address}
     log = settings.data_dir / f"{role}-{port}.log"
     counting = _counting(settings.data_dir / f"metrics-{port}") if role == "api" else {}
