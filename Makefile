@@ -1,16 +1,16 @@
-# Everything a newcomer runs. `make help` lists it.
+# The commands of a developer; `make help` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-# Debian's own interpreter is the faster build of the two a machine may have.
+# Debian's interpreter is preferred, since it is built with more optimisation than a self-compiled one.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 UV_QUIETLY := UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1 UV_COMPILE_BYTECODE=1 $(BIN)/uv
 UV := UV_PROJECT_ENVIRONMENT=.venv $(UV_QUIETLY)
-SYNC = $(UV) sync --frozen $(1) 2>&1 | grep --line-buffered -v '^ [+~-]' >&2; exit $${PIPESTATUS[0]} # a line a stage, none a package
-# The service is many processes: each would compile all modules again, which takes longer than all else at its start.
+SYNC = $(UV) sync --frozen $(1) 2>&1 | grep --line-buffered -v '^ [+~-]' >&2; exit $${PIPESTATUS[0]} # one line per stage, not per package
+# Without bytecode files each of the service's processes would compile all modules at its start.
 unexport PYTHONDONTWRITEBYTECODE
 PORT ?= 8080
 ADMIN_PORT ?= 9090
@@ -28,9 +28,9 @@ $(BIN)/uv:
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-# `--inexact` lets the runtime install share the environment with the developers' tools.
+# `--inexact` keeps the developers' tools in the shared environment.
 .venv/.run: $(BIN)/uv pyproject.toml uv.lock
-	@echo "installing what the service runs on into .venv: once, up to two minutes" >&2
+	@echo "installing the service's packages into .venv: once, up to two minutes" >&2
 	@$(call SYNC,--inexact --no-dev)
 	@$(BIN)/python -m compileall -q reservasi
 	@touch $@
@@ -41,7 +41,7 @@ $(BIN)/uv:
 	@$(BIN)/python -m compileall -q reservasi
 	@touch $@ .venv/.run
 
-# What generates a client of the API, apart from the service: its packages differ.
+# The generator of API clients has its own environment, since its packages conflict with the service's.
 .venv/clients/.synced: .venv/.dev tests/clients/pyproject.toml tests/clients/uv.lock
 	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv/clients $(UV_QUIETLY) sync --frozen --quiet --project tests/clients --python $(BIN)/python
 	@touch $@
@@ -61,16 +61,16 @@ check: .venv/.dev ## lint, format, types and floors
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: .venv/.dev ## rewrite the sources in the house format
+format: .venv/.dev ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: .venv/.dev ## write the generated pages of docs/ anew
+docs: .venv/.dev ## generate the pages of docs/reference and docs/
 	@$(BIN)/python -m docs.generate
 
 .PHONY: test
-test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the machine (ARGS="-k name")
+test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the whole machine (ARGS="-k name")
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
 	$(BIN)/pytest -m alone $(ARGS); alone=$$?; \
 	case $$together-$$alone in \
@@ -79,47 +79,47 @@ test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three f
 	esac
 
 .PHONY: loadtest
-loadtest: .venv/.dev ## many more people than places, headless, with an HTML report in reports/
+loadtest: .venv/.dev ## load test with many more people than places; HTML report in reports/
 	$(BIN)/python -m loadtest.crowd $(ARGS)
 
 .PHONY: bench
-bench: .venv/.dev ## claims per second beside the baselines, as ratios (ARGS="--against REV": this tree beside a revision)
+bench: .venv/.dev ## claims per second compared with the baselines, as ratios (ARGS="--against REV": compare with a revision)
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
 .PHONY: scale-out
-scale-out: .venv/.dev ## what primaries, batches, replicas and followers cost in work a claim (ARGS="--markdown")
+scale-out: .venv/.dev ## work per claim by primaries, batch size, replicas and followers (ARGS="--markdown")
 	$(BIN)/python -m loadtest.scale_out $(ARGS)
 
 .PHONY: latency
-latency: .venv/.dev ## latency against offered load, from calm to three times too much: table and picture
+latency: .venv/.dev ## latency against offered load, up to three times the capacity: table and picture
 	$(BIN)/python -m loadtest.openloop $(ARGS)
 
 .PHONY: overload
-overload: .venv/.dev ## three times of what the ledger takes: goodput, refusals, staff, memory
+overload: .venv/.dev ## three times the ledger's capacity: goodput, refusals, staff calls, memory
 	$(BIN)/python -m loadtest.openloop.overload $(ARGS)
 
 .PHONY: slow-clients
-slow-clients: .venv/.dev ## 5,000 connections that send a byte a second, and what others notice of them
+slow-clients: .venv/.dev ## 5,000 connections that send a byte per second, and their effect on other callers
 	$(BIN)/python -m loadtest.openloop.slow_clients $(ARGS)
 
 .PHONY: waiting
-waiting: .venv/.dev ## 50,000 people join before an opening, wait for the draw, and are served in its order
+waiting: .venv/.dev ## 50,000 people join before an opening and are served in the order of the draw
 	$(BIN)/python -m loadtest.waiting $(ARGS)
 
 .PHONY: spike
-spike: .venv/.dev ## calm, opening, decay, and the checker; HOST=http://... for an installation of yours, unchecked
+spike: .venv/.dev ## the load of an opening, with the checker; HOST=http://...: on your own installation, without the checker
 	$(if $(HOST),$(BIN)/locust -f loadtest/spike.py --headless --host $(HOST) $(ARGS),$(BIN)/python -m loadtest.crowd --spike $(ARGS))
 
 .PHONY: faults
-faults: .venv/.dev ## break each part under a crowd, several times: table of what was lost or sold twice (ARGS="--only NAME")
+faults: .venv/.dev ## inject each fault under load, several times: table of lost and doubly sold places (ARGS="--only NAME")
 	$(BIN)/python -m loadtest.faults $(ARGS)
 
 .PHONY: clean
-clean: ## remove the environment and what the tools left behind
+clean: ## remove the environment and the tools' files
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache reports dist
 
 .PHONY: psql
-psql: .venv/.run ## ask the embedded PostgreSQL (SQL="SELECT ...", DATA_DIR=)
+psql: .venv/.run ## run psql on the embedded PostgreSQL (SQL="SELECT ...", DATA_DIR=)
 	@dsn=$$($(BIN)/python -c 'from reservasi import settings; from reservasi.bootstrap.addresses import postgres_dsn; print(postgres_dsn(settings.load(data_dir="$(DATA_DIR)" or None)))') \
 	&& exec $(BIN)/python -c 'import sys, os; from reservasi.embedded import postgres_binaries; os.execv(postgres_binaries() / "psql", ["psql", *sys.argv[1:]])' \
 		"$$dsn" $(if $(SQL),-c "$(SQL)")

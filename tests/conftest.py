@@ -1,4 +1,4 @@
-"""What every test may ask for: real servers of its own, and a random program to be alone in."""
+"""Fixtures of all tests: real servers, and a random program for each test."""
 
 import asyncio
 import os

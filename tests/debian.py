@@ -1,4 +1,4 @@
-"""The servers that Debian 12 has: Redis 7.0 with the files of `config/valkey/`, and PostgreSQL 15; both speak TLS."""
+"""Debian 12's servers: Redis 7.0 with the files of `config/valkey/`, and PostgreSQL 15, both with TLS."""
 
 import asyncio
 import os

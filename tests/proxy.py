@@ -1,4 +1,4 @@
-"""A proxy between a client and the ledger's server that loses, delays and cuts what passes, on command."""
+"""A proxy between a client and the ledger's server that loses, delays and cuts traffic on command."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The other users of a Valkey that a test has the administrator's address of."""
+"""The other users of a test's Valkey, from its administrator's address."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit

@@ -1,4 +1,4 @@
-"""An availability view of one program, as a front has it, and the wait until it has caught up."""
+"""An availability view of one program, as in a front, and the wait until it has caught up."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable

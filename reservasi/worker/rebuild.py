@@ -179,8 +179,8 @@ class Rebuilder:
         way = f"read it first; `reservasi rebuild {flags} --program {self._program}` discards them"
         if comparison.verdict is Ownership.RECORDS_OLD:
             way = (
-                f"`{FROM_LEDGER.format(self._program)}` records them anew, and `reservasi rebuild {flags} --program "
-                f"{self._program}` forgets them"
+                f"`{FROM_LEDGER.format(self._program)}` records them, and `reservasi rebuild {flags} --program "
+                f"{self._program}` discards them"
             )
         cause = f" ({comparison.cause})" if comparison.cause else ""
         raise RebuildRefused(

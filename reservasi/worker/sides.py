@@ -172,7 +172,7 @@ def recommend(
         case Ownership.OWNED:
             return f"This side was owned last and sells: keep it.{rest}", f"reservasi reconcile --program {program}"
         case Ownership.OWNABLE | Ownership.MOVED:
-            return f"This side goes on from what is recorded: a worker owns it within a second.{rest}", DOCTOR
+            return f"This side continues from the recorded position: a worker owns it within a second.{rest}", DOCTOR
         case Ownership.DAMAGED:
             words = f"This side's position was damaged: a rebuild repairs it from journal and records.{rest}"
             return words, f"reservasi rebuild --program {program}"
@@ -195,7 +195,8 @@ def _of_the_other(program: str, this: Side, other: Side, url: str) -> tuple[str,
         words = "The records are an older copy and lack changes of the other side: restore them from it, then make it "
         return f"{words}the primary.{_left_behind(this)}", f"{FROM_LEDGER.format(program)} --redis-url {url}"
     words = (
-        "The other side goes on from what is recorded, and nothing recorded is lost: make it the primary (fail over "
+        "The other side continues from the recorded position, so that nothing recorded is lost: make it the primary "
+        "(fail over "
     )
     return f"{words}to it, or set redis_url to it).{_left_behind(this)}", f"{DOCTOR} --redis-url {url}"
 
@@ -205,15 +206,15 @@ def _of_two_histories(program: str, this: Side, other: Side | None, owned: tuple
         last = owned[-1] if owned else None
         named = f" (run {last.run_id}, epoch {last.epoch})" if last and last.run_id else ""
         words = (
-            f"This side is {this.verdict}. Look at the server that was owned last{named} before you discard anything; "
+            f"This side is {this.verdict}. Read the server that was owned last{named} before you discard anything; "
             "if it is lost, give its address nevertheless."
         )
         return words, f"reservasi ledger compare --program {program} --other-redis-url redis://HOST:PORT"
     second = " --discard-confirmed" if this.confirmed_not_recorded else ""
     lost = f"{this.confirmed_not_recorded} confirmed bookings and {this.held_not_recorded} holds of this side"
     words = (
-        "No side that answers goes on from what is recorded. Copy both stores, then make this side what PostgreSQL "
-        f"says; {lost} are lost by that. Whoever was answered 200 is in PostgreSQL.{_left_behind(other)}"
+        "No side that answers continues from the recorded position. Copy both stores, then rebuild this side from "
+        f"PostgreSQL; {lost} are lost. Every answer 200 is in PostgreSQL.{_left_behind(other)}"
     )
     return words, f"reservasi rebuild --program {program} --discard{second}"
 
@@ -231,6 +232,6 @@ def _left_behind(side: Side | None) -> str:
         return ""
     return (
         f" {NAMES[side.side]} has {side.confirmed_only_here} confirmed reservations and "
-        f"{side.held_only_here} holds that are nowhere else: keep a copy of it. Nobody was answered 200 for them; the "
+        f"{side.held_only_here} holds that no other store has: keep a copy of it. None of them was answered 200; the "
         "confirmed ones are named, and their people have to book again."
     )

@@ -1,4 +1,4 @@
-"""The whole service on real servers: a front behind a real socket, the recorder's roles, one program."""
+"""The whole service on real servers: a front behind a real socket, the worker's tasks, and one program."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Stores without a service, and a program of two offices that `program import` brought."""
+"""Stores without a running service, and an imported program with two offices."""
 
 import datetime as dt
 import itertools

@@ -1,4 +1,4 @@
-"""Raw connections to a front: one that stays with the byte transport, and one that was left to aiohttp."""
+"""Raw connections to a front: one read as bytes by the front, and one that was handed to aiohttp."""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""What schemathesis cannot know: a valid NIK, a quota, an opening and a reservation that exist, and the secrets that open them."""
+"""Values that schemathesis cannot generate: a valid NIK, an existing quota, opening and reservation, and their
+secrets.
+"""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""The admin port: alive, ready, measured."""
+"""The admin port: liveness, readiness and metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator

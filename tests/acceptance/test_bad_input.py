@@ -1,4 +1,4 @@
-"""Bad input: each gets its own clear problem, and changes nothing."""
+"""Each kind of bad input gets its own problem and changes nothing."""
 
 import asyncio
 import json

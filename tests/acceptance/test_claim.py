@@ -1,4 +1,4 @@
-"""`POST /v1/reservations`: what a claim is answered, row by row of the contract."""
+"""`POST /v1/reservations`: the answers to claims, one test per row of the contract."""
 
 import asyncio
 import secrets

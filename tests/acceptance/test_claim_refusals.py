@@ -1,4 +1,4 @@
-"""Refusals of claims that say more than their name: which applicant, the way back, and that a window is over."""
+"""Details in refusals of claims: which applicant has a reservation, how to find it, and that a window is over."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The command line against real servers: what each command says, in words and as JSON, and its exit code."""
+"""The command line on real servers: output as text and JSON, and exit codes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Quotas closed by hand, one or a whole day of an office in one call, and who is booked there."""
+"""Closing a quota, or all quotas of a day in one call, and the listed reservations."""
 
 import pytest
 

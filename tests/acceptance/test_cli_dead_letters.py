@@ -1,4 +1,4 @@
-"""`reservasi dead-letters`: what is not recorded is listed, tried again and settled."""
+"""`reservasi dead-letters`: unrecorded events are listed, retried and settled."""
 
 import json
 from typing import Any

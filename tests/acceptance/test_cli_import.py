@@ -1,4 +1,4 @@
-"""An import compares: what changed in the file, who is booked where, and what staff changed."""
+"""An import compares: changes in the file, existing reservations, and changes by staff."""
 
 import asyncio
 import datetime as dt

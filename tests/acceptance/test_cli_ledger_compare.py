@@ -1,4 +1,4 @@
-"""`reservasi ledger compare` leads a person through a double failover, and changes nothing."""
+"""`reservasi ledger compare` guides an operator through a double failover and changes nothing."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager

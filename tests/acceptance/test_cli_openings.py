@@ -1,4 +1,4 @@
-"""`reservasi opening`, and the openings that program files announce, against real servers."""
+"""`reservasi opening`, and openings announced in program files, on real servers."""
 
 import datetime as dt
 import json

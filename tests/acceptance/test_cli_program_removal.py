@@ -1,4 +1,6 @@
-"""`reservasi program remove`: what it refuses, what it leaves, and a life after it that meets nothing of the former."""
+"""`reservasi program remove`: its refusals, its result, and a later import that is independent of the former
+program.
+"""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""`reservasi reconcile` and `reservasi rebuild` as commands: what they say, how they exit, and two of them at once."""
+"""`reservasi reconcile` and `reservasi rebuild`: output, exit codes, and two of them at once."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""PostgreSQL is restored from a real dump, and the commands lead out of it without a lost booking."""
+"""After PostgreSQL is restored from a real dump, the commands recover every booking."""
 
 import asyncio
 import subprocess

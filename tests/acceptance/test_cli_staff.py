@@ -1,4 +1,4 @@
-"""`reservasi staff` and `reservasi audit` against real servers; no service runs."""
+"""`reservasi staff` and `reservasi audit` on real servers, without a running service."""
 
 import datetime as dt
 import json

@@ -1,4 +1,4 @@
-"""Commands that go through all programs, where one program's journal has what this version cannot read."""
+"""Commands over all programs, one of which has a journal that this version cannot read."""
 
 import json
 from pathlib import Path

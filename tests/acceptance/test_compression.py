@@ -1,4 +1,4 @@
-"""What many ask for is compressed when they ask for that, once for all of them, both ways through the front."""
+"""Frequent answers are compressed once, if the caller accepts it, on both transports."""
 
 import gzip
 import threading

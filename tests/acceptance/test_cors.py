@@ -1,4 +1,4 @@
-"""Booking frontends on other origins: exact origins are let in, nobody else, and everybody's caches are told."""
+"""Booking frontends on other origins: only configured origins are allowed, and caches distinguish them."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""More than a front can serve: slow callers, too many connections, more claims than the ledger takes."""
+"""Overload of a front: slow callers, too many connections, more claims than the ledger can take."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""A damaged value in the ledger: only requests about it are refused, whoever else is in the batch."""
+"""A damaged value in the ledger: only requests that need it are refused, also within one batch."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""Availability by date: it begins today and has an end, comes in pages, and as one row a day."""
+"""Availability by date: the default range, pages, and the summary per day."""
 
 import datetime as dt
 from typing import Any

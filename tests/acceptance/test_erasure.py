@@ -1,4 +1,4 @@
-"""`reservasi person erase`: what a person gave us is gone, and the log still verifies."""
+"""`reservasi person erase`: a person's data is gone, and the log still verifies."""
 
 import asyncio
 import subprocess

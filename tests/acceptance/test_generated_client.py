@@ -1,4 +1,4 @@
-"""A client that a generator makes of the OpenAPI document books a place and reads refusals, against the real service."""
+"""A client generated from the OpenAPI document books a place and reads refusals of the real service."""
 
 import asyncio
 import json

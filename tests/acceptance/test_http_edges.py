@@ -1,4 +1,4 @@
-"""HTTP at its edges: the same on both transports, for every method, and as HTTP/1.1 in the caller's language."""
+"""Edge cases of HTTP: the same on both transports, for every method, and in the caller's language."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Requests on kept connections: in order, in pieces, too often, counted, and half-closed by their callers."""
+"""Requests on kept connections: pipelined, in pieces, rate-limited, counted, and half-closed."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""`reservasi keys rotate` beside a running front and worker: nothing is restarted, and nothing becomes unreadable."""
+"""`reservasi keys rotate` beside a running front and worker: no restart, and nothing becomes unreadable."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A front whose view lags waits for its next read before it refuses what another front may have told already."""
+"""A front whose view lags reads the journal again before it refuses what another front may already have reported."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Openings that staff move or call off while people wait: list, queue, stream, calendar and claims say one thing."""
+"""Openings that staff move or cancel while people wait: list, queue, stream, calendar and claims agree."""
 
 import datetime as dt
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""nginx with the shipped file in front of a front: what the crowd asks for costs the front next to nothing."""
+"""nginx with the shipped file before a front: reads of many people cause almost no requests to the front."""
 
 import asyncio
 import dataclasses

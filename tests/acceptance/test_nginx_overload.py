@@ -1,4 +1,4 @@
-"""nginx with the shipped file lets only so many claims and joins through to the fronts, and refuses the rest itself."""
+"""nginx with the shipped file limits claims and joins to the fronts, and refuses the others itself."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""A refusal of what is not there speaks of what was asked for, and says what there is; nobody's number comes back."""
+"""A refusal of something unknown names it and lists what exists; it never repeats a person's number."""
 
 from typing import Any
 

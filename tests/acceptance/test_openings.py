@@ -1,4 +1,4 @@
-"""Openings as objects: listed, told of, counted down to, and their queues."""
+"""Openings: lists, events, countdowns and queues."""
 
 import datetime as dt
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an operator meets: ports that are taken, stores that are away, servers that forget, and lines for programs."""
+"""Operator's cases: ports in use, unavailable stores, servers with unsafe settings, JSON log lines."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The pages over HTTP: language, policy, caching; what a browser makes of them is tried in `tests/browser`."""
+"""The pages over HTTP: language, security policy, caching; `tests/browser` tests them in a browser."""
 
 import html
 import re

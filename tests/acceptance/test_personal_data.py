@@ -1,4 +1,4 @@
-"""No personal data in what the service says of itself, after a run in which it came in everywhere."""
+"""No personal data in logs, metrics and error pages, after a run that sends it everywhere."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""A program is removed and imported again while the service runs: fronts and worker follow both."""
+"""A program is removed and imported again while the service runs: fronts and worker follow."""
 
 import asyncio
 import http.client

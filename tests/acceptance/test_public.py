@@ -1,4 +1,4 @@
-"""What anyone may read, and how it may be cached."""
+"""Public reads and their caching."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Limits over HTTP: whoever asks too often is told until when to wait, and nobody else notices."""
+"""Rate limits over HTTP: a caller above its limit gets Retry-After, and others are not affected."""
 
 import contextlib
 import json

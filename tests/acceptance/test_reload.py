@@ -1,4 +1,6 @@
-"""Fronts are replaced one by one at SIGHUP: every call is answered, every counter counts on, and one killed is replaced."""
+"""Fronts are replaced one by one at SIGHUP: every call is answered, counters continue, and a killed front is
+replaced.
+"""
 
 import asyncio
 import http.client

@@ -1,4 +1,4 @@
-"""A reload under which no new process could start is refused whole: nothing restarts, and one line says why."""
+"""A reload after which no new process could start is refused: nothing restarts, and one log line says why."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""At SIGHUP the settings are read again: what changed holds, what is wrong is refused, what cannot change is said."""
+"""At SIGHUP the settings are read again: changes apply, errors are refused, and settings that need a restart are
+logged.
+"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""X-Request-Id and traceparent: taken, answered and logged, whichever way a request goes; claims counted by outcome."""
+"""X-Request-Id and traceparent are accepted, returned and logged on both transports; claims are counted by outcome."""
 
 import asyncio
 import re

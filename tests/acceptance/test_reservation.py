@@ -1,4 +1,4 @@
-"""The life of a reservation for whoever holds its manage token."""
+"""The life of a reservation for the holder of its manage token."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""The whole OpenAPI document against the running service, with every check that schemathesis has."""
+"""The whole OpenAPI document against the running service, with every check of schemathesis."""
 
 import asyncio
 import os

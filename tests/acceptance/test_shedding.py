@@ -1,4 +1,4 @@
-"""A front that has no time refuses new claims unread, in the service's own words, and serves everything else."""
+"""A front without processor time refuses new claims unread, with the usual problem, and serves everything else."""
 
 import json
 from typing import Any

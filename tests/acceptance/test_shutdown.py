@@ -1,4 +1,4 @@
-"""A front that is told to stop finishes what it has begun, and ends its streams."""
+"""A front that is stopped finishes its requests and ends its streams."""
 
 import asyncio
 import contextlib

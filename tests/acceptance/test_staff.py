@@ -1,4 +1,4 @@
-"""What staff do, and what keeps others from doing it."""
+"""Staff operations and their authorisation."""
 
 import datetime as dt
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who changed what, as staff read it; and reservations that staff end."""
+"""The audit log for staff, and reservations that staff end."""
 
 import secrets
 from typing import Any

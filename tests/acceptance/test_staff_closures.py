@@ -1,4 +1,4 @@
-"""Staff close a day in one call: what it closes, what it answers, and that people keep their places."""
+"""Closing a day in one call: what is closed and answered; reservations stay."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a staff key is good for: its scopes, its programs and its time; and who is named for what it changed."""
+"""Staff keys: scopes, programs and expiry, and the actor recorded with changes."""
 
 import datetime as dt
 import json

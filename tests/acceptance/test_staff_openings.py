@@ -1,4 +1,4 @@
-"""Openings as staff create them: which quotas they cover, what is refused, and what the public is told."""
+"""Openings created by staff: the quotas that they cover, refusals, and what the public sees."""
 
 from typing import Any
 

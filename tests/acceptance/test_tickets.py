@@ -1,4 +1,4 @@
-"""Joining a waiting room: one ticket a person, whatever is tried; and the seed, not one request before the opening."""
+"""Joining a waiting room gives one ticket per person; the seed is secret until the opening."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Both transports give the same answers, and connections are kept in order."""
+"""Both transports give the same answers, and keep the order on a connection."""
 
 import asyncio
 import dataclasses

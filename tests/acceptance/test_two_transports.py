@@ -1,4 +1,4 @@
-"""Both transports give the same answers: every operation, every page and every problem, sent in two forms."""
+"""Both transports give the same answers to every operation, page and problem, sent in two forms."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What is answered when nothing definite can be said: never a wrong promise, always when to ask again."""
+"""Answers while the result is unknown: never a wrong promise, always a Retry-After."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""`reservasi up --demo` as a newcomer meets it: one command, the README's lines, and the same data the next time."""
+"""`reservasi up --demo` for a new user: one command, the documented lines, and the same data at the next start."""
 
 import asyncio
 import json

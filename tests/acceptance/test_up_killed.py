@@ -1,4 +1,4 @@
-"""`up` is killed under load and started again at once: it waits for what it left behind, and nothing is lost."""
+"""`up` is killed under load and started again at once: it waits for its former processes, and nothing is lost."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""An upgrade from the release before this one, its rollback, and the way forward again, on the same stores."""
+"""An upgrade from the previous release, its rollback, and a second upgrade, on the same stores."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""`reservasi verify draw` against a running service: the numbers it acts on are those that anyone can compute."""
+"""`reservasi verify draw` against a running service: the service's numbers are the ones that anyone can compute."""
 
 import asyncio
 import json

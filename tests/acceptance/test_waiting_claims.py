@@ -1,4 +1,4 @@
-"""Claims of a quota with a waiting room: who may, when, and what everybody else is told."""
+"""Claims of a quota with a waiting room: who may claim when, and the refusals of the others."""
 
 import datetime as dt
 from typing import Any

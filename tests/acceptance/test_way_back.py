@@ -1,4 +1,4 @@
-"""The way back to a live reservation without its token: number, birth date and contact together, and nothing less."""
+"""Finding a live reservation without its token requires number, birth date and contact together."""
 
 from typing import Any
 

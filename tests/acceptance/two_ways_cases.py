@@ -1,4 +1,4 @@
-"""The cases that many operations share, made from one request of each that succeeds."""
+"""Cases that many operations share, derived from one successful request of each."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The cases of one operation alone: what the rules of booking, of waiting rooms and of staff's changes refuse."""
+"""Cases of single operations: refusals by the rules of booking, waiting rooms and staff changes."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator

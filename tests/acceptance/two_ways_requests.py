@@ -1,4 +1,4 @@
-"""For every operation and every page one request that succeeds, and goes on succeeding with the same answer."""
+"""One repeatable successful request for every operation and page."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""What the cases of both ways are about: quotas, openings, reservations and keys, each made once and kept."""
+"""Quotas, openings, reservations and keys of the cases on both transports, each created once."""
 
 import datetime as dt
 import json

@@ -1,4 +1,4 @@
-"""Openings with a waiting room, for tests: created a moment ahead, joined, opened, and let through."""
+"""Openings with a waiting room for tests: created shortly before they open, joined, opened and admitted."""
 
 import asyncio
 import itertools

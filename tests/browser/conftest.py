@@ -1,4 +1,4 @@
-"""Debian's chromium before a running service; whatever the page complains of fails the test."""
+"""Debian's Chromium before a running service; errors in the page's console fail the test."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable

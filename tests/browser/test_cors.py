@@ -1,4 +1,4 @@
-"""A booking frontend on another origin, in Chromium: what is let in works, and nothing else does."""
+"""A booking frontend on another origin, in Chromium: allowed calls work, and no others."""
 
 from collections.abc import AsyncIterator
 from typing import Any

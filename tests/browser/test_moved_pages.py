@@ -1,4 +1,4 @@
-"""What people read of an opening that was moved or called off: in the list, on its page, and while they look at it."""
+"""Pages of an opening that was moved or cancelled: the list, its page, and changes while it is open."""
 
 import pytest
 from playwright.async_api import expect

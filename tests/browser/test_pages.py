@@ -1,4 +1,4 @@
-"""The pages as people have them: on a phone, in their language, without a script, by keyboard, and right."""
+"""The pages in a browser: on a phone, in both languages, without scripts, and by keyboard."""
 
 import json
 import re

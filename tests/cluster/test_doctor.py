@@ -1,4 +1,4 @@
-"""The doctor asks each primary of a cluster, and says where it is."""
+"""The doctor checks each primary of a cluster and names it in its findings."""
 
 from pathlib import Path
 

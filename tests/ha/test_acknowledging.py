@@ -1,4 +1,4 @@
-"""Answers that wait for replicas: what a replay may promise, what the records may promise instead, and nothing when off."""
+"""Answers that wait for replicas: replays, the records as a substitute, and no waiting when it is off."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""A partition in the kernel: packets vanish between hosts of their own, under the same crowd and the same judge."""
+"""A network partition in the kernel: packets between hosts are dropped, under the same load and checks."""
 
 import asyncio
 import os

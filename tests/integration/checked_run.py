@@ -1,4 +1,4 @@
-"""A small run that went well, for the checker to judge: its ledger, its records, and what its clients were told."""
+"""A small correct run for the checker: its ledger, its records, and the answers of its clients."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable

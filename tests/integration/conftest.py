@@ -1,4 +1,4 @@
-"""A journal written by hand, so that a test decides what the ledger accepted; records to put it in; recorders."""
+"""A journal written by the test, which decides what the ledger accepted; records and recorders for it."""
 
 import asyncio
 import contextlib

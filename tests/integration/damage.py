@@ -1,4 +1,4 @@
-"""A small program with something of everything, one stored value of it to damage, and what everybody hears then."""
+"""A small program with every kind of stored value, one of which is damaged, and the expected answers."""
 
 import itertools
 import struct

@@ -1,4 +1,4 @@
-"""Records that are put back to an older copy, as a restored dump puts them, and what is compared afterwards."""
+"""Puts records back to an older copy, like a restored dump, and compares the result."""
 
 from typing import Any
 

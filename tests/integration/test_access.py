@@ -1,4 +1,4 @@
-"""What fronts and worker may do in the two stores, and what is refused to them."""
+"""The rights of fronts and worker in the two stores."""
 
 import re
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""The mark moves at the rate that was set, by one controller at a time, and never back."""
+"""The mark moves at the configured rate, by one controller at a time, and never back."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The view shows what the ledger has, notices when it lost the thread, and says sold out only when it is sure."""
+"""The view shows the ledger's state, notices when it is out of step, and refuses only when it is fresh."""
 
 import asyncio
 import random

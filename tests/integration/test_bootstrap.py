@@ -1,4 +1,4 @@
-"""The key ring that a deployment began with is the only one it works with."""
+"""A deployment accepts only the key ring with which it began."""
 
 from pathlib import Path
 

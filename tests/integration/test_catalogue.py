@@ -1,4 +1,4 @@
-"""The catalogue keeps itself fresh, whatever one program or one round does."""
+"""The catalogue refreshes itself, whatever one program or one refresh does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,4 +1,4 @@
-"""The checker finds nothing in a good run, replays what the end does not show, and its command names what is wrong."""
+"""The checker accepts a correct run, replays changes that the end does not show, and its command names errors."""
 
 import asyncio
 from pathlib import Path

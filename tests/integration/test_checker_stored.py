@@ -1,4 +1,4 @@
-"""The checker names each broken promise that is planted in the ledger or in the database."""
+"""The checker finds each violation that is planted in the ledger or in the database."""
 
 from typing import Any
 

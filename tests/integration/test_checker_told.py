@@ -1,4 +1,4 @@
-"""The checker names each broken promise that is planted in what the clients were told."""
+"""The checker finds each violation that is planted in the clients' answers."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Any single value of a program's keys, replaced by any bytes: requests about it are refused, and nobody else's."""
+"""Any single value of a program's keys, replaced by any bytes: only requests that need it are refused."""
 
 import secrets
 from contextlib import AsyncExitStack

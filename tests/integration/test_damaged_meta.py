@@ -1,4 +1,6 @@
-"""A ledger whose `meta` was damaged sells nothing, other programs go on, and what only the journal knows is recorded."""
+"""A ledger with a damaged `meta` sells nothing, other programs continue, and unrecorded journal entries are
+recorded.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Dead letters: recorded after all by a version that can read them, never over something later, or settled."""
+"""Dead letters: recorded by a version that can read them, never over a later change, or settled."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A count that went wrong while a server was down is found and mended as soon as its ledger is owned again."""
+"""A count that was changed while a server was down is found and repaired when its ledger is owned again."""
 
 import asyncio
 from collections.abc import AsyncIterator

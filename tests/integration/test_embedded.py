@@ -1,4 +1,4 @@
-"""The servers that the service ships: durable, closed to others, alive exactly as long as they should be."""
+"""The shipped servers: durable, closed to other accounts, and tied to their parent's lifetime."""
 
 import asyncio
 import os

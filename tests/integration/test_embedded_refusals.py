@@ -1,4 +1,4 @@
-"""When an embedded server cannot start, the error says what is wrong and what to do, and nothing else is touched."""
+"""If an embedded server cannot start, the error says why and what to do, and nothing else is changed."""
 
 import asyncio
 import os

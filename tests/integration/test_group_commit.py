@@ -1,4 +1,4 @@
-"""Concurrent commands share batches; limits, deadlines, lost replies and dead servers each get a definite end."""
+"""Concurrent commands share batches; limits, deadlines, lost replies and dead servers have a definite result."""
 
 import asyncio
 import os

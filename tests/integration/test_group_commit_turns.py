@@ -1,4 +1,4 @@
-"""When a batch leaves, who goes with it, and when the answers of the one before are told."""
+"""When a batch is sent, what it contains, and when the answers of the previous one are released."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""The journal is read in order or not at all: gaps and alterations are noticed, trimming keeps a margin."""
+"""The journal is read in order or not at all: gaps and alterations are detected, trimming keeps a margin."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""`reservasi rebuild` and `reconcile --repair` are killed at each of their steps; run again, they end as if run once."""
+"""`reservasi rebuild` and `reconcile --repair`, killed at each step and run again, end as if run once."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A ledger that is gone, old or half loaded is rebuilt from real records, and sells what is left and nothing twice."""
+"""A lost, old or half-loaded ledger is rebuilt from real records, and sells no place twice."""
 
 import asyncio
 import json

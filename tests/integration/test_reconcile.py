@@ -1,4 +1,4 @@
-"""Ledger and records are compared while both go on: whatever was changed behind their backs is named, and nothing else."""
+"""Ledger and records are compared while both change: every planted difference is found, and no other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A confirm waits exactly until its change is recorded, and no longer than it was told to."""
+"""A confirmation waits exactly until its change is recorded, at most its time limit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

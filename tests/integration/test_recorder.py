@@ -1,4 +1,4 @@
-"""The recorder on a real journal and a real database: exactly once, whoever dies when, and never silently."""
+"""The recorder on a real journal and a real database: exactly once, whichever process dies, and never silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recording: each entry counts once, the promises hold in the database too, and one bad event stops nothing."""
+"""Recording: each entry counts once, the database repeats the promises, and a bad event does not stop others."""
 
 from __future__ import annotations
 

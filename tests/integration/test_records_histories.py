@@ -1,4 +1,4 @@
-"""Random histories that a ledger could have accepted end the same, however they are cut into batches."""
+"""Random histories that a ledger could have accepted give the same rows, however they are split into batches."""
 
 from __future__ import annotations
 

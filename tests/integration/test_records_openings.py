@@ -1,4 +1,4 @@
-"""Openings in the records: whole with each change, and never a mark, a draw or a commitment that goes back on itself."""
+"""Openings in the records: written whole with each change; mark, draw and commitment never go back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epochs are claimed once and in order, and a deployment is held to its facts, whoever asks at the same time."""
+"""Epochs are claimed once and in order, and the facts of a deployment never change, also under concurrency."""
 
 from __future__ import annotations
 

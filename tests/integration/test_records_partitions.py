@@ -1,4 +1,4 @@
-"""Partitions by program: made at the import, met by nobody else, and nothing is lost where there are none yet."""
+"""Partitions by program: created at the import without blocking others; nothing is lost before they exist."""
 
 from __future__ import annotations
 

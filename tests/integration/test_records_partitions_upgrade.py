@@ -1,4 +1,4 @@
-"""Upgrades from tables that were not partitioned keep every row, also when they are cut off halfway."""
+"""Upgrades from unpartitioned tables keep every row, also if they are interrupted."""
 
 from __future__ import annotations
 

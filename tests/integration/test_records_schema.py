@@ -1,4 +1,4 @@
-"""The schema: what the migrations make is what the code says, from several processes at once too."""
+"""The migrations create the schema of the code, also from several processes at once."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Staff keys in the records: names, secrets and their ends; and keys of before the migration."""
+"""Staff keys in the records: names, secrets and expiry; and keys from before the migration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ledgers are owned and which stay fenced, each compared with real records."""
+"""Which ledgers are owned and which stay fenced, compared with real records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What Debian's Redis 7.0 lacks or does differently, and what is said of it."""
+"""Differences of Debian's Redis 7.0, and how they are reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""P7 at its narrowest: a place that came back, was claimed, and is asked for again at once through another front."""
+"""A freed place that was claimed, and whose request is repeated at once through another front."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

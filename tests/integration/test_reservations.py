@@ -1,4 +1,6 @@
-"""What a front asks for: sold out from memory, replays from the ledger, returned places at once, three ways to cancel."""
+"""Operations of a front: sold out from memory, replays from the ledger, returned places at once, three ways to
+cancel.
+"""
 
 import asyncio
 import base64

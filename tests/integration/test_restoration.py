@@ -1,4 +1,4 @@
-"""Records that were restored from an older copy are noticed, and a program is recorded anew from its ledger."""
+"""Records that were restored from an older copy are detected, and completed from the ledger."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""What `rebuild --from-ledger` cannot record is left out and named, and a service that runs goes on afterwards."""
+"""What `rebuild --from-ledger` cannot record is left out and named, and a running service continues."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Quotas whose window is over, and openings of long ago, leave the ledger; the records keep them, and all agree."""
+"""Past quotas and old openings leave the ledger and stay in the records, and both agree."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""A journal with entries of a later version, or damaged ones: what can be recorded is, and the rest is named."""
+"""A journal with entries of a later version, or damaged ones: readable events are recorded, others are named."""
 
 import asyncio
 import json

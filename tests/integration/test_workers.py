@@ -1,4 +1,4 @@
-"""Several workers at once: over the same programs, each recorded by one of them; over shares, each by its own."""
+"""Several workers: each program is recorded by one of them; with shares, each records its own."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""A whole service for the tests of promises under load, as a person would start it."""
+"""A whole running service for tests of the promises under load."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Fifteen times more people than places at once: each gets one definite answer, and every place exactly one person."""
+"""Fifteen times more people than places at once: each gets one definite answer, and every place one person."""
 
 from collections import Counter
 

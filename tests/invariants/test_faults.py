@@ -1,4 +1,4 @@
-"""The cheap faults on one service, and a ledger that is gone: nothing promised is lost, nothing is sold twice."""
+"""The cheap faults on one service, and a lost ledger: nothing promised is lost, and nothing is sold twice."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""`make faults` says so when something was lost or sold twice, and when a fault did nothing: both are planted here."""
+"""`make faults` reports planted losses, double sales, and faults without an effect."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""`kill -9` of a front, the recorder and the ledger's server while a crowd claims: nothing promised is lost."""
+"""`kill -9` of a front, the recorder and the ledger's server under load: nothing promised is lost."""
 
 import asyncio
 

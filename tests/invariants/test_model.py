@@ -1,4 +1,4 @@
-"""Several fronts at once, real deadlines and returns: every change in the journal keeps the promises, one by one."""
+"""Several fronts, real deadlines and returns: every change in the journal keeps the promises."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The checker finds every planted bug of the ledger's library, and none in the library as it is."""
+"""The checker finds every planted bug of the ledger's library, and none in the library itself."""
 
 import asyncio
 from collections.abc import Sequence

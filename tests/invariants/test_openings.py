@@ -1,4 +1,6 @@
-"""Openings: batched, one by one and in a plain model the same; and with fronts and controllers at once, never back."""
+"""Openings: batched, one by one and in a plain model the same; with concurrent fronts and controllers the mark
+never goes back.
+"""
 
 import asyncio
 import itertools

@@ -1,4 +1,6 @@
-"""Three times more claims than the ledger takes: places go on being given, the rest is refused at once, staff work."""
+"""Three times more claims than the ledger takes: places are still sold, other claims are refused at once, and staff
+calls work.
+"""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Hundreds of connections that send heads or bodies a byte a second: everybody else gets their place, and the slow ones are ended."""
+"""Hundreds of connections that send a byte per second: other callers are served, and the slow ones are closed."""
 
 import asyncio
 

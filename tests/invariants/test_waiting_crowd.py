@@ -1,4 +1,4 @@
-"""Fifteen times more people than places wait for an opening: all hear something definite, and the draw's order is kept."""
+"""Fifteen times more people than places wait for an opening: all get a definite answer, in the order of the draw."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A ledger of each test's own, on the shared servers: each test runs on both."""
+"""A new ledger for each test, on both shared servers."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""Who changed something and why is journaled, changes no outcome, and costs the public's events nothing."""
+"""Actor and reason of a change are journaled, change no outcome, and add nothing to the public's events."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Claims: all or nothing, exact capacity, large batches, texts of all kinds, and a journal that chains."""
+"""Claims: all or none, exact capacity, large batches, any text, and a journal with a valid chain."""
 
 import hashlib
 import itertools

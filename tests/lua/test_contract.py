@@ -1,4 +1,4 @@
-"""Each Lua file's header is held against its body, the enum, the keys and a real run of its example."""
+"""Each Lua file's header is compared with its body, the enum, the keys and a real run of its example."""
 
 import ast
 import re

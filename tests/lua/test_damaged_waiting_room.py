@@ -1,4 +1,4 @@
-"""A damaged list of who joined costs nobody a place in the queue: it is counted anew, and never counts down."""
+"""A damaged list of joined people costs nobody a place in the queue: it starts again, and never counts down."""
 
 from typing import Any
 

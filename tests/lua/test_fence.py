@@ -1,4 +1,4 @@
-"""A ledger that is not owned, or is another one than the caller believes in, answers nothing and changes nothing."""
+"""A ledger that is not owned, or has another epoch than the caller's, refuses everything and changes nothing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What imports set is remembered with a quota, so that staff's own changes are told from theirs."""
+"""Values set by imports are stored with a quota, to distinguish them from changes by staff."""
 
 import msgpack
 import pytest

@@ -1,4 +1,4 @@
-"""Moving an opening and calling it off: its quotas go with it, in one step, and nothing that was promised is lost."""
+"""Moving and cancelling an opening: its quotas follow in one step, and nothing promised is lost."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Openings in the ledger: what may change, who is counted, when the draw is settled, and how the mark moves."""
+"""Openings in the ledger: allowed changes, counting, the final draw, and the mark."""
 
 from typing import Any
 

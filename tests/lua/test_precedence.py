@@ -1,4 +1,4 @@
-"""Several outcomes apply at once: the one that stands first in the header wins."""
+"""If several outcomes apply at once, the first one in the header wins."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What happens at a moment: deadlines, openings, closings, random returns, tombstones, exact to the millisecond."""
+"""Time in the ledger: deadlines, openings, closings, random returns, tombstones, exact to the millisecond."""
 
 from collections.abc import Awaitable, Callable
 

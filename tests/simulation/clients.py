@@ -1,4 +1,4 @@
-"""What stands in for redis-py in a simulated process: the same calls, carried by the simulated network."""
+"""A replacement of redis-py in a simulated process: the same calls, over the simulated network."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""One stored value of the ledger at a time is damaged behind its back."""
+"""Damages one stored value of the ledger at a time."""
 
 import random
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Bugs on purpose, to show that the simulation would find them; each stands for one that somebody might write."""
+"""Planted bugs that the simulation must find."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

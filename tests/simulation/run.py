@@ -1,4 +1,4 @@
-"""One run: play a seed, judge what came of it."""
+"""One run: plays a seed and judges the result."""
 
 import contextlib
 import gc

@@ -1,4 +1,4 @@
-"""The real Valkey of a simulation, asked synchronously, with the ledger's clock in the simulation's hand."""
+"""The real Valkey of a simulation, called synchronously, with a simulated clock."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What a rebuild and a restoration read of the records in memory, at one position."""
+"""The reads of a rebuild and a restoration from the records in memory, at one position."""
 
 from collections.abc import AsyncIterator, Iterable
 

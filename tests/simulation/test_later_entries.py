@@ -1,4 +1,4 @@
-"""Entries of a later version, at any moment and under every other fault, cost those of this version nothing."""
+"""Entries of a later version, at any moment and with every other fault, do not affect those of this version."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The virtual loop: time that jumps, order that is drawn, hosts that are killed."""
+"""The virtual loop: jumps of time, random order, killed hosts."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What happened in a run, line by line; its hash tells whether two runs were the same."""
+"""The trace of a run, line by line; its hash tells whether two runs were equal."""
 
 import asyncio
 import hashlib

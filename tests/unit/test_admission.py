@@ -1,4 +1,4 @@
-"""The adaptive rate as arithmetic, and what counts as a live opening."""
+"""The computation of the adaptive rate, and which openings are live."""
 
 import pytest
 from hypothesis import given

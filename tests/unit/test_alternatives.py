@@ -1,4 +1,4 @@
-"""What is offered instead of a quota that is sold out, and that little of it is worked out anew."""
+"""Alternatives to a sold-out quota, and that few of them are computed again."""
 
 from unittest import mock
 

@@ -1,4 +1,4 @@
-"""How `reservasi audit` says times: to people in the program's own, to programs in UTC."""
+"""Times in `reservasi audit`: in the program's zone as text, in UTC as JSON."""
 
 from zoneinfo import ZoneInfo
 

@@ -1,4 +1,4 @@
-"""How commands start: help lists what the commands say of themselves, and none imports what it does not use."""
+"""The start of commands: help shows each command's own text, and no command imports what it does not use."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The queue of commands alone: who goes first, who is refused, and how a batch is shared."""
+"""The queue of commands: order, refusals, and how a batch is shared."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is ended on purpose may fail on its way out, and nobody is told of it."""
+"""Tasks that are ended on purpose may fail, without a log line."""
 
 import asyncio
 import gc

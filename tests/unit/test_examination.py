@@ -1,4 +1,4 @@
-"""When the doctor calls a recorder that has something to record one that stands still."""
+"""When the doctor reports a recorder as standing still."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace

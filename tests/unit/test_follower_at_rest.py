@@ -1,4 +1,4 @@
-"""A view whose program is at rest is proved seldom, and often again as soon as it matters."""
+"""The view of a program at rest is proved rarely, and often again as soon as requests need it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,4 +1,4 @@
-"""A front's garbage collector leaves alone what lives as long as the process."""
+"""A front's garbage collector ignores objects that live as long as the process."""
 
 import gc
 from collections.abc import Iterator

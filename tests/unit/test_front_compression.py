@@ -1,4 +1,4 @@
-"""What is compressed, and for whom."""
+"""Which answers are compressed, and for which callers."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""What a connection does with bytes that come in pieces, ahead of an answer, or after one."""
+"""Connections with bytes that come in pieces, before an answer, or after one."""
 
 import asyncio
 from collections.abc import Callable

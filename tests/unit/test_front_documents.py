@@ -1,4 +1,4 @@
-"""What a person takes along: the calendar file of their appointment."""
+"""The calendar file of an appointment."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""E-mail addresses: the quick way says what the library says."""
+"""E-mail addresses: the fast check agrees with the library."""
 
 import pytest
 from email_validator import EmailNotValidError, validate_email

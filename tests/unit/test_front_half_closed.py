@@ -1,4 +1,4 @@
-"""A caller that sends no more after a complete request gets its answer, on both ways and both event loops."""
+"""A caller that half-closes after a complete request gets its answer, on both transports and event loops."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Live pages: one look and one encoding for all, nothing missed by whoever is slow, nothing said twice."""
+"""Live pages: one check and one encoding for all, nothing missed by slow readers, nothing sent twice."""
 
 import asyncio
 import json

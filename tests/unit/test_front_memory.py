@@ -1,4 +1,4 @@
-"""Encoded answers: fresh after every change and every turn of the clock, bounded, and cheap in between."""
+"""The cache of encoded answers: fresh after every change and moment of the clock, bounded, and cheap."""
 
 from typing import cast
 

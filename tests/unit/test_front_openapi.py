@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the routes are, what the bodies are, and what is refused."""
+"""The OpenAPI document agrees with routes, bodies and refusals."""
 
 import re
 from collections.abc import Iterator, Mapping

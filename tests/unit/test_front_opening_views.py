@@ -1,4 +1,4 @@
-"""Openings as the public reads them: kept, and another thing as soon as the clock or a change makes them so."""
+"""Openings as shown to the public: cached, and updated by the clock and by changes."""
 
 from datetime import UTC
 from types import SimpleNamespace

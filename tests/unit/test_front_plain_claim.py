@@ -1,4 +1,4 @@
-"""The fast reader of claims reads exactly those that the careful one accepts, and reads the same out of them."""
+"""The fast reader of claims accepts only what the full one accepts, with the same result."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rate limits: never more than is allowed in any window, never more memory than is set, and whose request it is."""
+"""Rate limits: never more than allowed in any window, bounded memory, and whose request it is."""
 
 import math
 from collections.abc import Sequence

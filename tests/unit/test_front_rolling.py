@@ -1,4 +1,4 @@
-"""How the parent of the fronts buries those that ended; in a process of its own, since it buries every child."""
+"""The reaping of ended fronts, in a separate process, since it reaps every child."""
 
 import subprocess
 import sys

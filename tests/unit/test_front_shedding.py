@@ -1,4 +1,4 @@
-"""Refusing claims unread: only while requests stand, never the first of a turn, and only what is plainly one request."""
+"""Refusing claims unread: only while requests are queued, never the first of a turn, and only plain requests."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Callers that take their answers slowly, or not at all: over real sockets, with both event loops."""
+"""Callers that read their answers slowly, or not at all: over real sockets, with both event loops."""
 
 import asyncio
 import socket

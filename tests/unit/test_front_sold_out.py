@@ -1,4 +1,4 @@
-"""The body of `sold-out`: what it would be put together from anew, and never older than it says."""
+"""The body of `sold-out`: equal to a newly built one, and never older than allowed."""
 
 import time
 from types import SimpleNamespace

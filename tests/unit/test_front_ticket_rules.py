@@ -1,4 +1,4 @@
-"""Which quotas say that a claim needs a ticket: right at every moment, and looked up only when that may have changed."""
+"""Which quotas need a ticket: right at every moment, and looked up only when it may have changed."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Reading what strangers send: nothing crashes, everything is named, nothing is echoed."""
+"""Validation of untrusted input: no crash, every error reported, nothing repeated."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""When a worker says that it is not ready, and what it says then."""
+"""A worker's readiness and its reasons."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the journal's end tells of places on their way back."""
+"""Returning places at the end of the journal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A new sealing key while processes run: they read the file, and go over to the key at its moment."""
+"""A new sealing key while processes run: they read the file, and use the key from its moment on."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Events as the ledger packs them: one that cannot be read is kept as it is, and costs its neighbours nothing."""
+"""Decoding of events: one that cannot be read is kept, and does not affect the others."""
 
 import ast
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the service configures of the logs."""
+"""The configuration of logs."""
 
 import structlog
 from structlog.testing import capture_logs

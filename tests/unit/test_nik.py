@@ -1,4 +1,4 @@
-"""Which NIKs exist: every province code that was ever given out, every day that there is, and no list that ages."""
+"""Valid NIKs: every province code that was ever issued, every existing date, and no list that becomes outdated."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""A front may open as many files as its account may, whatever the shell's own limit was."""
+"""A front raises its limit of open files to the account's maximum."""
 
 import subprocess
 import sys

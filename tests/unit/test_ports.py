@@ -1,4 +1,4 @@
-"""Which ports `up` takes, and which it refuses."""
+"""Which ports `up` uses, and which it refuses."""
 
 import asyncio
 import json

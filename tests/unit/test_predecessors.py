@@ -1,4 +1,4 @@
-"""Which processes hold the lock of an earlier `up`, and which just have its file open."""
+"""Which processes hold the lock of an earlier `up`, and which only have its file open."""
 
 import os
 import subprocess

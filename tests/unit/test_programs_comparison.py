@@ -1,4 +1,4 @@
-"""What an import would do: the file beside the ledger's quotas, and what somebody changed by hand."""
+"""The plan of an import: the file compared with the ledger's quotas, and changes by hand."""
 
 import datetime as dt
 from collections.abc import Iterable

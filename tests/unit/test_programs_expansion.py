@@ -1,4 +1,4 @@
-"""A program becomes exactly the slots and quotas that its file promises."""
+"""A program is expanded into exactly the slots and quotas of its file."""
 
 import datetime as dt
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A bad program file is refused whole: each fault is named with its line and field."""
+"""A bad program file is refused as a whole: each fault is reported with line and field."""
 
 from pathlib import Path
 

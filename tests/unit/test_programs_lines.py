@@ -1,4 +1,4 @@
-"""The line of every field, whatever way TOML allows to write it."""
+"""The line of every field, in every notation of TOML."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Views whose ledgers one server has are proved together, and what ails one of them costs the others nothing."""
+"""Views whose ledgers are on one server are proved together, and a fault of one does not affect the others."""
 
 import asyncio
 from collections import deque

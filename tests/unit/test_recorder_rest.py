@@ -1,4 +1,4 @@
-"""A recorder that was halted rests for up to half a minute, and goes on at once when the ledger is owned anew."""
+"""A halted recorder rests for up to half a minute, and continues at once when the ledger is owned again."""
 
 import asyncio
 from typing import Any

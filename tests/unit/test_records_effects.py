@@ -1,4 +1,4 @@
-"""The net effect of a batch: what contradicts itself is refused before anything is written."""
+"""The net effect of a batch: contradictions are refused before anything is written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a reload is looked at refuses the reload, and ends nothing."""
+"""Any error during the check of a reload refuses the reload, and ends nothing."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Settings read again: which may change, what `up` hands to its processes, and what is refused."""
+"""Settings that are read again: which may change, what `up` passes on, and what is refused."""
 
 from pathlib import Path
 

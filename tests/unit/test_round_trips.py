@@ -1,4 +1,4 @@
-"""Replies are read where they arrive; whoever asked hears once, and of every way in which a connection ends."""
+"""Replies are read as they arrive; the caller gets one result, for every way in which a connection ends."""
 
 import asyncio
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""How commands find the service that `up` runs: only one that runs, and never by guessing between several."""
+"""How commands find the running `up`: only a running one, and never a guess between several."""
 
 import json
 import os

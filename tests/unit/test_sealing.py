@@ -1,4 +1,4 @@
-"""Keyed hashes, derived secrets, envelopes, and the file that the keys live in."""
+"""Keyed hashes, derived secrets, envelopes, and the key ring's file."""
 
 import base64
 import multiprocessing

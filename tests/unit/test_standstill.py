@@ -1,4 +1,4 @@
-"""The alarm that recording stands still: raised while changes wait and nothing moves, and by nothing else."""
+"""The alarm that recording stands still: raised only while changes wait and the position does not move."""
 
 import pytest
 from prometheus_client import REGISTRY

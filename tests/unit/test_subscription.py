@@ -1,4 +1,4 @@
-"""A subscription hands over each message, and whoever waits hears of every way in which it ends."""
+"""A subscription delivers each message, and reports every way in which it ends."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The units for systemd: what they promise stands in them, and systemd itself takes them."""
+"""The systemd units: their settings, and that systemd accepts them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""What people type is made plain: the same words are the same text, whoever's phone sent them."""
+"""Normalisation of typed text: the same words give the same text on every device."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What a view keeps for reads equals what a look through all of its quotas would find, after any changes."""
+"""The indexes of a view equal a full scan of its quotas, after any changes."""
 
 from collections.abc import Iterable
 from unittest import mock

@@ -1,4 +1,4 @@
-"""An opening's window: never longer than what it opens can be booked."""
+"""An opening's window is never longer than its quotas can be booked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which openings lie in a range of dates."""
+"""Openings within a range of dates."""
 
 import datetime as dt
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tickets: one text for each, signed, and nothing in them that whoever presents them could choose."""
+"""Tickets: one encoding each, signed, and without a part that the bearer could choose."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Whoever doubts a draw computes it again; what was changed afterwards shows."""
+"""A draw can be computed again, and later changes are detected."""
 
 import hashlib
 import hmac
