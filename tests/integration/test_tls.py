@@ -38,7 +38,7 @@ START_TIMEOUT_S = 30
 CALL_S = 5.0
 ASKED_MAX = 10
 UNTRUSTED = "certificate verify failed"
-UNPROVEN = "want a certificate of ours"
+UNPROVEN = "require a client certificate"
 
 
 @pytest.fixture
