@@ -20,7 +20,7 @@ from loadtest.crowd.crowd import Crowd
 from loadtest.crowd.scenario import Plan
 from loadtest.ha.gates import HOST, Gate
 from loadtest.ha.servers import Servers
-from loadtest.stage.processes import Process, started, started_at, until
+from loadtest.stage.processes import Process, started, until
 from loadtest.stage.program import PROGRAM, program_file
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.importing import import_program
@@ -125,7 +125,7 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, **changes: Any
         worker = await stack.enter_async_context(started("worker", settings))
         front = await stack.enter_async_context(started("api", settings))
         old = await stack.enter_async_context(
-            started_at(servers.network.near, "api", settings, redis_url=servers.near_url, postgres_dsn=far_dsn)
+            started("api", settings, servers.network.near, redis_url=servers.near_url, postgres_dsn=far_dsn)
         )
         for process in (worker, front, old):
             await process.until_ready()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,27 +114,27 @@ class Process:
 
 
 @asynccontextmanager
-async def running(role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
+async def running(role: str, settings: Settings, **changes: Any) -> AsyncIterator[Process]:
     """An `api` or a `worker` under these settings, ready, until the block ends."""
     async with started(role, settings, **changes) as process:
         await process.until_ready()
         yield process
 
 
-def started(role: str, settings: Settings, **changes: object) -> AbstractAsyncContextManager[Process]:
-    """The same, not yet ready: several can start at once."""
-    return started_at(HERE, role, settings, **changes)
-
-
 @asynccontextmanager
-async def started_at(host: Host, role: str, settings: Settings, **changes: object) -> AsyncIterator[Process]:
-    """The same on that host."""
+async def started(role: str, settings: Settings, host: Host = HERE, **changes: Any) -> AsyncIterator[Process]:
+    """The same on a host, not yet ready: several can start at once."""
     port, admin_port = free_ports(2)
-    told = {"processes": 1} | settings.model_dump(mode="json", exclude_unset=True) | changes
-    told |= {"port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
-    told |= {"host": host.address, "admin_host": host.address}
+    given = {"processes": 1} | settings.model_dump(mode="json", exclude_unset=True) | changes
+    given |= {"port": port, "admin_port": admin_port, "worker_admin_port": admin_port}
+    given |= {"host": host.address, "admin_host": host.address}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {f"{OURS}{name.upper()}": str(value) for name, value in given.items()}
+    if role == "api":  # a front that finds no such variable starts itself a second time
+        metrics = settings.data_dir / f"metrics-{port}"
+        metrics.mkdir()
+        environment[MULTIPROCESS_DIR_VARIABLE] = str(metrics)
     log = settings.data_dir / f"{role}-{port}.log"
-    counting = _counting(settings.data_dir / f"metrics-{port}") if role == "api" else {}
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *host.within,
@@ -143,7 +143,7 @@ async def started_at(host: Host, role: str, settings: Settings, **changes: objec
             stdin=asyncio.subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env=_environment(told) | counting,
+            env=environment,
             cwd=settings.data_dir,  # no configuration file of the checkout is read
             start_new_session=True,
             preexec_fn=dies_with_us(signal.SIGTERM),
@@ -167,14 +167,3 @@ async def until(look: Callable[[], Awaitable[object]], what: str, timeout_s: flo
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         raise TimeoutError(f"waited too long for {what}") from error
-
-
-def _counting(directory: Path) -> dict[str, str]:
-    """Where a front's processes count; a front that finds no such variable starts itself a second time."""
-    directory.mkdir()
-    return {MULTIPROCESS_DIR_VARIABLE: str(directory)}
-
-
-def _environment(told: Mapping[str, object]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return kept | {f"{OURS}{name.upper()}": str(value) for name, value in told.items()}

@@ -5,7 +5,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -40,12 +40,12 @@ class Shims:
             return {}
         return {
             "LD_PRELOAD": ":".join(str(self._library(shim)) for shim in self.inserted),
-            "RESERVASI_SYNCED": str(self._synced),
-            "RESERVASI_DISK_FULL_WHILE": str(self._sign),
-            "RESERVASI_DISK_FULL_REFUSED": str(self._refused),
-            "RESERVASI_CLOCK_SHIFT": str(self._shift),
+            "RESERVASI_SYNCED": str(self.directory / "synced"),
+            "RESERVASI_DISK_FULL_WHILE": str(self.directory / "full"),
+            "RESERVASI_DISK_FULL_REFUSED": str(self.directory / "refused"),
+            "RESERVASI_CLOCK_SHIFT": str(self.directory / "shift"),
             "RESERVASI_FSYNC_MS": str(self.fsync_ms),
-            "RESERVASI_FSYNC_SLOW_WHILE": str(self._slow),
+            "RESERVASI_FSYNC_SLOW_WHILE": str(self.directory / "slow"),
         }
 
     def check_under(self, pid: int) -> None:
@@ -61,59 +61,38 @@ class Shims:
 
     def synced_bytes(self, file: Path) -> int:
         """How much of an append-only file was on the disk after the last fsync."""
-        note = self._synced / file.name
+        note = self.directory / "synced" / file.name
         return int(note.read_text()) if note.exists() else 0
 
     def shift_clock(self, seconds: int) -> None:
-        with self._shift.open("r+b") as file:  # the same file, which the server has mapped
+        with (self.directory / "shift").open("r+b") as file:  # the same file, which the server has mapped
             file.write(struct.pack("=q", seconds))
 
     @property
     def writes_refused(self) -> int:
-        return self._refused.stat().st_size
+        return (self.directory / "refused").stat().st_size
 
-    @contextmanager
-    def disk_full(self, under: Path) -> Iterator[None]:
+    def disk_full(self, under: Path) -> AbstractContextManager[None]:
         """No file below this directory can grow meanwhile."""
-        draft = self._sign.with_name("full.new")
-        draft.write_text(str(under))
-        draft.rename(self._sign)
-        try:
-            yield
-        finally:
-            self._sign.unlink()
+        return self._signed("full", str(under))
+
+    def disk_slow(self) -> AbstractContextManager[None]:
+        """Every fsync takes `fsync_ms` longer meanwhile."""
+        return self._signed("slow", "")
 
     @contextmanager
-    def disk_slow(self) -> Iterator[None]:
-        """Every fsync takes `fsync_ms` longer meanwhile."""
-        self._slow.touch()
+    def _signed(self, name: str, content: str) -> Iterator[None]:
+        """A file of that name is there meanwhile, never without its content."""
+        draft = self.directory / f"{name}.new"
+        draft.write_text(content)
+        sign = draft.rename(self.directory / name)
         try:
             yield
         finally:
-            self._slow.unlink()
+            sign.unlink()
 
     def _library(self, shim: Shim) -> Path:
         return self.directory / f"{shim}.so"
-
-    @property
-    def _synced(self) -> Path:
-        return self.directory / "synced"
-
-    @property
-    def _sign(self) -> Path:
-        return self.directory / "full"
-
-    @property
-    def _slow(self) -> Path:
-        return self.directory / "slow"
-
-    @property
-    def _refused(self) -> Path:
-        return self.directory / "refused"
-
-    @property
-    def _shift(self) -> Path:
-        return self.directory / "shift"
 
 
 @contextmanager
