@@ -61,38 +61,30 @@ def judge(seen: SlowClients) -> list[Verdict]:
     most_s = seen.bound_s + CLOSING_SLACK_S
     return [
         Verdict(
-            name="claims of others that got their place",
-            value=f"{seen.beside.counts[HELD]} of {seen.beside.offered}",
-            bound="all",
-            met=seen.beside.counts[HELD] == seen.beside.offered,
+            "claims of others that got their place",
+            f"{seen.beside.counts[HELD]} of {seen.beside.offered}",
+            "all",
+            seen.beside.counts[HELD] == seen.beside.offered,
         ),
         Verdict(
-            name="their latency, ms",
-            value=", ".join(f"{name} {before[name]:.1f} -> {ms:.1f}" for name, ms in others.items()),
-            bound=f"p99 <= {p99_most:.1f}",
-            met=others.get("p99", float("inf")) <= p99_most,
+            "their latency, ms",
+            ", ".join(f"{name} {before[name]:.1f} -> {ms:.1f}" for name, ms in others.items()),
+            f"p99 <= {p99_most:.1f}",
+            others.get("p99", float("inf")) <= p99_most,
         ),
         Verdict(
-            name="slow connections closed by the service",
-            value=f"{len(drips.closed_after_s)}, {drips.most_open} at a time; left open {drips.left_open}",
-            bound="all",
-            met=drips.left_open == 0 and bool(drips.closed_after_s),
+            "slow connections closed by the service",
+            f"{len(drips.closed_after_s)}, {drips.most_open} at a time; left open {drips.left_open}",
+            "all",
+            drips.left_open == 0 and bool(drips.closed_after_s),
         ),
+        Verdict("the longest of them, s", f"{longest_s:.2f}", f"<= {most_s:g}", 0 < longest_s <= most_s),
+        Verdict("load generator late, p99 ms", f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}"),
         Verdict(
-            name="the longest of them, s",
-            value=f"{longest_s:.2f}",
-            bound=f"<= {most_s:g}",
-            met=0 < longest_s <= most_s,
-        ),
-        Verdict(
-            name="load generator late, p99 ms",
-            value=f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}",
-        ),
-        Verdict(
-            name="answers to them",
-            value=f"{dict(drips.answers)}; not let in: {drips.refused}",
-            bound="408",
-            met=set(drips.answers) == {408} and not drips.refused,
+            "answers to them",
+            f"{dict(drips.answers)}; not let in: {drips.refused}",
+            "408",
+            set(drips.answers) == {408} and not drips.refused,
         ),
     ]
 

@@ -14,9 +14,9 @@ NAMED_MAX, NAMED_CHARS = 5, 200  # of what is wrong, where a bound was not met
 WIDTH = 160
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Verdict:
-    """One figure beside its bound."""
+    """One figure beside its bound: a row of the table."""
 
     name: str
     value: str
