@@ -1,6 +1,7 @@
 """Connections that send a request's head, or its body, a byte a second and never get to its end."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -93,14 +94,15 @@ class _Drip(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._drips.opened(self)
-        self._send(self._drips.slow.at_once)
+        assert self.transport is not None
+        self.transport.write(self._drips.slow.at_once)
+        asyncio.get_running_loop().call_later(random.uniform(0, PACE_S), self._send_byte)  # not all at once
 
-    def _send(self, content: bytes) -> None:
-        """Send this, and a second later the next byte."""
+    def _send_byte(self) -> None:
         byte = next(self._rest, None)
         if self.transport is not None and self.is_open and byte is not None:
-            self.transport.write(content)
-            asyncio.get_running_loop().call_later(PACE_S, self._send, bytes((byte,)))
+            self.transport.write(bytes((byte,)))
+            asyncio.get_running_loop().call_later(PACE_S, self._send_byte)
 
     def answered(self, answer: Answer) -> None:
         self._drips.answers[answer.status] += 1
