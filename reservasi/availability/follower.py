@@ -143,7 +143,7 @@ class Follower:
                 else:
                     self.fault = "its ledger is fenced: see the worker's /readyz or reservasi doctor"
             except (Unavailable, JournalGap, LedgerFault, NotFollowed) as error:
-                log.warning("view_lost_the_journal", program=self.program, error=str(error))
+                log.warning("view_lost_journal", program=self.program, error=str(error))
                 self.fault = str(error)
             except Exception as error:  # a view must not stop silently
                 log.exception("view_failed", program=self.program)

@@ -258,8 +258,8 @@ def _where(line: Sequence[str]) -> dict[str, str]:
 
 
 def _dates(dates: Iterable[str]) -> dict[str, str]:
-    found = sorted(dates)
-    return {"from": found[0], "to": found[-1]}
+    ordered = sorted(dates)
+    return {"from": ordered[0], "to": ordered[-1]}
 
 
 def _counts(group: Sequence[Changed | Outside]) -> dict[str, int]:

@@ -84,8 +84,8 @@ async def import_program(
     stored = await operations.records.programs()
     _refuse_shared_tag(program, stored)
     former = next((other for other in stored if other.id == program.id), None)
-    known = former is not None
-    if not known:  # only the ledger of a stored program can be owned, and a new one is empty
+    is_stored = former is not None
+    if not is_stored:  # only the ledger of a stored program can be owned, and a new one is empty
         await operations.records.save_program(program)
     if await operations.records.begins_anew(program.id):
         async with open_remover(operations, program.id) as remover:
@@ -100,12 +100,12 @@ async def import_program(
         plan = msgspec.structs.replace(plan, moved=moved)
         _refuse_too_many(program, plan, snapshot)
         booked = await booked_in(operations, program.id, _affected(plan))
-        found = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
+        planned = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
         if not (apply or plan.only_adds):
-            return found
-        if known:
+            return planned
+        if is_stored:
             await operations.records.save_program(program)
-        done = await _carry_out(group, found, quiet=quiet)
+        done = await _carry_out(group, planned, quiet=quiet)
         openings = await create_announced(
             operations,
             group,

@@ -60,8 +60,8 @@ async def _refuse(operations: Operations, program: str, *, close_quotas: bool) -
         return
     await operations.program(program)
     async with open_remover(operations, program) as remover:
-        found = await remover.obstacles()
-    in_the_way = [each for each in found if not (close_quotas and CLOSING in each)]
+        reasons = await remover.obstacles()
+    in_the_way = [each for each in reasons if not (close_quotas and CLOSING in each)]
     if in_the_way:
         raise RemovalRefused(f"{program} is not removed: {'; '.join(in_the_way)}")
 

@@ -89,9 +89,9 @@ class Fronts(BaseApplication):
             ConfigurationError: they cannot be used; the former ones stay.
         """
         running = self._settings
-        found = read_again(running, self._read, lambda found: refuse_reload(running, found, FRONT))
-        raise_open_files(found.connections_max)
-        self._settings = found
+        wanted = read_again(running, self._read, lambda wanted: refuse_reload(running, wanted, FRONT))
+        raise_open_files(wanted.connections_max)
+        self._settings = wanted
         super().reload()
 
     def run(self) -> None:

@@ -168,8 +168,8 @@ def rotate(
 
     async def work() -> tuple[StaffRow, str]:
         async with _open(settings) as operations:
-            found = [row for row in await operations.records.staff_keys() if row.name == name and not row.revoked_at]
-            if found and expires is None and found[0].has_expired(dt.datetime.now(dt.UTC)):
+            rows = [row for row in await operations.records.staff_keys() if row.name == name and not row.revoked_at]
+            if rows and expires is None and rows[0].has_expired(dt.datetime.now(dt.UTC)):
                 raise ConfigurationError(f"the staff key {name} has expired: give a new end with --expires")
             api_key, key_hash = _new_key(operations)
             rotated = await operations.records.rotate_staff(name, key_hash, overlap, expires, actor=cli_actor())

@@ -143,11 +143,11 @@ class _Processes:
     async def _renew(self, supervisor: Supervisor) -> None:
         running = self.settings
         try:
-            found = await asyncio.to_thread(
-                read_again, running, self._read_but_port, lambda found: refuse_reload(running, found, WORKER_RIGHTS)
+            wanted = await asyncio.to_thread(
+                read_again, running, self._read_but_port, lambda wanted: refuse_reload(running, wanted, WORKER_RIGHTS)
             )
             # The port may have changed meanwhile, which would otherwise need a restart.
-            settings = found.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
+            settings = wanted.model_copy(update={"worker_admin_port": self.settings.worker_admin_port})
             hand_out(settings)
             self.settings = settings
         except ConfigurationError as error:

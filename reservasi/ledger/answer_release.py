@@ -117,7 +117,7 @@ class Replies:
 
     def _release_group(self, group: Sequence[Submitted], raw: bytes | ReservasiError) -> None:
         if isinstance(raw, ReservasiError):
-            log.error("ledger_refused_a_batch", error=str(raw))
+            log.error("ledger_batch_refused", error=str(raw))
             fail(group, raw)
             return
         try:

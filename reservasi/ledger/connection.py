@@ -190,11 +190,11 @@ class LedgerConnection:
             if self._packed[0] != programs:  # packing is the expensive part, and the programs are mostly the same
                 self._packed = list(programs), _pack([*map(_question, programs), INFO_SERVER])
             replies = await self._ask(self._packed[1], due_s, lambda: None)
-        *found, server = replies
+        *hashes, server = replies
         if isinstance(server, ResponseError):
             raise server
         run_id = text(server).partition("run_id:")[2].partition("\r\n")[0]
-        return [_meta(_fields(reply), run_id) for reply in found]
+        return [_meta(_fields(reply), run_id) for reply in hashes]
 
     async def _ask_where_it_is(self, program: str) -> list[Any]:
         """`meta` and the server's info through redis-py, whose single commands follow a key through a moving

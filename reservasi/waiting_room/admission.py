@@ -131,7 +131,7 @@ class AdmissionController:
                 gauge.remove(self._program, gone)
         self._live = live
         self._rates = {name: rate for name, rate in self._rates.items() if name in live}
-        self._remains = {name: said for name, said in self._remains.items() if name in live}
+        self._remains = {name: entry for name, entry in self._remains.items() if name in live}
         for opening in live.values():
             self._set_gauges(opening)
         if live and self._view is None:

@@ -75,7 +75,7 @@ class DriftWatch:
                     await self._settle(reconciled, is_new=is_new)
         except (Unavailable, LedgerFault, JournalGap, RebuildRefused, TimeoutError) as error:
             self._not_before_s = time.monotonic() + RETRY_S
-            log.warning("not_reconciled", program=self._program, reason=str(error) or type(error).__name__)
+            log.warning("comparison_not_done", program=self._program, reason=str(error) or type(error).__name__)
         except Exception:  # the task continues
             self._not_before_s = time.monotonic() + RETRY_S
             log.exception("reconciliation_failed", program=self._program)

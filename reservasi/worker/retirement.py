@@ -61,7 +61,7 @@ async def _count(program: str, retire: Callable[[], Awaitable[int]]) -> int:
     try:
         return await retire()
     except (Unavailable, LedgerFault) as error:
-        log.debug("not_retired", program=program, error=str(error))
+        log.debug("retirement_not_done", program=program, error=str(error))
     except Exception:
         log.exception("retirement_failed", program=program)
     return 0

@@ -92,7 +92,7 @@ async def test_a_view_that_is_lost_again_and_again_is_one_line(ledger: Ledger) -
                 await ledger.append(["z", "future-kind", 1])
                 await caught_up(view, ledger)
             assert _resyncs(ledger.program) - before >= 3
-    assert [line["event"] for line in said].count("view_lost_the_journal") == 1
+    assert [line["event"] for line in said].count("view_lost_journal") == 1
 
 
 async def test_the_view_equals_the_snapshot_after_random_traffic(ledger: Ledger, view: Availability) -> None:

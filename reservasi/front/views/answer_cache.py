@@ -106,13 +106,13 @@ class Memory:
             return kept.made.value  # type: ignore[no-any-return]
         started_s = time.perf_counter()
         self.ticket_rules.refresh(now_ms)
-        made = make(now_ms)
+        fresh = make(now_ms)
         if rest_s:
             version = _BY_TIME
         else:
             rest_s = min((time.perf_counter() - started_s) * REST_RATIO, REST_S_MAX)
-        self._keep(key, _Kept(made, version, time.monotonic() + rest_s))
-        return made.value
+        self._keep(key, _Kept(fresh, version, time.monotonic() + rest_s))
+        return fresh.value
 
     def _keep(self, key: Hashable, kept: _Kept) -> None:
         former = self._kept.pop(key, None)

@@ -37,8 +37,8 @@ def midnight_ms(availability: Availability, catalogue: Catalogue, programs: Iter
 
 
 def _local(availability: Availability, catalogue: Catalogue, program: str) -> dt.datetime:
-    found = catalogue.program(program)
-    return dt.datetime.fromtimestamp(availability.now_ms(program) / 1000, found.zone if found else dt.UTC)
+    stored = catalogue.program(program)
+    return dt.datetime.fromtimestamp(availability.now_ms(program) / 1000, stored.zone if stored else dt.UTC)
 
 
 def programs_of(availability: Availability, filters: Mapping[str, str]) -> list[str]:

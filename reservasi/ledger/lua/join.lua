@@ -1,27 +1,27 @@
--- join: count people among those who wait for an opening; nothing else is kept of them, and no event tells of them.
+-- join: count people as waiting for an opening; nothing else is stored about them, and there are no events.
 --
--- Whoever joins before the opening has no number yet: the draw gives it, also when they ask again after it. Whoever comes
--- later stands behind all who have come so far; to ask again never gives a better number. One batch is one moment: all
--- its late ones get the same. An answer that another item of the batch has as well is that item's place in the batch.
+-- People who join before the opening have no number yet: the draw gives it, also if they ask again after it. People who
+-- join later get the numbers after all previous ones; asking again never gives a better one. A batch is one moment: all
+-- its late ones get the same number. An answer equal to that of another item is that item's index in the batch.
 --
 -- Item: {opening, ticket_id}
 -- Outcomes, in order of precedence:
 --   unknown_opening   no such opening
 --   no_waiting_room   it has none
---   opening_cancelled  it was called off
---   not_open          the window for joining lies ahead: + when it begins
+--   opening_cancelled  it was cancelled
+--   not_open          joining has not begun: + when it begins
 --   closed            it has ended, and is not paused
 --   joined            counted: + number (-1: the draw gives it), joined, arrived, admitted_through, rate
 -- Example: {'p-1', 't...'} -> {'joined', 1, -1, 0, 0, 0, 600}
 
--- Where all were counted before, nothing is written at all.
+-- If all were already counted, nothing is written.
 local function add_people(call, id, opening, which, people)
   if add_members(get_members(call, id, which), people) then
     keep_people(call, id, opening)
   end
 end
 
--- The answers to all of a batch who join one opening: the second one is for those who joined before it opened.
+-- The answers to all joins of one opening in a batch: the second one is for those who joined before it opened.
 local function join_together(call, id, people)
   local opening = get_opening(call, id)
   if call.damaged[id] then

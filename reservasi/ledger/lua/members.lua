@@ -1,11 +1,11 @@
--- Who joined an opening, as the commands of openings share it: each person is known again, and counted once.
+-- The people who joined an opening, for the commands of openings: each person is recognised, and counted once.
 --
 --   joined:<opening>:before, joined:<opening>:late   list   people who joined before the draw, and after it. Its first
---     element is their number, each other one a page: entries of the same length, one a person, in the order of coming
+--     element is their number, each other one a page: entries of the same length, one per person in the order of joining
 --
--- A person is PERSON_BITS of a hash of their ticket id. The lowest of them say on which page they are, the others are the
--- entry: the more pages, the shorter the entries. A page is cut in two for every PAGE_PEOPLE who come (linear hashing), so
--- that no call does more than its people's share. Two people are taken for one when all bits agree.
+-- A person is PERSON_BITS of a hash of their ticket id. The lowest bits give the page, the others are the
+-- entry: the more pages, the shorter the entries. A page is split for every PAGE_PEOPLE who join (linear hashing), so
+-- that no call does more than its people's share. Two people are treated as one if all bits are equal.
 
 local BEFORE, LATE = 'before', 'late'
 local person_of, members_key, get_members, is_member, add_members
@@ -27,8 +27,8 @@ do
     return call.key.joined .. ':' .. id .. ':' .. which
   end
 
-  -- How many people a list counts. One that is damaged, so that its pages cannot be found, is given up as if it were lost:
-  -- count_people never tells fewer than before, and whoever kept their ticket keeps its number.
+  -- How many people a list counts. A damaged one, whose pages cannot be found, is dropped as if it were lost:
+  -- count_people never reports fewer than before, and the holder of a ticket keeps its number.
   local function count_of(key)
     local stored = redis.pcall('LINDEX', key, '0')
     if not stored then
@@ -43,7 +43,7 @@ do
     return 0
   end
 
-  -- What is known of the people who joined before, or late: read once a call.
+  -- The state of the people who joined before, or late: read once per call.
   function get_members(call, id, which)
     local members = call.members[id .. which]
     if not members then
@@ -58,7 +58,7 @@ do
     return members
   end
 
-  -- A page's number, and how many of a person's bits say so.
+  -- A page's number, and how many of a person's bits give it.
   local function page_of(members, person)
     local bits = members.bits
     local whole = POWER[bits]
@@ -66,7 +66,7 @@ do
     if page >= members.pages - whole then
       return page, bits
     end
-    return person % (whole + whole), bits + 1 -- this page was cut
+    return person % (whole + whole), bits + 1 -- this page was split
   end
 
   local function entry_length(bits)
@@ -93,7 +93,7 @@ do
     return has_entry(redis.call('LINDEX', members.key, integer(page + 1)), entry_of(person, bits))
   end
 
-  -- The page that is longest whole is cut: each entry's next bit says who stays, and all entries become as short as they may.
+  -- Split the next page: each entry's next bit says whether it stays, and all entries become as short as possible.
   local function cut_page(members)
     local page = members.pages - POWER[members.bits]
     local stored, bits = redis.call('LINDEX', members.key, integer(page + 1)), members.bits
@@ -112,7 +112,7 @@ do
     end
   end
 
-  -- Count those of the people who are not among the members yet. Returns whether there were any.
+  -- Count the people who are not members yet. Returns whether there were any.
   function add_members(members, people)
     local before = members.count
     for at = 1, #people do
@@ -123,7 +123,7 @@ do
       local page, bits = page_of(members, person)
       local number, entry = integer(page + 1), entry_of(person, bits)
       local stored = redis.call('LINDEX', members.key, number)
-      local odd = #stored % #entry -- bytes of no entry, where it is damaged
+      local odd = #stored % #entry -- surplus bytes of a damaged page
       if odd > 0 then
         stored = string.sub(stored, 1, -odd - 1)
       end

@@ -196,7 +196,7 @@ class Primaries:
         ((address, _),) = named.most_common(1)
         self._config_epoch = newest
         if address != self._address:
-            log.warning("ledger_primary", name=self.parsed.name, address=address, before=self._address)
+            log.warning("ledger_primary_changed", name=self.parsed.name, address=address, before=self._address)
             self._address = address
             self.generation += 1
             for connection in list(self.connections):

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `records.upgrade` hands over; there is no alembic.ini."""
+"""Runs migrations on the connection of `records.upgrades`; there is no alembic.ini."""
 
 from alembic import context
 from sqlalchemy import Connection

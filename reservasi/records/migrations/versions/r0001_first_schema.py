@@ -173,12 +173,12 @@ STATEMENTS = (
         CONSTRAINT staff_api_key_hash_unique UNIQUE (api_key_hash)
     )
     """,
-    # Most of a payload is ciphertext: trying to compress it costs more than writing it.
+    # A payload is mostly ciphertext, which does not compress.
     "ALTER TABLE journal ALTER COLUMN payload SET STORAGE EXTERNAL",
 )
 
 
 def upgrade() -> None:
-    """Create everything; nothing exists yet that could be waited for."""
+    """Create everything."""
     for statement in STATEMENTS:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Openings: their terms, and how far their waiting rooms are.
+"""Openings: their terms, and the state of their waiting rooms.
 
 Revision ID: 0002
 Revises: 0001
@@ -48,5 +48,5 @@ WITH (fillfactor = 50)
 
 
 def upgrade() -> None:
-    """Stay compatible with the version that is running: add first, remove one release later."""
+    """Compatible with the running version: columns are added first, and removed one release later."""
     op.execute(OPENINGS)

@@ -11,14 +11,14 @@ down_revision: str | None = "0002"
 branch_labels = None
 depends_on = None
 
-STATEMENT_TIMEOUT_MS = 3_600_000  # rows are copied: some 100,000 a second and table
+STATEMENT_TIMEOUT_MS = 3_600_000  # rows are copied
 KEYS = {
     "holds": "reservation_id, program",
     "bookings": "reservation_id, held_epoch, held_seq, program",
     "applicants": "reservation_id, held_epoch, held_seq, position, program",
     "journal": "program, epoch, first_seq",
 }
-# Who records writes the position first: with it locked, nobody is halfway through the others.
+# A recorder writes the position first: while it is locked, no recording is in progress.
 LOCKS = "LOCK TABLE positions, journal, holds, bookings, applicants IN ACCESS EXCLUSIVE MODE"
 ONE_LIVE_RESERVATION = """
 CREATE UNIQUE INDEX applicants_one_live_reservation ON applicants (program, person) WHERE live
@@ -56,7 +56,7 @@ END $$
 
 
 def upgrade() -> None:
-    """Copy all rows while nobody writes; the version that runs finds the same names and columns afterwards."""
+    """Copy all rows while nobody writes; the running version finds the same names and columns afterwards."""
     op.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS:d}")
     op.execute(LOCKS)
     for table in KEYS:

@@ -1,4 +1,4 @@
-"""Who changed a quota or an opening, or ended somebody's reservation, when and why.
+"""The audit table: who changed a quota or an opening, or ended a reservation, when and why.
 
 Revision ID: 0004
 Revises: 0003
@@ -31,7 +31,7 @@ BY_OPENING = "CREATE INDEX audit_by_opening ON audit (program, opening) WHERE op
 
 
 def upgrade() -> None:
-    """A table of its own: the version that is running does not know it, and needs no right on it."""
+    """A new table: the running version does not use it, and needs no right on it."""
     op.execute(AUDIT)
     op.execute(BY_QUOTA)
     op.execute(BY_OPENING)

@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Those that are there are of all offices. The version that runs still finds its columns."""
+    """Existing openings are for all offices. The running version still finds its columns."""
     op.execute("ALTER TABLE openings ADD COLUMN offices TEXT NOT NULL DEFAULT ''")
     op.execute(
         "ALTER TABLE openings ADD CONSTRAINT openings_program_opens_at_ms_offices_unique"

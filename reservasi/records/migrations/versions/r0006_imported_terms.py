@@ -1,4 +1,4 @@
-"""What imports set of each quota's terms, so that staff's own changes are told from theirs.
+"""The terms that imports set for each quota, to distinguish them from changes by staff.
 
 Revision ID: 0006
 Revises: 0005
@@ -13,5 +13,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """With a default that is no rewrite: the version that is running writes rows without it."""
+    """The default needs no rewrite of the table: the running version writes rows without the column."""
     op.execute("ALTER TABLE quotas ADD COLUMN imported BIGINT[] NOT NULL DEFAULT '{}'")

@@ -1,4 +1,4 @@
-"""An opening is moved or called off: why, from where, and since when it is paused.
+"""Moved or cancelled openings: the reason, the former moment, and the beginning of a pause.
 
 Revision ID: 0008
 Revises: 0007
@@ -29,7 +29,7 @@ ALTER TABLE openings ADD CONSTRAINT openings_one_at_a_moment
 
 
 def upgrade() -> None:
-    """The version that runs still finds its columns, and writes rows without the new ones."""
+    """The running version still finds its columns, and writes rows without the new ones."""
     op.execute(COLUMNS)
     op.execute(ONE_AT_A_MOMENT)
     op.execute("ALTER TABLE openings DROP CONSTRAINT openings_program_opens_at_ms_offices_unique")

@@ -1,4 +1,4 @@
-"""Staff keys have scopes, programs and an end, and names that are unique among those in force.
+"""Staff keys have scopes, programs and an expiry, and names that are unique among valid keys.
 
 Revision ID: 0009
 Revises: 0008
@@ -11,7 +11,7 @@ down_revision: str | None = "0008"
 branch_labels = None
 depends_on = None
 
-# The default is for keys that the version before this one adds while both run: the least.
+# The default is for keys that the previous version adds while both run: the fewest rights.
 COLUMNS = """
 ALTER TABLE staff
     ADD COLUMN scopes TEXT[] NOT NULL DEFAULT '{read}',
@@ -23,7 +23,7 @@ ALTER TABLE staff
     ADD CONSTRAINT staff_previous_hash_unique UNIQUE (previous_hash)
 """
 AS_BEFORE = "UPDATE staff SET scopes = '{read,quotas,openings,reservations}' WHERE role IN ('admin', 'operator')"
-# The eldest of several keys of one name keeps it; the others become "name (2)", "name (3)", as far as those are free.
+# Of several keys with one name the oldest keeps it; the others become "name (2)", "name (3)", if those are free.
 UNIQUE_NAMES = """
 DO $$
 DECLARE
@@ -47,7 +47,7 @@ NAME_IN_FORCE = "CREATE UNIQUE INDEX staff_name_in_force ON staff (name) WHERE d
 
 
 def upgrade() -> None:
-    """Keys of before are for all programs and do what their role did; two of one name are told apart by a number."""
+    """Existing keys are for all programs with the rights of their role; equal names get a number."""
     op.execute(COLUMNS)
     op.execute(AS_BEFORE)
     op.execute(UNIQUE_NAMES)

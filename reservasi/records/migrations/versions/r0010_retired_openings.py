@@ -20,6 +20,6 @@ ALTER TABLE openings
 
 
 def upgrade() -> None:
-    """One that was retired is in no other's way."""
+    """A retired opening does not conflict with others."""
     op.execute("ALTER TABLE openings ADD COLUMN retired_at_ms BIGINT NOT NULL DEFAULT 0")
     op.execute(ONE_AT_A_MOMENT)

@@ -1,4 +1,4 @@
-"""What was recorded from the ledger, where the records were an older copy: the gap, and what could not be restored.
+"""Restorations of records from the ledger: the gap, and what could not be restored.
 
 Revision ID: 0011
 Revises: 0010
@@ -51,7 +51,7 @@ CREATE TABLE restored_events (
 
 
 def upgrade() -> None:
-    """Tables of their own: the version that is running does not know them, and needs no right on them."""
+    """New tables: the running version does not use them, and needs no right on them."""
     op.execute(RESTORATIONS)
     op.execute(RESERVATIONS)
     op.execute(EVENTS)

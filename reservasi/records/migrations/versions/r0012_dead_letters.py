@@ -1,4 +1,4 @@
-"""Dead letters that were recorded after all, or that a person settled.
+"""Dead letters that were recorded later, or that a person settled.
 
 Revision ID: 0012
 Revises: 0011
@@ -11,7 +11,7 @@ down_revision: str | None = "0011"
 branch_labels = None
 depends_on = None
 
-# A version before this one goes on to add letters, which are open, and counts closed ones as well.
+# The previous version still adds letters, which are open, and counts closed ones as well.
 COLUMNS = """
 ALTER TABLE dead_letters
     ADD COLUMN outcome TEXT NOT NULL DEFAULT 'open',
@@ -25,6 +25,6 @@ OPEN = "CREATE INDEX dead_letters_open ON dead_letters (program, epoch, seq) WHE
 
 
 def upgrade() -> None:
-    """All that are there are open."""
+    """All existing letters are open."""
     op.execute(COLUMNS)
     op.execute(OPEN)

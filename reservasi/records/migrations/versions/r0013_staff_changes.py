@@ -26,5 +26,5 @@ CREATE TABLE staff_changes (
 
 
 def upgrade() -> None:
-    """A table of its own: the version that is running does not know it, and writes no row of its changes."""
+    """A new table: the running version does not use it, and writes no rows for its changes."""
     op.execute(STAFF_CHANGES)

@@ -1,4 +1,4 @@
-"""An opening names where its beacon comes from, before anybody joins.
+"""The announced source of an opening's beacon.
 
 Revision ID: 0014
 Revises: 0013
@@ -13,5 +13,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Those that are there name none. The version that runs still finds its columns."""
+    """Existing openings have no source. The running version still finds its columns."""
     op.execute("ALTER TABLE openings ADD COLUMN beacon_source TEXT NOT NULL DEFAULT ''")
