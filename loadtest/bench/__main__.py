@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -19,7 +18,6 @@ from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
 from loadtest.bench.report import Run, Suite
 from loadtest.bench.rounds import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench
-from loadtest.bench.variants import COMPARED, Ours
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.environment import warnings
@@ -36,7 +34,6 @@ ROUNDS = 6  # those on shaky ground do not count
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
 CLAIMS, ANSWERS, FRONTS = "claims", "answers", "fronts"
 SECTIONS = (CLAIMS, ANSWERS, FRONTS, *(module.NAME for module in experiments.ALL))
-VARIANTS = tuple(kind.name for kind in COMPARED)
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,9 +52,9 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=_names,
-        default=frozenset(),
+        default=frozenset(SECTIONS),
         metavar="NAME,...",
-        help=f"of {', '.join(SECTIONS)}; or claims of some variants: {', '.join(VARIANTS)}",
+        help=f"of {', '.join(SECTIONS)}",
     )
     parser.add_argument(
         "--against",
@@ -95,23 +92,9 @@ def _operations(text: str) -> tuple[Operation, ...]:
 
 def _names(text: str) -> frozenset[str]:
     names = frozenset(text.split(","))
-    if unknown := names.difference(SECTIONS, VARIANTS):
-        allowed = ", ".join((*SECTIONS, *VARIANTS))
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {allowed}")
+    if unknown := names.difference(SECTIONS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(SECTIONS)}")
     return names
-
-
-def sections_of(only: frozenset[str]) -> frozenset[str]:
-    """What is measured: all where nothing is named, and claims where a variant is."""
-    named = only.intersection(SECTIONS)
-    return named | ({CLAIMS} if only.intersection(VARIANTS) else set()) if only else frozenset(SECTIONS)
-
-
-def arranged(arrangement: Arrangement, only: frozenset[str]) -> Arrangement:
-    """Restricted to the variants that are named, and always ours."""
-    if CLAIMS in only or not only.intersection(VARIANTS):
-        return arrangement
-    return replace(arrangement, variants=tuple(kind for kind in COMPARED if kind is Ours or kind.name in only))
 
 
 def plans_of(arguments: argparse.Namespace) -> list[Plan]:
@@ -132,8 +115,8 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
 
 async def run(found: Run, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
     """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
-    sections, plans = sections_of(arguments.only), plans_of(arguments)
-    await _measure(found, arranged(ONE_FRONT, arguments.only), plans, sections, cores=cores, say=say)
+    sections, plans = arguments.only, plans_of(arguments)
+    await _measure(found, ONE_FRONT, plans, sections, cores=cores, say=say)
     if FRONTS in sections and not can_build():
         say("fronts: those on a slow disk are left out, since there is no gcc to slow it with")
     for arrangement in (JUDGED,) if arguments.smoke else SEVERAL_FRONTS:

@@ -19,7 +19,7 @@ def test_every_operation_is_answered_as_it_should_be() -> None:
         (found,) = compare(stands, MEASURED, rounds=1, scale=0.03, say=said.append)
         memory = connections.compare(*stands, 20)
     assert [each.operation for each in found] == [operation.name for operation in MEASURED]
-    assert all(each.ratio > 0 for each in found)
+    assert all(each.figure.value > 0 for each in found)
     assert memory.value > 0
 
 

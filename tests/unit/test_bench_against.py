@@ -24,13 +24,11 @@ def pair(here: float, there: float, ledger: float = 0.0) -> Pair:
 
 def test_the_median_of_the_rounds_is_held_against_the_target() -> None:
     compared = Compared("queue", 0.6, (pair(5e-5, 1e-4), pair(9e-5, 1e-4, 1e-4), pair(2e-5, 1e-4)))
-    assert compared.ratio == pytest.approx(0.5)
-    assert compared.spread == pytest.approx((0.2, 0.9))
+    assert compared.figure.value == pytest.approx(0.5)
     assert compared.figure.met is True
-    assert "100 -> 50 us" in compared.figure.note
+    assert "100 -> 50 us; rounds 0.20 to 0.90; with the ledger's 0.50" in compared.figure.note
     assert Compared("queue", 0.4, compared.pairs).figure.met is False
     assert Compared("queue", None, compared.pairs).figure.met is None
-    assert compared.whole_ratio == pytest.approx(0.5)
 
 
 def test_blocks_of_a_round_weigh_the_same() -> None:
@@ -49,7 +47,7 @@ def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypat
     said: list[str] = []
     after = list(compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append))
     assert asked == 3 * [f"{side}{name}" for name in ("queue", "claim") for side in "abba"]
-    assert [[(each.operation, each.ratio, len(each.pairs)) for each in found] for found in after] == [
+    assert [[(each.operation, each.figure.value, len(each.pairs)) for each in found] for found in after] == [
         [("queue", 0.5, rounds), ("claim", 0.5, rounds)] for rounds in (1, 2)
     ]
     assert said == ["warming up", "round 1 of 2", "round 2 of 2"]

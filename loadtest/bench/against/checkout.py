@@ -28,12 +28,10 @@ class Build:
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
         return self.root / ".venv" / "bin" / "python"
 
     @property
     def reservasi(self) -> tuple[str, ...]:
-        """How its command line is called."""
         return (str(self.python), "-m", "reservasi.cli")
 
     def environment(self) -> dict[str, str]:

@@ -23,11 +23,6 @@ class Cost:
     front_s: float
     ledger_s: float
 
-    @property
-    def whole_s(self) -> float:
-        """Of both."""
-        return self.front_s + self.ledger_s
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -35,6 +30,16 @@ class Pair:
 
     here: Cost
     there: Cost
+
+    @property
+    def ratio(self) -> float:
+        """The front's time here, as a share of the other's."""
+        return self.here.front_s / self.there.front_s
+
+    @property
+    def whole_ratio(self) -> float:
+        """The ratio with the ledger's processor time included."""
+        return (self.here.front_s + self.here.ledger_s) / (self.there.front_s + self.there.ledger_s)
 
 
 @dataclass(frozen=True)
@@ -45,44 +50,23 @@ class Compared:
     target: float | None
     pairs: tuple[Pair, ...]
 
-    @property
-    def ratio(self) -> float:
-        """The front's time here, as a share of the other's; the median of the rounds."""
-        return statistics.median(pair.here.front_s / pair.there.front_s for pair in self.pairs)
-
-    @property
-    def whole_ratio(self) -> float:
-        """The ratio with the ledger's processor time included."""
-        return statistics.median(pair.here.whole_s / pair.there.whole_s for pair in self.pairs)
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The least ratio of a round, and the greatest."""
-        ratios = [pair.here.front_s / pair.there.front_s for pair in self.pairs]
-        return min(ratios), max(ratios)
-
-    @property
-    def here_us(self) -> float:
-        """The front's time here."""
-        return statistics.median(pair.here.front_s for pair in self.pairs) * 1e6
-
-    @property
-    def there_us(self) -> float:
-        """The front's time there."""
-        return statistics.median(pair.there.front_s for pair in self.pairs) * 1e6
+    def median(self, value: Callable[[Pair], float]) -> float:
+        return statistics.median(map(value, self.pairs))
 
     @property
     def figure(self) -> Figure:
-        """The ratio with its target."""
-        least, most = self.spread
+        """The median ratio of the rounds with its target."""
+        there_us = self.median(lambda pair: pair.there.front_s) * 1e6
+        here_us = self.median(lambda pair: pair.here.front_s) * 1e6
+        ratios = [pair.ratio for pair in self.pairs]
         return Figure(
             name=self.operation,
             title="the front's processor time a request, of the other revision's",
-            value=self.ratio,
+            value=statistics.median(ratios),
             target=self.target,
             sense="at most",
-            note=f"{self.there_us:.0f} -> {self.here_us:.0f} us; rounds {least:.2f} to {most:.2f}; "
-            f"with the ledger's {self.whole_ratio:.2f}",
+            note=f"{there_us:.0f} -> {here_us:.0f} us; rounds {min(ratios):.2f} to {max(ratios):.2f}; "
+            f"with the ledger's {self.median(lambda pair: pair.whole_ratio):.2f}",
         )
 
 

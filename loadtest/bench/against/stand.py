@@ -74,7 +74,6 @@ class Stand:
 
     @property
     def port(self) -> int:
-        """Where its front listens."""
         return urlsplit(self.service.url).port or 0
 
     def front_s(self) -> float:
@@ -82,7 +81,6 @@ class Stand:
         return sum(map(ran_s, self.service.pids(Part.FRONT)))
 
     def ledger_s(self) -> float:
-        """Processor time of the ledger's server so far."""
         return sum(map(ran_s, self.service.pids(Part.VALKEY)))
 
     def people(self, count: int) -> Iterator[tuple[str, str]]:
@@ -175,7 +173,6 @@ def _staff_key(stand: Stand) -> str | None:
 
 
 def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name: str = "Siti Rahmawati") -> bytes:
-    """One person claims a place."""
     body = {
         "quota": quota,
         "applicants": [{"nik": nik, "name": name, "birth_date": birth_date}],

@@ -27,13 +27,10 @@ class Point:
 
     reservations: int
     quotas: int
-    width: int = WIDTH
-    judged: bool = True
 
     @property
     def name(self) -> str:
-        wide = "" if self.width == WIDTH else f", {min(self.width, BATCH)} quotas a batch"
-        return f"{self.reservations} live, {self.quotas} quotas{wide}"
+        return f"{self.reservations} live, {self.quotas} quotas"
 
     def capacity(self, claims: int) -> int:
         """Room in each quota, however the batches fall on the quotas."""
@@ -55,8 +52,7 @@ def _sizes(smoke: bool) -> Sizes:
         return Sizes(((small, Point(5000, QUOTAS_OF_SIZES)), (few, Point(1000, 200))), repeats=2, batches=4)
     grown = [(small, Point(count, QUOTAS_OF_SIZES)) for count in (10_000, 100_000, 1_000_000)]
     spread = [(few, Point(1000, quotas)) for quotas in (100, 1000, 10_000)]
-    wide = (few, Point(1000, 10_000, width=BATCH, judged=False))
-    return Sizes((*grown, *spread, wide), repeats=21, batches=50)
+    return Sizes((*grown, *spread), repeats=21, batches=50)
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def _figures(smallest: Point, point: Point, pairs: list[tuple[Cost, Cost]]) -> l
             name=f"valkey time, {point.name}",
             title=f"the server's processor time a claim {against}",
             value=time_ratio,
-            target=1 + FLAT if point.judged else None,
+            target=1 + FLAT,
             sense="at most",
             note=f"{valkey_us:.1f} us a claim",
         ),
@@ -97,7 +93,7 @@ def _figures(smallest: Point, point: Point, pairs: list[tuple[Cost, Cost]]) -> l
             name=f"claims/s, {point.name}",
             title=f"claims a second through the group commit {against}",
             value=rate_ratio,
-            target=1 - FLAT if point.judged else None,
+            target=1 - FLAT,
             note=f"{rate:,.0f} claims/s from one process",
         ),
     ]
@@ -118,9 +114,8 @@ async def _compared(redis_url: str, smallest: Point, point: Point, sizes: Sizes)
         for repeat in range(sizes.repeats + 1):
             measured = {}
             # Which one comes second differs, so that a drift weighs on both.
-            order = [(base, smallest.width), (grown, point.width)]
-            for ledger, width in order if repeat % 2 else reversed(order):
-                measured[ledger.program] = await _cost(ledger, width, claims)
+            for ledger in (base, grown) if repeat % 2 else (grown, base):
+                measured[ledger.program] = await _cost(ledger, claims)
             pairs.append((measured[base.program], measured[grown.program]))
         for ledger, its in ((base, smallest), (grown, point)):
             if {await ledger.taken(), await ledger.remembered()} != {its.reservations}:
@@ -128,9 +123,9 @@ async def _compared(redis_url: str, smallest: Point, point: Point, sizes: Sizes)
     return pairs[1:]  # the first one warmed up
 
 
-async def _cost(ledger: OwnLedger, width: int, count: int) -> Cost:
+async def _cost(ledger: OwnLedger, count: int) -> Cost:
     """Claim and measure; then forget the claims, so that the ledger stays as large as it was."""
-    claims = ledger.claims(count, min(width, len(ledger.quotas)))
+    claims = ledger.claims(count, WIDTH)
     busy_before_s, started_s = await _busy_s(ledger), time.perf_counter()
     for batch in batches(claims, BATCH):
         await ledger.submit(batch, Outcome.HELD, in_flight=BATCH)

@@ -31,8 +31,6 @@ class ClaimBody(msgspec.Struct):
 
 
 class Claim(NamedTuple):
-    """What a store has to know."""
-
     reservation_id: str
     quota: str
     person: str
@@ -40,8 +38,6 @@ class Claim(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a store decided."""
-
     outcome: str  # "held", "exists", or why not
     deadline_ms: int  # 0 when refused
 
@@ -54,7 +50,6 @@ def keyed_hash(purpose: bytes, content: bytes) -> str:
 
 
 def claim_of(quota: str, nik: str, idempotency_key: str, body: bytes) -> Claim:
-    """A claim in keyed hashes."""
     person = keyed_hash(b"person", nik.encode())
     reservation_id = keyed_hash(b"reservation", (person + idempotency_key).encode())
     return Claim(reservation_id, quota, person, keyed_hash(b"fingerprint", body))
