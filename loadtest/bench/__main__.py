@@ -29,7 +29,7 @@ from reservasi.errors import ReservasiError
 
 MODULE = "loadtest.bench"
 TABLE_COLUMNS = 160
-SMOKE = Plan(rounds=1, connections=8, seconds=0.0, claims=200, warm_up_claims=50)
+SMOKE = Plan(rounds=1, connections=8, seconds=0.0, warm_up_claims=50)
 ROUNDS = 6  # those on shaky ground do not count
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
 CLAIMS, ANSWERS, FRONTS = "claims", "answers", "fronts"
@@ -46,9 +46,7 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N,...",
         help=f"requests in flight; all is measured with each (default {','.join(map(str, CONNECTIONS))})",
     )
-    amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
-    amount.add_argument("--claims", type=_positive, default=0, help="requests in one measurement, instead")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     parser.add_argument(
         "--only",
         type=_names,
@@ -106,7 +104,6 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
             rounds=arguments.rounds or ROUNDS,
             connections=connections,
             seconds=arguments.seconds,
-            claims=arguments.claims,
             warm_up_claims=2000,
         )
         for connections in arguments.connections

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from loadtest.stage.http import HEAD_END, HOST, Answer, Connection, UnreadableAnswer
@@ -80,19 +80,6 @@ class _Sender(Connection):
         super().close()
 
 
-@asynccontextmanager
-async def _opened(port: int, count: int, requests: Iterator[bytes], load: Load) -> AsyncIterator[list[_Sender]]:
-    """So many connections, closed at the end of the block."""
-    loop = asyncio.get_running_loop()
-    async with AsyncExitStack() as stack:
-        opened = []
-        for _ in range(count):
-            _, connection = await loop.create_connection(lambda: _Sender(requests, load), HOST, port)
-            stack.callback(connection.close)
-            opened.append(connection)
-        yield opened
-
-
 async def run_load(
     port: int, requests: Sequence[bytes], *, connections: int, timeout_s: float, wanted: int = 201
 ) -> Load:
@@ -102,8 +89,13 @@ async def run_load(
         UnreadableAnswer: a connection was lost, or an answer could not be read.
         TimeoutError: it took longer than `timeout_s`.
     """
-    load = Load(wanted=wanted)
-    async with _opened(port, min(connections, len(requests)), iter(requests), load) as opened:
+    loop, load, source = asyncio.get_running_loop(), Load(wanted=wanted), iter(requests)
+    async with AsyncExitStack() as stack:
+        opened = []
+        for _ in range(min(connections, len(requests))):
+            _, connection = await loop.create_connection(lambda: _Sender(source, load), HOST, port)
+            stack.callback(connection.close)
+            opened.append(connection)
         with undisturbed():
             async with asyncio.timeout(timeout_s):
                 busy_before_s, started_s = time.process_time(), time.perf_counter()
@@ -113,13 +105,3 @@ async def run_load(
                 load.elapsed_s = time.perf_counter() - started_s
                 load.busy_s = time.process_time() - busy_before_s
     return load
-
-
-@asynccontextmanager
-async def connected(port: int, connections: int, request: bytes) -> AsyncIterator[None]:
-    """So many connections on which nothing is asked any more: each has had one answer."""
-    async with _opened(port, connections, iter([request] * connections), Load()) as opened:
-        for connection in opened:
-            connection.send_next()
-        await asyncio.gather(*(connection.finished for connection in opened))
-        yield

@@ -27,8 +27,7 @@ class Plan:
 
     rounds: int
     connections: int
-    seconds: float  # one measurement should last so long
-    claims: int  # requests in one measurement; 0: as many as `seconds` take
+    seconds: float  # one measurement should last so long, and have `REQUESTS_MIN` requests at least
     warm_up_claims: int
 
 
@@ -126,7 +125,7 @@ class Meter:
         """
         plan = self.plan
         rate = self._rates.get(subject.name, REQUESTS_MIN)
-        count = requests or plan.claims or max(REQUESTS_MIN, int(rate * plan.seconds))
+        count = requests or max(REQUESTS_MIN, int(rate * plan.seconds))
         prebuilt = subject.requests(count)
         busy_before = {name: busy_s(pid) for name, pid in subject.roots.items()}
         async with subject.during():

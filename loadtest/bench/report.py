@@ -66,7 +66,7 @@ class Run:
     experiments: dict[str, list[Figure]] = field(default_factory=dict)  # by title
 
     def tables(self) -> list[Table]:
-        return [*self._tables(), self._ground()]
+        return list(self._tables())
 
     def _tables(self) -> Iterator[Table]:
         for suite in self.suites:
@@ -75,21 +75,10 @@ class Run:
             if suite.answers:
                 yield _answers_table(suite)
             if suite.figures:
-                yield table_of(f"Held against the targets: {suite.name}", suite.figures)
+                title = f"Held against the targets: {suite.name}"
+                yield table_of(title, suite.figures, (_counted(suite.rounds),))
         for title, figures in self.experiments.items():
             yield table_of(title, figures)
-
-    def _ground(self) -> Table:
-        rounds = [done for suite in self.suites for done in suite.rounds]
-        kept = [bracket for done in rounds for bracket in done.compared.values()]
-        counted, notes = sum(bracket.counts for bracket in kept), []
-        if kept:
-            notes.append(f"{counted} of {len(kept)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.")
-        if kept and not counted:
-            notes.append("Nothing was on firm ground: something else used the machine. The ratios are shaky.")
-        facts = {name: self.environment[name] for name in ("machine", "python", "compiler", "store")}
-        facts |= {"aiohttp": self.environment["packages"]["aiohttp"], "fsync us": f"{self.environment['fsync_us']:.0f}"}
-        return Table(title="Where it was measured", columns=("", ""), rows=tuple(facts.items()), notes=tuple(notes))
 
     def as_json(self) -> dict[str, Any]:
         """What the tables are made from."""
@@ -101,6 +90,14 @@ class Run:
                 title: [figure.as_json() for figure in figures] for title, figures in self.experiments.items()
             },
         }
+
+
+def _counted(rounds: Sequence[Round]) -> str:
+    """How many measures count; the others are not among the medians."""
+    brackets = [bracket for done in rounds for bracket in done.compared.values()]
+    counted = sum(bracket.counts for bracket in brackets)
+    shaky = "" if counted else " Something else used the machine: the ratios are shaky."
+    return f"{counted} of {len(brackets)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.{shaky}"
 
 
 def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:

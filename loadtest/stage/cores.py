@@ -77,3 +77,9 @@ def ran_s(pid: int) -> float:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
                 total_ns += int(account.read_text().split()[0])
     return total_ns / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """Proportional resident memory of a process and of all its living descendants."""
+    lines = (line for each in family(pid) for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines())
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 from loadtest.bench.against.line import Line, check, get
 from loadtest.bench.against.stand import Stand
-from loadtest.bench.experiments.memory import resident_bytes
 from loadtest.bench.figures import Figure
+from loadtest.stage.cores import resident_bytes
 from loadtest.stage.service import Part
 
 WARM_UP = 500  # connections that make room which later ones use again
@@ -14,7 +14,8 @@ OPENED = get("/v1/programs")
 
 def compare(here: Stand, there: Stand, connections: int) -> Figure:
     """The whole memory of both fronts, each with so many idle connections."""
-    sides = [_front_bytes(stand, connections) for stand in (there, here)]
+    fronts = [(stand.port, stand.service.pids(Part.FRONT)[0]) for stand in (there, here)]
+    sides = [front_bytes(port, front, connections) for port, front in fronts]
     there_mib, here_mib = (whole / 2**20 for _, whole in sides)
     there_bytes, here_bytes = ((whole - before) / connections for before, whole in sides)
     return Figure(
@@ -27,13 +28,12 @@ def compare(here: Stand, there: Stand, connections: int) -> Figure:
     )
 
 
-def _front_bytes(stand: Stand, connections: int) -> tuple[int, int]:
+def front_bytes(port: int, front: int, connections: int) -> tuple[int, int]:
     """A front's memory before and with so many connections, each of which has had an answer."""
-    (front,) = stand.service.pids(Part.FRONT)
     before = 0
     with ExitStack() as stack:
         for number in range(WARM_UP + connections):
             if number == WARM_UP:
                 before = resident_bytes(front)
-            check(stack.enter_context(Line(stand.port)).ask(OPENED), 200)
+            check(stack.enter_context(Line(port)).ask(OPENED), 200)
         return before, resident_bytes(front)

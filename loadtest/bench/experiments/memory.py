@@ -3,20 +3,19 @@
 import resource
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import redis.asyncio as redis_asyncio
 
+from loadtest.bench.against.connections import WARM_UP, front_bytes
 from loadtest.bench.answers import MISTAKEN_MAX, Joiners, prepare_answers
-from loadtest.bench.claims import get
-from loadtest.bench.client import connected, run_load
+from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.own_ledger import own_ledger, servers_at, until_rewritten
 from loadtest.bench.rounds import started
 from loadtest.bench.variants import Ours
-from loadtest.stage.cores import Cores, family
+from loadtest.stage.cores import Cores, resident_bytes
 from reservasi.ledger import keys
 
 NAME = "memory"
@@ -24,8 +23,7 @@ TITLE = "Memory: of a live reservation and of people who wait in the ledger, of 
 OWN_PROGRAM = "memory"
 RESERVATION_BYTES_MAX = 300
 JOINED_BYTES_MAX = 8 << 20  # a front keeps those who asked within the last second or so, for their rate limit
-LISTING = get("/v1/programs")
-FILES_SPARE = 200  # descriptors that are not connections of ours
+FILES_SPARE = 200 + WARM_UP  # descriptors that are not the connections that count
 JOIN_CONNECTIONS = 64
 JOINS_AT_ONCE = 10_000  # requests that are built together
 JOIN_TIMEOUT_S = 300.0
@@ -41,7 +39,7 @@ async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Fig
         ours = Ours(ground)
         await started(ours, stack)
         say(f"memory: {connections} idle connections to a front")
-        figures.append(await _idle_connections(ours, connections))
+        figures.append(_idle_connections(ours, connections))
         say(f"memory: {people[-1]} people join through a front")
         return [*figures, *await _joined(ground, ours, people)]
 
@@ -86,17 +84,12 @@ async def _used(client: redis_asyncio.Redis) -> tuple[int, int]:
     return facts["used_memory"] - facts["mem_clients_normal"], int(in_journal or 0)
 
 
-async def _idle_connections(ours: Ours, connections: int) -> Figure:
-    front = ours.pids["front"]
-    # The first ones make room that later ones use again; they stay open and are not counted.
-    async with connected(ours.port, max(1, connections // 10), LISTING):
-        before = resident_bytes(front)
-        async with connected(ours.port, connections, LISTING):
-            growth = resident_bytes(front) - before
+def _idle_connections(ours: Ours, connections: int) -> Figure:
+    before, after = front_bytes(ours.port, ours.pids["front"], connections)
     return Figure(
         name="idle connection",
         title=f"front memory of each of {connections:,} open connections on which nothing is asked",
-        value=growth / connections,
+        value=(after - before) / connections,
         unit="bytes",
         note="resident memory of the front's processes",
     )
@@ -143,9 +136,3 @@ async def _joined(ground: Ground, ours: Ours, points: tuple[int, int]) -> list[F
             note="resident memory; it follows how many join a second, not how many have joined",
         ),
     ]
-
-
-def resident_bytes(pid: int) -> int:
-    """Proportional resident memory of a process and of all its living descendants."""
-    lines = (line for each in family(pid) for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines())
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
