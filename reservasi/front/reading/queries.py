@@ -87,7 +87,7 @@ def checked_filters(parameters: Iterable[tuple[str, str]], checks: Mapping[str, 
 
 
 _RANGE_TOO_LONG = Text(
-    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini). Minta secara bertahap.",
+    f"Paling banyak {RANGE_DAYS_MAX} hari dari `from` (tanpa `from`: dari hari ini). Minta per bagian.",
     f"At most {RANGE_DAYS_MAX} days from `from` (without it: from today). Request it in parts.",
 )
 _DATES_REVERSED = Text("`from` tidak boleh sesudah `to`.", "`from` must not lie after `to`.")
