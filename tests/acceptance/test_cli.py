@@ -398,7 +398,7 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
     for words in (("--office", "kanim"), ("--limit", "3"), ("--page", "2")):
         refused = deployment.call("quota", "show", quota, *words)
         assert refused.exit_code == 2
-        assert "give a program" in " ".join(refused.stderr.replace("│", " ").split())
+        assert "need a program in place of a quota" in " ".join(refused.stderr.replace("│", " ").split())
     pages = [
         [each["id"] for each in deployment.ok("quota", "show", deployment.program, "--limit", "7", "--page", number)]
         for number in ("1", "2")
@@ -464,7 +464,7 @@ def test_the_doctor_names_what_is_not_well(schemaless: Deployment) -> None:
     schemaless.ok("db", "upgrade")
     assert schemaless.ok("doctor")["ok"]
     schemaless.imported()
-    assert "none was recorded for 2 s; is a worker running" in schemaless.finding(f"program {schemaless.program}")
+    assert "none was recorded for 2 s; check that a worker serves it" in schemaless.finding(f"program {schemaless.program}")
     schemaless.recorded()
     well = schemaless.ok("doctor")
     assert any(each["check"] == f"program {schemaless.program}" for each in well["findings"])
