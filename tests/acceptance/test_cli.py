@@ -464,7 +464,9 @@ def test_the_doctor_names_what_is_not_well(schemaless: Deployment) -> None:
     schemaless.ok("db", "upgrade")
     assert schemaless.ok("doctor")["ok"]
     schemaless.imported()
-    assert "none was recorded for 2 s; check that a worker serves it" in schemaless.finding(f"program {schemaless.program}")
+    assert "none was recorded for 2 s; check that a worker serves it" in schemaless.finding(
+        f"program {schemaless.program}"
+    )
     schemaless.recorded()
     well = schemaless.ok("doctor")
     assert any(each["check"] == f"program {schemaless.program}" for each in well["findings"])
