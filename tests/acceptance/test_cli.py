@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.bootstrap.worker import open_worker
 from reservasi.cli.invocation import run
 from reservasi.cli.main import app
-from reservasi.cli.output import masked, run_app, show_rows
+from reservasi.cli.output import run_app
 from reservasi.ledger import keys
 from reservasi.ledger.wire import stored_forms
 from reservasi.model import Claim, Confirm, Outcome
@@ -275,23 +274,6 @@ def test_a_ledger_that_nobody_compared_is_named(deployment: Deployment) -> None:
     assert "fenced: not compared with the records yet" in deployment.finding(f"program {deployment.program}")
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://:secret@ledger.example:6379/0", "redis://:***@ledger.example:6379/0"),
-        ("rediss://app:s%40e:c@ret@ledger.example", "rediss://app:***@ledger.example"),
-        ("unix://app:secret@/run/valkey.sock?db=1", "unix://app:***@/run/valkey.sock?db=1"),
-        ("unix:///run/valkey.sock?db=1&password=secret", "unix:///run/valkey.sock?db=1&password=***"),
-        ("postgresql://app:secret@one:5432,two:5433/db", "postgresql://app:***@one:5432,two:5433/db"),
-        ("postgresql://app@/db?host=%2Frun&password=secret", "postgresql://app@/db?host=%2Frun&password=***"),
-        ("redis://ledger.example:6379/0", "redis://ledger.example:6379/0"),
-        ("postgresql://reservasi@/reservasi?host=%2Frun%2Fa@b", "postgresql://reservasi@/reservasi?host=%2Frun%2Fa@b"),
-    ],
-)
-def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert masked(url) == shown
-
-
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Run the program as its users do, faults and all: exit code and what it said."""
@@ -419,14 +401,6 @@ def test_times_are_shown_in_the_programs_zone_with_the_year(deployment: Deployme
     assert "2030-12-02 14:00 WIB" in deployment.call("quota", "show", quota).stdout
     listed = deployment.call("quota", "show", deployment.program, "--from", "2030-12-03", "--to", "2030-12-03").stdout
     assert "2030-12-02 14:00 WIB" in next(line for line in listed.splitlines() if quota in line)
-
-
-def test_a_long_list_is_printed_in_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {name: f"{name}.kanim.baru.20301203.0800.online" for name in ("id", "office", "service", "opens", "closes")}
-    began_s = time.perf_counter()
-    show_rows([row] * 20_000, as_json=False)
-    assert time.perf_counter() - began_s < 2
-    assert len(capsys.readouterr().out.splitlines()) == 20_001
 
 
 def test_staff_show_and_cancel_a_reservation(deployment: Deployment) -> None:
