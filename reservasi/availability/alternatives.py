@@ -44,7 +44,7 @@ class _Shelf:
         self.found: dict[tuple[str, int, int], _Found] = {}  # by office, minute and limit
 
     def note_change(self, office: str) -> None:
-        """Drop cached answers that name quotas of the office, or of all offices."""
+        """Invalidate cached results that may name a quota of the office."""
         self._near = {}
         self.changes += 1
         self.office_changes[office] = self.office_changes.get(office, 0) + 1

@@ -67,7 +67,7 @@ class Arrivals:
         return self._open <= self._connections_max
 
     def refusal(self, data: bytes) -> bytes | None:
-        """The refusal of a claim that is one too many; None: read it. A process that stops refuses elsewhere."""
+        """The refusal of a claim that is one too many; None: read it. A process that is stopping sheds nothing."""
         return None if self.stopping.is_set() else self._shedding.refusal(data)
 
     def forget(self, connection: Arriving) -> None:

@@ -316,7 +316,7 @@ class Journal:
     async def trim(self, recorded: Position, *, margin: int | None = None) -> None:
         """Delete recorded entries, except the last `margin` changes; never an entry that is not recorded.
 
-        Without a margin exactly up to the position, otherwise approximately.
+        `margin` 0: exactly up to the position; otherwise approximately. None: the default margin.
 
         Raises:
             LedgerUnreachable: the server does not answer.
