@@ -101,7 +101,7 @@ async def open_stage(
             opening = open_proxy(lambda: asyncio.open_unix_connection(address.read_text()), b"FCALL")
             proxy = await stack.enter_async_context(opening)
             redis_url = f"redis://127.0.0.1:{proxy.port}"
-        world = World(servers=inserted.environment, redis_url=redis_url, told=str(address))
+        world = World(servers=inserted.environment, redis_url=redis_url, address_file=str(address))
         running = running_service(
             processes=processes,
             log_copy=log_copy,

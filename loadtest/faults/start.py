@@ -2,7 +2,7 @@
 
 What the world is comes as JSON in the environment: `servers` is added to the environment of Valkey and PostgreSQL,
 which otherwise get nothing of ours; `redis_url`, when it is not empty, is where worker and fronts find the ledger, and
-the real address is written to the file `told`.
+the real address is written to `address_file`.
 """
 
 import os
@@ -25,7 +25,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     servers: dict[str, str] = {}
     redis_url: str = ""
-    told: str = ""
+    address_file: str = ""
 
 
 def _enter(world: World) -> None:
@@ -35,7 +35,7 @@ def _enter(world: World) -> None:
 
         def hand_out_elsewhere(settings: Settings) -> None:
             userinfo, _, socket = embedded_redis_url(settings.data_dir).removeprefix("unix://").rpartition("@")
-            Path(world.told).write_text(socket)
+            Path(world.address_file).write_text(socket)
             hand_out(settings.model_copy(update={"redis_url": redis_url.replace("//", f"//{userinfo}@")}))
 
         patch.object(whole_service, "hand_out", hand_out_elsewhere).start()

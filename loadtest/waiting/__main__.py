@@ -24,7 +24,7 @@ from reservasi import logs
 from reservasi.errors import ReservasiError
 from reservasi.programs import WaitingRoom
 
-JOINS_PER_S = 1000.0  # that a busy machine takes: the opening comes when all have joined
+JOINS_PER_S = 1500.0  # that a busy machine takes: the opening comes when all have joined
 OPENS_IN_S_MIN = 5.0
 
 
