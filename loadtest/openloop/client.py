@@ -5,6 +5,7 @@ The next request takes an idle connection, or opens one; at the limit it waits, 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from loadtest.openloop.outcomes import NONE, Outcomes, outcome_of
@@ -15,6 +16,34 @@ CONNECTIONS_MAX = 4000
 PATIENCE_S = 15.0  # after the timetable's end; then what is open counts as unanswered
 AT_ONCE = 32  # requests sent before answers are read again
 HEAD_START_S = 0.05
+
+
+class _Connection(Connection):
+    """One connection of a load."""
+
+    def __init__(self, load: "OpenLoop") -> None:
+        super().__init__()
+        self._load = load
+        self.number: int | None = None  # of the request that it waits for
+
+    def send(self, number: int) -> None:
+        self.number = number
+        if self.transport is not None:
+            self.transport.write(self._load.requests[number])
+
+    def answered(self, answer: Answer) -> None:
+        number, self.number = self.number, None
+        if number is not None:
+            outcome = outcome_of(answer.status, answer.body)
+            self._load.count(number, outcome, says_when=b"\r\nRetry-After: " in answer.head)
+        if answer.is_last:
+            self.close()
+        else:
+            self._load.free(self)
+
+    def lost(self, error: UnreadableAnswer) -> None:
+        number, self.number = self.number, None
+        self._load.lost(self, number)
 
 
 class OpenLoop:
@@ -31,70 +60,109 @@ class OpenLoop:
     ) -> None:
         if len(requests) < len(arrivals):
             raise ValueError("fewer requests than arrivals")
+        self.requests = requests
         self.outcomes = Outcomes(seconds=seconds, offered=len(arrivals))
         self._port = port
-        self._requests = requests
         self._arrivals = arrivals
-        self._room = asyncio.Semaphore(connections_max)
-        self._idle: list[Connection] = []
+        self._connections_max = connections_max
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._waiting: deque[int] = deque()  # for a connection
+        self._unanswered: set[int] = set()
+        self._sent_all = False
+        self._done = asyncio.Event()
         self._started_s = 0.0
 
     async def run(self, patience_s: float = PATIENCE_S) -> Outcomes:
         with undisturbed():
-            self._started_s = time.perf_counter() + HEAD_START_S
-            sent = await self._send_all()
-            _, unanswered = await asyncio.wait(sent, timeout=patience_s) if sent else (sent, set())
-            for task in unanswered:
+            return await self._run(patience_s)
+
+    async def _run(self, patience_s: float) -> Outcomes:
+        self._started_s = time.perf_counter() + HEAD_START_S
+        try:
+            await self._send()
+            self._sent_all = True
+            if self._unanswered:
+                async with asyncio.timeout(patience_s):
+                    await self._done.wait()
+        except TimeoutError:
+            pass  # who is left is counted below
+        finally:
+            self._waiting.clear()
+            for number in list(self._unanswered):
+                self.count(number, NONE)
+            for task in self._opening:
                 task.cancel()
-            await asyncio.gather(*unanswered, return_exceptions=True)
-            for connection in self._idle:
+            for connection in list(self._open):
                 connection.close()
         return self.outcomes
 
-    async def _send_all(self) -> list[asyncio.Task[None]]:
-        sent: list[asyncio.Task[None]] = []
-        for number, at_s in enumerate(self._arrivals):
-            early_s = at_s - self._now_s()
-            if early_s > 0 or number % AT_ONCE == 0:
-                await asyncio.sleep(max(0.0, early_s))
-            sent.append(asyncio.create_task(self._ask(number)))
-        return sent
-
-    async def _ask(self, number: int) -> None:
-        self.outcomes.late(max(0.0, self._now_s() - self._arrivals[number]))
-        outcome, says_when = NONE, True
-        try:
-            async with self._room:
-                answer = await self._answer(self._requests[number])
-            outcome = outcome_of(answer.status, answer.body)
-            says_when = b"\r\nRetry-After: " in answer.head
-        except (OSError, UnreadableAnswer):
-            pass  # the request has no answer
-        finally:
-            answered_s = self._now_s()
-            latency_s = answered_s - self._arrivals[number]
-            in_time = answered_s <= self.outcomes.seconds
-            self.outcomes.count(outcome, latency_s, in_time=in_time, says_when=says_when)
-
-    async def _answer(self, request: bytes) -> Answer:
-        connection, answer = await self._connection(), None
-        try:
-            answer = await connection.ask(request)
-            return answer
-        finally:
-            if answer is None or answer.is_last:
-                connection.close()
+    async def _send(self) -> None:
+        sent, arrivals, outcomes = 0, self._arrivals, self.outcomes
+        while sent < len(arrivals):
+            now_s = time.perf_counter() - self._started_s
+            for _ in range(AT_ONCE):
+                if sent == len(arrivals) or arrivals[sent] > now_s:
+                    break
+                outcomes.late(now_s - arrivals[sent])
+                self._unanswered.add(sent)
+                self._dispatch(sent)
+                sent += 1
             else:
-                self._idle.append(connection)
+                await asyncio.sleep(0)
+                continue
+            if sent < len(arrivals):
+                await asyncio.sleep(arrivals[sent] - now_s)
 
-    async def _connection(self) -> Connection:
+    def _dispatch(self, number: int) -> None:
         while self._idle:
-            if (connection := self._idle.pop()).is_open:
-                return connection
-        _, opened = await asyncio.get_running_loop().create_connection(Connection, HOST, self._port)
-        self.outcomes.connections += 1
-        return opened
+            connection = self._idle.pop()
+            if connection in self._open:
+                connection.send(number)
+                return
+        self._waiting.append(number)
+        self._open_more()
 
-    def _now_s(self) -> float:
-        """Since the start of the timetable."""
-        return time.perf_counter() - self._started_s
+    def _open_more(self) -> None:
+        if len(self._opening) < len(self._waiting) and len(self._open) + len(self._opening) < self._connections_max:
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(lambda: _Connection(self), HOST, self._port)
+        except OSError:
+            if self._waiting:
+                self.count(self._waiting.popleft(), NONE)
+            return
+        self.outcomes.connections += 1
+        self._open.add(connection)
+        self.free(connection)
+
+    def free(self, connection: _Connection) -> None:
+        if self._waiting:
+            connection.send(self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def count(self, number: int, outcome: str, says_when: bool = True) -> None:
+        """An answer came, or will not come any more."""
+        if number not in self._unanswered:
+            return
+        self._unanswered.discard(number)
+        at_s = time.perf_counter() - self._started_s
+        in_time = at_s <= self.outcomes.seconds
+        self.outcomes.count(outcome, at_s - self._arrivals[number], in_time=in_time, says_when=says_when)
+        if self._sent_all and not self._unanswered:
+            self._done.set()
+
+    def lost(self, connection: _Connection, number: int | None) -> None:
+        """A connection has ended; the request that it waited for has no answer."""
+        self._open.discard(connection)
+        if number is not None:
+            self.count(number, NONE)
+        if self._waiting:
+            self._open_more()

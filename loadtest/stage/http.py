@@ -68,37 +68,29 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
 
 
 class Connection(asyncio.Protocol):
-    """One connection with at most one request in flight."""
+    """One connection with at most one request in flight; a subclass says what becomes of the answer.
+
+    It is called back rather than awaited: a future for each answer costs more than all else that a generator does.
+    """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._received = b""
-        self._waiting: asyncio.Future[Answer] | None = None
 
     @property
     def is_open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
-
-    def ask(self, request: bytes) -> "asyncio.Future[Answer]":
-        """Send a request; the answer, or `UnreadableAnswer` when none will come."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        if self.transport is None:
-            self.lost(UnreadableAnswer("the connection is closed"))
-        else:
-            self.transport.write(request)
-        return self._waiting
 
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
 
     def answered(self, answer: Answer) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(answer)
+        raise NotImplementedError
 
     def lost(self, error: UnreadableAnswer) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+        """The connection is closed, or what came is no answer; it may be called twice."""
+        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # TCP gives a Transport
