@@ -37,11 +37,13 @@ PERSON = {"rate_person_per_s": SLOW_PER_S, "rate_person_burst": 1}
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(stack: Any, listening: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """The service, and beside its usual front one that limits networks and one that does not reach the ledger."""
+    """The service, and beside its usual front one that limits networks, one that does not reach the
+    ledger and one that waits briefly for requests."""
     nobody = tmp_path_factory.mktemp("two-ways") / "nobody.sock"
     changes: dict[str, dict[str, Any]] = {
         "limited": {"rate_network_per_s": SLOW_PER_S, "rate_network_burst": 1, **PERSON},
         "early": {"redis_url": f"unix://{nobody}", "command_timeout_ms": 200},
+        "hasty": {"head_timeout_ms": 500},
     }
     made = World(stack)
     made.urls["usual"] = stack.url

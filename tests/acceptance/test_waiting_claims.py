@@ -168,6 +168,11 @@ async def test_sold_out_is_said_to_everybody_at_once(stack: Stack) -> None:
         assert isinstance(problem["next_openings"], list)
     problem = (await room.join(stack.applicant())).is_problem("sold-out", 409)
     assert problem["opening"] == room.id
+    assert "alternatives" not in problem
+    said = problem["detail"] + problem["next"]
+    assert "kuota" not in said, "a join asks for no quota and for no number of places"
+    assert "alternatives" not in said, "only a refused claim has them"
+    assert all(each in said for each in ("GET /v1/openings;", "`next_openings`", "GET /v1/openings/{id}/queue"))
     assert queue["joined"] == len(people)
 
 

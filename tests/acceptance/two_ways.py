@@ -35,6 +35,7 @@ class Sent:
     headers: tuple[str, ...] = ()
     body: bytes | None = None  # None: none; b"" is one of length 0
     missing_bytes: int = 0  # of the body, announced and never sent
+    is_head_unfinished: bool = False  # the empty line that ends the headers is never sent
     version: str = "HTTP/1.1"
 
     def raw(self, way: Way) -> bytes:
@@ -50,7 +51,8 @@ class Sent:
             content = chunk + (b"" if self.missing_bytes else b"0\r\n\r\n")
         elif way == "doubted":
             lines.append(DOUBT)
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + content
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
+        return head if self.is_head_unfinished else head + b"\r\n" + content
 
 
 @dataclass(frozen=True, kw_only=True)

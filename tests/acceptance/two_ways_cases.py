@@ -95,6 +95,10 @@ async def unfinished(_: World, sent: Sent) -> Sent:
     return replace(sent, body=sent.body or b"{}", missing_bytes=10)
 
 
+async def with_an_unfinished_head(_: World, sent: Sent) -> Sent:
+    return replace(sent, is_head_unfinished=True)
+
+
 async def too_large(_: World, sent: Sent) -> Sent:
     return replace(sent, body=b" " * TOO_LARGE_BYTES)
 
@@ -193,7 +197,7 @@ FAULTS: Mapping[str, Fault] = {
     "too-many-streams": crowded,
     "too-many-quotas": too_many_quotas,
 }
-FRONTS: Mapping[str, str] = {"rate-limited": "limited", "recovering": "early"}
+FRONTS: Mapping[str, str] = {"rate-limited": "limited", "recovering": "early", "request-timeout": "hasty"}
 VARYING: Mapping[str, frozenset[str]] = {"getChallenge": frozenset({"nonce", "salt", "expiresAt", "signature"})}
 NOT_THERE: Mapping[str, str] = {
     "showOpening": "/v1/openings/nowhere-1",
@@ -226,6 +230,8 @@ def _of_problem(operation: Operation, problem: str) -> Case | None:
     if problem == "not-found":
         there_is_not = NOT_THERE.get(operation.id)
         change = at(there_is_not) if there_is_not else somebody_else_s if operation.security == "manageToken" else None
+    if problem == "request-timeout" and operation.body is None:
+        change = with_an_unfinished_head
     if change is None:
         return None
     if problem == "recovering" and operation.id in ("listAudit", "find"):  # which ask the records alone

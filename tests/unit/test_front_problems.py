@@ -59,6 +59,21 @@ def test_words_fill_the_detail_and_members_are_added() -> None:
     assert indonesian["state"] == "released"
 
 
+def test_a_request_that_does_not_arrive_is_refused_alike_with_and_without_a_body() -> None:
+    kind = problem_catalogue.REQUEST_TIMEOUT
+    assert kind in COMMON_PROBLEMS, "an unfinished head is refused before the operation is known"
+    assert "body" not in kind.detail.en
+    assert "Isi" not in kind.detail.id
+
+
+def test_a_fixed_beacon_leaves_staff_with_a_next_step() -> None:
+    kind = waiting_problems.BEACON_FIXED
+    for said in (kind.next.id, kind.next.en):
+        assert "GET /v1/openings/{id}/queue (`beacon`)" in said
+    assert "cancelling this opening and creating a new one" in kind.next.en
+    assert "membatalkan pembukaan ini dan membuat yang baru" in kind.next.id
+
+
 def test_findings_are_bounded() -> None:
     findings = tuple(Finding(f"/{n}", "missing", Text("a", "b")) for n in range(FINDINGS_MAX * 2))
     refused = Refused(problem_catalogue.INVALID_REQUEST, findings=findings)

@@ -57,6 +57,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 COMMON_PROBLEMS = (
     problems.BAD_REQUEST,
     problems.METHOD_NOT_ALLOWED,
+    problems.REQUEST_TIMEOUT,
     problems.TARGET_TOO_LONG,
     problems.HEADERS_TOO_LARGE,
     problems.METHOD_NOT_IMPLEMENTED,
@@ -65,7 +66,6 @@ COMMON_PROBLEMS = (
     problems.INTERNAL_ERROR,
 )
 BODY_PROBLEMS = (
-    problems.REQUEST_TIMEOUT,
     problems.BODY_TOO_LARGE,
     problems.UNSUPPORTED_MEDIA_TYPE,
     problems.INVALID_REQUEST,

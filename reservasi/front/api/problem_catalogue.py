@@ -182,8 +182,11 @@ REQUEST_TIMEOUT = ProblemType(
     name="request-timeout",
     status=408,
     title=Text("Permintaan terlalu lambat", "The request took too long"),
-    detail=Text("Isi permintaan tidak diterima tepat waktu.", "The request's body did not arrive in time."),
-    next=Text("Kirim kembali dengan Idempotency-Key yang sama.", "Send it again with the same Idempotency-Key."),
+    detail=Text("Permintaan tidak diterima lengkap tepat waktu.", "The request did not arrive completely in time."),
+    next=Text(
+        "Kirim kembali; jika permintaan memakai Idempotency-Key, gunakan kunci yang sama.",
+        "Send it again; if it has an Idempotency-Key, with the same one.",
+    ),
 )
 SOLD_OUT = ProblemType(
     name="sold-out",

@@ -103,7 +103,14 @@ BEACON_FIXED = ProblemType(
         "Nilai luar hanya dapat dimasukkan satu kali, sebelum pembukaan.",
         "The outside value can be entered only once, before the opening.",
     ),
-    next=Text("Tidak ada yang perlu dilakukan.", "Nothing needs to be done."),
+    next=Text(
+        "Lihat nilai yang tercatat, jika ada, di GET /v1/openings/{id}/queue (`beacon`). Setelah pembukaan, undian "
+        "tidak dapat diubah lagi. Sebelum pembukaan, nilai yang salah hanya dapat diganti dengan membatalkan "
+        "pembukaan ini dan membuat yang baru; tiket yang sudah diambil tidak berlaku lagi.",
+        "See the entered value, if there is one, at GET /v1/openings/{id}/queue (`beacon`). After the opening, the "
+        "draw can no longer be changed. Before it, a wrong value can only be replaced by cancelling this opening and "
+        "creating a new one; tickets already issued are then no longer valid.",
+    ),
 )
 OPENING_CANCELLED = ProblemType(
     name="opening-cancelled",

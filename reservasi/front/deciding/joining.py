@@ -7,7 +7,10 @@ which is the most expensive check.
 
 import time
 
+import msgspec
+
 from reservasi.errors import Overloaded
+from reservasi.front.api.languages import Text
 from reservasi.front.api.problem_catalogue import SOLD_OUT
 from reservasi.front.api.problems import Refused
 from reservasi.front.api.waiting_problems import (
@@ -24,6 +27,22 @@ from reservasi.front.views.opening_reasons import refused_as_cancelled
 from reservasi.front.views.openings import is_opening_sold_out, next_members, opening_end_ms
 from reservasi.model import Join, Opening
 from reservasi.waiting_room.challenges import ProofInvalid
+
+_NO_PLACE_LEFT = msgspec.structs.replace(
+    SOLD_OUT,
+    detail=Text(
+        "Semua tempat pada pembukaan ini sudah terisi; saat ini ruang tunggunya tidak dapat dimasuki.",
+        "All places of this opening are taken; nobody can join its waiting room now.",
+    ),
+    next=Text(
+        "Lihat pembukaan lain di GET /v1/openings; yang berikutnya, jika ada, tercantum dalam `next_openings`. Tempat "
+        "dapat tersedia kembali karena pembatalan atau batas waktu yang lewat: masuklah ke ruang tunggu setelah "
+        "`state` di GET /v1/openings/{id}/queue kembali `open`.",
+        "See other openings at GET /v1/openings; `next_openings` lists the next ones, if there are any. Places may "
+        "come back when somebody cancels or a hold expires: join once `state` at GET /v1/openings/{id}/queue is "
+        "`open` again.",
+    ),
+)
 
 
 def decide_join(front: Front, program: str, opening: Opening, wanted: JoinRequest) -> Refused | Join:
@@ -67,5 +86,5 @@ def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | N
     if now_ms < terms.joins_from_ms:
         return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
     if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, program, opening):
-        return Refused(SOLD_OUT, members={"opening": opening.id, **next_members(services, memory, program)})
+        return Refused(_NO_PLACE_LEFT, members={"opening": opening.id, **next_members(services, memory, program)})
     return None

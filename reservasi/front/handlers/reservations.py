@@ -38,7 +38,7 @@ from reservasi.front.api.paths import CLAIM_PATH
 from reservasi.front.api.problem_type import ProblemType
 from reservasi.front.api.problems import Refused, problem_answer, retry_after
 from reservasi.front.api.request import Request
-from reservasi.front.deciding import claim_refusals
+from reservasi.front.deciding import cancellation_refusals, claim_refusals
 from reservasi.front.deciding.claiming import Decision, Doubtful, claimable_quota, decide_claim, decide_replay
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.not_open import not_open
@@ -47,7 +47,6 @@ from reservasi.front.http.request_tally import HELD, REPLAYED
 from reservasi.front.reading.request_parts import bearer, json_body
 from reservasi.front.reading.reservation_requests import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
 from reservasi.front.services import FrontServices
-from reservasi.front.views.availability import local_moment
 from reservasi.front.views.documents import qr_svg, ticket_ics
 from reservasi.front.views.opening_reasons import refused_as_cancelled
 from reservasi.front.views.quota_json import moment
@@ -420,19 +419,9 @@ async def answer_ended(services: FrontServices, reservation_id: str, change: Cha
         raise _wrong_state(problem_catalogue.ALREADY_ENDED, State.EXPIRED)
     past = await services.reservations.past_booking(reservation_id) if answer.outcome is Outcome.NOT_FOUND else None
     if answer.outcome is Outcome.TOO_LATE or past is not None:
-        at = await _cancel_until(services, past.quota if past else answer.quota)
-        raise Refused(problem_catalogue.CANCELLATION_TOO_LATE, words={"cancel_until": Text(at, at)})
+        is_over = past is not None or answer.state is State.RETIRED
+        raise await cancellation_refusals.too_late(services, past.quota if past else answer.quota, is_over=is_over)
     raise Refused(UNKNOWN_RESERVATION)
-
-
-async def _cancel_until(services: FrontServices, quota_id: str) -> str:
-    """The last moment for a cancellation; if the program sets none, the date that has passed."""
-    quota = await services.reservations.quota(quota_id)
-    if quota is None:
-        return "…"
-    if not quota.terms.cancel_until_ms:
-        return f"{quota.terms.date} {quota.terms.start}"
-    return local_moment(services, program_of(quota.id), quota.terms.cancel_until_ms)
 
 
 def _accepted(change: Change, recorded: msgspec.Struct, on_its_way: msgspec.Struct) -> Answer:
