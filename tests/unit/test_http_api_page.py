@@ -6,6 +6,7 @@ import re
 import pytest
 
 from reservasi.front.api.bodies import (
+    BIRTH_YEAR_MIN,
     IDEMPOTENCY_KEY_CHARS_MAX,
     NAME_CHARS_MAX,
     OPENINGS_MAX,
@@ -15,9 +16,10 @@ from reservasi.front.api.bodies import (
 from reservasi.front.api.cors import EXPOSED, TAKEN
 from reservasi.front.api.declarations import PAGE_MAX, RANGE_DAYS_MAX
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
+from reservasi.front.handlers.programs import CACHE_A_SECOND
 from reservasi.front.handlers.streams import HEARTBEAT_S
 from reservasi.front.http.head_faults import HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX
-from reservasi.front.views.live_feed import STREAMS_PER_ADDRESS_MAX
+from reservasi.front.views.live_feed import STREAMS_MAX, STREAMS_PER_ADDRESS_MAX
 from reservasi.model import APPLICANTS_MAX, StaffScope
 from reservasi.settings import Settings
 from tests.pages import ROOT, tokens
@@ -42,7 +44,9 @@ def listed(headers: str) -> str:
         f"at most {RANGE_DAYS_MAX} days",
         f"at most {OPENINGS_MAX:,} openings",
         f"every {HEARTBEAT_S:.0f} seconds",
-        f"may hold {STREAMS_PER_ADDRESS_MAX} streams",
+        f"may hold {STREAMS_PER_ADDRESS_MAX} streams at a front process, and all addresses together {STREAMS_MAX}",
+        f"`{CACHE_A_SECOND.rpartition(', ')[2]}`",
+        f"or is before {BIRTH_YEAR_MIN}",
         f"| {HEAD_BYTES_MAX // 1024} KiB, {HEADERS_MAX} lines | 431",
         f"| {TARGET_BYTES_MAX // 1024} KiB | 414",
         f"| {DEFAULTS['body_bytes_max'] // 1024} KiB (`body_bytes_max`) | 413",

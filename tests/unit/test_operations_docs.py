@@ -77,6 +77,15 @@ def test_the_files_shown_can_be_read() -> None:
     assert opening.waiting_room == WaitingRoom()  # "these are the defaults"
 
 
+def test_the_limits_of_nginx_are_named_as_its_file_has_them() -> None:
+    nginx = (ROOT / "config/nginx/reservasi.conf").read_text()
+    page = (OPERATIONS / "configuration.md").read_text()
+    [rate], [burst] = re.findall(r"rate=(\d+)r/s;", nginx), re.findall(r"\bburst=(\d+)", nginx)
+    [connections] = re.findall(r"limit_conn \w+ (\d+);", nginx)
+    assert f"at nginx: {rate} a second and a burst of {int(burst):,} |" in page
+    assert f"requests in progress of one address, at nginx: {int(connections):,} |" in page
+
+
 def test_the_roles_of_the_database_are_those_that_are_granted_rights() -> None:
     (statements,) = fences((OPERATIONS / "deployment.md").read_text(), "sql")
     assert re.findall(r"CREATE ROLE (\w+) LOGIN", statements) == [ROLE, *RUNTIME_ROLES.values()]
