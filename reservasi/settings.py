@@ -3,6 +3,8 @@
 import os
 import re
 import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.resources.abc import Traversable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -22,6 +24,7 @@ from reservasi.errors import ConfigurationError
 from reservasi.text_files import NotUtf8, decode_text
 
 CONFIG_FILE = Path("config/reservasi.toml")
+LIST_OF_SETTINGS = "docs/reference/settings.md"
 PROCESSES_MAX = 64
 Port = Annotated[int, Field(ge=0, le=65535)]
 PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -304,7 +307,9 @@ def load(**flags: object) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
+        lines = [
+            _said(e["type"], ".".join(map(str, e["loc"])), e["msg"], given) for e in error.errors(include_url=False)
+        ]
         raise ConfigurationError(
             "\n".join(["the settings cannot be used:", *(f"  {line}" for line in lines)])
         ) from error
@@ -312,3 +317,13 @@ def load(**flags: object) -> Settings:
         raise ConfigurationError(f"{CONFIG_FILE} {error}") from error
     except ValueError as error:  # the TOML file itself cannot be parsed
         raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}") from error
+
+
+def _said(kind: str, name: str, message: str, flags: Mapping[str, object]) -> str:
+    """One finding about a setting; one that does not exist can only stand in the file, or be a flag's."""
+    if kind != "extra_forbidden":
+        return f"{name}: {message}"
+    place = "" if name in flags else f"{CONFIG_FILE}: "
+    nearest = get_close_matches(name, Settings.model_fields, n=1)
+    meant = f", did you mean {nearest[0]}?" if nearest else ";"
+    return f"{place}there is no setting {name}{meant} {LIST_OF_SETTINGS} lists all settings"

@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,8 +155,14 @@ async def _damage(damage: Damage, scene: Scene) -> str:
     if repaired["drift"] or not repaired["repaired"] or repaired["lost"]:
         raise Missed(f"the repair says {repaired}")
     await scene.drained()
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found["kinds"].items()))
-    return f"{note}; {meanwhile} reservations meanwhile, found as {kinds}, repaired"
+    return f"{note}; {meanwhile} reservations meanwhile, found as {found_as(found['kinds'])}, repaired"
+
+
+def found_as(kinds: Mapping[str, int]) -> str:
+    """The differences by kind, such as `1 quota, 10 timers`; the names of the kinds are plurals."""
+    return ", ".join(
+        f"{count} {kind.removesuffix('s') if count == 1 else kind}" for kind, count in sorted(kinds.items())
+    )
 
 
 async def _flip_a_bit(scene: Scene, client: redis_asyncio.Redis) -> str:

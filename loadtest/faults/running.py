@@ -160,7 +160,7 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
     wrong += _unserved(fault, history, scene.crowd.results + latecomers.results, gone)
     if fault.recorded_only:
-        run = msgspec.structs.replace(run, note=f"{note}; {len(gone)} holds that nobody had recorded are gone")
+        run = msgspec.structs.replace(run, note=f"{note}; {unrecorded_holds(len(gone))}")
     if scene.planted:
         kept = tuple(each for each in finding.violations if not str(each).startswith(scene.planted))
         if len(kept) == len(finding.violations):
@@ -224,6 +224,12 @@ def _is_of_the_former(exchange: Exchange, scene: Scene, held_at_ms: Mapping[str,
 async def _held_at_ms(scene: Scene) -> dict[str, int]:
     database = await read_database(scene.service.postgres_dsn, scene.program, START)
     return {e.reservation_id: entry.at_ms for entry in database.journal for e in entry.events if isinstance(e, Held)}
+
+
+def unrecorded_holds(count: int) -> str:
+    return (
+        "1 hold that nobody had recorded is gone" if count == 1 else f"{count} holds that nobody had recorded are gone"
+    )
 
 
 def _unrecorded(scene: Scene, held_at_ms: Mapping[str, int]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Times for people: in the program's zone, with its name and the year."""
+"""Rows for people: times in the program's zone, with its name and the year, and states in the words of HTTP's lists."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 # Fields that hold a time in machine-readable form.
 MOMENTS = ("opens_at", "closes_at", "joins_from", "ends_at", "moved_from", "paused_since")
+# An opening's state in JSON, and the word for it in `GET /v1/openings` and in the states of quotas.
+STATES = {"announced": "not-open", "sold_out": "sold-out"}
 
 
 @lru_cache(maxsize=4096)  # thousands of quotas share a few hundred moments
@@ -21,6 +23,9 @@ def local_moment(at: str | None, zone: dt.tzinfo) -> str | None:
 
 
 def for_people(row: Mapping[str, Any], timezone: str) -> dict[str, Any]:
-    """The row with its times in that zone; other values are unchanged."""
+    """The row with its times in that zone and its state in words; other values are unchanged."""
     zone = ZoneInfo(timezone)
-    return {name: local_moment(value, zone) if name in MOMENTS else value for name, value in row.items()}
+    shown: dict[str, Any] = {
+        name: local_moment(value, zone) if name in MOMENTS else value for name, value in row.items()
+    }
+    return {**shown, "state": STATES.get(shown["state"], shown["state"])} if "state" in shown else shown

@@ -215,13 +215,13 @@ def list_openings(
             {
                 "id": row["id"],
                 "state": row["state"],
-                "opens": for_people(row, row["timezone"])["opens_at"],
+                "opens": row["opens_at"],
                 "joined": row["joined"],
                 "arrived": row["arrived"],
                 "admitted": row["admitted_through"],
                 "remaining": row["remaining"],
             }
-            for row in rows
+            for row in (for_people(row, row["timezone"]) for row in rows)
         ]
     show_rows(rows, as_json=as_json)
     if failed:

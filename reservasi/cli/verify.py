@@ -146,6 +146,13 @@ def _reader(data_dir: Path) -> Tickets:
     return Tickets(Sealing(load_key_ring(path, create=False)).rotating_keys("ticket"))
 
 
+def _with_tickets(count: int) -> str:
+    """How many tickets were checked as well, as the end of a sentence."""
+    if not count:
+        return ""
+    return ", and the number of 1 ticket with it" if count == 1 else f", and the numbers of {count} tickets with it"
+
+
 def _report(opening: str, public: PublicDraw, verdict: Verdict, *, as_json: bool) -> None:
     facts = {"opening": opening, **msgspec.structs.asdict(public)}
     if as_json:
@@ -160,7 +167,7 @@ def _report(opening: str, public: PublicDraw, verdict: Verdict, *, as_json: bool
         fail(f"{place}{finding.said}", as_json=False)
     count = len(verdict.findings)
     if verdict.agrees:
-        out.print(f"[green]the draw agrees[/], and the numbers of {len(verdict.numbers)} tickets with it")
+        out.print(f"[green]the draw agrees[/]{_with_tickets(len(verdict.numbers))}")
     elif [each.problem for each in verdict.findings] == [Problem.NOT_REVEALED]:
         out.print("[yellow]the draw cannot be checked before the opening[/]")
     else:

@@ -153,7 +153,8 @@ def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None
     assert (plain["waiting_room"], plain["state"]) == (False, "announced")
     said = deployment.call("opening", "list").output
     assert "joining" in said
-    assert "announced" in said
+    assert "not-open" in said, "as GET /v1/openings says of the same opening"
+    assert "announced" not in said + deployment.call("opening", "show", plain["id"]).output
     heading = next(line for line in said.splitlines() if line.startswith("id "))
     assert heading.split()[3:6] == ["joined", "arrived", "admitted"]  # as the queue's document calls them
     opens = f"{at(2)[:10]} 14:00 WIB"  # in the program's time, with the year; machines read ISO 8601

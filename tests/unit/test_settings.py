@@ -88,6 +88,25 @@ def test_a_bad_file_is_refused(text: str) -> None:
         load()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("prot = 8080", "there is no setting prot, did you mean port?"),
+        ("zzzzzzzz = 1", "there is no setting zzzzzzzz;"),
+        ("[front]\nport = 1", "there is no setting front;"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_named_with_file_and_list(line: str, said: str) -> None:
+    _write_file(f"{line}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load()
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "the settings cannot be used:"
+    assert [each.strip().startswith(f"config/reservasi.toml: {said}") for each in lines] == [True]
+    assert lines[0].endswith("docs/reference/settings.md lists all settings")
+    assert (Path(settings_module.__file__).parents[1] / settings_module.LIST_OF_SETTINGS).exists()
+
+
 def test_every_setting_is_described_and_bounded() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
