@@ -103,8 +103,8 @@ def verify_draw(
     """
     findings: list[Finding] = []
 
-    def note(problem: Problem, said: str, ticket: int = 0) -> None:
-        findings.append(Finding(problem=problem, ticket=ticket, said=said))
+    def note(problem: Problem, text: str, ticket: int = 0) -> None:
+        findings.append(Finding(problem=problem, ticket=ticket, said=text))
 
     if noted_commitment and noted_commitment.lower() != public.commitment:
         note(Problem.COMMITMENT_DIFFERS, "the commitment is not the one noted before the opening")
@@ -128,8 +128,8 @@ def verify_draw(
         number = _number(public, seed, ticket)
         numbers.append(Recomputed(ticket_id=ticket.id, number=number, joined_before_opening=ticket.number is None))
         if ticket.number is not None and ticket.number < public.joined:
-            said = f"number {ticket.number} came after the opening, yet {public.joined} had joined before it"
-            note(Problem.NUMBER_DIFFERS, said, at)
+            text = f"number {ticket.number} came after the opening, yet {public.joined} had joined before it"
+            note(Problem.NUMBER_DIFFERS, text, at)
         if claimed.number is not None and number is not None and claimed.number != number:
             note(Problem.NUMBER_DIFFERS, f"the number is {number}, not {claimed.number}", at)
     return Verdict(findings=findings, numbers=numbers)

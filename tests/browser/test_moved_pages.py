@@ -1,7 +1,9 @@
 """Pages of an opening that was moved or cancelled: the list, its page, and changes while it is open."""
 
+from functools import partial
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, Page, expect
 
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
@@ -13,6 +15,12 @@ from tests.browser.test_pages import fits
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DESKTOP = {"width": 1280, "height": 800}
+
+
+async def _listed(page: Page, url: str, notice: Locator) -> bool:
+    """Load the list, which the front builds at most once a second, and see whether it has the notice."""
+    await page.goto(url)
+    return await notice.count() > 0
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP])
@@ -32,8 +40,8 @@ async def test_the_pages_say_what_was_moved_and_what_was_called_off(
     await changed(stack, later, opens_at=moment(later.opens_at_ms + HOUR_MS), reason="banjir", reason_en="a flood")
     page = await new_page(locale=locale, viewport=viewport)
     for room, said in ((off, called_off), (later, moved)):
-        await page.goto(f"{stack.url}/openings")
         card = page.locator("li.card", has=page.locator(f'a[href="/openings/{room.id}"]'))
+        await stack.eventually(partial(_listed, page, f"{stack.url}/openings", card.locator(".notice")))
         await expect(card.locator(".notice")).to_contain_text(said)
         assert await fits(page)
         await card.get_by_role("link").click()
