@@ -41,7 +41,8 @@ BENCHMARKS = (
     Kind(
         name="against",
         title="Beside an earlier revision",
-        about="The processor time of each operation, measured by turns with an earlier revision of this service.",
+        about="The processor time of each operation, measured by turns with an earlier revision of this service. "
+        "Revision b7cf8b4 is release 0.1.0.",
         command='make bench ARGS="--against REVISION --json docs/results/against.json"',
     ),
     Kind(

@@ -118,8 +118,8 @@ async def _stop_postgres(down_s: float, scene: Scene) -> str:
         raise Missed(f"{backlog} changes waited to be recorded")
     drained_s = await scene.drained()
     return (
-        f"down for {down_s:g} s: {meanwhile} reservations, {confirms.count(202)} of {len(confirms)} confirmations 202; "
-        f"{backlog} changes waited, recorded {drained_s:.1f} s later"
+        f"down for {down_s:g} s: {meanwhile} reservations, {confirms.count(202)} of {len(confirms)} confirmations 202, "
+        f"repeats included; {backlog} changes waited, recorded {drained_s:.1f} s later"
     )
 
 

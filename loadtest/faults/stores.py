@@ -142,7 +142,8 @@ async def _jump(seconds: int, scene: Scene) -> str:
         await _shift(shift_s, scene)
         await asyncio.sleep(JUMPED_S)
     ended = sum(e.outcome == 410 for e in scene.crowd.history)
-    return f"forth, back and forth again; {ended} holds ended before they were confirmed"
+    first, second = ("forward", "back") if seconds > 0 else ("back", "forward")
+    return f"{first}, {second} and {first} again; {ended} holds ended before they were confirmed"
 
 
 async def _shift(seconds: int, scene: Scene) -> None:

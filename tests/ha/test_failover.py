@@ -16,7 +16,7 @@ from loadtest.ha.faults import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_R
 from loadtest.ha.runs import Outcomes, run
 
 AT_ONCE = 2
-CONTROLS_MAX = 3  # a link may by luck have delivered all of it before the primary dies
+CONTROLS_MAX = 3  # the worker may reach the restarted primary in time, and record what it has
 RUNS = ((KILL, ALL), (PART_WITH_REPLICA, ALL), (PART_WITH_REPLICA, ONE), (LAG_AND_KILL, NOBODY))
 Runs: TypeAlias = dict[tuple[Fault, Mode], Outcomes]
 

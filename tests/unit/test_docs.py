@@ -25,7 +25,7 @@ from reservasi.records.revision import newest_revision
 from reservasi.settings import Settings, default_data_dir
 from reservasi.worker.ledger_owner import Ownership
 from reservasi.worker.reconciliation import KINDS
-from tests.releases import FORMER_SCHEMA
+from tests.releases import FORMER, FORMER_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -172,6 +172,12 @@ def test_readme_has_the_first_table_of_the_benchmarks_and_nothing_else_changes(
     result(9)
     with pytest.raises(ValueError, match="more than 8 rows"):
         results.readme()
+
+
+def test_the_revision_of_the_former_release_is_named() -> None:
+    releases = re.findall(r"^## (\S+) \(", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    [about] = [kind.about for kind in results.BENCHMARKS if kind.name == "against"]
+    assert f"Revision {FORMER} is release {releases[1]}." in about
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("docs/")])

@@ -30,7 +30,8 @@ FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
 NOTES = (
     "One caller, a front on a core of its own; medians of rounds that alternate every few requests.",
-    "Below 1 this tree takes less. In brackets: the other revision's figure and this tree's.",
+    "Below 1 this tree takes less. In brackets: the other revision's median and this tree's.",
+    "A ratio is the median of the rounds' ratios, so it can differ from the quotient of the two in brackets.",
 )
 
 
