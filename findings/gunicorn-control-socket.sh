@@ -4,7 +4,8 @@
 # without a word, so that `gunicornc` then speaks to the second service; when that one stops, it removes the socket, and the
 # first cannot be reached any more.
 # Whom it hurts: whoever runs `gunicornc` for one service and reloads or counts another, such as on a machine where an old
-# and a new release run side by side. `--control-socket` names one for each, `--no-control-socket` opens none.
+# and a new release run side by side.
+# What helps: `--control-socket` names one for each, `--no-control-socket` opens none.
 # gunicorn 27.0.1 from PyPI, Python 3.11; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)

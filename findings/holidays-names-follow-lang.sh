@@ -3,7 +3,8 @@
 # What happens: without `language` the names follow the environment of the process. On a desk without LANG they are
 # Indonesian; under LANG=C.UTF-8 or en_US.UTF-8, as in most containers and services, they are English.
 # Whom it hurts: whoever shows or compares the names: a notice of closing in the wrong language, and a test that passes on
-# one machine only. `language="id"` (or "en_US") makes it independent.
+# one machine only.
+# What helps: `language="id"` (or "en_US") makes it independent.
 # holidays 0.109 from PyPI, Python 3.11; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)

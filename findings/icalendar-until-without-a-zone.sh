@@ -3,8 +3,8 @@
 # file that other programs can read.
 # What happens: icalendar writes DTSTART with its zone and UNTIL as a bare local time. RFC 5545 (3.3.10) wants UNTIL in UTC
 # where DTSTART has a zone; python-dateutil refuses the rule, and a program that reads UNTIL as UTC has the last days wrong.
-# Whom it hurts: whoever offers opening hours or a series of appointments as a calendar. An UNTIL that is given in UTC is
-# written with its Z.
+# Whom it hurts: whoever offers opening hours or a series of appointments as a calendar.
+# What helps: an UNTIL that is given in UTC is written with its Z.
 # icalendar 7.3.0 and python-dateutil 2.9.0.post0 from PyPI, Python 3.11; seen on 2026-11-29.
 # Exits 1 when the behaviour has changed.
 set -euo pipefail

@@ -4,7 +4,8 @@
 # What happens: a second is the age after which nginx asks again, not the age that it shows. The first request after a pause
 # gets the last answer, as old as the pause (up to `inactive`), and only the next one gets the new answer.
 # Whom it hurts: whoever caches what changes at a known moment. The first person after an opening reads "not open yet" as
-# of half a minute before. Without `proxy_cache_background_update` the first asker waits for the new answer.
+# of half a minute before.
+# What helps: without `proxy_cache_background_update` the first asker waits for the new answer.
 # Debian 12's nginx 1.22.1-9+deb12u11, Python 3.11; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)
