@@ -14,7 +14,8 @@ Every refusal has the media type `{MEDIA_TYPE}` (RFC 9457). Its `type` ends with
 `detail` and `next` are in the language that `Accept-Language` asks for, Indonesian when in doubt. `next` says what the
 person can do now. A running service explains a type at `{PROBLEM_PATH}`.
 
-A name in braces stands for a fact of the request that is refused. [HTTP API](../http-api.md) shows requests and
+A name in braces stands for a fact of the request that is refused. An answer may have a `detail` and `next` that fit its
+request more closely, such as those to a join of a sold-out opening. [HTTP API](../http-api.md) shows requests and
 answers."""
 EVERY_OPERATION = "any operation"
 

@@ -13,7 +13,7 @@ from reservasi.cli.booked import Booked, booked_in
 from reservasi.cli.fences import require_snapshot
 from reservasi.cli.invocation import run_with_stores
 from reservasi.cli.known_names import LISTED_MAX, refuse_unknown
-from reservasi.cli.output import EXIT_FAILED, fail, out, print_json, show, show_rows
+from reservasi.cli.output import EXIT_FAILED, counted, fail, out, print_json, show, show_rows
 from reservasi.cli.quota_listing import Wanted
 from reservasi.errors import ConfigurationError
 from reservasi.model import Outcome, Quota, SetQuota
@@ -117,7 +117,10 @@ async def _close(operations: Operations, program: str, wanted: Wanted, actor: st
 def _said(done: ClosedDay) -> str:
     """The result as a message, with what to do next."""
     before = len(done.quotas) - done.closed
-    closed = f"{done.closed} quotas of {done.date} are now closed" + (f", {before} were before" if before else "")
+    verb = "is" if done.closed == 1 else "are"
+    closed = f"{counted(done.closed, 'quota')} of {done.date} {verb} now closed"
+    if before:
+        closed += f", {before} {'was' if before == 1 else 'were'} before"
     return f"{closed}; {who_is_there(done.booked)}"
 
 
@@ -126,10 +129,11 @@ def who_is_there(booked: Sequence[Booked]) -> str:
     if not booked:
         return "there are no reservations"
     places, people = sum(each.places for each in booked), len(booked)
-    reservations = "1 reservation" if people == 1 else f"{people} reservations"
+    verb = "is" if places == 1 else "are"
+    affected = f"{counted(places, 'place')} {verb} held or confirmed in {counted(people, 'reservation')}"
     return (
-        f"{places} places are held or confirmed in {reservations}; none is cancelled. Inform these people. To end a "
-        "reservation: reservasi reservation cancel ID --reason WHY"
+        f"{affected}; none is cancelled. Inform these people. To end a reservation: reservasi reservation cancel ID "
+        "--reason WHY"
     )
 
 

@@ -15,6 +15,7 @@ from reservasi.bootstrap.ledgers import Ledgers
 from reservasi.bootstrap.servers import open_servers
 from reservasi.cli.fences import compare, fence_cause
 from reservasi.cli.findings import NO_ANSWER, Finding, server_findings
+from reservasi.cli.output import counted
 from reservasi.cli.program_by_program import reason_of
 from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
@@ -157,10 +158,11 @@ async def _program(operations: Operations, program: str) -> Finding:
     dead = await operations.records.dead_letter_count(program)
     if results.verdict is not Ownership.OWNED:
         is_fenced = "altered; a worker will fence it" if results.altered else "fenced"
-        words = f"the ledger is {is_fenced}: {fence_cause(results)}; {dead} dead letters"
+        words = f"the ledger is {is_fenced}: {fence_cause(results)}; {counted(dead, 'dead letter')}"
         return Finding(check=check, ok=False, said=words)
     lag = position.seq - results.recorded.seq
-    words = f"owned at epoch {position.epoch}, seq {position.seq}; {lag} changes not recorded yet, {dead} dead letters"
+    waiting = f"{counted(lag, 'change')} not recorded yet, {counted(dead, 'dead letter')}"
+    words = f"owned at epoch {position.epoch}, seq {position.seq}; {waiting}"
     if dead:
         words += f": see reservasi dead-letters list --program {program}; the records lack their changes"
     stands_still = lag > 0 and await _stands_still(operations, program, results.recorded)

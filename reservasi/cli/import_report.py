@@ -10,7 +10,7 @@ import msgspec
 
 from reservasi.cli.importing import Import, reason_of
 from reservasi.cli.moments import for_people, local_moment
-from reservasi.cli.output import moment, out, print_json, show, show_rows
+from reservasi.cli.output import counted, moment, out, print_json, show, show_rows
 from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange, Why
 
 ROWS_SHOWN = 20  # of a list on a terminal; JSON has all
@@ -164,23 +164,27 @@ def _value(term: str, value: int | bool | str) -> int | bool | str | None:
 
 def _print_plan(done: Import, zone: str) -> None:
     plan, would = done.plan, " (planned)" if done.stopped else ""
-    _print_list(f"new{would}: {len(plan.new)} quotas", [])
-    _print_list(f"changed{would}: {len(plan.changed)} quotas", _changed_groups(plan.changed))
+    _print_list(f"new{would}: {counted(len(plan.new), 'quota')}", [])
+    _print_list(f"changed{would}: {counted(len(plan.changed), 'quota')}", _changed_groups(plan.changed))
     _print_list(
-        f"changed by staff, kept as staff set them: {len(plan.kept)} quotas", [_flat(each, zone) for each in plan.kept]
+        f"changed by staff, kept as staff set them: {counted(len(plan.kept), 'quota')}",
+        [_flat(each, zone) for each in plan.kept],
     )
-    _print_list(f"not in the file, closed{would}: {len(plan.closing)} quotas", _outside_groups(plan.closing))
+    _print_list(f"not in the file, closed{would}: {counted(len(plan.closing), 'quota')}", _outside_groups(plan.closing))
     reopened = [each for each in plan.outside if each.by_hand]
-    _print_list(f"not in the file, reopened by staff, stay open: {len(reopened)} quotas", _outside_groups(reopened))
+    _print_list(
+        f"not in the file, reopened by staff, stay open: {counted(len(reopened), 'quota')}", _outside_groups(reopened)
+    )
     closed = [each for each in plan.outside if not each.is_open]
-    _print_list(f"not in the file, already closed: {len(closed)} quotas", _outside_groups(closed))
+    _print_list(f"not in the file, already closed: {counted(len(closed), 'quota')}", _outside_groups(closed))
     openings = [for_people(_opening_words(each, zone), zone) for each in plan.openings]
     _print_list(f"openings that differ from the file, not changed by an import: {len(openings)}", openings)
     booked = [msgspec.structs.asdict(each) for each in done.booked]
     places = sum(each.places for each in done.booked)
     if plan.moved:
         out.print(
-            f"\nat another moment, by the file's time zone{would}: {len(plan.moved)} quotas with people", style="bold"
+            f"\nat another moment, by the file's time zone{would}: {counted(len(plan.moved), 'quota')} with people",
+            style="bold",
         )
     _print_list(f"places in quotas that are closed or get other hours, none cancelled: {places}", booked)
 

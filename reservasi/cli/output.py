@@ -142,6 +142,11 @@ def moment_ms(words: str) -> int:
     return int(parsed.timestamp() * 1000)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, such as `1 quota` and `2 quotas`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def masked(url: str) -> str:
     """A server's address without its password, for output."""
     return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD_IN_USERINFO.sub(r"\1***@", url))

@@ -9,7 +9,7 @@ import typer
 
 from reservasi import quota_state
 from reservasi.cli.moments import local_moment
-from reservasi.cli.output import hint, moment, out, print_json, show_rows
+from reservasi.cli.output import counted, hint, moment, out, print_json, show_rows
 from reservasi.model import QUOTAS_MAX, Quota
 from reservasi.quota_state import QuotaState
 
@@ -105,7 +105,7 @@ def show_page(
     else:
         show_rows([_for_people(row, zone) for row in rows], as_json=False)
     if len(rows) == len(quotas):
-        hint(f"{len(quotas)} quotas")
+        hint(counted(len(quotas), "quota"))
     elif rows:
         pages = -(-len(quotas) // rows_max)
         more = f"; more with --page {page + 1}" if page < pages else ""

@@ -58,7 +58,7 @@ def test_an_event_of_a_later_version_is_a_dead_letter_for_every_command(
     append(deployment, ["z", "future-kind", 1])
     deployment.recorded()
     found = deployment.finding(f"program {deployment.program}")
-    assert "0 changes not recorded yet, 1 dead letters" in found
+    assert "0 changes not recorded yet, 1 dead letter" in found
     compared = said(deployment, "reconcile", code=EXIT_DRIFT)
     assert [each["kind"] for each in compared[deployment.program]["drift"]] == ["dead-letters"]
     assert compared[other.program]["drift"] == []

@@ -8,7 +8,7 @@ from msgspec import UnsetType
 
 from reservasi.front.api.bodies import OpeningBody
 from reservasi.front.api.languages import Language, Text
-from reservasi.front.pages.texts import CALLED_OFF, MOVED, REASON, SIZE, STATES, spelled, spelled_dates
+from reservasi.front.pages.texts import CALLED_OFF, MOVED, REASON, SIZE, SIZE_OF_ONE, STATES, spelled, spelled_dates
 from reservasi.programs import Office, Program, Service
 
 
@@ -56,6 +56,12 @@ class ShownProgram:
     offices: list[ShownOffice]
 
 
+def _size(body: OpeningBody, language: Language) -> str:
+    if not body.quotas and body.state == "cancelled":
+        return ""
+    return (SIZE_OF_ONE if body.places == 1 else SIZE).to(language).format(body.places)
+
+
 def shown_opening(body: OpeningBody, program: Program, language: Language) -> ShownOpening:
     """An opening in one language."""
 
@@ -69,7 +75,7 @@ def shown_opening(body: OpeningBody, program: Program, language: Language) -> Sh
         ahead=body.state == "not-open",
         state=STATES[body.state].to(language),
         places=body.places,
-        size=SIZE.to(language).format(body.places) if body.quotas or body.state != "cancelled" else "",
+        size=_size(body, language),
         waiting_room=body.waiting_room,
         proof_of_work=body.proof_of_work is True,
         commitment=body.commitment or "",

@@ -19,6 +19,7 @@ CALLED_OFF = Text("Pembukaan ini dibatalkan: {}", "This opening was cancelled: {
 MOVED = Text("Dipindahkan; semula {}.", "Moved; it was {}.")
 REASON = Text("Alasan: {}", "Reason: {}")
 SIZE = Text("{} tempat", "{} places")
+SIZE_OF_ONE = Text("{} tempat", "{} place")
 
 _TEXTS = {
     "service": Text("Reservasi", "Reservations"),

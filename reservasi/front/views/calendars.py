@@ -19,6 +19,7 @@ _CANCELLED = Text("DIBATALKAN: kuota di {}", "CANCELLED: places in {}")
 _REASON = Text("Alasan: {}", "Reason: {}")
 _ALARM = Text("Kuota dibuka 15 menit lagi", "Places open in 15 minutes")
 _PLACES = Text("{} tempat. ", "{} places. ")
+_ONE_PLACE = Text("{} tempat. ", "{} place. ")
 _NUMBER = Text("Nomor pembukaan: {}", "Opening: {}")
 
 
@@ -74,7 +75,7 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
 def _description(opening: OpeningBody, language: Language) -> str:
     text = _NUMBER.to(language).format(opening.id)
     if opening.quotas or opening.state != "cancelled":  # a cancelled opening may have lost its quotas to another one
-        text = _PLACES.to(language).format(opening.places) + text
+        text = (_ONE_PLACE if opening.places == 1 else _PLACES).to(language).format(opening.places) + text
     if not opening.reason:
         return text
     reason = Text(opening.reason, opening.reason_en or opening.reason)
