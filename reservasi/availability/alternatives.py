@@ -118,18 +118,27 @@ class Alternatives:
         """A quota was added, changed its terms, or was removed."""
         if not self._shelves:
             return
+        if before is None or after is None or self._lies(before) != self._lies(after):
+            if before is not None:
+                self._move(before, self._level(before), 0)
+            if after is not None:
+                self._move(after, 0, self._level(after))
         if before is not None:
-            self._move(before, self._level(before), 0)
             for at_ms in _moments_of(before):
                 self._turns.get(at_ms, set()).discard(before.id)
         if after is not None:
-            self._move(after, 0, self._level(after))
             self._await(after)
 
     # --------------------------------------------------------------------------------------------------------------
 
     def _level(self, quota: Quota) -> int:
         return _capped(quota.remaining) if _is_open(quota, self._at_ms) else 0
+
+    def _lies(self, quota: Quota) -> tuple[str, str, str, int, int]:
+        """The position of a quota on the shelves, and up to how many places."""
+        terms = quota.terms
+        at = minutes(terms.date, terms.start)
+        return terms.service, terms.channel, terms.office, at, self._level(quota)
 
     def _find(self, shelf: _Shelf, office: str, at: int, limit: int) -> _Found:
         own = shelf.offices.get(office, [])

@@ -37,6 +37,11 @@ class Program:
         self.quotas[taken.id] = replace(before, counts=QuotaCounts(held=before.counts.held + places))
         self.alternatives.count(before, before.remaining - places)
 
+    def change(self, quota_id: str, **terms: object) -> None:
+        before = self.quotas[quota_id]
+        after = self.quotas[quota_id] = replace(before, terms=replace(before.terms, **terms))
+        self.alternatives.put(before, after)
+
 
 FULL = quota("09:00", capacity=0)
 
@@ -127,6 +132,21 @@ def test_what_changes_elsewhere_does_not_make_an_answer_anew() -> None:
         program.take(own[0], 5)
         assert program.near(FULL, 1, 3) == [own[1], own[2], elsewhere]
         assert found.call_count == 2
+
+
+def test_a_change_that_moves_nothing_on_the_shelves_makes_no_answer_anew() -> None:
+    own = [quota(f"1{at}:00", capacity=40) for at in range(3)]
+    program = Program(*own, FULL)
+    with watched("_find") as found:
+        for capacity in (41, 42):
+            program.change(own[0].id, capacity=capacity)
+            assert program.near(FULL, 1, 3) == list(program.quotas.values())[:3], "as they are now"
+        assert found.call_count == 1
+        program.change(own[0].id, capacity=0)
+        program.change(own[1].id, opens_at_ms=200)
+        assert program.near(FULL, 1, 3) == [own[2]]
+        program.now_ms = 200
+        assert program.near(FULL, 1, 3) == [program.quotas[own[1].id], own[2]]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
