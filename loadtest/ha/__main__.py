@@ -32,8 +32,7 @@ NOTES = (
     "Promised: places that people were told they have. By the old primary: of them, those after it was cut off.",
     "Outage: after the fault, the longest time without a new place for people at the other fronts.",
     "503: answers that refused a request for a time.",
-    "A primary killed behind a slow link may lose nothing: the worker may reach it before Sentinel names another.",
-    "The worker then records what the old primary has, and the new ledger is rebuilt from the records.",
+    "A killed primary starts again once the sentinels name the new one: the worker records nothing from the old one.",
 )
 
 

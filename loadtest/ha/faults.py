@@ -37,8 +37,12 @@ async def _lag_and_kill(scene: Scene) -> None:
 
 
 async def _came_back(scene: Scene) -> None:
-    """The dead one is started again, believes to be the primary, and is made a replica."""
+    """The dead one is started again, believes to be the primary, and is made a replica.
+
+    Not before the sentinels name the new one: the worker could record what the old one alone has.
+    """
     await scene.servers.until_promoted()
+    await scene.servers.until_announced()
     await scene.servers.start_ledger(scene.servers.first)
     await scene.servers.until_replica(scene.servers.first)
 

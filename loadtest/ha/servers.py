@@ -131,6 +131,15 @@ class Servers:
 
         await until(promoted, f"a new primary; logs in {self.directory}")
 
+    async def until_announced(self) -> None:
+        """Until every sentinel names another primary than the first one."""
+
+        async def announced() -> bool:
+            named = [(await _info(each, "sentinel")).get("master0") for each in self.sentinels]
+            return all(isinstance(each, dict) and each.get("address") != _public(self.first) for each in named)
+
+        await until(announced, f"the sentinels' word; logs in {self.directory}")
+
     async def know_each_other(self) -> bool:
         """Whether each sentinel has found the other ones and both replicas."""
         for sentinel in self.sentinels:

@@ -16,7 +16,6 @@ from loadtest.ha.faults import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_R
 from loadtest.ha.runs import Outcomes, run
 
 AT_ONCE = 2
-CONTROLS_MAX = 3  # the worker may reach the restarted primary in time, and record what it has
 RUNS = ((KILL, ALL), (PART_WITH_REPLICA, ALL), (PART_WITH_REPLICA, ONE), (LAG_AND_KILL, NOBODY))
 Runs: TypeAlias = dict[tuple[Fault, Mode], Outcomes]
 
@@ -34,12 +33,7 @@ async def _run_all(postgres_dsn: str) -> Runs:
 
     async def one(fault: Fault, mode: Mode) -> Outcomes:
         async with room:
-            seen = await run(fault, mode, postgres_dsn, hasty=True)
-            for _ in range(CONTROLS_MAX - 1 if (fault, mode) == (LAG_AND_KILL, NOBODY) else 0):
-                if seen.lost:
-                    break
-                seen = await run(fault, mode, postgres_dsn, hasty=True)
-            return seen
+            return await run(fault, mode, postgres_dsn, hasty=True)
 
     seen = await asyncio.gather(*(one(fault, mode) for fault, mode in RUNS))
     return dict(zip(RUNS, seen, strict=True))
