@@ -116,7 +116,7 @@ def test_who_types_another_name_removes_nothing(deployment: Deployment) -> None:
     assert deployment.json(*words, code=2)["error"].startswith("--json needs --yes")
     done = CliRunner().invoke(app, words, input=f"{deployment.program}\n")
     assert done.exit_code == 0, done.output
-    assert "Fronts answer 404" in done.output
+    assert "Fronts refuse claims for it" in done.output
 
 
 def test_one_that_does_not_exist_is_named(deployment: Deployment) -> None:
