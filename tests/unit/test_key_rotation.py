@@ -35,7 +35,7 @@ def test_a_key_takes_over_at_its_moment_and_the_former_one_opens() -> None:
     assert new.sealing["k1"] == ring.sealing["k1"] != new.sealing["k2"]
     assert [row["state"] for row in described(new, NOW_MS)] == ["seals", "seals soon"]
     assert [row["state"] for row in described(new, NOW_MS + 60_000)] == ["opens", "seals"]
-    with pytest.raises(ConfigurationError, match="k2 has not taken over yet"):
+    with pytest.raises(ConfigurationError, match="k2 is not active yet"):
         rotated(new, NOW_MS + 59_999, 0)
     third = rotated(new, NOW_MS + 60_000, 1000)
     assert (third.active, third.next, list(third.sealing)) == ("k2", "k3", ["k1", "k2", "k3"])
