@@ -123,7 +123,7 @@ async def running(role: str, settings: Settings, **changes: Any) -> AsyncIterato
 
 @asynccontextmanager
 async def started(role: str, settings: Settings, host: Host = HERE, **changes: Any) -> AsyncIterator[Process]:
-    """The same on a host, not yet ready: several can start at once."""
+    """Start a process on a host without waiting until it is ready: several can start at once."""
     port, admin_port = free_ports(2)
     given = {"processes": 1} | settings.model_dump(mode="json", exclude_unset=True) | changes
     given |= {"port": port, "admin_port": admin_port, "worker_admin_port": admin_port}

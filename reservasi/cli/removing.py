@@ -116,6 +116,6 @@ def print_removed(done: dict[str, Any], *, as_json: bool) -> None:
     if not as_json:
         before = "" if done["removed"] else "It had been removed before. "
         out.print(
-            f"{before}Fronts refuse claims for it and show nothing of it; workers have left it. What was recorded stays "
-            "in PostgreSQL; `reservasi program import` starts it again."
+            f"{before}Fronts refuse claims for it and show nothing of it; workers have left it. What was recorded "
+            "stays in PostgreSQL; `reservasi program import` starts it again."
         )

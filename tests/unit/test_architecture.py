@@ -35,7 +35,7 @@ def contract(container: str) -> list[set[str]]:
 
 
 def floors(container: str) -> list[set[str]]:
-    """The same as the code map says it."""
+    """The floors that the code map lists."""
     table = section("Code map").split(f"| modules of `{container.replace('.', '/')}/` |")[1].split("\n\n")[0]
     return [set(re.findall(r"`(\w+)`", row[0])) for row in rows(table)]
 
