@@ -68,7 +68,7 @@ class Clusters:
         self._by_shape: dict[tuple[int, int], LocalCluster] = {}
 
     async def of(self, case: Case) -> LocalCluster:
-        """The one that a case is measured in; its files are rewritten between two measurements, never during one."""
+        """The ledger of a case, created at its first use; its files are rewritten only between two measurements."""
         shape = (case.primaries, case.replicas)
         if shape not in self._by_shape:
             cluster = await self._stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
