@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.stage.cores import Cores
-from reservasi.front.process.front_probe import parses_in_c
+from reservasi.front.process.http_parser import parses_in_c
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("aiohttp", "uvloop", "gunicorn", "redis", "hiredis", "msgpack", "msgspec", "cryptography", "asyncpg")

@@ -19,7 +19,7 @@ from reservasi.cli.output import counted
 from reservasi.cli.program_by_program import reason_of
 from reservasi.embedded import Places
 from reservasi.errors import ReservasiError
-from reservasi.front.process.front_probe import parses_in_c
+from reservasi.front.process.http_parser import parses_in_c
 from reservasi.ledger.journal.stream import START
 from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Position

@@ -39,6 +39,10 @@ FROM bookings r WHERE program = $1
 CONFIRMED = f"{BOOKINGS} AND state = 'confirmed' AND retired_at_ms = 0"
 CANCELLED = f"{BOOKINGS} AND state = 'cancelled' AND ended_at_ms > $2"
 RETIRED = f"{BOOKINGS} AND retired_at_ms > $2"
+LONGEST = """
+SELECT coalesce(max(hold_ms), 0) AS hold_ms, coalesce(max(return_max_ms), 0) AS return_ms
+FROM quotas WHERE program = $1 AND (retired_at_ms = 0 OR retired_at_ms > $2)
+"""
 LAST_ENTRY_AT = "SELECT at_ms FROM journal WHERE program = $1 ORDER BY epoch DESC, first_seq DESC LIMIT 1"
 JOURNAL = """
 SELECT first_seq, last_seq, at_ms, chain, payload FROM (
@@ -100,6 +104,11 @@ class Standing:
     async def retired_quotas(self, since_ms: int) -> list[QuotaRow]:
         """The quotas that left the ledger after `since_ms`."""
         return await load_retired(self._connection, self._program, since_ms)
+
+    async def longest_ms(self, since_ms: int) -> tuple[int, int]:
+        """The longest hold, and the longest time until a place returns, of the quotas in the ledger since then."""
+        ((hold_ms, return_ms),) = await self._connection.fetch(LONGEST, self._program, since_ms)
+        return hold_ms, return_ms
 
     async def openings(self) -> list[Opening]:
         return await load_openings(self._connection, self._program)

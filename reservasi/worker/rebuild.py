@@ -357,9 +357,7 @@ async def read_tail(standing: Standing, tombstone_ms: int) -> JournalTail:
 
 async def tail_since_ms(standing: Standing, last_ms: int, tombstone_ms: int) -> int:
     """Where that end begins, if the last entry is from `last_ms`."""
-    quotas = [*await standing.quotas(), *await standing.retired_quotas(last_ms - tombstone_ms)]
-    hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
-    return_ms = max((row.terms.return_max_ms for row in quotas), default=0)
+    hold_ms, return_ms = await standing.longest_ms(last_ms - tombstone_ms)
     return last_ms - max(tombstone_ms, return_ms) - hold_ms - TAIL_MARGIN_MS
 
 

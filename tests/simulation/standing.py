@@ -34,6 +34,11 @@ class SimulatedStanding:
     async def retired_quotas(self, since_ms: int) -> list[QuotaRow]:
         return [row for row in self._tables.quotas.values() if row.retired_at_ms > since_ms]
 
+    async def longest_ms(self, since_ms: int) -> tuple[int, int]:
+        quotas = [*self._tables.quotas_in_ledger(), *await self.retired_quotas(since_ms)]
+        hold_ms = max((row.terms.hold_ms for row in quotas), default=0)
+        return hold_ms, max((row.terms.return_max_ms for row in quotas), default=0)
+
     async def openings(self) -> list[Opening]:
         return list(self._tables.openings.values())
 

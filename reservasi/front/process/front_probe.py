@@ -1,19 +1,13 @@
-"""Checks fronts from outside: whether they are ready, and whether this interpreter parses HTTP in C."""
+"""Checks from outside whether a front is ready."""
 
 import asyncio
 
 import aiohttp
-from aiohttp import http_parser
 
 from reservasi.errors import EmbeddedServerError
 
 PAUSE_S = 0.05
 ANSWER_TIMEOUT_S = 2.0
-
-
-def parses_in_c() -> bool:
-    """Whether aiohttp uses its C parser, which is much faster than the Python one."""
-    return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
 
 
 async def wait_ready(host: str, admin_port: int, timeout_s: float, *, any_answer: bool = False) -> bool:

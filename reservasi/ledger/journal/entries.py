@@ -9,7 +9,7 @@ entry that is not an array of events, or lacks a field, cannot be followed and r
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgpack
@@ -154,6 +154,7 @@ _EVENT_DECODERS: dict[str, Callable[[int, list[Any]], AnyEvent]] = {
     "o": _decode_opening_set,
     "u": _decode_opening_retired,
 }
+RESERVATION_KINDS = frozenset("hcer")  # what happens to reservations and their places
 
 
 def decode_one(seq: int, packed: bytes, envelopes: Sequence[str] = ()) -> AnyEvent:
@@ -208,8 +209,8 @@ def decode_entry(entry_id: bytes, fields: dict[bytes, bytes], *, envelopes: bool
     return entry
 
 
-def read_events(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
-    """The events of an entry; each hold has the hash of its envelope.
+def read_events(first_seq: int, payload: bytes, kinds: Container[str] | None = None) -> tuple[AnyEvent, ...]:
+    """The events of an entry; each hold has the hash of its envelope. Events of kinds not in `kinds` may be left out.
 
     Raises:
         ValueError: it is not an array of events.
@@ -217,7 +218,8 @@ def read_events(first_seq: int, payload: bytes) -> tuple[AnyEvent, ...]:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
         return tuple([_held(seq, fields) for seq, fields in enumerate(_HOLDS.decode(payload), first_seq)])
     try:
-        return tuple([_decode(seq, event) for seq, event in enumerate(msgpack.unpackb(payload), first_seq)])
+        events = enumerate(msgpack.unpackb(payload), first_seq)
+        return tuple([_decode(seq, event) for seq, event in events if kinds is None or event[0] in kinds])
     except _UNFIT:
         return tuple(_decode_packed(seq, packed, None) for seq, packed in enumerate(_split(payload), first_seq))
 

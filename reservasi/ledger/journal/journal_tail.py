@@ -10,7 +10,7 @@ import msgspec
 
 from reservasi.contents import EndedReservation, KeptReservation, ReturningPlaces
 from reservasi.events import Confirmed, Ended, Held, Returned
-from reservasi.ledger.journal.entries import read_events
+from reservasi.ledger.journal.entries import RESERVATION_KINDS, read_events
 from reservasi.model import State
 
 
@@ -25,7 +25,7 @@ class JournalTail:
     def follow(self, first_seq: int, at_ms: int, payload: bytes) -> None:
         """Add one entry. Unreadable events change nothing."""
         given_back: list[ReturningPlaces] = []
-        for event in read_events(first_seq, payload):
+        for event in read_events(first_seq, payload, RESERVATION_KINDS):
             match event:
                 case Held():
                     self._hold(event)

@@ -61,6 +61,7 @@ FLAG_INDEX = TERMS.index("closed")
 LIMITS = FLAG_INDEX + 1  # number of terms that the ledger uses in decisions; facts follow
 KEEP = -1
 SHARED_MAX = 100_000  # texts and moments that quotas have in common
+SHARED_TYPES = (str, int)
 DAMAGED_FIELDS = 3  # with one more if the ledger decided the batch in parts to find the item
 
 COMMAND_NAMES: dict[type, str] = {
@@ -196,25 +197,20 @@ def encode_terms(terms: QuotaTerms) -> list[Any]:
 
 
 def decode_terms(fields: Sequence[Any]) -> QuotaTerms:
-    """The reverse of `encode_terms`; values set by imports may follow."""
-    values = dict(zip(TERMS, map(_shared, fields[: len(TERMS)]), strict=True))
-    values["closed"] = values["closed"] == 1
-    return QuotaTerms(**values)
+    """The reverse of `encode_terms`; values set by imports may follow.
 
-
-_shared_values: dict[str | int, str | int] = {}
-
-
-def _shared(value: Any) -> Any:
-    """One object for equal texts and equal numbers: the quotas of a program name the same offices, dates and moments.
-
-    A front that looks at one quota after the other then finds most of what it reads in the processor's caches.
+    Equal texts and equal numbers are one object, since a program's quotas name the same offices, dates and moments: a
+    front that looks at one quota after the other then finds most of what it reads in the processor's caches.
     """
-    if type(value) is not str and type(value) is not int:
-        return value
-    if len(_shared_values) >= SHARED_MAX:
+    if len(_shared_values) > SHARED_MAX - len(TERMS):
         _shared_values.clear()
-    return _shared_values.setdefault(value, value)
+    shared = _shared_values.setdefault
+    values: list[Any] = [shared(each, each) if type(each) in SHARED_TYPES else each for each in fields[: len(TERMS)]]
+    values[FLAG_INDEX] = values[FLAG_INDEX] == 1
+    return QuotaTerms(**dict(zip(TERMS, values, strict=True)))
+
+
+_shared_values: dict[Any, Any] = {}
 
 
 def decode_imported(fields: Sequence[Any]) -> tuple[int, ...]:
@@ -348,9 +344,10 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
     unreadable = [f"{key.decode()} *" for key in damaged_keys]
     facts_by_id = read_each(_pairs(facts), lambda _, packed: decode_facts(packed), key="facts", unreadable=unreadable)
     records = read_each(_pairs(quotas), lambda _, stored: decode_quota(stored), key="quotas", unreadable=unreadable)
-    names = {stored.number: quota_id for quota_id, stored in records.items()}
+    names = {record.number: quota_id for quota_id, record in records.items()}
     decode_opening = openings.decode_stored
     kept = [quota_id for quota_id in records if quota_id in facts_by_id]
+    stored = {quota_id for quota_id, _ in (*_pairs(facts), *_pairs(quotas))}
     return Snapshot(
         position=Position(epoch=epoch, seq=seq, chain=chain.decode()),
         now_ms=now_ms,
@@ -359,9 +356,7 @@ def decode_snapshot(raw: bytes) -> Snapshot | None:
         openings=list(
             read_each(_pairs(stored_openings), decode_opening, key="openings", unreadable=unreadable).values()
         ),
-        damaged_quotas=frozenset(readable(quota_id) for quota_id, _ in (*_pairs(facts), *_pairs(quotas))).difference(
-            kept
-        ),
+        damaged_quotas=frozenset(map(readable, stored)).difference(kept) if len(stored) > len(kept) else frozenset(),
         unreadable=tuple(unreadable),
         indexes=_indexes(*indexes, records=records) if indexes else None,
     )

@@ -68,12 +68,12 @@ def readable(value: bytes | str) -> str:
 
 def are_counts(values: Sequence[Any], most: int = SEQ_MAX) -> bool:
     """Whether all values are whole numbers in the range of the ledger's counts."""
-    return all(type(value) is int and 0 <= value <= most for value in values)
+    return set(map(type, values)) <= {int} and min(values, default=0) >= 0 and max(values, default=0) <= most
 
 
 def are_texts(values: Sequence[Any]) -> bool:
     """Whether all of them are texts."""
-    return all(type(value) is str for value in values)
+    return set(map(type, values)) <= {str}
 
 
 def decode_facts(packed: bytes) -> list[Any]:
