@@ -87,8 +87,8 @@ bench: .venv/.dev ## claims per second compared with the baselines, as ratios (A
 	$(BIN)/python -m loadtest.bench $(ARGS)
 
 .PHONY: scale-out
-scale-out: .venv/.dev ## work per claim by primaries, batch size, replicas and followers (ARGS="--markdown")
-	$(BIN)/python -m loadtest.scale_out $(ARGS)
+scale-out: .venv/.dev ## work per claim by primaries, batch size, replicas and followers (ARGS="--only idle")
+	$(BIN)/python -m loadtest.bench.experiments.scale_out $(ARGS)
 
 .PHONY: latency
 latency: .venv/.dev ## latency against offered load, up to three times the capacity: table and picture

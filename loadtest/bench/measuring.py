@@ -1,8 +1,9 @@
 """One measurement, and measurements interleaved with those of the bare handler, which is what ratios are taken to."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from loadtest.bench.client import Load, run_load
 from loadtest.stage.cores import busy_s
@@ -14,6 +15,7 @@ TIMEOUT_FACTOR = 20  # a measurement may take so many times what it should, and 
 SIZE_SLACK = 4  # our answer lacks ".000" where a deadline falls on a whole second
 
 Say = Callable[[str], None]
+Side = TypeVar("Side")
 During = Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -176,6 +178,18 @@ class Meter:
             ratios = ", ".join(f"{name} {bracket.ratio:.2f}" for name, bracket in compared.items())
             say(f"of bare: {ratios}" + ("" if rounds[-1].counts else "; on shaky ground"))
         return rounds
+
+
+def by_turns(
+    sides: Sequence[Side], rounds: int, say: Say = lambda _: None, *, warm_up: bool = True
+) -> Iterator[tuple[bool, Sequence[Side]]]:
+    """The sides in the order of each round, and whether the round counts, which one that warms up does not.
+
+    Each round reverses the order, so that a drift of the machine weighs on all sides.
+    """
+    for number in range(not warm_up, rounds + 1):
+        say(f"round {number} of {rounds}" if number else "warming up")
+        yield bool(number), sides if number % 2 else sides[::-1]
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from loadtest.scale_out.cluster import LocalCluster, Node, local_cluster
+from loadtest.stage.cluster import LocalCluster, Node, local_cluster
 from reservasi.errors import LedgerUnreachable, ReservasiError
 from reservasi.ledger.acknowledging import Acks, acks_wanted
 from reservasi.ledger.connection import LedgerConnection

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from loadtest.scale_out.cluster import local_cluster
+from loadtest.stage.cluster import local_cluster
 from reservasi.bootstrap.commands import Operations, open_operations
 from reservasi.cli.findings import Finding, server_findings
 from reservasi.ledger.lua.library import read_library

@@ -10,7 +10,7 @@ from pathlib import Path
 from loadtest.checker.check import Finding, check
 from loadtest.crowd.crowd import Crowd
 from loadtest.crowd.scenario import Plan, Result
-from loadtest.scale_out.cluster import LocalCluster, local_cluster
+from loadtest.stage.cluster import LocalCluster, local_cluster
 from loadtest.stage.processes import Process, running, until
 from loadtest.stage.program import program_file
 from reservasi.bootstrap.commands import open_operations

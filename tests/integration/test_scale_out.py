@@ -1,6 +1,5 @@
 """The measurement of a cluster's work measures what it says, and judges its own ledgers. Never timings."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -10,37 +9,24 @@ from typing import Any
 
 import pytest
 
+from loadtest.bench.experiments.scale_out import BASE, CASES, COLUMNS, GROUPS, IDLE_WAYS, Found, new_names
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at
-from loadtest.scale_out.cases import ALONE, BASE, CASES, GROUPS, IDLE_WAYS, REST, WANTED
-from loadtest.scale_out.cluster import LocalCluster, local_cluster
-from loadtest.scale_out.measuring import Idle, Work, new_names
-from loadtest.scale_out.report import Found, tables
+from loadtest.stage.cluster import LocalCluster, local_cluster
 from reservasi.ledger.topology.cluster import SLOTS, slot_of
 from reservasi.model import Outcome, Release
 
 TIMEOUT_S = 110
 PLACES = 20
-WORK = Work(
-    done=100,
-    per_call=64,
-    valkey_us=40,
-    busiest_us=20,
-    front_us=10,
-    replica_us=0,
-    follower_us=0,
-    file_bytes=700,
-    link_bytes=0,
-    journal_bytes=400,
-)
+WORK = {**dict.fromkeys(COLUMNS, 40.0), "replica_us": 0.0}
 
 
 def smoke(tmp_path: Path, group: str) -> tuple[dict[str, Any], str]:
     """A little of these cases: what was written, and what was printed."""
     written = tmp_path / "scale-out.json"
-    arguments = ("--smoke", "--markdown", "--only", group, "--json", str(written))
+    arguments = ("--smoke", "--only", group, "--json", str(written))
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.scale_out", *arguments],
+        [sys.executable, "-m", "loadtest.bench.experiments.scale_out", *arguments],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -64,7 +50,7 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, grou
     cases = [case for case in CASES if case.group in ("base", group)]
     assert set(works) == {case.name for case in cases}
     for case in cases:
-        assert f"| {case.name} |" in printed
+        assert f" {case.name} " in printed
         work = works[case.name]
         assert work["done"] >= 50
         assert 1 <= work["per_call"] <= case.batch
@@ -80,39 +66,29 @@ def test_idle_fronts_are_measured(tmp_path: Path) -> None:
     found, printed = smoke(tmp_path, "idle")
     (idle,) = found["idle_rounds"]
     assert found["rounds"] == []
-    assert idle[REST]["front_us"] < idle[WANTED]["front_us"]
+    at_rest, wanted = (idle[way]["front_us"] for way in IDLE_WAYS)
+    assert at_rest < wanted
     for way in IDLE_WAYS:
-        assert f"| {way} |" in printed
+        assert f" {way} " in printed
         assert idle[way]["front_us"] > 0
 
 
-def test_what_fills_a_core_is_reckoned_from_the_medians() -> None:
-    idle = {REST: Idle(valkey_us=50, front_us=200), WANTED: Idle(valkey_us=400, front_us=2000)}
+def test_figures_are_medians_and_ratios_are_those_of_one_round() -> None:
     works = dict.fromkeys((case.name for case in CASES), WORK)
-    slower = dict.fromkeys(works, dataclasses.replace(WORK, valkey_us=80))
-    found = Found([works, {**slower, BASE.name: WORK}, slower], [idle])
-    compared, _, carried = tables(found)
-    for table in tables(found):
+    slower = {name: {**WORK, "valkey_us": 80.0} for name in works}
+    idle = [{way: {"valkey_us": figure, "front_us": 200.0} for way in IDLE_WAYS} for figure in (50.0, 70.0, 1000.0)]
+    compared, at_rest = Found([works, {**slower, BASE.name: WORK}, slower], idle).tables()
+    for table in (compared, at_rest):
         assert {len(row) for row in table.rows} == {len(table.columns)}
-    (alone,) = (row for row in compared.rows if row[0] == ALONE.name)
-    assert alone[-1] == "1.00 (1.00-2.00)"  # of the base in the same round
-    filled = {row[0]: row[1] for row in carried.rows}
-    assert filled == {
-        "a primary: claims a second, 64 a call": "25,000",  # of 40 us
-        "a primary: claims a second, each alone in its call": "12,500",
-        "a primary: confirmations a second, each alone": "12,500",
-        "a primary: programs times fronts, at rest": "20,000",
-        "a primary: programs times fronts, sold out and asked for": "2,500",
-        "a front: programs that it follows, at rest": "5,000",
-        "a front: programs that it follows, sold out and asked for": "500",
-    }
+    row = dict(zip(compared.columns, next(row for row in compared.rows if row[0] == "2 primaries"), strict=True))
+    assert (row["Valkey us"], row["file bytes"], row["replica us"]) == ("80.0", "40", "-")
+    assert row["of the base"] == "1.00 (1.00-2.00)"
+    assert at_rest.rows[0] == ("at rest", "70.0", "200.0")
 
 
-def test_what_lacks_a_part_reckons_nothing() -> None:
-    works = {BASE.name: WORK}
-    assert len(tables(Found([works], []))) == 1
-    assert len(tables(Found([works], [dict.fromkeys(IDLE_WAYS, Idle(valkey_us=1, front_us=1))]))) == 2
-    assert tables(Found()) == []
+def test_what_was_not_measured_has_no_table() -> None:
+    assert [len(table.rows) for table in Found([{BASE.name: WORK}]).tables()] == [1]
+    assert Found().tables() == []
 
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:

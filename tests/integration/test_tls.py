@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.scale_out.cluster import NodeKind, local_cluster
+from loadtest.stage.cluster import NodeKind, local_cluster
 from loadtest.stage.ports import free_port, free_ports, wait_listening
 from loadtest.stage.processes import until
 from reservasi.embedded.process import dies_with_us

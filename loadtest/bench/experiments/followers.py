@@ -1,17 +1,18 @@
-"""Fronts that do nothing but follow journals, in a process of their own: `python -m loadtest.scale_out.followers`."""
+"""Fronts that do nothing but follow journals, in a process of their own."""
 
 import asyncio
-import sys
+import multiprocessing
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 
 import uvloop
 
+from loadtest.bench.own_ledger import OwnLedger
 from loadtest.stage.cores import ran_s
 from reservasi import logs
 from reservasi.availability import Availability, follower
 from reservasi.ledger.connection import LedgerConnection
-from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.topology.servers import Servers
@@ -27,57 +28,62 @@ POLL_S = 0.01
 class Followers:
     """So many fronts' views of each program, kept by another process as each front keeps its own."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, pid: int, pipe: Connection) -> None:
+        self._pid = pid
+        self._pipe = pipe
 
     def cpu_s(self) -> float:
-        return ran_s(self._process.pid)
+        return ran_s(self._pid)
 
     async def reach(self, places: int) -> None:
         """Wait until every view knows that so many places are taken in all programs together.
 
         Raises:
             TimeoutError: one does not within `TIMEOUT_S`.
-            RuntimeError: the process has ended.
+            EOFError: the process has ended.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018 - both are pipes
-        self._process.stdin.write(f"{places}\n".encode())
-        async with asyncio.timeout(TIMEOUT_S):
-            if not await self._process.stdout.readline():
-                raise RuntimeError("the followers have ended")
+        self._pipe.send(places)
+        if not await asyncio.to_thread(self._pipe.poll, TIMEOUT_S):
+            raise TimeoutError("the followers do not see what was claimed")
+        self._pipe.recv()
 
 
 @asynccontextmanager
-async def following(url: str, programs: Sequence[str], count: int, *, wanted: bool = True) -> AsyncIterator[Followers]:
+async def following(
+    url: str, ledgers: Sequence[OwnLedger], count: int, *, wanted: bool = True
+) -> AsyncIterator[Followers]:
     """So many followers of each program, until the block ends; `wanted`: all the time somebody could be refused."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __spec__.name, url, str(count), str(int(wanted)), *programs,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    context, programs = multiprocessing.get_context("spawn"), [ledger.program for ledger in ledgers]
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(theirs, url, count, wanted, programs), daemon=True)
+    process.start()
+    theirs.close()
     try:
-        followers = Followers(process)
+        followers = Followers(process.pid or 0, ours)
         await followers.reach(0)
         yield followers
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.kill()
+        process.join()
 
 
-async def _follow(url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:
-    """For each number on standard input answer with a line, once every view has so many places taken."""
-    servers = [Servers(url) for _ in range(count)]
-    fronts = [_front(each, programs) for each in servers]
-    loop = asyncio.get_running_loop()
+def _run(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:
+    logs.configure("warning", "console")
     if not wanted:
         follower.IDLE_AFTER_S = 0.0  # at rest at once
-    wanting = [asyncio.create_task(_want(fronts))] if wanted else []
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        async with asyncio.timeout(TIMEOUT_S):
-            while any(_taken(front) < int(line) for front in fronts):  # noqa: ASYNC110 - a view has no event
-                await asyncio.sleep(POLL_S)
-        print("there", flush=True)
-    await end_tasks(wanting)
+    uvloop.run(_follow(pipe, url, count, wanted, programs))
+
+
+async def _follow(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:
+    """Answer each number of places once every view has so many taken."""
+    servers = [Servers(url) for _ in range(count)]
+    fronts = [_front(each, programs) for each in servers]
+    wanting = asyncio.create_task(_want(fronts)) if wanted else None  # noqa: F841 - kept from the collector
+    while True:
+        places = await asyncio.to_thread(pipe.recv)
+        while any(_taken(front) < places for front in fronts):  # noqa: ASYNC110 - a view has no event
+            await asyncio.sleep(POLL_S)
+        pipe.send(places)
 
 
 def _front(servers: Servers, programs: Sequence[str]) -> Availability:
@@ -106,8 +112,3 @@ async def _want(fronts: Sequence[Availability]) -> None:
             for quota in front.changed_since(0):
                 front.is_sold_out(quota.id, TOO_MANY, "")
         await asyncio.sleep(WANT_INTERVAL_S)
-
-
-if __name__ == "__main__":
-    logs.configure("warning", "console")
-    uvloop.run(_follow(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "1", sys.argv[4:]))

@@ -1,12 +1,10 @@
 """A real cluster on this machine's loopback: primaries and their replicas, of the shipped Valkey or another server."""
 
-import asyncio
-import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ from redis.exceptions import RedisError
 
 from loadtest.stage.cores import ran_s
 from loadtest.stage.ports import free_ports
+from loadtest.stage.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.topology.cluster import SLOTS
 from reservasi.ledger.topology.tls import Tls
 
 READY_TIMEOUT_S = 30.0
-POLL_S = 0.02
 
 
 class NodeKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +93,7 @@ class Node:
         self.process.kill()
         self.process.wait()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         self.kill()
         with suppress(RedisError, OSError):
             await self.client.aclose()
@@ -140,31 +138,17 @@ class LocalCluster:
         await self.until(self._settled)
 
     async def _acquainted(self) -> bool:
-        said = [await node.ask("CLUSTER", "INFO") for node in self.nodes]
-        return all(
-            int(_field(each, "cluster_known_nodes")) == len(self.nodes)
-            and _field(each, "cluster_slots_ok") == str(SLOTS)
-            for each in said
-        )
+        wanted = (str(len(self.nodes)), str(SLOTS))
+        infos = [await node.ask("CLUSTER INFO") for node in self.nodes]
+        return all((info["cluster_known_nodes"], info["cluster_slots_ok"]) == wanted for info in infos)
 
     async def _settled(self) -> bool:
-        for node in self.nodes:
-            if _field(await node.ask("CLUSTER", "INFO"), "cluster_state") != "ok":
-                return False
-        for node in self.replicas:
-            if (await node.client.info("replication"))["master_link_status"] != "up":
-                return False
-        return True
+        states = {(await node.ask("CLUSTER INFO"))["cluster_state"] for node in self.nodes}
+        links = {(await node.client.info("replication"))["master_link_status"] for node in self.replicas}
+        return states == {"ok"} and links <= {"up"}
 
-    async def until(self, condition: Any, timeout_s: float = READY_TIMEOUT_S) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not await condition():  # noqa: ASYNC110 - a server has no event to wait for
-                await asyncio.sleep(POLL_S)
-
-
-def _field(info: Any, name: str) -> str:
-    text = "\n".join(f"{key}:{value}" for key, value in info.items()) if isinstance(info, dict) else str(info)
-    return text.partition(f"{name}:")[2].splitlines()[0].strip()
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        await until(condition, "a cluster", READY_TIMEOUT_S)
 
 
 @asynccontextmanager
@@ -172,18 +156,17 @@ async def local_cluster(
     primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500, kind: NodeKind = SHIPPED
 ) -> AsyncIterator[LocalCluster]:
     """A cluster that serves; each primary has so many replicas."""
-    directory = Path(tempfile.mkdtemp(prefix="rv-cluster-"))
-    nodes: list[Node] = []
-    try:
+    async with AsyncExitStack() as stack:
+        directory = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-cluster-", ignore_cleanup_errors=True))
+        )
+        nodes: list[Node] = []
         for number in range(primaries * (1 + replicas)):
             port, bus_port = free_ports(2)
             nodes.append(Node(directory / str(number), (port, bus_port), node_timeout_ms, kind))
+            stack.push_async_callback(nodes[-1].stop)
         cluster = LocalCluster(nodes, primaries)
         for node in nodes:
             await cluster.until(node.answers)
         await cluster.form()
         yield cluster
-    finally:
-        for node in nodes:
-            await node.close()
-        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,366 @@
+"""`make scale-out`: what primaries, batches, replicas and followers cost in work a claim.
+
+A case claims in programs of its own, straight into a real cluster without HTTP, and each program is checked afterwards.
+"""
+
+import asyncio
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import uvloop
+
+from loadtest.bench.command import carry_out, parser_of
+from loadtest.bench.experiments.followers import Followers, following
+from loadtest.bench.measuring import Say, WrongResult, by_turns
+from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
+from loadtest.stage.cluster import LocalCluster, Node, local_cluster
+from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.tables import Table
+from reservasi.ledger import keys
+from reservasi.ledger.acknowledging import acks_wanted
+from reservasi.ledger.topology.cluster import SLOTS, slot_of
+from reservasi.model import Claim, Outcome
+
+PROGRAMS = 6
+ONE = (1,)  # a single program, which cannot be split
+UNEVEN = (50, 20, 10, 10, 5, 5)  # one office that half the country wants
+IN_FLIGHT_BATCHES = 4  # so many batches' claims are under way in a program: each call finds a full one waiting
+ACK_TIMEOUT_MS = 5000
+IDLE_FRONTS = 16
+IDLE = "idle"
+IDLE_WAYS = {"at rest": False, "sold out and still asked for": True}  # whether people ask all the time
+COLUMNS = {
+    "per_call": "claims a call",
+    "valkey_us": "Valkey us",  # of all primaries together
+    "busiest_us": "busiest primary us",
+    "front_us": "front us",  # of the process that claims: group commit and connections, no HTTP
+    "replica_us": "replica us",  # of one replica of each primary
+    "follower_us": "follower us",  # of one follower of everything
+    "file_bytes": "file bytes",
+    "link_bytes": "link bytes",
+    "journal_bytes": "journal bytes",
+}
+NOTES = (
+    "Medians of the rounds, for one claim or confirmation; us are microseconds of processor time.",
+    "Of the base: Valkey's time against the first line in the same round, with the least and the greatest ratio.",
+    "Front: group commit and connections, without HTTP. Replica, follower: one of them. File: append-only file.",
+    "Link: sent to each replica. Journal: in memory until it is recorded and trimmed.",
+)
+IDLE_NOTES = (
+    f"{PROGRAMS} programs on one primary, followed by {IDLE_FRONTS} fronts.",
+    "1,000,000 divided by a figure is how many programs times fronts fill a primary's core, or programs a front's.",
+)
+_numbers = itertools.count(1)
+
+Work: TypeAlias = dict[str, float]  # for each claim or confirmation; at rest a second for each program and front
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is claimed in how many programs, where they lie, and which other processes are there."""
+
+    name: str
+    group: str
+    primaries: int = 1
+    replicas: int = 0  # of each primary
+    acks: int = 0  # replicas that must have a claim before it is promised
+    followers: int = 0  # fronts that follow every program, besides the one that claims
+    shares: tuple[int, ...] = (1,) * PROGRAMS  # of the claims, by program; the programs lie on the primaries in turn
+    batch: int = 64  # claims in one call
+    confirms: bool = False  # the confirmations are measured, not the claims before them
+
+
+def _alone(batch: int, what: str = "claim") -> Case:
+    name = f"1 program, {batch} {what}{'s' * (batch > 1)} a call"
+    return Case(name=name, group="batches", shares=ONE, batch=batch, confirms=what == "confirmation")
+
+
+# Every case differs from the base in one respect.
+BASE = Case(name="6 programs, 1 primary, 64 claims a call", group="base")
+CASES = (
+    BASE,
+    Case(name="2 primaries", group="primaries", primaries=2),
+    Case(name="3 primaries", group="primaries", primaries=3),
+    Case(name="3 primaries, shares of 50, 20, 10, 10, 5, 5 %", group="primaries", primaries=3, shares=UNEVEN),
+    *(_alone(batch) for batch in (256, 128, 32, 8, 1)),
+    *(_alone(batch, "confirmation") for batch in (256, 32, 1)),
+    Case(name="1 replica", group="replicas", replicas=1),
+    Case(name="1 replica, which must acknowledge", group="replicas", replicas=1, acks=1),
+    Case(name="2 replicas", group="replicas", replicas=2),
+    Case(name="2 replicas, which must acknowledge", group="replicas", replicas=2, acks=2),
+    *(Case(name=f"followed by {count} more", group="followers", followers=count) for count in (1, 4, 16)),
+)
+GROUPS = ("primaries", "batches", "replicas", "followers", IDLE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int
+    claims: int = 24_000  # in one measurement, about
+    calls_max: int = 3000  # of a program's claims, which bounds what single claims take
+    quotas: int = 50  # in each program
+    idle_s: float = 4.0  # so long nothing happens, where that is measured
+
+
+SMOKE = Sizes(rounds=1, claims=300, calls_max=50, quotas=10, idle_s=0.5)
+
+
+@dataclass
+class Found:
+    """What a run found out, round by round."""
+
+    works: list[dict[str, Work]] = field(default_factory=list)  # by case
+    idle: list[dict[str, Work]] = field(default_factory=list)  # by how wanted the places are
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def tables(self) -> list[Table]:
+        return [*([self._work()] if self.works else []), *([self._idle()] if self.idle else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rounds": self.works, "idle_rounds": self.idle}
+
+    def _work(self) -> Table:
+        def cell(case: Case, figure: str) -> str:
+            value = _median(self.works, case.name, figure)
+            return f"{value:.{figure.endswith('_us'):d}f}" if value else "-"
+
+        def of_base(case: Case) -> str:
+            ratios = [works[case.name]["valkey_us"] / works[BASE.name]["valkey_us"] for works in self.works]
+            return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+        cases = [case for case in CASES if case.name in self.works[0]]
+        return Table(
+            title="Work of a claim, by programs, primaries, batches, replicas and fronts",
+            columns=("", *COLUMNS.values(), "of the base"),
+            rows=tuple((case.name, *(cell(case, figure) for figure in COLUMNS), of_base(case)) for case in cases),
+            notes=NOTES,
+        )
+
+    def _idle(self) -> Table:
+        figures = ("valkey_us", "front_us")
+        return Table(
+            title="Nobody claims: work a second for each program that a front follows",
+            columns=("", *(COLUMNS[figure] for figure in figures)),
+            rows=tuple((way, *(f"{_median(self.idle, way, figure):.1f}" for figure in figures)) for way in IDLE_WAYS),
+            notes=IDLE_NOTES,
+        )
+
+
+def _median(rounds: Sequence[dict[str, Work]], name: str, figure: str) -> float:
+    return statistics.median(works[name][figure] for works in rounds)
+
+
+class Meter:
+    """Measures in clusters of each shape, created at its first use, until the block ends."""
+
+    def __init__(self, sizes: Sizes, cores: Cores, stack: AsyncExitStack) -> None:
+        self._sizes = sizes
+        self._cores = cores
+        self._stack = stack
+        self._by_shape: dict[tuple[int, int], LocalCluster] = {}
+
+    async def measure(self, case: Case) -> Work:
+        """One measurement in programs of its own, which are checked and then gone.
+
+        Raises:
+            WrongResult: the ledgers do not hold what was answered.
+        """
+        counts = [self._places(case, share) for share in case.shares]
+        async with self._opened(case, counts) as (cluster, ledgers), AsyncExitStack() as stack:
+            await _check_placement(cluster, ledgers)
+            followers = None
+            if case.followers:
+                followers = await stack.enter_async_context(following(cluster.url, ledgers, case.followers))
+            crowd = [(ledger, ledger.claims(count)) for ledger, count in zip(ledgers, counts, strict=True)]
+            if case.confirms:
+                await _carry_out(crowd, case, confirm=False)
+            before = await Spent.so_far(cluster, ledgers, followers)
+            front_s = time.process_time()
+            with pinned(self._cores.front):
+                await _carry_out(crowd, case, confirm=case.confirms)
+            front_s = time.process_time() - front_s
+            await _replicated(cluster)
+            done = sum(counts)
+            if followers:
+                await followers.reach(done)
+            after = await Spent.so_far(cluster, ledgers, followers)
+            for ledger, claims in crowd:
+                await ledger.check(claims, confirmed=case.confirms)
+            return _work(case, done, front_s, before, after)
+
+    async def measure_idle(self, wanted: bool) -> Work:
+        """What fronts cost while nobody claims: each asks again and again how far every program is."""
+        async with self._opened(BASE, [self._sizes.quotas] * PROGRAMS) as (cluster, ledgers):
+            alone_us, _ = await self._a_second(cluster)
+            async with following(cluster.url, ledgers, IDLE_FRONTS, wanted=wanted) as followers:
+                valkey_us, fronts_us = await self._a_second(cluster, followers)
+        followed = IDLE_FRONTS * PROGRAMS
+        return {"valkey_us": (valkey_us - alone_us) / followed, "front_us": fronts_us / followed}
+
+    async def _a_second(self, cluster: LocalCluster, followers: Followers | None = None) -> tuple[float, float]:
+        """Processor time of the primaries and of the followers in a second, in microseconds."""
+        started_s, before = time.perf_counter(), await Spent.so_far(cluster, [], followers)
+        await asyncio.sleep(self._sizes.idle_s)
+        took_s, after = time.perf_counter() - started_s, await Spent.so_far(cluster, [], followers)
+        valkey_s = sum(after.valkey_s) - sum(before.valkey_s)
+        return valkey_s / took_s * 1e6, (after.followers_s - before.followers_s) / took_s * 1e6
+
+    def _places(self, case: Case, share: int) -> int:
+        """A program's places: its share, as many in each quota."""
+        wanted = self._sizes.claims * share / sum(case.shares)
+        quotas = self._sizes.quotas
+        return max(1, round(min(wanted, self._sizes.calls_max * case.batch) / quotas)) * quotas
+
+    @asynccontextmanager
+    async def _opened(self, case: Case, counts: Sequence[int]) -> AsyncIterator[tuple[LocalCluster, list[OwnLedger]]]:
+        """Programs with so many places each; nothing is left of them, neither in memory nor in the files."""
+        cluster, quotas = await self._cluster(case), self._sizes.quotas
+        acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
+        try:
+            async with servers_at(cluster.url) as servers, AsyncExitStack() as stack:
+                opened = [
+                    own_ledger(servers, name, quotas=quotas, capacity=count // quotas, batch=case.batch, acks=acks)
+                    for name, count in zip(new_names(case.primaries), counts, strict=False)
+                ]
+                yield cluster, [await stack.enter_async_context(ledger) for ledger in opened]
+        finally:
+            for node in cluster.primaries:
+                await node.ask("FLUSHALL", "SYNC")
+            await _replicated(cluster)
+            await asyncio.gather(*map(_rewrite, cluster.nodes))
+
+    async def _cluster(self, case: Case) -> LocalCluster:
+        """The servers of a case; their files are rewritten only between two measurements."""
+        shape = (case.primaries, case.replicas)
+        if shape not in self._by_shape:
+            cluster = await self._stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
+            for node in cluster.nodes:
+                await node.ask("CONFIG", "SET", "auto-aof-rewrite-percentage", 0)
+            self._by_shape[shape] = cluster
+        return self._by_shape[shape]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a cluster's servers have done so far."""
+
+    valkey_s: list[float]  # processor time by server: primaries, then replicas
+    followers_s: float
+    calls: int  # of functions, in all primaries
+    file_bytes: int  # of their append-only files
+    link_bytes: int  # of their replication streams
+    journal_bytes: int  # of the programs' journals in memory
+
+    @classmethod
+    async def so_far(cls, cluster: LocalCluster, ledgers: Sequence[OwnLedger], followers: Followers | None) -> "Spent":
+        valkey_s = [node.cpu_s() for node in cluster.nodes]
+        infos = [await node.client.info("everything") for node in cluster.primaries]
+        journals = [
+            await ledger.client.memory_usage(keys.journal(ledger.program), samples=0) or 0 for ledger in ledgers
+        ]
+        return cls(
+            valkey_s=valkey_s,
+            followers_s=followers.cpu_s() if followers else 0.0,
+            calls=sum(info.get("cmdstat_fcall", {}).get("calls", 0) for info in infos),
+            file_bytes=sum(info["aof_current_size"] for info in infos),
+            link_bytes=sum(info["master_repl_offset"] for info in infos),
+            journal_bytes=sum(journals),
+        )
+
+
+def _work(case: Case, done: int, front_s: float, before: Spent, after: Spent) -> Work:
+    valkey_us = [(now - earlier) / done * 1e6 for now, earlier in zip(after.valkey_s, before.valkey_s, strict=True)]
+    primaries_us, replicas_us = valkey_us[: case.primaries], valkey_us[case.primaries :]
+    calls_each = 2 if case.acks else 1  # `touch` follows each acknowledged call
+    return {
+        "done": done,
+        "per_call": done / (after.calls - before.calls) * calls_each,
+        "valkey_us": sum(primaries_us),
+        "busiest_us": max(primaries_us),
+        "front_us": front_s / done * 1e6,
+        "replica_us": sum(replicas_us) / max(1, case.replicas),
+        "follower_us": (after.followers_s - before.followers_s) / done * 1e6 / max(1, case.followers),
+        "file_bytes": (after.file_bytes - before.file_bytes) / done,
+        "link_bytes": (after.link_bytes - before.link_bytes) / done if case.replicas else 0.0,
+        "journal_bytes": (after.journal_bytes - before.journal_bytes) / done,
+    }
+
+
+def new_names(primaries: int) -> Iterator[str]:
+    """Programs that were not there before, on the first primary, the second, and so on in turn."""
+    for at in itertools.cycle(range(primaries)):
+        first, end = SLOTS * at // primaries, SLOTS * (at + 1) // primaries
+        yield next(name for name in map("kanim-{}".format, _numbers) if first <= slot_of(name) < end)
+
+
+async def _check_placement(cluster: LocalCluster, ledgers: Sequence[OwnLedger]) -> None:
+    """Each program lies on the primary that it is meant for."""
+    count = len(cluster.primaries)
+    for at, ledger in enumerate(ledgers):
+        if not await cluster.primaries[at % count].ask("EXISTS", keys.meta(ledger.program)):
+            raise WrongResult(f"{ledger.program} does not lie on primary {at % count + 1} of {count}")
+
+
+async def _carry_out(crowd: Sequence[tuple[OwnLedger, Sequence[Claim]]], case: Case, *, confirm: bool) -> None:
+    """In every program at once, in each as many under way as its share allows, so that all end together."""
+    most = max(len(claims) for _, claims in crowd)
+
+    async def in_one(ledger: OwnLedger, claims: Sequence[Claim]) -> None:
+        in_flight = -(-IN_FLIGHT_BATCHES * case.batch * len(claims) // most)
+        commands = confirmations(claims) if confirm else claims
+        await ledger.submit(commands, Outcome.CONFIRMED if confirm else Outcome.HELD, in_flight)
+
+    await asyncio.gather(*(in_one(ledger, claims) for ledger, claims in crowd))
+
+
+async def _replicated(cluster: LocalCluster) -> None:
+    """Wait until every replica has what its primary has, so that its work is complete."""
+    count = len(cluster.primaries)
+    for at, replica in enumerate(cluster.replicas):
+        wanted = (await cluster.primaries[at % count].client.info("replication"))["master_repl_offset"]
+
+        async def there(replica: Node = replica, wanted: int = wanted) -> bool:
+            return bool((await replica.client.info("replication"))["slave_repl_offset"] >= wanted)
+
+        await cluster.until(there)
+
+
+async def _rewrite(node: Node) -> None:
+    await node.ask("BGREWRITEAOF")
+    await until_rewritten(node.client)
+
+
+async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
+    """Every case once a round; after them what fronts cost at rest."""
+    cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
+    async with AsyncExitStack() as stack:
+        meter = Meter(sizes, cores, stack)
+        for counts, ordered in by_turns(cases, sizes.rounds, say, warm_up=sizes is not SMOKE):
+            works = {case.name: await meter.measure(case) for case in ordered}
+            if counts and works:
+                found.works.append(works)
+            if counts and IDLE in groups:
+                found.idle.append({way: await meter.measure_idle(wanted) for way, wanted in IDLE_WAYS.items()})
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser_of("loadtest.bench.experiments.scale_out", __doc__, GROUPS, "5").parse_args(argv)
+    found, sizes = Found(), SMOKE if arguments.smoke else Sizes(rounds=arguments.rounds or 5)
+
+    def measure(cores: Cores, say: Say) -> None:
+        with pinned(cores.rest):
+            uvloop.run(measure_all(found, arguments.only, sizes, cores, say))
+
+    return carry_out(found, measure, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
