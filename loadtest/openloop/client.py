@@ -4,6 +4,7 @@ The next request takes an idle connection, or opens one; at the limit it waits, 
 """
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,23 @@ CONNECTIONS_MAX = 4000
 PATIENCE_S = 15.0  # after the timetable's end; then what is open counts as unanswered
 AT_ONCE = 32  # requests sent before answers are read again
 HEAD_START_S = 0.05
+
+
+def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Sequence[float]:
+    """Seconds from the start at which somebody arrives, in order: a Poisson process, the same for the same seed.
+
+    Raises:
+        ValueError: the rate is not above zero.
+    """
+    if rate_per_s <= 0:
+        raise ValueError("a rate must be above zero")
+    chance = random.Random(f"{seed}/{float(rate_per_s)}/{float(seconds)}")  # 100 is 100.0
+    arrivals: list[float] = []
+    at_s = chance.expovariate(rate_per_s)
+    while at_s < seconds:
+        arrivals.append(at_s)
+        at_s += chance.expovariate(rate_per_s)
+    return arrivals
 
 
 class _Connection(Connection):
@@ -75,19 +93,16 @@ class OpenLoop:
         self._started_s = 0.0
 
     async def run(self, patience_s: float = PATIENCE_S) -> Outcomes:
-        with undisturbed():
-            return await self._run(patience_s)
-
-    async def _run(self, patience_s: float) -> Outcomes:
         self._started_s = time.perf_counter() + HEAD_START_S
         try:
-            await self._send()
-            self._sent_all = True
-            if self._unanswered:
-                async with asyncio.timeout(patience_s):
-                    await self._done.wait()
+            with undisturbed():
+                await self._send()
+                self._sent_all = True
+                if self._unanswered:
+                    async with asyncio.timeout(patience_s):
+                        await self._done.wait()
         except TimeoutError:
-            pass  # who is left is counted below
+            pass  # requests without an answer are counted below
         finally:
             self._waiting.clear()
             for number in list(self._unanswered):

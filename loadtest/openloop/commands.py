@@ -1,4 +1,4 @@
-"""What the commands of this package share: options, a start on the right cores, the checker at the end."""
+"""What the commands of this package share: options, a start on the right cores, exit codes."""
 
 import argparse
 from collections.abc import Callable, Coroutine
@@ -20,21 +20,19 @@ from reservasi.errors import ReservasiError
 FILES = 65_536
 
 
-def parser_of(module: str, doc: str | None, seconds: float) -> argparse.ArgumentParser:
+def parser_of(module: str, doc: str | None, *, seconds: float, slowed: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=doc)
     parser.add_argument("--seconds", type=float, default=seconds, help="length of each load")
     parser.add_argument("--seed", type=int, default=0, help="another seed: another timetable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
+    if slowed:
+        short, shipped = ("ledger", "processor"), claims_at_a_time()
+        parser.add_argument("--short", choices=short, default="ledger", help="what there is too little of")
+        parser.add_argument("--behind", choices=("nginx",), help="everybody comes through nginx with the shipped file")
+        parser.add_argument("--claims-at-a-time", type=int, default=shipped, help="that nginx lets through")
+        parser.add_argument("--fsync-ms", type=int, default=FSYNC_MS, help="added to each fsync; 0: nothing is slowed")
+        parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS, help="claims in one ledger call, if slowed")
     return parser
-
-
-def add_slowness(parser: argparse.ArgumentParser) -> None:
-    short, shipped = ("ledger", "processor"), claims_at_a_time()
-    parser.add_argument("--short", choices=short, default="ledger", help="what there is too little of")
-    parser.add_argument("--behind", choices=("nginx",), help="everybody comes through nginx with the shipped file")
-    parser.add_argument("--claims-at-a-time", type=int, default=shipped, help="that nginx lets through")
-    parser.add_argument("--fsync-ms", type=int, default=FSYNC_MS, help="added to each fsync; 0: nothing is slowed")
-    parser.add_argument("--batch-items", type=int, default=BATCH_ITEMS, help="claims in one ledger call, when slowed")
 
 
 def slowness_of(options: argparse.Namespace) -> Slowness:
@@ -45,10 +43,10 @@ def slowness_of(options: argparse.Namespace) -> Slowness:
 
 
 def start(
-    work: Callable[[Cores, Console, argparse.Namespace], Coroutine[Any, Any, int]], options: argparse.Namespace
+    work: Callable[[Cores, Console, argparse.Namespace], Coroutine[Any, Any, int]], parser: argparse.ArgumentParser
 ) -> int:
     """Run a command: 0 all kept, 1 something was not, or it could not be measured."""
-    console = open_console()
+    options, console = parser.parse_args(), open_console()
     logs.configure("warning", "console")
     cores = Cores.split()
     for warning in warnings(cores):

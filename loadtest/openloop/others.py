@@ -29,7 +29,7 @@ class Others:
 
     def __init__(self, client: aiohttp.ClientSession) -> None:
         self.history: list[Exchange] = []
-        self.rss_mib: list[float] = []  # of the front, meanwhile
+        self.front_mib: list[float] = []  # of the front, meanwhile
         self._client = client
 
     @property
@@ -78,7 +78,7 @@ async def _ask_as_staff(scene: Scene, seen: Others, stop: asyncio.Event) -> None
         body = msgspec.json.encode({"capacity": capacity})
         await seen.ask(scene.url, Call(name="staff change", method="PUT", path=path, headers=change, body=body))
         capacity = 3 - capacity
-        seen.rss_mib.append(scene.front_rss_mib())
+        seen.front_mib.append(scene.front_mib())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), PAUSE_S)
 

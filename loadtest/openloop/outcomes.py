@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
@@ -83,16 +82,3 @@ class Outcomes:
         if histogram is None:
             return {}
         return {name: histogram.get_value_at_percentile(share) / 1000 for name, share in SHARES.items()}
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "seconds": self.seconds,
-            "offered_per_s": self.offered_per_s,
-            "goodput_per_s": self.goodput,
-            "front_us_per_place": self.front_us if self.counts[HELD] else None,
-            "outcomes": dict(self.counts),
-            "refused_without_retry_after": self.hasty,
-            "latency_ms": {outcome: dict(self.latency_ms(outcome)) for outcome in sorted(self.latencies)},
-            "generator_lag_p99_ms": self.lag_p99_ms,
-            "connections": self.connections,
-        }

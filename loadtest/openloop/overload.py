@@ -1,14 +1,12 @@
 """`make overload`: three times of what the service takes, and still as many places are given, the rest refused at once.
 
 So that one machine can offer so much, the ledger is slowed on purpose, or with `--short processor` the front has to
-share its core. Meanwhile others confirm, read and cancel what they hold. Exit code 0: all bounds were kept. To see what
-the limit on the queue's delay is worth, take it away with `--queue-delay-target-ms 5000`: places are given nearly as
-fast, but people wait for seconds, also for a refusal.
+share its core. Meanwhile others confirm, read and cancel what they hold. Exit code 0: all bounds were kept.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -36,7 +34,7 @@ class Overload:
 
     peak: float  # places a second
     peak_front_us: float  # of the front's processor time for each
-    rss_before_mib: float
+    before_mib: float
     outcomes: Outcomes
     staff: Others  # and monitoring
     holders: Others
@@ -48,24 +46,24 @@ class Overload:
     @property
     def growth_mib(self) -> float:
         """The most memory that the front took beyond what it had before."""
-        return max(self.staff.rss_mib) - self.rss_before_mib
+        return max(self.staff.front_mib) - self.before_mib
 
 
-async def overload(scene: Scene, *, factor: float, seconds: float, peak_s: float, seed: int = 0) -> Overload:
-    """Measure the peak, then offer `factor` times of it.
+async def overload(scene: Scene, *, seconds: float, peak_s: float, seed: int = 0) -> Overload:
+    """Measure the peak, then offer `FACTOR` times of it.
 
     The same others are there in both: what they cost the front, an exposition of its metrics and a list of quotas
     several times a second, is no part of what too many claims cost it.
     """
     async with staff(scene), holders(scene):
         peak = await scene.peak(peak_s)
-    before_mib = scene.front_rss_mib()
+    before_mib = scene.front_mib()
     async with staff(scene) as others, holders(scene, int(seconds * HOLDERS_PER_S)) as holding:
-        outcomes = await scene.offer(peak * factor, seconds, seed)
+        outcomes = await scene.offer(peak * FACTOR, seconds, seed)
     return Overload(
         peak=peak,
         peak_front_us=scene.peak_front_us,
-        rss_before_mib=before_mib,
+        before_mib=before_mib,
         outcomes=outcomes,
         staff=others,
         holders=holding,
@@ -94,7 +92,7 @@ def judge(seen: Overload) -> list[Verdict]:
         Verdict("p99 of refusals, ms", f"{refusals_ms:.1f}", f"< {REFUSAL_P99_MS:g}", refusals_ms < REFUSAL_P99_MS),
         Verdict(
             "the front's memory grows by, MiB",
-            f"{seen.growth_mib:.0f} (from {seen.rss_before_mib:.0f})",
+            f"{seen.growth_mib:.0f} (from {seen.before_mib:.0f})",
             f"<= {MEMORY_MIB:g}",
             seen.growth_mib <= MEMORY_MIB,
         ),
@@ -127,38 +125,16 @@ def _times(by_name: Mapping[str, float]) -> str:
 
 async def run(cores: Cores, console: Console, options: argparse.Namespace) -> int:
     slowness = commands.slowness_of(options)
-    target = options.queue_delay_target_ms
-    settings = {} if target is None else {"queue_delay_target_ms": target}
-    async with open_scene(cores, slowness, **settings) as scene:
+    async with open_scene(cores, slowness) as scene:
         environment = await describe(scene.ground)
         peak_s = min(options.seconds, 3.0)
-        seen = await overload(scene, factor=options.factor, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
+        seen = await overload(scene, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
         wrong = show_findings(await scene.check())
-    kept = verdicts.report(
-        console,
-        f"{options.factor:g} times of the peak; {slowness.title}",
-        judge(seen),
-        options.json,
-        environment,
-        queue_delay_target_ms=scene.ground.settings.queue_delay_target_ms,
-        peak_per_s=seen.peak,
-        peak_front_us_per_place=seen.peak_front_us,
-        **seen.outcomes.facts(),
-    )
+    title = f"{FACTOR:g} times of the peak; {slowness.title}"
+    kept = verdicts.report(console, title, judge(seen), options.json, environment)
     return 0 if kept and not wrong else 1
 
 
-def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = commands.parser_of("loadtest.openloop.overload", __doc__, seconds=20.0)
-    commands.add_slowness(parser)
-    parser.add_argument("--queue-delay-target-ms", type=int, help="the service's setting; its default unless given")
-    parser.add_argument("--factor", type=float, default=FACTOR, help="times the peak")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return commands.start(run, read_options(arguments))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = commands.parser_of("loadtest.openloop.overload", __doc__, seconds=20.0, slowed=True)
+    sys.exit(commands.start(run, parser))

@@ -9,7 +9,6 @@ file and shares the load generator's core.
 import asyncio
 import dataclasses
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -23,10 +22,9 @@ from loadtest.bench.client import run_load
 from loadtest.bench.ground import PROGRAM, Ground, prepared
 from loadtest.bench.variants import Ours
 from loadtest.checker.check import Finding, check
-from loadtest.openloop.client import OpenLoop
+from loadtest.openloop.client import OpenLoop, poisson
 from loadtest.openloop.outcomes import Outcomes
-from loadtest.openloop.schedule import poisson
-from loadtest.stage.cores import Cores, pinned, ran_s
+from loadtest.stage.cores import Cores, pinned, ran_s, resident_bytes
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
@@ -123,11 +121,8 @@ class Scene:
             await self.ours.settle()
         return best
 
-    def front_rss_mib(self) -> float:
-        master = self.ours.pids["front"]
-        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (master, *children))
-        return pages * resource.getpagesize() / 2**20
+    def front_mib(self) -> float:
+        return resident_bytes(self.ours.pids["front"]) / 2**20
 
     async def check(self) -> list[Finding]:
         await self.ours.settle()

@@ -7,7 +7,6 @@ draw could be computed again for every ticket, and the checker found nothing. 1:
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -16,9 +15,8 @@ from rich.console import Console
 from loadtest.stage import verdicts
 from loadtest.stage.environment import describe
 from loadtest.stage.service import running_service
-from loadtest.waiting.crowd import Crowd
-from loadtest.waiting.judging import judge, look, since_opening_ms
-from loadtest.waiting.plan import Plan
+from loadtest.waiting.crowd import Crowd, Plan
+from loadtest.waiting.judging import judge, look
 from loadtest.waiting.scene import announced
 from reservasi import logs
 from reservasi.errors import ReservasiError
@@ -26,21 +24,19 @@ from reservasi.programs import WaitingRoom
 
 JOINS_PER_S = 1500.0  # that a busy machine takes: the opening comes when all have joined
 OPENS_IN_S_MIN = 5.0
+ROOM = WaitingRoom(rate_per_min=3000, rate_max_per_min=60_000)  # the rate adapts
 
 
 async def run(options: argparse.Namespace, console: Console) -> int:
-    plan = Plan(people=options.people, connections=options.connections, seed=options.seed)
+    plan = Plan(people=options.people, seed=options.seed)
     places = options.quotas * options.places
-    opens_in_s = options.opens_in_s or OPENS_IN_S_MIN + plan.people / JOINS_PER_S
-    room = WaitingRoom(
-        rate_per_min=options.rate_per_min, rate_max_per_min=options.rate_max_per_min, adaptive=not options.fixed
-    )
+    opens_in_s = OPENS_IN_S_MIN + plan.people / JOINS_PER_S
     console.print(f"starting a service: {places} places in {options.quotas} quotas, {options.processes} fronts")
     with running_service(
         quotas=options.quotas, places=options.places, processes=options.processes, log_copy=options.log
     ) as service:
         environment = describe(service.data_dir)
-        async with announced(service, room, opens_in_s) as scene:
+        async with announced(service, ROOM, opens_in_s) as scene:
             console.print(f"{plan.people} people join at {service.url}; it opens in {opens_in_s:.0f} s")
             crowd = Crowd(service.url, scene.opening, scene.opens_at_ms, service.quotas(), plan)
             try:
@@ -48,39 +44,23 @@ async def run(options: argparse.Namespace, console: Console) -> int:
             except TimeoutError:
                 console.print(f"[red]somebody had no answer {plan.patience_s:.0f} s after the opening[/]")
             judged = judge(crowd, await look(service, scene, crowd), places)
-    kept = verdicts.report(
-        console,
-        f"{plan.people:,} people wait for {places:,} places",
-        judged,
-        options.json,
-        environment,
-        since_opening_ms=sorted(since_opening_ms(crowd)),
-    )
-    return 0 if kept else 1
+    title = f"{plan.people:,} people wait for {places:,} places"
+    return 0 if verdicts.report(console, title, judged, options.json, environment) else 1
 
 
-def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.waiting", description=__doc__)
     parser.add_argument("--people", type=int, default=50_000)
     parser.add_argument("--quotas", type=int, default=50)
     parser.add_argument("--places", type=int, default=20, help="in each quota")
     parser.add_argument("--processes", type=int, default=1, help="fronts")
-    parser.add_argument("--connections", type=int, default=64, help="requests in flight, the queue's pollers apart")
-    parser.add_argument("--opens-in-s", type=float, default=0.0, help="how long people join; else by their number")
-    parser.add_argument("--rate-per-min", type=int, default=3000, help="numbers admitted a minute, at first")
-    parser.add_argument("--rate-max-per-min", type=int, default=60_000)
-    parser.add_argument("--fixed", action="store_true", help="the rate does not adapt")
     parser.add_argument("--seed", type=int, default=0, help="another seed: other people")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there as JSON")
     parser.add_argument("--log", type=Path, metavar="FILE", help="copy the service's log there")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    console = verdicts.open_console()
+    options, console = parser.parse_args(), verdicts.open_console()
     logs.configure("warning", "console")
     try:
-        return uvloop.run(run(read_options(arguments), console))
+        return uvloop.run(run(options, console))
     except (ReservasiError, RuntimeError, TimeoutError, asyncio.CancelledError) as error:
         console.print(f"[bold red]failed:[/] {type(error).__name__}: {error}")
         return 1

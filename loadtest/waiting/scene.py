@@ -15,7 +15,6 @@ from reservasi.programs import WaitingRoom
 from reservasi.sealing import Sealing
 from reservasi.settings import load
 from reservasi.waiting_room.creation import new_terms
-from reservasi.waiting_room.tickets import Tickets
 
 OPENING = f"{PROGRAM}-waiting"
 LASTS_MS = 3_600_000
@@ -30,10 +29,6 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     opens_at_ms: int
     commitment: str
     sealing: Sealing
-
-    @property
-    def reader(self) -> Tickets:
-        return Tickets(self.sealing.rotating_keys("ticket"))
 
     def person(self, nik: str) -> str:
         return self.sealing.person(PROGRAM, nik)

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.alone
 GOODPUT_LEAST = 0.5
 REFUSAL_P99_MS = 1000.0
 MEMORY_MIB = 128.0
-FACTOR = 3.0
 AT_A_TIME = 32  # claims that nginx lets through: fewer than the front's own limit begins with
 
 
@@ -28,7 +27,7 @@ AT_A_TIME = 32  # claims that nginx lets through: fewer than the front's own lim
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
     async with asyncio.timeout(280), open_scene(Cores.split(), Slowness()) as scene:
-        seen = await overload(scene, factor=FACTOR, seconds=4.0, peak_s=1.0)
+        seen = await overload(scene, seconds=4.0, peak_s=1.0)
         (finding,) = await scene.check()
 
     outcomes = seen.outcomes
@@ -51,7 +50,7 @@ async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_behind_nginx_a_front_never_sees_those_who_are_too_many() -> None:
     async with asyncio.timeout(280), open_scene(Cores.split(), Slowness(behind_nginx=AT_A_TIME)) as scene:
-        seen = await overload(scene, factor=FACTOR, seconds=4.0, peak_s=1.0)
+        seen = await overload(scene, seconds=4.0, peak_s=1.0)
         refused_by_front = await _refused_by_front(scene)
         (finding,) = await scene.check()
 

@@ -4,10 +4,9 @@ import asyncio
 
 import pytest
 
-from loadtest.openloop.drip import BODIES, HEADS
 from loadtest.openloop.outcomes import HELD
 from loadtest.openloop.scene import Slowness, open_scene
-from loadtest.openloop.slow_clients import SlowClients, slow_clients
+from loadtest.openloop.slow_clients import BODIES, HEADS, SlowClients, slow_clients
 from loadtest.stage.cores import Cores
 
 pytestmark = pytest.mark.alone

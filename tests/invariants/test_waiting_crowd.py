@@ -4,10 +4,8 @@ import asyncio
 from collections import Counter
 
 from loadtest.stage.service import running_service
-from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd
-from loadtest.waiting.judging import judge, look
-from loadtest.waiting.order import Hold, holds_of, order_violations
-from loadtest.waiting.plan import Plan
+from loadtest.waiting.crowd import PLACED, SOLD_OUT, Crowd, Plan
+from loadtest.waiting.judging import Hold, holds_of, judge, look, order_violations
 from loadtest.waiting.scene import announced
 from reservasi.events import AnyEvent, Held, JournalEntry, OpeningSet
 from reservasi.model import Opening, OpeningTerms
