@@ -19,7 +19,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner
 
-from loadtest.checker.history import INDEFINITE, HistoryWriter
+from loadtest.checker.history import INDEFINITE, write_exchange
 from loadtest.crowd.scenario import Answered, Call, Pause, Plan, Result, exchange, read_answer, visit
 from loadtest.stage.program import PROGRAM
 
@@ -35,15 +35,7 @@ class Opening:
     """What all people of one run share."""
 
     def __init__(self, options: Namespace, worker: int = 0) -> None:
-        self.plan = Plan(
-            program=options.program,
-            people=options.people,
-            seed=options.seed,
-            abandon_share=options.abandon_share,
-            cancel_share=options.cancel_share,
-            think_s_max=options.think_s_max,
-            look_share=options.look_share,
-        )
+        self.plan = Plan(**{name: vars(options)[name] for name in Plan.__struct_fields__ if name in vars(options)})
         self.numbers = itertools.count(worker, options.workers)  # each worker has people of its own
         self.share = len(range(worker, options.people, options.workers))
         self.seen: list[str] = []
@@ -52,15 +44,10 @@ class Opening:
         self.started_s = time.time()
         self._interval_s: float = 1 / options.arrivals_per_s
         history = f"{options.history}.{worker}" if options.history and options.workers > 1 else options.history
-        self._file = _opened(Path(history)) if history else None
-        self.history = HistoryWriter(self._file) if self._file else None
+        self.history = _opened(Path(history)) if history else None
 
     def arrives_at_s(self, number: int) -> float:
         return self.started_s + number * self._interval_s
-
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
 
 
 def _opened(history: Path) -> TextIO:
@@ -102,7 +89,8 @@ def finish(environment: Environment, **_: Any) -> None:
     opening = OPENINGS.get(id(environment))
     if opening is None:  # the master of a distributed run, which sends nobody
         return
-    opening.close()
+    if opening.history:
+        opening.history.close()
     if opening.failed:
         environment.process_exit_code = EXIT_SURPRISED
 
@@ -159,7 +147,7 @@ class Visitor(FastHttpUser):
             if response.status_code in REFUSALS:
                 response.success()
         if opening.history is not None and call.name != "availability":
-            opening.history.write(exchange(number, call, answered, sent_ms))
+            write_exchange(opening.history, exchange(number, call, answered, sent_ms))
         return answered
 
     def _report(self, opening: Opening, result: Result, number: int) -> None:

@@ -1,14 +1,14 @@
 """People of a trial: they claim, confirm and cancel without HTTP; their history is as over HTTP."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from loadtest.checker.history import Exchange
-from loadtest.stage.people import Person, person
+from loadtest.stage.people import person
 from reservasi.errors import ReservasiError
 from reservasi.model import Answer, Outcome
-from reservasi.reservations import ACCEPTED, Applicant, ClaimRequest, Contact, Reservations
+from reservasi.reservations import ACCEPTED, Applicant, Change, ClaimRequest, Contact, Reservations
 
 # What HTTP would say.
 STATUSES = {
@@ -33,19 +33,19 @@ class Callers:
         group = [person(each, self._seed) for each in (number, *companions)]
         request = ClaimRequest(
             quota=quota,
-            applicants=tuple(map(_applicant, group)),
+            applicants=tuple(Applicant(nik=one.nik, name=one.name, birth_date=one.birth_date) for one in group),
             contact=Contact(email=group[0].email),
             idempotency_key=key,
         )
         sent_ms = time.time() * 1000
-        asked: dict[str, Any] = {"key": key, "quota": quota, "places": len(group)}
+        members: dict[str, Any] = {"key": key, "quota": quota, "places": len(group)}
         try:
             id_, answer = await self._reservations.claim(request)
         except ReservasiError:
-            self._tell("claim", number, sent_ms, 503, **asked)
+            self._tell("claim", number, sent_ms, 503, **members)
             return ""
         if answer.outcome not in (Outcome.HELD, Outcome.EXISTS):
-            self._tell_answer("claim", number, sent_ms, answer, **asked)
+            self._tell_answer("claim", number, sent_ms, answer, **members)
             return ""
         body = {
             "id": id_,
@@ -55,35 +55,31 @@ class Callers:
             "hold_expires_at": answer.deadline_ms,
             "manage_token": self._reservations.manage_token(id_),
         }
-        self._tell_answer("claim", number, sent_ms, answer, 201, body=body, **asked)
+        self._tell_answer("claim", number, sent_ms, answer, 201, body=body, **members)
         return id_
 
     async def confirm(self, number: int, ids: dict[int, str]) -> int:
+        return await self._change("confirm", number, ids, lambda id_: self._reservations.confirm(id_, ""))
+
+    async def cancel(self, number: int, ids: dict[int, str]) -> int:
+        return await self._change("cancel", number, ids, self._reservations.cancel)
+
+    async def _change(
+        self, call: str, number: int, ids: dict[int, str], change_it: Callable[[str], Awaitable[Change]]
+    ) -> int:
+        """The status; 0 for a person without a reservation."""
         id_, sent_ms = ids.get(number, ""), time.time() * 1000
         if not id_:
             return 0
         try:
-            change = await self._reservations.confirm(id_, "")
+            change = await change_it(id_)
         except ReservasiError:
-            return self._tell("confirm", number, sent_ms, 503, reservation_id=id_)
-        answer = change.answer
-        if answer.outcome not in (Outcome.CONFIRMED, Outcome.EXISTS):
-            return self._tell_answer("confirm", number, sent_ms, answer, reservation_id=id_)
+            return self._tell(call, number, sent_ms, 503, reservation_id=id_)
+        if change.answer.outcome not in ACCEPTED:
+            return self._tell_answer(call, number, sent_ms, change.answer, reservation_id=id_)
         body = {"id": id_} | ({"booking_code": self._reservations.booking_code(id_)} if change.recorded else {})
         status = 200 if change.recorded else 202
-        return self._tell_answer("confirm", number, sent_ms, answer, status, body=body, reservation_id=id_)
-
-    async def cancel(self, number: int, ids: dict[int, str]) -> None:
-        id_, sent_ms = ids.get(number, ""), time.time() * 1000
-        if not id_:
-            return
-        try:
-            change = await self._reservations.cancel(id_)
-        except ReservasiError:
-            self._tell("cancel", number, sent_ms, 503, reservation_id=id_)
-            return
-        status = (200 if change.recorded else 202) if change.answer.outcome in ACCEPTED else 0
-        self._tell_answer("cancel", number, sent_ms, change.answer, status, reservation_id=id_)
+        return self._tell_answer(call, number, sent_ms, change.answer, status, body=body, reservation_id=id_)
 
     def _tell_answer(
         self, call: str, number: int, sent_ms: float, answer: Answer, status: int = 0, **members: Any
@@ -100,7 +96,3 @@ class Callers:
             Exchange(person=number, call=call, sent_ms=sent_ms, answered_ms=answered_ms, outcome=status, **members)
         )
         return status
-
-
-def _applicant(of: Person) -> Applicant:
-    return Applicant(nik=of.nik, name=of.name, birth_date=of.birth_date)

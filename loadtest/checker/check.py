@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from loadtest.checker.answer_rules import answer_violations
 from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, programs_of, read_database, read_ledger
 from loadtest.checker.history import Exchange
-from loadtest.checker.history_rules import history_violations
-from loadtest.checker.order_rules import order_violations
+from loadtest.checker.history_rules import answer_violations, history_violations, order_violations
 from loadtest.checker.replay import journal_violations
 from loadtest.checker.rules import Rule, Violation, database_violations, ledger_violations
 

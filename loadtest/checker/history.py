@@ -3,6 +3,7 @@
 Invented people only, so answers are kept whole, manage tokens included: a replay must return the very same ones.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,15 +34,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: dict[str, Any] = {}  # of answers below 300; of others `type` only
 
 
-class HistoryWriter:
-    """Appends exchanges to a file."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._encode = msgspec.json.Encoder().encode
-
-    def write(self, exchange: Exchange) -> None:
-        self._file.write(self._encode(exchange).decode() + "\n")
+def write_exchange(file: TextIO, exchange: Exchange) -> None:
+    file.write(msgspec.json.encode(exchange).decode() + "\n")
 
 
 def read_history(path: Path) -> list[Exchange]:
@@ -58,9 +52,5 @@ def kept_body(outcome: int, body: dict[str, Any]) -> dict[str, Any]:
     return {"type": body["type"]} if "type" in body else {}
 
 
-def server_errors(history: Iterable[Exchange]) -> dict[int, int]:
-    counts: dict[int, int] = {}
-    for exchange in history:
-        if exchange.outcome >= 500:
-            counts[exchange.outcome] = counts.get(exchange.outcome, 0) + 1
-    return counts
+def server_errors(history: Iterable[Exchange]) -> Counter[int]:
+    return Counter(exchange.outcome for exchange in history if exchange.outcome >= 500)

@@ -31,19 +31,6 @@ RUNS = 3
 NO_COMPILER = "could not be produced: there is no compiler"
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table."""
-
-    fault: str
-    runs: int
-    operations: int
-    lost: int
-    oversold: int
-    note: str  # of the last run
-    control: bool
-    wrong: tuple[str, ...]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
@@ -59,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
     environment = describe(Path(tempfile.gettempdir()))
     runs = asyncio.run(_run_all(chosen, options))
-    rows = [row_of(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
-    print(f"\n{table(rows).markdown()}")
+    by_fault = [(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
+    result = table(by_fault)
+    print(f"\n{result.markdown()}")
     if options.json:
         command = (*COMMAND, *(sys.argv[1:] if arguments is None else arguments))
-        further = msgspec.to_builtins({"rows": rows, "runs": runs})
-        write_run(options.json, command, environment, [table(rows)], **further)
-    wrong = [f"{row.fault}: {line}" for row in rows for line in row.wrong]
+        write_run(options.json, command, environment, [result], runs=msgspec.to_builtins(runs))
+    wrong = [f"{fault.name}: {line}" for fault, its_runs in by_fault for line in wrong_of(fault, its_runs)]
     for line in wrong:
         print(f"FAILED: {line}")
     return 1 if wrong else 0
@@ -98,40 +85,37 @@ async def _run_one(fault: Fault, seed: int, log: Path | None) -> Run:
         return Run(fault=fault.name, seed=seed, wrong=(f"broke off: {type(error).__name__}: {error}",))
 
 
-def row_of(fault: Fault, runs: Sequence[Run]) -> Row:
+def wrong_of(fault: Fault, runs: Sequence[Run]) -> list[str]:
+    """Why a fault fails the command."""
     lost, oversold = sum(run.lost for run in runs), sum(run.oversold for run in runs)
     wrong = [line for run in runs for line in run.wrong] if runs else ["it did not run"]
     if fault.control and not lost:
         wrong.append("the control lost nothing, so that losses may go unseen")
     if not fault.control and (lost or oversold):
         wrong.append(f"{lost} lost, {oversold} oversold")
-    return Row(
-        fault=fault.name,
-        runs=len(runs),
-        operations=sum(run.operations for run in runs),
-        lost=lost,
-        oversold=oversold,
-        note=("control, must lose: " if fault.control else "") + (runs[-1].note if runs else ""),
-        control=fault.control,
-        wrong=tuple(wrong),
-    )
+    return wrong
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(by_fault: Sequence[tuple[Fault, Sequence[Run]]]) -> Table:
+    """One row per fault with the note of its last run; the sum leaves out the controls, which must lose something."""
+    kept = [runs for fault, runs in by_fault if not fault.control]
+    count, operations, lost, oversold = map(sum, zip(*map(_counts, kept), strict=True)) if kept else (0, 0, 0, 0)
+    rows = []
+    for fault, runs in by_fault:
+        note = ("control, must lose: " if fault.control else "") + (runs[-1].note if runs else "")
+        rows.append((fault.name, *map(str, _counts(runs)), note))
     return Table(
         title=TITLE,
         columns=("fault", "runs", "operations", "lost", "oversold", "note"),
-        rows=tuple((r.fault, str(r.runs), str(r.operations), str(r.lost), str(r.oversold), r.note) for r in rows),
-        notes=(summary(rows),),
+        rows=tuple(rows),
+        notes=(f"{len(kept)} faults, {count} runs, {operations} operations: {lost} lost, {oversold} oversold",),
     )
 
 
-def summary(rows: Sequence[Row]) -> str:
-    """All faults together; what a control lost is no promise of ours."""
-    kept = [row for row in rows if not row.control]
-    operations, lost, oversold = (sum(getattr(r, name) for r in kept) for name in ("operations", "lost", "oversold"))
-    runs = sum(row.runs for row in kept)
-    return f"{len(kept)} faults, {runs} runs, {operations} operations: {lost} lost, {oversold} oversold"
+def _counts(runs: Sequence[Run]) -> tuple[int, int, int, int]:
+    """Runs, operations, lost, oversold."""
+    sums = (sum(getattr(run, name) for run in runs) for name in ("operations", "lost", "oversold"))
+    return (len(runs), *sums)
 
 
 if __name__ == "__main__":

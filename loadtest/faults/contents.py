@@ -1,7 +1,6 @@
 """What a store holds is not what was written: emptied, an old copy, a damaged value, an entry that cannot be read."""
 
 import asyncio
-import contextlib
 import shutil
 import subprocess
 import time
@@ -16,17 +15,13 @@ import redis.asyncio as redis_asyncio
 from loadtest.checker.rules import Rule
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.stage.service import Part
-from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.output import EXIT_DRIFT
-from reservasi.errors import Unavailable
 from reservasi.ledger import keys
-from reservasi.settings import load
-from reservasi.worker.ledger_owner import Ownership, compare_ledger
+from reservasi.worker.ledger_owner import Ownership
 
 REBUILT_TIMEOUT_S = 30.0  # for the worker to rebuild it without being asked, and for its server to come back before
 FENCED_TIMEOUT_S = 20.0
 GONE_TIMEOUT_S = 20.0
-LOOK_S = 0.2
 COPIED_SHARE = 0.1  # of the places that are taken when a copy is made
 DAMAGED_S = 2.0  # in which places are sold from what is damaged
 CUT_BYTES = 20
@@ -67,22 +62,13 @@ async def _restore_old_ledger(scene: Scene) -> str:
 
 
 async def _rebuilt(scene: Scene, before: int) -> str:
-    """Wait until the worker has rebuilt the ledger once more than before, and owns it."""
+    """Wait until the worker has rebuilt the ledger once more than before; the checker sees whether it owns it."""
     begun_s = time.monotonic()
-    settings = load(data_dir=scene.service.data_dir)
-    async with open_operations(settings, wait_s=REBUILT_TIMEOUT_S) as operations:
-        connection, journal = operations.ledgers.connection(scene.program), operations.ledgers.journal(scene.program)
-        try:
-            while time.monotonic() < begun_s + REBUILT_TIMEOUT_S:
-                with contextlib.suppress(Unavailable):
-                    found = await compare_ledger(scene.program, connection, journal, operations.records)
-                    if found.verdict is Ownership.OWNED and len(scene.log_lines("ledger_rebuilt")) > before:
-                        scene.lost_until_ms = time.time() * 1000
-                        return f"rebuilt by itself within {time.monotonic() - begun_s:.1f} s"
-                await asyncio.sleep(LOOK_S)
-        finally:
-            await connection.drop()
-    raise Missed(f"nobody has rebuilt the ledger within {REBUILT_TIMEOUT_S:g} s")
+    await scene.until(
+        lambda: len(scene.log_lines("ledger_rebuilt")) > before, REBUILT_TIMEOUT_S, "nobody has rebuilt the ledger"
+    )
+    scene.lost_until_ms = time.time() * 1000
+    return f"rebuilt by itself within {time.monotonic() - begun_s:.1f} s"
 
 
 # -- the records are an old copy: what the ledger still has is recorded again ----------------------------------------

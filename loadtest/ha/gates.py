@@ -1,20 +1,59 @@
-"""A network cut in user space: everybody comes to a server through its gate, which passes on, is silent or goes away.
+"""A network that can be cut, and one way to cut it: in user space, every client comes to a server through its gate.
 
-A silent gate is a network that drops packets: connections stay open, nothing arrives, not even that the other end has
-gone, and what waited arrives once it is heard again, as TCP sends it anew. Whom it still hears goes by the address a
-connection comes from. It needs no right on the machine's network, so it works wherever tests run.
+A network has two sides. The first primary, one front and the servers that stay with them are on the near side.
+Everything else is on the far side, and so is the load test, which reaches the near front however the network is cut.
+
+A gate passes on, is silent or goes away. A silent gate is a network that drops packets: connections stay open and
+nothing arrives, not even that the other end has gone. What waited arrives once the gate hears it again, as TCP would
+send it anew. Whom a gate hears depends on the address that a connection comes from. This needs no right on the
+machine's network, so it works wherever tests run.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
-from loadtest.ha.network import Server
 from loadtest.stage.ports import free_port, free_ports
-from loadtest.stage.processes import HERE
+from loadtest.stage.processes import HERE, Host
 from loadtest.stage.proxy import Connect, Link, Proxy
 
 HOST = HERE.address
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The place of a server of the ledger, or of a sentinel."""
+
+    host: Host
+    port: int  # its own
+    public_port: int  # by which everything comes to it that is to be cut off
+    source: str  # the address that its connections to others come from
+
+
+class Network(Protocol):
+    """Between whom anything passes."""
+
+    near: Host  # of the front that stays with the first primary
+    sentinels_near: int  # that are cut off as well; where none can be, the near front must not ask them
+
+    async def add_ledger(self) -> Server:
+        """A place for one more server of the ledger."""
+
+    async def add_sentinel(self) -> Server: ...
+
+    async def lead_to_records(self, connect: Connect) -> str:
+        """Let the near front reach PostgreSQL, until it is cut off; at which `host:port`."""
+
+    def part(self, staying: Collection[Server]) -> None:
+        """Cut these and the near front off from everything else: nothing arrives, and no side is told."""
+
+    def join(self) -> None:
+        """Undo it."""
+
+
+OpenNetwork: TypeAlias = Callable[[], AbstractAsyncContextManager[Network]]
 
 
 class Gate(Proxy):

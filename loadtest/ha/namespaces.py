@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from loadtest.ha.gates import Gate
-from loadtest.ha.network import Server
+from loadtest.ha.gates import Gate, Server
 from loadtest.stage.processes import Host
 from loadtest.stage.proxy import Connect
 

@@ -16,8 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from loadtest.ha.gates import open_gates
-from loadtest.ha.network import Network, OpenNetwork, Server
+from loadtest.ha.gates import Network, OpenNetwork, Server, open_gates
 from loadtest.stage.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us

@@ -9,6 +9,7 @@ file and shares the load generator's core.
 import asyncio
 import dataclasses
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from loadtest.bench.variants import Ours
 from loadtest.checker.check import Finding, check
 from loadtest.openloop.client import OpenLoop, poisson
 from loadtest.openloop.outcomes import Outcomes
-from loadtest.stage.cores import Cores, pinned, ran_s, resident_bytes
+from loadtest.stage.cores import Cores, family, pinned, ran_s
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
@@ -122,7 +123,8 @@ class Scene:
         return best
 
     def front_mib(self) -> float:
-        return resident_bytes(self.ours.pids["front"]) / 2**20
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in family(self.ours.pids["front"]))
+        return pages * resource.getpagesize() / 2**20
 
     async def check(self) -> list[Finding]:
         await self.ours.settle()

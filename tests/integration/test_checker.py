@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from loadtest.checker import __main__ as command
 from loadtest.checker.__main__ import main
 from loadtest.checker.check import check
-from loadtest.checker.history import HistoryWriter, read_history
+from loadtest.checker.history import read_history, write_exchange
 from loadtest.checker.mutants import MUTANTS
 from loadtest.checker.replay import Model
 from loadtest.checker.rules import Rule
@@ -48,7 +48,7 @@ async def test_the_command_names_violations_and_fails(
     history = tmp_path / "history.jsonl"
     with history.open("w") as file:
         for exchange in run.history:
-            HistoryWriter(file).write(exchange)
+            write_exchange(file, exchange)
     assert read_history(history) == run.history
     arguments = [f"--redis-url={run.redis_url}", f"--postgres-dsn={run.dsn}", f"--history={history}"]
 

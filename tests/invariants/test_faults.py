@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from loadtest.checker.evidence import LedgerEvidence, LedgerRecord
-from loadtest.faults.__main__ import main, row_of, summary, table
+from loadtest.faults.__main__ import main, table, wrong_of
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.rebuilding import differences, rebuild_of
@@ -76,14 +76,13 @@ def test_a_loss_fails_the_row_and_a_control_must_have_one() -> None:
 
     plain, control = Fault(name="plain", strike=strike), Fault(name="control", strike=strike, control=True)
     clean, lossy = Run(fault="", seed=0, operations=10), Run(fault="", seed=0, operations=10, lost=2)
-    assert row_of(plain, [clean, clean]).wrong == ()
-    assert row_of(plain, [clean, lossy]).wrong == ("2 lost, 0 oversold",)
-    assert row_of(control, [clean, lossy]).wrong == ()
-    assert row_of(control, [clean]).wrong == ("the control lost nothing, so that losses may go unseen",)
-    rows = [row_of(plain, [clean, lossy]), row_of(control, [lossy])]
-    assert "| plain | 2 | 20 | 2 | 0 |" in table(rows).markdown()
-    assert table(rows).notes == (summary(rows),)
-    assert summary(rows) == "1 faults, 2 runs, 20 operations: 2 lost, 0 oversold"
+    assert wrong_of(plain, [clean, clean]) == []
+    assert wrong_of(plain, [clean, lossy]) == ["2 lost, 0 oversold"]
+    assert wrong_of(control, [clean, lossy]) == []
+    assert wrong_of(control, [clean]) == ["the control lost nothing, so that losses may go unseen"]
+    result = table([(plain, [clean, lossy]), (control, [lossy])])
+    assert "| plain | 2 | 20 | 2 | 0 |" in result.markdown()
+    assert result.notes == ("1 faults, 2 runs, 20 operations: 2 lost, 0 oversold",)
 
 
 def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_without_a_compiler_what_needs_one_fails(
 
 
 def test_no_run_at_all_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command.row_of(PLAIN, []).wrong == ("it did not run",)
+    assert command.wrong_of(PLAIN, []) == ["it did not run"]
     with pytest.raises(SystemExit):
         command.main(["--runs", "0"])
 

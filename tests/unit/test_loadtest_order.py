@@ -4,7 +4,7 @@ import pytest
 
 from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence
 from loadtest.checker.history import Exchange
-from loadtest.checker.order_rules import order_violations
+from loadtest.checker.history_rules import order_violations
 from reservasi.events import Held, JournalEntry
 from reservasi.model import Position
 
