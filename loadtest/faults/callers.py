@@ -14,8 +14,7 @@ import msgspec
 from loadtest.checker.history import NO_ANSWER
 from loadtest.crowd.crowd import open_client
 from loadtest.crowd.scenario import Answered, Call, claim_call, exchange, managed_call, read_answer
-from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.faults.proxy import open_proxy
+from loadtest.faults.fault import Fault, Missed, Scene, open_proxy
 from loadtest.stage import http
 from loadtest.stage.people import person
 from loadtest.stage.proxy import Streams

@@ -6,8 +6,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.checker.history import Exchange
 from loadtest.crowd.crowd import Crowd
-from loadtest.faults.proxy import LosingProxy
+from loadtest.stage.proxy import Connect, Link, Proxy
 from loadtest.stage.service import Part, Service, wait_for
 from loadtest.stage.shims import Shim, Shims
 from reservasi.embedded import Places
@@ -32,6 +32,49 @@ STRIKE_SHARE_MIN, STRIKE_SHARE_MAX = 0.15, 0.4  # of the places that are taken w
 
 class Missed(Exception):
     """The fault did not do what it was to do, so the run says nothing; or the service did not do what it must."""
+
+
+class LosingProxy(Proxy):
+    """Loses answers to requests with the mark, on command: the request is carried out, its answer never arrives."""
+
+    def __init__(self, connect: Connect, mark: bytes) -> None:
+        super().__init__(connect)
+        self.lost = 0  # answers so far
+        self.all_lost = asyncio.Event()  # of those that were to be lost
+        self._to_lose = 0
+        self._mark = mark
+        self._asked: set[Link] = set()  # connections by which such a request is under way
+
+    def lose(self, count: int) -> None:
+        self._to_lose = count
+        self.all_lost.clear()
+
+    async def upwards(self, link: Link, chunk: bytes) -> bool:
+        if self._mark in chunk:
+            self._asked.add(link)
+        return True
+
+    async def downwards(self, link: Link, chunk: bytes) -> bool:
+        if link not in self._asked:
+            return True
+        self._asked.discard(link)
+        if not chunk or not self._to_lose:
+            return True
+        self._to_lose -= 1
+        self.lost += 1
+        if not self._to_lose:
+            self.all_lost.set()
+        return False
+
+
+@asynccontextmanager
+async def open_proxy(connect: Connect, mark: bytes) -> AsyncIterator[LosingProxy]:
+    proxy = LosingProxy(connect, mark)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()
 
 
 @dataclass(kw_only=True)

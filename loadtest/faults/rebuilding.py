@@ -1,31 +1,25 @@
 """The ledger is emptied, its server killed and its files deleted: one command brings everything back from the records.
 
-Half of the reservations are confirmed, and the worker records all of them. It does not rebuild by itself here, so that
-it is the command which does. Afterwards the whole ledger must be as it was, reservation by reservation, and people come
-and take what is left.
+About half of the reservations are confirmed, and the worker records all of them. It does not rebuild by itself here, so
+that it is the command which does. Afterwards the whole ledger must be as it was, reservation by reservation, and people
+come and take what is left.
 """
 
-import asyncio
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import aiohttp
-
 from loadtest.checker.evidence import LedgerEvidence, read_ledger
-from loadtest.crowd.crowd import open_client
-from loadtest.crowd.scenario import Call, claim_call, managed_call
+from loadtest.crowd.crowd import Crowd
+from loadtest.crowd.scenario import Plan
 from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.stage.people import person
 from loadtest.stage.service import RESTART_TIMEOUT_S, Part
 
 RESERVATIONS = 100_000
 FIRST = 8_000_000  # number of the first of those who have them
 AT_ONCE = 256
-TRIES_MAX = 100  # of one request
-PAUSE_S = 0.2
 LEFT = 300  # places for those who come afterwards
 TIMEOUT_S = 600.0
 COMPARED = ("quotas", "reservations", "persons", "timers", "openings")
@@ -62,30 +56,23 @@ async def _lose_everything(count: int, scene: Scene) -> str:
 
 
 async def _fill(scene: Scene, count: int) -> None:
-    """Make so many reservations, spread over the quotas, and confirm half of them."""
-    quotas, numbers = await scene.quotas_left(), iter(range(count))
-    async with open_client() as client:
-
-        async def come() -> None:
-            for number in numbers:
-                one = person(FIRST + number, scene.crowd.plan.seed)
-                claim = claim_call([one], quotas[number % len(quotas)], f"key-{number}")
-                held = await _until(scene, client, one.number, claim, 201)
-                if number % 20 < 10:
-                    confirm = managed_call("confirm", "POST", held, "/confirm")
-                    await _until(scene, client, one.number, confirm, 200)
-
-        await asyncio.gather(*(come() for _ in range(AT_ONCE)))
-
-
-async def _until(scene: Scene, client: aiohttp.ClientSession, number: int, call: Call, status: int) -> dict[str, Any]:
-    """Ask until this is the answer; its body."""
-    for _ in range(TRIES_MAX):
-        answered = await scene.crowd.send(client, number, call)
-        if answered.outcome == status:
-            return answered.body
-        await asyncio.sleep(PAUSE_S)
-    raise Missed(f"a {call.name} was not answered {status}: {answered.problem}")
+    """Let a crowd make so many reservations and confirm half of them."""
+    plan = Plan(
+        program=scene.program,
+        people=count,
+        first=FIRST,
+        seed=scene.crowd.plan.seed,
+        abandon_share=0.5,
+        cancel_share=0,
+        replay_share=0,
+        greedy_share=0,
+        pair_share=0,
+        think_s_max=0,
+        look_share=0,
+    )
+    crowd = Crowd(scene.service.url, plan, at_once=AT_ONCE)
+    await crowd.run()
+    scene.crowd.history += crowd.history
 
 
 async def _ledger(scene: Scene) -> LedgerEvidence:

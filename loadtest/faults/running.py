@@ -18,8 +18,7 @@ from loadtest.checker.history import Exchange, server_errors
 from loadtest.checker.rules import LOST, OVERSOLD, Rule
 from loadtest.crowd.crowd import Crowd, take_what_is_left
 from loadtest.crowd.scenario import GREEDY, Plan, Result
-from loadtest.faults.fault import Fault, Missed, Scene
-from loadtest.faults.proxy import LosingProxy, open_proxy
+from loadtest.faults.fault import Fault, LosingProxy, Missed, Scene, open_proxy
 from loadtest.faults.start import WORLD_VARIABLE, World
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import NOTHING, Part, Service, running_service

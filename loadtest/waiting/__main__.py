@@ -16,7 +16,7 @@ from loadtest.stage import verdicts
 from loadtest.stage.environment import describe
 from loadtest.stage.service import running_service
 from loadtest.waiting.crowd import Crowd, Plan
-from loadtest.waiting.judging import judge, look
+from loadtest.waiting.judging import judge
 from loadtest.waiting.scene import announced
 from reservasi import logs
 from reservasi.errors import ReservasiError
@@ -43,7 +43,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
                 await crowd.run()
             except TimeoutError:
                 console.print(f"[red]somebody had no answer {plan.patience_s:.0f} s after the opening[/]")
-            judged = judge(crowd, await look(service, scene, crowd), places)
+            judged = await judge(service, scene, crowd, places)
     title = f"{plan.people:,} people wait for {places:,} places"
     return 0 if verdicts.report(console, title, judged, options.json, environment) else 1
 

@@ -55,62 +55,23 @@ def order_violations(holds: Iterable[Hold], numbers: Mapping[str, int]) -> list[
     return found
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read after the run."""
-
-    violations: int  # of the general checker
-    confirmed: int
-    held: int
-    holds: int  # places given, by the journal
-    out_of_order: list[str]
-    tickets: int
-    cli: dict[str, Any]  # what `reservasi verify draw` printed
-
-
-async def look(service: Service, scene: Scene, crowd: Crowd) -> Seen:
-    """Let the checker, the journal and the verification say what became of the run."""
+async def judge(service: Service, scene: Scene, crowd: Crowd, places: int) -> list[Verdict]:
+    """Every promise beside what was seen, and the times, which are not judged."""
     findings = await check(service.redis_url, service.postgres_dsn, crowd.history, [PROGRAM])
     show(findings)
+    (finding,) = findings
     database = await read_database(service.postgres_dsn, PROGRAM, Position(epoch=0, seq=0))
-    numbers = {
-        scene.person(person(visitor.person, crowd.plan.seed).nik): visitor.number
-        for visitor in crowd.visitors
-        if visitor.ticket
-    }
-    holds = list(holds_of(database.journal, scene.opening))
-    tickets = [Claimed(ticket=v.ticket, number=v.number) for v in crowd.visitors if v.ticket]
-    return Seen(
-        violations=sum(len(finding.violations) for finding in findings),
-        confirmed=sum(finding.confirmed for finding in findings),
-        held=sum(finding.held for finding in findings),
-        holds=len(holds),
-        out_of_order=order_violations(holds, numbers),
-        tickets=len(tickets),
-        cli=await asyncio.to_thread(_verify_by_command, service, scene, tickets),
-    )
-
-
-def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed]) -> dict[str, Any]:
-    """What anybody would call, with all tickets in a file."""
-    file = service.log_path.with_name("tickets.jsonl")
-    file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
-    draw = ("--url", service.url, "--opening", scene.opening, "--commitment", scene.commitment)
-    done = service.command("verify", "draw", *draw, "--tickets", str(file))
-    if not done.stdout:
-        return {"ok": False, "findings": [done.stderr[-ERROR_CHARS:]], "tickets": 0}
-    found: dict[str, Any] = json.loads(done.stdout)
-    ok = found["ok"] and done.returncode == 0
-    return {"ok": ok, "findings": found["findings"], "tickets": len(found["tickets"])}
-
-
-def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
-    """Every promise beside what was seen, and the times, which are not judged."""
     people, visitors = crowd.plan.people, crowd.visitors
+    joined_ones = [visitor for visitor in visitors if visitor.ticket]
+    numbers = {scene.person(person(v.person, crowd.plan.seed).nik): v.number for v in joined_ones}
+    holds = list(holds_of(database.journal, scene.opening))
+    out_of_order = order_violations(holds, numbers)
+    tickets = [Claimed(ticket=visitor.ticket, number=visitor.number) for visitor in joined_ones]
+    draw = await asyncio.to_thread(_verify_by_command, service, scene, tickets)
     outcomes = Counter(visitor.outcome or "nothing definite" for visitor in visitors)
     wanted = min(places, people)
-    queue, before = crowd.board.queue, sum(1 for v in visitors if v.ticket and "n" not in claims_of(v.ticket))
-    joined = int(queue.get("joined", 0))
-    several = sum(1 for visitor in visitors if len(visitor.tickets) > 1)
+    joined, before = int(crowd.board.queue.get("joined", 0)), sum("n" not in claims_of(v.ticket) for v in joined_ones)
+    several = sum(len(visitor.tickets) > 1 for visitor in visitors)
     strange = crowd.surprises + crowd.board.odd
     return [
         Verdict("joins a second before the opening", f"{len(crowd.joins_ms) / crowd.joined_s:,.0f}"),
@@ -127,9 +88,9 @@ def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
         ),
         Verdict(
             "places",
-            f"{seen.confirmed} confirmed, {seen.held} held, {outcomes[PLACED]} answered",
+            f"{finding.confirmed} confirmed, {finding.held} held, {outcomes[PLACED]} answered",
             f"{wanted} confirmed",
-            (seen.confirmed, seen.held, outcomes[PLACED], seen.holds) == (wanted, 0, wanted, wanted),
+            (finding.confirmed, finding.held, outcomes[PLACED], len(holds)) == (wanted, 0, wanted, wanted),
         ),
         Verdict(
             "refusals as they must be",
@@ -147,20 +108,33 @@ def judge(crowd: Crowd, seen: Seen, places: int) -> list[Verdict]:
         ),
         Verdict(
             "order kept, by the journal",
-            f"{seen.holds} places, {len(seen.out_of_order)} above the mark",
+            f"{len(holds)} places, {len(out_of_order)} above the mark",
             "0",
-            seen.holds > 0 and not seen.out_of_order,
-            wrong=seen.out_of_order,
+            bool(holds) and not out_of_order,
+            wrong=out_of_order,
         ),
         Verdict(
             "the draw, computed again by `reservasi verify draw`",
-            f"{seen.cli['tickets']} tickets, {len(seen.cli['findings'])} findings",
-            f"{seen.tickets} tickets, 0 findings",
-            seen.cli["ok"] and seen.cli["tickets"] == seen.tickets > 0,
-            wrong=[str(finding) for finding in seen.cli["findings"]],
+            f"{draw['tickets']} tickets, {len(draw['findings'])} findings",
+            f"{len(tickets)} tickets, 0 findings",
+            draw["ok"] and draw["tickets"] == len(tickets) > 0,
+            wrong=[str(each) for each in draw["findings"]],
         ),
-        Verdict("the checker", f"{seen.violations} violations", "0", not seen.violations),
+        Verdict("the checker", f"{len(finding.violations)} violations", "0", not finding.violations),
     ]
+
+
+def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed]) -> dict[str, Any]:
+    """What anybody would call, with all tickets in a file."""
+    file = service.log_path.with_name("tickets.jsonl")
+    file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
+    draw = ("--url", service.url, "--opening", scene.opening, "--commitment", scene.commitment)
+    done = service.command("verify", "draw", *draw, "--tickets", str(file))
+    if not done.stdout:
+        return {"ok": False, "findings": [done.stderr[-ERROR_CHARS:]], "tickets": 0}
+    found: dict[str, Any] = json.loads(done.stdout)
+    ok = found["ok"] and done.returncode == 0
+    return {"ok": ok, "findings": found["findings"], "tickets": len(found["tickets"])}
 
 
 def _since_opening_ms(crowd: Crowd) -> list[float]:
