@@ -101,11 +101,7 @@ class Scene:
         await self.taken(self.chance.uniform(STRIKE_SHARE_MIN, STRIKE_SHARE_MAX))
 
     async def taken(self, share: float) -> None:
-        """Wait until this share of the places is taken.
-
-        Raises:
-            Missed: the crowd has left before.
-        """
+        """Wait until this share of the places is taken; it is missed if the crowd leaves before."""
         while self.served < share * self.capacity:
             if self.crowd.results.total() == self.crowd.plan.people:
                 raise Missed(f"the crowd left when {self.served} of {self.capacity} places were taken")
@@ -124,11 +120,7 @@ class Scene:
         return await asyncio.to_thread(self.service.quotas, self.program, least)
 
     async def until(self, holds: Callable[[], object], timeout_s: float, otherwise: str) -> None:
-        """Wait until it holds.
-
-        Raises:
-            TimeoutError: it does not; the message is `otherwise`.
-        """
+        """Wait until it holds, or raise a TimeoutError that says `otherwise`."""
         await asyncio.to_thread(wait_for, holds, timeout_s, otherwise)
 
     # -- its processes ---------------------------------------------------------------------------------------------
@@ -159,11 +151,7 @@ class Scene:
         return [line for line in self.service.log_path.read_text().splitlines() if f'"{event}"' in line]
 
     async def command(self, *words: str, code: int = 0, program: bool = True) -> Any:
-        """The JSON that a command of `reservasi` prints; `program` adds `--program`.
-
-        Raises:
-            Missed: it ends with another exit code.
-        """
+        """The JSON that a command of `reservasi` prints, which ends with that code; `program` adds `--program`."""
         named = ("--program", self.program) if program else ()
         done = await asyncio.to_thread(self.service.command, *words, *named)
         if done.returncode != code:

@@ -12,7 +12,8 @@ from pathlib import Path
 from loadtest.checker.history import NO_ANSWER
 from loadtest.faults.callers import claim_at_once
 from loadtest.faults.fault import STRIKE_TIMEOUT_S, Fault, Missed, Scene
-from loadtest.stage.service import RESTART_TIMEOUT_S, Part, children
+from loadtest.stage.cores import children
+from loadtest.stage.service import RESTART_TIMEOUT_S, Part
 
 PAUSE_S = 4.0  # longer than a ledger command's deadline
 STARTS = 2

@@ -87,11 +87,7 @@ async def open_stage(
     settings: Mapping[str, str] = NOTHING,
     log_copy: Path | None = None,
 ) -> AsyncIterator[Stage]:
-    """A service whose servers stand on these shims, until the block ends.
-
-    Raises:
-        RuntimeError: a shim cannot be compiled, or does not reach the servers.
-    """
+    """A service whose servers stand on these shims, until the block ends."""
     async with AsyncExitStack() as stack:
         inserted = stack.enter_context(built(shims))
         address = inserted.directory / "ledger"  # a file that the service writes the ledger's own address to

@@ -20,11 +20,7 @@ HEAD_START_S = 0.05
 
 
 def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Sequence[float]:
-    """Seconds from the start at which somebody arrives, in order: a Poisson process, the same for the same seed.
-
-    Raises:
-        ValueError: the rate is not above zero.
-    """
+    """Seconds from the start at which somebody arrives, in order: a Poisson process, the same for the same seed."""
     if rate_per_s <= 0:
         raise ValueError("a rate must be above zero")
     chance = random.Random(f"{seed}/{float(rate_per_s)}/{float(seconds)}")  # 100 is 100.0

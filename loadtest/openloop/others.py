@@ -85,11 +85,7 @@ async def _ask_as_staff(scene: Scene, seen: Others, stop: asyncio.Event) -> None
 
 @asynccontextmanager
 async def holders(scene: Scene, count: int = HOLDERS) -> AsyncIterator[Others]:
-    """They have their places when the block begins, and confirm, read and cancel them one after the other.
-
-    Raises:
-        RuntimeError: one of them got no place beforehand.
-    """
+    """They have their places when the block begins, and confirm, read and cancel them one after the other."""
     async with open_client() as client:
         seen, gate = Others(client), asyncio.Semaphore(AT_ONCE)
 

@@ -133,11 +133,7 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> AsyncIterator[Scene]:
-    """A service with these settings, gone with its data when the block ends.
-
-    Raises:
-        RuntimeError: the disk cannot be slowed, since there is no compiler.
-    """
+    """A service with these settings, gone with its data when the block ends."""
     async with AsyncExitStack() as stack:
         ground = await stack.enter_async_context(prepared(cores, fsync_ms=slowness.fsync_ms))
         changed = ground.settings.model_copy(update={**slowness.settings, **settings})
@@ -158,11 +154,7 @@ async def open_scene(cores: Cores, slowness: Slowness, **settings: Any) -> Async
 
 @asynccontextmanager
 async def neighbours(cores: Cores) -> AsyncIterator[None]:
-    """Processes that never rest share the front's core meanwhile; each is a session, by which Linux may share a core.
-
-    Raises:
-        RuntimeError: the front has no core of its own, so its neighbours would slow everybody.
-    """
+    """Processes that never rest share the front's core; each is a session, by which Linux may share a core."""
     if not cores.separate:
         raise RuntimeError("the front needs a core of its own to be short of it")
     with pinned(cores.front):

@@ -136,11 +136,7 @@ class _Drip(Connection):
 
 @asynccontextmanager
 async def dripping(port: int, connections: int, timeout_s: float, slow: Slow = HEADS) -> AsyncIterator[Drips]:
-    """All of them are open when the block begins, and keep dripping until it ends.
-
-    Raises:
-        TimeoutError: they could not all be opened.
-    """
+    """All of them are open when the block begins, and keep dripping until it ends."""
     drips = Drips(port, slow)
     try:
         async with asyncio.timeout(timeout_s):

@@ -48,15 +48,18 @@ def yield_to_others(pid: int) -> None:
             Path(f"/proc/{each}/autogroup").write_text(str(LEAST_PRIORITY))
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process, oldest first."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            found += map(int, task.read_text().split())
+    return sorted(found)
+
+
 def family(pid: int) -> list[int]:
-    found, waiting = [], [pid]
-    while waiting:
-        current = waiting.pop()
-        found.append(current)
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            tasks = list(Path(f"/proc/{current}/task").iterdir())
-            waiting += [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return found
+    """A process and all its descendants."""
+    return [pid, *(each for child in children(pid) for each in family(child))]
 
 
 def busy_s(pid: int) -> float:

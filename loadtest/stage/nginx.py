@@ -1,7 +1,5 @@
 """nginx with the shipped file before a front, for tests and loads, on a port and in a directory of its own."""
 
-import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -9,13 +7,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from loadtest.stage.ports import free_port, wait_listening
-from reservasi.embedded.process import dies_with_us
+from loadtest.stage.ports import free_port, listens
+from reservasi.embedded.process import ServerKind, ServerProcess
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "reservasi.conf"
 FRONT = "server 127.0.0.1:8080 "  # as the file has it, once a group
 START_S = 10.0
 STOP_S = 10.0
+KIND = ServerKind(name="nginx", death_signal=signal.SIGTERM, stop_signals=(signal.SIGTERM,))
 MAIN = """
 daemon off;
 {user}
@@ -45,7 +44,7 @@ async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIt
     """nginx with the shipped file, but for `changes`, before `origin` (host:port); the port where it answers.
 
     Raises:
-        RuntimeError: it is not installed, or it ended at once.
+        RuntimeError: it is not installed; EmbeddedServerError: it does not start.
         ValueError: a text to change is not in the file exactly once.
     """
     program = nginx_path()
@@ -54,31 +53,13 @@ async def nginx(prefix: Path, origin: str, *changes: tuple[str, str]) -> AsyncIt
     port = free_port()
     _write(prefix, port, origin, changes)
     errors = prefix / "error.log"
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *("-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(errors)),
-        preexec_fn=dies_with_us(signal.SIGTERM),
-    )
-    ended = asyncio.create_task(process.wait())
-    listening = asyncio.create_task(wait_listening(port, START_S))
+    server = ServerProcess(KIND, log=errors, lock=prefix / "nginx.lock", account=None)
+    argv = [program, "-p", str(prefix), "-c", str(prefix / "nginx.conf"), "-e", str(errors)]
+    await server.start(argv, stale=(), ready=lambda _: listens(port), timeout_s=START_S)
     try:
-        await asyncio.wait((ended, listening), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            raise RuntimeError(f"nginx ended: {errors.read_text()}")
-        await listening
         yield port
     finally:
-        listening.cancel()
-        await _stop(process, ended)
-
-
-async def _stop(process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    await asyncio.wait((ended,), timeout=STOP_S)
-    if not ended.done():
-        process.kill()
-        await ended
+        await server.stop(STOP_S)
 
 
 def _write(prefix: Path, port: int, origin: str, changes: Iterable[tuple[str, str]]) -> None:

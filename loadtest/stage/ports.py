@@ -24,11 +24,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, and that this process never named before.
-
-    Raises:
-        RuntimeError: they are all taken.
-    """
+    """Ports that nobody listens on now, and that this process never named before."""
     free = (port for port in map(_port, itertools.islice(_numbers, LOOKS_MAX)) if _is_free(port))
     found = list(itertools.islice(free, count))
     if len(found) < count:
@@ -49,18 +45,18 @@ def _is_free(port: int) -> bool:
     return True
 
 
-async def wait_listening(port: int, timeout_s: float) -> None:
-    """Return once a connection is accepted.
+async def listens(port: int) -> bool:
+    """Whether a connection is accepted."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
-    Raises:
-        TimeoutError: none was within `timeout_s`.
-    """
+
+async def wait_listening(port: int, timeout_s: float) -> None:
+    """Return once a connection is accepted; TimeoutError if none is."""
     async with asyncio.timeout(timeout_s):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(POLL_S)
-                continue
-            writer.close()
-            return
+        while not await listens(port):  # noqa: ASYNC110 - another process has no event to wait for
+            await asyncio.sleep(POLL_S)

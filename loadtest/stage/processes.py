@@ -58,11 +58,7 @@ class Process:
         return self._process.pid
 
     async def ready(self) -> dict[str, Any]:
-        """What it says of itself; nothing while it cannot serve.
-
-        Raises:
-            RuntimeError: it has ended.
-        """
+        """What it says of itself; nothing while it cannot serve, and a RuntimeError once it has ended."""
         if self._process.returncode is not None:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._last_words()}")
         with suppress(aiohttp.ClientError, OSError):
@@ -72,12 +68,7 @@ class Process:
         return {}
 
     async def until_ready(self) -> None:
-        """Wait until it can serve.
-
-        Raises:
-            RuntimeError: it has ended.
-            TimeoutError: it still cannot.
-        """
+        """Wait until it can serve."""
         try:
             await until(self.ready, "a process to be ready", START_TIMEOUT_S)
         except TimeoutError as error:
@@ -156,11 +147,7 @@ async def started(role: str, settings: Settings, host: Host = HERE, **changes: A
 
 
 async def until(look: Callable[[], Awaitable[object]], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> None:
-    """Wait until it holds, asking seldom enough that the processes get on.
-
-    Raises:
-        TimeoutError: it does not; the message says what.
-    """
+    """Wait until it holds, asking seldom enough that the processes get on; a TimeoutError says what did not."""
     try:
         async with asyncio.timeout(timeout_s):
             while not await look():  # noqa: ASYNC110 - another process has no event to wait for

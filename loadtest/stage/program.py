@@ -1,6 +1,8 @@
 """The program that a load test claims from: so many quotas on one date, all open from the start."""
 
 import datetime as dt
+from pathlib import Path
+from string import Template
 from typing import Any
 
 from reservasi.model import QuotaTerms
@@ -11,47 +13,9 @@ WINDOW_MINUTES = 30
 FIRST_MINUTE = 8 * 60
 QUOTAS_MAX = 200 * WINDOWS_AN_OFFICE
 
-HEAD = """\
-# Generated for a load test.
-id = "{program}"
-name = {{ id = "Uji beban", en = "Load test" }}
-timezone = "Asia/Jakarta"
-
-[policies]
-hold_s = {hold_s}
-return_delay_min_s = 0
-return_delay_max_s = 0
-applicants_max = 5
-
-[opening]
-rule = "now"
-
-[holidays]
-country = "ID"
-extra_dates = [{{ date = {day}, hours_of = "mon" }}]
-
-[[services]]
-id = "baru"
-name = {{ id = "Paspor baru", en = "New passport" }}
-
-[[channels]]
-id = "online"
-name = {{ id = "Daring", en = "Online" }}
-public = true
-"""
-OFFICE = """
-[[offices]]
-id = "kantor-{number:03d}"
-name = {{ id = "Kantor {number}", en = "Office {number}" }}
-address = "Jl. Contoh {number}"
-kind = "kanim"
-slot_minutes = {slot_minutes}
-services = ["baru"]
-quotas = [{{ service = "baru", channel = "online", per_slot = {places} }}]
-
-[offices.hours]
-mon = {{ open = "{open}", close = "{close}" }}
-"""
+HEAD, OFFICE = (
+    Template(Path(__file__).with_name(name).read_text()) for name in ("program.toml", "program_office.toml")
+)
 
 
 def program_file(quotas: int, places: int, day: dt.date, hold_s: int, program: str = PROGRAM) -> str:
@@ -61,19 +25,11 @@ def program_file(quotas: int, places: int, day: dt.date, hold_s: int, program: s
     """
     if not 1 <= quotas <= QUOTAS_MAX:
         raise ValueError(f"quotas must be 1 to {QUOTAS_MAX}")
-    parts = [HEAD.format(program=program, hold_s=hold_s, day=day.isoformat())]
+    parts = [HEAD.substitute(program=program, hold_s=hold_s, day=day.isoformat())]
+    times = {"open": _clock(FIRST_MINUTE), "slot_minutes": WINDOW_MINUTES}
     for number, first in enumerate(range(0, quotas, WINDOWS_AN_OFFICE), start=1):
-        windows = min(WINDOWS_AN_OFFICE, quotas - first)
-        close = FIRST_MINUTE + windows * WINDOW_MINUTES
-        parts.append(
-            OFFICE.format(
-                number=number,
-                slot_minutes=WINDOW_MINUTES,
-                places=places,
-                open=_clock(FIRST_MINUTE),
-                close=_clock(close),
-            )
-        )
+        close = _clock(FIRST_MINUTE + min(WINDOWS_AN_OFFICE, quotas - first) * WINDOW_MINUTES)
+        parts.append(OFFICE.substitute(times, number=number, padded=f"{number:03d}", places=places, close=close))
     return "".join(parts)
 
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -23,9 +22,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from loadtest.stage.cores import children
 from loadtest.stage.ports import free_ports
 from loadtest.stage.program import PROGRAM, program_file
-from reservasi.embedded import Places, embedded_postgres_dsn, embedded_redis_url
+from loadtest.stage.stores import data_directory
+from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
@@ -100,11 +101,7 @@ class Service:
         return killed, successor
 
     def killed_and_started(self) -> "Service":
-        """SIGKILL the supervising process, start another one at once, and wait until it is ready: the service then.
-
-        Raises:
-            RuntimeError: it ended instead; TimeoutError: it is not ready.
-        """
+        """SIGKILL the supervising process, start another one at once, and wait until it is ready: the service then."""
         if self.start is None:
             raise ValueError("it was not started here")
         os.kill(self.pid, signal.SIGKILL)
@@ -168,67 +165,60 @@ def running_service(
     """Start a service with so many quotas of so many places each (0: none yet), and stop it at the end of the block.
 
     With `log_copy` the service's log is kept there; `command` is another program that takes the same words as
-    `reservasi`, `environment` comes on top of ours, and `arguments` behind `up`. It runs in `directory`, or in an empty
-    one, so that no configuration file of the checkout is read.
+    `reservasi`, `environment` comes on top of ours, and `arguments` behind `up`. It runs in `directory`, or in its data
+    directory, so that no configuration file of the checkout is read.
     """
-    own = Path(tempfile.mkdtemp(prefix="rv-load-"))
-    own.chmod(0o711)  # its servers run as another account when we are root
-    data_dir, log_path = own / "d", own / "service.log"
     port, admin_port, worker_admin_port = free_ports(3)
-    flags = {"--port": port, "--admin-port": admin_port, "--processes": processes, "--data-dir": data_dir}
-    words = (*command, "up", *arguments, *(str(word) for flag in flags.items() for word in flag), "--json")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
-    settings = {
-        "RESERVASI_WORKER_ADMIN_PORT": str(worker_admin_port),
-        "RESERVASI_CATALOGUE_REFRESH_MS": "200",
-        "RESERVASI_LOG_FORMAT": "json",
-    }
     started: list[subprocess.Popen[bytes]] = []
+    with data_directory() as data_dir:
+        log_path = data_dir / "service.log"
+        flags = {"--port": port, "--admin-port": admin_port, "--processes": processes, "--data-dir": data_dir}
+        words = (*command, "up", *arguments, *(str(word) for flag in flags.items() for word in flag), "--json")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RESERVASI_")}
+        settings = {
+            "RESERVASI_WORKER_ADMIN_PORT": str(worker_admin_port),
+            "RESERVASI_CATALOGUE_REFRESH_MS": "200",
+            "RESERVASI_LOG_FORMAT": "json",
+        }
 
-    def start() -> subprocess.Popen[bytes]:
-        with log_path.open("ab") as log:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**inherited, **environment, **settings},
-                cwd=directory or own,
-                start_new_session=True,
+        def start() -> subprocess.Popen[bytes]:
+            with log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**inherited, **environment, **settings},
+                    cwd=directory or data_dir,
+                    start_new_session=True,
+                )
+            started.append(process)
+            return process
+
+        try:
+            process = start()
+            service = Service(
+                url=f"http://127.0.0.1:{port}",
+                admin_url=f"http://127.0.0.1:{admin_port}",
+                data_dir=data_dir,
+                log_path=log_path,
+                pid=process.pid,
+                start=start,
             )
-        started.append(process)
-        return process
-
-    try:
-        process = start()
-        service = Service(
-            url=f"http://127.0.0.1:{port}",
-            admin_url=f"http://127.0.0.1:{admin_port}",
-            data_dir=data_dir,
-            log_path=log_path,
-            pid=process.pid,
-            start=start,
-        )
-        _await_ready(service, process)
-        if quotas:
-            service.import_program(quotas=quotas, places=places, hold_s=hold_s)
-        yield service
-    finally:
-        for process in started:
-            _stop(process)
-        if log_copy is not None:
-            log_copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(log_path, log_copy)
-        for left in (Places.of(data_dir).run, own):
-            shutil.rmtree(left, ignore_errors=True)
+            _await_ready(service, process)
+            if quotas:
+                service.import_program(quotas=quotas, places=places, hold_s=hold_s)
+            yield service
+        finally:
+            for process in started:
+                _stop(process)
+            if log_copy is not None:
+                log_copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log_path, log_copy)
 
 
 def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str) -> Found:
-    """What `look` returns, as soon as that is true.
-
-    Raises:
-        TimeoutError: it is not within `timeout_s`; the message is `otherwise`.
-    """
+    """What `look` returns, as soon as that is true; a TimeoutError says `otherwise`."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         if time.monotonic() >= deadline:
@@ -254,24 +244,12 @@ def _await_ready(service: Service, process: subprocess.Popen[bytes], *, fronts_o
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
+    process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(STOP_TIMEOUT_S)
-
-
-def children(pid: int) -> list[int]:
-    """The living children of a process, oldest first."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(child) for child in task.read_text().split()]
-        except (OSError, ValueError):
-            continue
-    return sorted(child for child in found if _command(child) != ("",))
 
 
 def _command(pid: int) -> tuple[str, ...]:

@@ -36,11 +36,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def announced(service: Service, room: WaitingRoom, opens_in_s: float) -> AsyncIterator[Scene]:
-    """Let all quotas of the service open together in so many seconds; people may join at once.
-
-    Raises:
-        TimeoutError: the fronts do not show it.
-    """
+    """Let all quotas of the service open together in so many seconds; people may join at once."""
     async with open_operations(load(data_dir=service.data_dir)) as operations:
         now_ms = int(time.time() * 1000)
         opens_at_ms = now_ms + int(opens_in_s * 1000)

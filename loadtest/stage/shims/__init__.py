@@ -49,11 +49,7 @@ class Shims:
         }
 
     def check_under(self, pid: int) -> None:
-        """Whether a server stands on them.
-
-        Raises:
-            RuntimeError: it does not.
-        """
+        """Raise a RuntimeError where a server does not run with all of them."""
         maps = Path(f"/proc/{pid}/maps").read_text()
         for shim in self.inserted:
             if str(self._library(shim)) not in maps:
@@ -97,11 +93,7 @@ class Shims:
 
 @contextmanager
 def built(wanted: tuple[Shim, ...], *, fsync_ms: int = 0) -> Iterator[Shims]:
-    """Compile these; their files are gone when the block ends.
-
-    Raises:
-        RuntimeError: one cannot be compiled.
-    """
+    """Compile these; their files are gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="rv-shims-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # the servers' account must reach them
