@@ -4,31 +4,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import uvloop
-from rich.console import Console
 
 from loadtest.bench import experiments
 from loadtest.bench.against import operations
-from loadtest.bench.against.command import against_revision
+from loadtest.bench.against.comparison import against_revision
 from loadtest.bench.against.operations import Operation
 from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
+from loadtest.bench.command import carry_out, parser_of, positive
 from loadtest.bench.ground import describe, prepared
-from loadtest.bench.measuring import Meter, Plan, Say, WrongResult
+from loadtest.bench.measuring import Meter, Plan, Say
 from loadtest.bench.report import Run, Suite
 from loadtest.bench.rounds import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
-from loadtest.stage.environment import warnings
-from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.shims import can_build
-from loadtest.stage.tables import write_run
-from reservasi import logs
-from reservasi.errors import ReservasiError
 
 MODULE = "loadtest.bench"
-TABLE_COLUMNS = 160
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, warm_up_claims=50)
 ROUNDS = 6  # those on shaky ground do not count
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
@@ -37,8 +30,7 @@ SECTIONS = (CLAIMS, ANSWERS, FRONTS, *(module.NAME for module in experiments.ALL
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, help="rounds that are measured (default 6; against a revision 5)")
+    parser = parser_of(MODULE, __doc__, SECTIONS, "6; against a revision 5")
     parser.add_argument(
         "--connections",
         type=_connections,
@@ -48,13 +40,6 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     parser.add_argument(
-        "--only",
-        type=_names,
-        default=frozenset(SECTIONS),
-        metavar="NAME,...",
-        help=f"of {', '.join(SECTIONS)}",
-    )
-    parser.add_argument(
         "--against",
         metavar="REV",
         help="compare this tree with that revision instead: checked out beside it, installed, measured interleaved",
@@ -62,20 +47,11 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--operations", type=_operations, metavar="NAME,...", help="with --against: only these operations"
     )
-    parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not how fast")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")
     return parser.parse_args(argv)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
 def _connections(text: str) -> tuple[int, ...]:
-    found = tuple(_positive(part) for part in text.split(","))
+    found = tuple(positive(part) for part in text.split(","))
     if max(found) > CONNECTIONS_MAX or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"must be different numbers, none above {CONNECTIONS_MAX}")
     return found
@@ -86,13 +62,6 @@ def _operations(text: str) -> tuple[Operation, ...]:
         return operations.named(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _names(text: str) -> frozenset[str]:
-    names = frozenset(text.split(","))
-    if unknown := names.difference(SECTIONS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(SECTIONS)}")
-    return names
 
 
 def plans_of(arguments: argparse.Namespace) -> list[Plan]:
@@ -133,7 +102,7 @@ async def _measure(
         prepared(cores, processes=arrangement.processes, fsync_ms=arrangement.fsync_ms) as ground,
         AsyncExitStack() as stack,
     ):
-        found.environment = found.environment or await describe(ground)
+        found.environment |= await describe(ground)
         if not sections.intersection((CLAIMS, ANSWERS)):
             return
         bench, joiners = Bench(ground, plans[0]), Joiners(ground)
@@ -155,30 +124,15 @@ async def _measure(
 
 def main(argv: list[str] | None = None) -> int:
     arguments = read_arguments(argv)
-    console = Console(highlight=False, soft_wrap=True, width=TABLE_COLUMNS)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    logs.configure("warning", "console")
-    cores = Cores.split()
-    for warning in warnings(cores):
-        errors.print(f"[yellow]{warning}[/]")
-    command = ("python", "-m", MODULE, *(sys.argv[1:] if argv is None else argv))
     if arguments.against is not None:
-        return against_revision(arguments, command, cores, console, errors)
+        return against_revision(arguments)
     found = Run()
-    try:
+
+    def measure(cores: Cores, say: Say) -> None:
         with pinned(cores.rest):
-            uvloop.run(run(found, arguments, cores, lambda text: errors.print(f"[dim]{text}[/]")))
-    except (WrongResult, UnreadableAnswer, ReservasiError, TimeoutError) as error:
-        errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
-        return 1
-    finally:
-        if found.environment:
-            tables = found.tables()
-            for table in tables:
-                table.show(console)
-            if arguments.json:
-                write_run(arguments.json, command, found.environment, tables, **found.as_json())
-    return 0
+            uvloop.run(run(found, arguments, cores, say))
+
+    return carry_out(found, measure, arguments.json)
 
 
 if __name__ == "__main__":

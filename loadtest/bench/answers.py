@@ -12,6 +12,7 @@ from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.measuring import START_TIMEOUT_S, Round, Say, Subject, WrongResult, check_size
 from loadtest.bench.rounds import Bench, started
 from loadtest.bench.variants import Bare, Variant
+from loadtest.stage.people import person
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.ledger import keys
 from reservasi.model import Outcome, SetOpening, SetQuota
@@ -47,7 +48,7 @@ class Joiners:
     def requests(self, count: int) -> list[bytes]:
         """So many further people join."""
         self._next += count
-        return [claims.join_request(OPENING, number) for number in range(self._next - count, self._next)]
+        return [claims.join(OPENING, person(number)) for number in range(self._next - count, self._next)]
 
     async def check(self, load: Load) -> None:
         """The ledger counts everybody who has joined, but for those who may be taken for others."""
@@ -87,7 +88,8 @@ async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str,
         WrongResult: an answer had another status or size, or the ledger counted other than so many people.
     """
     ground = bench.ground
-    listing = claims.get(f"/v1/availability?program={PROGRAM}&office={ground.read_office}&service=baru&channel=online")
+    filters = f"program={PROGRAM}&office={ground.read_office}&service=baru&channel=online"
+    listing = claims.get(f"/v1/availability?{filters}", encoding="identity")
     emptied = ground.read_quotas[:1]
     return {
         SOLD_OUT: await _alike(bench, say, SOLD_OUT, 409, lambda count: bench.people.requests(count, emptied)),

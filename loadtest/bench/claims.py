@@ -2,38 +2,50 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from loadtest.stage.http import request
-from loadtest.stage.people import person
+from loadtest.stage.people import Person, person
 
 HEADERS = {"Accept": "application/json", "Accept-Language": "id"}
 
 
 def requests(first: int, count: int, quotas: Sequence[str]) -> list[bytes]:
     """The claims of the people from number `first` on, spread over the quotas."""
-    return [_claim(number, quotas[number % len(quotas)]) for number in range(first, first + count)]
+    return [claim(quotas[number % len(quotas)], person(number)) for number in range(first, first + count)]
 
 
-def _claim(number: int, quota: str) -> bytes:
+def claim(quota: str, who: Person, **further: Any) -> bytes:
+    """A claim of one place; `further` are other members of its body."""
     body = {
         "quota": quota,
-        "applicants": [{**person(number).applicant(), "name": f"Siti Rahmawati {number:08d}"}],
-        "contact": {"email": f"siti.{number:08d}@example.org", "phone": "+628123456789"},
+        "applicants": [{**who.applicant(), "name": f"Siti Rahmawati {who.number:08d}"}],
+        "contact": {"email": f"siti.{who.number:08d}@example.org", "phone": "+628123456789"},
+        **further,
     }
-    return _post("/v1/reservations", body, {"Idempotency-Key": f"bench-{number:012d}"})
+    return send("/v1/reservations", body, key=f"bench-{who.number:012d}")
 
 
-def join_request(opening: str, number: int) -> bytes:
-    """The person of that number joins an opening's waiting room."""
-    somebody = person(number)
-    body = {"nik": somebody.nik, "birth_date": somebody.birth_date.isoformat()}
-    return _post(f"/v1/openings/{opening}/tickets", body, {})
+def join(opening: str, who: Person) -> bytes:
+    """A person joins an opening's waiting room."""
+    body = {"nik": who.nik, "birth_date": who.birth_date.isoformat()}
+    return send(f"/v1/openings/{opening}/tickets", body)
 
 
-def get(path: str) -> bytes:
-    return request("GET", path, HEADERS)
+def get(
+    path: str, bearer: str = "", *, accept: str = "application/json", encoding: str = "gzip", method: str = "GET"
+) -> bytes:
+    """A request without a body."""
+    headers = {**HEADERS, "Accept": accept, "Accept-Encoding": encoding, **_authorization(bearer)}
+    return request(method, path, headers)
 
 
-def _post(path: str, content: object, headers: dict[str, str]) -> bytes:
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return request("POST", path, {**HEADERS, "Content-Type": "application/json", **headers}, body)
+def send(path: str, content: object, bearer: str = "", *, key: str = "", method: str = "POST") -> bytes:
+    """A request with JSON; `key` is its Idempotency-Key."""
+    headers = {**HEADERS, "Content-Type": "application/json", **_authorization(bearer)}
+    headers |= {"Idempotency-Key": key} if key else {}
+    return request(method, path, headers, json.dumps(content, separators=(",", ":")).encode())
+
+
+def _authorization(bearer: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {bearer}"} if bearer else {}

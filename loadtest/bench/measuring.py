@@ -1,5 +1,6 @@
 """One measurement, and measurements interleaved with those of the bare handler, which is what ratios are taken to."""
 
+import statistics
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -190,6 +191,23 @@ def by_turns(
     for number in range(not warm_up, rounds + 1):
         say(f"round {number} of {rounds}" if number else "warming up")
         yield bool(number), sides if number % 2 else sides[::-1]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What the same work cost on two sides, one right after the other; figures by name."""
+
+    base: Mapping[str, float]
+    other: Mapping[str, float]
+
+    def ratio(self, *figures: str) -> float:
+        """The sum of these figures on the other side, as a share of that on the base."""
+        return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
+
+
+def ratio(pairs: Sequence[Pair], *figures: str) -> float:
+    """The median of the pairs' ratios, in which a drift between two pairs does not show."""
+    return statistics.median(pair.ratio(*figures) for pair in pairs)
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtest.bench.against import connections, operations
+from loadtest.bench.against import operations
 from loadtest.bench.against.checkout import HERE, ROOT, checked_out
-from loadtest.bench.against.rounds import compare
+from loadtest.bench.against.comparison import Comparison, compare, idle_connections
 from loadtest.bench.against.stand import started
 from loadtest.stage.cores import Cores
 
@@ -14,12 +14,12 @@ MEASURED = [each for each in operations.ALL if each.name != "503 overloaded"]
 
 @pytest.mark.timeout(400)
 def test_every_operation_is_answered_as_it_should_be() -> None:
-    said: list[str] = []
+    found = Comparison("HEAD")
     with started((HERE, HERE), Cores.split()) as stands:
-        (found,) = compare(stands, MEASURED, rounds=1, scale=0.03, say=said.append)
-        memory = connections.compare(*stands, 20)
-    assert [each.operation for each in found] == [operation.name for operation in MEASURED]
-    assert all(each.figure.value > 0 for each in found)
+        compare(found, stands, MEASURED, rounds=1, scale=0.03, say=lambda _: None)
+        memory = idle_connections(*stands, 20)
+    assert [each.name for each in found.figures] == [operation.name for operation in MEASURED]
+    assert all(each.value > 0 for each in found.figures)
     assert memory.value > 0
 
 

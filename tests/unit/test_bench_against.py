@@ -1,6 +1,9 @@
 """The comparison with another revision: what is asked, how it is reckoned, and how it ends where there is none."""
 
+import dataclasses
+import itertools
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,66 +12,70 @@ from typing import Any, cast
 import pytest
 
 from loadtest.bench.__main__ import main, read_arguments
-from loadtest.bench.against import command, operations, overload, rounds
+from loadtest.bench.against import comparison, operations, overload
 from loadtest.bench.against.checkout import Build, NoRevision, commit_of
-from loadtest.bench.against.command import Comparison
-from loadtest.bench.against.line import Reply, WrongAnswer, check, get, send
+from loadtest.bench.against.comparison import FRONT, LEDGER, Comparison, compare, figure
 from loadtest.bench.against.operations import Operation
-from loadtest.bench.against.rounds import Compared, Cost, Pair, compare, mean
 from loadtest.bench.against.stand import Stand
+from loadtest.bench.claims import get, send
+from loadtest.bench.line import check
+from loadtest.bench.measuring import Pair, WrongResult
+from loadtest.stage.http import Answer
+
+(QUEUE,) = operations.named("queue")
 
 
 def pair(here: float, there: float, ledger: float = 0.0) -> Pair:
-    return Pair(here=Cost(here, ledger), there=Cost(there, ledger))
+    return Pair(base={FRONT: there, LEDGER: ledger}, other={FRONT: here, LEDGER: ledger})
 
 
 def test_the_median_of_the_rounds_is_held_against_the_target() -> None:
-    compared = Compared("queue", 0.6, (pair(5e-5, 1e-4), pair(9e-5, 1e-4, 1e-4), pair(2e-5, 1e-4)))
-    assert compared.figure.value == pytest.approx(0.5)
-    assert compared.figure.met is True
-    assert "100 -> 50 us; rounds 0.20 to 0.90; with the ledger's 0.50" in compared.figure.note
-    assert Compared("queue", 0.4, compared.pairs).figure.met is False
-    assert Compared("queue", None, compared.pairs).figure.met is None
-
-
-def test_blocks_of_a_round_weigh_the_same() -> None:
-    assert mean([Cost(1.0, 4.0), Cost(3.0, 6.0)]) == Cost(2.0, 5.0)
+    pairs = [pair(5e-5, 1e-4), pair(9e-5, 1e-4, 1e-4), pair(2e-5, 1e-4)]
+    compared = figure(QUEUE, pairs)
+    assert compared.value == pytest.approx(0.5)
+    assert compared.met is True
+    assert "100 -> 50 us; rounds 0.20 to 0.90; with the ledger's 0.50" in compared.note
+    assert figure(dataclasses.replace(QUEUE, target=0.4), pairs).met is False
 
 
 def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
+    costs = itertools.cycle([1.0, 6.0, 2.0, 3.0])  # this tree: 1 and 3, the other: 6 and 2
 
-    def measure(stand: Stand, operation: Operation, scale: float) -> Cost:
+    def measure(stand: Stand, operation: Operation, scale: float) -> dict[str, float]:
         asked.append(f"{stand}{operation.name}")
-        return Cost(1.0 if stand == cast(Stand, "a") else 2.0, 0.0)
+        return {FRONT: next(costs), LEDGER: 0.0}
 
-    monkeypatch.setattr(rounds, "measure", measure)
+    monkeypatch.setattr(comparison, "measure", measure)
     some = operations.named("queue,claim")
     said: list[str] = []
-    after = list(compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append))
+    found = Comparison("v1")
+    compare(found, cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
     assert asked == 3 * [f"{side}{name}" for name in ("queue", "claim") for side in "abba"]
-    assert [[(each.operation, each.figure.value, len(each.pairs)) for each in found] for found in after] == [
-        [("queue", 0.5, rounds), ("claim", 0.5, rounds)] for rounds in (1, 2)
-    ]
+    assert [(each.name, each.value) for each in found.figures] == [("queue", 0.5), ("claim", 0.5)]
+    assert list(found.pairs.values()) == [2 * [pair(2.0, 4.0)]] * 2  # blocks of a round weigh the same
     assert said == ["warming up", "round 1 of 2", "round 2 of 2"]
 
 
 def test_a_block_is_tried_again_only_where_it_may_be_over_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
-    def fail_twice(stand: Stand, operation: Operation, scale: float) -> Cost:
+    def fail_twice(stand: Stand, operation: Operation, scale: float) -> dict[str, float]:
         tried.append(operation.name)
         if len(tried) < 3:
-            raise WrongAnswer("503 instead of 503 overloaded")
-        return Cost(1.0, 0.0)
+            raise WrongResult("503 instead of 503 overloaded")
+        return {FRONT: 1.0}
 
-    monkeypatch.setattr(rounds, "_measure_once", fail_twice)
-    overloaded, queue = operations.named("503 overloaded, queue")[::-1]
-    assert rounds.measure(cast(Stand, "a"), overloaded, 1.0) == Cost(1.0, 0.0)
+    monkeypatch.setattr(comparison, "_measure_once", fail_twice)
+    (overloaded,) = operations.named("503 overloaded")
+    assert comparison.measure(cast(Stand, "a"), overloaded, 1.0) == {FRONT: 1.0}
     tried.clear()
-    with pytest.raises(WrongAnswer):
-        rounds.measure(cast(Stand, "a"), queue, 1.0)
+    with pytest.raises(WrongResult):
+        comparison.measure(cast(Stand, "a"), QUEUE, 1.0)
     assert tried == ["queue"]
+    tried.clear()
+    with pytest.raises(WrongResult):
+        comparison.measure(cast(Stand, "a"), dataclasses.replace(overloaded, tries=2), 1.0)
 
 
 def test_every_operation_of_a_journey_is_there_with_its_target() -> None:
@@ -90,10 +97,10 @@ def test_every_operation_of_a_journey_is_there_with_its_target() -> None:
 
 
 def test_an_answer_is_what_is_measured_or_nothing_is() -> None:
-    refused = Reply(409, b'{"type":"/problems/sold-out"}')
+    refused = Answer(409, b"", b'{"type":"/problems/sold-out"}')
     assert check(refused, 409, "sold-out") is refused
     for status, problem in ((201, ""), (409, "duplicate-applicant")):
-        with pytest.raises(WrongAnswer, match=f"409 instead of {status} {problem}"):
+        with pytest.raises(WrongResult, match=f"409 instead of {status} {problem}"):
             check(refused, status, problem)
 
 
@@ -130,32 +137,33 @@ def test_it_is_a_measurement_whatever_it_shows(
     def given(value: object) -> Iterator[object]:
         yield value
 
-    compared = [Compared("queue", 0.6, (pair(1e-4, 1e-4),))]
-    monkeypatch.setattr(command, "commit_of", lambda revision: "f" * 40)
-    monkeypatch.setattr(command, "checked_out", lambda revision, say: given(Build(revision, tmp_path)))
-    monkeypatch.setattr(command, "started", lambda builds, cores: given(("a", "b")))
-    monkeypatch.setattr(command, "compare", lambda *_, **__: iter([compared]))
+    monkeypatch.setattr(comparison, "commit_of", lambda revision: "f" * 40)
+    monkeypatch.setattr(comparison, "checked_out", lambda revision, say: given(Build(revision, tmp_path)))
+    monkeypatch.setattr(comparison, "started", lambda builds, cores: given(("a", "b")))
+    monkeypatch.setattr(comparison, "measure", lambda *_: {FRONT: 1e-4, LEDGER: 0.0})
     written = tmp_path / "against.json"
-    assert main(["--against", "v1", "--operations", "queue", "--json", str(written)]) == 0
+    arguments = ["--against", "v1", "--operations", "queue", "--rounds", "1", "--json", str(written)]
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-m", "loadtest.bench", *arguments])
+    assert main(arguments) == 0
     assert "not met" in capsys.readouterr().out
     facts = json.loads(written.read_text())
-    assert facts["command"] == f"python -m loadtest.bench --against v1 --operations queue --json {written}"
+    assert facts["command"] == f"python -m loadtest.bench --against v1 --operations queue --rounds 1 --json {written}"
     assert facts["tables"][0]["title"] == "This tree against v1 (ffffffffff)"
     assert facts["figures"][0]["value"] == 1.0
-    assert facts["rounds"]["queue"] == [
-        {"here": {"front_s": 1e-4, "ledger_s": 0.0}, "there": {"front_s": 1e-4, "ledger_s": 0.0}}
-    ]
-    assert facts["tables"][0]["rows"] == [list(row) for row in Comparison("v1", "f" * 40, compared).table.rows]
+    costs = {FRONT: 1e-4, LEDGER: 0.0}
+    assert facts["rounds"] == {"queue": [{"here": costs, "there": costs}]}
+    columns = facts["tables"][0]["columns"]
+    assert [dict(zip(columns, row, strict=True))["figure"] for row in facts["tables"][0]["rows"]] == ["queue"]
 
 
 def test_what_was_measured_before_a_failure_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measured(found: Comparison, *_: object) -> None:
-        found.compared = [Compared("queue", 0.6, (pair(1e-4, 1e-4),))]
-        raise WrongAnswer("the front closed the connection")
+        found.pairs["queue"].append(pair(1e-4, 1e-4))
+        raise WrongResult("the front closed the connection")
 
-    monkeypatch.setattr(command, "_measure", measured)
+    monkeypatch.setattr(comparison, "_measure", measured)
     assert main(["--against", "HEAD"]) == 1
     shown = capsys.readouterr()
     assert "queue" in shown.out

@@ -15,7 +15,7 @@ SAID_CHARS_MAX = 2000
 INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VIRTUAL_ENV", "PYTHONPATH")  # of this tree's own run
 
 
-class NoRevision(Exception):
+class NoRevision(RuntimeError):
     """There is nothing to compare with; the message says why."""
 
 

@@ -5,18 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from loadtest.bench.against.line import Line, WrongAnswer, answered, check, get, send
-from loadtest.bench.against.stand import (
-    BATCH_ITEMS,
-    CHANNEL,
-    PROGRAM,
-    QUEUE_ITEMS,
-    SERVICE,
-    Stand,
-    claim_request,
-    held,
-    join_request,
-)
+from loadtest.bench.against.stand import BATCH_ITEMS, CHANNEL, PROGRAM, QUEUE_ITEMS, SERVICE, Stand, held
+from loadtest.bench.claims import claim, get, join, send
+from loadtest.bench.line import Line, answered, check
+from loadtest.bench.measuring import WrongResult
 from loadtest.stage.service import wait_for
 
 HALF_AGAIN = 0.60
@@ -31,10 +23,6 @@ Work = Callable[[Line], None]  # asks on one connection, and checks each answer
 Prepare = Callable[[Stand, int], Work]  # of so many requests; what it needs is done before, and not measured
 
 
-def _alone(_stand: Stand) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 @dataclass(frozen=True)
 class Operation:
     """One line of the comparison."""
@@ -44,7 +32,7 @@ class Operation:
     target: float = HALF_AGAIN  # this tree's time, as a share of the other revision's, at most
     block: int = 100  # requests that are asked in a row
     tries: int = 1  # of a block, where what it rests on may be over before it ends
-    during: Callable[[Stand], AbstractContextManager[None]] = _alone  # entered while they are
+    during: Callable[[Stand], AbstractContextManager[None]] = lambda _: nullcontext()  # entered while they are
 
 
 def _asking(make: Callable[[Stand, int], Iterator[bytes]], wanted: int, problem: str = "") -> Prepare:
@@ -68,12 +56,12 @@ def _same(make: Callable[[Stand], bytes], wanted: int = 200, problem: str = "") 
 
 def _claims(stand: Stand, count: int, quotas: list[str] | None = None) -> Iterator[bytes]:
     offered = itertools.cycle(quotas or stand.quotas)
-    return (claim_request(next(offered), *person) for person in stand.people(count))
+    return (claim(next(offered), person) for person in stand.people(count))
 
 
 def _held(stand: Stand, count: int) -> list[tuple[str, str]]:
     with Line(stand.port) as line:
-        return [held(line, claim) for claim in _claims(stand, count)]
+        return [held(line, request) for request in _claims(stand, count)]
 
 
 def _confirms(stand: Stand, count: int) -> Iterator[bytes]:
@@ -86,7 +74,7 @@ def _looks(stand: Stand, count: int) -> Iterator[bytes]:
 
 
 def _joins(stand: Stand, count: int) -> Iterator[bytes]:
-    return (join_request(stand.ahead, *person) for person in stand.people(count))
+    return (join(stand.ahead, person) for person in stand.people(count))
 
 
 def _queue(stand: Stand) -> bytes:
@@ -99,8 +87,13 @@ def _availability(stand: Stand) -> bytes:
 
 
 def _invalid_claims(stand: Stand, count: int) -> Iterator[bytes]:
+    wrong = {"name": "", "birth_date": "1899-02-31"}
     people = zip(itertools.cycle(stand.quotas), stand.people(count), strict=False)
-    return (claim_request(quota, nik, "1899-02-31", name="") for quota, (nik, _) in people)
+    return (claim(quota, person, applicants=[{"nik": person.nik, **wrong}]) for quota, person in people)
+
+
+def _unadmitted(stand: Stand) -> bytes:
+    return claim(stand.paused_quota, stand.holder, ticket=stand.ticket)
 
 
 def _change_by_viewer(stand: Stand) -> bytes:
@@ -115,10 +108,10 @@ def _journeys(stand: Stand, count: int) -> Work:
         for person, quota in people:
             for path in ("/openings", f"/openings/{stand.ahead}"):
                 check(line.ask(get(path, accept=PAGE)), 200)
-            check(line.ask(join_request(stand.ahead, *person)), 201)
+            check(line.ask(join(stand.ahead, person)), 201)
             for _ in range(POLLS):
                 check(line.ask(_queue(stand)), 200)
-            path, bearer = held(line, claim_request(quota, *person))
+            path, bearer = held(line, claim(quota, person))
             check(line.ask(send(f"{path}/confirm", {}, bearer)), 200)
             for _ in range(2):
                 check(line.ask(get(path, bearer)), 200)
@@ -132,17 +125,15 @@ def _overloaded(stand: Stand) -> Iterator[None]:
     with ExitStack() as stack:
         waiting = [stack.enter_context(Line(stand.port)) for _ in range(FILLING)]
         with stand.ledger_standing_still():
-            for line, claim in zip(waiting, _claims(stand, FILLING), strict=True):
-                line.send(claim)
-            wait_for(
-                lambda: len(answered(waiting)) >= FILLING - QUEUE_ITEMS - BATCH_ITEMS or None,
-                FILLING_TIMEOUT_S,
-                f"{stand.build.name}: nobody was refused",
-            )
+            for line, request in zip(waiting, _claims(stand, FILLING), strict=True):
+                line.send(request)
+            refused = FILLING - QUEUE_ITEMS - BATCH_ITEMS
+            nobody = f"{stand.build.name}: nobody was refused"
+            wait_for(lambda: answered(waiting) >= refused, FILLING_TIMEOUT_S, nobody)
             yield
         for line in waiting:
             if (status := line.receive().status) not in (201, 503):
-                raise WrongAnswer(f"who waited for the ledger got {status}")
+                raise WrongResult(f"who waited for the ledger got {status}")
 
 
 READS = (
@@ -168,7 +159,7 @@ REFUSALS = (
     ),
     Operation(
         "403 not admitted",
-        _same(lambda stand: claim_request(stand.paused_quota, *stand.holder, stand.ticket), 403, "not-admitted"),
+        _same(_unadmitted, 403, "not-admitted"),
         target=NOT_DEARER,
     ),
     Operation(

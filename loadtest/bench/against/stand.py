@@ -1,7 +1,6 @@
 """One running service of either build, with the demo's programs, and all that the operations name."""
 
 import datetime as dt
-import itertools
 import json
 import os
 import signal
@@ -14,9 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.bench.against.checkout import Build
-from loadtest.bench.against.line import Line, WrongAnswer, check, get, send
+from loadtest.bench.claims import claim, get, join, send
+from loadtest.bench.line import Line
+from loadtest.bench.measuring import WrongResult
 from loadtest.stage.cores import Cores, family, ran_s
-from loadtest.stage.people import person
+from loadtest.stage.people import Person, person
 from loadtest.stage.program import program_file
 from loadtest.stage.service import Part, Service, running_service, wait_for
 
@@ -49,7 +50,7 @@ DAYS_AHEAD = 2
 SETUP_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 60.0
 FIRST_PERSON = 20_000_000
-_keys = itertools.count()
+NOBODY = person(0)
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Stand:
     ahead: str = ""  # an opening that people join now
     paused: str = ""  # one that has opened, whose mark stands at 0
     paused_quota: str = ""
-    holder: tuple[str, str] = ("", "")  # who waits there: NIK and birth date
+    holder: Person = NOBODY  # who waits there
     ticket: str = ""  # and their ticket
     expired: tuple[str, str] = ("", "")  # a reservation whose hold has ended: path and token
     viewer_key: str = ""
@@ -76,18 +77,14 @@ class Stand:
     def port(self) -> int:
         return urlsplit(self.service.url).port or 0
 
-    def front_s(self) -> float:
-        """Processor time of its front so far; of the process that serves, not of the one that watches it."""
-        return sum(map(ran_s, self.service.pids(Part.FRONT)))
+    def ran_s(self, part: Part) -> float:
+        """Processor time of a part so far; of a front, that of the process that serves, not that of its watcher."""
+        return sum(map(ran_s, self.service.pids(part)))
 
-    def ledger_s(self) -> float:
-        return sum(map(ran_s, self.service.pids(Part.VALKEY)))
-
-    def people(self, count: int) -> Iterator[tuple[str, str]]:
-        """NIK and birth date of so many who have not come yet."""
+    def people(self, count: int) -> Iterator[Person]:
+        """So many who have not come yet."""
         first, self._people = self._people, self._people + count
-        people = map(person, range(first, first + count))
-        return ((one.nik, one.birth_date.isoformat()) for one in people)
+        return map(person, range(first, first + count))
 
     @contextmanager
     def ledger_standing_still(self) -> Iterator[None]:
@@ -112,7 +109,7 @@ def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, 
     """Both services, ready to be asked everything.
 
     Raises:
-        WrongAnswer: one did not do what the measurement rests on.
+        WrongResult: one did not do what the measurement rests on.
     """
     with ExitStack() as stack:
         first, second = (
@@ -141,11 +138,11 @@ def prepare(stand: Stand) -> None:
     with Line(stand.port) as line:
 
         def put(quota: str, capacity: int) -> None:
-            check(line.ask(send(f"/v1/staff/quotas/{quota}", {"capacity": capacity}, staff, method="PUT")), 200)
+            line.json(send(f"/v1/staff/quotas/{quota}", {"capacity": capacity}, staff, method="PUT"))
 
-        stand.office = check(line.ask(get(f"/v1/offices?program={PROGRAM}")), 200).json["offices"][0]["id"]
+        stand.office = line.json(get(f"/v1/offices?program={PROGRAM}"))["offices"][0]["id"]
         filters = f"program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
-        dates = _by_date(check(line.ask(get(f"/v1/availability?{filters}")), 200).json["quotas"])
+        dates = _by_date(line.json(get(f"/v1/availability?{filters}"))["quotas"])
         *claimed, paused = dates.values()  # nobody claims of the last date else
         (full, *offered) = (quota for quotas in claimed for quota in quotas)
         stand.date, stand.sold_out, stand.paused_quota = full["date"], full["id"], paused[0]["id"]
@@ -155,11 +152,10 @@ def prepare(stand: Stand) -> None:
             put(quota, CAPACITY)
         opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=OPENS_IN_S)
         stand.paused = _create(line, staff, paused, opens_at)
-        pause = send(f"/v1/staff/openings/{stand.paused}/admission", {"paused": True}, staff, method="PUT")
-        check(line.ask(pause), 200)
+        line.json(send(f"/v1/staff/openings/{stand.paused}/admission", {"paused": True}, staff, method="PUT"))
         first, second = stand.people(2)
-        check(line.ask(join_request(stand.paused, *first)), 201)
-        stand.expired = held(line, claim_request(_import_short(stand), *second))
+        line.json(join(stand.paused, first), 201)
+        stand.expired = held(line, claim(_import_short(stand), second))
 
 
 def _demo_opening(stand: Stand) -> str | None:
@@ -172,26 +168,10 @@ def _staff_key(stand: Stand) -> str | None:
     return (file.read_text().strip() or None) if file.exists() else None
 
 
-def claim_request(quota: str, nik: str, birth_date: str, ticket: str = "", name: str = "Siti Rahmawati") -> bytes:
-    body = {
-        "quota": quota,
-        "applicants": [{"nik": nik, "name": name, "birth_date": birth_date}],
-        "contact": {"email": "siti.rahmawati@example.org", "phone": "+628123456789"},
-    }
-    if ticket:
-        body["ticket"] = ticket
-    return send("/v1/reservations", body, key=f"bench-{next(_keys):012d}")
-
-
-def held(line: Line, claim: bytes) -> tuple[str, str]:
+def held(line: Line, request: bytes) -> tuple[str, str]:
     """A reservation that is made now: path, and the token that shows whose it is."""
-    made = check(line.ask(claim), 201).json
+    made = line.json(request, 201)
     return f"/v1/reservations/{made['id']}", made["manage_token"]
-
-
-def join_request(opening: str, nik: str, birth_date: str) -> bytes:
-    """A person joins an opening's waiting room."""
-    return send(f"/v1/openings/{opening}/tickets", {"nik": nik, "birth_date": birth_date})
 
 
 def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -216,7 +196,7 @@ def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.d
         "channel": CHANNEL,
         "waiting_room": True,
     }
-    created: str = check(line.ask(send("/v1/staff/openings", wanted, staff)), 201).json["id"]
+    created: str = line.json(send("/v1/staff/openings", wanted, staff), 201)["id"]
     return created
 
 
@@ -257,14 +237,13 @@ def wait_opened(stand: Stand) -> None:
     """Until the opening has come and the short hold has ended; then somebody joins behind the opening's mark."""
     with Line(stand.port) as line:
 
-        def look() -> bool | None:
-            queue = line.ask(get(f"/v1/openings/{stand.paused}/queue"))
-            held = line.ask(get(*stand.expired))
-            return True if (queue.json["state"], held.json["status"]) == ("paused", "expired") else None
+        def look() -> bool:
+            queue, expired = line.json(get(f"/v1/openings/{stand.paused}/queue")), line.json(get(*stand.expired))
+            return (queue["state"], expired["status"]) == ("paused", "expired")
 
         wait_for(look, SETUP_TIMEOUT_S, f"{stand.build.name}: its opening did not come, or a hold did not end")
         (stand.holder,) = stand.people(1)
-        joined = check(line.ask(join_request(stand.paused, *stand.holder)), 201).json
+        joined = line.json(join(stand.paused, stand.holder), 201)
     if not joined["number"]:
-        raise WrongAnswer(f"who joins behind the mark has number {joined['number']}")
+        raise WrongResult(f"who joins behind the mark has number {joined['number']}")
     stand.ticket = joined["ticket"]

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.against.connections import WARM_UP, front_bytes
 from loadtest.bench.answers import MISTAKEN_MAX, Joiners, prepare_answers
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
+from loadtest.bench.line import WARM_UP, front_bytes
 from loadtest.bench.measuring import WrongResult
 from loadtest.bench.own_ledger import own_ledger, servers_at, until_rewritten
 from loadtest.bench.rounds import started

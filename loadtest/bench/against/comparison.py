@@ -1,0 +1,181 @@
+"""Both services measured by turns, a few requests at a time, so that the machine's moods fall on both."""
+
+import argparse
+import resource
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.against import operations, overload
+from loadtest.bench.against.checkout import HERE, checked_out, commit_of
+from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.stand import Stand, started
+from loadtest.bench.command import carry_out
+from loadtest.bench.figures import Figure, table_of
+from loadtest.bench.line import Line, front_bytes
+from loadtest.bench.measuring import Pair, Say, WrongResult, ratio
+from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.http import UnreadableAnswer
+from loadtest.stage.service import Part
+from loadtest.stage.tables import Table
+from loadtest.stage.undisturbed import undisturbed
+
+ROUNDS = 5
+WARM_UP = 5  # requests on each connection before its time counts
+BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both
+SMOKE_SCALE = 0.05  # of the requests
+CONNECTIONS = 10_000
+SMOKE_CONNECTIONS = 100
+FILES_SPARE = 1000  # descriptors that are not connections of ours
+OVERLOAD_S = 8.0
+FRONT, LEDGER = "front_s", "ledger_s"  # processor time of the front and of the ledger's server, a request
+NOTES = (
+    "One caller, a front on a core of its own; medians of rounds that alternate every few requests.",
+    "Below 1 this tree takes less. In brackets: the other revision's median and this tree's.",
+    "A ratio is the median of the rounds' ratios, so it can differ from the quotient of the two in brackets.",
+)
+
+
+@dataclass
+class Comparison:
+    """What was found out. The other revision is the base of each pair."""
+
+    revision: str
+    commit: str = ""
+    pairs: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))  # by operation, one a round
+    further: list[Figure] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> list[Figure]:
+        measured = [operation for operation in operations.ALL if operation.name in self.pairs]
+        return [*(figure(operation, self.pairs[operation.name]) for operation in measured), *self.further]
+
+    def tables(self) -> list[Table]:
+        title = f"This tree against {self.revision} ({self.commit[:10]})"
+        return [table_of(title, self.figures, NOTES)] if self.pairs else []
+
+    def as_json(self) -> dict[str, Any]:
+        rounds = {
+            name: [{"here": pair.other, "there": pair.base} for pair in pairs] for name, pairs in self.pairs.items()
+        }
+        return {"figures": [figure.as_json() for figure in self.figures], "rounds": rounds}
+
+
+def figure(operation: Operation, pairs: Sequence[Pair]) -> Figure:
+    """The median ratio of an operation's rounds with its target."""
+    there_us, here_us = (statistics.median(side) * 1e6 for side in zip(*_fronts_s(pairs), strict=True))
+    ratios = [pair.ratio(FRONT) for pair in pairs]
+    return Figure(
+        name=operation.name,
+        title="the front's processor time a request, of the other revision's",
+        value=ratio(pairs, FRONT),
+        target=operation.target,
+        sense="at most",
+        note=f"{there_us:.0f} -> {here_us:.0f} us; rounds {min(ratios):.2f} to {max(ratios):.2f}; "
+        f"with the ledger's {ratio(pairs, FRONT, LEDGER):.2f}",
+    )
+
+
+def _fronts_s(pairs: Sequence[Pair]) -> Iterator[tuple[float, float]]:
+    return ((pair.base[FRONT], pair.other[FRONT]) for pair in pairs)
+
+
+def against_revision(arguments: argparse.Namespace) -> int:
+    found = Comparison(arguments.against)
+    return carry_out(found, lambda cores, say: _measure(found, arguments, cores, say), arguments.json)
+
+
+def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
+    found.commit = commit_of(arguments.against)
+    rounds = 1 if arguments.smoke else arguments.rounds or ROUNDS
+    with ExitStack() as stack:
+        there = stack.enter_context(checked_out(arguments.against, say))
+        with pinned(cores.rest):
+            say(f"starting both services: {HERE.name} and {there.name}")
+            with started((HERE, there), cores) as stands:
+                scale = SMOKE_SCALE if arguments.smoke else 1.0
+                compare(found, stands, arguments.operations or operations.ALL, rounds=rounds, scale=scale, say=say)
+                if not arguments.operations:
+                    count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
+                    say(f"{count} idle connections to each")
+                    found.further.append(idle_connections(*stands, count))
+        if not (arguments.operations or arguments.smoke):
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-overload-")))
+            found.further += overload.compare(HERE, there, OVERLOAD_S, directory, say)
+
+
+def compare(
+    found: Comparison,
+    stands: tuple[Stand, Stand],
+    chosen: Sequence[Operation],
+    *,
+    rounds: int,
+    scale: float,
+    say: Say,
+) -> None:
+    """Every operation in every round, this tree and the other revision in blocks that alternate."""
+    for number in range(rounds + 1):
+        say(f"round {number} of {rounds}" if number else "warming up")
+        pairs = {operation.name: _pair(*stands, operation, scale) for operation in chosen}
+        for name, pair in pairs.items() if number else ():
+            found.pairs[name].append(pair)
+
+
+def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
+    costs: dict[str, list[Mapping[str, float]]] = {"A": [], "B": []}
+    for side in BLOCKS:
+        costs[side].append(measure(here if side == "A" else there, operation, scale))
+    other, base = (
+        {name: statistics.fmean(cost[name] for cost in side) for name in (FRONT, LEDGER)} for side in costs.values()
+    )
+    return Pair(base=base, other=other)
+
+
+def measure(stand: Stand, operation: Operation, scale: float) -> Mapping[str, float]:
+    """One block of one operation on a connection of its own."""
+    for _ in range(operation.tries - 1):
+        try:
+            return _measure_once(stand, operation, scale)
+        except (WrongResult, UnreadableAnswer, TimeoutError):
+            continue
+    return _measure_once(stand, operation, scale)
+
+
+def _measure_once(stand: Stand, operation: Operation, scale: float) -> Mapping[str, float]:
+    count = max(1, round(operation.block * scale))
+    warm_up, work = (operation.prepare(stand, number) for number in (min(WARM_UP, count), count))
+    with Line(stand.port) as line, operation.during(stand), undisturbed():
+        warm_up(line)
+        front_s, ledger_s = stand.ran_s(Part.FRONT), stand.ran_s(Part.VALKEY)
+        work(line)
+        return {
+            FRONT: (stand.ran_s(Part.FRONT) - front_s) / count,
+            LEDGER: (stand.ran_s(Part.VALKEY) - ledger_s) / count,
+        }
+
+
+def idle_connections(here: Stand, there: Stand, connections: int) -> Figure:
+    """The whole memory of both fronts, each with so many idle connections."""
+    sides = [front_bytes(stand.port, stand.service.pids(Part.FRONT)[0], connections) for stand in (there, here)]
+    there_mib, here_mib = (whole / 2**20 for _, whole in sides)
+    there_bytes, here_bytes = ((whole - before) / connections for before, whole in sides)
+    return Figure(
+        name=f"memory with {connections:,} idle connections",
+        title="a front's resident memory, of the other revision's",
+        value=here_mib / there_mib,
+        target=1.0,
+        sense="at most",
+        note=f"{there_mib:.0f} -> {here_mib:.0f} MiB; a connection {there_bytes:,.0f} -> {here_bytes:,.0f} bytes",
+    )
+
+
+def _connections(wanted: int) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, wanted + FILES_SPARE)), hard))
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE)
