@@ -14,9 +14,9 @@ from loadtest.bench.against.operations import Operation
 from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
 from loadtest.bench.command import carry_out, parser_of, positive
 from loadtest.bench.ground import describe, prepared
-from loadtest.bench.measuring import Meter, Plan, Say
+from loadtest.bench.measuring import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench, Meter, Plan
 from loadtest.bench.report import Run, Suite
-from loadtest.bench.rounds import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench
+from loadtest.bench.turns import Say
 from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.shims import can_build
@@ -68,13 +68,9 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
     """One for each number of connections."""
     if arguments.smoke:
         return [SMOKE]
+    rounds, seconds = arguments.rounds or ROUNDS, arguments.seconds
     return [
-        Plan(
-            rounds=arguments.rounds or ROUNDS,
-            connections=connections,
-            seconds=arguments.seconds,
-            warm_up_claims=2000,
-        )
+        Plan(rounds=rounds, connections=connections, seconds=seconds, warm_up_claims=2000)
         for connections in arguments.connections
     ]
 
@@ -82,7 +78,8 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
 async def run(found: Run, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
     """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
     sections, plans = arguments.only, plans_of(arguments)
-    await _measure(found, ONE_FRONT, plans, sections, cores=cores, say=say)
+    if sections.intersection((CLAIMS, ANSWERS)):
+        await _measure(found, ONE_FRONT, plans, sections, cores=cores, say=say)
     if FRONTS in sections and not can_build():
         say("fronts: those on a slow disk are left out, since there is no gcc to slow it with")
     for arrangement in (JUDGED,) if arguments.smoke else SEVERAL_FRONTS:
@@ -103,8 +100,6 @@ async def _measure(
         AsyncExitStack() as stack,
     ):
         found.environment |= await describe(ground)
-        if not sections.intersection((CLAIMS, ANSWERS)):
-            return
         bench, joiners = Bench(ground, plans[0]), Joiners(ground)
         await prepare_answers(ground)
         await bench.start(stack)

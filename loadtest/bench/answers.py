@@ -1,6 +1,5 @@
 """What most people meet at an opening: joins, the list of what is left, and `sold-out`; each beside a bare handler."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -9,9 +8,9 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench import claims
 from loadtest.bench.client import Load, run_load
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.measuring import START_TIMEOUT_S, Round, Say, Subject, WrongResult, check_size
-from loadtest.bench.rounds import Bench, started
-from loadtest.bench.variants import Bare, Variant
+from loadtest.bench.measuring import PROBES, START_TIMEOUT_S, Bench, Subject, check_size, started
+from loadtest.bench.turns import Pair, Say, WrongResult
+from loadtest.bench.variants import Bare
 from loadtest.stage.people import person
 from reservasi.bootstrap.commands import open_operations, open_program
 from reservasi.ledger import keys
@@ -27,14 +26,10 @@ TITLES = {
     SOLD_OUT: "claims for a quota without places, against a constant 409 of the same size",
     AVAILABILITY: "GET /v1/availability of one office, against a constant 200 of the same size",
 }
-PROBES = 8
 OPENING = f"{PROGRAM}-joins"
 OPENS_AT_MS = 4_000_000_000_000  # nobody waits that long: every join is one before the opening
 MISTAKEN_MAX = 10_000  # one in so many may be taken for somebody who joined before
 FIRST_JOINER = 100_000_000  # the number of a person who has not claimed
-
-Requests = Callable[[int], list[bytes]]  # so many further ones
-Check = Callable[[Load], Awaitable[None]]
 
 
 class Joiners:
@@ -81,54 +76,49 @@ async def prepare_answers(ground: Ground) -> None:
         raise WrongResult(f"nothing can be refused or joined: {emptied.outcome}, {created.outcome}")
 
 
-async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str, list[Round]]:
-    """Each kind of answer, interleaved with a bare handler that answers as many bytes.
-
-    Raises:
-        WrongResult: an answer had another status or size, or the ledger counted other than so many people.
-    """
-    ground = bench.ground
+async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str, dict[str, list[Pair]]]:
+    """Each kind of answer, interleaved with a bare handler that answers as many bytes."""
+    ground, ours = bench.ground, bench.ours
     filters = f"program={PROGRAM}&office={ground.read_office}&service=baru&channel=online"
     listing = claims.get(f"/v1/availability?{filters}", encoding="identity")
-    emptied = ground.read_quotas[:1]
-    return {
-        SOLD_OUT: await _alike(bench, say, SOLD_OUT, 409, lambda count: bench.people.requests(count, emptied)),
-        AVAILABILITY: await _alike(bench, say, AVAILABILITY, 200, lambda count: [listing] * count),
-        JOINS: await _alike(bench, say, JOINS, 201, joiners.requests, check=joiners.check),
-    }
+
+    def refused(count: int) -> list[bytes]:
+        return bench.claims(count, ground.read_quotas[:1])
+
+    def listed(count: int) -> list[bytes]:
+        return [listing] * count
+
+    subjects = (
+        Subject(name=SOLD_OUT, variant=ours, requests=refused, check=_leaves_nothing, wanted=409),
+        Subject(name=AVAILABILITY, variant=ours, requests=listed, check=_leaves_nothing, wanted=200),
+        Subject(name=JOINS, variant=ours, requests=joiners.requests, check=joiners.check),
+    )
+    return {subject.name: await _beside_bare(bench, subject, say) for subject in subjects}
 
 
-async def _unchecked(_load: Load) -> None:
+async def _leaves_nothing(_load: Load) -> None:
     """An answer from memory leaves nothing behind that could be checked."""
 
 
-async def _alike(
-    bench: Bench, say: Say, name: str, status: int, requests: Requests, *, check: Check = _unchecked
-) -> list[Round]:
+async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> dict[str, list[Pair]]:
     """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
-    ours = bench.ours
-    probe = await run_load(ours.port, requests(PROBES), connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=status)
+    name, wanted, port = subject.name, subject.wanted, subject.variant.port
+    probes = subject.requests(PROBES)
+    probe = await run_load(port, probes, connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=wanted)
     if probe.refused:
-        raise WrongResult(f"{name} answered {dict(probe.answers)}, not always {status}")
-    await check(probe)
+        raise WrongResult(f"{name} answered {dict(probe.answers)}, not always {wanted}")
+    await subject.check(probe)
     answer_bytes = max(probe.answer_bytes)
 
-    def subject(title: str, variant: Variant, check: Check) -> Subject:
-        async def check_both(load: Load) -> None:
-            check_size(title, load, answer_bytes)
-            await check(load)
+    async def check_bare(load: Load) -> None:
+        check_size(f"bare {name}", load, answer_bytes)
 
-        return Subject(
-            name=title,
-            port=variant.port,
-            roots={**bench.ground.store_pids, **variant.pids},
-            requests=requests,
-            settle=variant.settle,
-            check=check_both,
-            wanted=status,
-        )
+    async def check(load: Load) -> None:
+        check_size(name, load, answer_bytes)
+        await subject.check(load)
 
     async with AsyncExitStack() as stack:
-        bare = Bare(replace(bench.ground, answer_bytes=answer_bytes), status)
-        await started(bare, stack)
-        return await bench.meter.rounds(subject(f"bare {name}", bare, _unchecked), [subject(name, ours, check)], say)
+        variant = Bare(replace(bench.ground, answer_bytes=answer_bytes), wanted)
+        await started(variant, stack)
+        bare = replace(subject, name=f"bare {name}", variant=variant, check=check_bare)
+        return await bench.meter.rounds(bare, [replace(subject, check=check)], say)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from loadtest.bench.claims import get
-from loadtest.bench.measuring import WrongResult
+from loadtest.bench.turns import WrongResult
 from loadtest.stage.cores import resident_bytes
 from loadtest.stage.http import HOST, Answer, UnreadableAnswer, read_answer
 

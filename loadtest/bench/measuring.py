@@ -1,27 +1,45 @@
-"""One measurement, and measurements interleaved with those of the bare handler, which is what ratios are taken to."""
+"""Load on a server that answers claims, interleaved with load on the bare handler, to which ratios are taken."""
 
-import statistics
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 
+from loadtest.bench import claims
 from loadtest.bench.client import Load, run_load
+from loadtest.bench.ground import Ground
+from loadtest.bench.turns import Measured, Pair, Say, WrongResult
+from loadtest.bench.variants import COMPARED, STRONG, Bare, Ours, OursRecorded, Variant
 from loadtest.stage.cores import busy_s
+from loadtest.stage.ports import wait_listening
 
-DRIFT_MAX = 0.10  # a measure counts only when the bare handler before and after it differ by no more
 START_TIMEOUT_S = 30.0
 REQUESTS_MIN = 200  # fewer say nothing
 TIMEOUT_FACTOR = 20  # a measurement may take so many times what it should, and at least the start's time
 SIZE_SLACK = 4  # our answer lacks ".000" where a deadline falls on a whole second
+PROBES = 8  # requests that show how large our answer is
+FSYNC_MS = 3
+RATE = "claims_per_s"  # the figure of a measurement that ratios are about
 
-Say = Callable[[str], None]
-Side = TypeVar("Side")
-During = Callable[[], AbstractAsyncContextManager[None]]
+Check = Callable[[Load], Awaitable[None]]  # raises WrongResult
 
 
-class WrongResult(Exception):
-    """What was measured is not what should have been; its figures mean nothing."""
+@dataclass(frozen=True)
+class Arrangement:
+    """What is compared, and on what it stands."""
+
+    variants: tuple[type[Variant], ...] = COMPARED
+    processes: int = 1  # of each front
+    fsync_ms: int = 0  # added to each fsync of the stores
+
+    @property
+    def name(self) -> str:
+        fronts = "1 front" if self.processes == 1 else f"{self.processes} fronts"
+        return f"{fronts}, fsync {self.fsync_ms} ms longer" if self.fsync_ms else fronts
+
+
+ONE_FRONT = Arrangement()
+JUDGED = Arrangement(STRONG, processes=2, fsync_ms=FSYNC_MS)
+SEVERAL_FRONTS = (Arrangement(STRONG, processes=2), Arrangement(STRONG, processes=4), JUDGED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,78 +57,11 @@ class Subject:
     """What can be measured: a server, and what is asked of it."""
 
     name: str
-    port: int
-    roots: Mapping[str, int]  # the roots of all process trees whose time is counted; `front` is there
+    variant: Variant
     requests: Callable[[int], list[bytes]]  # so many further ones
-    settle: Callable[[], Awaitable[None]]
-    check: Callable[[Load], Awaitable[None]]  # raises WrongResult
+    check: Check
     wanted: int = 201  # the status that every answer must have
-    during: During = nullcontext  # entered while the load runs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One measurement of one subject."""
-
-    variant: str
-    claimed: int  # wanted answers
-    claims_per_s: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    front_share: float  # of its core, while the load ran
-    busy_us: dict[str, float]  # processor time a request, by process; background work until it is settled included
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bracketed:
-    """A measurement between two of the bare handler."""
-
-    before: Measured
-    measured: Measured
-    after: Measured
-
-    @property
-    def reference(self) -> float:
-        """The bare handler's answers a second around the measurement."""
-        return (self.before.claims_per_s + self.after.claims_per_s) / 2
-
-    @property
-    def reference_us(self) -> float:
-        """The bare handler's processor time an answer around the measurement."""
-        return (self.before.busy_us["front"] + self.after.busy_us["front"]) / 2
-
-    @property
-    def drift(self) -> float:
-        """How far the bare handler moved meanwhile, as a share."""
-        return abs(self.after.claims_per_s - self.before.claims_per_s) / self.reference
-
-    @property
-    def counts(self) -> bool:
-        """Whether the ground was firm enough."""
-        return self.drift <= DRIFT_MAX
-
-    @property
-    def ratio(self) -> float:
-        """The subject as a share of the bare handler around it."""
-        return self.measured.claims_per_s / self.reference
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """Every subject once, each between two measurements of the bare handler."""
-
-    compared: dict[str, Bracketed]
-
-    @property
-    def counts(self) -> bool:
-        """Whether every measure was on firm ground."""
-        return all(bracket.counts for bracket in self.compared.values())
-
-
-def firm(rounds: Sequence[Round], *names: str) -> list[Round]:
-    """The rounds in which these were measured on firm ground; all of them when there is none."""
-    return [done for done in rounds if all(done.compared[name].counts for name in names)] or list(rounds)
+    during: Callable[[], AbstractAsyncContextManager[None]] = nullcontext  # entered while the load runs
 
 
 class Meter:
@@ -121,45 +72,44 @@ class Meter:
         self._rates: dict[str, float] = {}  # the last measured ones, from which follows how many `seconds` take
 
     async def measure(self, subject: Subject, requests: int = 0) -> Measured:
-        """One measurement.
+        """One measurement: answers, latencies, and the processor time a request of each process.
+
+        Background work until it is settled is included, but in `front_share`, the front's use of its core under load.
 
         Raises:
             WrongResult: an answer or the store is not what it should be.
         """
-        plan = self.plan
+        plan, variant = self.plan, subject.variant
         rate = self._rates.get(subject.name, REQUESTS_MIN)
         count = requests or max(REQUESTS_MIN, int(rate * plan.seconds))
         prebuilt = subject.requests(count)
-        busy_before = {name: busy_s(pid) for name, pid in subject.roots.items()}
+        roots = {**variant.ground.store_pids, **variant.pids}
+        busy_before = {name: busy_s(pid) for name, pid in roots.items()}
         async with subject.during():
+            timeout_s = max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR)
             load = await run_load(
-                subject.port,
-                prebuilt,
-                connections=plan.connections,
-                timeout_s=max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR),
-                wanted=subject.wanted,
+                variant.port, prebuilt, connections=plan.connections, timeout_s=timeout_s, wanted=subject.wanted
             )
-        front_s = busy_s(subject.roots["front"]) - busy_before["front"]
-        await subject.settle()
-        busy_us = {name: (busy_s(pid) - busy_before[name]) / count * 1e6 for name, pid in subject.roots.items()}
-        busy_us["load"] = load.busy_s / count * 1e6
+        front_s = busy_s(roots["front"]) - busy_before["front"]
+        await variant.settle()
+        busy = {f"{name}_us": (busy_s(pid) - busy_before[name]) / count * 1e6 for name, pid in roots.items()}
         if load.refused:
             raise WrongResult(f"{subject.name} answered {dict(load.answers)}, not always {subject.wanted}")
         await subject.check(load)
         self._rates[subject.name] = load.claims_per_s
-        return Measured(
-            variant=subject.name,
-            claimed=load.claimed,
-            claims_per_s=load.claims_per_s,
-            p50_ms=load.latency_ms(0.5),
-            p99_ms=load.latency_ms(0.99),
-            max_ms=load.latency_ms(1.0),
-            front_share=front_s / load.elapsed_s,
-            busy_us=busy_us,
-        )
+        return {
+            "claimed": load.claimed,
+            RATE: load.claims_per_s,
+            "p50_ms": load.latency_ms(0.5),
+            "p99_ms": load.latency_ms(0.99),
+            "max_ms": load.latency_ms(1.0),
+            "front_share": front_s / load.elapsed_s,
+            "load_us": load.busy_s / count * 1e6,
+            **busy,
+        }
 
-    async def rounds(self, bare: Subject, subjects: Sequence[Subject], say: Say) -> list[Round]:
-        """All rounds: bare, a subject, bare, the next one, bare.
+    async def rounds(self, bare: Subject, subjects: Sequence[Subject], say: Say) -> dict[str, list[Pair]]:
+        """Each subject's measurements, one a round: bare, a subject, bare, the next one, bare.
 
         Raises:
             WrongResult: an answer or a store is not what it should be.
@@ -168,46 +118,26 @@ class Meter:
             say(f"warming up: {subject.name}")
             await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
             await self.measure(subject, self.plan.warm_up_claims)
-        rounds, before = list[Round](), await self.measure(bare)
+        found: dict[str, list[Pair]] = {subject.name: [] for subject in subjects}
+        before = await self.measure(bare)
         for _ in range(self.plan.rounds):
-            compared: dict[str, Bracketed] = {}
             for subject in subjects:
                 measured, after = await self.measure(subject), await self.measure(bare)
-                compared[subject.name] = Bracketed(before=before, measured=measured, after=after)
+                found[subject.name].append(bracketed(before, measured, after))
                 before = after
-            rounds.append(Round(compared=compared))
-            ratios = ", ".join(f"{name} {bracket.ratio:.2f}" for name, bracket in compared.items())
-            say(f"of bare: {ratios}" + ("" if rounds[-1].counts else "; on shaky ground"))
-        return rounds
+            last = {name: pairs[-1] for name, pairs in found.items()}
+            ratios = ", ".join(f"{name} {pair.ratio(RATE):.2f}" for name, pair in last.items())
+            shaky = "" if all(pair.counts for pair in last.values()) else "; on shaky ground"
+            say(f"of bare: {ratios}{shaky}")
+        return found
 
 
-def by_turns(
-    sides: Sequence[Side], rounds: int, say: Say = lambda _: None, *, warm_up: bool = True
-) -> Iterator[tuple[bool, Sequence[Side]]]:
-    """The sides in the order of each round, and whether the round counts, which one that warms up does not.
-
-    Each round reverses the order, so that a drift of the machine weighs on all sides.
-    """
-    for number in range(not warm_up, rounds + 1):
-        say(f"round {number} of {rounds}" if number else "warming up")
-        yield bool(number), sides if number % 2 else sides[::-1]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """What the same work cost on two sides, one right after the other; figures by name."""
-
-    base: Mapping[str, float]
-    other: Mapping[str, float]
-
-    def ratio(self, *figures: str) -> float:
-        """The sum of these figures on the other side, as a share of that on the base."""
-        return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
-
-
-def ratio(pairs: Sequence[Pair], *figures: str) -> float:
-    """The median of the pairs' ratios, in which a drift between two pairs does not show."""
-    return statistics.median(pair.ratio(*figures) for pair in pairs)
+def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:
+    """A measurement between two of the bare handler, of which their mean is the base."""
+    base = {name: (before[name] + after[name]) / 2 for name in before} | {
+        "max_ms": max(before["max_ms"], after["max_ms"])
+    }
+    return Pair(base, measured, abs(after[RATE] - before[RATE]) / base[RATE])
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:
@@ -219,3 +149,64 @@ def check_size(name: str, load: Load, answer_bytes: int) -> None:
     sizes = load.answer_bytes
     if max(sizes) > answer_bytes or min(sizes) < answer_bytes - SIZE_SLACK:
         raise WrongResult(f"{name} answers in {sorted(sizes)} bytes instead of {answer_bytes}")
+
+
+async def started(variant: Variant, stack: AsyncExitStack) -> None:
+    stack.push_async_callback(variant.stop)
+    await variant.start()
+    await wait_listening(variant.port, START_TIMEOUT_S)
+
+
+class Bench:
+    """Our own service, and the rivals while they are compared with it. Everybody claims once in a whole run."""
+
+    def __init__(self, ground: Ground, plan: Plan) -> None:
+        self.ground = ground
+        self.meter = Meter(plan)
+        self.ours = Ours(ground)
+        self.answer_bytes = 0
+        self._people = 0  # who have claimed
+        self._claimed: dict[str, int] = {}  # in the whole run, warm-up included
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Start our own service, and see how large its answer to a claim is."""
+        await started(self.ours, stack)
+        await self.meter.measure(self._subject(Ours, self.ours), PROBES)
+
+    @asynccontextmanager
+    async def compared(self, kinds: Sequence[type[Variant]]) -> AsyncIterator[tuple[Subject, list[Subject]]]:
+        """The bare handler and these variants, as long as they run."""
+        ground = replace(self.ground, answer_bytes=self.answer_bytes)
+        async with AsyncExitStack() as stack:
+            bare, subjects = Bare(ground), list[Subject]()
+            await started(bare, stack)
+            for kind in kinds:
+                variant: Variant = self.ours
+                if not issubclass(kind, Ours):
+                    variant = kind(ground)
+                    await started(variant, stack)
+                subjects.append(self._subject(kind, variant))
+            yield self._subject(Bare, bare), subjects
+
+    def claims(self, count: int, quotas: Sequence[str]) -> list[bytes]:
+        """The claims of so many further people."""
+        self._people += count
+        return claims.requests(self._people - count, count, quotas)
+
+    def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
+        async def check(load: Load) -> None:
+            """Every answer is of the common size, and the store holds exactly as many claims."""
+            self.answer_bytes = self.answer_bytes or max(load.answer_bytes)
+            check_size(kind.name, load, self.answer_bytes)
+            claimed = self._claimed[variant.name] = self._claimed.get(variant.name, 0) + load.claimed
+            held = await variant.held()
+            if held is not None and held != claimed:
+                raise WrongResult(f"{kind.name} answered 201 to {claimed} claims and holds {held}")
+
+        return Subject(
+            name=kind.name,
+            variant=variant,
+            requests=lambda count: self.claims(count, self.ground.quotas),
+            check=check,
+            during=self.ours.recorder_still if kind is not OursRecorded else nullcontext,
+        )

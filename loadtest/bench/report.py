@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, TITLES
 from loadtest.bench.figures import Figure, table_of
-from loadtest.bench.measuring import DRIFT_MAX, Measured, Round, firm
-from loadtest.bench.rounds import JUDGED, ONE_FRONT, Arrangement
+from loadtest.bench.measuring import JUDGED, ONE_FRONT, RATE, Arrangement
+from loadtest.bench.turns import DRIFT_MAX, Pair, firm, ratio
 from loadtest.bench.variants import Bare, Ours, OursRecorded, Variant
 from loadtest.stage.tables import Table
 
@@ -29,6 +29,8 @@ PAIRS = (
     *((OursRecorded, name) for name in ("pipelined_recorded", "plpgsql_batches")),
 )
 
+Rounds: TypeAlias = Mapping[str, Sequence[Pair]]  # by what was measured beside the bare handler, one pair a round
+
 
 @dataclass
 class Suite:
@@ -36,24 +38,56 @@ class Suite:
 
     arrangement: Arrangement
     connections: int
-    claims: list[Round] = field(default_factory=list)
-    answers: dict[str, list[Round]] = field(default_factory=dict)
+    claims: Rounds = field(default_factory=dict)
+    answers: Mapping[str, Rounds] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.arrangement.name}, {self.connections} connections"
 
     @property
-    def rounds(self) -> list[Round]:
-        return [*self.claims, *(done for rounds in self.answers.values() for done in rounds)]
-
-    @property
     def figures(self) -> list[Figure]:
         """What is held against a target; what the kernel's clock could not resolve is left out."""
-        found = [*_rates(self.claims, self.arrangement)] if self.claims else []
-        if self.arrangement == ONE_FRONT:
-            found += _store_times(self.claims)
-        return [*found, *_answers(self.answers)]
+        one_front = self.arrangement == ONE_FRONT
+        store_times = _store_times(self.claims) if one_front else ()
+        return [*_rates(self.claims, self.arrangement), *store_times, *_answers(self.answers)]
+
+    def tables(self) -> Iterator[Table]:
+        if self.claims:
+            kinds: tuple[type[Variant], ...] = (Bare, *self.arrangement.variants)
+            titles = (f"{kind.name}: {kind.title}." for kind in kinds)
+            title = f"Successful claims through HTTP: {self.name}"
+            yield _table(title, summarise(self.claims), (*titles, *NOTES))
+        if self.answers:
+            rows = {
+                f"bare {answer}" if name == Bare.name else name: medians
+                for answer, rounds in self.answers.items()
+                for name, medians in summarise(rounds).items()
+            }
+            titles = (f"{name}: {TITLES[name]}." for name in self.answers)
+            yield _table(f"Other answers through HTTP: {self.name}", rows, tuple(titles))
+        if figures := self.figures:
+            yield table_of(f"Held against the targets: {self.name}", figures, (self._counted(),))
+
+    def _counted(self) -> str:
+        """How many measures count; the others are not among the medians."""
+        everything = (self.claims, *self.answers.values())
+        counts = [pair.counts for rounds in everything for pairs in rounds.values() for pair in pairs]
+        shaky = "" if any(counts) else " Something else used the machine: the ratios are shaky."
+        return (
+            f"{sum(counts)} of {len(counts)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.{shaky}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "arrangement": self.arrangement.name,
+            "connections": self.connections,
+            "targets": [figure.as_json() for figure in self.figures],
+            "variants": summarise(self.claims),
+            "rounds": _as_json(self.claims),
+            "answers": {name: summarise(rounds) for name, rounds in self.answers.items()},
+            "answer_rounds": {name: _as_json(rounds) for name, rounds in self.answers.items()},
+        }
 
 
 @dataclass
@@ -66,167 +100,116 @@ class Run:
     experiments: dict[str, list[Figure]] = field(default_factory=dict)  # by title
 
     def tables(self) -> list[Table]:
-        return list(self._tables())
-
-    def _tables(self) -> Iterator[Table]:
-        for suite in self.suites:
-            if suite.claims:
-                yield _claims_table(suite)
-            if suite.answers:
-                yield _answers_table(suite)
-            if suite.figures:
-                title = f"Held against the targets: {suite.name}"
-                yield table_of(title, suite.figures, (_counted(suite.rounds),))
-        for title, figures in self.experiments.items():
-            yield table_of(title, figures)
+        experiments = [table_of(title, figures) for title, figures in self.experiments.items()]
+        return [*(table for suite in self.suites for table in suite.tables()), *experiments]
 
     def as_json(self) -> dict[str, Any]:
         """What the tables are made from."""
         return {
             "answer_bytes": self.answer_bytes,
             "drift_max": DRIFT_MAX,
-            "suites": [_suite_as_json(suite) for suite in self.suites],
+            "suites": [suite.as_json() for suite in self.suites],
             "experiments": {
                 title: [figure.as_json() for figure in figures] for title, figures in self.experiments.items()
             },
         }
 
 
-def _counted(rounds: Sequence[Round]) -> str:
-    """How many measures count; the others are not among the medians."""
-    brackets = [bracket for done in rounds for bracket in done.compared.values()]
-    counted = sum(bracket.counts for bracket in brackets)
-    shaky = "" if counted else " Something else used the machine: the ratios are shaky."
-    return f"{counted} of {len(brackets)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.{shaky}"
-
-
-def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
-    """Each variant's medians; ratios are those of single measures, so that the machine's mood cancels out.
+def summarise(rounds: Rounds) -> dict[str, dict[str, Any]]:
+    """Medians of the bare handler and of each variant; ratios are those of single pairs, so that moods cancel out.
 
     Measures on shaky ground are left out, unless a variant has no others.
     """
-    if not rounds:
-        return {}
-    brackets = {name: [done.compared[name] for done in firm(rounds, name)] for name in rounds[0].compared}
-    # A measurement of the bare handler is the end of one bracket and the beginning of the next.
-    bare = {id(one): one for kept in brackets.values() for bracket in kept for one in (bracket.before, bracket.after)}
-    summary = {Bare.name: _medians(list(bare.values()), [1.0])}
-    for name, kept in brackets.items():
-        summary[name] = _medians([bracket.measured for bracket in kept], [bracket.ratio for bracket in kept])
-    bare_us = summary[Bare.name]["busy_us"]["front"]
-    for medians in summary.values():
-        front_us = medians["busy_us"]["front"]
-        # A handful of claims may use less than one tick of the kernel's clock: that is no measurement.
-        medians["ratio_by_processor"] = bare_us / front_us if bare_us and front_us else None
-    return summary
+    kept = {name: firm(pairs) for name, pairs in rounds.items()}
+    bases = [pair.base for pairs in kept.values() for pair in pairs]
+    summary = {Bare.name: _summary([Pair(base, base) for base in bases])} if bases else {}
+    return summary | {name: _summary(pairs) for name, pairs in kept.items()}
 
 
-def _medians(measured: Sequence[Measured], ratios: Sequence[float]) -> dict[str, Any]:
+def _summary(pairs: Sequence[Pair]) -> dict[str, Any]:
+    ratios = [pair.ratio(RATE) for pair in pairs]
     return {
-        "claims_per_s": statistics.median(one.claims_per_s for one in measured),
+        **{name: statistics.median(pair.other[name] for pair in pairs) for name in pairs[0].other},
+        "max_ms": max(pair.other["max_ms"] for pair in pairs),
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
-        "p50_ms": statistics.median(one.p50_ms for one in measured),
-        "p99_ms": statistics.median(one.p99_ms for one in measured),
-        "max_ms": max(one.max_ms for one in measured),
-        "front_share": statistics.median(one.front_share for one in measured),
-        "busy_us": {name: statistics.median(one.busy_us[name] for one in measured) for name in measured[0].busy_us},
+        "ratio_by_processor": _by_processor(pairs),
     }
 
 
-def _claims_table(suite: Suite) -> Table:
-    rows = tuple((name, *_cells(medians)) for name, medians in summarise(suite.claims).items())
-    kinds: tuple[type[Variant], ...] = (Bare, *suite.arrangement.variants)
-    titles = tuple(f"{kind.name}: {kind.title}." for kind in kinds)
-    title = f"Successful claims through HTTP: {suite.name}"
-    return Table(title=title, columns=("", *NUMBERS), rows=rows, notes=(*titles, *NOTES))
+def _by_processor(pairs: Sequence[Pair]) -> float | None:
+    """None where a handful of claims used less than one tick of the kernel's clock, which is no measurement."""
+    resolved = [pair for pair in pairs if pair.base["front_us"] and pair.other["front_us"]]
+    return 1 / ratio(resolved, "front_us") if resolved else None
 
 
-def _answers_table(suite: Suite) -> Table:
-    rows: list[tuple[str, ...]] = []
-    for answer, rounds in suite.answers.items():
-        for name, medians in summarise(rounds).items():
-            rows.append((f"{name} {answer}" if name == Bare.name else name, *_cells(medians)))
-    titles = tuple(f"{name}: {TITLES[name]}." for name in suite.answers)
-    return Table(
-        title=f"Other answers through HTTP: {suite.name}", columns=("", *NUMBERS), rows=tuple(rows), notes=titles
-    )
+def _table(title: str, rows: Mapping[str, Mapping[str, Any]], notes: tuple[str, ...]) -> Table:
+    cells = tuple((name, *_cells(medians)) for name, medians in rows.items())
+    return Table(title=title, columns=("", *NUMBERS), rows=cells, notes=notes)
 
 
 def _cells(medians: Mapping[str, Any]) -> tuple[str, ...]:
     by_processor = medians["ratio_by_processor"]
     return (
-        f"{medians['claims_per_s']:,.0f}",
+        f"{medians[RATE]:,.0f}",
         f"{medians['ratio']:.2f}",
         f"{medians['ratio_min']:.2f}-{medians['ratio_max']:.2f}",
         "-" if by_processor is None else f"{by_processor:.2f}",
         *(f"{medians[name]:.1f}" for name in ("p50_ms", "p99_ms", "max_ms")),
         f"{medians['front_share']:.2f}",
-        *(f"{medians['busy_us'].get(process, 0.0):.0f}" for process in BUSY),
+        *(f"{medians.get(f'{process}_us', 0.0):.0f}" for process in BUSY),
     )
 
 
-def _rates(rounds: Sequence[Round], arrangement: Arrangement) -> Iterator[Figure]:
+def _rates(claims: Rounds, arrangement: Arrangement) -> Iterator[Figure]:
     """Claims a second, ours as a multiple of each rival."""
-    if arrangement == ONE_FRONT:
-        of_bare = statistics.median(done.compared[Ours.name].ratio for done in firm(rounds, Ours.name))
+    if arrangement == ONE_FRONT and claims:
+        of_bare = ratio(firm(claims[Ours.name]), RATE)
         title = "claims a second, of the bare handler"
         yield Figure(name=f"{Ours.name}/{Bare.name}", title=title, value=of_bare, target=OURS_OF_BARE)
     targets = {ONE_FRONT: {f"{Ours.name}/evalsha": OF_EVALSHA}, JUDGED: OF_STRONG}.get(arrangement, {})
     for ours, rival in PAIRS:
-        if {ours.name, rival} <= rounds[0].compared.keys():
+        if {ours.name, rival} <= claims.keys():
             name = f"{ours.name}/{rival}"
-            both = [done.compared for done in firm(rounds, ours.name, rival)]
-            ratio = statistics.median(compared[ours.name].ratio / compared[rival].ratio for compared in both)
-            yield Figure(name=name, title="claims a second", value=ratio, target=targets.get(name))
+            value = ratio(firm(_beside(claims, rival, ours.name)), RATE)
+            yield Figure(name=name, title="claims a second", value=value, target=targets.get(name))
 
 
-def _store_times(rounds: Sequence[Round]) -> Iterator[Figure]:
+def _beside(claims: Rounds, rival: str, ours: str) -> list[Pair]:
+    """Of each round the rival and ours, each as a share of the bare handler around it."""
+    rounds = zip(claims[rival], claims[ours], strict=True)
+    return [
+        Pair({RATE: theirs.ratio(RATE)}, {RATE: own.ratio(RATE)}, max(theirs.drift, own.drift))
+        for theirs, own in rounds
+    ]
+
+
+def _store_times(claims: Rounds) -> Iterator[Figure]:
+    def valkey_us(name: str) -> float:
+        return statistics.median(pair.other["valkey_us"] for pair in firm(claims[name]))
+
     for rival, target in VALKEY_OF.items():
-        if not rounds or rival not in rounds[0].compared:
-            continue
-        ours_us, rival_us = (
-            statistics.median(done.compared[name].measured.busy_us["valkey"] for done in firm(rounds, name))
-            for name in (Ours.name, rival)
-        )
-        if ours_us and rival_us:
+        if rival in claims and valkey_us(Ours.name) and valkey_us(rival):
             yield Figure(
                 name=f"valkey cpu {Ours.name}/{rival}",
                 title="Valkey's processor time a claim",
-                value=ours_us / rival_us,
+                value=valkey_us(Ours.name) / valkey_us(rival),
                 target=target,
                 sense="at most",
                 note="the recorder's reading of the journal included",
             )
 
 
-def _answers(answers: Mapping[str, Sequence[Round]]) -> Iterator[Figure]:
+def _answers(answers: Mapping[str, Rounds]) -> Iterator[Figure]:
     for name, rounds in answers.items():
-        brackets = [done.compared[name] for done in firm(rounds, name)]
-        ratio, target = statistics.median(bracket.ratio for bracket in brackets), ANSWERS_OF_BARE[name]
-        yield Figure(name=f"{name}/{Bare.name}", title=TITLES[name], value=ratio, target=target)
-        fronts_us = [(bracket.reference_us, bracket.measured.busy_us["front"]) for bracket in brackets]
-        shares = [bare_us / ours_us for bare_us, ours_us in fronts_us if bare_us and ours_us]
-        if name == JOINS and shares:
+        pairs, target = firm(rounds[name]), ANSWERS_OF_BARE[name]
+        yield Figure(name=f"{name}/{Bare.name}", title=TITLES[name], value=ratio(pairs, RATE), target=target)
+        by_processor = _by_processor(pairs)
+        if name == JOINS and by_processor is not None:
             title = "the same by the front's processor time, which other programs disturb less"
-            yield Figure(name=f"{name}/{Bare.name} by cpu", title=title, value=statistics.median(shares), target=target)
+            yield Figure(name=f"{name}/{Bare.name} by cpu", title=title, value=by_processor, target=target)
 
 
-def _suite_as_json(suite: Suite) -> dict[str, Any]:
-    return {
-        "arrangement": suite.arrangement.name,
-        "connections": suite.connections,
-        "targets": [figure.as_json() for figure in suite.figures],
-        "variants": summarise(suite.claims),
-        "answers": {name: summarise(rounds) for name, rounds in suite.answers.items()},
-        "rounds": [_round_as_json(done) for done in suite.claims],
-        "answer_rounds": {name: [_round_as_json(done) for done in rounds] for name, rounds in suite.answers.items()},
-    }
-
-
-def _round_as_json(done: Round) -> dict[str, Any]:
-    return {
-        name: {**asdict(bracket), "ratio": bracket.ratio, "drift": bracket.drift, "counts": bracket.counts}
-        for name, bracket in done.compared.items()
-    }
+def _as_json(rounds: Rounds) -> dict[str, Any]:
+    return {name: [{**asdict(pair), "counts": pair.counts} for pair in pairs] for name, pairs in rounds.items()}

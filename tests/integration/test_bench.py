@@ -20,13 +20,13 @@ from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, check_count
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
-from loadtest.bench.measuring import Bracketed, Measured, Round, WrongResult
+from loadtest.bench.measuring import JUDGED, ONE_FRONT, bracketed
 from loadtest.bench.report import Run, Suite, summarise
-from loadtest.bench.rounds import JUDGED, ONE_FRONT
+from loadtest.bench.turns import Measured, Pair, WrongResult, firm, ratio
 from loadtest.bench.variants import COMPARED, Ours, tables
 from loadtest.bench.variants.essentials import Claim, Verdict
 from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
-from loadtest.stage.environment import ROOT, describe
+from loadtest.stage.environment import ROOT
 from loadtest.stage.http import UnreadableAnswer
 
 TIMEOUT_S = 240
@@ -53,10 +53,12 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
             assert medians["claims_per_s"] > 0, name
             assert medians["max_ms"] >= medians["p99_ms"] >= medians["p50_ms"] > 0, name
             assert name in done.stdout
-        assert [bracket["measured"]["claimed"] for bracket in suite["rounds"][0].values()] == [200] * 6
+        assert {name: [pair["other"]["claimed"] for pair in pairs] for name, pairs in suite["rounds"].items()} == {
+            name: [200] for name in names[1:]
+        }
         for name in (AVAILABILITY, SOLD_OUT, JOINS):
-            (answers,) = suite["answer_rounds"][name]
-            assert answers[name]["measured"]["claimed"] == 200
+            (answered,) = suite["answer_rounds"][name][name]
+            assert answered["other"]["claimed"] == 200
         assert {"name", "value", "target", "met"} <= suite["targets"][0].keys()
         judged = {row["name"] for row in suite["targets"]}
         assert {"ours/bare", "ours/evalsha", "sold_out/bare", "joins/bare"} <= judged
@@ -182,52 +184,53 @@ async def test_batches_decide_every_claim_once(database: str) -> None:
     assert await tables.held(database, "s") == 4
 
 
-def measured(claims_per_s: float, front_us: float = 20.0, variant: str = "v") -> Measured:
-    return Measured(
-        variant=variant,
-        claimed=1,
-        claims_per_s=claims_per_s,
-        p50_ms=1,
-        p99_ms=1,
-        max_ms=1,
-        front_share=1,
-        busy_us={"front": front_us, "valkey": front_us / 2},
-    )
+def measured(claims_per_s: float, front_us: float = 20.0) -> Measured:
+    figures = dict.fromkeys(("claimed", "p50_ms", "p99_ms", "max_ms", "front_share"), 1.0)
+    return {**figures, "claims_per_s": claims_per_s, "front_us": front_us, "valkey_us": front_us / 2}
 
 
-def bracketed(name: str, claims_per_s: float, front_us: float = 20.0, bare_us: float = 20.0) -> Bracketed:
-    bare = measured(1000, bare_us, "bare")
-    return Bracketed(before=bare, measured=measured(claims_per_s, front_us, name), after=bare)
+def pair(claims_per_s: float, front_us: float = 20.0, bare_us: float = 20.0) -> Pair:
+    return Pair(measured(1000, bare_us), measured(claims_per_s, front_us))
 
 
 @pytest.mark.parametrize(("after", "counts"), [(1000, True), (910, True), (1100, True), (890, False), (1120, False)])
 def test_a_measure_counts_only_on_firm_ground(after: float, counts: bool) -> None:
-    bracket = Bracketed(before=measured(1000), measured=measured(500), after=measured(after))
-    assert bracket.counts is counts
-    assert Round(compared={"v": bracket}).counts is counts
-    assert bracket.ratio == pytest.approx(500 / ((1000 + after) / 2))
+    one = bracketed(measured(1000), measured(500), measured(after))
+    assert one.counts is counts
+    assert one.ratio("claims_per_s") == pytest.approx(500 / ((1000 + after) / 2))
+    assert firm([one]) == [one]
+    assert firm([one, pair(500)]) == ([one, pair(500)] if counts else [pair(500)])
+
+
+def test_ratios_are_taken_pair_by_pair() -> None:
+    pairs = [
+        Pair({"a": 1, "b": 1}, {"a": 2, "b": 0}),
+        Pair({"a": 10, "b": 10}, {"a": 10, "b": 30}),
+        Pair({"a": 1}, {"a": 9}),
+    ]
+    assert ratio(pairs, "a") == 2
+    assert ratio(pairs[:2], "a", "b") == 1.5
 
 
 def test_shaky_measures_are_left_out_where_there_are_others() -> None:
-    shaky = Bracketed(before=measured(1000), measured=measured(900), after=measured(500))
-    rounds = [Round(compared={"v": shaky}), Round(compared={"v": bracketed("v", 300)})]
+    shaky = bracketed(measured(1000), measured(900), measured(500))
+    rounds = {"v": [shaky, pair(300)]}
     assert summarise(rounds)["v"]["ratio"] == pytest.approx(0.3)
-    assert summarise(rounds[:1])["v"]["ratio"] == pytest.approx(900 / 750)
+    assert summarise({"v": [shaky]})["v"]["ratio"] == pytest.approx(900 / 750)
+    assert [figure.value for figure in Suite(ONE_FRONT, 64, {"ours": [shaky, pair(300)]}).figures] == [0.3]
 
 
-@pytest.mark.parametrize(("bare_us", "front_us", "ratio"), [(20.0, 80.0, 0.25), (0.0, 80.0, None), (20.0, 0.0, None)])
-def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: float, ratio: float | None) -> None:
-    done = Round(compared={kind.name: bracketed(kind.name, 500, front_us, bare_us) for kind in COMPARED})
-    summary = summarise([done])
-    assert {summary[kind.name]["ratio_by_processor"] for kind in COMPARED} == {ratio}
+@pytest.mark.parametrize(("bare_us", "front_us", "by_cpu"), [(20.0, 80.0, 0.25), (0.0, 80.0, None), (20.0, 0.0, None)])
+def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: float, by_cpu: float | None) -> None:
+    summary = summarise({kind.name: [pair(500, front_us, bare_us)] for kind in COMPARED})
+    assert {summary[kind.name]["ratio_by_processor"] for kind in COMPARED} == {by_cpu}
+    assert summary["bare"]["ratio_by_processor"] == (1 if bare_us else None)
 
 
 def test_every_figure_is_held_against_its_target() -> None:
     rates = {"ours": 800, "evalsha": 400, "pipelined": 700, "plpgsql_batches": 640}
-    claims = [
-        Round(compared={name: bracketed(name, rate, 20 if name == "ours" else 50) for name, rate in rates.items()})
-    ]
-    answers = {name: [Round(compared={name: bracketed(name, 850, 40)})] for name in (SOLD_OUT, JOINS)}
+    claims = {name: [pair(rate, 20 if name == "ours" else 50)] for name, rate in rates.items()}
+    answers = {name: {name: [pair(850, 40)]} for name in (SOLD_OUT, JOINS)}
     suite = Suite(ONE_FRONT, 64, claims, answers)
     assert {figure.name: (round(figure.value, 3), figure.met) for figure in suite.figures} == {
         "ours/bare": (0.8, True),
@@ -245,7 +248,7 @@ def test_every_figure_is_held_against_its_target() -> None:
 
 def test_several_fronts_on_a_slow_disk_are_held_against_the_rivals_that_record() -> None:
     rates = {"ours": 800, "ours_recorded": 600, "pipelined": 700, "pipelined_recorded": 500, "plpgsql_batches": 640}
-    suite = Suite(JUDGED, 256, [Round(compared={name: bracketed(name, rate) for name, rate in rates.items()})])
+    suite = Suite(JUDGED, 256, {name: [pair(rate)] for name, rate in rates.items()})
     assert {figure.name: figure.met for figure in suite.figures} == {
         "ours/pipelined": None,
         "ours/plpgsql_batches": None,
@@ -254,13 +257,12 @@ def test_several_fronts_on_a_slow_disk_are_held_against_the_rivals_that_record()
     }
 
 
-def test_a_run_is_shown_with_its_experiments(tmp_path: Path) -> None:
+def test_a_run_is_shown_with_its_experiments() -> None:
     figure = Figure(
         name="bytes", title="of memory", value=250.5, unit="B", target=300, sense="at most", note="nota bene"
     )
-    claims = [Round(compared={kind.name: bracketed(kind.name, 500) for kind in COMPARED})]
-    environment = {**describe(tmp_path), "store": "valkey"}
-    run = Run(environment, suites=[Suite(ONE_FRONT, 64, claims)], experiments={"Memory": [figure]})
+    claims = {kind.name: [pair(500)] for kind in COMPARED}
+    run = Run(suites=[Suite(ONE_FRONT, 64, claims)], experiments={"Memory": [figure]})
     console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
     for table in run.tables():
         table.show(console)

@@ -19,7 +19,7 @@ from loadtest.bench.against.operations import Operation
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.claims import get, send
 from loadtest.bench.line import check
-from loadtest.bench.measuring import Pair, WrongResult
+from loadtest.bench.turns import Pair, WrongResult
 from loadtest.stage.http import Answer
 
 (QUEUE,) = operations.named("queue")

@@ -18,7 +18,7 @@ from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.command import carry_out
 from loadtest.bench.figures import Figure, table_of
 from loadtest.bench.line import Line, front_bytes
-from loadtest.bench.measuring import Pair, Say, WrongResult, ratio
+from loadtest.bench.turns import Pair, Say, WrongResult, ratio
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.service import Part

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from loadtest.bench.experiments import refusals
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
-from loadtest.bench.measuring import WrongResult
 from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, servers_at, until_rewritten
+from loadtest.bench.turns import WrongResult
 from loadtest.stage.cores import Cores
 from reservasi.model import CAPACITY_MAX, Outcome
 

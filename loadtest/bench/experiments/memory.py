@@ -11,9 +11,9 @@ from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
 from loadtest.bench.line import WARM_UP, front_bytes
-from loadtest.bench.measuring import WrongResult
+from loadtest.bench.measuring import started
 from loadtest.bench.own_ledger import own_ledger, servers_at, until_rewritten
-from loadtest.bench.rounds import started
+from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, resident_bytes
 from reservasi.ledger import keys

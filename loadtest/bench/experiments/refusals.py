@@ -14,9 +14,9 @@ from loadtest.bench import claims
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
-from loadtest.bench.measuring import START_TIMEOUT_S, WrongResult
+from loadtest.bench.measuring import START_TIMEOUT_S, started
 from loadtest.bench.own_ledger import batches
-from loadtest.bench.rounds import started
+from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
 from loadtest.stage.program import open_terms, program_file

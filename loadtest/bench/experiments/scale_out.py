@@ -17,8 +17,8 @@ import uvloop
 
 from loadtest.bench.command import carry_out, parser_of
 from loadtest.bench.experiments.followers import Followers, following
-from loadtest.bench.measuring import Say, WrongResult, by_turns
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
+from loadtest.bench.turns import Say, WrongResult, by_turns
 from loadtest.stage.cluster import LocalCluster, Node, local_cluster
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.tables import Table

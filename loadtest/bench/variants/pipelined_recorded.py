@@ -9,8 +9,8 @@ import msgpack
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import Ground
-from loadtest.bench.measuring import WrongResult
 from loadtest.bench.serving import Baseline, Gunicorn
+from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants import script, tables
 from loadtest.bench.variants.pipelined import make_app
 from loadtest.bench.variants.variant import pid_of, quieten_backends, start_on

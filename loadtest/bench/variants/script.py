@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.measuring import WrongResult
+from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict
 from loadtest.bench.variants.variant import Rival
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from loadtest.bench.measuring import WrongResult
+from loadtest.bench.turns import WrongResult
 
 TABLES = """
 CREATE TABLE quotas (id text PRIMARY KEY, capacity int NOT NULL, remaining int NOT NULL CHECK (remaining >= 0))
