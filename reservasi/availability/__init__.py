@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-from reservasi.availability.alternatives import NEVER_MS, Spot
+from reservasi.availability.alternatives import NEVER_MS, Offer, Tally
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
 from reservasi.availability.groups import Group, GroupKey, Summary
 from reservasi.availability.prover import Prover
@@ -305,22 +305,14 @@ class Availability:
         """The quotas that changed after `version`, for live pages."""
         return [quota for follower in self._followers.values() for quota in follower.view.changed_since(version)]
 
-    def alternatives(self, quota: Quota, places: int, limit: int, now_ms: int | None = None) -> list[Quota]:
+    def alternatives(self, quota: Quota, places: int, limit: int, now_ms: int) -> Offer:
         """Open quotas of the same service and channel with enough places: the same office first, then the nearest in
         time.
 
         The result stays the same until the view changes or the clock reaches `alternatives_turn_ms`.
         """
-        program = program_of(quota.id)
-        follower = self._followers.get(program)
-        if follower is None:
-            return []
-        return follower.view.alternatives.near(quota, places, limit, self.now_ms(program) if now_ms is None else now_ms)
-
-    def alternatives_spot(self, quota: Quota, places: int, now_ms: int) -> Spot | None:
-        """What `alternatives` depend on beside the view: quotas of one spot are offered the same; None: no view."""
         follower = self._followers.get(program_of(quota.id))
-        return follower.view.alternatives.spot(quota, places, now_ms) if follower else None
+        return follower.view.alternatives.near(quota, places, limit, now_ms) if follower else Offer((), Tally())
 
     def alternatives_turn_ms(self, program: str) -> int:
         """The next moment at which `alternatives` may change because of the clock."""

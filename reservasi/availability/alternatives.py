@@ -19,35 +19,57 @@ KEPT_MAX = 10_000  # cached results of a shelf; each stays until a nearby quota 
 SLOTS_KEPT_MAX = 4096
 
 _Place: TypeAlias = tuple[int, str]  # time in minutes; quota id
-Spot: TypeAlias = tuple[str, str, int, str, int]  # service, channel, places, office with places or "", minute
+Ids: TypeAlias = tuple[str, ...]
 
 
-class _Found(NamedTuple):
-    """A cached result of a shelf, and the number of changes at which it is valid."""
+class Tally:
+    """How often something changed."""
 
-    changes: int  # of the office, or of the shelf
-    is_local: bool  # only quotas of the same office: changes in other offices do not matter
-    ids: list[str]
+    __slots__ = ("changes",)
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+
+class Offer:
+    """Quotas that are offered instead of a sold-out one: one object for all that are offered the same."""
+
+    __slots__ = ("contents", "ids")
+
+    def __init__(self, ids: Ids, contents: Tally) -> None:
+        self.ids = ids
+        self.contents = contents  # counts the changes of these quotas, and of others
+
+
+class _Near(NamedTuple):
+    """A cached result of a shelf, and the number of moves at which it is valid."""
+
+    offer: Offer
+    moves: Tally  # of the office, or of the shelf
+    moved: int
 
 
 class _Shelf:
     """The open quotas of one service and channel that have at least so many places, ordered by time."""
 
-    __slots__ = ("_near", "changes", "everywhere", "found", "office_changes", "offices")
+    __slots__ = ("_near", "everywhere", "found", "moves", "office_moves", "offices")
 
     def __init__(self) -> None:
         self.everywhere: list[_Place] = []
         self._near: dict[tuple[int, int], list[_Place]] = {}  # cached results for all offices, by minute and limit
         self.offices: dict[str, list[_Place]] = {}
-        self.changes = 0
-        self.office_changes: dict[str, int] = {}
-        self.found: dict[tuple[str, int, int], _Found] = {}  # by office, minute and limit
+        self.moves = Tally()
+        self.office_moves: dict[str, Tally] = {}
+        self.found: dict[tuple[str, int, int], _Near] = {}  # by office with places or "", minute and limit
 
-    def note_change(self, office: str) -> None:
+    def note_move(self, office: str) -> None:
         """Invalidate cached results that may name a quota of the office."""
         self._near = {}
-        self.changes += 1
-        self.office_changes[office] = self.office_changes.get(office, 0) + 1
+        self.moves.changes += 1
+        self.moves_of(office).changes += 1
+
+    def moves_of(self, office: str) -> Tally:
+        return self.office_moves.get(office) or self.office_moves.setdefault(office, Tally())
 
     def near(self, at: int, limit: int) -> list[_Place]:
         """At most `limit` quotas of all offices, those nearest to a minute first."""
@@ -66,34 +88,31 @@ class Alternatives:
         """`quotas` are the view's own; the view reports each change to this object."""
         self._quotas = quotas
         self._shelves: dict[tuple[str, str, int], _Shelf] = {}
+        self._offers: dict[Ids, Offer] = {}
+        self._contents = Tally()
+        self._office_contents: dict[str, Tally] = {}
         self._at_ms = 0  # the moment for which the shelves show open quotas
         self._turns: dict[int, set[str]] = {}  # later moment -> quotas that open or close then
         self._moments: list[int] = []  # heap of those moments
 
-    def near(self, quota: Quota, places: int, limit: int, now_ms: int) -> list[Quota]:
-        """At most `limit` other quotas with enough places: the same office first, then the nearest in time."""
+    def near(self, quota: Quota, places: int, limit: int, now_ms: int) -> Offer:
+        """At most `limit` other quotas with enough places: the same office first, then the nearest in time.
+
+        Sold-out quotas of the same service, channel and time have the same ones unless their own office has places.
+        """
         shelf, terms = self._shelf(quota, places, now_ms), quota.terms
         at, office = minutes(terms.date, terms.start), terms.office
         if quota.remaining >= places:  # then it may be on the shelf itself
-            ids = self._find(shelf, office, at, limit + 1).ids
-            return [self._quotas[id_] for id_ in ids if id_ != quota.id][:limit]
+            ids = self._find(shelf, office, at, limit + 1).offer.ids
+            return self._offer(tuple([id_ for id_ in ids if id_ != quota.id][:limit]), self._contents)
         if office not in shelf.offices:
-            return [self._quotas[id_] for _, id_ in shelf.near(at, limit)]
+            office = ""
         found = shelf.found.get((office, at, limit))
-        if found is None or found.changes != _changes(shelf, office, is_local=found.is_local):
+        if found is None or found.moved != found.moves.changes:
             if len(shelf.found) >= KEPT_MAX:
                 shelf.found.clear()
             found = shelf.found[office, at, limit] = self._find(shelf, office, at, limit)
-        return list(map(self._quotas.__getitem__, found.ids))
-
-    def spot(self, quota: Quota, places: int, now_ms: int) -> Spot:
-        """The key of a result of `near`: sold-out quotas of one spot have the same alternatives."""
-        terms = quota.terms
-        at = minutes(terms.date, terms.start)
-        if quota.remaining >= places:
-            return quota.id, "", places, "", at
-        office = terms.office if terms.office in self._shelf(quota, places, now_ms).offices else ""
-        return terms.service, terms.channel, places, office, at
+        return found.offer
 
     def _shelf(self, quota: Quota, places: int, now_ms: int) -> _Shelf:
         if not self._shelves or not self._at_ms <= now_ms < self.turn_ms:
@@ -108,6 +127,7 @@ class Alternatives:
 
     def count(self, quota: Quota, remaining: int) -> None:
         """The number of remaining places of a quota changed; `quota` is the former state."""
+        self._note_change(quota)
         if not self._shelves:
             return
         before, after = _capped(quota.remaining), _capped(remaining)
@@ -116,6 +136,8 @@ class Alternatives:
 
     def put(self, before: Quota | None, after: Quota | None) -> None:
         """A quota was added, changed its terms, or was removed."""
+        for each in filter(None, (before, after)):
+            self._note_change(each)
         if not self._shelves:
             return
         if before is None or after is None or self._lies(before) != self._lies(after):
@@ -131,6 +153,13 @@ class Alternatives:
 
     # --------------------------------------------------------------------------------------------------------------
 
+    def _note_change(self, quota: Quota) -> None:
+        self._contents.changes += 1
+        self._contents_of(quota.terms.office).changes += 1
+
+    def _contents_of(self, office: str) -> Tally:
+        return self._office_contents.get(office) or self._office_contents.setdefault(office, Tally())
+
     def _level(self, quota: Quota) -> int:
         return _capped(quota.remaining) if _is_open(quota, self._at_ms) else 0
 
@@ -140,14 +169,24 @@ class Alternatives:
         at = minutes(terms.date, terms.start)
         return terms.service, terms.channel, terms.office, at, self._level(quota)
 
-    def _find(self, shelf: _Shelf, office: str, at: int, limit: int) -> _Found:
+    def _find(self, shelf: _Shelf, office: str, at: int, limit: int) -> _Near:
         own = shelf.offices.get(office, [])
         found = [id_ for _, id_ in _nearest(own, at, limit)]
-        is_local = len(found) == limit
-        if not is_local:
+        if len(found) == limit:  # changes in other offices do not matter
+            moves, contents = shelf.moves_of(office), self._contents_of(office)
+        else:
+            moves, contents = shelf.moves, self._contents
             others = shelf.near(at, limit + len(own))
             found += [id_ for _, id_ in others if self._quotas[id_].terms.office != office][: limit - len(found)]
-        return _Found(_changes(shelf, office, is_local=is_local), is_local, found)
+        return _Near(self._offer(tuple(found), contents), moves, moves.changes)
+
+    def _offer(self, ids: Ids, contents: Tally) -> Offer:
+        offer = self._offers.get(ids)
+        if offer is None:
+            if len(self._offers) >= KEPT_MAX:
+                self._offers.clear()
+            offer = self._offers[ids] = Offer(ids, contents)
+        return offer
 
     def _build(self, quota: Quota, places: int) -> _Shelf:
         if not self._shelves:
@@ -180,7 +219,7 @@ class Alternatives:
                     del places_in_order[bisect_left(places_in_order, place)]
             if not office:
                 del shelf.offices[terms.office]
-            shelf.note_change(terms.office)
+            shelf.note_move(terms.office)
 
     # -- the clock -------------------------------------------------------------------------------------------------
 
@@ -217,10 +256,6 @@ class Alternatives:
                 self._turns[at_ms] = set()
                 heappush(self._moments, at_ms)
             self._turns[at_ms].add(quota.id)
-
-
-def _changes(shelf: _Shelf, office: str, *, is_local: bool) -> int:
-    return shelf.office_changes.get(office, 0) if is_local else shelf.changes
 
 
 def _moments_of(quota: Quota) -> tuple[int, ...]:

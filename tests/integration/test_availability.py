@@ -322,8 +322,9 @@ async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> No
     await caught_up(view, ledger)
     full = view.quota(ids[0])
     assert full is not None
-    assert [found.id for found in view.alternatives(full, 2, 5)] == [ids[2], ids[1], ids[3]]
-    assert [found.id for found in view.alternatives(full, 1, 2)] == [ids[8], ids[2]]
+    clock_ms = view.now_ms(ledger.program)
+    assert view.alternatives(full, 2, 5, clock_ms).ids == (ids[2], ids[1], ids[3])
+    assert view.alternatives(full, 1, 2, clock_ms).ids == (ids[8], ids[2])
     states = [state_of(found, view.now_ms(ledger.program)) for number in ids if (found := view.quota(number))]
     assert states == ["sold-out", "open", "open", "open", "closed", "not-open", "closed", "open", "open"]
     assert abs(view.now_ms(ledger.program) - await ledger.now_ms()) < 500

@@ -30,7 +30,7 @@ class Program:
         self.now_ms = 100
 
     def near(self, refused: Quota, places: int = 1, limit: int = 5) -> list[Quota]:
-        return self.alternatives.near(refused, places, limit, self.now_ms)
+        return [self.quotas[id_] for id_ in self.alternatives.near(refused, places, limit, self.now_ms).ids]
 
     def take(self, taken: Quota, places: int) -> None:
         before = self.quotas[taken.id]
@@ -158,18 +158,12 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(len(shelf.found) <= 3 for shelf in program.alternatives._shelves.values())
 
 
-def test_quotas_of_one_spot_are_offered_the_same() -> None:
-    program = Program(quota("08:00"), quota("10:00", office="unit", capacity=2), FULL)
-    offices, starts = ("kanim", "unit", "mpp", "ulp"), ("09:00", "09:10")
-    refused = [quota(start, office=office, capacity=0) for office in offices for start in starts]
-    offered = [quota("10:00", office="unit", capacity=2), quota("08:00")]
-    refused += [
-        *offered,
-        *(replace(each, id=f"{each.id}.2", terms=replace(each.terms, capacity=0)) for each in offered),
-    ]
-    for places in (1, 2, 3):
-        by_spot: dict[object, list[Quota]] = {}
-        for each in refused:
-            spot = program.alternatives.spot(each, places, program.now_ms)
-            assert by_spot.setdefault(spot, program.near(each, places)) == program.near(each, places)
-        assert len(by_spot) < len(refused), "those of offices without places share one"
+def test_sold_out_quotas_of_offices_without_places_share_what_they_are_offered() -> None:
+    program = Program(quota("08:00"), quota("10:00", office="unit", capacity=2))
+    elsewhere = [quota("09:00", office=office, capacity=0) for office in ("mpp", "ulp", "lain")]
+    with watched("_find") as found:
+        assert len({id(program.alternatives.near(each, 1, 5, program.now_ms)) for each in elsewhere}) == 1
+        assert found.call_count == 1
+    assert program.near(elsewhere[0]) == list(program.quotas.values())
+    full_here = quota("09:00", office="unit", capacity=0)
+    assert program.near(full_here) == list(program.quotas.values())[::-1], "its own office first"

@@ -93,7 +93,8 @@ class Page:
         """What it would be without anything kept."""
         memory = Memory(self.view, ticket_rules=TicketRules(self.view))
         memory.ticket_rules.refresh(self.view.clock_ms)
-        found = self.view.alternatives(self.quota, 1, 5)
+        ids = self.view.alternatives(self.quota, 1, 5, self.view.clock_ms).ids
+        found = [self.view.program.quotas[id_] for id_ in ids]
         members = {
             "alternatives": [msgspec.Raw(memory.fragment(each, self.view.clock_ms)) for each in found],
             "next_opening": next(iter(next_openings(self.services, memory, "p")), None),
@@ -161,6 +162,22 @@ def test_an_answer_that_would_be_the_same_is_given_again(page: Page) -> None:
     page.view.hold(NEAR)
     page.now_s += 1
     assert page.answer() is not first
+
+
+def test_a_change_within_the_own_office_makes_an_answer_anew(page: Page) -> None:
+    page.view.set("p.mpp.1", terms(3, office="mpp", start="08:01"))
+    before = page.ask()
+    page.view.hold("p.mpp.1")
+    assert page.ask_later() == page.anew() != before, "the own office has too few"
+    own = [f"p.kanim.1{number}" for number in range(5)]
+    for quota_id in own:
+        page.view.set(quota_id, terms(3, start="08:01"))
+    first = page.answer()
+    page.view.hold("p.mpp.1", "r2")
+    page.now_s += 1
+    assert page.answer() is first, "what changes elsewhere does not matter while the own office has enough"
+    page.view.hold(own[0])
+    assert page.ask_later() == page.anew() != first.body
 
 
 def test_quotas_with_the_same_to_offer_share_an_answer(page: Page) -> None:

@@ -90,6 +90,7 @@ class Views(RuleBasedStateMachine):
         self.live: list[Reservation] = []
         self.returning: list[tuple[str, int]] = []
         self.changed_at: dict[str, int] = {}
+        self.offered: dict[tuple[alternatives.Offer, int], list[Quota]] = {}
 
     def apply(self, *events: AnyEvent) -> None:
         self.version += 1
@@ -220,7 +221,10 @@ class Views(RuleBasedStateMachine):
     def ask_for_alternatives(self, places: int) -> None:
         for quota in self.view.quotas.values():
             found = self.view.alternatives.near(quota, places, LIMIT, self.now_ms)
-            assert found == nearest(self.view.quotas.values(), quota, places, self.now_ms)
+            wanted = nearest(self.view.quotas.values(), quota, places, self.now_ms)
+            assert found.ids == tuple(each.id for each in wanted)
+            unchanged = self.offered.setdefault((found, found.contents.changes), wanted)
+            assert unchanged == wanted, "answers are reused as long as these changes are not more"
 
     def teardown(self) -> None:
         for places in range(1, APPLICANTS_MAX + 1):

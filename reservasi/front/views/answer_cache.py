@@ -14,6 +14,7 @@ import msgspec
 
 from reservasi import quota_state
 from reservasi.availability import Availability
+from reservasi.availability.alternatives import Offer
 from reservasi.front.api.answers import Answer
 from reservasi.front.views.quota_json import Encoded, quota_body
 from reservasi.front.views.ticket_rules import TicketRule, TicketRules
@@ -67,10 +68,10 @@ class SoldOut:
 
     __slots__ = ("answer", "made_of", "turn_ms", "until_s")
 
-    def __init__(self, until_s: float, turn_ms: int, made_of: tuple[list[Quota], bytes, int], answer: Answer) -> None:
-        self.until_s = until_s
+    def __init__(self, made_of: tuple[int, bytes, int], turn_ms: int, answer: Answer) -> None:
+        self.until_s = 0.0
         self.turn_ms = turn_ms  # the ledger's time at which a quota opens or closes
-        self.made_of = made_of  # the alternatives, the next openings, and the stamp of the ticket rules
+        self.made_of = made_of  # the changes of the alternatives, the next openings, and the stamp of the ticket rules
         self.answer = answer
 
 
@@ -88,7 +89,7 @@ class Memory:
         self.ticket_rules = ticket_rules or TicketRules()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._bytes_held = 0
-        self.sold_out: dict[Hashable, SoldOut] = {}  # used by `sold_out.py`
+        self.sold_out: dict[tuple[str, Offer], SoldOut] = {}  # by language; used by `sold_out.py`
         self.sold_out_ends: dict[str, tuple[float, bytes]] = {}  # by program
         self._fragments: dict[str, _Fragment] = {}
 

@@ -1,8 +1,9 @@
 """`sold-out`: the most frequent answer in the minute of an opening.
 
 Its body is assembled from encoded pieces: the text in a language, the JSON of each alternative, and the next openings
-of the program. The cost therefore does not depend on the number of quotas, or of sold-out ones. If many ask for one
-quota, its answer is reused for a moment: suggestions may be slightly older than decisions.
+of the program. An answer serves all sold-out quotas with the same alternatives, and is reused for a moment: the places
+that it names may be slightly older than decisions. The cost therefore does not depend on the number of quotas, or of
+sold-out ones.
 """
 
 import time
@@ -30,22 +31,19 @@ def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, place
     """The refusal of a claim of `places` places, complete with its head."""
     availability, program = services.availability, program_of(quota.id)
     now_s, now_ms = time.monotonic(), availability.now_ms(program)
-    key = (program, language, availability.alternatives_spot(quota, places, now_ms))
-    kept = memory.sold_out.get(key)
+    offer = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
+    kept = memory.sold_out.get((language, offer))
     if kept is not None and now_s < kept.until_s and now_ms < kept.turn_ms:
         return kept.answer
     end = _end(services, memory, program, now_s)
-    alternatives = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
-    made_of = (alternatives, end, memory.ticket_rules.stamp)
-    if kept is None or kept.made_of != made_of:
-        # If few quotas are left, most sold-out ones have the same alternatives.
-        shared = (program, language, places, *[each.id for each in alternatives])
-        kept = memory.sold_out.get(shared)
-        if kept is None or kept.made_of != made_of:
-            answer = _made(memory, language, alternatives, end, now_ms)
-            kept = _keep(memory, shared, SoldOut(0.0, 0, made_of, answer))
-        kept = _keep(memory, key, SoldOut(0.0, 0, made_of, kept.answer))
-    kept.until_s, kept.turn_ms = now_s + SUGGESTIONS_REST_S, availability.alternatives_turn_ms(program)
+    made_of = (offer.contents.changes, end, memory.ticket_rules.stamp)
+    if kept is None or now_ms >= kept.turn_ms or kept.made_of != made_of:
+        if len(memory.sold_out) >= KEPT_MAX:
+            memory.sold_out.clear()
+        alternatives = [each for each in map(availability.quota, offer.ids) if each is not None]
+        answer = _made(memory, language, alternatives, end, now_ms)
+        kept = memory.sold_out[language, offer] = SoldOut(made_of, availability.alternatives_turn_ms(program), answer)
+    kept.until_s = now_s + SUGGESTIONS_REST_S
     return kept.answer
 
 
@@ -53,13 +51,6 @@ def _made(memory: Memory, language: Language, alternatives: Iterable[Quota], end
     text = _text(language)
     body = text.begin + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
     return Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
-
-
-def _keep(memory: Memory, key: tuple[object, ...], kept: SoldOut) -> SoldOut:
-    if len(memory.sold_out) >= KEPT_MAX:
-        memory.sold_out.clear()
-    memory.sold_out[key] = kept
-    return kept
 
 
 class _Text(NamedTuple):
