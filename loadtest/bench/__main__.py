@@ -17,7 +17,7 @@ from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench, Meter, Plan
 from loadtest.bench.report import Run, Suite
 from loadtest.bench.turns import Say
-from loadtest.bench.variants.evalsha import CONNECTIONS_MAX
+from loadtest.bench.variants.redis_rivals import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.shims import can_build
 

@@ -5,7 +5,7 @@ import contextlib
 import datetime as dt
 import itertools
 import statistics
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, started
 from loadtest.bench.own_ledger import batches
-from loadtest.bench.turns import WrongResult
+from loadtest.bench.turns import Pair, Say, WrongResult, by_turns, ratio
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
 from loadtest.stage.program import open_terms, program_file
@@ -26,6 +26,7 @@ from reservasi.model import Outcome, SetQuota
 from reservasi.programs.files import read_program
 
 FLAT = 1.15
+FRONT = "front_s"  # processor time of the front, a refusal
 OPEN_MIN = 9  # quotas that stay open, and whose places change all the time
 OFFICES, STARTS = 100, 20  # over which a program's quotas are spread; the rest is dates
 CHANGES_PER_S = 50
@@ -60,9 +61,9 @@ class Offer:
     open: tuple[str, ...]
 
 
-async def measured(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
+async def measured(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
     """A figure a point: the front's processor time a refusal, as a share of that in a small program."""
-    points, pairs, refusals = (SMOKE, 3, 100) if smoke else (POINTS, 41, 400)
+    points, repeats, refusals = (SMOKE, 3, 100) if smoke else (POINTS, 41, 400)
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(ground.settings))
         base, *grown = [
@@ -71,30 +72,26 @@ async def measured(cores: Cores, smoke: bool, say: Callable[[str], None]) -> lis
         ]
         ours = Ours(ground)
         await started(ours, stack)
-        people = itertools.count(FIRST_PERSON, refusals)
-        figures = []
+        people, figures = itertools.count(FIRST_PERSON, refusals), []
         for point, offer in zip(points, grown, strict=True):
             say(f"growth: refusals with {point.name}")
-            ratios, costs_s = [], []
+            pairs = []
             async with _changing(operations, base), _changing(operations, offer):
-                for number in range(pairs + 1):
-                    # Which one comes second differs, so that a drift weighs on both.
-                    order = (base, offer) if number % 2 else (offer, base)
-                    took_s = {each: await _refusal_s(ours, each, next(people), refusals) for each in order}
-                    ratios.append(took_s[offer] / took_s[base])
-                    costs_s.append(took_s[offer])
-            figures.append(_figure(point, ratios[1:], costs_s[1:]))  # the first ones warmed up
+                for counts, offers in by_turns((base, offer), repeats):
+                    costs = {each: {FRONT: await _refusal_s(ours, each, next(people), refusals)} for each in offers}
+                    pairs += [Pair(costs[base], costs[offer])] if counts else []
+            figures.append(_figure(point, pairs))
         return figures
 
 
-def _figure(point: Point, ratios: list[float], costs_s: list[float]) -> Figure:
+def _figure(point: Point, pairs: Sequence[Pair]) -> Figure:
     return Figure(
         name=f"refusal, {point.name}",
         title=f"a front's processor time a sold-out answer against {BASE.name}, interleaved; places change meanwhile",
-        value=statistics.median(ratios),
+        value=ratio(pairs, FRONT),
         target=FLAT,
         sense="at most",
-        note=f"{statistics.median(costs_s) * 1e6:.0f} us a refusal",
+        note=f"{statistics.median(pair.other[FRONT] for pair in pairs) * 1e6:.0f} us a refusal",
     )
 
 

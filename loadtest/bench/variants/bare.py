@@ -2,12 +2,8 @@
 
 from aiohttp import web
 
-from loadtest.bench.serving import Baseline, Gunicorn
-from loadtest.bench.variants.variant import Rival
-
-ROUTES = {200: ("GET", "/v1/availability")}  # by the status of the answer; others answer claims and joins
-CLAIMS = ("POST", "/v1/reservations")
-JOINS = ("POST", "/v1/openings/{id}/tickets")
+from loadtest.bench.variants.variant import Baseline, Rival
+from reservasi.front.process.garbage_collector import set_aside_what_stays
 
 
 class Bare(Rival):
@@ -17,7 +13,7 @@ class Bare(Rival):
     title = "bare aiohttp handler, a constant answer of the same size, no store"
 
 
-async def make_app() -> web.Application:
+async def bare() -> web.Application:
     baseline = Baseline.read()
     body = b'{"padding":"' + b"x" * (baseline.body_bytes - 14) + b'"}'
 
@@ -25,10 +21,10 @@ async def make_app() -> web.Application:
         return web.Response(status=baseline.status, body=body, content_type="application/json")
 
     app = web.Application()
-    for route in [ROUTES[baseline.status]] if baseline.status in ROUTES else [CLAIMS, JOINS]:
-        app.router.add_route(*route, answer)
+    if baseline.status == 200:
+        app.router.add_get("/v1/availability", answer)
+    else:
+        app.router.add_post("/v1/reservations", answer)
+        app.router.add_post("/v1/openings/{id}/tickets", answer)
+    set_aside_what_stays()
     return app
-
-
-if __name__ == "__main__":
-    Gunicorn(make_app).run()

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from loadtest.bench.serving import Baseline
+from loadtest.bench.variants.variant import Baseline
+from reservasi.front.process.garbage_collector import set_aside_what_stays
 
 HOLD_MS = 7_200_000
 KEY = b"a key of the benchmark alone"
@@ -83,4 +84,5 @@ def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Appli
     app = web.Application()
     app.router.add_post("/v1/reservations", answer)
     app.on_cleanup.append(close_store)
+    set_aside_what_stays()
     return app

@@ -7,10 +7,9 @@ import asyncpg
 from aiohttp import web
 
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.serving import Baseline, Gunicorn
 from loadtest.bench.variants import tables
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
-from loadtest.bench.variants.variant import Rival
+from loadtest.bench.variants.variant import Baseline, Rival
 
 SCHEMA = "bench_batches"
 BATCH_MAX = 256
@@ -125,11 +124,7 @@ class Batches:
         return [Verdict(*row) for row in await self._connection.fetch(CALL, *columns, HOLD_MS)]
 
 
-async def make_app() -> web.Application:
+async def plpgsql_batches() -> web.Application:
     connection = await asyncpg.connect(Baseline.read().postgres_dsn, server_settings=tables.session(SCHEMA))
     batches = Batches(connection)
     return claim_app(batches.decide, batches.close)
-
-
-if __name__ == "__main__":
-    Gunicorn(make_app).run()

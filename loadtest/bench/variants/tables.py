@@ -44,25 +44,16 @@ async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: S
         await connection.close()
 
 
-async def rows(dsn: str, schema: str) -> int:
-    """How many reservations there are."""
-    found, _ = await _counts(dsn, schema)
-    return found
-
-
 async def held(dsn: str, schema: str) -> int:
-    """How many places are taken.
-
-    Raises:
-        WrongResult: the rows and the counts disagree.
-    """
-    found, taken = await _counts(dsn, schema)
+    """How many places are taken, by the rows as well as by the counts."""
+    found, taken = await counts(dsn, schema)
     if found != taken:
         raise WrongResult(f"{schema}: {taken} places are taken, and there are {found} rows")
     return found
 
 
-async def _counts(dsn: str, schema: str) -> tuple[int, int]:
+async def counts(dsn: str, schema: str) -> tuple[int, int]:
+    """How many reservations there are, and how many places are taken."""
     connection = await asyncpg.connect(dsn, server_settings={"search_path": schema})
     try:
         return (

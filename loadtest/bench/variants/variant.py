@@ -1,19 +1,50 @@
-"""What the benchmark asks of a variant."""
+"""What the benchmark asks of a variant, and how a rival is served: as our own front is, by gunicorn with uvloop."""
 
 import contextlib
+import os
 import sys
 from abc import ABC, abstractmethod
+from http import HTTPStatus
 from typing import ClassVar
 
 import asyncpg
+import msgspec
+from aiohttp.http import SERVER_SOFTWARE
 
 from loadtest.bench.ground import Ground
-from loadtest.bench.serving import Baseline
 from loadtest.stage.cores import pinned, yield_to_others
 from loadtest.stage.ports import free_port
 from reservasi.supervisor import Role
 
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1"
+VARIABLE = "BENCH_BASELINE"
+GUNICORN = (
+    *(sys.executable, "-m", "gunicorn", "--worker-class", "aiohttp.GunicornUVLoopWebWorker"),
+    *("--backlog", "4096", "--keep-alive", "15", "--timeout", "60", "--log-level", "warning", "--no-control-socket"),
+)
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes of a rival are started with, as JSON in their environment."""
+
+    answer_bytes: int  # of our front's answer, head and body
+    redis_url: str
+    postgres_dsn: str
+    status: int
+
+    @classmethod
+    def read(cls) -> "Baseline":
+        return msgspec.json.decode(os.environ[VARIABLE], type=cls)
+
+    @property
+    def body_bytes(self) -> int:
+        """The size of a body that makes the whole answer as large as our front's."""
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: \r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+        )
+        rest = self.answer_bytes - len(head)
+        return rest - len(str(rest - 3))  # the length is written in as many digits
 
 
 class Variant(ABC):
@@ -47,30 +78,24 @@ class Variant(ABC):
 
 
 class Rival(Variant):
-    """A variant whose front is one process of its own module, and whose store is prepared beforehand."""
+    """A variant whose store is prepared beforehand; the function of its name in its module makes the application."""
 
     def __init__(self, ground: Ground, status: int = 201) -> None:
         super().__init__(ground)
         self.port = free_port()
         self._baseline = Baseline(
-            port=self.port,
-            processes=ground.processes,
             answer_bytes=ground.answer_bytes,
             redis_url=ground.redis_url,
             postgres_dsn=ground.postgres_dsn,
             status=status,
         )
-        self._front = self.role()
+        flags = ("--bind", f"127.0.0.1:{self.port}", "--workers", str(ground.processes))
+        self._front = self.role("front", (*GUNICORN, *flags, f"{type(self).__module__}:{self.name}"))
 
-    def role(self, *arguments: str) -> Role:
-        """The process that runs when its module is."""
-        name = "-".join((self.name, *arguments))
-        return Role(
-            name=name,
-            argv=(sys.executable, "-m", f"loadtest.bench.variants.{self.name}", *arguments),
-            env=self._baseline.environment,
-            log_path=self.ground.log_dir / f"{name}.log",
-        )
+    def role(self, what: str, argv: tuple[str, ...]) -> Role:
+        environment = {VARIABLE: msgspec.json.encode(self._baseline).decode()}
+        name = f"{self.name}-{what}"
+        return Role(name=name, argv=argv, env=environment, log_path=self.ground.log_dir / f"{name}.log")
 
     @property
     def pids(self) -> dict[str, int]:
@@ -81,7 +106,8 @@ class Rival(Variant):
 
     async def start(self) -> None:
         await self.prepare()
-        await start_on(self._front, self.ground.cores.front)
+        with pinned(self.ground.cores.front):
+            await self._front.start()
 
     async def stop(self) -> None:
         await self._front.stop()
@@ -97,12 +123,6 @@ async def quieten_backends(dsn: str, application: str) -> None:
     for (pid,) in backends:
         with contextlib.suppress(ProcessLookupError):
             yield_to_others(pid)
-
-
-async def start_on(role: Role, cores: frozenset[int]) -> None:
-    """Start a process that stays, with its children, on these cores."""
-    with pinned(cores):
-        await role.start()
 
 
 def pid_of(role: Role) -> int:
