@@ -2,8 +2,7 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import uvloop
@@ -26,45 +25,39 @@ POLL_S = 0.01
 
 
 class Followers:
-    """So many fronts' views of each program, kept by another process as each front keeps its own."""
+    """So many fronts' views of each program, kept by another process as each front keeps its own; of none for 0.
 
-    def __init__(self, pid: int, pipe: Connection) -> None:
-        self._pid = pid
-        self._pipe = pipe
+    `wanted`: all the time there is somebody whom they could refuse.
+    """
+
+    def __init__(self, url: str, ledgers: Sequence[OwnLedger], count: int, *, wanted: bool = True) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, url, count, wanted, [ledger.program for ledger in ledgers])
+        self._process = context.Process(target=_run, args=arguments, daemon=True)
+        self._count = count
+
+    async def __aenter__(self) -> "Followers":
+        if self._count:
+            self._process.start()
+        await self.reach(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._count:
+            self._process.kill()
+            self._process.join()
 
     def cpu_s(self) -> float:
-        return ran_s(self._pid)
+        return ran_s(self._process.pid) if self._process.pid else 0.0
 
     async def reach(self, places: int) -> None:
-        """Wait until every view knows that so many places are taken in all programs together.
-
-        Raises:
-            TimeoutError: one does not within `TIMEOUT_S`.
-            EOFError: the process has ended.
-        """
-        self._pipe.send(places)
-        if not await asyncio.to_thread(self._pipe.poll, TIMEOUT_S):
-            raise TimeoutError("the followers do not see what was claimed")
-        self._pipe.recv()
-
-
-@asynccontextmanager
-async def following(
-    url: str, ledgers: Sequence[OwnLedger], count: int, *, wanted: bool = True
-) -> AsyncIterator[Followers]:
-    """So many followers of each program, until the block ends; `wanted`: all the time somebody could be refused."""
-    context, programs = multiprocessing.get_context("spawn"), [ledger.program for ledger in ledgers]
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs, url, count, wanted, programs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        followers = Followers(process.pid or 0, ours)
-        await followers.reach(0)
-        yield followers
-    finally:
-        process.kill()
-        process.join()
+        """Wait until every view knows that so many places are taken in all programs together."""
+        if self._count:
+            self._pipe.send(places)
+            if not await asyncio.to_thread(self._pipe.poll, TIMEOUT_S):
+                raise TimeoutError("the followers do not see what was claimed")
+            self._pipe.recv()
 
 
 def _run(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:

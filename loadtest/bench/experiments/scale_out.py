@@ -11,12 +11,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from operator import sub
 from typing import Any, TypeAlias
 
 import uvloop
 
 from loadtest.bench.command import carry_out, parser_of
-from loadtest.bench.experiments.followers import Followers, following
+from loadtest.bench.experiments.followers import Followers
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
 from loadtest.bench.turns import Say, WrongResult, by_turns
 from loadtest.stage.cluster import LocalCluster, Node, local_cluster
@@ -168,50 +169,57 @@ class Meter:
         self._by_shape: dict[tuple[int, int], LocalCluster] = {}
 
     async def measure(self, case: Case) -> Work:
-        """One measurement in programs of its own, which are checked and then gone.
-
-        Raises:
-            WrongResult: the ledgers do not hold what was answered.
-        """
-        counts = [self._places(case, share) for share in case.shares]
-        async with self._opened(case, counts) as (cluster, ledgers), AsyncExitStack() as stack:
-            await _check_placement(cluster, ledgers)
-            followers = None
-            if case.followers:
-                followers = await stack.enter_async_context(following(cluster.url, ledgers, case.followers))
-            crowd = [(ledger, ledger.claims(count)) for ledger, count in zip(ledgers, counts, strict=True)]
+        """One measurement in programs of its own, which are checked and then gone."""
+        places = [self._places(case, share) for share in case.shares]
+        done = sum(places)
+        async with (
+            self._opened(case, places) as (cluster, ledgers),
+            Followers(cluster.url, ledgers, case.followers) as followers,
+        ):
+            crowd = [(ledger, ledger.claims(count)) for ledger, count in zip(ledgers, places, strict=True)]
             if case.confirms:
                 await _carry_out(crowd, case, confirm=False)
-            before = await Spent.so_far(cluster, ledgers, followers)
-            front_s = time.process_time()
+            sums, used_s, front_s = await _sums(cluster, ledgers), _used_s(cluster, followers), time.process_time()
             with pinned(self._cores.front):
                 await _carry_out(crowd, case, confirm=case.confirms)
             front_s = time.process_time() - front_s
             await _replicated(cluster)
-            done = sum(counts)
-            if followers:
-                await followers.reach(done)
-            after = await Spent.so_far(cluster, ledgers, followers)
+            await followers.reach(done)
+            used_us = [
+                (now - before) / done * 1e6 for now, before in zip(_used_s(cluster, followers), used_s, strict=True)
+            ]
+            each = {name: (now - sums[name]) / done for name, now in (await _sums(cluster, ledgers)).items()}
             for ledger, claims in crowd:
                 await ledger.check(claims, confirmed=case.confirms)
-            return _work(case, done, front_s, before, after)
+        primaries_us = used_us[: case.primaries]
+        return {
+            "done": done,
+            "per_call": (2 if case.acks else 1) / each["calls"],  # `touch` follows each acknowledged call
+            "valkey_us": sum(primaries_us),
+            "busiest_us": max(primaries_us),
+            "front_us": front_s / done * 1e6,
+            "replica_us": sum(used_us[case.primaries : -1]) / max(1, case.replicas),
+            "follower_us": used_us[-1] / max(1, case.followers),
+            "file_bytes": each["file"],
+            "link_bytes": each["link"] if case.replicas else 0.0,
+            "journal_bytes": each["journal"],
+        }
 
     async def measure_idle(self, wanted: bool) -> Work:
         """What fronts cost while nobody claims: each asks again and again how far every program is."""
         async with self._opened(BASE, [self._sizes.quotas] * PROGRAMS) as (cluster, ledgers):
-            alone_us, _ = await self._a_second(cluster)
-            async with following(cluster.url, ledgers, IDLE_FRONTS, wanted=wanted) as followers:
-                valkey_us, fronts_us = await self._a_second(cluster, followers)
+            alone_us = await self._a_second(cluster, Followers(cluster.url, ledgers, 0))
+            async with Followers(cluster.url, ledgers, IDLE_FRONTS, wanted=wanted) as followers:
+                used_us = await self._a_second(cluster, followers)
         followed = IDLE_FRONTS * PROGRAMS
-        return {"valkey_us": (valkey_us - alone_us) / followed, "front_us": fronts_us / followed}
+        return {"valkey_us": (used_us[0] - alone_us[0]) / followed, "front_us": used_us[1] / followed}
 
-    async def _a_second(self, cluster: LocalCluster, followers: Followers | None = None) -> tuple[float, float]:
-        """Processor time of the primaries and of the followers in a second, in microseconds."""
-        started_s, before = time.perf_counter(), await Spent.so_far(cluster, [], followers)
+    async def _a_second(self, cluster: LocalCluster, followers: Followers) -> list[float]:
+        """Processor time of the one server and of the followers in a second, in microseconds."""
+        started_s, used_s = time.perf_counter(), _used_s(cluster, followers)
         await asyncio.sleep(self._sizes.idle_s)
-        took_s, after = time.perf_counter() - started_s, await Spent.so_far(cluster, [], followers)
-        valkey_s = sum(after.valkey_s) - sum(before.valkey_s)
-        return valkey_s / took_s * 1e6, (after.followers_s - before.followers_s) / took_s * 1e6
+        took_s = time.perf_counter() - started_s
+        return [spent_s / took_s * 1e6 for spent_s in map(sub, _used_s(cluster, followers), used_s)]
 
     def _places(self, case: Case, share: int) -> int:
         """A program's places: its share, as many in each quota."""
@@ -248,49 +256,20 @@ class Meter:
         return self._by_shape[shape]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What a cluster's servers have done so far."""
-
-    valkey_s: list[float]  # processor time by server: primaries, then replicas
-    followers_s: float
-    calls: int  # of functions, in all primaries
-    file_bytes: int  # of their append-only files
-    link_bytes: int  # of their replication streams
-    journal_bytes: int  # of the programs' journals in memory
-
-    @classmethod
-    async def so_far(cls, cluster: LocalCluster, ledgers: Sequence[OwnLedger], followers: Followers | None) -> "Spent":
-        valkey_s = [node.cpu_s() for node in cluster.nodes]
-        infos = [await node.client.info("everything") for node in cluster.primaries]
-        journals = [
-            await ledger.client.memory_usage(keys.journal(ledger.program), samples=0) or 0 for ledger in ledgers
-        ]
-        return cls(
-            valkey_s=valkey_s,
-            followers_s=followers.cpu_s() if followers else 0.0,
-            calls=sum(info.get("cmdstat_fcall", {}).get("calls", 0) for info in infos),
-            file_bytes=sum(info["aof_current_size"] for info in infos),
-            link_bytes=sum(info["master_repl_offset"] for info in infos),
-            journal_bytes=sum(journals),
-        )
+def _used_s(cluster: LocalCluster, followers: Followers) -> list[float]:
+    """Processor time so far, of each server, primaries first, and of the followers."""
+    return [*(node.cpu_s() for node in cluster.nodes), followers.cpu_s()]
 
 
-def _work(case: Case, done: int, front_s: float, before: Spent, after: Spent) -> Work:
-    valkey_us = [(now - earlier) / done * 1e6 for now, earlier in zip(after.valkey_s, before.valkey_s, strict=True)]
-    primaries_us, replicas_us = valkey_us[: case.primaries], valkey_us[case.primaries :]
-    calls_each = 2 if case.acks else 1  # `touch` follows each acknowledged call
+async def _sums(cluster: LocalCluster, ledgers: Sequence[OwnLedger]) -> dict[str, float]:
+    """Function calls, bytes of append-only files and of replication streams so far, and of journals in memory."""
+    infos = [await node.client.info("everything") for node in cluster.primaries]
+    journals = [await ledger.client.memory_usage(keys.journal(ledger.program), samples=0) for ledger in ledgers]
     return {
-        "done": done,
-        "per_call": done / (after.calls - before.calls) * calls_each,
-        "valkey_us": sum(primaries_us),
-        "busiest_us": max(primaries_us),
-        "front_us": front_s / done * 1e6,
-        "replica_us": sum(replicas_us) / max(1, case.replicas),
-        "follower_us": (after.followers_s - before.followers_s) / done * 1e6 / max(1, case.followers),
-        "file_bytes": (after.file_bytes - before.file_bytes) / done,
-        "link_bytes": (after.link_bytes - before.link_bytes) / done if case.replicas else 0.0,
-        "journal_bytes": (after.journal_bytes - before.journal_bytes) / done,
+        "calls": sum(info.get("cmdstat_fcall", {}).get("calls", 0) for info in infos),
+        "file": sum(info["aof_current_size"] for info in infos),
+        "link": sum(info["master_repl_offset"] for info in infos),
+        "journal": sum(size or 0 for size in journals),
     }
 
 
