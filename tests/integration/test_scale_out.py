@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.experiments.scale_out import BASE, CASES, COLUMNS, GROUPS, IDLE_WAYS, Found, new_names
+from loadtest.bench.experiments.scale_out import BASE, CASES, COLUMNS, GROUPS, IDLE, Found, new_names
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at
 from loadtest.bench.turns import WrongResult
 from loadtest.stage.cluster import LocalCluster, local_cluster
@@ -40,10 +40,10 @@ def smoke(tmp_path: Path, group: str) -> tuple[dict[str, Any], str]:
 
 def test_nothing_is_left_out_here() -> None:
     assert GROUPS == ("primaries", "batches", "replicas", "followers", "idle")
-    assert {case.group for case in CASES} == {"base", *GROUPS} - {"idle"}
+    assert {case.group for case in CASES} == {"base", *GROUPS}
 
 
-@pytest.mark.parametrize("group", [group for group in GROUPS if group != "idle"])
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != IDLE])
 def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, group: str) -> None:
     found, printed = smoke(tmp_path, group)
     (works,) = found["rounds"]
@@ -64,30 +64,27 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, grou
 
 def test_idle_fronts_are_measured(tmp_path: Path) -> None:
     found, printed = smoke(tmp_path, "idle")
-    (idle,) = found["idle_rounds"]
-    assert found["rounds"] == []
-    at_rest, wanted = (idle[way]["front_us"] for way in IDLE_WAYS)
-    assert at_rest < wanted
-    for way in IDLE_WAYS:
-        assert f" {way} " in printed
-        assert idle[way]["front_us"] > 0
+    (works,) = found["rounds"]
+    assert all(f" {name} " in printed for name in works)
+    assert works.keys() == {"at rest", "sold out and still asked for"}
+    assert 0 < works["at rest"]["follower_us"] < works["sold out and still asked for"]["follower_us"]
 
 
 def test_figures_are_medians_and_ratios_are_those_of_one_round() -> None:
     works = dict.fromkeys((case.name for case in CASES), WORK)
     slower = {name: {**WORK, "valkey_us": 80.0} for name in works}
-    idle = [{way: {"valkey_us": figure, "front_us": 200.0} for way in IDLE_WAYS} for figure in (50.0, 70.0, 1000.0)]
-    compared, at_rest = Found([works, {**slower, BASE.name: WORK}, slower], idle).tables()
+    compared, at_rest = Found([works, {**slower, BASE.name: WORK}, slower]).tables()
     for table in (compared, at_rest):
         assert {len(row) for row in table.rows} == {len(table.columns)}
     row = dict(zip(compared.columns, next(row for row in compared.rows if row[0] == "2 primaries"), strict=True))
     assert (row["Valkey us"], row["file bytes"], row["replica us"]) == ("80.0", "40", "-")
     assert row["of the base"] == "1.00 (1.00-2.00)"
-    assert at_rest.rows[0] == ("at rest", "70.0", "200.0")
+    assert at_rest.rows[0] == ("at rest", "80.0", "40.0")
 
 
 def test_what_was_not_measured_has_no_table() -> None:
     assert [len(table.rows) for table in Found([{BASE.name: WORK}]).tables()] == [1]
+    assert [len(table.rows) for table in Found([{"at rest": WORK}]).tables()] == [1]
     assert Found().tables() == []
 
 

@@ -8,7 +8,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from operator import sub
@@ -19,7 +19,7 @@ import uvloop
 from loadtest.bench.command import carry_out, parser_of
 from loadtest.bench.experiments.followers import Followers
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
-from loadtest.bench.turns import Say, WrongResult, by_turns
+from loadtest.bench.turns import Say, by_turns
 from loadtest.stage.cluster import LocalCluster, Node, local_cluster
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.tables import Table
@@ -35,12 +35,11 @@ IN_FLIGHT_BATCHES = 4  # so many batches' claims are under way in a program: eac
 ACK_TIMEOUT_MS = 5000
 IDLE_FRONTS = 16
 IDLE = "idle"
-IDLE_WAYS = {"at rest": False, "sold out and still asked for": True}  # whether people ask all the time
 COLUMNS = {
     "per_call": "claims a call",
     "valkey_us": "Valkey us",  # of all primaries together
     "busiest_us": "busiest primary us",
-    "front_us": "front us",  # of the process that claims: group commit and connections, no HTTP
+    "front_us": "front us",  # of the process that claims
     "replica_us": "replica us",  # of one replica of each primary
     "follower_us": "follower us",  # of one follower of everything
     "file_bytes": "file bytes",
@@ -53,6 +52,7 @@ NOTES = (
     "Front: group commit and connections, without HTTP. Replica, follower: one of them. File: append-only file.",
     "Link: sent to each replica. Journal: in memory until it is recorded and trimmed.",
 )
+IDLE_COLUMNS = ("valkey_us", "follower_us")
 IDLE_NOTES = (
     f"{PROGRAMS} programs on one primary, followed by {IDLE_FRONTS} fronts.",
     "1,000,000 divided by a figure is how many programs times fronts fill a primary's core, or programs a front's.",
@@ -75,6 +75,7 @@ class Case:
     shares: tuple[int, ...] = (1,) * PROGRAMS  # of the claims, by program; the programs lie on the primaries in turn
     batch: int = 64  # claims in one call
     confirms: bool = False  # the confirmations are measured, not the claims before them
+    wanted: bool = True  # all the time somebody could be refused by the followers
 
 
 def _alone(batch: int, what: str = "claim") -> Case:
@@ -96,6 +97,8 @@ CASES = (
     Case(name="2 replicas", group="replicas", replicas=2),
     Case(name="2 replicas, which must acknowledge", group="replicas", replicas=2, acks=2),
     *(Case(name=f"followed by {count} more", group="followers", followers=count) for count in (1, 4, 16)),
+    Case(name="at rest", group=IDLE, followers=IDLE_FRONTS, wanted=False),
+    Case(name="sold out and still asked for", group=IDLE, followers=IDLE_FRONTS),
 )
 GROUPS = ("primaries", "batches", "replicas", "followers", IDLE)
 
@@ -116,47 +119,37 @@ SMOKE = Sizes(rounds=1, claims=300, calls_max=50, quotas=10, idle_s=0.5)
 
 @dataclass
 class Found:
-    """What a run found out, round by round."""
+    """What a run found out: the work of each case, round by round."""
 
-    works: list[dict[str, Work]] = field(default_factory=list)  # by case
-    idle: list[dict[str, Work]] = field(default_factory=list)  # by how wanted the places are
+    rounds: list[dict[str, Work]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
     def tables(self) -> list[Table]:
-        return [*([self._work()] if self.works else []), *([self._idle()] if self.idle else [])]
+        measured = [case for case in CASES if self.rounds and case.name in self.rounds[0]]
+        claiming, idle = ([case for case in measured if (case.group == IDLE) is at_rest] for at_rest in (False, True))
+        tables = []
+        if claiming:
+            title = "Work of a claim, by programs, primaries, batches, replicas and fronts"
+            rows = tuple((*self._row(case, COLUMNS), self._of_base(case)) for case in claiming)
+            columns = ("", *COLUMNS.values(), "of the base")
+            tables.append(Table(title=title, columns=columns, rows=rows, notes=NOTES))
+        if idle:
+            title = "Nobody claims: work a second for each program that a front follows"
+            rows = tuple(self._row(case, IDLE_COLUMNS) for case in idle)
+            columns = ("", *(COLUMNS[figure] for figure in IDLE_COLUMNS))
+            tables.append(Table(title=title, columns=columns, rows=rows, notes=IDLE_NOTES))
+        return tables
 
     def as_json(self) -> dict[str, Any]:
-        return {"rounds": self.works, "idle_rounds": self.idle}
+        return {"rounds": self.rounds}
 
-    def _work(self) -> Table:
-        def cell(case: Case, figure: str) -> str:
-            value = _median(self.works, case.name, figure)
-            return f"{value:.{figure.endswith('_us'):d}f}" if value else "-"
+    def _row(self, case: Case, figures: Iterable[str]) -> tuple[str, ...]:
+        medians = ((name, statistics.median(works[case.name][name] for works in self.rounds)) for name in figures)
+        return case.name, *(f"{value:.{name.endswith('_us'):d}f}" if value else "-" for name, value in medians)
 
-        def of_base(case: Case) -> str:
-            ratios = [works[case.name]["valkey_us"] / works[BASE.name]["valkey_us"] for works in self.works]
-            return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-
-        cases = [case for case in CASES if case.name in self.works[0]]
-        return Table(
-            title="Work of a claim, by programs, primaries, batches, replicas and fronts",
-            columns=("", *COLUMNS.values(), "of the base"),
-            rows=tuple((case.name, *(cell(case, figure) for figure in COLUMNS), of_base(case)) for case in cases),
-            notes=NOTES,
-        )
-
-    def _idle(self) -> Table:
-        figures = ("valkey_us", "front_us")
-        return Table(
-            title="Nobody claims: work a second for each program that a front follows",
-            columns=("", *(COLUMNS[figure] for figure in figures)),
-            rows=tuple((way, *(f"{_median(self.idle, way, figure):.1f}" for figure in figures)) for way in IDLE_WAYS),
-            notes=IDLE_NOTES,
-        )
-
-
-def _median(rounds: Sequence[dict[str, Work]], name: str, figure: str) -> float:
-    return statistics.median(works[name][figure] for works in rounds)
+    def _of_base(self, case: Case) -> str:
+        ratios = [works[case.name]["valkey_us"] / works[BASE.name]["valkey_us"] for works in self.rounds]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 class Meter:
@@ -169,12 +162,15 @@ class Meter:
         self._by_shape: dict[tuple[int, int], LocalCluster] = {}
 
     async def measure(self, case: Case) -> Work:
-        """One measurement in programs of its own, which are checked and then gone."""
+        """One measurement in programs of its own, which are gone afterwards."""
+        return await (self._rest(case) if case.group == IDLE else self._claim(case))
+
+    async def _claim(self, case: Case) -> Work:
         places = [self._places(case, share) for share in case.shares]
         done = sum(places)
         async with (
             self._opened(case, places) as (cluster, ledgers),
-            Followers(cluster.url, ledgers, case.followers) as followers,
+            Followers(cluster.url, ledgers, case.followers, wanted=case.wanted) as followers,
         ):
             crowd = [(ledger, ledger.claims(count)) for ledger, count in zip(ledgers, places, strict=True)]
             if case.confirms:
@@ -205,14 +201,14 @@ class Meter:
             "journal_bytes": each["journal"],
         }
 
-    async def measure_idle(self, wanted: bool) -> Work:
+    async def _rest(self, case: Case) -> Work:
         """What fronts cost while nobody claims: each asks again and again how far every program is."""
-        async with self._opened(BASE, [self._sizes.quotas] * PROGRAMS) as (cluster, ledgers):
-            alone_us = await self._a_second(cluster, Followers(cluster.url, ledgers, 0))
-            async with Followers(cluster.url, ledgers, IDLE_FRONTS, wanted=wanted) as followers:
-                used_us = await self._a_second(cluster, followers)
-        followed = IDLE_FRONTS * PROGRAMS
-        return {"valkey_us": (used_us[0] - alone_us[0]) / followed, "front_us": used_us[1] / followed}
+        followed = case.followers * PROGRAMS
+        async with self._opened(case, [self._sizes.quotas] * PROGRAMS) as (cluster, ledgers):
+            alone_us, _ = await self._a_second(cluster, Followers(cluster.url, ledgers, 0))
+            async with Followers(cluster.url, ledgers, case.followers, wanted=case.wanted) as followers:
+                valkey_us, followers_us = await self._a_second(cluster, followers)
+        return {"valkey_us": (valkey_us - alone_us) / followed, "follower_us": followers_us / followed}
 
     async def _a_second(self, cluster: LocalCluster, followers: Followers) -> list[float]:
         """Processor time of the one server and of the followers in a second, in microseconds."""
@@ -243,7 +239,10 @@ class Meter:
             for node in cluster.primaries:
                 await node.ask("FLUSHALL", "SYNC")
             await _replicated(cluster)
-            await asyncio.gather(*map(_rewrite, cluster.nodes))
+            for node in cluster.nodes:
+                await node.ask("BGREWRITEAOF")
+            for node in cluster.nodes:
+                await until_rewritten(node.client)
 
     async def _cluster(self, case: Case) -> LocalCluster:
         """The servers of a case; their files are rewritten only between two measurements."""
@@ -280,14 +279,6 @@ def new_names(primaries: int) -> Iterator[str]:
         yield next(name for name in map("kanim-{}".format, _numbers) if first <= slot_of(name) < end)
 
 
-async def _check_placement(cluster: LocalCluster, ledgers: Sequence[OwnLedger]) -> None:
-    """Each program lies on the primary that it is meant for."""
-    count = len(cluster.primaries)
-    for at, ledger in enumerate(ledgers):
-        if not await cluster.primaries[at % count].ask("EXISTS", keys.meta(ledger.program)):
-            raise WrongResult(f"{ledger.program} does not lie on primary {at % count + 1} of {count}")
-
-
 async def _carry_out(crowd: Sequence[tuple[OwnLedger, Sequence[Claim]]], case: Case, *, confirm: bool) -> None:
     """In every program at once, in each as many under way as its share allows, so that all end together."""
     most = max(len(claims) for _, claims in crowd)
@@ -312,22 +303,14 @@ async def _replicated(cluster: LocalCluster) -> None:
         await cluster.until(there)
 
 
-async def _rewrite(node: Node) -> None:
-    await node.ask("BGREWRITEAOF")
-    await until_rewritten(node.client)
-
-
 async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
-    """Every case once a round; after them what fronts cost at rest."""
+    """Every case once a round."""
     cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
     async with AsyncExitStack() as stack:
         meter = Meter(sizes, cores, stack)
         for counts, ordered in by_turns(cases, sizes.rounds, say, warm_up=sizes is not SMOKE):
             works = {case.name: await meter.measure(case) for case in ordered}
-            if counts and works:
-                found.works.append(works)
-            if counts and IDLE in groups:
-                found.idle.append({way: await meter.measure_idle(wanted) for way, wanted in IDLE_WAYS.items()})
+            found.rounds += [works] if counts else []
 
 
 def main(argv: list[str] | None = None) -> int:
