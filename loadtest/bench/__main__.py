@@ -8,11 +8,9 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from loadtest.bench import experiments
-from loadtest.bench.against import operations
-from loadtest.bench.against.comparison import against_revision
-from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.comparison import OPERATIONS, against_revision
 from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
-from loadtest.bench.command import carry_out, parser_of, positive
+from loadtest.bench.command import carry_out, names_of, parser_of, positive
 from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench, Meter, Plan
 from loadtest.bench.report import Run, Suite
@@ -45,7 +43,7 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="compare this tree with that revision instead: checked out beside it, installed, measured interleaved",
     )
     parser.add_argument(
-        "--operations", type=_operations, metavar="NAME,...", help="with --against: only these operations"
+        "--operations", type=names_of(OPERATIONS), metavar="NAME,...", help="with --against: only these operations"
     )
     return parser.parse_args(argv)
 
@@ -55,13 +53,6 @@ def _connections(text: str) -> tuple[int, ...]:
     if max(found) > CONNECTIONS_MAX or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"must be different numbers, none above {CONNECTIONS_MAX}")
     return found
-
-
-def _operations(text: str) -> tuple[Operation, ...]:
-    try:
-        return operations.named(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def plans_of(arguments: argparse.Namespace) -> list[Plan]:

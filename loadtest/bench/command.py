@@ -3,7 +3,7 @@
 import argparse
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,7 @@ def parser_of(module: str, about: str | None, parts: Sequence[str], rounds: str)
     parser.add_argument("--rounds", type=positive, help=f"rounds that are measured (default {rounds})")
     parser.add_argument(
         "--only",
-        type=lambda text: _names(text, parts),
+        type=names_of(parts),
         default=frozenset(parts),
         metavar="NAME,...",
         help=f"of {', '.join(parts)}",
@@ -54,11 +54,16 @@ def positive(text: str) -> int:
     return number
 
 
-def _names(text: str, known: Sequence[str]) -> frozenset[str]:
-    names = frozenset(text.split(","))
-    if unknown := names.difference(known):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(known)}")
-    return names
+def names_of(known: Iterable[str]) -> Callable[[str], frozenset[str]]:
+    """Reads some of these names, with commas between."""
+
+    def read(text: str) -> frozenset[str]:
+        names = frozenset(name.strip() for name in text.split(","))
+        if unknown := names.difference(known):
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(known)}")
+        return names
+
+    return read
 
 
 def carry_out(found: Found, measure: Callable[[Cores, Say], None], json: Path | None) -> int:

@@ -3,10 +3,11 @@
 import pytest
 
 from loadtest.bench.against import operations
-from loadtest.bench.against.checkout import HERE, ROOT, checked_out
+from loadtest.bench.against.checkout import HERE, checked_out
 from loadtest.bench.against.comparison import Comparison, compare, idle_connections
 from loadtest.bench.against.stand import started
 from loadtest.stage.cores import Cores
+from loadtest.stage.environment import ROOT
 
 # A ledger that stands still is one whose views are out of step after a moment: on a busy machine, before enough is asked.
 MEASURED = [each for each in operations.ALL if each.name != "503 overloaded"]

@@ -5,15 +5,15 @@ import resource
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.against import operations, overload
+from loadtest.bench.against import overload
 from loadtest.bench.against.checkout import HERE, checked_out, commit_of
-from loadtest.bench.against.operations import Operation
+from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.command import carry_out
 from loadtest.bench.figures import Figure, table_of
@@ -25,6 +25,7 @@ from loadtest.stage.service import Part
 from loadtest.stage.tables import Table
 from loadtest.stage.undisturbed import undisturbed
 
+OPERATIONS = {operation.name: operation for operation in ALL}
 ROUNDS = 5
 WARM_UP = 5  # requests on each connection before its time counts
 BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both
@@ -53,8 +54,7 @@ class Comparison:
 
     @property
     def figures(self) -> list[Figure]:
-        measured = [operation for operation in operations.ALL if operation.name in self.pairs]
-        return [*(figure(operation, self.pairs[operation.name]) for operation in measured), *self.further]
+        return [*(figure(OPERATIONS[name], pairs) for name, pairs in self.pairs.items()), *self.further]
 
     def tables(self) -> list[Table]:
         title = f"This tree against {self.revision} ({self.commit[:10]})"
@@ -69,7 +69,8 @@ class Comparison:
 
 def figure(operation: Operation, pairs: Sequence[Pair]) -> Figure:
     """The median ratio of an operation's rounds with its target."""
-    there_us, here_us = (statistics.median(side) * 1e6 for side in zip(*_fronts_s(pairs), strict=True))
+    there_us = statistics.median(pair.base[FRONT] for pair in pairs) * 1e6
+    here_us = statistics.median(pair.other[FRONT] for pair in pairs) * 1e6
     ratios = [pair.ratio(FRONT) for pair in pairs]
     return Figure(
         name=operation.name,
@@ -82,10 +83,6 @@ def figure(operation: Operation, pairs: Sequence[Pair]) -> Figure:
     )
 
 
-def _fronts_s(pairs: Sequence[Pair]) -> Iterator[tuple[float, float]]:
-    return ((pair.base[FRONT], pair.other[FRONT]) for pair in pairs)
-
-
 def against_revision(arguments: argparse.Namespace) -> int:
     found = Comparison(arguments.against)
     return carry_out(found, lambda cores, say: _measure(found, arguments, cores, say), arguments.json)
@@ -93,14 +90,14 @@ def against_revision(arguments: argparse.Namespace) -> int:
 
 def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
     found.commit = commit_of(arguments.against)
-    rounds = 1 if arguments.smoke else arguments.rounds or ROUNDS
+    rounds, scale = (1, SMOKE_SCALE) if arguments.smoke else (arguments.rounds or ROUNDS, 1.0)
+    chosen = [operation for name, operation in OPERATIONS.items() if name in (arguments.operations or OPERATIONS)]
     with ExitStack() as stack:
         there = stack.enter_context(checked_out(arguments.against, say))
         with pinned(cores.rest):
             say(f"starting both services: {HERE.name} and {there.name}")
             with started((HERE, there), cores) as stands:
-                scale = SMOKE_SCALE if arguments.smoke else 1.0
-                compare(found, stands, arguments.operations or operations.ALL, rounds=rounds, scale=scale, say=say)
+                compare(found, stands, chosen, rounds=rounds, scale=scale, say=say)
                 if not arguments.operations:
                     count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
                     say(f"{count} idle connections to each")

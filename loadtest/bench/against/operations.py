@@ -1,7 +1,7 @@
 """What is measured: the operations of a person's journey, refusals, and the journey as a whole."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -20,7 +20,6 @@ FILLING = QUEUE_ITEMS + BATCH_ITEMS + 50  # callers while the ledger stands stil
 FILLING_TIMEOUT_S = 10.0
 
 Work = Callable[[Line], None]  # asks on one connection, and checks each answer
-Prepare = Callable[[Stand, int], Work]  # of so many requests; what it needs is done before, and not measured
 
 
 @dataclass(frozen=True)
@@ -28,30 +27,26 @@ class Operation:
     """One line of the comparison."""
 
     name: str
-    prepare: Prepare
+    requests: Callable[[Stand, int], Iterable[bytes]]  # so many; what they need is done before, and not measured
+    wanted: int = 200  # the status of every answer, and its problem
+    problem: str = ""
     target: float = HALF_AGAIN  # this tree's time, as a share of the other revision's, at most
     block: int = 100  # requests that are asked in a row
     tries: int = 1  # of a block, where what it rests on may be over before it ends
     during: Callable[[Stand], AbstractContextManager[None]] = lambda _: nullcontext()  # entered while they are
 
-
-def _asking(make: Callable[[Stand, int], Iterator[bytes]], wanted: int, problem: str = "") -> Prepare:
-    """So many requests, which all get this answer."""
-
-    def prepare(stand: Stand, count: int) -> Work:
-        requests = list(make(stand, count))
+    def prepare(self, stand: Stand, count: int) -> Work:
+        requests = list(self.requests(stand, count))
 
         def work(line: Line) -> None:
             for request in requests:
-                check(line.ask(request), wanted, problem)
+                check(line.ask(request), self.wanted, self.problem)
 
         return work
 
-    return prepare
 
-
-def _same(make: Callable[[Stand], bytes], wanted: int = 200, problem: str = "") -> Prepare:
-    return _asking(lambda stand, count: itertools.repeat(make(stand), count), wanted, problem)
+def _same(make: Callable[[Stand], bytes]) -> Callable[[Stand, int], Iterable[bytes]]:
+    return lambda stand, count: itertools.repeat(make(stand), count)
 
 
 def _claims(stand: Stand, count: int, quotas: list[str] | None = None) -> Iterator[bytes]:
@@ -100,23 +95,21 @@ def _change_by_viewer(stand: Stand) -> bytes:
     return send(f"/v1/staff/quotas/{stand.sold_out}", {"capacity": 0}, stand.viewer_key, method="PUT")
 
 
-def _journeys(stand: Stand, count: int) -> Work:
-    """Whole journeys: two pages, a ticket, ten looks at the queue, a claim, its confirmation, two looks at it."""
-    people = list(zip(stand.people(count), itertools.cycle(stand.quotas), strict=False))
+class Journey(Operation):
+    """Two pages, a ticket, ten looks at the queue, a claim, its confirmation, two looks at it."""
 
-    def work(line: Line) -> None:
-        for person, quota in people:
-            for path in ("/openings", f"/openings/{stand.ahead}"):
-                check(line.ask(get(path, accept=PAGE)), 200)
-            check(line.ask(join(stand.ahead, person)), 201)
-            for _ in range(POLLS):
-                check(line.ask(_queue(stand)), 200)
-            path, bearer = held(line, claim(quota, person))
-            check(line.ask(send(f"{path}/confirm", {}, bearer)), 200)
-            for _ in range(2):
-                check(line.ask(get(path, bearer)), 200)
+    def prepare(self, stand: Stand, count: int) -> Work:
+        people = list(zip(stand.people(count), itertools.cycle(stand.quotas), strict=False))
+        looks = [get("/openings", accept=PAGE), get(f"/openings/{stand.ahead}", accept=PAGE), *[_queue(stand)] * POLLS]
 
-    return work
+        def work(line: Line) -> None:
+            for person, quota in people:
+                check(line.ask(join(stand.ahead, person)), 201)
+                path, bearer = held(line, claim(quota, person))
+                for request in (*looks, send(f"{path}/confirm", {}, bearer), *[get(path, bearer)] * 2):
+                    check(line.ask(request), 200)
+
+        return work
 
 
 @contextmanager
@@ -136,7 +129,20 @@ def _overloaded(stand: Stand) -> Iterator[None]:
                 raise WrongResult(f"who waited for the ledger got {status}")
 
 
-READS = (
+def _sold_out(stand: Stand, count: int) -> Iterator[bytes]:
+    return _claims(stand, count, [stand.sold_out])
+
+
+def _without_ticket(stand: Stand, count: int) -> Iterator[bytes]:
+    return _claims(stand, count, [stand.paused_quota])
+
+
+def _late_confirm(stand: Stand) -> bytes:
+    path, bearer = stand.expired
+    return send(f"{path}/confirm", {}, bearer)
+
+
+ALL = (
     Operation("page of openings", _same(lambda _: get("/openings", accept=PAGE))),
     Operation("page of one opening", _same(lambda stand: get(f"/openings/{stand.ahead}", accept=PAGE))),
     Operation("openings", _same(lambda _: get(f"/v1/openings?program={PROGRAM}"))),
@@ -144,58 +150,28 @@ READS = (
     Operation("programs", _same(lambda _: get("/v1/programs"))),
     Operation("queue", _same(_queue)),
     Operation("availability", _same(_availability), target=NOT_DEARER),
-)
-CHANGES = (
-    Operation("join", _asking(_joins, 201), target=NOT_DEARER),
-    Operation("claim", _asking(_claims, 201), target=NOT_DEARER),
-    Operation("confirm", _asking(_confirms, 200), block=40),
-    Operation("status", _asking(_looks, 200)),
-)
-REFUSALS = (
-    Operation(
-        "409 sold out",
-        _asking(lambda stand, count: _claims(stand, count, [stand.sold_out]), 409, "sold-out"),
-        target=NOT_DEARER,
-    ),
-    Operation(
-        "403 not admitted",
-        _same(_unadmitted, 403, "not-admitted"),
-        target=NOT_DEARER,
-    ),
-    Operation(
-        "403 waiting room required",
-        _asking(lambda stand, count: _claims(stand, count, [stand.paused_quota]), 403, "waiting-room-required"),
-        target=NOT_DEARER,
-    ),
+    Operation("join", _joins, 201, target=NOT_DEARER),
+    Operation("claim", _claims, 201, target=NOT_DEARER),
+    Operation("confirm", _confirms, block=40),
+    Operation("status", _looks),
+    Operation("409 sold out", _sold_out, 409, "sold-out", target=NOT_DEARER),
+    Operation("403 not admitted", _same(_unadmitted), 403, "not-admitted", target=NOT_DEARER),
+    Operation("403 waiting room required", _without_ticket, 403, "waiting-room-required", target=NOT_DEARER),
     Operation(
         "503 overloaded",
-        _asking(_claims, 503, "overloaded"),
+        _claims,
+        503,
+        "overloaded",
         target=NOT_DEARER,
         during=_overloaded,
         tries=5,  # a ledger that stands still for long is taken for a lost one
         block=60,
     ),
-    Operation("422 invalid claim", _asking(_invalid_claims, 422, "invalid-request")),
-    Operation("401 no staff key", _same(lambda _: get(STAFF_QUOTAS), 401, "api-key-required")),
-    Operation("403 role", _same(_change_by_viewer, 403, "role-not-allowed")),
-    Operation("404 no such path", _same(lambda _: get("/v1/nothing"), 404, "not-found")),
-    Operation("405 method", _same(lambda _: get("/v1/programs", method="DELETE"), 405, "method-not-allowed")),
-    Operation(
-        "410 hold expired",
-        _same(lambda stand: send(f"{stand.expired[0]}/confirm", {}, stand.expired[1]), 410, "hold-expired"),
-    ),
+    Operation("422 invalid claim", _invalid_claims, 422, "invalid-request"),
+    Operation("401 no staff key", _same(lambda _: get(STAFF_QUOTAS)), 401, "api-key-required"),
+    Operation("403 role", _same(_change_by_viewer), 403, "role-not-allowed"),
+    Operation("404 no such path", _same(lambda _: get("/v1/nothing")), 404, "not-found"),
+    Operation("405 method", _same(lambda _: get("/v1/programs", method="DELETE")), 405, "method-not-allowed"),
+    Operation("410 hold expired", _same(_late_confirm), 410, "hold-expired"),
+    Journey("whole journey", _claims, block=6),
 )
-ALL = (*READS, *CHANGES, *REFUSALS, Operation("whole journey", _journeys, block=6))
-
-
-def named(names: str) -> tuple[Operation, ...]:
-    """These of `ALL`, by names with commas between; all of them for none.
-
-    Raises:
-        ValueError: one is none of them.
-    """
-    wanted = {name.strip() for name in names.split(",") if name.strip()}
-    known = {operation.name: operation for operation in ALL}
-    if unknown := wanted - known.keys():
-        raise ValueError(f"{', '.join(sorted(unknown))}: is none of {', '.join(known)}")
-    return tuple(operation for operation in ALL if not wanted or operation.name in wanted)

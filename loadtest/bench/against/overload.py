@@ -3,67 +3,59 @@
 import json
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loadtest.bench.against.checkout import Build
 from loadtest.bench.figures import Figure
+from loadtest.bench.turns import Say, by_turns
 
 RUNS = 3  # of each tree, by turns
 TIMEOUT_S = 300
-HELD, OVERLOADED = "201", "503 overloaded"  # outcomes, as either tree's command writes them
+# Name of a figure, its outcome as either tree's command writes it, and the target.
+FIGURES = (
+    ("refusals a second, three times the load", "503 overloaded", 1.0),
+    ("places a second, three times the load", "201", None),
+)
 
 
-def compare(here: Build, there: Build, seconds: float, directory: Path, say: Callable[[str], None]) -> list[Figure]:
-    """Refusals and places a second, and the front's time for each place, by the trees' own open loops."""
-    seen: dict[str, list[dict[str, Any]]] = {here.name: [], there.name: []}
-    for number in range(RUNS):
-        for build in (here, there) if number % 2 else (there, here):
+def compare(here: Build, there: Build, seconds: float, directory: Path, say: Say) -> list[Figure]:
+    """Refusals and places a second, by the trees' own open loops; nothing where one of them does not run."""
+    runs: dict[str, list[dict[str, Any]]] = {here.name: [], there.name: []}
+    for _, builds in by_turns((here, there), RUNS, warm_up=False):
+        for build in builds:
             say(f"overload: {build.name}")
-            facts = _run(build, seconds, directory / f"overload-{number}.json")
+            facts = _run(build, seconds, directory / "overload.json")
             if facts is None:
                 say(f"overload: left out, since it does not run in {build.name}")
                 return []
-            seen[build.name].append(facts)
-    return figures(seen[here.name], seen[there.name])
+            runs[build.name].append(facts)
+    return figures(runs[here.name], runs[there.name])
 
 
-def figures(here: list[dict[str, Any]], there: list[dict[str, Any]]) -> list[Figure]:
-    """What the runs of both say."""
-    return [
-        _figure("refusals a second, three times the load", here, there, OVERLOADED, target=1.0),
-        _figure("places a second, three times the load", here, there, HELD, target=None),
-    ]
+def figures(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> list[Figure]:
+    found = []
+    for name, outcome, target in FIGURES:
+        here_per_s, there_per_s = (
+            statistics.median(run["outcomes"].get(outcome, 0) / run["seconds"] for run in side)
+            for side in (here, there)
+        )
+        title = "of the other revision's; each tree is offered three times of its own peak"
+        note = f"{there_per_s:,.0f} -> {here_per_s:,.0f}"
+        found.append(Figure(name=name, title=title, value=here_per_s / there_per_s, target=target, note=note))
+    return found
 
 
-def _figure(
-    name: str, here: list[dict[str, Any]], there: list[dict[str, Any]], outcome: str, *, target: float | None
-) -> Figure:
-    here_per_s, there_per_s = (statistics.median(_per_s(facts, outcome) for facts in side) for side in (here, there))
-    return Figure(
-        name=name,
-        title="of the other revision's; each tree is offered three times of its own peak",
-        value=here_per_s / there_per_s,
-        target=target,
-        note=f"{there_per_s:,.0f} -> {here_per_s:,.0f}",
-    )
-
-
-def _per_s(facts: dict[str, Any], outcome: str) -> float:
-    return float(facts["outcomes"].get(outcome, 0)) / float(facts["seconds"])
+def _rates(runs: Sequence[dict[str, Any]], outcome: str) -> list[float]:
+    return [run["outcomes"].get(outcome, 0) / run["seconds"] for run in runs]
 
 
 def _run(build: Build, seconds: float, written: Path) -> dict[str, Any] | None:
     """What one run wrote; None where it wrote nothing. That it judged itself badly is no matter here."""
-    subprocess.run(
-        (str(build.python), "-m", "loadtest.openloop.overload", "--seconds", str(seconds), "--json", str(written)),
-        cwd=build.root,
-        env=build.environment(),
-        capture_output=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    command = (str(build.python), "-m", "loadtest.openloop.overload", "--seconds", str(seconds), "--json", str(written))
+    environment = build.environment()
+    subprocess.run(command, cwd=build.root, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False)
     if not written.exists():
         return None
     facts: dict[str, Any] = json.loads(written.read_text())

@@ -1,6 +1,7 @@
 """One running service of either build, with the demo's programs, and all that the operations name."""
 
 import datetime as dt
+import itertools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -106,35 +108,29 @@ class Stand:
 
 @contextmanager
 def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, Stand]]:
-    """Both services, ready to be asked everything.
-
-    Raises:
-        WrongResult: one did not do what the measurement rests on.
-    """
+    """Both services, ready to be asked everything."""
     with ExitStack() as stack:
-        first, second = (
-            Stand(
-                build,
-                stack.enter_context(
-                    running_service(command=build.reservasi, arguments=DEMO, environment=SETTINGS, directory=build.root)
-                ),
-                cores,
+
+        def start(build: Build) -> Stand:
+            service = running_service(
+                command=build.reservasi, arguments=DEMO, environment=SETTINGS, directory=build.root
             )
-            for build in builds
-        )
-        for stand in (first, second):
-            prepare(stand)
+            return Stand(build, stack.enter_context(service), cores)
+
+        stands = (start(builds[0]), start(builds[1]))
+        for stand in stands:
+            _prepare(stand)
             stand.pin()
-        for stand in (first, second):
-            wait_opened(stand)
-        yield first, second
+        for stand in stands:
+            _wait_opened(stand)
+        yield stands
 
 
-def prepare(stand: Stand) -> None:
+def _prepare(stand: Stand) -> None:
     """Choose quotas and openings, and bring them to what the operations are about."""
     stand.ahead = wait_for(lambda: _demo_opening(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no demo came")
     staff = wait_for(lambda: _staff_key(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no staff key came")
-    stand.viewer_key = _viewer_key(stand)
+    stand.viewer_key = json.loads(_reservasi(stand, *VIEWER))["api_key"]
     with Line(stand.port) as line:
 
         def put(quota: str, capacity: int) -> None:
@@ -151,7 +147,7 @@ def prepare(stand: Stand) -> None:
         for quota in stand.quotas:
             put(quota, CAPACITY)
         opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=OPENS_IN_S)
-        stand.paused = _create(line, staff, paused, opens_at)
+        stand.paused = _create(line, staff, paused[0], opens_at)
         line.json(send(f"/v1/staff/openings/{stand.paused}/admission", {"paused": True}, staff, method="PUT"))
         first, second = stand.people(2)
         line.json(join(stand.paused, first), 201)
@@ -176,34 +172,25 @@ def held(line: Line, request: bytes) -> tuple[str, str]:
 
 def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The open quotas by date, the earliest first."""
-    offered: dict[str, list[dict[str, Any]]] = {}
-    for quota in quotas:
-        if quota["state"] == "open":
-            offered.setdefault(quota["date"], []).append(quota)
-    return dict(sorted(offered.items()))
+    offered = sorted((quota for quota in quotas if quota["state"] == "open"), key=itemgetter("date"))
+    return {date: list(of_date) for date, of_date in itertools.groupby(offered, itemgetter("date"))}
 
 
-def _create(line: Line, staff: str, quotas: list[dict[str, Any]], opens_at: dt.datetime) -> str:
+def _create(line: Line, staff: str, quota: dict[str, Any], opens_at: dt.datetime) -> str:
+    """An opening with a waiting room for the quotas of one office and date."""
     wanted = {
         "program": PROGRAM,
         "opens_at": opens_at.isoformat(),
         "ends_at": (opens_at + dt.timedelta(hours=2)).isoformat(),
         "joins_from": (opens_at - dt.timedelta(hours=1)).isoformat(),
-        "from": quotas[0]["date"],
-        "to": quotas[0]["date"],
-        "office": quotas[0]["office"],
+        "from": quota["date"],
+        "to": quota["date"],
+        "office": quota["office"],
         "service": SERVICE,
         "channel": CHANNEL,
         "waiting_room": True,
     }
-    created: str = line.json(send("/v1/staff/openings", wanted, staff), 201)["id"]
-    return created
-
-
-def _viewer_key(stand: Stand) -> str:
-    """A staff key that may look, and change nothing."""
-    key: str = json.loads(_reservasi(stand, *VIEWER))["api_key"]
-    return key
+    return str(line.json(send("/v1/staff/openings", wanted, staff), 201)["id"])
 
 
 def _import_short(stand: Stand) -> str:
@@ -233,7 +220,7 @@ def _reservasi(stand: Stand, *words: str) -> str:
     ).stdout
 
 
-def wait_opened(stand: Stand) -> None:
+def _wait_opened(stand: Stand) -> None:
     """Until the opening has come and the short hold has ended; then somebody joins behind the opening's mark."""
     with Line(stand.port) as line:
 
