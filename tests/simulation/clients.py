@@ -65,11 +65,18 @@ class Wire:
 
 def _unpacked(packed: bytes) -> Command:
     """A command as it was before it was packed: text, but for what a function call brings."""
+    return _unpack(packed) if b"FCALL" in packed[:16] else _unpack_question(packed)
+
+
+def _unpack(packed: bytes) -> Command:
     reader = hiredis.Reader()
     reader.feed(packed)
     arguments = reader.gets()
     text_count = len(arguments) - 2 if arguments[0] == b"FCALL" else len(arguments)  # then items and envelopes
     return (*(each.decode() for each in arguments[:text_count]), *arguments[text_count:])
+
+
+_unpack_question = functools.lru_cache(64)(_unpack)  # questions are few, and asked again and again
 
 
 class Client(redis_asyncio.Redis):

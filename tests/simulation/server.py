@@ -20,10 +20,12 @@ from redis.exceptions import ResponseError
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger import keys
+from reservasi.ledger.connection import META_FIELDS
 from reservasi.ledger.lua.library import Library, read_library
 
 START_TIMEOUT_S = 30.0
 RECEIVED_MAX = 65_536
+SEQ_AT = META_FIELDS.index("seq")
 CLOCK_KEYS = ("simulation:seconds", "simulation:microseconds")
 # The one place where the library reads a clock. Another place, or another way, and no run is a function of its seed.
 CLOCK_READ = "redis.call('TIME')"
@@ -127,7 +129,7 @@ class Server:
     def begin(self, program: str, library: Library, clock: Callable[[], int]) -> None:
         """Empty it for a run; `clock` says the ledger's time in milliseconds."""
         self._clock, self._told_ms, self.seq, self.believes_meta = clock, -1, 0, True
-        self._meta = keys.meta(program)
+        self._position = ("HMGET", keys.meta(program), *META_FIELDS)
         self._read.clear()
         # The functions as well, whatever they were: what they remember by themselves belongs to an earlier run.
         for reply in self._ask([("FLUSHALL",), ("FUNCTION", "FLUSH"), ("FUNCTION", "LOAD", library.source)]):
@@ -159,15 +161,19 @@ class Server:
             seconds, ms = divmod(now_ms, 1000)
             before = [("MSET", CLOCK_KEYS[0], seconds, CLOCK_KEYS[1], ms * 1000)]
             self._told_ms = now_ms
-        after: list[Command] = [("HGET", self._meta, "seq")] if calls else []
+        # Where the ledger is now: everybody asks that most often, so it is asked here as they ask it.
+        after: list[Command] = [self._position] if calls else []
         replies = self._ask([*before, *asked, *after])[len(before) :]
+        position = replies.pop() if after else None
         if after:
-            seq = replies.pop()
-            self.seq = int(seq or 0) if self.believes_meta else self.seq
+            readable = isinstance(position, list) and self.believes_meta
+            self.seq = int(position[SEQ_AT] or 0) if readable else self.seq
         if only_reads:
             self._read.update(zip(map(tuple, asked), replies, strict=True))
         else:
             self._forget(asked, replies)
+        if after:
+            self._read[tuple(self._position)] = position
         found = iter(replies)
         return [known[at] if at in known else next(found) for at in range(len(commands))]
 
