@@ -70,8 +70,8 @@ docs: .venv/.dev ## generate the pages of docs/reference and docs/
 	@$(BIN)/python -m docs.generate
 
 .PHONY: test
-test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the whole machine (ARGS="-k name")
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
+test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: four files at a time, then those that need the whole machine (ARGS="-k name")
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
 	$(BIN)/pytest -m alone $(ARGS); alone=$$?; \
 	case $$together-$$alone in \
 		0-0$(if $(ARGS),|0-5|5-0)) echo "make test: passed" ;; \
