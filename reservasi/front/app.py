@@ -17,7 +17,7 @@ from reservasi.front.http.client_networks import Networks
 from reservasi.front.http.request_tally import begin_at_zero
 from reservasi.front.operation_routes import API_ROUTES, ROUTES
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.filters import today_in
 from reservasi.front.views.live_feed import Live, Readers
 from reservasi.front.views.ticket_rules import TicketRules
@@ -40,17 +40,17 @@ def create_app(services: FrontServices) -> web.Application:
 
 def _create_front(services: FrontServices) -> Front:
     settings, availability = services.settings, services.availability
-    memory = Memory(availability, services.catalogue.is_public, TicketRules(availability))
+    cache = AnswerCache(availability, services.catalogue.is_public, TicketRules(availability))
     networks = Networks(
         settings.trusted_proxies, prefix_v4=settings.network_prefix_v4, prefix_v6=settings.network_prefix_v6
     )
     stopping = asyncio.Event()
     return Front(
         services=services,
-        memory=memory,
+        cache=cache,
         networks=networks,
         rates=RateLimits(settings, networks),
-        live=Live(availability, memory, stopping, today_in(availability, services.catalogue)),
+        live=Live(availability, cache, stopping, today_in(availability, services.catalogue)),
         readers=Readers(),
         cors=Cors(settings.cors_origins),
         stopping=stopping,

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from icalendar import Calendar
 
-from reservasi.front.views import answer_cache as memory
+from reservasi.front.views import answer_cache
 from reservasi.front.views import openings as opening_views
 from reservasi.front.views.live_feed import STREAMS_PER_ADDRESS_MAX
 from reservasi.front.views.quota_json import moment
@@ -232,9 +232,9 @@ async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(sta
 async def test_such_a_moment_has_its_address_while_the_list_rests(
     stack: Stack, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "REST_RATIO", 1e9)
-    monkeypatch.setattr(memory, "REST_S_MAX", HOUR_MS)
-    async with listening(stack.front) as url:  # which has a memory of its own
+    monkeypatch.setattr(answer_cache, "REST_RATIO", 1e9)
+    monkeypatch.setattr(answer_cache, "REST_S_MAX", HOUR_MS)
+    async with listening(stack.front) as url:  # which has a cache of its own
         front = stack.at(url)
         (await front.request("GET", "/v1/openings/nowhere-1")).is_problem("not-found", 404)  # which needs the list
         opens_at_ms = await now_ms(stack) // 60_000 * 60_000 + 8 * 24 * HOUR_MS + 59_000

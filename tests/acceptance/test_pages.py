@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reservasi.front.pages import POLICY, static_files
-from reservasi.front.views import answer_cache as memory
+from reservasi.front.views import answer_cache
 from tests.acceptance.conftest import Stack
 from tests.acceptance.waiting import create_room
 
@@ -46,8 +46,8 @@ async def test_an_opening_s_page_names_dates_offices_and_services(stack: Stack) 
 async def test_an_opening_has_its_page_before_the_list_is_made_anew(
     stack: Stack, listening: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "REST_S_MAX", 3600.0)
-    monkeypatch.setattr(memory, "REST_RATIO", 1e12)  # as if the list took very long to make
+    monkeypatch.setattr(answer_cache, "REST_S_MAX", 3600.0)
+    monkeypatch.setattr(answer_cache, "REST_RATIO", 1e12)  # as if the list took very long to make
     async with listening(stack.front) as url:
         front = stack.at(url)
         before = await front.request("GET", "/openings")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reservasi.front.views import answer_cache as memory
+from reservasi.front.views import answer_cache
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, listed, now_ms, wanted
@@ -56,7 +56,7 @@ async def test_an_opening_takes_no_quota_from_one_that_people_can_join(stack: St
 
 
 async def test_availability_says_which_quotas_need_a_ticket(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "REST_RATIO", 0)
+    monkeypatch.setattr(answer_cache, "REST_RATIO", 0)
     room = await create_room(stack, opens_in_ms=300, lasts_ms=4000, **ELSEWHERE)
     plain = await create_room(stack, waiting_room=False)
     free = await stack.quota()

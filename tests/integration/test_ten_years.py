@@ -16,7 +16,7 @@ import redis.asyncio as redis_asyncio
 
 from reservasi.availability import Availability, ProgramView
 from reservasi.availability.follower import Follower
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.filters import quotas_matching
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
@@ -175,8 +175,8 @@ class Years:
         follower = type("_", (), {"view": self.view, "clock_offset_ms": 0.0})()
         availability._followers = {self.program.id: cast(Follower, follower)}
         quotas = quotas_matching(availability, {}, lambda _: monday.isoformat())
-        memory = Memory(availability)
-        return sum(len(memory.fragment(quota, self.now_ms)) for quota in quotas)
+        cache = AnswerCache(availability)
+        return sum(len(cache.fragment(quota, self.now_ms)) for quota in quotas)
 
 
 async def _lived(url: str, path: Path, library: Library) -> Years:

@@ -165,9 +165,8 @@ class Server:
         after: list[Command] = [self._position] if calls else []
         replies = self._ask([*before, *asked, *after])[len(before) :]
         position = replies.pop() if after else None
-        if after:
-            readable = isinstance(position, list) and self.believes_meta
-            self.seq = int(position[SEQ_AT] or 0) if readable else self.seq
+        if self.believes_meta and isinstance(position, list):
+            self.seq = int(position[SEQ_AT] or 0)
         if only_reads:
             self._read.update(zip(map(tuple, asked), replies, strict=True))
         else:

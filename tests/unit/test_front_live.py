@@ -18,7 +18,7 @@ from reservasi.availability.follower import Follower
 from reservasi.availability.view import ProgramView
 from reservasi.events import JournalEntry, QuotaSet
 from reservasi.front.views import live_feed as live_module
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.filters import fits, quotas_matching
 from reservasi.front.views.live_feed import (
     START,
@@ -123,7 +123,7 @@ async def live(view: View, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Liv
     monkeypatch.setattr(live_module, "PAUSE_S_MIN", 0.01)
     monkeypatch.setattr(live_module, "LOOK_S", 0.05)
     availability, stopping = cast(Availability, view), asyncio.Event()
-    live = Live(availability, Memory(availability), stopping)
+    live = Live(availability, AnswerCache(availability), stopping)
     yield live
     stopping.set()
     await live.close()

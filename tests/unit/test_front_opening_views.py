@@ -13,7 +13,7 @@ from reservasi.availability.view import ProgramView
 from reservasi.events import JournalEntry, OpeningSet, QuotaSet
 from reservasi.front.api.bodies import OpeningBody
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.openings import list_openings, listed_opening, next_openings
 from tests.ledgers import opening_of, terms
 
@@ -46,16 +46,16 @@ class Pages:
         self.view = View()
         catalogue = SimpleNamespace(program=lambda _: SimpleNamespace(zone=UTC))
         self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
-        self.memory = Memory(self.view)
+        self.cache = AnswerCache(self.view)
 
     def states(self, at_ms: int, office: str = "kanim") -> list[str]:
         """Of the one opening: by itself, in the list, and in the list of one office."""
         self.view.clock_ms = at_ms
-        one = listed_opening(self.services, self.memory, "p-1")
+        one = listed_opening(self.services, self.cache, "p-1")
         return [each.state for each in (*([one] if one else []), *self.list(), *self.list(office=office))]
 
     def list(self, **filters: str) -> list[OpeningBody]:
-        return list_openings(self.services, self.memory, {"program": "p", **filters})
+        return list_openings(self.services, self.cache, {"program": "p", **filters})
 
 
 @pytest.fixture
@@ -96,22 +96,22 @@ def test_a_list_names_what_an_office_has(pages: Pages) -> None:
     assert brief(pages.list(office="kanim")) == [created]
     assert brief(pages.list(office="mpp")) == [derived]
     assert pages.list(office="kanim")[0].dates == ["2026-12-01", "2026-12-02"]
-    one = listed_opening(pages.services, pages.memory, derived[0])
+    one = listed_opening(pages.services, pages.cache, derived[0])
     assert brief([one] if one else []) == [derived]
-    assert brief(next_openings(pages.services, pages.memory, "p")) == [derived, created]
+    assert brief(next_openings(pages.services, pages.cache, "p")) == [derived, created]
     pages.view.clock_ms = 1000
-    assert next_openings(pages.services, pages.memory, "p") == []
+    assert next_openings(pages.services, pages.cache, "p") == []
 
 
 def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:
     pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, cancelled=True)))
     assert pages.states(0) == 3 * ["cancelled"]
     pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
-    pages.memory = Memory(pages.view)  # what was just made is given again for a moment
+    pages.cache = AnswerCache(pages.view)  # what was just made is given again for a moment
     assert [(each.state, each.quotas, each.places) for each in pages.list()] == [("cancelled", 1, 3)]
 
 
 def test_what_is_closed_is_no_next_opening(pages: Pages) -> None:
     pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
     pages.view.set("p.2", 3, opens_at_ms=2000)
-    assert [each.state for each in next_openings(pages.services, pages.memory, "p")] == ["not-open"]
+    assert [each.state for each in next_openings(pages.services, pages.cache, "p")] == ["not-open"]

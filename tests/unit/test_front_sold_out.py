@@ -17,7 +17,7 @@ from reservasi.front.api.problem_catalogue import SOLD_OUT
 from reservasi.front.api.problems import Refused, problem_answer, problem_body
 from reservasi.front.services import FrontServices
 from reservasi.front.views import sold_out
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.openings import next_members, next_openings
 from reservasi.front.views.sold_out import sold_out_answer
 from reservasi.front.views.ticket_rules import TicketRules
@@ -71,7 +71,7 @@ class Page:
         self.view.set(LATER, terms(3, start="08:20", opens_at_ms=5000))
         catalogue = SimpleNamespace(program=lambda _: None)
         self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
-        self.memory = Memory(self.view, ticket_rules=TicketRules(self.view))
+        self.cache = AnswerCache(self.view, ticket_rules=TicketRules(self.view))
         self.now_s = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
 
@@ -80,7 +80,7 @@ class Page:
         return self.view.program.quotas[FULL]
 
     def answer(self, places: int = 1) -> Answer:
-        return sold_out_answer(self.services, self.memory, self.quota, places, "en")
+        return sold_out_answer(self.services, self.cache, self.quota, places, "en")
 
     def ask(self) -> bytes:
         return self.answer().body
@@ -91,14 +91,14 @@ class Page:
 
     def anew(self) -> bytes:
         """What it would be without anything kept."""
-        memory = Memory(self.view, ticket_rules=TicketRules(self.view))
-        memory.ticket_rules.refresh(self.view.clock_ms)
+        cache = AnswerCache(self.view, ticket_rules=TicketRules(self.view))
+        cache.ticket_rules.refresh(self.view.clock_ms)
         ids = self.view.alternatives(self.quota, 1, 5, self.view.clock_ms).ids
         found = [self.view.program.quotas[id_] for id_ in ids]
         members = {
-            "alternatives": [msgspec.Raw(memory.fragment(each, self.view.clock_ms)) for each in found],
-            "next_opening": next(iter(next_openings(self.services, memory, "p")), None),
-            **next_members(self.services, memory, "p"),
+            "alternatives": [msgspec.Raw(cache.fragment(each, self.view.clock_ms)) for each in found],
+            "next_opening": next(iter(next_openings(self.services, cache, "p")), None),
+            **next_members(self.services, cache, "p"),
         }
         return problem_body(Refused(SOLD_OUT, members=members), "en")
 
@@ -184,15 +184,15 @@ def test_quotas_with_the_same_to_offer_share_an_answer(page: Page) -> None:
     page.view.set("p.mpp.1", terms(0, office="mpp", start="08:00"))
     page.view.set("p.mpp.2", terms(0, office="mpp", start="08:05"))
     first, second = (
-        sold_out_answer(page.services, page.memory, page.view.program.quotas[each], 1, "en")
+        sold_out_answer(page.services, page.cache, page.view.program.quotas[each], 1, "en")
         for each in ("p.mpp.1", "p.mpp.2")
     )
     assert first is second
     page.view.hold(NEAR)  # two places are left: not for three
     page.now_s += 1
-    other = sold_out_answer(page.services, page.memory, page.view.program.quotas["p.mpp.1"], 3, "en")
+    other = sold_out_answer(page.services, page.cache, page.view.program.quotas["p.mpp.1"], 3, "en")
     assert b'"alternatives":[]' in other.body
-    assert sold_out_answer(page.services, page.memory, page.view.program.quotas["p.mpp.1"], 1, "id") is not first
+    assert sold_out_answer(page.services, page.cache, page.view.program.quotas["p.mpp.1"], 1, "id") is not first
 
 
 def test_what_is_kept_is_bounded(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,4 +200,4 @@ def test_what_is_kept_is_bounded(page: Page, monkeypatch: pytest.MonkeyPatch) ->
     for places in range(1, 6):
         answer = page.answer(places)
         assert page.answer(places) is answer
-        assert len(page.memory.sold_out) <= 3
+        assert len(page.cache.sold_out) <= 3

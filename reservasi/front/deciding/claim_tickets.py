@@ -14,7 +14,7 @@ from reservasi.front.deciding.claim_refusals import closed, over
 from reservasi.front.deciding.not_open import not_open
 from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.model import Opening
 from reservasi.waiting_room.room import ended
 from reservasi.waiting_room.tickets import TicketInvalid
@@ -30,7 +30,7 @@ _WHY = {
 }
 
 
-def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Refused | None:
+def check_ticket(services: FrontServices, cache: AnswerCache, wanted: Wanted) -> Refused | None:
     """Why the claim may not be made now; None if the ledger decides.
 
     Refusals that hold for everybody come first: closed, not open yet, and sold out, whose body the caller builds.
@@ -50,7 +50,7 @@ def check_ticket(services: FrontServices, memory: Memory, wanted: Wanted) -> Ref
     if state == "not-open":
         has_joined = refused.kind is NOT_ADMITTED
         return over(services, quota.id, quota) or not_open(
-            services, memory, quota, quota.terms.opens_at_ms, has_joined=has_joined
+            services, cache, quota, quota.terms.opens_at_ms, has_joined=has_joined
         )
     return Refused(SOLD_OUT) if quota.remaining < len(wanted.persons) else refused
 

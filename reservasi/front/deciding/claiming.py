@@ -62,7 +62,7 @@ def decide_claim(front: Front, wanted: Wanted, *, is_settled: bool = False) -> D
     With `is_settled` the view contains everything that the caller may have learnt from another front.
     """
     services = front.services
-    refused = check_ticket(services, front.memory, wanted)
+    refused = check_ticket(services, front.cache, wanted)
     if refused is None:
         return _decide_admitted(front, wanted)
     may_be_replay = services.availability.has_reservation(wanted.reservation_id, wanted.program)

@@ -7,7 +7,7 @@ from reservasi.front.api.cors import Cors
 from reservasi.front.deciding.rate_limits import RateLimits
 from reservasi.front.http.client_networks import Networks
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.live_feed import Live, Readers
 
 
@@ -16,7 +16,7 @@ class Front:
     """The services, and the caches of this process."""
 
     services: FrontServices
-    memory: Memory
+    cache: AnswerCache
     networks: Networks
     rates: RateLimits
     live: Live

@@ -75,7 +75,7 @@ def decide_join(front: Front, program: str, opening: Opening, wanted: JoinReques
 
 def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | None:
     """Why nobody can join now, according to the view; None if the ledger decides."""
-    services, memory = front.services, front.memory
+    services, cache = front.services, front.cache
     now_ms, terms = services.availability.now_ms(program), opening.terms
     if opening.cancelled:
         return refused_as_cancelled(opening)
@@ -84,7 +84,7 @@ def refused_for_all(front: Front, program: str, opening: Opening) -> Refused | N
     if now_ms >= opening_end_ms(services, program, opening):
         return Refused(JOINING_CLOSED, members={"opening": opening.id})
     if now_ms < terms.joins_from_ms:
-        return joining_not_open(services, memory, program, opening, terms.joins_from_ms)
+        return joining_not_open(services, cache, program, opening, terms.joins_from_ms)
     if now_ms >= terms.opens_at_ms and is_opening_sold_out(services, program, opening):
-        return Refused(_NO_PLACE_LEFT, members={"opening": opening.id, **next_members(services, memory, program)})
+        return Refused(_NO_PLACE_LEFT, members={"opening": opening.id, **next_members(services, cache, program)})
     return None

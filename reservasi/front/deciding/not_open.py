@@ -6,7 +6,7 @@ from reservasi.front.api.languages import Text
 from reservasi.front.api.problem_catalogue import NOT_OPEN
 from reservasi.front.api.problems import Refused
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory
+from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.availability import local_moment
 from reservasi.front.views.openings import next_members
 from reservasi.front.views.quota_json import moment
@@ -52,11 +52,11 @@ _JOINING = msgspec.structs.replace(
 
 
 def not_open(
-    services: FrontServices, memory: Memory, quota: Quota, opens_at_ms: int, *, has_joined: bool = False
+    services: FrontServices, cache: AnswerCache, quota: Quota, opens_at_ms: int, *, has_joined: bool = False
 ) -> Refused:
     """The refusal of a claim before the opening; `has_joined`: with a valid ticket of its waiting room."""
     program, opening = program_of(quota.id), services.availability.opening_of(quota)
-    members = {"opens_at": moment(opens_at_ms), **next_members(services, memory, program)}
+    members = {"opens_at": moment(opens_at_ms), **next_members(services, cache, program)}
     if opening is None or opening.cancelled:
         return Refused(NOT_OPEN, members=members)
     members["opening"] = opening.id
@@ -68,10 +68,12 @@ def not_open(
     return Refused(_JOIN_FIRST, members=members, words={**words, "since": _since(services, program, opening)})
 
 
-def joining_not_open(services: FrontServices, memory: Memory, program: str, opening: Opening, at_ms: int) -> Refused:
+def joining_not_open(
+    services: FrontServices, cache: AnswerCache, program: str, opening: Opening, at_ms: int
+) -> Refused:
     """The refusal of a join before joining begins."""
     at = local_moment(services, program, at_ms)
-    members = {"opening": opening.id, "opens_at": moment(at_ms), **next_members(services, memory, program)}
+    members = {"opening": opening.id, "opens_at": moment(at_ms), **next_members(services, cache, program)}
     return Refused(_JOINING, members=members, words={"since": Text(at, at)})
 
 

@@ -27,13 +27,13 @@ def openings(front: Front, request: Request) -> Answer:
     """`GET /v1/openings`, of one program or of all, of one office or of all, from today on or in a date range."""
     filters = read_filters(front.services.catalogue, request, OPENING_FILTERS)
     require_view(front.services, filters.get("program"))
-    return conditional(request, openings_view(front.services, front.memory, filters), FOR_A_SECOND)
+    return conditional(request, openings_view(front.services, front.cache, filters), FOR_A_SECOND)
 
 
 def opening(front: Front, request: Request) -> Reply:
     """`GET /v1/openings/{id}`."""
     require_view(front.services, None)
-    view = opening_view(front.services, front.memory, request.parameters["id"])
+    view = opening_view(front.services, front.cache, request.parameters["id"])
     return conditional(request, view, FOR_A_SECOND) if view else later(request.trace, _new_opening(front, request))
 
 
@@ -41,7 +41,7 @@ async def _new_opening(front: Front, request: Request) -> Answer:
     """An opening that another front may already have shown."""
     opening_id = request.parameters["id"]
     await front.services.waiting_room.complete(opening_id)
-    view = opening_view(front.services, front.memory, opening_id)
+    view = opening_view(front.services, front.cache, opening_id)
     if view is None:
         raise Refused(UNKNOWN_OPENING)
     return conditional(request, view, FOR_A_SECOND)
@@ -58,7 +58,7 @@ def calendar(front: Front, request: Request) -> Answer:
 
 
 def _calendar_view(front: Front, filters: Mapping[str, str], language: Language) -> Encoded:
-    services, memory = front.services, front.memory
+    services, cache = front.services, front.cache
     program = services.catalogue.program(filters["program"])
     if program is None:
         raise unknown_program(services.catalogue, filters["program"])
@@ -67,8 +67,8 @@ def _calendar_view(front: Front, filters: Mapping[str, str], language: Language)
         raise unknown_office(program, filters["office"])
 
     def make(now_ms: int) -> Made[Encoded]:
-        listed = list_openings(services, memory, filters)
+        listed = list_openings(services, cache, filters)
         view = encoded(openings_ics(listed, program, office, language))
         return Made(view, len(view.body), now_ms + CALENDAR_TURN_MS)
 
-    return memory.answer(("openings-calendar", language, *sorted(filters.items())), make)
+    return cache.answer(("openings-calendar", language, *sorted(filters.items())), make)

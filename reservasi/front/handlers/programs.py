@@ -37,7 +37,7 @@ def programs(front: Front, request: Request) -> Answer:
         view = encoded(msgspec.json.encode(ProgramsBody(programs=[program_body(p) for p in catalogue.programs()])))
         return Made(view, len(view.body), NEVER_MS)
 
-    return conditional(request, front.memory.answer(("programs", catalogue.version), make), FOR_A_MINUTE)
+    return conditional(request, front.cache.answer(("programs", catalogue.version), make), FOR_A_MINUTE)
 
 
 def offices(front: Front, request: Request) -> Answer:
@@ -51,21 +51,21 @@ def offices(front: Front, request: Request) -> Answer:
         view = encoded(msgspec.json.encode(OfficesBody(offices=listed)))
         return Made(view, len(view.body), NEVER_MS)
 
-    return conditional(request, front.memory.answer(("offices", catalogue.version, program), make), FOR_A_MINUTE)
+    return conditional(request, front.cache.answer(("offices", catalogue.version, program), make), FOR_A_MINUTE)
 
 
 def availability(front: Front, request: Request) -> Answer:
     """`GET /v1/availability`, from memory."""
     filters = read_filters(front.services.catalogue, request, PAGED_FILTERS)
     require_view(front.services, filters.get("program"))
-    return conditional(request, availability_view(front.services, front.memory, filters), FOR_A_SECOND)
+    return conditional(request, availability_view(front.services, front.cache, filters), FOR_A_SECOND)
 
 
 def days(front: Front, request: Request) -> Answer:
     """`GET /v1/availability/days`: one row per day."""
     filters = read_filters(front.services.catalogue, request)
     require_view(front.services, filters.get("program"))
-    return conditional(request, days_view(front.services, front.memory, filters), FOR_A_SECOND)
+    return conditional(request, days_view(front.services, front.cache, filters), FOR_A_SECOND)
 
 
 @cache

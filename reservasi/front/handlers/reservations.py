@@ -216,7 +216,7 @@ class _Held(Answer):
 
 def _refused_claim(front: Front, language: Language, wanted: Wanted, refused: Refused) -> Answer:
     if refused.kind is problem_catalogue.SOLD_OUT:
-        return sold_out_answer(front.services, front.memory, wanted.quota, len(wanted.persons), language)
+        return sold_out_answer(front.services, front.cache, wanted.quota, len(wanted.persons), language)
     return problem_answer(language, refused)
 
 
@@ -245,7 +245,7 @@ def claim_refusal(front: Front, quota: Quota, answer: LedgerAnswer) -> Refused:
         return claim_refusals.duplicate(answer)
     if answer.outcome is Outcome.NOT_OPEN:
         over = claim_refusals.over(services, quota.id, quota)
-        return over or not_open(services, front.memory, quota, answer.opens_at_ms)
+        return over or not_open(services, front.cache, quota, answer.opens_at_ms)
     opening = services.availability.opening_of(quota) if answer.outcome is Outcome.CLOSED else None
     if opening is not None and opening.cancelled:
         return refused_as_cancelled(opening)

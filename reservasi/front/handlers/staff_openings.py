@@ -81,7 +81,7 @@ async def create(front: Front, request: Request) -> Answer:
     moved = [quota.id for quota in quotas if quota.terms.opens_at_ms != wanted.opens_at_ms]
     await _move(services, moved, command, wanted.opens_at_ms)
     await _wait_until_visible(services, lambda: _is_shown(services, program.id, name, moved, wanted.opens_at_ms))
-    view = opening_view(services, front.memory, name)
+    view = opening_view(services, front.cache, name)
     if view is None:
         raise Refused(problem_catalogue.RECOVERING)
     return await unkept(request, view.body, status=201, location=OPENING_PATH.replace("{id}", name))

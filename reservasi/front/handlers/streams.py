@@ -38,7 +38,7 @@ async def stream(front: Front, ours: OurRequest, request: web.Request) -> web.St
 
 async def queue_stream(front: Front, ours: OurRequest, request: web.Request) -> web.StreamResponse:
     """`GET /v1/openings/{id}/queue/stream`: first the state of the queue, then every change."""
-    services, memory, opening_id = front.services, front.memory, ours.parameters["id"]
+    services, cache, opening_id = front.services, front.cache, ours.parameters["id"]
     await find_opening(services, opening_id)
 
     async def send_events(response: EventSourceResponse) -> None:
@@ -46,7 +46,7 @@ async def queue_stream(front: Front, ours: OurRequest, request: web.Request) -> 
         while not stopping.is_set():
             # While the view is out of step, the last state stays.
             with suppress(Refused):
-                body = queue_view(services, memory, opening_id).body
+                body = queue_view(services, cache, opening_id).body
                 if body != last_body:
                     await _write(request, response, b"event: queue\r\ndata: " + body + b"\r\n\r\n")
                     last_body = body

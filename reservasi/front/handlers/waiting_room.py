@@ -19,7 +19,7 @@ from reservasi.front.handlers.cached import Kind, conditional
 from reservasi.front.reading.opening_requests import JoinRequest, plain_join, read_join
 from reservasi.front.reading.request_parts import json_body
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory
+from reservasi.front.views.answer_cache import NEVER_MS, AnswerCache, Made
 from reservasi.front.views.opening_reasons import refused_as_cancelled, said_of_moves
 from reservasi.front.views.openings import is_opening_sold_out, opening_end_ms
 from reservasi.front.views.quota_json import Encoded, encoded, moment
@@ -50,7 +50,7 @@ def known_opening(services: FrontServices, opening_id: str) -> tuple[str, Openin
 # -- the queue ---------------------------------------------------------------------------------------------------
 
 
-def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded:
+def queue_view(services: FrontServices, cache: AnswerCache, opening_id: str) -> Encoded:
     """The state of an opening's queue; refuses an unknown opening."""
     known_opening(services, opening_id)
 
@@ -64,7 +64,7 @@ def queue_view(services: FrontServices, memory: Memory, opening_id: str) -> Enco
         view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), min((at for at in moments if at > now_ms), default=NEVER_MS))
 
-    return memory.answer(("queue", opening_id), make)
+    return cache.answer(("queue", opening_id), make)
 
 
 def _queue_body(services: FrontServices, program: str, opening: Opening, now_ms: int) -> QueueBody:
@@ -108,7 +108,7 @@ async def _queue_of_new_opening(front: Front, request: Request) -> Answer:
 
 
 def _queue(front: Front, request: Request) -> Answer:
-    return conditional(request, queue_view(front.services, front.memory, request.parameters["id"]), QUEUE)
+    return conditional(request, queue_view(front.services, front.cache, request.parameters["id"]), QUEUE)
 
 
 # -- joining -----------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _refused_by_ledger(front: Front, program: str, opening: Opening, answer: Led
     """The HTTP refusal of the ledger's refusal of a join."""
     services = front.services
     if answer.outcome is Outcome.NOT_OPEN:
-        return joining_not_open(services, front.memory, program, opening, answer.opens_at_ms)
+        return joining_not_open(services, front.cache, program, opening, answer.opens_at_ms)
     if answer.outcome is Outcome.OPENING_CANCELLED:
         now = services.availability.opening(opening.id)
         return refused_as_cancelled(opening if now is None else now)

@@ -57,18 +57,18 @@ _TEMPLATES = jinja2.Environment(
 
 def openings(front: Front, request: Request) -> Answer:
     """`GET /openings`: all programs with their openings from today on."""
-    services, memory, language = front.services, front.memory, request.language
+    services, cache, language = front.services, front.cache, request.language
     try:
         require_view(services, None)
     except Refused as refused:
         return _refusal(refused.kind, language)
 
     def make(now_ms: int) -> Made[Encoded]:
-        listed = list_openings(services, memory, {})
+        listed = list_openings(services, cache, {})
         programs = [shown_program(program, listed, language, now_ms) for program in services.catalogue.programs()]
         return _made("openings.html", language, programs=programs)
 
-    return conditional(request, memory.answer(("page", language), make, REST_S), _kind(language))
+    return conditional(request, cache.answer(("page", language), make, REST_S), _kind(language))
 
 
 def opening(front: Front, request: Request) -> Reply:
@@ -78,7 +78,7 @@ def opening(front: Front, request: Request) -> Reply:
     except Refused as refused:
         return _refusal(refused.kind, request.language)
     opening_id = request.parameters["id"]
-    body = listed_opening(front.services, front.memory, opening_id)
+    body = listed_opening(front.services, front.cache, opening_id)
     return _opening(front, request, body) if body else later(request.trace, _new_opening(front, request))
 
 
@@ -86,7 +86,7 @@ async def _new_opening(front: Front, request: Request) -> Answer:
     """An opening that another front may already have shown."""
     opening_id = request.parameters["id"]
     await front.services.waiting_room.complete(opening_id)
-    return _opening(front, request, listed_opening(front.services, front.memory, opening_id))
+    return _opening(front, request, listed_opening(front.services, front.cache, opening_id))
 
 
 def _opening(front: Front, request: Request, body: OpeningBody | None) -> Answer:
@@ -105,7 +105,7 @@ def _opening(front: Front, request: Request, body: OpeningBody | None) -> Answer
             offices=shown_offices(offices, language),
         )
 
-    return conditional(request, front.memory.answer(("page", language, body.id), make, REST_S), _kind(language))
+    return conditional(request, front.cache.answer(("page", language, body.id), make, REST_S), _kind(language))
 
 
 def _rendered(template: str, language: Language, values: Mapping[str, object]) -> bytes:

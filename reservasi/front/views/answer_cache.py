@@ -75,7 +75,7 @@ class SoldOut:
         self.answer = answer
 
 
-class Memory:
+class AnswerCache:
     """Answers by key, each as fresh as its cost allows; bounded in number and in bytes."""
 
     def __init__(

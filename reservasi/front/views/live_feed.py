@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 
 from reservasi.availability import Availability
-from reservasi.front.views.answer_cache import FRAGMENTS_MAX, NEVER_MS, Memory, next_turn_ms
+from reservasi.front.views.answer_cache import FRAGMENTS_MAX, NEVER_MS, AnswerCache, next_turn_ms
 from reservasi.front.views.filters import Today, fits, quotas_matching
 from reservasi.logs import get_sparing_logger
 from reservasi.model import Quota
@@ -67,12 +67,12 @@ class Live:
     """The checks of one process, and the feeds that are followed."""
 
     def __init__(
-        self, availability: Availability, memory: Memory, stopping: asyncio.Event, today: Today = lambda _: ""
+        self, availability: Availability, cache: AnswerCache, stopping: asyncio.Event, today: Today = lambda _: ""
     ) -> None:
         """`today` gives the first date of feeds without one."""
         self._today = today
         self._availability = availability
-        self._memory = memory
+        self._cache = cache
         self._stopping = stopping
         self._feeds: dict[tuple[tuple[str, str], ...], Feed] = {}  # bounded by the streams
         self._published: dict[str, tuple[int, bytes]] = {}  # quota -> tick of its last change, and its JSON
@@ -172,8 +172,8 @@ class Live:
             touched, self._turn_ms = self._availability.select(), NEVER_MS
         else:
             touched = self._availability.changed_since(self._version)
-        self._memory.ticket_rules.refresh(now_ms)
-        turn_ms = min(next_turn_ms(touched, now_ms), self._memory.ticket_rules.turn_ms)
+        self._cache.ticket_rules.refresh(now_ms)
+        turn_ms = min(next_turn_ms(touched, now_ms), self._cache.ticket_rules.turn_ms)
         self._turn_ms = min(self._turn_ms, turn_ms)
         self._version, self._looked_at_ms = self._availability.version, now_ms
         changed = {quota.id: quota for quota in touched if self._remember(quota, now_ms)}
@@ -207,7 +207,7 @@ class Live:
 
     def _remember(self, quota: Quota, now_ms: int) -> bool:
         """Note the published state of a quota for the next tick; returns whether it is new."""
-        fragment = self._memory.fragment(quota, now_ms)
+        fragment = self._cache.fragment(quota, now_ms)
         entry = self._published.get(quota.id)
         if entry is not None and entry[1] == fragment:
             return False

@@ -14,7 +14,7 @@ from reservasi.availability.groups import Group, Summary
 from reservasi.front.api.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
 from reservasi.front.api.date_ranges import dates_of
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory
+from reservasi.front.views.answer_cache import NEVER_MS, AnswerCache, Made
 from reservasi.front.views.filters import midnight_ms, today_in
 from reservasi.front.views.opening_reasons import said_of_moves
 from reservasi.front.views.quota_json import Encoded, encoded, moment
@@ -32,7 +32,7 @@ SUGGESTIONS_REST_S = 0.25  # suggestions may be slightly older than decisions
 _NOTHING = Summary(quotas=0, places=0, offices=[], services=[], dates=[])
 
 
-def openings_view(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> Encoded:
+def openings_view(services: FrontServices, cache: AnswerCache, filters: Mapping[str, str]) -> Encoded:
     """The openings that match the query parameters, with their quotas in one office or in all."""
 
     def make(now_ms: int) -> Made[Encoded]:
@@ -43,20 +43,20 @@ def openings_view(services: FrontServices, memory: Memory, filters: Mapping[str,
         view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), listed.turn_ms)
 
-    return memory.answer(("openings", *sorted(filters.items())), make)
+    return cache.answer(("openings", *sorted(filters.items())), make)
 
 
-def list_openings(services: FrontServices, memory: Memory, filters: Mapping[str, str]) -> list[OpeningBody]:
+def list_openings(services: FrontServices, cache: AnswerCache, filters: Mapping[str, str]) -> list[OpeningBody]:
     """The same, not encoded; earliest first."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
         listed = _matching(services, filters, now_ms)
         return Made(listed.openings, 512 * len(listed.openings), listed.turn_ms)
 
-    return memory.answer(("opening-list", *sorted(filters.items())), make)
+    return cache.answer(("opening-list", *sorted(filters.items())), make)
 
 
-def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> OpeningBody | None:
+def listed_opening(services: FrontServices, cache: AnswerCache, opening_id: str) -> OpeningBody | None:
     """One opening, past or future; None if there is none."""
     program = services.availability.program_of_opening(opening_id) or _program_of_derived(services, opening_id)
     if program is None:
@@ -75,12 +75,12 @@ def listed_opening(services: FrontServices, memory: Memory, opening_id: str) -> 
         body = _body(services, program, opens_at_ms, group, created=created, now_ms=now_ms)
         return Made(body, 512, _turn_ms(services, program, group, created, now_ms))
 
-    return memory.answer(("opening-body", opening_id), make)
+    return cache.answer(("opening-body", opening_id), make)
 
 
-def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> Encoded | None:
+def opening_view(services: FrontServices, cache: AnswerCache, opening_id: str) -> Encoded | None:
     """One opening, encoded; None if there is none."""
-    body = listed_opening(services, memory, opening_id)
+    body = listed_opening(services, cache, opening_id)
     if body is None:
         return None
 
@@ -88,10 +88,10 @@ def opening_view(services: FrontServices, memory: Memory, opening_id: str) -> En
         view = encoded(msgspec.json.encode(body))
         return Made(view, len(view.body), now_ms + VIEW_TURN_MS)
 
-    return memory.answer(("opening", opening_id), make)
+    return cache.answer(("opening", opening_id), make)
 
 
-def next_openings(services: FrontServices, memory: Memory, program: str) -> list[OpeningBody]:
+def next_openings(services: FrontServices, cache: AnswerCache, program: str) -> list[OpeningBody]:
     """The program's next openings, earliest first, without those whose quotas are all closed."""
 
     def make(now_ms: int) -> Made[list[OpeningBody]]:
@@ -101,18 +101,18 @@ def next_openings(services: FrontServices, memory: Memory, program: str) -> list
         listed = _listed(services, days, _by_key(program, ahead), None, now_ms, most=NEXT_LOOKED_AT_MAX)
         return Made([o for o in listed.openings if o.state != "closed"][:NEXT_MAX], 2048, listed.turn_ms)
 
-    return memory.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
+    return cache.answer(("next-openings", program), make, SUGGESTIONS_REST_S)
 
 
-def next_members(services: FrontServices, memory: Memory, program: str) -> dict[str, object]:
+def next_members(services: FrontServices, cache: AnswerCache, program: str) -> dict[str, object]:
     """The members of `not-open` and `sold-out` about the next openings."""
 
     def make(_now_ms: int) -> Made[dict[str, object]]:
-        ahead = next_openings(services, memory, program)
+        ahead = next_openings(services, cache, program)
         brief = [NextOpeningBody(id=o.id, opens_at=o.opens_at, joins_from=o.joins_from) for o in ahead]
         return Made({"next_openings": msgspec.Raw(msgspec.json.encode(brief))}, 512, NEVER_MS)
 
-    return memory.answer(("next-members", program), make, SUGGESTIONS_REST_S)
+    return cache.answer(("next-members", program), make, SUGGESTIONS_REST_S)
 
 
 def is_opening_sold_out(services: FrontServices, program: str, opening: Opening) -> bool:

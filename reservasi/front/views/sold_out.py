@@ -18,7 +18,7 @@ from reservasi.front.api.languages import Language
 from reservasi.front.api.problem_catalogue import SOLD_OUT
 from reservasi.front.api.problems import Refused, problem_answer, problem_body
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import Memory, SoldOut
+from reservasi.front.views.answer_cache import AnswerCache, SoldOut
 from reservasi.front.views.openings import SUGGESTIONS_REST_S, next_members, next_openings
 from reservasi.model import Quota
 from reservasi.programs import program_of
@@ -27,29 +27,31 @@ ALTERNATIVES_MAX = 5
 KEPT_MAX = 8192  # reused answers, of some 2 kB; all are dropped when there are more
 
 
-def sold_out_answer(services: FrontServices, memory: Memory, quota: Quota, places: int, language: Language) -> Answer:
+def sold_out_answer(
+    services: FrontServices, cache: AnswerCache, quota: Quota, places: int, language: Language
+) -> Answer:
     """The refusal of a claim of `places` places, complete with its head."""
     availability, program = services.availability, program_of(quota.id)
     now_s, now_ms = time.monotonic(), availability.now_ms(program)
     offer = availability.alternatives(quota, places, ALTERNATIVES_MAX, now_ms)
-    kept = memory.sold_out.get((language, offer))
+    kept = cache.sold_out.get((language, offer))
     if kept is not None and now_s < kept.until_s and now_ms < kept.turn_ms:
         return kept.answer
-    end = _end(services, memory, program, now_s)
-    made_of = (offer.contents.changes, end, memory.ticket_rules.stamp)
+    end = _end(services, cache, program, now_s)
+    made_of = (offer.contents.changes, end, cache.ticket_rules.stamp)
     if kept is None or now_ms >= kept.turn_ms or kept.made_of != made_of:
-        if len(memory.sold_out) >= KEPT_MAX:
-            memory.sold_out.clear()
+        if len(cache.sold_out) >= KEPT_MAX:
+            cache.sold_out.clear()
         alternatives = [each for each in map(availability.quota, offer.ids) if each is not None]
-        answer = _made(memory, language, alternatives, end, now_ms)
-        kept = memory.sold_out[language, offer] = SoldOut(made_of, availability.alternatives_turn_ms(program), answer)
+        answer = _made(cache, language, alternatives, end, now_ms)
+        kept = cache.sold_out[language, offer] = SoldOut(made_of, availability.alternatives_turn_ms(program), answer)
     kept.until_s = now_s + SUGGESTIONS_REST_S
     return kept.answer
 
 
-def _made(memory: Memory, language: Language, alternatives: Iterable[Quota], end: bytes, now_ms: int) -> Answer:
+def _made(cache: AnswerCache, language: Language, alternatives: Iterable[Quota], end: bytes, now_ms: int) -> Answer:
     text = _text(language)
-    body = text.begin + b",".join([memory.fragment(each, now_ms) for each in alternatives]) + end
+    body = text.begin + b",".join([cache.fragment(each, now_ms) for each in alternatives]) + end
     return Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
 
 
@@ -68,15 +70,15 @@ def _text(language: Language) -> _Text:
     return _Text(whole.headers, whole.head.removesuffix(b"%d" % len(begin)), begin)
 
 
-def _end(services: FrontServices, memory: Memory, program: str, now_s: float) -> bytes:
+def _end(services: FrontServices, cache: AnswerCache, program: str, now_s: float) -> bytes:
     """The next openings of the program, and the end of the body."""
-    kept = memory.sold_out_ends.get(program)
+    kept = cache.sold_out_ends.get(program)
     if kept is None or now_s >= kept[0]:
-        memory.ticket_rules.refresh(services.availability.now_ms())
+        cache.ticket_rules.refresh(services.availability.now_ms())
         ahead = {
-            "next_opening": next(iter(next_openings(services, memory, program)), None),
-            **next_members(services, memory, program),
+            "next_opening": next(iter(next_openings(services, cache, program)), None),
+            **next_members(services, cache, program),
         }
         kept = (now_s + SUGGESTIONS_REST_S, b"]," + msgspec.json.encode(ahead)[1:])
-        memory.sold_out_ends[program] = kept
+        cache.sold_out_ends[program] = kept
     return kept[1]

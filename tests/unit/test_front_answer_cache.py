@@ -8,7 +8,7 @@ import pytest
 from loadtest.stage.program import open_terms
 from reservasi.availability import Availability
 from reservasi.front.views import answer_cache as memory_module
-from reservasi.front.views.answer_cache import NEVER_MS, Made, Memory, next_turn_ms
+from reservasi.front.views.answer_cache import NEVER_MS, AnswerCache, Made, next_turn_ms
 from reservasi.model import Quota, QuotaCounts
 
 
@@ -38,31 +38,31 @@ def view() -> View:
 
 
 @pytest.fixture
-def memory(view: View) -> Memory:
-    return Memory(cast(Availability, view))
+def cache(view: View) -> AnswerCache:
+    return AnswerCache(cast(Availability, view))
 
 
-def test_an_answer_is_made_once_for_a_version(view: View, memory: Memory) -> None:
+def test_an_answer_is_made_once_for_a_version(view: View, cache: AnswerCache) -> None:
     made: list[int] = []
 
     def make(now_ms: int) -> Made[int]:
         made.append(now_ms)
         return Made(len(made), 1, NEVER_MS)
 
-    assert [memory.answer("k", make) for _ in range(3)] == [1, 1, 1]
+    assert [cache.answer("k", make) for _ in range(3)] == [1, 1, 1]
     view.version += 1
     deadline_answers = 0
-    while memory.answer("k", make) == 1:  # the rest after a making is short: ten times what it took
+    while cache.answer("k", make) == 1:  # the rest after a making is short: ten times what it took
         deadline_answers += 1
         assert deadline_answers < 1_000_000
-    assert memory.answer("k", make) == 2
+    assert cache.answer("k", make) == 2
 
 
-def test_the_clock_turns_an_answer_exactly(view: View, memory: Memory) -> None:
+def test_the_clock_turns_an_answer_exactly(view: View, cache: AnswerCache) -> None:
     quotas = [quota(opens_at_ms=2000, closes_at_ms=3000)]
 
     def ask() -> int:
-        return memory.answer("k", lambda now_ms: Made(now_ms, 1, next_turn_ms(quotas, now_ms)), 60.0)
+        return cache.answer("k", lambda now_ms: Made(now_ms, 1, next_turn_ms(quotas, now_ms)), 60.0)
 
     asked = []
     for view.clock_ms in (1000, 1999, 2000, 2999, 3000, 9000):
@@ -70,7 +70,7 @@ def test_the_clock_turns_an_answer_exactly(view: View, memory: Memory) -> None:
     assert asked == [1000, 1000, 2000, 2000, 3000, 3000]
 
 
-def test_answers_are_bounded(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_bounded(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "ANSWERS_MAX", 3)
     monkeypatch.setattr(memory_module, "BYTES_MAX", 100)
     made: list[int] = []
@@ -80,7 +80,7 @@ def test_answers_are_bounded(memory: Memory, monkeypatch: pytest.MonkeyPatch) ->
             made.append(key)
             return Made(key, size, NEVER_MS)
 
-        memory.answer(key, make)
+        cache.answer(key, make)
 
     for key in (1, 2, 3, 1, 4, 1):
         ask(key, 1)
@@ -93,11 +93,11 @@ def test_answers_are_bounded(memory: Memory, monkeypatch: pytest.MonkeyPatch) ->
     assert made == [1, 2, 3, 4, 2, 9, 1]
 
 
-def test_a_fragment_is_encoded_once_for_a_quota_and_state(view: View, memory: Memory) -> None:
+def test_a_fragment_is_encoded_once_for_a_quota_and_state(view: View, cache: AnswerCache) -> None:
     value = quota(opens_at_ms=2000)
-    first = memory.fragment(value, 1000)
-    assert memory.fragment(value, 1500) is first
+    first = cache.fragment(value, 1000)
+    assert cache.fragment(value, 1500) is first
     assert msgspec.json.decode(first)["state"] == "not-open"
-    assert msgspec.json.decode(memory.fragment(value, 2000))["state"] == "open"
+    assert msgspec.json.decode(cache.fragment(value, 2000))["state"] == "open"
     changed = msgspec.structs.replace(value, counts=QuotaCounts(held=2))
-    assert msgspec.json.decode(memory.fragment(changed, 2000))["remaining"] == 3
+    assert msgspec.json.decode(cache.fragment(changed, 2000))["remaining"] == 3
