@@ -57,11 +57,7 @@ class Joiners:
 
 
 def check_count(counted: int, joined: int) -> None:
-    """Whether the ledger's count is that of the people who joined, but for those who may be mistaken for others.
-
-    Raises:
-        WrongResult: it is not.
-    """
+    """The ledger's count is that of the people who joined, but for those who may be mistaken for others."""
     if not 0 <= joined - counted <= joined // MISTAKEN_MAX:
         raise WrongResult(f"{joined} people joined, and the ledger counts {counted}")
 

@@ -83,12 +83,7 @@ class _Sender(Connection):
 async def run_load(
     port: int, requests: Sequence[bytes], *, connections: int, timeout_s: float, wanted: int = 201
 ) -> Load:
-    """Send every request once over so many connections, each with one request in flight.
-
-    Raises:
-        UnreadableAnswer: a connection was lost, or an answer could not be read.
-        TimeoutError: it took longer than `timeout_s`.
-    """
+    """Send every request once over so many connections, each with one request in flight."""
     loop, load, source = asyncio.get_running_loop(), Load(wanted=wanted), iter(requests)
     async with AsyncExitStack() as stack:
         opened = []

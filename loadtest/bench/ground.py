@@ -52,20 +52,10 @@ class Ground:
 
 @asynccontextmanager
 async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> AsyncIterator[Ground]:
-    """The ground under a run, gone with all its data when the block ends; each fsync takes so much longer.
-
-    Raises:
-        RuntimeError: the disk cannot be slowed, since there is no compiler.
-    """
+    """The ground under a run, gone with all its data when the block ends; each fsync takes so much longer."""
     async with AsyncExitStack() as stack:
         data_dir = stack.enter_context(data_directory())
-        settings = load(
-            data_dir=data_dir,
-            processes=processes,
-            redis_url="",
-            postgres_dsn="",
-            log_level="warning",
-        )
+        settings = load(data_dir=data_dir, processes=processes, redis_url="", postgres_dsn="", log_level="warning")
         valkey = EmbeddedValkey(data_dir, settings.start_timeout_s, run_as=settings.run_as)
         postgres = EmbeddedPostgres(data_dir, settings.start_timeout_s, settings.run_as)
         shims = stack.enter_context(built((Shim.SLOW_DISK,) if fsync_ms else (), fsync_ms=fsync_ms))

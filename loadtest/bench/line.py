@@ -37,11 +37,7 @@ class Line:
         self._socket.sendall(content)
 
     def receive(self) -> Answer:
-        """The next answer.
-
-        Raises:
-            UnreadableAnswer: it cannot be read, or the connection was closed.
-        """
+        """The next answer."""
         received = b""
         while (answer := read_answer(received)) is None:
             more = self._socket.recv(RECEIVE_BYTES)
@@ -76,11 +72,7 @@ def plain(answer: Answer) -> bytes:
 
 
 def check(answer: Answer, wanted: int, problem: str = "") -> Answer:
-    """The answer, when it has that status, and is that problem.
-
-    Raises:
-        WrongResult: it has another.
-    """
+    """The answer, when it has that status, and is that problem."""
     if answer.status != wanted or (problem and f'"/problems/{problem}"'.encode() not in plain(answer)):
         text = plain(answer)[:300].decode(errors="replace")
         raise WrongResult(f"{answer.status} instead of {wanted} {problem}: {text}")

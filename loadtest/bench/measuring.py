@@ -75,9 +75,6 @@ class Meter:
         """One measurement: answers, latencies, and the processor time a request of each process.
 
         Background work until it is settled is included, but in `front_share`, the front's use of its core under load.
-
-        Raises:
-            WrongResult: an answer or the store is not what it should be.
         """
         plan, variant = self.plan, subject.variant
         rate = self._rates.get(subject.name, REQUESTS_MIN)
@@ -109,11 +106,7 @@ class Meter:
         }
 
     async def rounds(self, bare: Subject, subjects: Sequence[Subject], say: Say) -> dict[str, list[Pair]]:
-        """Each subject's measurements, one a round: bare, a subject, bare, the next one, bare.
-
-        Raises:
-            WrongResult: an answer or a store is not what it should be.
-        """
+        """Each subject's measurements, one a round: bare, a subject, bare, the next one, bare."""
         for subject in (bare, *subjects):
             say(f"warming up: {subject.name}")
             await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
@@ -141,11 +134,7 @@ def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:
-    """Every answer has the size that all have.
-
-    Raises:
-        WrongResult: one has not.
-    """
+    """Every answer has the size that all have."""
     sizes = load.answer_bytes
     if max(sizes) > answer_bytes or min(sizes) < answer_bytes - SIZE_SLACK:
         raise WrongResult(f"{name} answers in {sorted(sizes)} bytes instead of {answer_bytes}")

@@ -10,6 +10,7 @@ from typing import TypeVar
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench.turns import WrongResult
+from loadtest.stage.processes import until
 from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.events import Held
@@ -79,21 +80,11 @@ class OwnLedger:
     def _claim(self, number: int, width: int) -> Claim:
         name = f"{self._tag}{number:022d}"  # as long as a keyed hash, and unlike those of other programs
         batch, place = divmod(number, BATCH)
-        return Claim(
-            reservation_id=name,
-            quota=self.quotas[(batch * width + place % width if width else number) % len(self.quotas)],
-            fingerprint=name[-16:],
-            sealed=SEALED,
-            persons=(name[-22:],),
-        )
+        quota = self.quotas[(batch * width + place % width if width else number) % len(self.quotas)]
+        return Claim(reservation_id=name, quota=quota, fingerprint=name[-16:], sealed=SEALED, persons=(name[-22:],))
 
     async def submit(self, commands: Sequence[Command], wanted: Outcome, in_flight: int) -> None:
-        """Carry out commands through the group commit, so many of them under way at any time.
-
-        Raises:
-            WrongResult: one had another outcome.
-            ReservasiError: one was not carried out.
-        """
+        """Carry out commands through the group commit, so many of them under way at any time, all with this outcome."""
         waiting, left = deque(commands), len(commands)
         outcomes: Counter[Outcome] = Counter()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -143,11 +134,7 @@ class OwnLedger:
         return sum(quota.counts.taken for quota in (await self.snapshot()).quotas)
 
     async def check(self, claims: Sequence[Claim], *, confirmed: bool) -> None:
-        """These claims took every place, and each is in the ledger and in the journal once.
-
-        Raises:
-            WrongResult: it is not so.
-        """
+        """These claims took every place, and each is in the ledger and in the journal once."""
         late = self.claims(len(self.quotas))
         await self.submit(late, Outcome.SOLD_OUT, in_flight=len(late))
         snapshot = await self.snapshot()
@@ -155,21 +142,20 @@ class OwnLedger:
             counts = (quota.counts.held, quota.counts.confirmed)
             if counts != ((0, self.capacity) if confirmed else (self.capacity, 0)):
                 raise WrongResult(f"{quota.id} of {self.capacity} places counts {counts}")
-        claimed = {claim.reservation_id for claim in claims}
         journal = Journal(self.client, self.program)
         kept = {reservation_id async for reservation_id in journal.reservation_ids()}
         held = await self._held_in_journal(journal, snapshot.position)
-        if not claimed == kept == set(held) or len(held) != len(claims):
+        if not {claim.reservation_id for claim in claims} == kept == set(held) or len(held) != len(claims):
             raise WrongResult(f"{self.program}: {len(claims)} answered, {len(kept)} kept, {len(held)} in the journal")
 
     async def _held_in_journal(self, journal: Journal, until: Position) -> list[str]:
         """The reservations that the journal has; each link of its chain is checked while it is read."""
-        held: list[str] = []
-        position: Position | None = None
-        while page := await journal.read(position, PAGE_EVENTS, 0):
+        held, position = list[str](), Position(epoch=0, seq=0)
+        start: Position | None = None
+        while page := await journal.read(start, PAGE_EVENTS, 0):
             held += [event.reservation_id for entry in page for event in entry.events if isinstance(event, Held)]
-            position = page[-1].position
-        if position is None or (position.seq, position.chain) != (until.seq, until.chain):
+            start = position = page[-1].position
+        if (position.seq, position.chain) != (until.seq, until.chain):
             raise WrongResult(f"the journal of {self.program} ends at {position}, the ledger at {until}")
         return held
 
@@ -206,14 +192,10 @@ async def servers_at(redis_url: str) -> AsyncIterator[Servers]:
 
 
 async def until_rewritten(client: redis_asyncio.Redis) -> None:
-    """Wait until the server rewrites no file in the background, which would take time and memory of its own.
+    """Wait until the server rewrites no file in the background, which would take time and memory of its own."""
 
-    Raises:
-        TimeoutError: it still does after `TIMEOUT_S`.
-    """
-    async with asyncio.timeout(TIMEOUT_S):
-        while True:
-            facts = await client.info("persistence")
-            if not (facts["aof_rewrite_in_progress"] or facts["aof_rewrite_scheduled"]):
-                return
-            await asyncio.sleep(0.05)
+    async def rests() -> bool:
+        facts = await client.info("persistence")
+        return not (facts["aof_rewrite_in_progress"] or facts["aof_rewrite_scheduled"])
+
+    await until(rests, "the end of a rewrite", TIMEOUT_S)

@@ -13,7 +13,7 @@ Measured: TypeAlias = Mapping[str, float]  # by the name of the figure
 
 
 class WrongResult(Exception):
-    """What was measured is not what should have been; its figures mean nothing."""
+    """What was measured is not what should have been, so that its figures mean nothing; it ends every run."""
 
 
 @dataclass(frozen=True)

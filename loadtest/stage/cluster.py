@@ -86,7 +86,7 @@ class Node:
 
     async def answers(self) -> bool:
         with suppress(RedisError, OSError):
-            return bool(await self.client.ping())
+            return await self.ask("PING") is True
         return False
 
     def kill(self) -> None:

@@ -66,11 +66,7 @@ class Ours(Variant):
             os.kill(self._worker.pid, signal.SIGCONT)
 
     async def settle(self) -> None:
-        """Wait until PostgreSQL has everything that the ledger accepted.
-
-        Raises:
-            TimeoutError: it has not within `SETTLE_TIMEOUT_S`.
-        """
+        """Wait until PostgreSQL has everything that the ledger accepted."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
             while True:
                 accepted = (await self._ledger.meta(CALL_TIMEOUT_S)).position  # a snapshot would cost what it measures
