@@ -23,9 +23,9 @@ from loadtest.bench.figures import Figure
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, bracketed
 from loadtest.bench.report import Run, Suite, summarise
 from loadtest.bench.turns import Measured, Pair, WrongResult, firm, ratio
-from loadtest.bench.variants import COMPARED, Ours, tables
+from loadtest.bench.variants import COMPARED, Ours
 from loadtest.bench.variants.essentials import Claim, Verdict
-from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches
+from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches, create, held, session
 from loadtest.stage.environment import ROOT
 from loadtest.stage.http import UnreadableAnswer
 
@@ -166,8 +166,8 @@ def claim(number: int, person: int | None = None, quota: str = "q") -> Claim:
 
 
 async def test_batches_decide_every_claim_once(database: str) -> None:
-    await tables.create(database, "s", {"q": 3, "other": 1}, statements=[FUNCTION])
-    batches = Batches(await asyncpg.connect(database, server_settings=tables.session("s")))
+    await create(database, "s", {"q": 3, "other": 1}, statements=[FUNCTION])
+    batches = Batches(await asyncpg.connect(database, server_settings=session("s")))
     asked = [
         *(claim(0), claim(0), claim(1), claim(9, person=1), claim(2, quota="other"), claim(3, quota="other")),
         *(claim(4, quota="none"), claim(5), claim(6)),
@@ -181,7 +181,7 @@ async def test_batches_decide_every_claim_once(database: str) -> None:
         *("unknown_quota", "held", "sold_out"),
     ]
     assert again == said[1] == Verdict("exists", said[0].deadline_ms)
-    assert await tables.held(database, "s") == 4
+    assert await held(database, "s") == 4
 
 
 def measured(claims_per_s: float, front_us: float = 20.0) -> Measured:
@@ -276,10 +276,10 @@ def test_a_run_is_shown_with_its_experiments() -> None:
 
 
 async def test_rows_and_counts_that_disagree_are_a_wrong_result(database: str) -> None:
-    await tables.create(database, "s", {"q": 3})
-    assert await tables.held(database, "s") == 0
+    await create(database, "s", {"q": 3})
+    assert await held(database, "s") == 0
     connection = await asyncpg.connect(database)
     await connection.execute("UPDATE s.quotas SET remaining = 2")
     await connection.close()
     with pytest.raises(WrongResult, match="1 places are taken, and there are 0 rows"):
-        await tables.held(database, "s")
+        await held(database, "s")

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from loadtest.bench.__main__ import main, read_arguments
-from loadtest.bench.against import comparison, overload
+from loadtest.bench.against import comparison
 from loadtest.bench.against.checkout import Build, NoRevision, commit_of
 from loadtest.bench.against.comparison import FRONT, LEDGER, OPERATIONS, Comparison, compare, figure
 from loadtest.bench.against.operations import ALL, Operation
@@ -114,7 +114,7 @@ def test_refusals_a_second_are_those_of_the_middle_run() -> None:
     def facts(refused: int) -> dict[str, Any]:
         return {"outcomes": {"503 overloaded": refused, "201": 100}, "seconds": 10.0}
 
-    refusals, places = overload.figures([facts(90), facts(200), facts(120)], [facts(100)])
+    refusals, places = comparison.overload_figures([facts(90), facts(200), facts(120)], [facts(100)])
     assert (refusals.value, refusals.met) == (1.2, True)
     assert (places.value, places.target) == (1.0, None)
 

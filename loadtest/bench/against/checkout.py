@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from loadtest.bench.turns import Say
 from loadtest.stage.environment import ROOT
 
 INSTALL_TIMEOUT_S = 600
+GIT_TIMEOUT_S = 60
 SHOWN_CHARS_MAX = 2000
 INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VIRTUAL_ENV", "PYTHONPATH")  # of this tree's own run
 
@@ -36,9 +37,12 @@ class Build:
     def reservasi(self) -> tuple[str, ...]:
         return (str(self.python), "-m", "reservasi.cli")
 
-    def environment(self) -> dict[str, str]:
-        """What its processes are started with: nothing of this tree."""
-        return {name: value for name, value in os.environ.items() if name not in INHERITED}
+    def run(self, command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+        """A command in that tree, with nothing of this one in its environment."""
+        environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
+        return subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
 
 
 HERE = Build("this tree", ROOT)
@@ -75,19 +79,11 @@ def checked_out(revision: str, say: Say) -> Iterator[Build]:
 
 
 def _install(build: Build) -> None:
-    done = subprocess.run(
-        ("make", "--no-print-directory", ".venv/.dev"),
-        cwd=build.root,
-        env=build.environment(),
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT_S,
-        check=False,
-    )
+    done = build.run(("make", "--no-print-directory", ".venv/.dev"), INSTALL_TIMEOUT_S)
     if done.returncode:
         shown = (done.stdout + done.stderr).strip()[-SHOWN_CHARS_MAX:]
         raise NoRevision(f"--against {build.name}: it cannot be installed:\n{shown}")
 
 
 def _git(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+    return HERE.run(("git", *arguments), GIT_TIMEOUT_S)

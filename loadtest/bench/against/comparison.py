@@ -1,6 +1,7 @@
 """Both services measured by turns, a few requests at a time, so that the machine's moods fall on both."""
 
 import argparse
+import json
 import resource
 import statistics
 import tempfile
@@ -11,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.against import overload
-from loadtest.bench.against.checkout import HERE, checked_out, commit_of
+from loadtest.bench.against.checkout import HERE, Build, checked_out, commit_of
 from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.command import carry_out
 from loadtest.bench.figures import Figure, table_of
 from loadtest.bench.line import Line, front_bytes
-from loadtest.bench.turns import Pair, Say, WrongResult, ratio
+from loadtest.bench.turns import Pair, Say, WrongResult, by_turns, ratio
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.service import Part
@@ -34,6 +34,13 @@ CONNECTIONS = 10_000
 SMOKE_CONNECTIONS = 100
 FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
+OVERLOAD_RUNS = 3  # of each tree, by turns
+OVERLOAD_TIMEOUT_S = 300
+# Name of a figure, its outcome as either tree's command writes it, and the target.
+OVERLOAD_FIGURES = (
+    ("refusals a second, three times the load", "503 overloaded", 1.0),
+    ("places a second, three times the load", "201", None),
+)
 FRONT, LEDGER = "front_s", "ledger_s"  # processor time of the front and of the ledger's server, a request
 NOTES = (
     "One caller, a front on a core of its own; medians of rounds that alternate every few requests.",
@@ -104,7 +111,7 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
                     found.further.append(idle_connections(*stands, count))
         if not (arguments.operations or arguments.smoke):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-overload-")))
-            found.further += overload.compare(HERE, there, OVERLOAD_S, directory, say)
+            found.further += compare_overload(HERE, there, directory, say)
 
 
 def compare(
@@ -176,3 +183,41 @@ def _connections(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, wanted + FILES_SPARE)), hard))
     return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE)
+
+
+def compare_overload(here: Build, there: Build, directory: Path, say: Say) -> list[Figure]:
+    """Both at three times the load, by the trees' own open loops; nothing where one of them does not run."""
+    runs: dict[str, list[dict[str, Any]]] = {here.name: [], there.name: []}
+    for _, builds in by_turns((here, there), OVERLOAD_RUNS, warm_up=False):
+        for build in builds:
+            say(f"overload: {build.name}")
+            facts = _run_overload(build, directory / "overload.json")
+            if facts is None:
+                say(f"overload: left out, since it does not run in {build.name}")
+                return []
+            runs[build.name].append(facts)
+    return overload_figures(runs[here.name], runs[there.name])
+
+
+def overload_figures(here: Sequence[dict[str, Any]], there: Sequence[dict[str, Any]]) -> list[Figure]:
+    def per_s(runs: Sequence[dict[str, Any]], outcome: str) -> float:
+        return float(statistics.median(run["outcomes"].get(outcome, 0) / run["seconds"] for run in runs))
+
+    title = "of the other revision's; each tree is offered three times of its own peak"
+    found = []
+    for name, outcome, target in OVERLOAD_FIGURES:
+        here_per_s, there_per_s = per_s(here, outcome), per_s(there, outcome)
+        note = f"{there_per_s:,.0f} -> {here_per_s:,.0f}"
+        found.append(Figure(name=name, title=title, value=here_per_s / there_per_s, target=target, note=note))
+    return found
+
+
+def _run_overload(build: Build, written: Path) -> dict[str, Any] | None:
+    """What one run wrote; None where it wrote nothing. That it judged itself badly is no matter here."""
+    flags = ("--seconds", str(OVERLOAD_S), "--json", str(written))
+    build.run((str(build.python), "-m", "loadtest.openloop.overload", *flags), OVERLOAD_TIMEOUT_S)
+    if not written.exists():
+        return None
+    facts: dict[str, Any] = json.loads(written.read_text())
+    written.unlink()
+    return facts

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -209,15 +208,10 @@ def _import_short(stand: Stand) -> str:
 
 def _reservasi(stand: Stand, *words: str) -> str:
     """What a command of that build prints."""
-    return subprocess.run(
-        (*stand.build.reservasi, *words, "--data-dir", str(stand.service.data_dir)),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=True,
-        cwd=stand.build.root,
-        env=stand.build.environment(),
-    ).stdout
+    command = (*stand.build.reservasi, *words, "--data-dir", str(stand.service.data_dir))
+    done = stand.build.run(command, COMMAND_TIMEOUT_S)
+    done.check_returncode()
+    return done.stdout
 
 
 def _wait_opened(stand: Stand) -> None:

@@ -1,6 +1,6 @@
 """What is measured. A further variant is one module here with a class like these, and one name in `COMPARED`."""
 
-from loadtest.bench.variants.bare import Bare
+from loadtest.bench.variants.essentials import Bare
 from loadtest.bench.variants.ours import Ours, OursRecorded
 from loadtest.bench.variants.plpgsql_batches import PlpgsqlBatches
 from loadtest.bench.variants.redis_rivals import Evalsha, Pipelined, PipelinedRecorded

@@ -1,4 +1,4 @@
-"""What every rival does with a claim, apart from its store: decode, keyed hashes, an answer of the common size.
+"""The bare handler, and what every rival does with a claim apart from its store: decode, keyed hashes, a full answer.
 
 It leaves out what makes ours dearer (full validation, sealed personal data, a journal, metrics), so that a rival is
 hard to beat.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from loadtest.bench.variants.variant import Baseline
+from loadtest.bench.variants.variant import Baseline, Rival
 from reservasi.front.process.garbage_collector import set_aside_what_stays
 
 HOLD_MS = 7_200_000
@@ -46,21 +46,28 @@ class Verdict(NamedTuple):
 Decide = Callable[[Claim], Awaitable[Verdict]]
 
 
-def keyed_hash(purpose: bytes, content: bytes) -> str:
-    return hmac.digest(KEY, purpose + content, "sha256").hex()[:26]
+class Bare(Rival):
+    """The ceiling: looks at nothing. With another status it answers what is measured beside claims."""
+
+    name = "bare"
+    title = "bare aiohttp handler, a constant answer of the same size, no store"
 
 
-def claim_of(quota: str, nik: str, idempotency_key: str, body: bytes) -> Claim:
-    person = keyed_hash(b"person", nik.encode())
-    reservation_id = keyed_hash(b"reservation", (person + idempotency_key).encode())
-    return Claim(reservation_id, quota, person, keyed_hash(b"fingerprint", body))
+async def bare() -> web.Application:
+    baseline = Baseline.read()
+    body = b'{"padding":"' + b"x" * (baseline.body_bytes - 14) + b'"}'
 
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=baseline.status, body=body, content_type="application/json")
 
-def answer_body(claim: Claim, deadline_ms: int, total_bytes: int) -> bytes:
-    """The body of a 201, padded to `total_bytes`."""
-    answer = {"id": claim.reservation_id, "status": "held", "quota": claim.quota, "hold_expires_at": deadline_ms}
-    text = msgspec.json.encode({**answer, "padding": ""})
-    return text[:-2] + b"x" * (total_bytes - len(text)) + b'"}'
+    app = web.Application()
+    if baseline.status == 200:
+        app.router.add_get("/v1/availability", answer)
+    else:
+        app.router.add_post("/v1/reservations", answer)
+        app.router.add_post("/v1/openings/{id}/tickets", answer)
+    set_aside_what_stays()
+    return app
 
 
 def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Application:
@@ -71,12 +78,15 @@ def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Appli
     async def answer(request: web.Request) -> web.Response:
         body = await request.read()
         wanted = decoder.decode(body)
-        claim = claim_of(wanted.quota, wanted.applicants[0].nik, request.headers["Idempotency-Key"], body)
-        outcome, deadline_ms = await decide(claim)
+        person = _keyed_hash(b"person", wanted.applicants[0].nik.encode())
+        name = _keyed_hash(b"reservation", (person + request.headers["Idempotency-Key"]).encode())
+        outcome, deadline_ms = await decide(Claim(name, wanted.quota, person, _keyed_hash(b"fingerprint", body)))
         if outcome not in GRANTED:
             return web.json_response({"outcome": outcome}, status=409)
-        text = answer_body(claim, deadline_ms, total_bytes)
-        return web.Response(status=201, body=text, content_type="application/json")
+        fields = {"id": name, "status": "held", "quota": wanted.quota, "hold_expires_at": deadline_ms, "padding": ""}
+        text = msgspec.json.encode(fields)
+        padded = text[:-2] + b"x" * (total_bytes - len(text)) + b'"}'
+        return web.Response(status=201, body=padded, content_type="application/json")
 
     async def close_store(_app: web.Application) -> None:
         await close()
@@ -86,3 +96,7 @@ def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Appli
     app.on_cleanup.append(close_store)
     set_aside_what_stays()
     return app
+
+
+def _keyed_hash(purpose: bytes, content: bytes) -> str:
+    return hmac.digest(KEY, purpose + content, "sha256").hex()[:26]

@@ -16,7 +16,7 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.variants.variant import Variant, quieten_backends
 from loadtest.stage.cores import pinned, yield_to_others
-from loadtest.stage.processes import Process, started
+from loadtest.stage.processes import started
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
@@ -42,15 +42,13 @@ class Ours(Variant):
         return {"front": self.front.pid, "worker": self._worker.pid}
 
     async def start(self) -> None:
-        self._worker = await self._started("worker", self.ground.cores.rest)
-        self.front = await self._started("api", self.ground.cores.front)
+        settings, cores = self.ground.settings, self.ground.cores
+        with pinned(cores.rest):  # a process stays, with its children, on the cores on which it was started
+            self._worker = await self._stack.enter_async_context(started("worker", settings))
+        with pinned(cores.front):
+            self.front = await self._stack.enter_async_context(started("api", settings))
         self.port = self.front.port
         await self.front.until_ready()
-
-    async def _started(self, role: str, cores: frozenset[int]) -> Process:
-        """A process that stays, with its children, on these cores."""
-        with pinned(cores):
-            return await self._stack.enter_async_context(started(role, self.ground.settings))
 
     async def stop(self) -> None:
         await self._ledger.drop()

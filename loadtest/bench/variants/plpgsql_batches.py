@@ -1,19 +1,36 @@
-"""Group commit without Redis: what arrives during a call goes with the next one, in one plpgsql function."""
+"""Group commit without Redis: what arrives during a call goes with the next one, in one plpgsql function.
+
+Its tables serve every rival that claims or records in PostgreSQL, each in a schema of its own.
+"""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
 from aiohttp import web
 
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.variants import tables
+from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.variant import Baseline, Rival
 
 SCHEMA = "bench_batches"
 BATCH_MAX = 256
 Entry: TypeAlias = "tuple[Claim, asyncio.Future[Verdict]]"
+TABLES = """
+CREATE TABLE quotas (id text PRIMARY KEY, capacity int NOT NULL, remaining int NOT NULL CHECK (remaining >= 0))
+    WITH (fillfactor = 50);
+CREATE TABLE reservations (
+    id text PRIMARY KEY,
+    person text NOT NULL UNIQUE,
+    quota text NOT NULL,
+    fingerprint text NOT NULL,
+    deadline_ms bigint NOT NULL
+);
+CREATE INDEX ON reservations (deadline_ms);
+"""
 CALL = "SELECT outcome, deadline_ms FROM claim_batch($1, $2, $3, $4, $5)"
 # No two claims of a batch are of one person, so that only the places of a quota have to be counted in order.
 FUNCTION = """
@@ -63,10 +80,10 @@ class PlpgsqlBatches(Rival):
 
     async def prepare(self) -> None:
         quotas = dict.fromkeys(self.ground.quotas, CAPACITY)
-        await tables.create(self.ground.postgres_dsn, SCHEMA, quotas, statements=[FUNCTION])
+        await create(self.ground.postgres_dsn, SCHEMA, quotas, statements=[FUNCTION])
 
     async def held(self) -> int:
-        return await tables.held(self.ground.postgres_dsn, SCHEMA)
+        return await held(self.ground.postgres_dsn, SCHEMA)
 
 
 class Batches:
@@ -125,6 +142,51 @@ class Batches:
 
 
 async def plpgsql_batches() -> web.Application:
-    connection = await asyncpg.connect(Baseline.read().postgres_dsn, server_settings=tables.session(SCHEMA))
+    connection = await asyncpg.connect(Baseline.read().postgres_dsn, server_settings=session(SCHEMA))
     batches = Batches(connection)
     return claim_app(batches.decide, batches.close)
+
+
+def session(schema: str) -> dict[str, str]:
+    """Settings of a connection: plans that suit a full table, though they are made while it is empty."""
+    return {
+        "search_path": schema,
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+    }
+
+
+@asynccontextmanager
+async def connected(dsn: str, schema: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(dsn, server_settings=session(schema))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: Sequence[str] = ()) -> None:
+    """Make the schema with its quotas and their capacities, and whatever else the rival wants in it."""
+    async with connected(dsn, schema) as connection:
+        await connection.execute(f"CREATE SCHEMA {schema}")
+        for statement in (TABLES, *statements):
+            await connection.execute(statement)
+        rows = [(quota, capacity, capacity) for quota, capacity in quotas.items()]
+        await connection.executemany("INSERT INTO quotas VALUES ($1, $2, $3)", rows)
+
+
+async def held(dsn: str, schema: str) -> int:
+    """How many places are taken, by the rows as well as by the counts."""
+    found, taken = await counts(dsn, schema)
+    if found != taken:
+        raise WrongResult(f"{schema}: {taken} places are taken, and there are {found} rows")
+    return found
+
+
+async def counts(dsn: str, schema: str) -> tuple[int, int]:
+    """How many reservations there are, and how many places are taken."""
+    async with connected(dsn, schema) as connection:
+        rows = await connection.fetchval("SELECT count(*) FROM reservations")
+        return rows, await connection.fetchval("SELECT coalesce(sum(capacity - remaining), 0) FROM quotas")

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from loadtest.bench.ground import CAPACITY, Ground
 from loadtest.bench.turns import WrongResult
-from loadtest.bench.variants import tables
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
+from loadtest.bench.variants.plpgsql_batches import counts, create
 from loadtest.bench.variants.variant import Baseline, Rival, pid_of, quieten_backends
 from loadtest.stage.cores import pinned, yield_to_others
 
@@ -117,7 +117,7 @@ class PipelinedRecorded(ScriptRival):
 
     async def prepare(self) -> None:
         await super().prepare()
-        await tables.create(self.ground.postgres_dsn, SCHEMA, {})
+        await create(self.ground.postgres_dsn, SCHEMA, {})
 
     async def start(self) -> None:
         await super().start()
@@ -138,7 +138,7 @@ class PipelinedRecorded(ScriptRival):
 
     async def held(self) -> int:
         taken = await super().held()
-        rows, _ = await tables.counts(self.ground.postgres_dsn, SCHEMA)
+        rows, _ = await counts(self.ground.postgres_dsn, SCHEMA)
         if rows != taken:
             raise WrongResult(f"{SCHEMA}: {taken} places are taken, and there are {rows} rows")
         return taken
