@@ -6,9 +6,9 @@ from dataclasses import replace
 import redis.asyncio as redis_asyncio
 
 from loadtest.bench import claims
-from loadtest.bench.client import Load, run_load
+from loadtest.bench.client import Load
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.measuring import PROBES, START_TIMEOUT_S, Bench, Subject, check_size, started
+from loadtest.bench.measuring import Bench, Subject, leaves_nothing, started
 from loadtest.bench.turns import Pair, Say, WrongResult
 from loadtest.bench.variants import Bare
 from loadtest.stage.people import person
@@ -85,36 +85,19 @@ async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str,
         return [listing] * count
 
     subjects = (
-        Subject(name=SOLD_OUT, variant=ours, requests=refused, check=_leaves_nothing, wanted=409),
-        Subject(name=AVAILABILITY, variant=ours, requests=listed, check=_leaves_nothing, wanted=200),
+        Subject(name=SOLD_OUT, variant=ours, requests=refused, wanted=409),
+        Subject(name=AVAILABILITY, variant=ours, requests=listed, wanted=200),
         Subject(name=JOINS, variant=ours, requests=joiners.requests, check=joiners.check),
     )
     return {subject.name: await _beside_bare(bench, subject, say) for subject in subjects}
 
 
-async def _leaves_nothing(_load: Load) -> None:
-    """An answer from memory leaves nothing behind that could be checked."""
-
-
 async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> dict[str, list[Pair]]:
     """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
-    name, wanted, port = subject.name, subject.wanted, subject.variant.port
-    probes = subject.requests(PROBES)
-    probe = await run_load(port, probes, connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=wanted)
-    if probe.refused:
-        raise WrongResult(f"{name} answered {dict(probe.answers)}, not always {wanted}")
-    await subject.check(probe)
-    answer_bytes = max(probe.answer_bytes)
-
-    async def check_bare(load: Load) -> None:
-        check_size(f"bare {name}", load, answer_bytes)
-
-    async def check(load: Load) -> None:
-        check_size(name, load, answer_bytes)
-        await subject.check(load)
-
+    answer_bytes = await subject.probe()
     async with AsyncExitStack() as stack:
-        variant = Bare(replace(bench.ground, answer_bytes=answer_bytes), wanted)
+        variant = Bare(replace(bench.ground, answer_bytes=answer_bytes), subject.wanted)
         await started(variant, stack)
-        bare = replace(subject, name=f"bare {name}", variant=variant, check=check_bare)
-        return await bench.meter.rounds(bare, [replace(subject, check=check)], say)
+        ours = replace(subject, answer_bytes=answer_bytes)
+        bare = replace(ours, name=f"bare {subject.name}", variant=variant, check=leaves_nothing)
+        return await bench.meter.rounds(bare, [ours], say)

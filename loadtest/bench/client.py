@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from loadtest.bench.turns import WrongResult
 from loadtest.stage.http import HEAD_END, HOST, Answer, Connection, UnreadableAnswer
 from loadtest.stage.undisturbed import undisturbed
 
@@ -31,6 +32,11 @@ class Load:
     def refused(self) -> int:
         """All other answers."""
         return self.answers.total() - self.claimed
+
+    def check(self, name: str) -> None:
+        """There are no other answers."""
+        if self.refused:
+            raise WrongResult(f"{name} answered {dict(self.answers)}, not always {self.wanted}")
 
     @property
     def claims_per_s(self) -> float:

@@ -52,6 +52,10 @@ class Plan:
     warm_up_claims: int
 
 
+async def leaves_nothing(_load: Load) -> None:
+    """An answer from memory leaves nothing behind that could be checked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What can be measured: a server, and what is asked of it."""
@@ -59,9 +63,18 @@ class Subject:
     name: str
     variant: Variant
     requests: Callable[[int], list[bytes]]  # so many further ones
-    check: Check
+    check: Check = leaves_nothing
     wanted: int = 201  # the status that every answer must have
+    answer_bytes: int = 0  # the size that every answer must have
     during: Callable[[], AbstractAsyncContextManager[None]] = nullcontext  # entered while the load runs
+
+    async def probe(self) -> int:
+        """How large its answer is."""
+        requests, port = self.requests(PROBES), self.variant.port
+        load = await run_load(port, requests, connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=self.wanted)
+        load.check(self.name)
+        await self.check(load)
+        return max(load.answer_bytes)
 
 
 class Meter:
@@ -90,8 +103,8 @@ class Meter:
         front_s = busy_s(roots["front"]) - busy_before["front"]
         await variant.settle()
         busy = {f"{name}_us": (busy_s(pid) - busy_before[name]) / count * 1e6 for name, pid in roots.items()}
-        if load.refused:
-            raise WrongResult(f"{subject.name} answered {dict(load.answers)}, not always {subject.wanted}")
+        load.check(subject.name)
+        check_size(subject.name, load, subject.answer_bytes)
         await subject.check(load)
         self._rates[subject.name] = load.claims_per_s
         return {
@@ -153,14 +166,13 @@ class Bench:
         self.ground = ground
         self.meter = Meter(plan)
         self.ours = Ours(ground)
-        self.answer_bytes = 0
+        self.answer_bytes = 0  # of ours to a claim, once it is known
         self._people = 0  # who have claimed
         self._claimed: dict[str, int] = {}  # in the whole run, warm-up included
 
     async def start(self, stack: AsyncExitStack) -> None:
-        """Start our own service, and see how large its answer to a claim is."""
         await started(self.ours, stack)
-        await self.meter.measure(self._subject(Ours, self.ours), PROBES)
+        self.answer_bytes = await self._subject(Ours, self.ours).probe()
 
     @asynccontextmanager
     async def compared(self, kinds: Sequence[type[Variant]]) -> AsyncIterator[tuple[Subject, list[Subject]]]:
@@ -184,9 +196,7 @@ class Bench:
 
     def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
         async def check(load: Load) -> None:
-            """Every answer is of the common size, and the store holds exactly as many claims."""
-            self.answer_bytes = self.answer_bytes or max(load.answer_bytes)
-            check_size(kind.name, load, self.answer_bytes)
+            """The store holds exactly as many claims."""
             claimed = self._claimed[variant.name] = self._claimed.get(variant.name, 0) + load.claimed
             held = await variant.held()
             if held is not None and held != claimed:
@@ -197,5 +207,6 @@ class Bench:
             variant=variant,
             requests=lambda count: self.claims(count, self.ground.quotas),
             check=check,
+            answer_bytes=self.answer_bytes,
             during=self.ours.recorder_still if kind is not OursRecorded else nullcontext,
         )

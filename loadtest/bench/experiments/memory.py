@@ -102,8 +102,7 @@ async def _joined(ground: Ground, ours: Ours, points: tuple[int, int]) -> list[F
         while joiners.joined < people:
             requests = joiners.requests(min(JOINS_AT_ONCE, people - joiners.joined))
             load = await run_load(ours.port, requests, connections=JOIN_CONNECTIONS, timeout_s=JOIN_TIMEOUT_S)
-            if load.refused:
-                raise WrongResult(f"joins were answered {dict(load.answers)}")
+            load.check("joins")
             await joiners.check(load)
         resident.append(resident_bytes(ours.pids["front"]))
     async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
