@@ -5,18 +5,14 @@ import json
 import select
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
-from loadtest.bench.claims import get
 from loadtest.bench.turns import WrongResult
-from loadtest.stage.cores import resident_bytes
 from loadtest.stage.http import HOST, Answer, UnreadableAnswer, read_answer
 
 TIMEOUT_S = 30.0
 RECEIVE_BYTES = 65_536
 GZIP_MAGIC = b"\x1f\x8b"
-WARM_UP = 500  # connections that make room which later ones use again
 
 
 class Line:
@@ -77,14 +73,3 @@ def check(answer: Answer, wanted: int, problem: str = "") -> Answer:
         text = plain(answer)[:300].decode(errors="replace")
         raise WrongResult(f"{answer.status} instead of {wanted} {problem}: {text}")
     return answer
-
-
-def front_bytes(port: int, front: int, connections: int) -> tuple[int, int]:
-    """A front's memory before and with so many idle connections, each of which has had an answer."""
-    before = 0
-    with ExitStack() as stack:
-        for number in range(WARM_UP + connections):
-            if number == WARM_UP:
-                before = resident_bytes(front)
-            check(stack.enter_context(Line(port)).ask(get("/v1/programs")), 200)
-        return before, resident_bytes(front)

@@ -20,14 +20,16 @@ NOTES = (
     "share: how much of its core the front used; well below 1, something else set the speed.",
 )
 OURS_OF_BARE = 0.75
-OF_EVALSHA = 2.3
-OF_STRONG = {f"{OursRecorded.name}/pipelined_recorded": 1.0, f"{OursRecorded.name}/plpgsql_batches": 1.0}
-VALKEY_OF = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, ours as a share of the rival's
 ANSWERS_OF_BARE = {SOLD_OUT: 0.90, AVAILABILITY: 0.90, JOINS: 0.60}
-PAIRS = (
-    *((Ours, name) for name in ("evalsha", "pipelined", "plpgsql_batches")),
-    *((OursRecorded, name) for name in ("pipelined_recorded", "plpgsql_batches")),
+# Of ours and a rival: claims a second, and the targets by arrangement.
+RATES: tuple[tuple[str, str, Mapping[Arrangement, float]], ...] = (
+    (Ours.name, "evalsha", {ONE_FRONT: 2.3}),
+    (Ours.name, "pipelined", {}),
+    (Ours.name, "plpgsql_batches", {}),
+    (OursRecorded.name, "pipelined_recorded", {JUDGED: 1.0}),
+    (OursRecorded.name, "plpgsql_batches", {JUDGED: 1.0}),
 )
+VALKEY_OF = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, ours as a share of the rival's
 
 Rounds: TypeAlias = Mapping[str, Sequence[Pair]]  # by what was measured beside the bare handler, one pair a round
 
@@ -165,15 +167,12 @@ def _cells(medians: Mapping[str, Any]) -> tuple[str, ...]:
 def _rates(claims: Rounds, arrangement: Arrangement) -> Iterator[Figure]:
     """Claims a second, ours as a multiple of each rival."""
     if arrangement == ONE_FRONT and claims:
-        of_bare = ratio(firm(claims[Ours.name]), RATE)
-        title = "claims a second, of the bare handler"
-        yield Figure(name=f"{Ours.name}/{Bare.name}", title=title, value=of_bare, target=OURS_OF_BARE)
-    targets = {ONE_FRONT: {f"{Ours.name}/evalsha": OF_EVALSHA}, JUDGED: OF_STRONG}.get(arrangement, {})
-    for ours, rival in PAIRS:
-        if {ours.name, rival} <= claims.keys():
-            name = f"{ours.name}/{rival}"
-            value = ratio(firm(_beside(claims, rival, ours.name)), RATE)
-            yield Figure(name=name, title="claims a second", value=value, target=targets.get(name))
+        name, value = f"{Ours.name}/{Bare.name}", ratio(firm(claims[Ours.name]), RATE)
+        yield Figure(name=name, title="claims a second, of the bare handler", value=value, target=OURS_OF_BARE)
+    for ours, rival, targets in RATES:
+        if {ours, rival} <= claims.keys():
+            name, value = f"{ours}/{rival}", ratio(firm(_beside(claims, rival, ours)), RATE)
+            yield Figure(name=name, title="claims a second", value=value, target=targets.get(arrangement))
 
 
 def _beside(claims: Rounds, rival: str, ours: str) -> list[Pair]:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from loadtest.stage.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 from reservasi.ledger.topology.cluster import SLOTS
-from reservasi.ledger.topology.tls import Tls
 
 READY_TIMEOUT_S = 30.0
 
 
 class NodeKind(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cluster's servers are."""
+    """What a cluster's servers are, and how they are spoken to."""
 
     program: Path | None = None  # None: the shipped Valkey
-    tls: Tls | None = None  # whom they believe and how they prove themselves, to us and to each other; None: no TLS
+    further: Callable[[int], Sequence[str]] = lambda _: ()  # lines of a server's configuration, by its port
+    client: Mapping[str, Any] = {}  # arguments of redis-py
 
 
 SHIPPED = NodeKind()
@@ -40,45 +40,24 @@ class Node:
 
     def __init__(self, directory: Path, ports: tuple[int, int], node_timeout_ms: int, kind: NodeKind) -> None:
         self.port, self.bus_port = ports
-        port = self.port
-        proof: dict[str, Any] = {"ssl": True, **msgspec.structs.asdict(kind.tls)} if kind.tls else {}
         self.client = redis_asyncio.Redis(
-            host="127.0.0.1", port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), **proof
+            host="127.0.0.1", port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0), **kind.client
+        )
+        lines = (
+            *(f"port {self.port}", "bind 127.0.0.1", f"dir {directory}", "appendonly yes", "appendfsync always"),
+            *("cluster-enabled yes", f"cluster-port {self.bus_port}", f"cluster-node-timeout {node_timeout_ms}"),
+            *("cluster-replica-validity-factor 0", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1"),
+            *('save ""', f"logfile {directory}/log", *kind.further(self.port)),
         )
         directory.mkdir()
-        log = (directory / "log").open("wb")
-        settings = {
-            "port": port,
-            "bind": "127.0.0.1",
-            "dir": directory,
-            "cluster-enabled": "yes",
-            "cluster-port": self.bus_port,
-            "cluster-node-timeout": node_timeout_ms,
-            "cluster-replica-validity-factor": 0,
-            "appendonly": "yes",
-            "appendfsync": "always",
-            "save": "",
-            "repl-diskless-sync-delay": 0,
-            "repl-ping-replica-period": 1,
-        }
-        if kind.tls:
-            settings |= {
-                "port": 0,
-                "tls-port": port,
-                "tls-cluster": "yes",
-                "tls-replication": "yes",
-                "tls-ca-cert-file": kind.tls.ssl_ca_certs,
-                "tls-cert-file": kind.tls.ssl_certfile,
-                "tls-key-file": kind.tls.ssl_keyfile,
-            }
-        flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+        configuration = directory / "server.conf"
+        configuration.write_text("\n".join(lines) + "\n")
         self.process = subprocess.Popen(
-            [str(kind.program or valkey_binary()), *flags],
-            stdout=log,
-            stderr=log,
+            [str(kind.program or valkey_binary()), str(configuration)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             preexec_fn=dies_with_us(signal.SIGKILL),  # noqa: PLW1509
         )
-        log.close()
 
     async def ask(self, *args: Any) -> Any:
         client: Any = self.client

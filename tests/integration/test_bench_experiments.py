@@ -28,7 +28,7 @@ from reservasi.model import Outcome
 
 NAMES = {
     memory: {
-        *("live reservation", "journal entry", "idle connection"),
+        *("live reservation", "journal entry"),
         *("ledger, 1000 joined", "mistaken", "front, 1000 joined"),
     },
     growth: {

@@ -27,7 +27,6 @@ from reservasi.ledger.topology.clients import Server, open_client
 from reservasi.ledger.topology.cluster import slot_of
 from reservasi.ledger.topology.server_facts import connected_replicas
 from reservasi.ledger.topology.servers import Servers
-from reservasi.ledger.topology.tls import Tls
 from reservasi.model import Outcome, Position
 from tests.authority import Authority
 from tests.debian import DebianRedis, redis_program, tls_lines
@@ -101,8 +100,13 @@ async def test_the_ledger_over_tls_with_a_password_and_a_certificate(
 
 async def test_a_cluster_over_tls(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.issue("server")
-    tls = Tls(ssl_ca_certs=str(authority.ca), ssl_certfile=certificate, ssl_keyfile=key)
-    async with local_cluster(replicas=0, kind=NodeKind(program=redis_program(), tls=tls)) as cluster:
+
+    def further(port: int) -> list[str]:
+        return [*tls_lines(authority, f"server-{port}", port), "port 0", "tls-cluster yes"]
+
+    client = {"ssl": True, "ssl_ca_certs": str(authority.ca), "ssl_certfile": certificate, "ssl_keyfile": key}
+    kind = NodeKind(program=redis_program(), further=further, client=client)
+    async with local_cluster(replicas=0, kind=kind) as cluster:
         url, proof = cluster.url.replace("cluster://", "clusters://"), authority.proof("front")
         servers = Servers(f"{url}?{proof}")
         homes = set()

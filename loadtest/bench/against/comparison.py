@@ -15,11 +15,12 @@ from typing import Any
 from loadtest.bench.against.checkout import HERE, Build, checked_out, commit_of
 from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand, started
+from loadtest.bench.claims import get
 from loadtest.bench.command import carry_out
 from loadtest.bench.figures import Figure, table_of
-from loadtest.bench.line import Line, front_bytes
+from loadtest.bench.line import Line
 from loadtest.bench.turns import Pair, Say, WrongResult, by_turns, ratio
-from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.cores import Cores, pinned, resident_bytes
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.service import Part
 from loadtest.stage.tables import Table
@@ -32,6 +33,7 @@ BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both
 SMOKE_SCALE = 0.05  # of the requests
 CONNECTIONS = 10_000
 SMOKE_CONNECTIONS = 100
+REUSED_CONNECTIONS = 500  # that make room which later ones use again
 FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
 OVERLOAD_RUNS = 3  # of each tree, by turns
@@ -166,17 +168,28 @@ def _measure_once(stand: Stand, operation: Operation, scale: float) -> Mapping[s
 
 def idle_connections(here: Stand, there: Stand, connections: int) -> Figure:
     """The whole memory of both fronts, each with so many idle connections."""
-    sides = [front_bytes(stand.port, stand.service.pids(Part.FRONT)[0], connections) for stand in (there, here)]
-    there_mib, here_mib = (whole / 2**20 for _, whole in sides)
-    there_bytes, here_bytes = ((whole - before) / connections for before, whole in sides)
+    (there_before, there_bytes), (here_before, here_bytes) = (_front_bytes(side, connections) for side in (there, here))
+    there_each, here_each = (there_bytes - there_before) / connections, (here_bytes - here_before) / connections
     return Figure(
         name=f"memory with {connections:,} idle connections",
         title="a front's resident memory, of the other revision's",
-        value=here_mib / there_mib,
+        value=here_bytes / there_bytes,
         target=1.0,
         sense="at most",
-        note=f"{there_mib:.0f} -> {here_mib:.0f} MiB; a connection {there_bytes:,.0f} -> {here_bytes:,.0f} bytes",
+        note=f"{there_bytes / 2**20:.0f} -> {here_bytes / 2**20:.0f} MiB; "
+        f"a connection {there_each:,.0f} -> {here_each:,.0f} bytes",
     )
+
+
+def _front_bytes(stand: Stand, connections: int) -> tuple[int, int]:
+    """A front's memory before and with so many idle connections, each of which has had an answer."""
+    (front,), before = stand.service.pids(Part.FRONT), 0
+    with ExitStack() as stack:
+        for number in range(REUSED_CONNECTIONS + connections):
+            if number == REUSED_CONNECTIONS:
+                before = resident_bytes(front)
+            stack.enter_context(Line(stand.port)).json(get("/v1/programs"))
+        return before, resident_bytes(front)
 
 
 def _connections(wanted: int) -> int:

@@ -1,7 +1,5 @@
-"""What a live reservation costs in the ledger's memory, and what connections and people who wait cost."""
+"""What a live reservation and people who wait cost in memory."""
 
-import resource
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import redis.asyncio as redis_asyncio
@@ -10,36 +8,31 @@ from loadtest.bench.answers import MISTAKEN_MAX, Joiners, prepare_answers
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
-from loadtest.bench.line import WARM_UP, front_bytes
 from loadtest.bench.measuring import started
 from loadtest.bench.own_ledger import own_ledger, servers_at, until_rewritten
-from loadtest.bench.turns import WrongResult
+from loadtest.bench.turns import Say, WrongResult
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, resident_bytes
 from reservasi.ledger import keys
 
 NAME = "memory"
-TITLE = "Memory: of a live reservation and of people who wait in the ledger, of connections and such people in a front"
+TITLE = "Memory: of a live reservation in the ledger, and of people who wait in the ledger and in a front"
 OWN_PROGRAM = "memory"
 RESERVATION_BYTES_MAX = 300
 JOINED_BYTES_MAX = 8 << 20  # a front keeps those who asked within the last second or so, for their rate limit
-FILES_SPARE = 200 + WARM_UP  # descriptors that are not the connections that count
 JOIN_CONNECTIONS = 64
 JOINS_AT_ONCE = 10_000  # requests that are built together
 JOIN_TIMEOUT_S = 300.0
 
 
-async def run(cores: Cores, smoke: bool, say: Callable[[str], None]) -> list[Figure]:
-    reservations, connections, people = (1000, 50, (200, 1000)) if smoke else (100_000, 4000, (1000, 100_000))
-    connections = min(connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES_SPARE)
+async def run(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
+    reservations, people = (1000, (200, 1000)) if smoke else (100_000, (1000, 100_000))
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         say(f"memory: {reservations} live reservations")
         figures = await _reservations(ground.redis_url, reservations)
         await prepare_answers(ground)
         ours = Ours(ground)
         await started(ours, stack)
-        say(f"memory: {connections} idle connections to a front")
-        figures.append(_idle_connections(ours, connections))
         say(f"memory: {people[-1]} people join through a front")
         return [*figures, *await _joined(ground, ours, people)]
 
@@ -82,17 +75,6 @@ async def _used(client: redis_asyncio.Redis) -> tuple[int, int]:
     in_journal = await client.memory_usage(keys.journal(OWN_PROGRAM), samples=0)
     facts = await client.info("memory")
     return facts["used_memory"] - facts["mem_clients_normal"], int(in_journal or 0)
-
-
-def _idle_connections(ours: Ours, connections: int) -> Figure:
-    before, after = front_bytes(ours.port, ours.pids["front"], connections)
-    return Figure(
-        name="idle connection",
-        title=f"front memory of each of {connections:,} open connections on which nothing is asked",
-        value=(after - before) / connections,
-        unit="bytes",
-        note="resident memory of the front's processes",
-    )
 
 
 async def _joined(ground: Ground, ours: Ours, points: tuple[int, int]) -> list[Figure]:

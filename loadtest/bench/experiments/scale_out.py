@@ -20,7 +20,7 @@ from loadtest.bench.command import carry_out, parser_of
 from loadtest.bench.experiments.followers import Followers
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
 from loadtest.bench.turns import Say, by_turns
-from loadtest.stage.cluster import LocalCluster, Node, local_cluster
+from loadtest.stage.cluster import LocalCluster, local_cluster
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.tables import Table
 from reservasi.ledger import keys
@@ -181,9 +181,7 @@ class Meter:
             front_s = time.process_time() - front_s
             await _replicated(cluster)
             await followers.reach(done)
-            used_us = [
-                (now - before) / done * 1e6 for now, before in zip(_used_s(cluster, followers), used_s, strict=True)
-            ]
+            used_us = [spent_s / done * 1e6 for spent_s in map(sub, _used_s(cluster, followers), used_s)]
             each = {name: (now - sums[name]) / done for name, now in (await _sums(cluster, ledgers)).items()}
             for ledger, claims in crowd:
                 await ledger.check(claims, confirmed=case.confirms)
@@ -293,14 +291,12 @@ async def _carry_out(crowd: Sequence[tuple[OwnLedger, Sequence[Claim]]], case: C
 
 async def _replicated(cluster: LocalCluster) -> None:
     """Wait until every replica has what its primary has, so that its work is complete."""
-    count = len(cluster.primaries)
-    for at, replica in enumerate(cluster.replicas):
-        wanted = (await cluster.primaries[at % count].client.info("replication"))["master_repl_offset"]
 
-        async def there(replica: Node = replica, wanted: int = wanted) -> bool:
-            return bool((await replica.client.info("replication"))["slave_repl_offset"] >= wanted)
+    async def caught_up() -> bool:
+        offsets = [(await node.client.info("replication"))["master_repl_offset"] for node in cluster.nodes]
+        return all(offset >= offsets[at % len(cluster.primaries)] for at, offset in enumerate(offsets))
 
-        await cluster.until(there)
+    await cluster.until(caught_up)
 
 
 async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
